@@ -1,0 +1,243 @@
+//! The boundary: everything that can happen to a shard, and everything it can want done.
+//!
+//! Both are closed enums of plain values, so that a run can be written down and run again.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::words::ids::{ConnId, ShardId};
+use crate::words::limits::Limits;
+use crate::words::time::Micros;
+
+/// What a shard is told once, before its first input. With the inputs it determines every output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Which shard this is.
+    pub shard: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// Where all of the shard's randomness comes from.
+    pub seed: u64,
+    /// Unix time at the server's start, in milliseconds.
+    pub started_unix_ms: i64,
+    /// Bounds.
+    pub limits: Limits,
+    /// Between two `scroll_tick`s of a session.
+    pub tick_interval: Micros,
+    /// How long events to a session may wait to go out together; zero = until the end of the turn.
+    pub batch_interval: Micros,
+    /// Engine.IO's heartbeat.
+    pub ping_interval: Micros,
+    /// How long a ping may stay unanswered.
+    pub ping_timeout: Micros,
+    /// Between two `ping` events of the application heartbeat.
+    pub heartbeat_interval: Micros,
+    /// How long the seat of a leader whose connection dropped is kept.
+    pub leader_grace: Micros,
+    /// Members a session may have unless its own settings say less.
+    pub session_members_max: u32,
+    /// Which web pages may connect.
+    pub origins: Origins,
+}
+
+/// Which web pages may connect: the values of `CORS_ORIGIN`. A request without `Origin` is no web page's.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Origins {
+    /// Those that this server served itself: the host of `Origin` is the one of `Host`.
+    Own,
+    /// All.
+    Any,
+    /// The server's own and these, as `scheme://host[:port]`.
+    Listed(Vec<String>),
+}
+
+/// Something that happened. The time of an input is when the driver learned of it.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A connection was accepted.
+    Opened {
+        /// Its new id.
+        conn: ConnId,
+        /// Where it comes from.
+        peer: IpAddr,
+    },
+    /// A connection came from another shard, with what that shard's engine packed for us.
+    Arrived {
+        /// Its new id.
+        conn: ConnId,
+        /// Where it comes from.
+        peer: IpAddr,
+        /// The bytes of [`Output::HandOver`].
+        parcel: &'a [u8],
+    },
+    /// Bytes arrived. The engine unmasks them in place.
+    Received {
+        /// On which connection.
+        conn: ConnId,
+        /// As read.
+        bytes: &'a mut [u8],
+    },
+    /// The connection is gone; its id will not be named again.
+    Closed {
+        /// Which.
+        conn: ConnId,
+        /// Why.
+        cause: Cause,
+    },
+    /// What the kernel did not take of a connection's bytes crossed a mark.
+    Backlog {
+        /// Which connection.
+        conn: ConnId,
+        /// Bytes that wait now; 0 = all are written.
+        bytes: u32,
+    },
+    /// The host's answer to an [`Output::Ask`].
+    Answered {
+        /// Which connection asked.
+        conn: ConnId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// The wall clock was looked at again.
+    WallClock {
+        /// What Unix time would have been at the server's start by today's wall clock, in milliseconds.
+        started_unix_ms: i64,
+    },
+    /// The server is going away: say goodbye to everybody.
+    Drain,
+    /// The turn is over: fire due timers, flush what was gathered.
+    TurnEnded,
+}
+
+/// Why a connection is gone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Cause {
+    /// The peer ended it in order.
+    Ended,
+    /// It broke.
+    Failed,
+}
+
+/// A plain HTTP request that the engine does not answer itself.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Question {
+    /// True for `HEAD`: the engine leaves out the body by itself.
+    pub head: bool,
+    /// Percent-encoded, beginning with `/`, without the query.
+    pub path: String,
+    /// What follows the `?`, empty if nothing does.
+    pub query: String,
+    /// The `Accept` header.
+    pub accept: String,
+    /// The `If-None-Match` header.
+    pub if_none_match: String,
+    /// The `Authorization` header.
+    pub authorization: String,
+    /// Where the request comes from.
+    pub peer: IpAddr,
+}
+
+/// An HTTP answer. The engine adds length, connection, security and CORS headers.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// Such as `Content-Type`, `ETag`, `Cache-Control`, `Allow`.
+    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    /// The body; empty for `304`.
+    pub body: Cow<'static, [u8]>,
+}
+
+/// What a shard wants done, in this order. The lists are emptied by the driver and used again, so that a turn
+/// in the steady state allocates nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outputs {
+    /// What to do.
+    pub list: Vec<Output>,
+    /// The bytes that [`Output`]s name by their place here.
+    pub bytes: Vec<u8>,
+    /// The receivers that [`Output::Fanout`]s name by their place here.
+    pub receivers: Vec<ConnId>,
+}
+
+/// A place in one of the lists of [`Outputs`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Span {
+    /// The first item.
+    pub start: u32,
+    /// The one after the last.
+    pub end: u32,
+}
+
+impl Span {
+    /// As a range to index with.
+    pub const fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send bytes to one connection.
+    Send {
+        /// To whom.
+        to: ConnId,
+        /// What.
+        bytes: Span,
+    },
+    /// Send the same bytes to many connections.
+    Fanout {
+        /// To whom: a place in [`Outputs::receivers`].
+        to: Span,
+        /// What: a place in [`Outputs::bytes`].
+        bytes: Span,
+        /// Whether a connection that has unsent bytes, or whose socket refuses these, goes without: a frame
+        /// that was begun is finished, one that was not is dropped.
+        volatile: bool,
+    },
+    /// Write what was sent before, then close. The id will not be named again, in either direction.
+    Close {
+        /// Which connection.
+        conn: ConnId,
+        /// How.
+        how: Close,
+    },
+    /// Give the connection, with what was sent before and is still unsent, to another shard.
+    HandOver {
+        /// Which connection.
+        conn: ConnId,
+        /// To whom.
+        to: ShardId,
+        /// What its engine needs to know: a place in [`Outputs::bytes`].
+        parcel: Span,
+    },
+    /// Answer this HTTP request by [`Input::Answered`].
+    Ask {
+        /// Who asks.
+        conn: ConnId,
+        /// What.
+        question: Question,
+    },
+}
+
+/// How to close.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Close {
+    /// Shut down our side, then wait a little for the peer's end, so that it reads what we sent.
+    Gently,
+    /// At once.
+    Abort,
+}
+
+impl Outputs {
+    /// Empties the lists and keeps their memory.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.bytes.clear();
+        self.receivers.clear();
+    }
+}

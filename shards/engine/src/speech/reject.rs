@@ -1,0 +1,66 @@
+//! What a member is told when it asked for something it may not have. It stays connected.
+
+use std::borrow::Cow;
+
+/// A refused command: a code for programs, a message for people, and the field at fault if there is one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reject {
+    /// What programs react to.
+    pub code: Code,
+    /// What people read: a sentence that says what would have been right.
+    pub message: Cow<'static, str>,
+    /// The field at fault, as the protocol spells it.
+    pub field: Option<&'static str>,
+}
+
+impl Reject {
+    /// A refusal for a reason that is not one field's.
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), field: None }
+    }
+
+    /// `invalid_payload`: what a field should have been.
+    pub fn field(field: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: Code::InvalidPayload, message: message.into(), field: Some(field) }
+    }
+}
+
+/// The protocol's error codes.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[allow(missing_docs)] // each says what `as_str` says
+pub enum Code {
+    InvalidPayload,
+    InvalidSessionId,
+    SessionNotFound,
+    SessionFull,
+    NotMember,
+    NotLeader,
+    NotAllowed,
+    BadPasscode,
+    RateLimited,
+    UnknownEvent,
+    TooLarge,
+    Draining,
+    Internal,
+}
+
+impl Code {
+    /// The code as it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidPayload => "invalid_payload",
+            Self::InvalidSessionId => "invalid_session_id",
+            Self::SessionNotFound => "session_not_found",
+            Self::SessionFull => "session_full",
+            Self::NotMember => "not_member",
+            Self::NotLeader => "not_leader",
+            Self::NotAllowed => "not_allowed",
+            Self::BadPasscode => "bad_passcode",
+            Self::RateLimited => "rate_limited",
+            Self::UnknownEvent => "unknown_event",
+            Self::TooLarge => "too_large",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+        }
+    }
+}

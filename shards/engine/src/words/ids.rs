@@ -1,0 +1,151 @@
+//! The names of things: connections, shards, members and sessions.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A connection on one shard. The driver allots it; the index is reused, the generation tells users apart.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct ConnId {
+    /// Place in the shard's table of connections.
+    pub index: u32,
+    /// Counts the connections that have had this place.
+    pub generation: u32,
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.index, self.generation)
+    }
+}
+
+/// One of the server's shards, counted from zero.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct ShardId(pub u16);
+
+/// A member of a session: the Socket.IO socket id, 20 characters of `A-Za-z0-9_-`.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct MemberId([u8; 20]);
+
+impl MemberId {
+    /// Makes an id of 15 bytes: the alphabet is base64's with `-` and `_`, six bits a character.
+    pub fn from_bytes(bytes: [u8; 15]) -> Self {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut text = [0; 20];
+        for (three, four) in bytes.chunks_exact(3).zip(text.chunks_exact_mut(4)) {
+            let bits = u32::from(three[0]) << 16 | u32::from(three[1]) << 8 | u32::from(three[2]);
+            for (place, character) in four.iter_mut().enumerate() {
+                *character = ALPHABET[(bits >> (18 - 6 * place)) as usize & 63];
+            }
+        }
+        Self(text)
+    }
+
+    /// Reads an id that a client names, `None` if it cannot be one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text: [u8; 20] = text.as_bytes().try_into().ok()?;
+        let fits = text.iter().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'));
+        fits.then_some(Self(text))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The name of a session: 1 to 128 bytes of UTF-8 without control characters.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct SessionId(Box<str>);
+
+impl SessionId {
+    /// The longest name, in bytes.
+    pub const BYTES_MAX: usize = 128;
+
+    /// Checks a name that a client sent, `None` if it is empty, too long or not printable.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = !text.is_empty() && text.len() <= Self::BYTES_MAX && !text.chars().any(char::is_control);
+        fits.then(|| Self(text.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The shard that the session lives on, of `shards` in all: the 64-bit FNV-1a hash of the name's bytes,
+    /// finished with MurmurHash3's 64-bit mixer, scaled to the number of shards by the high bits.
+    pub fn shard(&self, shards: u16) -> ShardId {
+        assert!(shards > 0);
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in self.0.bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        for factor in [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53] {
+            hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
+        }
+        hash ^= hash >> 33;
+        ShardId(((u128::from(hash) * u128::from(shards)) >> 64) as u16)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_member_id_is_url_safe_base64_of_its_bytes() {
+        assert_eq!(MemberId::from_bytes([0; 15]).as_str(), "AAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(MemberId::from_bytes([255; 15]).as_str(), "____________________");
+        let id = MemberId::from_bytes(*b"fifteen bytes!!");
+        assert_eq!(id.as_str(), "ZmlmdGVlbiBieXRlcyEh");
+        assert_eq!(MemberId::parse(id.as_str()), Some(id));
+    }
+
+    #[test]
+    fn a_member_id_of_another_shape_is_refused() {
+        for text in ["", "short", "twenty-one-characters", "twenty characters ok"] {
+            assert_eq!(MemberId::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_id_is_printable_and_bounded() {
+        assert!(SessionId::parse("Gröndal 🎸").is_some());
+        assert!(SessionId::parse(&"x".repeat(128)).is_some());
+        for text in ["", "tab\there", "\u{7f}", &"x".repeat(129)] {
+            assert_eq!(SessionId::parse(text), None, "{text:?}");
+        }
+    }
+
+    /// Fixed values: traces and load balancers rely on the mapping, so it may never change.
+    #[test]
+    fn the_shard_of_a_session_is_fixed() {
+        let shards: Vec<u16> = ["stage", "demo", "a", "b", "Gröndal 🎸"]
+            .map(|id| SessionId::parse(id).unwrap().shard(8).0)
+            .to_vec();
+        assert_eq!(shards, [5, 1, 4, 3, 4]);
+    }
+
+    #[test]
+    fn sessions_spread_evenly_over_shards() {
+        let mut counts = [0_u32; 7];
+        for n in 0..7_000 {
+            counts[usize::from(SessionId::parse(&format!("session-{n}")).unwrap().shard(7).0)] += 1;
+        }
+        assert!(counts.iter().all(|count| (850..1_150).contains(count)), "{counts:?}");
+    }
+}

@@ -1,0 +1,65 @@
+//! The bounds of every queue, buffer and table. Two sets: [`Limits::PRODUCTION`], and [`Limits::TINY`] under
+//! which tests meet each bound within seconds.
+
+use serde::{Deserialize, Serialize};
+
+use super::time::Micros;
+
+/// Bounds that one shard keeps.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Connections at once. One more is refused with status 503.
+    pub connections_max: u32,
+    /// Sessions in memory. One more takes the place of the one that has been empty longest, or is refused.
+    pub sessions_max: u32,
+    /// Bytes of one WebSocket message, also announced as Engine.IO's `maxPayload`. A larger one closes
+    /// the connection with code 1009.
+    pub message_bytes_max: u32,
+    /// Frames that one message may come in. More close the connection with code 1008.
+    pub fragments_max: u32,
+    /// Bytes that may wait unsent for a connection; a reader that falls behind further is closed.
+    pub backlog_bytes_max: u32,
+    /// How long a connection may take to send a whole request head.
+    pub head_timeout: Micros,
+    /// How long a connection may take from the upgrade to the Socket.IO connect packet.
+    pub connect_timeout: Micros,
+    /// How long a kept-alive HTTP connection may be idle.
+    pub idle_timeout: Micros,
+    /// How long the peer may take to answer a WebSocket close.
+    pub close_timeout: Micros,
+    /// How long a session without members is remembered.
+    pub empty_session_ttl: Micros,
+}
+
+impl Limits {
+    /// What a server runs with.
+    pub const PRODUCTION: Self = Self {
+        connections_max: 100_000,
+        sessions_max: 100_000,
+        message_bytes_max: 1_000_000,
+        fragments_max: 16_384,
+        backlog_bytes_max: 256 * 1024,
+        head_timeout: Micros::from_secs(10),
+        connect_timeout: Micros::from_secs(45),
+        idle_timeout: Micros::from_secs(30),
+        close_timeout: Micros::from_secs(5),
+        empty_session_ttl: Micros::from_secs(15 * 60),
+    };
+
+    /// What tests run with to meet every bound.
+    pub const TINY: Self = Self {
+        connections_max: 4,
+        sessions_max: 2,
+        message_bytes_max: 4_096,
+        fragments_max: 8,
+        backlog_bytes_max: 4 * 4_096,
+        head_timeout: Micros::from_millis(100),
+        connect_timeout: Micros::from_millis(200),
+        idle_timeout: Micros::from_millis(300),
+        close_timeout: Micros::from_millis(50),
+        empty_session_ttl: Micros::from_millis(500),
+    };
+}
+
+// The announced `maxPayload` must hold the largest set list with its escapes, or no client could ever send one.
+const _: () = assert!(Limits::PRODUCTION.message_bytes_max >= 1_000_000);

@@ -1,0 +1,124 @@
+//! Music as integers: tempo, position, metre and the timeline that says where the band is at any time.
+//!
+//! Microseconds, micro-beats and milli-BPM throughout, so that the time of beat k is bit-identical in every
+//! program that computes it.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::MemberId;
+use super::time::Micros;
+
+/// Beats per minute, in thousandths.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct Tempo(u32);
+
+impl Tempo {
+    /// The slowest tempo, 20 BPM.
+    pub const MIN: Self = Self(20_000);
+    /// The fastest tempo, 400 BPM.
+    pub const MAX: Self = Self(400_000);
+    /// The tempo of a session that nobody has set one for, 120 BPM.
+    pub const DEFAULT: Self = Self(120_000);
+
+    /// From thousandths of a beat per minute, `None` outside 20 to 400 BPM.
+    pub fn from_milli_bpm(milli_bpm: u32) -> Option<Self> {
+        (Self::MIN.0..=Self::MAX.0).contains(&milli_bpm).then_some(Self(milli_bpm))
+    }
+
+    /// As thousandths of a beat per minute.
+    pub const fn milli_bpm(self) -> u32 {
+        self.0
+    }
+}
+
+/// A place in a song, in microseconds from its beginning: 0 to 24 hours.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct Position(u64);
+
+impl Position {
+    /// The beginning of the song.
+    pub const START: Self = Self(0);
+    /// The last place there can be, 24 hours in.
+    pub const MAX: Self = Self(24 * 3_600 * 1_000_000);
+
+    /// From microseconds, `None` beyond 24 hours.
+    pub fn from_micros(micros: u64) -> Option<Self> {
+        (micros <= Self::MAX.0).then_some(Self(micros))
+    }
+
+    /// As microseconds.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+}
+
+/// A time signature such as 6/8.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct TimeSignature {
+    /// Beats in a bar, 1 to 32.
+    pub numerator: u8,
+    /// The note that gets the beat: 1, 2, 4, 8, 16 or 32.
+    pub denominator: u8,
+}
+
+impl TimeSignature {
+    /// Four quarters to the bar.
+    pub const COMMON: Self = Self { numerator: 4, denominator: 4 };
+
+    /// Checks a signature that a client sent.
+    pub fn new(numerator: u64, denominator: u64) -> Option<Self> {
+        let fits = (1..=32).contains(&numerator) && matches!(denominator, 1 | 2 | 4 | 8 | 16 | 32);
+        fits.then_some(Self { numerator: numerator as u8, denominator: denominator as u8 })
+    }
+}
+
+/// The truth about playback: a small versioned value, sent whole on every change and derived by everyone.
+///
+/// The highest (`epoch`, `version`) wins, so neither order nor loss of messages matters.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// Rises when the session's owner changes or its state was lost.
+    pub epoch: u64,
+    /// Rises by one with every accepted command of the epoch.
+    pub version: u64,
+    /// Who leads, if anybody.
+    pub leader: Option<MemberId>,
+    /// One to eight segments in order of `t0`: the last with `t0 <= t` rules at `t`, later ones are scheduled.
+    pub segments: Vec<Segment>,
+    /// At least one entry, in order of `beat`.
+    pub meter: Vec<MeterChange>,
+    /// Changes while playing wait for a multiple of this many micro-beats; 0 = at once.
+    pub quantum: i64,
+    /// Beats counted in before the first one sounds.
+    pub count_in: u32,
+    /// When this version was made.
+    pub made_at: Micros,
+}
+
+/// A stretch of the timeline: from `t0` on, position and beat are these functions of time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    /// When it begins, on the server's clock.
+    pub t0: Micros,
+    /// The position at `t0`, in microseconds; negative while counting in.
+    pub p0: i64,
+    /// The beat at `t0`, in micro-beats; negative while counting in.
+    pub b0: i64,
+    /// Whether time moves the position: false = standing still.
+    pub playing: bool,
+    /// The tempo at `t0`.
+    pub bpm0: Tempo,
+    /// The tempo after the ramp.
+    pub bpm1: Tempo,
+    /// How long the tempo takes to get from `bpm0` to `bpm1`, in microseconds; 0 = no ramp.
+    pub ramp: u64,
+}
+
+/// A time signature that holds from a beat on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct MeterChange {
+    /// The first beat of its first bar, in micro-beats.
+    pub beat: i64,
+    /// The signature.
+    pub signature: TimeSignature,
+}
