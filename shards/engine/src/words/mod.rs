@@ -3,4 +3,5 @@
 pub mod ids;
 pub mod limits;
 pub mod music;
+pub mod rng;
 pub mod time;
