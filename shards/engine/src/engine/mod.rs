@@ -1,0 +1,3 @@
+//! What one shard keeps and does between its inputs and its outputs.
+
+pub mod wheel;
