@@ -1,3 +1,4 @@
 //! What one shard keeps and does between its inputs and its outputs.
 
+pub mod slots;
 pub mod wheel;

@@ -1,0 +1,313 @@
+//! Tables addressed by a small index, where a generation tells today's tenant from yesterday's.
+//!
+//! [`Slots`] takes keys that somebody else allots (the driver's connection ids); [`Arena`] allots its own
+//! (sessions). Both find a value with one bounds check and one comparison, and walk in index order.
+
+use std::marker::PhantomData;
+
+use crate::words::ids::ConnId;
+
+/// A name for a place in a table: which place, and which of its tenants.
+pub trait SlotKey: Copy {
+    /// The key of the tenant `generation` of the place `index`.
+    fn from_parts(index: u32, generation: u32) -> Self;
+    /// The place, counted from 0 without large gaps: the table is as long as the largest index.
+    fn index(self) -> u32;
+    /// Differs between two tenants of one place.
+    fn generation(self) -> u32;
+}
+
+impl SlotKey for ConnId {
+    fn from_parts(index: u32, generation: u32) -> ConnId {
+        ConnId { index, generation }
+    }
+
+    fn index(self) -> u32 {
+        self.index
+    }
+
+    fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+/// A table of at most `limit` values whose keys are allotted by the caller.
+#[derive(Clone, Debug)]
+pub struct Slots<K, T> {
+    /// The generation and value of each tenant.
+    places: Vec<Option<(u32, T)>>,
+    len: usize,
+    limit: u32,
+    keys: PhantomData<fn(K) -> K>,
+}
+
+impl<K: SlotKey, T> Slots<K, T> {
+    /// An empty table for keys with an index below `limit`.
+    pub fn new(limit: u32) -> Slots<K, T> {
+        Slots { places: Vec::new(), len: 0, limit, keys: PhantomData }
+    }
+
+    /// Puts `value` where `key` says.
+    ///
+    /// # Panics
+    /// If the place is taken, by whatever generation, or lies beyond the limit.
+    pub fn insert(&mut self, key: K, value: T) {
+        assert!(key.index() < self.limit, "slot {} of at most {}", key.index(), self.limit);
+        let place = key.index() as usize;
+        if self.places.len() <= place {
+            self.places.resize_with(place + 1, || None);
+        }
+        assert!(self.places[place].is_none(), "slot {place} is taken");
+        self.places[place] = Some((key.generation(), value));
+        self.len += 1;
+    }
+
+    /// The value of exactly this tenant; `None` if it is gone, whoever may sit there now.
+    pub fn get(&self, key: K) -> Option<&T> {
+        match self.places.get(key.index() as usize)? {
+            Some((generation, value)) if *generation == key.generation() => Some(value),
+            _ => None,
+        }
+    }
+
+    /// As [`get`](Slots::get), to change it.
+    pub fn get_mut(&mut self, key: K) -> Option<&mut T> {
+        match self.places.get_mut(key.index() as usize)? {
+            Some((generation, value)) if *generation == key.generation() => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Takes exactly this tenant out; `None` if it is gone already.
+    pub fn remove(&mut self, key: K) -> Option<T> {
+        let place = self.places.get_mut(key.index() as usize)?;
+        let (_, value) = place.take_if(|(generation, _)| *generation == key.generation())?;
+        self.len -= 1;
+        Some(value)
+    }
+
+    /// All values, in order of their index.
+    pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
+        self.places.iter().enumerate().filter_map(|(index, place)| {
+            place.as_ref().map(|(generation, value)| (K::from_parts(index as u32, *generation), value))
+        })
+    }
+
+    /// All values to change, in order of their index.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
+        self.places.iter_mut().enumerate().filter_map(|(index, place)| {
+            place.as_mut().map(|(generation, value)| (K::from_parts(index as u32, *generation), value))
+        })
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// A table of at most `limit` values that allots the keys: the place freed last is let first, so the table
+/// stays as short as it once had to be, and the same calls give the same keys.
+#[derive(Clone, Debug)]
+pub struct Arena<K, T> {
+    slots: Slots<K, T>,
+    /// The generation of each place's present tenant, or of its next one.
+    generations: Vec<u32>,
+    /// Vacant places, the one to let next at the end.
+    vacant: Vec<u32>,
+}
+
+impl<K: SlotKey, T> Arena<K, T> {
+    /// An empty table for `limit` values.
+    pub fn new(limit: u32) -> Arena<K, T> {
+        Arena { slots: Slots::new(limit), generations: Vec::new(), vacant: Vec::new() }
+    }
+
+    /// Keeps `value` and says where.
+    ///
+    /// # Panics
+    /// If the table [is full](Arena::is_full); ask first where the number is in somebody else's hand.
+    pub fn insert(&mut self, value: T) -> K {
+        let index = match self.vacant.pop() {
+            Some(index) => index,
+            None => {
+                assert!(!self.is_full(), "arena of {} is full", self.slots.limit);
+                self.generations.push(0);
+                (self.generations.len() - 1) as u32
+            }
+        };
+        let key = K::from_parts(index, self.generations[index as usize]);
+        self.slots.insert(key, value);
+        key
+    }
+
+    /// The value of exactly this tenant; `None` if it is gone, whoever may sit there now.
+    pub fn get(&self, key: K) -> Option<&T> {
+        self.slots.get(key)
+    }
+
+    /// As [`get`](Arena::get), to change it.
+    pub fn get_mut(&mut self, key: K) -> Option<&mut T> {
+        self.slots.get_mut(key)
+    }
+
+    /// Takes exactly this tenant out; `None` if it is gone already.
+    pub fn remove(&mut self, key: K) -> Option<T> {
+        let value = self.slots.remove(key)?;
+        let generation = &mut self.generations[key.index() as usize];
+        *generation = generation.wrapping_add(1);
+        self.vacant.push(key.index());
+        Some(value)
+    }
+
+    /// All values, in order of their index.
+    pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
+        self.slots.iter()
+    }
+
+    /// All values to change, in order of their index.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
+        self.slots.iter_mut()
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether `insert` would panic.
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.slots.limit as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+    struct Key(u32, u32);
+
+    impl SlotKey for Key {
+        fn from_parts(index: u32, generation: u32) -> Key {
+            Key(index, generation)
+        }
+        fn index(self) -> u32 {
+            self.0
+        }
+        fn generation(self) -> u32 {
+            self.1
+        }
+    }
+
+    #[test]
+    fn a_value_is_found_by_its_own_generation_only() {
+        let mut slots = Slots::new(8);
+        slots.insert(Key(3, 7), "drums");
+        assert_eq!(slots.get(Key(3, 7)), Some(&"drums"));
+        for stranger in [Key(3, 6), Key(3, 8), Key(2, 7), Key(4, 7), Key(u32::MAX, 7)] {
+            assert_eq!(slots.get(stranger), None);
+            assert_eq!(slots.get_mut(stranger), None);
+            assert_eq!(slots.remove(stranger), None);
+        }
+        assert_eq!(slots.len(), 1);
+        assert_eq!(slots.remove(Key(3, 7)), Some("drums"));
+        assert_eq!(slots.remove(Key(3, 7)), None);
+        assert!(slots.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "slot 3 is taken")]
+    fn a_taken_place_is_not_let_twice() {
+        let mut slots = Slots::new(8);
+        slots.insert(Key(3, 7), ());
+        slots.insert(Key(3, 8), ());
+    }
+
+    #[test]
+    fn the_limit_is_the_first_index_refused() {
+        let mut slots = Slots::new(2);
+        slots.insert(Key(1, 0), ());
+        let beyond = std::panic::catch_unwind(move || slots.insert(Key(2, 0), ()));
+        assert!(beyond.is_err());
+    }
+
+    #[test]
+    fn an_arena_lets_the_place_freed_last_to_a_new_generation() {
+        let mut arena: Arena<Key, char> = Arena::new(3);
+        let [a, b, c] = ['a', 'b', 'c'].map(|value| arena.insert(value));
+        assert_eq!([a, b, c], [Key(0, 0), Key(1, 0), Key(2, 0)]);
+        assert!(arena.is_full());
+        arena.remove(a);
+        arena.remove(b);
+        assert_eq!(arena.insert('d'), Key(1, 1));
+        assert_eq!(arena.insert('e'), Key(0, 1));
+        assert_eq!(arena.get(a), None);
+        assert_eq!(arena.remove(b), None);
+        assert!(arena.iter().eq([(Key(0, 1), &'e'), (Key(1, 1), &'d'), (c, &'c')]));
+    }
+
+    #[test]
+    #[should_panic(expected = "arena of 1 is full")]
+    fn a_full_arena_takes_no_more() {
+        let mut arena: Arena<Key, ()> = Arena::new(1);
+        arena.insert(());
+        arena.insert(());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        /// An arena is a map from the keys it allotted, all different, that never confuses two of them.
+        #[test]
+        fn an_arena_agrees_with_a_map(steps in prop::collection::vec((0..3u8, any::<prop::sample::Index>()), 0..200)) {
+            let mut arena: Arena<Key, u32> = Arena::new(16);
+            let mut model: BTreeMap<Key, u32> = BTreeMap::new();
+            let mut allotted: Vec<Key> = Vec::new();
+            for (value, (step, which)) in (0..).zip(steps) {
+                match step {
+                    0 if !arena.is_full() => {
+                        let key = arena.insert(value);
+                        prop_assert!(!allotted.contains(&key));
+                        allotted.push(key);
+                        model.insert(key, value);
+                    }
+                    1 if !allotted.is_empty() => {
+                        let key = *which.get(&allotted);
+                        prop_assert_eq!(arena.remove(key), model.remove(&key));
+                    }
+                    2 if !allotted.is_empty() => {
+                        let key = *which.get(&allotted);
+                        if let Some(kept) = arena.get_mut(key) {
+                            *kept += 1000;
+                        }
+                        if let Some(kept) = model.get_mut(&key) {
+                            *kept += 1000;
+                        }
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(arena.len(), model.len());
+                prop_assert_eq!(arena.is_full(), model.len() == 16);
+                for key in &allotted {
+                    prop_assert_eq!(arena.get(*key), model.get(key));
+                }
+                prop_assert!(arena.iter().map(|(k, v)| (k, *v)).eq(model.iter().map(|(k, v)| (*k, *v))));
+                prop_assert!(arena.iter_mut().map(|(k, v)| (k, *v)).eq(model.iter().map(|(k, v)| (*k, *v))));
+            }
+        }
+    }
+}
