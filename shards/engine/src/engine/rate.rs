@@ -1,0 +1,386 @@
+//! How often a connection may send what: token buckets, and when its patience runs out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::words::time::Micros;
+
+/// What a connection may send, in events a second; 0 lifts that limit. Each may come in a burst of twice its rate.
+///
+/// The default is what the protocol promises.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RateLimits {
+    /// `position_sync`.
+    pub position_sync: u32,
+    /// `metronome_tick`.
+    pub metronome_tick: u32,
+    /// `sync_request`.
+    pub sync_request: u32,
+    /// `chat_message`.
+    pub chat_message: u32,
+    /// `latency_probe`.
+    pub latency_probe: u32,
+    /// `clock_sync`.
+    pub clock_sync: u32,
+    /// `tempo_change`.
+    pub tempo_change: u32,
+    /// `join_session`.
+    pub join_session: u32,
+    /// Any other event, each by itself.
+    pub other: u32,
+    /// All events together.
+    pub total: u32,
+    /// So many refusals within [`REFUSALS_WINDOW`] close the connection; 0 never does.
+    pub refusals_max: u32,
+}
+
+/// How long a refusal counts against a connection.
+pub const REFUSALS_WINDOW: Micros = Micros::from_secs(60);
+
+/// A bucket holds as many events as its rate brings in this time, so a burst is twice the rate.
+const BURST_SECONDS: u64 = 2;
+
+impl Default for RateLimits {
+    fn default() -> RateLimits {
+        RateLimits {
+            position_sync: 50,
+            metronome_tick: 20,
+            sync_request: 10,
+            chat_message: 10,
+            latency_probe: 20,
+            clock_sync: 20,
+            tempo_change: 5,
+            join_session: 2,
+            other: 5,
+            total: 100,
+            refusals_max: 10,
+        }
+    }
+}
+
+/// The bucket an event is taken from.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum EventClass {
+    /// `position_sync`.
+    PositionSync,
+    /// `metronome_tick`.
+    MetronomeTick,
+    /// `sync_request`.
+    SyncRequest,
+    /// `chat_message`.
+    ChatMessage,
+    /// `latency_probe`.
+    LatencyProbe,
+    /// `clock_sync`.
+    ClockSync,
+    /// `tempo_change`.
+    TempoChange,
+    /// `join_session`.
+    JoinSession,
+    /// Any other event, by a number of the caller's choice: each number has a bucket of its own.
+    Other(u8),
+}
+
+impl RateLimits {
+    fn of(&self, class: EventClass) -> u32 {
+        match class {
+            EventClass::PositionSync => self.position_sync,
+            EventClass::MetronomeTick => self.metronome_tick,
+            EventClass::SyncRequest => self.sync_request,
+            EventClass::ChatMessage => self.chat_message,
+            EventClass::LatencyProbe => self.latency_probe,
+            EventClass::ClockSync => self.clock_sync,
+            EventClass::TempoChange => self.tempo_change,
+            EventClass::JoinSession => self.join_session,
+            EventClass::Other(_) => self.other,
+        }
+    }
+}
+
+/// The event is to be dropped, and its sender told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Refused {
+    /// When this has passed, but not before, the same event would be let through.
+    pub retry_after: Micros,
+    /// This was one refusal too many: the connection is to be closed.
+    pub close: bool,
+}
+
+/// What one connection has sent of late. Moves with it from shard to shard: their clocks are one.
+///
+/// Each bucket is one time (GCRA): the instant at which it will be full again. A bucket that is full is
+/// like one that never was, so only those that are not take room, and a full one's place is used again.
+/// That makes 56 bytes for a connection that has sent nothing, 64 more once it has used up to four buckets
+/// at a time, and about 100 more once it has been refused.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Rates {
+    /// When the bucket for all events together is full again.
+    total_full_at: Micros,
+    /// In no particular order: there are a handful.
+    buckets: Vec<Bucket>,
+    /// When events were refused, oldest first, within the last window.
+    refusals: Vec<Micros>,
+}
+
+const _: () = assert!(size_of::<Rates>() == 56 && size_of::<Bucket>() == 16);
+
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct Bucket {
+    class: EventClass,
+    full_at: Micros,
+}
+
+impl Rates {
+    /// Lets an event through at the time `now`, or not. A refused event takes from no bucket.
+    ///
+    /// # Errors
+    /// When the bucket of its class, or that of all events, has run out.
+    pub fn take(&mut self, now: Micros, class: EventClass, limits: &RateLimits) -> Result<(), Refused> {
+        let mine = self.buckets.iter().position(|bucket| bucket.class == class);
+        let full_at = mine.map_or(Micros::ZERO, |place| self.buckets[place].full_at);
+        let after_class = draw(now, full_at, limits.of(class));
+        let after_total = draw(now, self.total_full_at, limits.total);
+        let (Ok(full_at), Ok(total_full_at)) = (after_class, after_total) else {
+            let wait = |drawn: Result<Micros, Micros>| drawn.err().unwrap_or_default();
+            let retry_after = wait(after_class).max(wait(after_total));
+            return Err(Refused { retry_after, close: self.refused_too_often(now, limits.refusals_max) });
+        };
+        self.total_full_at = total_full_at;
+        let place = mine.or_else(|| self.buckets.iter().position(|bucket| bucket.full_at <= now));
+        match place {
+            Some(place) => self.buckets[place] = Bucket { class, full_at },
+            None if full_at > now => self.buckets.push(Bucket { class, full_at }),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn refused_too_often(&mut self, now: Micros, refusals_max: u32) -> bool {
+        if refusals_max == 0 {
+            return false;
+        }
+        self.refusals.retain(|&at| now.since(at) < REFUSALS_WINDOW);
+        if self.refusals.len() >= refusals_max as usize {
+            // A caller that does not close at once must not make us remember more and more.
+            self.refusals.remove(0);
+        }
+        self.refusals.push(now);
+        self.refusals.len() >= refusals_max as usize
+    }
+}
+
+/// Takes one event from a bucket that is full again at `full_at`: the later time at which it will then be
+/// full, or how long to wait until there is an event in it.
+fn draw(now: Micros, full_at: Micros, rate: u32) -> Result<Micros, Micros> {
+    if rate == 0 {
+        return Ok(full_at);
+    }
+    // Rounded down: in doubt a client may send a little more than it was promised, never less.
+    let interval = 1_000_000 / u64::from(rate);
+    let capacity = Micros::from_micros(interval * u64::from(rate) * BURST_SECONDS);
+    let full_at = full_at.max(now) + Micros::from_micros(interval);
+    match full_at.since(now).since(capacity) {
+        Micros::ZERO => Ok(full_at),
+        wait => Err(wait),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Micros = Micros::from_secs(1);
+    const START: Micros = Micros::from_secs(7);
+
+    fn us(micros: u64) -> Micros {
+        Micros::from_micros(micros)
+    }
+
+    /// No limit but on what a test is about.
+    fn unlimited() -> RateLimits {
+        RateLimits {
+            position_sync: 0,
+            metronome_tick: 0,
+            sync_request: 0,
+            chat_message: 0,
+            latency_probe: 0,
+            clock_sync: 0,
+            tempo_change: 0,
+            join_session: 0,
+            other: 0,
+            total: 0,
+            refusals_max: 0,
+        }
+    }
+
+    fn taken_at_once(rates: &mut Rates, now: Micros, class: EventClass, limits: &RateLimits) -> usize {
+        (0..1000).take_while(|_| rates.take(now, class, limits).is_ok()).count()
+    }
+
+    #[test]
+    fn each_class_has_the_rate_of_the_protocol_and_a_burst_of_twice_that() {
+        use EventClass::*;
+        let limits = RateLimits { total: 0, refusals_max: 0, ..RateLimits::default() };
+        for (class, rate) in [
+            (PositionSync, 50),
+            (MetronomeTick, 20),
+            (SyncRequest, 10),
+            (ChatMessage, 10),
+            (LatencyProbe, 20),
+            (ClockSync, 20),
+            (TempoChange, 5),
+            (JoinSession, 2),
+            (Other(0), 5),
+            (Other(255), 5),
+        ] {
+            let mut rates = Rates::default();
+            assert_eq!(taken_at_once(&mut rates, START, class, &limits), 2 * rate, "{class:?} burst");
+            let second_later = START + SECOND;
+            assert_eq!(taken_at_once(&mut rates, second_later, class, &limits), rate, "{class:?} rate");
+            let rested = second_later + Micros::from_secs(100);
+            assert_eq!(taken_at_once(&mut rates, rested, class, &limits), 2 * rate, "{class:?} rested");
+        }
+    }
+
+    #[test]
+    fn the_total_holds_however_the_events_are_spread() {
+        let limits = RateLimits { refusals_max: 0, ..RateLimits::default() };
+        let mut rates = Rates::default();
+        let events = (0..=255).flat_map(|event| [EventClass::Other(event); 3]);
+        assert_eq!(events.filter(|&class| rates.take(START, class, &limits).is_ok()).count(), 200);
+        let wait = rates.take(START, EventClass::PositionSync, &limits).unwrap_err().retry_after;
+        assert_eq!(wait, us(10_000));
+    }
+
+    #[test]
+    fn one_event_running_out_leaves_the_others_alone() {
+        let limits = RateLimits::default();
+        let (play, seek) = (EventClass::Other(1), EventClass::Other(2));
+        let mut rates = Rates::default();
+        assert_eq!(taken_at_once(&mut rates, START, play, &limits), 10);
+        assert_eq!(taken_at_once(&mut rates, START, seek, &limits), 10);
+        assert_eq!(taken_at_once(&mut rates, START, EventClass::ClockSync, &limits), 40);
+    }
+
+    #[test]
+    fn the_tenth_refusal_within_a_minute_closes() {
+        let limits = RateLimits { join_session: 1, refusals_max: 10, ..unlimited() };
+        // Takes what there is, until one is refused.
+        let refuse = |rates: &mut Rates, now| {
+            let mut refused = (0..3).filter_map(|_| rates.take(now, EventClass::JoinSession, &limits).err());
+            refused.next().unwrap().close
+        };
+        let mut rates = Rates::default();
+        let closes: Vec<bool> = (0..10).map(|k| refuse(&mut rates, START + us(k))).collect();
+        assert_eq!(closes, [[false; 9].as_slice(), &[true]].concat());
+
+        let mut rates = Rates::default();
+        (0..9).for_each(|k| assert!(!refuse(&mut rates, START + us(k))));
+        let mut forgotten_one = rates.clone();
+        assert!(!refuse(&mut forgotten_one, START + REFUSALS_WINDOW), "the first is a minute old");
+        assert!(refuse(&mut rates, START + REFUSALS_WINDOW - us(1)), "the first still counts");
+    }
+
+    #[test]
+    fn refusals_are_remembered_up_to_their_limit_only() {
+        let limits = RateLimits { join_session: 1, refusals_max: 3, ..unlimited() };
+        let mut rates = Rates::default();
+        for _ in 0..100 {
+            _ = rates.take(START, EventClass::JoinSession, &limits);
+        }
+        assert_eq!(rates.refusals.len(), 3);
+        let lifted = RateLimits { refusals_max: 0, ..limits };
+        assert!(!rates.take(START, EventClass::JoinSession, &lifted).unwrap_err().close);
+    }
+
+    #[test]
+    fn full_buckets_make_room_for_others() {
+        let limits = RateLimits::default();
+        let mut rates = Rates::default();
+        for event in 0..=255 {
+            let now = START + Micros::from_secs(event.into());
+            rates.take(now, EventClass::Other(event), &limits).unwrap();
+            rates.take(now, EventClass::LatencyProbe, &limits).unwrap();
+        }
+        assert_eq!(rates.buckets.len(), 2);
+    }
+
+    #[test]
+    fn the_state_survives_a_move() {
+        let limits = RateLimits::default();
+        let mut rates = Rates::default();
+        (0..30).for_each(|k| _ = rates.take(START + us(k), EventClass::ChatMessage, &limits));
+        let bytes = postcard::to_allocvec(&rates).unwrap();
+        assert_eq!(postcard::from_bytes::<Rates>(&bytes).unwrap(), rates);
+    }
+
+    /// A bucket as textbooks draw it: it fills while time passes, an event takes its share.
+    /// Counted in parts of an event, `interval` parts each, one part a microsecond.
+    struct Pail {
+        parts: u64,
+        capacity: u64,
+        interval: u64,
+    }
+
+    impl Pail {
+        fn new(rate: u32) -> Pail {
+            let interval = 1_000_000 / u64::from(rate);
+            let capacity = interval * u64::from(rate) * 2;
+            Pail { parts: capacity, capacity, interval }
+        }
+        fn fill(&mut self, elapsed: u64) {
+            self.parts = (self.parts + elapsed).min(self.capacity);
+        }
+        fn missing(&self) -> u64 {
+            self.interval.saturating_sub(self.parts)
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn rates_agree_with_pails_that_fill_with_time(
+            rate in 1..60u32,
+            other in 1..10u32,
+            total in 1..80u32,
+            refusals_max in 1..12u32,
+            events in prop::collection::vec((prop_oneof![4 => 0..30_000u64, 1 => 0..70_000_000u64], 0..4u8), 0..300),
+        ) {
+            let limits = RateLimits { position_sync: rate, other, total, refusals_max, ..unlimited() };
+            let mut rates = Rates::default();
+            let mut now = START;
+            let mut all = Pail::new(total);
+            let mut pails = [Pail::new(rate), Pail::new(other), Pail::new(other), Pail::new(other)];
+            let mut refusals: Vec<Micros> = Vec::new();
+            for (elapsed, which) in events {
+                now = now + us(elapsed);
+                all.fill(elapsed);
+                pails.iter_mut().for_each(|pail| pail.fill(elapsed));
+                let pail = &mut pails[which as usize];
+                let class = if which == 0 { EventClass::PositionSync } else { EventClass::Other(which) };
+
+                let before = rates.clone();
+                match rates.take(now, class, &limits) {
+                    Ok(()) => {
+                        prop_assert_eq!(pail.missing().max(all.missing()), 0);
+                        pail.parts -= pail.interval;
+                        all.parts -= all.interval;
+                    }
+                    Err(refused) => {
+                        let wait = pail.missing().max(all.missing());
+                        prop_assert!(wait > 0);
+                        prop_assert_eq!(refused.retry_after, us(wait));
+                        prop_assert!(before.clone().take(now + us(wait - 1), class, &limits).is_err());
+                        prop_assert!(before.clone().take(now + us(wait), class, &limits).is_ok());
+                        refusals.push(now);
+                        let recent = refusals.iter().filter(|&&at| now.since(at) < REFUSALS_WINDOW).count();
+                        prop_assert_eq!(refused.close, recent >= refusals_max as usize);
+                    }
+                }
+                prop_assert!(rates.buckets.len() <= pails.len());
+            }
+        }
+    }
+}
