@@ -8,4 +8,5 @@
 
 pub mod io;
 pub mod speech;
+pub mod wire;
 pub mod words;
