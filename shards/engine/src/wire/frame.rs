@@ -9,26 +9,13 @@ use serde::{Deserialize, Serialize};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
+use crate::words::limits::Limits;
+
 /// The most a control frame may carry, by RFC 6455 section 5.5.
 pub const CONTROL_BYTES_MAX: usize = 125;
 
 /// Flags, length and mask: the longest header a client can send.
 const HEADER_BYTES_MAX: usize = 14;
-
-/// What one peer may make us hold.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
-    /// Bytes of one message, all fragments together.
-    pub message_bytes_max: u32,
-    /// Frames that one message may be cut into.
-    pub fragments_max: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { message_bytes_max: 1_000_000, fragments_max: 16_384 }
-    }
-}
 
 /// One whole message from the peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -466,7 +453,7 @@ mod tests {
         Failed(FrameError),
     }
 
-    const TINY: Limits = Limits { message_bytes_max: 300, fragments_max: 4 };
+    const TINY: Limits = Limits { message_bytes_max: 300, fragments_max: 4, ..Limits::TINY };
 
     fn said(message: Message<'_>) -> Said {
         match message {
@@ -717,7 +704,7 @@ mod tests {
 
     #[test]
     fn keeps_only_what_arrived() {
-        let limits = Limits::default();
+        let limits = Limits::PRODUCTION;
         let claimed = frame_claiming(BINARY, 1_000_000, &[1; 10]);
         let (_, reader) = read_pieces(&limits, [&claimed[..]]);
         assert!(reader.heap_bytes() <= 64, "{} bytes held for 10", reader.heap_bytes());
@@ -786,7 +773,7 @@ mod tests {
                     stream.extend(frame(first | last, &bytes[from..to]));
                 }
             }
-            let (said, reader) = read_pieces(&Limits::default(), stream.chunks(piece));
+            let (said, reader) = read_pieces(&Limits::PRODUCTION, stream.chunks(piece));
             prop_assert_eq!(said, expected);
             prop_assert_eq!(reader.heap_bytes(), 0);
         }

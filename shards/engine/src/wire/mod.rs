@@ -1,4 +1,4 @@
-//! Bytes ⇄ speech: everything between a socket and a [`Command`](crate::speech) or notice, without a socket.
+//! Bytes ⇄ speech: everything that lies between a socket and a command or notice, without the socket.
 //!
 //! From the outside in: an [`http`] head asks for an upgrade, a [`frame`] carries a message, an
 //! [`engine_packet`] wraps a [`socket_packet`], whose argument is read by [`json`].
