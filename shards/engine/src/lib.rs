@@ -9,4 +9,5 @@
 pub mod engine;
 pub mod io;
 pub mod speech;
+pub mod wire;
 pub mod words;

@@ -1,0 +1,138 @@
+//! Engine.IO version 4: one packet per WebSocket message, a type digit in front of it.
+
+use std::borrow::Cow;
+
+use super::json;
+
+/// A packet from a client.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Packet<'a> {
+    /// `0`: nothing a client may say; ignored.
+    Open,
+    /// `1`: the client is done.
+    Close,
+    /// `2`: only a server pings in this version, but for the `probe` of an upgrade.
+    Ping(&'a str),
+    /// `3`: the answer to our ping.
+    Pong(&'a str),
+    /// `4`: a Socket.IO packet.
+    Message(&'a str),
+    /// `b` and base64, or a binary WebSocket message: an attachment.
+    Binary(Cow<'a, [u8]>),
+    /// `5`: the end of an upgrade; ignored on a connection that began as a WebSocket.
+    Upgrade,
+    /// `6`: ignored.
+    Noop,
+}
+
+/// A text message that is no packet; closes the connection, with the reason `parse error`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NoPacket;
+
+/// Reads a text message. A binary message needs no reading: it is [`Packet::Binary`] as a whole.
+pub fn parse(text: &str) -> Result<Packet<'_>, NoPacket> {
+    let kind = text.as_bytes().first().ok_or(NoPacket)?;
+    let rest = text.get(1..).unwrap_or_default();
+    match kind {
+        b'0' => Ok(Packet::Open),
+        b'1' => Ok(Packet::Close),
+        b'2' => Ok(Packet::Ping(rest)),
+        b'3' => Ok(Packet::Pong(rest)),
+        b'4' => Ok(Packet::Message(rest)),
+        b'5' => Ok(Packet::Upgrade),
+        b'6' => Ok(Packet::Noop),
+        b'b' => {
+            let bytes = data_encoding::BASE64.decode(rest.as_bytes()).map_err(|_| NoPacket)?;
+            Ok(Packet::Binary(Cow::Owned(bytes)))
+        }
+        _ => Err(NoPacket),
+    }
+}
+
+/// What the server says first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Open<'a> {
+    /// The Engine.IO session id, which is not the Socket.IO one.
+    pub sid: &'a str,
+    /// Transports that the client may change to.
+    pub upgrades: &'a [&'a str],
+    /// Milliseconds between two pings.
+    pub ping_interval_ms: u64,
+    /// Milliseconds that an answer may take.
+    pub ping_timeout_ms: u64,
+    /// The largest message that the server reads, in bytes.
+    pub max_payload: u32,
+}
+
+impl Open<'_> {
+    /// Appends the packet: exactly these five keys.
+    pub fn print(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"0{\"sid\":");
+        json::print_string(out, self.sid);
+        out.extend_from_slice(b",\"upgrades\":[");
+        for (place, upgrade) in self.upgrades.iter().enumerate() {
+            if place > 0 {
+                out.push(b',');
+            }
+            json::print_string(out, upgrade);
+        }
+        let (interval, timeout, payload) = (self.ping_interval_ms, self.ping_timeout_ms, self.max_payload);
+        let rest = format!(r#"],"pingInterval":{interval},"pingTimeout":{timeout},"maxPayload":{payload}}}"#);
+        out.extend_from_slice(rest.as_bytes());
+    }
+}
+
+/// The server's ping.
+pub const PING: &[u8] = b"2";
+
+/// What a text message that carries a Socket.IO packet begins with.
+pub const MESSAGE: u8 = b'4';
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn reads_packets() {
+        let binary = |bytes: &[u8]| Packet::Binary(bytes.to_vec().into());
+        for (text, packet) in [
+            ("0", Packet::Open),
+            ("0{}", Packet::Open),
+            ("1", Packet::Close),
+            ("2", Packet::Ping("")),
+            ("2probe", Packet::Ping("probe")),
+            ("3", Packet::Pong("")),
+            ("4", Packet::Message("")),
+            ("42[\"é\"]", Packet::Message("2[\"é\"]")),
+            ("5", Packet::Upgrade),
+            ("6", Packet::Noop),
+            ("b", binary(b"")),
+            ("bAQIDBA==", binary(&[1, 2, 3, 4])),
+            ("b+/+/", binary(&[0xfb, 0xff, 0xbf])),
+        ] {
+            assert_eq!(parse(text), Ok(packet), "{text}");
+        }
+        for bad in ["", "7", "é", " 2", "B", "bA", "b!!!!", "b-_-_", "\u{0}"] {
+            assert_eq!(parse(bad), Err(NoPacket), "{bad}");
+        }
+    }
+
+    #[test]
+    fn opens_with_exactly_five_keys() {
+        let mut out = Vec::new();
+        let open = Open {
+            sid: "SF2VaH9wjEKOgaL5AAAF",
+            upgrades: &[],
+            ping_interval_ms: 2500,
+            ping_timeout_ms: 5000,
+            max_payload: 1_000_000,
+        };
+        open.print(&mut out);
+        Open { upgrades: &["websocket", "other"], ..open }.print(&mut out);
+        let expected = r#"0{"sid":"SF2VaH9wjEKOgaL5AAAF","upgrades":[],"pingInterval":2500,"pingTimeout":5000,"maxPayload":1000000}"#;
+        let both = [expected, &expected.replace("[]", r#"["websocket","other"]"#)].concat();
+        assert_eq!(String::from_utf8(out).unwrap(), both);
+    }
+}

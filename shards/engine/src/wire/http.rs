@@ -1,0 +1,886 @@
+//! HTTP/1 as far as a server needs it that upgrades, and answers small requests in between.
+//!
+//! httparse splits the head. On top of it stands what keeps us and a proxy in front of us from reading
+//! the same bytes differently: one length, one host, no folded lines, no bare line ends, no chunks.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use tungstenite::handshake::derive_accept_key;
+
+/// Bytes of a request head, with the empty line that ends it.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// Header lines of a request.
+pub const HEADERS_MAX: usize = 64;
+
+/// Bytes of a request target.
+pub const TARGET_BYTES_MAX: usize = 2 * 1024;
+
+/// Finds the end of a head that arrives in pieces, without looking at any byte twice.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct HeadReader {
+    seen: u16,
+    /// How much of the `\r\n\r\n` that ends a head the last bytes make.
+    ending: u8,
+}
+
+impl HeadReader {
+    /// Reads the request at the start of `bytes`, and the length of its head; `None` while it is not whole.
+    ///
+    /// `bytes` begins with what earlier calls were given. After a request the reader is ready for the
+    /// next one. After a refusal the connection must be closed: nobody can tell where it would go on.
+    pub fn parse<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(Request<'a>, usize)>, Refused> {
+        while let Some(&byte) = bytes.get(usize::from(self.seen)) {
+            if usize::from(self.seen) == HEAD_BYTES_MAX {
+                return Err(Refused::HEAD_TOO_LARGE);
+            }
+            self.ending = match (self.ending, byte) {
+                (0 | 2, b'\r') => self.ending + 1,
+                (1 | 3, b'\n') => self.ending + 1,
+                (1 | 3, _) | (_, b'\n' | 0..=8 | 11..=31 | 127) => return Err(Refused::BAD_REQUEST),
+                _ => 0,
+            };
+            self.seen += 1;
+            if self.ending == 4 {
+                let head_len = usize::from(self.seen);
+                *self = Self::default();
+                return Request::parse(&bytes[..head_len]).map(|request| Some((request, head_len)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The head of a request. Everything in it is as it was sent, and has been checked as far as it is said here.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// What is asked for.
+    pub method: Method,
+    /// Begins with `/`, or is `*`; percent-encoded.
+    pub path: &'a str,
+    /// What follows the `?`, percent-encoded; empty if nothing does.
+    pub query: &'a str,
+    /// Whether the connection may be used again after the answer.
+    pub keep_alive: bool,
+    /// Bytes of the body that follows the head.
+    pub content_length: u64,
+    is_http_1_1: bool,
+    headers: [httparse::Header<'a>; HEADERS_MAX],
+    header_count: usize,
+}
+
+/// A request method.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Method {
+    /// `GET`.
+    Get,
+    /// `HEAD`.
+    Head,
+    /// `POST`.
+    Post,
+    /// `OPTIONS`.
+    Options,
+    /// Any other.
+    Other,
+}
+
+impl<'a> Request<'a> {
+    fn parse(head: &'a [u8]) -> Result<Self, Refused> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Request::new(&mut headers);
+        match parsed.parse(head) {
+            Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+            Err(httparse::Error::TooManyHeaders) => return Err(Refused::HEAD_TOO_LARGE),
+            _ => return Err(Refused::BAD_REQUEST),
+        }
+        let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
+            return Err(Refused::BAD_REQUEST);
+        };
+        if target.len() > TARGET_BYTES_MAX {
+            return Err(Refused::TARGET_TOO_LONG);
+        }
+        let method = Method::of(method);
+        let (path, query) = split_target(target, method).ok_or(Refused::BAD_REQUEST)?;
+        let header_count = parsed.headers.len();
+        let mut request = Self {
+            method,
+            path,
+            query,
+            keep_alive: false,
+            content_length: 0,
+            is_http_1_1: version == 1,
+            headers,
+            header_count,
+        };
+        request.check_host()?;
+        request.content_length = request.body_length()?;
+        request.keep_alive = match request.is_http_1_1 {
+            true => !request.has_token("connection", "close"),
+            false => request.has_token("connection", "keep-alive"),
+        };
+        Ok(request)
+    }
+
+    /// The value of a header, without white space around it; `None` if there is none or several, or it is not UTF-8.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        let mut all = self.all(name);
+        let value = all.next()?;
+        if all.next().is_some() { None } else { std::str::from_utf8(value).ok() }
+    }
+
+    /// Whether a header that is a list, over one line or several, has this item. Case does not matter.
+    pub fn has_token(&self, name: &str, token: &str) -> bool {
+        self.list(name).any(|item| item.eq_ignore_ascii_case(token))
+    }
+
+    /// A parameter of the query, decoded; the last one if it is repeated.
+    pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
+        let pairs = self.query.rsplit('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let mut found = pairs.filter(|(key, _)| decode(key) == name);
+        found.next().map(|(_, value)| decode(value))
+    }
+
+    /// Whether the client asks for a WebSocket, well or badly; see [`upgrade`].
+    pub fn wants_upgrade(&self) -> bool {
+        self.has_token("upgrade", "websocket") && self.has_token("connection", "upgrade")
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let headers = self.headers[..self.header_count].iter();
+        headers.filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    }
+
+    fn list(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let values = self.all(name).filter_map(|value| std::str::from_utf8(value).ok());
+        values.flat_map(|value| value.split(',')).map(|item| item.trim_matches([' ', '\t']))
+    }
+
+    fn check_host(&self) -> Result<(), Refused> {
+        let good = match self.all("host").count() {
+            0 => !self.is_http_1_1,
+            1 => self.header("host").is_some_and(is_host),
+            _ => false,
+        };
+        if good { Ok(()) } else { Err(Refused::BAD_REQUEST) }
+    }
+
+    fn body_length(&self) -> Result<u64, Refused> {
+        let lengths = self.all("content-length").count();
+        if self.all("transfer-encoding").next().is_some() {
+            let ambiguous = lengths > 0 || !self.is_http_1_1;
+            return Err(if ambiguous { Refused::BAD_REQUEST } else { Refused::NO_CHUNKS });
+        }
+        match (lengths, self.header("content-length")) {
+            (0, _) => Ok(0),
+            (1, Some(digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                digits.parse().map_err(|_| Refused::BAD_REQUEST)
+            }
+            _ => Err(Refused::BAD_REQUEST),
+        }
+    }
+}
+
+impl Method {
+    fn of(name: &str) -> Self {
+        match name {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" => Self::Post,
+            "OPTIONS" => Self::Options,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Path and query of `/path?query`, of `http://host/path?query`, or of the `*` of `OPTIONS`.
+fn split_target(target: &str, method: Method) -> Option<(&str, &str)> {
+    if target == "*" {
+        return (method == Method::Options).then_some(("*", ""));
+    }
+    let local = match target.split_once("://") {
+        Some(("http" | "https", rest)) => &rest[rest.find('/')?..],
+        _ => target,
+    };
+    let (path, query) = local.split_once('?').unwrap_or((local, ""));
+    (path.starts_with('/') && !local.contains('#')).then_some((path, query))
+}
+
+/// `name`, `1.2.3.4` or `[::1]`, with or without a port.
+fn is_host(host: &str) -> bool {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port)) => {
+                if !address.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')) {
+                    return false;
+                }
+                (address, port)
+            }
+            None => return false,
+        },
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:".contains(&byte);
+    let is_port = |port: &str| {
+        port.is_empty()
+            || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    !name.is_empty() && name.bytes().all(is_name) && is_port(port)
+}
+
+/// Undoes percent-encoding and `+` for a space. What is encoded badly stays as it is.
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        decoded.push(match (byte, tail) {
+            (b'+', _) => b' ',
+            (b'%', [high, low, tail @ ..]) => match (digit(*high), digit(*low)) {
+                (Some(high), Some(low)) => {
+                    rest = tail;
+                    (high * 16 + low) as u8
+                }
+                _ => b'%',
+            },
+            _ => *byte,
+        });
+    }
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+/// Which web pages may connect. A request without `Origin` is no web page's and may.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Origins {
+    /// Those that this server served itself: the host of `Origin` is the one of `Host`.
+    Own,
+    /// All.
+    Any,
+    /// The server's own and these, as `scheme://host[:port]`.
+    Listed(Vec<String>),
+}
+
+/// What is said to a page about the origin that it comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cors<'a> {
+    /// Nothing: the request comes from no page, or from one of ours.
+    Silent,
+    /// All pages may read the answer.
+    Any,
+    /// The pages of this origin may.
+    Only(&'a str),
+    /// Pages of this origin may not. A browser keeps the answer from them; an upgrade must be refused.
+    Denied,
+}
+
+impl Origins {
+    /// What holds for a request.
+    pub fn judge<'a>(&self, request: &Request<'a>) -> Cors<'a> {
+        if request.all("origin").next().is_none() {
+            return if *self == Self::Any { Cors::Any } else { Cors::Silent };
+        }
+        // Two origins, or one that is not text, are nobody's.
+        let Some(origin) = request.header("origin") else { return Cors::Denied };
+        match self {
+            Self::Any => Cors::Any,
+            Self::Listed(list) if list.iter().any(|listed| same_origin(listed, origin)) => Cors::Only(origin),
+            _ if request.header("host").is_some_and(|host| is_at(origin, host)) => Cors::Silent,
+            _ => Cors::Denied,
+        }
+    }
+}
+
+fn same_origin(listed: &str, origin: &str) -> bool {
+    listed.trim_end_matches('/').eq_ignore_ascii_case(origin)
+}
+
+/// Whether the page was served by this host. A proxy may have taken off TLS, so the scheme says nothing
+/// but which port goes without saying.
+fn is_at(origin: &str, host: &str) -> bool {
+    let (authority, port) = match origin.split_once("://") {
+        Some(("http", authority)) => (authority, ":80"),
+        Some(("https", authority)) => (authority, ":443"),
+        _ => return false,
+    };
+    let bare = |name: &'_ str| name.strip_suffix(port).unwrap_or(name).to_ascii_lowercase();
+    bare(authority) == bare(host)
+}
+
+/// What every answer tells a browser to do without.
+const SECURITY_HEADERS: &str = "X-Content-Type-Options: nosniff\r\n\
+    X-Frame-Options: DENY\r\n\
+    Referrer-Policy: no-referrer\r\n\
+    Content-Security-Policy: default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
+    Cross-Origin-Opener-Policy: same-origin\r\n\
+    Permissions-Policy: camera=(), geolocation=(), microphone=(), payment=(), usb=(), screen-wake-lock=(self)\r\n";
+
+/// An answer, to be printed.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// The status code.
+    pub status: u16,
+    /// Headers of its own, such as `Content-Type`. Neither names nor values may hold line ends.
+    pub headers: &'a [(Cow<'static, str>, Cow<'static, str>)],
+    /// The body, also for `HEAD`, which leaves it out and keeps its length.
+    pub body: &'a [u8],
+}
+
+/// How an answer goes out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Delivery<'a> {
+    /// Whether the request was `HEAD`.
+    pub head: bool,
+    /// Whether the connection stays open.
+    pub keep_alive: bool,
+    /// What is said about the origin.
+    pub cors: Cors<'a>,
+}
+
+impl Response<'_> {
+    /// Appends the answer with length, connection, security and CORS headers.
+    pub fn print(&self, out: &mut Vec<u8>, delivery: Delivery<'_>) {
+        print_status(out, self.status);
+        for (name, value) in self.headers {
+            print_header(out, name, value);
+        }
+        // A 304 has the length of what it stands for, which is not known here.
+        if self.status != 304 {
+            print_header(out, "Content-Length", &self.body.len().to_string());
+        }
+        print_header(out, "Connection", if delivery.keep_alive { "keep-alive" } else { "close" });
+        print_policies(out, delivery.cors);
+        out.extend_from_slice(b"\r\n");
+        if !delivery.head && self.status != 304 {
+            out.extend_from_slice(self.body);
+        }
+    }
+}
+
+/// Appends the answer to `OPTIONS`: what a page may send, if it may at all.
+pub fn print_preflight(out: &mut Vec<u8>, request: &Request<'_>, delivery: Delivery<'_>) {
+    print_status(out, 204);
+    print_header(out, "Content-Length", "0");
+    print_header(out, "Connection", if delivery.keep_alive { "keep-alive" } else { "close" });
+    if matches!(delivery.cors, Cors::Any | Cors::Only(_)) {
+        print_header(out, "Access-Control-Allow-Methods", "GET,HEAD,POST,OPTIONS");
+        if let Some(headers) = request.header("access-control-request-headers") {
+            print_header(out, "Access-Control-Allow-Headers", headers);
+        }
+        print_header(out, "Vary", "Access-Control-Request-Headers");
+    }
+    print_policies(out, delivery.cors);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn print_policies(out: &mut Vec<u8>, cors: Cors<'_>) {
+    out.extend_from_slice(SECURITY_HEADERS.as_bytes());
+    let shared = match cors {
+        Cors::Silent | Cors::Denied => "same-origin",
+        Cors::Any => {
+            print_header(out, "Access-Control-Allow-Origin", "*");
+            "cross-origin"
+        }
+        Cors::Only(origin) => {
+            print_header(out, "Access-Control-Allow-Origin", origin);
+            print_header(out, "Vary", "Origin");
+            "cross-origin"
+        }
+    };
+    print_header(out, "Cross-Origin-Resource-Policy", shared);
+}
+
+fn print_status(out: &mut Vec<u8>, status: u16) {
+    out.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", reason(status)).as_bytes());
+}
+
+fn print_header(out: &mut Vec<u8>, name: &str, value: &str) {
+    let one_line = |text: &str| !text.bytes().any(|byte| matches!(byte, b'\r' | b'\n'));
+    assert!(one_line(name) && one_line(value), "a header is one line: {name}");
+    for part in [name, ": ", value, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        101 => "Switching Protocols",
+        200 => "OK",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        _ => "",
+    }
+}
+
+/// A request that is answered with a short text and the end of the connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Refused {
+    /// The status code.
+    pub status: u16,
+    text: &'static str,
+    kind: &'static str,
+    extra: Option<(&'static str, &'static str)>,
+}
+
+impl Refused {
+    const BAD_REQUEST: Self = Self::plain(400, "Bad Request");
+    const TARGET_TOO_LONG: Self = Self::plain(414, "URI Too Long");
+    const HEAD_TOO_LARGE: Self = Self::plain(431, "Request Header Fields Too Large");
+    const NO_CHUNKS: Self = Self::plain(501, "Transfer codings are not supported");
+    /// Of an upgrade, for a page that may not connect.
+    pub const FORBIDDEN: Self = Self::plain(403, "Forbidden");
+
+    const fn plain(status: u16, text: &'static str) -> Self {
+        Self { status, text, kind: "text/plain; charset=utf-8", extra: None }
+    }
+
+    /// Appends the answer, which says that the connection closes.
+    pub fn print(&self, out: &mut Vec<u8>, cors: Cors<'_>) {
+        let mut headers = vec![(Cow::Borrowed("Content-Type"), Cow::Borrowed(self.kind))];
+        headers.extend(self.extra.map(|(name, value)| (name.into(), value.into())));
+        let response = Response { status: self.status, headers: &headers, body: self.text.as_bytes() };
+        response.print(out, Delivery { head: false, keep_alive: false, cors });
+    }
+}
+
+/// Why Engine.IO does not take a request, by its own codes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// 0: the transport is missing, unknown or not enabled.
+    TransportUnknown,
+    /// 1: no session has this `sid`.
+    SessionUnknown,
+    /// 2: a first request that is not `GET`.
+    BadMethod,
+    /// 3: a WebSocket without an upgrade, or what does not fit the session.
+    BadRequest,
+    /// 4: this origin may not connect.
+    Forbidden,
+    /// 5: not version 4.
+    UnsupportedVersion,
+}
+
+impl Refusal {
+    /// The answer to a plain request: status 400, or 403 for an origin, and a JSON body of code and message.
+    pub fn of_request(self) -> Refused {
+        let (status, text) = match self {
+            Self::TransportUnknown => (400, r#"{"code":0,"message":"Transport unknown"}"#),
+            Self::SessionUnknown => (400, r#"{"code":1,"message":"Session ID unknown"}"#),
+            Self::BadMethod => (400, r#"{"code":2,"message":"Bad handshake method"}"#),
+            Self::BadRequest => (400, r#"{"code":3,"message":"Bad request"}"#),
+            Self::Forbidden => (403, r#"{"code":4,"message":"Forbidden"}"#),
+            Self::UnsupportedVersion => (400, r#"{"code":5,"message":"Unsupported protocol version"}"#),
+        };
+        Refused { kind: "application/json", ..Refused::plain(status, text) }
+    }
+
+    /// The answer to an upgrade: the message alone. Status 400, as other Engine.IO servers have it, but 403 for
+    /// an origin, so that whoever looks for the cause finds it.
+    pub fn of_upgrade(self) -> Refused {
+        let (status, text) = match self {
+            Self::TransportUnknown => (400, "Transport unknown"),
+            Self::SessionUnknown => (400, "Session ID unknown"),
+            Self::BadMethod => (400, "Bad handshake method"),
+            Self::BadRequest => (400, "Bad request"),
+            Self::Forbidden => (403, "Forbidden"),
+            Self::UnsupportedVersion => (400, "Unsupported protocol version"),
+        };
+        Refused { kind: "text/html", ..Refused::plain(status, text) }
+    }
+}
+
+/// A request for a WebSocket that may be granted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Upgrade<'a> {
+    key: &'a str,
+    protocol: Option<&'a str>,
+}
+
+/// Checks a request for a WebSocket by RFC 6455 section 4.2.1.
+pub fn upgrade<'a>(request: &Request<'a>) -> Result<Upgrade<'a>, Refused> {
+    if request.method != Method::Get {
+        let extra = Some(("Allow", "GET"));
+        return Err(Refused { extra, ..Refused::plain(405, "A WebSocket is asked for with GET") });
+    }
+    if !request.is_http_1_1 || !request.wants_upgrade() {
+        return Err(Refused::BAD_REQUEST);
+    }
+    if request.header("sec-websocket-version") != Some("13") {
+        let extra = Some(("Sec-WebSocket-Version", "13"));
+        return Err(Refused { extra, ..Refused::plain(426, "Only version 13 of WebSocket is spoken here") });
+    }
+    let key = request.header("sec-websocket-key").filter(|key| is_key(key)).ok_or(Refused::BAD_REQUEST)?;
+    // Browsers that offer subprotocols take no answer without one.
+    let protocol = request.list("sec-websocket-protocol").find(|name| !name.is_empty());
+    Ok(Upgrade { key, protocol })
+}
+
+/// Sixteen bytes in base64.
+fn is_key(key: &str) -> bool {
+    let Some(digits) = key.strip_suffix("==") else { return false };
+    digits.len() == 22
+        && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+}
+
+impl Upgrade<'_> {
+    /// Appends the answer after which the connection speaks WebSocket. No extension is granted.
+    pub fn print(&self, out: &mut Vec<u8>, cors: Cors<'_>) {
+        print_status(out, 101);
+        print_header(out, "Upgrade", "websocket");
+        print_header(out, "Connection", "Upgrade");
+        print_header(out, "Sec-WebSocket-Accept", &derive_accept_key(self.key.as_bytes()));
+        if let Some(protocol) = self.protocol {
+            print_header(out, "Sec-WebSocket-Protocol", protocol);
+        }
+        print_policies(out, cors);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Parses a head whole, cut in two at every place, and byte by byte: all the same.
+    fn parse(head: &str) -> Result<Request<'_>, Refused> {
+        let bytes = head.as_bytes();
+        let whole = HeadReader::default().parse(bytes);
+        for cut in 0..=bytes.len() {
+            let mut reader = HeadReader::default();
+            let first = reader.parse(&bytes[..cut]);
+            let both = if matches!(first, Ok(None)) { reader.parse(bytes) } else { first };
+            assert_eq!(format!("{both:?}"), format!("{whole:?}"), "cut at {cut}");
+        }
+        let mut reader = HeadReader::default();
+        let byte_by_byte = (0..=bytes.len()).map(|end| reader.parse(&bytes[..end]));
+        let last = byte_by_byte.skip_while(|result| matches!(result, Ok(None))).next().unwrap_or(Ok(None));
+        assert_eq!(format!("{last:?}"), format!("{whole:?}"), "byte by byte");
+        whole.map(|parsed| {
+            let (request, length) = parsed.expect("a whole head");
+            assert_eq!(length, bytes.len());
+            request
+        })
+    }
+
+    fn get(rest: &str) -> String {
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{rest}\r\n")
+    }
+
+    fn status(head: &str) -> u16 {
+        parse(head).map_or_else(|refused| refused.status, |_| 200)
+    }
+
+    #[test]
+    fn reads_a_handshake() {
+        let head = "GET /socket.io/?transport=websocket&EIO=3&EIO=4&t=a%20b+c%zz HTTP/1.1\r\n\
+            Host: 192.168.1.7:3001\r\nConnection: keep-alive, Upgrade\r\nUPGRADE: WebSocket\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key:  dGhlIHNhbXBsZSBub25jZQ== \r\n\r\n";
+        let request = parse(head).unwrap();
+        assert_eq!((request.method, request.path), (Method::Get, "/socket.io/"));
+        assert_eq!(request.parameter("EIO").as_deref(), Some("4"), "the last one counts");
+        assert_eq!(request.parameter("t").as_deref(), Some("a b c%zz"));
+        assert_eq!(request.parameter("sid"), None);
+        assert_eq!(request.header("host"), Some("192.168.1.7:3001"));
+        assert!(request.wants_upgrade() && request.keep_alive);
+
+        let mut out = Vec::new();
+        upgrade(&request).unwrap().print(&mut out, Cors::Silent);
+        let answer = String::from_utf8(out).unwrap();
+        assert!(answer.starts_with(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        ));
+        assert!(answer.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
+        assert!(!answer.contains("Content-Length") && !answer.contains("Sec-WebSocket-Extensions"));
+        assert!(answer.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn reads_every_form_of_target() {
+        for (line, path, query) in [
+            ("GET / HTTP/1.1", "/", ""),
+            ("GET /a?b?c HTTP/1.1", "/a", "b?c"),
+            ("GET http://a:80/x?y HTTP/1.1", "/x", "y"),
+            ("OPTIONS * HTTP/1.1", "*", ""),
+            ("GET /http://x HTTP/1.1", "/http://x", ""),
+        ] {
+            let head = format!("{line}\r\nHost: a\r\n\r\n");
+            let request = parse(&head).unwrap();
+            assert_eq!((request.path, request.query), (path, query), "{line}");
+        }
+        for line in [
+            "GET * HTTP/1.1",
+            "GET a HTTP/1.1",
+            "CONNECT a:80 HTTP/1.1",
+            "GET http://a HTTP/1.1",
+            "GET /a#b HTTP/1.1",
+            "GET  / HTTP/1.1",
+            "GET / HTTP/1.1 ",
+            "GET / HTTP/2.0",
+            "GET /",
+            "G\u{e9}T / HTTP/1.1",
+            "",
+        ] {
+            assert_eq!(status(&format!("{line}\r\nHost: a\r\n\r\n")), 400, "{line}");
+        }
+    }
+
+    #[test]
+    fn keeps_alive_as_the_version_says() {
+        for (version, connection, keep_alive) in [
+            (1, "", true),
+            (1, "Connection: close\r\n", false),
+            (1, "Connection: foo\r\nConnection: bar, CLOSE\r\n", false),
+            (0, "", false),
+            (0, "Connection: Keep-Alive\r\n", true),
+        ] {
+            let head = format!("GET / HTTP/1.{version}\r\nHost: a\r\n{connection}\r\n");
+            assert_eq!(parse(&head).unwrap().keep_alive, keep_alive, "{head}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_two_servers_could_read_differently() {
+        let cases = [
+            (get("Content-Length: 5\r\nContent-Length: 5\r\n"), 400),
+            (get("Content-Length: 5, 5\r\n"), 400),
+            (get("Content-Length: +5\r\n"), 400),
+            (get("Content-Length: \r\n"), 400),
+            (get("Content-Length: 99999999999999999999\r\n"), 400),
+            (get("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), 400),
+            (get("Transfer-Encoding: chunked\r\n"), 501),
+            (get("Transfer-Encoding : chunked\r\n"), 400),
+            (get("A: b\r\n c\r\n"), 400),
+            (get("A: b\n"), 400),
+            (get("A: b\rc\r\n"), 400),
+            (get("A: b\0\r\n"), 400),
+            (get(": b\r\n"), 400),
+            (get("Host: b\r\n"), 400),
+            ("GET / HTTP/1.1\r\n\r\n".into(), 400),
+            ("GET / HTTP/1.0\r\n\r\n".into(), 200),
+            ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".into(), 400),
+            // Some old clients end a body with a line end too many.
+            ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".into(), 200),
+            ("\r\n\r\n".into(), 400),
+            ("\u{16}\u{3}\u{1}".into(), 400),
+        ];
+        for (head, expected) in cases {
+            assert_eq!(status(&head), expected, "{head:?}");
+        }
+        assert_eq!(parse(&get("Content-Length: 0005\r\n")).unwrap().content_length, 5);
+    }
+
+    #[test]
+    fn checks_the_host() {
+        for host in ["a", "a.b-c:3001", "127.0.0.1", "[::1]:80", "[fe80::1]", "a:"] {
+            assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), 200, "{host}");
+        }
+        for host in ["", ":80", "a b", "a/b", "u@a", "a:b", "[::1", "[::1]x", "[x]", "a:1:2", "é", "a\\b"] {
+            assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), 400, "{host}");
+        }
+    }
+
+    #[test]
+    fn bounds_the_head() {
+        let long = |length: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(length - 1));
+        assert_eq!(status(&long(TARGET_BYTES_MAX)), 200);
+        assert_eq!(status(&long(TARGET_BYTES_MAX + 1)), 414);
+
+        let many = |count: usize| get(&"a: b\r\n".repeat(count - 1));
+        assert_eq!(status(&many(HEADERS_MAX)), 200);
+        assert_eq!(status(&many(HEADERS_MAX + 1)), 431);
+
+        let frame = get("a: \r\n").len();
+        let filled = |length: usize| get(&format!("a: {}\r\n", "x".repeat(length - frame)));
+        let head_of =
+            |length| HeadReader::default().parse(filled(length).as_bytes()).map(|head| head.is_some());
+        assert_eq!(head_of(HEAD_BYTES_MAX), Ok(true));
+        assert_eq!(head_of(HEAD_BYTES_MAX + 1), Err(Refused::HEAD_TOO_LARGE));
+        let endless = "GET / HTTP/1.1\r\na: ".to_owned() + &"x".repeat(HEAD_BYTES_MAX);
+        assert_eq!(HeadReader::default().parse(endless.as_bytes()).unwrap_err().status, 431);
+    }
+
+    #[test]
+    fn reads_one_request_after_the_other() {
+        let two = [get(""), get("Connection: close\r\n")].concat();
+        let mut reader = HeadReader::default();
+        let (first, length) = reader.parse(two.as_bytes()).unwrap().unwrap();
+        let (second, _) = reader.parse(&two.as_bytes()[length..]).unwrap().unwrap();
+        assert!(first.keep_alive && !second.keep_alive);
+    }
+
+    #[test]
+    fn grants_a_websocket_only_as_the_rfc_says() {
+        let head = |method: &str, version: &str, key: &str, rest: &str| {
+            format!(
+                "{method} / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: {key}\r\n{rest}\r\n"
+            )
+        };
+        let key = "dGhlIHNhbXBsZSBub25jZQ==";
+        let judged =
+            |head: &str| upgrade(&parse(head).unwrap()).map_or_else(|refused| refused.status, |_| 101);
+        assert_eq!(judged(&head("GET", "13", key, "")), 101);
+        assert_eq!(judged(&head("POST", "13", key, "")), 405);
+        assert_eq!(judged(&head("GET", "8", key, "")), 426);
+        assert_eq!(judged(&head("GET", "", key, "")), 426);
+        assert_eq!(judged(&head("GET", "13", key, "Sec-WebSocket-Version: 13\r\n")), 426);
+        for bad in
+            ["", "short", "dGhlIHNhbXBsZSBub25jZQ=", "dGhlIHNhbXBsZSBub25jZQ===", "dGhlIHNhbXBsZSBub2-jZQ=="]
+        {
+            assert_eq!(judged(&head("GET", "13", bad, "")), 400, "{bad}");
+        }
+        assert_eq!(judged(&head("GET", "13", key, "Sec-WebSocket-Key: x\r\n")), 400);
+        assert_eq!(judged(&get("")), 400);
+        assert_eq!(
+            judged(&head("GET", "13", key, "").replace("Connection: upgrade", "Connection: close")),
+            400
+        );
+
+        let offered = head("GET", "13", key, "Sec-WebSocket-Protocol: chat, other\r\n");
+        let mut out = Vec::new();
+        upgrade(&parse(&offered).unwrap()).unwrap().print(&mut out, Cors::Only("http://b"));
+        let answer = String::from_utf8(out).unwrap();
+        assert!(answer.contains("\r\nSec-WebSocket-Protocol: chat\r\n"));
+        assert!(answer.contains("\r\nAccess-Control-Allow-Origin: http://b\r\nVary: Origin\r\n"));
+    }
+
+    #[test]
+    fn judges_origins() {
+        let listed = Origins::Listed(vec!["https://band.example/".into(), "null".into()]);
+        let cases: &[(&Origins, &str, Cors<'_>)] = &[
+            (&Origins::Own, "", Cors::Silent),
+            (&Origins::Own, "Origin: http://A:3001\r\n", Cors::Silent),
+            (&Origins::Own, "Origin: https://a:3001\r\n", Cors::Silent),
+            (&Origins::Own, "Origin: http://a\r\n", Cors::Denied),
+            (&Origins::Own, "Origin: http://a:3001.evil.example\r\n", Cors::Denied),
+            (&Origins::Own, "Origin: http://b:3001\r\n", Cors::Denied),
+            (&Origins::Own, "Origin: null\r\n", Cors::Denied),
+            (&Origins::Own, "Origin: http://a:3001\r\nOrigin: http://b\r\n", Cors::Denied),
+            (&Origins::Any, "", Cors::Any),
+            (&Origins::Any, "Origin: http://b\r\n", Cors::Any),
+            (&listed, "Origin: http://a:3001\r\n", Cors::Silent),
+            (&listed, "Origin: https://band.example\r\n", Cors::Only("https://band.example")),
+            (&listed, "Origin: null\r\n", Cors::Only("null")),
+            (&listed, "Origin: http://band.example\r\n", Cors::Denied),
+            (&listed, "Origin: https://band.example.evil.example\r\n", Cors::Denied),
+        ];
+        for (origins, header, expected) in cases {
+            let head = format!("GET / HTTP/1.1\r\nHost: a:3001\r\n{header}\r\n");
+            assert_eq!(origins.judge(&parse(&head).unwrap()), *expected, "{origins:?} {header}");
+        }
+        for (origin, host) in
+            [("http://a", "a:80"), ("http://a:80", "a"), ("https://a", "a:443"), ("https://a", "a")]
+        {
+            assert!(is_at(origin, host), "{origin} {host}");
+        }
+        assert!(!is_at("https://a", "a:80"));
+    }
+
+    #[test]
+    fn prints_answers() {
+        let headers = [(Cow::Borrowed("Content-Type"), Cow::Borrowed("text/plain"))];
+        let response = Response { status: 200, headers: &headers, body: b"hello" };
+        let delivery = Delivery { head: false, keep_alive: true, cors: Cors::Silent };
+        let printed = |response: Response<'_>, delivery| {
+            let mut out = Vec::new();
+            response.print(&mut out, delivery);
+            String::from_utf8(out).unwrap()
+        };
+        let answer = printed(response, delivery);
+        assert_eq!(
+            answer,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\
+             X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n\
+             Content-Security-Policy: default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
+             Cross-Origin-Opener-Policy: same-origin\r\n\
+             Permissions-Policy: camera=(), geolocation=(), microphone=(), payment=(), usb=(), \
+             screen-wake-lock=(self)\r\nCross-Origin-Resource-Policy: same-origin\r\n\r\nhello"
+        );
+        let head = printed(response, Delivery { head: true, ..delivery });
+        assert_eq!(head, answer.strip_suffix("hello").unwrap());
+
+        let unchanged = printed(Response { status: 304, headers: &[], body: b"" }, delivery);
+        assert!(!unchanged.contains("Content-Length"));
+
+        let closing = printed(response, Delivery { keep_alive: false, cors: Cors::Any, ..delivery });
+        assert!(closing.contains("\r\nConnection: close\r\n"));
+        assert!(closing.contains("\r\nAccess-Control-Allow-Origin: *\r\n"));
+        assert!(closing.contains("\r\nCross-Origin-Resource-Policy: cross-origin\r\n"));
+    }
+
+    #[test]
+    fn answers_a_preflight() {
+        let head = "OPTIONS /socket.io/ HTTP/1.1\r\nHost: a\r\nOrigin: http://b\r\n\
+            Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-one, x-two\r\n\r\n";
+        let request = parse(head).unwrap();
+        let printed = |cors| {
+            let mut out = Vec::new();
+            print_preflight(&mut out, &request, Delivery { head: false, keep_alive: true, cors });
+            String::from_utf8(out).unwrap()
+        };
+        let allowed = printed(Cors::Only("http://b"));
+        assert!(allowed.starts_with("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n"));
+        assert!(allowed.contains("\r\nAccess-Control-Allow-Headers: x-one, x-two\r\n"));
+        assert!(allowed.contains("\r\nAccess-Control-Allow-Methods: "));
+        assert!(!printed(Cors::Denied).contains("Access-Control"));
+    }
+
+    #[test]
+    fn prints_refusals() {
+        let printed = |refused: Refused| {
+            let mut out = Vec::new();
+            refused.print(&mut out, Cors::Silent);
+            String::from_utf8(out).unwrap()
+        };
+        let plain = printed(Refusal::TransportUnknown.of_request());
+        assert!(plain.starts_with("HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"));
+        assert!(plain.ends_with("\r\n\r\n{\"code\":0,\"message\":\"Transport unknown\"}"));
+        assert!(plain.contains("\r\nConnection: close\r\n"));
+        let upgrade = printed(Refusal::UnsupportedVersion.of_upgrade());
+        assert!(upgrade.starts_with("HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n"));
+        assert!(upgrade.ends_with("\r\n\r\nUnsupported protocol version"));
+        assert!(printed(Refusal::Forbidden.of_request()).starts_with("HTTP/1.1 403 "));
+
+        let old = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let refused = printed(super::upgrade(&parse(old).unwrap()).unwrap_err());
+        assert!(refused.contains("\r\nSec-WebSocket-Version: 13\r\n"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn random_heads_give_the_same_whatever_the_pieces(
+            lines in prop::collection::vec("[ -~\\t\u{e9}]{0,16}", 0..4), end in "(\r\n|\n|\r|\0)",
+        ) {
+            let head = format!("GET /{} HTTP/1.1\r\nHost: a{end}{}\r\n\r\n", lines.len(), lines.join(&end));
+            let whole = HeadReader::default().parse(head.as_bytes()).map(|head| head.map(|(_, length)| length));
+            let mut reader = HeadReader::default();
+            let mut pieces = (0..=head.len()).map(|to| reader.parse(&head.as_bytes()[..to]));
+            let found = pieces.find_map(|result| result.map(|head| head.map(|(_, length)| length)).transpose());
+            prop_assert_eq!(found.transpose(), whole);
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! Socket.IO protocol version 5: connects, events and acknowledgements inside Engine.IO messages.
+
+use serde::{Deserialize, Serialize};
+
+use super::{engine_packet, json};
+
+/// Binary attachments that one packet may announce.
+pub const ATTACHMENTS_MAX: u8 = 10;
+
+/// Acknowledgement ids end where JavaScript's integers do.
+const ACK_ID_END: u64 = 1 << 53;
+
+/// Names that the protocol keeps for itself; no client may emit them.
+const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+/// A packet from a client.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Packet<'a> {
+    /// `/`, or another one as it was sent, with its query if it has one.
+    pub namespace: &'a str,
+    /// What the client wants.
+    pub body: Body<'a>,
+}
+
+/// What a packet says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Body<'a> {
+    /// `0`: join the namespace.
+    Connect {
+        /// The `auth` object as it was written; none is the same as `{}`.
+        auth: Option<&'a str>,
+    },
+    /// `1`: leave the namespace.
+    Disconnect,
+    /// `2` and `5`.
+    Event {
+        /// The client wants its acknowledgement under this id.
+        ack: Option<u64>,
+        /// Name and argument; `None` for a packet without either, which means nothing.
+        event: Option<json::Event<'a>>,
+    },
+    /// `3` and `6`: the client acknowledges an event of ours.
+    Ack {
+        /// The id that we gave.
+        id: u64,
+    },
+}
+
+/// Why a packet is none; closes the connection, with an empty close frame and the reason `forced close`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PacketError {
+    /// An unknown type, or `connect_error`, which only a server sends.
+    Kind,
+    /// A number of attachments that is none or not within 1 to [`ATTACHMENTS_MAX`].
+    Attachments,
+    /// An acknowledgement id beyond 2^53, or an acknowledgement without one.
+    AckId,
+    /// Bad JSON, or JSON that is not what the type asks for.
+    Payload,
+    /// An event with a name that the protocol keeps for itself.
+    ReservedName,
+    /// Text where an attachment was due, or the other way round.
+    Order,
+    /// A packet and its attachments are larger than a message may be.
+    TooLarge,
+}
+
+/// Puts packets and their attachments together.
+///
+/// A plain value, to be recorded and moved; without heap memory unless attachments are due.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Assembler {
+    waiting: Option<Box<Binary>>,
+}
+
+/// A packet with its attachments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Binary {
+    text: String,
+    due: u8,
+    attachments: Vec<Vec<u8>>,
+}
+
+impl Assembler {
+    /// Takes an Engine.IO text message, of at most `bytes_max` as the frame reader saw to.
+    ///
+    /// `None` if it is the first part of a packet with attachments.
+    pub fn text<'a>(&mut self, text: &'a str) -> Result<Option<Packet<'a>>, PacketError> {
+        if self.waiting.is_some() {
+            return Err(PacketError::Order);
+        }
+        let (packet, due) = parse(text)?;
+        if due == 0 {
+            return Ok(Some(packet));
+        }
+        self.waiting = Some(Box::new(Binary { text: text.to_owned(), due, attachments: Vec::new() }));
+        Ok(None)
+    }
+
+    /// Takes a binary message. The packet if this was the last attachment it waited for.
+    pub fn binary(&mut self, bytes: &[u8], bytes_max: u32) -> Result<Option<Box<Binary>>, PacketError> {
+        let mut waiting = self.waiting.take().ok_or(PacketError::Order)?;
+        let held = waiting.text.len() + waiting.attachments.iter().map(Vec::len).sum::<usize>();
+        if held + bytes.len() > bytes_max as usize {
+            return Err(PacketError::TooLarge);
+        }
+        waiting.attachments.push(bytes.to_vec());
+        if waiting.attachments.len() == usize::from(waiting.due) {
+            return Ok(Some(waiting));
+        }
+        self.waiting = Some(waiting);
+        Ok(None)
+    }
+
+    /// Whether attachments are due. A client may not take for ever.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+}
+
+impl Binary {
+    /// The packet, with placeholders where its attachments belong.
+    pub fn packet(&self) -> Result<Packet<'_>, PacketError> {
+        parse(&self.text).map(|(packet, _)| packet)
+    }
+
+    /// What the placeholders stand for, by their `num`.
+    pub fn attachments(&self) -> &[Vec<u8>] {
+        &self.attachments
+    }
+}
+
+/// Reads a packet, and how many attachments are to follow.
+fn parse(text: &str) -> Result<(Packet<'_>, u8), PacketError> {
+    let kind = *text.as_bytes().first().ok_or(PacketError::Kind)?;
+    let rest = text.get(1..).ok_or(PacketError::Kind)?;
+    let (due, rest) = match kind {
+        b'5' | b'6' => attachments(rest)?,
+        b'0'..=b'3' => (0, rest),
+        _ => return Err(PacketError::Kind),
+    };
+    let (namespace, rest) = namespace(rest);
+    let (ack, json) = ack_id(rest)?;
+    let body = match kind {
+        b'0' if json.is_empty() => Body::Connect { auth: None },
+        b'0' if json::is_object(json) => Body::Connect { auth: Some(json) },
+        b'1' if json.is_empty() => Body::Disconnect,
+        b'2' if json.is_empty() => Body::Event { ack, event: None },
+        b'2' | b'5' => Body::Event { ack, event: Some(event(json)?) },
+        b'3' | b'6' if json::is_array(json) => Body::Ack { id: ack.ok_or(PacketError::AckId)? },
+        _ => return Err(PacketError::Payload),
+    };
+    if due > 0 && !json::placeholders_fit(json, due) {
+        return Err(PacketError::Attachments);
+    }
+    Ok((Packet { namespace, body }, due))
+}
+
+fn attachments(text: &str) -> Result<(u8, &str), PacketError> {
+    let (count, rest) = text.split_once('-').ok_or(PacketError::Attachments)?;
+    let (count, none) = digits(count);
+    let count = count.filter(|count| none.is_empty() && (1..=u64::from(ATTACHMENTS_MAX)).contains(count));
+    Ok((count.ok_or(PacketError::Attachments)? as u8, rest))
+}
+
+fn namespace(text: &str) -> (&str, &str) {
+    if text.starts_with('/') { text.split_once(',').unwrap_or((text, "")) } else { ("/", text) }
+}
+
+fn ack_id(text: &str) -> Result<(Option<u64>, &str), PacketError> {
+    let (id, rest) = digits(text);
+    if rest.len() < text.len() && id.is_none_or(|id| id >= ACK_ID_END) {
+        return Err(PacketError::AckId);
+    }
+    Ok((id, rest))
+}
+
+/// The number at the start, `None` if there is none or it is too large, and what follows it.
+fn digits(text: &str) -> (Option<u64>, &str) {
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let (number, rest) = text.split_at(end);
+    (number.parse().ok(), rest)
+}
+
+fn event(json: &str) -> Result<json::Event<'_>, PacketError> {
+    // White space in front would be fine in JSON, but other decoders take it for an acknowledgement id.
+    if !json.starts_with('[') {
+        return Err(PacketError::Payload);
+    }
+    let event = json::event(json).ok_or(PacketError::Payload)?;
+    if RESERVED.contains(&&*event.name) { Err(PacketError::ReservedName) } else { Ok(event) }
+}
+
+/// Appends an event to all or one, as an Engine.IO message; `print` appends its argument.
+pub fn event_to(out: &mut Vec<u8>, name: &str, print: impl FnOnce(&mut Vec<u8>)) {
+    debug_assert!(!RESERVED.contains(&name), "{name} is reserved");
+    out.extend_from_slice(&[engine_packet::MESSAGE, b'2', b'[']);
+    json::print_string(out, name);
+    out.push(b',');
+    print(out);
+    out.push(b']');
+}
+
+/// Appends the acknowledgement that a client asked for under `id`; `print` appends its argument.
+pub fn ack(out: &mut Vec<u8>, id: u64, print: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(format!("43{id}[").as_bytes());
+    print(out);
+    out.push(b']');
+}
+
+/// Appends the answer to a connect.
+pub fn connected(out: &mut Vec<u8>, sid: &str) {
+    out.extend_from_slice(b"40{\"sid\":");
+    json::print_string(out, sid);
+    out.push(b'}');
+}
+
+/// Appends the refusal of a connect. The namespace is echoed as it was sent.
+pub fn connect_error(out: &mut Vec<u8>, namespace: &str, message: &str) {
+    out.extend_from_slice(b"44");
+    if namespace != "/" {
+        out.extend_from_slice(namespace.as_bytes());
+        out.push(b',');
+    }
+    out.extend_from_slice(b"{\"message\":");
+    json::print_string(out, message);
+    out.push(b'}');
+}
+
+/// What tells a client that the server is done with it.
+pub const DISCONNECT: &[u8] = b"41";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::borrow::Cow;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Result<Packet<'_>, PacketError> {
+        super::parse(text).map(|(packet, _)| packet)
+    }
+
+    fn event<'a>(ack: Option<u64>, name: &'a str, argument: Option<&'a str>) -> Body<'a> {
+        Body::Event { ack, event: Some(json::Event { name: Cow::Borrowed(name), argument }) }
+    }
+
+    #[test]
+    fn reads_packets() {
+        for (text, namespace, body) in [
+            ("0", "/", Body::Connect { auth: None }),
+            (r#"0{"token":"x"}"#, "/", Body::Connect { auth: Some(r#"{"token":"x"}"#) }),
+            ("0/custom", "/custom", Body::Connect { auth: None }),
+            ("0/custom,", "/custom", Body::Connect { auth: None }),
+            ("0/custom?k=v,{}", "/custom?k=v", Body::Connect { auth: Some("{}") }),
+            ("1", "/", Body::Disconnect),
+            ("1/admin,", "/admin", Body::Disconnect),
+            (r#"2["hi",1]"#, "/", event(None, "hi", Some("1"))),
+            (r#"2/admin,["x"]"#, "/admin", event(None, "x", None)),
+            (r#"2456["q",{"a":[1]}]"#, "/", event(Some(456), "q", Some(r#"{"a":[1]}"#))),
+            (r#"2/a,0["q"]"#, "/a", event(Some(0), "q", None)),
+            (r#"29007199254740991["q"]"#, "/", event(Some(9_007_199_254_740_991), "q", None)),
+            ("2[7]", "/", event(None, "7", None)),
+            ("2", "/", Body::Event { ack: None, event: None }),
+            ("25", "/", Body::Event { ack: Some(5), event: None }),
+            ("3456[1]", "/", Body::Ack { id: 456 }),
+            ("3/a,1[]", "/a", Body::Ack { id: 1 }),
+        ] {
+            assert_eq!(parse(text), Ok(Packet { namespace, body }), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_the_protocol_does_not_allow() {
+        use PacketError::*;
+        for (text, error) in [
+            ("", Kind),
+            ("7[]", Kind),
+            ("é", Kind),
+            (r#"4{"message":"x"}"#, Kind),
+            ("0null", Payload),
+            ("0[1]", Payload),
+            ("0\"x\"", Payload),
+            ("0{", Payload),
+            ("0{}x", Payload),
+            ("1{}", Payload),
+            ("2[]", Payload),
+            ("2{}", Payload),
+            ("2null", Payload),
+            ("2[\"a\"", Payload),
+            ("2[null]", Payload),
+            ("2 [\"a\"]", Payload),
+            ("21 [\"a\"]", Payload),
+            ("2[\"a\"] 1", Payload),
+            ("2[\"connect\"]", ReservedName),
+            ("2[\"connect_error\",1]", ReservedName),
+            ("2[\"disconnect\"]", ReservedName),
+            ("2[\"disconnecting\"]", ReservedName),
+            ("2[\"newListener\"]", ReservedName),
+            ("2[\"remove\\u004cistener\"]", ReservedName),
+            ("29007199254740992[\"q\"]", AckId),
+            ("299999999999999999999[\"q\"]", AckId),
+            ("3[1]", AckId),
+            ("31{}", Payload),
+            ("31", Payload),
+            ("5", Attachments),
+            ("5[\"a\"]", Attachments),
+            ("5-[\"a\"]", Attachments),
+            ("50-[\"a\"]", Attachments),
+            ("511-[\"a\"]", Attachments),
+            ("52147483648-[\"a\"]", Attachments),
+            ("51.0-[\"a\"]", Attachments),
+            ("51x-[\"a\"]", Attachments),
+            ("51-", Payload),
+            (r#"51-["a",{"_placeholder":true,"num":1}]"#, Attachments),
+            (r#"51-["a",{"_placeholder":true,"num":-1}]"#, Attachments),
+            (r#"61-1["a",{"_placeholder":true}]"#, Attachments),
+        ] {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn waits_for_every_attachment() {
+        let mut assembler = Assembler::default();
+        let text = r#"52-/a,7["b",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;
+        assert_eq!(assembler.text(text), Ok(None));
+        assert_eq!(assembler.binary(b"one", 1000), Ok(None));
+        assert!(assembler.is_waiting());
+        let binary = assembler.binary(b"", 1000).unwrap().unwrap();
+        assert_eq!(binary.attachments(), [b"one".to_vec(), vec![]]);
+        let body = event(Some(7), "b", Some(r#"{"_placeholder":true,"num":0}"#));
+        assert_eq!(binary.packet(), Ok(Packet { namespace: "/a", body }));
+        assert_eq!(assembler, Assembler::default());
+        assert!(assembler.text("2[\"next\"]").unwrap().is_some());
+    }
+
+    #[test]
+    fn keeps_text_and_attachments_in_order_and_bounded() {
+        let mut assembler = Assembler::default();
+        assert_eq!(assembler.binary(b"x", 1000), Err(PacketError::Order), "none is due");
+
+        assembler.text("51-[\"a\"]").unwrap();
+        assert_eq!(assembler.text("2[\"b\"]"), Err(PacketError::Order));
+
+        let mut assembler = Assembler::default();
+        assembler.text("53-[\"a\"]").unwrap();
+        assert_eq!(assembler.binary(&[0; 40], 100), Ok(None));
+        assert_eq!(assembler.binary(&[0; 52], 100), Ok(None));
+        assert_eq!(assembler.binary(&[0; 1], 100), Err(PacketError::TooLarge));
+    }
+
+    #[test]
+    fn prints_packets() {
+        let mut out = Vec::new();
+        let mut printed = |print: &dyn Fn(&mut Vec<u8>)| {
+            out.clear();
+            print(&mut out);
+            String::from_utf8(out.clone()).unwrap()
+        };
+        let one = |out: &mut Vec<u8>| out.push(b'1');
+        assert_eq!(printed(&|out| event_to(out, "hi", one)), r#"42["hi",1]"#);
+        assert_eq!(printed(&|out| ack(out, 456, one)), "43456[1]");
+        assert_eq!(printed(&|out| connected(out, "a-B_9")), r#"40{"sid":"a-B_9"}"#);
+        assert_eq!(
+            printed(&|out| connect_error(out, "/no?k=v", "Invalid namespace")),
+            r#"44/no?k=v,{"message":"Invalid namespace"}"#
+        );
+        assert_eq!(printed(&|out| connect_error(out, "/", "a \"b\"")), r#"44{"message":"a \"b\""}"#);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn reads_back_what_a_client_prints(
+            name in "[a-z_\\\\\"é]{1,12}", namespace in "(/[a-z?=]{0,8})?", ack in prop::option::of(0..ACK_ID_END),
+        ) {
+            prop_assume!(!RESERVED.contains(&&*name));
+            let comma = if namespace.is_empty() { "" } else { "," };
+            let id = ack.map(|id| id.to_string()).unwrap_or_default();
+            let text = format!("2{namespace}{comma}{id}[{},{{}}]", serde_json::to_string(&name).unwrap());
+            let expected = Packet {
+                namespace: if namespace.is_empty() { "/" } else { &namespace },
+                body: event(ack, &name, Some("{}")),
+            };
+            prop_assert_eq!(parse(&text), Ok(expected));
+        }
+
+        #[test]
+        fn random_text_never_panics(text in "[0-6/,\\-\\[\\]{}\"a:é ]{0,24}") {
+            let _ = parse(&text);
+            let _ = super::engine_packet::parse(&text);
+        }
+    }
+}
