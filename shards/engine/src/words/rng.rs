@@ -211,12 +211,12 @@ mod tests {
 
     #[test]
     fn below_draws_again_what_would_favour_small_numbers() {
-        // With n just over half the range, nearly every second draw is surplus: the low half of the
-        // results would come up twice as often as the high half if it were kept.
-        let n = (1 << 63) + 1;
+        // Three quarters of the range: the surplus quarter, if it were kept, would come out as the lowest
+        // third of the numbers once more, and make it half of all.
+        let n = 3 << 62;
         let mut rng = Rng::from_seed(4);
-        let low = (0..2000).filter(|_| rng.below(n) < n / 2).count();
-        assert!((900..1100).contains(&low), "{low} of 2000 in the low half");
+        let lowest_third = (0..3000).filter(|_| rng.below(n) < n / 3).count();
+        assert!((900..1100).contains(&lowest_third), "{lowest_third} of 3000");
     }
 
     #[test]
