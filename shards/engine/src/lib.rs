@@ -7,5 +7,7 @@
 #![deny(missing_docs)]
 
 pub mod io;
+pub mod record;
+pub mod session;
 pub mod speech;
 pub mod words;
