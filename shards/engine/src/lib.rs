@@ -8,6 +8,8 @@
 
 pub mod engine;
 pub mod io;
+pub mod record;
+pub mod session;
 pub mod speech;
 pub mod wire;
 pub mod words;

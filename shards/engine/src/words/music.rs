@@ -3,10 +3,11 @@
 //! Microseconds, micro-beats and milli-BPM throughout, so that the time of beat k is bit-identical in every
 //! program that computes it.
 
-use serde::{Deserialize, Serialize};
+mod timeline;
 
-use super::ids::MemberId;
-use super::time::Micros;
+pub use timeline::{Bar, MeterChange, Segment, Timeline};
+
+use serde::{Deserialize, Serialize};
 
 /// Beats per minute, in thousandths.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -70,55 +71,4 @@ impl TimeSignature {
         let fits = (1..=32).contains(&numerator) && matches!(denominator, 1 | 2 | 4 | 8 | 16 | 32);
         fits.then_some(Self { numerator: numerator as u8, denominator: denominator as u8 })
     }
-}
-
-/// The truth about playback: a small versioned value, sent whole on every change and derived by everyone.
-///
-/// The highest (`epoch`, `version`) wins, so neither order nor loss of messages matters.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Timeline {
-    /// Rises when the session's owner changes or its state was lost.
-    pub epoch: u64,
-    /// Rises by one with every accepted command of the epoch.
-    pub version: u64,
-    /// Who leads, if anybody.
-    pub leader: Option<MemberId>,
-    /// One to eight segments in order of `t0`: the last with `t0 <= t` rules at `t`, later ones are scheduled.
-    pub segments: Vec<Segment>,
-    /// At least one entry, in order of `beat`.
-    pub meter: Vec<MeterChange>,
-    /// Changes while playing wait for a multiple of this many micro-beats; 0 = at once.
-    pub quantum: i64,
-    /// Beats counted in before the first one sounds.
-    pub count_in: u32,
-    /// When this version was made.
-    pub made_at: Micros,
-}
-
-/// A stretch of the timeline: from `t0` on, position and beat are these functions of time.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Segment {
-    /// When it begins, on the server's clock.
-    pub t0: Micros,
-    /// The position at `t0`, in microseconds; negative while counting in.
-    pub p0: i64,
-    /// The beat at `t0`, in micro-beats; negative while counting in.
-    pub b0: i64,
-    /// Whether time moves the position: false = standing still.
-    pub playing: bool,
-    /// The tempo at `t0`.
-    pub bpm0: Tempo,
-    /// The tempo after the ramp.
-    pub bpm1: Tempo,
-    /// How long the tempo takes to get from `bpm0` to `bpm1`, in microseconds; 0 = no ramp.
-    pub ramp: u64,
-}
-
-/// A time signature that holds from a beat on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct MeterChange {
-    /// The first beat of its first bar, in micro-beats.
-    pub beat: i64,
-    /// The signature.
-    pub signature: TimeSignature,
 }

@@ -1,0 +1,28 @@
+//! What a session wants told, and to whom.
+
+use crate::speech::Notice;
+use crate::words::ids::MemberId;
+
+/// Who is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Audience {
+    /// Every member.
+    All,
+    /// Every member but this one.
+    Others(MemberId),
+    /// This member.
+    One(MemberId),
+    /// The members that [want metronome ticks](super::Session::wants_metronome).
+    Metronome,
+}
+
+/// Something to tell, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// This notice.
+    Tell(Audience, Notice),
+    /// The [snapshot](super::Session::snapshot) as it is when it is sent; several become one.
+    Snapshot(Audience),
+    /// The [statistics](super::Session::room_stats) as they are when they are sent, to all; several become one.
+    RoomStats,
+}

@@ -1,0 +1,276 @@
+//! Who is in the room: joining, leaving, and losing the connection.
+
+use super::{Audience, Effect, Kept, Seat, Session};
+use crate::speech::{Ack, Code, Join, LeaderRule, LeaveReason, Member, Notice, OnLeaderLoss, Reject, Role};
+use crate::words::ids::MemberId;
+use crate::words::time::{Moment, UnixMillis};
+
+impl Session {
+    /// Lets a member in, or back in. The first join of a session sets its passcode and its leader PIN, and with
+    /// a PIN the rule that leading takes it. Who joins while nobody leads does so unless it asked to follow.
+    ///
+    /// A member that joins again keeps its role and is sent the snapshot again.
+    ///
+    /// # Errors
+    /// `bad_passcode` for a wrong passcode or PIN (a missing PIN only makes a follower), `session_full`.
+    pub fn join(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        join: &Join,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        if self.seat(member).is_some() {
+            self.rejoin(now, member, join, out);
+        } else {
+            self.admit(join)?;
+            self.enter(now, member, join, out);
+        }
+        self.touch(now);
+        let role = self.seat(member).map_or(Role::Follower, |seat| seat.member.role);
+        Ok(Ack::Joined { member, role, epoch: self.epoch(), version: self.version() })
+    }
+
+    /// A member leaves on purpose. Its lead goes at once to the connected follower that has been here longest.
+    /// When the last one leaves, the music pauses. Nothing happens if it is no member.
+    pub fn leave(&mut self, now: Moment, member: MemberId, reason: LeaveReason, out: &mut Vec<Effect>) {
+        if self.seat(member).is_some() {
+            self.remove(now, member, reason, true, out);
+            self.touch(now);
+        }
+    }
+
+    /// A member's connection is gone. A follower leaves; a leader's seat is kept for the grace period, and the
+    /// music goes on, also when nobody is left to hear it.
+    pub fn lost(&mut self, now: Moment, member: MemberId, reason: LeaveReason, out: &mut Vec<Effect>) {
+        let Some(seat) = self.seat_mut(member).filter(|seat| seat.member.connected) else { return };
+        if seat.member.role == Role::Leader {
+            seat.member.connected = false;
+            self.kept = Some(Kept { until: now.at + self.rules.leader_grace, reason });
+            self.decide(now);
+            out.extend([Effect::Snapshot(Audience::All), Effect::RoomStats]);
+        } else {
+            self.remove(now, member, reason, false, out);
+        }
+        self.touch(now);
+    }
+
+    /// Notes that a member gave a sign of life.
+    pub fn heard_from(&mut self, member: MemberId, unix: UnixMillis) {
+        if let Some(seat) = self.seat_mut(member) {
+            seat.member.last_ping_at = unix;
+        }
+    }
+
+    /// The members in order of joining, with those whose seat is kept.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.state.seats.iter().map(|seat| &seat.member)
+    }
+
+    /// Whether no member has a connection.
+    pub fn is_empty(&self) -> bool {
+        !self.members().any(|member| member.connected)
+    }
+
+    /// Ticks a second that a member wants; `None` for all of them.
+    pub fn tick_hz(&self, member: MemberId) -> Option<u8> {
+        self.seat(member).and_then(|seat| seat.tick_hz)
+    }
+
+    /// The kept seat's time is over: the lead passes on.
+    pub(super) fn end_grace(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if let (Some(kept), Some(leader)) = (self.kept, self.leader()) {
+            self.remove(now, leader, kept.reason, false, out);
+        }
+    }
+
+    pub(super) fn seat(&self, member: MemberId) -> Option<&Seat> {
+        self.state.seats.iter().find(|seat| seat.member.id == member)
+    }
+
+    pub(super) fn seat_mut(&mut self, member: MemberId) -> Option<&mut Seat> {
+        self.state.seats.iter_mut().find(|seat| seat.member.id == member)
+    }
+
+    pub(super) fn member_count(&self) -> u32 {
+        self.state.seats.len() as u32
+    }
+
+    pub(super) fn display_name(&self, member: MemberId) -> String {
+        self.seat(member).map_or_else(|| default_name(member), |seat| seat.member.display_name.clone())
+    }
+
+    /// Takes a seat away and says so to those who stay.
+    pub(super) fn dismiss(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        reason: LeaveReason,
+        new_leader: Option<MemberId>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.state.seats.retain(|seat| seat.member.id != member);
+        self.requests.retain(|&requester| requester != member);
+        let member_count = self.member_count();
+        let left = Notice::UserLeft { member, member_count, new_leader, reason, timestamp: now.unix };
+        out.push(Effect::Tell(Audience::All, left));
+    }
+
+    pub(super) fn check_members(&self) {
+        let seats = &self.state.seats;
+        assert!(seats.len() <= self.state.max_members as usize, "{} members", seats.len());
+        assert!(self.state.max_members <= self.rules.members_max);
+        for (index, seat) in seats.iter().enumerate() {
+            let id = seat.member.id;
+            assert!(seats[..index].iter().all(|other| other.member.id != id), "{id:?} is twice a member");
+            let kept = self.kept.is_some() && self.leader() == Some(id);
+            assert_eq!(seat.member.connected, !kept, "only the leader's seat is kept: {id:?}");
+        }
+    }
+
+    /// Whether a newcomer may come in.
+    fn admit(&self, join: &Join) -> Result<(), Reject> {
+        let wrong = |field, message: &'static str| {
+            let reject = Reject::new(Code::BadPasscode, message);
+            Err(Reject { field: Some(field), ..reject })
+        };
+        if self.is_new() {
+            return Ok(());
+        }
+        if self.state.passcode.is_some() && join.passcode != self.state.passcode {
+            return wrong("passcode", "the session takes its passcode to join");
+        }
+        let pin_rules = self.state.leader_rule == LeaderRule::Pin;
+        if pin_rules && join.leader_pin.is_some() && join.leader_pin != self.state.leader_pin {
+            return wrong("leaderPin", "that is not the session's leader PIN; leave it out to follow");
+        }
+        if self.member_count() >= self.state.max_members {
+            let message = format!("the session has its {} members", self.state.max_members);
+            return Err(Reject::new(Code::SessionFull, message));
+        }
+        Ok(())
+    }
+
+    /// Whether nobody has ever been here.
+    fn is_new(&self) -> bool {
+        self.version() == 0
+    }
+
+    fn enter(&mut self, now: Moment, member: MemberId, join: &Join, out: &mut Vec<Effect>) {
+        let is_new = self.is_new();
+        if is_new {
+            self.state.passcode.clone_from(&join.passcode);
+            self.state.leader_pin.clone_from(&join.leader_pin);
+            if join.leader_pin.is_some() {
+                self.state.leader_rule = LeaderRule::Pin;
+            }
+        }
+        let was_alone = self.state.seats.is_empty();
+        self.state.seats.push(Seat {
+            member: Member {
+                id: member,
+                display_name: join.display_name.clone().unwrap_or_else(|| default_name(member)),
+                role: Role::Follower,
+                joined_at: now.unix,
+                last_ping_at: now.unix,
+                instrument: join.instrument.clone(),
+                connected: true,
+            },
+            tick_hz: join.tick_hz,
+            metronome: false,
+            knows_pin: self.state.leader_pin.is_some() && join.leader_pin == self.state.leader_pin,
+        });
+        self.listen_to_metronome(now, member, join.metronome);
+
+        let leads = self.leads_on_entry(member, join.role);
+        if leads && was_alone {
+            self.seat_leader(Some(member));
+        }
+        out.push(Effect::Snapshot(Audience::One(member)));
+        if let Some(seat) = self.seat(member) {
+            let joined =
+                Notice::UserJoined { member: seat.member.clone(), member_count: self.member_count() };
+            out.push(Effect::Tell(Audience::All, joined));
+        }
+        if leads && !was_alone {
+            self.give_lead(now, Some(member), Some("claimed"), None, out);
+            out.push(Effect::Snapshot(Audience::All));
+        } else if join.role == Some(Role::Leader) && self.state.leader_rule == LeaderRule::Ask {
+            self.ask_leader(member, out);
+        }
+        if leads || is_new {
+            self.decide(now);
+        }
+        out.push(Effect::RoomStats);
+    }
+
+    fn leads_on_entry(&self, member: MemberId, asked: Option<Role>) -> bool {
+        let may = self.may_lead(member);
+        match (asked, self.leader()) {
+            (Some(Role::Follower), _) | (None, Some(_)) => false,
+            (_, None) => may,
+            (Some(Role::Leader), Some(_)) => may && self.state.leader_rule != LeaderRule::Ask,
+        }
+    }
+
+    fn rejoin(&mut self, now: Moment, member: MemberId, join: &Join, out: &mut Vec<Effect>) {
+        let pin = self.state.leader_pin.clone();
+        let Some(seat) = self.seat_mut(member) else { return };
+        let before = seat.member.clone();
+        if let Some(name) = &join.display_name {
+            seat.member.display_name.clone_from(name);
+        }
+        if join.instrument.is_some() {
+            seat.member.instrument.clone_from(&join.instrument);
+        }
+        seat.tick_hz = join.tick_hz;
+        seat.knows_pin |= pin.is_some() && join.leader_pin == pin;
+        seat.member.connected = true;
+        let shown_anew = seat.member != before;
+        self.listen_to_metronome(now, member, join.metronome);
+
+        let audience = if shown_anew { Audience::All } else { Audience::One(member) };
+        out.push(Effect::Snapshot(audience));
+        if !before.connected {
+            self.kept = None;
+            self.decide(now);
+            self.repeat_requests(out);
+            out.push(Effect::RoomStats);
+        }
+    }
+
+    /// Takes a member out, with all that follows from it as one decision.
+    fn remove(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        reason: LeaveReason,
+        on_purpose: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let led = self.leader() == Some(member);
+        let heir = if led { self.successor(member) } else { None };
+        self.dismiss(now, member, reason, heir, out);
+        if led {
+            let why = if on_purpose { "leader_left" } else { "leader_disconnected" };
+            self.give_lead(now, heir, None, Some(why), out);
+        }
+        let pauses = led && self.state.on_leader_loss == OnLeaderLoss::Pause
+            || on_purpose && self.state.seats.is_empty();
+        let paused = pauses && self.stand_still(now);
+        if paused {
+            out.push(Effect::Tell(Audience::All, self.pause_notice(now)));
+        }
+        if led || paused {
+            self.decide(now);
+            out.push(Effect::Snapshot(Audience::All));
+        }
+        out.push(Effect::RoomStats);
+    }
+}
+
+/// What old clients expect of a member without a name.
+fn default_name(member: MemberId) -> String {
+    let id = member.as_str();
+    format!("User {}", &id[id.len().saturating_sub(4)..])
+}

@@ -1,0 +1,432 @@
+//! A room: the people in it, who of them leads, and where the music is. It knows no bytes and no connections;
+//! commands and time come in, [`Effect`]s go out.
+//!
+//! `version` counts decisions: whatever changes playback, the lead, settings, songs or the message raises it by
+//! one. Who is merely present does not, or every newcomer would send all members asking for what they missed;
+//! `user_joined` and `user_left` tell of that. A command that finds its wish fulfilled already (play while
+//! playing) is acknowledged with the present version and changes nothing; so is nothing changed by a refusal.
+
+mod effect;
+mod members;
+mod metronome;
+mod roles;
+mod setlist;
+mod settings;
+mod timeline;
+
+#[cfg(test)]
+mod tests;
+
+pub use effect::{Audience, Effect};
+
+use serde::Serialize;
+
+use crate::record::{Record, Seat};
+use crate::speech::{
+    Ack, Checksum, Code, LeaderRule, LeaveReason, Notice, OnLeaderLoss, Reject, RoomStats, SessionCommand,
+    Snapshot, SyncResponse, TempoEvent, Tick,
+};
+use crate::words::ids::{MemberId, SessionId};
+use crate::words::music::{MeterChange, Segment, Tempo, Timeline};
+use crate::words::time::{Micros, Moment, UnixMillis};
+
+/// What the server's settings say about every session.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Rules {
+    /// Members that a session may have; its own `maxMembers` begins there and may not exceed it.
+    pub members_max: u32,
+    /// How long the seat of a leader whose connection dropped is kept.
+    pub leader_grace: Micros,
+}
+
+/// A session.
+#[derive(Clone, Debug)]
+pub struct Session {
+    rules: Rules,
+    state: Record,
+    /// When this value was made, and how old the session was then.
+    opened: Micros,
+    age: Micros,
+    /// Set while the leader is without a connection.
+    kept: Option<Kept>,
+    /// Followers that wait for the leader's answer, in order of asking.
+    requests: Vec<MemberId>,
+    /// Scheduled segments that began up to here were announced.
+    announced: Micros,
+    /// The next beat to tell the metronome's listeners of, in micro-beats.
+    next_beat: Option<i64>,
+    /// Of `state`, as of its version.
+    checksum: Checksum,
+    /// Of the set list alone: up to a mebibyte that need not be read again with every version.
+    setlist_sum: u32,
+}
+
+/// Why and for how long a seat without a connection is kept.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    until: Micros,
+    reason: LeaveReason,
+}
+
+impl Session {
+    /// Makes a session that nobody is in: stopped at the beginning, open to everybody.
+    pub fn new(id: SessionId, rules: &Rules, epoch: u64, now: Moment) -> Self {
+        let still = Segment {
+            t0: now.at,
+            p0: 0,
+            b0: 0,
+            playing: false,
+            bpm0: Tempo::DEFAULT,
+            bpm1: Tempo::DEFAULT,
+            ramp: 0,
+        };
+        let state = Record {
+            format: Record::FORMAT,
+            session: id,
+            created_at: now.unix,
+            last_active_at: now.at,
+            last_active_unix: now.unix,
+            message: String::new(),
+            max_members: rules.members_max,
+            on_leader_loss: OnLeaderLoss::Continue,
+            leader_rule: LeaderRule::Open,
+            anyone_may_cue: false,
+            passcode: None,
+            leader_pin: None,
+            seats: Vec::new(),
+            timeline: Timeline {
+                epoch,
+                version: 0,
+                leader: None,
+                segments: vec![still],
+                meter: vec![MeterChange::COMMON],
+                quantum: 0,
+                count_in: 0,
+                made_at: now.at,
+            },
+            setlist: None,
+            song: None,
+        };
+        Self::with_state(state, rules, now, Micros::ZERO)
+    }
+
+    /// Opens a stored session again, as after the loss of every connection: followers are gone, the leader's
+    /// seat is kept for the grace period, and the music goes on where the wall clock says that it is.
+    ///
+    /// `epoch` must be higher than the record's; if it is not, the record's next one is taken.
+    pub fn from_record(record: Record, rules: &Rules, now: Moment, epoch: u64) -> Self {
+        let age = Micros::from_millis(now.unix.0.saturating_sub(record.created_at.0).max(0) as u64);
+        let mut session = Self::with_state(record, rules, now, age);
+        session.move_to_clock_of(now);
+        let state = &mut session.state;
+        state.timeline.epoch = epoch.max(state.timeline.epoch + 1);
+        state.timeline.version = 0;
+        state.max_members = state.max_members.min(rules.members_max);
+        state.seats.retain(|seat| Some(seat.member.id) == state.timeline.leader);
+        let leader = state.seats.first_mut().map(|seat| {
+            seat.member.connected = false;
+            session.kept =
+                Some(Kept { until: now.at + rules.leader_grace, reason: LeaveReason::TransportClosed });
+            seat.member.id
+        });
+        session.seat_leader(leader);
+        session.decide(now);
+        session
+    }
+
+    fn with_state(state: Record, rules: &Rules, now: Moment, age: Micros) -> Self {
+        let mut session = Self {
+            rules: rules.clone(),
+            state,
+            opened: now.at,
+            age,
+            kept: None,
+            requests: Vec::new(),
+            announced: now.at,
+            next_beat: None,
+            checksum: Checksum(0),
+            setlist_sum: 0,
+        };
+        session.sum_setlist();
+        session.sum();
+        session
+    }
+
+    /// Does what a member says. [`Ack::Changed`] carries the version that has it.
+    ///
+    /// # Errors
+    /// A [`Reject`] for the member; nothing has changed then.
+    pub fn handle(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        command: SessionCommand,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        if !self.seat(member).is_some_and(|seat| seat.member.connected) {
+            return Err(Reject::new(Code::NotMember, "join the session first"));
+        }
+        let ack = match command {
+            SessionCommand::SetRole { role, member: other } => self.set_role(now, member, role, other, out),
+            SessionCommand::RequestLeader => self.request_leader(now, member, out),
+            SessionCommand::ApproveLeader { requester } => self.approve_leader(now, member, requester, out),
+            SessionCommand::DenyLeader { requester } => self.deny_leader(member, requester, out),
+            SessionCommand::Sync { checksum, version } => Ok(self.sync(now, member, checksum, version, out)),
+            SessionCommand::UpdateMessage(message) => Ok(self.update_message(now, message, out)),
+            SessionCommand::Chat { message, username } => Ok(self.chat(now, member, message, username, out)),
+            SessionCommand::UpdateSettings(change) => self.update_settings(now, member, change, out),
+            SessionCommand::Cue { text, target } => self.cue(now, member, text, target, out),
+            SessionCommand::Play { at, count_in_bars, quantize } => {
+                self.play(now, member, at, count_in_bars, quantize, out)
+            }
+            SessionCommand::Pause => self.pause(now, member, out),
+            SessionCommand::Stop => self.stop(now, member, out),
+            SessionCommand::Seek { position, at } => self.seek(now, member, position, at, out),
+            SessionCommand::SetTempo(tempo) => {
+                self.change_tempo(now, member, tempo, Micros::ZERO, TempoEvent::Changed, out)
+            }
+            SessionCommand::ChangeTempo { tempo, fade, event } => {
+                self.change_tempo(now, member, tempo, fade, event, out)
+            }
+            SessionCommand::SetTimeSignature(signature) => {
+                self.set_time_signature(now, member, signature, out)
+            }
+            SessionCommand::BeatSync { beat_position, .. } => self.beat_sync(now, member, beat_position, out),
+            SessionCommand::PositionSync { position, timestamp } => {
+                self.position_sync(now, member, position, timestamp, out)
+            }
+            SessionCommand::SetSetlist(setlist) => self.set_setlist(now, member, setlist, out),
+            SessionCommand::SelectSong(choice) => self.select_song(now, member, &choice, out),
+            SessionCommand::GetSong(id) => self.get_song(&id),
+        }?;
+        self.touch(now);
+        Ok(ack)
+    }
+
+    /// When [`due`](Self::due) must be called even if nothing happens.
+    pub fn next_deadline(&self) -> Option<Micros> {
+        let grace = self.kept.map(|kept| kept.until);
+        let scheduled = self.state.timeline.segments.iter().map(|s| s.t0).find(|&t0| t0 > self.announced);
+        [grace, scheduled, self.metronome_deadline()].into_iter().flatten().min()
+    }
+
+    /// Does what has become due: gives a lost leader's seat away, tells that scheduled playback has begun, and
+    /// tells of the next beats.
+    pub fn due(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if self.kept.is_some_and(|kept| kept.until <= now.at) {
+            self.end_grace(now, out);
+        }
+        let begun = |s: &Segment| self.announced < s.t0 && s.t0 <= now.at;
+        if self.state.timeline.segments.iter().any(begun) {
+            out.extend([Effect::Snapshot(Audience::All), Effect::RoomStats]);
+        }
+        self.announced = self.announced.max(now.at);
+        self.tell_beats(now, out);
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &SessionId {
+        &self.state.session
+    }
+
+    /// Rises when the session's owner changes or its state was lost.
+    pub fn epoch(&self) -> u64 {
+        self.state.timeline.epoch
+    }
+
+    /// Counts the decisions of the epoch.
+    pub fn version(&self) -> u64 {
+        self.state.timeline.version
+    }
+
+    /// Of everything that was decided: equal (epoch, version) means equal checksum. Secrets are not in it,
+    /// or a short PIN could be found by trying.
+    pub fn checksum(&self) -> Checksum {
+        self.checksum
+    }
+
+    /// When somebody last did something.
+    pub fn last_active(&self) -> Micros {
+        self.state.last_active_at
+    }
+
+    /// Whether time moves the position.
+    pub fn is_playing(&self, at: Micros) -> bool {
+        self.state.timeline.is_playing_at(at)
+    }
+
+    /// Where the music is, for members that follow ticks.
+    pub fn tick(&self, now: Moment) -> Tick {
+        let timeline = &self.state.timeline;
+        Tick {
+            position: timeline.position_at(now.at),
+            tempo: timeline.tempo_at(now.at),
+            timestamp: now.unix,
+            epoch: timeline.epoch,
+            version: timeline.version,
+        }
+    }
+
+    /// The whole state as members see it.
+    pub fn snapshot(&self, now: Moment) -> Snapshot<'_> {
+        let state = &self.state;
+        let timeline = &state.timeline;
+        Snapshot {
+            session: &state.session,
+            message: &state.message,
+            tempo: timeline.tempo_at(now.at),
+            position: timeline.position_at(now.at),
+            playing: timeline.is_playing_at(now.at),
+            members: self.members().collect(),
+            created_at: state.created_at,
+            last_active_at: state.last_active_unix,
+            settings: self.settings(),
+            timestamp: now.unix,
+            checksum: self.checksum,
+            time_signature: timeline.bar_at(timeline.beat_at(now.at)).signature,
+            song: self.song(),
+            setlist: state.setlist.as_ref(),
+            timeline,
+        }
+    }
+
+    /// The figures of the room.
+    pub fn room_stats(&self, at: Micros) -> RoomStats {
+        let timeline = &self.state.timeline;
+        RoomStats {
+            member_count: self.member_count(),
+            connected_count: self.members().filter(|member| member.connected).count() as u32,
+            playing: timeline.is_playing_at(at),
+            tempo: timeline.tempo_at(at),
+            position: timeline.position_at(at),
+            leader: timeline.leader,
+            uptime: self.age + at.since(self.opened),
+        }
+    }
+
+    /// The answer to `sync_request`.
+    pub fn sync_response(&self, now: Moment) -> SyncResponse {
+        let timeline = &self.state.timeline;
+        SyncResponse {
+            position: timeline.position_at(now.at),
+            tempo: timeline.tempo_at(now.at),
+            playing: timeline.is_playing_at(now.at),
+            timestamp: now.unix,
+            checksum: self.checksum,
+            timeline: timeline.clone(),
+        }
+    }
+
+    /// What is to be stored.
+    pub fn record(&self) -> Record {
+        self.state.clone()
+    }
+
+    /// Panics if the state contradicts itself: that is a bug of ours, whatever members said.
+    pub fn check_invariants(&self) {
+        self.check_members();
+        self.check_lead();
+        self.check_timeline();
+        self.check_setlist();
+    }
+
+    fn sync(
+        &self,
+        now: Moment,
+        member: MemberId,
+        checksum: Option<String>,
+        version: Option<u64>,
+        out: &mut Vec<Effect>,
+    ) -> Ack {
+        let response = self.sync_response(now);
+        out.push(Effect::Tell(Audience::One(member), Notice::SyncResponse(response.clone())));
+        let same_checksum = |text: String| u32::from_str_radix(&text, 16) == Ok(self.checksum.0);
+        let current = checksum.is_none_or(same_checksum) && version.is_none_or(|v| v == self.version());
+        if !current {
+            out.push(Effect::Snapshot(Audience::One(member)));
+        }
+        Ack::Sync(response)
+    }
+
+    fn update_message(&mut self, now: Moment, message: String, out: &mut Vec<Effect>) -> Ack {
+        if message != self.state.message {
+            self.state.message = message;
+            self.decide(now);
+            out.push(Effect::Snapshot(Audience::All));
+        }
+        self.changed()
+    }
+
+    fn chat(
+        &self,
+        now: Moment,
+        from: MemberId,
+        message: String,
+        username: Option<String>,
+        out: &mut Vec<Effect>,
+    ) -> Ack {
+        let username = username.unwrap_or_else(|| self.display_name(from));
+        let chat = Notice::Chat { from, username, message, timestamp: now.unix };
+        out.push(Effect::Tell(Audience::All, chat));
+        Ack::Done
+    }
+
+    fn cue(
+        &self,
+        now: Moment,
+        from: MemberId,
+        text: String,
+        target: Option<String>,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        if !self.state.anyone_may_cue {
+            self.leader_only(from)?;
+        }
+        out.push(Effect::Tell(Audience::All, Notice::Cue { from, text, target, moment: now }));
+        Ok(Ack::Done)
+    }
+
+    /// Makes what was just changed the next version.
+    fn decide(&mut self, now: Moment) {
+        self.state.timeline.version += 1;
+        self.state.timeline.made_at = now.at;
+        self.sum();
+    }
+
+    fn changed(&self) -> Ack {
+        Ack::Changed { epoch: self.epoch(), version: self.version() }
+    }
+
+    fn touch(&mut self, now: Moment) {
+        self.state.last_active_at = now.at;
+        self.state.last_active_unix = now.unix;
+    }
+
+    fn sum(&mut self) {
+        let state = &self.state;
+        self.checksum = Checksum(sum_of(&(
+            &state.session,
+            &state.message,
+            (state.max_members, state.on_leader_loss, state.leader_rule, state.anyone_may_cue),
+            (state.passcode.is_some(), state.leader_pin.is_some(), self.kept.is_some()),
+            &state.timeline,
+            (self.setlist_sum, state.song),
+        )));
+    }
+
+    fn sum_setlist(&mut self) {
+        self.setlist_sum = sum_of(&self.state.setlist);
+    }
+}
+
+/// CRC-32 of the bytes that a value is stored as.
+fn sum_of(value: &impl Serialize) -> u32 {
+    // Plain data into memory: there is nothing that could fail.
+    crc32fast::hash(&postcard::to_allocvec(value).unwrap_or_default())
+}
+
+/// The wall clock at another instant near `now`.
+fn unix_at(now: Moment, at: Micros) -> UnixMillis {
+    let (ahead, behind) = (at.since(now.at).as_millis(), now.at.since(at).as_millis());
+    UnixMillis(now.unix.0.saturating_add(ahead as i64).saturating_sub(behind as i64))
+}

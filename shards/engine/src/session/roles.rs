@@ -1,0 +1,233 @@
+//! Who leads: claiming, asking, handing over, and who comes next.
+
+use super::{Audience, Effect, Session};
+use crate::speech::{Ack, Code, LeaderRule, Notice, Reject, Role};
+use crate::words::ids::MemberId;
+use crate::words::time::Moment;
+
+impl Session {
+    pub(super) fn leader(&self) -> Option<MemberId> {
+        self.state.timeline.leader
+    }
+
+    /// Lets only the leader pass.
+    pub(super) fn leader_only(&self, member: MemberId) -> Result<(), Reject> {
+        match self.leader() {
+            Some(leader) if leader == member => Ok(()),
+            Some(_) => Err(Reject::new(Code::NotLeader, "only the leader may do this")),
+            None => {
+                let message = "nobody leads: take the lead with set_role \"leader\" first";
+                Err(Reject::new(Code::NotLeader, message))
+            }
+        }
+    }
+
+    /// Whether a member may lead without being asked for the PIN.
+    pub(super) fn may_lead(&self, member: MemberId) -> bool {
+        self.state.leader_rule != LeaderRule::Pin || self.seat(member).is_some_and(|seat| seat.knows_pin)
+    }
+
+    /// Who leads when `leader` no longer does: the one that has been here longest, is connected and may.
+    pub(super) fn successor(&self, leader: MemberId) -> Option<MemberId> {
+        let mut others = self.members().filter(|member| member.id != leader && member.connected);
+        others.find(|member| self.may_lead(member.id)).map(|member| member.id)
+    }
+
+    /// `set_role`: a leader that steps down hands over to its successor, and the lead is free if there is none.
+    pub(super) fn set_role(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        role: Role,
+        other: Option<MemberId>,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        let other = other.filter(|&other| other != member);
+        if let Some(other) = other {
+            self.leader_only(member)?;
+            if !self.seat(other).is_some_and(|seat| seat.member.connected) {
+                return Err(Reject::field("memberId", "no member of the session has this id"));
+            }
+        }
+        match (role, other) {
+            (Role::Leader, None) if self.leader() == Some(member) => {}
+            (Role::Leader, None) => return self.claim(now, member, out),
+            (Role::Leader, Some(_)) => self.pass_lead(now, other, None, Some("handed_over"), out),
+            (Role::Follower, None) if self.leader() == Some(member) => {
+                self.pass_lead(now, self.successor(member), None, Some("handed_over"), out);
+            }
+            (Role::Follower, None) => self.requests.retain(|&requester| requester != member),
+            (Role::Follower, Some(_)) => {}
+        }
+        Ok(self.changed())
+    }
+
+    /// `request_leader`: a free lead is given at once, otherwise the leader is asked, whatever the rule.
+    pub(super) fn request_leader(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        match self.leader() {
+            None => self.claim(now, member, out),
+            Some(leader) if leader == member => Ok(self.changed()),
+            Some(_) => Ok(self.ask_leader(member, out)),
+        }
+    }
+
+    pub(super) fn approve_leader(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        requester: MemberId,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        self.answer_request(member, requester)?;
+        out.push(Effect::Tell(Audience::One(requester), Notice::LeaderRequestApproved));
+        out.push(Effect::Tell(
+            Audience::One(member),
+            Notice::LeaderHandoffCompleted { new_leader: requester },
+        ));
+        self.pass_lead(now, Some(requester), None, Some("handed_over"), out);
+        Ok(self.changed())
+    }
+
+    pub(super) fn deny_leader(
+        &mut self,
+        member: MemberId,
+        requester: MemberId,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        self.answer_request(member, requester)?;
+        let denied = Notice::LeaderRequestDenied { reason: "Request denied by current leader" };
+        out.push(Effect::Tell(Audience::One(requester), denied));
+        Ok(Ack::Done)
+    }
+
+    /// Notes a request and puts it to the leader, once. A leader without a connection hears it on its return.
+    pub(super) fn ask_leader(&mut self, member: MemberId, out: &mut Vec<Effect>) -> Ack {
+        let Some(current_leader) = self.leader() else { return Ack::Pending };
+        let asked_already = self.requests.contains(&member);
+        if !asked_already {
+            self.requests.push(member);
+            self.put_request(member, out);
+        }
+        out.push(Effect::Tell(Audience::One(member), Notice::LeaderRequestSent { current_leader }));
+        Ack::Pending
+    }
+
+    /// Puts all open requests to a leader that was away.
+    pub(super) fn repeat_requests(&self, out: &mut Vec<Effect>) {
+        for &requester in &self.requests {
+            self.put_request(requester, out);
+        }
+    }
+
+    /// Gives the lead to `to` and tells why: the one that led before, if it did not wish it, and the one that
+    /// leads now. A leader that was away loses its seat with its lead. The caller makes it a decision.
+    pub(super) fn give_lead(
+        &mut self,
+        now: Moment,
+        to: Option<MemberId>,
+        why_before: Option<&'static str>,
+        why_now: Option<&'static str>,
+        out: &mut Vec<Effect>,
+    ) {
+        let previous = self.leader();
+        let kept = self.kept.take();
+        self.seat_leader(to);
+        if let (Some(kept), Some(previous)) = (kept, previous)
+            && self.seat(previous).is_some()
+        {
+            self.dismiss(now, previous, kept.reason, to, out);
+        }
+        for (member, role, was, reason) in [
+            (previous, Role::Follower, Role::Leader, why_before),
+            (to, Role::Leader, Role::Follower, why_now),
+        ] {
+            if let Some(member) = member.filter(|&member| self.seat(member).is_some()) {
+                let changed =
+                    Notice::RoleChanged { member, role, previous: was, reason, timestamp: now.unix };
+                out.push(Effect::Tell(Audience::All, changed));
+            }
+        }
+        let reason = match to.and_then(|to| self.seat(to)) {
+            Some(seat) => {
+                let new_leader = seat.member.clone();
+                out.push(Effect::Tell(Audience::All, Notice::LeaderChanged { new_leader, previous }));
+                "Leadership was granted to another member"
+            }
+            None => "There is no leader to answer any more",
+        };
+        let requests = std::mem::take(&mut self.requests);
+        for requester in requests.into_iter().filter(|&requester| Some(requester) != to) {
+            out.push(Effect::Tell(Audience::One(requester), Notice::LeaderRequestDenied { reason }));
+        }
+    }
+
+    /// Puts the role where the lead is, and says nothing.
+    pub(super) fn seat_leader(&mut self, leader: Option<MemberId>) {
+        self.state.timeline.leader = leader;
+        for seat in &mut self.state.seats {
+            seat.member.role = if Some(seat.member.id) == leader { Role::Leader } else { Role::Follower };
+        }
+    }
+
+    pub(super) fn check_lead(&self) {
+        let leads = |role| self.members().filter(move |member| member.role == role).map(|member| member.id);
+        assert!(leads(Role::Leader).eq(self.leader()), "{:?} leads", self.leader());
+        for (index, requester) in self.requests.iter().enumerate() {
+            assert!(!self.requests[..index].contains(requester), "{requester:?} asks twice");
+            assert!(
+                leads(Role::Follower).any(|id| id == *requester),
+                "{requester:?} asks and does not follow"
+            );
+        }
+        assert!(self.requests.is_empty() || self.leader().is_some(), "nobody can answer");
+        assert!(self.state.leader_rule != LeaderRule::Pin || self.state.leader_pin.is_some());
+    }
+
+    fn claim(&mut self, now: Moment, member: MemberId, out: &mut Vec<Effect>) -> Result<Ack, Reject> {
+        if !self.may_lead(member) {
+            let message = "leading here takes the PIN: join again with leaderPin";
+            return Err(Reject::new(Code::NotAllowed, message));
+        }
+        if self.leader().is_some() && self.state.leader_rule == LeaderRule::Ask {
+            return Ok(self.ask_leader(member, out));
+        }
+        self.pass_lead(now, Some(member), Some("claimed"), None, out);
+        Ok(self.changed())
+    }
+
+    /// Gives the lead as a decision of its own.
+    fn pass_lead(
+        &mut self,
+        now: Moment,
+        to: Option<MemberId>,
+        why_before: Option<&'static str>,
+        why_now: Option<&'static str>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.give_lead(now, to, why_before, why_now, out);
+        self.decide(now);
+        out.push(Effect::Snapshot(Audience::All));
+    }
+
+    /// Takes a request off the list for the leader's answer.
+    fn answer_request(&mut self, member: MemberId, requester: MemberId) -> Result<(), Reject> {
+        self.leader_only(member)?;
+        let Some(place) = self.requests.iter().position(|&id| id == requester) else {
+            return Err(Reject::field("requesterId", "this member has not asked for the lead"));
+        };
+        self.requests.remove(place);
+        Ok(())
+    }
+
+    fn put_request(&self, requester: MemberId, out: &mut Vec<Effect>) {
+        if let (Some(leader), Some(seat)) = (self.leader(), self.seat(requester)) {
+            let request = Notice::LeaderHandoffRequest { requester: seat.member.clone() };
+            out.push(Effect::Tell(Audience::One(leader), request));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Songs: the set list, which of them is played, and handing one out.
+
+use super::{Audience, Effect, Session};
+use crate::speech::{Ack, Code, Notice, Reject, Setlist, Song, SongChoice};
+use crate::words::ids::MemberId;
+use crate::words::time::Moment;
+
+impl Session {
+    /// `set_setlist`: the selected song stays selected if it is still there.
+    pub(super) fn set_setlist(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        setlist: Setlist,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        self.leader_only(member)?;
+        if self.state.setlist.as_ref() == Some(&setlist) {
+            return Ok(self.changed());
+        }
+        let selected = self.song().map(|(_, song)| song.id.clone());
+        self.state.song = selected.and_then(|id| place_of(&setlist, &id));
+        self.state.setlist = Some(setlist.clone());
+        self.sum_setlist();
+        self.decide(now);
+        out.extend([Effect::Tell(Audience::All, Notice::Setlist(setlist)), Effect::Snapshot(Audience::All)]);
+        Ok(self.changed())
+    }
+
+    /// `select_song`: stops at its beginning, in its tempo and signature. A step without a selected song goes
+    /// to the first or the last one; there is none beyond the ends.
+    pub(super) fn select_song(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        choice: &SongChoice,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        self.leader_only(member)?;
+        let index = self.chosen(choice)?;
+        let Some(song) = self.song_at(index) else { return Err(no_such_song()) };
+        let (id, tempo, signature) = (song.id.clone(), song.tempo, song.time_signature);
+        let mut next = self.state.timeline.clone();
+        next.rewind(now.at);
+        next.begin_with(now.at, tempo, signature);
+        let selected = self.state.song.replace(index) != Some(index);
+        let moved = self.take_course(now, next);
+        if selected && !moved {
+            self.decide(now);
+        }
+        if selected || moved {
+            let timeline = self.state.timeline.clone();
+            let changed = Notice::SongChanged { song: id, index, timestamp: now.unix, timeline };
+            out.extend([Effect::Tell(Audience::All, changed), Effect::Snapshot(Audience::All)]);
+        }
+        Ok(self.changed())
+    }
+
+    /// `get_song`.
+    pub(super) fn get_song(&self, id: &str) -> Result<Ack, Reject> {
+        let songs = self.state.setlist.iter().flat_map(|setlist| &setlist.songs);
+        songs.into_iter().find(|song| song.id == id).cloned().map(Ack::Song).ok_or_else(no_such_song)
+    }
+
+    /// The selected song and its place.
+    pub(super) fn song(&self) -> Option<(u32, &Song)> {
+        let index = self.state.song?;
+        Some((index, self.song_at(index)?))
+    }
+
+    pub(super) fn check_setlist(&self) {
+        assert!(self.state.song.is_none() || self.song().is_some(), "song {:?} is none", self.state.song);
+    }
+
+    fn chosen(&self, choice: &SongChoice) -> Result<u32, Reject> {
+        let Some(setlist) = self.state.setlist.as_ref().filter(|setlist| !setlist.songs.is_empty()) else {
+            return Err(Reject::new(Code::NotAllowed, "there is no set list to select from; set one first"));
+        };
+        let last = setlist.songs.len() as u32 - 1;
+        match (choice, self.state.song) {
+            (SongChoice::Id(id), _) => place_of(setlist, id).ok_or_else(no_such_song),
+            (SongChoice::Step(true), None) => Ok(0),
+            (SongChoice::Step(false), None) => Ok(last),
+            (SongChoice::Step(true), Some(index)) if index < last => Ok(index + 1),
+            (SongChoice::Step(false), Some(index)) if index > 0 => Ok(index - 1),
+            (SongChoice::Step(true), _) => Err(Reject::new(Code::NotAllowed, "this is the last song")),
+            (SongChoice::Step(false), _) => Err(Reject::new(Code::NotAllowed, "this is the first song")),
+        }
+    }
+
+    fn song_at(&self, index: u32) -> Option<&Song> {
+        self.state.setlist.as_ref()?.songs.get(index as usize)
+    }
+}
+
+fn place_of(setlist: &Setlist, id: &str) -> Option<u32> {
+    setlist.songs.iter().position(|song| song.id == id).map(|index| index as u32)
+}
+
+fn no_such_song() -> Reject {
+    Reject::field("songId", "the set list has no song with this id")
+}

@@ -1,0 +1,73 @@
+//! What the leader decides about the session itself.
+
+use super::{Audience, Effect, Session};
+use crate::speech::{Ack, LeaderRule, Notice, Reject, Settings, SettingsChange};
+use crate::words::ids::MemberId;
+use crate::words::time::Moment;
+
+impl Session {
+    /// `update_settings`: all of it or nothing. `maxMembers` lies between the members present and the server's
+    /// cap, so that nobody is thrown out by a number. Who knew the old leader PIN does not know a new one.
+    pub(super) fn update_settings(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        change: SettingsChange,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        self.leader_only(member)?;
+        let state = &self.state;
+        let max_members = change.max_members.unwrap_or(state.max_members);
+        let allowed = self.member_count()..=self.rules.members_max;
+        if !allowed.contains(&max_members) {
+            let (least, most) = allowed.into_inner();
+            let message = format!("expected {least} (the members present) to {most} (the server's limit)");
+            return Err(Reject::field("maxMembers", message));
+        }
+        let passcode = change.passcode.unwrap_or_else(|| state.passcode.clone());
+        let leader_pin = change.leader_pin.unwrap_or_else(|| state.leader_pin.clone());
+        let leader_rule = change.leader_rule.unwrap_or(state.leader_rule);
+        if leader_rule == LeaderRule::Pin && leader_pin.is_none() {
+            return Err(Reject::field("leaderPin", "expected a PIN, since leaderRule \"pin\" asks for it"));
+        }
+        let on_leader_loss = change.on_leader_loss.unwrap_or(state.on_leader_loss);
+        let anyone_may_cue = change.anyone_may_cue.unwrap_or(state.anyone_may_cue);
+
+        let shown_before = self.settings();
+        let new_pin = leader_pin != self.state.leader_pin;
+        let new_secret = new_pin || passcode != self.state.passcode;
+        let state = &mut self.state;
+        (state.passcode, state.leader_pin) = (passcode, leader_pin);
+        (state.max_members, state.leader_rule) = (max_members, leader_rule);
+        (state.on_leader_loss, state.anyone_may_cue) = (on_leader_loss, anyone_may_cue);
+        if new_pin {
+            for seat in &mut state.seats {
+                seat.knows_pin = state.leader_pin.is_some() && seat.member.id == member;
+            }
+        }
+        if new_secret || self.settings() != shown_before {
+            self.decide(now);
+            let update = Notice::SessionUpdate {
+                settings: Some(self.settings()),
+                time_signature: None,
+                epoch: self.epoch(),
+                version: self.version(),
+                checksum: self.checksum(),
+            };
+            out.push(Effect::Tell(Audience::All, update));
+        }
+        Ok(self.changed())
+    }
+
+    /// The settings as members see them.
+    pub(super) fn settings(&self) -> Settings {
+        let state = &self.state;
+        Settings {
+            max_members: state.max_members,
+            on_leader_loss: state.on_leader_loss,
+            leader_rule: state.leader_rule,
+            anyone_may_cue: state.anyone_may_cue,
+            has_passcode: state.passcode.is_some(),
+        }
+    }
+}
