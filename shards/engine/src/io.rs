@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::wire::http::Origins;
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
@@ -41,17 +42,6 @@ pub struct Settings {
     pub session_members_max: u32,
     /// Which web pages may connect.
     pub origins: Origins,
-}
-
-/// Which web pages may connect: the values of `CORS_ORIGIN`. A request without `Origin` is no web page's.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Origins {
-    /// Those that this server served itself: the host of `Origin` is the one of `Host`.
-    Own,
-    /// All.
-    Any,
-    /// The server's own and these, as `scheme://host[:port]`.
-    Listed(Vec<String>),
 }
 
 /// Something that happened. The time of an input is when the driver learned of it.
@@ -153,7 +143,7 @@ pub struct Answer {
 
 /// What a shard wants done, in this order. The lists are emptied by the driver and used again, so that a turn
 /// in the steady state allocates nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outputs {
     /// What to do.
     pub list: Vec<Output>,
@@ -180,7 +170,7 @@ impl Span {
 }
 
 /// Something to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Output {
     /// Send bytes to one connection.
     Send {

@@ -11,5 +11,6 @@ pub mod io;
 pub mod record;
 pub mod session;
 pub mod speech;
+pub mod trace;
 pub mod wire;
 pub mod words;

@@ -1,5 +1,298 @@
-//! What one shard keeps and does between its inputs and its outputs.
+//! One shard's engine: connections, sessions, timers, and the turn that joins them.
+//!
+//! Everything enters by [`Engine::handle`] and leaves as [`Outputs`]. The rooms: `front` speaks HTTP until a
+//! connection is a WebSocket, `link` speaks Engine.IO and Socket.IO on it, `stage` carries commands into sessions
+//! and their effects out, `room` is one session with its audience.
 
+mod alarm;
+mod batch;
+mod fanout;
+mod front;
+mod handover;
+mod heartbeat;
+mod link;
 pub mod rate;
+mod room;
 pub mod slots;
+mod stage;
+#[cfg(test)]
+mod tests;
 pub mod wheel;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::io::{Cause, Close, Input, Output, Outputs, Settings};
+use crate::session::{Effect, Rules};
+use crate::speech::LeaveReason;
+use crate::words::ids::{ConnId, SessionId};
+use crate::words::rng::Rng;
+use crate::words::time::{Micros, Moment, UnixMillis};
+
+use alarm::{Alarm, RoomKey, Timer};
+use front::Front;
+use link::Link;
+use rate::RateLimits;
+use room::{Room, Turn};
+use slots::{Arena, Slots};
+use wheel::Wheel;
+
+/// One shard: a value that inputs change. See the [module](self).
+pub struct Engine {
+    settings: Settings,
+    rates: RateLimits,
+    rules: Rules,
+    now: Moment,
+    /// Unix time at the server's start, by the wall clock as it was looked at last.
+    started_unix_ms: i64,
+    draining: bool,
+    rng: Rng,
+    wheel: Wheel<Timer>,
+    conns: Slots<ConnId, Conn>,
+    rooms: Arena<RoomKey, Room>,
+    names: BTreeMap<SessionId, RoomKey>,
+    counters: Counters,
+    /// Emptied after each use and kept for its memory.
+    effects: Vec<Effect>,
+}
+
+/// A connection.
+struct Conn {
+    peer: IpAddr,
+    alarm: Alarm,
+    state: State,
+}
+
+/// What a connection speaks.
+enum State {
+    /// HTTP, until it is upgraded.
+    Front(Front),
+    /// Socket.IO.
+    Link(Box<Link>),
+}
+
+/// What a shard has done since it started, and what it holds now.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Connections now, of any kind.
+    pub connections: u32,
+    /// Connections now that are WebSockets.
+    pub links: u32,
+    /// Members now that have a connection.
+    pub members: u32,
+    /// Sessions now.
+    pub sessions: u32,
+    /// Sessions among them that nobody is in.
+    pub sessions_empty: u32,
+    /// HTTP requests so far, upgrades among them.
+    pub requests: u64,
+    /// Messages from clients so far.
+    pub messages_in: u64,
+    /// Messages to clients so far, one for each receiver.
+    pub messages_out: u64,
+    /// Commands so far that were refused.
+    pub refusals: u64,
+    /// Connections so far that were closed because the peer broke a rule or a limit.
+    pub expulsions: u64,
+    /// Round trips of the application heartbeat so far.
+    pub round_trips: u64,
+    /// Their sum.
+    pub round_trips_total: Micros,
+}
+
+impl Engine {
+    /// A shard that has not seen anything yet.
+    pub fn new(settings: Settings) -> Self {
+        let rules = Rules { members_max: settings.session_members_max, leader_grace: settings.leader_grace };
+        Self {
+            rates: RateLimits::default(),
+            rules,
+            now: Moment { at: Micros::ZERO, unix: UnixMillis(settings.started_unix_ms) },
+            started_unix_ms: settings.started_unix_ms,
+            draining: false,
+            rng: Rng::from_seed(settings.seed ^ u64::from(settings.shard.0)),
+            wheel: Wheel::new(Micros::ZERO),
+            // Indices are the driver's to allot, and bounded by what the kernel gives it.
+            conns: Slots::new(u32::MAX),
+            rooms: Arena::new(settings.limits.sessions_max),
+            names: BTreeMap::new(),
+            counters: Counters::default(),
+            effects: Vec::new(),
+            settings,
+        }
+    }
+
+    /// Takes one input that happened at `at`, and appends what must be done about it to `out`.
+    ///
+    /// # Panics
+    /// If time runs backwards, or the driver names a connection twice: those are our bugs. No bytes from outside
+    /// lead here.
+    pub fn handle(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
+        assert!(self.now.at <= at, "time ran back from {:?} to {at:?}", self.now.at);
+        let before = out.list.len();
+        self.now = Moment { at, unix: UnixMillis(self.started_unix_ms + at.as_millis() as i64) };
+        match input {
+            Input::Opened { conn, peer } => self.opened(conn, peer, out),
+            Input::Arrived { conn, peer, parcel } => self.arrived(conn, peer, parcel, out),
+            Input::Received { conn, bytes } => self.received(conn, bytes, out),
+            Input::Closed { conn, cause } => self.lost(conn, cause, out),
+            Input::Backlog { conn, bytes } => self.backlog(conn, bytes, out),
+            Input::Answered { conn, answer } => self.answered(conn, answer, out),
+            Input::WallClock { started_unix_ms } => self.started_unix_ms = started_unix_ms,
+            Input::Drain => self.drain(out),
+            Input::TurnEnded => self.fire_timers(out),
+        }
+        self.counters.messages_out += messages(&out.list[before..]);
+    }
+
+    /// When [`Input::TurnEnded`] must come again even if nothing else happens.
+    pub fn next_deadline(&self) -> Option<Micros> {
+        self.wheel.next_deadline()
+    }
+
+    /// Whether the shard was told to drain and nobody is left.
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.conns.is_empty()
+    }
+
+    /// What the shard has done and holds.
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.counters;
+        counters.connections = self.conns.len() as u32;
+        counters.sessions = self.rooms.len() as u32;
+        counters
+    }
+
+    fn opened(&mut self, id: ConnId, peer: IpAddr, out: &mut Outputs) {
+        if self.draining {
+            return out.close(id, Close::Abort);
+        }
+        if self.conns.len() >= self.settings.limits.connections_max as usize {
+            self.counters.expulsions += 1;
+            out.send(id, front::no_room);
+            return out.close(id, Close::Gently);
+        }
+        let front = Front::new(self.now.at);
+        self.conns.insert(id, Conn { peer, alarm: Alarm::default(), state: State::Front(front) });
+        self.arm(id);
+    }
+
+    fn received(&mut self, id: ConnId, bytes: &mut [u8], out: &mut Outputs) {
+        match self.conns.get(id).map(|conn| &conn.state) {
+            Some(State::Front(_)) => self.front_received(id, bytes, out),
+            Some(State::Link(_)) => self.link_received(id, bytes, out),
+            // It was closed earlier in this turn.
+            None => {}
+        }
+    }
+
+    fn lost(&mut self, id: ConnId, cause: Cause, out: &mut Outputs) {
+        let reason = match cause {
+            Cause::Ended => LeaveReason::TransportClosed,
+            Cause::Failed => LeaveReason::TransportError,
+        };
+        self.forget(id, reason, out);
+    }
+
+    /// A reader that is too far behind is closed: its members would rather reconnect than see the past.
+    fn backlog(&mut self, id: ConnId, bytes: u32, out: &mut Outputs) {
+        if bytes > self.settings.limits.backlog_bytes_max && self.conns.get(id).is_some() {
+            self.counters.expulsions += 1;
+            self.forget(id, LeaveReason::TransportError, out);
+            out.close(id, Close::Abort);
+        }
+    }
+
+    /// Says goodbye to everybody and closes all connections; none will be let in any more.
+    fn drain(&mut self, out: &mut Outputs) {
+        self.draining = true;
+        let ids: Vec<ConnId> = self.conns.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            self.say_goodbye(id, out);
+        }
+    }
+
+    fn fire_timers(&mut self, out: &mut Outputs) {
+        while let Some((_, timer)) = self.wheel.fire(self.now.at) {
+            match timer {
+                Timer::Conn(id) => self.conn_due(id, out),
+                Timer::Tick(key) => self.with_room(key, out, |room, turn, _| room.tick(key, turn)),
+                Timer::Batch(key) => self.with_room(key, out, |room, turn, _| room.close_window(turn)),
+                Timer::Room(key) => self.room_due(key, out),
+            }
+        }
+    }
+
+    /// A connection has waited long enough for something.
+    fn conn_due(&mut self, id: ConnId, out: &mut Outputs) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.alarm.rang();
+        match conn.state {
+            State::Front(_) => self.front_due(id, out),
+            State::Link(_) => self.link_due(id, out),
+        }
+        self.arm(id);
+    }
+
+    /// Sets a connection's timer to the next thing it waits for.
+    fn arm(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let deadline = match &conn.state {
+            State::Front(front) => front.deadline(&self.settings.limits),
+            State::Link(link) => Some(link.deadline(&self.settings.limits)),
+        };
+        conn.alarm.set(&mut self.wheel, deadline, Timer::Conn(id));
+    }
+
+    /// Takes a connection out of the table, and its member out of its session.
+    fn forget(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) {
+        let Some(mut conn) = self.conns.remove(id) else { return };
+        conn.alarm.cancel(&mut self.wheel);
+        if let State::Link(link) = conn.state {
+            self.counters.links -= 1;
+            if let Some((key, member)) = link.seat {
+                self.part(key, member, reason, out);
+            }
+        }
+    }
+
+    /// Runs `act` on a room with all that it may reach.
+    fn with_room<R: Default>(
+        &mut self,
+        key: RoomKey,
+        out: &mut Outputs,
+        act: impl FnOnce(&mut Room, &mut Turn<'_>, &mut Vec<Effect>) -> R,
+    ) -> R {
+        let Some(room) = self.rooms.get_mut(key) else { return R::default() };
+        let mut turn = Turn { now: self.now, settings: &self.settings, wheel: &mut self.wheel, out };
+        act(room, &mut turn, &mut self.effects)
+    }
+
+    /// What must hold at the end of every turn; costs a walk over everything, so tests call it.
+    pub fn check_invariants(&self) {
+        self.wheel.check_invariants();
+        assert_eq!(self.names.len(), self.rooms.len(), "every session has a name");
+        let (mut seated, mut empty) = (0, 0);
+        for (name, key) in &self.names {
+            let room = self.rooms.get(*key).unwrap_or_else(|| panic!("session {name:?} is gone"));
+            assert_eq!(room.session.id(), name);
+            room.check_invariants();
+            seated += room.seated();
+            empty += u32::from(room.empty_since().is_some());
+        }
+        assert_eq!(empty, self.counters.sessions_empty, "empty sessions are counted");
+        assert_eq!(seated as u32, self.counters.members, "members are counted");
+        let links = self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Link(_))).count();
+        assert_eq!(links as u32, self.counters.links, "links are counted");
+    }
+}
+
+/// Messages that these outputs bring to clients.
+fn messages(outputs: &[Output]) -> u64 {
+    let of = |output: &Output| match output {
+        Output::Send { .. } => 1,
+        Output::Fanout { to, .. } => u64::from(to.end - to.start),
+        _ => 0,
+    };
+    outputs.iter().map(of).sum()
+}

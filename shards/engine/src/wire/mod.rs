@@ -10,4 +10,6 @@ pub mod engine_packet;
 pub mod frame;
 pub mod http;
 pub mod json;
+pub mod parse;
+pub mod print;
 pub mod socket_packet;

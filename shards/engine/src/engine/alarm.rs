@@ -1,0 +1,96 @@
+//! What wakes the engine, and a timer that is moved rather than set twice.
+
+use super::slots::SlotKey;
+use super::wheel::{TimerId, Wheel};
+use crate::words::ids::ConnId;
+use crate::words::time::Micros;
+
+/// A session's place in the shard's table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RoomKey {
+    index: u32,
+    generation: u32,
+}
+
+impl SlotKey for RoomKey {
+    fn from_parts(index: u32, generation: u32) -> Self {
+        Self { index, generation }
+    }
+
+    fn index(self) -> u32 {
+        self.index
+    }
+
+    fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Timer {
+    /// A connection has waited long enough for something.
+    Conn(ConnId),
+    /// The next position tick of a session.
+    Tick(RoomKey),
+    /// A session's batch window closes.
+    Batch(RoomKey),
+    /// A session's own deadline, or the end of its memory.
+    Room(RoomKey),
+}
+
+/// At most one timer in the wheel.
+#[derive(Debug, Default)]
+pub struct Alarm(Option<(Micros, TimerId)>);
+
+impl Alarm {
+    /// When it rings, if it is set.
+    pub fn at(&self) -> Option<Micros> {
+        self.0.map(|(at, _)| at)
+    }
+
+    /// Sets, moves or cancels it: from now on it rings at `wanted` and at no other time.
+    pub fn set(&mut self, wheel: &mut Wheel<Timer>, wanted: Option<Micros>, what: Timer) {
+        if self.at() == wanted {
+            return;
+        }
+        self.cancel(wheel);
+        self.0 = wanted.map(|at| (at, wheel.set(at, what)));
+    }
+
+    /// Cancels it.
+    pub fn cancel(&mut self, wheel: &mut Wheel<Timer>) {
+        if let Some((_, id)) = self.0.take() {
+            wheel.cancel(id);
+        }
+    }
+
+    /// Notes that the wheel has fired it.
+    pub fn rang(&mut self) {
+        self.0 = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MICROS: fn(u64) -> Micros = Micros::from_micros;
+
+    #[test]
+    fn an_alarm_rings_once_at_the_time_wanted_last() {
+        let mut wheel = Wheel::new(Micros::ZERO);
+        let what = Timer::Room(RoomKey::from_parts(0, 0));
+        let mut alarm = Alarm::default();
+        for at in [30, 10, 20] {
+            alarm.set(&mut wheel, Some(Micros::from_micros(at)), what);
+        }
+        assert_eq!(alarm.at(), Some(Micros::from_micros(20)));
+        assert_eq!(wheel.fire(MICROS(100)), Some((MICROS(20), what)));
+        assert_eq!(wheel.fire(MICROS(100)), None);
+        alarm.rang();
+        alarm.set(&mut wheel, Some(Micros::from_micros(40)), what);
+        alarm.cancel(&mut wheel);
+        assert_eq!(wheel.fire(MICROS(100)), None);
+    }
+}

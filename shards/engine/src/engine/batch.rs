@@ -1,0 +1,63 @@
+//! What a session has to say to its members in one batch window, gathered and put in order.
+//!
+//! The protocol's priorities: sync responses and ticks never wait for a window; session updates go out in the
+//! order they arose, then one snapshot for all of them, then the room's statistics. A snapshot is the state at
+//! the time of sending, so several of one window are one.
+
+use crate::session::{Audience, Effect};
+use crate::speech::Notice;
+
+/// The effects of one window, waiting.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Session updates in order of arrival.
+    pub updates: Vec<(Audience, Notice)>,
+    /// Whether everybody is owed a snapshot.
+    pub snapshot: bool,
+    /// Whether everybody is owed the room's statistics.
+    pub room_stats: bool,
+}
+
+impl Batch {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.updates.is_empty() && !self.snapshot && !self.room_stats
+    }
+
+    /// Takes an effect in.
+    ///
+    /// A window holds no more than its members may send in it, which the rate limits bound.
+    pub fn add(&mut self, effect: Effect) {
+        match effect {
+            Effect::Tell(audience, notice) => self.updates.push((audience, notice)),
+            Effect::Snapshot(_) => self.snapshot = true,
+            Effect::RoomStats => self.room_stats = true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_snapshots_of_a_window_are_one() {
+        let mut batch = Batch::default();
+        assert!(batch.is_empty());
+        for _ in 0..3 {
+            batch.add(Effect::Snapshot(Audience::All));
+            batch.add(Effect::RoomStats);
+        }
+        assert!(batch.snapshot && batch.room_stats && batch.updates.is_empty());
+    }
+
+    #[test]
+    fn updates_keep_their_order() {
+        let mut batch = Batch::default();
+        let told = [Notice::LeaderRequestApproved, Notice::LeaderRequestDenied { reason: "no" }];
+        for notice in told.clone() {
+            batch.add(Effect::Tell(Audience::All, notice));
+        }
+        assert_eq!(batch.updates.into_iter().map(|(_, notice)| notice).collect::<Vec<_>>(), told);
+    }
+}

@@ -1,0 +1,54 @@
+//! Frames on their way out: printed once into the turn's bytes, then named by their place for one receiver or
+//! for many.
+
+use crate::io::{Close, Output, Outputs, Span};
+use crate::wire::frame;
+use crate::words::ids::{ConnId, ShardId};
+
+impl Outputs {
+    /// Sends one text message; `print` appends the packet.
+    pub(super) fn text(&mut self, to: ConnId, print: impl FnOnce(&mut Vec<u8>)) {
+        self.send(to, |bytes| frame::text(bytes, print));
+    }
+
+    /// Sends the same text message to many. A volatile one is missed by those whose sockets are full.
+    pub(super) fn fan_out(
+        &mut self,
+        to: impl Iterator<Item = ConnId>,
+        volatile: bool,
+        print: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let first = self.receivers.len();
+        self.receivers.extend(to);
+        let to = Span { start: first as u32, end: self.receivers.len() as u32 };
+        if to.start < to.end {
+            let bytes = self.span(|bytes| frame::text(bytes, print));
+            self.list.push(Output::Fanout { to, bytes, volatile });
+        }
+    }
+
+    /// Sends bytes as `print` appends them.
+    pub(super) fn send(&mut self, to: ConnId, print: impl FnOnce(&mut Vec<u8>)) {
+        let bytes = self.span(print);
+        self.list.push(Output::Send { to, bytes });
+    }
+
+    /// Closes a connection.
+    pub(super) fn close(&mut self, conn: ConnId, how: Close) {
+        self.list.push(Output::Close { conn, how });
+    }
+
+    /// Gives a connection away.
+    pub(super) fn hand_over(&mut self, conn: ConnId, to: ShardId, parcel: &[u8]) {
+        let parcel = self.span(|bytes| bytes.extend_from_slice(parcel));
+        self.list.push(Output::HandOver { conn, to, parcel });
+    }
+
+    fn span(&mut self, print: impl FnOnce(&mut Vec<u8>)) -> Span {
+        let start = self.bytes.len() as u32;
+        print(&mut self.bytes);
+        let end = self.bytes.len();
+        assert!(end <= u32::MAX as usize, "a turn's bytes are bounded by what it reads");
+        Span { start, end: end as u32 }
+    }
+}

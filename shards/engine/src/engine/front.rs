@@ -1,0 +1,286 @@
+//! A connection as long as it speaks HTTP: requests that the host answers, refusals, and the upgrade that makes
+//! a link of it.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use super::{Engine, State};
+use crate::io::{Answer, Close, Output, Outputs, Question};
+use crate::speech::LeaveReason;
+use crate::wire::http::{self, Cors, Delivery, HeadReader, Method, Refusal, Refused, Request, Response};
+use crate::words::ids::ConnId;
+use crate::words::limits::Limits;
+use crate::words::time::Micros;
+
+/// Where Engine.IO is spoken.
+const PROTOCOL_PATH: &str = "/socket.io/";
+
+/// Bytes that may wait behind a question that the host has not answered yet.
+const WAITING_BYTES_MAX: usize = 64 * 1024;
+
+/// A connection that speaks HTTP.
+pub struct Front {
+    /// Received and not used yet.
+    bytes: Vec<u8>,
+    head: HeadReader,
+    /// Since when it waits for what it waits for.
+    since: Micros,
+    /// Whether it has asked for something before.
+    kept_alive: bool,
+    /// What the host has been asked and has not answered.
+    asked: Option<Asked>,
+}
+
+/// What has to be remembered of a request until the host has answered it.
+struct Asked {
+    head: bool,
+    keep_alive: bool,
+    cors: Shared,
+}
+
+/// [`Cors`] that lives on its own.
+enum Shared {
+    Silent,
+    Any,
+    Only(String),
+    Denied,
+}
+
+/// What becomes of a connection after a request.
+enum Outcome {
+    /// It reads the next one.
+    Next,
+    /// It waits for the host.
+    Wait,
+    /// It speaks WebSocket.
+    Upgraded,
+    /// It is closed.
+    Gone,
+}
+
+impl Front {
+    /// A connection that was just accepted.
+    pub fn new(now: Micros) -> Self {
+        Self { bytes: Vec::new(), head: HeadReader::default(), since: now, kept_alive: false, asked: None }
+    }
+
+    /// When it has waited long enough. The host answers within the turn, so nothing is set while it is asked.
+    pub fn deadline(&self, limits: &Limits) -> Option<Micros> {
+        let idle = self.kept_alive && self.bytes.is_empty();
+        let patience = if idle { limits.idle_timeout } else { limits.head_timeout };
+        self.asked.is_none().then(|| self.since + patience)
+    }
+}
+
+impl Engine {
+    /// Takes bytes of requests in.
+    pub(super) fn front_received(&mut self, id: ConnId, bytes: &[u8], out: &mut Outputs) {
+        let now = self.now.at;
+        let Some(front) = self.front_mut(id) else { return };
+        if front.bytes.is_empty() && front.kept_alive {
+            front.since = now;
+        }
+        front.bytes.extend_from_slice(bytes);
+        self.read_requests(id, out);
+    }
+
+    fn read_requests(&mut self, id: ConnId, out: &mut Outputs) {
+        while let Some(front) = self.front_mut(id) {
+            if front.asked.is_some() {
+                if front.bytes.len() > WAITING_BYTES_MAX {
+                    self.drop_front(id, out);
+                }
+                break;
+            }
+            // Out of the table while the request is borrowed from it.
+            let mut bytes = std::mem::take(&mut front.bytes);
+            let mut head = front.head;
+            let (used, outcome) = match head.parse(&bytes) {
+                Ok(None) => {
+                    front.head = head;
+                    front.bytes = bytes;
+                    break;
+                }
+                Ok(Some((request, length))) => (length, self.request(id, &request, out)),
+                Err(refused) => (0, self.refuse_request(id, refused, Cors::Silent, out)),
+            };
+            match outcome {
+                Outcome::Upgraded => return self.link_received(id, &mut bytes[used..], out),
+                Outcome::Gone => return,
+                Outcome::Next | Outcome::Wait => {}
+            }
+            let now = self.now.at;
+            let Some(front) = self.front_mut(id) else { return };
+            bytes.drain(..used);
+            front.bytes = bytes;
+            front.since = now;
+            front.kept_alive = true;
+        }
+        self.arm(id);
+    }
+
+    fn request(&mut self, id: ConnId, request: &Request<'_>, out: &mut Outputs) -> Outcome {
+        self.counters.requests += 1;
+        let cors = self.settings.origins.judge(request);
+        // What follows the head of a request with a body is not read, so nothing can come after it.
+        let keep_alive = request.keep_alive && request.content_length == 0;
+        let delivery = Delivery { head: request.method == Method::Head, keep_alive, cors };
+        match request.method {
+            Method::Options => {
+                out.send(id, |bytes| http::print_preflight(bytes, request, delivery));
+                self.answered_one(id, keep_alive, out)
+            }
+            _ if request.path.starts_with(PROTOCOL_PATH) => self.handshake(id, request, cors, out),
+            Method::Get | Method::Head if request.wants_upgrade() => {
+                let headers = [(Cow::Borrowed("Content-Type"), Cow::Borrowed("text/plain; charset=utf-8"))];
+                let body = b"WebSockets are at /socket.io/";
+                let response = Response { status: 404, headers: &headers, body };
+                out.send(id, |bytes| response.print(bytes, Delivery { keep_alive: false, ..delivery }));
+                self.answered_one(id, false, out)
+            }
+            Method::Get | Method::Head => {
+                let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Outcome::Gone };
+                let Some(front) = self.front_mut(id) else { return Outcome::Gone };
+                front.asked = Some(Asked { head: delivery.head, keep_alive, cors: Shared::of(cors) });
+                out.list.push(Output::Ask { conn: id, question: question(request, peer) });
+                Outcome::Wait
+            }
+            Method::Post | Method::Other => {
+                let headers = [
+                    (Cow::Borrowed("Allow"), Cow::Borrowed("GET, HEAD, OPTIONS")),
+                    (Cow::Borrowed("Content-Type"), Cow::Borrowed("application/json")),
+                ];
+                let response =
+                    Response { status: 405, headers: &headers, body: br#"{"error":"Method not allowed"}"# };
+                out.send(id, |bytes| response.print(bytes, delivery));
+                self.answered_one(id, keep_alive, out)
+            }
+        }
+    }
+
+    /// Checks a request to Engine.IO in the order that other servers have: clients show what it says.
+    fn handshake(&mut self, id: ConnId, request: &Request<'_>, cors: Cors<'_>, out: &mut Outputs) -> Outcome {
+        let upgrading = request.wants_upgrade();
+        let refusal = match request.parameter("transport").as_deref() {
+            Some("websocket") if cors == Cors::Denied => Some(Refusal::Forbidden),
+            Some("websocket") if request.parameter("sid").is_some() => Some(Refusal::SessionUnknown),
+            Some("websocket") if request.method != Method::Get => Some(Refusal::BadMethod),
+            Some("websocket") if !upgrading => Some(Refusal::BadRequest),
+            Some("websocket") if request.parameter("EIO").as_deref() != Some("4") => {
+                Some(Refusal::UnsupportedVersion)
+            }
+            Some("websocket") => None,
+            _ => Some(Refusal::TransportUnknown),
+        };
+        let refused = match refusal {
+            Some(refusal) if upgrading => refusal.of_upgrade(),
+            Some(refusal) => refusal.of_request(),
+            None => match http::upgrade(request) {
+                Ok(upgrade) => {
+                    out.send(id, |bytes| upgrade.print(bytes, cors));
+                    self.open_link(id, out);
+                    return Outcome::Upgraded;
+                }
+                Err(refused) => refused,
+            },
+        };
+        self.refuse_request(id, refused, cors, out)
+    }
+
+    /// The host has answered.
+    pub(super) fn answered(&mut self, id: ConnId, answer: Answer, out: &mut Outputs) {
+        let Some(asked) = self.front_mut(id).and_then(|front| front.asked.take()) else { return };
+        let response = Response { status: answer.status, headers: &answer.headers, body: &answer.body };
+        let delivery =
+            Delivery { head: asked.head, keep_alive: asked.keep_alive, cors: asked.cors.as_cors() };
+        out.send(id, |bytes| response.print(bytes, delivery));
+        if let Outcome::Next = self.answered_one(id, asked.keep_alive, out) {
+            self.read_requests(id, out);
+        }
+    }
+
+    fn answered_one(&mut self, id: ConnId, keep_alive: bool, out: &mut Outputs) -> Outcome {
+        if keep_alive {
+            return Outcome::Next;
+        }
+        self.drop_front(id, out);
+        Outcome::Gone
+    }
+
+    fn refuse_request(&mut self, id: ConnId, refused: Refused, cors: Cors<'_>, out: &mut Outputs) -> Outcome {
+        self.counters.expulsions += 1;
+        out.send(id, |bytes| refused.print(bytes, cors));
+        self.drop_front(id, out);
+        Outcome::Gone
+    }
+
+    fn drop_front(&mut self, id: ConnId, out: &mut Outputs) {
+        self.forget(id, LeaveReason::Forced, out);
+        out.close(id, Close::Gently);
+    }
+
+    /// A connection has taken too long over a request, or was idle for long enough.
+    pub(super) fn front_due(&mut self, id: ConnId, out: &mut Outputs) {
+        let (now, limits) = (self.now.at, self.settings.limits.clone());
+        let Some(front) = self.front_mut(id) else { return };
+        if front.deadline(&limits).is_none_or(|at| now < at) {
+            return;
+        }
+        if !front.bytes.is_empty() {
+            let response = Response { status: 408, headers: &[], body: b"" };
+            let delivery = Delivery { head: false, keep_alive: false, cors: Cors::Silent };
+            out.send(id, |bytes| response.print(bytes, delivery));
+        }
+        self.drop_front(id, out);
+    }
+
+    fn front_mut(&mut self, id: ConnId) -> Option<&mut Front> {
+        match &mut self.conns.get_mut(id)?.state {
+            State::Front(front) => Some(front),
+            State::Link(_) => None,
+        }
+    }
+}
+
+/// What a connection is told that the shard has no room for.
+pub fn no_room(bytes: &mut Vec<u8>) {
+    let headers = [
+        (Cow::Borrowed("Content-Type"), Cow::Borrowed("application/json")),
+        (Cow::Borrowed("Retry-After"), Cow::Borrowed("5")),
+    ];
+    let response = Response { status: 503, headers: &headers, body: br#"{"error":"Too many connections"}"# };
+    response.print(bytes, Delivery { head: false, keep_alive: false, cors: Cors::Silent });
+}
+
+fn question(request: &Request<'_>, peer: IpAddr) -> Question {
+    let header = |name| request.header(name).unwrap_or_default().to_owned();
+    Question {
+        head: request.method == Method::Head,
+        path: request.path.to_owned(),
+        query: request.query.to_owned(),
+        accept: header("accept"),
+        if_none_match: header("if-none-match"),
+        authorization: header("authorization"),
+        peer,
+    }
+}
+
+impl Shared {
+    fn of(cors: Cors<'_>) -> Self {
+        match cors {
+            Cors::Silent => Self::Silent,
+            Cors::Any => Self::Any,
+            Cors::Only(origin) => Self::Only(origin.to_owned()),
+            Cors::Denied => Self::Denied,
+        }
+    }
+
+    fn as_cors(&self) -> Cors<'_> {
+        match self {
+            Self::Silent => Cors::Silent,
+            Self::Any => Cors::Any,
+            Self::Only(origin) => Cors::Only(origin),
+            Self::Denied => Cors::Denied,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Whether the peer is still there, and how far away: Engine.IO's ping, which closes a silent connection, and
+//! the application's own, which old clients expect and which measures the connection's quality.
+
+use serde::{Deserialize, Serialize};
+
+use crate::io::Settings;
+use crate::speech::{Number, Quality};
+use crate::words::ids::MemberId;
+use crate::words::time::{Micros, UnixMillis};
+
+/// How many pongs there are between two `connection_quality` events.
+const PONGS_PER_REPORT: u32 = 5;
+
+/// The weight of a new round trip in the smoothed one is one in so many, as TCP does it.
+const SMOOTHING: u64 = 8;
+
+/// Engine.IO's heartbeat: the server pings, the client has so long to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Ping {
+    /// The next ping is due then.
+    DueAt(Micros),
+    /// A ping is out; without an answer the connection is closed then.
+    AnswerBy(Micros),
+}
+
+impl Ping {
+    /// A heartbeat that begins now.
+    pub fn new(now: Micros, settings: &Settings) -> Self {
+        Self::DueAt(now + settings.ping_interval)
+    }
+
+    /// When something is to be done.
+    pub fn deadline(self) -> Micros {
+        match self {
+            Self::DueAt(at) | Self::AnswerBy(at) => at,
+        }
+    }
+
+    /// A pong came. One that answers nothing is ignored.
+    pub fn answered(&mut self, now: Micros, settings: &Settings) {
+        if matches!(self, Self::AnswerBy(_)) {
+            *self = Self::DueAt(now + settings.ping_interval);
+        }
+    }
+}
+
+/// The application heartbeat of a connection, and what it shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pulse {
+    /// When the connection was opened.
+    opened_at: Micros,
+    /// When the next `ping` event is due.
+    due_at: Micros,
+    /// The `ping` event that is not answered yet: when it went out, and the timestamp it carried.
+    waiting: Option<(Micros, UnixMillis)>,
+    /// The smoothed round trip.
+    latency: Option<Micros>,
+    pings: u32,
+    pongs: u32,
+    timeouts: u32,
+}
+
+impl Pulse {
+    /// A heartbeat that begins now.
+    pub fn new(now: Micros, settings: &Settings) -> Self {
+        let due_at = now + settings.heartbeat_interval;
+        Self { opened_at: now, due_at, waiting: None, latency: None, pings: 0, pongs: 0, timeouts: 0 }
+    }
+
+    /// When the next `ping` event is due.
+    pub fn deadline(&self) -> Micros {
+        self.due_at
+    }
+
+    /// Sends a `ping` event, in the books: one that is still unanswered has timed out.
+    pub fn pinged(&mut self, now: Micros, timestamp: UnixMillis, settings: &Settings) {
+        self.timeouts += u32::from(self.waiting.replace((now, timestamp)).is_some());
+        self.pings += 1;
+        self.due_at = now + settings.heartbeat_interval;
+    }
+
+    /// A `pong` came; it answers the ping whose timestamp it carries, or any if it carries none. Returns the round
+    /// trip that it measured, and whether a report is due.
+    pub fn ponged(&mut self, now: Micros, timestamp: Option<Number>) -> Option<(Micros, bool)> {
+        let (sent_at, sent) = self.waiting?;
+        if timestamp.is_some_and(|Number(timestamp)| timestamp != sent.0 as f64) {
+            return None;
+        }
+        self.waiting = None;
+        self.pongs += 1;
+        let sample = now.since(sent_at);
+        let smoothed = self.latency.map_or(sample.as_micros(), |latency| {
+            (latency.as_micros() * (SMOOTHING - 1) + sample.as_micros()) / SMOOTHING
+        });
+        self.latency = Some(Micros::from_micros(smoothed));
+        Some((sample, self.pongs.is_multiple_of(PONGS_PER_REPORT)))
+    }
+
+    /// The smoothed round trip, once one was measured.
+    pub fn latency(&self) -> Option<Micros> {
+        self.latency
+    }
+
+    /// What `connection_quality` says.
+    pub fn quality(&self, member: MemberId, now: Micros) -> Quality {
+        Quality {
+            member,
+            latency: self.latency,
+            ping_count: self.pings,
+            pong_count: self.pongs,
+            timeouts: self.timeouts,
+            connection_duration: now.since(self.opened_at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::engine::tests::settings;
+
+    const MS: fn(u64) -> Micros = Micros::from_millis;
+
+    fn pulse() -> Pulse {
+        Pulse::new(MS(0), &settings())
+    }
+
+    #[test]
+    fn a_pong_measures_the_round_trip() {
+        let mut pulse = pulse();
+        pulse.pinged(MS(5_000), UnixMillis(7), &settings());
+        assert_eq!(pulse.ponged(MS(5_040), Some(Number(7.0))), Some((MS(40), false)));
+        assert_eq!(pulse.latency(), Some(MS(40)));
+        assert_eq!(pulse.ponged(MS(5_050), Some(Number(7.0))), None, "the second answer to one ping");
+    }
+
+    #[test]
+    fn a_pong_for_another_ping_is_ignored() {
+        let mut pulse = pulse();
+        pulse.pinged(MS(5_000), UnixMillis(7), &settings());
+        assert_eq!(pulse.ponged(MS(5_040), Some(Number(6.0))), None);
+        assert_eq!(pulse.ponged(MS(5_060), None), Some((MS(60), false)));
+    }
+
+    #[test]
+    fn a_ping_that_the_next_one_overtakes_is_lost() {
+        let mut pulse = pulse();
+        for n in 1..=4 {
+            pulse.pinged(MS(5_000 * n), UnixMillis(n as i64), &settings());
+        }
+        pulse.ponged(MS(20_010), Some(Number(4.0))).unwrap();
+        let quality = pulse.quality(MemberId::from_bytes([0; 15]), MS(20_020));
+        assert_eq!((quality.ping_count, quality.pong_count, quality.timeouts), (4, 1, 3));
+        assert_eq!(quality.packet_loss(), 75.0);
+        assert_eq!(quality.word(), "poor");
+    }
+
+    #[test]
+    fn every_fifth_pong_is_reported() {
+        let mut pulse = pulse();
+        let reports: Vec<bool> = (1..=10)
+            .map(|n| {
+                pulse.pinged(MS(5_000 * n), UnixMillis(n as i64), &settings());
+                pulse.ponged(MS(5_000 * n + 1), None).unwrap().1
+            })
+            .collect();
+        assert_eq!(reports, [false, false, false, false, true, false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_pong_out_of_turn_does_not_move_the_next_ping() {
+        let mut ping = Ping::new(MS(0), &settings());
+        let due = ping.deadline();
+        ping.answered(MS(1_000), &settings());
+        assert_eq!(ping.deadline(), due);
+    }
+}

@@ -1,0 +1,429 @@
+//! A WebSocket connection: frames in, Engine.IO and Socket.IO packets on them, and the connection's own events.
+
+use serde::{Deserialize, Serialize};
+
+use super::alarm::RoomKey;
+use super::heartbeat::{Ping, Pulse};
+use super::rate::{EventClass, Rates};
+use super::{Engine, State};
+use crate::io::{Close, Outputs};
+use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Reject};
+use crate::wire::engine_packet;
+use crate::wire::frame::{self, Message, Reader};
+use crate::wire::parse::Event;
+use crate::wire::print;
+use crate::wire::socket_packet::{self, Assembler, Body, Packet};
+use crate::words::ids::{ConnId, MemberId, ShardId};
+use crate::words::limits::Limits;
+use crate::words::time::Micros;
+
+/// The protocol state of a WebSocket connection. It moves with the connection from shard to shard.
+#[derive(Serialize, Deserialize)]
+pub struct Link {
+    reader: Reader,
+    /// Holds a binary event while its attachments arrive.
+    assembler: Assembler,
+    opened_at: Micros,
+    /// The Socket.IO socket id, while the client is connected to the namespace `/`.
+    pub member: Option<MemberId>,
+    /// Whether it ever was: then the connect time-out is over for good.
+    was_connected: bool,
+    ping: Ping,
+    pulse: Pulse,
+    rates: Rates,
+    /// The session it is in, as which member. Not while it moves.
+    #[serde(skip)]
+    pub seat: Option<(RoomKey, MemberId)>,
+}
+
+/// What a packet leads to.
+pub(super) enum Step {
+    /// The next one.
+    Go,
+    /// The connection is closed.
+    Gone,
+    /// The connection goes to another shard, which handles the `join_session` that asked for it.
+    Move(ShardId, Moving),
+}
+
+/// A `join_session` that takes its connection to another shard.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Moving {
+    /// Under which id it is to be acknowledged.
+    pub ack: Option<u64>,
+    /// The JSON of its first argument.
+    pub payload: String,
+}
+
+/// A client event on its way through the engine.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'a> {
+    /// Who says it.
+    pub conn: ConnId,
+    /// The event's name.
+    pub name: &'a str,
+    /// Whether, and as what, it wants an acknowledgement.
+    pub ack: Option<u64>,
+    /// The JSON of its first argument, empty if there is none.
+    pub payload: &'a str,
+}
+
+impl Link {
+    /// When it has to be looked at again.
+    pub fn deadline(&self, limits: &Limits) -> Micros {
+        let connect = (!self.was_connected).then(|| self.opened_at + limits.connect_timeout);
+        let pulse = self.member.map(|_| self.pulse.deadline());
+        [connect, pulse].into_iter().flatten().fold(self.ping.deadline(), Micros::min)
+    }
+}
+
+impl Engine {
+    /// Makes a link of a connection whose upgrade was accepted, and greets it.
+    pub(super) fn open_link(&mut self, id: ConnId, out: &mut Outputs) {
+        let sid = self.new_id();
+        let now = self.now.at;
+        let link = Link {
+            reader: Reader::default(),
+            assembler: Assembler::default(),
+            opened_at: now,
+            member: None,
+            was_connected: false,
+            ping: Ping::new(now, &self.settings),
+            pulse: Pulse::new(now, &self.settings),
+            rates: Rates::default(),
+            seat: None,
+        };
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.state = State::Link(Box::new(link));
+        self.counters.links += 1;
+        let settings = &self.settings;
+        out.text(id, |bytes| {
+            let open = engine_packet::Open {
+                sid: sid.as_str(),
+                upgrades: &[],
+                ping_interval_ms: settings.ping_interval.as_millis(),
+                ping_timeout_ms: settings.ping_timeout.as_millis(),
+                max_payload: settings.limits.message_bytes_max,
+            };
+            open.print(bytes);
+        });
+    }
+
+    pub(super) fn link_mut(&mut self, id: ConnId) -> Option<&mut Link> {
+        match &mut self.conns.get_mut(id)?.state {
+            State::Link(link) => Some(link),
+            State::Front(_) => None,
+        }
+    }
+
+    fn new_id(&mut self) -> MemberId {
+        let mut bytes = [0; 15];
+        self.rng.fill(&mut bytes);
+        MemberId::from_bytes(bytes)
+    }
+
+    /// Reads messages out of what arrived and acts on each in order.
+    pub(super) fn link_received(&mut self, id: ConnId, bytes: &mut [u8], out: &mut Outputs) {
+        let Some(link) = self.link_mut(id) else { return };
+        // Out of the table while its messages are borrowed from it.
+        let mut reader = std::mem::take(&mut link.reader);
+        let mut at = 0;
+        loop {
+            let step = match reader.next(&self.settings.limits, bytes, &mut at) {
+                Ok(None) => break,
+                Ok(Some(Message::Text(text))) => self.packet(id, text, out),
+                Ok(Some(Message::Binary(data))) => {
+                    self.counters.messages_in += 1;
+                    self.attachment(id, data, out)
+                }
+                Ok(Some(Message::Ping(payload))) => {
+                    out.send(id, |bytes| frame::pong(bytes, payload));
+                    Step::Go
+                }
+                Ok(Some(Message::Pong(_))) => Step::Go,
+                Ok(Some(Message::Close(close))) => {
+                    let code = close.map(|close| close.code);
+                    self.close_link(id, code, "", LeaveReason::TransportClosed, out)
+                }
+                Err(error) => {
+                    self.counters.expulsions += 1;
+                    let reason = error.to_string();
+                    self.close_link(id, Some(error.code()), &reason, LeaveReason::TransportError, out)
+                }
+            };
+            match step {
+                Step::Go => {}
+                Step::Gone => return,
+                Step::Move(shard, moving) => {
+                    if let Some(link) = self.link_mut(id) {
+                        link.reader = reader;
+                    }
+                    return self.hand_over(id, shard, moving, &bytes[at..], out);
+                }
+            }
+        }
+        if let Some(link) = self.link_mut(id) {
+            link.reader = reader;
+        }
+        self.arm(id);
+    }
+
+    /// Acts on an Engine.IO packet that came as text.
+    fn packet(&mut self, id: ConnId, text: &str, out: &mut Outputs) -> Step {
+        use engine_packet::Packet as Engine;
+        self.counters.messages_in += 1;
+        match engine_packet::parse(text) {
+            Ok(Engine::Message(text)) => self.message(id, text, out),
+            Ok(Engine::Binary(data)) => self.attachment(id, &data, out),
+            Ok(Engine::Pong(_)) => {
+                let now = self.now.at;
+                if let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) {
+                    link.ping.answered(now, &self.settings);
+                }
+                Step::Go
+            }
+            Ok(Engine::Close) => self.close_link(id, None, "", LeaveReason::TransportClosed, out),
+            Ok(Engine::Open | Engine::Upgrade | Engine::Noop) => Step::Go,
+            Ok(Engine::Ping(_)) | Err(_) => self.expel(id, LeaveReason::TransportError, out),
+        }
+    }
+
+    /// Acts on a Socket.IO packet, unless its attachments are still to come.
+    fn message(&mut self, id: ConnId, text: &str, out: &mut Outputs) -> Step {
+        let Some(link) = self.link_mut(id) else { return Step::Gone };
+        match link.assembler.text(text) {
+            Ok(Some(packet)) => self.socket_packet(id, &packet, out),
+            Ok(None) => Step::Go,
+            Err(_) => self.expel(id, LeaveReason::Forced, out),
+        }
+    }
+
+    /// Takes an attachment of a binary packet; with the last one the packet is there. None of our events has a
+    /// field for one, so the placeholders are left where they stand, as values of the wrong type.
+    fn attachment(&mut self, id: ConnId, data: &[u8], out: &mut Outputs) -> Step {
+        let limit = self.settings.limits.message_bytes_max;
+        let Some(link) = self.link_mut(id) else { return Step::Gone };
+        match link.assembler.binary(data, limit) {
+            Ok(Some(whole)) => match whole.packet() {
+                Ok(packet) => self.socket_packet(id, &packet, out),
+                Err(_) => self.expel(id, LeaveReason::Forced, out),
+            },
+            Ok(None) => Step::Go,
+            Err(_) => self.expel(id, LeaveReason::Forced, out),
+        }
+    }
+
+    fn socket_packet(&mut self, id: ConnId, packet: &Packet<'_>, out: &mut Outputs) -> Step {
+        let connected = self.link_mut(id).is_some_and(|link| link.member.is_some());
+        match &packet.body {
+            Body::Connect { .. } if packet.namespace != "/" => {
+                let (namespace, why) = (packet.namespace, "Invalid namespace");
+                out.text(id, |bytes| socket_packet::connect_error(bytes, namespace, why));
+            }
+            Body::Connect { .. } if !connected => self.connect(id, out),
+            // A second connect, or anything for a namespace that the client is not in.
+            Body::Connect { .. } => return self.expel(id, LeaveReason::Forced, out),
+            _ if !connected || packet.namespace != "/" => return self.expel(id, LeaveReason::Forced, out),
+            Body::Event { ack, event: Some(event) } => {
+                let payload = event.argument.unwrap_or_default();
+                return self.event(Said { conn: id, name: &event.name, ack: *ack, payload }, out);
+            }
+            // We ask for no acknowledgements, so one is for nothing.
+            Body::Event { event: None, .. } | Body::Ack { .. } => {}
+            Body::Disconnect => self.disconnect(id, out),
+        }
+        Step::Go
+    }
+
+    fn connect(&mut self, id: ConnId, out: &mut Outputs) {
+        let member = self.new_id();
+        let (now, settings) = (self.now.at, self.settings.clone());
+        let Some(link) = self.link_mut(id) else { return };
+        link.member = Some(member);
+        link.was_connected = true;
+        link.pulse = Pulse::new(now, &settings);
+        out.text(id, |bytes| socket_packet::connected(bytes, member.as_str()));
+    }
+
+    /// The client leaves the namespace and keeps the connection.
+    fn disconnect(&mut self, id: ConnId, out: &mut Outputs) {
+        self.leave_session(id, LeaveReason::Disconnected, out);
+        if let Some(link) = self.link_mut(id) {
+            link.member = None;
+        }
+    }
+
+    /// Acts on a client event, within the rates.
+    fn event(&mut self, said: Said<'_>, out: &mut Outputs) -> Step {
+        let event = Event::from_name(said.name);
+        let Some(State::Link(link)) = self.conns.get_mut(said.conn).map(|conn| &mut conn.state) else {
+            return Step::Gone;
+        };
+        if let Err(refused) = link.rates.take(self.now.at, class(event), &self.rates) {
+            let retry_after = refused.retry_after;
+            let notice = LinkNotice::RateLimitExceeded { event: said.name, retry_after };
+            out.text(said.conn, |bytes| print::link(bytes, &notice));
+            if let Some(ack) = said.ack {
+                self.counters.refusals += 1;
+                let wait = retry_after.as_millis() + 1;
+                let reject =
+                    Reject::new(Code::RateLimited, format!("too many of these: try again in {wait} ms"));
+                out.text(said.conn, |bytes| print::refusal(bytes, ack, &reject));
+            }
+            return match refused.close {
+                true => self.expel(said.conn, LeaveReason::Forced, out),
+                false => Step::Go,
+            };
+        }
+        match event {
+            Some(event) => self.command(event, said, out),
+            None => {
+                let reject = Reject::new(Code::UnknownEvent, "this server knows no such event");
+                self.refuse(said, &reject, out);
+                Step::Go
+            }
+        }
+    }
+
+    /// Answers what concerns the connection alone, at once.
+    pub(super) fn link_command(&mut self, said: Said<'_>, command: LinkCommand, out: &mut Outputs) {
+        let (now, id) = (self.now, said.conn);
+        let Some(link) = self.link_mut(id) else { return };
+        let Some(member) = link.member else { return };
+        let ack = match command {
+            LinkCommand::LatencyProbe { timestamp } => {
+                let response = LinkNotice::LatencyResponse { client_timestamp: timestamp, moment: now };
+                out.text(id, |bytes| print::link(bytes, &response));
+                Ack::Latency { client_timestamp: timestamp, moment: now }
+            }
+            LinkCommand::ClockSync { t0 } => {
+                if said.ack.is_none() {
+                    out.text(id, |bytes| print::link(bytes, &LinkNotice::ClockSync { t0, at: now.at }));
+                }
+                Ack::Clock { t0, at: now.at }
+            }
+            LinkCommand::Heartbeat { timestamp } => {
+                let (rtt, unix) = (link.pulse.latency(), now.unix);
+                let response =
+                    LinkNotice::HeartbeatResponse { client_timestamp: timestamp, timestamp: unix, rtt };
+                out.text(id, |bytes| print::link(bytes, &response));
+                self.heard_from(id);
+                Ack::Heartbeat { client_timestamp: timestamp, timestamp: unix, rtt }
+            }
+            LinkCommand::Pong { timestamp } => {
+                if let Some((round_trip, report)) = link.pulse.ponged(now.at, timestamp) {
+                    if report {
+                        let quality = link.pulse.quality(member, now.at);
+                        out.text(id, |bytes| print::link(bytes, &LinkNotice::ConnectionQuality(quality)));
+                    }
+                    self.counters.round_trips += 1;
+                    self.counters.round_trips_total = self.counters.round_trips_total + round_trip;
+                }
+                self.heard_from(id);
+                Ack::Done
+            }
+            LinkCommand::ConnectionQuality => {
+                let quality = link.pulse.quality(member, now.at);
+                out.text(id, |bytes| print::link(bytes, &LinkNotice::ConnectionQuality(quality)));
+                Ack::Quality(quality)
+            }
+            LinkCommand::Ignored => Ack::Done,
+        };
+        self.acknowledge(said, &ack, out);
+    }
+
+    /// Acknowledges an event, if its sender wants that.
+    pub(super) fn acknowledge(&mut self, said: Said<'_>, ack: &Ack, out: &mut Outputs) {
+        let Some(id) = said.ack else { return };
+        let seat = self.link_mut(said.conn).and_then(|link| link.seat);
+        let session = seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id());
+        out.text(said.conn, |bytes| print::ack(bytes, id, session, ack));
+    }
+
+    /// Tells the sender of an event why nothing came of it: as its acknowledgement, or as the event `error`.
+    pub(super) fn refuse(&mut self, said: Said<'_>, reject: &Reject, out: &mut Outputs) {
+        self.counters.refusals += 1;
+        out.text(said.conn, |bytes| match said.ack {
+            Some(id) => print::refusal(bytes, id, reject),
+            None => print::link(bytes, &LinkNotice::Error { event: said.name, reject }),
+        });
+    }
+
+    /// A link has waited long enough for something.
+    pub(super) fn link_due(&mut self, id: ConnId, out: &mut Outputs) {
+        let (now, settings) = (self.now, self.settings.clone());
+        let Some(link) = self.link_mut(id) else { return };
+        if !link.was_connected && link.opened_at + settings.limits.connect_timeout <= now.at {
+            self.expel(id, LeaveReason::TransportClosed, out);
+            return;
+        }
+        match link.ping {
+            Ping::AnswerBy(at) if at <= now.at => {
+                self.close_link(id, None, "", LeaveReason::PingTimeout, out);
+                return;
+            }
+            Ping::DueAt(at) if at <= now.at => {
+                link.ping = Ping::AnswerBy(now.at + settings.ping_timeout);
+                out.text(id, |bytes| bytes.extend_from_slice(engine_packet::PING));
+            }
+            _ => {}
+        }
+        if link.member.is_some() && link.pulse.deadline() <= now.at {
+            link.pulse.pinged(now.at, now.unix, &settings);
+            out.text(id, |bytes| print::link(bytes, &LinkNotice::Ping { timestamp: now.unix }));
+        }
+    }
+
+    /// Closes a connection that broke a rule, as Socket.IO servers do: with an empty close frame.
+    fn expel(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) -> Step {
+        self.counters.expulsions += 1;
+        self.close_link(id, None, "", reason, out)
+    }
+
+    fn close_link(
+        &mut self,
+        id: ConnId,
+        code: Option<u16>,
+        why: &str,
+        reason: LeaveReason,
+        out: &mut Outputs,
+    ) -> Step {
+        self.forget(id, reason, out);
+        out.send(id, |bytes| frame::close(bytes, code, why));
+        out.close(id, Close::Gently);
+        Step::Gone
+    }
+
+    /// Tells a client that the server is going away, and closes its connection.
+    pub(super) fn say_goodbye(&mut self, id: ConnId, out: &mut Outputs) {
+        const GOING_AWAY: u16 = 1001;
+        let link = self.link_mut(id).map(|link| link.member.is_some());
+        // First, so that what its session still has for it goes out before the end.
+        self.forget(id, LeaveReason::Draining, out);
+        if let Some(connected) = link {
+            if connected {
+                let reject = Reject::new(Code::Draining, "the server is going away: connect again in a moment");
+                let notice = LinkNotice::Error { event: "", reject: &reject };
+                out.text(id, |bytes| print::link(bytes, &notice));
+                out.text(id, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
+            }
+            out.send(id, |bytes| frame::close(bytes, Some(GOING_AWAY), "server shutting down"));
+        }
+        out.close(id, Close::Gently);
+    }
+}
+
+/// The token bucket that an event is taken from.
+fn class(event: Option<Event>) -> EventClass {
+    match event {
+        Some(Event::PositionSync) => EventClass::PositionSync,
+        Some(Event::SyncRequest) => EventClass::SyncRequest,
+        Some(Event::ChatMessage) => EventClass::ChatMessage,
+        Some(Event::LatencyProbe) => EventClass::LatencyProbe,
+        Some(Event::ClockSync) => EventClass::ClockSync,
+        Some(Event::TempoChange) => EventClass::TempoChange,
+        Some(Event::JoinSession) => EventClass::JoinSession,
+        Some(event) => EventClass::Other(event as u8),
+        None => EventClass::Other(u8::MAX),
+    }
+}

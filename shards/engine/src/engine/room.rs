@@ -1,0 +1,285 @@
+//! A session with its audience: who of its members sits at which connection, what waits to be told to them,
+//! and when the next tick is due.
+
+use super::alarm::{Alarm, RoomKey, Timer};
+use super::batch::Batch;
+use super::wheel::Wheel;
+use crate::io::{Outputs, Settings};
+use crate::session::{Audience, Effect, Session};
+use crate::speech::{LeaveReason, Notice};
+use crate::wire::print;
+use crate::words::ids::{ConnId, MemberId};
+use crate::words::time::{Micros, Moment};
+
+/// A session on this shard.
+pub struct Room {
+    /// The music and the people.
+    pub session: Session,
+    /// The members that have a connection, in order of joining.
+    seats: Vec<Seat>,
+    batch: Batch,
+    /// Where in the tick interval this session ticks, so that a shard's sessions do not all tick at once.
+    phase: Micros,
+    /// Counts ticks, for members that want only some.
+    ticks: u64,
+    /// Since when nobody is here.
+    empty_since: Option<Micros>,
+    tick: Alarm,
+    window: Alarm,
+    deadline: Alarm,
+}
+
+/// A member's connection.
+struct Seat {
+    member: MemberId,
+    conn: ConnId,
+    /// Every how many ticks it gets one; 0 = none.
+    stride: u16,
+    /// Whether it wants to be told of beats.
+    metronome: bool,
+}
+
+/// How far the shard's clock and its rules reach into a room.
+pub struct Turn<'a> {
+    /// Now.
+    pub now: Moment,
+    /// The shard's settings.
+    pub settings: &'a Settings,
+    /// The shard's timers.
+    pub wheel: &'a mut Wheel<Timer>,
+    /// What the shard wants done.
+    pub out: &'a mut Outputs,
+}
+
+impl Room {
+    /// A room for a new session; `luck` spreads the rooms over the tick interval.
+    pub fn new(session: Session, settings: &Settings, luck: u64, now: Micros) -> Self {
+        let phase = Micros::from_micros(luck % settings.tick_interval.as_micros());
+        Self {
+            session,
+            seats: Vec::new(),
+            batch: Batch::default(),
+            phase,
+            ticks: 0,
+            empty_since: Some(now),
+            tick: Alarm::default(),
+            window: Alarm::default(),
+            deadline: Alarm::default(),
+        }
+    }
+
+    /// Seats a member that the session has taken in, or takes note of how it wants its ticks now.
+    pub fn sit(&mut self, member: MemberId, conn: ConnId, settings: &Settings) {
+        let stride = stride(self.session.tick_hz(member), settings.tick_interval);
+        let metronome = self.session.wants_metronome(member);
+        let seat = Seat { member, conn, stride, metronome };
+        match self.seats.iter_mut().find(|seat| seat.member == member) {
+            Some(taken) => *taken = seat,
+            None => self.seats.push(seat),
+        }
+        self.empty_since = None;
+    }
+
+    /// Takes a member's seat away.
+    pub fn rise(&mut self, member: MemberId, now: Micros) {
+        self.seats.retain(|seat| seat.member != member);
+        if self.seats.is_empty() {
+            self.empty_since = Some(now);
+        }
+    }
+
+    /// The session's member is gone: on purpose, or because its connection is.
+    pub fn part(
+        &mut self,
+        member: MemberId,
+        reason: LeaveReason,
+        turn: &mut Turn<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.flush(turn);
+        self.rise(member, turn.now.at);
+        match reason {
+            LeaveReason::Left | LeaveReason::Disconnected => {
+                self.session.leave(turn.now, member, reason, effects);
+            }
+            _ => self.session.lost(turn.now, member, reason, effects),
+        }
+    }
+
+    /// Since when nobody is here, if so.
+    pub fn empty_since(&self) -> Option<Micros> {
+        self.empty_since
+    }
+
+    /// Members with a connection.
+    pub fn seated(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// Takes effects in. They go out when the window closes, which this opens if it was not; but a newcomer's
+    /// snapshot and the answer to a sync request never wait.
+    pub fn gather(&mut self, key: RoomKey, effects: &mut Vec<Effect>, turn: &mut Turn<'_>) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Snapshot(one @ Audience::One(_)) => self.tell_snapshot(one, turn),
+                Effect::Tell(one @ Audience::One(_), notice @ Notice::SyncResponse(_)) => {
+                    self.tell(one, turn.out, |bytes| print::notice(bytes, self.session.id(), &notice));
+                }
+                effect => self.batch.add(effect),
+            }
+        }
+        if !self.batch.is_empty() && self.window.at().is_none() {
+            let closes = turn.now.at + turn.settings.batch_interval;
+            self.window.set(turn.wheel, Some(closes), Timer::Batch(key));
+        }
+    }
+
+    /// Sets the timers to what the session needs now.
+    pub fn arm(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
+        let ticking = self.session.is_playing(turn.now.at) && self.seats.iter().any(|seat| seat.stride > 0);
+        // A tick that is due is not put off: it fires at the end of this turn.
+        if !self.tick.at().is_some_and(|at| ticking && at <= turn.now.at) {
+            let next = ticking.then(|| self.next_tick(turn));
+            self.tick.set(turn.wheel, next, Timer::Tick(key));
+        }
+        let expires = self.empty_since.map(|since| since + turn.settings.limits.empty_session_ttl);
+        let deadline = [self.session.next_deadline(), expires].into_iter().flatten().min();
+        self.deadline.set(turn.wheel, deadline, Timer::Room(key));
+    }
+
+    /// The grid of ticks is fixed by the clock: a late tick is late, and never puts off the ones after it.
+    fn next_tick(&self, turn: &Turn<'_>) -> Micros {
+        let interval = turn.settings.tick_interval.as_micros();
+        let passed = (turn.now.at.as_micros() + interval).saturating_sub(self.phase.as_micros()) / interval;
+        Micros::from_micros(self.phase.as_micros() + passed * interval)
+    }
+
+    /// A tick is due: tells everybody who wants it where the band is.
+    pub fn tick(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
+        self.tick.rang();
+        if self.session.is_playing(turn.now.at) {
+            let tick = Notice::Tick(self.session.tick(turn.now));
+            let count = self.ticks;
+            let wanting = |seat: &&Seat| seat.stride > 0 && count.is_multiple_of(u64::from(seat.stride));
+            let to = self.seats.iter().filter(wanting).map(|seat| seat.conn);
+            turn.out.fan_out(to, true, |bytes| print::notice(bytes, self.session.id(), &tick));
+            self.ticks += 1;
+        }
+        self.arm(key, turn);
+    }
+
+    /// The session's own deadline has come.
+    pub fn due(&mut self, key: RoomKey, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
+        self.deadline.rang();
+        if self.session.next_deadline().is_some_and(|at| at <= turn.now.at) {
+            self.session.due(turn.now, effects);
+        }
+        self.gather(key, effects, turn);
+        self.arm(key, turn);
+    }
+
+    /// The batch window closes.
+    pub fn close_window(&mut self, turn: &mut Turn<'_>) {
+        self.window.rang();
+        self.flush(turn);
+    }
+
+    /// Tells the members what was gathered.
+    ///
+    /// Also called before somebody joins or leaves and before a member is answered with newer state, so that
+    /// nobody hears of older state after newer, or of what happened before it came.
+    pub fn flush(&mut self, turn: &mut Turn<'_>) {
+        if self.batch.is_empty() {
+            return;
+        }
+        self.window.cancel(turn.wheel);
+        let mut batch = std::mem::take(&mut self.batch);
+        for (audience, notice) in batch.updates.drain(..) {
+            self.tell(audience, turn.out, |bytes| print::notice(bytes, self.session.id(), &notice));
+        }
+        if batch.snapshot {
+            self.tell_snapshot(Audience::All, turn);
+        }
+        if batch.room_stats {
+            let stats = self.session.room_stats(turn.now.at);
+            self.tell(Audience::All, turn.out, |bytes| print::room_stats(bytes, self.session.id(), &stats));
+        }
+    }
+
+    fn tell_snapshot(&self, audience: Audience, turn: &mut Turn<'_>) {
+        let snapshot = self.session.snapshot(turn.now);
+        self.tell(audience, turn.out, |bytes| print::snapshot(bytes, &snapshot));
+    }
+
+    fn tell(&self, audience: Audience, out: &mut Outputs, print: impl FnOnce(&mut Vec<u8>)) {
+        let seats = self.seats.iter();
+        match audience {
+            Audience::All => out.fan_out(seats.map(|seat| seat.conn), false, print),
+            Audience::Others(member) => {
+                out.fan_out(seats.filter(|seat| seat.member != member).map(|seat| seat.conn), false, print);
+            }
+            Audience::Metronome => {
+                out.fan_out(seats.filter(|seat| seat.metronome).map(|seat| seat.conn), false, print);
+            }
+            Audience::One(member) => {
+                if let Some(seat) = self.seats.iter().find(|seat| seat.member == member) {
+                    out.text(seat.conn, print);
+                }
+            }
+        }
+    }
+
+    /// Cancels every timer; the room is about to go.
+    pub fn disarm(&mut self, wheel: &mut Wheel<Timer>) {
+        for alarm in [&mut self.tick, &mut self.window, &mut self.deadline] {
+            alarm.cancel(wheel);
+        }
+    }
+
+    /// What must hold of a room at the end of every turn.
+    pub fn check_invariants(&self) {
+        self.session.check_invariants();
+        for (place, seat) in self.seats.iter().enumerate() {
+            let same = |other: &Seat| other.member == seat.member || other.conn == seat.conn;
+            assert!(!self.seats[..place].iter().any(same), "{:?} has two seats", seat.member);
+        }
+        let connected = self.session.members().filter(|member| member.connected).count();
+        assert_eq!(connected, self.seats.len(), "a member is connected exactly if it has a seat");
+        assert_eq!(self.seats.is_empty(), self.empty_since.is_some());
+    }
+}
+
+/// Every how many ticks a member gets one, to come closest to the rate it asked for.
+fn stride(tick_hz: Option<u8>, interval: Micros) -> u16 {
+    match tick_hz {
+        None => 1,
+        Some(0) => 0,
+        Some(hz) => {
+            let apart = 1_000_000 / u64::from(hz);
+            let ticks = (apart + interval.as_micros() / 2) / interval.as_micros();
+            ticks.clamp(1, u64::from(u16::MAX)) as u16
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stride_comes_closest_to_the_rate_asked_for() {
+        let interval = Micros::from_millis(16);
+        let cases = [
+            (None, 1),
+            (Some(0), 0),
+            (Some(125), 1),
+            (Some(60), 1),
+            (Some(30), 2),
+            (Some(2), 31),
+            (Some(1), 63),
+        ];
+        for (hz, ticks) in cases {
+            assert_eq!(stride(hz, interval), ticks, "{hz:?} Hz");
+        }
+    }
+}

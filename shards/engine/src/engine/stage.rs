@@ -1,0 +1,211 @@
+//! Commands on their way into sessions, and sessions as they come and go on this shard.
+
+use super::Engine;
+use super::alarm::RoomKey;
+use super::link::{Moving, Said, Step};
+use super::room::Room;
+use crate::io::Outputs;
+use crate::session::Session;
+use crate::speech::{Ack, Code, Command, Join, LeaveReason, Reject, SessionCommand};
+use crate::wire::parse::{self, Event};
+use crate::words::ids::{ConnId, MemberId, SessionId};
+
+impl Engine {
+    /// Acts on a client event that is within the rates.
+    pub(super) fn command(&mut self, event: Event, said: Said<'_>, out: &mut Outputs) -> Step {
+        let done = match parse::command(event, said.payload) {
+            Ok(Command::Link(command)) => {
+                self.link_command(said, command, out);
+                return Step::Go;
+            }
+            Ok(Command::Join(join)) => {
+                let shard = join.session.shard(self.settings.shards);
+                if shard != self.settings.shard {
+                    self.leave_session(said.conn, LeaveReason::Left, out);
+                    return Step::Move(shard, Moving { ack: said.ack, payload: said.payload.to_owned() });
+                }
+                self.join(said.conn, &join, out)
+            }
+            Ok(Command::Leave(session)) => self.leave(said.conn, &session, out),
+            Ok(Command::Session(session, command)) => self.speak(said.conn, &session, command, out),
+            Err(reject) => Err(reject),
+        };
+        self.answer(said, done, out);
+        Step::Go
+    }
+
+    /// Handles the `join_session` that made a connection move here. The rates of the shard that it came from have
+    /// let it through.
+    pub(super) fn join_handed_over(&mut self, id: ConnId, moving: &Moving, out: &mut Outputs) {
+        let event = Event::JoinSession;
+        let said = Said { conn: id, name: event.name(), ack: moving.ack, payload: &moving.payload };
+        let step = self.command(event, said, out);
+        assert!(matches!(step, Step::Go), "a session is at home on one shard");
+    }
+
+    /// Answers the sender, then tells its session what came of it.
+    fn answer(&mut self, said: Said<'_>, done: Result<Ack, Reject>, out: &mut Outputs) {
+        match &done {
+            Ok(ack) => self.acknowledge(said, ack, out),
+            Err(reject) => self.refuse(said, reject, out),
+        }
+        // After the acknowledgement, so that the sender learns the outcome before the news.
+        if let Some((key, _)) = self.link_mut(said.conn).and_then(|link| link.seat) {
+            self.settle(key, out);
+        }
+    }
+
+    /// Tells a room's members what has come of a change, and sets its timers.
+    fn settle(&mut self, key: RoomKey, out: &mut Outputs) {
+        self.with_room(key, out, |room, turn, effects| {
+            room.gather(key, effects, turn);
+            room.arm(key, turn);
+        });
+    }
+
+    fn join(&mut self, id: ConnId, join: &Join, out: &mut Outputs) -> Result<Ack, Reject> {
+        let Some(link) = self.link_mut(id) else { return Ok(Ack::Done) };
+        let (seat, Some(member)) = (link.seat, link.member) else { return Ok(Ack::Done) };
+        if let Some((key, _)) = seat
+            && self.rooms.get(key).is_some_and(|room| *room.session.id() != join.session)
+        {
+            self.leave_session(id, LeaveReason::Left, out);
+        }
+        let key = self.find_or_make(&join.session)?;
+        let joined = self.with_room(key, out, |room, turn, effects| {
+            room.flush(turn);
+            let before = room.seated();
+            let joined = room.session.join(turn.now, member, join, effects);
+            if joined.is_ok() {
+                room.sit(member, id, turn.settings);
+            }
+            Some((joined, before, room.seated()))
+        });
+        let Some((joined, before, after)) = joined else { return Err(gone()) };
+        if joined.is_ok() {
+            self.counters.members += (after - before) as u32;
+            self.counters.sessions_empty -= u32::from(before == 0);
+            if let Some(link) = self.link_mut(id) {
+                link.seat = Some((key, member));
+            }
+        } else {
+            // A session that was made for nobody is forgotten in time.
+            self.settle(key, out);
+        }
+        joined
+    }
+
+    fn leave(&mut self, id: ConnId, session: &SessionId, out: &mut Outputs) -> Result<Ack, Reject> {
+        self.seat_in(id, session)?;
+        self.leave_session(id, LeaveReason::Left, out);
+        Ok(Ack::Done)
+    }
+
+    fn speak(
+        &mut self,
+        id: ConnId,
+        session: &SessionId,
+        command: SessionCommand,
+        out: &mut Outputs,
+    ) -> Result<Ack, Reject> {
+        let (key, member) = self.seat_in(id, session)?;
+        let done = self.with_room(key, out, |room, turn, effects| {
+            if matches!(command, SessionCommand::Sync { .. }) {
+                room.flush(turn);
+            }
+            Some(room.session.handle(turn.now, member, command, effects))
+        });
+        done.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// The seat of a connection, if it is in the session it names.
+    fn seat_in(&mut self, id: ConnId, session: &SessionId) -> Result<(RoomKey, MemberId), Reject> {
+        let seat = self.link_mut(id).and_then(|link| link.seat);
+        seat.filter(|(key, _)| self.rooms.get(*key).is_some_and(|room| room.session.id() == session))
+            .ok_or_else(|| {
+                Reject::new(Code::NotMember, "you are not in this session: send join_session first")
+            })
+    }
+
+    /// Sends a connection's member out of its session, if it is in one, so that it can go elsewhere.
+    pub(super) fn leave_session(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) {
+        if let Some((key, member)) = self.link_mut(id).and_then(|link| link.seat.take()) {
+            self.part(key, member, reason, out);
+        }
+    }
+
+    /// A member is gone: takes its seat away and tells the others.
+    pub(super) fn part(&mut self, key: RoomKey, member: MemberId, reason: LeaveReason, out: &mut Outputs) {
+        let draining = self.draining;
+        let seated = self.with_room(key, out, |room, turn, effects| {
+            room.part(member, reason, turn, effects);
+            if draining {
+                // Those who are still here are about to be told that all is over.
+                effects.clear();
+            }
+            room.seated()
+        });
+        self.counters.members -= 1;
+        self.counters.sessions_empty += u32::from(seated == 0);
+        self.settle(key, out);
+    }
+
+    /// Notes that a member's client is alive.
+    pub(super) fn heard_from(&mut self, id: ConnId) {
+        let unix = self.now.unix;
+        if let Some((key, member)) = self.link_mut(id).and_then(|link| link.seat)
+            && let Some(room) = self.rooms.get_mut(key)
+        {
+            room.session.heard_from(member, unix);
+        }
+    }
+
+    fn find_or_make(&mut self, session: &SessionId) -> Result<RoomKey, Reject> {
+        if let Some(key) = self.names.get(session) {
+            return Ok(*key);
+        }
+        if self.rooms.is_full() && !self.forget_emptiest() {
+            return Err(Reject::new(Code::SessionFull, "this server has no room for another session"));
+        }
+        // A session that is made anew must look newer than any former one of its name, also to clients that knew
+        // that before the server's restart.
+        let epoch = self.now.unix.0.max(1) as u64;
+        let luck = self.rng.next_u64();
+        let made = Session::new(session.clone(), &self.rules, epoch, self.now);
+        let room = Room::new(made, &self.settings, luck, self.now.at);
+        let key = self.rooms.insert(room);
+        self.names.insert(session.clone(), key);
+        self.counters.sessions_empty += 1;
+        Ok(key)
+    }
+
+    /// Makes room by forgetting the session that has been empty longest.
+    fn forget_emptiest(&mut self) -> bool {
+        let empty = self.rooms.iter().filter_map(|(key, room)| Some((room.empty_since()?, key)));
+        let Some((_, key)) = empty.min_by_key(|(since, _)| *since) else { return false };
+        self.remove(key);
+        true
+    }
+
+    /// A session's own deadline has come, or nobody has been there for long enough.
+    pub(super) fn room_due(&mut self, key: RoomKey, out: &mut Outputs) {
+        let ttl = self.settings.limits.empty_session_ttl;
+        let now = self.now.at;
+        match self.rooms.get(key).and_then(Room::empty_since) {
+            Some(since) if since + ttl <= now => self.remove(key),
+            _ => self.with_room(key, out, |room, turn, effects| room.due(key, turn, effects)),
+        }
+    }
+
+    fn remove(&mut self, key: RoomKey) {
+        let Some(mut room) = self.rooms.remove(key) else { return };
+        assert_eq!(room.seated(), 0, "nobody's session is forgotten");
+        room.disarm(&mut self.wheel);
+        self.counters.sessions_empty -= 1;
+        self.names.remove(room.session.id());
+    }
+}
+
+fn gone() -> Reject {
+    Reject::new(Code::Internal, "the session is gone: join it again")
+}

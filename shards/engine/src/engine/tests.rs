@@ -1,0 +1,682 @@
+//! The whole engine from bytes to bytes, in a world of one thread and no clock.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::Engine;
+use crate::io::{Answer, Cause, Close, Input, Origins, Output, Outputs, Settings};
+use crate::trace::{self, Recorded};
+use crate::words::ids::{ConnId, SessionId, ShardId};
+use crate::words::limits::Limits;
+use crate::words::time::Micros;
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const UPGRADE: &[u8] =
+    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: band\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        shard: ShardId(0),
+        shards: 1,
+        seed: 1,
+        started_unix_ms: 1_800_000_000_000,
+        limits: Limits::PRODUCTION,
+        tick_interval: Micros::from_millis(16),
+        batch_interval: Micros::from_millis(5),
+        // Long, so that members need not answer; the tests that are about pings say otherwise.
+        ping_interval: Micros::from_secs(3_600),
+        ping_timeout: Micros::from_millis(5_000),
+        heartbeat_interval: Micros::from_secs(5),
+        leader_grace: Micros::from_secs(10),
+        session_members_max: 256,
+        origins: Origins::Own,
+    }
+}
+
+/// Shards and what their connections have been sent.
+struct World {
+    shards: Vec<Engine>,
+    now: Micros,
+    out: Outputs,
+    next: u32,
+    /// Where each connection is now, as its first id.
+    places: BTreeMap<ConnId, (usize, ConnId)>,
+    sent: BTreeMap<ConnId, Vec<u8>>,
+    closed: BTreeMap<ConnId, Close>,
+    handed_over: u32,
+    trace: Vec<u8>,
+    outputs: Vec<u8>,
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        let of = |shard| Engine::new(Settings { shard: ShardId(shard), ..settings.clone() });
+        Self {
+            shards: (0..settings.shards).map(of).collect(),
+            now: Micros::from_secs(1),
+            out: Outputs::default(),
+            next: 0,
+            places: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            handed_over: 0,
+            trace: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    fn new_id(&mut self) -> ConnId {
+        self.next += 1;
+        ConnId { index: self.next, generation: 0 }
+    }
+
+    /// Opens a connection on a shard.
+    fn open(&mut self, shard: usize) -> ConnId {
+        let id = self.new_id();
+        self.places.insert(id, (shard, id));
+        self.input(shard, Input::Opened { conn: id, peer: PEER });
+        id
+    }
+
+    /// Opens a connection and takes it up to the Socket.IO connect.
+    fn client(&mut self, shard: usize) -> ConnId {
+        let id = self.open(shard);
+        self.bytes(id, UPGRADE);
+        self.say(id, "40");
+        let heard = self.heard(id);
+        assert!(heard.last().unwrap().starts_with("40{\"sid\":"), "{heard:?}");
+        id
+    }
+
+    fn bytes(&mut self, id: ConnId, bytes: &[u8]) {
+        let (shard, conn) = self.places[&id];
+        self.input(shard, Input::Received { conn, bytes: &mut bytes.to_vec() });
+    }
+
+    fn say(&mut self, id: ConnId, text: &str) {
+        self.bytes(id, &masked(text));
+    }
+
+    /// One turn of every shard, at the time it is now.
+    fn turn(&mut self) {
+        for shard in 0..self.shards.len() {
+            self.input(shard, Input::TurnEnded);
+            self.shards[shard].check_invariants();
+        }
+    }
+
+    /// Lets time pass as a driver would, waking shards when they asked for it.
+    fn pass(&mut self, span: Micros) {
+        let end = self.now + span;
+        while let Some(next) =
+            self.shards.iter().filter_map(Engine::next_deadline).min().filter(|at| *at <= end)
+        {
+            self.now = next.max(self.now);
+            self.turn();
+        }
+        self.now = end;
+    }
+
+    fn input(&mut self, shard: usize, input: Input<'_>) {
+        if shard == 0 {
+            trace::write_input(&mut self.trace, self.now, &Recorded::of(&input));
+        }
+        self.shards[shard].handle(self.now, input, &mut self.out);
+        if shard == 0 {
+            trace::write_outputs(&mut self.outputs, &self.out);
+        }
+        let out = std::mem::take(&mut self.out);
+        let first = |places: &BTreeMap<ConnId, (usize, ConnId)>, conn| {
+            *places.iter().find(|(_, place)| **place == (shard, conn)).unwrap().0
+        };
+        for output in &out.list {
+            match output {
+                Output::Send { to, bytes } => {
+                    let sent = self.sent.entry(first(&self.places, *to)).or_default();
+                    sent.extend_from_slice(&out.bytes[bytes.range()]);
+                }
+                Output::Fanout { to, bytes, .. } => {
+                    for to in &out.receivers[to.range()] {
+                        let sent = self.sent.entry(first(&self.places, *to)).or_default();
+                        sent.extend_from_slice(&out.bytes[bytes.range()]);
+                    }
+                }
+                Output::Close { conn, how } => {
+                    let id = first(&self.places, *conn);
+                    self.places.remove(&id);
+                    self.closed.insert(id, *how);
+                }
+                Output::HandOver { conn, to, parcel } => {
+                    let id = first(&self.places, *conn);
+                    let conn = self.new_id();
+                    self.places.insert(id, (usize::from(to.0), conn));
+                    self.handed_over += 1;
+                    let parcel = &out.bytes[parcel.range()];
+                    self.input(usize::from(to.0), Input::Arrived { conn, peer: PEER, parcel });
+                }
+                Output::Ask { conn, question } => {
+                    let body = format!("asked for {}", question.path).into_bytes().into();
+                    let answer = Answer { status: 200, headers: Vec::new(), body };
+                    self.input(shard, Input::Answered { conn: *conn, answer });
+                }
+            }
+        }
+    }
+
+    /// The messages that a connection was sent since it was last asked, close frames as `close <code>`.
+    fn heard(&mut self, id: ConnId) -> Vec<String> {
+        let bytes = self.sent.remove(&id).unwrap_or_default();
+        let text = bytes.windows(4).position(|w| w == b"\r\n\r\n").filter(|_| bytes.starts_with(b"HTTP"));
+        messages(&bytes[text.map_or(0, |end| end + 4)..])
+    }
+
+    /// The names of the events that a connection was sent.
+    fn events(&mut self, id: ConnId) -> Vec<String> {
+        let heard = self.heard(id);
+        let name = |message: &String| {
+            message
+                .strip_prefix("42[\"")
+                .and_then(|rest| rest.split_once('"'))
+                .map(|(name, _)| name.to_owned())
+        };
+        heard.iter().filter_map(name).collect()
+    }
+}
+
+/// A client's frame, masked.
+fn masked(text: &str) -> Vec<u8> {
+    let mask = [0x12, 0x34, 0x56, 0x78];
+    let mut frame = vec![0x81];
+    match text.len() {
+        length @ 0..=125 => frame.push(0x80 | length as u8),
+        length => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&mask);
+    frame.extend(text.bytes().zip(mask.into_iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// The messages of a server's frames.
+fn messages(mut bytes: &[u8]) -> Vec<String> {
+    let mut messages = Vec::new();
+    while let [kind, length, rest @ ..] = bytes {
+        let (length, rest) = match length {
+            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+            127 => panic!("no message of ours is that long"),
+            length => (usize::from(*length), rest),
+        };
+        let (body, rest) = rest.split_at(length);
+        messages.push(match kind {
+            0x81 => String::from_utf8(body.to_vec()).unwrap(),
+            0x88 if body.is_empty() => "close".to_owned(),
+            0x88 => format!("close {}", u16::from_be_bytes([body[0], body[1]])),
+            0x8a => format!("pong {}", String::from_utf8_lossy(body)),
+            other => panic!("frame {other:#x}"),
+        });
+        bytes = rest;
+    }
+    messages
+}
+
+fn join(session: &str, name: &str) -> String {
+    format!(r#"42["join_session",{{"sessionId":"{session}","displayName":"{name}"}}]"#)
+}
+
+/// A leader and a follower in session `s`, who have heard what there is to hear of that.
+fn duo(world: &mut World) -> (ConnId, ConnId) {
+    let shards = world.shards.len();
+    let (ann, bob) = (world.client(0), world.client(shards - 1));
+    world.say(ann, &join("s", "Ann"));
+    world.say(bob, &join("s", "Bob"));
+    world.pass(Micros::from_millis(10));
+    world.heard(ann);
+    world.heard(bob);
+    (ann, bob)
+}
+
+const MS: fn(u64) -> Micros = Micros::from_millis;
+
+#[test]
+fn a_connection_is_upgraded_and_greeted() {
+    let mut world = World::new(settings());
+    let id = world.open(0);
+    world.bytes(id, UPGRADE);
+    let sent = String::from_utf8_lossy(&world.sent[&id]).into_owned();
+    assert!(sent.starts_with("HTTP/1.1 101 "), "{sent}");
+    assert!(sent.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{sent}");
+    let heard = world.heard(id);
+    assert!(heard[0].starts_with(r#"0{"sid":""#), "{heard:?}");
+    assert!(
+        heard[0]
+            .ends_with(r#","upgrades":[],"pingInterval":3600000,"pingTimeout":5000,"maxPayload":1000000}"#),
+        "{heard:?}"
+    );
+}
+
+#[test]
+fn members_of_a_session_hear_each_other() {
+    let mut world = World::new(settings());
+    let (ann, bob) = (world.client(0), world.client(0));
+    world.say(ann, &join("s", "Ann"));
+    assert_eq!(world.events(ann), ["snapshot"], "the newcomer's snapshot does not wait");
+    world.pass(MS(10));
+    assert_eq!(world.events(ann), ["user_joined", "room_stats"]);
+    world.say(bob, &join("s", "Bob"));
+    world.pass(MS(10));
+    assert_eq!(world.events(ann), ["user_joined", "room_stats"]);
+    assert_eq!(world.events(bob), ["snapshot", "user_joined", "room_stats"]);
+    world.say(bob, r#"42["chat_message",{"sessionId":"s","message":"hi"}]"#);
+    world.pass(MS(10));
+    assert_eq!(
+        (world.events(ann), world.events(bob)),
+        (vec!["chat_message".into()], vec!["chat_message".into()])
+    );
+}
+
+#[test]
+fn an_acknowledgement_comes_before_the_news() {
+    let mut world = World::new(settings());
+    let (ann, _) = duo(&mut world);
+    world.say(ann, r#"427["play",{"sessionId":"s"}]"#);
+    let heard = world.heard(ann);
+    assert!(heard[0].starts_with(r#"437[{"ok":true"#), "{heard:?}");
+}
+
+#[test]
+fn a_refusal_is_an_acknowledgement_or_an_error() {
+    let mut world = World::new(settings());
+    let (_, bob) = duo(&mut world);
+    world.say(bob, r#"421["play",{"sessionId":"s"}]"#);
+    let heard = world.heard(bob);
+    assert!(heard[0].starts_with(r#"431[{"ok":false,"error":{"code":"not_leader""#), "{heard:?}");
+    world.say(bob, r#"42["play",{"sessionId":"s"}]"#);
+    let heard = world.heard(bob);
+    assert!(
+        heard[0].starts_with(r#"42["error",{"#) && heard[0].contains(r#""code":"not_leader""#),
+        "{heard:?}"
+    );
+}
+
+#[test]
+fn updates_of_one_window_share_a_snapshot() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    world.say(ann, r#"42["set_tempo",{"sessionId":"s","tempo":90}]"#);
+    world.turn();
+    assert_eq!(world.events(bob), [""; 0], "the window is open");
+    world.pass(MS(5));
+    let mut events = world.events(bob);
+    events.retain(|event| event != "scroll_tick");
+    assert_eq!(events.iter().filter(|event| *event == "snapshot").count(), 1, "{events:?}");
+    assert_eq!(events.first().unwrap(), "play");
+    assert_eq!(events.last().unwrap(), "snapshot");
+}
+
+#[test]
+fn without_a_window_nothing_waits_beyond_the_turn() {
+    let mut world = World::new(Settings { batch_interval: Micros::ZERO, ..settings() });
+    let (ann, bob) = duo(&mut world);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    world.turn();
+    assert_eq!(world.events(bob), ["play", "snapshot"]);
+}
+
+/// The numbers of `"positionMs"` in the ticks that a member heard.
+fn positions(world: &mut World, id: ConnId) -> Vec<f64> {
+    let ticks = world.heard(id).into_iter().filter(|message| message.starts_with(r#"42["scroll_tick""#));
+    let position = |tick: String| {
+        let (_, rest) = tick.split_once(r#""positionMs":"#).unwrap();
+        rest.split_once(',').unwrap().0.parse().unwrap()
+    };
+    ticks.map(position).collect()
+}
+
+#[test]
+fn every_member_hears_the_same_ticks_on_the_clock() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    let started = world.now;
+    world.pass(Micros::from_secs(60));
+    let heard = positions(&mut world, ann);
+    assert_eq!(heard, positions(&mut world, bob));
+    assert_eq!(heard.len(), 3_750);
+    let apart: Vec<f64> = heard.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(apart.iter().all(|apart| (apart - 16.0).abs() < 0.0005), "ticks are 16 ms apart");
+    let last = (world.now - started).as_micros() as f64 / 1_000.0;
+    assert!(last - heard.last().unwrap() <= 16.0);
+}
+
+#[test]
+fn a_shard_that_was_held_up_is_late_and_not_wrong() {
+    let mut world = World::new(settings());
+    let (ann, _) = duo(&mut world);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    world.pass(MS(100));
+    positions(&mut world, ann);
+    let before = world.now;
+    world.now = world.now + Micros::from_secs(5);
+    world.turn();
+    world.pass(MS(32));
+    let heard = positions(&mut world, ann);
+    assert_eq!(heard.len(), 3, "one late tick instead of 312, then the grid goes on");
+    assert!(heard[0] >= 5_000.0 && before < world.now);
+}
+
+#[test]
+fn after_a_seek_the_next_tick_goes_on_from_there() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    world.pass(MS(200));
+    world.heard(bob);
+    world.say(ann, r#"42["seek",{"sessionId":"s","position":60000}]"#);
+    world.pass(MS(16));
+    let heard = positions(&mut world, bob);
+    assert!((60_000.0..=60_016.0).contains(&heard[0]), "{heard:?}");
+}
+
+#[test]
+fn a_member_gets_as_many_ticks_as_it_asked_for() {
+    let mut world = World::new(settings());
+    let (ann, none, few) = (world.client(0), world.client(0), world.client(0));
+    world.say(ann, &join("s", "Ann"));
+    world.say(none, r#"42["join_session",{"sessionId":"s","tickHz":0}]"#);
+    world.say(few, r#"42["join_session",{"sessionId":"s","tickHz":10}]"#);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    world.pass(Micros::from_secs(2));
+    let counts = [ann, none, few].map(|id| positions(&mut world, id).len());
+    assert_eq!(counts, [125, 0, 21]);
+}
+
+#[test]
+fn members_of_different_shards_meet_and_notice_nothing() {
+    let home = SessionId::parse("s").unwrap().shard(4).0;
+    for first in 0..4 {
+        for second in 0..4 {
+            let mut world = World::new(Settings { shards: 4, ..settings() });
+            let (ann, bob) = (world.client(first), world.client(second));
+            // All in one read, and the last message only in part.
+            let mut burst = masked(&join("s", "Ann"));
+            burst.extend(masked(r#"425["play",{"sessionId":"s"}]"#));
+            let last = masked(r#"42["chat_message",{"sessionId":"s","message":"one"}]"#);
+            burst.extend_from_slice(&last[..9]);
+            world.bytes(ann, &burst);
+            world.bytes(ann, &last[9..]);
+            world.say(bob, &join("s", "Bob"));
+            world.say(bob, r#"42["chat_message",{"sessionId":"s","message":"two"}]"#);
+            world.pass(MS(10));
+            let heard = world.heard(ann);
+            assert!(heard.iter().any(|message| message.starts_with("435[{\"ok\":true")), "{heard:?}");
+            let chats: Vec<&String> = heard.iter().filter(|m| m.starts_with("42[\"chat_message\"")).collect();
+            assert!(chats[0].contains("one") && chats[1].contains("two"), "{chats:?}");
+            let moved = u32::from(first as u16 != home) + u32::from(second as u16 != home);
+            assert_eq!(world.handed_over, moved, "each is handed over once");
+        }
+    }
+}
+
+#[test]
+fn a_member_can_go_on_to_a_session_of_another_shard() {
+    let mut world = World::new(Settings { shards: 4, ..settings() });
+    let ann = world.client(0);
+    let shards: Vec<u16> = (0..12)
+        .map(|n| {
+            let name = format!("session-{n}");
+            world.say(ann, &format!(r#"42{n}["join_session",{{"sessionId":"{name}"}}]"#));
+            world.pass(Micros::from_secs(1));
+            assert!(
+                world.heard(ann).iter().any(|m| m.starts_with(&format!("43{n}[{{\"ok\":true"))),
+                "{name}"
+            );
+            SessionId::parse(&name).unwrap().shard(4).0
+        })
+        .collect();
+    let moves =
+        shards.windows(2).filter(|pair| pair[0] != pair[1]).count() as u32 + u32::from(shards[0] != 0);
+    assert_eq!(world.handed_over, moves);
+    let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
+    assert_eq!(members, 1, "it has left each of the others");
+}
+
+#[test]
+fn how_the_bytes_are_cut_changes_nothing() {
+    let mut stream = UPGRADE.to_vec();
+    for text in
+        ["40", &join("s", "Ann"), r#"421["play",{"sessionId":"s"}]"#, "3", r#"42["nonsense",{}]"#, "1"]
+    {
+        stream.extend(masked(text));
+    }
+    let run = |cuts: &[usize]| {
+        let mut world = World::new(settings());
+        let id = world.open(0);
+        let mut from = 0;
+        for &to in cuts.iter().chain([&stream.len()]) {
+            if world.places.contains_key(&id) {
+                world.bytes(id, &stream[from..to]);
+            }
+            from = to;
+        }
+        world.pass(MS(50));
+        (world.sent.remove(&id).unwrap(), world.closed)
+    };
+    let whole = run(&[]);
+    for cut in 1..stream.len() {
+        assert!(run(&[cut]) == whole, "cut at {cut}");
+    }
+    let every: Vec<usize> = (1..stream.len()).collect();
+    assert!(run(&every) == whole, "byte by byte");
+}
+
+#[test]
+fn a_silent_client_is_pinged_and_then_closed() {
+    let mut world = World::new(Settings { ping_interval: MS(2_500), ..settings() });
+    let (ann, bob) = duo(&mut world);
+    let mut pings = 0;
+    for _ in 0..20 {
+        world.pass(MS(500));
+        let heard = world.heard(bob);
+        for _ in heard.iter().filter(|message| *message == "2") {
+            pings += 1;
+            world.say(bob, "3");
+        }
+    }
+    assert!(pings >= 3 && world.places.contains_key(&bob), "bob answers and stays");
+    assert!(!world.places.contains_key(&ann), "ann is silent");
+    let heard = world.heard(ann);
+    assert_eq!(heard.last().unwrap(), "close");
+}
+
+#[test]
+fn a_client_that_never_connects_is_closed() {
+    let mut world = World::new(settings());
+    let id = world.open(0);
+    world.bytes(id, UPGRADE);
+    for _ in 0..50 {
+        world.pass(Micros::from_secs(1));
+        if world.places.contains_key(&id) {
+            world.say(id, "3");
+        }
+    }
+    assert_eq!(world.closed.get(&id), Some(&Close::Gently));
+}
+
+#[test]
+fn a_slow_head_is_cut_off() {
+    let mut world = World::new(settings());
+    let id = world.open(0);
+    for byte in &UPGRADE[..20] {
+        world.bytes(id, &[*byte]);
+        world.pass(MS(900));
+        if !world.places.contains_key(&id) {
+            break;
+        }
+    }
+    assert!(String::from_utf8_lossy(&world.sent[&id]).starts_with("HTTP/1.1 408"), "after ten seconds");
+}
+
+#[test]
+fn pages_are_asked_of_the_host_in_order() {
+    let mut world = World::new(settings());
+    let id = world.open(0);
+    world.bytes(id, b"GET /one HTTP/1.1\r\nHost: x\r\n\r\nHEAD /two HTTP/1.1\r\nHost: x\r\n\r\nGET /thr");
+    world.bytes(id, b"ee HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let sent = String::from_utf8(world.sent.remove(&id).unwrap()).unwrap();
+    assert_eq!(sent.matches("HTTP/1.1 200 OK").count(), 3);
+    assert!(
+        sent.contains("asked for /one")
+            && !sent.contains("asked for /two")
+            && sent.ends_with("asked for /three")
+    );
+    assert_eq!(world.closed.get(&id), Some(&Close::Gently));
+}
+
+#[test]
+fn an_idle_connection_that_was_kept_alive_is_closed_in_silence() {
+    let mut world = World::new(settings());
+    let id = world.open(0);
+    world.bytes(id, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let sent = world.sent[&id].len();
+    world.pass(Micros::from_secs(31));
+    assert_eq!(world.closed.get(&id), Some(&Close::Gently));
+    assert_eq!(world.sent[&id].len(), sent);
+}
+
+#[test]
+fn a_draining_server_says_goodbye() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    let page = world.open(0);
+    world.input(0, Input::Drain);
+    for id in [ann, bob] {
+        let heard = world.heard(id);
+        assert!(heard[0].starts_with(r#"42["error""#) && heard[0].contains("draining"), "{heard:?}");
+        assert_eq!(heard[1..], ["41", "close 1001"]);
+    }
+    assert!(world.closed.contains_key(&page) && world.shards[0].is_drained());
+    let late = world.open(0);
+    assert_eq!(world.closed.get(&late), Some(&Close::Abort));
+}
+
+#[test]
+fn everything_is_given_back_when_all_are_gone() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    world.pass(MS(100));
+    for id in [ann, bob] {
+        let (shard, conn) = world.places[&id];
+        world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+    }
+    world.pass(MS(20));
+    let counters = world.shards[0].counters();
+    assert_eq!((counters.connections, counters.links, counters.members, counters.sessions), (0, 0, 0, 1));
+    world.pass(Limits::PRODUCTION.empty_session_ttl);
+    world.pass(Limits::PRODUCTION.empty_session_ttl);
+    assert_eq!(world.shards[0].counters().sessions, 0);
+    assert_eq!(world.shards[0].next_deadline(), None, "no timer is left");
+}
+
+#[test]
+fn a_reader_that_is_too_far_behind_is_closed() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    let (_, conn) = world.places[&bob];
+    world.input(0, Input::Backlog { conn, bytes: Limits::PRODUCTION.backlog_bytes_max });
+    assert!(world.places.contains_key(&bob), "at the mark");
+    world.input(0, Input::Backlog { conn, bytes: Limits::PRODUCTION.backlog_bytes_max + 1 });
+    assert_eq!(world.closed.get(&bob), Some(&Close::Abort));
+    world.pass(MS(10));
+    assert_eq!(world.events(ann), ["user_left", "room_stats"]);
+}
+
+#[test]
+fn connections_and_sessions_have_bounds() {
+    let mut world = World::new(Settings { limits: Limits::TINY, ..settings() });
+    let clients: Vec<ConnId> = (0..4).map(|_| world.client(0)).collect();
+    let fifth = world.open(0);
+    assert!(String::from_utf8_lossy(&world.sent[&fifth]).starts_with("HTTP/1.1 503"));
+    for (n, id) in clients.iter().take(3).enumerate() {
+        world.say(*id, &format!(r#"421["join_session",{{"sessionId":"s{n}"}}]"#));
+    }
+    let last = world.heard(clients[2]);
+    assert!(last[0].contains(r#""code":"session_full""#), "{last:?}");
+    // Once one of the two is empty, it makes room.
+    world.say(clients[0], r#"42["leave_session",{"sessionId":"s0"}]"#);
+    world.say(clients[2], r#"422["join_session",{"sessionId":"s2"}]"#);
+    assert!(world.heard(clients[2]).iter().any(|m| m.starts_with("432[{\"ok\":true")));
+}
+
+#[test]
+fn who_sends_too_much_is_told_and_then_closed() {
+    let mut world = World::new(settings());
+    let (_, bob) = duo(&mut world);
+    for _ in 0..40 {
+        if world.places.contains_key(&bob) {
+            world.say(bob, r#"42["sync_request",{"sessionId":"s"}]"#);
+        }
+    }
+    let events = world.events(bob);
+    assert_eq!(events.iter().filter(|event| *event == "sync_response").count(), 20, "twice the rate");
+    assert_eq!(events.iter().filter(|event| *event == "rate_limit_exceeded").count(), 10);
+    assert_eq!(world.closed.get(&bob), Some(&Close::Gently));
+}
+
+#[test]
+fn what_breaks_the_protocol_closes_the_connection() {
+    let cases: [(&str, &[u8], &str); 8] = [
+        ("an Engine.IO ping", &masked("2"), "close"),
+        ("an unknown packet", &masked("x"), "close"),
+        ("a second connect", &masked("40"), "close"),
+        ("an event for another namespace", &masked("42/admin,[\"x\"]"), "close"),
+        ("bad JSON", &masked("42[\"x\""), "close"),
+        ("a connect error", &masked("44{}"), "close"),
+        ("an unmasked frame", &[0x81, 0x01, b'3'], "close 1002"),
+        ("a close", &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8], "close 1000"),
+    ];
+    for (what, bytes, answer) in cases {
+        let mut world = World::new(settings());
+        let id = world.client(0);
+        world.bytes(id, bytes);
+        assert_eq!(world.heard(id), [answer], "{what}");
+        assert_eq!(world.closed.get(&id), Some(&Close::Gently), "{what}");
+    }
+}
+
+#[test]
+fn another_namespace_is_refused_and_the_connection_stays() {
+    let mut world = World::new(settings());
+    let id = world.client(0);
+    world.say(id, "40/admin,{}");
+    assert_eq!(world.heard(id), [r#"44/admin,{"message":"Invalid namespace"}"#]);
+    assert!(world.places.contains_key(&id));
+}
+
+#[test]
+fn a_replayed_run_gives_the_same_outputs() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    for n in 0..20 {
+        world.pass(MS(37));
+        world.say(bob, &format!(r#"42{n}["clock_sync",{{"t0":{n}}}]"#));
+        world.say(ann, &format!(r#"42["seek",{{"sessionId":"s","position":{}}}]"#, n * 1_000));
+    }
+    world.input(0, Input::Drain);
+
+    let mut engine = Engine::new(settings());
+    let (mut inputs, mut outputs) = (&world.trace[..], Vec::new());
+    while !inputs.is_empty() {
+        let (at, input) = trace::read_input(&mut inputs).unwrap();
+        let mut out = Outputs::default();
+        input.replay(at, &mut engine, &mut out);
+        trace::write_outputs(&mut outputs, &out);
+    }
+    assert!(outputs == world.outputs, "{} bytes against {}", outputs.len(), world.outputs.len());
+}
