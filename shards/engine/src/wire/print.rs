@@ -6,6 +6,7 @@
 
 use serde::{Serialize, Serializer};
 
+use super::socket_packet;
 use crate::speech::{
     Ack, Checksum, LeaderRule, LinkNotice, Member, Notice, Number, OnLeaderLoss, Quality, Reject, Role,
     RoomStats, Setlist, Settings, Snapshot, Song, SongFormat, SyncResponse, TempoEvent,
@@ -49,22 +50,12 @@ pub fn refusal(out: &mut Vec<u8>, id: u64, reject: &Reject) {
     acknowledgement(out, id, &Failure { ok: false, error: ErrorView::new(reject) });
 }
 
-/// Engine.IO's message (4) with Socket.IO's event (2). `name` is one of ours: it needs no escapes.
 fn event(out: &mut Vec<u8>, name: &'static str, payload: &impl Serialize) {
-    out.extend_from_slice(b"42[\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\",");
-    json(out, payload);
-    out.push(b']');
+    socket_packet::event_to(out, name, |out| json(out, payload));
 }
 
-/// Engine.IO's message (4) with Socket.IO's acknowledgement (3).
 fn acknowledgement(out: &mut Vec<u8>, id: u64, payload: &impl Serialize) {
-    out.extend_from_slice(b"43");
-    json(out, &id);
-    out.push(b'[');
-    json(out, payload);
-    out.push(b']');
+    socket_packet::ack(out, id, |out| json(out, payload));
 }
 
 /// A `Vec` takes all bytes and no view refuses to be serialised, so this cannot fail.
