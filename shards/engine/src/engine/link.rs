@@ -402,7 +402,8 @@ impl Engine {
         self.forget(id, LeaveReason::Draining, out);
         if let Some(connected) = link {
             if connected {
-                let reject = Reject::new(Code::Draining, "the server is going away: connect again in a moment");
+                let reject =
+                    Reject::new(Code::Draining, "the server is going away: connect again in a moment");
                 let notice = LinkNotice::Error { event: "", reject: &reject };
                 out.text(id, |bytes| print::link(bytes, &notice));
                 out.text(id, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
