@@ -134,9 +134,9 @@ function examined([name, value], random) {
   beats.add(-4 * BEAT).add(0).add(BEAT);
   const asked = [...beats].sort((a, b) => a - b);
   const never = segments[0].t0 - 2 * DAY;
-  const found = asked.map((beat) => {
-    const from = random.int(0, 2) ? never : random.pick(at).t;
-    return { beat, from, t: oracle.timeOfBeat(value, beat, from) };
+  const found = asked.flatMap((beat) => {
+    const froms = random.int(0, 3) ? [never] : [never, random.pick(at).t];
+    return froms.map((from) => ({ beat, from, t: oracle.timeOfBeat(value, beat, from) }));
   });
 
   const edges = meter.flatMap((m) => [m.beat - 1, m.beat, m.beat + 1, m.beat + m.num * BEAT]);
