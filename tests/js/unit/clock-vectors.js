@@ -68,6 +68,7 @@ export function makeClockVectors() {
   const runs = [
     ...NETWORKS.map((kind, i) => [kind, recorded(kind, 100 + i, 22_000)]),
     ["goodWifi, the client's clock steps by 200 ms", recorded("goodWifi", 200, 22_000, [12_000, 200])],
+    ["mobile, the client's clock steps back by 12 ms", recorded("mobile", 202, 60_000, [12_000, -12])],
     ["badWifi, the client's clock steps back by 80 ms", recorded("badWifi", 201, 40_000, [11_000, -80])],
   ];
   const micro = (x) => Number(x.toFixed(9));

@@ -138,6 +138,16 @@ test("a small correction is slewed: five milliseconds a second, never backwards"
   assert.ok(Math.abs(offsets.at(-1) - 92) < 0.1, `${offsets.at(-1)} is not there yet`);
 });
 
+test("while the first probes settle, the clock takes each estimate at once but waits rather than run back", () => {
+  const { world, clock, feed } = driven();
+  feed(100, 1, 20);
+  const first = clock.now();
+  feed(96, 1, 2);
+  assert.equal(clock.now(), first, "the estimate fell by four, two milliseconds went by");
+  world.t += 10;
+  near(clock.now() - world.t, clock.offset, "caught up", 1e-3);
+});
+
 test("the bound tells what is still to be slewed", () => {
   const { clock, feed } = driven();
   feed(100);
