@@ -38,7 +38,7 @@ export class BandClock {
   /**
    * @param {object} [options]
    * @param {() => number} [options.now] local monotonic clock in milliseconds
-   * @param {() => boolean} [options.mayStep] asked when now() is over 30 ms off: may it jump at this moment?
+   * @param {(missMs: number) => boolean} [options.mayStep] asked when now() is over 30 ms off: may it jump now?
    *   The default says yes; a player says yes between bars and when nothing sounds.
    */
   constructor({ now = () => performance.now(), mayStep = () => true } = {}) {
@@ -133,7 +133,7 @@ export class BandClock {
     let offset = this.#applied ? this.#appliedAt(at) : best.offset;
     const miss = best.offset - offset;
     const far = Math.abs(miss) > STEP_FROM_MS;
-    if (far && this.#mayStep()) {
+    if (far && this.#mayStep(miss)) {
       offset = best.offset;
       this.#last = -Infinity;
     } else if (!far && this.samples < SETTLED_SAMPLES) {
