@@ -230,6 +230,16 @@ export class BandSync extends EventTarget {
     return t !== null && music.isPlayingAt(this.timeline, t);
   }
 
+  /** When the next bar begins, in milliseconds on the server's clock; null while nothing plays. */
+  nextBarAt() {
+    const t = this.#ready();
+    if (t === null || !music.isPlayingAt(this.timeline, t)) return null;
+    const beat = music.beatAt(this.timeline, t);
+    const { inBar, num } = music.barAt(this.timeline, beat);
+    const at = music.timeOfBeat(this.timeline, beat - inBar + num * music.BEAT, t);
+    return at === null ? null : at / 1000;
+  }
+
   /** Whole beats that sound from `sinceMs` until before `untilMs` on the server's clock, as `{ beat, atServerMs, isDownbeat }`. */
   beatsBetween(sinceMs, untilMs) {
     if (!this.timeline) return [];
