@@ -65,25 +65,24 @@ class Song {
   }
 }
 
-/** `[G]words` becomes the chord above its words; returns the chord elements. */
+/** `[G]words go on` puts the chord above the first word, so that lines still wrap at any word; returns the chords. */
 function chordLine(el) {
   const parts = el.textContent.split(/\[([^\]]+)\]/);
-  el.textContent = "";
+  el.textContent = parts[0];
   const chords = [];
-  const add = (name, words) => {
+  for (let i = 1; i < parts.length; i += 2) {
+    const [, word, rest] = /^(\S*)([^]*)$/.exec(parts[i + 1]);
     const pair = document.createElement("span");
     const chord = document.createElement("span");
     const letter = document.createElement("b");
     pair.className = "pair";
     chord.className = "chord";
-    letter.textContent = name;
+    letter.textContent = parts[i];
     chord.append(letter);
-    pair.append(chord, words);
-    el.append(pair);
-    if (name) chords.push(chord);
-  };
-  if (parts[0]) add("", parts[0]);
-  for (let i = 1; i < parts.length; i += 2) add(parts[i], parts[i + 1]);
+    pair.append(chord, word);
+    el.append(pair, rest);
+    chords.push(chord);
+  }
   return chords;
 }
 
@@ -207,6 +206,7 @@ function drawSong(beats, countingIn) {
   const line = song.lineAt(beats);
   const done = Math.min(1, Math.max(0, (beats - line.from) / line.length));
   if (line !== shownLine) {
+    for (const chord of shownLine?.chords ?? []) chord.classList.remove("sounding");
     shownLine = line;
     for (const each of song.lines) {
       each.el.classList.toggle("current", each === line);
@@ -302,7 +302,7 @@ function showMembers() {
     if (isLeader || !leader) el.append(word);
     else el.append(label("span", `${word} `), nameOf(leader));
   }
-  $("role").append(label("span", ` in ${band.sessionId}`));
+  $("role").append(label("span", ` in ${band.sessionId}`, "where"));
 }
 
 function label(tag, text, className = "") {
