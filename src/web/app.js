@@ -31,8 +31,6 @@ const REASONS = {
 
 const reason = (error) => REASONS[error.code] ?? error.message ?? "That did not work.";
 
-// The song ------------------------------------------------------------------------------------------
-
 /** Turns the song's marked-up text into lines that know where they begin, in beats from the top. */
 class Song {
   lines = [];
@@ -90,8 +88,6 @@ const song = new Song($("song"));
 
 /** Where in the song, in beats: the position at the tempo of the moment. */
 const songBeats = (positionMs, tempoBpm) => (positionMs * tempoBpm) / 60_000;
-
-// The door ------------------------------------------------------------------------------------------
 
 let attempt = 0;
 
@@ -158,8 +154,6 @@ function recall(key) {
   }
 }
 
-// Each frame ----------------------------------------------------------------------------------------
-
 let shownLine = null;
 let drawnTop = 0;
 let handsOffUntil = 0;
@@ -211,7 +205,7 @@ function drawSong(beats, countingIn) {
     for (const each of song.lines) {
       each.el.classList.toggle("current", each === line);
       each.el.classList.toggle("past", each.from < line.from);
-      each.el.toggleAttribute("aria-current", each === line);
+      each.el.setAttribute("aria-current", each === line);
     }
     for (const section of song.sections) section.chip.setAttribute("aria-current", section === line.section);
     line.section.chip.scrollIntoView({ block: "nearest", inline: "center", behavior: calm.matches ? "auto" : "smooth" });
@@ -269,8 +263,6 @@ function clockTime(ms) {
 }
 
 const tempoText = (bpm) => (Number.isInteger(bpm) ? String(bpm) : bpm.toFixed(1));
-
-// Who is here, and how the connection is ---------------------------------------------------------------
 
 function showMembers() {
   const list = $("members");
@@ -354,8 +346,6 @@ async function command(promise) {
     return null;
   }
 }
-
-// What the leader does -------------------------------------------------------------------------------
 
 function togglePlay() {
   command(band.isPlaying ? band.pause() : band.play());
@@ -443,8 +433,6 @@ function onKey(event) {
   act();
 }
 
-// The click --------------------------------------------------------------------------------------------
-
 /** Beats on the audio clock, scheduled a little ahead: timers are late, sample positions are not. */
 class Metronome {
   #audio = null;
@@ -520,8 +508,6 @@ async function toggleClick() {
   $("click").setAttribute("aria-pressed", String(on));
 }
 
-// The screen stays on ----------------------------------------------------------------------------------
-
 let wakeLock = null;
 let wakeVideo = null;
 
@@ -548,8 +534,6 @@ function playSilently() {
     wakeVideo = null;
   });
 }
-
-// Wiring -------------------------------------------------------------------------------------------------
 
 function onClick(id, act) {
   $(id).addEventListener("click", (event) => {

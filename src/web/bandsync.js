@@ -601,7 +601,6 @@ class Socket {
       this.#alive();
       return this.#hooks.onConnect(recovered);
     }
-    if (type === "1") return this.close();
     if (type === "2" && Array.isArray(value) && typeof value[0] === "string") {
       if (this.#pid !== null && value.length > 2 && typeof value.at(-1) === "string") this.#offset = value.at(-1);
       const ack = id === "" ? null : (...answer) => this.#send(`43${id}${JSON.stringify(answer)}`);
@@ -614,6 +613,7 @@ class Socket {
     }
     // Binary events hold nothing for us; their attachments are dropped with them.
     if (type === "5" || type === "6") return undefined;
+    // A goodbye, a refusal or nonsense: the owner tries again.
     return this.close();
   }
 

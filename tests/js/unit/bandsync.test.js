@@ -165,6 +165,7 @@ test("keeps the newest timeline of whatever message, and no malformed one", () =
     server.event("pause", { sessionId: "stage", timeline: timeline({ version: 4 }) });
     server.event("seek", { sessionId: "stage", timeline: { epoch: 9, version: 9, segments: [] } });
     server.event("stop", { sessionId: "other", timeline: timeline({ version: 99 }) });
+    server.event("snapshot", { ...server.snapshot, timeline: timeline({ version: 3 }) });
     assert.equal(band.timeline.version, 5);
     server.event("snapshot", { ...server.snapshot, timeline: timeline({ epoch: 2, version: 0 }) });
     assert.equal(band.timeline.epoch, 2);
@@ -208,6 +209,22 @@ test("plays on while the connection is lost, and comes back under the same name 
     assert.deepEqual([again.displayName, again.role], ["Ada", "leader"]);
     assert.equal(band.timeline.version, 0, "a restarted server counts anew");
   }));
+
+test("a leader who was away longer than the seat is kept comes back as a follower", async () => {
+  let asleep = 0;
+  await onStage(
+    async (server, band) => {
+      server.down = true;
+      server.sockets[0].drop();
+      await until(() => server.sockets.length >= 2);
+      asleep = 11_000;
+      server.down = false;
+      await until(() => band.status === "online");
+      assert.equal(server.events("join_session").at(-1).payload.role, "follower");
+    },
+    { now: () => performance.now() + asleep },
+  );
+});
 
 test("asks for connection state recovery and, recovered, does not join again", () =>
   onStage(async (server, band) => {
@@ -262,6 +279,7 @@ test("a silent server is given up", async () => {
 test("position and beat come from the timeline at the server's time", () =>
   onStage(async (server, band) => {
     assert.equal(band.isPlaying, false);
+    assert.equal(band.nextBarAt(), null);
     const t0 = Math.floor(server.serverClock() * 1000) - 3_250_000;
     const segments = [{ t0, p0: 10_000_000, b0: 0, rate: 1, bpm0: 120_000, bpm1: 120_000, ramp: 0 }];
     server.event("play", { sessionId: "stage", timeline: timeline({ version: 3, segments }) });
@@ -274,6 +292,9 @@ test("position and beat come from the timeline at the server's time", () =>
     assert.ok(position >= expected - bound && position <= late + bound, `${expected} <= ${position} <= ${late}, bound ${bound}`);
     assert.deepEqual([bar, num, tempoBpm], [2, 4, 120]);
     assert.ok(beat >= 3);
+    const next = band.nextBarAt();
+    assert.equal((next - t0 / 1000) % 2000, 0, "bars of two seconds");
+    assert.ok(next > server.serverClock() - bound && next < server.serverClock() + 2000 + bound);
     const [first] = band.beatsBetween(t0 / 1000, t0 / 1000 + 100);
     assert.deepEqual(first, { beat: 0, atServerMs: t0 / 1000, isDownbeat: true });
   }));
