@@ -1,0 +1,653 @@
+// The BandSync client: joins a session, keeps its newest state and the server's clock, and says where the music is.
+//
+//   import { BandSync } from "./bandsync.js";
+//   const band = new BandSync({ sessionId: "stage", name: "Ada" });
+//   await band.join();
+//   band.addEventListener("change", () => console.log(band.members, band.isPlaying));
+//   requestAnimationFrame(() => console.log(band.position(), band.beat()));
+//   await band.play();          // rejects with a BandSyncError { code, message, field } if you do not lead
+//
+// Position and beat are computed here from the timeline and the clock; no message is needed while the music plays, and it
+// plays on through a lost connection. Runs in browsers, and in Node when given a WebSocket implementation.
+
+import { BandClock, ProbePlan } from "./clock.js";
+import * as music from "./timeline.js";
+
+const REQUEST_TIMEOUT_MS = 5000;
+const CONNECT_TIMEOUT_MS = 10_000;
+const RESUME_PROBE_MS = 5000;
+const CATCH_UP_MS = 1000;
+/** The server keeps a leader's seat this long; who comes back later finds another in it, and does not push them out. */
+const SEAT_KEPT_MS = 10_000;
+const CHANGING = new Set(["snapshot", "session_update", "user_joined", "user_left", "role_changed", "leader_changed"]);
+const BACKOFF_MS = { least: 500, most: 5000 };
+
+/** A refusal: the server's `code`, `message` and `field`, or ours: `offline`, `timeout`. */
+export class BandSyncError extends Error {
+  constructor({ code = "internal", message = code, field } = {}) {
+    super(message);
+    this.name = "BandSyncError";
+    this.code = code;
+    if (field !== undefined) this.field = field;
+  }
+}
+
+/** Carries the server's payload, or ours, in `detail`. */
+class BandSyncEvent extends Event {
+  constructor(type, detail) {
+    super(type);
+    this.detail = detail;
+  }
+}
+
+/**
+ * One member of one session.
+ *
+ * Every event of the server is dispatched under its own name with the payload in `detail`. Besides: `status` (the connection
+ * changed; detail is the word), `change` (timeline, members or session changed), `refused` (a rejoin was refused; detail is
+ * the BandSyncError).
+ */
+export class BandSync extends EventTarget {
+  #options;
+  #socket;
+  #plan = new ProbePlan();
+  #probeTimer = null;
+  #retryTimer = null;
+  #retries = 0;
+  #now;
+  #status = "idle";
+  #joined = null;
+  /** The next snapshot's timeline counts whatever its version: the server may be another one now. */
+  #fresh = true;
+  #resumedAt = -Infinity;
+  #askedAt = -Infinity;
+  #barSeen = null;
+  #awaySince = null;
+  #unlisten = [];
+
+  /** The newest timeline, or null. */
+  timeline = null;
+  /** The newest snapshot with later updates merged in, or null. */
+  snapshot = null;
+  /** `{ socketId, displayName, role, connected, … }` in the server's order. */
+  members = [];
+  /** Socket id of the leader, or null. */
+  leaderId = null;
+  /** The server's clock, a BandClock. */
+  clock;
+
+  /**
+   * @param {object} options
+   * @param {string} [options.url] server, default the page's own origin; http(s) or ws(s)
+   * @param {string} [options.sessionId]
+   * @param {string} [options.name] display name
+   * @param {"leader" | "follower"} [options.role]
+   * @param {number} [options.tickHz] position ticks a second; 0, the default, since the timeline says it all
+   * @param {string} [options.instrument]
+   * @param {string} [options.passcode]
+   * @param {string} [options.leaderPin]
+   * @param {typeof WebSocket} [options.WebSocket] needed where there is no global one
+   * @param {() => number} [options.now] monotonic milliseconds
+   * @param {{ least: number, most: number }} [options.backoff] milliseconds between attempts to reconnect
+   */
+  constructor(options = {}) {
+    super();
+    this.#options = { sessionId: "stage", name: "", role: "follower", tickHz: 0, backoff: BACKOFF_MS, ...options };
+    this.#now = this.#options.now ?? (() => performance.now());
+    this.clock = new BandClock({ now: this.#now, mayStep: (miss) => this.#mayStep(miss) });
+    this.#socket = new Socket({
+      url: this.#options.url ?? globalThis.location?.origin,
+      WebSocket: this.#options.WebSocket ?? globalThis.WebSocket,
+      now: this.#now,
+      onConnect: (recovered) => this.#connected(recovered),
+      onEvent: (name, payload, ack) => this.#heard(name, payload, ack),
+      onClose: () => this.#disconnected(),
+    });
+  }
+
+  /** `idle`, `connecting`, `online`, `reconnecting` or `closed`. */
+  get status() {
+    return this.#status;
+  }
+
+  get sessionId() {
+    return this.#options.sessionId;
+  }
+
+  get name() {
+    return this.#options.name;
+  }
+
+  /** This connection's socket id; null while there is none. */
+  get id() {
+    return this.#socket.id;
+  }
+
+  get isLeader() {
+    return this.id !== null && this.leaderId === this.id;
+  }
+
+  get leader() {
+    return this.members.find((m) => m.socketId === this.leaderId) ?? null;
+  }
+
+  /**
+   * Connects and joins, and stays joined through lost connections until `leave`.
+   * Resolves with the server's acknowledgement; rejects if the server refuses. Keeps trying while it cannot be reached.
+   */
+  join(options = {}) {
+    if (this.#joined) return this.#joined.promise;
+    Object.assign(this.#options, options);
+    this.#joined = deferred();
+    this.#awaySince = null;
+    Object.assign(this, { timeline: null, snapshot: null, members: [], leaderId: null });
+    this.#listen();
+    this.#setStatus("connecting");
+    this.#socket.open();
+    return this.#joined.promise;
+  }
+
+  /** Leaves the session and closes the connection. */
+  leave() {
+    if (this.#socket.id !== null) this.#socket.emit("leave_session", { sessionId: this.sessionId });
+    this.#end(new BandSyncError({ code: "offline", message: "left the session" }));
+  }
+
+  /**
+   * Sends any event of the protocol, `sessionId` added.
+   * Resolves with the acknowledgement; rejects with a BandSyncError.
+   */
+  request(event, fields = {}) {
+    return this.#ask(event, { sessionId: this.sessionId, ...fields });
+  }
+
+  /** @param {{ atServerMs?: number, countInBars?: number, quantize?: "bar" | "beat" }} [options] */
+  play(options = {}) {
+    return this.request("play", options);
+  }
+
+  pause() {
+    return this.request("pause");
+  }
+
+  stop() {
+    return this.request("stop");
+  }
+
+  /** @param {number} position milliseconds into the song */
+  seek(position, options = {}) {
+    return this.request("seek", { position, ...options });
+  }
+
+  /** @param {number} tempo BPM, 20 to 400 @param {number} [fadeTime] milliseconds of a ramp there */
+  setTempo(tempo, fadeTime = 0) {
+    return fadeTime > 0 ? this.request("tempo_change", { tempo, fadeTime }) : this.request("set_tempo", { tempo });
+  }
+
+  /** Takes the lead, or asks for it where the session says so. */
+  takeLead(leaderPin = this.#options.leaderPin) {
+    return this.request("set_role", { role: "leader", ...(leaderPin === undefined ? {} : { leaderPin }) });
+  }
+
+  /** Gives the lead to another member. */
+  handOver(memberId) {
+    return this.request("set_role", { role: "leader", memberId });
+  }
+
+  chat(message) {
+    return this.request("chat_message", { message });
+  }
+
+  /** The server's clock in whole microseconds, as the timeline counts; null before the first answer. */
+  serverMicros() {
+    const ms = this.clock.now();
+    return ms === null ? null : Math.floor(ms * 1000);
+  }
+
+  /** Milliseconds into the song, below zero during a count-in; null as long as timeline or clock is missing. */
+  position() {
+    const t = this.#ready();
+    return t === null ? null : music.positionAt(this.timeline, t) / 1000;
+  }
+
+  /**
+   * Where in the music: `{ microbeats, bar, beat, phase, num, den, tempoBpm }`; null as long as timeline or clock is missing.
+   * `bar` and `beat` count from 1 as musicians do (a count-in is bar 0 and below); `phase` is 0 to 1 into the beat.
+   */
+  beat() {
+    const t = this.#ready();
+    if (t === null) return null;
+    const microbeats = music.beatAt(this.timeline, t);
+    const { bar, inBar, num, den } = music.barAt(this.timeline, microbeats);
+    const beat = Math.floor(inBar / music.BEAT);
+    const tempoBpm = music.tempoAt(this.timeline, t) / 1000;
+    return { microbeats, bar: bar + 1, beat: beat + 1, phase: inBar / music.BEAT - beat, num, den, tempoBpm };
+  }
+
+  /** Whether the music runs at this moment. */
+  get isPlaying() {
+    const t = this.#ready();
+    return t !== null && music.isPlayingAt(this.timeline, t);
+  }
+
+  /** When the next bar begins, in milliseconds on the server's clock; null while nothing plays. */
+  nextBarAt() {
+    const t = this.#ready();
+    if (t === null || !music.isPlayingAt(this.timeline, t)) return null;
+    const beat = music.beatAt(this.timeline, t);
+    const { inBar, num } = music.barAt(this.timeline, beat);
+    const at = music.timeOfBeat(this.timeline, beat - inBar + num * music.BEAT, t);
+    return at === null ? null : at / 1000;
+  }
+
+  /** Whole beats that sound from `sinceMs` until before `untilMs` on the server's clock, as `{ beat, atServerMs, isDownbeat }`. */
+  beatsBetween(sinceMs, untilMs) {
+    if (!this.timeline) return [];
+    const found = music.beatsBetween(this.timeline, Math.ceil(sinceMs * 1000), Math.ceil(untilMs * 1000));
+    return found.map(({ beat, t }) => ({
+      beat: beat / music.BEAT,
+      atServerMs: t / 1000,
+      isDownbeat: music.barAt(this.timeline, beat).inBar < music.BEAT,
+    }));
+  }
+
+  #ready() {
+    return this.timeline ? this.serverMicros() : null;
+  }
+
+  #connected(recovered) {
+    this.#plan.start(this.#now());
+    this.#resumedAt = this.#now();
+    this.#probeWhenDue();
+    if (recovered) {
+      // The server kept our seat; what was missed has been replayed. Ask for the state all the same.
+      this.request("sync_request").then(
+        () => this.#online(),
+        () => this.#enter(),
+      );
+    } else {
+      this.#enter();
+    }
+  }
+
+  async #enter() {
+    const { sessionId, name, role, tickHz, instrument, passcode, leaderPin } = this.#options;
+    const late = this.#awaySince !== null && this.#now() - this.#awaySince > SEAT_KEPT_MS;
+    const fields = { sessionId, role: late ? "follower" : role, tickHz, instrument, passcode, leaderPin };
+    if (name) fields.displayName = name;
+    this.#fresh = true;
+    try {
+      const answer = await this.#ask("join_session", fields);
+      this.#online();
+      this.#joined?.resolve(answer);
+    } catch (error) {
+      // Not a refusal, or one that passes: the next connection tries again.
+      const passing = ["offline", "timeout", "draining", "rate_limited", "internal"].includes(error.code);
+      if (passing) this.#socket.close();
+      else {
+        this.#end(error);
+        this.#dispatch("refused", error);
+      }
+    }
+  }
+
+  #online() {
+    this.#retries = 0;
+    this.#awaySince = null;
+    this.#setStatus("online");
+  }
+
+  #disconnected() {
+    this.#plan.stop();
+    clearTimeout(this.#probeTimer);
+    if (!this.#joined) return;
+    if (this.#status === "online") {
+      this.#awaySince = this.#now();
+      this.#setStatus("reconnecting");
+    }
+    const { least, most } = this.#options.backoff;
+    const widest = Math.min(most, 2 * least * 2 ** this.#retries);
+    this.#retries += 1;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = setTimeout(() => this.#socket.open(), least + Math.random() * (widest - least));
+  }
+
+  #end(error) {
+    const joined = this.#joined;
+    this.#joined = null;
+    this.#plan.stop();
+    clearTimeout(this.#probeTimer);
+    clearTimeout(this.#retryTimer);
+    for (const stop of this.#unlisten.splice(0)) stop();
+    this.#socket.leave();
+    this.#setStatus("closed");
+    // A promise that nobody awaits any more must not count as an unhandled rejection.
+    joined?.promise.catch(() => {});
+    joined?.reject(error);
+  }
+
+  #ask(event, payload) {
+    if (this.#socket.id === null) return Promise.reject(new BandSyncError({ code: "offline", message: "not connected" }));
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(
+        () => reject(new BandSyncError({ code: "timeout", message: `${event} was not answered` })),
+        REQUEST_TIMEOUT_MS,
+      );
+      this.#socket.emit(event, payload, (answer) => {
+        clearTimeout(timer);
+        if (answer === undefined) reject(new BandSyncError({ code: "offline", message: "the connection was lost" }));
+        else if (answer?.ok === false) reject(new BandSyncError(answer.error ?? {}));
+        else {
+          this.#take(answer);
+          resolve(answer);
+        }
+      });
+    });
+  }
+
+  #heard(name, payload, ack) {
+    if (isObject(payload)) {
+      if (!payload.sessionId || payload.sessionId === this.sessionId) this.#apply(name, payload);
+      if (name === "ping") this.#socket.emit("pong", { timestamp: payload.timestamp });
+    }
+    this.#dispatch(name, payload);
+    ack?.();
+  }
+
+  #apply(name, payload) {
+    if (name === "snapshot") {
+      this.snapshot = payload;
+      if (Array.isArray(payload.members)) this.members = payload.members;
+      this.leaderId = payload.leaderSocketId ?? null;
+      if (this.#fresh && music.isTimeline(payload.timeline)) {
+        this.timeline = null;
+        this.#fresh = false;
+      }
+    } else if (name === "session_update" && this.snapshot) {
+      this.snapshot = { ...this.snapshot, ...payload };
+      if (Array.isArray(payload.members)) this.members = payload.members;
+      if (payload.leaderSocketId !== undefined) this.leaderId = payload.leaderSocketId;
+    } else if (name === "user_joined" && isObject(payload.member)) {
+      const others = this.members.filter((m) => m.socketId !== payload.member.socketId);
+      this.members = [...others, payload.member];
+    } else if (name === "user_left") {
+      this.members = this.members.filter((m) => m.socketId !== payload.socketId);
+      if (payload.newLeader !== undefined && payload.newLeader !== null) this.#lead(idOf(payload.newLeader));
+    } else if (name === "role_changed") {
+      if (payload.role === "leader") this.#lead(payload.socketId);
+      else this.members = this.members.map((m) => (m.socketId === payload.socketId ? { ...m, role: payload.role } : m));
+    } else if (name === "leader_changed") {
+      this.#lead(payload.newLeaderId);
+    }
+    this.#take(payload);
+    this.#catchUp(payload);
+    // The role to ask for when we come back is the one we have now.
+    if (!this.#fresh && this.id !== null) this.#options.role = this.isLeader ? "leader" : "follower";
+    if (CHANGING.has(name)) this.#dispatch("change");
+  }
+
+  #lead(id) {
+    this.leaderId = id;
+    this.members = this.members.map((m) => ({ ...m, role: m.socketId === id ? "leader" : "follower" }));
+  }
+
+  /** Keeps the newest timeline, whatever message it came with. */
+  #take(payload) {
+    const { timeline } = payload ?? {};
+    if (!music.isTimeline(timeline) || !music.isNewer(timeline, this.timeline)) return;
+    this.timeline = timeline;
+    this.#dispatch("change");
+  }
+
+  /** A message with a newer (epoch, version) than ours means that we missed a change. */
+  #catchUp({ epoch, version }) {
+    if (this.#fresh || !Number.isSafeInteger(epoch) || !Number.isSafeInteger(version)) return;
+    if (!music.isNewer({ epoch, version }, this.timeline) || this.#now() - this.#askedAt < CATCH_UP_MS) return;
+    this.#askedAt = this.#now();
+    this.request("sync_request").catch(() => {});
+  }
+
+  #probeWhenDue() {
+    clearTimeout(this.#probeTimer);
+    if (this.#plan.next === Infinity) return;
+    this.#probeTimer = setTimeout(() => {
+      if (this.#plan.take(this.#now())) this.#probe();
+      this.#probeWhenDue();
+    }, Math.max(0, this.#plan.next - this.#now()));
+  }
+
+  #probe() {
+    const c0 = this.#now();
+    this.#socket.emit("clock_sync", { t0: c0 }, (answer, c3) => {
+      if (!answer || answer.ok === false) return;
+      const stepped = this.clock.add(c0, answer.t1, answer.t2, c3);
+      if (!stepped) return;
+      this.#plan.burst(c3);
+      this.#probeWhenDue();
+    });
+  }
+
+  /** A jump of the clock is heard as one: between bars, or where nothing sounds, or when all is wrong anyway. */
+  #mayStep(miss) {
+    if (!this.timeline || Math.abs(miss) > 1000 || globalThis.document?.hidden) return true;
+    const t = Math.floor((this.#now() + this.clock.offset) * 1000);
+    if (!music.isPlayingAt(this.timeline, t)) return true;
+    const { bar } = music.barAt(this.timeline, music.beatAt(this.timeline, t));
+    const before = this.#barSeen;
+    this.#barSeen = bar;
+    return before !== null && before !== bar;
+  }
+
+  /** Back from the background or on another network: the clock may have slept, the connection may be dead. */
+  #resume() {
+    if (!this.#joined || this.#now() - this.#resumedAt < RESUME_PROBE_MS) return;
+    this.#resumedAt = this.#now();
+    if (this.#socket.id === null) {
+      clearTimeout(this.#retryTimer);
+      this.#socket.open();
+    } else if (this.#socket.isSilent()) {
+      this.#socket.close();
+    } else {
+      this.#plan.start(this.#now());
+      this.#probeWhenDue();
+    }
+  }
+
+  #listen() {
+    const on = (target, type, handler) => {
+      target?.addEventListener?.(type, handler);
+      this.#unlisten.push(() => target?.removeEventListener?.(type, handler));
+    };
+    on(globalThis.document, "visibilitychange", () => {
+      if (!globalThis.document.hidden) this.#resume();
+    });
+    on(globalThis.window, "online", () => this.#resume());
+    on(globalThis.navigator?.connection, "change", () => this.#resume());
+  }
+
+  #setStatus(status) {
+    if (status === this.#status) return;
+    this.#status = status;
+    this.#dispatch("status", status);
+  }
+
+  #dispatch(type, detail) {
+    this.dispatchEvent(new BandSyncEvent(type, detail));
+  }
+}
+
+/**
+ * One Socket.IO v5 connection over a WebSocket, namespace `/`. Events carry one JSON value; binary is not spoken.
+ * It does not reconnect by itself: the owner calls `open` again.
+ */
+class Socket {
+  #url;
+  #WebSocket;
+  #now;
+  #hooks;
+  #ws = null;
+  #acks = new Map();
+  #nextAck = 0;
+  #pid = null;
+  #offset = null;
+  #patience = CONNECT_TIMEOUT_MS;
+  #watchdog = null;
+  #heardAt = 0;
+
+  /** The id the server gave this connection; null unless connected. */
+  id = null;
+
+  constructor({ url, WebSocket, now, ...hooks }) {
+    if (!url) throw new TypeError("BandSync needs a url outside of a page");
+    if (!WebSocket) throw new TypeError("BandSync needs a WebSocket implementation");
+    const parsed = new URL("/socket.io/?EIO=4&transport=websocket", url);
+    parsed.protocol = parsed.protocol.replace("http", "ws");
+    this.#url = parsed.href;
+    this.#WebSocket = WebSocket;
+    this.#now = now;
+    this.#hooks = hooks;
+  }
+
+  open() {
+    if (this.#ws) return;
+    const ws = new this.#WebSocket(this.#url);
+    this.#ws = ws;
+    this.#patience = CONNECT_TIMEOUT_MS;
+    this.#alive();
+    ws.onmessage = ({ data }) => {
+      // The clock's fourth stamp: taken before anything else is done.
+      const at = this.#now();
+      if (ws === this.#ws && typeof data === "string") this.#engine(data, at);
+    };
+    ws.onerror = () => {};
+    ws.onclose = () => this.#closed(ws);
+  }
+
+  close() {
+    const ws = this.#ws;
+    if (!ws) return;
+    this.#closed(ws);
+    ws.close();
+  }
+
+  /** Closes for good: the server is told, and the next connection is a new one, not the continuation of this. */
+  leave() {
+    if (this.id !== null) this.#send("41");
+    this.close();
+    this.#pid = null;
+    this.#offset = null;
+  }
+
+  /** Sends an event; `onAck(answer, receivedAt)` is called once, with undefined if the connection ends first. */
+  emit(event, payload, onAck) {
+    let id = "";
+    if (onAck) {
+      id = this.#nextAck;
+      this.#nextAck += 1;
+      this.#acks.set(id, onAck);
+    }
+    this.#send(`42${id}${JSON.stringify([event, payload])}`);
+  }
+
+  /** Whether the server has been silent for longer than it may be; timers sleep in a background tab, this does not. */
+  isSilent() {
+    return this.#now() - this.#heardAt > this.#patience;
+  }
+
+  #send(text) {
+    if (this.#ws?.readyState === 1) this.#ws.send(text);
+  }
+
+  #alive() {
+    this.#heardAt = this.#now();
+    clearTimeout(this.#watchdog);
+    this.#watchdog = setTimeout(() => this.close(), this.#patience);
+  }
+
+  #engine(text, at) {
+    const body = text.slice(1);
+    switch (text[0]) {
+      case "0": {
+        const open = parse(body);
+        if (!isObject(open)) return this.close();
+        this.#patience = (Number(open.pingInterval) || 25_000) + (Number(open.pingTimeout) || 20_000);
+        const auth = this.#pid && this.#offset ? JSON.stringify({ pid: this.#pid, offset: this.#offset }) : "";
+        this.#send(`40${auth}`);
+        return undefined;
+      }
+      case "1":
+        return this.close();
+      case "2":
+        this.#alive();
+        return this.#send(`3${body}`);
+      case "4":
+        return this.#packet(body, at);
+      case "6":
+        return undefined;
+      default:
+        return this.close();
+    }
+  }
+
+  #packet(text, at) {
+    const type = text[0];
+    const [, id, json] = /^(\d*)([^]*)$/.exec(text.slice(1));
+    const value = json === "" ? undefined : parse(json);
+    if (type === "0" && isObject(value) && typeof value.sid === "string") {
+      this.id = value.sid;
+      const recovered = this.#pid !== null && value.pid === this.#pid;
+      this.#pid = typeof value.pid === "string" ? value.pid : null;
+      if (!recovered) this.#offset = null;
+      this.#alive();
+      return this.#hooks.onConnect(recovered);
+    }
+    if (type === "2" && Array.isArray(value) && typeof value[0] === "string") {
+      if (this.#pid !== null && value.length > 2 && typeof value.at(-1) === "string") this.#offset = value.at(-1);
+      const ack = id === "" ? null : (...answer) => this.#send(`43${id}${JSON.stringify(answer)}`);
+      return this.#hooks.onEvent(value[0], value[1], ack);
+    }
+    if (type === "3" && Array.isArray(value)) {
+      const onAck = this.#acks.get(Number(id));
+      this.#acks.delete(Number(id));
+      return onAck?.(value[0] ?? null, at);
+    }
+    // Binary events hold nothing for us; their attachments are dropped with them.
+    if (type === "5" || type === "6") return undefined;
+    // A goodbye, a refusal or nonsense: the owner tries again.
+    return this.close();
+  }
+
+  #closed(ws) {
+    if (ws !== this.#ws) return;
+    this.#ws = null;
+    this.id = null;
+    clearTimeout(this.#watchdog);
+    const waiting = [...this.#acks.values()];
+    this.#acks.clear();
+    for (const onAck of waiting) onAck(undefined);
+    this.#hooks.onClose();
+  }
+}
+
+function parse(json) {
+  try {
+    return JSON.parse(json);
+  } catch {
+    return undefined;
+  }
+}
+
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The old server names a leader by id, by member, or not at all. */
+function idOf(leader) {
+  return isObject(leader) ? (leader.socketId ?? null) : leader;
+}
+
+function deferred() {
+  const d = {};
+  d.promise = new Promise((resolve, reject) => Object.assign(d, { resolve, reject }));
+  return d;
+}

@@ -1,0 +1,312 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { BandSync, BandSyncError } from "../../../src/web/bandsync.js";
+
+const timeline = (fields = {}) => ({
+  epoch: 1,
+  version: 1,
+  leader: "sid-1",
+  segments: [{ t0: 0, p0: 0, b0: 0, rate: 0, bpm0: 120_000, bpm1: 120_000, ramp: 0 }],
+  meter: [{ beat: 0, num: 4, den: 4 }],
+  quantum: 0,
+  countIn: 0,
+  madeAt: 0,
+  ...fields,
+});
+const playing = (version) => timeline({ version, segments: [{ ...timeline().segments[0], rate: 1 }] });
+
+/** A server in the same process: the test reads what was sent and says what comes back. */
+function stage() {
+  const sockets = [];
+  const server = {
+    sockets,
+    serverClock: () => performance.now() + 5_000_000,
+    /** Event name to answer: a value, or a function of the payload. */
+    answers: {
+      join_session: () => {
+        server.event("snapshot", server.snapshot);
+        return { ok: true };
+      },
+      clock_sync: ({ t0 }) => ({ ok: true, t0, t1: server.serverClock(), t2: server.serverClock() }),
+    },
+    snapshot: { sessionId: "stage", leaderSocketId: "sid-1", members: [{ socketId: "sid-1", displayName: "Ada" }], timeline: timeline() },
+    sent: [],
+    connect: (n) => `0{"sid":"e${n}","upgrades":[],"pingInterval":2500,"pingTimeout":5000,"maxPayload":1000000}`,
+    event: (...args) => sockets.at(-1).deliver(`42${JSON.stringify(args)}`),
+    events: (name) => server.sent.filter((e) => e.name === name),
+  };
+  class FakeWebSocket {
+    readyState = 0;
+    raw = [];
+
+    constructor(url) {
+      this.url = url;
+      sockets.push(this);
+      this.n = sockets.length;
+      queueMicrotask(() => {
+        if (server.down) return this.drop();
+        this.readyState = 1;
+        return this.deliver(server.connect(this.n));
+      });
+    }
+
+    send(text) {
+      this.raw.push(text);
+      if (text.startsWith("40")) return queueMicrotask(() => this.deliver(`40${JSON.stringify({ sid: `sid-${this.n}`, ...server.connected })}`));
+      const event = /^42(\d*)(.*)$/.exec(text);
+      if (!event) return undefined;
+      const [name, payload] = JSON.parse(event[2]);
+      server.sent.push({ name, payload, socket: this.n });
+      return queueMicrotask(() => {
+        const answer = server.answers[name];
+        const value = typeof answer === "function" ? answer(payload) : answer;
+        if (value !== undefined && event[1] !== "") this.deliver(`43${event[1]}${JSON.stringify([value])}`);
+      });
+    }
+
+    deliver(data) {
+      if (this.readyState === 1) this.onmessage({ data });
+    }
+
+    close() {
+      this.drop();
+    }
+
+    drop() {
+      if (this.readyState === 3) return;
+      this.readyState = 3;
+      this.onclose?.({});
+    }
+  }
+  server.WebSocket = FakeWebSocket;
+  return server;
+}
+
+function member(server, options = {}) {
+  return new BandSync({ url: "http://127.0.0.1:3001", name: "Ada", WebSocket: server.WebSocket, backoff: { least: 1, most: 2 }, ...options });
+}
+
+const heard = (band, type) => new Promise((resolve) => band.addEventListener(type, resolve, { once: true }));
+
+async function until(condition) {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+async function onStage(run, options) {
+  const server = stage();
+  const band = member(server, options);
+  try {
+    await band.join();
+    await run(server, band);
+  } finally {
+    band.leave();
+  }
+}
+
+test("joins over Socket.IO with name, role and no ticks", () =>
+  onStage(async (server, band) => {
+    assert.equal(server.sockets[0].url, "ws://127.0.0.1:3001/socket.io/?EIO=4&transport=websocket");
+    assert.deepEqual(server.events("join_session")[0].payload, { sessionId: "stage", role: "follower", tickHz: 0, displayName: "Ada" });
+    assert.equal(band.status, "online");
+    assert.equal(band.id, "sid-1");
+    assert.equal(band.isLeader, true);
+    assert.equal(band.leader.displayName, "Ada");
+  }));
+
+test("a refused join rejects with code, message and field, and stays out", async () => {
+  const server = stage();
+  server.answers.join_session = { ok: false, error: { code: "session_full", message: "256 members", field: "sessionId" } };
+  const band = member(server);
+  await assert.rejects(band.join(), (error) => {
+    assert.ok(error instanceof BandSyncError);
+    assert.deepEqual([error.code, error.message, error.field], ["session_full", "256 members", "sessionId"]);
+    return true;
+  });
+  assert.equal(band.status, "closed");
+  assert.equal(server.sockets[0].readyState, 3);
+});
+
+test("answers Engine.IO pings, the application's ping, and the server's wish for an acknowledgement", () =>
+  onStage(async (server) => {
+    const [socket] = server.sockets;
+    socket.deliver("2");
+    assert.equal(socket.raw.at(-1), "3");
+    server.event("ping", { timestamp: 77 });
+    assert.deepEqual(server.events("pong")[0].payload, { timestamp: 77 });
+    socket.deliver('4212["cue",{"text":"cut"}]');
+    assert.equal(socket.raw.at(-1), "4312[]");
+  }));
+
+test("commands resolve with the acknowledgement or reject with the server's reason", () =>
+  onStage(async (server, band) => {
+    server.answers.play = { ok: true, timeline: playing(2) };
+    assert.equal((await band.play({ countInBars: 1 })).ok, true);
+    assert.deepEqual(server.events("play")[0].payload, { sessionId: "stage", countInBars: 1 });
+    assert.equal(band.timeline.version, 2);
+    server.answers.seek = { ok: false, error: { code: "not_leader", message: "only the leader may" } };
+    await assert.rejects(band.seek(1000), { code: "not_leader", message: "only the leader may" });
+    server.answers.tempo_change = { ok: true };
+    await band.setTempo(98.5, 2000);
+    assert.deepEqual(server.events("tempo_change")[0].payload, { sessionId: "stage", tempo: 98.5, fadeTime: 2000 });
+  }));
+
+test("a command in flight when the connection ends is rejected, and so is one without a connection", () =>
+  onStage(async (server, band) => {
+    const pending = band.pause();
+    server.down = true;
+    server.sockets[0].drop();
+    await assert.rejects(pending, { code: "offline" });
+    await assert.rejects(band.pause(), { code: "offline" });
+  }));
+
+test("keeps the newest timeline of whatever message, and no malformed one", () =>
+  onStage(async (server, band) => {
+    server.event("play", { sessionId: "stage", timeline: playing(5) });
+    server.event("pause", { sessionId: "stage", timeline: timeline({ version: 4 }) });
+    server.event("seek", { sessionId: "stage", timeline: { epoch: 9, version: 9, segments: [] } });
+    server.event("stop", { sessionId: "other", timeline: timeline({ version: 99 }) });
+    server.event("snapshot", { ...server.snapshot, timeline: timeline({ version: 3 }) });
+    assert.equal(band.timeline.version, 5);
+    server.event("snapshot", { ...server.snapshot, timeline: timeline({ epoch: 2, version: 0 }) });
+    assert.equal(band.timeline.epoch, 2);
+  }));
+
+test("a tick that is ahead of the timeline makes it ask, once", () =>
+  onStage(async (server, band) => {
+    server.answers.sync_request = { ok: true, timeline: playing(8) };
+    server.event("scroll_tick", { sessionId: "stage", epoch: 1, version: 8 });
+    server.event("scroll_tick", { sessionId: "stage", epoch: 1, version: 8 });
+    await until(() => band.timeline.version === 8);
+    assert.equal(server.events("sync_request").length, 1);
+  }));
+
+test("follows who is here and who leads", () =>
+  onStage(async (server, band) => {
+    const names = () => band.members.map((m) => `${m.displayName}:${m.role}`);
+    server.event("user_joined", { member: { socketId: "b", displayName: "Bob", role: "follower" }, memberCount: 2 });
+    server.event("role_changed", { socketId: "b", role: "leader", previousRole: "follower" });
+    assert.deepEqual(names(), ["Ada:follower", "Bob:leader"]);
+    assert.equal(band.isLeader, false);
+    server.event("user_left", { socketId: "b", newLeader: "sid-1" });
+    assert.deepEqual(names(), ["Ada:leader"]);
+    assert.equal(band.isLeader, true);
+  }));
+
+test("plays on while the connection is lost, and comes back under the same name and role", () =>
+  onStage(async (server, band) => {
+    server.event("play", { sessionId: "stage", timeline: playing(2) });
+    await until(() => band.position() !== null);
+    const before = band.position();
+    server.down = true;
+    server.sockets[0].drop();
+    assert.equal(band.status, "reconnecting");
+    await until(() => server.sockets.length >= 4);
+    assert.ok(band.position() > before);
+    server.down = false;
+    server.snapshot = { ...server.snapshot, leaderSocketId: "sid-9", timeline: timeline({ epoch: 1, version: 0 }) };
+    await until(() => band.status === "online");
+    const again = server.events("join_session").at(-1).payload;
+    assert.deepEqual([again.displayName, again.role], ["Ada", "leader"]);
+    assert.equal(band.timeline.version, 0, "a restarted server counts anew");
+  }));
+
+test("a leader who was away longer than the seat is kept comes back as a follower", async () => {
+  let asleep = 0;
+  await onStage(
+    async (server, band) => {
+      server.down = true;
+      server.sockets[0].drop();
+      await until(() => server.sockets.length >= 2);
+      asleep = 11_000;
+      server.down = false;
+      await until(() => band.status === "online");
+      assert.equal(server.events("join_session").at(-1).payload.role, "follower");
+    },
+    { now: () => performance.now() + asleep },
+  );
+});
+
+test("asks for connection state recovery and, recovered, does not join again", () =>
+  onStage(async (server, band) => {
+    server.connected = { pid: "p1" };
+    server.sockets[0].drop();
+    await until(() => server.events("join_session").length === 2 && band.status === "online");
+    server.sockets.at(-1).deliver('42["cue",{"text":"x"},"offset-7"]');
+    server.answers.sync_request = { ok: true };
+    server.sockets.at(-1).drop();
+    await until(() => band.status === "online");
+    assert.equal(server.sockets.at(-1).raw[0], '40{"pid":"p1","offset":"offset-7"}');
+    assert.equal(server.events("join_session").length, 2);
+    assert.equal(server.events("sync_request").length, 1);
+  }));
+
+test("a server that says goodbye is joined again", () =>
+  onStage(async (server, band) => {
+    server.event("error", { code: "draining", message: "restarting" });
+    server.sockets[0].deliver("41");
+    assert.equal(band.status, "reconnecting");
+    await until(() => band.status === "online");
+    assert.equal(server.events("join_session").length, 2);
+  }));
+
+test("a refused rejoin ends the connection and says why", () =>
+  onStage(async (server, band) => {
+    server.answers.join_session = { ok: false, error: { code: "bad_passcode", message: "changed" } };
+    const refused = heard(band, "refused");
+    server.sockets[0].drop();
+    assert.equal((await refused).detail.code, "bad_passcode");
+    assert.equal(band.status, "closed");
+  }));
+
+test("nonsense from the server closes the connection and is tried again", () =>
+  onStage(async (server, band) => {
+    for (const nonsense of ["9", "", "42{", "4", "40[]", '42[1]']) {
+      const count = server.sockets.length;
+      server.sockets.at(-1).deliver(nonsense);
+      await until(() => server.sockets.length > count && band.status === "online");
+    }
+  }));
+
+test("a silent server is given up", async () => {
+  const server = stage();
+  server.connect = () => '0{"sid":"e","pingInterval":5,"pingTimeout":5}';
+  const band = member(server);
+  await band.join();
+  await until(() => server.sockets.length > 1);
+  band.leave();
+});
+
+test("position and beat come from the timeline at the server's time", () =>
+  onStage(async (server, band) => {
+    assert.equal(band.isPlaying, false);
+    assert.equal(band.nextBarAt(), null);
+    const t0 = Math.floor(server.serverClock() * 1000) - 3_250_000;
+    const segments = [{ t0, p0: 10_000_000, b0: 0, rate: 1, bpm0: 120_000, bpm1: 120_000, ramp: 0 }];
+    server.event("play", { sessionId: "stage", timeline: timeline({ version: 3, segments }) });
+    await until(() => band.position() !== null);
+    const expected = 10_000 + (server.serverClock() * 1000 - t0) / 1000;
+    const position = band.position();
+    const { bar, beat, num, tempoBpm } = band.beat();
+    const late = 10_000 + (server.serverClock() * 1000 - t0) / 1000;
+    const { bound } = band.clock;
+    assert.ok(position >= expected - bound && position <= late + bound, `${expected} <= ${position} <= ${late}, bound ${bound}`);
+    assert.deepEqual([bar, num, tempoBpm], [2, 4, 120]);
+    assert.ok(beat >= 3);
+    const next = band.nextBarAt();
+    assert.equal((next - t0 / 1000) % 2000, 0, "bars of two seconds");
+    assert.ok(next > server.serverClock() - bound && next < server.serverClock() + 2000 + bound);
+    const [first] = band.beatsBetween(t0 / 1000, t0 / 1000 + 100);
+    assert.deepEqual(first, { beat: 0, atServerMs: t0 / 1000, isDownbeat: true });
+  }));
+
+test("leaving says goodbye and stays away", async () => {
+  const server = stage();
+  const band = member(server);
+  await band.join();
+  band.leave();
+  assert.equal(server.events("leave_session").length, 1);
+  assert.equal(server.sockets[0].raw.at(-1), "41");
+  assert.equal(band.status, "closed");
+  await assert.rejects(band.play(), { code: "offline" });
+  assert.equal(server.sockets.length, 1);
+});
