@@ -38,9 +38,14 @@ pub fn check_readme(files: &[File]) -> Vec<Breach> {
         .collect()
 }
 
-/// The names in all of a manifest's dependency tables, with their lines; those of the workspace in its root.
+/// The names in all of a manifest's dependency tables, with the lines where they first stand.
 fn dependencies(manifest: &str) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
+    let mut found: Vec<(usize, String)> = Vec::new();
+    let mut add = |line: usize, name: &str| {
+        if !name.is_empty() && found.iter().all(|(_, known)| known != name) {
+            found.push((line, name.to_owned()));
+        }
+    };
     let mut inside = false;
     for (at, line) in manifest.lines().enumerate() {
         let line = line.trim();
@@ -49,17 +54,13 @@ fn dependencies(manifest: &str) -> Vec<(usize, String)> {
             inside = table.ends_with("dependencies");
             // [dependencies.name] is a table of its own.
             if let Some((_, name)) = table.rsplit_once("dependencies.") {
-                found.push((at + 1, name.to_owned()));
+                add(at + 1, name);
             }
         } else if inside && !line.starts_with('#') {
             let name = line.split(['.', '=', ' ']).next().unwrap_or_default();
-            if line.contains('=') && !name.is_empty() {
-                found.push((at + 1, name.trim_matches('"').to_owned()));
-            }
+            add(at + 1, name.trim_matches('"'));
         }
     }
-    found.sort();
-    found.dedup_by(|a, b| a.1 == b.1);
     found
 }
 

@@ -11,14 +11,25 @@ impl Source {
         Self { code: blank(text) }
     }
 
-    /// Every path in the code as `(line, "a::b::c")`; a `use` with braces yields each of its leaves whole.
+    /// The line from which on there are only tests, which stand at the end.
+    pub fn first_test_line(&self) -> usize {
+        let tests = self.code.find("#[cfg(test)]");
+        tests.map_or(usize::MAX, |at| 1 + self.code[..at].matches('\n').count())
+    }
+
+    /// Every path in the code as `(line, "a::b::c")`, a macro's with its `!`; a `use` with braces yields each of its
+    /// leaves whole.
     pub fn paths(&self) -> Vec<(usize, String)> {
         let mut paths = Vec::new();
         let mut rest = 0;
         while let Some(path) = next_path(&self.code, rest) {
             let line = 1 + self.code[..path.start].matches('\n').count();
-            let name = tight(&self.code[path.clone()]);
+            let mut name = tight(&self.code[path.clone()]);
             rest = path.end;
+            let after = &self.code[rest..];
+            if after.starts_with('!') && !after.starts_with("!=") {
+                name.push('!');
+            }
             if name == "use" {
                 let end = self.code[rest..].find(';').map_or(self.code.len(), |at| rest + at);
                 paths.extend(leaves(&self.code[rest..end]).into_iter().map(|leaf| (line, leaf)));
@@ -160,9 +171,9 @@ fn comments_and_literals_are_no_code() {
 
 #[test]
 fn imports_are_spelled_out() {
-    let text = "\nuse a::{b, c::{d, e as f}, g::*};\nfn h() { i::j :: k(); }";
+    let text = "\nuse a::{b, c::{d, e as f}, g::*};\nfn h() { i::j :: k(); l!() }";
     let paths = Source::new(text).paths();
-    let expected = ["a::b", "a::c::d", "a::c::e", "a::g::*", "fn", "h", "i::j::k"];
+    let expected = ["a::b", "a::c::d", "a::c::e", "a::g::*", "fn", "h", "i::j::k", "l!"];
     assert_eq!(paths.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), expected);
-    assert_eq!(paths.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 2, 2, 2, 3, 3, 3]);
+    assert_eq!(paths.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 2, 2, 2, 3, 3, 3, 3]);
 }
