@@ -52,9 +52,10 @@ async function enter(name, role) {
   page.on("pageerror", (error) => complaints.push(`${name}: ${error.message}`));
   page.on("console", (message) => message.type() === "error" && complaints.push(`${name}: ${message.text()}`));
   pages.push(page);
-  await page.goto(`${server.url}/?session=${sessionId}`);
+  await page.goto(server.url);
   await page.getByTestId("name").fill(name);
-  await page.getByTestId(role).click();
+  await page.getByTestId("session").fill(sessionId);
+  await page.getByTestId(`join-${role}`).click();
   await page.waitForFunction(() => window.bandsync?.status === "online" && window.bandsync.position() !== null);
   return page;
 }
