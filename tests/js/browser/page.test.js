@@ -44,7 +44,7 @@ function scene(name, play) {
   });
 }
 
-/** A person with a browser of their own on the page, having joined under a name. */
+/** A person with a browser of their own, who comes in at the door under a name. */
 async function enter(name, role) {
   const context = await browser.newContext({ viewport: { width: 800, height: 600 } });
   const page = await context.newPage();
@@ -52,12 +52,16 @@ async function enter(name, role) {
   page.on("pageerror", (error) => complaints.push(`${name}: ${error.message}`));
   page.on("console", (message) => message.type() === "error" && complaints.push(`${name}: ${message.text()}`));
   pages.push(page);
-  await page.goto(server.url);
+  await page.goto(`${server.url}/?session=${sessionId}`);
   await page.getByTestId("name").fill(name);
-  await page.getByTestId("session").fill(sessionId);
-  await page.getByTestId(`join-${role}`).click();
-  await page.waitForFunction(() => window.bandsync?.status === "online" && window.bandsync.position() !== null);
+  await comeIn(page, role);
   return page;
+}
+
+async function comeIn(page, role) {
+  await page.getByTestId(`join-${role}`).click();
+  await page.getByTestId("stage").waitFor();
+  await page.waitForFunction(() => window.bandsync.position() !== null);
 }
 
 async function pair() {
@@ -69,7 +73,6 @@ async function pair() {
 /** What a page computes and shows at one moment of the clock that all pages of this machine share. */
 function reading(page) {
   return page.evaluate(() => {
-    const show = (name) => document.querySelector(`[data-testid="${name}"]`)?.textContent.trim();
     const clock = performance.timeOrigin + performance.now();
     const { bandsync } = window;
     const { bar, beat, microbeats, tempoBpm } = bandsync.beat();
@@ -77,11 +80,11 @@ function reading(page) {
       clock,
       position: bandsync.position(),
       isPlaying: bandsync.isPlaying,
+      version: bandsync.timeline.version,
       microbeats,
       tempoBpm,
       bar,
       beat,
-      shown: { bar: show("bar"), beat: show("beat"), tempo: show("tempo") },
     };
   });
 }
@@ -103,16 +106,29 @@ async function assertInStep(one, two) {
   return [a, b];
 }
 
-/** What the page shows is what it computes: waits until both are seen to agree within one frame. */
+/** Waits until the page shows the bar and beat that it computes, both looked at in one moment. */
 function showsItsBeat(page) {
   return page.waitForFunction(() => {
-    const { bar, beat } = window.bandsync.beat();
-    const show = (name) => document.querySelector(`[data-testid="${name}"]`)?.textContent.trim();
-    return show("bar") === String(bar) && show("beat") === String(beat);
+    const { bar, beat, num } = window.bandsync.beat();
+    const show = (name) => document.querySelector(`[data-testid="${name}"]`).textContent;
+    return show("bar") === String(bar) && show("beat") === `${beat} / ${num}`;
   });
 }
 
+const shows = (page, name, text) => page.getByTestId(name).filter({ hasText: new RegExp(`^${text}$`) }).waitFor();
+
 describe("two pages", () => {
+  scene("know of each other and who leads", async () => {
+    const [leader, follower] = await pair();
+    for (const page of [leader, follower]) {
+      await shows(page, "member-count", "2");
+      assert.deepEqual(await page.locator("[data-testid=member] .who").allTextContents(), ["Ada", "Bo"]);
+    }
+    assert.equal(await leader.getByTestId("lead-controls").isVisible(), true);
+    assert.equal(await follower.getByTestId("lead-controls").isVisible(), false);
+    assert.match(await follower.getByTestId("following").textContent(), /Ada/);
+  });
+
   scene("play together: position, bar and beat are in step and shown", async () => {
     const [leader, follower] = await pair();
     await leader.getByTestId("play").click();
@@ -135,45 +151,58 @@ describe("two pages", () => {
     assert.deepEqual([a.bar, a.beat], [b.bar, b.beat]);
   });
 
-  scene("move together, playing or not", async () => {
+  scene("move to the chorus together, playing or not", async () => {
     const [leader, follower] = await pair();
-    const seek = (position) => leader.evaluate((ms) => window.bandsync.seek(ms), position);
-    const at = (page, position) => page.waitForFunction((ms) => window.bandsync.position() >= ms, position);
-    await seek(12_000);
-    await at(follower, 12_000);
+    const chorus = () => leader.getByTestId("section-2").click();
+    const isThere = (page) => shows(page, "current-section", "Chorus");
+    await chorus();
+    await Promise.all([isThere(leader), isThere(follower)]);
     const [a, b] = await Promise.all([reading(leader), reading(follower)]);
-    assert.deepEqual([a.position, b.position], [12_000, 12_000]);
+    assert.equal(a.position, b.position);
+
+    await leader.getByTestId("stop").click();
+    await Promise.all(pages.map((page) => shows(page, "current-section", "Intro")));
     await leader.getByTestId("play").click();
     await Promise.all([playing(leader, true), playing(follower, true)]);
-    await seek(40_000);
-    await Promise.all([at(leader, 40_000), at(follower, 40_000)]);
+    await chorus();
+    await Promise.all([isThere(leader), isThere(follower)]);
     await assertInStep(leader, follower);
   });
 
   scene("change the tempo together", async () => {
     const [leader, follower] = await pair();
     await leader.getByTestId("play").click();
-    await leader.evaluate(() => window.bandsync.setTempo(151));
-    await Promise.all(pages.map((page) => page.waitForFunction(() => window.bandsync.beat().tempoBpm === 151)));
+    await Promise.all([playing(leader, true), playing(follower, true)]);
+    const { tempoBpm, version } = await reading(leader);
+    for (let i = 0; i < 3; i += 1) await leader.getByTestId("tempo-up").click();
+    await Promise.all(pages.map((page) => shows(page, "tempo", String(tempoBpm + 3))));
+    // Two changes: the tempo, and the place in the song, which moves with it.
+    const both = (page) => page.waitForFunction((least) => window.bandsync.timeline.version >= least, version + 2);
+    await Promise.all([both(leader), both(follower)]);
+    assert.equal((await reading(follower)).tempoBpm, tempoBpm + 3);
     await assertInStep(leader, follower);
   });
 
-  scene("a follower that reloads comes back to the right place", async () => {
+  scene("a follower that reloads comes back under its name and to the right place", async () => {
     const [leader, follower] = await pair();
     await leader.getByTestId("play").click();
     await Promise.all([playing(leader, true), playing(follower, true)]);
-    await follower.close();
-    pages = [leader];
-    const back = await enter("Bo", "follow");
-    await playing(back, true);
-    await assertInStep(leader, back);
-    await showsItsBeat(back);
+    await follower.reload();
+    assert.equal(await follower.getByTestId("name").inputValue(), "Bo");
+    assert.equal(await follower.getByTestId("session").inputValue(), sessionId);
+    await comeIn(follower, "follow");
+    await playing(follower, true);
+    await assertInStep(leader, follower);
+    await showsItsBeat(follower);
   });
 
-  scene("a follower has no say over the transport", async () => {
-    const [, follower] = await pair();
+  scene("a follower has no say over the transport, and may take the lead", async () => {
+    const [leader, follower] = await pair();
     const code = await follower.evaluate(() => window.bandsync.play().catch((error) => error.code));
     assert.equal(code, "not_leader");
     assert.equal((await reading(follower)).isPlaying, false);
+    await follower.getByTestId("take-lead").click();
+    await follower.getByTestId("play").click();
+    await playing(leader, true);
   });
 });

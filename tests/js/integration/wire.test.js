@@ -213,13 +213,25 @@ describe("Socket.IO events", () => {
     }
   });
 
-  test("an event without a payload, or whose payload is no object, is answered", async () => {
+  test("an event without a payload is one with an empty payload", async () => {
     const socket = await engineMember(server);
-    for (const [number, json] of ['["heartbeat"]', '["heartbeat",7]', '["heartbeat",null]', "[7,{}]"].entries()) {
-      socket.send(`42${number}${json}`);
-      const [answer] = await socket.readAck(number);
-      assert.equal(answer.ok, false, json);
+    socket.send('421["connection_quality"]', '422["latency_probe"]');
+    assertDone((await socket.readAck(1))[0]);
+    assertRefused((await socket.readAck(2))[0], "invalid_payload", "timestamp");
+  });
+
+  test("a payload that is no object is refused", async () => {
+    const socket = await engineMember(server);
+    for (const [number, payload] of ["7", '"text"', "true", "[]", "[{}]"].entries()) {
+      socket.send(`42${number}["heartbeat",${payload}]`);
+      assertRefused((await socket.readAck(number))[0], "invalid_payload");
     }
+  });
+
+  test("a name may be a number, which no event has", async () => {
+    const socket = await engineMember(server);
+    socket.send("421[7,{}]");
+    assertRefused((await socket.readAck(1))[0], "unknown_event");
   });
 
   test("further arguments are ignored, like further fields", async () => {
@@ -423,7 +435,7 @@ describe("refused handshakes", () => {
 
   const broken = [
     ["a key that is none", { "Sec-WebSocket-Key": "short" }, 400],
-    ["a version of 1999", { "Sec-WebSocket-Version": "7" }, 400],
+    ["an old version of WebSocket", { "Sec-WebSocket-Version": "7" }, 426],
   ];
   for (const [name, headers, status] of broken) {
     test(`${name}: ${status}`, async () => {
