@@ -485,4 +485,18 @@ describe("whatever else is sent", () => {
     const other = await band(server, 1);
     await refusedBothWays(leader, "play", { sessionId: other.sessionId }, "not_member");
   });
+
+  test("an event above its rate is refused and not done", async () => {
+    const { sessionId, leader } = await band(server, 1);
+    const told = next(leader, "rate_limit_exceeded");
+    // Five a second and a burst of ten: some of these are too many, but fewer than ten, which would end the connection.
+    const burst = Array.from({ length: 18 }, (_, i) => emit(leader, "seek", { sessionId, position: i }));
+    const acks = await Promise.all(burst);
+    const refused = acks.filter((ack) => !ack.ok);
+    assert.ok(refused.length > 0, "eighteen seeks at once are too many");
+    refused.forEach((ack) => assertRefused(ack, "rate_limited"));
+    assertShape(await told, { eventType: "seek", retryAfter: "number" });
+    const { positionMs } = await sync(leader, sessionId);
+    assert.equal(positionMs, acks.findLastIndex((ack) => ack.ok), "the last that was done stands");
+  });
 });
