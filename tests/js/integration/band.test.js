@@ -1,0 +1,502 @@
+// Eight members in one session on a server of three shards: every event, done, refused and malformed.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { band, connect, emit, everyoneHears, freshSession, join, next } from "../support/client.js";
+import { startServer } from "../support/server.js";
+import {
+  assertDone,
+  assertErrorEvent,
+  assertMember,
+  assertRefused,
+  assertShape,
+  assertSnapshot,
+  assertTimeline,
+} from "../support/shape.js";
+
+let server;
+before(async () => (server = await startServer({ env: { SHARDS: "3" } })));
+after(() => server.stop());
+
+// Each test has a band of its own, so that the order of the tests does not matter and no rate limit is met.
+const quartet = () => band(server, 4);
+
+/** The event is refused both ways an error can travel. */
+async function refusedBothWays(socket, event, payload, code, field) {
+  assertRefused(await emit(socket, event, payload), code, field);
+  const error = next(socket, "error", (one) => one.event === event);
+  socket.emit(event, payload);
+  assertErrorEvent(await error, event, code, field);
+}
+
+/** A command that only the leader may give: refused to a follower and to a stranger, and to the leader if malformed. */
+async function guarded(event, payload, malformed) {
+  const { sessionId, leader, followers } = await band(server, 2);
+  const stranger = await connect(server);
+  const before = await state(leader, sessionId);
+  await refusedBothWays(followers[0], event, { sessionId, ...payload }, "not_leader");
+  await refusedBothWays(stranger, event, { sessionId, ...payload }, "not_member");
+  await refusedBothWays(leader, event, { ...payload }, "invalid_payload", "sessionId");
+  for (const [field, values] of Object.entries(malformed)) {
+    for (const value of values) {
+      const ack = await emit(leader, event, { sessionId, ...payload, [field]: value });
+      assertRefused(ack, "invalid_payload", field);
+    }
+  }
+  assert.deepEqual(await state(leader, sessionId), before, "a refused command changes nothing");
+}
+
+/** What a refused command must not change. */
+async function state(socket, sessionId) {
+  const { positionMs, tempoBpm, isPlaying, epoch, version, timeline } = await sync(socket, sessionId);
+  return { positionMs, tempoBpm, isPlaying, epoch, version, timeline };
+}
+
+async function sync(socket, sessionId) {
+  const answer = next(socket, "sync_response");
+  socket.emit("sync_request", { sessionId });
+  return answer;
+}
+
+describe("join_session", () => {
+  test("eight members meet, the first leads and everybody is told of everybody", async () => {
+    const sessionId = freshSession("octet");
+    const leader = await join(server, sessionId, { displayName: "Ada" });
+    assertSnapshot(leader.snapshot);
+    assert.equal(leader.snapshot.sessionId, sessionId);
+    assert.equal(leader.snapshot.leaderSocketId, leader.id, "the first member leads unasked");
+
+    const all = [leader];
+    for (let i = 2; i <= 8; i += 1) {
+      const told = everyoneHears(all, "user_joined", (one) => one.memberCount === i, () => {});
+      const stats = next(leader, "room_stats", (one) => one.memberCount === i);
+      const newcomer = await join(server, sessionId, { displayName: `Member ${i}`, role: "follower" });
+      for (const payload of await told) {
+        assertMember(payload.member);
+        assert.equal(payload.member.displayName, `Member ${i}`);
+        assert.equal(payload.member.socketId, newcomer.id);
+      }
+      assertShape(await stats, {
+        sessionId,
+        memberCount: i,
+        connectedCount: i,
+        isPlaying: false,
+        tempo: "number",
+        position: 0,
+        leader: leader.id,
+        uptime: "number",
+      });
+      all.push(newcomer);
+    }
+    const last = all.at(-1).snapshot;
+    assertSnapshot(last);
+    assert.equal(last.members.length, 8);
+    assert.deepEqual(new Set(last.members.map((member) => member.socketId)), new Set(all.map((one) => one.id)));
+    assert.equal(last.leaderSocketId, leader.id);
+  });
+
+  test("a later member that asks to lead takes the lead of a session that plain clients made", async () => {
+    const sessionId = freshSession();
+    const first = await join(server, sessionId);
+    const change = next(first, "role_changed", (one) => one.role === "leader");
+    const second = await join(server, sessionId, { role: "leader" });
+    assertShape(await change, { socketId: second.id, role: "leader", previousRole: "string or null", timestamp: "number" });
+    assertRefused(await emit(first, "play", { sessionId }), "not_leader");
+    assertDone(await emit(second, "play", { sessionId }));
+  });
+
+  test("malformed fields are named", async () => {
+    const malformed = [
+      ["sessionId", undefined, "invalid_payload"],
+      ["sessionId", 7, "invalid_payload"],
+      ["sessionId", "", "invalid_session_id"],
+      ["sessionId", "x".repeat(129), "invalid_session_id"],
+      ["sessionId", "line\nbreak", "invalid_session_id"],
+      ["displayName", 7, "invalid_payload"],
+      ["displayName", "x".repeat(65), "invalid_payload"],
+      ["role", "conductor", "invalid_payload"],
+    ];
+    for (const [field, value, code] of malformed) {
+      const socket = await connect(server);
+      const payload = { sessionId: freshSession(), [field]: value };
+      await refusedBothWays(socket, "join_session", payload, code, code === "invalid_payload" ? field : undefined);
+    }
+  });
+
+  test("a payload that is no object is refused", async () => {
+    for (const payload of [null, 7, "text", [], true]) {
+      const socket = await connect(server);
+      await refusedBothWays(socket, "join_session", payload, "invalid_payload");
+    }
+  });
+
+  test("a full session refuses one more and stays as it is", async () => {
+    const small = await startServer({ env: { MAX_SESSION_MEMBERS: "2" } });
+    try {
+      const { sessionId, leader } = await band(small, 2);
+      const third = await connect(small);
+      assertRefused(await emit(third, "join_session", { sessionId }), "session_full");
+      assertRefused(await emit(third, "chat_message", { sessionId, message: "hello?" }), "not_member");
+      assertDone(await emit(leader, "play", { sessionId }));
+    } finally {
+      await small.stop();
+    }
+  });
+});
+
+describe("play, pause, stop", () => {
+  test("play starts everybody", async () => {
+    const { sessionId, leader, all } = await quartet();
+    const snapshots = all.map((one) => next(one, "snapshot", (snapshot) => snapshot.isPlaying));
+    const plays = await everyoneHears(all, "play", undefined, async () =>
+      assertDone(await emit(leader, "play", { sessionId })),
+    );
+    for (const payload of plays) {
+      assertShape(payload, { sessionId, tempoBpm: "number", position: 0, serverTimestamp: "number" });
+      assertTimeline(payload.timeline);
+      assert.deepEqual(payload, plays[0], "everybody hears the same");
+    }
+    for (const snapshot of await Promise.all(snapshots)) {
+      assertSnapshot(snapshot);
+      assert.deepEqual(snapshot.timeline, plays[0].timeline);
+    }
+  });
+
+  test("pause keeps the position, stop returns to the start", async () => {
+    const { sessionId, leader, all } = await quartet();
+    assertDone(await emit(leader, "play", { sessionId }));
+    await next(all.at(-1), "scroll_tick", (tick) => tick.positionMs > 40);
+
+    const pauses = await everyoneHears(all, "pause", undefined, () => leader.emit("pause", { sessionId }));
+    for (const payload of pauses) {
+      assertShape(payload, { sessionId, position: "number", serverTimestamp: "number" });
+      assertTimeline(payload.timeline);
+      assert.deepEqual(payload, pauses[0]);
+    }
+    const [{ position }] = pauses;
+    assert.ok(position > 40, `paused where it was: ${position}`);
+    const paused = await sync(leader, sessionId);
+    assertShape(paused, { isPlaying: false, positionMs: position });
+
+    const stops = await everyoneHears(all, "stop", undefined, () => leader.emit("stop", { sessionId }));
+    for (const payload of stops) {
+      assertShape(payload, { sessionId, serverTimestamp: "number" });
+      assertTimeline(payload.timeline);
+    }
+    assertShape(await sync(leader, sessionId), { isPlaying: false, positionMs: 0 });
+  });
+
+  for (const event of ["play", "pause", "stop"]) {
+    test(`${event} is the leader's, in a session of one's own`, () => guarded(event, {}, { sessionId: [7, null, {}] }));
+  }
+});
+
+describe("seek", () => {
+  test("everybody moves to the position, and stays there while not playing", async () => {
+    const { sessionId, leader, all } = await quartet();
+    const seeks = await everyoneHears(all, "seek", undefined, () => leader.emit("seek", { sessionId, position: 42_000.5 }));
+    for (const payload of seeks) {
+      assertShape(payload, { sessionId, position: 42_000.5, serverTimestamp: "number" });
+      assertTimeline(payload.timeline);
+    }
+    assertShape(await sync(all[1], sessionId), { isPlaying: false, positionMs: 42_000.5 });
+  });
+
+  test("is the leader's, and the position must be a time within a day", () =>
+    guarded("seek", { position: 1000 }, { position: [undefined, null, "1000", -1, 86_400_001, [], {}] }));
+});
+
+describe("tempo", () => {
+  test("set_tempo changes the tempo of everybody", async () => {
+    const { sessionId, leader, all } = await quartet();
+    const snapshots = await everyoneHears(all, "snapshot", (one) => one.tempo === 97.5, async () =>
+      assertDone(await emit(leader, "set_tempo", { sessionId, tempo: 97.5 })),
+    );
+    for (const snapshot of snapshots) {
+      assertSnapshot(snapshot);
+      assert.equal(snapshot.tempoBpm, 97.5);
+    }
+  });
+
+  for (const event of ["tempo_change", "tempo_changed"]) {
+    test(`${event} tells old and new tempo`, async () => {
+      const { sessionId, leader, all } = await quartet();
+      const old = leader.snapshot.tempoBpm;
+      const changes = await everyoneHears(all, event, undefined, () => leader.emit(event, { sessionId, tempo: 150 }));
+      for (const payload of changes) {
+        assertShape(payload, {
+          sessionId,
+          oldTempo: old,
+          newTempo: 150,
+          changeTime: "number",
+          fadeTime: "number",
+          serverTimestamp: "number",
+          ...(event === "tempo_changed" && { isRealTime: true }),
+        });
+        assertTimeline(payload.timeline);
+      }
+    });
+  }
+
+  const tempi = { tempo: [undefined, null, "120", 19.9, 400.1, -5, [], {}] };
+  for (const event of ["set_tempo", "tempo_change", "tempo_changed"]) {
+    test(`${event} is the leader's, from 20 to 400`, () => guarded(event, { tempo: 120 }, tempi));
+  }
+});
+
+describe("set_role", () => {
+  test("leader takes the lead at once, and everybody is told", async () => {
+    const { sessionId, leader, followers, all } = await quartet();
+    const changes = all.map((one) => next(one, "role_changed", (change) => change.role === "leader"));
+    const snapshots = await everyoneHears(all, "snapshot", (one) => one.leaderSocketId === followers[1].id, async () =>
+      assertDone(await emit(followers[1], "set_role", { sessionId, role: "leader" })),
+    );
+    for (const change of await Promise.all(changes)) {
+      assertShape(change, { socketId: followers[1].id, role: "leader", previousRole: "follower", timestamp: "number" });
+    }
+    for (const snapshot of snapshots) {
+      assertSnapshot(snapshot);
+      const leaders = snapshot.members.filter((member) => member.role === "leader");
+      assert.deepEqual(leaders.map((member) => member.socketId), [followers[1].id], "exactly one leads");
+    }
+    assertRefused(await emit(leader, "play", { sessionId }), "not_leader");
+    assertDone(await emit(followers[1], "play", { sessionId }));
+  });
+
+  test("the leader hands over to a member of its choice", async () => {
+    const { sessionId, leader, followers, all } = await quartet();
+    await everyoneHears(all, "snapshot", (one) => one.leaderSocketId === followers[2].id, async () =>
+      assertDone(await emit(leader, "set_role", { sessionId, role: "leader", memberId: followers[2].id })),
+    );
+  });
+
+  test("a follower may not make another member lead", async () => {
+    const { sessionId, followers } = await quartet();
+    const ack = await emit(followers[0], "set_role", { sessionId, role: "leader", memberId: followers[1].id });
+    assertRefused(ack, "not_leader");
+  });
+
+  test("a role must be one, in a session of one's own", async () => {
+    const { sessionId, leader } = await quartet();
+    for (const role of [undefined, null, "drummer", 1]) {
+      assertRefused(await emit(leader, "set_role", { sessionId, role }), "invalid_payload", "role");
+    }
+    const stranger = await connect(server);
+    await refusedBothWays(stranger, "set_role", { sessionId, role: "leader" }, "not_member");
+  });
+
+  test("role_changed sent by a client changes nothing", async () => {
+    const { sessionId, leader, followers } = await quartet();
+    followers[0].emit("role_changed", { sessionId, socketId: followers[0].id, role: "leader" });
+    assertRefused(await emit(followers[0], "play", { sessionId }), "not_leader");
+    assertDone(await emit(leader, "play", { sessionId }));
+  });
+});
+
+describe("leave_session", () => {
+  test("the others are told, and the place is free", async () => {
+    const { sessionId, leader, followers } = await quartet();
+    const stats = next(leader, "room_stats", (one) => one.memberCount === 3);
+    const lefts = await everyoneHears([leader, followers[0]], "user_left", undefined, async () =>
+      assertDone(await emit(followers[2], "leave_session", { sessionId })),
+    );
+    for (const payload of lefts) {
+      assertShape(payload, { socketId: followers[2].id, memberCount: 3, timestamp: "number" });
+      assertShape(payload, { newLeader: "string or null", disconnectReason: "string or null" });
+    }
+    assertShape(await stats, { sessionId, memberCount: 3, connectedCount: 3 });
+    assertRefused(await emit(followers[2], "chat_message", { sessionId, message: "hello" }), "not_member");
+  });
+
+  test("a leader that leaves hands over to the longest-present follower", async () => {
+    const { sessionId, leader, followers } = await quartet();
+    const left = next(followers[1], "user_left");
+    leader.emit("leave_session", { sessionId });
+    assertShape(await left, { socketId: leader.id, newLeader: followers[0].id });
+    assertDone(await emit(followers[0], "play", { sessionId }));
+  });
+
+  test("one cannot leave where one is not", async () => {
+    const { sessionId } = await quartet();
+    const stranger = await connect(server);
+    await refusedBothWays(stranger, "leave_session", { sessionId }, "not_member");
+    await refusedBothWays(stranger, "leave_session", {}, "invalid_payload", "sessionId");
+  });
+
+  test("the session hears of a member whose connection closes", async () => {
+    const { followers, leader } = await quartet();
+    const stats = next(leader, "room_stats", (one) => one.connectedCount === 3);
+    followers[0].disconnect();
+    await stats;
+  });
+});
+
+describe("sync_request", () => {
+  test("answers any member with the state", async () => {
+    const { sessionId, leader, followers } = await quartet();
+    assertDone(await emit(leader, "play", { sessionId }));
+    const answer = await sync(followers[0], sessionId);
+    assertShape(answer, {
+      sessionId,
+      positionMs: "number",
+      tempoBpm: "number",
+      isPlaying: true,
+      serverTime: "number",
+      serverTimestamp: "number",
+      epoch: "number",
+      version: "number",
+    });
+    assertTimeline(answer.timeline);
+    const ack = await emit(followers[1], "sync_request", { sessionId });
+    assertDone(ack, { sessionId, positionMs: "number", isPlaying: true, version: answer.version });
+    assert.deepEqual(ack.timeline, answer.timeline);
+  });
+
+  test("refuses strangers and malformed requests", async () => {
+    const { sessionId, leader } = await quartet();
+    const stranger = await connect(server);
+    await refusedBothWays(stranger, "sync_request", { sessionId }, "not_member");
+    await refusedBothWays(leader, "sync_request", { sessionId: 5 }, "invalid_payload", "sessionId");
+  });
+});
+
+describe("clocks", () => {
+  test("latency_probe is answered to its sender at once, member or not", async () => {
+    const socket = await connect(server);
+    const answer = next(socket, "latency_response");
+    const before = Date.now();
+    socket.emit("latency_probe", { timestamp: 1234.5 });
+    const payload = await answer;
+    assertShape(payload, { clientTimestamp: 1234.5, serverTimestamp: "number", t1: "number", t2: "number" });
+    assert.ok(payload.t1 <= payload.t2);
+    // The same machine's wall clock, which the server follows but may smooth.
+    assert.ok(payload.serverTimestamp > before - 1000 && payload.serverTimestamp < Date.now() + 1000);
+    assertDone(await emit(socket, "latency_probe", { timestamp: 1 }), { clientTimestamp: 1, serverTimestamp: "number" });
+  });
+
+  test("clock_sync returns its stamp and the server's two", async () => {
+    const socket = await connect(server);
+    const ack = await emit(socket, "clock_sync", { t0: 17.25 });
+    assertDone(ack, { t0: 17.25, t1: "number", t2: "number" });
+    const event = next(socket, "clock_sync");
+    socket.emit("clock_sync", { t0: 18 });
+    const later = await event;
+    assertShape(later, { t0: 18, t1: "number", t2: "number" });
+    assert.ok(ack.t1 <= ack.t2 && ack.t2 <= later.t1 && later.t1 <= later.t2, "the server's clock does not go back");
+  });
+
+  test("a stamp that is no number is refused", async () => {
+    const socket = await connect(server);
+    for (const value of [undefined, null, "now", {}]) {
+      await refusedBothWays(socket, "latency_probe", { timestamp: value }, "invalid_payload", "timestamp");
+      await refusedBothWays(socket, "clock_sync", { t0: value }, "invalid_payload", "t0");
+    }
+  });
+});
+
+describe("messages", () => {
+  test("update_message reaches everybody and later joiners", async () => {
+    const { sessionId, followers, all } = await quartet();
+    const message = "Zugabe: “Ännchen” 🎺";
+    const snapshots = await everyoneHears(all, "snapshot", (one) => one.message === message, async () =>
+      assertDone(await emit(followers[0], "update_message", { sessionId, message })),
+    );
+    snapshots.forEach(assertSnapshot);
+    const late = await join(server, sessionId);
+    assert.equal(late.snapshot.message, message);
+  });
+
+  test("chat_message reaches everybody with its sender", async () => {
+    const { sessionId, followers, all } = await quartet();
+    const chats = await everyoneHears(all, "chat_message", undefined, async () =>
+      assertDone(await emit(followers[0], "chat_message", { sessionId, message: "ready?", username: "Bo" })),
+    );
+    for (const payload of chats) {
+      const expected = { sessionId, message: "ready?", username: "Bo", socketId: followers[0].id, timestamp: "number" };
+      assertShape(payload, expected);
+    }
+  });
+
+  for (const event of ["update_message", "chat_message"]) {
+    test(`${event} is for members and at most 500 characters`, async () => {
+      const { sessionId, leader } = await quartet();
+      const stranger = await connect(server);
+      await refusedBothWays(stranger, event, { sessionId, message: "hi" }, "not_member");
+      for (const message of [undefined, null, 7, {}, "x".repeat(501)]) {
+        assertRefused(await emit(leader, event, { sessionId, message }), "invalid_payload", "message");
+      }
+      assertDone(await emit(leader, event, { sessionId, message: "ü".repeat(500) }), {});
+    });
+  }
+});
+
+describe("heartbeats", () => {
+  test("the server pings the application of the old clients; pongs are counted", async () => {
+    const { leader } = await band(server, 1);
+    const ping = await next(leader, "ping");
+    assertShape(ping, { timestamp: "number" });
+    leader.emit("pong", { timestamp: ping.timestamp });
+    const quality = next(leader, "connection_quality");
+    leader.emit("connection_quality", {});
+    assertShape(await quality, { pongCount: 1 });
+  });
+
+  test("heartbeat is always answered", async () => {
+    const socket = await connect(server);
+    const answer = next(socket, "heartbeat_response");
+    socket.emit("heartbeat", { timestamp: 99 });
+    assertShape(await answer, {
+      timestamp: 99,
+      clientTimestamp: 99,
+      serverTimestamp: "number",
+      rtt: "number or null",
+    });
+    assertDone(await emit(socket, "heartbeat_response", { timestamp: 1 }));
+    await refusedBothWays(socket, "heartbeat", { timestamp: "x" }, "invalid_payload", "timestamp");
+  });
+
+  test("connection_quality describes the connection of the asker", async () => {
+    const { leader } = await band(server, 1);
+    const quality = next(leader, "connection_quality");
+    leader.emit("connection_quality", {});
+    const payload = await quality;
+    assertShape(payload, {
+      socketId: leader.id,
+      latency: "number or null",
+      packetLoss: "number",
+      connectionDuration: "number",
+      pingCount: "number",
+      pongCount: "number",
+      timeouts: "number",
+      quality: "string",
+    });
+    assert.ok(["excellent", "good", "fair", "poor", "unknown"].includes(payload.quality), payload.quality);
+  });
+});
+
+describe("whatever else is sent", () => {
+  test("an unknown event is answered, and the member stays", async () => {
+    const { sessionId, leader } = await quartet();
+    await refusedBothWays(leader, "make_coffee", { sessionId }, "unknown_event");
+    assertDone(await emit(leader, "play", { sessionId }));
+  });
+
+  test("a command for another session than one's own is refused", async () => {
+    const { leader } = await band(server, 1);
+    const other = await band(server, 1);
+    await refusedBothWays(leader, "play", { sessionId: other.sessionId }, "not_member");
+  });
+
+  test("an event above its rate is refused and not done", async () => {
+    const { sessionId, leader } = await band(server, 1);
+    const told = next(leader, "rate_limit_exceeded");
+    // Five a second and a burst of ten: some of these are too many, but fewer than ten, which would end the connection.
+    const burst = Array.from({ length: 18 }, (_, i) => emit(leader, "seek", { sessionId, position: i }));
+    const acks = await Promise.all(burst);
+    const refused = acks.filter((ack) => !ack.ok);
+    assert.ok(refused.length > 0, "eighteen seeks at once are too many");
+    refused.forEach((ack) => assertRefused(ack, "rate_limited"));
+    assertShape(await told, { eventType: "seek", retryAfter: "number" });
+    const { positionMs } = await sync(leader, sessionId);
+    assert.equal(positionMs, acks.findLastIndex((ack) => ack.ok), "the last that was done stands");
+  });
+});

@@ -1,0 +1,129 @@
+// Members whom the kernel gave to different shards meet in the session's shard, and notice nothing of the way there.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { connected, emit, freshSession, heard, join, next, open } from "../support/client.js";
+import { startServer } from "../support/server.js";
+import { assertDone, assertRefused } from "../support/shape.js";
+import { event, rawMember, text } from "../support/wire.js";
+
+const SESSIONS = 40;
+
+let server;
+before(async () => (server = await startServer({ env: { SHARDS: "4" } })));
+after(() => server.stop());
+
+test(`${SESSIONS} pairs over four shards: every pair meets`, async () => {
+  // With four shards two connections and their session share one in a sixteenth of the cases; here are all the others.
+  await Promise.all(
+    Array.from({ length: SESSIONS }, async () => {
+      const sessionId = freshSession("pair");
+      const one = await join(server, sessionId, { role: "leader" });
+      const met = next(one, "user_joined", (payload) => payload.memberCount === 2);
+      const two = await join(server, sessionId, { role: "follower" });
+      await met;
+      const words = next(one, "chat_message");
+      assertDone(await emit(two, "chat_message", { sessionId, message: "here" }));
+      assert.equal((await words).socketId, two.id);
+      const ticks = [next(one, "scroll_tick"), next(two, "scroll_tick")];
+      assertDone(await emit(one, "play", { sessionId }));
+      await Promise.all(ticks);
+      one.disconnect();
+      two.disconnect();
+    }),
+  );
+});
+
+test("what a client sends in the same breath as its join is done, in order", async () => {
+  await Promise.all(
+    Array.from({ length: 16 }, async () => {
+      const sessionId = freshSession("burst");
+      // Emitted before the connection is there: the client sends it all at once, right behind its connect packet.
+      const socket = open(server);
+      const acks = [emit(socket, "join_session", { sessionId, role: "leader" })];
+      for (let i = 0; i < 8; i += 1) acks.push(emit(socket, "chat_message", { sessionId, message: `line ${i}` }));
+      acks.push(emit(socket, "update_message", { sessionId, message: "last" }));
+      const end = next(socket, "snapshot", (snapshot) => snapshot.message === "last");
+      await connected(socket);
+      (await Promise.all(acks)).forEach((ack) => assertDone(ack));
+      await end;
+      const lines = heard(socket, "chat_message").map((one) => one.message);
+      assert.deepEqual(lines, Array.from({ length: 8 }, (_, i) => `line ${i}`));
+      socket.disconnect();
+    }),
+  );
+});
+
+test("a burst that is cut within a frame loses nothing", async () => {
+  // The cut leaves part of a frame with the first shard; the rest arrives when the connection has moved.
+  const sessionIds = Array.from({ length: 16 }, () => freshSession("cut"));
+  await Promise.all(
+    sessionIds.map(async (sessionId, i) => {
+      const raw = await rawMember(server);
+      const burst = Buffer.concat([
+        text(event("join_session", { sessionId }, 1)),
+        text(event("chat_message", { sessionId, message: "whole" }, 2)),
+        text(event("chat_message", { sessionId, message: "cut in two" }, 3)),
+      ]);
+      const cut = burst.length - 1 - i * 4;
+      raw.send(burst.subarray(0, cut));
+      assertDone((await raw.readAck(1))[0]);
+      assertDone((await raw.readAck(2))[0]);
+      raw.send(burst.subarray(cut), text(event("chat_message", { sessionId, message: "after" }, 4)));
+      assertDone((await raw.readAck(3))[0]);
+      assertDone((await raw.readAck(4))[0]);
+    }),
+  );
+});
+
+test("joining another session leaves the first, wherever the two live", async () => {
+  for (let i = 0; i < 8; i += 1) {
+    const [first, second] = [freshSession("first"), freshSession("second")];
+    const stays = await join(server, first);
+    const moves = await join(server, first);
+    const { id } = moves;
+    const left = next(stays, "user_left");
+    assertDone(await emit(moves, "join_session", { sessionId: second }));
+    assert.equal((await left).socketId, id);
+    assertRefused(await emit(moves, "chat_message", { sessionId: first, message: "still here?" }), "not_member");
+    assertDone(await emit(moves, "chat_message", { sessionId: second, message: "here" }));
+    assert.equal(moves.id, id, "the socket is the same one");
+    stays.disconnect();
+    moves.disconnect();
+  }
+});
+
+test("leaving and coming back works any number of times", async () => {
+  const sessionId = freshSession("again");
+  const stays = await join(server, sessionId);
+  for (let i = 0; i < 6; i += 1) {
+    const comes = await join(server, sessionId);
+    assertDone(await emit(comes, "leave_session", { sessionId }));
+    assertDone(await emit(comes, "join_session", { sessionId }));
+    const words = next(stays, "chat_message", (chat) => chat.message === `round ${i}`);
+    assertDone(await emit(comes, "chat_message", { sessionId, message: `round ${i}` }));
+    await words;
+    comes.disconnect();
+  }
+});
+
+test("a connection that closes while it is handed over leaves no ghost behind", async () => {
+  const sessionId = freshSession("ghost");
+  const stays = await join(server, sessionId);
+  await Promise.all(
+    Array.from({ length: 16 }, async () => {
+      const raw = await rawMember(server);
+      raw.tcp.socket.end(text(event("join_session", { sessionId })));
+      await raw.tcp.closed();
+    }),
+  );
+  for (let attempt = 1; ; attempt += 1) {
+    // Each newcomer asks again who is there, which also gives the server the time to notice the closed ones.
+    const newcomer = await join(server, sessionId);
+    const present = newcomer.snapshot.members.filter((member) => member.connected);
+    const gone = next(stays, "room_stats", (stats) => stats.connectedCount < present.length);
+    newcomer.disconnect();
+    await gone;
+    if (present.length === 2) break;
+    assert.ok(attempt < 100, `still there: ${JSON.stringify(present)}`);
+  }
+});

@@ -1,0 +1,204 @@
+// Plain HTTP on the same port: the answers, and what happens to requests that are none.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { band, emit } from "../support/client.js";
+import { startServer } from "../support/server.js";
+import { assertDone, assertShape } from "../support/shape.js";
+import { head, request, tcp } from "../support/wire.js";
+
+let server;
+before(async () => (server = await startServer()));
+after(() => server.stop());
+
+const json = (answer) => {
+  assert.match(answer.headers["content-type"], /^application\/json/);
+  return JSON.parse(answer.body);
+};
+
+describe("what there is to see", () => {
+  test("/health counts the band that is there", async () => {
+    const { sessionId, leader } = await band(server, 3);
+    assertDone(await emit(leader, "play", { sessionId }));
+    const answer = await request(server, "GET", "/health");
+    assert.equal(answer.status, 200);
+    const health = json(answer);
+    for (const name of ["status", "timestamp", "uptime", "redis", "memory", "connections", "sessions"]) {
+      assert.ok(name in health, `${name} is missing in ${answer.body}`);
+    }
+    assert.equal(typeof health.status, "string");
+    assert.ok(health.uptime >= 0);
+    assert.ok(count(health.connections) >= 3, answer.body);
+    assert.ok(count(health.sessions) >= 1, answer.body);
+  });
+
+  test("/metrics has the fields that the old server's dashboards read", async () => {
+    const answer = await request(server, "GET", "/metrics");
+    assert.equal(answer.status, 200);
+    const metrics = json(answer);
+    assertShape(metrics.performance, {
+      activeConnections: "number",
+      messagesPerSecond: "number",
+      avgLatency: "number",
+      memoryUsage: "number",
+      cpuUsage: "number",
+    });
+    assert.ok("connections" in metrics && "sessions" in metrics, answer.body);
+  });
+
+  test("/ is the page, and everything that it names is there", async () => {
+    const page = await request(server, "GET", "/");
+    assert.equal(page.status, 200);
+    assert.match(page.headers["content-type"], /^text\/html/);
+    const assets = [...page.body.matchAll(/(?:src|href)="(\/?[\w./-]+\.(?:js|css|svg|png|ico|webmanifest))"/g)];
+    assert.ok(assets.length > 0, "the page has a script");
+    for (const [, path] of assets) {
+      const asset = await request(server, "GET", path.startsWith("/") ? path : `/${path}`);
+      assert.equal(asset.status, 200, path);
+      if (path.endsWith(".js")) assert.match(asset.headers["content-type"], /javascript/);
+      if (path.endsWith(".css")) assert.match(asset.headers["content-type"], /^text\/css/);
+    }
+  });
+
+  test("an unchanged asset is not sent again", async () => {
+    const page = await request(server, "GET", "/");
+    assert.ok(page.headers.etag, "the page has an ETag");
+    const again = await request(server, "GET", "/", { "If-None-Match": page.headers.etag });
+    assert.equal(again.status, 304);
+    assert.equal(again.body, "");
+  });
+});
+
+// A count may stand alone or as the total or active part of an object.
+const count = (value) => (typeof value === "number" ? value : (value.current ?? value.active ?? value.total));
+
+describe("what there is not", () => {
+  test("an unknown path is a 404", async () => {
+    for (const path of ["/nowhere", "/socket.io", "/health/", "/../etc/passwd", "/%2e%2e/Cargo.toml", "//", "/index.html%00"]) {
+      assert.equal((await request(server, "GET", path)).status, 404, path);
+    }
+  });
+
+  test("another method is a 405 that says which are allowed", async () => {
+    for (const method of ["POST", "PUT", "DELETE", "PATCH"]) {
+      const answer = await request(server, method, "/health", { "Content-Length": "2" }, "{}");
+      assert.equal(answer.status, 405, method);
+      assert.match(answer.headers.allow, /GET/);
+      assert.match(answer.headers.allow, /HEAD/);
+    }
+  });
+});
+
+describe("connections", () => {
+  test("HEAD is GET without the body", async () => {
+    for (const path of ["/", "/health", "/nowhere"]) {
+      const whole = await request(server, "GET", path);
+      const bare = await request(server, "HEAD", path);
+      assert.equal(bare.status, whole.status);
+      assert.equal(bare.headers["content-type"], whole.headers["content-type"]);
+      assert.equal(bare.body, "");
+      assert.ok(Number(bare.headers["content-length"]) > 0, "it names the length of what it leaves out");
+    }
+  });
+
+  test("a connection serves one request after the other", async () => {
+    const connection = await tcp(server);
+    for (let i = 0; i < 3; i += 1) {
+      connection.write(head(server, "GET", "/health"));
+      assert.equal((await connection.readAnswer()).status, 200);
+    }
+    connection.write(head(server, "HEAD", "/"));
+    assert.equal((await connection.readAnswer({ head: true })).status, 200);
+    connection.write(head(server, "GET", "/nowhere"));
+    assert.equal((await connection.readAnswer()).status, 404);
+  });
+
+  test("requests in one piece are answered in order", async () => {
+    const connection = await tcp(server);
+    const paths = ["/health", "/nowhere", "/metrics", "/"];
+    connection.write(paths.map((path) => head(server, "GET", path)).join(""));
+    const statuses = [];
+    for (const _ of paths) statuses.push((await connection.readAnswer()).status);
+    assert.deepEqual(statuses, [200, 404, 200, 200]);
+  });
+
+  test("a request that comes byte by byte is a request", async () => {
+    const connection = await tcp(server);
+    for (const byte of head(server, "GET", "/health")) {
+      connection.write(byte);
+      await new Promise(setImmediate);
+    }
+    assert.equal((await connection.readAnswer()).status, 200);
+  });
+
+  test("Connection: close closes, and so does HTTP/1.0", async () => {
+    const closing = await tcp(server);
+    closing.write(head(server, "GET", "/health", { Connection: "close" }));
+    assert.equal((await closing.readAnswer()).status, 200);
+    await closing.closed();
+    const old = await tcp(server);
+    old.write("GET /health HTTP/1.0\r\n\r\n");
+    assert.equal((await old.readAnswer()).status, 200);
+    await old.closed();
+  });
+});
+
+describe("requests that are none", () => {
+  const broken = [
+    ["noise", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"],
+    ["no version", "GET /\r\n\r\n"],
+    ["another protocol", "GET / SMTP/1.0\r\n\r\n"],
+    ["a space in a header name", "GET / HTTP/1.1\r\nHost: a\r\nBad Header: x\r\n\r\n"],
+    ["no host", "GET / HTTP/1.1\r\n\r\n"],
+    ["two lengths", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"],
+    ["a length that is none", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n"],
+    ["length and chunks", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
+  ];
+  for (const [name, bytes] of broken) {
+    test(`${name}: 400 and close`, async () => {
+      const connection = await tcp(server);
+      connection.write(Buffer.from(bytes, "latin1"));
+      assert.equal((await connection.readAnswer()).status, 400);
+      await connection.closed();
+    });
+  }
+
+  test("a head above its limit is refused and closed", async () => {
+    const many = Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`X-${i}`, "y"]));
+    for (const headers of [{ "X-Long": "x".repeat(100_000) }, many]) {
+      const connection = await tcp(server);
+      connection.write(head(server, "GET", "/", headers));
+      const { status } = await connection.readAnswer();
+      assert.ok([400, 431].includes(status), `${status}`);
+      await connection.closed();
+    }
+    const endless = await tcp(server);
+    endless.write(`GET /${"x".repeat(200_000)}`);
+    const { status } = await endless.readAnswer();
+    assert.ok([400, 414, 431].includes(status), `${status}`);
+    await endless.closed();
+  });
+});
+
+test("every answer carries the security headers", async () => {
+  const answers = [
+    await request(server, "GET", "/"),
+    await request(server, "GET", "/health"),
+    await request(server, "GET", "/metrics"),
+    await request(server, "GET", "/nowhere"),
+    await request(server, "POST", "/health", { "Content-Length": "0" }),
+    await request(server, "GET", "/socket.io/?EIO=4&transport=polling"),
+  ];
+  const connection = await tcp(server);
+  connection.write("nonsense\r\n\r\n");
+  answers.push(await connection.readAnswer());
+  for (const { first, headers } of answers) {
+    assert.equal(headers["x-content-type-options"], "nosniff", first);
+    assert.match(headers["content-security-policy"] ?? "", /default-src/, first);
+    assert.ok(headers["referrer-policy"], `Referrer-Policy of ${first}`);
+    assert.ok(
+      headers["x-frame-options"] || /frame-ancestors/.test(headers["content-security-policy"]),
+      `frame rule of ${first}`,
+    );
+    assert.equal(headers["x-powered-by"], undefined);
+  }
+});

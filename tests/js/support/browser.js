@@ -1,0 +1,44 @@
+// Headless Chromium, the one that is installed: no browser is downloaded.
+import { execFileSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const PICTURES = fileURLToPath(new URL("../../../target/browser/", import.meta.url));
+
+const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+
+function executable() {
+  if (process.env.CHROMIUM) return process.env.CHROMIUM;
+  for (const name of NAMES) {
+    try {
+      return execFileSync("which", [name], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+    } catch {
+      // Not this one.
+    }
+  }
+  throw new Error(`no browser found: install one of ${NAMES.join(", ")}, or name it in CHROMIUM`);
+}
+
+export function launchBrowser() {
+  return chromium.launch({
+    executablePath: executable(),
+    headless: true,
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+  });
+}
+
+/** Leaves a picture of each page in `target/browser`. */
+export async function picture(name, pages) {
+  mkdirSync(PICTURES, { recursive: true });
+  const file = (i) => `${PICTURES}${name.replace(/\W+/g, "-")}-${i}.png`;
+  await Promise.all(pages.map((page, i) => page.screenshot({ path: file(i), timeout: 5000 }).catch(() => {})));
+}

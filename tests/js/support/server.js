@@ -1,0 +1,129 @@
+// Starts the real binary on a free port, gathers what it says, and stops it the way an operator would.
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { within } from "./wait.js";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+
+/** The binary under test: `BANDSYNC_BIN`, or what `cargo build` leaves. */
+export const binary = resolve(process.env.BANDSYNC_BIN ?? join(here, "../../../target/debug/bandsync"));
+
+const START_MS = 15_000;
+const STOP_MS = 15_000;
+
+/**
+ * Starts the binary without waiting for it to listen: for runs that are expected to end by themselves.
+ *
+ * It gets an empty working directory, so that no `.env` is read by chance, and only the environment given here.
+ */
+export function launch({ env = {}, args = [], cwd } = {}) {
+  const directory = cwd ?? mkdtempSync(join(tmpdir(), "bandsync-test-"));
+  const child = spawn(binary, args, {
+    cwd: directory,
+    env: { PATH: process.env.PATH, HOME: directory, RUST_BACKTRACE: "1", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const run = { child, directory, stdout: "", stderr: "", exited: null };
+  for (const stream of ["stdout", "stderr"]) {
+    child[stream].setEncoding("utf8").on("data", (text) => (run[stream] += text));
+  }
+  run.exited = new Promise((done, fail) => {
+    child.once("error", fail);
+    // `close`, unlike `exit`, comes after the last byte of both streams.
+    child.once("close", (code, signal) => {
+      process.off("exit", killNow);
+      if (cwd === undefined) rmSync(directory, { recursive: true, force: true });
+      done({ code, signal, stdout: run.stdout, stderr: run.stderr });
+    });
+  });
+  run.exited.catch(() => {});
+  // Whatever becomes of the test process, the server does not outlive it.
+  const killNow = () => child.kill("SIGKILL");
+  process.once("exit", killNow);
+  return run;
+}
+
+/**
+ * Starts a server and waits for the line that names its address.
+ *
+ * `PORT=0` lets the kernel choose, so that any number of test files can run side by side.
+ */
+export async function startServer({ env = {}, args = [], cwd } = {}) {
+  const run = launch({
+    env: { PORT: "0", HOST: "127.0.0.1", SHARDS: "2", LOG_LEVEL: "info", ...env },
+    args,
+    cwd,
+  });
+  const address = new Promise((found, fail) => {
+    const look = () => {
+      const match = /http:\/\/127\.0\.0\.1:(\d+)\//.exec(run.stdout);
+      if (match) found(Number(match[1]));
+    };
+    run.child.stdout.on("data", look);
+    run.exited.then(
+      ({ code }) => fail(new Error(`the server ended with ${code} before it listened\n${logs(run)}`)),
+      (error) => fail(new Error(`cannot start ${binary}: ${error.message}; build it first: cargo build`)),
+    );
+  });
+  let port;
+  try {
+    port = await within(START_MS, address, () => `the server names its address\n${logs(run)}`);
+  } catch (error) {
+    run.child.kill("SIGKILL");
+    throw error;
+  }
+  return new Server(run, port);
+}
+
+function logs(run) {
+  return `--- stdout\n${run.stdout}\n--- stderr\n${run.stderr}`;
+}
+
+class Server {
+  constructor(run, port) {
+    this.run = run;
+    this.port = port;
+    this.url = `http://127.0.0.1:${port}`;
+    this.pid = run.child.pid;
+    this.exited = run.exited;
+    this.closers = [];
+  }
+
+  get logs() {
+    return logs(this.run);
+  }
+
+  /** Registers something to close when the server stops: clients belong to their server. */
+  owns(close) {
+    this.closers.push(close);
+  }
+
+  signal(name) {
+    this.run.child.kill(name);
+  }
+
+  /** Closes the clients, stops the server and returns how it ended; throws if that was not clean. */
+  async stop() {
+    for (const close of this.closers.splice(0)) close();
+    this.signal("SIGTERM");
+    try {
+      const end = await within(STOP_MS, this.exited, () => `the server exits after SIGTERM\n${this.logs}`);
+      const panicked = /panicked at/.test(end.stderr + end.stdout);
+      if (end.code !== 0 || panicked) {
+        throw new Error(`the server ended with code ${end.code}, signal ${end.signal}\n${this.logs}`);
+      }
+      return end;
+    } finally {
+      this.run.child.kill("SIGKILL");
+    }
+  }
+}
+
+/** Resident memory of a process in bytes, as the kernel counts it. */
+export function residentBytes(pid) {
+  const match = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
+  return Number(match[1]) * 1024;
+}

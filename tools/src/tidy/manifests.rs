@@ -1,0 +1,96 @@
+//! Dependencies: which the engine may have, and that the README gives a reason for each.
+
+use super::{Breach, File};
+
+/// What computes without touching the world. A new one is a decision: add it here and to the README.
+const ENGINE_MAY_USE: [&str; 8] =
+    ["crc32fast", "data-encoding", "httparse", "postcard", "proptest", "serde", "serde_json", "tungstenite"];
+
+pub fn check(file: &File) -> Vec<Breach> {
+    let (allowed, why): (&dyn Fn(&str) -> bool, _) = match file.path.as_str() {
+        "shards/engine/Cargo.toml" => {
+            (&|name| ENGINE_MAY_USE.contains(&name), "the engine may not depend on")
+        }
+        "shards/driver/Cargo.toml" => {
+            (&|name| name == "bandsync-engine" || !is_storage_or_ours(name), "the driver may not depend on")
+        }
+        _ => return Vec::new(),
+    };
+    let unwanted = dependencies(&file.text).into_iter().filter(|(_, name)| !allowed(name));
+    unwanted.map(|(line, name)| file.breach(line, format!("{why} {name}"))).collect()
+}
+
+fn is_storage_or_ours(name: &str) -> bool {
+    name.starts_with("bandsync") || ["redis", "redb"].contains(&name)
+}
+
+/// Every dependency of the workspace stands in the README's table, in code style. Before there is a README there
+/// is nothing to check.
+pub fn check_readme(files: &[File]) -> Vec<Breach> {
+    let find = |path: &str| files.iter().find(|file| file.path == path);
+    let (Some(readme), Some(manifest)) = (find("README.md"), find("Cargo.toml")) else { return Vec::new() };
+    let missing = dependencies(&manifest.text).into_iter().filter(|(_, name)| {
+        let row = |line: &str| line.trim_start().starts_with('|') && line.contains(&format!("`{name}`"));
+        !name.starts_with("bandsync-") && !readme.text.lines().any(row)
+    });
+    missing
+        .map(|(line, name)| manifest.breach(line, format!("the README gives no reason for `{name}`")))
+        .collect()
+}
+
+/// The names in all of a manifest's dependency tables, with the lines where they first stand.
+fn dependencies(manifest: &str) -> Vec<(usize, String)> {
+    let mut found: Vec<(usize, String)> = Vec::new();
+    let mut add = |line: usize, name: &str| {
+        if !name.is_empty() && found.iter().all(|(_, known)| known != name) {
+            found.push((line, name.to_owned()));
+        }
+    };
+    let mut inside = false;
+    for (at, line) in manifest.lines().enumerate() {
+        let line = line.trim();
+        if let Some(table) = line.strip_prefix('[') {
+            let table = table.trim_end_matches(']');
+            inside = table.ends_with("dependencies");
+            // [dependencies.name] is a table of its own.
+            if let Some((_, name)) = table.rsplit_once("dependencies.") {
+                add(at + 1, name);
+            }
+        } else if inside && !line.starts_with('#') {
+            let name = line.split(['.', '=', ' ']).next().unwrap_or_default();
+            add(at + 1, name.trim_matches('"'));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_dependency_that_touches_the_world_is_noticed() {
+    for text in [
+        "[dependencies]\nserde.workspace = true\nmio.workspace = true",
+        "[dependencies.rand]\nversion = \"1\"",
+        "[dev-dependencies]\ntokio = \"1\"",
+        "[target.'cfg(unix)'.dependencies]\nlibc = { workspace = true }",
+    ] {
+        let found = check(&File::new("shards/engine/Cargo.toml", text));
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+    }
+    assert_eq!(
+        check(&File::new("shards/engine/Cargo.toml", "[dependencies]\nserde.workspace = true")),
+        [""; 0]
+    );
+    let driver = |text| check(&File::new("shards/driver/Cargo.toml", text)).len();
+    assert_eq!(driver("[dependencies]\nbandsync-engine.workspace = true\nmio.workspace = true"), 0);
+    assert_eq!(driver("[dependencies]\nredis = \"1\"\nbandsync = { path = \"../..\" }"), 2);
+}
+
+#[test]
+fn a_dependency_without_a_reason_is_noticed() {
+    let manifest = File::new(
+        "Cargo.toml",
+        "[workspace.dependencies]\nmio = \"1\"\nserde = \"1\"\n[package]\nname = \"x\"",
+    );
+    let readme = File::new("README.md", "serde\n| `mio` | the poll |\nand `serde` elsewhere");
+    let found = check_readme(&[manifest, readme]);
+    assert_eq!(found, ["Cargo.toml:3: the README gives no reason for `serde`"]);
+}
