@@ -1,1 +1,30 @@
-//! Placeholder.
+//! The shard driver: moves bytes only. One thread per shard polls its sockets, hands what arrives to a
+//! [`Machine`] and does what that says; between shards there are bounded queues and nothing else.
+//!
+//! [`Fleet::start`] starts the shards of a server. What the bytes mean, the driver never asks.
+
+pub mod board;
+pub mod clock;
+pub mod fleet;
+pub mod host;
+pub mod machine;
+pub mod tap;
+
+mod accept;
+mod closing;
+mod conns;
+mod ending;
+mod mail;
+mod pin;
+mod shard;
+mod timer;
+mod unsent;
+mod write;
+
+pub use board::{Board, Stats};
+pub use clock::Clock;
+pub use fleet::{Fleet, Plan};
+pub use host::Host;
+pub use machine::Machine;
+pub use shard::End;
+pub use tap::{NoTap, Tap};

@@ -1,0 +1,241 @@
+//! Listening: a socket per shard on one shared port, and what to do when connections cannot be accepted.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use bandsync_engine::words::time::Micros;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::board::Stats;
+
+/// Connections that the kernel keeps for us until we accept them; it has a bound of its own (`somaxconn`).
+const BACKLOG: i32 = 4_096;
+
+/// Bytes that the kernel takes of a connection before they are on their way. Little, so that a slow reader
+/// misses ticks rather than getting them seconds late out of megabytes of buffer.
+const NOTSENT_BYTES: u32 = 16 * 1024;
+
+/// How long nothing is accepted after descriptors ran out, unless a connection closes earlier.
+const PAUSE: Micros = Micros::from_millis(100);
+
+/// How many are refused before a pause.
+const REFUSALS: u32 = 64;
+
+/// A shortage of descriptors is reported again if there was none for so long.
+const QUIET: Micros = Micros::from_secs(10);
+
+/// Binds one listener per shard to the same address. For `::` they take IPv4 as well, and where there is no
+/// IPv6 they listen on IPv4 alone. Port 0 takes any port that is free.
+pub(crate) fn bind(host: IpAddr, port: u16, shards: u16) -> io::Result<Vec<std::net::TcpListener>> {
+    match bind_address(SocketAddr::new(host, port), shards) {
+        Err(error) if host == Ipv6Addr::UNSPECIFIED && lacks_ipv6(&error) => {
+            bind_address(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), shards)
+        }
+        result => result,
+    }
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn bind_address(address: SocketAddr, shards: u16) -> io::Result<Vec<std::net::TcpListener>> {
+    // A shared port can be shared with another server too, and each would get half of the band. Whoever
+    // asks for it alone is told that it is in use.
+    let mut address = address;
+    let alone = bind_socket(address, false)?;
+    if let Some(bound) = alone.local_addr()?.as_socket() {
+        address.set_port(bound.port());
+    }
+    drop(alone);
+    let listen = |_| {
+        let socket = bind_socket(address, true)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    (0..shards).map(listen).collect()
+}
+
+/// A bound socket with everything set that accepted connections inherit.
+fn bind_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_BYTES)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// A shard's listener.
+#[derive(Debug)]
+pub(crate) struct Accept {
+    listener: TcpListener,
+    /// Whether connections may be waiting: epoll reports them only once.
+    ready: bool,
+    /// Until when nothing is accepted, after descriptors ran out.
+    paused: Option<Micros>,
+    /// When descriptors last ran out.
+    shortage: Option<Micros>,
+    /// A descriptor to give up when there is no other, for refusing whoever waits.
+    reserve: Option<File>,
+}
+
+/// What came of accepting once.
+pub(crate) enum Accepted {
+    /// A connection, and where it comes from.
+    Conn(TcpStream, IpAddr),
+    /// Somebody who could not be served or is gone again; there may be more.
+    Nobody,
+    /// Nobody waits, or it is better to pause.
+    Enough,
+}
+
+impl Accept {
+    /// Takes over a listener; `registry` reports waiting connections as `token`.
+    pub(crate) fn new(
+        listener: std::net::TcpListener,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
+        let mut listener = TcpListener::from_std(listener);
+        registry.register(&mut listener, token, Interest::READABLE)?;
+        Ok(Self { listener, ready: false, paused: None, shortage: None, reserve: reserve().ok() })
+    }
+
+    /// epoll reported waiting connections.
+    pub(crate) fn report(&mut self) {
+        self.ready = true;
+    }
+
+    /// Whether there may be something to accept right now.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready && self.paused.is_none()
+    }
+
+    /// When to go on, if accepting is paused.
+    pub(crate) fn resumes(&self) -> Option<Micros> {
+        self.paused
+    }
+
+    /// Goes on if it is time.
+    pub(crate) fn wake(&mut self, now: Micros) {
+        self.paused.take_if(|until| *until <= now);
+    }
+
+    /// A connection was closed, so there is a descriptor again.
+    pub(crate) fn freed(&mut self) {
+        self.paused = None;
+    }
+
+    /// Accepts one connection, if there is one.
+    pub(crate) fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted {
+        if !self.is_ready() {
+            return Accepted::Enough;
+        }
+        match self.listener.accept() {
+            Ok((socket, peer)) => Accepted::Conn(socket, peer.ip().to_canonical()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.ready = false;
+                Accepted::Enough
+            }
+            Err(error) if is_shortage(&error) => self.refuse(now, &error, stats),
+            // The connection broke before we got to it: the kernel reports its error through accept.
+            Err(_) => Accepted::Nobody,
+        }
+    }
+
+    /// Gives up the reserve to accept and close those who wait, so that they need not wait for a time-out.
+    /// Then pauses: who comes meanwhile may be served after it.
+    fn refuse(&mut self, now: Micros, error: &io::Error, stats: &Stats) -> Accepted {
+        for count in 0..REFUSALS {
+            self.reserve = None;
+            let refused = self.listener.accept();
+            let nobody = refused.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+            let failed = refused.is_err();
+            drop(refused);
+            self.reserve = reserve().ok();
+            self.ready &= !nobody;
+            if nobody && count == 0 {
+                // Linux wants a descriptor before it looks whether anybody waits, and nobody did.
+                return Accepted::Enough;
+            }
+            if failed {
+                break;
+            }
+            stats.refused.add(1);
+        }
+        if self.shortage.is_none_or(|last| now.since(last) >= QUIET) {
+            log::warn!("connections are refused until others close: {error}");
+        }
+        self.shortage = Some(now);
+        self.paused = Some(now + PAUSE);
+        Accepted::Enough
+    }
+}
+
+/// A descriptor that does nothing but be there.
+fn reserve() -> io::Result<File> {
+    File::open("/dev/null")
+}
+
+/// Whether the process or the system has too little of something for another socket.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use mio::{Events, Poll};
+    use socket2::SockRef;
+    use std::time::Duration;
+
+    #[test]
+    fn listeners_share_a_port_that_nobody_else_gets() {
+        let listeners = bind(Ipv4Addr::LOCALHOST.into(), 0, 3).unwrap();
+        let port = listeners[0].local_addr().unwrap().port();
+        assert_ne!(port, 0);
+        assert!(listeners.iter().all(|listener| listener.local_addr().unwrap().port() == port));
+        let other = bind(Ipv4Addr::LOCALHOST.into(), port, 1).unwrap_err();
+        assert_eq!(other.kind(), ErrorKind::AddrInUse);
+        drop(listeners);
+        assert!(bind(Ipv4Addr::LOCALHOST.into(), port, 1).is_ok());
+    }
+
+    #[test]
+    fn the_unspecified_ipv6_address_takes_ipv4_as_well() {
+        let listeners = bind(Ipv6Addr::UNSPECIFIED.into(), 0, 1).unwrap();
+        let port = listeners[0].local_addr().unwrap().port();
+        assert!(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+    }
+
+    #[test]
+    fn connections_inherit_the_options_and_the_peer_is_canonical() {
+        let listener = bind(Ipv6Addr::UNSPECIFIED.into(), 0, 1).unwrap().remove(0);
+        let port = listener.local_addr().unwrap().port();
+        let mut poll = Poll::new().unwrap();
+        let mut accept = Accept::new(listener, poll.registry(), Token(0)).unwrap();
+        let stats = Stats::default();
+        assert!(matches!(accept.accept(Micros::ZERO, &stats), Accepted::Enough));
+
+        let _peer = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let mut events = Events::with_capacity(1);
+        poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+        accept.report();
+        let Accepted::Conn(socket, peer) = accept.accept(Micros::ZERO, &stats) else { panic!("nobody came") };
+        assert_eq!(peer, IpAddr::from(Ipv4Addr::LOCALHOST));
+        assert!(socket.nodelay().unwrap());
+        assert_eq!(SockRef::from(&socket).tcp_notsent_lowat().unwrap(), NOTSENT_BYTES);
+        assert!(matches!(accept.accept(Micros::ZERO, &stats), Accepted::Enough));
+        assert!(!accept.is_ready());
+    }
+}

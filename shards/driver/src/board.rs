@@ -1,0 +1,162 @@
+//! The board: numbers that every shard writes and anybody may read while the server runs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bandsync_engine::words::ids::ShardId;
+use bandsync_engine::words::time::Micros;
+
+/// One place per shard. Made before the shards start, so that whoever answers `/metrics` can hold it.
+#[derive(Debug)]
+pub struct Board<C> {
+    shards: Vec<Place<C>>,
+}
+
+/// What one shard writes. Its numbers fill cache lines of their own: shards that count do not slow each other.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Place<C> {
+    stats: Stats,
+    counters: Mutex<C>,
+}
+
+impl<C: Copy + Default> Board<C> {
+    /// A board of zeros for so many shards.
+    pub fn new(shards: u16) -> Arc<Self> {
+        Arc::new(Self { shards: (0..shards).map(|_| Place::default()).collect() })
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.shards.len() as u16
+    }
+
+    /// What a shard's driver counts.
+    pub fn stats(&self, shard: ShardId) -> &Stats {
+        &self.shards[usize::from(shard.0)].stats
+    }
+
+    /// What a shard's machine counted as of its last turn.
+    pub fn counters(&self, shard: ShardId) -> C {
+        *self.shards[usize::from(shard.0)].counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows a machine's counters. False if somebody is reading them: a shard never waits, it tries again.
+    pub(crate) fn publish(&self, shard: ShardId, counters: C) -> bool {
+        match self.shards[usize::from(shard.0)].counters.try_lock() {
+            Ok(mut shown) => *shown = counters,
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => *poisoned.into_inner() = counters,
+            Err(std::sync::TryLockError::WouldBlock) => return false,
+        }
+        true
+    }
+}
+
+/// What the driver of one shard counts since its start. Times are in microseconds.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Connections accepted from the listener.
+    pub accepted: Counter,
+    /// Connections refused because the process had no descriptor for them.
+    pub refused: Counter,
+    /// Connections that came from another shard.
+    pub arrived: Counter,
+    /// Connections given to another shard.
+    pub departed: Counter,
+    /// Connections open now, those included that are only waiting for their end.
+    pub open: Counter,
+    /// Times that a connection could not be given away at once because the other shard's mailbox was full.
+    pub mailbox_full: Counter,
+    /// Bytes read.
+    pub bytes_in: Counter,
+    /// Bytes that the kernel took.
+    pub bytes_out: Counter,
+    /// Reads from sockets that gave bytes.
+    pub reads: Counter,
+    /// Writes to sockets.
+    pub sends: Counter,
+    /// Writes of which the kernel did not take everything.
+    pub short_sends: Counter,
+    /// Volatile frames that a connection went without.
+    pub volatile_dropped: Counter,
+    /// Turns of the loop.
+    pub turns: Counter,
+    /// Time spent in turns: from waking to sleeping.
+    pub turn_time: Counter,
+    /// The longest turn.
+    pub turn_time_max: Peak,
+    /// Turns begun by the alarm.
+    pub alarms: Counter,
+    /// How much later than their deadline these turns began, in all.
+    pub lateness: Counter,
+    /// The latest.
+    pub lateness_max: Peak,
+}
+
+/// A number that one thread counts and others read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts on. There is one writer only, so a load and a store do, which cost no locked instruction.
+    pub(crate) fn add(&self, count: u64) {
+        self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// Counts back, for what is open now.
+    pub(crate) fn sub(&self, count: u64) {
+        self.0.store(self.get().wrapping_sub(count), Ordering::Relaxed);
+    }
+}
+
+/// The highest of the values seen since somebody last took it.
+#[derive(Debug, Default)]
+pub struct Peak(AtomicU64);
+
+impl Peak {
+    /// The highest so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The highest so far; the next begins at zero.
+    pub fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+
+    pub(crate) fn see(&self, value: Micros) {
+        self.0.fetch_max(value.as_micros(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_does_not_wait_for_a_reader() {
+        let board = Board::<u64>::new(2);
+        let shard = ShardId(1);
+        assert!(board.publish(shard, 5));
+        let reader = board.shards[1].counters.lock();
+        assert!(!board.publish(shard, 6));
+        drop(reader);
+        assert_eq!((board.counters(ShardId(0)), board.counters(shard)), (0, 5));
+        assert!(board.publish(shard, 6));
+        assert_eq!(board.counters(shard), 6);
+    }
+
+    #[test]
+    fn a_peak_that_was_taken_begins_anew() {
+        let peak = Peak::default();
+        for micros in [3, 9, 4] {
+            peak.see(Micros::from_micros(micros));
+        }
+        assert_eq!((peak.take(), peak.get()), (9, 0));
+    }
+}

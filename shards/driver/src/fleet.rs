@@ -1,0 +1,176 @@
+//! The shards of a server: started together, drained together, joined.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use bandsync_engine::words::ids::ShardId;
+use bandsync_engine::words::time::Micros;
+use mio::{Poll, Waker};
+
+use crate::accept::bind;
+use crate::board::Board;
+use crate::clock::Clock;
+use crate::ending::Ending;
+use crate::host::Host;
+use crate::machine::Machine;
+use crate::mail::{Address, Outbox, mailbox};
+use crate::pin::pin_to_core;
+use crate::shard::{End, Parts, Shard, WAKER};
+use crate::tap::Tap;
+
+/// How long the others get to say goodbye when a shard panics.
+const PANIC_DRAIN: Duration = Duration::from_secs(5);
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where to listen. `::` takes IPv4 as well, and means IPv4 alone where there is no IPv6.
+    pub host: IpAddr,
+    /// The port; 0 takes one that is free.
+    pub port: u16,
+    /// Whether every shard is kept on a core of its own, if the host allows that.
+    pub pin: bool,
+    /// Connections that may wait in a shard's mailbox.
+    pub mailbox_room: usize,
+}
+
+impl Plan {
+    /// A plan to listen there, with shards on cores of their own.
+    pub const fn new(host: IpAddr, port: u16) -> Self {
+        Self { host, port, pin: true, mailbox_room: 1_024 }
+    }
+}
+
+/// The running shards. Dropping it leaves them running; [`Fleet::drain`] and [`Fleet::join`] end them.
+#[derive(Debug)]
+pub struct Fleet {
+    address: SocketAddr,
+    clock: Clock,
+    ending: Arc<Ending>,
+    addresses: Arc<[Address]>,
+    threads: Vec<JoinHandle<End>>,
+}
+
+impl Fleet {
+    /// Starts one shard per place on the board, each with what `crew` makes for it.
+    ///
+    /// # Errors
+    /// If the address is in use or cannot be had, or the system has too few descriptors or threads.
+    pub fn start<M: Machine>(
+        plan: &Plan,
+        clock: Clock,
+        board: &Arc<Board<M::Counters>>,
+        host: &Arc<dyn Host>,
+        mut crew: impl FnMut(ShardId) -> (M, Box<dyn Tap>),
+    ) -> io::Result<Self> {
+        let listeners = bind(plan.host, plan.port, board.shards())?;
+        let Some(first) = listeners.first() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a server has at least one shard"));
+        };
+        let address = first.local_addr()?;
+        let ending = Arc::new(Ending::new(board.shards()));
+        let mut polls = Vec::new();
+        let mut mailboxes = Vec::new();
+        let mut addresses = Vec::new();
+        for _ in &listeners {
+            let poll = Poll::new()?;
+            let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+            let (mailbox, address) = mailbox(plan.mailbox_room, waker);
+            polls.push(poll);
+            mailboxes.push(mailbox);
+            addresses.push(address);
+        }
+        let addresses: Arc<[Address]> = addresses.into();
+        let mut fleet = Self { address, clock, ending, addresses, threads: Vec::new() };
+        let mut shards = Vec::new();
+        for (n, ((listener, poll), mailbox)) in listeners.into_iter().zip(polls).zip(mailboxes).enumerate() {
+            let id = ShardId(n as u16);
+            let (machine, tap) = crew(id);
+            let parts = Parts {
+                id,
+                clock,
+                machine,
+                tap,
+                host: Arc::clone(host),
+                board: Arc::clone(board),
+                ending: Arc::clone(&fleet.ending),
+                mailbox,
+                outbox: Outbox::new(Arc::clone(&fleet.addresses)),
+            };
+            shards.push(Shard::new(parts, poll, listener)?);
+        }
+        for shard in shards {
+            if let Err(error) = fleet.launch(shard, plan.pin) {
+                fleet.drain(Duration::ZERO);
+                return Err(error);
+            }
+        }
+        Ok(fleet)
+    }
+
+    /// Gives a shard its thread.
+    fn launch<M: Machine>(&mut self, shard: Shard<M>, pin: bool) -> io::Result<()> {
+        let id = shard.parts.id;
+        let guard = Guard {
+            id,
+            clock: self.clock,
+            ending: Arc::clone(&self.ending),
+            addresses: Arc::clone(&self.addresses),
+        };
+        let run = move || {
+            let _guard = guard;
+            if pin && let Err(error) = pin_to_core(usize::from(id.0)) {
+                log::debug!("shard {} is not pinned to a core: {error}", id.0);
+            }
+            shard.run()
+        };
+        self.threads.push(Builder::new().name(format!("shard-{}", id.0)).spawn(run)?);
+        Ok(())
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks all shards to accept no more, to say goodbye to everybody and to end, at the latest when the time
+    /// is over. Asking again can only shorten the time. Returns at once.
+    pub fn drain(&self, within: Duration) {
+        ask(&self.ending, &self.addresses, self.clock, within);
+    }
+
+    /// Waits until all shards have ended, and says how each did.
+    pub fn join(self) -> Vec<End> {
+        self.threads.into_iter().map(|thread| thread.join().unwrap_or(End::Panicked)).collect()
+    }
+}
+
+fn ask(ending: &Ending, addresses: &[Address], clock: Clock, within: Duration) {
+    let within = u64::try_from(within.as_micros()).unwrap_or(u64::MAX).min(u64::MAX / 2);
+    ending.ask(clock.now() + Micros::from_micros(within));
+    for address in addresses {
+        address.wake();
+    }
+}
+
+/// Ends the server when a shard panics: its sessions are gone, and their members should look for a new
+/// server rather than wait for this one.
+struct Guard {
+    id: ShardId,
+    clock: Clock,
+    ending: Arc<Ending>,
+    addresses: Arc<[Address]>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            log::error!("shard {} has panicked: the server drains", self.id.0);
+            self.ending.stopped(self.id);
+            ask(&self.ending, &self.addresses, self.clock, PANIC_DRAIN);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The seam to what computes: the driver moves bytes for any [`Machine`].
+//!
+//! The engine is the one that a server runs. Small servers of the tools and the driver's own tests run
+//! others, so that moving bytes can be measured and tested without the meaning of the bytes.
+
+use bandsync_engine::io::{Input, Outputs};
+use bandsync_engine::words::time::Micros;
+
+/// What a shard thread drives: inputs go in one at a time, outputs come out as values.
+pub trait Machine: Send + 'static {
+    /// Plain numbers about the machine, for others to read; the driver publishes them after every turn.
+    type Counters: Copy + Default + Send + 'static;
+
+    /// Takes in what happened at `at`, which never lies before that of the call before, and appends what is
+    /// to be done to `out`. The bytes of [`Input::Received`] may be changed.
+    fn handle(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs);
+
+    /// When the machine wants an [`Input::TurnEnded`] even if nothing else happens.
+    fn next_deadline(&self) -> Option<Micros>;
+
+    /// After [`Input::Drain`]: whether nothing is left to be done.
+    fn is_drained(&self) -> bool;
+
+    /// The numbers as of now.
+    fn counters(&self) -> Self::Counters;
+}

@@ -1,0 +1,210 @@
+//! Connections on their way from one shard to another, through bounded queues.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bandsync_engine::words::ids::ShardId;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use mio::Waker;
+
+use crate::ending::Alive;
+use crate::unsent::Unsent;
+
+/// A connection that changes shards. What was read of it is in the parcel; what arrives meanwhile stays in
+/// the kernel, which reports it again to the poll that the socket is registered with next.
+#[derive(Debug)]
+pub(crate) struct Crossing {
+    pub(crate) socket: OwnedFd,
+    pub(crate) peer: IpAddr,
+    pub(crate) unsent: Unsent,
+    pub(crate) parcel: Box<[u8]>,
+    pub(crate) alive: Alive,
+}
+
+/// The receiving end of a shard's mail.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    mail: Receiver<Box<Crossing>>,
+    rung: Arc<AtomicBool>,
+}
+
+/// The sending end: where a shard is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    mail: Sender<Box<Crossing>>,
+    /// Whether the shard was woken and has not looked yet, so that a burst costs one system call.
+    rung: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+/// A queue for at most `room` connections, whose shard `waker` wakes.
+pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
+    let (sender, receiver) = bounded(room);
+    let rung = Arc::new(AtomicBool::new(false));
+    (Mailbox { mail: receiver, rung: Arc::clone(&rung) }, Address { mail: sender, rung, waker })
+}
+
+impl Mailbox {
+    /// To be called when the waker woke us, before looking: whatever is posted from now on wakes us again.
+    pub(crate) fn heard(&self) {
+        self.rung.store(false, Ordering::SeqCst);
+    }
+
+    /// The next connection.
+    pub(crate) fn take(&self) -> Option<Box<Crossing>> {
+        self.mail.try_recv().ok()
+    }
+}
+
+impl Address {
+    /// Wakes the shard, unless somebody did and it has not looked yet.
+    pub(crate) fn wake(&self) {
+        if !self.rung.swap(true, Ordering::SeqCst)
+            && let Err(error) = self.waker.wake()
+        {
+            // The kernel's counter of wake-ups can only be full of wake-ups that were not looked at yet.
+            log::debug!("waking a shard: {error}");
+        }
+    }
+
+    /// Posts a connection, or gives it back if the mailbox is full.
+    fn post(&self, crossing: Box<Crossing>) -> Result<(), Box<Crossing>> {
+        match self.mail.try_send(crossing) {
+            Ok(()) => {
+                self.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(crossing)) => Err(crossing),
+            // The shard has ended, by force or by a panic, and its sessions with it: the connection ends too.
+            Err(TrySendError::Disconnected(_)) => Ok(()),
+        }
+    }
+}
+
+/// Connections on the way out that wait for room in the other shard's mailbox.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    addresses: Arc<[Address]>,
+    waiting: VecDeque<(ShardId, Box<Crossing>)>,
+}
+
+/// While so many wait, the shard reads from no socket, so that no connection is added but by mail, which must
+/// be taken in or two shards could wait for each other for ever.
+const WAITING_MAX: usize = 256;
+
+impl Outbox {
+    pub(crate) fn new(addresses: Arc<[Address]>) -> Self {
+        Self { addresses, waiting: VecDeque::new() }
+    }
+
+    /// Takes a connection to be posted at the next [`Outbox::post`].
+    pub(crate) fn put(&mut self, to: ShardId, crossing: Crossing) {
+        assert!(usize::from(to.0) < self.addresses.len(), "there is no shard {}", to.0);
+        self.waiting.push_back((to, Box::new(crossing)));
+    }
+
+    /// Posts what there is room for; the others go on waiting. Returns how many were put off.
+    pub(crate) fn post(&mut self) -> usize {
+        for _ in 0..self.waiting.len() {
+            let Some((to, crossing)) = self.waiting.pop_front() else { break };
+            if let Err(crossing) = self.addresses[usize::from(to.0)].post(crossing) {
+                self.waiting.push_back((to, crossing));
+            }
+        }
+        self.waiting.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether so many wait that no more should be added.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.len() >= WAITING_MAX
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Wakes all shards.
+    pub(crate) fn wake_all(&self) {
+        for address in &*self.addresses {
+            address.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::ending::Ending;
+    use mio::{Events, Poll, Token};
+    use std::fs::File;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    fn crossing(name: u8) -> Crossing {
+        Crossing {
+            socket: File::open("/dev/null").unwrap().into(),
+            peer: Ipv4Addr::LOCALHOST.into(),
+            unsent: Unsent::default(),
+            parcel: Box::new([name]),
+            alive: Ending::new(1).enter(),
+        }
+    }
+
+    fn wakeups(poll: &mut Poll) -> usize {
+        let mut events = Events::with_capacity(8);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        events.iter().count()
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_and_keeps_its_turn() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mailbox, address) = mailbox(2, waker);
+        let mut outbox = Outbox::new([address].into());
+        for name in 0..5 {
+            outbox.put(ShardId(0), crossing(name));
+        }
+        let mut order = Vec::new();
+        for left in [3, 1, 0] {
+            assert_eq!(outbox.post(), left);
+            while let Some(crossing) = mailbox.take() {
+                order.push(crossing.parcel[0]);
+            }
+        }
+        assert_eq!(order, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_burst_wakes_once_and_the_next_one_again() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mailbox, address) = mailbox(8, waker);
+        for _ in 0..2 {
+            assert_eq!(wakeups(&mut poll), 0);
+            for name in 0..3 {
+                assert!(address.post(Box::new(crossing(name))).is_ok());
+            }
+            assert_eq!(wakeups(&mut poll), 1);
+            mailbox.heard();
+            while mailbox.take().is_some() {}
+        }
+    }
+
+    #[test]
+    fn mail_for_a_shard_that_has_ended_ends_the_connection() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mailbox, address) = mailbox(1, waker);
+        drop(mailbox);
+        assert!(address.post(Box::new(crossing(0))).is_ok());
+    }
+}

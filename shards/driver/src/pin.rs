@@ -1,0 +1,57 @@
+//! Keeping a shard's thread on its core.
+
+use std::io;
+
+/// Pins the calling thread to the `n`th of the cores that the process may run on; with fewer cores than that
+/// it goes round. Containers and cgroups may refuse, and nothing depends on it but speed.
+pub(crate) fn pin_to_core(n: usize) -> io::Result<()> {
+    let allowed = allowed_cores()?;
+    let cores: Vec<usize> =
+        (0..libc::CPU_SETSIZE as usize).filter(|core| contains(&allowed, *core)).collect();
+    let Some(core) = n.checked_rem(cores.len()).map(|place| cores[place]) else {
+        return Err(io::Error::other("the process may run on no core"));
+    };
+    set_core(core)
+}
+
+/// The cores that the calling thread may run on.
+fn allowed_cores() -> io::Result<libc::cpu_set_t> {
+    // SAFETY: a set of bits, for which all zeros is the empty set.
+    let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the size is that of the set, which is ours to write to.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut cores) };
+    if result == 0 { Ok(cores) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether a core below `CPU_SETSIZE` is in the set.
+fn contains(cores: &libc::cpu_set_t, core: usize) -> bool {
+    // SAFETY: reads a bit within the set; libc checks the bound.
+    unsafe { libc::CPU_ISSET(core, cores) }
+}
+
+/// Lets the calling thread run on this core only.
+fn set_core(core: usize) -> io::Result<()> {
+    // SAFETY: a set of bits, for which all zeros is the empty set.
+    let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: sets a bit within the set; libc checks the bound.
+    unsafe { libc::CPU_SET(core, &mut cores) };
+    // SAFETY: the size is that of the set, which is only read.
+    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cores) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_pinned_thread_may_run_on_one_core() {
+        let count = std::thread::spawn(|| {
+            pin_to_core(1_000_003).unwrap();
+            let allowed = allowed_cores().unwrap();
+            (0..libc::CPU_SETSIZE as usize).filter(|core| contains(&allowed, *core)).count()
+        });
+        assert_eq!(count.join().unwrap(), 1);
+    }
+}

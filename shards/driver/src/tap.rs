@@ -1,0 +1,20 @@
+//! The seam for recording: sees everything that goes into a machine and comes out of it.
+
+use bandsync_engine::io::{Input, Outputs};
+use bandsync_engine::words::time::Micros;
+
+/// Called on the shard's thread. What it sees is enough to run the machine again: the inputs in their order,
+/// and after every [`Input::TurnEnded`] the outputs of all inputs since the one before.
+pub trait Tap: Send + 'static {
+    /// The machine is about to be given `input`; received bytes are still as they were read.
+    fn input(&mut self, _at: Micros, _input: &Input<'_>) {}
+
+    /// The turn is over, and these are all its outputs.
+    fn outputs(&mut self, _outputs: &Outputs) {}
+}
+
+/// Records nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoTap;
+
+impl Tap for NoTap {}

@@ -1,0 +1,121 @@
+//! Bytes of a connection that the kernel did not take yet.
+
+/// A queue of bytes. It holds no memory while it is empty.
+#[derive(Debug, Default)]
+pub(crate) struct Unsent {
+    bytes: Vec<u8>,
+    /// So many at the front are written.
+    written: usize,
+}
+
+/// Between two marks that the machine is told of.
+const MARK_BYTES: usize = 64 * 1024;
+
+/// More than this is never kept: the connection counts as broken. The engine gives up on a slow reader much
+/// earlier; this bounds what one turn can do before the engine hears of it.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+impl Unsent {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    /// What is to be written next.
+    pub(crate) fn front(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    /// Appends a copy of `bytes`. False, and nothing kept, if that would be too much.
+    #[must_use]
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
+        if self.len() + bytes.len() > BYTES_MAX {
+            return false;
+        }
+        // Moving at most as much as was written keeps the cost per byte constant.
+        if self.written >= self.len() {
+            self.bytes.drain(..self.written);
+            self.written = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+        true
+    }
+
+    /// Forgets `count` bytes from the front: the kernel took them.
+    pub(crate) fn wrote(&mut self, count: usize) {
+        assert!(count <= self.len(), "wrote {count} of {}", self.len());
+        self.written += count;
+        if self.written == self.bytes.len() {
+            *self = Self::default();
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// How far the backlog is: 0 = empty, then one more for every 64 KiB.
+    pub(crate) fn mark(&self) -> u32 {
+        if self.is_empty() { 0 } else { 1 + (self.len() / MARK_BYTES) as u32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_a_queue_and_keeps_no_memory_when_empty() {
+        let mut unsent = Unsent::default();
+        let (mut next_in, mut next_out) = (0_u8, 0_u8);
+        for round in 0..500_u32 {
+            let piece: Vec<u8> = (0..round % 13).map(|n| next_in.wrapping_add(n as u8)).collect();
+            next_in = next_in.wrapping_add(piece.len() as u8);
+            assert!(unsent.push(&piece));
+            let count = (round as usize % 7).min(unsent.len());
+            assert!(
+                unsent.front()[..count]
+                    .iter()
+                    .enumerate()
+                    .all(|(n, byte)| *byte == next_out.wrapping_add(n as u8))
+            );
+            next_out = next_out.wrapping_add(count as u8);
+            unsent.wrote(count);
+        }
+        unsent.wrote(unsent.len());
+        assert!(unsent.is_empty());
+        assert_eq!(unsent.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn written_bytes_do_not_pile_up() {
+        let mut unsent = Unsent::default();
+        for _ in 0..10_000 {
+            assert!(unsent.push(&[0; 100]));
+            unsent.wrote(unsent.len() - 1);
+        }
+        assert!(unsent.bytes.len() < 1_000, "{}", unsent.bytes.len());
+    }
+
+    #[test]
+    fn a_mark_is_passed_every_64_kib() {
+        let mut unsent = Unsent::default();
+        assert_eq!(unsent.mark(), 0);
+        for (bytes, mark) in [(1, 1), (65_534, 1), (1, 2), (65_535, 2), (1, 3)] {
+            assert!(unsent.push(&vec![0; bytes]));
+            assert_eq!(unsent.mark(), mark, "after {}", unsent.len());
+        }
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let mut unsent = Unsent::default();
+        assert!(unsent.push(&vec![0; BYTES_MAX]));
+        assert!(!unsent.push(&[0]));
+        assert_eq!(unsent.len(), BYTES_MAX);
+    }
+}

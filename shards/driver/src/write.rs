@@ -1,0 +1,385 @@
+//! The write path: what a turn sends to a connection is gathered, and written with one call at its end.
+//!
+//! Nothing is copied on the way: chunks are places in [`Outputs::bytes`](bandsync_engine::io::Outputs), linked
+//! into one chain per connection. Only what the kernel refuses is copied, to the connection's unsent bytes.
+
+use std::io::{self, ErrorKind, IoSlice, Write};
+
+use bandsync_engine::io::Span;
+use bandsync_engine::words::ids::ConnId;
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+use crate::board::Stats;
+use crate::conns::{Conn, Conns};
+
+/// Slices that one vectored call takes. More chunks than this wait for one connection only when a turn handled
+/// very many messages for it, and then a second call does not matter.
+const SLICES: usize = 64;
+
+/// The chunks of this turn, over all connections. Lists are kept from turn to turn.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    chunks: Vec<Chunk>,
+    /// Places in the table of connections that have chunks, in the order of their first.
+    touched: Vec<u32>,
+    /// Filled by [`Writer::flush`]: connections that have unsent bytes or broke, to be looked after.
+    pub(crate) troubled: Vec<ConnId>,
+    counts: Counts,
+}
+
+/// Bytes for one connection.
+#[derive(Clone, Copy, Debug)]
+struct Chunk {
+    bytes: Span,
+    /// The next chunk for the same connection.
+    next: u32,
+    /// Whether it may be left out if it was not begun.
+    volatile: bool,
+}
+
+/// A connection's chunks of this turn: the first and the last place in [`Writer::chunks`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Chain {
+    first: u32,
+    last: u32,
+}
+
+/// No chunk.
+const NONE: u32 = u32::MAX;
+
+impl Chain {
+    pub(crate) const EMPTY: Self = Self { first: NONE, last: NONE };
+}
+
+/// Counted while flushing, shown afterwards.
+#[derive(Debug, Default)]
+struct Counts {
+    sends: u64,
+    short: u64,
+    bytes: u64,
+    dropped: u64,
+}
+
+impl Writer {
+    /// Appends bytes to what this turn sends to the connection at `index`. Runs once per receiver of a fanout.
+    #[inline]
+    pub(crate) fn link(&mut self, index: u32, conn: &mut Conn, bytes: Span, volatile: bool) {
+        if bytes.start == bytes.end {
+            return;
+        }
+        let place = self.chunks.len() as u32;
+        if conn.chain == Chain::EMPTY {
+            conn.chain = Chain { first: place, last: place };
+            self.touched.push(index);
+        } else {
+            let last = &mut self.chunks[conn.chain.last as usize];
+            // Answers to one connection mostly lie side by side: then they are one chunk, and one `send`.
+            if last.bytes.end == bytes.start && !last.volatile && !volatile {
+                last.bytes.end = bytes.end;
+                return;
+            }
+            last.next = place;
+            conn.chain.last = place;
+        }
+        self.chunks.push(Chunk { bytes, next: NONE, volatile });
+    }
+
+    /// Writes every chain, each with one call, and forgets them. `bytes` is what the chunks are places in.
+    pub(crate) fn flush(&mut self, conns: &mut Conns, bytes: &[u8], stats: &Stats) {
+        let Self { chunks, touched, troubled, counts } = self;
+        for index in touched.drain(..) {
+            // Gone since, or its chain was, or the place has another user: then there is nothing to write.
+            let Some((id, conn)) = conns.at_mut(index) else { continue };
+            let chain = std::mem::replace(&mut conn.chain, Chain::EMPTY);
+            if chain == Chain::EMPTY || conn.broken {
+                continue;
+            }
+            let mut rest = Rest { chunks, bytes, place: chain.first, skip: 0 };
+            if conn.unsent.is_empty() {
+                match rest.write(&conn.socket, counts) {
+                    Ok(()) if rest.place == NONE => continue,
+                    Ok(()) => counts.short += 1,
+                    Err(_) => conn.broken = true,
+                }
+            }
+            if !conn.broken {
+                conn.broken = !rest.keep(conn, counts);
+            }
+            if conn.broken {
+                conn.unsent.clear();
+            }
+            troubled.push(id);
+        }
+        chunks.clear();
+        counts.show(stats);
+    }
+
+    /// Writes unsent bytes, because the kernel takes some again.
+    pub(crate) fn resume(&mut self, conn: &mut Conn) {
+        while !conn.unsent.is_empty() && !conn.broken {
+            match send(&conn.socket, conn.unsent.front()) {
+                Ok(0) => return,
+                Ok(count) => {
+                    self.counts.sends += 1;
+                    self.counts.bytes += count as u64;
+                    conn.unsent.wrote(count);
+                }
+                Err(_) => {
+                    conn.broken = true;
+                    conn.unsent.clear();
+                }
+            }
+        }
+    }
+}
+
+impl Counts {
+    fn show(&mut self, stats: &Stats) {
+        stats.sends.add(self.sends);
+        stats.short_sends.add(self.short);
+        stats.bytes_out.add(self.bytes);
+        stats.volatile_dropped.add(self.dropped);
+        *self = Self::default();
+    }
+}
+
+/// What is left to do of one chain: it starts `skip` bytes into the chunk at `place`.
+struct Rest<'a> {
+    chunks: &'a [Chunk],
+    bytes: &'a [u8],
+    place: u32,
+    skip: usize,
+}
+
+impl Rest<'_> {
+    /// Writes until all is written (then `place` is [`NONE`]) or the kernel refuses some.
+    #[inline]
+    fn write(&mut self, socket: &TcpStream, counts: &mut Counts) -> io::Result<()> {
+        while self.place != NONE {
+            let chunk = self.chunks[self.place as usize];
+            let (wanted, count) = if chunk.next == NONE {
+                let bytes = &self.bytes[chunk.bytes.range()][self.skip..];
+                (bytes.len(), send(socket, bytes)?)
+            } else {
+                self.send_many(socket)?
+            };
+            counts.sends += 1;
+            counts.bytes += count as u64;
+            self.advance(count);
+            if count < wanted {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Offers the next chunks to the kernel in one vectored call: how many bytes that were and how many it took.
+    fn send_many(&self, socket: &TcpStream) -> io::Result<(usize, usize)> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let (mut filled, mut wanted) = (0, 0);
+        let (mut place, mut skip) = (self.place, self.skip);
+        while place != NONE && filled < SLICES {
+            let chunk = self.chunks[place as usize];
+            let bytes = &self.bytes[chunk.bytes.range()][skip..];
+            slices[filled] = IoSlice::new(bytes);
+            filled += 1;
+            wanted += bytes.len();
+            (place, skip) = (chunk.next, 0);
+        }
+        let socket = SockRef::from(socket);
+        let count = taken(|| socket.send_vectored_with_flags(&slices[..filled], libc::MSG_NOSIGNAL))?;
+        Ok((wanted, count))
+    }
+
+    /// Steps over bytes that are written.
+    fn advance(&mut self, mut count: usize) {
+        while count > 0 {
+            let chunk = self.chunks[self.place as usize];
+            let left = chunk.bytes.range().len() - self.skip;
+            if count < left {
+                self.skip += count;
+                return;
+            }
+            count -= left;
+            (self.place, self.skip) = (chunk.next, 0);
+        }
+    }
+
+    /// Copies what is left to the connection's unsent bytes, but for volatile chunks that were not begun.
+    /// False if that would be too much.
+    fn keep(&mut self, conn: &mut Conn, counts: &mut Counts) -> bool {
+        while self.place != NONE {
+            let chunk = self.chunks[self.place as usize];
+            if chunk.volatile && self.skip == 0 {
+                counts.dropped += 1;
+            } else if !conn.unsent.push(&self.bytes[chunk.bytes.range()][self.skip..]) {
+                return false;
+            }
+            (self.place, self.skip) = (chunk.next, 0);
+        }
+        true
+    }
+}
+
+/// Offers bytes to the kernel: how many it took. This is `send` with `MSG_NOSIGNAL` on a non-blocking socket.
+fn send(mut socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    taken(|| socket.write(bytes))
+}
+
+/// Calls until the call is not interrupted; a full socket takes nothing.
+fn taken(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::ending::Ending;
+    use std::io::Read;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    /// A shard's end of a connection with small buffers, the peer's end, and bytes to send from.
+    struct Pair {
+        conns: Conns,
+        id: ConnId,
+        peer: std::net::TcpStream,
+        writer: Writer,
+        stats: Stats,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            SockRef::from(&listener).set_recv_buffer_size(4_096).unwrap();
+            let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            SockRef::from(&socket).set_send_buffer_size(4_096).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let (peer, from) = listener.accept().unwrap();
+            let conn = Conn::new(TcpStream::from_std(socket), from.ip(), Ending::new(1).enter());
+            let mut conns = Conns::default();
+            let id = conns.insert(conn);
+            Self { conns, id, peer, writer: Writer::default(), stats: Stats::default() }
+        }
+
+        fn conn(&mut self) -> &mut Conn {
+            self.conns.get_mut(self.id).unwrap()
+        }
+
+        /// One turn that sends these spans of `bytes`.
+        fn turn(&mut self, bytes: &[u8], chunks: &[(u32, u32, bool)]) {
+            for &(start, end, volatile) in chunks {
+                let conn = self.conns.get_mut(self.id).unwrap();
+                self.writer.link(self.id.index, conn, Span { start, end }, volatile);
+            }
+            self.writer.flush(&mut self.conns, bytes, &self.stats);
+        }
+
+        /// Lets the peer read until everything is written and read, and returns it all.
+        fn drain(mut self) -> Vec<u8> {
+            let mut got = Vec::new();
+            let mut buffer = [0; 65_536];
+            while !self.conn().unsent.is_empty() {
+                let count = self.peer.read(&mut buffer).unwrap();
+                got.extend_from_slice(&buffer[..count]);
+                let conn = self.conns.get_mut(self.id).unwrap();
+                self.writer.resume(conn);
+            }
+            drop(self.conns.remove(self.id));
+            self.peer.read_to_end(&mut got).unwrap();
+            got
+        }
+    }
+
+    #[test]
+    fn neighbours_are_one_chunk_and_one_send() {
+        let mut pair = Pair::new();
+        pair.turn(b"abcdef", &[(0, 2, false), (2, 4, false), (4, 4, false), (4, 6, false)]);
+        assert_eq!((pair.stats.sends.get(), pair.stats.bytes_out.get()), (1, 6));
+        assert_eq!(pair.drain(), b"abcdef");
+    }
+
+    #[test]
+    fn scattered_chunks_go_out_in_order_with_one_call() {
+        let mut pair = Pair::new();
+        pair.turn(b"cdxabyef", &[(3, 5, false), (0, 2, false), (6, 8, true)]);
+        assert_eq!(pair.stats.sends.get(), 1);
+        assert_eq!(pair.drain(), b"abcdef");
+    }
+
+    #[test]
+    fn more_chunks_than_slices_go_out_in_order() {
+        let mut pair = Pair::new();
+        let bytes: Vec<u8> = (0..=255).collect();
+        let chunks: Vec<(u32, u32, bool)> = (0..200).rev().map(|n| (n, n + 1, false)).collect();
+        pair.turn(&bytes, &chunks);
+        let expected: Vec<u8> = (0..200).rev().collect();
+        assert_eq!(pair.drain(), expected);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_kept_and_nothing_overtakes_it() {
+        let mut pair = Pair::new();
+        let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        let (half, end) = (bytes.len() as u32 / 2, bytes.len() as u32);
+        pair.turn(&bytes, &[(0, half, false)]);
+        assert!(!pair.conn().unsent.is_empty());
+        assert_eq!(pair.writer.troubled, [pair.id]);
+        pair.turn(&bytes, &[(half, end, false)]);
+        assert!(pair.drain() == bytes);
+    }
+
+    #[test]
+    fn a_volatile_frame_is_written_whole_or_not_at_all() {
+        let mut pair = Pair::new();
+        // Frames of a thousand equal bytes: offered until many were refused, one by one and in pairs.
+        let bytes: Vec<u8> = (0..=255_u8).flat_map(|n| [n; 1_000]).collect();
+        for n in 0..20_000 {
+            let start = n % 256 * 1_000;
+            let other = (n + 7) % 256 * 1_000;
+            let chunks = [(start, start + 1_000, true), (other, other + 1_000, true)];
+            pair.turn(&bytes, &chunks[..1 + n as usize % 2]);
+        }
+        assert!(pair.stats.volatile_dropped.get() > 1_000);
+        assert!(pair.conn().unsent.len() < 1_000);
+        let got = pair.drain();
+        assert_eq!(got.len() % 1_000, 0);
+        assert!(got.chunks(1_000).all(|frame| frame.iter().all(|byte| *byte == frame[0])));
+    }
+
+    #[test]
+    fn what_is_not_volatile_survives_beside_what_is() {
+        let mut pair = Pair::new();
+        let bytes = vec![7; 3_000_000];
+        pair.turn(&bytes, &[(0, 3_000_000, false)]);
+        let before = pair.conn().unsent.len();
+        pair.turn(b"vvkkvv", &[(0, 2, true), (2, 4, false), (4, 6, true)]);
+        assert_eq!(pair.conn().unsent.len(), before + 2);
+        assert_eq!(pair.stats.volatile_dropped.get(), 2);
+        assert!(pair.drain().ends_with(b"\x07kk"));
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_breaks_the_connection_once() {
+        let mut pair = Pair::new();
+        SockRef::from(&pair.peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        pair.peer = std::net::TcpStream::connect(
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap(),
+        )
+        .unwrap();
+        while !pair.conn().broken {
+            pair.turn(b"x", &[(0, 1, false)]);
+        }
+        assert_eq!(pair.writer.troubled, [pair.id]);
+        pair.turn(b"x", &[(0, 1, false)]);
+        assert_eq!(pair.writer.troubled.len(), 1);
+        assert!(pair.conn().unsent.is_empty());
+    }
+}
