@@ -129,6 +129,12 @@ impl<'a> Request<'a> {
         if all.next().is_some() { None } else { std::str::from_utf8(value).ok() }
     }
 
+    /// The items of a header that is a list, over one line or several.
+    pub fn list(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let values = self.all(name).filter_map(|value| std::str::from_utf8(value).ok());
+        values.flat_map(|value| value.split(',')).map(|item| item.trim_matches([' ', '\t']))
+    }
+
     /// Whether a header that is a list, over one line or several, has this item. Case does not matter.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.list(name).any(|item| item.eq_ignore_ascii_case(token))
@@ -149,11 +155,6 @@ impl<'a> Request<'a> {
     fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let headers = self.headers[..self.header_count].iter();
         headers.filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
-    }
-
-    fn list(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        let values = self.all(name).filter_map(|value| std::str::from_utf8(value).ok());
-        values.flat_map(|value| value.split(',')).map(|item| item.trim_matches([' ', '\t']))
     }
 
     fn check_host(&self) -> Result<(), Refused> {
@@ -573,8 +574,8 @@ mod tests {
             assert_eq!(format!("{both:?}"), format!("{whole:?}"), "cut at {cut}");
         }
         let mut reader = HeadReader::default();
-        let byte_by_byte = (0..=bytes.len()).map(|end| reader.parse(&bytes[..end]));
-        let last = byte_by_byte.skip_while(|result| matches!(result, Ok(None))).next().unwrap_or(Ok(None));
+        let mut byte_by_byte = (0..=bytes.len()).map(|end| reader.parse(&bytes[..end]));
+        let last = byte_by_byte.find(|result| !matches!(result, Ok(None))).unwrap_or(Ok(None));
         assert_eq!(format!("{last:?}"), format!("{whole:?}"), "byte by byte");
         whole.map(|parsed| {
             let (request, length) = parsed.expect("a whole head");
