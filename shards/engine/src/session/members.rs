@@ -195,7 +195,7 @@ impl Session {
         if leads && !was_alone {
             self.give_lead(now, Some(member), Some("claimed"), None, out);
             out.push(Effect::Snapshot(Audience::All));
-        } else if join.role == Some(Role::Leader) && self.state.leader_rule == LeaderRule::Ask {
+        } else if !leads && join.role == Some(Role::Leader) && self.state.leader_rule == LeaderRule::Ask {
             self.ask_leader(member, out);
         }
         if leads || is_new {

@@ -249,9 +249,8 @@ impl Session {
         let passed = now.unix.0.saturating_sub(self.state.last_active_unix.0).max(0) as u64;
         let then = self.state.last_active_at + Micros::from_micros(passed.saturating_mul(1_000));
         let timeline = &mut self.state.timeline;
-        let present = timeline.onward(then);
-        timeline.segments.retain(|segment| segment.t0 > then);
-        timeline.segments.insert(0, present);
+        let turned = timeline.turn(then, timeline.onward(then));
+        assert!(turned.is_ok(), "the present takes no more room than what led to it");
         for segment in &mut timeline.segments {
             segment.t0 = now.at + segment.t0.since(then);
         }
@@ -296,15 +295,19 @@ fn lead(now: Moment, at: Option<Micros>) -> Micros {
 }
 
 impl Timeline {
-    /// Puts `segment` in at its time. What was scheduled for later is planned again after it.
+    /// Puts `segment` in at its time, now or later, and forgets the past. What was scheduled for after it is
+    /// planned again.
     fn turn(&mut self, now: Micros, segment: Segment) -> Result<(), Reject> {
-        let later = self.segments_after(now).filter(|s| s.t0 >= segment.t0).copied().collect::<Vec<_>>();
         self.segments.drain(..self.segment_index_at(now));
-        self.segments.retain(|s| s.t0 < segment.t0);
+        let until = self.segments.iter().position(|s| s.t0 > now && s.t0 >= segment.t0);
+        let later = self.segments.split_off(until.unwrap_or(self.segments.len()));
+        if segment.t0 == now {
+            self.segments.clear();
+        }
         self.segments.push(segment);
         for planned in later {
             let starts = planned.playing && !self.is_playing_at(planned.t0);
-            if !starts && planned.t0 == segment.t0 {
+            if planned.t0 == segment.t0 && !starts {
                 continue;
             }
             let again = if starts { self.start(planned.t0) } else { self.sought(planned.t0, planned.p0) };
