@@ -24,3 +24,23 @@ pub trait Machine: Send + 'static {
     /// The numbers as of now.
     fn counters(&self) -> Self::Counters;
 }
+
+impl Machine for bandsync_engine::engine::Engine {
+    type Counters = bandsync_engine::engine::Counters;
+
+    fn handle(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
+        self.handle(at, input, out);
+    }
+
+    fn next_deadline(&self) -> Option<Micros> {
+        self.next_deadline()
+    }
+
+    fn is_drained(&self) -> bool {
+        self.is_drained()
+    }
+
+    fn counters(&self) -> Self::Counters {
+        self.counters()
+    }
+}
