@@ -286,6 +286,7 @@ function showMembers() {
   const { leader, isLeader } = band;
   $("lead-controls").hidden = !isLeader;
   $("follow-controls").hidden = isLeader;
+  if (!isLeader) $("wish").hidden = true;
   $("song").classList.toggle("leads", isLeader);
   for (const { chip, jump } of song.sections) chip.disabled = jump.disabled = !isLeader;
   const word = isLeader ? "You lead" : leader ? "Following" : "Nobody leads";
