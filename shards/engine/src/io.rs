@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::wire::http::Origins;
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::limits::Limits;
+use crate::words::origins::Origins;
 use crate::words::time::Micros;
 
 /// What a shard is told once, before its first input. With the inputs it determines every output.

@@ -8,7 +8,6 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Engine;
 use crate::io::{Answer, Cause, Input, Outputs};
 use crate::words::ids::ConnId;
 use crate::words::time::Micros;
@@ -48,24 +47,23 @@ impl<'a> Recorded<'a> {
         }
     }
 
-    /// Hands the input to an engine.
-    pub fn replay(self, at: Micros, engine: &mut Engine, out: &mut Outputs) {
-        let mut copy;
-        let input = match self {
-            Self::Opened { conn, peer } => Input::Opened { conn, peer },
-            Self::Arrived { conn, peer, parcel } => Input::Arrived { conn, peer, parcel },
+    /// The input again. Received bytes are copied to `copy`, for an engine unmasks them where they lie.
+    pub fn to_input<'b>(&'b self, copy: &'b mut Vec<u8>) -> Input<'b> {
+        match self {
+            Self::Opened { conn, peer } => Input::Opened { conn: *conn, peer: *peer },
+            Self::Arrived { conn, peer, parcel } => Input::Arrived { conn: *conn, peer: *peer, parcel },
             Self::Received { conn, bytes } => {
-                copy = bytes.to_vec();
-                Input::Received { conn, bytes: &mut copy }
+                copy.clear();
+                copy.extend_from_slice(bytes);
+                Input::Received { conn: *conn, bytes: copy }
             }
-            Self::Closed { conn, cause } => Input::Closed { conn, cause },
-            Self::Backlog { conn, bytes } => Input::Backlog { conn, bytes },
-            Self::Answered { conn, answer } => Input::Answered { conn, answer },
-            Self::WallClock { started_unix_ms } => Input::WallClock { started_unix_ms },
+            Self::Closed { conn, cause } => Input::Closed { conn: *conn, cause: *cause },
+            Self::Backlog { conn, bytes } => Input::Backlog { conn: *conn, bytes: *bytes },
+            Self::Answered { conn, answer } => Input::Answered { conn: *conn, answer: answer.clone() },
+            Self::WallClock { started_unix_ms } => Input::WallClock { started_unix_ms: *started_unix_ms },
             Self::Drain => Input::Drain,
             Self::TurnEnded => Input::TurnEnded,
-        };
-        engine.handle(at, input, out);
+        }
     }
 }
 

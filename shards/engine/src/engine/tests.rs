@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Engine;
-use crate::io::{Answer, Cause, Close, Input, Origins, Output, Outputs, Settings};
+use crate::io::{Answer, Cause, Close, Input, Output, Outputs, Settings};
 use crate::trace::{self, Recorded};
 use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::limits::Limits;
+use crate::words::origins::Origins;
 use crate::words::time::Micros;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -671,11 +672,11 @@ fn a_replayed_run_gives_the_same_outputs() {
     world.input(0, Input::Drain);
 
     let mut engine = Engine::new(settings());
-    let (mut inputs, mut outputs) = (&world.trace[..], Vec::new());
+    let (mut inputs, mut outputs, mut copy) = (&world.trace[..], Vec::new(), Vec::new());
     while !inputs.is_empty() {
         let (at, input) = trace::read_input(&mut inputs).unwrap();
         let mut out = Outputs::default();
-        input.replay(at, &mut engine, &mut out);
+        engine.handle(at, input.to_input(&mut copy), &mut out);
         trace::write_outputs(&mut outputs, &out);
     }
     assert!(outputs == world.outputs, "{} bytes against {}", outputs.len(), world.outputs.len());

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use tungstenite::handshake::derive_accept_key;
 
+use crate::words::origins::Origins;
+
 /// Bytes of a request head, with the empty line that ends it.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 
@@ -252,17 +254,6 @@ fn decode(text: &str) -> Cow<'_, str> {
         });
     }
     Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
-}
-
-/// Which web pages may connect. A request without `Origin` is no web page's and may.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Origins {
-    /// Those that this server served itself: the host of `Origin` is the one of `Host`.
-    Own,
-    /// All.
-    Any,
-    /// The server's own and these, as `scheme://host[:port]`.
-    Listed(Vec<String>),
 }
 
 /// What is said to a page about the origin that it comes from.

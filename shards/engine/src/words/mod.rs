@@ -3,5 +3,6 @@
 pub mod ids;
 pub mod limits;
 pub mod music;
+pub mod origins;
 pub mod rng;
 pub mod time;

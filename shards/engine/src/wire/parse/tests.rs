@@ -1,0 +1,856 @@
+//! Every client event: good, each field wrong, each bound.
+#![allow(clippy::unwrap_used)]
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+const BEN: &str = "BBBBBBBBBBBBBBBBBBBB";
+
+/// What a field takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Text,
+    Number,
+    Bool,
+    Object,
+}
+use Kind::{Bool, Number as Num, Object, Text};
+
+/// A field: its name, what it takes, and whether it must be there.
+type Spec = (&'static str, Kind, bool);
+
+/// Every event with a full payload and its fields.
+fn table() -> Vec<(Event, Value, Vec<Spec>)> {
+    const SESSION: Spec = ("sessionId", Text, true);
+    let in_session = |event, mut payload: Value, specs: &[Spec]| {
+        payload["sessionId"] = "stage".into();
+        (event, payload, [&[SESSION], specs].concat())
+    };
+    let setlist =
+        json!({"title": "Friday", "songs": [{"id": "s1", "title": "Harbour", "format": "text", "body": ""}]});
+    vec![
+        in_session(
+            Event::JoinSession,
+            json!({
+                "displayName": "Ann", "role": "leader", "instrument": "bass", "passcode": "open", "leaderPin": "1234",
+                "tickHz": 60, "metronome": true,
+            }),
+            &[
+                ("displayName", Text, false),
+                ("role", Text, false),
+                ("instrument", Text, false),
+                ("passcode", Text, false),
+                ("leaderPin", Text, false),
+                ("tickHz", Num, false),
+                ("metronome", Bool, false),
+            ],
+        ),
+        in_session(Event::LeaveSession, json!({}), &[]),
+        in_session(
+            Event::SetRole,
+            json!({"role": "follower", "memberId": BEN}),
+            &[("role", Text, true), ("memberId", Text, false)],
+        ),
+        in_session(Event::RequestLeader, json!({}), &[]),
+        in_session(Event::ApproveLeaderRequest, json!({"requesterId": BEN}), &[("requesterId", Text, true)]),
+        in_session(Event::DenyLeaderRequest, json!({"requesterId": BEN}), &[("requesterId", Text, true)]),
+        in_session(
+            Event::SyncRequest,
+            json!({"checksum": "0000beef", "version": 7}),
+            &[("checksum", Text, false), ("version", Num, false)],
+        ),
+        in_session(Event::UpdateMessage, json!({"message": "hello"}), &[("message", Text, true)]),
+        in_session(
+            Event::ChatMessage,
+            json!({"message": "louder", "username": "Ann"}),
+            &[("message", Text, true), ("username", Text, false)],
+        ),
+        in_session(
+            Event::UpdateSettings,
+            json!({
+                "maxMembers": 8, "onLeaderLoss": "pause", "leaderRule": "pin", "passcode": "open", "leaderPin": "1234",
+                "anyoneMayCue": true,
+            }),
+            &[
+                ("maxMembers", Num, false),
+                ("onLeaderLoss", Text, false),
+                ("leaderRule", Text, false),
+                ("passcode", Text, false),
+                ("leaderPin", Text, false),
+                ("anyoneMayCue", Bool, false),
+            ],
+        ),
+        in_session(
+            Event::Cue,
+            json!({"text": "chorus x2", "target": "drums"}),
+            &[("text", Text, true), ("target", Text, false)],
+        ),
+        in_session(
+            Event::Play,
+            json!({"atServerMs": 1500.25, "countInBars": 2, "quantize": "bar"}),
+            &[("atServerMs", Num, false), ("countInBars", Num, false), ("quantize", Text, false)],
+        ),
+        in_session(Event::Pause, json!({}), &[]),
+        in_session(Event::Stop, json!({}), &[]),
+        in_session(
+            Event::Seek,
+            json!({"position": 1500.25, "atServerMs": 7}),
+            &[("position", Num, true), ("atServerMs", Num, false)],
+        ),
+        in_session(Event::SetTempo, json!({"tempo": 90.5}), &[("tempo", Num, true)]),
+        in_session(
+            Event::TempoChange,
+            json!({"tempo": 90.5, "fadeTime": 8000}),
+            &[("tempo", Num, true), ("fadeTime", Num, false)],
+        ),
+        in_session(
+            Event::TempoChanged,
+            json!({"tempo": 90.5, "fadeTime": 8000}),
+            &[("tempo", Num, true), ("fadeTime", Num, false)],
+        ),
+        in_session(
+            Event::SetTimeSignature,
+            json!({"numerator": 6, "denominator": 8}),
+            &[("numerator", Num, true), ("denominator", Num, true)],
+        ),
+        in_session(
+            Event::BeatSync,
+            json!({"beatPosition": 17.25, "masterTime": 99}),
+            &[("beatPosition", Num, true), ("masterTime", Num, true)],
+        ),
+        in_session(
+            Event::PositionSync,
+            json!({"positionMs": 1500.25, "timestamp": 99}),
+            &[("positionMs", Num, true), ("timestamp", Num, true)],
+        ),
+        (Event::LatencyProbe, json!({"timestamp": 99, "sessionId": "stage"}), vec![("timestamp", Num, true)]),
+        (Event::ClockSync, json!({"t0": 17.25}), vec![("t0", Num, true)]),
+        in_session(Event::SetSetlist, json!({"setlist": setlist}), &[("setlist", Object, true)]),
+        in_session(Event::SelectSong, json!({"songId": "s1"}), &[("songId", Text, true)]),
+        in_session(Event::SelectSong, json!({"step": -1}), &[]),
+        in_session(Event::GetSong, json!({"songId": "s1"}), &[("songId", Text, true)]),
+        (Event::Pong, json!({"timestamp": 99}), vec![("timestamp", Num, false)]),
+        (Event::Heartbeat, json!({"timestamp": 99, "sessionId": "stage"}), vec![("timestamp", Num, false)]),
+        (Event::ConnectionQuality, json!({}), vec![]),
+        (Event::HeartbeatResponse, json!({"clientTimestamp": 99}), vec![]),
+        (Event::RoleChanged, json!({"sessionId": "stage", "role": "leader"}), vec![]),
+        (Event::Error, json!({"message": "?"}), vec![]),
+    ]
+}
+
+fn with(payload: &Value, field: &str, value: Value) -> String {
+    let mut payload = payload.clone();
+    payload[field] = value;
+    payload.to_string()
+}
+
+fn without(payload: &Value, field: &str) -> String {
+    let mut payload = payload.as_object().unwrap().clone();
+    payload.remove(field);
+    Value::Object(payload).to_string()
+}
+
+/// A full payload of this event with one field set to something else, written as JSON.
+fn set(event: Event, field: &str, json: &str) -> Result<Command, Reject> {
+    let (_, payload, _) = table().into_iter().find(|(other, ..)| *other == event).unwrap();
+    // Of a repeated name the last one counts.
+    let payload = payload.to_string();
+    command(event, &format!("{},\"{field}\":{json}}}", payload.strip_suffix('}').unwrap()))
+}
+
+#[track_caller]
+fn takes(event: Event, field: &str, good: &[&str]) {
+    for json in good {
+        let read = set(event, field, json);
+        assert!(read.is_ok(), "{event:?} {field}: {json:.80}: {read:?}");
+    }
+}
+
+#[track_caller]
+fn refuses(event: Event, field: &'static str, bad: &[&str], message: &str) {
+    for json in bad {
+        let expected = Reject::field(field, message.to_owned());
+        assert_eq!(set(event, field, json), Err(expected), "{event:?}: {json:.80}");
+    }
+}
+
+fn text_of(chars: usize) -> String {
+    format!("\"{}\"", "ü".repeat(chars))
+}
+
+#[track_caller]
+fn check(event: Event, payload: &str, expected: SessionCommand) {
+    let session = SessionId::parse("stage").unwrap();
+    assert_eq!(command(event, payload), Ok(Command::Session(session, expected)));
+}
+
+#[track_caller]
+fn check_link(event: Event, payload: &str, expected: LinkCommand) {
+    assert_eq!(command(event, payload), Ok(Command::Link(expected)));
+}
+
+fn tempo_of(milli_bpm: u32) -> Tempo {
+    Tempo::from_milli_bpm(milli_bpm).unwrap()
+}
+
+fn position_of(micros: u64) -> Position {
+    Position::from_micros(micros).unwrap()
+}
+
+#[test]
+fn names_and_events_are_one_to_one() {
+    for (place, event) in Event::ALL.iter().enumerate() {
+        assert_eq!(*event as usize, place);
+        assert_eq!(Event::from_name(event.name()), Some(*event));
+    }
+    for name in ["", "Play", "play ", "scroll_tick", "snapshot", "ping", "__proto__"] {
+        assert_eq!(Event::from_name(name), None, "{name:?}");
+    }
+}
+
+#[test]
+fn the_table_has_every_event() {
+    let mut events: Vec<Event> = table().into_iter().map(|(event, ..)| event).collect();
+    events.dedup();
+    assert_eq!(events.len(), Event::ALL.len());
+}
+
+#[test]
+fn full_and_least_payloads_are_taken() {
+    for (event, payload, specs) in table() {
+        assert!(command(event, &payload.to_string()).is_ok(), "{event:?}");
+        let mut least = payload.clone();
+        for (field, _, required) in specs {
+            if !required && event != Event::UpdateSettings {
+                least = serde_json::from_str(&without(&least, field)).unwrap();
+            }
+        }
+        least["unknown"] = json!([{"x": null}]);
+        assert!(command(event, &least.to_string()).is_ok(), "{event:?}: {least}");
+    }
+}
+
+#[test]
+fn a_missing_field_is_named() {
+    for (event, payload, specs) in table() {
+        for (field, _, required) in specs {
+            for payload in [without(&payload, field), with(&payload, field, Value::Null)] {
+                match command(event, &payload) {
+                    Ok(_) => assert!(!required, "{event:?}: {payload}"),
+                    Err(reject) => {
+                        assert!(required, "{event:?}: {payload}");
+                        assert_eq!((reject.code, reject.field), (Code::InvalidPayload, Some(field)));
+                        assert!(reject.message.starts_with(field), "{}", reject.message);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_field_of_another_type_is_named() {
+    let values = [
+        (Bool, json!(true)),
+        (Num, json!(1)),
+        (Num, json!(-1.5)),
+        (Num, json!(1e300)),
+        (Num, json!(u64::MAX)),
+        (Text, json!("")),
+        (Text, json!("x")),
+        (Text, json!("1")),
+        (Text, json!("x".repeat(5_000))),
+        (Text, json!("\u{0}\u{7f}")),
+        (Object, json!({})),
+        (Object, json!({"_placeholder": true, "num": 0})),
+    ];
+    let array = json!([1, "x", {}]);
+    for (event, payload, specs) in table() {
+        for (field, kind, _) in specs {
+            for (other, value) in &values {
+                match command(event, &with(&payload, field, value.clone())) {
+                    Ok(_) => assert_eq!(kind, *other, "{event:?} {field}: {value:.80}"),
+                    Err(reject) => assert_eq!(reject.field, Some(field), "{event:?}: {value:.80}"),
+                }
+            }
+            let reject = command(event, &with(&payload, field, array.clone())).unwrap_err();
+            assert_eq!((reject.code, reject.field), (Code::InvalidPayload, Some(field)), "{event:?}");
+        }
+    }
+}
+
+#[test]
+fn a_payload_that_is_no_object_is_refused_except_where_it_does_not_matter() {
+    for (event, ..) in table() {
+        for payload in ["", "null", "true", "7", "\"stage\"", "[]", "[{}]"] {
+            let refused = command(event, payload).map_err(|reject| (reject.code, reject.field));
+            let ignored = matches!(event, Event::HeartbeatResponse | Event::RoleChanged | Event::Error);
+            let empty = matches!(event, Event::Pong | Event::Heartbeat | Event::ConnectionQuality);
+            if ignored || empty && matches!(payload, "" | "null") {
+                assert!(refused.is_ok(), "{event:?}: {payload}");
+            } else {
+                assert_eq!(refused, Err((Code::InvalidPayload, None)), "{event:?}: {payload}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_payload_nested_too_deep_is_refused() {
+    let deep = format!(r#"{{"sessionId":"stage","x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+    assert_eq!(command(Event::Play, &deep).unwrap_err().code, Code::InvalidPayload);
+}
+
+#[test]
+fn a_session_id_is_checked() {
+    takes(Event::Play, "sessionId", &[r#""x""#, r#""Gr\u00f6ndal 🎸""#, &format!("\"{}\"", "x".repeat(128))]);
+    for bad in [r#""""#, r#""line\nbreak""#, r#""\u0000""#, &format!("\"{}\"", "x".repeat(129)), &text_of(65)]
+    {
+        let reject = set(Event::Play, "sessionId", bad).unwrap_err();
+        assert_eq!((reject.code, reject.field), (Code::InvalidSessionId, Some("sessionId")), "{bad}");
+        assert_eq!(reject.message, "sessionId must be a text of 1 to 128 bytes without control characters");
+    }
+    let lone_surrogate = set(Event::Play, "sessionId", r#""\ud800""#).unwrap_err();
+    assert_eq!(lone_surrogate.code, Code::InvalidPayload);
+}
+
+#[test]
+fn a_newcomer_introduces_itself() {
+    let full = r#"{"sessionId":"stage","displayName":"  Ann\u0007 ","role":"follower","instrument":"bass","passcode":" open ","leaderPin":"1234","tickHz":60,"metronome":true}"#;
+    let expected = Join {
+        session: SessionId::parse("stage").unwrap(),
+        display_name: Some("Ann".into()),
+        role: Some(Role::Follower),
+        instrument: Some("bass".into()),
+        passcode: Some(Secret(" open ".into())),
+        leader_pin: Some(Secret("1234".into())),
+        tick_hz: Some(60),
+        metronome: true,
+    };
+    assert_eq!(command(Event::JoinSession, full), Ok(Command::Join(expected)));
+
+    let least = Join {
+        session: SessionId::parse("stage").unwrap(),
+        display_name: None,
+        role: None,
+        instrument: None,
+        passcode: None,
+        leader_pin: None,
+        tick_hz: None,
+        metronome: false,
+    };
+    for payload in [
+        r#"{"sessionId":"stage"}"#,
+        r#"{"sessionId":"stage","displayName":" \n ","instrument":"","passcode":"","leaderPin":null,"role":null}"#,
+    ] {
+        assert_eq!(command(Event::JoinSession, payload), Ok(Command::Join(least.clone())), "{payload}");
+    }
+}
+
+#[test]
+fn a_newcomer_keeps_to_the_bounds() {
+    let event = Event::JoinSession;
+    takes(event, "displayName", &[&text_of(64), &format!(r#""  {}\u0000 ""#, "x".repeat(64))]);
+    let message = "displayName must be a text of 0 to 64 characters";
+    refuses(event, "displayName", &[&text_of(65), "7"], message);
+    takes(event, "instrument", &[&text_of(64)]);
+    refuses(event, "instrument", &[&text_of(65)], "instrument must be a text of 0 to 64 characters");
+    takes(event, "tickHz", &["0", "125", "60.0"]);
+    refuses(event, "tickHz", &["126", "-1", "0.5", "\"60\""], "tickHz must be a whole number from 0 to 125");
+    refuses(event, "role", &["\"conductor\"", "\"Leader\""], "role must be \"leader\" or \"follower\"");
+    takes(event, "passcode", &[&text_of(128)]);
+    refuses(event, "passcode", &[&text_of(129), "1234"], "passcode must be a text of at most 128 characters");
+    refuses(event, "leaderPin", &[&text_of(129)], "leaderPin must be a text of at most 128 characters");
+    refuses(event, "metronome", &["1", "\"true\""], "metronome must be true or false");
+}
+
+#[test]
+fn members_speak_of_roles() {
+    let ben = MemberId::parse(BEN).unwrap();
+    check(
+        Event::SetRole,
+        r#"{"sessionId":"stage","role":"leader"}"#,
+        SessionCommand::SetRole { role: Role::Leader, member: None },
+    );
+    check(
+        Event::SetRole,
+        r#"{"sessionId":"stage","role":"follower","memberId":"BBBBBBBBBBBBBBBBBBBB"}"#,
+        SessionCommand::SetRole { role: Role::Follower, member: Some(ben) },
+    );
+    check(Event::RequestLeader, r#"{"sessionId":"stage"}"#, SessionCommand::RequestLeader);
+    let requester = r#"{"sessionId":"stage","requesterId":"BBBBBBBBBBBBBBBBBBBB"}"#;
+    check(Event::ApproveLeaderRequest, requester, SessionCommand::ApproveLeader { requester: ben });
+    check(Event::DenyLeaderRequest, requester, SessionCommand::DenyLeader { requester: ben });
+    let message = "requesterId must be a member's socket id, a text of 20 characters";
+    refuses(Event::DenyLeaderRequest, "requesterId", &["\"\"", "\"BBBBBBBBBBBBBBBBBBB!\"", "5"], message);
+    let stage = SessionId::parse("stage").unwrap();
+    assert_eq!(command(Event::LeaveSession, r#"{"sessionId":"stage"}"#), Ok(Command::Leave(stage)));
+}
+
+#[test]
+fn a_member_asks_for_the_state() {
+    check(
+        Event::SyncRequest,
+        r#"{"sessionId":"stage"}"#,
+        SessionCommand::Sync { checksum: None, version: None },
+    );
+    check(
+        Event::SyncRequest,
+        r#"{"sessionId":"stage","checksum":"0000beef","version":9007199254740991}"#,
+        SessionCommand::Sync { checksum: Some("0000beef".into()), version: Some(9_007_199_254_740_991) },
+    );
+    let message = "version must be a whole number from 0 on";
+    refuses(Event::SyncRequest, "version", &["-1", "0.5", "9007199254740992", "1e400", "\"7\""], message);
+    takes(Event::SyncRequest, "checksum", &[&text_of(64)]);
+    refuses(Event::SyncRequest, "checksum", &[&text_of(65)], "checksum must be a text of 0 to 64 characters");
+}
+
+#[test]
+fn texts_are_made_printable() {
+    let raw = r#""\u0000 one\r\n\ttwo\u001b[31m \u0085\u007f\n""#;
+    let SessionCommand::UpdateMessage(message) = said(Event::UpdateMessage, "message", raw) else {
+        panic!("another command")
+    };
+    assert_eq!(message, "one\n two[31m");
+    let SessionCommand::Cue { text, .. } = said(Event::Cue, "text", raw) else { panic!("another command") };
+    assert_eq!(text, "one  two[31m");
+}
+
+fn said(event: Event, field: &str, json: &str) -> SessionCommand {
+    match set(event, field, json) {
+        Ok(Command::Session(_, command)) => command,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn texts_keep_to_the_bounds() {
+    takes(Event::UpdateMessage, "message", &["\"\"", &text_of(500), &format!("\"{}\\n\"", "x".repeat(500))]);
+    let message = "message must be a text of 0 to 500 characters";
+    refuses(Event::UpdateMessage, "message", &[&text_of(501), "7", "{}"], message);
+    takes(Event::ChatMessage, "message", &["\"x\"", &text_of(500)]);
+    let message = "message must be a text of 1 to 500 characters";
+    refuses(
+        Event::ChatMessage,
+        "message",
+        &[&text_of(501), "\"\"", r#"" \u0000\n""#, r#""\ud800""#],
+        message,
+    );
+    refuses(Event::ChatMessage, "username", &[&text_of(65)], "username must be a text of 0 to 64 characters");
+    takes(Event::Cue, "text", &[&text_of(200)]);
+    refuses(Event::Cue, "text", &[&text_of(201), "\"\""], "text must be a text of 1 to 200 characters");
+    takes(Event::Cue, "target", &[&text_of(64)]);
+    refuses(Event::Cue, "target", &[&text_of(65)], "target must be a text of 0 to 64 characters");
+    check(
+        Event::ChatMessage,
+        r#"{"sessionId":"stage","message":"louder","username":" "}"#,
+        SessionCommand::Chat { message: "louder".into(), username: None },
+    );
+    check(
+        Event::Cue,
+        r#"{"sessionId":"stage","text":"cut","target":"drums"}"#,
+        SessionCommand::Cue { text: "cut".into(), target: Some("drums".into()) },
+    );
+}
+
+#[test]
+fn settings_change_one_by_one() {
+    let all = SettingsChange {
+        max_members: Some(8),
+        on_leader_loss: Some(OnLeaderLoss::Pause),
+        leader_rule: Some(LeaderRule::Pin),
+        passcode: Some(Some(Secret("open".into()))),
+        leader_pin: Some(Some(Secret("1234".into()))),
+        anyone_may_cue: Some(true),
+    };
+    let (_, payload, specs) =
+        table().into_iter().find(|(event, ..)| *event == Event::UpdateSettings).unwrap();
+    check(Event::UpdateSettings, &payload.to_string(), SessionCommand::UpdateSettings(all.clone()));
+    for (field, ..) in &specs[1..] {
+        let one = json!({"sessionId": "stage", *field: payload[*field]}).to_string();
+        let default = SettingsChange::default();
+        let expected = match *field {
+            "maxMembers" => SettingsChange { max_members: all.max_members, ..default },
+            "onLeaderLoss" => SettingsChange { on_leader_loss: all.on_leader_loss, ..default },
+            "leaderRule" => SettingsChange { leader_rule: all.leader_rule, ..default },
+            "passcode" => SettingsChange { passcode: all.passcode.clone(), ..default },
+            "leaderPin" => SettingsChange { leader_pin: all.leader_pin.clone(), ..default },
+            _ => SettingsChange { anyone_may_cue: all.anyone_may_cue, ..default },
+        };
+        check(Event::UpdateSettings, &one, SessionCommand::UpdateSettings(expected));
+    }
+    for taken_away in ["null", "\"\""] {
+        let payload = format!(r#"{{"sessionId":"stage","passcode":{taken_away},"leaderPin":{taken_away}}}"#);
+        let open =
+            SettingsChange { passcode: Some(None), leader_pin: Some(None), ..SettingsChange::default() };
+        check(Event::UpdateSettings, &payload, SessionCommand::UpdateSettings(open));
+    }
+    for nothing in [r#"{"sessionId":"stage"}"#, r#"{"sessionId":"stage","maxmembers":8,"leaderRule":null}"#] {
+        let reject = command(Event::UpdateSettings, nothing).unwrap_err();
+        assert_eq!((reject.code, reject.field), (Code::InvalidPayload, None));
+    }
+}
+
+#[test]
+fn settings_keep_to_the_bounds() {
+    let event = Event::UpdateSettings;
+    takes(event, "maxMembers", &["1", "100000"]);
+    let message = "maxMembers must be a whole number from 1 to 100000";
+    refuses(event, "maxMembers", &["0", "100001", "1.5", "-1", "\"8\""], message);
+    takes(event, "leaderRule", &["\"open\"", "\"ask\"", "\"pin\""]);
+    refuses(event, "leaderRule", &["\"\""], "leaderRule must be \"open\" or \"ask\" or \"pin\"");
+    takes(event, "onLeaderLoss", &["\"continue\"", "\"pause\""]);
+    refuses(event, "onLeaderLoss", &["\"stop\""], "onLeaderLoss must be \"continue\" or \"pause\"");
+}
+
+#[test]
+fn the_leader_moves_the_music() {
+    let stage = r#"{"sessionId":"stage"}"#;
+    check(Event::Play, stage, SessionCommand::Play { at: None, count_in_bars: 0, quantize: None });
+    check(
+        Event::Play,
+        r#"{"sessionId":"stage","atServerMs":1500.2504,"countInBars":2,"quantize":"beat"}"#,
+        SessionCommand::Play {
+            at: Some(Micros::from_micros(1_500_250)),
+            count_in_bars: 2,
+            quantize: Some(Quantize::Beat),
+        },
+    );
+    check(Event::Pause, stage, SessionCommand::Pause);
+    check(Event::Stop, stage, SessionCommand::Stop);
+    check(
+        Event::Seek,
+        r#"{"sessionId":"stage","position":0.0005,"atServerMs":0}"#,
+        SessionCommand::Seek { position: position_of(1), at: Some(Micros::ZERO) },
+    );
+    check(
+        Event::SetTempo,
+        r#"{"sessionId":"stage","tempo":132.3334}"#,
+        SessionCommand::SetTempo(tempo_of(132_333)),
+    );
+    check(
+        Event::TempoChange,
+        r#"{"sessionId":"stage","tempo":9e1}"#,
+        SessionCommand::ChangeTempo {
+            tempo: tempo_of(90_000),
+            fade: Micros::ZERO,
+            event: TempoEvent::Change,
+        },
+    );
+    check(
+        Event::TempoChanged,
+        r#"{"sessionId":"stage","tempo":90,"fadeTime":0.5}"#,
+        SessionCommand::ChangeTempo {
+            tempo: tempo_of(90_000),
+            fade: Micros::from_micros(500),
+            event: TempoEvent::Changed,
+        },
+    );
+    check(
+        Event::SetTimeSignature,
+        r#"{"sessionId":"stage","numerator":7,"denominator":8}"#,
+        SessionCommand::SetTimeSignature(TimeSignature { numerator: 7, denominator: 8 }),
+    );
+}
+
+#[test]
+fn the_music_keeps_to_the_bounds() {
+    takes(Event::Seek, "position", &["0", "-0", "86400000", "86399999.9996"]);
+    let message = "position must be a number from 0 to 86400000 ms, which is 24 hours";
+    let bad = ["-0.001", "86400000.001", "1e400", "-1e400", "123456789012345678901234567890", "\"5\""];
+    refuses(Event::Seek, "position", &bad, message);
+    let message = "positionMs must be a number from 0 to 86400000 ms, which is 24 hours";
+    refuses(Event::PositionSync, "positionMs", &bad, message);
+    takes(Event::SetTempo, "tempo", &["20", "400", "120.0", "20.0001"]);
+    let message = "tempo must be a number from 20 to 400 BPM";
+    for event in [Event::SetTempo, Event::TempoChange, Event::TempoChanged] {
+        refuses(event, "tempo", &["19.9999", "400.0001", "-120", "1e400", "\"120\"", "null"], message);
+    }
+    takes(Event::TempoChange, "fadeTime", &["0", "3600000"]);
+    let message = "fadeTime must be a number from 0 to 3600000 ms, which is one hour";
+    refuses(Event::TempoChange, "fadeTime", &["-1", "3600000.1"], message);
+    takes(Event::Play, "countInBars", &["0", "8"]);
+    refuses(
+        Event::Play,
+        "countInBars",
+        &["9", "-1", "1.5"],
+        "countInBars must be a whole number from 0 to 8",
+    );
+    refuses(Event::Play, "quantize", &["\"half\"", "4"], "quantize must be \"bar\" or \"beat\"");
+    takes(Event::Play, "atServerMs", &["0", "9007199254740"]);
+    let message = "atServerMs must be a number from 0 on, in milliseconds of the server's clock";
+    refuses(Event::Play, "atServerMs", &["-1", "9007199254741", "1e300"], message);
+    takes(Event::SetTimeSignature, "numerator", &["1", "32"]);
+    refuses(
+        Event::SetTimeSignature,
+        "numerator",
+        &["0", "33", "1.5"],
+        "numerator must be a whole number from 1 to 32",
+    );
+    takes(Event::SetTimeSignature, "denominator", &["1", "2", "4", "8", "16", "32"]);
+    refuses(
+        Event::SetTimeSignature,
+        "denominator",
+        &["0", "3", "64", "4.5", "\"4\""],
+        "denominator must be 1, 2, 4, 8, 16 or 32",
+    );
+}
+
+#[test]
+fn clocks_are_compared() {
+    check(
+        Event::BeatSync,
+        r#"{"sessionId":"stage","beatPosition":-17.25,"masterTime":1e15}"#,
+        SessionCommand::BeatSync { beat_position: Number(-17.25), master_time: Number(1e15) },
+    );
+    check(
+        Event::PositionSync,
+        r#"{"sessionId":"stage","positionMs":16.667,"timestamp":99}"#,
+        SessionCommand::PositionSync { position: position_of(16_667), timestamp: Number(99.0) },
+    );
+    let timestamp = Number(99.5);
+    check_link(Event::LatencyProbe, r#"{"timestamp":99.5}"#, LinkCommand::LatencyProbe { timestamp });
+    check_link(Event::ClockSync, r#"{"t0":99.5}"#, LinkCommand::ClockSync { t0: timestamp });
+    for event in [Event::LatencyProbe, Event::PositionSync] {
+        refuses(event, "timestamp", &["1e400", "\"99\"", "{}"], "timestamp must be a finite number");
+    }
+}
+
+#[test]
+fn a_connection_speaks_of_itself() {
+    let timestamp = Some(Number(99.0));
+    check_link(Event::Pong, r#"{"timestamp":99}"#, LinkCommand::Pong { timestamp });
+    check_link(Event::Pong, "", LinkCommand::Pong { timestamp: None });
+    check_link(Event::Heartbeat, r#"{"timestamp":99}"#, LinkCommand::Heartbeat { timestamp });
+    check_link(Event::Heartbeat, "null", LinkCommand::Heartbeat { timestamp: None });
+    check_link(Event::ConnectionQuality, "", LinkCommand::ConnectionQuality);
+    check_link(Event::RoleChanged, "[7", LinkCommand::Ignored);
+}
+
+#[test]
+fn a_song_is_chosen_by_id_or_by_step() {
+    let choose =
+        |fields: &str| match command(Event::SelectSong, &format!(r#"{{"sessionId":"stage"{fields}}}"#)) {
+            Ok(Command::Session(_, SessionCommand::SelectSong(choice))) => Ok(choice),
+            Err(reject) => Err((reject.field.unwrap(), reject.message.into_owned())),
+            other => panic!("{other:?}"),
+        };
+    assert_eq!(choose(r#","songId":"s1""#), Ok(SongChoice::Id("s1".into())));
+    assert_eq!(choose(r#","step":1"#), Ok(SongChoice::Step(true)));
+    assert_eq!(choose(r#","step":-1.0,"songId":null"#), Ok(SongChoice::Step(false)));
+    let wrong = |field, message: &str| Err((field, message.to_owned()));
+    assert_eq!(choose(""), wrong("songId", "songId is required, or step instead of it"));
+    assert_eq!(
+        choose(r#","songId":"s1","step":1"#),
+        wrong("step", "step must be left out where songId says which song")
+    );
+    for step in ["0", "2", "\"1\"", "true", "[]", "{}"] {
+        assert_eq!(
+            choose(&format!(r#","step":{step}"#)),
+            wrong("step", "step must be 1 for the next song or -1 for the one before")
+        );
+    }
+    check(Event::GetSong, r#"{"sessionId":"stage","songId":" s1 "}"#, SessionCommand::GetSong("s1".into()));
+    takes(Event::GetSong, "songId", &[&text_of(64)]);
+    refuses(Event::GetSong, "songId", &["\"\"", &text_of(65)], "songId must be a text of 1 to 64 characters");
+}
+
+fn read_setlist(setlist: &str) -> Result<Setlist, Reject> {
+    let payload = format!(r#"{{"sessionId":"stage","setlist":{setlist}}}"#);
+    match command(Event::SetSetlist, &payload)? {
+        Command::Session(_, SessionCommand::SetSetlist(setlist)) => Ok(setlist),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_set_list_is_read_whole() {
+    let read = read_setlist(
+        r#"{"title":" Friday ","songs":[
+            {"id":"s1","title":"Harbour","artist":"Us","key":"Em","tempoBpm":96.5,"timeSignature":{"numerator":6,"denominator":8},"format":"chordpro","body":"  [Em]One\r\n\ttwo\u0000\n","durationMs":180000.5},
+            {"id":"s2","title":"Jam","artist":"","format":"text","body":"","extra":1}]}"#,
+    );
+    let full = Song {
+        id: "s1".into(),
+        title: "Harbour".into(),
+        artist: Some("Us".into()),
+        key: Some("Em".into()),
+        tempo: Some(tempo_of(96_500)),
+        time_signature: Some(TimeSignature { numerator: 6, denominator: 8 }),
+        format: SongFormat::ChordPro,
+        body: "  [Em]One\n two\n".into(),
+        duration: Some(position_of(180_000_500)),
+    };
+    let bare = Song {
+        id: "s2".into(),
+        title: "Jam".into(),
+        artist: None,
+        key: None,
+        tempo: None,
+        time_signature: None,
+        format: SongFormat::Text,
+        body: String::new(),
+        duration: None,
+    };
+    assert_eq!(read, Ok(Setlist { title: "Friday".into(), songs: vec![full, bare] }));
+    assert_eq!(read_setlist(r#"{"title":"","songs":[]}"#), Ok(Setlist::default()));
+}
+
+/// The refusal of a set list whose second song has this field.
+fn refused_song(field: &str, json: &str) -> Option<String> {
+    let song = format!(r#"{{"id":"s2","title":"Jam","format":"text","body":"","{field}":{json}}}"#);
+    let first = r#"{"id":"s1","title":"Harbour","format":"text","body":""}"#;
+    let reject = read_setlist(&format!(r#"{{"title":"","songs":[{first},{song}]}}"#)).err()?;
+    assert_eq!((reject.code, reject.field), (Code::InvalidPayload, Some("setlist")));
+    Some(reject.message.into_owned())
+}
+
+#[test]
+fn a_song_keeps_to_the_bounds() {
+    for (field, good) in [
+        ("id", text_of(64)),
+        ("title", text_of(200)),
+        ("artist", text_of(200)),
+        ("key", text_of(16)),
+        ("tempoBpm", "400".into()),
+        ("timeSignature", r#"{"numerator":32,"denominator":32}"#.into()),
+        ("format", "\"chordpro\"".into()),
+        ("body", text_of(100_000)),
+        ("durationMs", "86400000".into()),
+    ] {
+        assert_eq!(refused_song(field, &good), None, "{field}: {good:.80}");
+    }
+    for (field, bad, message) in [
+        ("id", text_of(65), ".id must be a text of 1 to 64 characters"),
+        ("id", "\"\"".into(), ".id must be a text of 1 to 64 characters"),
+        ("id", "\"s1\"".into(), ".id must be unlike those of the songs before it"),
+        ("title", text_of(201), ".title must be a text of 1 to 200 characters"),
+        ("title", "null".into(), ".title must be a text of 1 to 200 characters"),
+        ("artist", text_of(201), ".artist must be a text of 0 to 200 characters"),
+        ("key", text_of(17), ".key must be a text of 0 to 16 characters"),
+        ("tempoBpm", "\"96\"".into(), ".tempoBpm must be a number from 20 to 400 BPM"),
+        (
+            "timeSignature",
+            "\"6/8\"".into(),
+            ".timeSignature must be an object with numerator and denominator",
+        ),
+        ("timeSignature", "{}".into(), ".timeSignature.numerator must be a whole number from 1 to 32"),
+        (
+            "timeSignature",
+            r#"{"numerator":6,"denominator":7}"#.into(),
+            ".timeSignature.denominator must be 1, 2, 4, 8, 16 or 32",
+        ),
+        ("format", "\"pdf\"".into(), ".format must be \"chordpro\" or \"text\""),
+        ("body", "null".into(), ".body must be a text"),
+        ("durationMs", "-1".into(), ".durationMs must be a number from 0 to 86400000 ms, which is 24 hours"),
+    ] {
+        assert_eq!(refused_song(field, &bad), Some(format!("setlist.songs[1]{message}")), "{bad:.80}");
+    }
+}
+
+#[test]
+fn a_set_list_keeps_to_the_bounds() {
+    let songs = |count: usize| {
+        let song = |n| format!(r#"{{"id":"s{n}","title":"Jam","format":"text","body":""}}"#);
+        let songs: Vec<String> = (0..count).map(song).collect();
+        format!(r#"{{"title":"","songs":[{}]}}"#, songs.join(","))
+    };
+    assert_eq!(read_setlist(&songs(500)).unwrap().songs.len(), 500);
+    let body = |bytes: usize| {
+        let frame = r#"{"title":"","songs":[{"id":"s","title":"Jam","format":"text","body":""}]}"#;
+        frame.replace(r#""body":"""#, &format!(r#""body":"{}""#, "x".repeat(bytes - frame.len())))
+    };
+    assert!(read_setlist(&body(1_048_576)).is_ok());
+    for (bad, code, message) in [
+        (songs(501), Code::TooLarge, "setlist must have at most 500 songs"),
+        (body(1_048_577), Code::TooLarge, "setlist must be at most 1048576 bytes in all"),
+        ("{}".into(), Code::InvalidPayload, "setlist.title must be a text of 0 to 200 characters"),
+        (
+            format!(r#"{{"title":{},"songs":[]}}"#, text_of(201)),
+            Code::InvalidPayload,
+            "setlist.title must be a text of 0 to 200 characters",
+        ),
+        (r#"{"title":""}"#.into(), Code::InvalidPayload, "setlist.songs must be an array of songs"),
+        (
+            r#"{"title":"","songs":{}}"#.into(),
+            Code::InvalidPayload,
+            "setlist.songs must be an array of songs",
+        ),
+        (r#"{"title":"","songs":[7]}"#.into(), Code::InvalidPayload, "setlist.songs[0] must be an object"),
+        ("[]".into(), Code::InvalidPayload, "setlist must be an object with title and songs"),
+    ] {
+        let reject = read_setlist(&bad).unwrap_err();
+        assert_eq!((reject.code, reject.field, &*reject.message), (code, Some("setlist"), message));
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        prop::sample::select(vec!["stage", "leader", "bar", "text", BEN]).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(any_name(), inner, 0..6).prop_map(|map| Map::from_iter(map).into()),
+        ]
+    })
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    let mut names: Vec<String> =
+        vec!["title".into(), "songs".into(), "id".into(), "format".into(), "body".into()];
+    names.extend(table().iter().flat_map(|(_, _, specs)| specs.iter().map(|(name, ..)| (*name).to_owned())));
+    prop_oneof![4 => prop::sample::select(names), 1 => any::<String>()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// What is refused is the payload as a whole or a field that the event has.
+    #[test]
+    fn any_payload_is_taken_or_refused(
+        fields in prop::collection::btree_map(any_name(), any_json(), 0..8),
+    ) {
+        for (event, full, specs) in table() {
+            let mut payload = full.as_object().unwrap().clone();
+            payload.extend(fields.clone());
+            for payload in [Value::Object(payload), Map::from_iter(fields.clone()).into()] {
+                if let Err(reject) = command(event, &payload.to_string())
+                    && let Some(field) = reject.field
+                {
+                    let known = specs.iter().any(|(name, ..)| *name == field);
+                    prop_assert!(known || event == Event::SelectSong, "{event:?}: {reject:?}");
+                    prop_assert!(reject.message.starts_with(field), "{event:?}: {reject:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn texts_that_are_taken_are_printable_and_bounded(text: String) {
+        let payload = json!({"sessionId": "stage", "message": text}).to_string();
+        if let Ok(Command::Session(_, SessionCommand::Chat { message, .. })) = command(Event::ChatMessage, &payload) {
+            prop_assert!(!message.is_empty() && message.chars().count() <= 500);
+            prop_assert!(!message.chars().any(|c| c.is_control() && c != '\n'));
+            prop_assert_eq!(message.trim(), &message);
+        }
+    }
+
+    #[test]
+    fn numbers_are_rounded_to_their_units(micros in 0..=86_400_000_000_u64, milli_bpm in 20_000..=400_000_u32) {
+        let ms = micros as f64 / 1_000.0;
+        prop_assert_eq!(said(Event::Seek, "position", &ms.to_string()), SessionCommand::Seek {
+            position: position_of(micros),
+            at: Some(Micros::from_millis(7)),
+        });
+        let bpm = f64::from(milli_bpm) / 1_000.0;
+        let expected = SessionCommand::SetTempo(tempo_of(milli_bpm));
+        prop_assert_eq!(said(Event::SetTempo, "tempo", &bpm.to_string()), expected);
+    }
+}
