@@ -186,13 +186,16 @@ impl Session {
         if leads && was_alone {
             self.seat_leader(Some(member));
         }
-        out.push(Effect::Snapshot(Audience::One(member)));
+        let takes_over = leads && !was_alone;
+        if !takes_over {
+            out.push(Effect::Snapshot(Audience::One(member)));
+        }
         if let Some(seat) = self.seat(member) {
             let joined =
                 Notice::UserJoined { member: seat.member.clone(), member_count: self.member_count() };
             out.push(Effect::Tell(Audience::All, joined));
         }
-        if leads && !was_alone {
+        if takes_over {
             self.give_lead(now, Some(member), Some("claimed"), None, out);
             out.push(Effect::Snapshot(Audience::All));
         } else if !leads && join.role == Some(Role::Leader) && self.state.leader_rule == LeaderRule::Ask {
@@ -258,11 +261,13 @@ impl Session {
         let pauses = led && self.state.on_leader_loss == OnLeaderLoss::Pause
             || on_purpose && self.state.seats.is_empty();
         let paused = pauses && self.stand_still(now);
+        if led || paused {
+            self.decide(now);
+        }
         if paused {
             out.push(Effect::Tell(Audience::All, self.pause_notice(now)));
         }
         if led || paused {
-            self.decide(now);
             out.push(Effect::Snapshot(Audience::All));
         }
         out.push(Effect::RoomStats);

@@ -83,10 +83,35 @@ impl Room {
 
     fn print(&self, line: &str, answer: &str, out: &[Effect], said: &mut String) {
         self.session.check_invariants();
+        self.check_news(out);
         let effects: Vec<String> = out.iter().map(effect).collect();
         let parts =
             [answer].into_iter().chain(effects.iter().map(String::as_str)).filter(|part| !part.is_empty());
         writeln!(said, "{line}: {}", parts.collect::<Vec<_>>().join(" | ")).unwrap();
+    }
+
+    /// Whatever tells of the state must tell of the one it led to, or members would not take it over.
+    fn check_news(&self, out: &[Effect]) {
+        let state = &self.session.state.timeline;
+        for effect in out {
+            let Effect::Tell(_, notice) = effect else { continue };
+            match notice {
+                Notice::Play { timeline, .. }
+                | Notice::Pause { timeline, .. }
+                | Notice::Stop { timeline, .. }
+                | Notice::Seek { timeline, .. }
+                | Notice::TempoChange { timeline, .. }
+                | Notice::SongChanged { timeline, .. }
+                | Notice::SyncResponse(SyncResponse { timeline, .. }) => {
+                    assert_eq!(timeline, state, "{notice:?}")
+                }
+                Notice::SessionUpdate { time_signature, version, checksum, .. } => {
+                    assert_eq!((*version, *checksum), (state.version, self.session.checksum()));
+                    assert!(time_signature.iter().all(|(_, timeline)| timeline == state));
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -136,7 +161,7 @@ fn command(words: &[&str], now: Moment) -> SessionCommand {
         "approves" => SessionCommand::ApproveLeader { requester: member(words[1]) },
         "denies" => SessionCommand::DenyLeader { requester: member(words[1]) },
         "sync" => SessionCommand::Sync {
-            checksum: words.get(1).map(|text| text.to_string()),
+            checksum: words.get(1).filter(|word| !word.contains('=')).map(ToString::to_string),
             version: number(words, "version"),
         },
         "message" => SessionCommand::UpdateMessage(words[1].into()),
@@ -341,6 +366,703 @@ fn only_the_leader_moves_the_transport() {
          a pause: v3
          a stop: v4 | all <- stop | all <- snapshot
          a stop: v4",
+    );
+}
+#[test]
+fn under_the_open_rule_whoever_asks_leads() {
+    check(
+        "a joins
+         b joins leader
+         c joins
+         c leader
+         c leader",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins leader: Leader v2 | all <- joined b Follower 2 | all <- role a Follower claimed | all <- role b Leader - | all <- leader b after a | all <- snapshot | stats
+         c joins: Follower v2 | c <- snapshot | all <- joined c Follower 3 | stats
+         c leader: v3 | all <- role b Follower claimed | all <- role c Leader - | all <- leader c after b | all <- snapshot
+         c leader: v3",
+    );
+}
+
+#[test]
+fn the_leader_hands_over_or_steps_down() {
+    check(
+        "a joins
+         b joins
+         c joins
+         a leader c
+         b leader a
+         c leader d
+         c follower
+         a follower",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         c joins: Follower v1 | c <- snapshot | all <- joined c Follower 3 | stats
+         a leader c: v2 | all <- role a Follower - | all <- role c Leader handed_over | all <- leader c after a | all <- snapshot
+         b leader a: NotLeader!
+         c leader d: InvalidPayload memberId!
+         c follower: v3 | all <- role c Follower - | all <- role a Leader handed_over | all <- leader a after c | all <- snapshot
+         a follower: v4 | all <- role a Follower - | all <- role b Leader handed_over | all <- leader b after a | all <- snapshot",
+    );
+}
+
+#[test]
+fn alone_a_leader_that_steps_down_leaves_the_lead_free() {
+    check(
+        "a joins
+         a follower
+         a play
+         b joins follower
+         b pause
+         b leader",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a follower: v2 | all <- role a Follower - | all <- snapshot
+         a play: NotLeader!
+         b joins follower: Follower v2 | b <- snapshot | all <- joined b Follower 2 | stats
+         b pause: NotLeader!
+         b leader: v3 | all <- role b Leader - | all <- leader b after nobody | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_member_that_asked_to_follow_does_not_lead_by_coming_first() {
+    check(
+        "a joins follower
+         a play
+         b joins",
+        "a joins follower: Follower v1 | a <- snapshot | all <- joined a Follower 1 | stats
+         a play: NotLeader!
+         b joins: Leader v2 | all <- joined b Follower 2 | all <- role b Leader - | all <- leader b after nobody | all <- snapshot | stats",
+    );
+}
+
+#[test]
+fn under_the_ask_rule_the_leader_decides() {
+    check(
+        "a joins
+         b joins
+         c joins
+         a settings rule=ask
+         b leader
+         b leader
+         c asks
+         b approves c
+         a denies c
+         a denies c
+         c leader
+         a approves b",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         c joins: Follower v1 | c <- snapshot | all <- joined c Follower 3 | stats
+         a settings rule=ask: v2 | all <- settings
+         b leader: pending | a <- request of b | b <- sent to a
+         b leader: pending | b <- sent to a
+         c asks: pending | a <- request of c | c <- sent to a
+         b approves c: NotLeader!
+         a denies c: done | c <- denied
+         a denies c: InvalidPayload requesterId!
+         c leader: pending | a <- request of c | c <- sent to a
+         a approves b: v3 | b <- approved | a <- handed to b | all <- role a Follower - | all <- role b Leader handed_over | all <- leader b after a | c <- denied | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_leader_that_was_away_hears_what_it_was_asked() {
+    check(
+        "a joins
+         b joins
+         a settings rule=ask
+         a lost
+         b leader
+         a joins
+         b leaves",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a settings rule=ask: v2 | all <- settings
+         a lost: all <- snapshot | stats
+         b leader: pending | a <- request of b | b <- sent to a
+         a joins: Leader v4 | all <- snapshot | a <- request of b | stats
+         b leaves: all <- left b 1 nobody | stats",
+    );
+}
+
+#[test]
+fn under_the_pin_rule_only_who_knows_the_pin_leads() {
+    check(
+        "a joins pin=1234
+         b joins leader
+         c joins leader pin=1
+         c joins leader pin=1234
+         b leader
+         c leaves
+         c joins
+         a settings pin=99
+         c leader
+         a leaves
+         b joins pin=99
+         b leader",
+        "a joins pin=1234: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins leader: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         c joins leader pin=1: BadPasscode leaderPin!
+         c joins leader pin=1234: Leader v2 | all <- joined c Follower 3 | all <- role a Follower claimed | all <- role c Leader - | all <- leader c after a | all <- snapshot | stats
+         b leader: NotAllowed!
+         c leaves: all <- left c 2 a | all <- role a Leader leader_left | all <- leader a after c | all <- snapshot | stats
+         c joins: Follower v3 | c <- snapshot | all <- joined c Follower 3 | stats
+         a settings pin=99: v4 | all <- settings
+         c leader: NotAllowed!
+         a leaves: all <- left a 2 nobody | all <- snapshot | stats
+         b joins pin=99: Follower v5 | b <- snapshot
+         b leader: v6 | all <- role b Leader - | all <- leader b after nobody | all <- snapshot",
+    );
+}
+
+#[test]
+fn the_music_goes_on_without_its_leader() {
+    check(
+        "a joins
+         b joins
+         c joins
+         a play
+         +1000
+         a lost
+         a pause
+         +9999
+         c sync
+         +1
+         c pause
+         b pause",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         c joins: Follower v1 | c <- snapshot | all <- joined c Follower 3 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         a lost: all <- snapshot | stats
+         a pause: NotMember!
+         c sync: 10999 | c <- sync 10999
+         +11000: all <- left a 2 b | all <- role b Leader leader_disconnected | all <- leader b after a | all <- snapshot | stats
+         c pause: NotLeader!
+         b pause: v5 | all <- pause 11000 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_leader_that_returns_in_time_leads_again() {
+    check(
+        "a joins
+         b joins
+         a play
+         a lost
+         +5000
+         a joins name=Ada
+         +20000
+         a pause",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         a lost: all <- snapshot | stats
+         a joins name=Ada: Leader v4 | all <- snapshot | stats
+         a pause: v5 | all <- pause 25000 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_leader_that_returns_as_another_takes_its_seat() {
+    check(
+        "a joins
+         b joins
+         a lost
+         c joins leader
+         +20000",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a lost: all <- snapshot | stats
+         c joins leader: Leader v3 | all <- joined c Follower 3 | all <- left a 2 c | all <- role c Leader - | all <- leader c after a | all <- snapshot | stats",
+    );
+}
+
+#[test]
+fn the_room_may_want_to_pause_when_its_leader_is_lost() {
+    check(
+        "a joins
+         a settings loss=pause
+         b joins
+         a play
+         +2000
+         a lost
+         +10000",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a settings loss=pause: v2 | all <- settings
+         b joins: Follower v2 | b <- snapshot | all <- joined b Follower 2 | stats
+         a play: v3 | all <- play 0 120 at 0 | all <- snapshot
+         a lost: all <- snapshot | stats
+         +12000: all <- left a 1 b | all <- role b Leader leader_disconnected | all <- leader b after a | all <- pause 12000 | all <- snapshot | stats",
+    );
+}
+
+#[test]
+fn a_leader_that_leaves_hands_over_at_once() {
+    check(
+        "a joins
+         b joins
+         c joins
+         a play
+         a leaves
+         b leaves
+         c leaves
+         d joins
+         +5000
+         d sync",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         c joins: Follower v1 | c <- snapshot | all <- joined c Follower 3 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         a leaves: all <- left a 2 b | all <- role b Leader leader_left | all <- leader b after a | all <- snapshot | stats
+         b leaves: all <- left b 1 c | all <- role c Leader leader_left | all <- leader c after b | all <- snapshot | stats
+         c leaves: all <- left c 0 nobody | all <- pause 0 | all <- snapshot | stats
+         d joins: Leader v6 | d <- snapshot | all <- joined d Leader 1 | stats
+         d sync: 0 | d <- sync 0",
+    );
+}
+
+#[test]
+fn without_anybody_the_music_runs_until_somebody_comes_back() {
+    check(
+        "a joins
+         a play
+         a lost
+         +15000
+         b joins
+         b sync",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         a lost: all <- snapshot | stats
+         +10000: all <- left a 0 nobody | all <- snapshot | stats
+         b joins: Leader v5 | b <- snapshot | all <- joined b Leader 1 | stats
+         b sync: 15000 | b <- sync 15000",
+    );
+}
+
+#[test]
+fn a_room_has_room_for_so_many() {
+    check(
+        "a joins
+         a settings max=2
+         b joins
+         c joins
+         a lost
+         c joins
+         a settings max=1
+         +10000
+         c joins
+         b settings max=5
+         b settings max=1
+         b settings max=0",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a settings max=2: v2 | all <- settings
+         b joins: Follower v2 | b <- snapshot | all <- joined b Follower 2 | stats
+         c joins: SessionFull!
+         a lost: all <- snapshot | stats
+         c joins: SessionFull!
+         a settings max=1: NotMember!
+         +10000: all <- left a 1 b | all <- role b Leader leader_disconnected | all <- leader b after a | all <- snapshot | stats
+         c joins: Follower v4 | c <- snapshot | all <- joined c Follower 2 | stats
+         b settings max=5: InvalidPayload maxMembers!
+         b settings max=1: InvalidPayload maxMembers!
+         b settings max=0: InvalidPayload maxMembers!",
+    );
+}
+
+#[test]
+fn a_passcode_closes_the_room() {
+    check(
+        "a joins passcode=x
+         b joins
+         b joins passcode=y
+         b joins passcode=x
+         a settings passcode=none
+         c joins",
+        "a joins passcode=x: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: BadPasscode passcode!
+         b joins passcode=y: BadPasscode passcode!
+         b joins passcode=x: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a settings passcode=none: v2 | all <- settings
+         c joins: Follower v2 | c <- snapshot | all <- joined c Follower 3 | stats",
+    );
+}
+
+#[test]
+fn joining_again_only_says_who_one_is() {
+    check(
+        "a joins
+         b joins
+         b joins name=Bo
+         b joins
+         a joins follower",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         b joins name=Bo: Follower v1 | all <- snapshot
+         b joins: Follower v1 | b <- snapshot
+         a joins follower: Leader v1 | a <- snapshot",
+    );
+}
+
+#[test]
+fn everybody_hears_chat_and_the_message() {
+    check(
+        "a joins
+         b joins name=Bo
+         b says hello
+         b says hi as=B
+         b message m
+         a message m
+         a says hello
+         b cue now
+         a cue go
+         a settings cues=all
+         a settings cues=all
+         b cue now",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins name=Bo: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         b says hello: done | all <- Bo: hello
+         b says hi as=B: done | all <- B: hi
+         b message m: v2 | all <- snapshot
+         a message m: v2
+         a says hello: done | all <- User YWFh: hello
+         b cue now: NotLeader!
+         a cue go: done | all <- cue go of a
+         a settings cues=all: v3 | all <- settings
+         a settings cues=all: v3
+         b cue now: done | all <- cue now of b",
+    );
+}
+
+#[test]
+fn a_sync_request_brings_a_snapshot_to_who_holds_another_state() {
+    check(
+        "a joins
+         b joins
+         a play
+         +1250
+         b sync
+         b sync 00000000
+         b sync version=2
+         b sync version=1",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         b sync: 1250 | b <- sync 1250
+         b sync 00000000: 1250 | b <- sync 1250 | b <- snapshot
+         b sync version=2: 1250 | b <- sync 1250
+         b sync version=1: 1250 | b <- sync 1250 | b <- snapshot",
+    );
+}
+
+#[test]
+fn playing_already_play_changes_nothing() {
+    check(
+        "a joins
+         a play
+         +1000
+         a play
+         a play in=500 bar
+         +1000
+         a pause",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         a play: v2
+         a play in=500 bar: v2
+         a pause: v3 | all <- pause 2000 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_seek_goes_on_from_there() {
+    check(
+        "a joins
+         a play
+         +1000
+         a seek 60000
+         +500
+         a seek 30000 in=1000
+         a sync
+         +1000
+         a sync
+         a pause
+         a seek 1000
+         a seek 1000",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         a seek 60000: v3 | all <- seek 60000 at 1000 | all <- snapshot
+         a seek 30000 in=1000: v4 | all <- seek 30000 at 2500 | all <- snapshot
+         a sync: 60500 | a <- sync 60500
+         +2500: all <- snapshot | stats
+         a sync: 30000 | a <- sync 30000
+         a pause: v5 | all <- pause 30000 | all <- snapshot
+         a seek 1000: v6 | all <- seek 1000 at 2500 | all <- snapshot
+         a seek 1000: v6",
+    );
+}
+
+#[test]
+fn a_start_is_scheduled_and_counted_in() {
+    check(
+        "a joins metronome
+         b joins
+         a play in=500 bars=1
+         a play in=500 bars=1
+         +3000
+         a pause",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a play in=500 bars=1: v2 | all <- play -2000 120 at 500 | all <- snapshot
+         a play in=500 bars=1: v2
+         +300: listeners <- beat 0.1 at 500
+         +500: all <- snapshot | stats
+         +800: listeners <- beat 0.2 at 1000
+         +1300: listeners <- beat 0.3 at 1500
+         +1800: listeners <- beat 0.4 at 2000
+         +2300: listeners <- beat 1.1 at 2500
+         +2800: listeners <- beat 1.2 at 3000
+         a pause: v3 | all <- pause 500 | all <- snapshot",
+    );
+}
+
+#[test]
+fn what_is_scheduled_is_planned_again_on_new_ground() {
+    check(
+        "a joins
+         a play in=2000 bars=1
+         a set_tempo 60
+         a seek 8000
+         +2000
+         a sync
+         +4000
+         a sync",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play in=2000 bars=1: v2 | all <- play -2000 120 at 2000 | all <- snapshot
+         a set_tempo 60: v3 | all <- tempo 120 to 60 in 0 | all <- snapshot
+         a seek 8000: v4 | all <- seek 8000 at 0 | all <- snapshot
+         +2000: all <- snapshot | stats
+         a sync: 4000 | a <- sync 4000
+         a sync: 8000 | a <- sync 8000",
+    );
+}
+
+#[test]
+fn a_start_can_be_cancelled_or_brought_forward() {
+    check(
+        "a joins
+         a play in=5000
+         a pause
+         a play in=5000
+         a play
+         +1000
+         a stop
+         a play in=99999
+         +29999
+         +1",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play in=5000: v2 | all <- play 0 120 at 5000 | all <- snapshot
+         a pause: v3 | all <- pause 0 | all <- snapshot
+         a play in=5000: v4 | all <- play 0 120 at 5000 | all <- snapshot
+         a play: v5 | all <- play 0 120 at 0 | all <- snapshot
+         a stop: v6 | all <- stop | all <- snapshot
+         a play in=99999: v7 | all <- play 0 120 at 31000 | all <- snapshot
+         +31000: all <- snapshot | stats",
+    );
+}
+
+#[test]
+fn the_place_moves_back_to_its_bar() {
+    check(
+        "a joins
+         a seek 7300
+         a play bar
+         a stop
+         a seek 7300
+         a play beat in=100",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a seek 7300: v2 | all <- seek 7300 at 0 | all <- snapshot
+         a play bar: v3 | all <- play 6000 120 at 0 | all <- snapshot
+         a stop: v4 | all <- stop | all <- snapshot
+         a seek 7300: v5 | all <- seek 7300 at 0 | all <- snapshot
+         a play beat in=100: v6 | all <- play 7000 120 at 100 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_tempo_change_goes_on_from_the_beat() {
+    check(
+        "a joins
+         a set_tempo 100
+         a set_tempo 100
+         a play
+         +1000
+         a tempo 200 fade=2000
+         +1000
+         a set_tempo 150
+         a tempo 90
+         a pause
+         a tempo 120 fade=5000",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a set_tempo 100: v2 | all <- tempo 120 to 100 in 0 | all <- snapshot
+         a set_tempo 100: v2
+         a play: v3 | all <- play 0 100 at 0 | all <- snapshot
+         a tempo 200 fade=2000: v4 | all <- tempo 100 to 200 in 2000 | all <- snapshot
+         a set_tempo 150: v5 | all <- tempo 150 to 150 in 0 | all <- snapshot
+         a tempo 90: v6 | all <- tempo 150 to 90 in 0 | all <- snapshot
+         a pause: v7 | all <- pause 2000 | all <- snapshot
+         a tempo 120 fade=5000: v8 | all <- tempo 90 to 120 in 0 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_signature_holds_from_the_next_bar() {
+    check(
+        "a joins metronome
+         a play
+         +600
+         a signature 3/4
+         +2600
+         a stop
+         a signature 3/4",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         +0: listeners <- beat 1.1 at 0
+         +300: listeners <- beat 1.2 at 500
+         a signature 3/4: v3 | all <- signature 3/4
+         +800: listeners <- beat 1.3 at 1000
+         +1300: listeners <- beat 1.4 at 1500
+         +1800: listeners <- beat 2.1 at 2000
+         +2300: listeners <- beat 2.2 at 2500
+         +2800: listeners <- beat 2.3 at 3000
+         a stop: v4 | all <- stop | all <- snapshot
+         a signature 3/4: v4",
+    );
+}
+
+#[test]
+fn the_leaders_reports_move_the_music_only_when_they_are_off() {
+    check(
+        "a joins
+         b joins
+         a play
+         +1000
+         a at 1025
+         a at 1026
+         b at 1051
+         b at 1052
+         a at_beat 2.5
+         b at_beat 2.5",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         a at 1025: v2 | all <- at 1000
+         a at 1026: v3 | all <- at 1026 | all <- snapshot
+         b at 1051: done
+         b at 1052: done | b <- correct 1026 not 1052
+         a at_beat 2.5: done | all <- beat off by 500000
+         b at_beat 2.5: NotLeader!",
+    );
+}
+
+#[test]
+fn too_many_changes_cannot_be_scheduled() {
+    check(
+        "a joins
+         a seek 1 in=1000
+         a seek 2 in=2000
+         a seek 3 in=3000
+         a seek 4 in=4000
+         a seek 5 in=5000
+         a seek 6 in=6000
+         a seek 7 in=7000
+         a seek 8 in=8000
+         a seek 9 in=7000
+         +1000
+         a seek 8 in=8000",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a seek 1 in=1000: v2 | all <- seek 1 at 1000 | all <- snapshot
+         a seek 2 in=2000: v3 | all <- seek 2 at 2000 | all <- snapshot
+         a seek 3 in=3000: v4 | all <- seek 3 at 3000 | all <- snapshot
+         a seek 4 in=4000: v5 | all <- seek 4 at 4000 | all <- snapshot
+         a seek 5 in=5000: v6 | all <- seek 5 at 5000 | all <- snapshot
+         a seek 6 in=6000: v7 | all <- seek 6 at 6000 | all <- snapshot
+         a seek 7 in=7000: v8 | all <- seek 7 at 7000 | all <- snapshot
+         a seek 8 in=8000: NotAllowed!
+         a seek 9 in=7000: v9 | all <- seek 9 at 7000 | all <- snapshot
+         +1000: all <- snapshot | stats
+         a seek 8 in=8000: v10 | all <- seek 8 at 9000 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_song_brings_its_tempo_and_stops() {
+    check(
+        "a joins
+         b joins
+         a song x
+         a songs x:90:3 y z:140
+         b song y
+         a song q
+         a song +1
+         a song -1
+         a play
+         +1000
+         a song +1
+         a sync
+         a song z
+         a song z
+         a song +1
+         b gets z
+         b gets q
+         a songs z:140
+         a song -1
+         a songs y
+         a song -1",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a song x: NotAllowed!
+         a songs x:90:3 y z:140: v2 | all <- 3 songs | all <- snapshot
+         b song y: NotLeader!
+         a song q: InvalidPayload songId!
+         a song +1: v3 | all <- song 0 x | all <- snapshot
+         a song -1: NotAllowed!
+         a play: v4 | all <- play 0 90 at 0 | all <- snapshot
+         a song +1: v5 | all <- song 1 y | all <- snapshot
+         a sync: 0 | a <- sync 0
+         a song z: v6 | all <- song 2 z | all <- snapshot
+         a song z: v6
+         a song +1: NotAllowed!
+         b gets z: la
+         b gets q: InvalidPayload songId!
+         a songs z:140: v7 | all <- 1 songs | all <- snapshot
+         a song -1: NotAllowed!
+         a songs y: v8 | all <- 1 songs | all <- snapshot
+         a song -1: v9 | all <- song 0 y | all <- snapshot",
+    );
+}
+
+#[test]
+fn settings_are_taken_whole_or_not() {
+    check(
+        "a joins
+         b joins
+         b settings max=3
+         a settings rule=pin
+         a settings rule=pin pin=1
+         a settings pin=none
+         a settings pin=none rule=open
+         a settings max=3 loss=pause
+         a settings max=3",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         b settings max=3: NotLeader!
+         a settings rule=pin: InvalidPayload leaderPin!
+         a settings rule=pin pin=1: v2 | all <- settings
+         a settings pin=none: InvalidPayload leaderPin!
+         a settings pin=none rule=open: v3 | all <- settings
+         a settings max=3 loss=pause: v4 | all <- settings
+         a settings max=3: v4",
     );
 }
 
