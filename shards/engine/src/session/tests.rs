@@ -11,7 +11,7 @@ use crate::speech::{
 use crate::words::music::{Position, TimeSignature};
 
 /// Plays a script, a line each, and compares what comes of it, a line each: the answer to the one who spoke,
-/// then the effects. `+500` lets as many milliseconds pass.
+/// then the effects. `+500` lets as many milliseconds pass, `late 500` too, but nothing happens before they are over.
 #[track_caller]
 fn check(script: &str, expected: &str) {
     let mut room = Room::new(RULES);
@@ -39,6 +39,9 @@ impl Room {
     }
 
     fn run(&mut self, line: &str, said: &mut String) {
+        if let Some(millis) = line.strip_prefix("late ") {
+            return self.sleep(millis.parse().unwrap(), said);
+        }
         if let Some(millis) = line.strip_prefix('+') {
             return self.pass(millis.parse().unwrap(), said);
         }
@@ -75,6 +78,14 @@ impl Room {
             }
         }
         self.advance(end);
+    }
+
+    /// Lets time pass in which nobody looks: what is due happens late, at once.
+    fn sleep(&mut self, millis: u64, said: &mut String) {
+        self.advance(self.now.at + Micros::from_millis(millis));
+        let mut out = Vec::new();
+        self.session.due(self.now, &mut out);
+        self.print(&format!("late {millis}"), "", &out, said);
     }
 
     fn advance(&mut self, at: Micros) {
@@ -496,7 +507,9 @@ fn under_the_pin_rule_only_who_knows_the_pin_leads() {
          b leader
          c leaves
          c joins
+         b joins pin=1234
          a settings pin=99
+         b leader
          c leader
          a leaves
          b joins pin=99
@@ -508,7 +521,9 @@ fn under_the_pin_rule_only_who_knows_the_pin_leads() {
          b leader: NotAllowed!
          c leaves: all <- left c 2 a | all <- role a Leader leader_left | all <- leader a after c | all <- snapshot | stats
          c joins: Follower v3 | c <- snapshot | all <- joined c Follower 3 | stats
+         b joins pin=1234: Follower v3 | b <- snapshot
          a settings pin=99: v4 | all <- settings
+         b leader: NotAllowed!
          c leader: NotAllowed!
          a leaves: all <- left a 2 nobody | all <- snapshot | stats
          b joins pin=99: Follower v5 | b <- snapshot
@@ -1064,6 +1079,143 @@ fn settings_are_taken_whole_or_not() {
          a settings max=3 loss=pause: v4 | all <- settings
          a settings max=3: v4",
     );
+}
+
+#[test]
+fn a_pause_in_the_count_in_goes_back_to_the_start() {
+    check(
+        "a joins metronome
+         a play bars=1
+         a signature 3/4
+         +700
+         a pause
+         a seek 10000
+         a play bars=2
+         +1500
+         a pause",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play bars=1: v2 | all <- play -2000 120 at 0 | all <- snapshot
+         a signature 3/4: v3 | all <- signature 3/4
+         +0: listeners <- beat -1.3 at 0
+         +300: listeners <- beat 0.1 at 500
+         a pause: v4 | all <- pause 0 | all <- snapshot
+         a seek 10000: v5 | all <- seek 10000 at 700 | all <- snapshot
+         a play bars=2: v6 | all <- play 7000 120 at 700 | all <- snapshot
+         +700: listeners <- beat 5.3 at 700
+         +1000: listeners <- beat 6.1 at 1200
+         +1500: listeners <- beat 6.2 at 1700
+         +2000: listeners <- beat 6.3 at 2200
+         a pause: v7 | all <- pause 8500 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_signature_during_the_count_in_holds_from_the_first_bar() {
+    check(
+        "a joins metronome
+         a play bars=1
+         a signature 3/4
+         +3400",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play bars=1: v2 | all <- play -2000 120 at 0 | all <- snapshot
+         a signature 3/4: v3 | all <- signature 3/4
+         +0: listeners <- beat -1.3 at 0
+         +300: listeners <- beat 0.1 at 500
+         +800: listeners <- beat 0.2 at 1000
+         +1300: listeners <- beat 0.3 at 1500
+         +1800: listeners <- beat 1.1 at 2000
+         +2300: listeners <- beat 1.2 at 2500
+         +2800: listeners <- beat 1.3 at 3000
+         +3300: listeners <- beat 2.1 at 3500",
+    );
+}
+
+#[test]
+fn a_beat_is_told_once_though_the_tempo_changes() {
+    check(
+        "a joins metronome
+         a play
+         +400
+         a set_tempo 125
+         a seek 50000
+         +600",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         +0: listeners <- beat 1.1 at 0
+         +300: listeners <- beat 1.2 at 500
+         a set_tempo 125: v3 | all <- tempo 120 to 125 in 0 | all <- snapshot
+         a seek 50000: v4 | all <- seek 50000 at 400 | all <- snapshot
+         +776: listeners <- beat 1.3 at 976",
+    );
+}
+
+#[test]
+fn after_a_sleep_only_what_is_still_to_come_is_told() {
+    check(
+        "a joins metronome
+         b joins metronome
+         a play
+         late 5400
+         a lost
+         late 60000
+         b pause
+         b play in=1000
+         late 4500",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins metronome: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         late 5400: listeners <- beat 3.4 at 5500
+         a lost: all <- snapshot | stats
+         late 60000: all <- left a 1 b | all <- role b Leader leader_disconnected | all <- leader b after a | all <- snapshot | stats | listeners <- beat 33.4 at 65500
+         b pause: v5 | all <- pause 65400 | all <- snapshot
+         b play in=1000: v6 | all <- play 65400 120 at 66400 | all <- snapshot
+         late 4500: all <- snapshot | stats | listeners <- beat 35.3 at 70000",
+    );
+}
+
+#[test]
+fn the_checksum_covers_what_was_decided() {
+    let sum = |line: &str| {
+        let mut room = Room::new(RULES);
+        for line in ["a joins", "a songs x", line] {
+            room.run(line, &mut String::new());
+        }
+        room.session.checksum()
+    };
+    let changes = [
+        "a message m",
+        "a song x",
+        "a songs y",
+        "a songs z",
+        "a play",
+        "a seek 1",
+        "a set_tempo 90",
+        "a signature 3/4",
+        "a settings max=2",
+        "a settings rule=ask",
+        "a settings loss=pause",
+        "a settings cues=all",
+        "a settings passcode=p",
+        "a settings pin=7",
+        "a follower",
+        "a lost",
+    ];
+    let sums: Vec<Checksum> = changes.map(sum).to_vec();
+    for (index, change) in changes.iter().enumerate() {
+        assert_eq!(sums.iter().position(|other| *other == sums[index]), Some(index), "{change}");
+    }
+    assert_eq!(sum("a settings pin=7"), sum("a settings pin=8"), "secrets can be tried out");
+}
+
+#[test]
+fn a_count_in_is_forgotten_with_the_pause() {
+    let mut room = Room::new(RULES);
+    let mut count_in_after = |line| {
+        room.run(line, &mut String::new());
+        room.session.record().timeline.count_in
+    };
+    let lines = ["a joins", "a play bars=2", "a pause"];
+    assert_eq!(lines.map(&mut count_in_after), [0, 8, 0]);
 }
 
 mod at_random {
