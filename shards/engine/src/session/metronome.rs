@@ -3,14 +3,12 @@
 use super::{Audience, Effect, Session};
 use crate::speech::Notice;
 use crate::words::ids::MemberId;
+use crate::words::music::BEAT;
 use crate::words::time::{Micros, Moment};
 
 /// How long before its time a beat is told: the network's worst usual delay and the 100 ms that browsers
 /// schedule sound ahead.
 const AHEAD: Micros = Micros::from_millis(200);
-
-/// Micro-beats in a beat.
-const BEAT: i64 = 1_000_000;
 
 impl Session {
     /// Whether a member asked for `metronome_tick`.

@@ -11,7 +11,8 @@ use crate::speech::{
 use crate::words::music::{Position, TimeSignature};
 
 /// Plays a script, a line each, and compares what comes of it, a line each: the answer to the one who spoke,
-/// then the effects. `+500` lets as many milliseconds pass, `late 500` too, but nothing happens before they are over.
+/// then the effects. `+500` lets as many milliseconds pass; `late 500` too, but nothing is done before they
+/// are over.
 #[track_caller]
 fn check(script: &str, expected: &str) {
     let mut room = Room::new(RULES);
@@ -379,6 +380,7 @@ fn only_the_leader_moves_the_transport() {
          a stop: v4",
     );
 }
+
 #[test]
 fn under_the_open_rule_whoever_asks_leads() {
     check(

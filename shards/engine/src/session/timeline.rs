@@ -7,7 +7,7 @@
 use super::{Audience, Effect, Session, unix_at};
 use crate::speech::{Ack, Code, Notice, Number, Quantize, Reject, TempoEvent};
 use crate::words::ids::MemberId;
-use crate::words::music::{MeterChange, Position, Segment, Tempo, TimeSignature, Timeline};
+use crate::words::music::{BEAT, MeterChange, Position, Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment};
 
 /// How far ahead a change may be scheduled; a later time is brought forward to it.
@@ -19,9 +19,6 @@ const DRIFT_MAX: u64 = 25_000;
 
 /// Meter changes that a timeline remembers; the oldest is forgotten, and bars count from the next.
 const METER_MAX: usize = 16;
-
-/// Micro-beats in a beat.
-const BEAT: i64 = 1_000_000;
 
 impl Session {
     /// `play`. While the music plays, or counts in, there is nothing to do.

@@ -9,6 +9,9 @@ pub use timeline::{Bar, MeterChange, Segment, Timeline};
 
 use serde::{Deserialize, Serialize};
 
+/// Micro-beats in a beat.
+pub const BEAT: i64 = 1_000_000;
+
 /// Beats per minute, in thousandths.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Tempo(u32);

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Tempo, TimeSignature};
+use super::{BEAT, Tempo, TimeSignature};
 use crate::words::ids::MemberId;
 use crate::words::time::Micros;
 
@@ -70,9 +70,6 @@ pub struct Bar {
     /// The signature that rules there.
     pub signature: TimeSignature,
 }
-
-/// Micro-beats in a beat.
-const BEAT: i64 = 1_000_000;
 
 impl Timeline {
     /// Segments that a timeline may have.
