@@ -562,6 +562,17 @@ mod tests {
             (&[frame(TEXT_MORE, b""), frame(END, b"late")], &[text("late")]),
             (&[frame(TEXT_MORE, b"early"), frame(END, b"")], &[text("early")]),
             (&[frame(BINARY_MORE, &[0xff]), frame(END, &[0xfe])], &[Said::Binary(vec![0xff, 0xfe])]),
+            // Each message may have as many fragments as the one before it.
+            (
+                &[
+                    frame(TEXT_MORE, b""),
+                    frame(MORE, b"x"),
+                    frame(END, b""),
+                    frame(TEXT_MORE, b"y"),
+                    frame(END, b""),
+                ],
+                &[text("x"), text("y")],
+            ),
             (
                 &[
                     frame(TEXT_MORE, b"a"),
@@ -700,6 +711,9 @@ mod tests {
         let stream = frame_claiming(TEXT, 100, b"abc\xf4\x90");
         assert_eq!(read(&TINY, &stream[..stream.len() - 1]), []);
         assert_eq!(read(&TINY, &stream), [Said::Failed(FrameError::Utf8)]);
+
+        let (_, reader) = read_pieces(&TINY, [&stream[..stream.len() - 1]]);
+        assert_eq!(reader.valid, 3, "what is known to be good is not looked at again");
     }
 
     #[test]

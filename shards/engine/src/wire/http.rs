@@ -737,9 +737,14 @@ mod tests {
         assert_eq!(judged(&head("GET", "8", key, "")), 426);
         assert_eq!(judged(&head("GET", "", key, "")), 426);
         assert_eq!(judged(&head("GET", "13", key, "Sec-WebSocket-Version: 13\r\n")), 426);
-        for bad in
-            ["", "short", "dGhlIHNhbXBsZSBub25jZQ=", "dGhlIHNhbXBsZSBub25jZQ===", "dGhlIHNhbXBsZSBub2-jZQ=="]
-        {
+        for bad in [
+            "",
+            "short",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25jZQ===",
+            "AAAA==",
+            "dGhlIHNhbXBsZSBub2-jZQ==",
+        ] {
             assert_eq!(judged(&head("GET", "13", bad, "")), 400, "{bad}");
         }
         assert_eq!(judged(&head("GET", "13", key, "Sec-WebSocket-Key: x\r\n")), 400);
