@@ -1,1 +1,76 @@
-fn main() {}
+//! BandSync, the server: reads its configuration, starts a shard on every core, says where it can be reached,
+//! and waits to be told to stop.
+//!
+//! The shards do the work (`shards/driver`, `shards/engine`); what is here stands around them.
+
+mod banner;
+mod cli;
+mod config;
+mod dotenv;
+mod http;
+mod logging;
+mod monitor;
+mod process;
+mod settings;
+mod start;
+mod stop;
+
+use std::process::ExitCode;
+
+use log::{debug, error, info, warn};
+
+use config::{Config, Given};
+
+/// Thousands of small buffers come and go on every shard thread at once, and one shard frees what another
+/// allotted when a connection is handed over. mimalloc keeps a heap per thread and takes such frees without a
+/// lock, and it returns memory after a burst, so that a server runs for weeks without growing.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The exit code for a configuration that cannot be used, the same as for an unknown option.
+const MISCONFIGURED: u8 = 2;
+
+fn main() -> ExitCode {
+    let command_line = cli::parse();
+    let config = match Given::gather(command_line).and_then(|given| Config::check(&given)) {
+        Ok(config) => config,
+        Err(refusal) => {
+            process::complain(&format!("bandsync: {refusal}\nbandsync --help explains every setting."));
+            return ExitCode::from(MISCONFIGURED);
+        }
+    };
+    let log = logging::start(config.log_level, config.log_format, config.profile);
+    let code = serve(config);
+    log.flush();
+    code
+}
+
+fn serve(config: Config) -> ExitCode {
+    for note in &config.notes {
+        warn!("{note}");
+    }
+    for setting in &config.effective {
+        info!("{setting}");
+    }
+    match process::raise_file_limit() {
+        Ok(limit) => debug!("up to {limit} files and sockets may be open at once"),
+        Err(error) => warn!("the limit of open files stays as it is: {error}"),
+    }
+    let stopping = match stop::Stopping::watch() {
+        Ok(stopping) => stopping,
+        Err(error) => {
+            process::complain(&format!("bandsync: cannot watch for signals: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let server = match start::Server::start(&config, &stopping.reason) {
+        Ok(server) => server,
+        Err(error) => {
+            error!("cannot start: {error}");
+            process::complain(&format!("bandsync: {}", start::advice(&error, &config)));
+            return ExitCode::FAILURE;
+        }
+    };
+    banner::show(&config, server.port());
+    stop::run(&stopping, server, config.drain_timeout)
+}

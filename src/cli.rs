@@ -1,0 +1,105 @@
+//! The command line: made from the table of settings, read as plain text.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, Command};
+
+use crate::settings::{SETTINGS, Setting};
+
+/// What was typed, by the name of the variable that means the same. Ends the process after `--help`, after
+/// `--version`, and (with code 2) after an option that does not exist.
+pub fn parse() -> BTreeMap<String, String> {
+    typed(&command().get_matches())
+}
+
+fn typed(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
+    let value = |setting: &Setting| matches.get_one::<String>(setting.variable).cloned();
+    SETTINGS.iter().filter_map(|setting| Some((setting.variable.to_owned(), value(setting)?))).collect()
+}
+
+fn command() -> Command {
+    let serve = Command::new("serve").about("Runs the server; what happens without a command too");
+    let command = Command::new("bandsync")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Keeps a band on the same page, in the same bar.")
+        .after_help(
+            "Every option can be given as the variable in brackets too, in the environment or in a file .env in \
+             the working directory. The command line goes before the environment, that before .env, that before \
+             the profile's default. An empty variable counts as not given.\n\n\
+             Exit codes: 0 stopped in order, 1 failed, 2 misconfigured, 130 or 143 stopped at once by a second \
+             SIGINT or SIGTERM.",
+        )
+        .disable_help_subcommand(true)
+        .subcommand(serve);
+    command.args(SETTINGS.map(argument))
+}
+
+fn argument(setting: &'static Setting) -> Arg {
+    Arg::new(setting.variable)
+        .long(setting.option)
+        .value_name("VALUE")
+        .help(explanation(setting))
+        .global(true)
+        // A value such as `-3` reaches our own check, which names what is allowed.
+        .allow_hyphen_values(true)
+}
+
+/// Meaning, range with unit, default for each profile, variable.
+fn explanation(setting: &Setting) -> String {
+    let with_unit = |value: &str| match setting.unit {
+        "" => value.to_owned(),
+        unit => format!("{value} {unit}"),
+    };
+    let default = match (with_unit(setting.development), with_unit(setting.production)) {
+        (same, other) if same == other => same,
+        (development, production) => format!("{development} in development, {production} in production"),
+    };
+    let allowed = with_unit(&setting.allowed.to_string());
+    format!("{} Allowed: {allowed}. Default: {default}. [{}]", setting.help, setting.variable)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn check(arguments: &str, expected: &[(&str, &str)]) {
+        let matches = command().try_get_matches_from(arguments.split(' ')).unwrap();
+        let expected = expected.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        assert_eq!(typed(&matches), expected, "{arguments}");
+    }
+
+    #[test]
+    fn clap_finds_no_fault_with_the_table() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn options_are_read_with_and_without_the_command() {
+        check("bandsync", &[]);
+        check("bandsync --port 1", &[("PORT", "1")]);
+        check("bandsync serve --port=1 --host ::1", &[("PORT", "1"), ("HOST", "::1")]);
+        check("bandsync --port 1 serve --host ::1", &[("PORT", "1"), ("HOST", "::1")]);
+        check("bandsync --port -3", &[("PORT", "-3")]);
+    }
+
+    #[test]
+    fn what_does_not_exist_is_refused_with_code_2() {
+        for arguments in
+            ["bandsync --louder", "bandsync sing", "bandsync --port", "bandsync --port 1 --port 2"]
+        {
+            let error = command().try_get_matches_from(arguments.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{arguments}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_unit_range_and_both_defaults() {
+        let help = explanation(&crate::settings::SCROLL_TICK_INTERVAL);
+        for part in
+            ["from 4 to 1000 ms", "16 ms in development, 8 ms in production", "[SCROLL_TICK_INTERVAL]"]
+        {
+            assert!(help.contains(part), "{part}: {help}");
+        }
+    }
+}

@@ -1,0 +1,599 @@
+//! From what people gave, as text and from four places, to one checked value that never changes again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use bandsync_engine::io::{Origins, Settings};
+use bandsync_engine::words::ids::ShardId;
+use bandsync_engine::words::limits::Limits;
+use bandsync_engine::words::time::Micros;
+use log::LevelFilter;
+
+use crate::dotenv::{self, DotEnvError};
+use crate::settings::{self, Allowed, Setting};
+
+/// Everything the server needs to know before it starts.
+#[derive(Debug)]
+pub struct Config {
+    /// Which set of defaults applied.
+    pub profile: Profile,
+    /// Where to listen; `::` = on all addresses, IPv4 included.
+    pub host: IpAddr,
+    /// The port asked for; 0 = any free one.
+    pub port: u16,
+    /// How many shards.
+    pub shards: u16,
+    /// Whether each shard stays on a core of its own.
+    pub pin: bool,
+    /// What is worth a line in the log.
+    pub log_level: LevelFilter,
+    /// How such a line looks.
+    pub log_format: LogFormat,
+    /// What latencies are compared with.
+    pub target_latency: Duration,
+    /// How long goodbyes may take.
+    pub drain_timeout: Duration,
+    /// What every shard's engine is told; which shard it is, and the time, are filled in when it starts.
+    pub engine: Settings,
+    /// What to print at start: every setting with its unit and where it came from.
+    pub effective: Vec<Effective>,
+    /// What to warn of at start.
+    pub notes: Vec<String>,
+}
+
+/// A set of defaults.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Profile {
+    Development,
+    Production,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    Auto,
+    Pretty,
+    Json,
+}
+
+/// A setting as it holds, for showing.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Effective {
+    variable: &'static str,
+    value: String,
+    unit: &'static str,
+    source: Source,
+}
+
+/// Where a value came from. The first that has one counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    CommandLine,
+    Environment,
+    DotEnv,
+    Default(Profile),
+}
+
+/// Why there is no configuration.
+#[derive(Debug, Eq, PartialEq)]
+pub enum ConfigError {
+    /// A value that is not allowed: the name as it was given, the value, and what would be allowed.
+    Refused { name: String, value: String, allowed: String },
+    /// The file `.env` cannot be used.
+    DotEnv(DotEnvError),
+}
+
+/// What people gave, unchecked.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// By variable name.
+    pub command_line: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, String>,
+    pub dot_env: BTreeMap<String, String>,
+    /// Cores this process may use.
+    pub cores: u16,
+}
+
+impl Given {
+    /// Adds the environment, the file `.env` and the number of cores to what was typed.
+    pub fn gather(command_line: BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        Ok(Self {
+            command_line,
+            environment: std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(),
+            dot_env: dotenv::read().map_err(ConfigError::DotEnv)?,
+            cores: std::thread::available_parallelism()
+                .map_or(1, |n| u16::try_from(n.get()).unwrap_or(u16::MAX)),
+        })
+    }
+
+    /// The value of a variable and where it came from. An empty one counts as not given, so that
+    /// `PORT= bandsync` and a bare `PORT=` in a compose file mean the default.
+    fn find(&self, variable: &str) -> Option<(Source, &str)> {
+        let sources = [
+            (Source::CommandLine, &self.command_line),
+            (Source::Environment, &self.environment),
+            (Source::DotEnv, &self.dot_env),
+        ];
+        sources.into_iter().find_map(|(source, values)| {
+            let value = values.get(variable)?.trim();
+            (!value.is_empty() || source == Source::CommandLine).then_some((source, value))
+        })
+    }
+
+    /// One sentence about variables that did something in the server before this one, if there are any.
+    fn unused(&self) -> Option<String> {
+        let known = |name: &str| name.starts_with("REDIS_") || settings::UNUSED_VARIABLES.contains(&name);
+        let mut names: Vec<&str> = self
+            .environment
+            .keys()
+            .chain(self.dot_env.keys())
+            .map(String::as_str)
+            .filter(|n| known(n))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        (!names.is_empty())
+            .then(|| format!("these variables have no effect in this version: {}", names.join(", ")))
+    }
+}
+
+impl Config {
+    /// Checks everything. The first value that is not allowed is the error.
+    pub fn check(given: &Given) -> Result<Self, ConfigError> {
+        let mut notes = Vec::new();
+        let profile = profile(given, &mut notes)?;
+        let mut values = Values { given, profile, effective: Vec::new() };
+        values.one_of(&settings::PROFILE)?;
+        let port = values.whole(&settings::PORT)?;
+        let host = values.told(&settings::HOST, host)?;
+        let shards = values.whole_or(&settings::SHARDS, u64::from(given.cores.clamp(1, 256)))?;
+        let pin = values.switch(&settings::PIN_CORES, shards <= u64::from(given.cores))?;
+        let log_level = match values.one_of(&settings::LOG_LEVEL)?.as_str() {
+            "off" => LevelFilter::Off,
+            "error" => LevelFilter::Error,
+            "warn" => LevelFilter::Warn,
+            "info" => LevelFilter::Info,
+            "debug" => LevelFilter::Debug,
+            _ => LevelFilter::Trace,
+        };
+        let log_format = match values.one_of(&settings::LOG_FORMAT)?.as_str() {
+            "pretty" => LogFormat::Pretty,
+            "json" => LogFormat::Json,
+            _ => LogFormat::Auto,
+        };
+        let origins = values.told(&settings::CORS_ORIGIN, origins)?;
+        let target_latency = Duration::from_millis(values.whole(&settings::SYNC_TARGET_LATENCY)?);
+        let tick_interval = values.millis(&settings::SCROLL_TICK_INTERVAL)?;
+        let batch_interval = values.millis(&settings::BATCH_INTERVAL)?;
+        let ping_interval = values.millis(&settings::SOCKET_PING_INTERVAL)?;
+        let ping_timeout = values.millis(&settings::SOCKET_PING_TIMEOUT)?;
+        let heartbeat_interval = values.millis(&settings::HEARTBEAT_INTERVAL)?;
+        let leader_grace = values.millis(&settings::LEADER_GRACE)?;
+        let session_members_max = values.count(&settings::MAX_SESSION_MEMBERS)?;
+        let limits = Limits {
+            connections_max: values.count(&settings::MAX_CONNECTIONS)?,
+            sessions_max: values.count(&settings::MAX_SESSIONS)?,
+            message_bytes_max: values.count(&settings::MAX_MESSAGE_BYTES)?,
+            empty_session_ttl: values.millis(&settings::SESSION_TTL)?,
+            ..Limits::PRODUCTION
+        };
+        let drain_timeout = Duration::from_millis(values.whole(&settings::DRAIN_TIMEOUT)?);
+        // The standard library keys its hash maps with randomness of the operating system.
+        let random = RandomState::new().hash_one("seed");
+        let seed = values.whole_or(&settings::SEED, random)?;
+        let effective = values.effective;
+        notes.extend(given.unused());
+        Ok(Self {
+            profile,
+            host,
+            port: port as u16,
+            shards: shards as u16,
+            pin,
+            log_level,
+            log_format,
+            target_latency,
+            drain_timeout,
+            engine: Settings {
+                shard: ShardId(0),
+                shards: shards as u16,
+                seed,
+                started_unix_ms: 0,
+                limits,
+                tick_interval,
+                batch_interval,
+                ping_interval,
+                ping_timeout,
+                heartbeat_interval,
+                leader_grace,
+                session_members_max,
+                origins,
+            },
+            effective,
+            notes,
+        })
+    }
+}
+
+/// `NODE_ENV` belongs to others as well, who set it to `test` or `staging`: such a value is no mistake.
+fn profile(given: &Given, notes: &mut Vec<String>) -> Result<Profile, ConfigError> {
+    if let Some((source, value)) = given.find(settings::PROFILE.variable) {
+        return Profile::parse(value).ok_or_else(|| refused(&settings::PROFILE, source, value));
+    }
+    let Some((_, value)) = given.find("NODE_ENV") else { return Ok(Profile::Development) };
+    Ok(Profile::parse(value).unwrap_or_else(|| {
+        notes.push(format!("NODE_ENV is {value:?}, neither development nor production: development holds"));
+        Profile::Development
+    }))
+}
+
+impl Profile {
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Development, Self::Production].into_iter().find(|profile| profile.name() == text)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Production => "production",
+        }
+    }
+}
+
+fn host(text: &str) -> Option<IpAddr> {
+    match text {
+        "all" => Some(Ipv6Addr::UNSPECIFIED.into()),
+        "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+        address => address.parse().ok(),
+    }
+}
+
+fn origins(text: &str) -> Option<Origins> {
+    match text {
+        "own" => Some(Origins::Own),
+        "*" => Some(Origins::Any),
+        list => list.split(',').map(|part| origin(part.trim())).collect::<Option<_>>().map(Origins::Listed),
+    }
+}
+
+/// An origin as browsers write it: scheme and host in small letters, nothing behind the port.
+fn origin(text: &str) -> Option<String> {
+    let (scheme, authority) = text.split_once("://")?;
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let of_authority = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    let fits = !scheme.is_empty() && scheme.chars().all(of_scheme);
+    let fits = fits && !authority.is_empty() && authority.chars().all(of_authority);
+    fits.then(|| format!("{scheme}://{authority}").to_ascii_lowercase())
+}
+
+/// Takes values out of what was given, checks them, and keeps count of what holds.
+struct Values<'a> {
+    given: &'a Given,
+    profile: Profile,
+    effective: Vec<Effective>,
+}
+
+impl Values<'_> {
+    fn whole(&mut self, setting: &'static Setting) -> Result<u64, ConfigError> {
+        let Allowed::Whole { min, max } = setting.allowed else {
+            panic!("{} is no number", setting.variable)
+        };
+        self.take(setting, |text| whole(text, min, max), u64::to_string)
+    }
+
+    /// A count whose range ends within 32 bits.
+    fn count(&mut self, setting: &'static Setting) -> Result<u32, ConfigError> {
+        let value = self.whole(setting)?;
+        assert!(value <= u64::from(u32::MAX), "{} allows too much", setting.variable);
+        Ok(value as u32)
+    }
+
+    fn millis(&mut self, setting: &'static Setting) -> Result<Micros, ConfigError> {
+        assert_eq!(setting.unit, "ms");
+        self.whole(setting).map(Micros::from_millis)
+    }
+
+    /// A number, or `choice` when the word stands there.
+    fn whole_or(&mut self, setting: &'static Setting, choice: u64) -> Result<u64, ConfigError> {
+        let Allowed::WholeOr { word, min, max } = setting.allowed else { panic!("{}", setting.variable) };
+        let parse = |text: &str| if text == word { Some(choice) } else { whole(text, min, max) };
+        self.take(setting, parse, u64::to_string)
+    }
+
+    /// On, off, or `choice` when neither stands there.
+    fn switch(&mut self, setting: &'static Setting, choice: bool) -> Result<bool, ConfigError> {
+        let parse = |text: &str| match text {
+            "on" => Some(true),
+            "off" => Some(false),
+            "auto" => Some(choice),
+            _ => None,
+        };
+        self.take(setting, parse, |on| if *on { "on" } else { "off" }.to_owned())
+    }
+
+    fn one_of(&mut self, setting: &'static Setting) -> Result<String, ConfigError> {
+        let Allowed::OneOf(words) = setting.allowed else { panic!("{} has no list", setting.variable) };
+        self.take(setting, |text| words.contains(&text).then(|| text.to_owned()), String::clone)
+    }
+
+    /// What `parse` makes of the text, which is also what is shown.
+    fn told<T>(&mut self, setting: &'static Setting, parse: fn(&str) -> Option<T>) -> Result<T, ConfigError> {
+        let parse = |text: &str| Some((text.to_owned(), parse(text)?));
+        self.take(setting, parse, |(text, _)| text.clone()).map(|(_, value)| value)
+    }
+
+    fn take<T>(
+        &mut self,
+        setting: &'static Setting,
+        parse: impl Fn(&str) -> Option<T>,
+        show: impl Fn(&T) -> String,
+    ) -> Result<T, ConfigError> {
+        let (source, text) = self.find(setting);
+        let value = parse(text).ok_or_else(|| refused(setting, source, text))?;
+        let shown = if setting.secret { "(secret)".to_owned() } else { show(&value) };
+        let Setting { variable, unit, .. } = *setting;
+        self.effective.push(Effective { variable, value: shown, unit, source });
+        Ok(value)
+    }
+
+    fn find(&self, setting: &'static Setting) -> (Source, &str) {
+        if setting.variable == settings::PROFILE.variable && self.given.find(setting.variable).is_none() {
+            return (Source::Default(self.profile), self.profile.name());
+        }
+        let default = match self.profile {
+            Profile::Development => setting.development,
+            Profile::Production => setting.production,
+        };
+        self.given.find(setting.variable).unwrap_or((Source::Default(self.profile), default))
+    }
+}
+
+/// Digits only: `u64` would take a `+` as well, and the message speaks of a whole number.
+fn whole(text: &str, min: u64, max: u64) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|value| digits && (min..=max).contains(value))
+}
+
+fn refused(setting: &Setting, source: Source, value: &str) -> ConfigError {
+    let name = match source {
+        Source::CommandLine => format!("--{}", setting.option),
+        Source::Environment | Source::Default(_) => setting.variable.to_owned(),
+        Source::DotEnv => format!(".env: {}", setting.variable),
+    };
+    let allowed = format!("{} {}", setting.allowed, setting.unit).trim_end().to_owned();
+    ConfigError::Refused { name, value: value.to_owned(), allowed }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Quoted and escaped, because a value may hold anything, even what moves a terminal's cursor.
+            Self::Refused { name, value, allowed } => {
+                write!(f, "{name} cannot be {value:?}; allowed: {allowed}")
+            }
+            Self::DotEnv(DotEnvError::Line(line)) => {
+                write!(f, ".env line {line} cannot be read; allowed: NAME=value, a comment, an empty line")
+            }
+            Self::DotEnv(DotEnvError::Unreadable(reason)) => write!(f, ".env cannot be read: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { variable, value, unit, source } = self;
+        write!(f, "{variable} = {value}")?;
+        if !unit.is_empty() {
+            write!(f, " {unit}")?;
+        }
+        match source {
+            Source::CommandLine => write!(f, " (command line)"),
+            Source::Environment => write!(f, " (environment)"),
+            Source::DotEnv => write!(f, " (.env)"),
+            Source::Default(profile) => write!(f, " (default in {})", profile.name()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Settings as `NAME=value`, separated by spaces, for each of the three places.
+    fn given([command_line, environment, dot_env]: [&str; 3]) -> Given {
+        let map = |text: &str| {
+            let pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
+            pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        };
+        Given {
+            command_line: map(command_line),
+            environment: map(environment),
+            dot_env: map(dot_env),
+            cores: 4,
+        }
+    }
+
+    fn config(sources: [&str; 3]) -> Config {
+        Config::check(&given(sources)).unwrap()
+    }
+
+    #[track_caller]
+    fn check_port(sources: [&str; 3], port: u16, shown: &str) {
+        let config = config(sources);
+        assert_eq!(config.port, port);
+        assert!(config.effective.iter().any(|line| line.to_string() == shown), "{:?}", config.effective);
+    }
+
+    #[test]
+    fn the_nearest_source_counts() {
+        check_port(["", "", ""], 3001, "PORT = 3001 (default in development)");
+        check_port(["", "", "PORT=3"], 3, "PORT = 3 (.env)");
+        check_port(["", "PORT=2", "PORT=3"], 2, "PORT = 2 (environment)");
+        check_port(["PORT=1", "PORT=2", "PORT=3"], 1, "PORT = 1 (command line)");
+        check_port(["PORT=1", "PORT=music", ""], 1, "PORT = 1 (command line)");
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_given() {
+        check_port(["", "PORT=", "PORT=3"], 3, "PORT = 3 (.env)");
+        check_port(["", "PORT=", "PORT="], 3001, "PORT = 3001 (default in development)");
+        assert!(Config::check(&given(["PORT=", "", ""])).is_err());
+    }
+
+    #[track_caller]
+    fn check_profile(
+        sources: [&str; 3],
+        profile: Profile,
+        level: LevelFilter,
+        latency_ms: u64,
+        tick_ms: u64,
+    ) {
+        let config = config(sources);
+        assert_eq!(config.profile, profile);
+        assert_eq!(config.log_level, level);
+        assert_eq!(config.target_latency, Duration::from_millis(latency_ms));
+        assert_eq!(config.engine.tick_interval, Micros::from_millis(tick_ms));
+    }
+
+    #[test]
+    fn the_profile_chooses_the_defaults() {
+        use LevelFilter::{Debug, Error, Warn};
+        use Profile::{Development, Production};
+        check_profile(["", "", ""], Development, Debug, 50, 16);
+        check_profile(["", "BANDSYNC_ENV=development", ""], Development, Debug, 50, 16);
+        check_profile(["", "BANDSYNC_ENV=production", ""], Production, Warn, 25, 8);
+        check_profile(["BANDSYNC_ENV=production", "BANDSYNC_ENV=development", ""], Production, Warn, 25, 8);
+        check_profile(["", "NODE_ENV=production", ""], Production, Warn, 25, 8);
+        check_profile(["", "NODE_ENV=production", "BANDSYNC_ENV=development"], Development, Debug, 50, 16);
+        check_profile(["", "", "NODE_ENV=production LOG_LEVEL=error"], Production, Error, 25, 8);
+    }
+
+    #[test]
+    fn a_foreign_node_env_is_told_not_refused() {
+        let config = config(["", "NODE_ENV=test", ""]);
+        assert_eq!(config.profile, Profile::Development);
+        assert_eq!(config.notes.len(), 1);
+    }
+
+    /// Values at both ends are taken, values beyond are refused, whatever the source.
+    #[test]
+    fn every_range_is_kept() {
+        for setting in settings::SETTINGS {
+            let (min, max) = match setting.allowed {
+                Allowed::Whole { min, max } | Allowed::WholeOr { min, max, .. } => (min, max),
+                _ => continue,
+            };
+            for value in [min, max] {
+                let text = format!("{}={value}", setting.variable);
+                assert!(Config::check(&given(["", &text, ""])).is_ok(), "{text}");
+            }
+            let beyond =
+                [min.checked_sub(1), max.checked_add(1)].into_iter().flatten().map(|n| n.to_string());
+            let nonsense = ["-1", "+5", "5.5", "0x10", "five", "99999999999999999999"].map(String::from);
+            for value in beyond.chain(nonsense) {
+                check_refused(setting, &value);
+            }
+        }
+    }
+
+    #[test]
+    fn words_that_are_not_in_the_list_are_refused() {
+        for setting in settings::SETTINGS {
+            if let Allowed::OneOf(words) = setting.allowed {
+                for word in words {
+                    let text = format!("{}={word}", setting.variable);
+                    assert!(Config::check(&given(["", &text, ""])).is_ok(), "{text}");
+                }
+                check_refused(setting, "loud");
+                check_refused(setting, &words[0].to_uppercase());
+            }
+        }
+        for value in ["stage.local", "256.0.0.1", "127.0.0.1:3001", "*"] {
+            check_refused(&settings::HOST, value);
+        }
+        for value in
+            ["example.com", "http://", "://a", "http://a/page", "http://a,", "http://a,*", "http://a\u{1b}"]
+        {
+            check_refused(&settings::CORS_ORIGIN, value);
+        }
+    }
+
+    /// Whatever the source, the error shows the name as given there, the value, and what is allowed.
+    #[track_caller]
+    fn check_refused(setting: &Setting, value: &str) {
+        let text = format!("{}={value}", setting.variable);
+        let names =
+            [format!("--{}", setting.option), setting.variable.into(), format!(".env: {}", setting.variable)];
+        for (place, expected) in names.into_iter().enumerate() {
+            let mut sources = ["", "", ""];
+            sources[place] = &text;
+            let Err(error) = Config::check(&given(sources)) else { panic!("{sources:?} is taken") };
+            let ConfigError::Refused { name, value: shown, allowed } = &error else { panic!("{error:?}") };
+            assert_eq!((name, shown.as_str()), (&expected, value));
+            assert!(allowed.starts_with(&setting.allowed.to_string()), "{allowed}");
+            assert!(!error.to_string().contains('\u{1b}'), "{error}");
+        }
+    }
+
+    #[test]
+    fn hosts_and_origins_are_read() {
+        assert_eq!(host("all"), "::".parse().ok());
+        assert_eq!(host("localhost"), "127.0.0.1".parse().ok());
+        assert_eq!(host("::1"), "::1".parse().ok());
+        assert_eq!(origins("own"), Some(Origins::Own));
+        assert_eq!(origins("*"), Some(Origins::Any));
+        let listed = ["https://Band.example/", "http://[::1]:5173"].join(" , ");
+        let expected = vec!["https://band.example".to_owned(), "http://[::1]:5173".to_owned()];
+        assert_eq!(origins(&listed), Some(Origins::Listed(expected)));
+    }
+
+    #[test]
+    fn shards_and_pinning_follow_the_cores() {
+        let pinned = |text| (config(["", text, ""]).shards, config(["", text, ""]).pin);
+        assert_eq!(pinned(""), (4, true));
+        assert_eq!(pinned("SHARDS=2"), (2, true));
+        assert_eq!(pinned("SHARDS=5"), (5, false));
+        assert_eq!(pinned("SHARDS=5 PIN_CORES=on"), (5, true));
+        assert_eq!(pinned("PIN_CORES=off"), (4, false));
+    }
+
+    #[test]
+    fn every_setting_is_shown_once_and_secrets_never() {
+        let config = config(["", "SEED=424242", ""]);
+        assert_eq!(config.engine.seed, 424_242);
+        let shown: Vec<_> = config.effective.iter().map(|line| line.variable).collect();
+        assert_eq!(shown.len(), settings::SETTINGS.len());
+        assert!(settings::SETTINGS.iter().all(|setting| shown.contains(&setting.variable)));
+        let lines: Vec<_> = config.effective.iter().map(Effective::to_string).collect();
+        assert!(lines.iter().all(|line| !line.contains("424242")), "{lines:?}");
+        assert!(lines.contains(&"SEED = (secret) (environment)".to_owned()), "{lines:?}");
+        assert!(
+            lines.contains(&"SCROLL_TICK_INTERVAL = 16 ms (default in development)".to_owned()),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn a_seed_that_nobody_gave_is_another_each_time() {
+        assert_ne!(config(["", "", ""]).engine.seed, config(["", "", ""]).engine.seed);
+    }
+
+    #[test]
+    fn variables_without_effect_are_named_once_without_their_values() {
+        let config =
+            config(["", "REDIS_PASSWORD=hush SERVER_ID=a PATH=/bin", "REDIS_PASSWORD=hush REDIS_URL=b"]);
+        let expected = "these variables have no effect in this version: REDIS_PASSWORD, REDIS_URL, SERVER_ID";
+        assert_eq!(config.notes, [expected]);
+    }
+
+    #[test]
+    fn a_broken_env_file_is_named_with_its_line() {
+        let error = ConfigError::DotEnv(DotEnvError::Line(3));
+        assert!(error.to_string().starts_with(".env line 3 "), "{error}");
+    }
+}

@@ -1,0 +1,66 @@
+//! The file `.env`: settings that stay with a working directory.
+
+use std::collections::BTreeMap;
+use std::{fs, io};
+
+/// Why `.env` cannot be used.
+#[derive(Debug, Eq, PartialEq)]
+pub enum DotEnvError {
+    /// It exists but cannot be read, for the reason given.
+    Unreadable(String),
+    /// This line, counted from one, is no assignment.
+    Line(usize),
+}
+
+/// The file of the working directory; nothing if there is none.
+pub fn read() -> Result<BTreeMap<String, String>, DotEnvError> {
+    match fs::read_to_string(".env") {
+        Ok(text) => parse(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(DotEnvError::Unreadable(error.to_string())),
+    }
+}
+
+/// Reads assignments, with quotes and comments as is usual in such files. The last of two for a name counts.
+fn parse(text: &str) -> Result<BTreeMap<String, String>, DotEnvError> {
+    let text = text.trim_start_matches('\u{feff}');
+    dotenvy::from_read_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|error| match error {
+        dotenvy::Error::LineParse(line, _) => DotEnvError::Line(number(text, &line)),
+        other => DotEnvError::Unreadable(other.to_string()),
+    })
+}
+
+/// Where the line is. The parser tells its text, or only that of its value; it may hold a secret and is
+/// therefore never shown.
+fn number(text: &str, line: &str) -> usize {
+    let first = line.lines().next().unwrap_or_default().trim();
+    let is_it = |other: &str| !other.starts_with('#') && other.ends_with(first);
+    1 + text.lines().position(|other| is_it(other.trim())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &[(&str, &str)]) {
+        let expected = expected.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        assert_eq!(parse(text), Ok(expected), "{text:?}");
+    }
+
+    #[test]
+    fn it_reads_what_people_write() {
+        check("", &[]);
+        check("# a comment\n\nPORT=4000\r\n", &[("PORT", "4000")]);
+        check("\u{feff}PORT=4000", &[("PORT", "4000")]);
+        check("export HOST='all' # everywhere\nCORS_ORIGIN=\"*\"", &[("HOST", "all"), ("CORS_ORIGIN", "*")]);
+        check("PORT=1\nPORT=2", &[("PORT", "2")]);
+        check("PORT=", &[("PORT", "")]);
+    }
+
+    #[test]
+    fn a_line_that_is_no_assignment_is_named() {
+        assert_eq!(parse("PORT=1\n\nthis is no assignment\n"), Err(DotEnvError::Line(3)));
+        assert_eq!(parse("A=1\nREDIS_PASSWORD='open\n"), Err(DotEnvError::Line(2)));
+        assert_eq!(parse("A=1\n# a b c\nREDIS_PASSWORD=a b c\n"), Err(DotEnvError::Line(3)));
+    }
+}

@@ -1,0 +1,190 @@
+//! The answers to plain HTTP requests: pages, health, metrics, and where to look instead.
+//!
+//! Only `GET` and `HEAD` come here; the engine answers everything else, and adds length, connection, security
+//! and CORS headers to what is answered here. This runs on a shard's thread, so it is quick and never waits.
+
+mod assets;
+mod status;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bandsync_driver::Host;
+use bandsync_engine::io::{Answer, Question};
+
+use crate::monitor::{Monitor, Totals};
+use assets::Assets;
+
+/// All that answers are made of.
+pub struct Site {
+    assets: Assets,
+    totals: Arc<dyn Totals>,
+    monitor: Monitor,
+    target_latency: Duration,
+}
+
+impl Site {
+    pub fn new(totals: Arc<dyn Totals>, monitor: Monitor, target_latency: Duration) -> Self {
+        Self { assets: Assets::embedded(), totals, monitor, target_latency }
+    }
+}
+
+impl Host for Site {
+    fn answer(&self, question: &Question) -> Answer {
+        let shards = || self.totals.shards();
+        match question.path.as_str() {
+            "/health" => json(&status::Health::now(&shards(), &self.monitor)),
+            "/metrics" => json(&status::Metrics::now(&shards(), &self.monitor, self.target_latency)),
+            path => self.assets.answer(path, &question.if_none_match).unwrap_or_else(|| not_found(question)),
+        }
+    }
+}
+
+/// Numbers are of this moment, so nobody may keep them.
+fn json(value: &impl serde::Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(body) => answer(200, JSON, body),
+        Err(_) => answer(500, JSON, br#"{"error":"Internal error"}"#.as_slice()),
+    }
+}
+
+const JSON: &str = "application/json; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+fn answer(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Answer {
+    let headers = vec![
+        (Cow::Borrowed("Content-Type"), Cow::Borrowed(content_type)),
+        (Cow::Borrowed("Cache-Control"), Cow::Borrowed("no-store")),
+    ];
+    Answer { status, headers, body: body.into() }
+}
+
+/// People get a page, programs get JSON, and who missed `/socket.io/` by little gets told. Nothing of the path
+/// is repeated, so there is nothing to escape.
+fn not_found(question: &Question) -> Answer {
+    let meant = question.path.to_ascii_lowercase();
+    if ["/socket.io", "/socketio", "/socket-io", "/engine.io"].iter().any(|near| meant.starts_with(near)) {
+        return answer(404, JSON, NEARLY_SOCKET_IO.as_bytes());
+    }
+    if question.accept.contains("text/html") {
+        return answer(404, HTML, NOT_FOUND_PAGE.as_bytes());
+    }
+    answer(404, JSON, br#"{"error":"Not found"}"#.as_slice())
+}
+
+const NEARLY_SOCKET_IO: &str = r#"{"error":"Not found","hint":"Socket.IO is at /socket.io/ (with the slash at the end): leave the client's option path at its default."}"#;
+
+const NOT_FOUND_PAGE: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+    <meta name=\"viewport\" content=\"width=device-width\"><title>Not found</title>\
+    <h1>There is nothing here</h1><p><a href=\"/\">To the stage page</a></html>\n";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::monitor::ShardTotals;
+
+    struct Two;
+
+    impl Totals for Two {
+        fn shards(&self) -> Vec<ShardTotals> {
+            let shard = ShardTotals {
+                connections: 3,
+                members: 2,
+                sessions: 5,
+                sessions_active: 1,
+                ..ShardTotals::default()
+            };
+            vec![shard, shard]
+        }
+    }
+
+    fn site() -> Site {
+        let totals: Arc<dyn Totals> = Arc::new(Two);
+        let monitor = Monitor::start(Arc::clone(&totals)).unwrap();
+        Site::new(totals, monitor, Duration::from_millis(25))
+    }
+
+    fn ask(path: &str, accept: &str, if_none_match: &str) -> Answer {
+        site().answer(&Question {
+            head: false,
+            path: path.into(),
+            query: String::new(),
+            accept: accept.into(),
+            if_none_match: if_none_match.into(),
+            authorization: String::new(),
+            peer: [127, 0, 0, 1].into(),
+        })
+    }
+
+    fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
+        answer.headers.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
+    }
+
+    fn number(value: &serde_json::Value, path: &str) -> f64 {
+        value.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or_else(|| panic!("{path} in {value}"))
+    }
+
+    #[test]
+    fn health_says_what_is_there() {
+        let answer = ask("/health", "", "");
+        assert_eq!((answer.status, header(&answer, "Cache-Control")), (200, "no-store"));
+        let health: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(health["status"], "healthy");
+        assert_eq!(health["redis"]["status"], "disabled");
+        assert!(health["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')));
+        assert_eq!(number(&health, "/connections/current"), 6.0);
+        assert_eq!(number(&health, "/sessions/active"), 2.0);
+        assert_eq!(number(&health, "/sessions/total"), 10.0);
+        assert_eq!(health["shards"].as_array().map(Vec::len), Some(2));
+        assert!(number(&health, "/uptime") >= 0.0 && number(&health, "/memory/rss") > 0.0);
+    }
+
+    #[test]
+    fn metrics_have_the_names_that_dashboards_read() {
+        let answer = ask("/metrics", "", "");
+        let metrics: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        for name in ["messagesPerSecond", "avgLatency", "turnTime", "memoryUsage", "cpuUsage"] {
+            assert!(number(&metrics, &format!("/performance/{name}")) >= 0.0);
+        }
+        assert_eq!(number(&metrics, "/performance/activeConnections"), 6.0);
+        assert_eq!(number(&metrics, "/performance/targetLatency"), 25.0);
+        assert_eq!(number(&metrics, "/sessions/members"), 4.0);
+    }
+
+    #[test]
+    fn an_unknown_path_is_told_in_the_asker_s_language() {
+        let program = ask("/nowhere", "*/*", "");
+        assert_eq!((program.status, header(&program, "Content-Type")), (404, JSON));
+        let person = ask("/nowhere", "text/html,application/xhtml+xml;q=0.9", "");
+        assert_eq!((person.status, header(&person, "Content-Type")), (404, HTML));
+        for path in ["/health/", "//", "/../etc/passwd", "/index.html%00", ""] {
+            assert_eq!(ask(path, "", "").status, 404, "{path}");
+        }
+    }
+
+    #[test]
+    fn who_nearly_found_socket_io_is_told_where_it_is() {
+        for path in ["/socket.io", "/socketio/", "/Socket.IO/", "/socket.io/extra"] {
+            let answer = ask(path, "text/html", "");
+            assert_eq!(answer.status, 404, "{path}");
+            assert!(String::from_utf8_lossy(&answer.body).contains("/socket.io/ (with the slash"), "{path}");
+        }
+        assert!(serde_json::from_str::<serde_json::Value>(NEARLY_SOCKET_IO).is_ok());
+    }
+
+    #[test]
+    fn a_page_is_sent_once_and_then_only_confirmed() {
+        let page = ask("/", "text/html", "");
+        assert_eq!((page.status, header(&page, "Content-Type")), (200, HTML));
+        assert!(matches!(page.body, Cow::Borrowed(_)));
+        let tag = header(&page, "ETag").to_owned();
+        for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
+            let again = ask("/", "text/html", &known);
+            assert_eq!((again.status, again.body.len()), (304, 0), "{known}");
+            assert_eq!(header(&again, "ETag"), tag);
+        }
+        assert_eq!(ask("/", "text/html", "\"other\"").status, 200);
+    }
+}

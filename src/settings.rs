@@ -1,0 +1,374 @@
+//! Every setting there is: its names, what it means, what it may be, and what it is if nobody says.
+//!
+//! The command line, its help, the environment and the checks are all made from this one table.
+
+use std::fmt;
+
+/// One thing that can be set.
+#[derive(Debug)]
+pub struct Setting {
+    /// On the command line, without the dashes.
+    pub option: &'static str,
+    /// In the environment and in `.env`.
+    pub variable: &'static str,
+    /// What it may be.
+    pub allowed: Allowed,
+    /// What a number counts, empty if nothing needs saying.
+    pub unit: &'static str,
+    /// What it is in development, unless it is given.
+    pub development: &'static str,
+    /// What it is in production, unless it is given.
+    pub production: &'static str,
+    /// Whether its value stays out of the log.
+    pub secret: bool,
+    /// What it does, in sentences.
+    pub help: &'static str,
+}
+
+/// What a value may be.
+#[derive(Debug)]
+pub enum Allowed {
+    /// A whole number, both bounds included.
+    Whole { min: u64, max: u64 },
+    /// A whole number, or a word that leaves the choice to the server.
+    WholeOr { word: &'static str, min: u64, max: u64 },
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// What the sentence says.
+    Told(&'static str),
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Self::WholeOr { word, min, max } => write!(f, "`{word}` or a whole number from {min} to {max}"),
+            Self::OneOf(words) => write!(f, "one of {}", words.join(", ")),
+            Self::Told(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What most settings have in common.
+const PLAIN: Setting = Setting {
+    option: "",
+    variable: "",
+    allowed: Allowed::Told(""),
+    unit: "",
+    development: "",
+    production: "",
+    secret: false,
+    help: "",
+};
+
+pub const PROFILE: Setting = Setting {
+    option: "profile",
+    variable: "BANDSYNC_ENV",
+    allowed: Allowed::OneOf(&["development", "production"]),
+    development: "development",
+    production: "development",
+    help: "Which set of defaults applies. If it is not given, NODE_ENV decides when it is one of the two.",
+    ..PLAIN
+};
+
+pub const PORT: Setting = Setting {
+    option: "port",
+    variable: "PORT",
+    allowed: Allowed::Whole { min: 0, max: 65_535 },
+    development: "3001",
+    production: "3001",
+    help: "The TCP port for everything: WebSocket, pages, health. 0 takes any free one.",
+    ..PLAIN
+};
+
+pub const HOST: Setting = Setting {
+    option: "host",
+    variable: "HOST",
+    allowed: Allowed::Told("`all`, `localhost` or an IP address of this machine"),
+    development: "all",
+    production: "all",
+    help: "Where to listen. With `all` the tablets on the same Wi-Fi can connect; `localhost` serves this \
+           machine only.",
+    ..PLAIN
+};
+
+pub const SHARDS: Setting = Setting {
+    option: "shards",
+    variable: "SHARDS",
+    allowed: Allowed::WholeOr { word: "auto", min: 1, max: 256 },
+    development: "auto",
+    production: "auto",
+    help: "How many threads serve members. `auto` is one for each core that this process may use.",
+    ..PLAIN
+};
+
+pub const PIN_CORES: Setting = Setting {
+    option: "pin-cores",
+    variable: "PIN_CORES",
+    allowed: Allowed::OneOf(&["auto", "on", "off"]),
+    development: "auto",
+    production: "auto",
+    help: "Whether each shard stays on a core of its own. `auto` does so when there are at least as many cores \
+           as shards.",
+    ..PLAIN
+};
+
+pub const LOG_LEVEL: Setting = Setting {
+    option: "log-level",
+    variable: "LOG_LEVEL",
+    allowed: Allowed::OneOf(&["off", "error", "warn", "info", "debug", "trace"]),
+    development: "debug",
+    production: "warn",
+    help: "What is worth a line in the log, which goes to standard error.",
+    ..PLAIN
+};
+
+pub const LOG_FORMAT: Setting = Setting {
+    option: "log-format",
+    variable: "LOG_FORMAT",
+    allowed: Allowed::OneOf(&["auto", "pretty", "json"]),
+    development: "auto",
+    production: "auto",
+    help: "How a log line looks. `auto` is pretty on a terminal and in development, one JSON object a line \
+           otherwise.",
+    ..PLAIN
+};
+
+pub const CORS_ORIGIN: Setting = Setting {
+    option: "cors-origin",
+    variable: "CORS_ORIGIN",
+    allowed: Allowed::Told("`own`, `*`, or a comma-separated list of scheme://host[:port]"),
+    development: "own",
+    production: "own",
+    help: "Which web pages may connect besides the server's own. The default lets in no others, because any page \
+           that a member has open in the same browser could otherwise join and lead. Programs and native apps \
+           send no origin and are not concerned.",
+    ..PLAIN
+};
+
+pub const SYNC_TARGET_LATENCY: Setting = Setting {
+    option: "sync-target-latency",
+    variable: "SYNC_TARGET_LATENCY",
+    allowed: Allowed::Whole { min: 1, max: 1_000 },
+    unit: "ms",
+    development: "50",
+    production: "25",
+    help: "The latency that /metrics is to be compared with.",
+    ..PLAIN
+};
+
+pub const SCROLL_TICK_INTERVAL: Setting = Setting {
+    option: "scroll-tick-interval",
+    variable: "SCROLL_TICK_INTERVAL",
+    allowed: Allowed::Whole { min: 4, max: 1_000 },
+    unit: "ms",
+    development: "16",
+    production: "8",
+    help: "Between two scroll_tick events of a session that plays.",
+    ..PLAIN
+};
+
+pub const BATCH_INTERVAL: Setting = Setting {
+    option: "batch-interval",
+    variable: "BATCH_INTERVAL",
+    allowed: Allowed::Whole { min: 0, max: 100 },
+    unit: "ms",
+    development: "5",
+    production: "5",
+    help: "How long events to a session may wait to go out together. 0 lets nothing wait.",
+    ..PLAIN
+};
+
+pub const SOCKET_PING_INTERVAL: Setting = Setting {
+    option: "socket-ping-interval",
+    variable: "SOCKET_PING_INTERVAL",
+    allowed: Allowed::Whole { min: 50, max: 300_000 },
+    unit: "ms",
+    development: "2500",
+    production: "2500",
+    help: "Between two Engine.IO pings to a client.",
+    ..PLAIN
+};
+
+pub const SOCKET_PING_TIMEOUT: Setting = Setting {
+    option: "socket-ping-timeout",
+    variable: "SOCKET_PING_TIMEOUT",
+    allowed: Allowed::Whole { min: 50, max: 300_000 },
+    unit: "ms",
+    development: "5000",
+    production: "5000",
+    help: "How long an Engine.IO ping may stay unanswered before the connection counts as lost.",
+    ..PLAIN
+};
+
+pub const HEARTBEAT_INTERVAL: Setting = Setting {
+    option: "heartbeat-interval",
+    variable: "HEARTBEAT_INTERVAL",
+    allowed: Allowed::Whole { min: 100, max: 300_000 },
+    unit: "ms",
+    development: "5000",
+    production: "5000",
+    help: "Between two `ping` events of the application's own heartbeat.",
+    ..PLAIN
+};
+
+pub const MAX_SESSION_MEMBERS: Setting = Setting {
+    option: "max-session-members",
+    variable: "MAX_SESSION_MEMBERS",
+    allowed: Allowed::Whole { min: 2, max: 10_000 },
+    unit: "members",
+    development: "256",
+    production: "256",
+    help: "Members that a session may have, unless its own settings say less.",
+    ..PLAIN
+};
+
+pub const MAX_CONNECTIONS: Setting = Setting {
+    option: "max-connections",
+    variable: "MAX_CONNECTIONS",
+    allowed: Allowed::Whole { min: 1, max: 1_000_000 },
+    unit: "connections a shard",
+    development: "100000",
+    production: "100000",
+    help: "Connections that one shard holds at once; one more is answered 503. Counted by the shard, because a \
+           session and all its members live on one.",
+    ..PLAIN
+};
+
+pub const MAX_SESSIONS: Setting = Setting {
+    option: "max-sessions",
+    variable: "MAX_SESSIONS",
+    allowed: Allowed::Whole { min: 1, max: 1_000_000 },
+    unit: "sessions a shard",
+    development: "100000",
+    production: "100000",
+    help: "Sessions that one shard keeps in memory; one more takes the place of the longest empty one.",
+    ..PLAIN
+};
+
+pub const MAX_MESSAGE_BYTES: Setting = Setting {
+    option: "max-message-bytes",
+    variable: "MAX_MESSAGE_BYTES",
+    allowed: Allowed::Whole { min: 1_024, max: 16_777_216 },
+    unit: "bytes",
+    development: "1000000",
+    production: "1000000",
+    help: "The largest WebSocket message a client may send; a larger one closes its connection.",
+    ..PLAIN
+};
+
+pub const LEADER_GRACE: Setting = Setting {
+    option: "leader-grace",
+    variable: "LEADER_GRACE",
+    allowed: Allowed::Whole { min: 0, max: 600_000 },
+    unit: "ms",
+    development: "10000",
+    production: "10000",
+    help: "How long the lead is kept for a leader whose connection dropped. The music goes on meanwhile.",
+    ..PLAIN
+};
+
+pub const SESSION_TTL: Setting = Setting {
+    option: "session-ttl",
+    variable: "SESSION_TTL",
+    allowed: Allowed::Whole { min: 1_000, max: 86_400_000 },
+    unit: "ms",
+    development: "900000",
+    production: "900000",
+    help: "How long a session without members is remembered.",
+    ..PLAIN
+};
+
+pub const DRAIN_TIMEOUT: Setting = Setting {
+    option: "drain-timeout",
+    variable: "DRAIN_TIMEOUT",
+    allowed: Allowed::Whole { min: 0, max: 600_000 },
+    unit: "ms",
+    development: "5000",
+    production: "5000",
+    help: "How long the goodbyes may take when the server is told to stop.",
+    ..PLAIN
+};
+
+pub const SEED: Setting = Setting {
+    option: "seed",
+    variable: "SEED",
+    allowed: Allowed::WholeOr { word: "random", min: 0, max: u64::MAX },
+    development: "random",
+    production: "random",
+    secret: true,
+    help: "Where all randomness comes from. Only for debugging: who knows it can foretell socket ids.",
+    ..PLAIN
+};
+
+/// All of them, in the order of the help.
+pub const SETTINGS: [&Setting; 22] = [
+    &PROFILE,
+    &PORT,
+    &HOST,
+    &SHARDS,
+    &PIN_CORES,
+    &LOG_LEVEL,
+    &LOG_FORMAT,
+    &CORS_ORIGIN,
+    &SYNC_TARGET_LATENCY,
+    &SCROLL_TICK_INTERVAL,
+    &BATCH_INTERVAL,
+    &SOCKET_PING_INTERVAL,
+    &SOCKET_PING_TIMEOUT,
+    &HEARTBEAT_INTERVAL,
+    &LEADER_GRACE,
+    &MAX_SESSION_MEMBERS,
+    &MAX_CONNECTIONS,
+    &MAX_SESSIONS,
+    &MAX_MESSAGE_BYTES,
+    &SESSION_TTL,
+    &DRAIN_TIMEOUT,
+    &SEED,
+];
+
+/// Variables of the Node.js server that this one replaces, which mean nothing here yet. Whoever brings an old
+/// environment along is told so. Besides these, everything that begins with `REDIS_`.
+pub const UNUSED_VARIABLES: [&str; 14] = [
+    "SERVER_ID",
+    "SERVER_VERSION",
+    "CONNECTION_TIMEOUT",
+    "MAX_EVENT_BATCH_SIZE",
+    "METRICS_INTERVAL",
+    "ENABLE_METRICS",
+    "RATE_LIMIT_WINDOW",
+    "RATE_LIMIT_WINDOW_MS",
+    "RATE_LIMIT_MAX",
+    "RATE_LIMIT_MAX_REQUESTS",
+    "SOCKET_MAX_BUFFER_SIZE",
+    "SYNC_RATE_MS",
+    "DEBUG_SYNC_ENGINE",
+    "DEBUG_REDIS_EVENTS",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_whole_and_named_once() {
+        for (place, setting) in SETTINGS.iter().enumerate() {
+            assert!(!setting.help.is_empty() && !setting.development.is_empty(), "{setting:?}");
+            for other in &SETTINGS[..place] {
+                assert_ne!(setting.option, other.option);
+                assert_ne!(setting.variable, other.variable);
+            }
+            if setting.variable != "BANDSYNC_ENV" {
+                assert_eq!(setting.option, setting.variable.to_lowercase().replace('_', "-"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_readme_explains_every_setting() {
+        let readme = include_str!("../README.md");
+        for setting in SETTINGS {
+            assert!(readme.contains(&format!("`{}`", setting.variable)), "{}", setting.variable);
+        }
+    }
+}

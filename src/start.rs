@@ -1,0 +1,145 @@
+//! The seam to the shards: starts them, reads their counters, and sends them home.
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use bandsync_driver::{Board, Clock, End, Fleet, Host, Plan, Tap};
+use bandsync_engine::engine::{Counters, Engine};
+use bandsync_engine::io::Settings;
+use bandsync_engine::words::ids::ShardId;
+use log::debug;
+
+use crate::config::Config;
+use crate::http::Site;
+use crate::monitor::{Monitor, ShardTotals, Totals};
+use crate::stop::Reason;
+
+/// The running shards.
+pub struct Server {
+    fleet: Fleet,
+}
+
+impl Server {
+    /// Starts everything. `ended` is told when a shard's thread ends, asked or not.
+    ///
+    /// # Errors
+    /// If the address cannot be had, or the system has too little of something; [`advice`] says what to do.
+    pub fn start(config: &Config, ended: &Sender<Reason>) -> io::Result<Self> {
+        let clock = Clock::start();
+        let board = Board::new(config.shards);
+        let totals: Arc<dyn Totals> = Arc::new(Shards(Arc::clone(&board)));
+        let monitor = Monitor::start(Arc::clone(&totals))?;
+        let site: Arc<dyn Host> = Arc::new(Site::new(totals, monitor, config.target_latency));
+        let plan = Plan { pin: config.pin, ..Plan::new(config.host, config.port) };
+        let started_unix_ms = clock.started_unix_ms();
+        let crew = |shard| {
+            let settings = Settings { shard, started_unix_ms, ..config.engine.clone() };
+            let farewell: Box<dyn Tap> = Box::new(Farewell(ended.clone()));
+            (Engine::new(settings), farewell)
+        };
+        Ok(Self { fleet: Fleet::start(&plan, clock, &board, &site, crew)? })
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.fleet.address().port()
+    }
+
+    /// Says goodbye to everybody and waits until all shards have ended, at most this long. False if one of them
+    /// had panicked.
+    pub fn drain(self, within: Duration) -> bool {
+        self.fleet.drain(within);
+        let ends = self.fleet.join();
+        debug!("the shards ended: {ends:?}");
+        !ends.contains(&End::Panicked)
+    }
+}
+
+/// Lives as long as its shard's loop, and says so when that is over: when it panics as well.
+struct Farewell(Sender<Reason>);
+
+impl Tap for Farewell {}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // Nobody listens any more when the server is ending anyway.
+        let _ = self.0.send(Reason::ShardEnded);
+    }
+}
+
+/// What all shards count, as the monitor wants it.
+struct Shards(Arc<Board<Counters>>);
+
+impl Totals for Shards {
+    fn shards(&self) -> Vec<ShardTotals> {
+        (0..self.0.shards()).map(|shard| self.totals(ShardId(shard))).collect()
+    }
+}
+
+impl Shards {
+    fn totals(&self, shard: ShardId) -> ShardTotals {
+        let (stats, counters) = (self.0.stats(shard), self.0.counters(shard));
+        ShardTotals {
+            connections: u64::from(counters.links),
+            http: u64::from(counters.connections.saturating_sub(counters.links)),
+            members: u64::from(counters.members),
+            sessions: u64::from(counters.sessions),
+            sessions_active: u64::from(counters.sessions_active),
+            messages_in: counters.messages_in,
+            messages_out: counters.messages_out,
+            bytes_in: stats.bytes_in.get(),
+            bytes_out: stats.bytes_out.get(),
+            round_trips: counters.round_trips,
+            round_trip_micros: counters.round_trips_total.as_micros(),
+            turns: stats.turns.get(),
+            turn_micros: stats.turn_time.get(),
+        }
+    }
+}
+
+/// What a person can do about an error of [`Server::start`].
+pub fn advice(error: &io::Error, config: &Config) -> String {
+    let port = config.port;
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "port {port} is in use by another program. End that one (`ss -ltnp 'sport = :{port}'` names it), or \
+             choose another port with --port or PORT; 0 takes any free one."
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "port {port} may only be used with privileges. Choose one from 1024 up with --port or PORT, or \
+             permit this program: sudo setcap cap_net_bind_service=+ep {}",
+            std::env::current_exe().unwrap_or_default().display()
+        ),
+        io::ErrorKind::AddrNotAvailable if config.host != Ipv6Addr::UNSPECIFIED => format!(
+            "{} is no address of this machine. Give one that it has with --host or HOST, or all of them: \
+             --host all",
+            config.host
+        ),
+        _ => format!("cannot listen on port {port}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::Given;
+
+    #[test]
+    fn an_error_says_what_to_do() {
+        let mut config = Config::check(&Given { cores: 1, ..Given::default() }).unwrap();
+        config.host = [192, 0, 2, 1].into();
+        for (kind, part) in [
+            (io::ErrorKind::AddrInUse, "port 3001 is in use"),
+            (io::ErrorKind::PermissionDenied, "from 1024 up"),
+            (io::ErrorKind::AddrNotAvailable, "192.0.2.1 is no address of this machine"),
+            (io::ErrorKind::OutOfMemory, "cannot listen on port 3001"),
+        ] {
+            let advice = advice(&kind.into(), &config);
+            assert!(advice.contains(part), "{advice}");
+        }
+    }
+}
