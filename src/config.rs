@@ -6,9 +6,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use bandsync_engine::io::{Origins, Settings};
+use bandsync_engine::io::Settings;
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::Limits;
+use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 use log::LevelFilter;
 
