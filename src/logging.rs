@@ -3,6 +3,7 @@
 //! Whoever logs only puts a line into a queue; a thread of its own writes it. A terminal that was stopped with
 //! Ctrl-S or a reader that hangs therefore never stops the music, and one that went away is no error.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Arguments};
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -82,8 +83,14 @@ impl Log {
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
-        let backtrace = std::backtrace::Backtrace::capture();
-        log::error!("thread {} {panic}\n{backtrace}", thread.name().unwrap_or("without a name"));
+        let name = thread.name().unwrap_or("without a name");
+        // There is one if RUST_BACKTRACE asks for it.
+        match Backtrace::capture() {
+            trace if trace.status() == BacktraceStatus::Captured => {
+                log::error!("thread {name} {panic}\n{trace}")
+            }
+            _ => log::error!("thread {name} {panic}"),
+        }
     }));
 }
 

@@ -17,7 +17,7 @@ mod stop;
 
 use std::process::ExitCode;
 
-use log::{debug, error, info, warn};
+use log::{debug, info, warn};
 
 use config::{Config, Given};
 
@@ -66,7 +66,7 @@ fn serve(config: Config) -> ExitCode {
     let server = match start::Server::start(&config, &stopping.reason) {
         Ok(server) => server,
         Err(error) => {
-            error!("cannot start: {error}");
+            debug!("cannot start: {error}");
             process::complain(&format!("bandsync: {}", start::advice(&error, &config)));
             return ExitCode::FAILURE;
         }

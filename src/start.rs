@@ -87,7 +87,7 @@ impl Shards {
             http: u64::from(counters.connections.saturating_sub(counters.links)),
             members: u64::from(counters.members),
             sessions: u64::from(counters.sessions),
-            sessions_active: u64::from(counters.sessions - counters.sessions_empty),
+            sessions_active: u64::from(counters.sessions.saturating_sub(counters.sessions_empty)),
             messages_in: counters.messages_in,
             messages_out: counters.messages_out,
             bytes_in: stats.bytes_in.get(),
