@@ -304,6 +304,8 @@ test("a client that asks and never reads is closed", async () => {
     }
   };
   await asking();
+  // Only who reads learns of the end.
+  raw.tcp.socket.resume();
   await raw.tcp.closed(30_000);
   assert.ok(residentBytes(server.pid) < MEMORY_MAX);
 });

@@ -1,0 +1,450 @@
+//! What is said to the music, and where it is then.
+
+use super::*;
+
+#[test]
+fn playing_already_play_changes_nothing() {
+    check(
+        "a joins
+         a play
+         +1000
+         a play
+         a play in=500 bar
+         +1000
+         a pause",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         a play: v2
+         a play in=500 bar: v2
+         a pause: v3 | all <- pause 2000 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_seek_goes_on_from_there() {
+    check(
+        "a joins
+         a play
+         +1000
+         a seek 60000
+         +500
+         a seek 30000 in=1000
+         a sync
+         +1000
+         a sync
+         a pause
+         a seek 1000
+         a seek 1000",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         a seek 60000: v3 | all <- seek 60000 at 1000 | all <- snapshot
+         a seek 30000 in=1000: v4 | all <- seek 30000 at 2500 | all <- snapshot
+         a sync: 60500 | a <- sync 60500
+         +2500: all <- snapshot | stats
+         a sync: 30000 | a <- sync 30000
+         a pause: v5 | all <- pause 30000 | all <- snapshot
+         a seek 1000: v6 | all <- seek 1000 at 2500 | all <- snapshot
+         a seek 1000: v6",
+    );
+}
+
+#[test]
+fn a_start_is_scheduled_and_counted_in() {
+    check(
+        "a joins metronome
+         b joins
+         a play in=500 bars=1
+         a play in=500 bars=1
+         +3000
+         a pause",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a play in=500 bars=1: v2 | all <- play -2000 120 at 500 | all <- snapshot
+         a play in=500 bars=1: v2
+         +300: listeners <- beat 0.1 at 500
+         +500: all <- snapshot | stats
+         +800: listeners <- beat 0.2 at 1000
+         +1300: listeners <- beat 0.3 at 1500
+         +1800: listeners <- beat 0.4 at 2000
+         +2300: listeners <- beat 1.1 at 2500
+         +2800: listeners <- beat 1.2 at 3000
+         a pause: v3 | all <- pause 500 | all <- snapshot",
+    );
+}
+
+#[test]
+fn what_is_scheduled_is_planned_again_on_new_ground() {
+    check(
+        "a joins
+         a play in=2000 bars=1
+         a set_tempo 60
+         a seek 8000
+         +2000
+         a sync
+         +4000
+         a sync",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play in=2000 bars=1: v2 | all <- play -2000 120 at 2000 | all <- snapshot
+         a set_tempo 60: v3 | all <- tempo 120 to 60 in 0 | all <- snapshot
+         a seek 8000: v4 | all <- seek 8000 at 0 | all <- snapshot
+         +2000: all <- snapshot | stats
+         a sync: 4000 | a <- sync 4000
+         a sync: 8000 | a <- sync 8000",
+    );
+}
+
+#[test]
+fn a_start_can_be_cancelled_or_brought_forward() {
+    check(
+        "a joins
+         a play in=5000
+         a pause
+         a play in=5000
+         a play
+         +1000
+         a stop
+         a play in=99999
+         +29999
+         +1",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play in=5000: v2 | all <- play 0 120 at 5000 | all <- snapshot
+         a pause: v3 | all <- pause 0 | all <- snapshot
+         a play in=5000: v4 | all <- play 0 120 at 5000 | all <- snapshot
+         a play: v5 | all <- play 0 120 at 0 | all <- snapshot
+         a stop: v6 | all <- stop | all <- snapshot
+         a play in=99999: v7 | all <- play 0 120 at 31000 | all <- snapshot
+         +31000: all <- snapshot | stats",
+    );
+}
+
+#[test]
+fn the_place_moves_back_to_its_bar() {
+    check(
+        "a joins
+         a seek 7300
+         a play bar
+         a stop
+         a seek 7300
+         a play beat in=100",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a seek 7300: v2 | all <- seek 7300 at 0 | all <- snapshot
+         a play bar: v3 | all <- play 6000 120 at 0 | all <- snapshot
+         a stop: v4 | all <- stop | all <- snapshot
+         a seek 7300: v5 | all <- seek 7300 at 0 | all <- snapshot
+         a play beat in=100: v6 | all <- play 7000 120 at 100 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_tempo_change_goes_on_from_the_beat() {
+    check(
+        "a joins
+         a set_tempo 100
+         a set_tempo 100
+         a play
+         +1000
+         a tempo 200 fade=2000
+         +1000
+         a set_tempo 150
+         a tempo 90
+         a pause
+         a tempo 120 fade=5000",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a set_tempo 100: v2 | all <- tempo 120 to 100 in 0 | all <- snapshot
+         a set_tempo 100: v2
+         a play: v3 | all <- play 0 100 at 0 | all <- snapshot
+         a tempo 200 fade=2000: v4 | all <- tempo 100 to 200 in 2000 | all <- snapshot
+         a set_tempo 150: v5 | all <- tempo 150 to 150 in 0 | all <- snapshot
+         a tempo 90: v6 | all <- tempo 150 to 90 in 0 | all <- snapshot
+         a pause: v7 | all <- pause 2000 | all <- snapshot
+         a tempo 120 fade=5000: v8 | all <- tempo 90 to 120 in 0 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_signature_holds_from_the_next_bar() {
+    check(
+        "a joins metronome
+         a play
+         +600
+         a signature 3/4
+         +2600
+         a stop
+         a signature 3/4",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         +0: listeners <- beat 1.1 at 0
+         +300: listeners <- beat 1.2 at 500
+         a signature 3/4: v3 | all <- signature 3/4
+         +800: listeners <- beat 1.3 at 1000
+         +1300: listeners <- beat 1.4 at 1500
+         +1800: listeners <- beat 2.1 at 2000
+         +2300: listeners <- beat 2.2 at 2500
+         +2800: listeners <- beat 2.3 at 3000
+         a stop: v4 | all <- stop | all <- snapshot
+         a signature 3/4: v4",
+    );
+}
+
+#[test]
+fn the_leaders_reports_move_the_music_only_when_they_are_off() {
+    check(
+        "a joins
+         b joins
+         a play
+         +1000
+         a at 1025
+         a at 1026
+         b at 1051
+         b at 1052
+         a at_beat 2.5
+         b at_beat 2.5",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         a at 1025: v2 | all <- at 1000
+         a at 1026: v3 | all <- at 1026 | all <- snapshot
+         b at 1051: done
+         b at 1052: done | b <- correct 1026 not 1052
+         a at_beat 2.5: done | all <- beat off by 500000
+         b at_beat 2.5: NotLeader!",
+    );
+}
+
+#[test]
+fn too_many_changes_cannot_be_scheduled() {
+    check(
+        "a joins
+         a seek 1 in=1000
+         a seek 2 in=2000
+         a seek 3 in=3000
+         a seek 4 in=4000
+         a seek 5 in=5000
+         a seek 6 in=6000
+         a seek 7 in=7000
+         a seek 8 in=8000
+         a seek 9 in=7000
+         +1000
+         a seek 8 in=8000",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a seek 1 in=1000: v2 | all <- seek 1 at 1000 | all <- snapshot
+         a seek 2 in=2000: v3 | all <- seek 2 at 2000 | all <- snapshot
+         a seek 3 in=3000: v4 | all <- seek 3 at 3000 | all <- snapshot
+         a seek 4 in=4000: v5 | all <- seek 4 at 4000 | all <- snapshot
+         a seek 5 in=5000: v6 | all <- seek 5 at 5000 | all <- snapshot
+         a seek 6 in=6000: v7 | all <- seek 6 at 6000 | all <- snapshot
+         a seek 7 in=7000: v8 | all <- seek 7 at 7000 | all <- snapshot
+         a seek 8 in=8000: NotAllowed!
+         a seek 9 in=7000: v9 | all <- seek 9 at 7000 | all <- snapshot
+         +1000: all <- snapshot | stats
+         a seek 8 in=8000: v10 | all <- seek 8 at 9000 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_song_brings_its_tempo_and_stops() {
+    check(
+        "a joins
+         b joins
+         a song x
+         a songs x:90:3 y z:140
+         b song y
+         a song q
+         a song +1
+         a song -1
+         a play
+         +1000
+         a song +1
+         a sync
+         a song z
+         a song z
+         a song +1
+         b gets z
+         b gets q
+         a songs z:140
+         a song -1
+         a songs y
+         a song -1",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a song x: NotAllowed!
+         a songs x:90:3 y z:140: v2 | all <- 3 songs | all <- snapshot
+         b song y: NotLeader!
+         a song q: InvalidPayload songId!
+         a song +1: v3 | all <- song 0 x | all <- snapshot
+         a song -1: NotAllowed!
+         a play: v4 | all <- play 0 90 at 0 | all <- snapshot
+         a song +1: v5 | all <- song 1 y | all <- snapshot
+         a sync: 0 | a <- sync 0
+         a song z: v6 | all <- song 2 z | all <- snapshot
+         a song z: v6
+         a song +1: NotAllowed!
+         b gets z: la
+         b gets q: InvalidPayload songId!
+         a songs z:140: v7 | all <- 1 songs | all <- snapshot
+         a song -1: NotAllowed!
+         a songs y: v8 | all <- 1 songs | all <- snapshot
+         a song -1: v9 | all <- song 0 y | all <- snapshot",
+    );
+}
+
+#[test]
+fn settings_are_taken_whole_or_not() {
+    check(
+        "a joins
+         b joins
+         b settings max=3
+         a settings rule=pin
+         a settings rule=pin pin=1
+         a settings pin=none
+         a settings pin=none rule=open
+         a settings max=3 loss=pause
+         a settings max=3",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         b settings max=3: NotLeader!
+         a settings rule=pin: InvalidPayload leaderPin!
+         a settings rule=pin pin=1: v2 | all <- settings
+         a settings pin=none: InvalidPayload leaderPin!
+         a settings pin=none rule=open: v3 | all <- settings
+         a settings max=3 loss=pause: v4 | all <- settings
+         a settings max=3: v4",
+    );
+}
+
+#[test]
+fn a_pause_in_the_count_in_goes_back_to_the_start() {
+    check(
+        "a joins metronome
+         a play bars=1
+         a signature 3/4
+         +700
+         a pause
+         a seek 10000
+         a play bars=2
+         +1500
+         a pause",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play bars=1: v2 | all <- play -2000 120 at 0 | all <- snapshot
+         a signature 3/4: v3 | all <- signature 3/4
+         +0: listeners <- beat -1.3 at 0
+         +300: listeners <- beat 0.1 at 500
+         a pause: v4 | all <- pause 0 | all <- snapshot
+         a seek 10000: v5 | all <- seek 10000 at 700 | all <- snapshot
+         a play bars=2: v6 | all <- play 7000 120 at 700 | all <- snapshot
+         +700: listeners <- beat 5.3 at 700
+         +1000: listeners <- beat 6.1 at 1200
+         +1500: listeners <- beat 6.2 at 1700
+         +2000: listeners <- beat 6.3 at 2200
+         a pause: v7 | all <- pause 8500 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_signature_during_the_count_in_holds_from_the_first_bar() {
+    check(
+        "a joins metronome
+         a play bars=1
+         a signature 3/4
+         +3400",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play bars=1: v2 | all <- play -2000 120 at 0 | all <- snapshot
+         a signature 3/4: v3 | all <- signature 3/4
+         +0: listeners <- beat -1.3 at 0
+         +300: listeners <- beat 0.1 at 500
+         +800: listeners <- beat 0.2 at 1000
+         +1300: listeners <- beat 0.3 at 1500
+         +1800: listeners <- beat 1.1 at 2000
+         +2300: listeners <- beat 1.2 at 2500
+         +2800: listeners <- beat 1.3 at 3000
+         +3300: listeners <- beat 2.1 at 3500",
+    );
+}
+
+#[test]
+fn a_beat_is_told_once_though_the_tempo_changes() {
+    check(
+        "a joins metronome
+         a play
+         +400
+         a set_tempo 125
+         a seek 50000
+         +600",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         +0: listeners <- beat 1.1 at 0
+         +300: listeners <- beat 1.2 at 500
+         a set_tempo 125: v3 | all <- tempo 120 to 125 in 0 | all <- snapshot
+         a seek 50000: v4 | all <- seek 50000 at 400 | all <- snapshot
+         +776: listeners <- beat 1.3 at 976",
+    );
+}
+
+#[test]
+fn after_a_sleep_only_what_is_still_to_come_is_told() {
+    check(
+        "a joins metronome
+         b joins metronome
+         a play
+         late 5400
+         a lost
+         late 60000
+         b pause
+         b play in=1000
+         late 4500",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins metronome: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         late 5400: listeners <- beat 3.4 at 5500
+         a lost: all <- snapshot | stats
+         late 60000: all <- left a 1 b | all <- role b Leader leader_disconnected | all <- leader b after a | all <- snapshot | stats | listeners <- beat 33.4 at 65500
+         b pause: v5 | all <- pause 65400 | all <- snapshot
+         b play in=1000: v6 | all <- play 65400 120 at 66400 | all <- snapshot
+         late 4500: all <- snapshot | stats | listeners <- beat 35.3 at 70000",
+    );
+}
+
+#[test]
+fn the_checksum_covers_what_was_decided() {
+    let sum = |line: &str| {
+        let mut room = Room::new(RULES);
+        for line in ["a joins", "a songs x", line] {
+            room.run(line, &mut String::new());
+        }
+        room.session.checksum()
+    };
+    let changes = [
+        "a message m",
+        "a song x",
+        "a songs y",
+        "a songs z",
+        "a play",
+        "a seek 1",
+        "a set_tempo 90",
+        "a signature 3/4",
+        "a settings max=2",
+        "a settings rule=ask",
+        "a settings loss=pause",
+        "a settings cues=all",
+        "a settings passcode=p",
+        "a settings pin=7",
+        "a follower",
+        "a lost",
+    ];
+    let sums: Vec<Checksum> = changes.map(sum).to_vec();
+    for (index, change) in changes.iter().enumerate() {
+        assert_eq!(sums.iter().position(|other| *other == sums[index]), Some(index), "{change}");
+    }
+    assert_eq!(sum("a settings pin=7"), sum("a settings pin=8"), "secrets can be tried out");
+}
+
+#[test]
+fn a_count_in_is_forgotten_with_the_pause() {
+    let mut room = Room::new(RULES);
+    let mut count_in_after = |line| {
+        room.run(line, &mut String::new());
+        room.session.record().timeline.count_in
+    };
+    let lines = ["a joins", "a play bars=2", "a pause"];
+    assert_eq!(lines.map(&mut count_in_after), [0, 8, 0]);
+}
