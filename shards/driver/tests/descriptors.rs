@@ -1,0 +1,94 @@
+//! Descriptors run out. A process of its own, because the limit is the process's.
+#![allow(clippy::unwrap_used, dead_code)]
+
+#[path = "loopback/support.rs"]
+mod support;
+
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use socket2::{Domain, Socket, Type};
+use support::{PATIENCE, Server, echo, wait_until};
+
+/// Descriptors that are left for the server.
+const LEFT: u64 = 10;
+
+/// Counts warnings.
+struct Warnings(AtomicUsize);
+
+impl log::Log for Warnings {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.level() <= log::Level::Warn {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+static WARNINGS: Warnings = Warnings(AtomicUsize::new(0));
+
+/// Lets the process open no descriptor at or above `limit`.
+fn limit_descriptors(limit: u64) {
+    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+    // SAFETY: the limit is only read.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+}
+
+/// Asks; the answer is empty if the server refused.
+fn ask(socket: &mut Socket) -> Vec<u8> {
+    let mut got = [0; 2];
+    // A refusal may come before or after what we send, so either may fail.
+    let _ = socket.write_all(b"hi");
+    match socket.read(&mut got) {
+        Ok(count) => got[..count].to_vec(),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Vec::new(),
+        Err(error) => panic!("neither served nor refused: {error}"),
+    }
+}
+
+#[test]
+fn connections_are_refused_while_descriptors_are_short_and_served_again_after() {
+    log::set_logger(&WARNINGS).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let server = Server::start(vec![echo]);
+    let address = server.fleet.address();
+    // The clients' descriptors are there before the limit.
+    let mut clients: Vec<Socket> =
+        (0..80).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
+    for client in &clients {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    limit_descriptors(clients.last().unwrap().as_raw_fd() as u64 + 1 + LEFT);
+
+    for client in &clients[..60] {
+        client.connect(&address.into()).unwrap();
+    }
+    let answers: Vec<Vec<u8>> = clients[..60].iter_mut().map(ask).collect();
+    assert!(answers[..LEFT as usize].iter().all(|answer| answer == b"hi"));
+    assert!(answers[LEFT as usize..].iter().all(Vec::is_empty));
+    assert_eq!(server.stats(0).refused.get(), 60 - LEFT);
+    assert_eq!(WARNINGS.0.load(Ordering::SeqCst), 1);
+    assert!(server.stats(0).turns.get() < 1_000, "a busy loop: {} turns", server.stats(0).turns.get());
+
+    // The first ones still are served, and when some of them go others can come.
+    clients[0].write_all(b"me").unwrap();
+    let mut got = [0; 2];
+    clients[0].read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"me");
+    for client in &clients[..5] {
+        client.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+    wait_until(|| server.stats(0).open.get() == LEFT - 5);
+    for client in &mut clients[60..65] {
+        client.connect(&address.into()).unwrap();
+        assert_eq!(ask(client), b"hi");
+    }
+    drop(clients);
+    server.end();
+}

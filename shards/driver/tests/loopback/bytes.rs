@@ -1,0 +1,169 @@
+//! Bytes in and out: large ones, many at once, slow readers.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::thread;
+
+use bandsync_engine::io::{Input, Outputs};
+use bandsync_engine::words::ids::ConnId;
+use bandsync_engine::words::time::Micros;
+
+use crate::support::{Manners, PATIENCE, Server, echo, fanout, pattern, read, send, wait_until};
+
+/// Sends `bytes` while it reads as many, and returns those.
+fn exchange(mut socket: TcpStream, bytes: &[u8], piece: usize) -> Vec<u8> {
+    let mut reader = socket.try_clone().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || bytes.chunks(piece).for_each(|piece| socket.write_all(piece).unwrap()));
+        read(&mut reader, bytes.len())
+    })
+}
+
+#[test]
+fn large_data_comes_back_through_small_buffers() {
+    let server = Server::start(vec![echo]);
+    let bytes = pattern(6_000_000);
+    let got = exchange(server.connect_narrow(4_096), &bytes, 100_000);
+    assert!(got == bytes);
+    assert!(server.stats(0).short_sends.get() > 0, "nothing was refused, so nothing was tested");
+    assert_eq!(server.stats(0).bytes_in.get(), 6_000_000);
+    wait_until(|| server.stats(0).bytes_out.get() == 6_000_000);
+    server.end();
+}
+
+#[test]
+fn many_connections_on_several_shards_are_all_answered() {
+    let server = Server::start(vec![echo; 3]);
+    let mut sockets: Vec<TcpStream> = (0..300).map(|_| server.connect()).collect();
+    for round in 0..5_u32 {
+        for (n, socket) in sockets.iter_mut().enumerate() {
+            socket.write_all(format!("{round:4}{n:4}").as_bytes()).unwrap();
+        }
+        for (n, socket) in sockets.iter_mut().enumerate() {
+            assert_eq!(read(socket, 8), format!("{round:4}{n:4}").as_bytes());
+        }
+    }
+    assert_eq!(server.sum(|stats| stats.accepted.get()), 300);
+    wait_until(|| server.board.counters(bandsync_engine::words::ids::ShardId(0)) > 0);
+    drop(sockets);
+    server.end();
+}
+
+/// One connection that never stops sending must not keep another one waiting.
+#[test]
+fn a_busy_connection_does_not_starve_a_quiet_one() {
+    let server = Server::start(vec![|_: Micros, input: Input<'_>, out: &mut Outputs| {
+        if let Input::Received { conn, bytes } = input
+            && bytes.len() < 100
+        {
+            send(out, conn, bytes);
+        }
+    }]);
+    let mut busy = server.connect();
+    let mut quiet = server.connect();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let flood = thread::spawn(move || {
+        let bytes = vec![0; 1_000_000];
+        while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            busy.write_all(&bytes).unwrap();
+        }
+    });
+    for n in 0..100_u8 {
+        quiet.write_all(&[n]).unwrap();
+        assert_eq!(read(&mut quiet, 1), [n]);
+    }
+    stop.send(()).unwrap();
+    flood.join().unwrap();
+    drop(quiet);
+    server.end();
+}
+
+#[test]
+fn a_slow_reader_shows_as_backlog_at_each_mark_and_when_it_is_gone() {
+    const BYTES: usize = 3_000_000;
+    let (tell, told) = mpsc::channel();
+    let server = Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
+        Input::Received { conn, .. } => send(out, conn, &pattern(BYTES / 10)),
+        Input::Backlog { bytes, .. } => tell.send(bytes).unwrap(),
+        _ => {}
+    }]);
+    let mut socket = server.connect_narrow(4_096);
+    for n in 1..=10 {
+        // One answer after the other, so that the marks are passed one turn at a time.
+        socket.write_all(b"more").unwrap();
+        wait_until(|| server.stats(0).bytes_in.get() == 4 * n);
+    }
+    let mut marks = Vec::new();
+    while marks.last().is_none_or(|bytes| *bytes < 2_500_000) {
+        marks.push(told.recv_timeout(PATIENCE).unwrap());
+    }
+    assert!(marks.windows(2).all(|two| two[0] / 65_536 < two[1] / 65_536), "{marks:?}");
+    let got = read(&mut socket, BYTES);
+    assert!(got.chunks(BYTES / 10).all(|answer| answer == pattern(BYTES / 10)));
+    let rest: Vec<u32> = std::iter::from_fn(|| Some(told.recv_timeout(PATIENCE).unwrap()))
+        .take_while(|bytes| *bytes > 0)
+        .collect();
+    assert!(rest.len() <= 1, "{rest:?}");
+    drop(socket);
+    server.end();
+}
+
+/// Sends numbered frames of a thousand bytes on an absolute grid of a millisecond, as ticks.
+#[derive(Default)]
+struct Ticker {
+    members: Vec<ConnId>,
+    next: Option<Micros>,
+    tick: u32,
+}
+
+impl Manners for Ticker {
+    fn react(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
+        match input {
+            Input::Opened { conn, .. } => {
+                self.members.push(conn);
+                self.next = Some(at);
+            }
+            Input::Closed { conn, .. } => self.members.retain(|member| *member != conn),
+            Input::TurnEnded => {
+                while let Some(next) = self.next.filter(|next| *next <= at && !self.members.is_empty()) {
+                    fanout(out, &self.members, &self.tick.to_le_bytes().repeat(250), true);
+                    self.tick += 1;
+                    self.next = Some(next + Micros::from_millis(1));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Micros> {
+        self.next.filter(|_| !self.members.is_empty())
+    }
+}
+
+#[test]
+fn ticks_come_whole_and_in_order_and_a_slow_reader_misses_some() {
+    let server = Server::start(vec![Ticker::default()]);
+    let mut slow = server.connect_narrow(4_096);
+    let mut quick = server.connect();
+    let ticks = |socket: &mut TcpStream, count: usize| -> Vec<u32> {
+        let frames = (0..count).map(|_| read(socket, 1_000));
+        let tick = |frame: Vec<u8>| {
+            assert!(frame.chunks(4).all(|number| number == &frame[..4]), "a torn frame");
+            u32::from_le_bytes(frame[..4].try_into().unwrap())
+        };
+        frames.map(tick).collect()
+    };
+    let seen = ticks(&mut quick, 100);
+    assert!(seen.windows(2).all(|two| two[0] + 1 == two[1]), "{seen:?}");
+    // Ticks that lie in the kernel are not dropped, so some must be before the slow one misses any.
+    while server.stats(0).volatile_dropped.get() < 50 {
+        ticks(&mut quick, 10);
+    }
+    let seen = ticks(&mut slow, 200);
+    assert!(seen.windows(2).all(|two| two[0] < two[1]), "{seen:?}");
+    assert!(seen.windows(2).any(|two| two[0] + 1 < two[1]), "{seen:?}");
+    assert!(server.stats(0).alarms.get() > 0);
+    drop((slow, quick));
+    server.end();
+}

@@ -1,0 +1,120 @@
+//! Ends of connections, from either side.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bandsync_engine::io::{Cause, Close, Input, Outputs};
+use bandsync_engine::words::time::Micros;
+
+use crate::support::{PATIENCE, Server, close, pattern, read, read_all, send};
+
+/// Echoes, and tells how many bytes it had heard, and why, when a connection ended.
+fn teller(
+    tell: mpsc::Sender<(usize, Cause)>,
+) -> impl FnMut(Micros, Input<'_>, &mut Outputs) + Send + 'static {
+    let mut received = 0;
+    move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
+        Input::Received { conn, bytes } => {
+            received += bytes.len();
+            send(out, conn, bytes);
+        }
+        Input::Closed { cause, .. } => tell.send((received, cause)).unwrap(),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_half_close_comes_after_all_bytes_and_all_answers_still_go_out() {
+    let (tell, told) = mpsc::channel();
+    let server = Server::start(vec![teller(tell)]);
+    let mut socket = server.connect_narrow(4_096);
+    let bytes = pattern(2_000_000);
+    socket.write_all(&bytes).unwrap();
+    socket.shutdown(Shutdown::Write).unwrap();
+    // The answers are read only when the server knows of the end.
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (2_000_000, Cause::Ended));
+    assert!(read_all(&mut socket) == bytes);
+    server.end();
+}
+
+#[test]
+fn a_reset_is_a_failure() {
+    let (tell, told) = mpsc::channel();
+    let server = Server::start(vec![teller(tell)]);
+    let mut socket = server.connect();
+    socket.write_all(b"here").unwrap();
+    assert_eq!(read(&mut socket, 4), b"here");
+    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(socket);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (4, Cause::Failed));
+    server.end();
+}
+
+#[test]
+fn a_reset_under_unsent_bytes_is_a_failure() {
+    let (tell, told) = mpsc::channel();
+    let server = Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
+        Input::Opened { conn, .. } => send(out, conn, &pattern(8_000_000)),
+        Input::Backlog { bytes, .. } => tell.send(Ok(bytes)).unwrap(),
+        Input::Closed { cause, .. } => tell.send(Err(cause)).unwrap(),
+        _ => {}
+    }]);
+    let socket = server.connect();
+    assert!(told.recv_timeout(PATIENCE).unwrap().is_ok());
+    // Unread bytes at the close make it a reset.
+    drop(socket);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(Cause::Failed));
+    server.end();
+}
+
+/// Answers the first bytes with much, and closes; what comes later must not reach the machine.
+#[test]
+fn a_gentle_close_delivers_everything_to_a_peer_that_goes_on_sending() {
+    let answer = pattern(1_000_000);
+    let expected = answer.clone();
+    let server = Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| {
+        if let Input::Received { conn, .. } = input {
+            send(out, conn, &answer);
+            close(out, conn, Close::Gently);
+        }
+    }]);
+    let mut socket = server.connect_narrow(4_096);
+    socket.write_all(&vec![1; 200_000]).unwrap();
+    let got = read_all(&mut socket);
+    assert!(got == expected, "{} of {}", got.len(), expected.len());
+    // Our side is still open, and whoever lingers must take this in without complaint.
+    socket.write_all(&[2; 1_000]).unwrap();
+    drop(socket);
+    server.end();
+}
+
+#[test]
+fn an_abort_resets_at_once() {
+    let server = Server::start(vec![|_: Micros, input: Input<'_>, out: &mut Outputs| {
+        if let Input::Received { conn, .. } = input {
+            close(out, conn, Close::Abort);
+        }
+    }]);
+    let mut socket = server.connect();
+    socket.write_all(b"go away").unwrap();
+    let error = socket.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    server.end();
+}
+
+/// A peer that neither reads nor ends is given up, though the machine has forgotten it.
+#[test]
+fn a_peer_that_never_ends_is_given_up() {
+    let server = Server::start(vec![|_: Micros, input: Input<'_>, out: &mut Outputs| {
+        if let Input::Opened { conn, .. } = input {
+            close(out, conn, Close::Gently);
+        }
+    }]);
+    let mut socket = server.connect();
+    assert_eq!(read_all(&mut socket), b"");
+    crate::support::wait_until(|| server.stats(0).open.get() == 0);
+    drop(socket);
+    server.end();
+}

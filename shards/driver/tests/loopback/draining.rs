@@ -1,0 +1,133 @@
+//! The end of a server.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bandsync_driver::End;
+use bandsync_engine::io::{Close, Input, Outputs};
+use bandsync_engine::words::ids::{ConnId, ShardId};
+use bandsync_engine::words::time::Micros;
+
+use crate::support::{Manners, PATIENCE, Server, close, echo, hand_over, read, read_all, send, wait_until};
+
+/// Says goodbye to everybody, whenever they come.
+#[derive(Clone, Default)]
+struct Polite {
+    conns: Vec<ConnId>,
+    draining: bool,
+    /// Where it sends everybody who comes.
+    on: Option<ShardId>,
+}
+
+impl Manners for Polite {
+    fn react(&mut self, _: Micros, input: Input<'_>, out: &mut Outputs) {
+        match input {
+            Input::Opened { conn, .. } | Input::Arrived { conn, .. } => self.conns.push(conn),
+            Input::Closed { conn, .. } => self.conns.retain(|other| *other != conn),
+            Input::Drain => self.draining = true,
+            Input::Received { conn, .. } => {
+                if let Some(to) = self.on {
+                    self.conns.retain(|other| *other != conn);
+                    hand_over(out, conn, to, b"");
+                }
+            }
+            _ => {}
+        }
+        if self.draining {
+            for conn in self.conns.drain(..) {
+                send(out, conn, b"goodbye");
+                close(out, conn, Close::Gently);
+            }
+        }
+    }
+}
+
+#[test]
+fn everybody_gets_a_goodbye_and_the_door_is_shut() {
+    let server = Server::start(vec![Polite::default(); 3]);
+    let mut sockets: Vec<TcpStream> = (0..60).map(|_| server.connect()).collect();
+    server.fleet.drain(PATIENCE);
+    for socket in &mut sockets {
+        assert_eq!(read_all(socket), b"goodbye");
+    }
+    let address = server.fleet.address();
+    drop(sockets);
+    server.end();
+    assert!(TcpStream::connect(address).is_err());
+}
+
+/// Connections may be on their way between shards when the drain begins.
+#[test]
+fn connections_on_their_way_get_a_goodbye_too() {
+    let wander = |to| Polite { on: Some(ShardId(to)), ..Polite::default() };
+    let server = Server::start(vec![wander(1), wander(0)]);
+    let mut sockets: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
+    for socket in &mut sockets {
+        socket.write_all(&[0; 10]).unwrap();
+    }
+    server.fleet.drain(PATIENCE);
+    for socket in &mut sockets {
+        assert_eq!(read_all(socket), b"goodbye");
+    }
+    drop(sockets);
+    server.end();
+}
+
+#[test]
+fn whoever_stays_is_cut_when_the_time_is_over() {
+    let server = Server::start(vec![echo]);
+    let mut socket = server.connect();
+    socket.write_all(b"hi").unwrap();
+    assert_eq!(read(&mut socket, 2), b"hi");
+    server.fleet.drain(Duration::from_millis(20));
+    assert_eq!(server.fleet.join(), [End::Cut { connections: 1 }]);
+}
+
+#[test]
+fn a_drain_can_be_cut_short() {
+    let server = Server::start(vec![echo]);
+    let _socket = server.connect();
+    wait_until(|| server.stats(0).open.get() == 1);
+    server.fleet.drain(Duration::MAX);
+    server.fleet.drain(Duration::ZERO);
+    assert_eq!(server.fleet.join(), [End::Cut { connections: 1 }]);
+}
+
+/// Panics when told to.
+#[derive(Clone, Default)]
+struct Fragile(Polite);
+
+impl Manners for Fragile {
+    fn react(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
+        if let Input::Received { bytes, .. } = &input {
+            assert!(*bytes != b"break", "as asked");
+        }
+        self.0.react(at, input, out);
+    }
+}
+
+#[test]
+fn when_a_shard_panics_the_others_say_goodbye() {
+    let server = Server::start(vec![Fragile::default(); 2]);
+    let mut sockets: Vec<TcpStream> = Vec::new();
+    while server.stats(0).open.get() == 0 || server.stats(1).open.get() == 0 {
+        sockets.push(server.connect());
+    }
+    wait_until(|| server.sum(|stats| stats.open.get()) == sockets.len() as u64);
+    let safe = server.stats(1).open.get().min(server.stats(0).open.get());
+    assert!(safe > 0);
+    sockets[0].write_all(b"break").unwrap();
+    let mut goodbyes = 0;
+    for socket in &mut sockets {
+        let mut got = Vec::new();
+        // Those of the broken shard see its sockets close, some by a reset.
+        let _ = std::io::Read::read_to_end(socket, &mut got);
+        goodbyes += u64::from(got == b"goodbye");
+    }
+    assert!(goodbyes >= safe, "{goodbyes} of {safe}");
+    drop(sockets);
+    let mut ends = server.fleet.join();
+    ends.sort_by_key(|end| *end == End::Panicked);
+    assert_eq!(ends, [End::Drained, End::Panicked]);
+}

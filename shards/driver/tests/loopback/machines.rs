@@ -1,0 +1,137 @@
+//! What surrounds a machine: the host that answers for it, and the tap that records it.
+
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+
+use bandsync_driver::{Host, Machine, NoTap, Tap};
+use bandsync_engine::io::{Answer, Close, Input, Output, Outputs, Question};
+use bandsync_engine::words::ids::ConnId;
+use bandsync_engine::words::time::Micros;
+
+use crate::support::{Server, Silent, Strict, close, echo, read, read_all, send, wait_until};
+
+/// Answers with the path.
+struct Parrot;
+
+impl Host for Parrot {
+    fn answer(&self, question: &Question) -> Answer {
+        Answer { status: 200, headers: Vec::new(), body: question.path.clone().into_bytes().into() }
+    }
+}
+
+fn ask(conn: ConnId, path: &str) -> Output {
+    let question = Question {
+        head: false,
+        path: path.into(),
+        query: String::new(),
+        accept: String::new(),
+        if_none_match: String::new(),
+        authorization: String::new(),
+        peer: Ipv4Addr::LOCALHOST.into(),
+    };
+    Output::Ask { conn, question }
+}
+
+#[test]
+fn the_host_answers_in_order_and_only_for_those_who_are_still_there() {
+    let machine = |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
+        Input::Received { conn, bytes } => {
+            for byte in bytes.iter() {
+                out.list.push(ask(conn, &format!("/{byte}")));
+                if *byte == b'x' {
+                    close(out, conn, Close::Gently);
+                }
+            }
+        }
+        Input::Answered { conn, answer } => {
+            send(out, conn, &answer.body);
+            // An answer may lead to the next question, as with requests that were sent ahead.
+            if answer.body.as_ref() == b"/49" {
+                out.list.push(ask(conn, "/again"));
+            }
+        }
+        _ => {}
+    };
+    let server = Server::start_with(vec![machine], 8, Arc::new(Parrot), |_| Box::new(NoTap));
+    let mut socket = server.connect();
+    socket.write_all(b"123").unwrap();
+    assert_eq!(read(&mut socket, 15), b"/49/50/51/again");
+    let mut other = server.connect();
+    other.write_all(b"12x").unwrap();
+    assert_eq!(read_all(&mut other), b"");
+    drop((socket, other));
+    server.end();
+}
+
+/// A run, as a recorder would keep it. Only what the machine of the test looks at.
+#[derive(Default)]
+struct Record {
+    inputs: Vec<(Micros, Kept)>,
+    turns: Vec<Outputs>,
+}
+
+enum Kept {
+    Opened(ConnId),
+    Received(ConnId, Vec<u8>),
+    Closed(ConnId, bandsync_engine::io::Cause),
+    Drain,
+    TurnEnded,
+}
+
+struct Recorder(Arc<Mutex<Record>>);
+
+impl Tap for Recorder {
+    fn input(&mut self, at: Micros, input: &Input<'_>) {
+        let kept = match input {
+            Input::Opened { conn, .. } => Kept::Opened(*conn),
+            Input::Received { conn, bytes } => Kept::Received(*conn, bytes.to_vec()),
+            Input::Closed { conn, cause } => Kept::Closed(*conn, *cause),
+            Input::Drain => Kept::Drain,
+            Input::TurnEnded => Kept::TurnEnded,
+            _ => return,
+        };
+        self.0.lock().unwrap().inputs.push((at, kept));
+    }
+
+    fn outputs(&mut self, outputs: &Outputs) {
+        self.0.lock().unwrap().turns.push(outputs.clone());
+    }
+}
+
+#[test]
+fn what_a_tap_sees_is_enough_to_run_the_machine_again() {
+    let record = Arc::new(Mutex::new(Record::default()));
+    let server =
+        Server::start_with(vec![echo], 8, Arc::new(Silent), |_| Box::new(Recorder(Arc::clone(&record))));
+    for n in 0..20_u8 {
+        let mut socket = server.connect();
+        socket.write_all(&vec![n; 1_000 * usize::from(n)]).unwrap();
+        read(&mut socket, 1_000 * usize::from(n));
+    }
+    wait_until(|| server.stats(0).open.get() == 0);
+    server.end();
+
+    let record = std::mem::take(&mut *record.lock().unwrap());
+    let mut machine = Strict::new(echo);
+    let mut turns = Vec::new();
+    let mut out = Outputs::default();
+    for (at, kept) in record.inputs {
+        let ended = matches!(kept, Kept::TurnEnded);
+        let peer = Ipv4Addr::LOCALHOST.into();
+        match kept {
+            Kept::Opened(conn) => machine.handle(at, Input::Opened { conn, peer }, &mut out),
+            Kept::Received(conn, mut bytes) => {
+                machine.handle(at, Input::Received { conn, bytes: &mut bytes }, &mut out);
+            }
+            Kept::Closed(conn, cause) => machine.handle(at, Input::Closed { conn, cause }, &mut out),
+            Kept::Drain => machine.handle(at, Input::Drain, &mut out),
+            Kept::TurnEnded => machine.handle(at, Input::TurnEnded, &mut out),
+        }
+        if ended {
+            turns.push(std::mem::take(&mut out));
+        }
+    }
+    assert!(turns.iter().map(|turn| turn.bytes.len()).sum::<usize>() == 190_000);
+    assert!(turns == record.turns);
+}

@@ -1,0 +1,9 @@
+//! The driver between real sockets on the loopback device.
+#![allow(clippy::unwrap_used)]
+
+mod bytes;
+mod closing;
+mod draining;
+mod hand_over;
+mod machines;
+mod support;

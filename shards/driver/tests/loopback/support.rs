@@ -1,0 +1,230 @@
+//! Servers of a few lines, which keep the driver to its contract, and clients to talk to them.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bandsync_driver::{Board, Clock, End, Fleet, Host, Machine, NoTap, Plan, Stats, Tap};
+use bandsync_engine::io::{Answer, Close, Input, Output, Outputs, Question, Span};
+use bandsync_engine::words::ids::{ConnId, ShardId};
+use bandsync_engine::words::time::Micros;
+
+/// Nothing here takes so long; whatever does is stuck.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a machine of the tests does. All have defaults.
+pub trait Manners: Send + 'static {
+    fn react(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs);
+
+    fn next_deadline(&self) -> Option<Micros> {
+        None
+    }
+}
+
+impl<F: FnMut(Micros, Input<'_>, &mut Outputs) + Send + 'static> Manners for F {
+    fn react(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
+        self(at, input, out);
+    }
+}
+
+/// A machine that panics when the driver tells it what it should not: anything about a connection that was
+/// closed or was never there, or time that goes back.
+pub struct Strict<M> {
+    manners: M,
+    open: BTreeSet<ConnId>,
+    seen: usize,
+    last: Micros,
+}
+
+impl<M> Strict<M> {
+    pub fn new(manners: M) -> Self {
+        Self { manners, open: BTreeSet::new(), seen: 0, last: Micros::ZERO }
+    }
+
+    fn note(&mut self, input: &Input<'_>) {
+        match *input {
+            Input::Opened { conn, .. } | Input::Arrived { conn, .. } => {
+                assert!(self.open.insert(conn), "{conn} is there already");
+            }
+            Input::Closed { conn, .. } => assert!(self.open.remove(&conn), "{conn} was not there"),
+            Input::Received { conn, .. } | Input::Backlog { conn, .. } | Input::Answered { conn, .. } => {
+                assert!(self.open.contains(&conn), "{conn} is not there");
+            }
+            Input::WallClock { .. } | Input::Drain | Input::TurnEnded => {}
+        }
+    }
+}
+
+impl<M: Manners> Machine for Strict<M> {
+    /// Connections that are open.
+    type Counters = usize;
+
+    fn handle(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
+        assert!(at >= self.last, "time goes back from {:?} to {at:?}", self.last);
+        self.last = at;
+        self.note(&input);
+        if out.list.is_empty() {
+            self.seen = 0;
+        }
+        self.manners.react(at, input, out);
+        for output in &out.list[self.seen..] {
+            if let Output::Close { conn, .. } | Output::HandOver { conn, .. } = output {
+                self.open.remove(conn);
+            }
+        }
+        self.seen = out.list.len();
+    }
+
+    fn next_deadline(&self) -> Option<Micros> {
+        self.manners.next_deadline()
+    }
+
+    fn is_drained(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    fn counters(&self) -> usize {
+        self.open.len()
+    }
+}
+
+/// Puts bytes in their place.
+pub fn span(out: &mut Outputs, bytes: &[u8]) -> Span {
+    let start = out.bytes.len() as u32;
+    out.bytes.extend_from_slice(bytes);
+    Span { start, end: out.bytes.len() as u32 }
+}
+
+pub fn send(out: &mut Outputs, to: ConnId, bytes: &[u8]) {
+    let bytes = span(out, bytes);
+    out.list.push(Output::Send { to, bytes });
+}
+
+pub fn fanout(out: &mut Outputs, to: &[ConnId], bytes: &[u8], volatile: bool) {
+    let start = out.receivers.len() as u32;
+    out.receivers.extend_from_slice(to);
+    let to = Span { start, end: out.receivers.len() as u32 };
+    let bytes = span(out, bytes);
+    out.list.push(Output::Fanout { to, bytes, volatile });
+}
+
+pub fn close(out: &mut Outputs, conn: ConnId, how: Close) {
+    out.list.push(Output::Close { conn, how });
+}
+
+pub fn hand_over(out: &mut Outputs, conn: ConnId, to: ShardId, parcel: &[u8]) {
+    let parcel = span(out, parcel);
+    out.list.push(Output::HandOver { conn, to, parcel });
+}
+
+/// Sends back what it gets.
+pub fn echo(_: Micros, input: Input<'_>, out: &mut Outputs) {
+    if let Input::Received { conn, bytes } = input {
+        send(out, conn, bytes);
+    }
+}
+
+/// A host that nobody asks.
+pub struct Silent;
+
+impl Host for Silent {
+    fn answer(&self, question: &Question) -> Answer {
+        panic!("asked for {}", question.path);
+    }
+}
+
+/// A running server.
+pub struct Server {
+    pub fleet: Fleet,
+    pub board: Arc<Board<usize>>,
+}
+
+impl Server {
+    /// One shard for each of these.
+    pub fn start<M: Manners>(shards: Vec<M>) -> Self {
+        Self::start_with(shards, 1_024, Arc::new(Silent), |_| Box::new(NoTap))
+    }
+
+    pub fn start_with<M: Manners>(
+        shards: Vec<M>,
+        mailbox_room: usize,
+        host: Arc<dyn Host>,
+        mut tap: impl FnMut(ShardId) -> Box<dyn Tap>,
+    ) -> Self {
+        let board = Board::new(shards.len() as u16);
+        let plan = Plan { mailbox_room, pin: false, ..Plan::new(Ipv4Addr::LOCALHOST.into(), 0) };
+        let mut shards = shards.into_iter();
+        let crew = |id| (Strict::new(shards.next().unwrap()), tap(id));
+        let fleet = Fleet::start(&plan, Clock::start(), &board, &host, crew).unwrap();
+        Self { fleet, board }
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        patient(TcpStream::connect(self.fleet.address()).unwrap())
+    }
+
+    /// Connects with a receive buffer of this size, which the kernel then does not grow.
+    pub fn connect_narrow(&self, bytes: usize) -> TcpStream {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(bytes).unwrap();
+        socket.connect(&self.fleet.address().into()).unwrap();
+        patient(socket.into())
+    }
+
+    pub fn stats(&self, shard: u16) -> &Stats {
+        self.board.stats(ShardId(shard))
+    }
+
+    /// A sum over all shards.
+    pub fn sum(&self, number: impl Fn(&Stats) -> u64) -> u64 {
+        (0..self.board.shards()).map(|shard| number(self.stats(shard))).sum()
+    }
+
+    /// Drains; every shard must end in order, with nothing left open.
+    pub fn end(self) {
+        self.fleet.drain(PATIENCE);
+        let ends = self.fleet.join();
+        assert!(ends.iter().all(|end| *end == End::Drained), "{ends:?}");
+        let open: u64 =
+            (0..self.board.shards()).map(|shard| self.board.stats(ShardId(shard)).open.get()).sum();
+        assert_eq!(open, 0);
+    }
+}
+
+/// A socket that gives up rather than hang a test.
+fn patient(socket: TcpStream) -> TcpStream {
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// Reads exactly so many bytes.
+pub fn read(socket: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    socket.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+/// Reads to the end.
+pub fn read_all(socket: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    socket.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// Waits for what other threads do where nothing announces it.
+#[track_caller]
+pub fn wait_until(mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < PATIENCE, "this never happens");
+        std::thread::yield_now();
+    }
+}
+
+/// Bytes that repeat only after 16 MiB, so that lost and swapped pieces show.
+pub fn pattern(count: usize) -> Vec<u8> {
+    (0_u32..).flat_map(|n| n.to_le_bytes().into_iter().take(3)).take(count).collect()
+}
