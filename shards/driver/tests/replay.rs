@@ -1,0 +1,168 @@
+//! What real shards did, written down by a tap, is done again by fresh engines: the same outputs, turn for turn.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bandsync_driver::{Board, Clock, End, Fleet, Host, Plan, Tap};
+use bandsync_engine::engine::Engine;
+use bandsync_engine::io::{Answer, Input, Outputs, Question, Settings};
+use bandsync_engine::trace::{self, Recorded};
+use bandsync_engine::words::ids::ShardId;
+use bandsync_engine::words::limits::Limits;
+use bandsync_engine::words::origins::Origins;
+use bandsync_engine::words::time::Micros;
+
+const SHARDS: u16 = 3;
+const PATIENCE: Duration = Duration::from_secs(30);
+const UPGRADE: &[u8] =
+    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: band\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// What a shard did: its inputs in order, and the outputs of each turn.
+#[derive(Default)]
+struct Tape {
+    inputs: Vec<u8>,
+    turns: Vec<u8>,
+}
+
+struct Recorder(Arc<Mutex<Tape>>);
+
+impl Tap for Recorder {
+    fn input(&mut self, at: Micros, input: &Input<'_>) {
+        trace::write_input(&mut self.0.lock().unwrap().inputs, at, &Recorded::of(input));
+    }
+
+    fn outputs(&mut self, outputs: &Outputs) {
+        trace::write_outputs(&mut self.0.lock().unwrap().turns, outputs);
+    }
+}
+
+struct Page;
+
+impl Host for Page {
+    fn answer(&self, question: &Question) -> Answer {
+        Answer { status: 200, headers: Vec::new(), body: question.path.clone().into_bytes().into() }
+    }
+}
+
+fn settings(shard: u16, started_unix_ms: i64) -> Settings {
+    Settings {
+        shard: ShardId(shard),
+        shards: SHARDS,
+        seed: 7,
+        started_unix_ms,
+        limits: Limits::PRODUCTION,
+        tick_interval: Micros::from_millis(8),
+        batch_interval: Micros::from_millis(5),
+        ping_interval: Micros::from_millis(2_500),
+        ping_timeout: Micros::from_secs(5),
+        heartbeat_interval: Micros::from_secs(5),
+        leader_grace: Micros::from_secs(10),
+        session_members_max: 256,
+        origins: Origins::Own,
+    }
+}
+
+/// A text frame of a client; a mask of zeros leaves the text readable here.
+fn frame(text: &str) -> Vec<u8> {
+    let length = u8::try_from(text.len()).unwrap();
+    assert!(length < 126);
+    let mut bytes = vec![0x81, 0x80 | length, 0, 0, 0, 0];
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+/// Reads until `text` has come `times` times.
+fn await_text(stream: &mut TcpStream, text: &str, times: usize) {
+    let mut heard = Vec::new();
+    let mut buffer = [0; 4_096];
+    while heard.windows(text.len()).filter(|part| *part == text.as_bytes()).count() < times {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "the server ended before it said {text}: {}", String::from_utf8_lossy(&heard));
+        heard.extend_from_slice(&buffer[..count]);
+    }
+}
+
+/// A band of two in one session, which its name puts on a shard.
+fn play(port: u16, session: &str, done: &Sender<()>) {
+    let members = [0, 1].map(|n| {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut burst = UPGRADE.to_vec();
+        burst.extend(frame("40"));
+        burst.extend(frame(&format!(r#"42{n}["join_session",{{"sessionId":"{session}"}}]"#)));
+        stream.write_all(&burst).unwrap();
+        await_text(&mut stream, &format!("43{n}[{{\"ok\":true"), 1);
+        stream
+    });
+    let [mut leader, mut follower] = members;
+    leader.write_all(&frame(&format!(r#"42["play",{{"sessionId":"{session}"}}]"#))).unwrap();
+    await_text(&mut follower, "scroll_tick", 20);
+    leader.write_all(&frame(&format!(r#"42["seek",{{"sessionId":"{session}","position":5000}}]"#))).unwrap();
+    await_text(&mut follower, r#"42["seek""#, 1);
+    done.send(()).unwrap();
+    await_text(&mut follower, "draining", 1);
+}
+
+#[test]
+fn fresh_engines_repeat_what_real_shards_did() {
+    let clock = Clock::start();
+    let started_unix_ms = clock.started_unix_ms();
+    let tapes: Vec<Arc<Mutex<Tape>>> = (0..SHARDS).map(|_| Arc::default()).collect();
+    let host: Arc<dyn Host> = Arc::new(Page);
+    let plan = Plan { pin: false, ..Plan::new(Ipv4Addr::LOCALHOST.into(), 0) };
+    let board = Board::new(SHARDS);
+    let fleet = Fleet::start(&plan, clock, &board, &host, |shard| {
+        let tap: Box<dyn Tap> = Box::new(Recorder(Arc::clone(&tapes[usize::from(shard.0)])));
+        (Engine::new(settings(shard.0, started_unix_ms)), tap)
+    })
+    .unwrap();
+    let port = fleet.address().port();
+
+    let (done, finished) = channel();
+    let bands: Vec<_> = (0..8)
+        .map(|n| {
+            let done = done.clone();
+            std::thread::spawn(move || play(port, &format!("band-{n}"), &done))
+        })
+        .collect();
+    let mut page = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    page.set_read_timeout(Some(PATIENCE)).unwrap();
+    page.write_all(b"GET /somewhere HTTP/1.1\r\nHost: band\r\n\r\n").unwrap();
+    await_text(&mut page, "/somewhere", 1);
+    for _ in &bands {
+        finished.recv_timeout(PATIENCE).unwrap();
+    }
+    fleet.drain(PATIENCE);
+    for band in bands {
+        band.join().unwrap();
+    }
+    assert_eq!(fleet.join(), vec![End::Drained; usize::from(SHARDS)]);
+
+    let mut handed_over = 0;
+    for (shard, tape) in tapes.iter().enumerate() {
+        let tape = tape.lock().unwrap();
+        let mut engine = Engine::new(settings(shard as u16, started_unix_ms));
+        let (mut inputs, mut turns) = (&tape.inputs[..], &tape.turns[..]);
+        let (mut out, mut copy, mut turn) = (Outputs::default(), Vec::new(), 0);
+        while !inputs.is_empty() {
+            let (at, input) = trace::read_input(&mut inputs).unwrap();
+            handed_over += u32::from(matches!(input, Recorded::Arrived { .. }));
+            engine.handle(at, input.to_input(&mut copy), &mut out);
+            if input == Recorded::TurnEnded {
+                assert!(
+                    out == trace::read_outputs(&mut turns).unwrap(),
+                    "shard {shard} parts in turn {turn}"
+                );
+                out.clear();
+                turn += 1;
+            }
+        }
+        assert!(turns.is_empty() && turn > 0);
+    }
+    assert!(handed_over > 0, "with 16 connections on 3 shards, some were on the wrong one");
+}
