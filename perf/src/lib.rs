@@ -1,1 +1,9 @@
-//! Placeholder.
+//! What the load generator, the floor and the comparison share.
+
+pub mod alarm;
+pub mod cpu;
+pub mod frames;
+pub mod latency;
+pub mod plot;
+pub mod report;
+pub mod server;

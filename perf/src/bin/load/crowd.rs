@@ -1,0 +1,292 @@
+//! All members of a run, in one loop around poll.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+
+use bandsync_perf::alarm::{Alarm, MILLISECOND, Nanos, now};
+use mio::{Events, Interest, Poll, Token};
+
+use super::habits::{Deed, Habits};
+use super::member::{Heard, Member, Stage};
+use super::options::{Run, Scenario};
+use super::tally::{Grid, Tally};
+
+const ALARM: Token = Token(usize::MAX);
+
+/// Connections that may break before a run is given up.
+const BROKEN_MAX: u64 = 1_000;
+
+pub struct Crowd {
+    run: Run,
+    host: String,
+    /// In every session's name, so that runs against one server do not meet.
+    mark: u32,
+    poll: Poll,
+    alarm: Alarm,
+    events: Events,
+    buffer: Vec<u8>,
+    places: Vec<Option<Member>>,
+    grids: Vec<Grid>,
+    /// Places whose connection is still to be begun, with the time at which it should be.
+    to_open: VecDeque<(usize, Nanos)>,
+    opening: usize,
+    pub joined: usize,
+    pub habits: Habits,
+    pub tally: Tally,
+    pub measuring: bool,
+}
+
+impl Crowd {
+    pub fn new(run: &Run) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let alarm = Alarm::new(poll.registry(), ALARM)?;
+        let grid = || Grid::new(run.tick * MILLISECOND);
+        Ok(Self {
+            run: run.clone(),
+            host: run.address.to_string(),
+            mark: std::process::id() % 100_000,
+            poll,
+            alarm,
+            events: Events::with_capacity(1_024),
+            buffer: vec![0; 65_536],
+            places: (0..run.sessions * run.members).map(|_| None).collect(),
+            grids: (0..run.sessions).map(|_| grid()).collect(),
+            to_open: VecDeque::new(),
+            opening: 0,
+            joined: 0,
+            habits: Habits::default(),
+            tally: Tally::default(),
+            measuring: false,
+        })
+    }
+
+    /// Has a place connect and join as soon as fewer than the agreed number do; it should at `intended`.
+    pub fn open(&mut self, place: usize, intended: Nanos) {
+        self.to_open.push_back((place, intended));
+    }
+
+    /// The member at a place, if it has joined.
+    fn joined_mut(&mut self, place: usize) -> Option<&mut Member> {
+        self.places[place].as_mut().filter(|member| member.stage == Stage::Joined)
+    }
+
+    /// Lets everything happen until `until`, or until `done` says so. `done` is asked after every turn.
+    pub fn pass(&mut self, until: Nanos, mut done: impl FnMut(&Self) -> bool) -> io::Result<()> {
+        while !done(self) && now() < until {
+            self.begin_opening()?;
+            let next = self.habits.next().unwrap_or(Nanos::MAX).min(until);
+            self.alarm.set(next)?;
+            match self.poll.poll(&mut self.events, None) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+            for event in events.iter().filter(|event| event.token() != ALARM) {
+                self.happens(event.token().0, event.is_writable())?;
+            }
+            self.events = events;
+            let now = now();
+            while let Some((deed, intended)) = self.habits.due(now) {
+                self.act(deed, intended)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_opening(&mut self) -> io::Result<()> {
+        while self.opening < self.run.in_flight
+            && let Some((place, intended)) = self.to_open.pop_front()
+        {
+            if self.places[place].is_some() {
+                self.cut(place);
+            }
+            let session = self.session_of(place);
+            let stride = self.stride(place);
+            let mut member = Member::connect(self.run.address, session, stride, intended)?;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(member.socket_mut(), Token(place), interest)?;
+            self.places[place] = Some(member);
+            self.opening += 1;
+        }
+        Ok(())
+    }
+
+    /// The first members of all sessions come first, then the second ones, and so on.
+    fn session_of(&self, place: usize) -> usize {
+        place % self.run.sessions
+    }
+
+    pub fn is_leader(&self, place: usize) -> bool {
+        place < self.run.sessions
+    }
+
+    /// The rate of ticks that the member at this place asks for.
+    fn tick_hz(&self, place: usize) -> Option<u8> {
+        match self.run.scenario {
+            // Half of the band knows the time and needs few.
+            Scenario::Gig if place / self.run.sessions % 2 == 1 => Some(1),
+            _ => self.run.tick_hz,
+        }
+    }
+
+    /// Every how many ticks the member at this place gets one.
+    pub fn stride(&self, place: usize) -> u64 {
+        match self.tick_hz(place) {
+            None => 1,
+            Some(0) => 0,
+            Some(hz) => {
+                (1_000 / u64::from(hz) + self.run.tick / 2).checked_div(self.run.tick).unwrap_or(1).max(1)
+            }
+        }
+    }
+
+    fn session_name(&self, session: usize) -> String {
+        format!("{:05}-{session:05}", self.mark)
+    }
+
+    /// Takes a member away at once.
+    fn cut(&mut self, place: usize) {
+        let Some(member) = self.places[place].take() else { return };
+        member.cut();
+        match member.stage {
+            Stage::Joined => self.joined -= 1,
+            _ => self.opening -= 1,
+        }
+    }
+
+    fn happens(&mut self, place: usize, writable: bool) -> io::Result<()> {
+        let Some(mut member) = self.places.get_mut(place).and_then(Option::take) else { return Ok(()) };
+        let before = member.stage;
+        let mut result = if writable { member.writable(&self.host) } else { Ok(()) };
+        if result.is_ok() && member.stage != Stage::Connecting {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            result =
+                member.read(&mut buffer, |member, heard, length| self.hear(place, member, heard, length));
+            self.buffer = buffer;
+        }
+        let joins = before != Stage::Joined && member.stage == Stage::Joined;
+        if joins {
+            self.opening -= 1;
+            self.joined += 1;
+        }
+        self.places[place] = Some(member);
+        if let Err(error) = result {
+            self.cut(place);
+            self.tally.broken += 1;
+            if self.tally.broken > BROKEN_MAX {
+                return Err(io::Error::new(error.kind(), format!("too many connections break: {error}")));
+            }
+            self.open(place, now());
+        } else if joins && self.run.scenario == Scenario::Joins {
+            self.joins_again(place);
+        }
+        Ok(())
+    }
+
+    /// Makes room for the next newcomer; without a rate, that one comes at once.
+    fn joins_again(&mut self, place: usize) {
+        self.cut(place);
+        if self.run.rate.unwrap_or(0) == 0 {
+            self.open(place, now());
+        }
+    }
+
+    fn hear(&mut self, place: usize, member: &mut Member, heard: Heard<'_>, length: usize) -> io::Result<()> {
+        if self.measuring {
+            self.tally.messages += 1;
+            self.tally.bytes += length as u64;
+        }
+        match heard {
+            Heard::Tick => {
+                let at = now();
+                let grid = &mut self.grids[member.session];
+                if self.measuring {
+                    self.tally.tick(member, grid, at);
+                } else {
+                    grid.learn(at);
+                }
+            }
+            Heard::Chat(sent) if self.measuring => {
+                self.tally.chats += 1;
+                if let Ok(intended) = sent.parse() {
+                    self.tally.chat.record(now().saturating_sub(intended));
+                }
+            }
+            Heard::ProbeAnswer => {
+                if let Some(intended) = member.probes.pop_front().filter(|_| self.measuring) {
+                    self.tally.probes.record(now().saturating_sub(intended));
+                }
+            }
+            Heard::Ping => member.say("3")?,
+            Heard::Heartbeat => member.say(r#"42["pong",{"timestamp":0}]"#)?,
+            Heard::Upgraded => member.stage = Stage::Opening,
+            Heard::Open => member.say("40")?,
+            Heard::Connected => {
+                member.stage = Stage::Joining;
+                let join = self.join_event(place);
+                member.say(&join)?;
+            }
+            Heard::Snapshot if member.stage == Stage::Joining => {
+                member.stage = Stage::Joined;
+                if self.measuring {
+                    self.tally.joins += 1;
+                    self.tally.setup.record(now().saturating_sub(member.intended));
+                }
+            }
+            Heard::Refused(why) => {
+                self.tally.refused += 1;
+                if member.stage != Stage::Joined {
+                    return Err(io::Error::other(format!("the server refuses: {why}")));
+                }
+            }
+            Heard::Chat(_) | Heard::Snapshot | Heard::Other => {}
+        }
+        Ok(())
+    }
+
+    fn join_event(&self, place: usize) -> String {
+        let session = self.session_name(self.session_of(place));
+        let role = if self.is_leader(place) { "leader" } else { "follower" };
+        let ticks = self.tick_hz(place).map_or_else(String::new, |hz| format!(",\"tickHz\":{hz}"));
+        format!(
+            r#"42["join_session",{{"sessionId":"{session}","displayName":"Member {place}","role":"{role}"{ticks}}}]"#
+        )
+    }
+
+    /// Does what a habit wants done, which should have been done at `intended`.
+    fn act(&mut self, deed: Deed, intended: Nanos) -> io::Result<()> {
+        let (place, text) = match deed {
+            Deed::Join(place) => {
+                self.open(place, intended);
+                return Ok(());
+            }
+            Deed::Play(session) => (session, self.event("play", session, "")),
+            Deed::Pause(session) => (session, self.event("pause", session, "")),
+            Deed::Seek(session) => (session, self.event("seek", session, ",\"position\":30000")),
+            Deed::Tempo(session, bpm) => {
+                (session, self.event("set_tempo", session, &format!(",\"tempo\":{bpm}")))
+            }
+            Deed::Chat(place) => {
+                let session = self.session_of(place);
+                (place, self.event("chat_message", session, &format!(",\"message\":\"{intended}\"")))
+            }
+            Deed::Probe(place) => (place, r#"42["latency_probe",{"timestamp":0}]"#.to_owned()),
+        };
+        let receivers = self.run.members as u64;
+        let measuring = self.measuring;
+        let Some(member) = self.joined_mut(place) else { return Ok(()) };
+        if matches!(deed, Deed::Probe(_)) {
+            member.probes.push_back(intended);
+        }
+        // One that breaks is noticed when it is read from.
+        let said = member.say(&text).is_ok();
+        if said && measuring && matches!(deed, Deed::Chat(_)) {
+            self.tally.chats_due += receivers;
+        }
+        Ok(())
+    }
+
+    fn event(&self, name: &str, session: usize, more: &str) -> String {
+        format!(r#"42["{name}",{{"sessionId":"{}"{more}}}]"#, self.session_name(session))
+    }
+}

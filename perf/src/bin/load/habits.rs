@@ -1,0 +1,152 @@
+//! What members do and when: deeds that are done again and again, each at fixed times from its first.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use bandsync_perf::alarm::{MILLISECOND, Nanos, SECOND};
+
+use super::options::{Run, Scenario};
+
+/// Something that a member does. A number is the place of a member or, for a leader's deeds, the session.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Deed {
+    /// Connects, after leaving if it was there.
+    Join(usize),
+    Play(usize),
+    Pause(usize),
+    Seek(usize),
+    Tempo(usize, u32),
+    Chat(usize),
+    Probe(usize),
+}
+
+/// Deeds in order of their time.
+#[derive(Debug, Default)]
+pub struct Habits {
+    queue: BinaryHeap<Reverse<(Nanos, Deed, Nanos)>>,
+}
+
+impl Habits {
+    /// Once at `at`.
+    pub fn once(&mut self, at: Nanos, deed: Deed) {
+        self.every(0, at, deed);
+    }
+
+    /// At `first`, and each `period` after it.
+    pub fn every(&mut self, period: Nanos, first: Nanos, deed: Deed) {
+        self.queue.push(Reverse((first, deed, period)));
+    }
+
+    /// When there is something to be done.
+    pub fn next(&self) -> Option<Nanos> {
+        self.queue.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// What was to be done by `now`, earliest first, with the time at which it was to be.
+    pub fn due(&mut self, now: Nanos) -> Option<(Deed, Nanos)> {
+        let Reverse((at, deed, period)) = *self.queue.peek().filter(|Reverse((at, ..))| *at <= now)?;
+        self.queue.pop();
+        if period > 0 {
+            self.queue.push(Reverse((at + period, deed, period)));
+        }
+        Some((deed, at))
+    }
+
+    pub fn clear(&mut self) {
+        self.queue.clear();
+    }
+
+    /// Has every session's leader start to play; the sessions are spread over a tick, so that no server has to
+    /// tick them all at once.
+    pub fn play(&mut self, run: &Run, from: Nanos) {
+        if matches!(run.scenario, Scenario::Ticks | Scenario::Churn | Scenario::Gig) {
+            let apart = run.tick * MILLISECOND;
+            for session in 0..run.sessions {
+                self.once(from + apart * session as u64 / run.sessions as u64, Deed::Play(session));
+            }
+        }
+    }
+
+    /// What the members do while it is measured.
+    pub fn measured(&mut self, run: &Run, from: Nanos) {
+        let all = run.sessions * run.members;
+        let spread = |n: usize, of: usize, period: Nanos| from + period * n as u64 / of.max(1) as u64;
+        // Probers sit at places that no leader has, far apart.
+        let probers = run.probes.min(all.saturating_sub(run.sessions));
+        for n in 0..probers {
+            let place = run.sessions + n * ((all - run.sessions) / probers);
+            self.every(100 * MILLISECOND, spread(n, probers, 100 * MILLISECOND), Deed::Probe(place));
+        }
+        match run.scenario {
+            Scenario::Ticks | Scenario::Idle => {}
+            Scenario::Chat => self.chat(run, run.rate.unwrap_or(8), from),
+            Scenario::Joins => self.joins(run, from),
+            Scenario::Churn => self.churn(run, run.rate.unwrap_or(20), from),
+            Scenario::Gig => {
+                self.churn(run, run.rate.unwrap_or(all as u64 / 100).max(1), from);
+                for session in 0..run.sessions {
+                    let at = |period: Nanos| spread(session, run.sessions, period);
+                    self.every(5 * SECOND, at(5 * SECOND), Deed::Seek(session));
+                    self.every(7 * SECOND, at(7 * SECOND), Deed::Tempo(session, 90 + session as u32 % 60));
+                    self.every(10 * SECOND, at(10 * SECOND), Deed::Pause(session));
+                    self.every(10 * SECOND, at(10 * SECOND) + SECOND / 2, Deed::Play(session));
+                    let talker = session + run.sessions * (run.members - 1);
+                    self.every(3 * SECOND, at(3 * SECOND), Deed::Chat(talker));
+                }
+            }
+        }
+    }
+
+    /// `rate` messages a second in each session, by all of its members in turn.
+    fn chat(&mut self, run: &Run, rate: u64, from: Nanos) {
+        let all = run.sessions * run.members;
+        let period = SECOND * run.members as u64 / rate.max(1);
+        for place in 0..all {
+            self.every(period, from + period * place as u64 / all as u64, Deed::Chat(place));
+        }
+    }
+
+    /// Newcomers at a fixed rate. Without one there are always as many on their way as may be.
+    fn joins(&mut self, run: &Run, from: Nanos) {
+        let all = run.sessions * run.members;
+        match run.rate.unwrap_or(0) {
+            0 => (0..run.in_flight.min(all)).for_each(|place| self.once(from, Deed::Join(place))),
+            rate => self.in_turn(rate, 0..all, from),
+        }
+    }
+
+    /// Members other than leaders go and come back.
+    fn churn(&mut self, run: &Run, rate: u64, from: Nanos) {
+        self.in_turn(rate, run.sessions..run.sessions * run.members, from);
+    }
+
+    /// All these places together join `rate` times a second, one after the other.
+    fn in_turn(&mut self, rate: u64, places: std::ops::Range<usize>, from: Nanos) {
+        let period = SECOND * places.len() as u64 / rate;
+        for (n, place) in places.enumerate() {
+            self.every(period, from + SECOND * n as u64 / rate, Deed::Join(place));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deeds_come_in_order_and_again_at_fixed_times() {
+        let mut habits = Habits::default();
+        habits.every(10, 5, Deed::Probe(1));
+        habits.once(7, Deed::Play(0));
+        assert_eq!(habits.next(), Some(5));
+        let mut done = Vec::new();
+        while let Some((deed, at)) = habits.due(26) {
+            done.push((at, deed));
+        }
+        assert_eq!(
+            done,
+            [(5, Deed::Probe(1)), (7, Deed::Play(0)), (15, Deed::Probe(1)), (25, Deed::Probe(1))]
+        );
+        assert_eq!(habits.next(), Some(35));
+    }
+}

@@ -1,0 +1,241 @@
+//! One member's connection: how far it is, and what arrives on it.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bandsync_perf::alarm::Nanos;
+use bandsync_perf::frames;
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+/// A member's connection and what is to be known of it.
+#[derive(Debug)]
+pub struct Member {
+    socket: TcpStream,
+    pub stage: Stage,
+    /// Which session it belongs to.
+    pub session: usize,
+    /// When it should have begun to connect.
+    pub intended: Nanos,
+    /// Which tick of the schedule came last, and when.
+    pub tick: Option<(u64, Nanos)>,
+    /// Every how many ticks it gets one; 0 = none.
+    pub stride: u64,
+    /// When probes that are not answered yet should have been sent.
+    pub probes: VecDeque<Nanos>,
+    /// The beginning of a frame that is not whole.
+    partial: Vec<u8>,
+    /// What the kernel did not take yet.
+    unsent: Vec<u8>,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stage {
+    /// TCP is being connected.
+    Connecting,
+    /// The upgrade was asked for.
+    Upgrading,
+    /// Waits for Engine.IO's open packet, then Socket.IO's connect packet.
+    Opening,
+    /// Has asked to join, and waits for the snapshot.
+    Joining,
+    /// Is in its session.
+    Joined,
+}
+
+/// What a server's message is to the generator.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Heard<'a> {
+    Upgraded,
+    Open,
+    Connected,
+    Snapshot,
+    Tick,
+    Chat(&'a str),
+    ProbeAnswer,
+    /// Engine.IO's ping.
+    Ping,
+    /// The application's ping.
+    Heartbeat,
+    Refused(&'a str),
+    Other,
+}
+
+impl Member {
+    /// Begins to connect.
+    pub fn connect(address: SocketAddr, session: usize, stride: u64, intended: Nanos) -> io::Result<Self> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        Ok(Self {
+            socket,
+            stage: Stage::Connecting,
+            session,
+            intended,
+            tick: None,
+            stride,
+            probes: VecDeque::new(),
+            partial: Vec::new(),
+            unsent: Vec::new(),
+        })
+    }
+
+    pub fn socket_mut(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
+    /// Makes the close a reset, so that the port can be used again at once.
+    pub fn cut(&self) {
+        // If that is refused, the port rests a minute, and nothing else differs.
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+    }
+
+    /// The kernel has connected or failed to, or takes bytes again.
+    pub fn writable(&mut self, host: &str) -> io::Result<()> {
+        if self.stage == Stage::Connecting {
+            if let Some(error) = self.socket.take_error()? {
+                return Err(error);
+            }
+            if self.socket.peer_addr().is_err() {
+                return Ok(());
+            }
+            self.stage = Stage::Upgrading;
+            return self.write(&frames::handshake(host));
+        }
+        let waiting = std::mem::take(&mut self.unsent);
+        if waiting.is_empty() { Ok(()) } else { self.write(&waiting) }
+    }
+
+    /// Sends a text message.
+    pub fn say(&mut self, text: &str) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(text.len() + 14);
+        frames::masked(&mut bytes, text);
+        self.write(&bytes)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            match self.socket.write(bytes) {
+                Ok(count) if count == bytes.len() => return Ok(()),
+                Ok(count) => self.unsent.extend_from_slice(&bytes[count..]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.unsent.extend_from_slice(bytes),
+                Err(error) => return Err(error),
+            }
+        } else {
+            self.unsent.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    /// Reads all there is. `hear` is told of each message, with its length on the wire.
+    pub fn read(
+        &mut self,
+        buffer: &mut [u8],
+        mut hear: impl FnMut(&mut Self, Heard<'_>, usize) -> io::Result<()>,
+    ) -> io::Result<()> {
+        loop {
+            let count = match self.socket.read(buffer) {
+                Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed it")),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            if self.partial.is_empty() {
+                let used = self.messages(&buffer[..count], &mut hear)?;
+                self.partial.extend_from_slice(&buffer[used..count]);
+            } else {
+                let mut bytes = std::mem::take(&mut self.partial);
+                bytes.extend_from_slice(&buffer[..count]);
+                let used = self.messages(&bytes, &mut hear)?;
+                bytes.drain(..used);
+                self.partial = bytes;
+            }
+            // A read that leaves room has emptied the socket.
+            if count < buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes through the whole messages at the front of `bytes`: how long they are together.
+    fn messages(
+        &mut self,
+        bytes: &[u8],
+        hear: &mut impl FnMut(&mut Self, Heard<'_>, usize) -> io::Result<()>,
+    ) -> io::Result<usize> {
+        let mut at = 0;
+        if self.stage == Stage::Upgrading {
+            let Some(length) = frames::head_length(bytes) else { return Ok(0) };
+            if !bytes.starts_with(b"HTTP/1.1 101") {
+                let line = String::from_utf8_lossy(&bytes[..length.min(60)]).into_owned();
+                return Err(io::Error::other(format!("the upgrade was refused: {line}")));
+            }
+            hear(self, Heard::Upgraded, length)?;
+            at = length;
+        }
+        while let Some(frame) = frames::read(&bytes[at..]) {
+            at += frame.length;
+            let heard = match frame.opcode {
+                1 => understand(frame.payload),
+                8 => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server said goodbye")),
+                _ => Heard::Other,
+            };
+            hear(self, heard, frame.length)?;
+        }
+        Ok(at)
+    }
+}
+
+/// What a text message is. Ticks come first, for they are nearly all.
+fn understand(text: &[u8]) -> Heard<'_> {
+    if text.starts_with(b"42[\"scroll_tick\"") {
+        return Heard::Tick;
+    }
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    let Some(event) = text.strip_prefix("42[\"") else {
+        return match text.get(..2) {
+            Some("40") => Heard::Connected,
+            Some("44") => Heard::Refused(text),
+            _ if text.starts_with('0') => Heard::Open,
+            _ if text == "2" => Heard::Ping,
+            _ => Heard::Other,
+        };
+    };
+    let (name, rest) = event.split_once('"').unwrap_or((event, ""));
+    match name {
+        "snapshot" => Heard::Snapshot,
+        "chat_message" => {
+            let after = rest.split_once("\"message\":\"").map_or("", |(_, after)| after);
+            Heard::Chat(after.split('"').next().unwrap_or_default())
+        }
+        "latency_response" => Heard::ProbeAnswer,
+        "ping" => Heard::Heartbeat,
+        "error" | "rate_limit_exceeded" => Heard::Refused(text),
+        _ => Heard::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_told_apart() {
+        let cases = [
+            (r#"42["scroll_tick",{"sessionId":"s"}]"#, Heard::Tick),
+            (r#"42["chat_message",{"id":"x","message":"17","y":"z"}]"#, Heard::Chat("17")),
+            (r#"42["snapshot",{}]"#, Heard::Snapshot),
+            (r#"42["room_stats",{}]"#, Heard::Other),
+            (r#"40{"sid":"x"}"#, Heard::Connected),
+            (r#"0{"sid":"x"}"#, Heard::Open),
+            ("2", Heard::Ping),
+            ("", Heard::Other),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(understand(text.as_bytes()), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! WebSocket frames as a client writes and both sides read them: just enough for text that is never fragmented.
+
+/// The handshake that opens a connection. The key is the same for all: nobody here checks the answer's.
+pub fn handshake(host: &str) -> Vec<u8> {
+    format!(
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// The length of the head of an HTTP message at the front of `bytes`, if it is whole.
+pub fn head_length(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// Appends a text frame as a client sends it. The mask is all zeros, which costs the receiver the same.
+pub fn masked(bytes: &mut Vec<u8>, text: &str) {
+    bytes.push(0x81);
+    match text.len() {
+        length @ 0..126 => bytes.push(0x80 | length as u8),
+        length @ 126..65_536 => {
+            bytes.push(0x80 | 126);
+            bytes.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            bytes.push(0x80 | 127);
+            bytes.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+/// Appends a text frame as a server sends it.
+pub fn plain(bytes: &mut Vec<u8>, text: &str) {
+    bytes.push(0x81);
+    match text.len() {
+        length @ 0..126 => bytes.push(length as u8),
+        length @ 126..65_536 => {
+            bytes.push(126);
+            bytes.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            bytes.push(127);
+            bytes.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+/// A frame at the front of some bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Frame<'a> {
+    /// 1 = text, 8 = close, 9 = ping.
+    pub opcode: u8,
+    /// As sent: masked with `mask`.
+    pub payload: &'a [u8],
+    /// All zeros if there is none.
+    pub mask: [u8; 4],
+    /// Where the next frame begins.
+    pub length: usize,
+}
+
+/// The frame at the front of `bytes`, if it is whole.
+#[inline]
+pub fn read(bytes: &[u8]) -> Option<Frame<'_>> {
+    let [first, second, ..] = *bytes else { return None };
+    let (length, mut at) = match second & 0x7f {
+        126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),
+        127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize, 10),
+        short => (usize::from(short), 2),
+    };
+    let mut mask = [0; 4];
+    if second & 0x80 != 0 {
+        mask.copy_from_slice(bytes.get(at..at + 4)?);
+        at += 4;
+    }
+    let payload = bytes.get(at..at.checked_add(length)?)?;
+    Some(Frame { opcode: first & 0x0f, payload, mask, length: at + length })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_no_part_of_it() {
+        for length in [0, 1, 125, 126, 65_535, 65_536] {
+            let text = "x".repeat(length);
+            for write in [masked, plain] {
+                let mut bytes = Vec::new();
+                write(&mut bytes, &text);
+                let whole = bytes.len();
+                bytes.extend_from_slice(b"next");
+                let frame = read(&bytes).unwrap();
+                assert_eq!((frame.opcode, frame.payload.len(), frame.length), (1, length, whole));
+                assert_eq!(read(&bytes[..whole - 1]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_ends_with_an_empty_line() {
+        assert_eq!(head_length(b"HTTP/1.1 101 X\r\nA: b\r\n"), None);
+        assert_eq!(head_length(b"A\r\n\r\nrest"), Some(5));
+        assert!(handshake("h").ends_with(b"\r\n\r\n"));
+    }
+}

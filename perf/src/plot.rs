@@ -1,0 +1,235 @@
+//! Plots as SVG.
+
+use std::fmt::Write as _;
+
+const WIDTH: f64 = 760.0;
+const HEIGHT: f64 = 380.0;
+const LEFT: f64 = 70.0;
+const RIGHT: f64 = 180.0;
+const TOP: f64 = 40.0;
+const BOTTOM: f64 = 50.0;
+
+/// Told apart by people who do not see all colours, too.
+const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
+
+/// One line of a plot: its name and its points.
+pub type Line<'a> = (&'a str, &'a [(f64, f64)]);
+
+/// Where values lie on an axis.
+#[derive(Clone, Copy)]
+struct Scale {
+    from: f64,
+    to: f64,
+    logarithmic: bool,
+}
+
+impl Scale {
+    /// 0 at the beginning of the axis, 1 at its end.
+    fn place(self, value: f64) -> f64 {
+        let (from, to, value) = match self.logarithmic {
+            true => (self.from.ln(), self.to.ln(), value.max(self.from).ln()),
+            false => (self.from, self.to, value),
+        };
+        if to > from { (value - from) / (to - from) } else { 0.5 }
+    }
+
+    /// Values to label.
+    fn labels(self) -> Vec<f64> {
+        if self.logarithmic {
+            let decades = self.from.log10().ceil() as i32..=self.to.log10().floor() as i32;
+            return decades.map(|power| 10_f64.powi(power)).collect();
+        }
+        let step = nice_step((self.to - self.from) / 5.0);
+        (0..=6)
+            .map(|n| (self.from / step).ceil() * step + f64::from(n) * step)
+            .filter(|v| *v <= self.to)
+            .collect()
+    }
+}
+
+/// The next step of 1, 2 or 5 times a power of ten.
+fn nice_step(least: f64) -> f64 {
+    let power = 10_f64.powf(least.max(1e-9).log10().floor());
+    [1.0, 2.0, 5.0, 10.0]
+        .map(|factor| factor * power)
+        .into_iter()
+        .find(|step| *step >= least)
+        .unwrap_or(power)
+}
+
+/// Lines over two axes that begin at zero.
+pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line<'_>]) -> String {
+    let all = || lines.iter().flat_map(|(_, points)| points.iter());
+    let x = Scale { from: 0.0, to: all().map(|point| point.0).fold(1e-9, f64::max), logarithmic: false };
+    let y =
+        Scale { from: 0.0, to: all().map(|point| point.1).fold(1e-9, f64::max) * 1.05, logarithmic: false };
+    let mut svg = frame(title, x_name, y_name);
+    for value in x.labels() {
+        x_label(&mut svg, x.place(value), &short(value));
+    }
+    for value in y.labels() {
+        y_label(&mut svg, y.place(value), &short(value));
+    }
+    for (number, (name, points)) in lines.iter().enumerate() {
+        let placed: Vec<_> = points.iter().map(|point| (x.place(point.0), y.place(point.1))).collect();
+        curve(&mut svg, number, name, &placed);
+    }
+    svg + "</svg>"
+}
+
+/// Times in microseconds by percentile. Percentiles lie the further apart the closer they are to 100, so that the
+/// tail can be seen.
+pub fn percentiles(title: &str, lines: &[Line<'_>]) -> String {
+    let times = || lines.iter().flat_map(|(_, points)| points.iter().map(|point| point.1.max(1.0)));
+    let low = times().fold(f64::INFINITY, f64::min).min(1e6);
+    let high = times().fold(low * 10.0, f64::max);
+    let y = Scale { from: low, to: high, logarithmic: true };
+    let rest = |percentile: f64| 100.0 / (100.0 - percentile.min(99.9999));
+    let x = Scale { from: 1.0, to: rest(99.9999), logarithmic: true };
+    let mut svg = frame(title, "percentile", "ms");
+    for percentile in [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999] {
+        x_label(&mut svg, x.place(rest(percentile)), &percentile.to_string());
+    }
+    for value in y.labels() {
+        y_label(&mut svg, y.place(value), &short(value / 1_000.0));
+    }
+    for (number, (name, points)) in lines.iter().enumerate() {
+        let placed: Vec<_> = points.iter().map(|point| (x.place(rest(point.0)), y.place(point.1))).collect();
+        curve(&mut svg, number, name, &placed);
+    }
+    svg + "</svg>"
+}
+
+/// One bar for each name, with a line from the least to the greatest value of its runs.
+pub fn bars(title: &str, y_name: &str, bars: &[(&str, f64, f64, f64)]) -> String {
+    let high = bars.iter().map(|bar| bar.3).fold(1e-9, f64::max) * 1.05;
+    let y = Scale { from: 0.0, to: high, logarithmic: false };
+    let mut svg = frame(title, "", y_name);
+    for value in y.labels() {
+        y_label(&mut svg, y.place(value), &short(value));
+    }
+    let room = (WIDTH - LEFT - RIGHT) / bars.len().max(1) as f64;
+    for (number, (name, middle, least, greatest)) in bars.iter().enumerate() {
+        let left = LEFT + room * (number as f64 + 0.2);
+        let up = |value: f64| HEIGHT - BOTTOM - y.place(value) * (HEIGHT - TOP - BOTTOM);
+        let (top, bottom) = (up(*middle), HEIGHT - BOTTOM);
+        let centre = left + room * 0.3;
+        let _ = write!(
+            svg,
+            "<rect x='{left:.1}' y='{top:.1}' width='{:.1}' height='{:.1}' fill='{}'/>\
+             <line x1='{centre:.1}' x2='{centre:.1}' y1='{:.1}' y2='{:.1}' stroke='#000'/>\
+             <text x='{centre:.1}' y='{:.1}' text-anchor='middle'>{}</text>",
+            room * 0.6,
+            bottom - top,
+            COLOURS[number % COLOURS.len()],
+            up(*least),
+            up(*greatest),
+            bottom + 18.0,
+            escaped(name)
+        );
+    }
+    svg + "</svg>"
+}
+
+/// Text as it may stand in markup.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn short(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        large if large >= 10_000.0 => format!("{:.0}k", value / 1_000.0),
+        middle if middle >= 1.0 => format!("{}", (value * 100.0).round() / 100.0),
+        _ => format!("{}", (value * 10_000.0).round() / 10_000.0),
+    }
+}
+
+fn frame(title: &str, x_name: &str, y_name: &str) -> String {
+    let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+    format!(
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' width='{WIDTH}' height='{HEIGHT}' \
+         font-family='system-ui,sans-serif' font-size='12'><rect width='100%' height='100%' fill='#fff'/>\
+         <text x='{LEFT}' y='24' font-size='15'>{}</text>\
+         <path d='M{LEFT} {TOP}V{bottom}H{right}' fill='none' stroke='#000'/>\
+         <text x='{:.0}' y='{:.0}' text-anchor='middle'>{}</text>\
+         <text x='16' y='{:.0}' text-anchor='middle' transform='rotate(-90 16 {:.0})'>{}</text>",
+        escaped(title),
+        (LEFT + right) / 2.0,
+        HEIGHT - 10.0,
+        escaped(x_name),
+        (TOP + bottom) / 2.0,
+        (TOP + bottom) / 2.0,
+        escaped(y_name)
+    )
+}
+
+fn x_label(svg: &mut String, place: f64, text: &str) {
+    let x = LEFT + place * (WIDTH - LEFT - RIGHT);
+    let bottom = HEIGHT - BOTTOM;
+    let _ = write!(
+        svg,
+        "<line x1='{x:.1}' x2='{x:.1}' y1='{TOP}' y2='{bottom}' stroke='#ddd'/>\
+         <text x='{x:.1}' y='{:.1}' text-anchor='middle'>{text}</text>",
+        bottom + 18.0
+    );
+}
+
+fn y_label(svg: &mut String, place: f64, text: &str) {
+    let y = HEIGHT - BOTTOM - place * (HEIGHT - TOP - BOTTOM);
+    let right = WIDTH - RIGHT;
+    let _ = write!(
+        svg,
+        "<line x1='{LEFT}' x2='{right}' y1='{y:.1}' y2='{y:.1}' stroke='#ddd'/>\
+         <text x='{:.1}' y='{:.1}' text-anchor='end'>{text}</text>",
+        LEFT - 6.0,
+        y + 4.0
+    );
+}
+
+/// Draws points given as parts of the axes, and names them at the side.
+fn curve(svg: &mut String, number: usize, name: &str, points: &[(f64, f64)]) {
+    let colour = COLOURS[number % COLOURS.len()];
+    let mut path = String::new();
+    for (x, y) in points {
+        let x = LEFT + x.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT);
+        let y = HEIGHT - BOTTOM - y.clamp(0.0, 1.0) * (HEIGHT - TOP - BOTTOM);
+        let _ = write!(path, "{}{x:.1} {y:.1}", if path.is_empty() { 'M' } else { 'L' });
+    }
+    let beside = WIDTH - RIGHT + 12.0;
+    let _ = write!(
+        svg,
+        "<path d='{path}' fill='none' stroke='{colour}' stroke-width='2'/>\
+         <text x='{beside}' y='{:.0}' fill='{colour}'>{}</text>",
+        TOP + 18.0 * (number as f64 + 1.0),
+        escaped(name)
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_plot_is_whole_and_inside_its_frame() {
+        let points = [(0.0, 1.0), (50.0, 900.0), (99.99, 16_000.0), (100.0, 70_000.0)];
+        let plots = [
+            lines("a & b", "x", "y", &[("one", &points), ("two", &points[..1])]),
+            lines("none", "x", "y", &[]),
+            percentiles("p", &[("one", &points)]),
+            percentiles("p", &[]),
+            bars("b", "y", &[("one", 2.0, 1.0, 3.0), ("two", 5.0, 5.0, 5.0)]),
+        ];
+        for svg in plots {
+            assert!(svg.starts_with("<svg") && svg.ends_with("</svg>"));
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        }
+        assert!(lines("a & b", "", "", &[]).contains("a &amp; b"));
+    }
+
+    #[test]
+    fn labels_are_round() {
+        assert_eq!(Scale { from: 0.0, to: 11.0, logarithmic: false }.labels(), [0.0, 5.0, 10.0]);
+        assert_eq!(Scale { from: 1.0, to: 1_000.0, logarithmic: true }.labels(), [1.0, 10.0, 100.0, 1_000.0]);
+    }
+}

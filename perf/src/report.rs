@@ -1,0 +1,227 @@
+//! What a run found: as text, as JSON, as a page; and several runs side by side.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{fs, io};
+
+use serde::{Deserialize, Serialize};
+
+use crate::latency::{PERCENTILES, Summary};
+use crate::plot;
+
+/// One run's findings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// What was measured, as the caller calls it.
+    pub name: String,
+    /// What the members did.
+    pub scenario: String,
+    /// Sessions.
+    pub sessions: usize,
+    /// Members of each.
+    pub members: usize,
+    /// Members that were there when measuring began.
+    pub joined: usize,
+    /// For how long it was measured.
+    pub seconds: f64,
+    /// Messages that should have come: ticks, chat messages or joins, by the scenario.
+    pub expected: u64,
+    /// Messages that came.
+    pub delivered: u64,
+    /// Bytes of all messages, over all messages.
+    pub bytes_per_message: f64,
+    /// The server's CPU time for each delivered message, in microseconds, if it is known.
+    pub cpu_micros: Option<f64>,
+    /// How much of one core the server used.
+    pub cpu_share: Option<f64>,
+    /// How much of one core the generator used.
+    pub own_cpu_share: f64,
+    /// The server's own memory for each connection, in bytes, after all had joined and before it played.
+    pub memory_idle: Option<f64>,
+    /// The same at the end of the run.
+    pub memory_end: Option<f64>,
+    /// Connections that broke, and messages by which the server refused something.
+    pub broken: u64,
+    /// The same.
+    pub refused: u64,
+    /// Measured times by name.
+    pub times: Vec<(String, Summary)>,
+}
+
+impl Report {
+    /// Which part of the messages came.
+    pub fn fraction(&self) -> f64 {
+        if self.expected == 0 { 1.0 } else { self.delivered as f64 / self.expected as f64 }
+    }
+
+    /// The named percentile of the named times, in microseconds.
+    pub fn percentile(&self, times: &str, percentile: &str) -> Option<f64> {
+        let (_, summary) = self.times.iter().find(|(name, _)| name == times)?;
+        let place = PERCENTILES.iter().position(|(name, _)| *name == percentile)?;
+        summary.percentiles.get(place).copied()
+    }
+
+    /// All single numbers with their names and units; what is not known is left out.
+    pub fn figures(&self) -> Vec<(String, f64, &'static str)> {
+        let kilo = |bytes: f64| bytes / 1_024.0;
+        let plain = [
+            ("delivered", Some(self.fraction() * 100.0), "%"),
+            ("messages a second", Some(self.delivered as f64 / self.seconds), "/s"),
+            ("bytes per message", Some(self.bytes_per_message), "B"),
+            ("server CPU per message", self.cpu_micros, "µs"),
+            ("server CPU", self.cpu_share.map(|share| share * 100.0), "%"),
+            ("generator CPU", Some(self.own_cpu_share * 100.0), "%"),
+            ("memory per connection, idle", self.memory_idle.map(kilo), "KiB"),
+            ("memory per connection, at the end", self.memory_end.map(kilo), "KiB"),
+            ("connections broken", Some(self.broken as f64), ""),
+            ("refusals", Some(self.refused as f64), ""),
+        ];
+        let plain = plain.into_iter().filter_map(|(name, value, unit)| Some((name.to_owned(), value?, unit)));
+        let times = self.times.iter().flat_map(|(name, summary)| {
+            let named = PERCENTILES.iter().zip(&summary.percentiles);
+            named.map(move |((percentile, _), value)| (format!("{name} {percentile}"), value / 1_000.0, "ms"))
+        });
+        plain.chain(times).collect()
+    }
+
+    /// As text for people.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "{}: {}, {} sessions × {} members, {:.1} s\n",
+            self.name, self.scenario, self.sessions, self.members, self.seconds
+        );
+        for (name, value, unit) in self.figures() {
+            let _ = writeln!(text, "  {name:<34} {value:>12.3} {unit}");
+        }
+        text
+    }
+
+    /// As a page with a plot of percentiles.
+    pub fn html(&self) -> String {
+        let mut rows = String::new();
+        for (name, value, unit) in self.figures() {
+            let _ = write!(rows, "<tr><td>{name}<td>{value:.3}<td>{unit}");
+        }
+        let curves: Vec<_> =
+            self.times.iter().map(|(name, summary)| (name.as_str(), summary.curve.as_slice())).collect();
+        let plot = plot::percentiles("Times by percentile", &curves);
+        format!(
+            "<!doctype html><meta charset=utf-8><title>{0}: {1}</title>\
+             <style>body{{font:15px system-ui;max-width:60em;margin:2em auto}}td{{padding:.1em 1em}}\
+             td:nth-child(2){{text-align:right}}</style>\
+             <h1>{0}: {1}</h1><p>{2} sessions × {3} members, {4:.1} s</p>{plot}<table>{rows}</table>\n",
+            plot::escaped(&self.name),
+            self.scenario,
+            self.sessions,
+            self.members,
+            self.seconds
+        )
+    }
+
+    /// Reads one that was written as JSON.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is none.
+    pub fn load(path: &Path) -> io::Result<Self> {
+        let text = fs::read_to_string(path)?;
+        serde_json::from_str(&text).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
+    }
+
+    /// Writes it as JSON.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        fs::write(path, serde_json::to_vec_pretty(self)?)
+    }
+}
+
+/// The middle of some values, and the least and the greatest.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spread {
+    /// The median; of an even number the mean of the two in the middle.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of these values; none if there are none.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
+        Some(Self { median, min, max })
+    }
+}
+
+/// Two sides, each of one or more runs, with the ratio of their medians. A change is only said to be one when the
+/// two spreads do not overlap.
+pub fn compared(before: &[Report], after: &[Report]) -> String {
+    let values = |reports: &[Report], wanted: &str| -> Vec<f64> {
+        let all = reports.iter().flat_map(Report::figures);
+        all.filter(|(name, ..)| name == wanted).map(|(_, value, _)| value).collect()
+    };
+    let mut text = format!("{:<36} {:>28} {:>28} {:>7}\n", "", "before", "after", "ratio");
+    for (name, _, unit) in before.first().map(Report::figures).unwrap_or_default() {
+        let (old, new) = (Spread::of(&values(before, &name)), Spread::of(&values(after, &name)));
+        let (Some(old), Some(new)) = (old, new) else { continue };
+        let shown = |spread: Spread| format!("{:.3} ({:.3}–{:.3})", spread.median, spread.min, spread.max);
+        let ratio = if old.median == 0.0 { String::new() } else { format!("{:.3}", new.median / old.median) };
+        let apart = new.min > old.max || new.max < old.min;
+        let mark = if apart { " *" } else { "" };
+        let label = if unit.is_empty() { name } else { format!("{name}, {unit}") };
+        let _ = writeln!(text, "{label:<36} {:>28} {:>28} {ratio:>7}{mark}", shown(old), shown(new));
+    }
+    text.push_str("* = the two sides' runs do not overlap\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn report(cpu_micros: f64) -> Report {
+        let summary = Summary { count: 1, percentiles: vec![1.0, 2.0, 3.0, 4.0, 5.0], curve: vec![] };
+        Report {
+            name: "a<b".into(),
+            seconds: 1.0,
+            expected: 10,
+            delivered: 9,
+            cpu_micros: Some(cpu_micros),
+            times: vec![("lateness".into(), summary)],
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn figures_name_what_was_found() {
+        let figures = report(5.0).figures();
+        assert!(figures.contains(&("delivered".into(), 90.0, "%")));
+        assert!(figures.contains(&("lateness p99".into(), 0.003, "ms")));
+        assert_eq!(report(5.0).percentile("lateness", "p99.9"), Some(4.0));
+        assert!(report(5.0).html().contains("a&lt;b"));
+    }
+
+    #[test]
+    fn a_difference_is_one_only_beyond_the_spread() {
+        let line = |before: &[f64], after: &[f64]| {
+            let side = |values: &[f64]| values.iter().map(|cpu| report(*cpu)).collect::<Vec<_>>();
+            let text = compared(&side(before), &side(after));
+            text.lines().find(|line| line.contains("CPU per message")).unwrap().to_owned()
+        };
+        assert!(line(&[5.0, 6.0], &[5.5, 7.0]).ends_with("1.136"));
+        assert!(line(&[5.0, 6.0], &[3.0, 2.0]).ends_with("0.455 *"));
+    }
+
+    #[test]
+    fn a_median_lies_in_the_middle() {
+        assert_eq!(Spread::of(&[]), None);
+        assert_eq!(Spread::of(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
+        assert_eq!(Spread::of(&[4.0, 1.0]).unwrap().median, 2.5);
+    }
+}

@@ -1,0 +1,80 @@
+//! A server under measurement: started here and pinned to its core, or running already.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::alarm::{SECOND, now};
+use crate::cpu::{self, CpuTime};
+
+/// How long a server may take until it accepts connections.
+const START_MAX: u64 = 20 * SECOND;
+
+/// A process whose CPU time and memory are measured. One that was started here ends with this value.
+#[derive(Debug)]
+pub struct Server {
+    pid: u32,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts `command` (words parted by spaces) on `core` and waits until it listens on `address`. What it prints
+    /// is thrown away, but for complaints.
+    ///
+    /// # Errors
+    /// If it cannot be started, ends by itself, or does not listen in time.
+    pub fn start(command: &str, core: usize, address: SocketAddr) -> io::Result<Self> {
+        let mut words = command.split_whitespace();
+        let program = words.next().ok_or_else(|| io::Error::other("no program to start is named"))?;
+        let mut command = Command::new(program);
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
+        // SAFETY: between fork and exec only a system call is made, and nothing is allocated.
+        unsafe { command.pre_exec(move || cpu::pin(0, core)) };
+        let child = command.spawn()?;
+        let mut server = Self { pid: child.id(), child: Some(child) };
+        let begun = now();
+        while TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_err() {
+            if let Some(status) = server.child.as_mut().and_then(|child| child.try_wait().transpose()) {
+                return Err(io::Error::other(format!("{program} ended: {}", status?)));
+            }
+            if now() > begun + START_MAX {
+                return Err(io::Error::other(format!("{program} does not listen on {address}")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    /// A server that runs already.
+    pub fn running(pid: u32) -> Self {
+        Self { pid, child: None }
+    }
+
+    /// Its CPU time so far.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn cpu_time(&self) -> io::Result<CpuTime> {
+        cpu::cpu_time(self.pid)
+    }
+
+    /// Its own memory now, in bytes.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn memory(&self) -> io::Result<u64> {
+        cpu::anonymous_memory(self.pid)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself; nothing is left to do then.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
