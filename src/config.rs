@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use bandsync_engine::io::Settings;
+use bandsync_engine::io::{Settings, Transports};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::origins::Origins;
@@ -212,6 +212,7 @@ impl Config {
                 leader_grace,
                 session_members_max,
                 origins,
+                transports: Transports::default(),
             },
             effective,
             notes,

@@ -42,6 +42,22 @@ pub struct Settings {
     pub session_members_max: u32,
     /// Which web pages may connect.
     pub origins: Origins,
+    /// What clients may speak.
+    pub transports: Transports,
+}
+
+/// What clients may speak besides Engine.IO 4 on a bare WebSocket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transports {
+    /// For how long a member that lost its connection may come back as who it was; zero = not at all.
+    pub recovery: Micros,
+}
+
+impl Default for Transports {
+    /// What Socket.IO's clients expect.
+    fn default() -> Self {
+        Self { recovery: Micros::from_secs(120) }
+    }
 }
 
 /// Something that happened. The time of an input is when the driver learned of it.

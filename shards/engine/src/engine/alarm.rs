@@ -1,12 +1,14 @@
 //! What wakes the engine, and a timer that is moved rather than set twice.
 
+use serde::{Deserialize, Serialize};
+
 use super::slots::SlotKey;
 use super::wheel::{TimerId, Wheel};
 use crate::words::ids::ConnId;
 use crate::words::time::Micros;
 
 /// A session's place in the shard's table.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct RoomKey {
     index: u32,
     generation: u32,

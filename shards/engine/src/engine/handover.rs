@@ -54,7 +54,10 @@ impl Engine {
         if self.draining {
             return self.say_goodbye(id, out);
         }
-        self.join_handed_over(id, &moving, out);
+        match moving {
+            Moving::Join { ack, payload } => self.join_handed_over(id, ack, &payload, out),
+            Moving::Recover { pid, offset } => self.connect(id, Some((pid, offset)), out),
+        }
         self.link_received(id, &mut rest, out);
         self.arm(id);
     }

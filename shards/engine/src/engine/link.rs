@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::alarm::RoomKey;
 use super::heartbeat::{Ping, Pulse};
 use super::rate::{EventClass, Rates};
+use super::recovery::{Offset, Pid};
 use super::{Engine, State};
 use crate::io::{Close, Outputs};
 use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Reject};
@@ -26,6 +27,8 @@ pub struct Link {
     opened_at: Micros,
     /// The Socket.IO socket id, while the client is connected to the namespace `/`.
     pub member: Option<MemberId>,
+    /// What brings it back to its seat if the connection is lost.
+    pub pid: Option<Pid>,
     /// Whether it ever was: then the connect time-out is over for good.
     was_connected: bool,
     ping: Ping,
@@ -42,17 +45,27 @@ pub(super) enum Step {
     Go,
     /// The connection is closed.
     Gone,
-    /// The connection goes to another shard, which handles the `join_session` that asked for it.
+    /// The connection goes to another shard, which handles what asked for it.
     Move(ShardId, Moving),
 }
 
-/// A `join_session` that takes its connection to another shard.
+/// What takes a connection to another shard.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Moving {
-    /// Under which id it is to be acknowledged.
-    pub ack: Option<u64>,
-    /// The JSON of its first argument.
-    pub payload: String,
+pub(super) enum Moving {
+    /// A `join_session`.
+    Join {
+        /// Under which id it is to be acknowledged.
+        ack: Option<u64>,
+        /// The JSON of its first argument.
+        payload: String,
+    },
+    /// A connect of somebody who was in a session there.
+    Recover {
+        /// As whom.
+        pid: Pid,
+        /// What it saw last.
+        offset: Offset,
+    },
 }
 
 /// A client event on its way through the engine.
@@ -75,6 +88,13 @@ impl Link {
         let pulse = self.member.map(|_| self.pulse.deadline());
         [connect, pulse].into_iter().flatten().fold(self.ping.deadline(), Micros::min)
     }
+
+    /// The client is connected to the namespace `/` from now on.
+    pub fn connected_as(&mut self, member: MemberId, pid: Option<Pid>) {
+        self.member = Some(member);
+        self.pid = pid;
+        self.was_connected = true;
+    }
 }
 
 impl Engine {
@@ -87,6 +107,7 @@ impl Engine {
             assembler: Assembler::default(),
             opened_at: now,
             member: None,
+            pid: None,
             was_connected: false,
             ping: Ping::new(now, &self.settings),
             pulse: Pulse::new(now, &self.settings),
@@ -220,7 +241,18 @@ impl Engine {
                 let (namespace, why) = (packet.namespace, "Invalid namespace");
                 out.text(id, |bytes| socket_packet::connect_error(bytes, namespace, why));
             }
-            Body::Connect { .. } if !connected => self.connect(id, out),
+            Body::Connect { auth } if !connected => {
+                let before = auth
+                    .and_then(socket_packet::recovery)
+                    .and_then(|(pid, offset)| Some((Pid(MemberId::parse(&pid)?), Offset::parse(&offset)?)));
+                let shards = self.settings.shards;
+                match before.filter(|(_, offset)| offset.shard.0 < shards) {
+                    Some((pid, offset)) if offset.shard != self.settings.shard => {
+                        return Step::Move(offset.shard, Moving::Recover { pid, offset });
+                    }
+                    before => self.connect(id, before, out),
+                }
+            }
             // A second connect, or anything for a namespace that the client is not in.
             Body::Connect { .. } => return self.expel(id, LeaveReason::Forced, out),
             _ if !connected || packet.namespace != "/" => return self.expel(id, LeaveReason::Forced, out),
@@ -235,14 +267,25 @@ impl Engine {
         Step::Go
     }
 
-    fn connect(&mut self, id: ConnId, out: &mut Outputs) {
-        let member = self.new_id();
-        let (now, settings) = (self.now.at, self.settings.clone());
+    /// Connects a client to the namespace `/`: as who it was `before`, or anew.
+    pub(super) fn connect(&mut self, id: ConnId, before: Option<(Pid, Offset)>, out: &mut Outputs) {
+        let now = self.now.at;
+        let pulse = Pulse::new(now, &self.settings);
         let Some(link) = self.link_mut(id) else { return };
-        link.member = Some(member);
-        link.was_connected = true;
-        link.pulse = Pulse::new(now, &settings);
-        out.text(id, |bytes| socket_packet::connected(bytes, member.as_str()));
+        link.pulse = pulse;
+        let recovers = self.settings.transports.recovery > Micros::ZERO;
+        if let Some((pid, offset)) = before.filter(|_| recovers)
+            && self.recover(id, pid, offset, out)
+        {
+            return;
+        }
+        let member = self.new_id();
+        let pid = recovers.then(|| Pid(self.new_id()));
+        let Some(link) = self.link_mut(id) else { return };
+        link.connected_as(member, pid);
+        out.text(id, |bytes| {
+            socket_packet::connected(bytes, member.as_str(), pid.as_ref().map(|pid| pid.0.as_str()));
+        });
     }
 
     /// The client leaves the namespace and keeps the connection.

@@ -2,7 +2,7 @@
 //!
 //! Everything enters by [`Engine::handle`] and leaves as [`Outputs`]. The rooms: `front` speaks HTTP until a
 //! connection is a WebSocket, `link` speaks Engine.IO and Socket.IO on it, `stage` carries commands into sessions
-//! and their effects out, `room` is one session with its audience.
+//! and their effects out, `room` is one session with its audience, `recovery` what brings a lost member back.
 
 mod alarm;
 mod batch;
@@ -12,6 +12,7 @@ mod handover;
 mod heartbeat;
 mod link;
 pub mod rate;
+mod recovery;
 mod room;
 pub mod slots;
 mod stage;
@@ -52,6 +53,8 @@ pub struct Engine {
     rooms: Arena<RoomKey, Room>,
     names: BTreeMap<SessionId, RoomKey>,
     counters: Counters,
+    /// Bytes of events that the sessions keep for members that may come back.
+    remembered: u64,
     /// Emptied after each use and kept for its memory.
     effects: Vec<Effect>,
 }
@@ -94,6 +97,8 @@ pub struct Counters {
     pub refusals: u64,
     /// Connections so far that were closed because the peer broke a rule or a limit.
     pub expulsions: u64,
+    /// Members so far that came back to their seat after a lost connection.
+    pub recoveries: u64,
     /// Round trips of the application heartbeat so far.
     pub round_trips: u64,
     /// Their sum.
@@ -117,6 +122,7 @@ impl Engine {
             rooms: Arena::new(settings.limits.sessions_max),
             names: BTreeMap::new(),
             counters: Counters::default(),
+            remembered: 0,
             effects: Vec::new(),
             settings,
         }
@@ -217,7 +223,7 @@ impl Engine {
             match timer {
                 Timer::Conn(id) => self.conn_due(id, out),
                 Timer::Tick(key) => self.with_room(key, out, |room, turn, _| room.tick(key, turn)),
-                Timer::Batch(key) => self.with_room(key, out, |room, turn, _| room.close_window(turn)),
+                Timer::Batch(key) => self.with_room(key, out, |room, turn, _| room.close_window(key, turn)),
                 Timer::Room(key) => self.room_due(key, out),
             }
         }
@@ -264,7 +270,13 @@ impl Engine {
         act: impl FnOnce(&mut Room, &mut Turn<'_>, &mut Vec<Effect>) -> R,
     ) -> R {
         let Some(room) = self.rooms.get_mut(key) else { return R::default() };
-        let mut turn = Turn { now: self.now, settings: &self.settings, wheel: &mut self.wheel, out };
+        let mut turn = Turn {
+            now: self.now,
+            settings: &self.settings,
+            wheel: &mut self.wheel,
+            remembered: &mut self.remembered,
+            out,
+        };
         act(room, &mut turn, &mut self.effects)
     }
 
@@ -272,16 +284,18 @@ impl Engine {
     pub fn check_invariants(&self) {
         self.wheel.check_invariants();
         assert_eq!(self.names.len(), self.rooms.len(), "every session has a name");
-        let (mut seated, mut empty) = (0, 0);
+        let (mut seated, mut empty, mut remembered) = (0, 0, 0);
         for (name, key) in &self.names {
             let room = self.rooms.get(*key).unwrap_or_else(|| panic!("session {name:?} is gone"));
             assert_eq!(room.session.id(), name);
             room.check_invariants();
             seated += room.seated();
+            remembered += room.remembered();
             empty += u32::from(room.empty_since().is_some());
         }
         assert_eq!(empty, self.counters.sessions_empty, "empty sessions are counted");
         assert_eq!(seated as u32, self.counters.members, "members are counted");
+        assert_eq!(remembered, self.remembered, "what is kept for lost members is counted");
         let links = self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Link(_))).count();
         assert_eq!(links as u32, self.counters.links, "links are counted");
     }

@@ -3,11 +3,12 @@
 
 use super::alarm::{Alarm, RoomKey, Timer};
 use super::batch::Batch;
+use super::recovery::{Bounds, Memory, Offset, Pid, is_volatile};
 use super::wheel::Wheel;
 use crate::io::{Outputs, Settings};
 use crate::session::{Audience, Effect, Session};
 use crate::speech::{LeaveReason, Notice};
-use crate::wire::print;
+use crate::wire::{print, socket_packet};
 use crate::words::ids::{ConnId, MemberId};
 use crate::words::time::{Micros, Moment};
 
@@ -18,6 +19,7 @@ pub struct Room {
     /// The members that have a connection, in order of joining.
     seats: Vec<Seat>,
     batch: Batch,
+    memory: Memory,
     /// Where in the tick interval this session ticks, so that a shard's sessions do not all tick at once.
     phase: Micros,
     /// Counts ticks, for members that want only some.
@@ -33,6 +35,8 @@ pub struct Room {
 struct Seat {
     member: MemberId,
     conn: ConnId,
+    /// What brings the member back if the connection is lost; without it, it is told no offsets.
+    pid: Option<Pid>,
     /// Every how many ticks it gets one; 0 = none.
     stride: u16,
     /// Whether it wants to be told of beats.
@@ -47,8 +51,17 @@ pub struct Turn<'a> {
     pub settings: &'a Settings,
     /// The shard's timers.
     pub wheel: &'a mut Wheel<Timer>,
+    /// Bytes that the shard keeps for lost members.
+    pub remembered: &'a mut u64,
     /// What the shard wants done.
     pub out: &'a mut Outputs,
+}
+
+impl Turn<'_> {
+    fn bounds(&mut self) -> Bounds<'_> {
+        let window = self.settings.transports.recovery;
+        Bounds { window, limits: &self.settings.limits, bytes: self.remembered }
+    }
 }
 
 impl Room {
@@ -59,6 +72,7 @@ impl Room {
             session,
             seats: Vec::new(),
             batch: Batch::default(),
+            memory: Memory::default(),
             phase,
             ticks: 0,
             empty_since: Some(now),
@@ -69,10 +83,10 @@ impl Room {
     }
 
     /// Seats a member that the session has taken in, or takes note of how it wants its ticks now.
-    pub fn sit(&mut self, member: MemberId, conn: ConnId, settings: &Settings) {
+    pub fn sit(&mut self, member: MemberId, conn: ConnId, pid: Option<Pid>, settings: &Settings) {
         let stride = stride(self.session.tick_hz(member), settings.tick_interval);
         let metronome = self.session.wants_metronome(member);
-        let seat = Seat { member, conn, stride, metronome };
+        let seat = Seat { member, conn, pid, stride, metronome };
         match self.seats.iter_mut().find(|seat| seat.member == member) {
             Some(taken) => *taken = seat,
             None => self.seats.push(seat),
@@ -91,19 +105,58 @@ impl Room {
     /// The session's member is gone: on purpose, or because its connection is.
     pub fn part(
         &mut self,
+        key: RoomKey,
         member: MemberId,
         reason: LeaveReason,
         turn: &mut Turn<'_>,
         effects: &mut Vec<Effect>,
     ) {
-        self.flush(turn);
+        self.flush(key, turn);
+        let pid = self.seats.iter().find(|seat| seat.member == member).and_then(|seat| seat.pid);
         self.rise(member, turn.now.at);
+        if let (Some(pid), Some(seat)) = (pid, self.session.seat_of(member))
+            && !matches!(reason, LeaveReason::Left | LeaveReason::Disconnected | LeaveReason::Draining)
+        {
+            self.memory.keep(turn.now.at, pid, seat, &mut turn.bounds());
+        }
         match reason {
             LeaveReason::Left | LeaveReason::Disconnected => {
                 self.session.leave(turn.now, member, reason, effects);
             }
             _ => self.session.lost(turn.now, member, reason, effects),
         }
+    }
+
+    /// Gives a lost member its seat back, at another connection, and tells it what it missed. `None` if nobody is
+    /// known by this pid, too much was told after the event of this number, or others have taken all seats.
+    pub fn recover(
+        &mut self,
+        pid: Pid,
+        number: u64,
+        conn: ConnId,
+        turn: &mut Turn<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<MemberId> {
+        let seat = self.memory.take(turn.now.at, pid, &mut turn.bounds())?;
+        let (member, metronome) = (seat.member.id, seat.metronome);
+        if !self.memory.reaches(number) || !self.session.restore(turn.now, seat, effects) {
+            return None;
+        }
+        self.sit(member, conn, Some(pid), turn.settings);
+        for packet in self.memory.missed(number, member, metronome) {
+            turn.out.text(conn, |bytes| bytes.extend_from_slice(packet));
+        }
+        Some(member)
+    }
+
+    /// The connection of the member that would come back with this pid.
+    pub fn conn_of(&self, pid: Pid) -> Option<ConnId> {
+        self.seats.iter().find(|seat| seat.pid == Some(pid)).map(|seat| seat.conn)
+    }
+
+    /// Bytes that are kept for lost members.
+    pub fn remembered(&self) -> u64 {
+        self.memory.bytes()
     }
 
     /// Since when nobody is here, if so.
@@ -121,9 +174,9 @@ impl Room {
     pub fn gather(&mut self, key: RoomKey, effects: &mut Vec<Effect>, turn: &mut Turn<'_>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Snapshot(one @ Audience::One(_)) => self.tell_snapshot(one, turn),
+                Effect::Snapshot(one @ Audience::One(_)) => self.tell_snapshot(key, one, turn),
                 Effect::Tell(one @ Audience::One(_), notice @ Notice::SyncResponse(_)) => {
-                    self.tell(one, turn.out, |bytes| print::notice(bytes, self.session.id(), &notice));
+                    self.tell_notice(key, one, &notice, turn);
                 }
                 effect => self.batch.add(effect),
             }
@@ -143,7 +196,8 @@ impl Room {
             self.tick.set(turn.wheel, next, Timer::Tick(key));
         }
         let expires = self.empty_since.map(|since| since + turn.settings.limits.empty_session_ttl);
-        let deadline = [self.session.next_deadline(), expires].into_iter().flatten().min();
+        let forgets = self.memory.deadline(turn.settings.transports.recovery);
+        let deadline = [self.session.next_deadline(), expires, forgets].into_iter().flatten().min();
         self.deadline.set(turn.wheel, deadline, Timer::Room(key));
     }
 
@@ -171,6 +225,7 @@ impl Room {
     /// The session's own deadline has come.
     pub fn due(&mut self, key: RoomKey, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
         self.deadline.rang();
+        self.memory.prune(turn.now.at, &mut turn.bounds());
         if self.session.next_deadline().is_some_and(|at| at <= turn.now.at) {
             self.session.due(turn.now, effects);
         }
@@ -179,61 +234,92 @@ impl Room {
     }
 
     /// The batch window closes.
-    pub fn close_window(&mut self, turn: &mut Turn<'_>) {
+    pub fn close_window(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
         self.window.rang();
-        self.flush(turn);
+        self.flush(key, turn);
     }
 
     /// Tells the members what was gathered.
     ///
     /// Also called before somebody joins or leaves and before a member is answered with newer state, so that
     /// nobody hears of older state after newer, or of what happened before it came.
-    pub fn flush(&mut self, turn: &mut Turn<'_>) {
+    pub fn flush(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
         if self.batch.is_empty() {
             return;
         }
         self.window.cancel(turn.wheel);
         let mut batch = std::mem::take(&mut self.batch);
         for (audience, notice) in batch.updates.drain(..) {
-            self.tell(audience, turn.out, |bytes| print::notice(bytes, self.session.id(), &notice));
+            self.tell_notice(key, audience, &notice, turn);
         }
         if batch.snapshot {
-            self.tell_snapshot(Audience::All, turn);
+            self.tell_snapshot(key, Audience::All, turn);
         }
         if batch.room_stats {
             let stats = self.session.room_stats(turn.now.at);
-            self.tell(Audience::All, turn.out, |bytes| print::room_stats(bytes, self.session.id(), &stats));
+            let mut packet = Vec::new();
+            print::room_stats(&mut packet, self.session.id(), &stats);
+            self.tell_and_remember(key, Audience::All, packet, turn);
         }
     }
 
-    fn tell_snapshot(&self, audience: Audience, turn: &mut Turn<'_>) {
-        let snapshot = self.session.snapshot(turn.now);
-        self.tell(audience, turn.out, |bytes| print::snapshot(bytes, &snapshot));
+    fn tell_snapshot(&mut self, key: RoomKey, audience: Audience, turn: &mut Turn<'_>) {
+        let mut packet = Vec::new();
+        print::snapshot(&mut packet, &self.session.snapshot(turn.now));
+        self.tell_and_remember(key, audience, packet, turn);
     }
 
-    fn tell(&self, audience: Audience, out: &mut Outputs, print: impl FnOnce(&mut Vec<u8>)) {
-        let seats = self.seats.iter();
-        match audience {
-            Audience::All => out.fan_out(seats.map(|seat| seat.conn), false, print),
-            Audience::Others(member) => {
-                out.fan_out(seats.filter(|seat| seat.member != member).map(|seat| seat.conn), false, print);
-            }
-            Audience::Metronome => {
-                out.fan_out(seats.filter(|seat| seat.metronome).map(|seat| seat.conn), false, print);
-            }
-            Audience::One(member) => {
-                if let Some(seat) = self.seats.iter().find(|seat| seat.member == member) {
-                    out.text(seat.conn, print);
-                }
-            }
+    fn tell_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, turn: &mut Turn<'_>) {
+        let mut packet = Vec::new();
+        print::notice(&mut packet, self.session.id(), notice);
+        let audience = match notice {
+            // It may come back to what it has missed, but not to its own leaving.
+            Notice::UserLeft { member, .. } => Audience::Others(*member),
+            _ => audience,
+        };
+        if is_volatile(notice) {
+            self.tell(audience, &packet, |_| true, turn);
+        } else {
+            self.tell_and_remember(key, audience, packet, turn);
         }
     }
 
-    /// Cancels every timer; the room is about to go.
-    pub fn disarm(&mut self, wheel: &mut Wheel<Timer>) {
+    /// Tells something that a member who misses it is told on its return: with its offset to those who may return.
+    fn tell_and_remember(
+        &mut self,
+        key: RoomKey,
+        audience: Audience,
+        mut packet: Vec<u8>,
+        turn: &mut Turn<'_>,
+    ) {
+        self.tell(audience, &packet, |seat| seat.pid.is_none(), turn);
+        if turn.settings.transports.recovery == Micros::ZERO {
+            return;
+        }
+        let offset = Offset { shard: turn.settings.shard, room: key, number: self.memory.next() };
+        socket_packet::append_offset(&mut packet, &offset.to_string());
+        self.tell(audience, &packet, |seat| seat.pid.is_some(), turn);
+        self.memory.push(turn.now.at, audience, packet, &mut turn.bounds());
+    }
+
+    /// Tells a packet to those of an audience that are `meant`.
+    fn tell(&self, audience: Audience, packet: &[u8], meant: impl Fn(&Seat) -> bool, turn: &mut Turn<'_>) {
+        let hears = |seat: &&Seat| match audience {
+            Audience::All => true,
+            Audience::Others(member) => seat.member != member,
+            Audience::One(member) => seat.member == member,
+            Audience::Metronome => seat.metronome,
+        };
+        let to = self.seats.iter().filter(hears).filter(|seat| meant(seat)).map(|seat| seat.conn);
+        turn.out.fan_out(to, false, |bytes| bytes.extend_from_slice(packet));
+    }
+
+    /// Cancels every timer and gives back what is held; the room is about to go.
+    pub fn clear(&mut self, turn: &mut Turn<'_>) {
         for alarm in [&mut self.tick, &mut self.window, &mut self.deadline] {
-            alarm.cancel(wheel);
+            alarm.cancel(turn.wheel);
         }
+        self.memory.clear(&mut turn.bounds());
     }
 
     /// What must hold of a room at the end of every turn.

@@ -22,7 +22,10 @@ impl Engine {
                 let shard = join.session.shard(self.settings.shards);
                 if shard != self.settings.shard {
                     self.leave_session(said.conn, LeaveReason::Left, out);
-                    return Step::Move(shard, Moving { ack: said.ack, payload: said.payload.to_owned() });
+                    return Step::Move(
+                        shard,
+                        Moving::Join { ack: said.ack, payload: said.payload.to_owned() },
+                    );
                 }
                 self.join(said.conn, &join, out)
             }
@@ -36,9 +39,15 @@ impl Engine {
 
     /// Handles the `join_session` that made a connection move here. The rates of the shard that it came from have
     /// let it through.
-    pub(super) fn join_handed_over(&mut self, id: ConnId, moving: &Moving, out: &mut Outputs) {
+    pub(super) fn join_handed_over(
+        &mut self,
+        id: ConnId,
+        ack: Option<u64>,
+        payload: &str,
+        out: &mut Outputs,
+    ) {
         let event = Event::JoinSession;
-        let said = Said { conn: id, name: event.name(), ack: moving.ack, payload: &moving.payload };
+        let said = Said { conn: id, name: event.name(), ack, payload };
         let step = self.command(event, said, out);
         assert!(matches!(step, Step::Go), "a session is at home on one shard");
     }
@@ -56,7 +65,7 @@ impl Engine {
     }
 
     /// Tells a room's members what has come of a change, and sets its timers.
-    fn settle(&mut self, key: RoomKey, out: &mut Outputs) {
+    pub(super) fn settle(&mut self, key: RoomKey, out: &mut Outputs) {
         self.with_room(key, out, |room, turn, effects| {
             room.gather(key, effects, turn);
             room.arm(key, turn);
@@ -65,7 +74,7 @@ impl Engine {
 
     fn join(&mut self, id: ConnId, join: &Join, out: &mut Outputs) -> Result<Ack, Reject> {
         let Some(link) = self.link_mut(id) else { return Ok(Ack::Done) };
-        let (seat, Some(member)) = (link.seat, link.member) else { return Ok(Ack::Done) };
+        let (seat, pid, Some(member)) = (link.seat, link.pid, link.member) else { return Ok(Ack::Done) };
         if let Some((key, _)) = seat
             && self.rooms.get(key).is_some_and(|room| *room.session.id() != join.session)
         {
@@ -73,11 +82,11 @@ impl Engine {
         }
         let key = self.find_or_make(&join.session)?;
         let joined = self.with_room(key, out, |room, turn, effects| {
-            room.flush(turn);
+            room.flush(key, turn);
             let before = room.seated();
             let joined = room.session.join(turn.now, member, join, effects);
             if joined.is_ok() {
-                room.sit(member, id, turn.settings);
+                room.sit(member, id, pid, turn.settings);
             }
             Some((joined, before, room.seated()))
         });
@@ -111,7 +120,7 @@ impl Engine {
         let (key, member) = self.seat_in(id, session)?;
         let done = self.with_room(key, out, |room, turn, effects| {
             if matches!(command, SessionCommand::Sync { .. }) {
-                room.flush(turn);
+                room.flush(key, turn);
             }
             Some(room.session.handle(turn.now, member, command, effects))
         });
@@ -138,7 +147,7 @@ impl Engine {
     pub(super) fn part(&mut self, key: RoomKey, member: MemberId, reason: LeaveReason, out: &mut Outputs) {
         let draining = self.draining;
         let seated = self.with_room(key, out, |room, turn, effects| {
-            room.part(member, reason, turn, effects);
+            room.part(key, member, reason, turn, effects);
             if draining {
                 // Those who are still here are about to be told that all is over.
                 effects.clear();
@@ -198,9 +207,10 @@ impl Engine {
     }
 
     fn remove(&mut self, key: RoomKey) {
-        let Some(mut room) = self.rooms.remove(key) else { return };
+        // Nothing is told, for nobody is there.
+        self.with_room(key, &mut Outputs::default(), |room, turn, _| room.clear(turn));
+        let Some(room) = self.rooms.remove(key) else { return };
         assert_eq!(room.seated(), 0, "nobody's session is forgotten");
-        room.disarm(&mut self.wheel);
         self.counters.sessions_empty -= 1;
         self.names.remove(room.session.id());
     }

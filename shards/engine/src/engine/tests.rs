@@ -1,11 +1,13 @@
 //! The whole engine from bytes to bytes, in a world of one thread and no clock.
 #![allow(clippy::unwrap_used)]
 
+mod recovery;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Engine;
-use crate::io::{Answer, Cause, Close, Input, Output, Outputs, Settings};
+use crate::io::{Answer, Cause, Close, Input, Output, Outputs, Settings, Transports};
 use crate::trace::{self, Recorded};
 use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::limits::Limits;
@@ -33,6 +35,7 @@ pub(super) fn settings() -> Settings {
         leader_grace: Micros::from_secs(10),
         session_members_max: 256,
         origins: Origins::Own,
+        transports: Transports { recovery: Micros::ZERO },
     }
 }
 

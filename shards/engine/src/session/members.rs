@@ -55,6 +55,33 @@ impl Session {
         self.touch(now);
     }
 
+    /// A member's seat, to be kept for its [return](Self::restore).
+    pub fn seat_of(&self, member: MemberId) -> Option<Seat> {
+        self.seat(member).cloned()
+    }
+
+    /// Gives a member that was [lost](Self::lost) its seat back, in its old place and, if the lead is still its
+    /// own or nobody's, with its role. To the others it comes as a newcomer does, for they were told that it left;
+    /// a leader within the grace period never did. It is told nothing by itself: it hears what it has missed.
+    /// False if the session is full.
+    pub fn restore(&mut self, now: Moment, seat: Seat, out: &mut Vec<Effect>) -> bool {
+        let id = seat.member.id;
+        if let Some(kept) = self.seat_mut(id) {
+            kept.member.connected = true;
+            self.kept = None;
+            self.decide(now);
+            self.repeat_requests(out);
+            out.push(Effect::Snapshot(Audience::All));
+        } else if self.member_count() < self.state.max_members {
+            self.reseat(now, seat, out);
+        } else {
+            return false;
+        }
+        out.push(Effect::RoomStats);
+        self.touch(now);
+        true
+    }
+
     /// Notes that a member gave a sign of life.
     pub fn heard_from(&mut self, member: MemberId, unix: UnixMillis) {
         if let Some(seat) = self.seat_mut(member) {
@@ -205,6 +232,23 @@ impl Session {
             self.decide(now);
         }
         out.push(Effect::RoomStats);
+    }
+
+    fn reseat(&mut self, now: Moment, seat: Seat, out: &mut Vec<Effect>) {
+        let (id, metronome) = (seat.member.id, seat.metronome);
+        let led = seat.member.role == Role::Leader;
+        let member = Member { role: Role::Follower, connected: true, ..seat.member };
+        let joined = Notice::UserJoined { member: member.clone(), member_count: self.member_count() + 1 };
+        let later = self.state.seats.iter().position(|other| other.member.joined_at > member.joined_at);
+        let place = later.unwrap_or(self.state.seats.len());
+        self.state.seats.insert(place, Seat { member, metronome: false, ..seat });
+        self.listen_to_metronome(now, id, metronome);
+        out.push(Effect::Tell(Audience::All, joined));
+        if led && self.leader().is_none() && self.may_lead(id) {
+            self.give_lead(now, Some(id), None, None, out);
+            self.decide(now);
+            out.push(Effect::Snapshot(Audience::All));
+        }
     }
 
     fn leads_on_entry(&self, member: MemberId, asked: Option<Role>) -> bool {

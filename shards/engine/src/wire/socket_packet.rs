@@ -1,5 +1,7 @@
 //! Socket.IO protocol version 5: connects, events and acknowledgements inside Engine.IO messages.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::{engine_packet, json};
@@ -209,11 +211,31 @@ pub fn ack(out: &mut Vec<u8>, id: u64, print: impl FnOnce(&mut Vec<u8>)) {
     out.push(b']');
 }
 
-/// Appends the answer to a connect.
-pub fn connected(out: &mut Vec<u8>, sid: &str) {
+/// Appends the answer to a connect; `pid` is what the client may come back with.
+pub fn connected(out: &mut Vec<u8>, sid: &str, pid: Option<&str>) {
     out.extend_from_slice(b"40{\"sid\":");
     json::print_string(out, sid);
+    if let Some(pid) = pid {
+        out.extend_from_slice(b",\"pid\":");
+        json::print_string(out, pid);
+    }
     out.push(b'}');
+}
+
+/// What a client that was here before says in its `auth` object: its `pid`, and the last offset that it saw. `None`
+/// if it lacks one of them, or if they are no texts.
+pub fn recovery(auth: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    let [pid, offset] = json::fields(auth, ["pid", "offset"]).ok()?;
+    Some((pid.text().ok()?, offset.text().ok()?))
+}
+
+/// Makes an event that was printed end with one more argument: where it stands among all that the client is told.
+pub fn append_offset(event: &mut Vec<u8>, offset: &str) {
+    let end = event.pop();
+    assert_eq!(end, Some(b']'), "an event is an array");
+    event.push(b',');
+    json::print_string(event, offset);
+    event.push(b']');
 }
 
 /// Appends the refusal of a connect. The namespace is echoed as it was sent.
@@ -234,8 +256,6 @@ pub const DISCONNECT: &[u8] = b"41";
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use std::borrow::Cow;
 
     use super::*;
     use proptest::prelude::*;
@@ -354,6 +374,15 @@ mod tests {
     }
 
     #[test]
+    fn recovery_takes_two_texts() {
+        let both = recovery(r#"{"offset":"1","token":7,"pid":"a\u0062"}"#).unwrap();
+        assert_eq!((&*both.0, &*both.1), ("ab", "1"));
+        for auth in ["{}", r#"{"pid":"a"}"#, r#"{"pid":"a","offset":1}"#, r#"{"pid":null,"offset":"1"}"#] {
+            assert_eq!(recovery(auth), None, "{auth}");
+        }
+    }
+
+    #[test]
     fn prints_packets() {
         let mut out = Vec::new();
         let mut printed = |print: &dyn Fn(&mut Vec<u8>)| {
@@ -364,7 +393,15 @@ mod tests {
         let one = |out: &mut Vec<u8>| out.push(b'1');
         assert_eq!(printed(&|out| event_to(out, "hi", one)), r#"42["hi",1]"#);
         assert_eq!(printed(&|out| ack(out, 456, one)), "43456[1]");
-        assert_eq!(printed(&|out| connected(out, "a-B_9")), r#"40{"sid":"a-B_9"}"#);
+        assert_eq!(printed(&|out| connected(out, "a-B_9", None)), r#"40{"sid":"a-B_9"}"#);
+        assert_eq!(printed(&|out| connected(out, "a", Some("b"))), r#"40{"sid":"a","pid":"b"}"#);
+        assert_eq!(
+            printed(&|out| {
+                event_to(out, "hi", one);
+                append_offset(out, "0.1");
+            }),
+            r#"42["hi",1,"0.1"]"#
+        );
         assert_eq!(
             printed(&|out| connect_error(out, "/no?k=v", "Invalid namespace")),
             r#"44/no?k=v,{"message":"Invalid namespace"}"#

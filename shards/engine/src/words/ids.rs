@@ -29,14 +29,16 @@ pub struct MemberId([u8; 20]);
 
 impl MemberId {
     /// Makes an id of 15 bytes: the alphabet is base64's with `-` and `_`, six bits a character.
-    pub fn from_bytes(bytes: [u8; 15]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 15]) -> Self {
         const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut text = [0; 20];
-        for (three, four) in bytes.chunks_exact(3).zip(text.chunks_exact_mut(4)) {
-            let bits = u32::from(three[0]) << 16 | u32::from(three[1]) << 8 | u32::from(three[2]);
-            for (place, character) in four.iter_mut().enumerate() {
-                *character = ALPHABET[(bits >> (18 - 6 * place)) as usize & 63];
-            }
+        // Without iterators, which constants cannot use.
+        let mut place = 0;
+        while place < text.len() {
+            let first = place / 4 * 3;
+            let bits = (bytes[first] as u32) << 16 | (bytes[first + 1] as u32) << 8 | bytes[first + 2] as u32;
+            text[place] = ALPHABET[(bits >> (18 - 6 * (place % 4))) as usize & 63];
+            place += 1;
         }
         Self(text)
     }

@@ -29,6 +29,13 @@ pub struct Limits {
     pub close_timeout: Micros,
     /// How long a session without members is remembered.
     pub empty_session_ttl: Micros,
+    /// Bytes of events that a session keeps for members that lost their connection. What is older is forgotten,
+    /// and who missed it begins anew.
+    pub recovery_bytes_max: u32,
+    /// The same for all sessions of the shard.
+    pub recovery_shard_bytes_max: u64,
+    /// Lost members that a session knows to come back; of more, those lost first begin anew.
+    pub recovery_seats_max: u32,
 }
 
 impl Limits {
@@ -44,6 +51,9 @@ impl Limits {
         idle_timeout: Micros::from_secs(30),
         close_timeout: Micros::from_secs(5),
         empty_session_ttl: Micros::from_secs(15 * 60),
+        recovery_bytes_max: 256 * 1024,
+        recovery_shard_bytes_max: 64 * 1024 * 1024,
+        recovery_seats_max: 1_024,
     };
 
     /// What tests run with to meet every bound.
@@ -58,6 +68,9 @@ impl Limits {
         idle_timeout: Micros::from_millis(300),
         close_timeout: Micros::from_millis(50),
         empty_session_ttl: Micros::from_millis(500),
+        recovery_bytes_max: 2_048,
+        recovery_shard_bytes_max: 3_072,
+        recovery_seats_max: 2,
     };
 }
 

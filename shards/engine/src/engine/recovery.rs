@@ -1,0 +1,324 @@
+//! Coming back after a lost connection, as Socket.IO has it: the same id, session and role, and what was missed.
+//!
+//! Every event that a session tells, unless it is [volatile](is_volatile), ends with an offset: where it stands in
+//! the session's log. A client whose connection broke names the last offset that it saw and the secret `pid` that
+//! it was given. The offset leads to the shard and the session; the pid shows whose seat it was, and does so once.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Engine;
+use super::alarm::RoomKey;
+use super::slots::SlotKey;
+use crate::io::{Close, Outputs};
+use crate::record;
+use crate::session::Audience;
+use crate::speech::{LeaveReason, Notice};
+use crate::wire::socket_packet;
+use crate::words::ids::{ConnId, MemberId, ShardId};
+use crate::words::limits::Limits;
+use crate::words::time::Micros;
+
+/// What a client shows to get its seat back. As hard to guess as a socket id, and told to nobody else.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Pid(pub MemberId);
+
+/// Where an event stands in the log of a session: `<shard>.<room>.<generation>.<number>`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Offset {
+    /// The shard that the session lives on.
+    pub shard: ShardId,
+    /// The session there.
+    pub room: RoomKey,
+    /// Counts the session's events.
+    pub number: u64,
+}
+
+impl Offset {
+    /// Reads what a client names, `None` if no server of ours can have said it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let mut part = || parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+        let shard = ShardId(part()?.parse().ok()?);
+        let room = RoomKey::from_parts(part()?.parse().ok()?, part()?.parse().ok()?);
+        let number = part()?.parse().ok()?;
+        parts.next().is_none().then_some(Self { shard, room, number })
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shard, room, number } = self;
+        write!(f, "{}.{}.{}.{number}", shard.0, room.index(), room.generation())
+    }
+}
+
+/// Whether a notice is about a moment and worth nothing once that is over. It carries no offset and is not told
+/// again to who missed it, for a fresh one is never far.
+pub fn is_volatile(notice: &Notice) -> bool {
+    matches!(
+        notice,
+        Notice::Tick(_)
+            | Notice::MetronomeTick { .. }
+            | Notice::SyncResponse(_)
+            | Notice::BeatSync { .. }
+            | Notice::PositionSync { .. }
+            | Notice::DriftCorrection { .. }
+    )
+}
+
+/// What a session told, and the seats of members that may come back to it.
+#[derive(Debug, Default)]
+pub struct Memory {
+    entries: VecDeque<Entry>,
+    /// The number of the next entry.
+    next: u64,
+    /// Of all entries.
+    bytes: u64,
+    absent: VecDeque<Absent>,
+}
+
+/// An event that was told.
+#[derive(Debug)]
+struct Entry {
+    at: Micros,
+    audience: Audience,
+    packet: Box<[u8]>,
+}
+
+/// A member that lost its connection.
+#[derive(Debug)]
+struct Absent {
+    since: Micros,
+    pid: Pid,
+    seat: record::Seat,
+}
+
+/// The bounds of a shard's memories, and how much all of them hold.
+pub struct Bounds<'a> {
+    /// For how long a member may come back.
+    pub window: Micros,
+    /// The shard's limits.
+    pub limits: &'a Limits,
+    /// Bytes that the logs of the shard's sessions hold.
+    pub bytes: &'a mut u64,
+}
+
+impl Memory {
+    /// The number of the event that is told next.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Notes an event that was told; as much as needed of what is older is forgotten.
+    pub fn push(&mut self, now: Micros, audience: Audience, packet: Vec<u8>, bounds: &mut Bounds<'_>) {
+        self.prune(now, bounds);
+        let packet = packet.into_boxed_slice();
+        self.bytes += packet.len() as u64;
+        *bounds.bytes += packet.len() as u64;
+        self.entries.push_back(Entry { at: now, audience, packet });
+        self.next += 1;
+        let own = u64::from(bounds.limits.recovery_bytes_max);
+        while self.bytes > own || *bounds.bytes > bounds.limits.recovery_shard_bytes_max {
+            if !self.forget_oldest(bounds) {
+                break;
+            }
+        }
+    }
+
+    /// Keeps the seat of a member whose connection is gone.
+    pub fn keep(&mut self, now: Micros, pid: Pid, seat: record::Seat, bounds: &mut Bounds<'_>) {
+        self.prune(now, bounds);
+        let most = bounds.limits.recovery_seats_max as usize;
+        self.absent.push_back(Absent { since: now, pid, seat });
+        while self.absent.len() > most {
+            self.absent.pop_front();
+        }
+    }
+
+    /// Gives a kept seat out, for good: whoever shows the pid again is told no.
+    pub fn take(&mut self, now: Micros, pid: Pid, bounds: &mut Bounds<'_>) -> Option<record::Seat> {
+        self.prune(now, bounds);
+        let place = self.absent.iter().position(|absent| absent.pid == pid)?;
+        self.absent.remove(place).map(|absent| absent.seat)
+    }
+
+    /// Whether everything that was told after this event is still known.
+    pub fn reaches(&self, number: u64) -> bool {
+        let first = self.next - self.entries.len() as u64;
+        number < self.next && first <= number + 1
+    }
+
+    /// What was told to a member after this event, in order.
+    pub fn missed(&self, number: u64, member: MemberId, metronome: bool) -> impl Iterator<Item = &[u8]> {
+        let known = (self.next - 1).saturating_sub(number).min(self.entries.len() as u64) as usize;
+        let concerns = move |entry: &&Entry| match entry.audience {
+            Audience::All => true,
+            Audience::Others(other) => other != member,
+            Audience::One(one) => one == member,
+            Audience::Metronome => metronome,
+        };
+        let later = self.entries.range(self.entries.len() - known..);
+        later.filter(concerns).map(|entry| &*entry.packet)
+    }
+
+    /// When something here has certainly grown too old. Up to a window late, so that a busy session is not woken
+    /// for each of its events.
+    pub fn deadline(&self, window: Micros) -> Option<Micros> {
+        let entry = self.entries.front().map(|entry| entry.at);
+        let absent = self.absent.front().map(|absent| absent.since);
+        entry.into_iter().chain(absent).min().map(|oldest| oldest + window + window)
+    }
+
+    /// Forgets what nobody may come back to any more.
+    pub fn prune(&mut self, now: Micros, bounds: &mut Bounds<'_>) {
+        let window = bounds.window;
+        let over = |since: Micros| since + window < now;
+        while self.entries.front().is_some_and(|entry| over(entry.at)) {
+            self.forget_oldest(bounds);
+        }
+        while self.absent.front().is_some_and(|absent| over(absent.since)) {
+            self.absent.pop_front();
+        }
+    }
+
+    /// Forgets everything; the session is about to go.
+    pub fn clear(&mut self, bounds: &mut Bounds<'_>) {
+        while self.forget_oldest(bounds) {}
+        self.absent.clear();
+    }
+
+    /// Bytes that the log holds.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn forget_oldest(&mut self, bounds: &mut Bounds<'_>) -> bool {
+        let Some(entry) = self.entries.pop_front() else { return false };
+        self.bytes -= entry.packet.len() as u64;
+        *bounds.bytes -= entry.packet.len() as u64;
+        true
+    }
+}
+
+impl Engine {
+    /// Gives a client the seat back that it lost, tells it what it missed, and then that it is connected. False
+    /// if that cannot be: then it has to begin anew.
+    pub(super) fn recover(&mut self, id: ConnId, pid: Pid, offset: Offset, out: &mut Outputs) -> bool {
+        let key = offset.room;
+        // The client may have noticed the loss before we did.
+        if let Some(old) = self.rooms.get(key).and_then(|room| room.conn_of(pid)) {
+            self.forget(old, LeaveReason::TransportClosed, out);
+            out.close(old, Close::Abort);
+        }
+        let recovered = self.with_room(key, out, |room, turn, effects| {
+            room.flush(key, turn);
+            let before = room.seated();
+            let member = room.recover(pid, offset.number, id, turn, effects)?;
+            Some((member, before, room.seated()))
+        });
+        let Some((member, before, after)) = recovered else { return false };
+        self.counters.members += (after - before) as u32;
+        self.counters.sessions_empty -= u32::from(before == 0);
+        self.counters.recoveries += 1;
+        if let Some(link) = self.link_mut(id) {
+            link.connected_as(member, Some(pid));
+            link.seat = Some((key, member));
+        }
+        out.text(id, |bytes| socket_packet::connected(bytes, member.as_str(), Some(pid.0.as_str())));
+        self.settle(key, out);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const WINDOW: Micros = Micros::from_secs(120);
+    const ANN: MemberId = MemberId::from_bytes([1; 15]);
+    const BOB: MemberId = MemberId::from_bytes([2; 15]);
+
+    fn bounds(bytes: &mut u64) -> Bounds<'_> {
+        Bounds { window: WINDOW, limits: &Limits::TINY, bytes }
+    }
+
+    fn missed(memory: &Memory, number: u64, member: MemberId) -> Vec<String> {
+        memory.missed(number, member, false).map(|packet| String::from_utf8_lossy(packet).into()).collect()
+    }
+
+    #[test]
+    fn an_offset_is_read_back_and_nothing_else_is() {
+        let offset = Offset {
+            shard: ShardId(7),
+            room: RoomKey::from_parts(12, 3),
+            number: 18_446_744_073_709_551_615,
+        };
+        assert_eq!(offset.to_string(), "7.12.3.18446744073709551615");
+        assert_eq!(Offset::parse(&offset.to_string()), Some(offset));
+        for text in ["", "7", "7.12.3", "7.12.3.", "7.12.3.4.5", "7.12.3.-4", "+7.12.3.4", "65536.1.1.1", "é"]
+        {
+            assert_eq!(Offset::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_member_is_told_what_was_meant_for_it() {
+        let (mut memory, mut bytes) = (Memory::default(), 0);
+        for (audience, packet) in [
+            (Audience::All, "0"),
+            (Audience::One(ANN), "1"),
+            (Audience::One(BOB), "2"),
+            (Audience::Others(ANN), "3"),
+            (Audience::Metronome, "4"),
+            (Audience::All, "5"),
+        ] {
+            memory.push(Micros::ZERO, audience, packet.into(), &mut bounds(&mut bytes));
+        }
+        assert_eq!(missed(&memory, 0, ANN), ["1", "5"]);
+        assert_eq!(missed(&memory, 0, BOB), ["2", "3", "5"]);
+        assert_eq!(missed(&memory, 4, BOB), ["5"]);
+        assert_eq!(missed(&memory, 5, BOB), [""; 0]);
+        assert!(memory.reaches(5) && !memory.reaches(6), "nobody has seen what was not told yet");
+    }
+
+    #[test]
+    fn a_log_keeps_within_its_bytes_and_its_time() {
+        let (mut memory, mut bytes) = (Memory::default(), 0);
+        let most = u64::from(Limits::TINY.recovery_bytes_max);
+        let packet = vec![b'x'; most as usize / 4];
+        for _ in 0..10 {
+            memory.push(Micros::ZERO, Audience::All, packet.clone(), &mut bounds(&mut bytes));
+            assert!(memory.bytes() <= most && bytes == memory.bytes());
+        }
+        assert!(memory.reaches(5) && !memory.reaches(4), "the last four are known");
+        memory.push(Micros::ZERO, Audience::All, vec![b'x'; most as usize + 1], &mut bounds(&mut bytes));
+        assert!(
+            bytes == 0 && memory.reaches(10) && !memory.reaches(9),
+            "what is larger than all is not kept"
+        );
+
+        memory.push(Micros::from_secs(1), Audience::All, packet, &mut bounds(&mut bytes));
+        let over = memory.deadline(WINDOW).unwrap();
+        memory.prune(Micros::from_secs(121), &mut bounds(&mut bytes));
+        assert!(bytes > 0);
+        memory.prune(over, &mut bounds(&mut bytes));
+        assert_eq!((bytes, memory.deadline(WINDOW)), (0, None));
+    }
+
+    #[test]
+    fn the_logs_of_a_shard_keep_within_its_bytes() {
+        let (mut one, mut other, mut bytes) = (Memory::default(), Memory::default(), 0);
+        let most = Limits::TINY.recovery_shard_bytes_max;
+        for _ in 0..100 {
+            one.push(Micros::ZERO, Audience::All, vec![b'x'; 50], &mut bounds(&mut bytes));
+            other.push(Micros::ZERO, Audience::All, vec![b'x'; 50], &mut bounds(&mut bytes));
+            assert!(bytes <= most, "{bytes}");
+        }
+        one.clear(&mut bounds(&mut bytes));
+        assert_eq!(bytes, other.bytes());
+    }
+}

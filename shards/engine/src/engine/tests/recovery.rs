@@ -1,0 +1,278 @@
+//! Members that lose their connection and come back to their seat.
+
+use super::*;
+
+fn recovering() -> Settings {
+    Settings { transports: Transports { recovery: Micros::from_secs(120) }, ..settings() }
+}
+
+/// What a client keeps in mind for its return.
+#[derive(Clone, Debug, Default)]
+struct Client {
+    sid: String,
+    pid: String,
+    offset: String,
+}
+
+impl Client {
+    /// Takes note of messages as `socket.io-client` does: of ids when connected, of the last argument of events.
+    fn notes(&mut self, heard: &[String]) {
+        for message in heard {
+            if let Some(packet) = message.strip_prefix("40") {
+                let packet: serde_json::Value = serde_json::from_str(packet).unwrap();
+                self.sid = packet["sid"].as_str().unwrap().into();
+                self.pid = packet["pid"].as_str().unwrap().into();
+            } else if let Some(event) = message.strip_prefix("42") {
+                let event: Vec<serde_json::Value> = serde_json::from_str(event).unwrap();
+                if let Some(offset) = event.last().unwrap().as_str() {
+                    self.offset = offset.into();
+                }
+            }
+        }
+    }
+
+    fn connect(&self) -> String {
+        format!(r#"40{{"pid":"{}","offset":"{}"}}"#, self.pid, self.offset)
+    }
+}
+
+/// A leader and a follower in session `s`, and what the clients keep in mind.
+fn noting_duo(world: &mut World) -> [(ConnId, Client); 2] {
+    let last = world.shards.len() - 1;
+    let duo = [(0, "Ann"), (last, "Bob")].map(|(shard, name)| {
+        let id = world.open(shard);
+        world.bytes(id, UPGRADE);
+        world.say(id, "40");
+        world.say(id, &join("s", name));
+        (id, Client::default())
+    });
+    world.pass(MS(10));
+    duo.map(|(id, mut client)| {
+        client.notes(&world.heard(id));
+        (id, client)
+    })
+}
+
+fn lose(world: &mut World, id: ConnId) {
+    let (shard, conn) = world.places[&id];
+    world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    world.places.remove(&id);
+    world.pass(MS(10));
+}
+
+/// Opens a connection and connects as who the client was.
+fn come_back(world: &mut World, shard: usize, client: &mut Client) -> (ConnId, Vec<String>) {
+    let id = world.open(shard);
+    world.bytes(id, UPGRADE);
+    world.say(id, &client.connect());
+    let mut heard = world.heard(id);
+    assert!(heard.remove(0).starts_with("0{"));
+    client.notes(&heard);
+    (id, heard)
+}
+
+fn chat(world: &mut World, from: ConnId, text: &str) {
+    world.say(from, &format!(r#"42["chat_message",{{"sessionId":"s","message":"{text}"}}]"#));
+    world.pass(MS(10));
+}
+
+/// The names of events, and `connected`.
+fn names(heard: &[String]) -> Vec<&str> {
+    let name = |message: &'_ String| -> &'static str {
+        match message {
+            m if m.starts_with("40{") => "connected",
+            m if m.starts_with(r#"42["chat_message""#) => "chat_message",
+            m if m.starts_with(r#"42["user_left""#) => "user_left",
+            m if m.starts_with(r#"42["user_joined""#) => "user_joined",
+            m if m.starts_with(r#"42["snapshot""#) => "snapshot",
+            m if m.starts_with(r#"42["room_stats""#) => "room_stats",
+            other => panic!("{other}"),
+        }
+    };
+    heard.iter().map(name).collect()
+}
+
+#[test]
+fn a_lost_member_is_who_it_was_and_hears_what_it_missed_in_order() {
+    for shards in [1, 4] {
+        for shard in 0..usize::from(shards) {
+            let mut world = World::new(Settings { shards, ..recovering() });
+            let [(ann, _), (bob, mut client)] = noting_duo(&mut world);
+            let before = client.clone();
+            lose(&mut world, bob);
+            chat(&mut world, ann, "one");
+            chat(&mut world, ann, "two");
+            assert_eq!(
+                names(&world.heard(ann)),
+                ["user_left", "room_stats", "chat_message", "chat_message"],
+                "the others are told that it left"
+            );
+            let (bob, heard) = come_back(&mut world, shard, &mut client);
+            // Not that it left itself.
+            assert_eq!(names(&heard), ["room_stats", "chat_message", "chat_message", "connected"]);
+            assert!(heard[1].contains("one") && heard[2].contains("two"), "{heard:?}");
+            assert_eq!((&client.sid, &client.pid), (&before.sid, &before.pid));
+
+            world.pass(MS(10));
+            assert_eq!(names(&world.heard(ann)), ["user_joined", "room_stats"]);
+            assert_eq!(names(&world.heard(bob)), ["user_joined", "room_stats"]);
+            chat(&mut world, bob, "three");
+            let heard = world.heard(ann);
+            assert!(heard[0].contains(&before.sid), "it says so as who it was: {heard:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_on_its_way_when_the_connection_broke_is_told_again() {
+    let mut world = World::new(recovering());
+    let [(ann, _), (bob, mut client)] = noting_duo(&mut world);
+    chat(&mut world, ann, "lost on the way");
+    // Sent, and never read.
+    world.heard(bob);
+    lose(&mut world, bob);
+    let (_, heard) = come_back(&mut world, 0, &mut client);
+    assert_eq!(names(&heard), ["chat_message", "room_stats", "connected"]);
+}
+
+#[test]
+fn a_pid_is_good_once() {
+    let mut world = World::new(recovering());
+    let [_, (bob, mut client)] = noting_duo(&mut world);
+    lose(&mut world, bob);
+    let (bob, _) = come_back(&mut world, 0, &mut client);
+    lose(&mut world, bob);
+    let mut thief = client.clone();
+    come_back(&mut world, 0, &mut client);
+    let sid = thief.sid.clone();
+    // While its owner is there, whoever shows it takes the seat over: a network may fail without a word.
+    let (_, heard) = come_back(&mut world, 0, &mut thief);
+    assert_eq!((names(&heard).last(), thief.sid == sid), (Some(&"connected"), true));
+    world.pass(MS(10));
+    assert_eq!(world.shards[0].counters().members, 2, "nobody sits twice");
+}
+
+#[test]
+fn who_disconnected_on_purpose_begins_anew() {
+    for goodbye in ["41", r#"42["leave_session",{"sessionId":"s"}]"#] {
+        let mut world = World::new(recovering());
+        let [_, (bob, mut client)] = noting_duo(&mut world);
+        let before = client.clone();
+        world.say(bob, goodbye);
+        lose(&mut world, bob);
+        let (_, heard) = come_back(&mut world, 0, &mut client);
+        assert_eq!(names(&heard), ["connected"], "after {goodbye}");
+        assert!(client.sid != before.sid && client.pid != before.pid);
+    }
+}
+
+#[test]
+fn what_proves_nothing_begins_anew() {
+    let mut world = World::new(Settings { shards: 2, ..recovering() });
+    let [_, (bob, client)] = noting_duo(&mut world);
+    lose(&mut world, bob);
+    let ahead = client.offset.rsplit_once('.').unwrap().0.to_owned() + ".999";
+    for (what, pid, offset) in [
+        ("another's pid", "AAAAAAAAAAAAAAAAAAAA", &*client.offset),
+        ("no pid of ours", "x", &*client.offset),
+        ("no offset of ours", &*client.pid, "Q84k5cT"),
+        ("a shard that there is not", &*client.pid, "7.0.0.1"),
+        ("a session that there is not", &*client.pid, "0.9.9.1"),
+        ("an event that was not told yet", &*client.pid, &*ahead),
+    ] {
+        let mut pretender = Client { pid: pid.into(), offset: offset.into(), ..client.clone() };
+        let (_, heard) = come_back(&mut world, 0, &mut pretender);
+        assert_eq!(names(&heard), ["connected"], "{what}");
+        assert!(pretender.sid != client.sid && pretender.pid != client.pid, "{what}");
+    }
+}
+
+#[test]
+fn a_seat_is_kept_for_two_minutes() {
+    for (seconds, comes_back) in [(119, true), (121, false)] {
+        let mut world = World::new(recovering());
+        let [_, (bob, mut client)] = noting_duo(&mut world);
+        let before = client.clone();
+        lose(&mut world, bob);
+        world.pass(Micros::from_secs(seconds));
+        come_back(&mut world, 0, &mut client);
+        assert_eq!(client.sid == before.sid, comes_back, "after {seconds} s");
+    }
+}
+
+#[test]
+fn who_missed_more_than_is_kept_begins_anew() {
+    let limits = Limits { recovery_bytes_max: 2_048, ..Limits::PRODUCTION };
+    let mut world = World::new(Settings { limits, ..recovering() });
+    let [(ann, _), (bob, mut client)] = noting_duo(&mut world);
+    let before = client.clone();
+    lose(&mut world, bob);
+    for _ in 0..10 {
+        chat(&mut world, ann, &"x".repeat(400));
+    }
+    let (_, heard) = come_back(&mut world, 0, &mut client);
+    assert_eq!(names(&heard), ["connected"]);
+    assert_ne!(client.sid, before.sid);
+}
+
+#[test]
+fn a_leader_leads_again_unless_somebody_else_does() {
+    for (seconds, role) in [(9, "leader"), (11, "follower")] {
+        let mut world = World::new(recovering());
+        let [(ann, mut client), (bob, _)] = noting_duo(&mut world);
+        lose(&mut world, ann);
+        world.pass(Micros::from_secs(seconds));
+        world.heard(bob);
+        let (ann, heard) = come_back(&mut world, 0, &mut client);
+        assert!(heard.last().unwrap().starts_with("40{"), "{heard:?}");
+        world.say(ann, r#"421["play",{"sessionId":"s"}]"#);
+        let heard = world.heard(ann);
+        let ok = heard.iter().any(|message| message.starts_with(r#"431[{"ok":true"#));
+        assert_eq!(ok, role == "leader", "{heard:?}");
+    }
+    // Nobody else was there to take the lead.
+    let mut world = World::new(recovering());
+    let [(ann, mut client), (bob, _)] = noting_duo(&mut world);
+    world.say(bob, r#"42["leave_session",{"sessionId":"s"}]"#);
+    world.pass(MS(10));
+    client.notes(&world.heard(ann));
+    lose(&mut world, ann);
+    world.pass(Micros::from_secs(60));
+    let (ann, _) = come_back(&mut world, 0, &mut client);
+    world.say(ann, r#"421["play",{"sessionId":"s"}]"#);
+    let heard = world.heard(ann);
+    assert!(heard.iter().any(|message| message.starts_with(r#"431[{"ok":true"#)), "{heard:?}");
+}
+
+#[test]
+fn only_what_lasts_carries_an_offset() {
+    let mut world = World::new(recovering());
+    let [(ann, _), (bob, _)] = noting_duo(&mut world);
+    world.say(ann, r#"421["play",{"sessionId":"s"}]"#);
+    world.say(bob, r#"42["latency_probe",{"timestamp":1}]"#);
+    world.say(bob, r#"42["sync_request",{"sessionId":"s"}]"#);
+    world.pass(Micros::from_secs(6));
+    let heard = [world.heard(ann), world.heard(bob)].concat();
+    let mut seen = 0;
+    for message in heard.iter().filter(|message| message.starts_with("42")) {
+        let event: Vec<serde_json::Value> = serde_json::from_str(&message[2..]).unwrap();
+        let lasts = ["play", "snapshot", "room_stats"].contains(&event[0].as_str().unwrap());
+        assert_eq!(event.len(), if lasts { 3 } else { 2 }, "{message}");
+        seen += usize::from(lasts);
+    }
+    assert!(seen >= 4 && heard.iter().any(|m| m.starts_with("42[\"scroll_tick\"")), "{heard:?}");
+    assert!(heard.iter().any(|m| m.starts_with("431[{") && m.ends_with("}]")), "no ack has one");
+}
+
+#[test]
+fn what_is_kept_is_given_back() {
+    let mut world = World::new(recovering());
+    for (id, _) in noting_duo(&mut world) {
+        lose(&mut world, id);
+    }
+    world.pass(Micros::from_secs(300));
+    assert_eq!(world.shards[0].counters().sessions, 1);
+    assert_eq!(world.shards[0].remembered, 0);
+    world.pass(Limits::PRODUCTION.empty_session_ttl);
+    assert_eq!(world.shards[0].next_deadline(), None);
+}

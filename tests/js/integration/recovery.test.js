@@ -1,0 +1,71 @@
+// Members of socket.io-client whose network breaks and comes back: the same id, session and role, and nothing missed.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { band, connected, emit, heard, next } from "../support/client.js";
+import { startServer } from "../support/server.js";
+import { assertDone } from "../support/shape.js";
+
+let server;
+before(async () => (server = await startServer({ env: { SHARDS: "4" } })));
+after(() => server.stop());
+
+/** Breaks the TCP connection of a client without a word; it stays away until `connect`. */
+async function lose(socket) {
+  const gone = next(socket, "disconnect");
+  socket.io.engine.transport.ws.terminate();
+  socket.io.engine.transport.onClose("test");
+  await gone;
+}
+
+async function comeBack(socket) {
+  socket.connect();
+  await connected(socket);
+}
+
+test("a follower comes back as who it was, with what it missed, in order and once", async () => {
+  for (let round = 0; round < 8; round += 1) {
+    const { sessionId, leader, followers: [follower] } = await band(server, 2);
+    const id = follower.id;
+    const left = next(leader, "user_left", (payload) => payload.socketId === id);
+    await lose(follower);
+    await left;
+    for (const message of ["one", "two", "three"]) {
+      assertDone(await emit(leader, "chat_message", { sessionId, message }));
+    }
+    const back = next(leader, "user_joined", (payload) => payload.member.socketId === id);
+    await comeBack(follower);
+    assert.equal(follower.recovered, true);
+    assert.equal(follower.id, id);
+    await back;
+    const last = next(follower, "chat_message", (payload) => payload.message === "four");
+    assertDone(await emit(follower, "chat_message", { sessionId, message: "four" }));
+    await last;
+    const lines = heard(follower, "chat_message").map((one) => one.message);
+    assert.deepEqual(lines, ["one", "two", "three", "four"]);
+    for (const socket of [leader, follower]) socket.disconnect();
+  }
+});
+
+test("a leader comes back as leader while the music plays on", async () => {
+  const { sessionId, leader, followers: [follower] } = await band(server, 2);
+  assertDone(await emit(leader, "play", { sessionId }));
+  const id = leader.id;
+  await lose(leader);
+  await next(follower, "scroll_tick");
+  await comeBack(leader);
+  assert.equal(leader.recovered, true);
+  assert.equal(leader.id, id);
+  await next(leader, "scroll_tick");
+  assertDone(await emit(leader, "pause", { sessionId }));
+});
+
+test("who disconnects on purpose is somebody new", async () => {
+  const { leader, followers: [follower] } = await band(server, 2);
+  const id = follower.id;
+  const left = next(leader, "user_left");
+  follower.disconnect();
+  await left;
+  await comeBack(follower);
+  assert.equal(follower.recovered, false);
+  assert.notEqual(follower.id, id);
+});
