@@ -11,8 +11,10 @@ mod front;
 mod handover;
 mod heartbeat;
 mod link;
+pub mod measure;
 pub mod rate;
 mod room;
+mod roster;
 pub mod slots;
 mod stage;
 #[cfg(test)]
@@ -22,9 +24,9 @@ pub mod wheel;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::io::{Cause, Close, Input, Output, Outputs, Settings};
+use crate::io::{Cause, Close, Input, Memory, Output, Outputs, Settings};
 use crate::session::{Effect, Rules};
-use crate::speech::LeaveReason;
+use crate::speech::{Code, LeaveReason};
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
@@ -32,6 +34,7 @@ use crate::words::time::{Micros, Moment, UnixMillis};
 use alarm::{Alarm, RoomKey, Timer};
 use front::Front;
 use link::Link;
+use measure::{Measure, Measures};
 use rate::RateLimits;
 use room::{Room, Turn};
 use slots::{Arena, Slots};
@@ -51,7 +54,10 @@ pub struct Engine {
     conns: Slots<ConnId, Conn>,
     rooms: Arena<RoomKey, Room>,
     names: BTreeMap<SessionId, RoomKey>,
+    /// Whether no more links are let in because the server is short of memory.
+    closed_for_memory: bool,
     counters: Counters,
+    measures: Measures,
     /// Emptied after each use and kept for its memory.
     effects: Vec<Effect>,
 }
@@ -92,12 +98,23 @@ pub struct Counters {
     pub messages_out: u64,
     /// Commands so far that were refused.
     pub refusals: u64,
+    /// The same by their code, in the order of [`Code::ALL`].
+    pub refusals_by_code: [u64; Code::ALL.len()],
     /// Connections so far that were closed because the peer broke a rule or a limit.
     pub expulsions: u64,
     /// Round trips of the application heartbeat so far.
     pub round_trips: u64,
     /// Their sum.
     pub round_trips_total: Micros,
+    /// Sessions so far that were forgotten because the server was short of memory.
+    pub sessions_shed: u64,
+}
+
+impl Counters {
+    fn refused(&mut self, code: Code) {
+        self.refusals += 1;
+        self.refusals_by_code[code.index()] += 1;
+    }
 }
 
 impl Engine {
@@ -116,7 +133,9 @@ impl Engine {
             conns: Slots::new(u32::MAX),
             rooms: Arena::new(settings.limits.sessions_max),
             names: BTreeMap::new(),
+            closed_for_memory: false,
             counters: Counters::default(),
+            measures: Measures::default(),
             effects: Vec::new(),
             settings,
         }
@@ -140,6 +159,7 @@ impl Engine {
             Input::Answered { conn, answer } => self.answered(conn, answer, out),
             Input::WallClock { started_unix_ms } => self.started_unix_ms = started_unix_ms,
             Input::Drain => self.drain(out),
+            Input::Memory(memory) => self.memory(memory),
             Input::TurnEnded => self.fire_timers(out),
         }
         self.counters.messages_out += messages(&out.list[before..]);
@@ -161,6 +181,11 @@ impl Engine {
         counters.connections = self.conns.len() as u32;
         counters.sessions = self.rooms.len() as u32;
         counters
+    }
+
+    /// What was measured since somebody last took it.
+    pub fn measures(&mut self) -> &mut Measures {
+        &mut self.measures
     }
 
     fn opened(&mut self, id: ConnId, peer: IpAddr, out: &mut Outputs) {
@@ -212,11 +237,22 @@ impl Engine {
         }
     }
 
+    /// Gives memory back when there is little: sessions that nobody is in are forgotten before their time.
+    fn memory(&mut self, memory: Memory) {
+        self.closed_for_memory = memory == Memory::Out;
+        if memory != Memory::Enough {
+            self.counters.sessions_shed += self.forget_empty();
+        }
+    }
+
     fn fire_timers(&mut self, out: &mut Outputs) {
-        while let Some((_, timer)) = self.wheel.fire(self.now.at) {
+        while let Some((due, timer)) = self.wheel.fire(self.now.at) {
             match timer {
                 Timer::Conn(id) => self.conn_due(id, out),
-                Timer::Tick(key) => self.with_room(key, out, |room, turn, _| room.tick(key, turn)),
+                Timer::Tick(key) => {
+                    self.measures.add(Measure::TickLateness, self.now.at.since(due));
+                    self.with_room(key, out, |room, turn, _| room.tick(key, turn));
+                }
                 Timer::Batch(key) => self.with_room(key, out, |room, turn, _| room.close_window(turn)),
                 Timer::Room(key) => self.room_due(key, out),
             }

@@ -111,6 +111,11 @@ impl Room {
         self.empty_since
     }
 
+    /// Where a member sits, if it has a connection.
+    pub fn conn_of(&self, member: MemberId) -> Option<ConnId> {
+        self.seats.iter().find(|seat| seat.member == member).map(|seat| seat.conn)
+    }
+
     /// Members with a connection.
     pub fn seated(&self) -> usize {
         self.seats.len()
