@@ -1,16 +1,26 @@
 //! The board: numbers that every shard writes and anybody may read while the server runs.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bandsync_engine::io::Memory;
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
+
+use crate::gauge::{Exchange, Gauges};
 
 /// One place per shard. Made before the shards start, so that whoever answers `/metrics` can hold it.
 #[derive(Debug)]
 pub struct Board<C> {
     shards: Vec<Place<C>>,
+    /// How much memory the process has left, as a place in [`MEMORY`].
+    memory: AtomicU8,
+    /// Until when rosters are wanted, in microseconds of the server's clock.
+    rosters_until: AtomicU64,
 }
+
+/// What [`Board::set_memory`] may say.
+const MEMORY: [Memory; 3] = [Memory::Enough, Memory::Low, Memory::Out];
 
 /// What one shard writes. Its numbers fill cache lines of their own: shards that count do not slow each other.
 #[derive(Debug, Default)]
@@ -18,12 +28,16 @@ pub struct Board<C> {
 struct Place<C> {
     stats: Stats,
     counters: Mutex<C>,
+    exchange: Exchange,
+    /// What the machine told of itself last.
+    roster: Mutex<Vec<u8>>,
 }
 
 impl<C: Copy + Default> Board<C> {
     /// A board of zeros for so many shards.
     pub fn new(shards: u16) -> Arc<Self> {
-        Arc::new(Self { shards: (0..shards).map(|_| Place::default()).collect() })
+        let shards = (0..shards).map(|_| Place::default()).collect();
+        Arc::new(Self { shards, memory: AtomicU8::new(0), rosters_until: AtomicU64::new(0) })
     }
 
     /// How many shards there are.
@@ -39,6 +53,45 @@ impl<C: Copy + Default> Board<C> {
     /// What a shard's machine counted as of its last turn.
     pub fn counters(&self, shard: ShardId) -> C {
         *self.shards[usize::from(shard.0)].counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows to `read` what a shard measured since the last call, one set for each second or so.
+    pub fn collect(&self, shard: ShardId, read: impl FnMut(&Gauges)) {
+        self.shards[usize::from(shard.0)].exchange.collect(read);
+    }
+
+    /// Tells all shards how much memory the process has left. They hear of it within a second.
+    pub fn set_memory(&self, memory: Memory) {
+        let place = MEMORY.iter().position(|other| *other == memory).unwrap_or_default();
+        self.memory.store(place as u8, Ordering::Relaxed);
+    }
+
+    /// Asks all shards for rosters, once a second, until that time.
+    pub fn want_rosters(&self, until: Micros) {
+        self.rosters_until.fetch_max(until.as_micros(), Ordering::Relaxed);
+    }
+
+    /// What a shard's machine told of itself last, as JSON; empty if nobody had asked for it.
+    pub fn roster(&self, shard: ShardId) -> Vec<u8> {
+        self.shards[usize::from(shard.0)].roster.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn memory(&self) -> Memory {
+        MEMORY.get(usize::from(self.memory.load(Ordering::Relaxed))).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn exchange(&self, shard: ShardId) -> &Exchange {
+        &self.shards[usize::from(shard.0)].exchange
+    }
+
+    /// Has a roster written, if one is wanted and nobody is reading the last one.
+    pub(crate) fn write_roster(&self, shard: ShardId, now: Micros, write: impl FnOnce(&mut Vec<u8>)) {
+        if now.as_micros() < self.rosters_until.load(Ordering::Relaxed)
+            && let Ok(mut roster) = self.shards[usize::from(shard.0)].roster.try_lock()
+        {
+            roster.clear();
+            write(&mut roster);
+        }
     }
 
     /// Shows a machine's counters. False if somebody is reading them: a shard never waits, it tries again.
@@ -67,6 +120,8 @@ pub struct Stats {
     pub open: Counter,
     /// Times that a connection could not be given away at once because the other shard's mailbox was full.
     pub mailbox_full: Counter,
+    /// The most connections that waited in this shard's mailbox at once.
+    pub mail_max: Peak,
     /// Bytes read.
     pub bytes_in: Counter,
     /// Bytes that the kernel took.
@@ -129,8 +184,10 @@ impl Peak {
         self.0.swap(0, Ordering::Relaxed)
     }
 
-    pub(crate) fn see(&self, value: Micros) {
-        self.0.fetch_max(value.as_micros(), Ordering::Relaxed);
+    pub(crate) fn see(&self, value: u64) {
+        if value > self.get() {
+            self.0.fetch_max(value, Ordering::Relaxed);
+        }
     }
 }
 
@@ -155,7 +212,7 @@ mod tests {
     fn a_peak_that_was_taken_begins_anew() {
         let peak = Peak::default();
         for micros in [3, 9, 4] {
-            peak.see(Micros::from_micros(micros));
+            peak.see(micros);
         }
         assert_eq!((peak.take(), peak.get()), (9, 0));
     }

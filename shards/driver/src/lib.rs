@@ -6,6 +6,7 @@
 pub mod board;
 pub mod clock;
 pub mod fleet;
+pub mod gauge;
 pub mod host;
 pub mod machine;
 pub mod tap;
@@ -24,6 +25,7 @@ mod write;
 pub use board::{Board, Stats};
 pub use clock::Clock;
 pub use fleet::{Fleet, Plan};
+pub use gauge::Gauges;
 pub use host::Host;
 pub use machine::Machine;
 pub use shard::End;

@@ -3,6 +3,7 @@
 //! The engine is the one that a server runs. Small servers of the tools and the driver's own tests run
 //! others, so that moving bytes can be measured and tested without the meaning of the bytes.
 
+use bandsync_engine::engine::measure::Measure;
 use bandsync_engine::io::{Input, Outputs};
 use bandsync_engine::words::time::Micros;
 
@@ -23,6 +24,13 @@ pub trait Machine: Send + 'static {
 
     /// The numbers as of now.
     fn counters(&self) -> Self::Counters;
+
+    /// Hands over what the machine measured since the last call.
+    fn measures(&mut self, _each: impl FnMut(Measure, Micros)) {}
+
+    /// Appends what people who run the server may want to see of the machine, as JSON. Called at most once a
+    /// second, and only while somebody looks.
+    fn roster(&self, _out: &mut Vec<u8>) {}
 }
 
 impl Machine for bandsync_engine::engine::Engine {
@@ -42,5 +50,13 @@ impl Machine for bandsync_engine::engine::Engine {
 
     fn counters(&self) -> Self::Counters {
         self.counters()
+    }
+
+    fn measures(&mut self, each: impl FnMut(Measure, Micros)) {
+        self.measures().take(each);
+    }
+
+    fn roster(&self, out: &mut Vec<u8>) {
+        self.roster(out);
     }
 }

@@ -53,6 +53,11 @@ impl Mailbox {
         self.rung.store(false, Ordering::SeqCst);
     }
 
+    /// How many connections wait.
+    pub(crate) fn len(&self) -> usize {
+        self.mail.len()
+    }
+
     /// The next connection.
     pub(crate) fn take(&self) -> Option<Box<Crossing>> {
         self.mail.try_recv().ok()

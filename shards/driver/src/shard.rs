@@ -13,7 +13,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bandsync_engine::io::{Cause, Close, Input, Output, Outputs, Span};
+use bandsync_engine::engine::measure::Measure;
+use bandsync_engine::io::{Cause, Close, Input, Memory, Output, Outputs, Span};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 use mio::event::Event;
@@ -27,6 +28,7 @@ use crate::clock::Clock;
 use crate::closing::Closing;
 use crate::conns::{Conn, Conns, Phase, id, token};
 use crate::ending::Ending;
+use crate::gauge::{Gauges, HAND_OVER_INTERVAL};
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::mail::{Crossing, Mailbox, Outbox};
@@ -93,8 +95,13 @@ pub(crate) struct Shard<M: Machine> {
     unpublished: bool,
     /// Whether the other shards were told that all may end.
     told_end: bool,
-    /// The last reading of the clock.
+    /// What is being measured, and when it is handed over.
+    gauges: Box<Gauges>,
+    hand_over: Micros,
+    memory: Memory,
+    /// The last reading of the clock, and the same in nanoseconds.
     now: Micros,
+    nanos: u64,
 }
 
 /// What a shard is made of and connected to.
@@ -147,6 +154,7 @@ impl<M: Machine> Shard<M> {
         let accept = Accept::new(listener, poll.registry(), LISTENER)?;
         let wall = Wall { told: parts.clock.started_unix_micros(), next: parts.clock.now() + WALL_INTERVAL };
         let now = parts.clock.now();
+        let gauges = parts.board.exchange(parts.id).empty().unwrap_or_default();
         Ok(Self {
             parts,
             poll,
@@ -167,7 +175,11 @@ impl<M: Machine> Shard<M> {
             until: None,
             unpublished: false,
             told_end: false,
+            gauges,
+            hand_over: now + HAND_OVER_INTERVAL,
+            memory: Memory::Enough,
             now,
+            nanos: 0,
         })
     }
 
@@ -214,6 +226,7 @@ impl<M: Machine> Shard<M> {
         let all = [
             due,
             Some(self.wall.next),
+            Some(self.hand_over),
             self.closing.next_deadline(),
             self.accept.as_ref().and_then(Accept::resumes),
             retry.then(|| self.now + POST_RETRY),
@@ -224,11 +237,12 @@ impl<M: Machine> Shard<M> {
 
     fn turn(&mut self, events: &Events, buffer: &mut [u8], due: Option<Micros>) {
         let began = self.look_at_clock();
+        let began_nanos = self.nanos;
         self.timer.passed(began);
         if let Some(due) = due.filter(|due| *due <= began) {
             self.stats().alarms.add(1);
             self.stats().lateness.add(began.since(due).as_micros());
-            self.stats().lateness_max.see(began.since(due));
+            self.stats().lateness_max.see(began.since(due).as_micros());
         }
         for event in events {
             self.report(event);
@@ -238,6 +252,7 @@ impl<M: Machine> Shard<M> {
         self.accept_waiting();
         self.open_mail();
         self.look_at_wall_clock();
+        self.look_at_memory();
         self.heed_end();
         self.end_turn();
         self.write();
@@ -250,16 +265,58 @@ impl<M: Machine> Shard<M> {
         let took = self.look_at_clock().since(began);
         self.stats().turns.add(1);
         self.stats().turn_time.add(took.as_micros());
-        self.stats().turn_time_max.see(took);
+        self.stats().turn_time_max.see(took.as_micros());
+        self.measure(began_nanos);
+    }
+
+    /// Notes what this turn measured. Once a second hands it over, and hears how much memory is left.
+    fn measure(&mut self, began_nanos: u64) {
+        let gauges = &mut *self.gauges;
+        gauges.turn.saturating_record(self.nanos.saturating_sub(began_nanos));
+        self.parts.machine.measures(|what, value| {
+            let gauge = match what {
+                Measure::TickLateness => &mut gauges.tick_lateness,
+                Measure::RoundTrip => &mut gauges.round_trip,
+            };
+            gauge.saturating_record(value.as_micros().saturating_mul(1_000));
+        });
+        if self.now < self.hand_over {
+            return;
+        }
+        self.hand_over = self.now + HAND_OVER_INTERVAL;
+        let (id, board) = (self.parts.id, &self.parts.board);
+        board.exchange(id).swap(&mut self.gauges);
+        board.write_roster(id, self.now, |out| self.parts.machine.roster(out));
+    }
+
+    /// Tells the machine how much memory is left, if that has changed, and again while there is too little.
+    fn look_at_memory(&mut self) {
+        let memory = self.parts.board.memory();
+        let changed = memory != self.memory;
+        if changed || (memory != Memory::Enough && self.now >= self.hand_over) {
+            self.memory = memory;
+            self.feed(Input::Memory(memory));
+        }
     }
 
     fn look_at_clock(&mut self) -> Micros {
-        self.now = self.parts.clock.now();
+        self.nanos = self.parts.clock.nanos();
+        self.now = Micros::from_micros(self.nanos / 1_000);
         self.now
     }
 
     fn stats(&self) -> &Stats {
         self.parts.board.stats(self.parts.id)
+    }
+
+    /// Gives the machine an input right after the clock was looked at, and measures how long it took. One more
+    /// look at the clock, some 25 ns.
+    fn feed_measured(&mut self, input: Input<'_>) {
+        self.parts.tap.input(self.now, &input);
+        self.parts.machine.handle(self.now, input, &mut self.out);
+        let took = self.parts.clock.nanos().saturating_sub(self.nanos);
+        self.gauges.handler.saturating_record(took);
+        self.sort();
     }
 
     /// Gives the machine an input, and sorts what it wants done.
@@ -440,7 +497,7 @@ impl<M: Machine> Shard<M> {
                     self.stats().reads.add(1);
                     self.stats().bytes_in.add(count as u64);
                     if open {
-                        self.feed(Input::Received { conn: id, bytes: &mut buffer[..count] });
+                        self.feed_measured(Input::Received { conn: id, bytes: &mut buffer[..count] });
                     }
                     // A read that leaves room has emptied the socket, and epoll will report what comes
                     // next; an end that was reported already it will not report again.
@@ -547,6 +604,11 @@ impl<M: Machine> Shard<M> {
         if !self.mail_waits {
             return;
         }
+        let waiting = self.parts.mailbox.len() as u64;
+        if waiting > 0 {
+            self.gauges.queue.saturating_record(waiting);
+            self.stats().mail_max.see(waiting);
+        }
         for _ in 0..MAIL_MAX {
             let Some(crossing) = self.parts.mailbox.take() else {
                 self.mail_waits = false;
@@ -566,7 +628,7 @@ impl<M: Machine> Shard<M> {
         self.stats().arrived.add(1);
         let registered = self.register(id);
         self.look_at_clock();
-        self.feed(Input::Arrived { conn: id, peer, parcel: &parcel });
+        self.feed_measured(Input::Arrived { conn: id, peer, parcel: &parcel });
         if registered {
             self.look_after(id);
         } else {
@@ -610,7 +672,7 @@ impl<M: Machine> Shard<M> {
             }
             self.asks.clear();
             self.look_at_clock();
-            self.feed(Input::TurnEnded);
+            self.feed_measured(Input::TurnEnded);
             if self.asks.is_empty() {
                 return;
             }
@@ -624,7 +686,7 @@ impl<M: Machine> Shard<M> {
         if self.conns.open_mut(conn).is_some() {
             let answer = self.parts.host.answer(question);
             self.look_at_clock();
-            self.feed(Input::Answered { conn, answer });
+            self.feed_measured(Input::Answered { conn, answer });
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bandsync_driver::{Board, Clock, End, Fleet, Host, Plan, Tap};
 use bandsync_engine::engine::Engine;
-use bandsync_engine::io::{Answer, Input, Outputs, Question, Settings};
+use bandsync_engine::io::{Answer, Input, Outputs, Question, Settings, Transports};
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::Limits;
@@ -64,6 +64,7 @@ fn settings(shard: u16, started_unix_ms: i64) -> Settings {
         leader_grace: Micros::from_secs(10),
         session_members_max: 256,
         origins: Origins::Own,
+        transports: Transports { recovery: Micros::from_secs(120) },
     }
 }
 

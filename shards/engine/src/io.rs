@@ -116,6 +116,21 @@ pub enum Input<'a> {
     Drain,
     /// The turn is over: fire due timers, flush what was gathered.
     TurnEnded,
+    /// How much memory the process has left has changed, or is still not enough.
+    Memory(Memory),
+}
+
+/// How much memory the process has left.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Memory {
+    /// Enough.
+    #[default]
+    Enough,
+    /// Little: what nobody misses now is to be forgotten.
+    Low,
+    /// None: new members are to be turned away as well, so that those who are here can stay. Who asks for a
+    /// page, or how the server is, is answered.
+    Out,
 }
 
 /// Why a connection is gone.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::io::{Answer, Cause, Input, Outputs};
+use crate::io::{Answer, Cause, Input, Memory, Outputs};
 use crate::words::ids::ConnId;
 use crate::words::time::Micros;
 
@@ -25,6 +25,7 @@ pub enum Recorded<'a> {
     WallClock { started_unix_ms: i64 },
     Drain,
     TurnEnded,
+    Memory(Memory),
 }
 
 /// These bytes are no input or no outputs.
@@ -44,6 +45,7 @@ impl<'a> Recorded<'a> {
             Input::WallClock { started_unix_ms } => Self::WallClock { started_unix_ms: *started_unix_ms },
             Input::Drain => Self::Drain,
             Input::TurnEnded => Self::TurnEnded,
+            Input::Memory(memory) => Self::Memory(*memory),
         }
     }
 
@@ -63,6 +65,7 @@ impl<'a> Recorded<'a> {
             Self::WallClock { started_unix_ms } => Input::WallClock { started_unix_ms: *started_unix_ms },
             Self::Drain => Input::Drain,
             Self::TurnEnded => Input::TurnEnded,
+            Self::Memory(memory) => Input::Memory(*memory),
         }
     }
 }
@@ -149,6 +152,7 @@ mod tests {
         check(Input::WallClock { started_unix_ms: -5 });
         check(Input::Drain);
         check(Input::TurnEnded);
+        check(Input::Memory(Memory::Out));
     }
 
     #[test]

@@ -160,6 +160,12 @@ impl Engine {
 
     /// Checks a request to Engine.IO in the order that other servers have: clients show what it says.
     fn handshake(&mut self, id: ConnId, request: &Request<'_>, cors: Cors<'_>, out: &mut Outputs) -> Outcome {
+        if self.closed_for_memory {
+            self.counters.expulsions += 1;
+            out.send(id, no_room);
+            self.drop_front(id, out);
+            return Outcome::Gone;
+        }
         let upgrading = request.wants_upgrade();
         let refusal = match request.parameter("transport").as_deref() {
             Some("websocket") if cors == Cors::Denied => Some(Refusal::Forbidden),
@@ -242,7 +248,7 @@ impl Engine {
     }
 }
 
-/// What a connection is told that the shard has no room for.
+/// What a connection is told that the shard has no room for, or no memory.
 pub fn no_room(bytes: &mut Vec<u8>) {
     let headers = [
         (Cow::Borrowed("Content-Type"), Cow::Borrowed("application/json")),

@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::alarm::RoomKey;
 use super::heartbeat::{Ping, Pulse};
+use super::measure::Measure;
 use super::rate::{EventClass, Rates};
 use super::recovery::{Offset, Pid};
 use super::{Engine, State};
 use crate::io::{Close, Outputs};
-use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Reject};
+use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Quality, Reject};
 use crate::wire::engine_packet;
 use crate::wire::frame::{self, Message, Reader};
 use crate::wire::parse::Event;
@@ -82,6 +83,11 @@ pub(super) struct Said<'a> {
 }
 
 impl Link {
+    /// How well the peer is reached.
+    pub fn quality(&self, member: MemberId, now: Micros) -> Quality {
+        self.pulse.quality(member, now)
+    }
+
     /// When it has to be looked at again.
     pub fn deadline(&self, limits: &Limits) -> Micros {
         let connect = (!self.was_connected).then(|| self.opened_at + limits.connect_timeout);
@@ -307,7 +313,7 @@ impl Engine {
             let notice = LinkNotice::RateLimitExceeded { event: said.name, retry_after };
             out.text(said.conn, |bytes| print::link(bytes, &notice));
             if let Some(ack) = said.ack {
-                self.counters.refusals += 1;
+                self.counters.refused(Code::RateLimited);
                 let wait = retry_after.as_millis() + 1;
                 let reject =
                     Reject::new(Code::RateLimited, format!("too many of these: try again in {wait} ms"));
@@ -359,6 +365,7 @@ impl Engine {
                         let quality = link.pulse.quality(member, now.at);
                         out.text(id, |bytes| print::link(bytes, &LinkNotice::ConnectionQuality(quality)));
                     }
+                    self.measures.add(Measure::RoundTrip, round_trip);
                     self.counters.round_trips += 1;
                     self.counters.round_trips_total = self.counters.round_trips_total + round_trip;
                 }
@@ -385,7 +392,7 @@ impl Engine {
 
     /// Tells the sender of an event why nothing came of it: as its acknowledgement, or as the event `error`.
     pub(super) fn refuse(&mut self, said: Said<'_>, reject: &Reject, out: &mut Outputs) {
-        self.counters.refusals += 1;
+        self.counters.refused(reject.code);
         out.text(said.conn, |bytes| match said.ack {
             Some(id) => print::refusal(bytes, id, reject),
             None => print::link(bytes, &LinkNotice::Error { event: said.name, reject }),

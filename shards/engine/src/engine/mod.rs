@@ -11,9 +11,11 @@ mod front;
 mod handover;
 mod heartbeat;
 mod link;
+pub mod measure;
 pub mod rate;
 mod recovery;
 mod room;
+mod roster;
 pub mod slots;
 mod stage;
 #[cfg(test)]
@@ -23,9 +25,9 @@ pub mod wheel;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::io::{Cause, Close, Input, Output, Outputs, Settings};
+use crate::io::{Cause, Close, Input, Memory, Output, Outputs, Settings};
 use crate::session::{Effect, Rules};
-use crate::speech::LeaveReason;
+use crate::speech::{Code, LeaveReason};
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
@@ -33,6 +35,7 @@ use crate::words::time::{Micros, Moment, UnixMillis};
 use alarm::{Alarm, RoomKey, Timer};
 use front::Front;
 use link::Link;
+use measure::{Measure, Measures};
 use rate::RateLimits;
 use room::{Room, Turn};
 use slots::{Arena, Slots};
@@ -52,9 +55,12 @@ pub struct Engine {
     conns: Slots<ConnId, Conn>,
     rooms: Arena<RoomKey, Room>,
     names: BTreeMap<SessionId, RoomKey>,
+    /// Whether no more links are let in because the server is short of memory.
+    closed_for_memory: bool,
     counters: Counters,
     /// Bytes of events that the sessions keep for members that may come back.
     remembered: u64,
+    measures: Measures,
     /// Emptied after each use and kept for its memory.
     effects: Vec<Effect>,
 }
@@ -95,6 +101,8 @@ pub struct Counters {
     pub messages_out: u64,
     /// Commands so far that were refused.
     pub refusals: u64,
+    /// The same by their code, in the order of [`Code::ALL`].
+    pub refusals_by_code: [u64; Code::ALL.len()],
     /// Connections so far that were closed because the peer broke a rule or a limit.
     pub expulsions: u64,
     /// Members so far that came back to their seat after a lost connection.
@@ -103,6 +111,15 @@ pub struct Counters {
     pub round_trips: u64,
     /// Their sum.
     pub round_trips_total: Micros,
+    /// Sessions so far that were forgotten because the server was short of memory.
+    pub sessions_shed: u64,
+}
+
+impl Counters {
+    fn refused(&mut self, code: Code) {
+        self.refusals += 1;
+        self.refusals_by_code[code.index()] += 1;
+    }
 }
 
 impl Engine {
@@ -121,8 +138,10 @@ impl Engine {
             conns: Slots::new(u32::MAX),
             rooms: Arena::new(settings.limits.sessions_max),
             names: BTreeMap::new(),
+            closed_for_memory: false,
             counters: Counters::default(),
             remembered: 0,
+            measures: Measures::default(),
             effects: Vec::new(),
             settings,
         }
@@ -146,6 +165,7 @@ impl Engine {
             Input::Answered { conn, answer } => self.answered(conn, answer, out),
             Input::WallClock { started_unix_ms } => self.started_unix_ms = started_unix_ms,
             Input::Drain => self.drain(out),
+            Input::Memory(memory) => self.memory(memory),
             Input::TurnEnded => self.fire_timers(out),
         }
         self.counters.messages_out += messages(&out.list[before..]);
@@ -167,6 +187,11 @@ impl Engine {
         counters.connections = self.conns.len() as u32;
         counters.sessions = self.rooms.len() as u32;
         counters
+    }
+
+    /// What was measured since somebody last took it.
+    pub fn measures(&mut self) -> &mut Measures {
+        &mut self.measures
     }
 
     fn opened(&mut self, id: ConnId, peer: IpAddr, out: &mut Outputs) {
@@ -218,11 +243,22 @@ impl Engine {
         }
     }
 
+    /// Gives memory back when there is little: sessions that nobody is in are forgotten before their time.
+    fn memory(&mut self, memory: Memory) {
+        self.closed_for_memory = memory == Memory::Out;
+        if memory != Memory::Enough {
+            self.counters.sessions_shed += self.forget_empty();
+        }
+    }
+
     fn fire_timers(&mut self, out: &mut Outputs) {
-        while let Some((_, timer)) = self.wheel.fire(self.now.at) {
+        while let Some((due, timer)) = self.wheel.fire(self.now.at) {
             match timer {
                 Timer::Conn(id) => self.conn_due(id, out),
-                Timer::Tick(key) => self.with_room(key, out, |room, turn, _| room.tick(key, turn)),
+                Timer::Tick(key) => {
+                    self.measures.add(Measure::TickLateness, self.now.at.since(due));
+                    self.with_room(key, out, |room, turn, _| room.tick(key, turn));
+                }
                 Timer::Batch(key) => self.with_room(key, out, |room, turn, _| room.close_window(key, turn)),
                 Timer::Room(key) => self.room_due(key, out),
             }

@@ -121,6 +121,7 @@ pub struct Rates {
     refusals: Vec<Micros>,
 }
 
+#[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Rates>() == 56 && size_of::<Bucket>() == 16);
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -209,7 +209,7 @@ impl Engine {
     pub(super) fn recover(&mut self, id: ConnId, pid: Pid, offset: Offset, out: &mut Outputs) -> bool {
         let key = offset.room;
         // The client may have noticed the loss before we did.
-        if let Some(old) = self.rooms.get(key).and_then(|room| room.conn_of(pid)) {
+        if let Some(old) = self.rooms.get(key).and_then(|room| room.conn_of_pid(pid)) {
             self.forget(old, LeaveReason::TransportClosed, out);
             out.close(old, Close::Abort);
         }

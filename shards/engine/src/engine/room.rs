@@ -150,7 +150,7 @@ impl Room {
     }
 
     /// The connection of the member that would come back with this pid.
-    pub fn conn_of(&self, pid: Pid) -> Option<ConnId> {
+    pub fn conn_of_pid(&self, pid: Pid) -> Option<ConnId> {
         self.seats.iter().find(|seat| seat.pid == Some(pid)).map(|seat| seat.conn)
     }
 
@@ -162,6 +162,11 @@ impl Room {
     /// Since when nobody is here, if so.
     pub fn empty_since(&self) -> Option<Micros> {
         self.empty_since
+    }
+
+    /// Where a member sits, if it has a connection.
+    pub fn conn_of(&self, member: MemberId) -> Option<ConnId> {
+        self.seats.iter().find(|seat| seat.member == member).map(|seat| seat.conn)
     }
 
     /// Members with a connection.

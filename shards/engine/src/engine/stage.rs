@@ -196,6 +196,16 @@ impl Engine {
         true
     }
 
+    /// Forgets every session that nobody is in. Returns how many.
+    pub(super) fn forget_empty(&mut self) -> u64 {
+        let empty = self.rooms.iter().filter(|(_, room)| room.empty_since().is_some());
+        let empty: Vec<RoomKey> = empty.map(|(key, _)| key).collect();
+        for key in &empty {
+            self.remove(*key);
+        }
+        empty.len() as u64
+    }
+
     /// A session's own deadline has come, or nobody has been there for long enough.
     pub(super) fn room_due(&mut self, key: RoomKey, out: &mut Outputs) {
         let ttl = self.settings.limits.empty_session_ttl;

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Engine;
-use crate::io::{Answer, Cause, Close, Input, Output, Outputs, Settings, Transports};
+use super::measure::Measure;
+use crate::io::{Answer, Cause, Close, Input, Memory, Output, Outputs, Settings, Transports};
+use crate::speech::Code;
 use crate::trace::{self, Recorded};
 use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::limits::Limits;
@@ -683,4 +685,89 @@ fn a_replayed_run_gives_the_same_outputs() {
         trace::write_outputs(&mut outputs, &out);
     }
     assert!(outputs == world.outputs, "{} bytes against {}", outputs.len(), world.outputs.len());
+}
+
+#[test]
+fn a_late_tick_is_measured_and_so_is_a_round_trip() {
+    let mut world = World::new(Settings { heartbeat_interval: MS(5_000), ..settings() });
+    let (ann, _) = duo(&mut world);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    world.pass(MS(100));
+    let mut measured = Vec::new();
+    world.shards[0].measures().take(|what, value| measured.push((what, value)));
+    assert!(measured.len() >= 5 && measured.iter().all(|one| *one == (Measure::TickLateness, MS(0))));
+
+    let due = world.shards[0].next_deadline().unwrap();
+    world.now = due + MS(3);
+    world.turn();
+    let mut late = Vec::new();
+    world.shards[0].measures().take(|what, value| late.push((what, value)));
+    assert_eq!(late, [(Measure::TickLateness, MS(3))]);
+
+    world.say(ann, r#"42["pause",{"sessionId":"s"}]"#);
+    world.pass(MS(5_000));
+    world.say(ann, r#"42["pong"]"#);
+    let mut trips = 0;
+    world.shards[0].measures().take(|what, _| trips += u32::from(what == Measure::RoundTrip));
+    assert_eq!(trips, 1);
+}
+
+#[test]
+fn refusals_are_counted_by_their_code() {
+    let mut world = World::new(settings());
+    let (_, bob) = duo(&mut world);
+    world.say(bob, r#"421["play",{"sessionId":"s"}]"#);
+    world.say(bob, r#"42["no_such_event",{}]"#);
+    let counters = world.shards[0].counters();
+    let of = |code: Code| counters.refusals_by_code[code.index()];
+    assert_eq!((of(Code::NotLeader), of(Code::UnknownEvent), counters.refusals), (1, 1, 2));
+}
+
+#[test]
+fn a_roster_names_who_plays_and_tells_no_secret() {
+    let mut world = World::new(settings());
+    let ann = world.client(0);
+    world.say(
+        ann,
+        r#"42["join_session",{"sessionId":"s","displayName":"A \"x\"","passcode":"hush","leaderPin":"2468"}]"#,
+    );
+    let mut out = Vec::new();
+    world.shards[0].roster(&mut out);
+    let roster: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!((&roster[0]["sessionId"], &roster[0]["connectedCount"]), (&"s".into(), &1.into()));
+    assert_eq!(roster[0]["members"][0]["displayName"], "A \"x\"");
+    let text = String::from_utf8(out).unwrap();
+    assert!(!text.contains("hush") && !text.contains("2468"), "{text}");
+
+    world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
+    let mut out = Vec::new();
+    world.shards[0].roster(&mut out);
+    assert_eq!(out, b"[]", "a session without anybody is not listed");
+}
+
+#[test]
+fn without_memory_empty_sessions_go_and_members_stay() {
+    let mut world = World::new(settings());
+    let (ann, _) = duo(&mut world);
+    let passing = world.client(0);
+    world.say(passing, &join("empty", "Eve"));
+    world.say(passing, r#"42["leave_session",{"sessionId":"empty"}]"#);
+    assert_eq!(world.shards[0].counters().sessions, 2);
+    world.input(0, Input::Memory(Memory::Out));
+    world.turn();
+    let counters = world.shards[0].counters();
+    assert_eq!((counters.sessions, counters.sessions_shed, counters.members), (1, 1, 2));
+
+    let newcomer = world.open(0);
+    world.bytes(newcomer, UPGRADE);
+    let told = String::from_utf8_lossy(&world.sent[&newcomer]).into_owned();
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("Retry-After: 5"), "{told}");
+    let operator = world.open(0);
+    world.bytes(operator, b"GET /health HTTP/1.1\r\nHost: band\r\n\r\n");
+    assert!(String::from_utf8_lossy(&world.sent[&operator]).starts_with("HTTP/1.1 200 "));
+    world.say(ann, r#"427["play",{"sessionId":"s"}]"#);
+    assert!(world.heard(ann).iter().any(|message| message.starts_with(r#"437[{"ok":true"#)));
+
+    world.input(0, Input::Memory(Memory::Enough));
+    world.client(0);
 }

@@ -45,6 +45,28 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them, in their order.
+    pub const ALL: [Self; 13] = [
+        Self::InvalidPayload,
+        Self::InvalidSessionId,
+        Self::SessionNotFound,
+        Self::SessionFull,
+        Self::NotMember,
+        Self::NotLeader,
+        Self::NotAllowed,
+        Self::BadPasscode,
+        Self::RateLimited,
+        Self::UnknownEvent,
+        Self::TooLarge,
+        Self::Draining,
+        Self::Internal,
+    ];
+
+    /// Its place in [`Code::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
     /// The code as it stands on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -62,5 +84,12 @@ impl Code {
             Self::Draining => "draining",
             Self::Internal => "internal",
         }
+    }
+}
+
+#[test]
+fn every_code_stands_at_its_place() {
+    for (place, code) in Code::ALL.into_iter().enumerate() {
+        assert_eq!(code.index(), place, "{}", code.as_str());
     }
 }

@@ -1,0 +1,147 @@
+//! What a shard measures: histograms that its thread fills and another takes away, once a second, without a
+//! lock and without allocation. There are two sets per shard; one is filled while the other is read.
+
+use bandsync_engine::words::time::Micros;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use hdrhistogram::Histogram;
+
+/// How often a shard hands over what it measured. It wakes for this even if nothing else happens, so that whoever
+/// watches can tell a quiet shard from one that hangs.
+pub(crate) const HAND_OVER_INTERVAL: Micros = Micros::from_secs(1);
+
+/// Sets in use for each shard.
+const SETS: usize = 2;
+
+/// One minute in nanoseconds: what takes longer counts as that.
+const LONGEST: u64 = 60_000_000_000;
+
+/// Two digits that hold: a value is told to within one percent.
+const DIGITS: u8 = 2;
+
+/// What one shard measured in about a second. Times are in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Gauges {
+    /// Time that the machine took for one input: bytes, a connection from another shard, an answer, or the end of
+    /// the turn, at which it makes ticks and all that is due.
+    pub handler: Histogram<u32>,
+    /// How much later than its deadline a session's tick was made. Its bytes are with the kernel when the turn's
+    /// writes are done, so at most a turn later.
+    pub tick_lateness: Histogram<u32>,
+    /// Turns of the loop that did something, from waking to sleeping.
+    pub turn: Histogram<u32>,
+    /// Round trips of the application's heartbeat.
+    pub round_trip: Histogram<u32>,
+    /// Not a time: connections from other shards that waited in the mailbox when the shard looked.
+    pub queue: Histogram<u32>,
+}
+
+impl Gauges {
+    /// Empty ones.
+    pub fn new() -> Self {
+        let empty = || {
+            let made = Histogram::new_with_bounds(1, LONGEST, DIGITS);
+            made.unwrap_or_else(|error| panic!("the bounds are ours: {error}"))
+        };
+        Self { handler: empty(), tick_lateness: empty(), turn: empty(), round_trip: empty(), queue: empty() }
+    }
+
+    /// All five, in the order of their fields.
+    pub fn all(&self) -> [&Histogram<u32>; 5] {
+        [&self.handler, &self.tick_lateness, &self.turn, &self.round_trip, &self.queue]
+    }
+
+    fn reset(&mut self) {
+        for gauge in [
+            &mut self.handler,
+            &mut self.tick_lateness,
+            &mut self.turn,
+            &mut self.round_trip,
+            &mut self.queue,
+        ] {
+            gauge.reset();
+        }
+    }
+}
+
+impl Default for Gauges {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The two queues between the shard that fills and the thread that reads.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    full: (Sender<Box<Gauges>>, Receiver<Box<Gauges>>),
+    empty: (Sender<Box<Gauges>>, Receiver<Box<Gauges>>),
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        let (full, empty) = (bounded(SETS), bounded(SETS));
+        for _ in 0..SETS {
+            // There is room for exactly these.
+            let _ = empty.0.try_send(Box::new(Gauges::new()));
+        }
+        Self { full, empty }
+    }
+}
+
+impl Exchange {
+    /// An empty set, unless all are with the reader.
+    pub(crate) fn empty(&self) -> Option<Box<Gauges>> {
+        self.empty.1.try_recv().ok()
+    }
+
+    /// Gives `gauges` away for an empty set. If the reader has not returned one, the shard fills on.
+    pub(crate) fn swap(&self, gauges: &mut Box<Gauges>) {
+        if let Some(empty) = self.empty() {
+            let full = std::mem::replace(gauges, empty);
+            // There are no more sets than places.
+            let _ = self.full.0.try_send(full);
+        }
+    }
+
+    /// Shows every full set to `read` and returns it, empty.
+    pub(crate) fn collect(&self, mut read: impl FnMut(&Gauges)) {
+        while let Ok(mut gauges) = self.full.1.try_recv() {
+            read(&gauges);
+            gauges.reset();
+            let _ = self.empty.0.try_send(gauges);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_reader_gets_each_value_once_and_the_shard_fills_on() {
+        let exchange = Exchange::default();
+        let mut filling = exchange.empty().unwrap();
+        let mut seen = 0;
+        for round in 1..=10 {
+            for _ in 0..round {
+                filling.turn.saturating_record(round);
+            }
+            exchange.swap(&mut filling);
+            // A reader that is late by a round or two loses nothing.
+            if round % 3 == 0 {
+                exchange.collect(|gauges| seen += gauges.turn.len());
+            }
+        }
+        // Whatever the reader was too late for is in the shard's hands.
+        exchange.collect(|gauges| seen += gauges.turn.len());
+        assert_eq!(seen + filling.turn.len(), 55);
+    }
+
+    #[test]
+    fn what_takes_too_long_counts_as_a_minute() {
+        let mut gauges = Gauges::new();
+        gauges.handler.saturating_record(u64::MAX);
+        let max = gauges.handler.max() as f64;
+        assert!((max / LONGEST as f64 - 1.0).abs() < 0.5, "{max}");
+    }
+}

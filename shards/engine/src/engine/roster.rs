@@ -1,0 +1,97 @@
+//! Who plays where on this shard, as JSON for the people who run the server. No passcode or PIN is in it.
+
+use serde::Serialize;
+
+use super::{Engine, State};
+use crate::speech::{Member, Quality, Role};
+use crate::words::ids::ConnId;
+
+/// Sessions that a roster lists, those with the most members first; and members of one session.
+const SESSIONS_MAX: usize = 100;
+const MEMBERS_MAX: usize = 64;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SessionRow<'a> {
+    session_id: &'a str,
+    is_playing: bool,
+    tempo_milli_bpm: u32,
+    position_micros: i64,
+    uptime_micros: u64,
+    member_count: u32,
+    connected_count: u32,
+    epoch: u64,
+    version: u64,
+    members: Vec<MemberRow<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MemberRow<'a> {
+    socket_id: &'a str,
+    display_name: &'a str,
+    role: &'static str,
+    connected: bool,
+    /// The smoothed round trip, if one was measured.
+    latency_micros: Option<u64>,
+    /// Pings without an answer in time.
+    timeouts: u32,
+    quality: &'static str,
+}
+
+impl Engine {
+    /// Appends the sessions of this shard that somebody is in, as a JSON array of objects: `sessionId, isPlaying,
+    /// tempoMilliBpm, positionMicros, uptimeMicros, memberCount, connectedCount, epoch, version, members`, each
+    /// member with `socketId, displayName, role, connected, latencyMicros, timeouts, quality`. Bounded, so that a
+    /// shard with very many sessions lists the largest.
+    pub fn roster(&self, out: &mut Vec<u8>) {
+        let mut rooms: Vec<_> =
+            self.rooms.iter().map(|(_, room)| room).filter(|room| room.seated() > 0).collect();
+        rooms.sort_by(|a, b| b.seated().cmp(&a.seated()).then_with(|| a.session.id().cmp(b.session.id())));
+        rooms.truncate(SESSIONS_MAX);
+        let rows: Vec<SessionRow<'_>> = rooms
+            .into_iter()
+            .map(|room| {
+                let stats = room.session.room_stats(self.now.at);
+                let members = room.session.members().take(MEMBERS_MAX);
+                SessionRow {
+                    session_id: room.session.id().as_str(),
+                    is_playing: stats.playing,
+                    tempo_milli_bpm: stats.tempo.milli_bpm(),
+                    position_micros: stats.position,
+                    uptime_micros: stats.uptime.as_micros(),
+                    member_count: stats.member_count,
+                    connected_count: stats.connected_count,
+                    epoch: room.session.epoch(),
+                    version: room.session.version(),
+                    members: members.map(|member| self.member_row(member, room.conn_of(member.id))).collect(),
+                }
+            })
+            .collect();
+        let before = out.len();
+        if serde_json::to_writer(&mut *out, &rows).is_err() {
+            out.truncate(before);
+            out.extend_from_slice(b"[]");
+        }
+    }
+
+    fn member_row<'a>(&self, member: &'a Member, conn: Option<ConnId>) -> MemberRow<'a> {
+        let quality = conn.and_then(|conn| self.quality(conn, member));
+        MemberRow {
+            socket_id: member.id.as_str(),
+            display_name: &member.display_name,
+            role: if member.role == Role::Leader { "leader" } else { "follower" },
+            connected: member.connected,
+            latency_micros: quality.and_then(|quality| quality.latency).map(|latency| latency.as_micros()),
+            timeouts: quality.map_or(0, |quality| quality.timeouts),
+            quality: quality.map_or("unknown", |quality| quality.word()),
+        }
+    }
+
+    fn quality(&self, conn: ConnId, member: &Member) -> Option<Quality> {
+        match &self.conns.get(conn)?.state {
+            State::Link(link) => Some(link.quality(member.id, self.now.at)),
+            State::Front(_) => None,
+        }
+    }
+}
