@@ -51,6 +51,13 @@ pub(crate) enum Phase {
 }
 
 impl Conn {
+    /// The mark to tell the machine of, if it does not know: one passed upwards, or that all is written. In
+    /// between it goes on with the highest it heard of.
+    pub(crate) fn news(&self) -> Option<u32> {
+        let mark = self.unsent.mark();
+        (mark > self.told || mark == 0 && self.told > 0).then_some(mark)
+    }
+
     pub(crate) fn new(socket: TcpStream, peer: IpAddr, alive: Alive) -> Self {
         Self {
             socket,

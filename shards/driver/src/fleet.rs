@@ -35,12 +35,14 @@ pub struct Plan {
     pub pin: bool,
     /// Connections that may wait in a shard's mailbox.
     pub mailbox_room: usize,
+    /// Bytes read from one connection in a turn; the rest waits for the next, so that nobody starves the others.
+    pub read_bytes: usize,
 }
 
 impl Plan {
     /// A plan to listen there, with shards on cores of their own.
     pub const fn new(host: IpAddr, port: u16) -> Self {
-        Self { host, port, pin: true, mailbox_room: 1_024 }
+        Self { host, port, pin: true, mailbox_room: 1_024, read_bytes: 64 * 1024 }
     }
 }
 
@@ -48,10 +50,16 @@ impl Plan {
 #[derive(Debug)]
 pub struct Fleet {
     address: SocketAddr,
+    stop: Stop,
+    threads: Vec<JoinHandle<End>>,
+}
+
+/// Reaches all shards, to end them.
+#[derive(Clone, Debug)]
+struct Stop {
     clock: Clock,
     ending: Arc<Ending>,
     addresses: Arc<[Address]>,
-    threads: Vec<JoinHandle<End>>,
 }
 
 impl Fleet {
@@ -83,8 +91,8 @@ impl Fleet {
             mailboxes.push(mailbox);
             addresses.push(address);
         }
-        let addresses: Arc<[Address]> = addresses.into();
-        let mut fleet = Self { address, clock, ending, addresses, threads: Vec::new() };
+        let stop = Stop { clock, ending, addresses: addresses.into() };
+        let mut fleet = Self { address, stop, threads: Vec::new() };
         let mut shards = Vec::new();
         for (n, ((listener, poll), mailbox)) in listeners.into_iter().zip(polls).zip(mailboxes).enumerate() {
             let id = ShardId(n as u16);
@@ -96,9 +104,10 @@ impl Fleet {
                 tap,
                 host: Arc::clone(host),
                 board: Arc::clone(board),
-                ending: Arc::clone(&fleet.ending),
+                ending: Arc::clone(&fleet.stop.ending),
                 mailbox,
-                outbox: Outbox::new(Arc::clone(&fleet.addresses)),
+                outbox: Outbox::new(Arc::clone(&fleet.stop.addresses)),
+                read_bytes: plan.read_bytes,
             };
             shards.push(Shard::new(parts, poll, listener)?);
         }
@@ -114,12 +123,7 @@ impl Fleet {
     /// Gives a shard its thread.
     fn launch<M: Machine>(&mut self, shard: Shard<M>, pin: bool) -> io::Result<()> {
         let id = shard.parts.id;
-        let guard = Guard {
-            id,
-            clock: self.clock,
-            ending: Arc::clone(&self.ending),
-            addresses: Arc::clone(&self.addresses),
-        };
+        let guard = Guard { id, stop: self.stop.clone() };
         let run = move || {
             let _guard = guard;
             if pin && let Err(error) = pin_to_core(usize::from(id.0)) {
@@ -139,7 +143,7 @@ impl Fleet {
     /// Asks all shards to accept no more, to say goodbye to everybody and to end, at the latest when the time
     /// is over. Asking again can only shorten the time. Returns at once.
     pub fn drain(&self, within: Duration) {
-        ask(&self.ending, &self.addresses, self.clock, within);
+        self.stop.ask(within);
     }
 
     /// Waits until all shards have ended, and says how each did.
@@ -148,11 +152,13 @@ impl Fleet {
     }
 }
 
-fn ask(ending: &Ending, addresses: &[Address], clock: Clock, within: Duration) {
-    let within = u64::try_from(within.as_micros()).unwrap_or(u64::MAX).min(u64::MAX / 2);
-    ending.ask(clock.now() + Micros::from_micros(within));
-    for address in addresses {
-        address.wake();
+impl Stop {
+    fn ask(&self, within: Duration) {
+        let within = u64::try_from(within.as_micros()).unwrap_or(u64::MAX).min(u64::MAX / 2);
+        self.ending.ask(self.clock.now() + Micros::from_micros(within));
+        for address in &*self.addresses {
+            address.wake();
+        }
     }
 }
 
@@ -160,17 +166,15 @@ fn ask(ending: &Ending, addresses: &[Address], clock: Clock, within: Duration) {
 /// server rather than wait for this one.
 struct Guard {
     id: ShardId,
-    clock: Clock,
-    ending: Arc<Ending>,
-    addresses: Arc<[Address]>,
+    stop: Stop,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         if std::thread::panicking() {
             log::error!("shard {} has panicked: the server drains", self.id.0);
-            self.ending.stopped(self.id);
-            ask(&self.ending, &self.addresses, self.clock, PANIC_DRAIN);
+            self.stop.ending.stopped(self.id);
+            self.stop.ask(PANIC_DRAIN);
         }
     }
 }

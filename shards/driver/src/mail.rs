@@ -96,10 +96,6 @@ pub(crate) struct Outbox {
     waiting: VecDeque<(ShardId, Box<Crossing>)>,
 }
 
-/// While so many wait, the shard reads from no socket, so that no connection is added but by mail, which must
-/// be taken in or two shards could wait for each other for ever.
-const WAITING_MAX: usize = 256;
-
 impl Outbox {
     pub(crate) fn new(addresses: Arc<[Address]>) -> Self {
         Self { addresses, waiting: VecDeque::new() }
@@ -124,11 +120,6 @@ impl Outbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
-    }
-
-    /// Whether so many wait that no more should be added.
-    pub(crate) fn is_full(&self) -> bool {
-        self.waiting.len() >= WAITING_MAX
     }
 
     pub(crate) fn len(&self) -> usize {

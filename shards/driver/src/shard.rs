@@ -44,9 +44,6 @@ pub(crate) const TIMER: Token = Token(usize::MAX - 2);
 /// Reports taken from epoll at once.
 const EVENTS_MAX: usize = 1_024;
 
-/// Bytes read from one connection in a turn; the rest waits for the next, so that nobody starves the others.
-const READ_BYTES: usize = 64 * 1024;
-
 /// Connections accepted in a turn.
 const ACCEPT_MAX: usize = 64;
 
@@ -58,6 +55,10 @@ const MAIL_MAX: usize = 256;
 
 /// How long connections wait for another try at a mailbox that is full, if nothing else happens.
 const POST_RETRY: Micros = Micros::from_millis(1);
+
+/// While so many connections wait to leave, nothing is read. Mail is still taken in, or two shards could wait
+/// for each other for ever.
+const CROWD: usize = 256;
 
 /// How often the wall clock is looked at.
 const WALL_INTERVAL: Micros = Micros::from_secs(10);
@@ -115,6 +116,7 @@ pub(crate) struct Parts<M: Machine> {
     pub(crate) ending: Arc<Ending>,
     pub(crate) mailbox: Mailbox,
     pub(crate) outbox: Outbox,
+    pub(crate) read_bytes: usize,
 }
 
 /// A connection that the machine gives to another shard.
@@ -186,7 +188,7 @@ impl<M: Machine> Shard<M> {
     /// Runs until everything has drained, or the time for that is over.
     pub(crate) fn run(mut self) -> End {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        let mut buffer = vec![0; READ_BYTES];
+        let mut buffer = vec![0; self.parts.read_bytes];
         loop {
             let due = self.sleep(&mut events);
             self.turn(&events, &mut buffer, due);
@@ -215,7 +217,7 @@ impl<M: Machine> Shard<M> {
 
     /// Whether something is left to be done that nothing will wake us for.
     fn has_work(&self) -> bool {
-        let reads = !self.ready.is_empty() && !self.parts.outbox.is_full();
+        let reads = !self.ready.is_empty() && !self.is_crowded();
         let accepts = self.accept.as_ref().is_some_and(Accept::is_ready);
         reads || accepts || self.mail_waits || !self.notes.is_empty()
     }
@@ -418,10 +420,7 @@ impl<M: Machine> Shard<M> {
         match conn.phase {
             Phase::Open if conn.broken => self.list_ready(id),
             Phase::Open => {
-                let mark = conn.unsent.mark();
-                if (mark > conn.told || mark == 0 && conn.told > 0)
-                    && !std::mem::replace(&mut conn.noted, true)
-                {
+                if conn.news().is_some() && !std::mem::replace(&mut conn.noted, true) {
                     self.notes.push(id);
                 }
             }
@@ -445,8 +444,7 @@ impl<M: Machine> Shard<M> {
                 self.feed(Input::Closed { conn: id, cause: Cause::Ended });
                 continue;
             }
-            let mark = conn.unsent.mark();
-            if mark > conn.told || mark == 0 && conn.told > 0 {
+            if let Some(mark) = conn.news() {
                 conn.told = mark;
                 let bytes = conn.unsent.len() as u32;
                 self.feed(Input::Backlog { conn: id, bytes });
@@ -458,12 +456,9 @@ impl<M: Machine> Shard<M> {
 
     /// Reads from every connection that has something, once round.
     fn read_ready(&mut self, buffer: &mut [u8]) {
-        if self.parts.outbox.is_full() {
-            return;
-        }
         let mut ready = std::mem::take(&mut self.ready);
         ready.retain(|id| {
-            let more = self.read(*id, buffer);
+            let more = self.is_crowded() || self.read(*id, buffer);
             if let Some(conn) = self.conns.get_mut(*id).filter(|_| !more) {
                 conn.ready = false;
             }
@@ -473,9 +468,14 @@ impl<M: Machine> Shard<M> {
         self.ready = ready;
     }
 
+    /// Whether so many connections wait to leave that no byte should be read that might add another.
+    fn is_crowded(&self) -> bool {
+        self.leaving.len() + self.parts.outbox.len() >= CROWD
+    }
+
     /// Reads from one connection. True if there may be more.
     fn read(&mut self, id: ConnId, buffer: &mut [u8]) -> bool {
-        let mut left = READ_BYTES;
+        let mut left = buffer.len();
         while left > 0 {
             let Some(conn) = self.conns.get_mut(id) else { return false };
             let open = match conn.phase {
@@ -594,10 +594,7 @@ impl<M: Machine> Shard<M> {
     /// Has epoll report on a connection, beginning with what is there already.
     fn register(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conns.get_mut(id) else { return false };
-        conn.awaits_room = !conn.unsent.is_empty();
-        let interest =
-            if conn.awaits_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-        self.poll.registry().register(&mut conn.socket, token(id), interest).is_ok()
+        self.poll.registry().register(&mut conn.socket, token(id), Interest::READABLE).is_ok()
     }
 
     fn open_mail(&mut self) {
@@ -653,6 +650,9 @@ impl<M: Machine> Shard<M> {
     fn heed_end(&mut self) {
         let asked = self.parts.ending.until();
         if asked.is_some() && self.until.is_none() {
+            if let Some(accept) = &mut self.accept {
+                accept.report();
+            }
             self.accept_up_to(ACCEPT_LAST_MAX);
             self.accept = None;
             self.parts.ending.stopped(self.parts.id);

@@ -2,14 +2,17 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
+use bandsync_driver::{NoTap, Plan};
 use bandsync_engine::io::{Input, Outputs};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
-use crate::support::{Manners, PATIENCE, Server, echo, fanout, pattern, read, send, wait_until};
+use crate::support::{
+    Manners, PATIENCE, PLAN, Server, Silent, echo, fanout, pattern, read, send, wait_until,
+};
 
 /// Sends `bytes` while it reads as many, and returns those.
 fn exchange(mut socket: TcpStream, bytes: &[u8], piece: usize) -> Vec<u8> {
@@ -47,6 +50,31 @@ fn many_connections_on_several_shards_are_all_answered() {
     assert_eq!(server.sum(|stats| stats.accepted.get()), 300);
     wait_until(|| server.board.counters(bandsync_engine::words::ids::ShardId(0)) > 0);
     drop(sockets);
+    server.end();
+}
+
+/// epoll reports once; what a turn leaves must be read without another report.
+#[test]
+fn what_is_more_than_a_turn_reads_is_read_in_the_next() {
+    let (tell, told) = mpsc::channel();
+    let machine = move |_: Micros, input: Input<'_>, _: &mut Outputs| {
+        if let Input::Received { bytes, .. } = input {
+            tell.send(bytes.to_vec()).unwrap();
+        }
+    };
+    let plan = Plan { read_bytes: 100, ..PLAN };
+    let server = Server::start_with(plan, vec![machine], Arc::new(Silent), |_| Box::new(NoTap));
+    let bytes = pattern(1_234);
+    let mut socket = server.connect();
+    socket.write_all(&bytes).unwrap();
+    let mut got = Vec::new();
+    while got.len() < bytes.len() {
+        let piece = told.recv_timeout(PATIENCE).unwrap();
+        assert!(piece.len() <= 100);
+        got.extend(piece);
+    }
+    assert_eq!(got, bytes);
+    drop(socket);
     server.end();
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bandsync_engine::io::{Cause, Close, Input, Outputs};
 use bandsync_engine::words::time::Micros;
 
-use crate::support::{PATIENCE, Server, close, pattern, read, read_all, send};
+use crate::support::{PATIENCE, Server, close, pattern, read, read_all, send, wait_until};
 
 /// Echoes, and tells how many bytes it had heard, and why, when a connection ended.
 fn teller(
@@ -69,6 +69,33 @@ fn a_reset_under_unsent_bytes_is_a_failure() {
     server.end();
 }
 
+/// Without a bound, one turn could fill the memory before the machine hears of the backlog.
+#[test]
+fn too_much_for_one_connection_is_a_failure() {
+    let (tell, told) = mpsc::channel();
+    let server = Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
+        Input::Opened { conn, .. } => send(out, conn, &pattern(32_000_000)),
+        Input::Closed { cause, .. } => tell.send(cause).unwrap(),
+        _ => {}
+    }]);
+    let socket = server.connect();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Cause::Failed);
+    drop(socket);
+    server.end();
+}
+
+/// Nothing else happens on the shard that could wake it.
+#[test]
+fn the_end_of_a_quiet_connection_is_told_at_once() {
+    let (tell, told) = mpsc::channel();
+    let server = Server::start(vec![teller(tell)]);
+    let socket = server.connect();
+    wait_until(|| server.stats(0).open.get() == 1);
+    socket.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (0, Cause::Ended));
+    server.end();
+}
+
 /// Answers the first bytes with much, and closes; what comes later must not reach the machine.
 #[test]
 fn a_gentle_close_delivers_everything_to_a_peer_that_goes_on_sending() {
@@ -114,7 +141,7 @@ fn a_peer_that_never_ends_is_given_up() {
     }]);
     let mut socket = server.connect();
     assert_eq!(read_all(&mut socket), b"");
-    crate::support::wait_until(|| server.stats(0).open.get() == 0);
+    wait_until(|| server.stats(0).open.get() == 0);
     drop(socket);
     server.end();
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use bandsync_driver::End;
@@ -55,6 +56,31 @@ fn everybody_gets_a_goodbye_and_the_door_is_shut() {
     drop(sockets);
     server.end();
     assert!(TcpStream::connect(address).is_err());
+}
+
+/// Who has connected is not left at the door, even if the shard was too busy to accept.
+#[test]
+fn whoever_waits_at_the_door_gets_a_goodbye_too() {
+    let (release, held) = mpsc::channel::<()>();
+    let mut polite = Polite::default();
+    let server = Server::start(vec![move |at: Micros, input: Input<'_>, out: &mut Outputs| {
+        if matches!(input, Input::Received { .. }) {
+            // Fails, and goes on, when the test has let go.
+            let _ = held.recv();
+        }
+        polite.react(at, input, out);
+    }]);
+    let mut sockets = vec![server.connect()];
+    sockets[0].write_all(b"hold").unwrap();
+    wait_until(|| server.stats(0).bytes_in.get() == 4);
+    sockets.extend((0..200).map(|_| server.connect()));
+    server.fleet.drain(Duration::MAX);
+    drop(release);
+    for socket in &mut sockets {
+        assert_eq!(read_all(socket), b"goodbye");
+    }
+    drop(sockets);
+    server.end();
 }
 
 /// Connections may be on their way between shards when the drain begins.

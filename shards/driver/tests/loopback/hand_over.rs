@@ -6,12 +6,12 @@ use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use bandsync_driver::NoTap;
+use bandsync_driver::{NoTap, Plan};
 use bandsync_engine::io::{Input, Outputs};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
-use crate::support::{Manners, Server, Silent, hand_over, pattern, read, read_all, send, wait_until};
+use crate::support::{Manners, PLAN, Server, Silent, hand_over, pattern, read, read_all, send, wait_until};
 
 /// Echoes, and gives a connection to the next shard after every so many bytes. The parcel is what was read
 /// and not echoed yet.
@@ -88,7 +88,8 @@ fn nothing_is_lost_or_swapped_between_three_shards() {
 
 #[test]
 fn nothing_is_lost_with_mailboxes_that_are_always_full() {
-    let server = Server::start_with(Wanderer::crew(3, 500), 1, Arc::new(Silent), |_| Box::new(NoTap));
+    let plan = Plan { mailbox_room: 1, ..PLAN };
+    let server = Server::start_with(plan, Wanderer::crew(3, 500), Arc::new(Silent), |_| Box::new(NoTap));
     wander(&server, 12, 50_000);
     server.end();
 }
@@ -121,12 +122,12 @@ impl Manners for Held {
 #[test]
 fn connections_wait_for_a_shard_that_is_stuck_and_none_is_lost() {
     let (release, held) = mpsc::channel();
-    let server = Server::start_with(vec![Held::Sender, Held::Receiver(held)], 2, Arc::new(Silent), |_| {
-        Box::new(NoTap)
-    });
+    let plan = Plan { mailbox_room: 2, ..PLAN };
+    let shards = vec![Held::Sender, Held::Receiver(held)];
+    let server = Server::start_with(plan, shards, Arc::new(Silent), |_| Box::new(NoTap));
     // The first one sticks in shard 1; the others come to shard 0 and want to follow it.
     let mut sockets: Vec<TcpStream> = Vec::new();
-    while server.stats(1).arrived.get() == 0 || server.stats(0).accepted.get() < 300 {
+    while server.stats(1).arrived.get() == 0 || server.stats(0).accepted.get() < 400 {
         sockets.push(server.connect());
         if server.stats(0).accepted.get() > 0 && server.stats(1).arrived.get() == 0 {
             let last = sockets.len() - 1;
@@ -136,7 +137,11 @@ fn connections_wait_for_a_shard_that_is_stuck_and_none_is_lost() {
     for socket in &mut sockets {
         socket.write_all(b"!").unwrap();
     }
-    wait_until(|| server.stats(0).mailbox_full.get() > 0 && server.stats(0).departed.get() >= 256);
+    // Two in the mailbox, the one that sticks, and as many as may wait; the others are not read from.
+    wait_until(|| server.stats(0).mailbox_full.get() > 0 && server.stats(0).departed.get() == 256 + 3);
+    let turns = server.stats(0).turns.get();
+    wait_until(|| server.stats(0).turns.get() > turns + 10);
+    assert_eq!(server.stats(0).departed.get(), 256 + 3);
     drop(release);
     for socket in &mut sockets {
         let mut got = read(socket, 1);

@@ -9,7 +9,7 @@ use bandsync_engine::io::{Answer, Close, Input, Output, Outputs, Question};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
-use crate::support::{Server, Silent, Strict, close, echo, read, read_all, send, wait_until};
+use crate::support::{PLAN, Server, Silent, Strict, close, echo, read, read_all, send, wait_until};
 
 /// Answers with the path.
 struct Parrot;
@@ -53,7 +53,7 @@ fn the_host_answers_in_order_and_only_for_those_who_are_still_there() {
         }
         _ => {}
     };
-    let server = Server::start_with(vec![machine], 8, Arc::new(Parrot), |_| Box::new(NoTap));
+    let server = Server::start_with(PLAN, vec![machine], Arc::new(Parrot), |_| Box::new(NoTap));
     let mut socket = server.connect();
     socket.write_all(b"123").unwrap();
     assert_eq!(read(&mut socket, 15), b"/49/50/51/again");
@@ -103,7 +103,7 @@ impl Tap for Recorder {
 fn what_a_tap_sees_is_enough_to_run_the_machine_again() {
     let record = Arc::new(Mutex::new(Record::default()));
     let server =
-        Server::start_with(vec![echo], 8, Arc::new(Silent), |_| Box::new(Recorder(Arc::clone(&record))));
+        Server::start_with(PLAN, vec![echo], Arc::new(Silent), |_| Box::new(Recorder(Arc::clone(&record))));
     for n in 0..20_u8 {
         let mut socket = server.connect();
         socket.write_all(&vec![n; 1_000 * usize::from(n)]).unwrap();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpStream};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bandsync_driver::{Board, Clock, End, Fleet, Host, Machine, NoTap, Plan, Stats, Tap};
@@ -11,8 +11,9 @@ use bandsync_engine::io::{Answer, Close, Input, Output, Outputs, Question, Span}
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
-/// Nothing here takes so long; whatever does is stuck.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing here takes so long; whatever does is stuck. Less than the ten seconds after which a shard looks at
+/// the wall clock, and would find what it should have been woken for.
+pub const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What a machine of the tests does. All have defaults.
 pub trait Manners: Send + 'static {
@@ -135,6 +136,9 @@ impl Host for Silent {
     }
 }
 
+/// On any port. Not pinned: the tests' threads need the cores too.
+pub const PLAN: Plan = Plan { pin: false, ..Plan::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0) };
+
 /// A running server.
 pub struct Server {
     pub fleet: Fleet,
@@ -144,17 +148,16 @@ pub struct Server {
 impl Server {
     /// One shard for each of these.
     pub fn start<M: Manners>(shards: Vec<M>) -> Self {
-        Self::start_with(shards, 1_024, Arc::new(Silent), |_| Box::new(NoTap))
+        Self::start_with(PLAN, shards, Arc::new(Silent), |_| Box::new(NoTap))
     }
 
     pub fn start_with<M: Manners>(
+        plan: Plan,
         shards: Vec<M>,
-        mailbox_room: usize,
         host: Arc<dyn Host>,
         mut tap: impl FnMut(ShardId) -> Box<dyn Tap>,
     ) -> Self {
         let board = Board::new(shards.len() as u16);
-        let plan = Plan { mailbox_room, pin: false, ..Plan::new(Ipv4Addr::LOCALHOST.into(), 0) };
         let mut shards = shards.into_iter();
         let crew = |id| (Strict::new(shards.next().unwrap()), tap(id));
         let fleet = Fleet::start(&plan, Clock::start(), &board, &host, crew).unwrap();
@@ -184,8 +187,10 @@ impl Server {
 
     /// Drains; every shard must end in order, with nothing left open.
     pub fn end(self) {
-        self.fleet.drain(PATIENCE);
-        let ends = self.fleet.join();
+        self.fleet.drain(Duration::MAX);
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || tell.send(self.fleet.join()));
+        let ends = told.recv_timeout(PATIENCE).unwrap();
         assert!(ends.iter().all(|end| *end == End::Drained), "{ends:?}");
         let open: u64 =
             (0..self.board.shards()).map(|shard| self.board.stats(ShardId(shard)).open.get()).sum();
