@@ -11,7 +11,7 @@ use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
 use crate::support::{
-    Manners, PATIENCE, PLAN, Server, Silent, echo, fanout, pattern, read, send, wait_until,
+    Manners, OFTEN, PATIENCE, PLAN, Server, Silent, echo, fanout, often, pattern, read, send, wait_until,
 };
 
 /// Sends `bytes` while it reads as many, and returns those.
@@ -64,15 +64,15 @@ fn what_is_more_than_a_turn_reads_is_read_in_the_next() {
     };
     let plan = Plan { read_bytes: 100, ..PLAN };
     let server = Server::start_with(plan, vec![machine], Arc::new(Silent), |_| Box::new(NoTap));
-    let bytes = pattern(1_234);
+    let bytes = pattern(100 * OFTEN);
     let mut socket = server.connect();
     socket.write_all(&bytes).unwrap();
     let mut got = Vec::new();
-    while got.len() < bytes.len() {
+    often(|| {
         let piece = told.recv_timeout(PATIENCE).unwrap();
-        assert!(piece.len() <= 100);
+        assert_eq!(piece.len(), 100);
         got.extend(piece);
-    }
+    });
     assert_eq!(got, bytes);
     drop(socket);
     server.end();

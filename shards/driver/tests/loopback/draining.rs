@@ -10,7 +10,9 @@ use bandsync_engine::io::{Close, Input, Outputs};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
-use crate::support::{Manners, PATIENCE, Server, close, echo, hand_over, read, read_all, send, wait_until};
+use crate::support::{
+    Manners, PATIENCE, Server, close, echo, hand_over, often, read, read_all, send, wait_until,
+};
 
 /// Says goodbye to everybody, whenever they come.
 #[derive(Clone, Default)]
@@ -56,6 +58,19 @@ fn everybody_gets_a_goodbye_and_the_door_is_shut() {
     drop(sockets);
     server.end();
     assert!(TcpStream::connect(address).is_err());
+}
+
+/// Each shard may end only when all are quiet, so the last one has to wake the others.
+#[test]
+fn shards_end_together() {
+    often(|| {
+        let server = Server::start(vec![Polite::default(); 3]);
+        let mut socket = server.connect();
+        server.fleet.drain(Duration::MAX);
+        assert_eq!(read_all(&mut socket), b"goodbye");
+        drop(socket);
+        server.end();
+    });
 }
 
 /// Who has connected is not left at the door, even if the shard was too busy to accept.

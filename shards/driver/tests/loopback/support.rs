@@ -11,8 +11,7 @@ use bandsync_engine::io::{Answer, Close, Input, Output, Outputs, Question, Span}
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
-/// Nothing here takes so long; whatever does is stuck. Less than the ten seconds after which a shard looks at
-/// the wall clock, and would find what it should have been woken for.
+/// Nothing here takes so long; whatever does is stuck.
 pub const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What a machine of the tests does. All have defaults.
@@ -226,6 +225,20 @@ pub fn wait_until(mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(u128::from(clock.now().as_micros()) < PATIENCE.as_micros(), "this never happens");
         std::thread::yield_now();
+    }
+}
+
+/// More often than a shard wakes by itself while we are patient, which it does once a second: what is done so
+/// often within [`PATIENCE`] was woken for.
+pub const OFTEN: usize = 20;
+
+/// Does something [`OFTEN`], which must not take longer than [`PATIENCE`] in all.
+#[track_caller]
+pub fn often(mut what: impl FnMut()) {
+    let clock = Clock::start();
+    for n in 0..OFTEN {
+        what();
+        assert!(u128::from(clock.now().as_micros()) < PATIENCE.as_micros(), "stuck at number {n}");
     }
 }
 
