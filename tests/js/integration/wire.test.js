@@ -111,7 +111,7 @@ describe("Socket.IO connect", () => {
     const answer = JSON.parse((await socket.read((packet) => packet.startsWith("40"))).slice(2));
     assert.match(answer.sid, /^[A-Za-z0-9_-]{20}$/);
     assert.notEqual(answer.sid, socket.opened.sid);
-    assert.deepEqual(Object.keys(answer), ["sid"]);
+    assert.deepEqual(Object.keys(answer), ["sid", "pid"]);
   });
 
   test("takes an auth object", async () => {

@@ -3,8 +3,17 @@
 use super::{Breach, File};
 
 /// What computes without touching the world. A new one is a decision: add it here and to the README.
-const ENGINE_MAY_USE: [&str; 8] =
-    ["crc32fast", "data-encoding", "httparse", "postcard", "proptest", "serde", "serde_json", "tungstenite"];
+const ENGINE_MAY_USE: [&str; 9] = [
+    "crc32fast",
+    "data-encoding",
+    "flate2",
+    "httparse",
+    "postcard",
+    "proptest",
+    "serde",
+    "serde_json",
+    "tungstenite",
+];
 
 pub fn check(file: &File) -> Vec<Breach> {
     let (allowed, why): (&dyn Fn(&str) -> bool, _) = match file.path.as_str() {

@@ -11,6 +11,7 @@ mod front;
 mod handover;
 mod heartbeat;
 mod link;
+mod outbox;
 pub mod rate;
 mod recovery;
 mod room;
@@ -26,6 +27,7 @@ use std::net::IpAddr;
 use crate::io::{Cause, Close, Input, Output, Outputs, Settings};
 use crate::session::{Effect, Rules};
 use crate::speech::LeaveReason;
+use crate::wire::deflate::Inflater;
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
@@ -33,6 +35,7 @@ use crate::words::time::{Micros, Moment, UnixMillis};
 use alarm::{Alarm, RoomKey, Timer};
 use front::Front;
 use link::Link;
+use outbox::Outbox;
 use rate::RateLimits;
 use room::{Room, Turn};
 use slots::{Arena, Slots};
@@ -53,6 +56,8 @@ pub struct Engine {
     rooms: Arena<RoomKey, Room>,
     names: BTreeMap<SessionId, RoomKey>,
     counters: Counters,
+    outbox: Outbox,
+    inflater: Inflater,
     /// Bytes of events that the sessions keep for members that may come back.
     remembered: u64,
     /// Emptied after each use and kept for its memory.
@@ -122,6 +127,8 @@ impl Engine {
             rooms: Arena::new(settings.limits.sessions_max),
             names: BTreeMap::new(),
             counters: Counters::default(),
+            outbox: Outbox::new(settings.transports.compression),
+            inflater: Inflater::default(),
             remembered: 0,
             effects: Vec::new(),
             settings,
@@ -254,6 +261,7 @@ impl Engine {
     fn forget(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(&mut self.wheel);
+        self.outbox.take_window(id);
         if let State::Link(link) = conn.state {
             self.counters.links -= 1;
             if let Some((key, member)) = link.seat {
@@ -275,6 +283,7 @@ impl Engine {
             settings: &self.settings,
             wheel: &mut self.wheel,
             remembered: &mut self.remembered,
+            outbox: &mut self.outbox,
             out,
         };
         act(room, &mut turn, &mut self.effects)
@@ -298,6 +307,7 @@ impl Engine {
         assert_eq!(remembered, self.remembered, "what is kept for lost members is counted");
         let links = self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Link(_))).count();
         assert_eq!(links as u32, self.counters.links, "links are counted");
+        assert!(self.outbox.len() <= links, "nothing is kept of connections that are gone");
     }
 }
 
