@@ -64,7 +64,7 @@ fn settings(shard: u16, started_unix_ms: i64) -> Settings {
         leader_grace: Micros::from_secs(10),
         session_members_max: 256,
         origins: Origins::Own,
-        transports: Transports { recovery: Micros::from_secs(120) },
+        transports: Transports::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::words::compression::Compression;
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::origins::Origins;
@@ -49,6 +50,8 @@ pub struct Settings {
 /// What clients may speak besides Engine.IO 4 on a bare WebSocket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transports {
+    /// How messages are compressed on WebSockets whose clients offer it; `None` = not at all.
+    pub compression: Option<Compression>,
     /// For how long a member that lost its connection may come back as who it was; zero = not at all.
     pub recovery: Micros,
 }
@@ -56,7 +59,7 @@ pub struct Transports {
 impl Default for Transports {
     /// What Socket.IO's clients expect.
     fn default() -> Self {
-        Self { recovery: Micros::from_secs(120) }
+        Self { compression: Some(Compression::default()), recovery: Micros::from_secs(120) }
     }
 }
 

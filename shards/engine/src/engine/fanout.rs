@@ -18,11 +18,21 @@ impl Outputs {
         volatile: bool,
         print: impl FnOnce(&mut Vec<u8>),
     ) {
+        self.spread(to, volatile, |bytes| frame::text(bytes, print));
+    }
+
+    /// Sends the same bytes to many, as `print` appends them.
+    pub(super) fn spread(
+        &mut self,
+        to: impl Iterator<Item = ConnId>,
+        volatile: bool,
+        print: impl FnOnce(&mut Vec<u8>),
+    ) {
         let first = self.receivers.len();
         self.receivers.extend(to);
         let to = Span { start: first as u32, end: self.receivers.len() as u32 };
         if to.start < to.end {
-            let bytes = self.span(|bytes| frame::text(bytes, print));
+            let bytes = self.span(print);
             self.list.push(Output::Fanout { to, bytes, volatile });
         }
     }

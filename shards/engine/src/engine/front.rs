@@ -7,7 +7,10 @@ use std::net::IpAddr;
 use super::{Engine, State};
 use crate::io::{Answer, Close, Output, Outputs, Question};
 use crate::speech::LeaveReason;
-use crate::wire::http::{self, Cors, Delivery, HeadReader, Method, Refusal, Refused, Request, Response};
+use crate::wire::deflate::{self, Agreed};
+use crate::wire::http::{
+    self, Cors, Delivery, HeadReader, Method, Refusal, Refused, Request, Response, Upgrade,
+};
 use crate::words::ids::ConnId;
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
@@ -181,16 +184,28 @@ impl Engine {
         let refused = match refusal {
             Some(refusal) if upgrading => refusal.of_upgrade(),
             Some(refusal) => refusal.of_request(),
-            None => match http::upgrade(request) {
-                Ok(upgrade) => {
-                    out.send(id, |bytes| upgrade.print(bytes, cors));
-                    self.open_link(id, out);
+            None => match self.grant(request) {
+                Ok((upgrade, agreed)) => {
+                    let extension = agreed.map(|agreed| agreed.answer());
+                    out.send(id, |bytes| upgrade.print(bytes, cors, extension.as_deref()));
+                    self.open_link(id, agreed, out);
                     return Outcome::Upgraded;
                 }
                 Err(refused) => refused,
             },
         };
         self.refuse_request(id, refused, cors, out)
+    }
+
+    /// Checks a request for a WebSocket, and what it offers.
+    fn grant<'a>(&self, request: &Request<'a>) -> Result<(Upgrade<'a>, Option<Agreed>), Refused> {
+        let upgrade = http::upgrade(request)?;
+        let Some(compression) = self.settings.transports.compression else { return Ok((upgrade, None)) };
+        let offers = request.list("sec-websocket-extensions");
+        match deflate::negotiate(offers, compression) {
+            Ok(agreed) => Ok((upgrade, agreed)),
+            Err(deflate::BadOffer) => Err(Refused::BAD_REQUEST),
+        }
     }
 
     /// The host has answered.

@@ -9,12 +9,15 @@ use super::alarm::Alarm;
 use super::link::{Link, Moving};
 use super::{Conn, Engine, State};
 use crate::io::{Close, Outputs};
+use crate::wire::deflate::Window;
 use crate::words::ids::{ConnId, ShardId};
 
 /// What travels with a connection, as the bytes of [`Output::HandOver`](crate::io::Output::HandOver).
 #[derive(Serialize, Deserialize)]
 struct Parcel {
     link: Link,
+    /// What was sent to it, if later messages refer to that.
+    window: Option<Window>,
     /// What made the connection move; the other shard handles it first.
     moving: Moving,
     /// What was read after it, as it came from the network.
@@ -36,7 +39,8 @@ impl Engine {
         let State::Link(link) = conn.state else { return };
         assert!(link.seat.is_none(), "a connection leaves its session before it moves");
         self.counters.links -= 1;
-        let parcel = Parcel { link: *link, moving, rest: rest.to_vec() };
+        let window = self.outbox.take_window(id);
+        let parcel = Parcel { link: *link, window, moving, rest: rest.to_vec() };
         // Writing plain values to a vector fails only if one of them refuses, which none of ours does.
         let parcel = postcard::to_allocvec(&parcel).unwrap_or_default();
         assert!(!parcel.is_empty());
@@ -45,12 +49,15 @@ impl Engine {
 
     /// Takes a connection over from another shard and goes on where that one stopped.
     pub(super) fn arrived(&mut self, id: ConnId, peer: IpAddr, parcel: &[u8], out: &mut Outputs) {
-        let Ok(Parcel { link, moving, mut rest }) = postcard::from_bytes::<Parcel>(parcel) else {
+        let Ok(Parcel { link, window, moving, mut rest }) = postcard::from_bytes::<Parcel>(parcel) else {
             // Only our own engine packs parcels, so this is a trace that was tampered with.
             return out.close(id, Close::Abort);
         };
         self.conns.insert(id, Conn { peer, alarm: Alarm::default(), state: State::Link(Box::new(link)) });
         self.counters.links += 1;
+        if let Some(window) = window {
+            self.outbox.put_window(id, window);
+        }
         if self.draining {
             return self.say_goodbye(id, out);
         }

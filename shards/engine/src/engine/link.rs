@@ -5,13 +5,15 @@ use serde::{Deserialize, Serialize};
 use super::alarm::RoomKey;
 use super::heartbeat::{Ping, Pulse};
 use super::measure::Measure;
+use super::outbox::{Lane, Line};
 use super::rate::{EventClass, Rates};
 use super::recovery::{Offset, Pid};
 use super::{Engine, State};
 use crate::io::{Close, Outputs};
 use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Quality, Reject};
+use crate::wire::deflate::{Agreed, InflateError, Window};
 use crate::wire::engine_packet;
-use crate::wire::frame::{self, Message, Reader};
+use crate::wire::frame::{self, FrameError, Message, Reader};
 use crate::wire::parse::Event;
 use crate::wire::print;
 use crate::wire::socket_packet::{self, Assembler, Body, Packet};
@@ -23,6 +25,10 @@ use crate::words::time::Micros;
 #[derive(Serialize, Deserialize)]
 pub struct Link {
     reader: Reader,
+    /// How packets get to the client.
+    lane: Lane,
+    /// What the client sent, if its compressed messages refer to that.
+    window: Option<Box<Window>>,
     /// Holds a binary event while its attachments arrive.
     assembler: Assembler,
     opened_at: Micros,
@@ -95,6 +101,11 @@ impl Link {
         [connect, pulse].into_iter().flatten().fold(self.ping.deadline(), Micros::min)
     }
 
+    /// What its session needs to know of it.
+    pub fn line(&self, conn: ConnId) -> Line {
+        Line { conn, lane: self.lane, pid: self.pid }
+    }
+
     /// The client is connected to the namespace `/` from now on.
     pub fn connected_as(&mut self, member: MemberId, pid: Option<Pid>) {
         self.member = Some(member);
@@ -105,11 +116,19 @@ impl Link {
 
 impl Engine {
     /// Makes a link of a connection whose upgrade was accepted, and greets it.
-    pub(super) fn open_link(&mut self, id: ConnId, out: &mut Outputs) {
+    pub(super) fn open_link(&mut self, id: ConnId, agreed: Option<Agreed>, out: &mut Outputs) {
         let sid = self.new_id();
         let now = self.now.at;
         let link = Link {
-            reader: Reader::default(),
+            reader: Reader::new(agreed.is_some()),
+            lane: match agreed {
+                None => Lane::Plain,
+                Some(agreed) if agreed.server_no_context_takeover => {
+                    Lane::Deflated(agreed.server_max_window_bits)
+                }
+                Some(agreed) => Lane::Streamed(agreed.server_max_window_bits),
+            },
+            window: agreed.filter(|agreed| !agreed.client_no_context_takeover).map(|_| Box::default()),
             assembler: Assembler::default(),
             opened_at: now,
             member: None,
@@ -124,22 +143,27 @@ impl Engine {
         conn.state = State::Link(Box::new(link));
         self.counters.links += 1;
         let settings = &self.settings;
-        out.text(id, |bytes| {
-            let open = engine_packet::Open {
-                sid: sid.as_str(),
-                upgrades: &[],
-                ping_interval_ms: settings.ping_interval.as_millis(),
-                ping_timeout_ms: settings.ping_timeout.as_millis(),
-                max_payload: settings.limits.message_bytes_max,
-            };
-            open.print(bytes);
-        });
+        let open = engine_packet::Open {
+            sid: sid.as_str(),
+            upgrades: &[],
+            ping_interval_ms: settings.ping_interval.as_millis(),
+            ping_timeout_ms: settings.ping_timeout.as_millis(),
+            max_payload: settings.limits.message_bytes_max,
+        };
+        self.text(id, out, |bytes| open.print(bytes));
     }
 
     pub(super) fn link_mut(&mut self, id: ConnId) -> Option<&mut Link> {
         match &mut self.conns.get_mut(id)?.state {
             State::Link(link) => Some(link),
             State::Front(_) => None,
+        }
+    }
+
+    /// Sends a packet; `print` appends it.
+    pub(super) fn text(&mut self, id: ConnId, out: &mut Outputs, print: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(lane) = self.link_mut(id).map(|link| link.lane) {
+            self.outbox.text(out, id, lane, print);
         }
     }
 
@@ -163,6 +187,7 @@ impl Engine {
                     self.counters.messages_in += 1;
                     self.attachment(id, data, out)
                 }
+                Ok(Some(Message::Deflated { text, payload })) => self.deflated(id, text, payload, out),
                 Ok(Some(Message::Ping(payload))) => {
                     out.send(id, |bytes| frame::pong(bytes, payload));
                     Step::Go
@@ -172,11 +197,7 @@ impl Engine {
                     let code = close.map(|close| close.code);
                     self.close_link(id, code, "", LeaveReason::TransportClosed, out)
                 }
-                Err(error) => {
-                    self.counters.expulsions += 1;
-                    let reason = error.to_string();
-                    self.close_link(id, Some(error.code()), &reason, LeaveReason::TransportError, out)
-                }
+                Err(error) => self.break_off(id, error, out),
             };
             match step {
                 Step::Go => {}
@@ -193,6 +214,40 @@ impl Engine {
             link.reader = reader;
         }
         self.arm(id);
+    }
+
+    /// Unpacks a message and acts on it.
+    fn deflated(&mut self, id: ConnId, text: bool, payload: &[u8], out: &mut Outputs) -> Step {
+        let limit = self.settings.limits.message_bytes_max;
+        let Some(link) = self.link_mut(id) else { return Step::Gone };
+        let mut window = link.window.take();
+        // Out of the engine while a message is borrowed from it.
+        let mut inflater = std::mem::take(&mut self.inflater);
+        let message = inflater.inflate(payload, window.as_deref_mut(), limit);
+        if let Some(link) = self.link_mut(id) {
+            link.window = window;
+        }
+        let step = match message {
+            Ok(message) if !text => {
+                self.counters.messages_in += 1;
+                self.attachment(id, message, out)
+            }
+            Ok(message) => match std::str::from_utf8(message) {
+                Ok(text) => self.packet(id, text, out),
+                Err(_) => self.break_off(id, FrameError::Utf8, out),
+            },
+            Err(InflateError::Corrupt) => self.break_off(id, FrameError::Deflate, out),
+            Err(InflateError::TooLarge) => self.break_off(id, FrameError::TooLarge, out),
+        };
+        self.inflater = inflater;
+        step
+    }
+
+    /// Closes a connection whose bytes are no WebSocket.
+    fn break_off(&mut self, id: ConnId, error: FrameError, out: &mut Outputs) -> Step {
+        self.counters.expulsions += 1;
+        let reason = error.to_string();
+        self.close_link(id, Some(error.code()), &reason, LeaveReason::TransportError, out)
     }
 
     /// Acts on an Engine.IO packet that came as text.
@@ -245,7 +300,7 @@ impl Engine {
         match &packet.body {
             Body::Connect { .. } if packet.namespace != "/" => {
                 let (namespace, why) = (packet.namespace, "Invalid namespace");
-                out.text(id, |bytes| socket_packet::connect_error(bytes, namespace, why));
+                self.text(id, out, |bytes| socket_packet::connect_error(bytes, namespace, why));
             }
             Body::Connect { auth } if !connected => {
                 let before = auth
@@ -289,7 +344,7 @@ impl Engine {
         let pid = recovers.then(|| Pid(self.new_id()));
         let Some(link) = self.link_mut(id) else { return };
         link.connected_as(member, pid);
-        out.text(id, |bytes| {
+        self.text(id, out, |bytes| {
             socket_packet::connected(bytes, member.as_str(), pid.as_ref().map(|pid| pid.0.as_str()));
         });
     }
@@ -311,13 +366,13 @@ impl Engine {
         if let Err(refused) = link.rates.take(self.now.at, class(event), &self.rates) {
             let retry_after = refused.retry_after;
             let notice = LinkNotice::RateLimitExceeded { event: said.name, retry_after };
-            out.text(said.conn, |bytes| print::link(bytes, &notice));
+            self.text(said.conn, out, |bytes| print::link(bytes, &notice));
             if let Some(ack) = said.ack {
                 self.counters.refused(Code::RateLimited);
                 let wait = retry_after.as_millis() + 1;
                 let reject =
                     Reject::new(Code::RateLimited, format!("too many of these: try again in {wait} ms"));
-                out.text(said.conn, |bytes| print::refusal(bytes, ack, &reject));
+                self.text(said.conn, out, |bytes| print::refusal(bytes, ack, &reject));
             }
             return match refused.close {
                 true => self.expel(said.conn, LeaveReason::Forced, out),
@@ -342,12 +397,12 @@ impl Engine {
         let ack = match command {
             LinkCommand::LatencyProbe { timestamp } => {
                 let response = LinkNotice::LatencyResponse { client_timestamp: timestamp, moment: now };
-                out.text(id, |bytes| print::link(bytes, &response));
+                self.text(id, out, |bytes| print::link(bytes, &response));
                 Ack::Latency { client_timestamp: timestamp, moment: now }
             }
             LinkCommand::ClockSync { t0 } => {
                 if said.ack.is_none() {
-                    out.text(id, |bytes| print::link(bytes, &LinkNotice::ClockSync { t0, at: now.at }));
+                    self.text(id, out, |bytes| print::link(bytes, &LinkNotice::ClockSync { t0, at: now.at }));
                 }
                 Ack::Clock { t0, at: now.at }
             }
@@ -355,7 +410,7 @@ impl Engine {
                 let (rtt, unix) = (link.pulse.latency(), now.unix);
                 let response =
                     LinkNotice::HeartbeatResponse { client_timestamp: timestamp, timestamp: unix, rtt };
-                out.text(id, |bytes| print::link(bytes, &response));
+                self.text(id, out, |bytes| print::link(bytes, &response));
                 self.heard_from(id);
                 Ack::Heartbeat { client_timestamp: timestamp, timestamp: unix, rtt }
             }
@@ -363,7 +418,9 @@ impl Engine {
                 if let Some((round_trip, report)) = link.pulse.ponged(now.at, timestamp) {
                     if report {
                         let quality = link.pulse.quality(member, now.at);
-                        out.text(id, |bytes| print::link(bytes, &LinkNotice::ConnectionQuality(quality)));
+                        self.text(id, out, |bytes| {
+                            print::link(bytes, &LinkNotice::ConnectionQuality(quality))
+                        });
                     }
                     self.measures.add(Measure::RoundTrip, round_trip);
                     self.counters.round_trips += 1;
@@ -374,7 +431,7 @@ impl Engine {
             }
             LinkCommand::ConnectionQuality => {
                 let quality = link.pulse.quality(member, now.at);
-                out.text(id, |bytes| print::link(bytes, &LinkNotice::ConnectionQuality(quality)));
+                self.text(id, out, |bytes| print::link(bytes, &LinkNotice::ConnectionQuality(quality)));
                 Ack::Quality(quality)
             }
             LinkCommand::Ignored => Ack::Done,
@@ -385,15 +442,15 @@ impl Engine {
     /// Acknowledges an event, if its sender wants that.
     pub(super) fn acknowledge(&mut self, said: Said<'_>, ack: &Ack, out: &mut Outputs) {
         let Some(id) = said.ack else { return };
-        let seat = self.link_mut(said.conn).and_then(|link| link.seat);
+        let Some((seat, lane)) = self.link_mut(said.conn).map(|link| (link.seat, link.lane)) else { return };
         let session = seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id());
-        out.text(said.conn, |bytes| print::ack(bytes, id, session, ack));
+        self.outbox.text(out, said.conn, lane, |bytes| print::ack(bytes, id, session, ack));
     }
 
     /// Tells the sender of an event why nothing came of it: as its acknowledgement, or as the event `error`.
     pub(super) fn refuse(&mut self, said: Said<'_>, reject: &Reject, out: &mut Outputs) {
         self.counters.refused(reject.code);
-        out.text(said.conn, |bytes| match said.ack {
+        self.text(said.conn, out, |bytes| match said.ack {
             Some(id) => print::refusal(bytes, id, reject),
             None => print::link(bytes, &LinkNotice::Error { event: said.name, reject }),
         });
@@ -414,13 +471,14 @@ impl Engine {
             }
             Ping::DueAt(at) if at <= now.at => {
                 link.ping = Ping::AnswerBy(now.at + settings.ping_timeout);
-                out.text(id, |bytes| bytes.extend_from_slice(engine_packet::PING));
+                self.text(id, out, |bytes| bytes.extend_from_slice(engine_packet::PING));
             }
             _ => {}
         }
+        let Some(link) = self.link_mut(id) else { return };
         if link.member.is_some() && link.pulse.deadline() <= now.at {
             link.pulse.pinged(now.at, now.unix, &settings);
-            out.text(id, |bytes| print::link(bytes, &LinkNotice::Ping { timestamp: now.unix }));
+            self.text(id, out, |bytes| print::link(bytes, &LinkNotice::Ping { timestamp: now.unix }));
         }
     }
 

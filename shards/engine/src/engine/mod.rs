@@ -12,6 +12,7 @@ mod handover;
 mod heartbeat;
 mod link;
 pub mod measure;
+mod outbox;
 pub mod rate;
 mod recovery;
 mod room;
@@ -28,6 +29,7 @@ use std::net::IpAddr;
 use crate::io::{Cause, Close, Input, Memory, Output, Outputs, Settings};
 use crate::session::{Effect, Rules};
 use crate::speech::{Code, LeaveReason};
+use crate::wire::deflate::Inflater;
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
@@ -36,6 +38,7 @@ use alarm::{Alarm, RoomKey, Timer};
 use front::Front;
 use link::Link;
 use measure::{Measure, Measures};
+use outbox::Outbox;
 use rate::RateLimits;
 use room::{Room, Turn};
 use slots::{Arena, Slots};
@@ -58,6 +61,8 @@ pub struct Engine {
     /// Whether no more links are let in because the server is short of memory.
     closed_for_memory: bool,
     counters: Counters,
+    outbox: Outbox,
+    inflater: Inflater,
     /// Bytes of events that the sessions keep for members that may come back.
     remembered: u64,
     measures: Measures,
@@ -140,6 +145,8 @@ impl Engine {
             names: BTreeMap::new(),
             closed_for_memory: false,
             counters: Counters::default(),
+            outbox: Outbox::new(settings.transports.compression),
+            inflater: Inflater::default(),
             remembered: 0,
             measures: Measures::default(),
             effects: Vec::new(),
@@ -290,6 +297,7 @@ impl Engine {
     fn forget(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(&mut self.wheel);
+        self.outbox.take_window(id);
         if let State::Link(link) = conn.state {
             self.counters.links -= 1;
             if let Some((key, member)) = link.seat {
@@ -311,6 +319,7 @@ impl Engine {
             settings: &self.settings,
             wheel: &mut self.wheel,
             remembered: &mut self.remembered,
+            outbox: &mut self.outbox,
             out,
         };
         act(room, &mut turn, &mut self.effects)
@@ -334,6 +343,7 @@ impl Engine {
         assert_eq!(remembered, self.remembered, "what is kept for lost members is counted");
         let links = self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Link(_))).count();
         assert_eq!(links as u32, self.counters.links, "links are counted");
+        assert!(self.outbox.len() <= links, "nothing is kept of connections that are gone");
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use super::alarm::RoomKey;
+use super::outbox::Line;
 use super::slots::SlotKey;
 use crate::io::{Close, Outputs};
 use crate::record;
@@ -213,10 +214,12 @@ impl Engine {
             self.forget(old, LeaveReason::TransportClosed, out);
             out.close(old, Close::Abort);
         }
+        let Some(link) = self.link_mut(id) else { return false };
+        let line = Line { pid: Some(pid), ..link.line(id) };
         let recovered = self.with_room(key, out, |room, turn, effects| {
             room.flush(key, turn);
             let before = room.seated();
-            let member = room.recover(pid, offset.number, id, turn, effects)?;
+            let member = room.recover(pid, offset.number, line, turn, effects)?;
             Some((member, before, room.seated()))
         });
         let Some((member, before, after)) = recovered else { return false };
@@ -227,7 +230,7 @@ impl Engine {
             link.connected_as(member, Some(pid));
             link.seat = Some((key, member));
         }
-        out.text(id, |bytes| socket_packet::connected(bytes, member.as_str(), Some(pid.0.as_str())));
+        self.text(id, out, |bytes| socket_packet::connected(bytes, member.as_str(), Some(pid.0.as_str())));
         self.settle(key, out);
         true
     }

@@ -3,6 +3,7 @@
 
 use super::alarm::{Alarm, RoomKey, Timer};
 use super::batch::Batch;
+use super::outbox::{Line, Outbox};
 use super::recovery::{Bounds, Memory, Offset, Pid, is_volatile};
 use super::wheel::Wheel;
 use crate::io::{Outputs, Settings};
@@ -34,9 +35,7 @@ pub struct Room {
 /// A member's connection.
 struct Seat {
     member: MemberId,
-    conn: ConnId,
-    /// What brings the member back if the connection is lost; without it, it is told no offsets.
-    pid: Option<Pid>,
+    line: Line,
     /// Every how many ticks it gets one; 0 = none.
     stride: u16,
     /// Whether it wants to be told of beats.
@@ -53,6 +52,8 @@ pub struct Turn<'a> {
     pub wheel: &'a mut Wheel<Timer>,
     /// Bytes that the shard keeps for lost members.
     pub remembered: &'a mut u64,
+    /// The shard's means of sending.
+    pub outbox: &'a mut Outbox,
     /// What the shard wants done.
     pub out: &'a mut Outputs,
 }
@@ -83,10 +84,10 @@ impl Room {
     }
 
     /// Seats a member that the session has taken in, or takes note of how it wants its ticks now.
-    pub fn sit(&mut self, member: MemberId, conn: ConnId, pid: Option<Pid>, settings: &Settings) {
+    pub fn sit(&mut self, member: MemberId, line: Line, settings: &Settings) {
         let stride = stride(self.session.tick_hz(member), settings.tick_interval);
         let metronome = self.session.wants_metronome(member);
-        let seat = Seat { member, conn, pid, stride, metronome };
+        let seat = Seat { member, line, stride, metronome };
         match self.seats.iter_mut().find(|seat| seat.member == member) {
             Some(taken) => *taken = seat,
             None => self.seats.push(seat),
@@ -112,7 +113,7 @@ impl Room {
         effects: &mut Vec<Effect>,
     ) {
         self.flush(key, turn);
-        let pid = self.seats.iter().find(|seat| seat.member == member).and_then(|seat| seat.pid);
+        let pid = self.seats.iter().find(|seat| seat.member == member).and_then(|seat| seat.line.pid);
         self.rise(member, turn.now.at);
         if let (Some(pid), Some(seat)) = (pid, self.session.seat_of(member))
             && !matches!(reason, LeaveReason::Left | LeaveReason::Disconnected | LeaveReason::Draining)
@@ -133,7 +134,7 @@ impl Room {
         &mut self,
         pid: Pid,
         number: u64,
-        conn: ConnId,
+        line: Line,
         turn: &mut Turn<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<MemberId> {
@@ -142,16 +143,16 @@ impl Room {
         if !self.memory.reaches(number) || !self.session.restore(turn.now, seat, effects) {
             return None;
         }
-        self.sit(member, conn, Some(pid), turn.settings);
+        self.sit(member, line, turn.settings);
         for packet in self.memory.missed(number, member, metronome) {
-            turn.out.text(conn, |bytes| bytes.extend_from_slice(packet));
+            turn.outbox.text(turn.out, line.conn, line.lane, |bytes| bytes.extend_from_slice(packet));
         }
         Some(member)
     }
 
     /// The connection of the member that would come back with this pid.
     pub fn conn_of_pid(&self, pid: Pid) -> Option<ConnId> {
-        self.seats.iter().find(|seat| seat.pid == Some(pid)).map(|seat| seat.conn)
+        self.seats.iter().find(|seat| seat.line.pid == Some(pid)).map(|seat| seat.line.conn)
     }
 
     /// Bytes that are kept for lost members.
@@ -166,7 +167,7 @@ impl Room {
 
     /// Where a member sits, if it has a connection.
     pub fn conn_of(&self, member: MemberId) -> Option<ConnId> {
-        self.seats.iter().find(|seat| seat.member == member).map(|seat| seat.conn)
+        self.seats.iter().find(|seat| seat.member == member).map(|seat| seat.line.conn)
     }
 
     /// Members with a connection.
@@ -220,8 +221,8 @@ impl Room {
             let tick = Notice::Tick(self.session.tick(turn.now));
             let count = self.ticks;
             let wanting = |seat: &&Seat| seat.stride > 0 && count.is_multiple_of(u64::from(seat.stride));
-            let to = self.seats.iter().filter(wanting).map(|seat| seat.conn);
-            turn.out.fan_out(to, true, |bytes| print::notice(bytes, self.session.id(), &tick));
+            let to = self.seats.iter().filter(wanting).map(|seat| seat.line);
+            turn.outbox.volatile(turn.out, to, |bytes| print::notice(bytes, self.session.id(), &tick));
             self.ticks += 1;
         }
         self.arm(key, turn);
@@ -297,13 +298,13 @@ impl Room {
         mut packet: Vec<u8>,
         turn: &mut Turn<'_>,
     ) {
-        self.tell(audience, &packet, |seat| seat.pid.is_none(), turn);
+        self.tell(audience, &packet, |seat| seat.line.pid.is_none(), turn);
         if turn.settings.transports.recovery == Micros::ZERO {
             return;
         }
         let offset = Offset { shard: turn.settings.shard, room: key, number: self.memory.next() };
         socket_packet::append_offset(&mut packet, &offset.to_string());
-        self.tell(audience, &packet, |seat| seat.pid.is_some(), turn);
+        self.tell(audience, &packet, |seat| seat.line.pid.is_some(), turn);
         self.memory.push(turn.now.at, audience, packet, &mut turn.bounds());
     }
 
@@ -315,8 +316,8 @@ impl Room {
             Audience::One(member) => seat.member == member,
             Audience::Metronome => seat.metronome,
         };
-        let to = self.seats.iter().filter(hears).filter(|seat| meant(seat)).map(|seat| seat.conn);
-        turn.out.fan_out(to, false, |bytes| bytes.extend_from_slice(packet));
+        let to = self.seats.iter().filter(hears).filter(|seat| meant(seat)).map(|seat| seat.line);
+        turn.outbox.fan_out(turn.out, to, packet);
     }
 
     /// Cancels every timer and gives back what is held; the room is about to go.
@@ -331,7 +332,7 @@ impl Room {
     pub fn check_invariants(&self) {
         self.session.check_invariants();
         for (place, seat) in self.seats.iter().enumerate() {
-            let same = |other: &Seat| other.member == seat.member || other.conn == seat.conn;
+            let same = |other: &Seat| other.member == seat.member || other.line.conn == seat.line.conn;
             assert!(!self.seats[..place].iter().any(same), "{:?} has two seats", seat.member);
         }
         let connected = self.session.members().filter(|member| member.connected).count();

@@ -74,7 +74,9 @@ impl Engine {
 
     fn join(&mut self, id: ConnId, join: &Join, out: &mut Outputs) -> Result<Ack, Reject> {
         let Some(link) = self.link_mut(id) else { return Ok(Ack::Done) };
-        let (seat, pid, Some(member)) = (link.seat, link.pid, link.member) else { return Ok(Ack::Done) };
+        let (seat, line, Some(member)) = (link.seat, link.line(id), link.member) else {
+            return Ok(Ack::Done);
+        };
         if let Some((key, _)) = seat
             && self.rooms.get(key).is_some_and(|room| *room.session.id() != join.session)
         {
@@ -86,7 +88,7 @@ impl Engine {
             let before = room.seated();
             let joined = room.session.join(turn.now, member, join, effects);
             if joined.is_ok() {
-                room.sit(member, id, pid, turn.settings);
+                room.sit(member, line, turn.settings);
             }
             Some((joined, before, room.seated()))
         });

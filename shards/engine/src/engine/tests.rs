@@ -1,6 +1,7 @@
 //! The whole engine from bytes to bytes, in a world of one thread and no clock.
 #![allow(clippy::unwrap_used)]
 
+mod compression;
 mod recovery;
 
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ pub(super) fn settings() -> Settings {
         leader_grace: Micros::from_secs(10),
         session_members_max: 256,
         origins: Origins::Own,
-        transports: Transports { recovery: Micros::ZERO },
+        transports: Transports { compression: None, recovery: Micros::ZERO },
     }
 }
 

@@ -24,6 +24,13 @@ pub enum Message<'a> {
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
+    /// A compressed message, to be [inflated](super::deflate::Inflater) and, if it is text, checked for UTF-8.
+    Deflated {
+        /// Whether it is a text message.
+        text: bool,
+        /// The payload of its frames.
+        payload: &'a [u8],
+    },
     /// To be answered with a pong of the same payload.
     Ping(&'a [u8]),
     /// An answer to a ping of ours, or unsolicited.
@@ -47,7 +54,7 @@ pub struct Close<'a> {
 pub enum FrameError {
     /// A client must mask every frame.
     Unmasked,
-    /// A reserved bit without an extension that gives it a meaning.
+    /// A reserved bit without an extension that gives it a meaning, or where it has none.
     ReservedBit,
     /// An opcode that RFC 6455 leaves undefined.
     Opcode,
@@ -59,6 +66,8 @@ pub enum FrameError {
     CloseBody,
     /// Text, or a close reason, that is not UTF-8.
     Utf8,
+    /// A compressed message that cannot be unpacked.
+    Deflate,
     /// More than [`Limits::message_bytes_max`], known from the header before a byte of it is kept.
     TooLarge,
     /// More than [`Limits::fragments_max`].
@@ -75,7 +84,7 @@ impl FrameError {
             | Self::Control
             | Self::Continuation
             | Self::CloseBody => CloseCode::Protocol,
-            Self::Utf8 => CloseCode::Invalid,
+            Self::Utf8 | Self::Deflate => CloseCode::Invalid,
             Self::TooLarge => CloseCode::Size,
             Self::TooManyFragments => CloseCode::Policy,
         }
@@ -93,6 +102,7 @@ impl std::fmt::Display for FrameError {
             Self::Continuation => "fragments are out of order",
             Self::CloseBody => "bad close code",
             Self::Utf8 => "text is not UTF-8",
+            Self::Deflate => "compressed data is corrupt",
             Self::TooLarge => "message is too large",
             Self::TooManyFragments => "message has too many fragments",
         })
@@ -118,6 +128,9 @@ pub struct Reader {
     /// How many bytes of `message` are known to be whole UTF-8 characters.
     valid: u32,
     fragments: u32,
+    /// Whether compression was agreed on, and whether the unfinished message is compressed.
+    deflates: bool,
+    deflated: bool,
     /// The unfinished control frame, which may arrive inside the unfinished message.
     control: Vec<u8>,
 }
@@ -153,6 +166,11 @@ enum Kind {
 }
 
 impl Reader {
+    /// A reader for a connection that agreed on permessage-deflate, or did not.
+    pub fn new(deflates: bool) -> Self {
+        Self { deflates, ..Self::default() }
+    }
+
     /// The next message of `input`, read from `*at` on; `*at` moves behind what was used.
     ///
     /// `None` means that all of `input` is used up and more is needed. Call until then, because it is
@@ -189,16 +207,16 @@ impl Reader {
                 }
                 Opcode::Data(kind) if whole && last && self.message.is_empty() => {
                     self.kind = None;
-                    return read_data(kind, &input[start..*at]).map(Some);
+                    return read_data(kind, self.deflated, &input[start..*at]).map(Some);
                 }
                 Opcode::Data(kind) => {
                     self.message.extend_from_slice(&input[start..*at]);
-                    if kind == Kind::Text {
+                    if kind == Kind::Text && !self.deflated {
                         self.check_utf8()?;
                     }
                     if whole && last {
                         self.kind = None;
-                        return read_data(kind, &self.message).map(Some);
+                        return read_data(kind, self.deflated, &self.message).map(Some);
                     }
                 }
             }
@@ -256,8 +274,9 @@ impl Reader {
     /// Checks a header against the rules and against what went before, and opens its frame.
     fn start(&mut self, limits: &Limits, header: &FrameHeader, length: u64) -> Result<Frame, FrameError> {
         let mask = header.mask.ok_or(FrameError::Unmasked)?;
-        // RSV1 on the first frame of a data message is where compression would be told apart.
-        if header.rsv1 || header.rsv2 || header.rsv3 {
+        // RSV1 on the first frame of a data message says that it is compressed.
+        let begins = matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+        if header.rsv1 && !(self.deflates && begins) || header.rsv2 || header.rsv3 {
             return Err(FrameError::ReservedBit);
         }
         let opcode = match header.opcode {
@@ -274,6 +293,9 @@ impl Reader {
             }
             OpCode::Data(opcode) => {
                 let kind = self.begin_or_continue(limits, opcode)?;
+                if begins {
+                    self.deflated = header.rsv1;
+                }
                 let room = (limits.message_bytes_max as usize).saturating_sub(self.message.len());
                 if length > room as u64 {
                     return Err(FrameError::TooLarge);
@@ -351,8 +373,9 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-fn read_data(kind: Kind, payload: &[u8]) -> Result<Message<'_>, FrameError> {
+fn read_data(kind: Kind, deflated: bool, payload: &[u8]) -> Result<Message<'_>, FrameError> {
     match kind {
+        _ if deflated => Ok(Message::Deflated { text: kind == Kind::Text, payload }),
         Kind::Text => std::str::from_utf8(payload).map(Message::Text).map_err(|_| FrameError::Utf8),
         Kind::Binary => Ok(Message::Binary(payload)),
     }
@@ -397,6 +420,13 @@ pub fn binary(out: &mut Vec<u8>, print: impl FnOnce(&mut Vec<u8>)) {
     message(out, OpCode::Data(Data::Binary), print);
 }
 
+/// Appends a message that was [deflated](super::deflate::Deflater) as one frame.
+pub fn deflated(out: &mut Vec<u8>, text: bool, payload: &[u8]) {
+    let opcode = OpCode::Data(if text { Data::Text } else { Data::Binary });
+    let header = FrameHeader { opcode, rsv1: true, ..FrameHeader::default() };
+    frame(out, header, |out| out.extend_from_slice(payload));
+}
+
 /// Appends a pong that answers a ping with this payload.
 pub fn pong(out: &mut Vec<u8>, payload: &[u8]) {
     assert!(payload.len() <= CONTROL_BYTES_MAX);
@@ -418,13 +448,16 @@ pub fn close(out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
 }
 
 fn message(out: &mut Vec<u8>, opcode: OpCode, print: impl FnOnce(&mut Vec<u8>)) {
+    frame(out, FrameHeader { opcode, ..FrameHeader::default() }, print);
+}
+
+fn frame(out: &mut Vec<u8>, header: FrameHeader, print: impl FnOnce(&mut Vec<u8>)) {
     const RESERVED: usize = 4;
     let start = out.len();
     out.extend_from_slice(&[0; RESERVED]);
     print(out);
     let length = out.len() - start - RESERVED;
 
-    let header = FrameHeader { opcode, ..FrameHeader::default() };
     let header_len = header.len(length as u64);
     if header_len != RESERVED {
         out.resize(out.len().max(start + header_len + length), 0);
@@ -449,6 +482,7 @@ mod tests {
         Binary(Vec<u8>),
         Ping(Vec<u8>),
         Pong(Vec<u8>),
+        Deflated(bool, Vec<u8>),
         Close(Option<(u16, String)>),
         Failed(FrameError),
     }
@@ -461,6 +495,7 @@ mod tests {
             Message::Binary(bytes) => Said::Binary(bytes.into()),
             Message::Ping(bytes) => Said::Ping(bytes.into()),
             Message::Pong(bytes) => Said::Pong(bytes.into()),
+            Message::Deflated { text, payload } => Said::Deflated(text, payload.into()),
             Message::Close(close) => Said::Close(close.map(|close| (close.code, close.reason.into()))),
         }
     }

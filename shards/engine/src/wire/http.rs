@@ -433,7 +433,8 @@ pub struct Refused {
 }
 
 impl Refused {
-    const BAD_REQUEST: Self = Self::plain(400, "Bad Request");
+    /// What cannot be understood.
+    pub const BAD_REQUEST: Self = Self::plain(400, "Bad Request");
     const TARGET_TOO_LONG: Self = Self::plain(414, "URI Too Long");
     const HEAD_TOO_LARGE: Self = Self::plain(431, "Request Header Fields Too Large");
     const NO_CHUNKS: Self = Self::plain(501, "Transfer codings are not supported");
@@ -533,14 +534,17 @@ fn is_key(key: &str) -> bool {
 }
 
 impl Upgrade<'_> {
-    /// Appends the answer after which the connection speaks WebSocket. No extension is granted.
-    pub fn print(&self, out: &mut Vec<u8>, cors: Cors<'_>) {
+    /// Appends the answer after which the connection speaks WebSocket, with the extension that was agreed on.
+    pub fn print(&self, out: &mut Vec<u8>, cors: Cors<'_>, extension: Option<&str>) {
         print_status(out, 101);
         print_header(out, "Upgrade", "websocket");
         print_header(out, "Connection", "Upgrade");
         print_header(out, "Sec-WebSocket-Accept", &derive_accept_key(self.key.as_bytes()));
         if let Some(protocol) = self.protocol {
             print_header(out, "Sec-WebSocket-Protocol", protocol);
+        }
+        if let Some(extension) = extension {
+            print_header(out, "Sec-WebSocket-Extensions", extension);
         }
         print_policies(out, cors);
         out.extend_from_slice(b"\r\n");
@@ -597,7 +601,7 @@ mod tests {
         assert!(request.wants_upgrade() && request.keep_alive);
 
         let mut out = Vec::new();
-        upgrade(&request).unwrap().print(&mut out, Cors::Silent);
+        upgrade(&request).unwrap().print(&mut out, Cors::Silent, None);
         let answer = String::from_utf8(out).unwrap();
         assert!(answer.starts_with(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -756,7 +760,7 @@ mod tests {
 
         let offered = head("GET", "13", key, "Sec-WebSocket-Protocol: chat, other\r\n");
         let mut out = Vec::new();
-        upgrade(&parse(&offered).unwrap()).unwrap().print(&mut out, Cors::Only("http://b"));
+        upgrade(&parse(&offered).unwrap()).unwrap().print(&mut out, Cors::Only("http://b"), None);
         let answer = String::from_utf8(out).unwrap();
         assert!(answer.contains("\r\nSec-WebSocket-Protocol: chat\r\n"));
         assert!(answer.contains("\r\nAccess-Control-Allow-Origin: http://b\r\nVary: Origin\r\n"));

@@ -3,7 +3,7 @@
 use super::*;
 
 fn recovering() -> Settings {
-    Settings { transports: Transports { recovery: Micros::from_secs(120) }, ..settings() }
+    Settings { transports: Transports { compression: None, recovery: Micros::from_secs(120) }, ..settings() }
 }
 
 /// What a client keeps in mind for its return.

@@ -1,0 +1,128 @@
+//! Packets on their way to clients: the same packet goes out differently to those that take it compressed.
+//!
+//! A packet for many is compressed at most once for each size of window, unless messages refer to those before
+//! them: then each receiver needs its own.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::recovery::Pid;
+use crate::io::Outputs;
+use crate::wire::deflate::{Deflater, Window};
+use crate::wire::frame;
+use crate::words::compression::Compression;
+use crate::words::ids::ConnId;
+
+/// How packets reach a client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Lane {
+    /// As messages of a WebSocket.
+    Plain,
+    /// As messages of a WebSocket, the longer ones compressed, each by itself, for a window of so many bits.
+    Deflated(u8),
+    /// The same with messages that refer to those before them.
+    Streamed(u8),
+}
+
+/// What a session needs to know of a member's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    /// The connection.
+    pub conn: ConnId,
+    /// How packets get there.
+    pub lane: Lane,
+    /// What brings the member back if the connection is lost; without it, it is told no offsets.
+    pub pid: Option<Pid>,
+}
+
+/// A shard's means of sending.
+pub struct Outbox {
+    compression: Option<Compression>,
+    deflater: Deflater,
+    /// What was sent on streamed lanes.
+    windows: BTreeMap<ConnId, Window>,
+}
+
+impl Outbox {
+    /// Means that follow the shard's settings.
+    pub fn new(compression: Option<Compression>) -> Self {
+        let level = compression.unwrap_or_default().level;
+        Self { compression, deflater: Deflater::new(level), windows: BTreeMap::new() }
+    }
+
+    /// Sends a packet to one; `print` appends it.
+    pub fn text(&mut self, out: &mut Outputs, to: ConnId, lane: Lane, print: impl FnOnce(&mut Vec<u8>)) {
+        if lane == Lane::Plain {
+            return out.text(to, print);
+        }
+        let mut packet = Vec::new();
+        print(&mut packet);
+        self.packet(out, to, lane, &packet);
+    }
+
+    /// Sends a packet to many.
+    pub fn fan_out(&mut self, out: &mut Outputs, to: impl Iterator<Item = Line> + Clone, packet: &[u8]) {
+        if !self.is_long(packet) {
+            return out.fan_out(to.map(|line| line.conn), false, |bytes| bytes.extend_from_slice(packet));
+        }
+        let on = |lane: Lane| to.clone().filter(move |line| line.lane == lane).map(|line| line.conn);
+        out.fan_out(on(Lane::Plain), false, |bytes| bytes.extend_from_slice(packet));
+        for bits in 8..=15 {
+            out.spread(on(Lane::Deflated(bits)), false, |bytes| {
+                frame_of(bytes, packet, self.deflater.deflate(packet, bits, None));
+            });
+        }
+        for Line { conn, lane, .. } in to.filter(|line| matches!(line.lane, Lane::Streamed(_))) {
+            self.packet(out, conn, lane, packet);
+        }
+    }
+
+    /// Sends what is worth nothing later, to those whose sockets take it now. It is never compressed: it is short,
+    /// and what follows on a streamed lane may not refer to what was left out.
+    pub fn volatile(
+        &mut self,
+        out: &mut Outputs,
+        to: impl Iterator<Item = Line>,
+        print: impl FnOnce(&mut Vec<u8>),
+    ) {
+        out.fan_out(to.map(|line| line.conn), true, print);
+    }
+
+    /// What was sent on a connection's lane; it goes with the connection.
+    pub fn take_window(&mut self, id: ConnId) -> Option<Window> {
+        self.windows.remove(&id)
+    }
+
+    /// Goes on where another shard stopped.
+    pub fn put_window(&mut self, id: ConnId, window: Window) {
+        self.windows.insert(id, window);
+    }
+
+    /// Connections that something is kept for.
+    pub fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    fn packet(&mut self, out: &mut Outputs, to: ConnId, lane: Lane, packet: &[u8]) {
+        let deflated = match lane {
+            Lane::Deflated(bits) if self.is_long(packet) => self.deflater.deflate(packet, bits, None),
+            Lane::Streamed(bits) if self.is_long(packet) => {
+                self.deflater.deflate(packet, bits, Some(self.windows.entry(to).or_default()))
+            }
+            _ => None,
+        };
+        out.send(to, |bytes| frame_of(bytes, packet, deflated));
+    }
+
+    fn is_long(&self, packet: &[u8]) -> bool {
+        self.compression.is_some_and(|compression| packet.len() >= compression.threshold as usize)
+    }
+}
+
+fn frame_of(bytes: &mut Vec<u8>, packet: &[u8], deflated: Option<&[u8]>) {
+    match deflated {
+        Some(payload) => frame::deflated(bytes, true, payload),
+        None => frame::text(bytes, |bytes| bytes.extend_from_slice(packet)),
+    }
+}

@@ -1,0 +1,194 @@
+//! permessage-deflate from bytes to bytes.
+
+use super::*;
+use crate::wire::deflate::{Deflater, Inflater, Window};
+use crate::words::compression::Compression;
+
+fn compressing(context_takeover: bool) -> Settings {
+    let compression = Some(Compression { context_takeover, ..Compression::default() });
+    Settings { transports: Transports { compression, recovery: Micros::ZERO }, ..settings() }
+}
+
+/// A client's side of a connection with compression.
+struct Peer {
+    id: ConnId,
+    agreed: bool,
+    /// What both sides said before, if messages refer to it.
+    windows: Option<(Window, Window)>,
+    inflater: Inflater,
+    deflater: Deflater,
+}
+
+impl Peer {
+    fn new(world: &mut World, shard: usize, offer: &str, answer: &str) -> Self {
+        let id = world.open(shard);
+        let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
+        let head = upgrade.replace("\r\n\r\n", &format!("\r\nSec-WebSocket-Extensions: {offer}\r\n\r\n"));
+        world.bytes(id, head.as_bytes());
+        let sent = String::from_utf8_lossy(&world.sent[&id]).into_owned();
+        let found = sent.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Extensions: "));
+        assert_eq!(found, (!answer.is_empty()).then_some(answer));
+        let takeover = !answer.is_empty() && !answer.contains("no_context_takeover");
+        let windows = takeover.then(<(Window, Window)>::default);
+        Self {
+            id,
+            agreed: !answer.is_empty(),
+            windows,
+            inflater: Inflater::default(),
+            deflater: Deflater::new(6),
+        }
+    }
+
+    /// Says something compressed, if that makes it shorter.
+    fn say(&mut self, world: &mut World, text: &str) {
+        if !self.agreed {
+            return world.say(self.id, text);
+        }
+        let window = self.windows.as_mut().map(|(_, ours)| ours);
+        match self.deflater.deflate(text.as_bytes(), 15, window).map(<[u8]>::to_vec) {
+            None => world.say(self.id, text),
+            Some(payload) => {
+                let mut frame = masked_bytes(&payload);
+                frame[0] = 0xc1;
+                world.bytes(self.id, &frame);
+            }
+        }
+    }
+
+    /// The messages that came, and how many of them were compressed.
+    fn heard(&mut self, world: &mut World) -> (Vec<String>, usize) {
+        let bytes = world.sent.remove(&self.id).unwrap_or_default();
+        let head = bytes.windows(4).position(|w| w == b"\r\n\r\n").filter(|_| bytes.starts_with(b"HTTP"));
+        let mut rest = &bytes[head.map_or(0, |end| end + 4)..];
+        let (mut heard, mut deflated) = (Vec::new(), 0);
+        while let [kind, length, tail @ ..] = rest {
+            let (length, tail) = match length {
+                126 => (usize::from(u16::from_be_bytes([tail[0], tail[1]])), &tail[2..]),
+                length => (usize::from(*length), tail),
+            };
+            let (body, tail) = tail.split_at(length);
+            rest = tail;
+            let message = match kind {
+                0x81 => body.to_vec(),
+                0xc1 => {
+                    deflated += 1;
+                    let window = self.windows.as_mut().map(|(theirs, _)| theirs);
+                    self.inflater.inflate(body, window, 1_000_000).unwrap().to_vec()
+                }
+                0x88 => format!("close {}", u16::from_be_bytes([body[0], body[1]])).into_bytes(),
+                other => panic!("frame {other:#x}"),
+            };
+            heard.push(String::from_utf8(message).unwrap());
+        }
+        (heard, deflated)
+    }
+}
+
+fn masked_bytes(payload: &[u8]) -> Vec<u8> {
+    let mask = [0x12, 0x34, 0x56, 0x78];
+    let mut frame = vec![0x82, 0x80 | 126];
+    frame.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(&mask);
+    frame.extend(payload.iter().zip(mask.into_iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+const ALONE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+#[test]
+fn long_messages_are_compressed_both_ways_and_short_ones_are_not() {
+    for (takeover, answer) in [(false, ALONE), (true, "permessage-deflate")] {
+        for shards in [1, 4] {
+            let mut world = World::new(Settings { shards, ..compressing(takeover) });
+            let shard = usize::from(shards) - 1;
+            let mut ann = Peer::new(&mut world, shard, "permessage-deflate; client_max_window_bits", answer);
+            ann.say(&mut world, "40");
+            ann.say(&mut world, &join("s", "Ann"));
+            let words = "verse chorus, ".repeat(30) + "end";
+            for round in 0..5 {
+                let command =
+                    format!(r#"42{round}["update_message",{{"sessionId":"s","message":"{round} {words}"}}]"#);
+                ann.say(&mut world, &command);
+                world.pass(Micros::from_secs(1));
+            }
+            let (heard, deflated) = ann.heard(&mut world);
+            let snapshots: Vec<&String> =
+                heard.iter().filter(|m| m.starts_with(r#"42["snapshot""#)).collect();
+            assert!(snapshots.last().unwrap().contains(&format!("4 {words}")), "{heard:?}");
+            let long = heard.iter().filter(|message| message.len() >= 1_024).count();
+            assert!(long >= 5);
+            assert_eq!(deflated, long, "what is long is compressed, and nothing else");
+            assert!(
+                heard
+                    .iter()
+                    .filter(|message| message.starts_with("43"))
+                    .all(|ack| ack.contains(r#""ok":true"#))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_shared_message_is_compressed_once_for_each_window() {
+    let mut world = World::new(compressing(false));
+    let mut peers: Vec<Peer> = Vec::new();
+    for (offer, answer) in [
+        ("permessage-deflate", ALONE.to_owned()),
+        ("permessage-deflate", ALONE.to_owned()),
+        ("permessage-deflate; server_max_window_bits=9", format!("{ALONE}; server_max_window_bits=9")),
+        // A window that is too small for us: it gets everything as it is.
+        ("permessage-deflate; server_max_window_bits=8", format!("{ALONE}; server_max_window_bits=8")),
+        ("x-unknown", String::new()),
+    ] {
+        let mut peer = Peer::new(&mut world, 0, offer, &answer);
+        peer.say(&mut world, "40");
+        peer.say(&mut world, &join("s", "Name"));
+        peers.push(peer);
+    }
+    world.pass(MS(10));
+    peers.iter_mut().for_each(|peer| drop(peer.heard(&mut world)));
+    let text = "verse chorus, ".repeat(30) + "end";
+    peers[0].say(&mut world, &format!(r#"42["update_message",{{"sessionId":"s","message":"{text}"}}]"#));
+    world.pass(MS(10));
+    let raw: Vec<Vec<u8>> = peers.iter().map(|peer| world.sent[&peer.id].clone()).collect();
+    assert_eq!(raw[0], raw[1]);
+    assert!(raw[0] != raw[2] && raw[2].len() < raw[3].len() && raw[3] == raw[4]);
+    let heard: Vec<_> = peers.iter_mut().map(|peer| peer.heard(&mut world)).collect();
+    assert!(heard.iter().all(|(messages, _)| messages == &heard[0].0), "all understand the same");
+    assert_eq!(heard.iter().map(|(_, deflated)| *deflated).collect::<Vec<_>>(), [1, 1, 1, 0, 0]);
+}
+
+#[test]
+fn bad_compression_closes_the_connection() {
+    let bomb = Deflater::new(9).deflate(&vec![b'4'; 2_000_000], 15, None).unwrap().to_vec();
+    let not_text = Deflater::new(9).deflate(&[0xff; 100], 15, None).unwrap().to_vec();
+    for (payload, code) in [(&[0xff; 20][..], "close 1007"), (&bomb, "close 1009"), (&not_text, "close 1007")]
+    {
+        let mut world = World::new(compressing(false));
+        let mut peer = Peer::new(&mut world, 0, "permessage-deflate", ALONE);
+        peer.say(&mut world, "40");
+        peer.heard(&mut world);
+        let mut frame = masked_bytes(payload);
+        frame[0] = 0xc1;
+        world.bytes(peer.id, &frame);
+        assert_eq!(peer.heard(&mut world).0, [code]);
+    }
+    let mut world = World::new(compressing(false));
+    let id = world.client(0);
+    world.bytes(id, &[0xc1, 0x80, 0, 0, 0, 0]);
+    assert_eq!(world.heard(id), ["close 1002"], "compressed without having agreed on it");
+}
+
+#[test]
+fn a_malformed_offer_is_refused() {
+    for (compression, status) in [(Some(Compression::default()), "400"), (None, "101")] {
+        let transports = Transports { compression, recovery: Micros::ZERO };
+        let mut world = World::new(Settings { transports, ..settings() });
+        let id = world.open(0);
+        let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
+        let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=77\r\n\r\n";
+        world.bytes(id, upgrade.replace("\r\n\r\n", offer).as_bytes());
+        let sent = String::from_utf8_lossy(&world.sent[&id]).into_owned();
+        assert!(sent.starts_with(&format!("HTTP/1.1 {status} ")), "{sent}");
+    }
+}

@@ -1,0 +1,500 @@
+//! permessage-deflate, RFC 7692: what is agreed on in the handshake, and the compression of single messages.
+//!
+//! Between two messages a connection keeps no compressor: what a message may refer to is the last bytes of the
+//! messages before it, and those are kept as plain bytes, or not at all without context takeover. So a shard has
+//! one [`Inflater`] and one [`Deflater`] for all its connections, an idle connection costs nothing but its windows,
+//! and a connection can move to another shard between any two messages.
+
+use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
+use serde::{Deserialize, Serialize};
+
+use crate::words::compression::Compression;
+
+/// The name of the extension.
+const NAME: &str = "permessage-deflate";
+
+/// The largest window, as the power of two, and the one that goes without saying.
+const BITS_MAX: u8 = 15;
+
+/// What every sync flush ends with. The sender leaves it out, the receiver puts it back.
+const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// A message may hold final blocks, after each of which a fresh stream begins. Nobody needs more than one.
+const FINAL_BLOCKS_MAX: u32 = 8;
+
+/// What both sides have agreed on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Agreed {
+    /// Each of our messages stands alone.
+    pub server_no_context_takeover: bool,
+    /// Each of the client's messages stands alone.
+    pub client_no_context_takeover: bool,
+    /// We refer back by less than two to this power of bytes: 8 to 15.
+    pub server_max_window_bits: u8,
+    /// The client does, if it said so.
+    pub client_max_window_bits: Option<u8>,
+    /// Whether the server's bits were asked for, so that they are to be echoed.
+    server_bits_asked: bool,
+}
+
+/// An offer that no client should make.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BadOffer;
+
+/// Chooses the first of a client's offers that we know, out of the items of `Sec-WebSocket-Extensions`.
+///
+/// # Errors
+/// If any offer of this extension is malformed, though the RFC would have us pass it over: so do other
+/// Socket.IO servers, and a client that cannot write down an offer will not keep to it either.
+pub fn negotiate<'a>(
+    offers: impl Iterator<Item = &'a str>,
+    compression: Compression,
+) -> Result<Option<Agreed>, BadOffer> {
+    let mut agreed = None;
+    for offer in offers {
+        let mut parts = offer.split(';').map(|part| part.trim_matches([' ', '\t']));
+        let name = parts.next().unwrap_or_default();
+        if name.is_empty() && offer.is_empty() {
+            continue;
+        }
+        if !is_token(name) {
+            return Err(BadOffer);
+        }
+        if name.eq_ignore_ascii_case(NAME) {
+            let read = read_offer(parts, compression)?;
+            agreed = agreed.or(Some(read));
+        }
+    }
+    Ok(agreed)
+}
+
+fn read_offer<'a>(
+    parameters: impl Iterator<Item = &'a str>,
+    compression: Compression,
+) -> Result<Agreed, BadOffer> {
+    let alone = !compression.context_takeover;
+    let mut agreed = Agreed {
+        server_no_context_takeover: alone,
+        client_no_context_takeover: alone,
+        server_max_window_bits: BITS_MAX,
+        client_max_window_bits: None,
+        server_bits_asked: false,
+    };
+    let mut seen: Vec<&str> = Vec::new();
+    for parameter in parameters {
+        let (name, value) = match parameter.split_once('=') {
+            Some((name, value)) => (name.trim_end_matches([' ', '\t']), Some(value)),
+            None => (parameter, None),
+        };
+        if seen.contains(&name) {
+            return Err(BadOffer);
+        }
+        seen.push(name);
+        match (name, value) {
+            ("server_no_context_takeover", None) => agreed.server_no_context_takeover = true,
+            ("client_no_context_takeover", None) => agreed.client_no_context_takeover = true,
+            ("server_max_window_bits", Some(value)) => {
+                agreed.server_max_window_bits = bits(value)?;
+                agreed.server_bits_asked = true;
+            }
+            ("client_max_window_bits", Some(value)) => agreed.client_max_window_bits = Some(bits(value)?),
+            // It could obey a limit. We need none.
+            ("client_max_window_bits", None) => {}
+            _ => return Err(BadOffer),
+        }
+    }
+    Ok(agreed)
+}
+
+/// 8 to 15 without leading zeros, with or without quotes.
+fn bits(value: &str) -> Result<u8, BadOffer> {
+    let value = value.trim_start_matches([' ', '\t']);
+    let bare = match value.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"').ok_or(BadOffer)?,
+        None => value,
+    };
+    match bare {
+        "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15" => bare.parse().map_err(|_| BadOffer),
+        _ => Err(BadOffer),
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+impl Agreed {
+    /// The value of `Sec-WebSocket-Extensions` in the answer.
+    pub fn answer(&self) -> String {
+        let mut answer = NAME.to_owned();
+        if self.server_no_context_takeover {
+            answer.push_str("; server_no_context_takeover");
+        }
+        if self.client_no_context_takeover {
+            answer.push_str("; client_no_context_takeover");
+        }
+        if self.server_bits_asked {
+            answer.push_str(&format!("; server_max_window_bits={}", self.server_max_window_bits));
+        }
+        if let Some(bits) = self.client_max_window_bits {
+            answer.push_str(&format!("; client_max_window_bits={bits}"));
+        }
+        answer
+    }
+}
+
+/// The end of what was sent in one direction: as much as the next message may refer to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Window(Vec<u8>);
+
+impl Window {
+    /// Takes a message in; only the last two to the power of `bits` bytes of all are kept.
+    pub fn extend(&mut self, message: &[u8], bits: u8) {
+        let size = 1_usize << bits;
+        let fresh = &message[message.len().saturating_sub(size)..];
+        let old = self.0.len().min(size - fresh.len());
+        self.0.drain(..self.0.len() - old);
+        self.0.extend_from_slice(fresh);
+    }
+
+    /// Bytes held.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+/// Why a compressed message cannot be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum InflateError {
+    /// It is not DEFLATE, or refers to what was never sent.
+    Corrupt,
+    /// It grows larger than a message may be.
+    TooLarge,
+}
+
+/// Takes the compression off messages, one after the other, of any connection.
+#[derive(Default)]
+pub struct Inflater {
+    /// Made when it is first needed.
+    state: Option<Decompress>,
+    /// The message taken out last, kept for its memory.
+    message: Vec<u8>,
+}
+
+impl Inflater {
+    /// Bytes that are kept from message to message for their memory.
+    const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+    /// The message that `payload` holds. With context takeover `window` is what was sent before it, and takes it
+    /// in. Nothing beyond `bytes_max` is ever unpacked.
+    pub fn inflate(
+        &mut self,
+        payload: &[u8],
+        window: Option<&mut Window>,
+        bytes_max: u32,
+    ) -> Result<&[u8], InflateError> {
+        self.message.clear();
+        self.message.shrink_to(Self::KEPT_BYTES_MAX);
+        let before = window.as_ref().map_or(&[][..], |window| &window.0);
+        self.begin(before)?;
+        let mut finals = 0;
+        for part in [payload, &TAIL] {
+            let mut part = part;
+            while !part.is_empty() {
+                if !self.inflate_block(&mut part, bytes_max as usize)? {
+                    continue;
+                }
+                finals += 1;
+                if finals > FINAL_BLOCKS_MAX {
+                    return Err(InflateError::Corrupt);
+                }
+                // What follows a final block is a stream of its own that goes on with the same window.
+                let mut window = Window(before.to_vec());
+                window.extend(&self.message, BITS_MAX);
+                self.begin(&window.0)?;
+            }
+        }
+        if let Some(window) = window {
+            window.extend(&self.message, BITS_MAX);
+        }
+        Ok(&self.message)
+    }
+
+    fn begin(&mut self, window: &[u8]) -> Result<(), InflateError> {
+        let state = self.state();
+        state.reset(false);
+        if !window.is_empty() {
+            state.set_dictionary(window).map_err(|_| InflateError::Corrupt)?;
+        }
+        Ok(())
+    }
+
+    fn state(&mut self) -> &mut Decompress {
+        self.state.get_or_insert_with(|| Decompress::new_with_window_bits(false, BITS_MAX))
+    }
+
+    /// Takes in a piece of `part`; true if a final block ended.
+    fn inflate_block(&mut self, part: &mut &[u8], bytes_max: usize) -> Result<bool, InflateError> {
+        // One byte more than allowed shows that there is too much.
+        let room = bytes_max + 1 - self.message.len();
+        self.message.reserve_exact(room.min(part.len().saturating_mul(4).max(1_024)));
+        let mut message = std::mem::take(&mut self.message);
+        let state = self.state();
+        let (read, written) = (state.total_in(), state.total_out());
+        let status = state.decompress_vec(part, &mut message, FlushDecompress::Sync);
+        let read = (state.total_in() - read) as usize;
+        let stuck = read == 0 && state.total_out() == written;
+        self.message = message;
+        let status = status.map_err(|_| InflateError::Corrupt)?;
+        if self.message.len() > bytes_max {
+            return Err(InflateError::TooLarge);
+        }
+        *part = &part[read..];
+        match status {
+            Status::StreamEnd => Ok(true),
+            _ if stuck => Err(InflateError::Corrupt),
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Compresses messages, one after the other, for any connection.
+pub struct Deflater {
+    level: flate2::Compression,
+    /// One for each size of window from 9 bits on, made when it is first needed.
+    states: [Option<Compress>; 7],
+    message: Vec<u8>,
+}
+
+impl Deflater {
+    /// A compressor of this level.
+    pub fn new(level: u8) -> Self {
+        let level = flate2::Compression::new(u32::from(level.clamp(1, 9)));
+        Self { level, states: Default::default(), message: Vec::new() }
+    }
+
+    /// The payload of a frame that holds `message` compressed, for a receiver with a window of this many bits.
+    /// With context takeover `window` is what was sent before it, and takes it in.
+    ///
+    /// `None` if compression does not make it shorter, or if the window is of 8 bits, which this library cannot
+    /// keep to: then the message goes out as it is, as any message may.
+    pub fn deflate(&mut self, message: &[u8], bits: u8, window: Option<&mut Window>) -> Option<&[u8]> {
+        let place = usize::from(bits.checked_sub(9)?);
+        let level = self.level;
+        let state = self
+            .states
+            .get_mut(place)?
+            .get_or_insert_with(|| Compress::new_with_window_bits(level, false, bits));
+        state.reset();
+        if let Some(window) = window.as_ref().filter(|window| !window.0.is_empty()) {
+            state.set_dictionary(&window.0).ok()?;
+        }
+        self.message.clear();
+        self.message.reserve(message.len() + 64);
+        let mut rest = message;
+        loop {
+            let read = state.total_in();
+            state.compress_vec(rest, &mut self.message, FlushCompress::Sync).ok()?;
+            rest = &rest[(state.total_in() - read) as usize..];
+            // A flush is whole when it leaves room.
+            if rest.is_empty() && self.message.len() < self.message.capacity() {
+                break;
+            }
+            self.message.reserve(self.message.len());
+        }
+        let payload = self.message.strip_suffix(&TAIL)?;
+        if payload.len() >= message.len() {
+            return None;
+        }
+        if let Some(window) = window {
+            window.extend(message, bits);
+        }
+        Some(payload)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALONE: Compression = Compression { threshold: 0, level: 3, context_takeover: false };
+    const TAKEOVER: Compression = Compression { context_takeover: true, ..ALONE };
+
+    fn answer(offer: &str, compression: Compression) -> Result<Option<String>, BadOffer> {
+        let offers = offer.split(',').map(str::trim);
+        negotiate(offers, compression).map(|agreed| agreed.map(|agreed| agreed.answer()))
+    }
+
+    #[test]
+    fn an_offer_is_answered_with_what_holds() {
+        for (offer, expected) in [
+            ("permessage-deflate", "permessage-deflate"),
+            ("permessage-deflate; client_max_window_bits", "permessage-deflate"),
+            (
+                "permessage-deflate; client_max_window_bits=10",
+                "permessage-deflate; client_max_window_bits=10",
+            ),
+            (
+                "permessage-deflate; client_max_window_bits=\"10\"",
+                "permessage-deflate; client_max_window_bits=10",
+            ),
+            (
+                "permessage-deflate; server_max_window_bits=10",
+                "permessage-deflate; server_max_window_bits=10",
+            ),
+            ("permessage-deflate; server_max_window_bits=8", "permessage-deflate; server_max_window_bits=8"),
+            (
+                "permessage-deflate;server_no_context_takeover",
+                "permessage-deflate; server_no_context_takeover",
+            ),
+            (
+                "permessage-deflate; client_no_context_takeover",
+                "permessage-deflate; client_no_context_takeover",
+            ),
+            (
+                "permessage-deflate; server_max_window_bits=9, permessage-deflate",
+                "permessage-deflate; server_max_window_bits=9",
+            ),
+            ("x-other; a=\"b\", Permessage-Deflate", "permessage-deflate"),
+        ] {
+            assert_eq!(answer(offer, TAKEOVER), Ok(Some(expected.into())), "{offer}");
+        }
+        assert_eq!(
+            answer("permessage-deflate; client_max_window_bits", ALONE),
+            Ok(Some("permessage-deflate; server_no_context_takeover; client_no_context_takeover".into()))
+        );
+        for offer in ["", "x-webkit-deflate-frame", "x-other; y=1"] {
+            assert_eq!(answer(offer, TAKEOVER), Ok(None), "{offer}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_offer_spoils_all() {
+        for bad in [
+            "server_max_window_bits",
+            "server_max_window_bits=7",
+            "server_max_window_bits=16",
+            "server_max_window_bits=08",
+            "server_max_window_bits=+9",
+            "server_max_window_bits=\"9",
+            "client_max_window_bits=16",
+            "client_max_window_bits=",
+            "server_no_context_takeover=1",
+            "client_no_context_takeover=true",
+            "unknown",
+            "client_max_window_bits; client_max_window_bits",
+            "server_no_context_takeover; server_no_context_takeover",
+            "",
+        ] {
+            for offer in [
+                format!("permessage-deflate; {bad}"),
+                format!("permessage-deflate, permessage-deflate;{bad}"),
+            ] {
+                assert_eq!(answer(&offer, TAKEOVER), Err(BadOffer), "{offer}");
+            }
+        }
+        assert_eq!(answer("permessage deflate", TAKEOVER), Err(BadOffer));
+    }
+
+    fn inflate(payload: &[u8], bytes_max: u32) -> Result<Vec<u8>, InflateError> {
+        Inflater::default().inflate(payload, None, bytes_max).map(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn reads_the_examples_of_the_rfc() {
+        for payload in [
+            &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..],
+            // A stored block.
+            &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
+            // A final block, and after it the beginning of another stream.
+            &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00],
+            // Two blocks.
+            &[0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00],
+        ] {
+            assert_eq!(inflate(payload, 100), Ok(b"Hello".to_vec()), "{payload:x?}");
+        }
+        assert_eq!(inflate(&[0x00], 100), Ok(Vec::new()), "the empty message");
+        // The second refers to the first.
+        let mut window = Window::default();
+        let mut inflater = Inflater::default();
+        for payload in [&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..], &[0xf2, 0x00, 0x11, 0x00, 0x00]] {
+            assert_eq!(inflater.inflate(payload, Some(&mut window), 100), Ok(&b"Hello"[..]));
+        }
+        assert_eq!(inflate(&[0xf2, 0x00, 0x11, 0x00, 0x00], 100), Err(InflateError::Corrupt));
+    }
+
+    #[test]
+    fn what_is_no_deflate_is_noticed() {
+        for payload in [&[0xff; 8][..], &[0x06, 0x00], &[0x00, 0x05, 0x00, 0x00, 0x00, 1, 2, 3, 4, 5]] {
+            assert_eq!(inflate(payload, 1_000), Err(InflateError::Corrupt), "{payload:x?}");
+        }
+        // Final blocks without end, each of which would have a window read again.
+        let blocks = [0x03, 0x00].repeat(1_000);
+        assert_eq!(inflate(&blocks, 1_000), Err(InflateError::Corrupt));
+    }
+
+    #[test]
+    fn a_bomb_is_left_packed() {
+        let mut deflater = Deflater::new(9);
+        let bomb = deflater.deflate(&vec![0; 10_000_000], 15, None).unwrap().to_vec();
+        assert!(bomb.len() < 11_000);
+        let mut inflater = Inflater::default();
+        assert_eq!(inflater.inflate(&bomb, None, 1_000_000), Err(InflateError::TooLarge));
+        assert!(inflater.message.capacity() < 2_100_000, "{}", inflater.message.capacity());
+        assert_eq!(inflater.inflate(&[0x00], None, 10), Ok(&[][..]), "and it works on");
+        // Exactly as large as allowed.
+        let full = deflater.deflate(&[7; 1_000], 15, None).unwrap().to_vec();
+        assert_eq!(inflater.inflate(&full, None, 1_000).map(<[u8]>::len), Ok(1_000));
+        assert_eq!(inflater.inflate(&full, None, 999), Err(InflateError::TooLarge));
+    }
+
+    #[test]
+    fn what_grows_goes_out_as_it_is() {
+        let mut deflater = Deflater::new(3);
+        assert_eq!(deflater.deflate(b"abc", 15, None), None);
+        assert_eq!(deflater.deflate(&[b'a'; 5_000], 8, None), None, "no window of 256 bytes");
+    }
+
+    /// Text with much that repeats, near and far.
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        let word = prop::sample::select(vec!["tempo", "position", "\"sessionId\":", "é", "{}", "12", "x"]);
+        prop::collection::vec(word, 0..3_000).prop_map(|words| words.concat().into_bytes())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn what_was_deflated_is_inflated(messages in prop::collection::vec(text(), 1..6), bits in 9..=15_u8, level in 1..=9_u8, takeover: bool) {
+            let (mut deflater, mut inflater) = (Deflater::new(level), Inflater::default());
+            // A peer that takes the window at its word.
+            let mut strict = Decompress::new_with_window_bits(false, bits);
+            let (mut ours, mut theirs) = (Window::default(), Window::default());
+            for message in &messages {
+                let payload = deflater.deflate(message, bits, takeover.then_some(&mut ours)).map(<[u8]>::to_vec);
+                prop_assert!(ours.0.len() <= 1 << bits);
+                let Some(payload) = payload else { continue };
+                let inflated = inflater.inflate(&payload, takeover.then_some(&mut theirs), 100_000);
+                prop_assert_eq!(inflated, Ok(&message[..]));
+
+                if !takeover {
+                    strict.reset(false);
+                }
+                let mut read = Vec::with_capacity(message.len() + 64);
+                let whole = [&payload[..], &TAIL].concat();
+                strict.decompress_vec(&whole, &mut read, FlushDecompress::Sync).unwrap();
+                prop_assert_eq!(&read, message);
+            }
+        }
+
+        #[test]
+        fn random_payloads_never_panic(payload in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(message) = inflate(&payload, 5_000) {
+                prop_assert!(message.len() <= 5_000);
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+// permessage-deflate as the usual clients speak it: what is said is the same, and less of it goes over the wire.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { after, before, test } from "node:test";
+import WebSocket from "ws";
+import { band, emit, everyoneHears, freshSession } from "../support/client.js";
+import { startServer } from "../support/server.js";
+import { assertDone } from "../support/shape.js";
+
+let server;
+before(async () => (server = await startServer()));
+after(() => server.stop());
+
+/** A WebSocket of `ws` with this offer; `messages` keeps what came, `connect` and `join` are done. */
+async function member(sessionId, perMessageDeflate) {
+  const url = `${server.url.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`;
+  const socket = new WebSocket(url, { perMessageDeflate });
+  server.owns(() => socket.terminate());
+  const messages = [];
+  socket.on("message", (data) => {
+    const text = String(data);
+    messages.push(text);
+    if (text === "2") socket.send("3");
+  });
+  await once(socket, "open");
+  const until = async (found) => {
+    while (!messages.some(found)) await once(socket, "message");
+    return messages.find(found);
+  };
+  socket.send("40");
+  await until((text) => text.startsWith("40{"));
+  socket.send(`421["join_session",${JSON.stringify({ sessionId })}]`);
+  await until((text) => text.startsWith("431["));
+  return { socket, until };
+}
+
+const SETLIST = {
+  title: "Tonight",
+  songs: [{ id: "1", title: "One", format: "text", body: "la la li la\n".repeat(20_000) }],
+};
+
+for (const offer of [
+  true,
+  { serverMaxWindowBits: 9 },
+  { clientMaxWindowBits: 9 },
+  { serverNoContextTakeover: true, clientNoContextTakeover: true },
+]) {
+  test(`a set list goes there and back with ${JSON.stringify(offer)}`, async () => {
+    const sessionId = freshSession("deflate");
+    const { socket, until } = await member(sessionId, offer);
+    assert.match(socket.extensions, /^permessage-deflate/);
+    const before = socket._socket.bytesRead;
+    socket.send(`422["set_setlist",${JSON.stringify({ sessionId, setlist: SETLIST })}]`);
+    const setlist = await until((text) => text.startsWith('42["setlist"'));
+    assert.ok(setlist.includes(JSON.stringify(SETLIST.songs[0].body)));
+    assert.ok(socket._socket.bytesRead - before < setlist.length / 20, "it was compressed");
+    socket.close();
+  });
+}
+
+test("who offers nothing is sent nothing compressed", async () => {
+  const { socket } = await member(freshSession("deflate"), false);
+  assert.equal(socket.extensions, "");
+  socket.close();
+});
+
+test("members with and without compression hear the same", async () => {
+  const { sessionId, leader, followers } = await band(server, 3);
+  const plain = await member(sessionId, false);
+  const all = [leader, ...followers];
+  const heard = everyoneHears(all, "setlist", undefined, async () => {
+    assertDone(await emit(leader, "set_setlist", { sessionId, setlist: SETLIST }));
+  });
+  for (const { setlist } of await heard) assert.equal(setlist.songs[0].body, SETLIST.songs[0].body);
+  await plain.until((text) => text.startsWith('42["setlist"'));
+});
