@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bandsync_engine::io::{Settings, Transports};
+use bandsync_engine::words;
 use bandsync_engine::words::ids::ShardId;
-use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
-use log::LevelFilter;
 
 use crate::dotenv::{self, DotEnvError};
+use crate::http::Token;
+use crate::logging::Levels;
+use crate::monitor::{self, thresholds::Limits};
 use crate::settings::{self, Allowed, Setting};
 
 /// Everything the server needs to know before it starts.
@@ -30,11 +33,21 @@ pub struct Config {
     /// Whether each shard stays on a core of its own.
     pub pin: bool,
     /// What is worth a line in the log.
-    pub log_level: LevelFilter,
+    pub log_levels: Levels,
     /// How such a line looks.
     pub log_format: LogFormat,
+    /// Where the log goes instead of standard error.
+    pub log_file: Option<PathBuf>,
     /// What latencies are compared with.
     pub target_latency: Duration,
+    /// How often percentiles begin anew.
+    pub metrics_interval: Duration,
+    /// What is trouble.
+    pub alert_limits: Limits,
+    /// Where alerts are posted.
+    pub alert_webhook: Option<String>,
+    /// Who sends it may see the dashboard from elsewhere.
+    pub admin_token: Option<Token>,
     /// How long goodbyes may take.
     pub drain_timeout: Duration,
     /// What every shard's engine is told; which shard it is, and the time, are filled in when it starts.
@@ -153,19 +166,13 @@ impl Config {
         let host = values.told(&settings::HOST, host)?;
         let shards = values.whole_or(&settings::SHARDS, u64::from(given.cores.clamp(1, 256)))?;
         let pin = values.switch(&settings::PIN_CORES, shards <= u64::from(given.cores))?;
-        let log_level = match values.one_of(&settings::LOG_LEVEL)?.as_str() {
-            "off" => LevelFilter::Off,
-            "error" => LevelFilter::Error,
-            "warn" => LevelFilter::Warn,
-            "info" => LevelFilter::Info,
-            "debug" => LevelFilter::Debug,
-            _ => LevelFilter::Trace,
-        };
+        let log_levels = values.told(&settings::LOG_LEVEL, Levels::parse)?;
         let log_format = match values.one_of(&settings::LOG_FORMAT)?.as_str() {
             "pretty" => LogFormat::Pretty,
             "json" => LogFormat::Json,
             _ => LogFormat::Auto,
         };
+        let log_file = values.unless_none(&settings::LOG_FILE, |path| Some(PathBuf::from(path)))?;
         let origins = values.told(&settings::CORS_ORIGIN, origins)?;
         let target_latency = Duration::from_millis(values.whole(&settings::SYNC_TARGET_LATENCY)?);
         let tick_interval = values.millis(&settings::SCROLL_TICK_INTERVAL)?;
@@ -175,14 +182,26 @@ impl Config {
         let heartbeat_interval = values.millis(&settings::HEARTBEAT_INTERVAL)?;
         let leader_grace = values.millis(&settings::LEADER_GRACE)?;
         let session_members_max = values.count(&settings::MAX_SESSION_MEMBERS)?;
-        let limits = Limits {
+        let limits = words::limits::Limits {
             connections_max: values.count(&settings::MAX_CONNECTIONS)?,
             sessions_max: values.count(&settings::MAX_SESSIONS)?,
             message_bytes_max: values.count(&settings::MAX_MESSAGE_BYTES)?,
             empty_session_ttl: values.millis(&settings::SESSION_TTL)?,
-            ..Limits::PRODUCTION
+            ..words::limits::Limits::PRODUCTION
         };
         let drain_timeout = Duration::from_millis(values.whole(&settings::DRAIN_TIMEOUT)?);
+        let metrics_interval = Duration::from_millis(values.whole(&settings::METRICS_INTERVAL)?);
+        let alert_limits = Limits {
+            target_latency_ms: target_latency.as_secs_f64() * 1_000.0,
+            latency_ms: values.whole(&settings::ALERT_LATENCY)? as f64,
+            cpu_percent: values.whole(&settings::ALERT_CPU)? as f64,
+            cpu_time: Duration::from_millis(values.whole(&settings::ALERT_CPU_TIME)?),
+            memory_bytes: values.whole(&settings::MEMORY_THRESHOLD)? * 1_000_000,
+            memory_limit_bytes: values.whole(&settings::MEMORY_LIMIT)? * 1_000_000,
+            heartbeat: Duration::from_micros(heartbeat_interval.as_micros()),
+        };
+        let alert_webhook = values.unless_none(&settings::ALERT_WEBHOOK, webhook)?;
+        let admin_token = values.unless_none(&settings::ADMIN_TOKEN, Token::parse)?;
         // The standard library keys its hash maps with randomness of the operating system.
         let random = RandomState::new().hash_one("seed");
         let seed = values.whole_or(&settings::SEED, random)?;
@@ -194,9 +213,14 @@ impl Config {
             port: port as u16,
             shards: shards as u16,
             pin,
-            log_level,
+            log_levels,
             log_format,
+            log_file,
             target_latency,
+            metrics_interval,
+            alert_limits,
+            alert_webhook,
+            admin_token,
             drain_timeout,
             engine: Settings {
                 shard: ShardId(0),
@@ -217,6 +241,18 @@ impl Config {
             effective,
             notes,
         })
+    }
+}
+
+impl Config {
+    /// What the monitor is to do.
+    pub fn monitoring(&self) -> monitor::Plan {
+        monitor::Plan {
+            interval: self.metrics_interval,
+            limits: self.alert_limits,
+            webhook: self.alert_webhook.clone(),
+            store: None,
+        }
     }
 }
 
@@ -270,6 +306,13 @@ fn origin(text: &str) -> Option<String> {
     let fits = !scheme.is_empty() && scheme.chars().all(of_scheme);
     let fits = fits && !authority.is_empty() && authority.chars().all(of_authority);
     fits.then(|| format!("{scheme}://{authority}").to_ascii_lowercase())
+}
+
+/// An address that alerts can be posted to: this server speaks no TLS.
+fn webhook(text: &str) -> Option<String> {
+    let authority = text.strip_prefix("http://")?.split(['/', '?', '#']).next()?;
+    let fits = !authority.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| text.to_owned())
 }
 
 /// Takes values out of what was given, checks them, and keeps count of what holds.
@@ -328,6 +371,19 @@ impl Values<'_> {
         self.take(setting, parse, |(text, _)| text.clone()).map(|(_, value)| value)
     }
 
+    /// What `parse` makes of the text, or nothing if that is `none`.
+    fn unless_none<T>(
+        &mut self,
+        setting: &'static Setting,
+        parse: fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let parse = |text: &str| match text {
+            "none" => Some((text.to_owned(), None)),
+            text => Some((text.to_owned(), Some(parse(text)?))),
+        };
+        self.take(setting, parse, |(text, _)| text.clone()).map(|(_, value)| value)
+    }
+
     fn take<T>(
         &mut self,
         setting: &'static Setting,
@@ -367,6 +423,7 @@ fn refused(setting: &Setting, source: Source, value: &str) -> ConfigError {
         Source::DotEnv => format!(".env: {}", setting.variable),
     };
     let allowed = format!("{} {}", setting.allowed, setting.unit).trim_end().to_owned();
+    let value = if setting.secret { "(secret)" } else { value };
     ConfigError::Refused { name, value: value.to_owned(), allowed }
 }
 
@@ -451,21 +508,21 @@ mod tests {
     fn check_profile(
         sources: [&str; 3],
         profile: Profile,
-        level: LevelFilter,
+        level: log::LevelFilter,
         latency_ms: u64,
         tick_ms: u64,
     ) {
         let config = config(sources);
         assert_eq!(config.profile, profile);
-        assert_eq!(config.log_level, level);
+        assert_eq!(config.log_levels.all, level);
         assert_eq!(config.target_latency, Duration::from_millis(latency_ms));
         assert_eq!(config.engine.tick_interval, Micros::from_millis(tick_ms));
     }
 
     #[test]
     fn the_profile_chooses_the_defaults() {
-        use LevelFilter::{Debug, Error, Warn};
         use Profile::{Development, Production};
+        use log::LevelFilter::{Debug, Error, Warn};
         check_profile(["", "", ""], Development, Debug, 50, 16);
         check_profile(["", "BANDSYNC_ENV=development", ""], Development, Debug, 50, 16);
         check_profile(["", "BANDSYNC_ENV=production", ""], Production, Warn, 25, 8);
@@ -536,7 +593,8 @@ mod tests {
             sources[place] = &text;
             let Err(error) = Config::check(&given(sources)) else { panic!("{sources:?} is taken") };
             let ConfigError::Refused { name, value: shown, allowed } = &error else { panic!("{error:?}") };
-            assert_eq!((name, shown.as_str()), (&expected, value));
+            let readable = if setting.secret { "(secret)" } else { value };
+            assert_eq!((name, shown.as_str()), (&expected, readable));
             assert!(allowed.starts_with(&setting.allowed.to_string()), "{allowed}");
             assert!(!error.to_string().contains('\u{1b}'), "{error}");
         }

@@ -1,19 +1,22 @@
-//! The log: lines on standard error, pretty for people or as JSON for machines.
+//! The log: lines on standard error or in a file, pretty for people or as JSON for machines.
 //!
 //! Whoever logs only puts a line into a queue; a thread of its own writes it. A terminal that was stopped with
 //! Ctrl-S or a reader that hangs therefore never stops the music, and one that went away is no error.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::collections::BTreeMap;
 use std::fmt::{self, Arguments};
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fern::colors::{Color, ColoredLevelConfig};
+use log::kv::{Key, Value, VisitSource};
 use log::{LevelFilter, Record};
-use serde::Serialize;
 
 use crate::config::{LogFormat, Profile};
 
@@ -29,35 +32,88 @@ pub struct Log {
 }
 
 enum Entry {
-    Line(String),
+    Line {
+        place: Place,
+        line: String,
+    },
     /// All lines before are to be written, then to be answered.
     Flush(Sender<()>),
+    /// The file was moved away: begin a new one.
+    Reopen,
+}
+
+/// Where in the program a line comes from.
+type Place = (&'static str, u32);
+
+/// The queue of the running log, for signals.
+static QUEUE: OnceLock<SyncSender<Entry>> = OnceLock::new();
+
+/// What is worth a line: a level, and other levels for parts of the program.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Levels {
+    pub all: LevelFilter,
+    pub parts: Vec<(String, LevelFilter)>,
+}
+
+impl Levels {
+    /// From text such as `warn,bandsync::storage=debug`. What is said of no part holds for all; if it is left out,
+    /// only the parts log.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut levels = Self { all: LevelFilter::Off, parts: Vec::new() };
+        let mut said = false;
+        for item in text.split(',').map(str::trim) {
+            match item.split_once('=') {
+                Some((part, level)) => {
+                    let known = |c: char| c.is_ascii_alphanumeric() || "_:-".contains(c);
+                    let fits = !part.is_empty() && part.chars().all(known);
+                    levels.parts.push((fits.then(|| part.to_owned())?, self::level(level)?));
+                }
+                None if said => return None,
+                None => (said, levels.all) = (true, self::level(item)?),
+            }
+        }
+        Some(levels)
+    }
+}
+
+/// Small letters only, as the help says.
+fn level(text: &str) -> Option<LevelFilter> {
+    LevelFilter::iter().find(|level| level.as_str().to_ascii_lowercase() == text)
 }
 
 /// Starts the log. From here on the macros of the `log` crate write to it.
-pub fn start(level: LevelFilter, format: LogFormat, profile: Profile) -> Log {
+///
+/// # Errors
+/// If the file cannot be opened.
+pub fn start(levels: &Levels, format: LogFormat, profile: Profile, file: Option<&Path>) -> io::Result<Log> {
     let (queue, entries) = sync_channel(LINES_MAX);
     let lost = Arc::new(AtomicU64::new(0));
-    let terminal = io::stderr().is_terminal();
+    let mut sink = Sink::open(file)?;
+    let terminal = file.is_none() && io::stderr().is_terminal();
     let style = Style::choose(format, profile, terminal, std::env::var_os("NO_COLOR").is_some());
     let writer = {
-        // Locked line by line only: others have to get at standard error too.
         let lost = Arc::clone(&lost);
-        move || write_all(&entries, &lost, &mut io::stderr())
+        move || write_all(&entries, &lost, style, &mut sink)
     };
-    if let Err(error) = std::thread::Builder::new().name("log".into()).spawn(writer) {
-        crate::process::complain(&format!("bandsync: no log: {error}"));
-    }
+    std::thread::Builder::new().name("log".into()).spawn(writer)?;
     let log = Log { queue: queue.clone() };
-    let dispatch = fern::Dispatch::new()
-        .level(level)
+    // Only the first log of a process can be reopened; there is one.
+    let _ = QUEUE.set(queue.clone());
+    let mut dispatch = fern::Dispatch::new()
+        .level(levels.all)
         // The poll library tells every system call at this level; that drowns what we say ourselves.
-        .level_for("mio", level.min(LevelFilter::Info))
+        .level_for("mio", levels.all.min(LevelFilter::Info));
+    for (part, level) in &levels.parts {
+        dispatch = dispatch.level_for(part.clone(), *level);
+    }
+    let dispatch = dispatch
         .format(move |out, message, record| {
             out.finish(format_args!("{}", style.line(SystemTime::now(), record, message)));
         })
         .chain(fern::Output::call(move |record| {
-            if let Err(TrySendError::Full(_)) = queue.try_send(Entry::Line(record.args().to_string())) {
+            let place = (record.module_path_static().unwrap_or_default(), record.line().unwrap_or_default());
+            let entry = Entry::Line { place, line: record.args().to_string() };
+            if let Err(TrySendError::Full(_)) = queue.try_send(entry) {
                 lost.fetch_add(1, Ordering::Relaxed);
             }
         }));
@@ -65,7 +121,56 @@ pub fn start(level: LevelFilter, format: LogFormat, profile: Profile) -> Log {
         crate::process::complain(&format!("bandsync: no log: {error}"));
     }
     log_panics();
-    log
+    Ok(log)
+}
+
+/// Opens the log's file anew, if it has one.
+pub fn reopen() {
+    if let Some(queue) = QUEUE.get() {
+        // Only the signals' thread waits here, and the writer always goes on.
+        let _ = queue.send(Entry::Reopen);
+    }
+}
+
+/// Where lines go.
+enum Sink {
+    /// Locked line by line only: others have to get at standard error too.
+    Stderr,
+    File(PathBuf, File),
+}
+
+impl Sink {
+    fn open(path: Option<&Path>) -> io::Result<Self> {
+        let Some(path) = path else { return Ok(Self::Stderr) };
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        Ok(Self::File(path.to_owned(), file))
+    }
+
+    /// Goes on in a new file of the same name; in the old one if that cannot be had.
+    fn reopen(&mut self) {
+        if let Self::File(path, _) = self {
+            match Self::open(Some(path)) {
+                Ok(opened) => *self = opened,
+                Err(error) => crate::process::complain(&format!("bandsync: the log's file: {error}")),
+            }
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stderr => io::stderr().write(bytes),
+            Self::File(_, file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stderr => io::stderr().flush(),
+            Self::File(_, file) => file.flush(),
+        }
+    }
 }
 
 impl Log {
@@ -95,23 +200,71 @@ fn log_panics() {
 }
 
 /// Writes lines until nobody can log any more. Errors are not told: there is no place left to tell them.
-fn write_all(entries: &Receiver<Entry>, lost: &AtomicU64, out: &mut impl Write) {
-    while let Ok(entry) = entries.recv() {
-        match entry {
-            Entry::Line(line) => {
-                let _ = writeln!(out, "{line}");
+fn write_all(entries: &Receiver<Entry>, lost: &AtomicU64, style: Style, sink: &mut Sink) {
+    let mut repeats = Repeats::default();
+    let mut patience = Instant::now();
+    loop {
+        let entry = match entries.recv_timeout(REPEATS_WINDOW) {
+            Ok(entry) => Some(entry),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if patience.elapsed() >= REPEATS_WINDOW {
+            patience = Instant::now();
+            for told in repeats.end_window() {
+                write_line(sink, &style.own_line(&told));
             }
-            Entry::Flush(written) => {
-                let _ = out.flush();
+        }
+        match entry {
+            Some(Entry::Line { place, line }) if repeats.allow(place) => write_line(sink, &line),
+            Some(Entry::Line { .. }) => {}
+            Some(Entry::Flush(written)) => {
+                let _ = sink.flush();
                 let _ = written.send(());
             }
+            Some(Entry::Reopen) => sink.reopen(),
+            None => {}
         }
         match lost.swap(0, Ordering::Relaxed) {
             0 => {}
-            lines => {
-                log::warn!("{lines} lines of the log were lost: they came faster than they could be written")
+            count => {
+                let told = format!(
+                    "{count} lines of the log were lost: they came faster than they could be written"
+                );
+                write_line(sink, &style.own_line(&told));
             }
         }
+    }
+}
+
+/// One write for the whole line, so that those of other programs do not come between.
+fn write_line(sink: &mut impl Write, line: &str) {
+    let _ = sink.write_all(format!("{line}\n").as_bytes());
+}
+
+/// How long lines of one place are counted, and how many of them are written in that time.
+const REPEATS_WINDOW: Duration = Duration::from_secs(1);
+const REPEATS_MAX: u32 = 100;
+
+/// Counts lines by where they come from, so that one that is told a thousand times a second drowns no others.
+#[derive(Default)]
+struct Repeats(BTreeMap<Place, u32>);
+
+impl Repeats {
+    fn allow(&mut self, place: Place) -> bool {
+        let count = self.0.entry(place).or_default();
+        *count = count.saturating_add(1);
+        *count <= REPEATS_MAX
+    }
+
+    /// Begins to count anew, and says what was left out.
+    fn end_window(&mut self) -> Vec<String> {
+        let counts = std::mem::take(&mut self.0).into_iter();
+        let over = counts.filter(|(_, count)| *count > REPEATS_MAX);
+        over.map(|((module, line), count)| {
+            format!("{} more lines from {module}:{line} were left out", count - REPEATS_MAX)
+        })
+        .collect()
     }
 }
 
@@ -143,25 +296,86 @@ impl Style {
             Self::Coloured => {
                 let colours =
                     ColoredLevelConfig::new().info(Color::Green).debug(Color::Blue).trace(Color::Magenta);
-                format!("{time} {:5} {message}", colours.color(level))
+                format!(
+                    "{time} {:5} {}{message}{}",
+                    colours.color(level),
+                    Shard::current(),
+                    Fields::of(record)
+                )
             }
-            Self::Plain => format!("{time} {level:5} {message}"),
-            Self::Json => {
-                let (time, msg) = (time.to_string(), message.to_string());
-                let line =
-                    JsonLine { time: &time, level: level.as_str(), target: record.target(), msg: &msg };
-                serde_json::to_string(&line).unwrap_or(msg)
-            }
+            Self::Plain => format!("{time} {level:5} {}{message}{}", Shard::current(), Fields::of(record)),
+            Self::Json => json_line(&time, level, record.target(), &message.to_string(), Fields::of(record)),
+        }
+    }
+
+    /// A line of the log about itself.
+    fn own_line(self, told: &str) -> String {
+        let (time, level) = (Timestamp(SystemTime::now()), log::Level::Warn);
+        match self {
+            Self::Json => json_line(&time, level, "bandsync::logging", told, Fields::default()),
+            Self::Coloured | Self::Plain => format!("{time} {level:5} {told}"),
         }
     }
 }
 
-#[derive(Serialize)]
-struct JsonLine<'a> {
-    time: &'a str,
-    level: &'a str,
-    target: &'a str,
-    msg: &'a str,
+/// One object: `time, level, target`, then `shard, conn, session` and other fields if there are any, then `msg`.
+fn json_line(time: &Timestamp, level: log::Level, target: &str, msg: &str, fields: Fields) -> String {
+    let mut cells: Vec<(String, serde_json::Value)> = vec![
+        ("time".into(), time.to_string().into()),
+        ("level".into(), level.as_str().into()),
+        ("target".into(), target.into()),
+    ];
+    cells.extend(Shard::current().0.map(|shard| ("shard".into(), shard.into())));
+    // No field may take the place of what every line has.
+    let own = ["time", "level", "target", "shard", "msg"];
+    cells.extend(fields.0.into_iter().filter(|(name, _)| !own.contains(&name.as_str())));
+    cells.push(("msg".into(), msg.into()));
+    let cells: Vec<String> =
+        cells.into_iter().map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name))).collect();
+    format!("{{{}}}", cells.join(","))
+}
+
+/// The shard whose thread this is, if it is one's.
+struct Shard(Option<u16>);
+
+impl Shard {
+    fn current() -> Self {
+        let thread = std::thread::current();
+        Self(thread.name().and_then(|name| name.strip_prefix("shard-")?.parse().ok()))
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |shard| write!(f, "shard {shard}: "))
+    }
+}
+
+/// What a line carries besides its message, such as `conn` and `session`.
+#[derive(Default)]
+struct Fields(Vec<(String, serde_json::Value)>);
+
+impl Fields {
+    fn of(record: &Record<'_>) -> Self {
+        let mut fields = Self::default();
+        // It fails only if we do.
+        let _ = record.key_values().visit(&mut fields);
+        fields
+    }
+}
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        let number = value.to_u64().map(serde_json::Value::from);
+        self.0.push((key.as_str().to_owned(), number.unwrap_or_else(|| value.to_string().into())));
+        Ok(())
+    }
+}
+
+impl fmt::Display for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))
+    }
 }
 
 /// A point in time, shown in UTC as RFC 3339 has it, with milliseconds.
@@ -229,6 +443,73 @@ mod tests {
         assert_eq!(line, expected);
     }
 
+    #[test]
+    fn a_json_line_carries_its_shard_and_its_fields() {
+        let on_shard = std::thread::Builder::new().name("shard-3".into()).spawn(|| {
+            let fields =
+                [("conn", 7_u64.into()), ("session", Value::from("rehearsal")), ("level", Value::from("x"))];
+            let record = Record::builder().level(log::Level::Info).target("t").key_values(&fields).build();
+            let message = "joined";
+            (
+                Style::Json.line(UNIX_EPOCH, &record, &format_args!("{message}")),
+                Style::Plain.line(UNIX_EPOCH, &record, &format_args!("{message}")),
+            )
+        });
+        let (json, plain) = on_shard.unwrap().join().unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let expected = serde_json::json!({"time": "1970-01-01T00:00:00.000Z", "level": "INFO", "target": "t", "shard": 3,
+            "conn": 7, "session": "rehearsal", "msg": "joined"});
+        assert_eq!(json, expected);
+        assert!(plain.ends_with(r#"INFO  shard 3: joined conn=7 session="rehearsal" level="x""#), "{plain}");
+    }
+
+    #[test]
+    fn levels_are_for_all_and_for_parts() {
+        let levels = Levels::parse("warn,bandsync::storage=debug, bandsync_driver=off").unwrap();
+        assert_eq!(levels.all, LevelFilter::Warn);
+        let parts = [("bandsync::storage", LevelFilter::Debug), ("bandsync_driver", LevelFilter::Off)];
+        assert!(levels.parts.iter().map(|(part, level)| (part.as_str(), *level)).eq(parts));
+        assert_eq!(Levels::parse("bandsync=trace").unwrap().all, LevelFilter::Off);
+        for wrong in ["", "loud", "warn,info", "WARN", "=warn", "a=loud", "a b=warn", "warn,"] {
+            assert_eq!(Levels::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_repeats_itself_is_cut_short_and_others_are_not() {
+        let mut repeats = Repeats::default();
+        let written = (0..REPEATS_MAX + 50).filter(|_| repeats.allow(("flood", 1))).count();
+        assert_eq!(written, REPEATS_MAX as usize);
+        assert!(repeats.allow(("flood", 2)));
+        assert_eq!(repeats.end_window(), ["50 more lines from flood:1 were left out"]);
+        assert!(repeats.allow(("flood", 1)), "the next second begins anew");
+        assert_eq!(repeats.end_window(), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_begun_anew() {
+        let folder = std::env::temp_dir().join(format!("bandsync-log-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (path, old) = (folder.join("log"), folder.join("log.1"));
+        let mut sink = Sink::open(Some(&path)).unwrap();
+        let (queue, entries) = sync_channel(8);
+        let line = |text: &str| Entry::Line { place: ("", 0), line: text.into() };
+        queue.send(line("before")).unwrap();
+        let (written, wait) = channel();
+        queue.send(Entry::Flush(written)).unwrap();
+        let writer =
+            std::thread::spawn(move || write_all(&entries, &AtomicU64::new(0), Style::Plain, &mut sink));
+        wait.recv().unwrap();
+        std::fs::rename(&path, &old).unwrap();
+        queue.send(Entry::Reopen).unwrap();
+        queue.send(line("after")).unwrap();
+        drop(queue);
+        writer.join().unwrap();
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "before\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "after\n");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
     struct ClosedPipe;
 
     impl Write for ClosedPipe {
@@ -243,12 +524,6 @@ mod tests {
 
     #[test]
     fn a_closed_pipe_does_not_stop_the_log() {
-        let (queue, entries) = sync_channel(4);
-        let (written, wait) = channel();
-        queue.send(Entry::Line("into the void".into())).unwrap();
-        queue.send(Entry::Flush(written)).unwrap();
-        drop(queue);
-        write_all(&entries, &AtomicU64::new(0), &mut ClosedPipe);
-        assert_eq!(wait.try_recv(), Ok(()));
+        write_line(&mut ClosedPipe, "into the void");
     }
 }

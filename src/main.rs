@@ -39,7 +39,15 @@ fn main() -> ExitCode {
             return ExitCode::from(MISCONFIGURED);
         }
     };
-    let log = logging::start(config.log_level, config.log_format, config.profile);
+    let file = config.log_file.as_deref();
+    let log = match logging::start(&config.log_levels, config.log_format, config.profile, file) {
+        Ok(log) => log,
+        Err(error) => {
+            let file = file.unwrap_or(std::path::Path::new("standard error")).display();
+            process::complain(&format!("bandsync: cannot log to {file}: {error}"));
+            return ExitCode::from(MISCONFIGURED);
+        }
+    };
     let code = serve(config);
     log.flush();
     code
@@ -71,6 +79,7 @@ fn serve(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    process::notify("READY=1");
     banner::show(&config, server.port());
     stop::run(&stopping, server, config.drain_timeout)
 }

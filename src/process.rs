@@ -46,6 +46,75 @@ fn resident(status: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)
 }
 
+/// What a thread has used since it began.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ThreadUsage {
+    /// The kernel's number for it.
+    pub id: u32,
+    /// As it was named, cut to 15 bytes.
+    pub name: String,
+    /// Time on a core in our own code.
+    pub user: Duration,
+    /// Time on a core in the kernel.
+    pub system: Duration,
+}
+
+/// Every thread of this process; none where there is no `/proc`.
+pub fn threads() -> Vec<ThreadUsage> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let stats = entries.flatten().filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    // SAFETY: the call takes a number and gives a number.
+    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1);
+    stats.filter_map(|stat| thread(&stat, ticks)).collect()
+}
+
+/// From a line such as `12 (shard-0) S …`. The name may hold anything, a parenthesis too, so it ends at the last.
+fn thread(stat: &str, ticks_per_second: u64) -> Option<ThreadUsage> {
+    let (head, rest) = stat.rsplit_once(')')?;
+    let (id, name) = head.split_once('(')?;
+    let mut times = rest.split_ascii_whitespace().skip(11);
+    let mut time = || {
+        let ticks = times.next()?.parse::<u64>().ok()?;
+        Some(Duration::from_millis(ticks.saturating_mul(1_000) / ticks_per_second))
+    };
+    Some(ThreadUsage { id: id.trim().parse().ok()?, name: name.to_owned(), user: time()?, system: time()? })
+}
+
+/// What the allocator has from the system.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Allocator {
+    /// Bytes that it holds, in use or kept for the next.
+    pub committed: u64,
+    /// The most that ever were.
+    pub committed_peak: u64,
+}
+
+/// Asks the allocator.
+pub fn allocator() -> Allocator {
+    let (mut committed, mut peak) = (0_usize, 0_usize);
+    let none = std::ptr::null_mut;
+    // SAFETY: both places are ours and of the type the call fills; it leaves out what has no place.
+    unsafe {
+        libmimalloc_sys::mi_process_info(
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
+            &mut committed,
+            &mut peak,
+            none(),
+        );
+    }
+    Allocator { committed: committed as u64, committed_peak: peak as u64 }
+}
+
+/// Has the allocator give back to the system what this thread freed and nobody else has a use for.
+pub fn trim() {
+    // SAFETY: it only touches what is free.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
 /// Raises the number of files and sockets that may be open to what the system allows, and returns it. A
 /// connection needs one, and the usual start value of 1024 is meant for programs that use `select`.
 pub fn raise_file_limit() -> io::Result<u64> {
@@ -62,6 +131,35 @@ pub fn raise_file_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Tells the supervisor that started us, if it is one that wants to know (systemd's `Type=notify`): `READY=1`,
+/// `STOPPING=1`. What goes wrong is nothing that we could mend.
+pub fn notify(state: &str) {
+    if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
+        let _ = send_notice(&path, state);
+    }
+}
+
+/// Tells the supervisor that we live, if it asked for that.
+pub fn notify_watchdog() {
+    if std::env::var_os("WATCHDOG_USEC").is_some() {
+        notify("WATCHDOG=1");
+    }
+}
+
+fn send_notice(path: &std::ffi::OsStr, state: &str) -> io::Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let address = match path.as_bytes() {
+        // So does systemd write an address that is no file.
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(path)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
 /// Tells the person who started us, even if the log is off. That nobody listens any more is no reason to die.
 pub fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
@@ -75,6 +173,7 @@ pub fn tell(message: &str) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -82,6 +181,51 @@ mod tests {
         assert_eq!(resident("Name:\tx\nVmRSS:\t    1234 kB\nThreads:\t3\n"), Some(1_234 * 1_024));
         assert_eq!(resident("Name:\tx\n"), None);
         assert_eq!(resident("VmRSS: many kB\n"), None);
+    }
+
+    #[test]
+    fn a_supervisor_is_told_by_file_and_by_name() {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixDatagram};
+        let name = format!("bandsync-test-{}", std::process::id());
+        let file = std::env::temp_dir().join(&name);
+        let by_file = UnixDatagram::bind(&file).unwrap();
+        let by_name = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let mut told = [0; 16];
+        for (socket, path) in [(by_file, file.clone().into_os_string()), (by_name, format!("@{name}").into())]
+        {
+            send_notice(&path, "READY=1").unwrap();
+            let length = socket.recv(&mut told).unwrap();
+            assert_eq!(&told[..length], b"READY=1");
+        }
+        std::fs::remove_file(file).unwrap();
+    }
+
+    #[test]
+    fn a_thread_is_read_whatever_its_name() {
+        let stat = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 1 0";
+        let expected = ThreadUsage {
+            id: 42,
+            name: "a) b (c".into(),
+            user: Duration::from_millis(2_500),
+            system: Duration::from_millis(500),
+        };
+        assert_eq!(thread(stat, 100), Some(expected));
+        assert_eq!(thread("42 (shard) S 1 2", 100), None);
+        assert_eq!(thread("", 100), None);
+    }
+
+    #[test]
+    fn this_thread_is_among_the_threads() {
+        assert!(threads().iter().any(|thread| thread.id == std::process::id()), "{:?}", threads());
+    }
+
+    #[test]
+    fn the_allocator_holds_something_and_can_be_trimmed() {
+        let held = vec![1_u8; 1 << 20];
+        assert!(allocator().committed >= 1 << 20, "{:?}", allocator());
+        drop(held);
+        trim();
     }
 
     #[test]

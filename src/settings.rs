@@ -116,10 +116,13 @@ pub const PIN_CORES: Setting = Setting {
 pub const LOG_LEVEL: Setting = Setting {
     option: "log-level",
     variable: "LOG_LEVEL",
-    allowed: Allowed::OneOf(&["off", "error", "warn", "info", "debug", "trace"]),
+    allowed: Allowed::Told(
+        "off, error, warn, info, debug or trace, also for parts: `warn,bandsync::storage=debug`",
+    ),
     development: "debug",
     production: "warn",
-    help: "What is worth a line in the log, which goes to standard error.",
+    help: "What is worth a line in the log, which goes to standard error. A level for a part of the program follows \
+           its name and `=`; the longest name that fits counts.",
     ..PLAIN
 };
 
@@ -301,8 +304,106 @@ pub const SEED: Setting = Setting {
     ..PLAIN
 };
 
+pub const METRICS_INTERVAL: Setting = Setting {
+    option: "metrics-interval",
+    variable: "METRICS_INTERVAL",
+    allowed: Allowed::Whole { min: 1_000, max: 3_600_000 },
+    unit: "ms",
+    development: "10000",
+    production: "10000",
+    help: "How often percentiles begin anew and a row of /metrics/history is written.",
+    ..PLAIN
+};
+
+pub const MEMORY_THRESHOLD: Setting = Setting {
+    option: "memory-threshold",
+    variable: "MEMORY_THRESHOLD",
+    allowed: Allowed::Whole { min: 10, max: 1_000_000 },
+    unit: "MB",
+    development: "500",
+    production: "500",
+    help: "From here on the server gives back what memory it can, and says so.",
+    ..PLAIN
+};
+
+pub const MEMORY_LIMIT: Setting = Setting {
+    option: "memory-limit",
+    variable: "MEMORY_LIMIT",
+    allowed: Allowed::Whole { min: 10, max: 1_000_000 },
+    unit: "MB",
+    development: "1000",
+    production: "1000",
+    help: "From here on new members are turned away with 503, so that those who play can go on.",
+    ..PLAIN
+};
+
+pub const ALERT_LATENCY: Setting = Setting {
+    option: "alert-latency",
+    variable: "ALERT_LATENCY",
+    allowed: Allowed::Whole { min: 1, max: 10_000 },
+    unit: "ms",
+    development: "100",
+    production: "100",
+    help: "A 99th percentile of the round trip to members above this is an alert; so is a mean of twice SYNC_TARGET_LATENCY.",
+    ..PLAIN
+};
+
+pub const ALERT_CPU: Setting = Setting {
+    option: "alert-cpu",
+    variable: "ALERT_CPU",
+    allowed: Allowed::Whole { min: 1, max: 100 },
+    unit: "%",
+    development: "80",
+    production: "80",
+    help: "A thread that is busy for more than this part of its core is an alert.",
+    ..PLAIN
+};
+
+pub const ALERT_CPU_TIME: Setting = Setting {
+    option: "alert-cpu-time",
+    variable: "ALERT_CPU_TIME",
+    allowed: Allowed::Whole { min: 1_000, max: 3_600_000 },
+    unit: "ms",
+    development: "30000",
+    production: "30000",
+    help: "For how long it must be so.",
+    ..PLAIN
+};
+
+pub const ALERT_WEBHOOK: Setting = Setting {
+    option: "alert-webhook",
+    variable: "ALERT_WEBHOOK",
+    allowed: Allowed::Told("`none` or an address that begins with http://"),
+    development: "none",
+    production: "none",
+    secret: true,
+    help: "Where alerts are posted as JSON when they are raised and when they are cleared. TLS is for a proxy. It may carry a token in its path, so it is never logged.",
+    ..PLAIN
+};
+
+pub const ADMIN_TOKEN: Setting = Setting {
+    option: "admin-token",
+    variable: "ADMIN_TOKEN",
+    allowed: Allowed::Told("`none` or 16 to 256 visible characters without spaces"),
+    development: "none",
+    production: "none",
+    secret: true,
+    help: "Who sends it may see the dashboard and the metrics from other machines; without one only this machine may. Better in the environment than on the command line, where every user of the machine can read it.",
+    ..PLAIN
+};
+
+pub const LOG_FILE: Setting = Setting {
+    option: "log-file",
+    variable: "LOG_FILE",
+    allowed: Allowed::Told("`none` or the path of a file"),
+    development: "none",
+    production: "none",
+    help: "Where the log goes instead of standard error. SIGHUP opens it anew, for programs that rotate logs.",
+    ..PLAIN
+};
+
 /// All of them, in the order of the help.
-pub const SETTINGS: [&Setting; 22] = [
+pub const SETTINGS: [&Setting; 31] = [
     &PROFILE,
     &PORT,
     &HOST,
@@ -324,17 +425,25 @@ pub const SETTINGS: [&Setting; 22] = [
     &MAX_MESSAGE_BYTES,
     &SESSION_TTL,
     &DRAIN_TIMEOUT,
+    &METRICS_INTERVAL,
+    &MEMORY_THRESHOLD,
+    &MEMORY_LIMIT,
+    &ALERT_LATENCY,
+    &ALERT_CPU,
+    &ALERT_CPU_TIME,
+    &ALERT_WEBHOOK,
+    &ADMIN_TOKEN,
+    &LOG_FILE,
     &SEED,
 ];
 
 /// Variables of the Node.js server that this one replaces, which mean nothing here yet. Whoever brings an old
 /// environment along is told so. Besides these, everything that begins with `REDIS_`.
-pub const UNUSED_VARIABLES: [&str; 14] = [
+pub const UNUSED_VARIABLES: [&str; 13] = [
     "SERVER_ID",
     "SERVER_VERSION",
     "CONNECTION_TIMEOUT",
     "MAX_EVENT_BATCH_SIZE",
-    "METRICS_INTERVAL",
     "ENABLE_METRICS",
     "RATE_LIMIT_WINDOW",
     "RATE_LIMIT_WINDOW_MS",

@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use bandsync_driver::{Board, Clock, End, Fleet, Host, Plan, Tap};
+use bandsync_driver::{Board, Clock, End, Fleet, Gauges, Host, Plan, Tap};
 use bandsync_engine::engine::{Counters, Engine};
-use bandsync_engine::io::Settings;
+use bandsync_engine::io::{Memory, Settings};
 use bandsync_engine::words::ids::ShardId;
+use bandsync_engine::words::time::Micros;
 use log::debug;
 
 use crate::config::Config;
 use crate::http::Site;
 use crate::monitor::{Monitor, ShardTotals, Totals};
 use crate::stop::Reason;
+
+/// Connections that may wait on their way to another shard.
+const MAILBOX_ROOM: usize = 1_024;
 
 /// The running shards.
 pub struct Server {
@@ -30,10 +34,12 @@ impl Server {
     pub fn start(config: &Config, ended: &Sender<Reason>) -> io::Result<Self> {
         let clock = Clock::start();
         let board = Board::new(config.shards);
-        let totals: Arc<dyn Totals> = Arc::new(Shards(Arc::clone(&board)));
-        let monitor = Monitor::start(Arc::clone(&totals))?;
-        let site: Arc<dyn Host> = Arc::new(Site::new(totals, monitor, config.target_latency));
-        let plan = Plan { pin: config.pin, ..Plan::new(config.host, config.port) };
+        let totals: Arc<dyn Totals> = Arc::new(Shards { board: Arc::clone(&board), clock });
+        let monitor = Monitor::start(Arc::clone(&totals), config.monitoring())?;
+        let token = config.admin_token.clone();
+        let site: Arc<dyn Host> = Arc::new(Site::new(totals, monitor, config.target_latency, token));
+        let plan =
+            Plan { pin: config.pin, mailbox_room: MAILBOX_ROOM, ..Plan::new(config.host, config.port) };
         let started_unix_ms = clock.started_unix_ms();
         let crew = |shard| {
             let settings = Settings { shard, started_unix_ms, ..config.engine.clone() };
@@ -71,17 +77,45 @@ impl Drop for Farewell {
 }
 
 /// What all shards count, as the monitor wants it.
-struct Shards(Arc<Board<Counters>>);
+struct Shards {
+    board: Arc<Board<Counters>>,
+    clock: Clock,
+}
+
+/// How long shards go on telling who plays where after somebody asked.
+const ROSTERS_FOR: Micros = Micros::from_secs(10);
 
 impl Totals for Shards {
     fn shards(&self) -> Vec<ShardTotals> {
-        (0..self.0.shards()).map(|shard| self.totals(ShardId(shard))).collect()
+        self.ids().map(|shard| self.totals(shard)).collect()
+    }
+
+    fn collect(&self, shard: usize, read: &mut dyn FnMut(&Gauges)) {
+        self.board.collect(ShardId(shard as u16), read);
+    }
+
+    fn queue_fill(&self) -> f64 {
+        let most = self.ids().map(|shard| self.board.stats(shard).mail_max.take()).max();
+        most.unwrap_or_default() as f64 / MAILBOX_ROOM as f64
+    }
+
+    fn rosters(&self) -> Vec<Vec<u8>> {
+        self.board.want_rosters(self.clock.now() + ROSTERS_FOR);
+        self.ids().map(|shard| self.board.roster(shard)).filter(|roster| !roster.is_empty()).collect()
+    }
+
+    fn set_memory(&self, memory: Memory) {
+        self.board.set_memory(memory);
     }
 }
 
 impl Shards {
+    fn ids(&self) -> impl Iterator<Item = ShardId> {
+        (0..self.board.shards()).map(ShardId)
+    }
+
     fn totals(&self, shard: ShardId) -> ShardTotals {
-        let (stats, counters) = (self.0.stats(shard), self.0.counters(shard));
+        let (stats, counters) = (self.board.stats(shard), self.board.counters(shard));
         ShardTotals {
             connections: u64::from(counters.links),
             http: u64::from(counters.connections.saturating_sub(counters.links)),
@@ -96,6 +130,11 @@ impl Shards {
             round_trip_micros: counters.round_trips_total.as_micros(),
             turns: stats.turns.get(),
             turn_micros: stats.turn_time.get(),
+            refusals: counters.refusals_by_code,
+            expulsions: counters.expulsions,
+            accepted: stats.accepted.get(),
+            volatile_dropped: stats.volatile_dropped.get(),
+            sessions_shed: counters.sessions_shed,
         }
     }
 }

@@ -13,7 +13,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-use crate::process::tell;
+use crate::logging;
+use crate::process::{self, tell};
 use crate::start::Server;
 
 /// Why to end.
@@ -35,7 +36,7 @@ impl Stopping {
     /// From here on SIGINT and SIGTERM are reasons to end, and a second one ends the process on the spot, with
     /// 128 and the signal's number as shells have it.
     ///
-    /// SIGHUP changes nothing: a terminal that is closed by mistake must not end the gig. SIGPIPE is ignored
+    /// SIGHUP only opens the log's file anew: a terminal that is closed by mistake must not end the gig. SIGPIPE is ignored
     /// by Rust's runtime already, so that a peer that left shows as an error of the write.
     pub fn watch() -> io::Result<Self> {
         let told = Arc::new(AtomicBool::new(false));
@@ -50,7 +51,9 @@ impl Stopping {
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in signals.forever() {
                 if signal == SIGHUP {
-                    info!("SIGHUP: the terminal is gone, the server goes on");
+                    // A terminal that was closed by mistake, or a program that rotates logs: neither ends the gig.
+                    logging::reopen();
+                    info!("SIGHUP: the server goes on; a log's file is opened anew");
                 } else if tell.send(Reason::Signal(signal)).is_err() {
                     return;
                 }
@@ -66,6 +69,7 @@ pub fn run(stopping: &Stopping, server: Server, drain_timeout: Duration) -> Exit
         Ok(Reason::Signal(signal)) => {
             let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
             info!("{name}: saying goodbye, for at most {} ms", drain_timeout.as_millis());
+            process::notify("STOPPING=1");
             tell("Stopping; once more to stop at once.");
             let well = server.drain(drain_timeout);
             tell("Stopped.");

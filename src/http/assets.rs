@@ -13,19 +13,20 @@ struct Asset {
 }
 
 const JS: &str = "text/javascript; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
 
 /// Every file, by the path that it is served at. A new file of `src/web` needs its line here.
-const ASSETS: [Asset; 7] = [
+const ASSETS: [Asset; 11] = [
     Asset { path: "/", content_type: super::HTML, body: include_bytes!("../web/index.html") },
     Asset { path: "/app.js", content_type: JS, body: include_bytes!("../web/app.js") },
     Asset { path: "/bandsync.js", content_type: JS, body: include_bytes!("../web/bandsync.js") },
     Asset { path: "/clock.js", content_type: JS, body: include_bytes!("../web/clock.js") },
     Asset { path: "/timeline.js", content_type: JS, body: include_bytes!("../web/timeline.js") },
-    Asset {
-        path: "/style.css",
-        content_type: "text/css; charset=utf-8",
-        body: include_bytes!("../web/style.css"),
-    },
+    Asset { path: "/dashboard", content_type: super::HTML, body: include_bytes!("../web/dashboard.html") },
+    Asset { path: "/dashboard.js", content_type: JS, body: include_bytes!("../web/dashboard.js") },
+    Asset { path: "/dashboard-plot.js", content_type: JS, body: include_bytes!("../web/dashboard-plot.js") },
+    Asset { path: "/dashboard.css", content_type: CSS, body: include_bytes!("../web/dashboard.css") },
+    Asset { path: "/style.css", content_type: CSS, body: include_bytes!("../web/style.css") },
     Asset { path: "/favicon.svg", content_type: "image/svg+xml", body: include_bytes!("../web/favicon.svg") },
 ];
 
@@ -83,7 +84,11 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/web");
         for entry in std::fs::read_dir(folder).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            let path = if name == "index.html" { "/".to_owned() } else { format!("/{name}") };
+            let path = match name.as_str() {
+                "index.html" => "/".to_owned(),
+                "dashboard.html" => "/dashboard".to_owned(),
+                name => format!("/{name}"),
+            };
             // Tells tools that the folder holds ES modules; no browser asks for it.
             let for_tools = name == "package.json";
             assert!(

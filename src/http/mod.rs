@@ -3,7 +3,10 @@
 //! Only `GET` and `HEAD` come here; the engine answers everything else, and adds length, connection, security
 //! and CORS headers to what is answered here. This runs on a shard's thread, so it is quick and never waits.
 
+mod admin;
 mod assets;
+mod dashboard;
+mod prometheus;
 mod status;
 
 use std::borrow::Cow;
@@ -13,7 +16,9 @@ use std::time::Duration;
 use bandsync_driver::Host;
 use bandsync_engine::io::{Answer, Question};
 
+use crate::monitor::thresholds::Status;
 use crate::monitor::{Monitor, Totals};
+pub use admin::Token;
 use assets::Assets;
 
 /// All that answers are made of.
@@ -22,22 +27,85 @@ pub struct Site {
     totals: Arc<dyn Totals>,
     monitor: Monitor,
     target_latency: Duration,
+    admin_token: Option<Token>,
 }
 
 impl Site {
-    pub fn new(totals: Arc<dyn Totals>, monitor: Monitor, target_latency: Duration) -> Self {
-        Self { assets: Assets::embedded(), totals, monitor, target_latency }
+    pub fn new(
+        totals: Arc<dyn Totals>,
+        monitor: Monitor,
+        target_latency: Duration,
+        admin_token: Option<Token>,
+    ) -> Self {
+        Self { assets: Assets::embedded(), totals, monitor, target_latency, admin_token }
     }
+
+    fn health(&self) -> Answer {
+        let report = self.monitor.newest();
+        let health = status::Health::now(&self.totals.shards(), &report, self.monitor.uptime());
+        let status = if report.status == Status::Unhealthy { 503 } else { 200 };
+        Answer { status, ..json(&health) }
+    }
+
+    /// JSON, or what Prometheus reads if the asker would rather have text.
+    fn metrics(&self, question: &Question) -> Answer {
+        if question.path == "/metrics/prometheus" || prefers_text(&question.accept) {
+            let text = prometheus::text(&self.totals.shards(), &self.monitor.newest(), self.monitor.uptime());
+            return answer(200, prometheus::CONTENT_TYPE, text.into_bytes());
+        }
+        let (report, uptime) = (self.monitor.newest(), self.monitor.uptime());
+        json(&status::Metrics::now(&self.totals.shards(), &report, uptime, self.target_latency))
+    }
+
+    /// `?since=` Unix time in milliseconds and `?limit=` rows; what cannot be read counts as not given.
+    fn history(&self, question: &Question) -> Answer {
+        let number = |name: &str| parameter(&question.query, name).and_then(|text| text.parse::<u64>().ok());
+        let limit = number("limit").map_or(HISTORY_ROWS, |limit| limit.min(usize::MAX as u64) as usize);
+        answer(200, JSON, self.monitor.history(number("since").unwrap_or(0), limit))
+    }
+
+    fn dashboard(&self) -> Answer {
+        let (report, uptime) = (self.monitor.newest(), self.monitor.uptime());
+        let totals = self.totals.shards();
+        let rosters = self.totals.rosters();
+        answer(200, JSON, dashboard::data(&totals, &report, uptime, self.target_latency, &rosters))
+    }
+}
+
+/// Rows of history unless more are asked for: an hour at the default interval.
+const HISTORY_ROWS: usize = 360;
+
+/// Prometheus says that it takes text of its version; browsers and curl say that they take anything.
+fn prefers_text(accept: &str) -> bool {
+    let kinds = || accept.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    let text = |kind: &str| ["text/plain", "application/openmetrics-text"].contains(&kind);
+    kinds().any(text) && !kinds().any(|kind| kind == "application/json" || kind == "text/html")
+}
+
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 impl Host for Site {
     fn answer(&self, question: &Question) -> Answer {
-        let shards = || self.totals.shards();
+        let admin = |answer: fn(&Self, &Question) -> Answer| match admin::check(
+            self.admin_token.as_ref(),
+            question,
+        ) {
+            Ok(()) => answer(self, question),
+            Err(refusal) => refusal,
+        };
         match question.path.as_str() {
-            "/health" => json(&status::Health::now(&shards(), &self.monitor)),
-            "/metrics" => json(&status::Metrics::now(&shards(), &self.monitor, self.target_latency)),
+            "/health" => self.health(),
+            "/metrics" | "/metrics/prometheus" => admin(Self::metrics),
+            "/metrics/history" => admin(Self::history),
+            "/dashboard/data" => admin(|site, _| site.dashboard()),
             path => self.assets.answer(path, &question.if_none_match).unwrap_or_else(|| not_found(question)),
         }
+    }
+
+    fn trim(&self) {
+        crate::process::trim();
     }
 }
 
@@ -102,12 +170,15 @@ mod tests {
 
     fn site() -> Site {
         let totals: Arc<dyn Totals> = Arc::new(Two);
-        let monitor = Monitor::start(Arc::clone(&totals)).unwrap();
-        Site::new(totals, monitor, Duration::from_millis(25))
+        let config =
+            crate::config::Config::check(&crate::config::Given { cores: 1, ..Default::default() }).unwrap();
+        let monitor = Monitor::start(Arc::clone(&totals), config.monitoring()).unwrap();
+        Site::new(totals, monitor, Duration::from_millis(25), None)
     }
 
     fn ask(path: &str, accept: &str, if_none_match: &str) -> Answer {
         site().answer(&Question {
+            forwarded: false,
             head: false,
             path: path.into(),
             query: String::new(),

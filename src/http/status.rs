@@ -1,16 +1,22 @@
 //! What `/health` and `/metrics` say, under the names that dashboards of the Node.js server read.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
 use crate::logging::Timestamp;
-use crate::monitor::{Monitor, Sample, ShardTotals, sum};
+use crate::monitor::latency::{NAMES, Spread, Spreads};
+use crate::monitor::thresholds::{Alert, Status};
+use crate::monitor::{Report, Sample, ShardTotals, ThreadShare, sum};
+use bandsync_engine::speech::Code;
 
 /// Whether all is well.
 #[derive(Serialize)]
 pub struct Health {
-    status: &'static str,
+    status: Status,
+    /// Why it is not healthy: alerts that are raised, the worst first.
+    reasons: Vec<Alert>,
     /// RFC 3339, UTC.
     timestamp: String,
     /// In seconds.
@@ -31,6 +37,23 @@ pub struct Metrics {
     performance: Performance,
     connections: Connections,
     sessions: Sessions,
+    /// How values are spread, by what was measured: of the last full interval, all shards together.
+    percentiles: BTreeMap<&'static str, Spread>,
+    /// The same for each shard.
+    shards: Vec<ShardLoad>,
+    threads: Vec<ThreadShare>,
+    /// Commands refused since the start, by code.
+    refusals: BTreeMap<&'static str, u64>,
+    alerts: Vec<Alert>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShardLoad {
+    busy_percent: f64,
+    #[serde(flatten)]
+    now: Shard,
+    percentiles: BTreeMap<&'static str, Spread>,
 }
 
 #[derive(Serialize)]
@@ -49,8 +72,12 @@ struct Performance {
     turn_time: f64,
     /// In bytes.
     memory_usage: u64,
+    /// Of it, what the allocator holds.
+    allocator_committed: u64,
     /// In percent of one core.
     cpu_usage: f64,
+    /// Of the busiest thread.
+    cpu_busiest_thread: f64,
 }
 
 #[derive(Serialize)]
@@ -92,15 +119,16 @@ struct Shard {
 }
 
 impl Health {
-    pub fn now(shards: &[ShardTotals], monitor: &Monitor) -> Self {
-        let (all, sample) = (sum(shards), monitor.newest());
+    pub fn now(shards: &[ShardTotals], report: &Report, uptime: Duration) -> Self {
+        let (all, sample) = (sum(shards), &report.sample);
         Self {
-            status: "healthy",
+            status: report.status,
+            reasons: report.alerts.clone(),
             timestamp: Timestamp(SystemTime::now()).to_string(),
-            uptime: rounded(monitor.uptime().as_secs_f64()),
+            uptime: rounded(uptime.as_secs_f64()),
             redis: Redis { status: "disabled" },
             memory: Memory { rss: sample.resident_bytes },
-            connections: Connections::of(&all, &sample),
+            connections: Connections::of(&all, sample),
             sessions: Sessions::of(&all),
             shards: shards.iter().map(Shard::of).collect(),
         }
@@ -108,11 +136,12 @@ impl Health {
 }
 
 impl Metrics {
-    pub fn now(shards: &[ShardTotals], monitor: &Monitor, target_latency: Duration) -> Self {
-        let (all, sample) = (sum(shards), monitor.newest());
+    pub fn now(shards: &[ShardTotals], report: &Report, uptime: Duration, target_latency: Duration) -> Self {
+        let (all, sample) = (sum(shards), &report.sample);
+        let busiest = report.threads.first();
         Self {
             timestamp: Timestamp(SystemTime::now()).to_string(),
-            uptime: rounded(monitor.uptime().as_secs_f64()),
+            uptime: rounded(uptime.as_secs_f64()),
             performance: Performance {
                 active_connections: all.connections,
                 messages_per_second: rounded(sample.messages_in_per_second + sample.messages_out_per_second),
@@ -124,10 +153,23 @@ impl Metrics {
                 turn_time: rounded(sample.turn_ms),
                 target_latency: rounded(target_latency.as_secs_f64() * 1_000.0),
                 memory_usage: sample.resident_bytes,
+                allocator_committed: report.allocator.committed,
                 cpu_usage: rounded(sample.cpu_percent),
+                cpu_busiest_thread: busiest.map_or(0.0, |one| rounded(one.user_percent + one.system_percent)),
             },
-            connections: Connections::of(&all, &sample),
+            connections: Connections::of(&all, sample),
             sessions: Sessions::of(&all),
+            percentiles: named(&report.interval),
+            shards: (shards.iter().zip(&report.shards))
+                .map(|(totals, one)| ShardLoad {
+                    busy_percent: rounded(one.busy_percent),
+                    now: Shard::of(totals),
+                    percentiles: named(&one.interval),
+                })
+                .collect(),
+            threads: report.threads.iter().map(shown).collect(),
+            refusals: Code::ALL.into_iter().map(Code::as_str).zip(all.refusals).collect(),
+            alerts: report.alerts.clone(),
         }
     }
 }
@@ -148,6 +190,19 @@ impl Sessions {
 impl Shard {
     fn of(totals: &ShardTotals) -> Self {
         Self { connections: totals.connections, sessions: totals.sessions, members: totals.members }
+    }
+}
+
+fn named(spreads: &Spreads) -> BTreeMap<&'static str, Spread> {
+    NAMES.into_iter().zip(*spreads).collect()
+}
+
+fn shown(share: &ThreadShare) -> ThreadShare {
+    let ThreadShare { name, user_percent, system_percent } = share;
+    ThreadShare {
+        name: name.clone(),
+        user_percent: rounded(*user_percent),
+        system_percent: rounded(*system_percent),
     }
 }
 

@@ -7,4 +7,8 @@ use bandsync_engine::io::{Answer, Question};
 pub trait Host: Send + Sync + 'static {
     /// The answer to `question`.
     fn answer(&self, question: &Question) -> Answer;
+
+    /// Called on the shard's thread when memory has become scarce and the machine has let go what it could: gives
+    /// back what this thread keeps for later use.
+    fn trim(&self) {}
 }

@@ -298,6 +298,9 @@ impl<M: Machine> Shard<M> {
         if changed || (memory != Memory::Enough && self.now >= self.hand_over) {
             self.memory = memory;
             self.feed(Input::Memory(memory));
+            if changed && memory != Memory::Enough {
+                self.parts.host.trim();
+            }
         }
     }
 

@@ -148,6 +148,8 @@ pub enum Cause {
 /// A plain HTTP request that the engine does not answer itself.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Question {
+    /// Whether a proxy passed it on: `peer` is the proxy then.
+    pub forwarded: bool,
     /// True for `HEAD`: the engine leaves out the body by itself.
     pub head: bool,
     /// Percent-encoded, beginning with `/`, without the query.

@@ -159,6 +159,7 @@ mod tests {
     fn outputs_come_back_as_they_were() {
         let span = Span { start: 0, end: 4 };
         let question = Question {
+            forwarded: true,
             head: true,
             path: "/".into(),
             query: "a=b".into(),

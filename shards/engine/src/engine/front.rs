@@ -275,7 +275,9 @@ pub fn no_room(bytes: &mut Vec<u8>) {
 
 fn question(request: &Request<'_>, peer: IpAddr) -> Question {
     let header = |name| request.header(name).unwrap_or_default().to_owned();
+    let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
     Question {
+        forwarded: forwarded.into_iter().any(|name| request.header(name).is_some()),
         head: request.method == Method::Head,
         path: request.path.to_owned(),
         query: request.query.to_owned(),

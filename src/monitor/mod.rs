@@ -1,0 +1,739 @@
+//! The monitor: looks at everything once a second and keeps what changed.
+//!
+//! What is true at this moment (connections, sessions, members) is read when somebody asks; what needs two looks or
+//! many values (rates, percentiles, CPU) is in the monitor's newest [`Report`]. At the end of each interval the
+//! report's percentiles begin anew and a row of the history is written.
+
+pub mod history;
+pub mod latency;
+pub mod thresholds;
+mod webhook;
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bandsync_driver::Gauges;
+use bandsync_engine::io::Memory;
+use bandsync_engine::speech::Code;
+use log::{info, warn};
+use serde::Serialize;
+
+use crate::process::{self, Allocator, ThreadUsage, Usage};
+use history::{History, HistoryStore, Row};
+use latency::{HANDLER, Meter, ROUND_TRIP, Spreads, TICK_LATENESS, TURN};
+use thresholds::{Alert, Change, Limits, Readings, Status, Thresholds};
+use webhook::Webhook;
+
+/// Between two samples.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Samples in a row without the end of a turn after which a shard counts as stalled. Each ends one every second.
+const STALLED_AFTER: u32 = 5;
+
+/// Alerts that came or went and are remembered.
+const EVENTS_MAX: usize = 100;
+
+/// How long after giving memory back the monitor looks at what came of it.
+const SHED_TAKES: Duration = Duration::from_secs(3);
+
+/// What one shard counts: some things as they are now, the others since its start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ShardTotals {
+    /// WebSockets now.
+    pub connections: u64,
+    /// Connections now that are not, or not yet, WebSockets.
+    pub http: u64,
+    /// Members now that have a connection.
+    pub members: u64,
+    /// Sessions in memory now.
+    pub sessions: u64,
+    /// Sessions now that have a member with a connection.
+    pub sessions_active: u64,
+    /// Messages from clients.
+    pub messages_in: u64,
+    /// Messages to clients; one that goes to eight members counts eight times.
+    pub messages_out: u64,
+    /// Bytes read.
+    pub bytes_in: u64,
+    /// Bytes written.
+    pub bytes_out: u64,
+    /// Round trips of the application heartbeat.
+    pub round_trips: u64,
+    /// Their sum, in microseconds.
+    pub round_trip_micros: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Time spent in turns, in microseconds.
+    pub turn_micros: u64,
+    /// Commands that were refused, by the place of their code in [`Code::ALL`].
+    pub refusals: [u64; Code::ALL.len()],
+    /// Connections closed because the peer broke a rule or a limit.
+    pub expulsions: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Ticks that a connection went without because its socket was full.
+    pub volatile_dropped: u64,
+    /// Sessions forgotten because memory was scarce.
+    pub sessions_shed: u64,
+}
+
+/// Where everything comes from, and where what the monitor decides goes.
+pub trait Totals: Send + Sync + 'static {
+    /// One value per shard.
+    fn shards(&self) -> Vec<ShardTotals>;
+
+    /// Shows what this shard measured since the last call.
+    fn collect(&self, _shard: usize, _read: &mut dyn FnMut(&Gauges)) {}
+
+    /// How full the fullest queue between threads was since the last call, from 0 to 1.
+    fn queue_fill(&self) -> f64 {
+        0.0
+    }
+
+    /// Whether the storage cannot be reached.
+    fn storage_down(&self) -> bool {
+        false
+    }
+
+    /// Who plays where: one JSON array for each shard that has told lately. Asking has them tell for a while.
+    fn rosters(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+
+    /// Tells the shards how much memory there is.
+    fn set_memory(&self, _memory: Memory) {}
+}
+
+/// What the monitor is to do besides looking.
+pub struct Plan {
+    /// How often percentiles begin anew and a row of history is written.
+    pub interval: Duration,
+    pub limits: Limits,
+    /// Where alerts are posted.
+    pub webhook: Option<String>,
+    /// Where the history is kept beyond the end of the process.
+    pub store: Option<Box<dyn HistoryStore>>,
+}
+
+/// What happened between the two newest looks, if not said otherwise.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Messages from and to clients, each second.
+    pub messages_in_per_second: f64,
+    pub messages_out_per_second: f64,
+    /// Bytes read and written, each second.
+    pub bytes_in_per_second: f64,
+    pub bytes_out_per_second: f64,
+    /// The mean round trip of the application heartbeat to members and back, in milliseconds. Of the last
+    /// sample that saw one, since members answer only every few seconds; zero before.
+    pub latency_ms: f64,
+    /// The mean time of a shard's turn, in milliseconds: from learning of events to having sent all that follows
+    /// from them. Zero if there was no turn.
+    pub turn_ms: f64,
+    /// Of one core; 200 = two cores were busy all the time.
+    pub cpu_percent: f64,
+    /// Memory in RAM.
+    pub resident_bytes: u64,
+    /// The most connections that any sample saw.
+    pub connections_peak: u64,
+    /// Commands refused, each second.
+    pub refusals_per_second: f64,
+}
+
+/// All that the monitor knows, as of its last look.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub sample: Sample,
+    /// Of all shards: the last second, and the last full interval.
+    pub second: Spreads,
+    pub interval: Spreads,
+    pub shards: Vec<ShardReport>,
+    /// By descending use.
+    pub threads: Vec<ThreadShare>,
+    pub allocator: Allocator,
+    pub status: Status,
+    /// Raised now, the worst first.
+    pub alerts: Vec<Alert>,
+    /// Alerts that came or went, the newest last.
+    pub events: VecDeque<Event>,
+}
+
+/// One shard in the last interval.
+#[derive(Clone, Debug, Default)]
+pub struct ShardReport {
+    /// The part of the last second that it spent in turns.
+    pub busy_percent: f64,
+    pub interval: Spreads,
+    /// Since the start.
+    pub totals: [latency::Totals; latency::GAUGES],
+}
+
+/// A thread's part of a core in the last second.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ThreadShare {
+    pub name: String,
+    pub user_percent: f64,
+    pub system_percent: f64,
+}
+
+/// An alert that came or went.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// Unix time in milliseconds.
+    pub timestamp: u64,
+    /// `raised` or `cleared`.
+    pub event: &'static str,
+    #[serde(flatten)]
+    pub alert: Alert,
+}
+
+/// The running monitor. It ends when it is dropped.
+pub struct Monitor {
+    newest: Arc<Mutex<Arc<Report>>>,
+    history: Arc<Mutex<History>>,
+    started: Instant,
+    thread: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Monitor {
+    /// Looks once, then every second on a thread of its own.
+    pub fn start(totals: Arc<dyn Totals>, plan: Plan) -> std::io::Result<Self> {
+        let mut watch = Watch::begin(totals, plan)?;
+        let (newest, history) = (Arc::clone(&watch.newest), Arc::clone(&watch.history));
+        let started = watch.started;
+        let (stop, stopped) = channel();
+        let look_on = move || {
+            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                watch.look();
+            }
+        };
+        let thread = std::thread::Builder::new().name("monitor".into()).spawn(look_on)?;
+        Ok(Self { newest, history, started, thread: Some((stop, thread)) })
+    }
+
+    /// The newest report.
+    pub fn newest(&self) -> Arc<Report> {
+        Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Rows of the history as JSON: see [`History::json`].
+    pub fn history(&self, since: u64, max: usize) -> Vec<u8> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).json(since, max)
+    }
+
+    /// How long the server has been running.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.thread.take() {
+            drop(stop);
+            // A panic of the monitor was told in the log when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the monitor's thread keeps between two looks.
+struct Watch {
+    totals: Arc<dyn Totals>,
+    interval: Duration,
+    webhook: Option<Webhook>,
+    newest: Arc<Mutex<Arc<Report>>>,
+    history: Arc<Mutex<History>>,
+    started: Instant,
+    earlier: Look,
+    all: Meter,
+    shards: Vec<Meter>,
+    /// Samples in a row in which a shard ended no turn.
+    silent: Vec<u32>,
+    thresholds: Thresholds,
+    /// When the running interval ends.
+    interval_ends: Instant,
+    first_interval: bool,
+    /// When memory was given back, and what was there before.
+    shed: Option<(Instant, Usage, ShardTotals)>,
+}
+
+impl Watch {
+    fn begin(totals: Arc<dyn Totals>, plan: Plan) -> std::io::Result<Self> {
+        let earlier = Look::now(totals.as_ref());
+        let sample = Sample { resident_bytes: earlier.usage.resident_bytes, ..Sample::default() };
+        let report = Report { sample, ..Report::default() };
+        Ok(Self {
+            totals,
+            interval: plan.interval,
+            webhook: plan.webhook.map(Webhook::start).transpose()?,
+            newest: Arc::new(Mutex::new(Arc::new(report))),
+            history: Arc::new(Mutex::new(History::new(plan.store))),
+            started: earlier.at,
+            all: Meter::new(),
+            shards: earlier.shards.iter().map(|_| Meter::new()).collect(),
+            silent: vec![0; earlier.shards.len()],
+            thresholds: Thresholds::new(plan.limits),
+            interval_ends: earlier.at + plan.interval,
+            first_interval: true,
+            shed: None,
+            earlier,
+        })
+    }
+
+    /// One look at everything, and what follows from it.
+    fn look(&mut self) {
+        let later = Look::now(self.totals.as_ref());
+        for (shard, meter) in self.shards.iter_mut().enumerate() {
+            let all = &mut self.all;
+            self.totals.collect(shard, &mut |gauges| {
+                meter.add(gauges);
+                all.add(gauges);
+            });
+            meter.end_second();
+        }
+        let second = self.all.end_second();
+        let last = Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner));
+        let sample = later.since(&self.earlier, &last.sample);
+        let threads = later.shares(&self.earlier);
+        let readings = self.readings(&later, &second, &threads);
+        let events = self.judge(&readings, &later, last.events.clone());
+        self.tell_supervisor(&readings);
+        if later.at >= self.interval_ends {
+            self.end_interval(&later, &sample);
+        }
+        let seconds = (later.at - self.earlier.at).as_secs_f64().max(f64::MIN_POSITIVE);
+        let shards = (self.shards.iter().zip(later.shards.iter().zip(&self.earlier.shards)))
+            .map(|(meter, (now, then))| ShardReport {
+                busy_percent: now.turn_micros.saturating_sub(then.turn_micros) as f64 / 10_000.0 / seconds,
+                interval: meter.spreads(self.first_interval),
+                totals: meter.totals().clone(),
+            })
+            .collect();
+        let report = Report {
+            sample,
+            second,
+            interval: self.all.spreads(self.first_interval),
+            shards,
+            threads,
+            allocator: process::allocator(),
+            status: self.thresholds.status(),
+            alerts: self.thresholds.alerts(),
+            events,
+        };
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(report);
+        self.earlier = later;
+    }
+
+    fn readings(&mut self, later: &Look, second: &Spreads, threads: &[ThreadShare]) -> Readings {
+        for (silent, (now, then)) in self.silent.iter_mut().zip(later.shards.iter().zip(&self.earlier.shards))
+        {
+            *silent = if now.turns == then.turns { silent.saturating_add(1) } else { 0 };
+        }
+        let trips = second[ROUND_TRIP];
+        let (ticks, turns) = (second[TICK_LATENESS], second[TURN]);
+        Readings {
+            at: later.at - self.started,
+            playing: ticks.count > 0,
+            latency_mean_ms: trips.if_any(trips.mean),
+            latency_p99_ms: trips.if_any(trips.p99),
+            tick_lateness_p99_ms: ticks.if_any(ticks.p99),
+            turn_p99_ms: turns.if_any(turns.p99),
+            cpu_percent: threads.first().map_or(0.0, |share| share.user_percent + share.system_percent),
+            resident_bytes: later.usage.resident_bytes,
+            queue_fill: self.totals.queue_fill(),
+            shards_stalled: self.silent.iter().filter(|silent| **silent >= STALLED_AFTER).count() as u32,
+            storage_down: self.totals.storage_down(),
+        }
+    }
+
+    /// Raises and clears alerts, tells of them, and acts on those about memory.
+    fn judge(&mut self, readings: &Readings, later: &Look, mut events: VecDeque<Event>) -> VecDeque<Event> {
+        for change in self.thresholds.observe(readings) {
+            let (event, alert) = match change {
+                Change::Raised(alert) => {
+                    let Alert { name, message, value, limit, unit, .. } = &alert;
+                    warn!("alert {name} raised: {message} ({value:.1} {unit}, limit {limit:.1})");
+                    ("raised", alert)
+                }
+                Change::Cleared(alert) => {
+                    let seconds = readings.at.as_secs_f64() - alert.raised_at;
+                    warn!("alert {} cleared after {seconds:.0} s", alert.name);
+                    ("cleared", alert)
+                }
+            };
+            let event = Event { timestamp: unix_ms(), event, alert };
+            if let (Some(webhook), Ok(body)) = (&self.webhook, serde_json::to_string(&event)) {
+                webhook.post(body);
+            }
+            if events.len() == EVENTS_MAX {
+                events.pop_front();
+            }
+            events.push_back(event);
+        }
+        self.mind_memory(later);
+        events
+    }
+
+    fn mind_memory(&mut self, later: &Look) {
+        let alerts = self.thresholds.alerts();
+        let raised = |name| alerts.iter().any(|alert| alert.name == name);
+        let memory = match (raised("memory"), raised("memory_limit")) {
+            (_, true) => Memory::Out,
+            (true, false) => Memory::Low,
+            (false, false) => Memory::Enough,
+        };
+        self.totals.set_memory(memory);
+        if memory == Memory::Enough {
+            self.shed = None;
+            return;
+        }
+        match &self.shed {
+            None => {
+                process::trim();
+                self.shed = Some((later.at, later.usage, later.all));
+            }
+            Some((at, before, counted)) if later.at - *at >= SHED_TAKES && counted.turns > 0 => {
+                let freed = before.resident_bytes.saturating_sub(later.usage.resident_bytes);
+                let sessions = later.all.sessions_shed.saturating_sub(counted.sessions_shed);
+                info!(
+                    "memory is scarce: {:.1} MB given back, {sessions} empty sessions forgotten, {:.1} MB in use",
+                    freed as f64 / 1e6,
+                    later.usage.resident_bytes as f64 / 1e6
+                );
+                // Said once for each time that memory became scarce.
+                self.shed = Some((later.at + Duration::from_secs(u64::from(u32::MAX)), *before, *counted));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A supervisor that watches over us hears that we live, unless a shard does not.
+    fn tell_supervisor(&self, readings: &Readings) {
+        if readings.shards_stalled == 0 {
+            process::notify_watchdog();
+        }
+    }
+
+    fn end_interval(&mut self, later: &Look, sample: &Sample) {
+        self.all.end_interval();
+        self.shards.iter_mut().for_each(Meter::end_interval);
+        self.first_interval = false;
+        while self.interval_ends <= later.at {
+            self.interval_ends += self.interval;
+        }
+        let spreads = self.all.spreads(false);
+        let row: Row = [
+            unix_ms() as f64,
+            later.all.connections as f64,
+            later.all.sessions_active as f64,
+            later.all.members as f64,
+            sample.messages_in_per_second,
+            sample.messages_out_per_second,
+            sample.bytes_in_per_second,
+            sample.bytes_out_per_second,
+            spreads[ROUND_TRIP].p50,
+            spreads[ROUND_TRIP].p99,
+            spreads[TICK_LATENESS].p50,
+            spreads[TICK_LATENESS].p99,
+            spreads[TICK_LATENESS].max,
+            spreads[HANDLER].p99,
+            spreads[TURN].p99,
+            sample.cpu_percent,
+            sample.resident_bytes as f64,
+            sample.refusals_per_second,
+        ];
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).append(&row);
+    }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// All counters at one instant.
+struct Look {
+    at: Instant,
+    usage: Usage,
+    threads: Vec<ThreadUsage>,
+    shards: Vec<ShardTotals>,
+    all: ShardTotals,
+}
+
+impl Look {
+    fn now(totals: &dyn Totals) -> Self {
+        let shards = totals.shards();
+        let (usage, threads) = (process::usage(), process::threads());
+        Self { at: Instant::now(), usage, threads, all: sum(&shards), shards }
+    }
+
+    fn since(&self, earlier: &Self, last: &Sample) -> Sample {
+        let seconds = (self.at - earlier.at).as_secs_f64().max(f64::MIN_POSITIVE);
+        let (now, then) = (&self.all, &earlier.all);
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        let mean_ms = |micros: [u64; 2], counts: [u64; 2]| match counts[0].saturating_sub(counts[1]) {
+            0 => None,
+            count => Some(micros[0].saturating_sub(micros[1]) as f64 / 1_000.0 / count as f64),
+        };
+        let latency_ms =
+            mean_ms([now.round_trip_micros, then.round_trip_micros], [now.round_trips, then.round_trips]);
+        let turn_ms = mean_ms([now.turn_micros, then.turn_micros], [now.turns, then.turns]);
+        Sample {
+            messages_in_per_second: rate(now.messages_in, then.messages_in),
+            messages_out_per_second: rate(now.messages_out, then.messages_out),
+            bytes_in_per_second: rate(now.bytes_in, then.bytes_in),
+            bytes_out_per_second: rate(now.bytes_out, then.bytes_out),
+            latency_ms: latency_ms.unwrap_or(last.latency_ms),
+            turn_ms: turn_ms.unwrap_or_default(),
+            cpu_percent: 100.0 * self.usage.cpu.saturating_sub(earlier.usage.cpu).as_secs_f64() / seconds,
+            resident_bytes: self.usage.resident_bytes,
+            connections_peak: last.connections_peak.max(now.connections),
+            refusals_per_second: rate(now.refusals.iter().sum(), then.refusals.iter().sum()),
+        }
+    }
+
+    /// What each thread used since, the busiest first; a new one has used what it used since its start.
+    fn shares(&self, earlier: &Self) -> Vec<ThreadShare> {
+        let seconds = (self.at - earlier.at).as_secs_f64().max(f64::MIN_POSITIVE);
+        let mut shares: Vec<ThreadShare> = (self.threads.iter())
+            .map(|thread| {
+                let then = earlier.threads.iter().find(|other| other.id == thread.id);
+                let (user, system) = then.map_or_else(Default::default, |then| (then.user, then.system));
+                let percent = |now: Duration, then| 100.0 * now.saturating_sub(then).as_secs_f64() / seconds;
+                ThreadShare {
+                    name: thread.name.clone(),
+                    user_percent: percent(thread.user, user),
+                    system_percent: percent(thread.system, system),
+                }
+            })
+            .collect();
+        let used = |share: &ThreadShare| share.user_percent + share.system_percent;
+        shares.sort_by(|a, b| used(b).total_cmp(&used(a)));
+        shares
+    }
+}
+
+/// All shards together.
+pub fn sum(shards: &[ShardTotals]) -> ShardTotals {
+    shards.iter().fold(ShardTotals::default(), |sum, shard| ShardTotals {
+        connections: sum.connections + shard.connections,
+        http: sum.http + shard.http,
+        members: sum.members + shard.members,
+        sessions: sum.sessions + shard.sessions,
+        sessions_active: sum.sessions_active + shard.sessions_active,
+        messages_in: sum.messages_in + shard.messages_in,
+        messages_out: sum.messages_out + shard.messages_out,
+        bytes_in: sum.bytes_in + shard.bytes_in,
+        bytes_out: sum.bytes_out + shard.bytes_out,
+        round_trips: sum.round_trips + shard.round_trips,
+        round_trip_micros: sum.round_trip_micros + shard.round_trip_micros,
+        turns: sum.turns + shard.turns,
+        turn_micros: sum.turn_micros + shard.turn_micros,
+        refusals: std::array::from_fn(|code| sum.refusals[code] + shard.refusals[code]),
+        expulsions: sum.expulsions + shard.expulsions,
+        accepted: sum.accepted + shard.accepted,
+        volatile_dropped: sum.volatile_dropped + shard.volatile_dropped,
+        sessions_shed: sum.sessions_shed + shard.sessions_shed,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        target_latency_ms: 25.0,
+        latency_ms: 100.0,
+        cpu_percent: 1_000.0,
+        cpu_time: Duration::from_secs(30),
+        memory_bytes: u64::MAX,
+        memory_limit_bytes: u64::MAX,
+        heartbeat: Duration::from_secs(1),
+    };
+
+    fn plan(limits: Limits) -> Plan {
+        Plan { interval: Duration::from_secs(10), limits, webhook: None, store: None }
+    }
+
+    fn look(at: Instant, cpu_ms: u64, all: ShardTotals) -> Look {
+        let usage = Usage { resident_bytes: 7, cpu: Duration::from_millis(cpu_ms) };
+        Look { at, usage, threads: Vec::new(), shards: vec![all], all }
+    }
+
+    #[test]
+    fn a_sample_is_what_changed_each_second() {
+        let start = Instant::now();
+        let then = ShardTotals {
+            messages_in: 100,
+            messages_out: 1_000,
+            bytes_in: 50,
+            bytes_out: 70,
+            round_trips: 7,
+            round_trip_micros: 9_000,
+            turns: 10,
+            turn_micros: 500,
+            ..ShardTotals::default()
+        };
+        let now = ShardTotals {
+            messages_in: 110,
+            messages_out: 1_080,
+            bytes_in: 56,
+            bytes_out: 90,
+            round_trips: 9,
+            round_trip_micros: 15_000,
+            turns: 14,
+            turn_micros: 2_500,
+            connections: 3,
+            refusals: [4; Code::ALL.len()],
+            ..ShardTotals::default()
+        };
+        let last = Sample { connections_peak: 2, ..Sample::default() };
+        let sample = look(start + Duration::from_secs(2), 1_500, now).since(&look(start, 500, then), &last);
+        let expected = Sample {
+            messages_in_per_second: 5.0,
+            messages_out_per_second: 40.0,
+            bytes_in_per_second: 3.0,
+            bytes_out_per_second: 10.0,
+            latency_ms: 3.0,
+            turn_ms: 0.5,
+            cpu_percent: 50.0,
+            resident_bytes: 7,
+            connections_peak: 3,
+            refusals_per_second: 26.0,
+        };
+        assert_eq!(sample, expected);
+    }
+
+    #[test]
+    fn a_quiet_second_divides_by_nothing_and_keeps_the_last_latency() {
+        let start = Instant::now();
+        let last = Sample { connections_peak: 9, latency_ms: 4.0, turn_ms: 5.0, ..Sample::default() };
+        let sample =
+            look(start, 0, ShardTotals::default()).since(&look(start, 0, ShardTotals::default()), &last);
+        let expected =
+            Sample { resident_bytes: 7, connections_peak: 9, latency_ms: 4.0, ..Sample::default() };
+        assert_eq!(sample, expected);
+    }
+
+    #[test]
+    fn all_shards_count() {
+        let shard = |n: u64| ShardTotals {
+            connections: n,
+            http: 2 * n,
+            members: 3 * n,
+            sessions: 4 * n,
+            sessions_active: 5 * n,
+            messages_in: 6 * n,
+            messages_out: 7 * n,
+            bytes_in: 8 * n,
+            bytes_out: 9 * n,
+            round_trips: 10 * n,
+            round_trip_micros: 11 * n,
+            turns: 12 * n,
+            turn_micros: 13 * n,
+            refusals: std::array::from_fn(|code| code as u64 * n),
+            expulsions: 14 * n,
+            accepted: 15 * n,
+            volatile_dropped: 16 * n,
+            sessions_shed: 17 * n,
+        };
+        assert_eq!(sum(&[shard(1), shard(10)]), shard(11));
+    }
+
+    #[test]
+    fn dropping_ends_the_thread_at_once() {
+        struct Nothing;
+        impl Totals for Nothing {
+            fn shards(&self) -> Vec<ShardTotals> {
+                Vec::new()
+            }
+        }
+        let totals = Arc::new(Nothing);
+        let monitor = Monitor::start(Arc::clone(&totals) as Arc<dyn Totals>, plan(LIMITS)).unwrap();
+        assert!(monitor.newest().sample.resident_bytes > 0);
+        drop(monitor);
+        assert_eq!(Arc::strong_count(&totals), 1);
+    }
+
+    /// A server whose shards measure what they are told to.
+    #[derive(Default)]
+    struct Made {
+        shards: Mutex<Vec<ShardTotals>>,
+        round_trips: Mutex<Vec<u64>>,
+        told: Mutex<Vec<Memory>>,
+    }
+
+    impl Totals for Made {
+        fn shards(&self) -> Vec<ShardTotals> {
+            self.shards.lock().unwrap().clone()
+        }
+
+        fn collect(&self, _: usize, read: &mut dyn FnMut(&Gauges)) {
+            let mut gauges = Gauges::new();
+            for nanos in self.round_trips.lock().unwrap().drain(..) {
+                gauges.round_trip.saturating_record(nanos);
+            }
+            read(&gauges);
+        }
+
+        fn set_memory(&self, memory: Memory) {
+            self.told.lock().unwrap().push(memory);
+        }
+    }
+
+    #[test]
+    fn a_shard_that_ends_no_turn_is_told_of_and_forgiven() {
+        let made = Arc::new(Made::default());
+        made.shards.lock().unwrap().resize(2, ShardTotals::default());
+        let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(LIMITS)).unwrap();
+        for _ in 0..STALLED_AFTER {
+            made.shards.lock().unwrap()[0].turns += 1;
+            watch.look();
+        }
+        let report = watch.newest.lock().unwrap().clone();
+        assert_eq!((report.status, report.alerts[0].name), (Status::Unhealthy, "shard_stalled"));
+        assert_eq!((report.alerts[0].value, report.events.len()), (1.0, 1));
+        made.shards.lock().unwrap().iter_mut().for_each(|shard| shard.turns += 1);
+        watch.look();
+        assert_eq!(watch.silent, [0, 0]);
+    }
+
+    #[test]
+    fn scarce_memory_is_told_to_the_shards() {
+        let made = Arc::new(Made::default());
+        made.shards.lock().unwrap().resize(1, ShardTotals { turns: 1, ..ShardTotals::default() });
+        let limits = Limits { memory_bytes: 1, ..LIMITS };
+        let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(limits)).unwrap();
+        watch.look();
+        let limits = Limits { memory_bytes: 1, memory_limit_bytes: 1, ..LIMITS };
+        let mut full = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(limits)).unwrap();
+        full.look();
+        assert_eq!(*made.told.lock().unwrap(), [Memory::Low, Memory::Out]);
+    }
+
+    #[test]
+    fn an_interval_ends_with_a_row() {
+        let made = Arc::new(Made::default());
+        made.shards.lock().unwrap().resize(1, ShardTotals { members: 8, ..ShardTotals::default() });
+        let plan = Plan { interval: Duration::from_nanos(1), ..plan(LIMITS) };
+        let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan).unwrap();
+        // Otherwise the loop over missed intervals would be long.
+        watch.interval = Duration::from_secs(3_600);
+        *made.round_trips.lock().unwrap() = vec![7_000_000; 3];
+        watch.look();
+        let report = watch.newest.lock().unwrap().clone();
+        assert_eq!((report.interval[ROUND_TRIP].count, report.shards[0].interval[ROUND_TRIP].count), (3, 3));
+        let history: serde_json::Value =
+            serde_json::from_slice(&watch.history.lock().unwrap().json(0, 10)).unwrap();
+        let column = |name| history::FIELDS.iter().position(|field| *field == name).unwrap();
+        assert_eq!(history["rows"][0][column("members")], 8);
+        let p99 = history["rows"][0][column("roundTripP99")].as_f64().unwrap();
+        assert!((p99 - 7.0).abs() < 0.1, "{p99}");
+    }
+}

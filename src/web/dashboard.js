@@ -1,0 +1,277 @@
+// The dashboard: asks the server once a second how it is, and shows it.
+import { Plot, short } from "./dashboard-plot.js";
+
+const EVERY_MS = 1000;
+const LIVE_POINTS = 180;
+const HISTORY_EVERY_MS = 10_000;
+
+const $ = (id) => document.getElementById(id);
+
+/** An element with a class and contents: texts and elements. Texts are never read as HTML. */
+function make(tag, className, ...contents) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  element.append(...contents.filter((one) => one !== null));
+  return element;
+}
+
+// What is asked for, with the token if one was given.
+
+let token = sessionStorage.getItem("admin-token");
+
+async function ask(path) {
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const answer = await fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(5000) });
+  if (answer.status === 401 || answer.status === 403) throw new Refused(answer.status, (await answer.json()).hint);
+  if (!answer.ok) throw new Error(`${path} answers ${answer.status}`);
+  return answer.json();
+}
+
+class Refused extends Error {
+  constructor(status, hint) {
+    super(hint ?? "This server wants a token.");
+    this.status = status;
+  }
+}
+
+function showGate(refused) {
+  $("main").hidden = true;
+  $("gate").hidden = false;
+  $("gate-why").textContent = token && refused.status === 401 ? "That token is not the right one." : refused.message;
+  setStatus("lost", "closed");
+}
+
+$("gate").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = $("token").value.trim();
+  sessionStorage.setItem("admin-token", token);
+  $("token").value = "";
+  $("gate").hidden = true;
+  step();
+});
+
+// The plots: what each shows of a second of live data, and which columns of the history.
+
+const ms = (spread, name) => (spread.count > 0 ? spread[name] : null);
+const PLOTS = [
+  {
+    title: "Messages a second", unit: "", lines: ["out", "in"],
+    live: ({ metrics: { performance } }) => [performance.messagesOutPerSecond, performance.messagesInPerSecond],
+    columns: ["messagesOutPerSecond", "messagesInPerSecond"],
+  },
+  {
+    title: "Round trip to members", unit: "ms", lines: ["p50", "p99"], target: true,
+    live: ({ second }) => [ms(second.roundTrip, "p50"), ms(second.roundTrip, "p99")],
+    columns: ["roundTripP50", "roundTripP99"], zeroIsNone: true,
+  },
+  {
+    title: "Tick lateness", unit: "ms", lines: ["p50", "p99", "max"],
+    live: ({ second }) => [ms(second.tickLateness, "p50"), ms(second.tickLateness, "p99"), ms(second.tickLateness, "max")],
+    columns: ["tickLatenessP50", "tickLatenessP99", "tickLatenessMax"],
+  },
+  {
+    title: "Time of a turn and of a handler", unit: "ms", lines: ["turn p99", "handler p99"],
+    live: ({ second }) => [ms(second.turn, "p99"), ms(second.handler, "p99")],
+    columns: ["turnP99", "handlerP99"],
+  },
+  {
+    title: "CPU, of one core", unit: "%", lines: ["all", "busiest thread"], floor: 10,
+    live: ({ metrics: { performance } }) => [performance.cpuUsage, performance.cpuBusiestThread],
+    columns: ["cpuPercent"],
+  },
+  {
+    title: "Memory", unit: "MB", lines: ["resident", "allocator"], floor: 20,
+    live: ({ metrics: { performance } }) => [performance.memoryUsage / 1e6, performance.allocatorCommitted / 1e6],
+    columns: ["memoryBytes"], scale: 1e-6,
+  },
+];
+
+const plots = PLOTS.map((plan) => ({ plan, plot: new Plot($("plots"), plan), values: plan.lines.map(() => []) }));
+let times = [];
+let minutes = 0;
+let historyAt = 0;
+
+function remember(data) {
+  times.push(Date.parse(data.metrics.timestamp));
+  for (const one of plots) one.plan.live(data).forEach((value, i) => one.values[i].push(value));
+  if (times.length > LIVE_POINTS) {
+    times.shift();
+    for (const one of plots) one.values.forEach((values) => values.shift());
+  }
+}
+
+function showLive() {
+  for (const { plot, values } of plots) plot.show(times, values);
+}
+
+async function showHistory() {
+  if (Date.now() < historyAt) return;
+  historyAt = Date.now() + HISTORY_EVERY_MS;
+  const since = Date.now() - minutes * 60_000;
+  const { fields, rows } = await ask(`/metrics/history?since=${since}&limit=2880`);
+  const column = (name) => rows.map((row) => row[fields.indexOf(name)]);
+  const at = column("timestamp");
+  for (const { plan, plot } of plots) {
+    const scaled = (value) => (value === 0 && plan.zeroIsNone ? null : value * (plan.scale ?? 1));
+    const values = plan.lines.map((_, i) => (plan.columns[i] ? column(plan.columns[i]).map(scaled) : at.map(() => null)));
+    plot.show(at, values);
+  }
+}
+
+for (const button of document.querySelectorAll(".ranges button")) {
+  button.addEventListener("click", () => {
+    minutes = Number(button.dataset.minutes);
+    historyAt = 0;
+    for (const other of document.querySelectorAll(".ranges button")) other.setAttribute("aria-pressed", String(other === button));
+    if (minutes === 0) showLive();
+    else showHistory().catch(() => {});
+  });
+}
+
+// The rest of the page.
+
+function setStatus(status, word) {
+  $("status").dataset.status = status;
+  $("status-word").textContent = word;
+}
+
+function span(seconds) {
+  const whole = Math.floor(seconds);
+  const [days, hours, mins] = [Math.floor(whole / 86400), Math.floor(whole / 3600) % 24, Math.floor(whole / 60) % 60];
+  if (days > 0) return `${days} d ${hours} h`;
+  if (hours > 0) return `${hours} h ${mins} min`;
+  return mins > 0 ? `${mins} min ${whole % 60} s` : `${whole} s`;
+}
+
+function tile(label, value, unit = "") {
+  return make("div", "tile", make("p", "", label), make("strong", "", value, unit ? make("small", "", unit) : null));
+}
+
+function showTop({ health, version }) {
+  setStatus(health.status, health.status);
+  $("uptime").textContent = `up ${span(health.uptime)}`;
+  $("storage").textContent = `storage: ${health.storage?.status ?? health.redis.status}`;
+  $("version").textContent = `v${version}`;
+  document.title = health.status === "healthy" ? "BandSync dashboard" : `(${health.status}) BandSync dashboard`;
+}
+
+function showTiles({ health, metrics }) {
+  const { performance, connections, sessions, percentiles } = metrics;
+  const trip = percentiles.roundTrip;
+  const late = percentiles.tickLateness;
+  $("tiles").replaceChildren(
+    tile("connections", short(connections.current), `peak ${short(connections.peak)}`),
+    tile("sessions", short(sessions.active), `of ${short(sessions.total)}`),
+    tile("members", short(sessions.members)),
+    tile("messages out", short(performance.messagesOutPerSecond), "/s"),
+    tile("messages in", short(performance.messagesInPerSecond), "/s"),
+    tile("round trip p99", trip.count > 0 ? short(trip.p99) : "–", "ms"),
+    tile("tick late p99", late.count > 0 ? short(late.p99) : "–", "ms"),
+    tile("memory", short(health.memory.rss / 1e6), "MB"),
+  );
+}
+
+function showAlerts({ metrics, events }) {
+  $("alerts").replaceChildren(
+    ...metrics.alerts.map((alert) => {
+      const numbers = `${short(alert.value)} ${alert.unit}, limit ${short(alert.limit)}`;
+      const item = make("li", "", make("b", "", alert.name), alert.message, " ", make("span", "", `(${numbers})`));
+      item.dataset.severity = alert.severity;
+      return item;
+    }),
+  );
+  const line = (event) => {
+    const when = make("time", "", new Date(event.timestamp).toLocaleTimeString([], { hour12: false }));
+    return make("li", "", when, make("span", event.event, event.event), make("span", "", event.name));
+  };
+  $("events").replaceChildren(...(events.length > 0 ? events.map(line) : [make("li", "none", "No alerts so far.")]));
+}
+
+function row(...cells) {
+  return make("tr", "", ...cells.map((cell) => make("td", "", ...(Array.isArray(cell) ? cell : [cell]))));
+}
+
+function load(percent) {
+  const meter = make("meter");
+  Object.assign(meter, { min: 0, max: 100, low: 50, high: 80, optimum: 0, value: percent });
+  return [meter, `${percent.toFixed(1)} %`];
+}
+
+function showShards({ metrics }) {
+  const inMs = (spread) => (spread.count > 0 ? `${short(spread.p99)} ms` : "–");
+  $("shards").replaceChildren(
+    ...metrics.shards.map((shard, i) =>
+      row(String(i), load(shard.busyPercent), String(shard.connections), String(shard.sessions), String(shard.members), inMs(shard.percentiles.turn), inMs(shard.percentiles.tickLateness)),
+    ),
+  );
+  $("threads").replaceChildren(
+    ...metrics.threads.slice(0, 12).map((thread) => row(thread.name, `${thread.userPercent.toFixed(1)} %`, `${thread.systemPercent.toFixed(1)} %`)),
+  );
+  const refused = Object.entries(metrics.refusals).filter(([, count]) => count > 0);
+  $("refusals").replaceChildren(
+    ...(refused.length > 0 ? refused.map(([code, count]) => make("span", "", `${code} `, make("b", "", short(count)))) : [make("p", "none", "None so far.")]),
+  );
+}
+
+function member(one) {
+  const dot = make("span", "quality");
+  dot.dataset.quality = one.connected ? one.quality : "unknown";
+  dot.title = one.quality;
+  const latency = one.latencyMicros === null ? "" : `${short(one.latencyMicros / 1000)} ms`;
+  const lost = one.timeouts > 0 ? ` · ${one.timeouts} lost` : "";
+  return make(
+    "li", "member", dot, make("span", "name", one.displayName),
+    one.role === "leader" ? make("span", "role", "leads") : null,
+    one.connected ? null : make("span", "away", "away"),
+    make("span", "latency", `${latency}${lost}`),
+  );
+}
+
+function session(one) {
+  const place = `${Math.floor(one.positionMicros / 60e6)}:${String(Math.floor(one.positionMicros / 1e6) % 60).padStart(2, "0")}`;
+  const state = one.isPlaying ? make("span", "playing", "▶ ", place) : make("span", "none", "❚❚ ", place);
+  const facts = make("small", "", `${short(one.tempoMilliBpm / 1000)} BPM · ${one.connectedCount}/${one.memberCount}`);
+  const more = one.memberCount - one.members.length;
+  return make(
+    "article", "session", make("h3", "", make("span", "title", one.sessionId), state, facts),
+    make("ul", "", ...one.members.map(member), more > 0 ? make("li", "none", `and ${more} more`) : null),
+  );
+}
+
+function showSessions({ sessions, metrics }) {
+  $("session-count").textContent = String(metrics.sessions.active);
+  const sorted = [...sessions].sort((a, b) => b.connectedCount - a.connectedCount || a.sessionId.localeCompare(b.sessionId));
+  $("sessions").replaceChildren(...(sorted.length > 0 ? sorted.map(session) : [make("p", "none", "Nobody is playing.")]));
+}
+
+// Once a second. While nobody looks at the page nothing is asked, and what was missed is a gap.
+
+let waiting = null;
+async function step() {
+  clearTimeout(waiting);
+  waiting = null;
+  try {
+    if (!document.hidden) {
+      const data = await ask("/dashboard/data");
+      $("main").hidden = false;
+      $("gate").hidden = true;
+      remember(data);
+      showTop(data);
+      showTiles(data);
+      showAlerts(data);
+      showShards(data);
+      showSessions(data);
+      const { targetLatency } = data.metrics.performance;
+      for (const { plan, plot } of plots) if (plan.target) plot.mark = targetLatency;
+      if (minutes === 0) showLive();
+      else await showHistory();
+    }
+  } catch (error) {
+    if (error instanceof Refused) return showGate(error);
+    setStatus("lost", "no answer");
+  }
+  if (waiting === null) waiting = setTimeout(step, EVERY_MS);
+}
+
+document.addEventListener("visibilitychange", () => document.hidden || step());
+step();

@@ -1,0 +1,165 @@
+// The dashboard in a real browser, over bands that play. It also takes the picture that the README shows:
+// `BANDSYNC_PICTURES=1` puts it into the repository, otherwise it goes to target/browser.
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { launchBrowser, picture } from "../support/browser.js";
+import { emit, freshSession, join } from "../support/client.js";
+import { startServer } from "../support/server.js";
+import { assertDone } from "../support/shape.js";
+
+const TOP = fileURLToPath(new URL("../../../", import.meta.url));
+const PICTURE = process.env.BANDSYNC_PICTURES ? `${TOP}tests/pictures` : `${TOP}target/browser`;
+// Long enough for lines in the picture.
+const PICTURE_MS = 20_000;
+
+let server;
+let browser;
+let leaders;
+
+before(async () => {
+  server = await startServer({ env: { SHARDS: "2", HEARTBEAT_INTERVAL: "250", METRICS_INTERVAL: "1000" } });
+  browser = await launchBrowser();
+  leaders = [];
+  for (const [name, members] of [["Friday rehearsal", 8], ["Wedding band", 5], ["Ceilidh", 3]]) {
+    leaders.push(await playing(name, members));
+  }
+});
+after(async () => {
+  await browser?.close();
+  await server.stop();
+});
+
+const NAMES = ["Ada", "Bo", "Cy", "Dana", "Eli", "Fay", "Gus", "Hana"];
+
+/** A band that plays, whose members answer pings as fast as their Wi-Fi would. */
+async function playing(name, members) {
+  const sessionId = name.toLowerCase().replace(/\W/g, "-");
+  const all = [];
+  for (const displayName of NAMES.slice(0, members)) {
+    const socket = await join(server, sessionId, { displayName });
+    const away = 2 + 3 * all.length;
+    socket.on("ping", (ping) => setTimeout(() => socket.emit("pong", { timestamp: ping?.timestamp }), away));
+    all.push(socket);
+  }
+  assertDone(await emit(all[0], "play", { sessionId }));
+  return { sessionId, leader: all[0], all };
+}
+
+async function open(options) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 1240 }, colorScheme: "dark", ...options });
+  const page = await context.newPage();
+  page.complaints = [];
+  page.on("console", (message) => message.type() === "error" && page.complaints.push(message.text()));
+  page.on("pageerror", (error) => page.complaints.push(String(error)));
+  await page.goto(`${server.url}/dashboard`);
+  await page.locator("#tiles .tile").first().waitFor();
+  return page;
+}
+
+const tile = async (page, label) => {
+  const found = page.locator(".tile", { hasText: label });
+  return Number.parseFloat(await found.locator("strong").innerText());
+};
+
+/** Whether a plot has drawn a line: more than the grid, in its first colour. */
+const lines = (page, place) =>
+  page.locator(".plot canvas").nth(place).evaluate((canvas) => {
+    const probe = document.createElement("canvas").getContext("2d");
+    probe.fillStyle = getComputedStyle(canvas.closest(".plot").querySelector(".line-1")).getPropertyValue("--line");
+    probe.fillRect(0, 0, 1, 1);
+    const [r, g, b] = probe.getImageData(0, 0, 1, 1).data;
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let found = 0;
+    for (let i = 0; i < data.length; i += 4) {
+      if (data[i + 3] > 200 && Math.abs(data[i] - r) + Math.abs(data[i + 1] - g) + Math.abs(data[i + 2] - b) < 30) found += 1;
+    }
+    return found;
+  });
+
+async function until(what, holds) {
+  for (let tries = 0; tries < 200; tries += 1) {
+    if (await holds()) return;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  assert.fail(`it never came: ${what}`);
+}
+
+describe("the dashboard", () => {
+  test("shows who plays where, how fast, and how well they are reached", async () => {
+    const page = await open();
+    try {
+      await until("all members", async () => (await tile(page, "members")) === 16);
+      assert.equal(await tile(page, "sessions"), 3);
+      await until("messages", async () => (await tile(page, "messages out")) > 300);
+      await until("sessions", async () => (await page.locator(".session").count()) === 3);
+      const first = page.locator(".session").first();
+      assert.match(await first.innerText(), /friday-rehearsal/);
+      await until("qualities", async () => (await first.locator('.quality[data-quality="excellent"]').count()) > 0);
+      assert.equal(await first.locator(".role", { hasText: "leads" }).count(), 1);
+      for (const place of [0, 1, 2, 3, 4, 5]) {
+        await until(`a line in plot ${place}`, async () => (await lines(page, place)) > 20);
+      }
+      assert.equal(await page.locator("#shards tr").count(), 2);
+      if (process.env.BANDSYNC_PICTURES) await page.waitForTimeout(PICTURE_MS);
+      mkdirSync(PICTURE, { recursive: true });
+      await page.screenshot({ path: `${PICTURE}/dashboard.png` });
+      assert.deepEqual(page.complaints, []);
+    } catch (error) {
+      await picture("dashboard", [page]);
+      throw error;
+    } finally {
+      await page.context().close();
+    }
+  });
+
+  test("fits on a phone, in the light", async () => {
+    const page = await open({ viewport: { width: 390, height: 844 }, colorScheme: "light", deviceScaleFactor: 2 });
+    await until("a band", async () => (await page.locator(".session").count()) === 3);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+    assert.ok(wide <= 0, `the page is ${wide} px too wide`);
+    const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    assert.ok(ground.match(/\d+/g).every((part) => Number(part) > 200), ground);
+    mkdirSync(`${TOP}target/browser`, { recursive: true });
+    await page.screenshot({ path: `${TOP}target/browser/dashboard-phone.png`, fullPage: true });
+    assert.deepEqual(page.complaints, []);
+    await page.context().close();
+  });
+
+  test("shows the past when asked to", async () => {
+    const page = await open();
+    await page.getByRole("button", { name: "1 h" }).click();
+    await until("a line of the past", async () => (await lines(page, 0)) > 20);
+    assert.deepEqual(page.complaints, []);
+    await page.context().close();
+  });
+
+  test("shows names as text, whatever they hold", async () => {
+    const page = await open();
+    const sessionId = freshSession("markup");
+    await join(server, sessionId, { displayName: "<img src=x onerror=alert(1)>" });
+    const name = page.locator(".member .name", { hasText: "<img" });
+    await until("the name", async () => (await name.count()) === 1);
+    assert.equal(await page.locator("#sessions img").count(), 0);
+    assert.deepEqual(page.complaints, []);
+    await page.context().close();
+  });
+
+  test("asks for the token behind a proxy, and opens with it", async () => {
+    const secret = "a-token-for-this-test";
+    const closed = await startServer({ env: { ADMIN_TOKEN: secret } });
+    const context = await browser.newContext({ extraHTTPHeaders: { "X-Forwarded-For": "192.0.2.7" } });
+    const page = await context.newPage();
+    await page.goto(`${closed.url}/dashboard`);
+    await page.locator("#token").fill("not-the-right-token");
+    await page.getByRole("button", { name: "Open" }).click();
+    await until("the refusal", async () => /not the right one/.test(await page.locator("#gate-why").innerText()));
+    await page.locator("#token").fill(secret);
+    await page.getByRole("button", { name: "Open" }).click();
+    await page.locator("#tiles .tile").first().waitFor();
+    assert.equal(await page.locator("#gate").isVisible(), false);
+    await context.close();
+    await closed.stop();
+  });
+});
