@@ -29,6 +29,8 @@ pub struct Config {
     pub shards: u16,
     /// Whether each shard stays on a core of its own.
     pub pin: bool,
+    /// Whether the sends of a turn go out through io_uring, where the kernel has it.
+    pub ring: bool,
     /// What is worth a line in the log.
     pub log_level: LevelFilter,
     /// How such a line looks.
@@ -153,6 +155,7 @@ impl Config {
         let host = values.told(&settings::HOST, host)?;
         let shards = values.whole_or(&settings::SHARDS, u64::from(given.cores.clamp(1, 256)))?;
         let pin = values.switch(&settings::PIN_CORES, shards <= u64::from(given.cores))?;
+        let ring = values.switch(&settings::IO_URING, true)?;
         let log_level = match values.one_of(&settings::LOG_LEVEL)?.as_str() {
             "off" => LevelFilter::Off,
             "error" => LevelFilter::Error,
@@ -194,6 +197,7 @@ impl Config {
             port: port as u16,
             shards: shards as u16,
             pin,
+            ring,
             log_level,
             log_format,
             target_latency,

@@ -33,7 +33,7 @@ impl Server {
         let totals: Arc<dyn Totals> = Arc::new(Shards(Arc::clone(&board)));
         let monitor = Monitor::start(Arc::clone(&totals))?;
         let site: Arc<dyn Host> = Arc::new(Site::new(totals, monitor, config.target_latency));
-        let plan = Plan { pin: config.pin, ..Plan::new(config.host, config.port) };
+        let plan = Plan { pin: config.pin, ring: config.ring, ..Plan::new(config.host, config.port) };
         let started_unix_ms = clock.started_unix_ms();
         let crew = |shard| {
             let settings = Settings { shard, started_unix_ms, ..config.engine.clone() };
