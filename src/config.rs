@@ -32,6 +32,8 @@ pub struct Config {
     pub shards: u16,
     /// Whether each shard stays on a core of its own.
     pub pin: bool,
+    /// Whether the sends of a turn go out through io_uring, where the kernel has it.
+    pub ring: bool,
     /// What is worth a line in the log.
     pub log_levels: Levels,
     /// How such a line looks.
@@ -167,6 +169,7 @@ impl Config {
         let shards = values.whole_or(&settings::SHARDS, u64::from(given.cores.clamp(1, 256)))?;
         let pin = values.switch(&settings::PIN_CORES, shards <= u64::from(given.cores))?;
         let log_levels = values.told(&settings::LOG_LEVEL, Levels::parse)?;
+        let ring = values.switch(&settings::IO_URING, true)?;
         let log_format = match values.one_of(&settings::LOG_FORMAT)?.as_str() {
             "pretty" => LogFormat::Pretty,
             "json" => LogFormat::Json,
@@ -214,6 +217,7 @@ impl Config {
             shards: shards as u16,
             pin,
             log_levels,
+            ring,
             log_format,
             log_file,
             target_latency,

@@ -113,6 +113,17 @@ pub const PIN_CORES: Setting = Setting {
     ..PLAIN
 };
 
+pub const IO_URING: Setting = Setting {
+    option: "io-uring",
+    variable: "IO_URING",
+    allowed: Allowed::OneOf(&["auto", "on", "off"]),
+    development: "auto",
+    production: "auto",
+    help: "Whether the frames of a turn are given to the kernel together. `auto` and `on` do so where the kernel has \
+           io_uring and permits it.",
+    ..PLAIN
+};
+
 pub const LOG_LEVEL: Setting = Setting {
     option: "log-level",
     variable: "LOG_LEVEL",
@@ -403,12 +414,13 @@ pub const LOG_FILE: Setting = Setting {
 };
 
 /// All of them, in the order of the help.
-pub const SETTINGS: [&Setting; 31] = [
+pub const SETTINGS: [&Setting; 32] = [
     &PROFILE,
     &PORT,
     &HOST,
     &SHARDS,
     &PIN_CORES,
+    &IO_URING,
     &LOG_LEVEL,
     &LOG_FORMAT,
     &CORS_ORIGIN,

@@ -38,8 +38,12 @@ impl Server {
         let monitor = Monitor::start(Arc::clone(&totals), config.monitoring())?;
         let token = config.admin_token.clone();
         let site: Arc<dyn Host> = Arc::new(Site::new(totals, monitor, config.target_latency, token));
-        let plan =
-            Plan { pin: config.pin, mailbox_room: MAILBOX_ROOM, ..Plan::new(config.host, config.port) };
+        let plan = Plan {
+            pin: config.pin,
+            ring: config.ring,
+            mailbox_room: MAILBOX_ROOM,
+            ..Plan::new(config.host, config.port)
+        };
         let started_unix_ms = clock.started_unix_ms();
         let crew = |shard| {
             let settings = Settings { shard, started_unix_ms, ..config.engine.clone() };

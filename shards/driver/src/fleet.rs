@@ -33,6 +33,8 @@ pub struct Plan {
     pub port: u16,
     /// Whether every shard is kept on a core of its own, if the host allows that.
     pub pin: bool,
+    /// Whether the sends of a turn go out through io_uring, if the kernel has it and permits it.
+    pub ring: bool,
     /// Connections that may wait in a shard's mailbox.
     pub mailbox_room: usize,
     /// Bytes read from one connection in a turn; the rest waits for the next, so that nobody starves the others.
@@ -42,7 +44,7 @@ pub struct Plan {
 impl Plan {
     /// A plan to listen there, with shards on cores of their own.
     pub const fn new(host: IpAddr, port: u16) -> Self {
-        Self { host, port, pin: true, mailbox_room: 1_024, read_bytes: 64 * 1024 }
+        Self { host, port, pin: true, ring: true, mailbox_room: 1_024, read_bytes: 64 * 1024 }
     }
 }
 
@@ -108,6 +110,7 @@ impl Fleet {
                 mailbox,
                 outbox: Outbox::new(Arc::clone(&fleet.stop.addresses)),
                 read_bytes: plan.read_bytes,
+                ring: plan.ring,
             };
             shards.push(Shard::new(parts, poll, listener)?);
         }

@@ -17,6 +17,7 @@ mod conns;
 mod ending;
 mod mail;
 mod pin;
+mod ring;
 mod shard;
 mod timer;
 mod unsent;

@@ -117,6 +117,8 @@ pub(crate) struct Parts<M: Machine> {
     pub(crate) mailbox: Mailbox,
     pub(crate) outbox: Outbox,
     pub(crate) read_bytes: usize,
+    /// Whether sends go through io_uring, where the kernel has it.
+    pub(crate) ring: bool,
 }
 
 /// A connection that the machine gives to another shard.
@@ -157,13 +159,14 @@ impl<M: Machine> Shard<M> {
         let wall = Wall { told: parts.clock.started_unix_micros(), next: parts.clock.now() + WALL_INTERVAL };
         let now = parts.clock.now();
         let gauges = parts.board.exchange(parts.id).empty().unwrap_or_default();
+        let writer = if parts.ring { Writer::with_ring() } else { Writer::default() };
         Ok(Self {
             parts,
             poll,
             timer,
             accept: Some(accept),
             conns: Conns::default(),
-            writer: Writer::default(),
+            writer,
             closing: Closing::default(),
             out: Outputs::default(),
             sorted: 0,

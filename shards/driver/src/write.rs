@@ -2,8 +2,11 @@
 //!
 //! Nothing is copied on the way: chunks are places in [`Outputs::bytes`](bandsync_engine::io::Outputs), linked
 //! into one chain per connection. Only what the kernel refuses is copied, to the connection's unsent bytes.
+//!
+//! Where the kernel has io_uring, the chains of one chunk (ticks, nearly always) go out together.
 
 use std::io::{self, ErrorKind, IoSlice, Write};
+use std::os::fd::AsRawFd;
 
 use bandsync_engine::io::Span;
 use bandsync_engine::words::ids::ConnId;
@@ -12,10 +15,14 @@ use socket2::SockRef;
 
 use crate::board::Stats;
 use crate::conns::{Conn, Conns};
+use crate::ring::{Request, Ring};
 
 /// Slices that one vectored call takes. More chunks than this wait for one connection only when a turn handled
 /// very many messages for it, and then a second call does not matter.
 const SLICES: usize = 64;
+
+/// For fewer sends than this a ring costs more than the calls that it saves.
+const RING_MIN: usize = if cfg!(test) { 1 } else { 3 };
 
 /// The chunks of this turn, over all connections. Lists are kept from turn to turn.
 #[derive(Debug, Default)]
@@ -26,6 +33,10 @@ pub(crate) struct Writer {
     /// Filled by [`Writer::flush`]: connections that have unsent bytes or broke, to be looked after.
     pub(crate) troubled: Vec<ConnId>,
     counts: Counts,
+    ring: Option<Ring>,
+    /// Sends that wait for the ring, and the chunk that each of them is, with its connection's place.
+    requests: Vec<Request>,
+    waiting: Vec<(u32, u32)>,
 }
 
 /// Bytes for one connection.
@@ -85,34 +96,64 @@ impl Writer {
         self.chunks.push(Chunk { bytes, next: NONE, volatile });
     }
 
-    /// Writes every chain, each with one call, and forgets them. `bytes` is what the chunks are places in.
+    /// A writer that sends through a ring, if the kernel has it.
+    pub(crate) fn with_ring() -> Self {
+        let ring = Ring::new();
+        if let Err(error) = &ring {
+            log::debug!("each send is a call of its own, for there is no io_uring: {error}");
+        }
+        Self { ring: ring.ok(), ..Self::default() }
+    }
+
+    /// Writes every chain, each with one call or together through the ring, and forgets them. `bytes` is what the
+    /// chunks are places in.
     pub(crate) fn flush(&mut self, conns: &mut Conns, bytes: &[u8], stats: &Stats) {
-        let Self { chunks, touched, troubled, counts } = self;
-        for index in touched.drain(..) {
+        let batched = self.ring.is_some() && self.touched.len() >= RING_MIN;
+        for index in self.touched.drain(..) {
             // Gone since, or its chain was, or the place has another user: then there is nothing to write.
             let Some((id, conn)) = conns.at_mut(index) else { continue };
             let chain = std::mem::replace(&mut conn.chain, Chain::EMPTY);
             if chain == Chain::EMPTY || conn.broken {
                 continue;
             }
-            let mut rest = Rest { chunks, bytes, place: chain.first, skip: 0 };
-            if conn.unsent.is_empty() {
-                match rest.write(&conn.socket, counts) {
-                    Ok(()) if rest.place == NONE => continue,
-                    Ok(()) => counts.short += 1,
-                    Err(_) => conn.broken = true,
-                }
+            if batched && chain.first == chain.last && conn.unsent.is_empty() {
+                let bytes = self.chunks[chain.first as usize].bytes;
+                self.requests.push(Request { socket: conn.socket.as_raw_fd(), bytes });
+                self.waiting.push((index, chain.first));
+                continue;
             }
-            if !conn.broken {
-                conn.broken = !rest.keep(conn, counts);
+            let mut rest = Rest { chunks: &self.chunks, bytes, place: chain.first, skip: 0 };
+            let result =
+                if conn.unsent.is_empty() { rest.write(&conn.socket, &mut self.counts) } else { Ok(()) };
+            if rest.settle(conn, result, &mut self.counts) {
+                self.troubled.push(id);
             }
-            if conn.broken {
-                conn.unsent.clear();
-            }
-            troubled.push(id);
         }
-        chunks.clear();
-        counts.show(stats);
+        self.flush_ring(conns, bytes);
+        self.chunks.clear();
+        self.counts.show(stats);
+    }
+
+    /// Sends what waits for the ring.
+    fn flush_ring(&mut self, conns: &mut Conns, bytes: &[u8]) {
+        let Some(ring) = self.ring.as_mut().filter(|_| !self.requests.is_empty()) else { return };
+        let done = ring.send(&self.requests, bytes);
+        for (place, (index, chunk)) in self.waiting.drain(..).enumerate() {
+            let Some((id, conn)) = conns.at_mut(index) else { continue };
+            let mut rest = Rest { chunks: &self.chunks, bytes, place: chunk, skip: 0 };
+            let result = match ring.result(place) {
+                Some(result) => result.map(|count| rest.took(count, &mut self.counts)),
+                None => rest.write(&conn.socket, &mut self.counts),
+            };
+            if rest.settle(conn, result, &mut self.counts) {
+                self.troubled.push(id);
+            }
+        }
+        self.requests.clear();
+        if let Err(error) = done {
+            log::warn!("io_uring fails and is not used any more: {error}");
+            self.ring = None;
+        }
     }
 
     /// Writes unsent bytes, because the kernel takes some again.
@@ -164,14 +205,37 @@ impl Rest<'_> {
             } else {
                 self.send_many(socket)?
             };
-            counts.sends += 1;
-            counts.bytes += count as u64;
-            self.advance(count);
+            self.took(count, counts);
             if count < wanted {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// The kernel took so many bytes with one send.
+    #[inline]
+    fn took(&mut self, count: usize, counts: &mut Counts) {
+        counts.sends += 1;
+        counts.bytes += count as u64;
+        self.advance(count);
+    }
+
+    /// Draws the consequences of a write. True if the connection has unsent bytes or broke, to be looked after.
+    #[inline]
+    fn settle(mut self, conn: &mut Conn, result: io::Result<()>, counts: &mut Counts) -> bool {
+        match result {
+            Ok(()) if self.place == NONE => return false,
+            Ok(()) => counts.short += u64::from(conn.unsent.is_empty()),
+            Err(_) => conn.broken = true,
+        }
+        if !conn.broken {
+            conn.broken = !self.keep(conn, counts);
+        }
+        if conn.broken {
+            conn.unsent.clear();
+        }
+        true
     }
 
     /// Offers the next chunks to the kernel in one vectored call: how many bytes that were and how many it took.
@@ -256,7 +320,16 @@ mod tests {
     }
 
     impl Pair {
-        fn new() -> Self {
+        /// Runs a test with each way of sending that this kernel has.
+        fn each_way(test: impl Fn(Self)) {
+            test(Self::new(Writer::default()));
+            let writer = Writer::with_ring();
+            if writer.ring.is_some() {
+                test(Self::new(writer));
+            }
+        }
+
+        fn new(writer: Writer) -> Self {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             SockRef::from(&listener).set_recv_buffer_size(4_096).unwrap();
             let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -266,7 +339,7 @@ mod tests {
             let conn = Conn::new(TcpStream::from_std(socket), from.ip(), Ending::new(1).enter());
             let mut conns = Conns::default();
             let id = conns.insert(conn);
-            Self { conns, id, peer, writer: Writer::default(), stats: Stats::default() }
+            Self { conns, id, peer, writer, stats: Stats::default() }
         }
 
         fn conn(&mut self) -> &mut Conn {
@@ -300,86 +373,120 @@ mod tests {
 
     #[test]
     fn neighbours_are_one_chunk_and_one_send() {
-        let mut pair = Pair::new();
-        pair.turn(b"abcdef", &[(0, 2, false), (2, 4, false), (4, 4, false), (4, 6, false)]);
-        assert_eq!((pair.stats.sends.get(), pair.stats.bytes_out.get()), (1, 6));
-        assert_eq!(pair.drain(), b"abcdef");
+        Pair::each_way(|mut pair| {
+            pair.turn(b"abcdef", &[(0, 2, false), (2, 4, false), (4, 4, false), (4, 6, false)]);
+            assert_eq!((pair.stats.sends.get(), pair.stats.bytes_out.get()), (1, 6));
+            assert_eq!(pair.drain(), b"abcdef");
+        });
     }
 
     #[test]
     fn scattered_chunks_go_out_in_order_with_one_call() {
-        let mut pair = Pair::new();
-        pair.turn(b"cdxabyef", &[(3, 5, false), (0, 2, false), (6, 8, true)]);
-        assert_eq!(pair.stats.sends.get(), 1);
-        assert_eq!(pair.drain(), b"abcdef");
+        Pair::each_way(|mut pair| {
+            pair.turn(b"cdxabyef", &[(3, 5, false), (0, 2, false), (6, 8, true)]);
+            assert_eq!(pair.stats.sends.get(), 1);
+            assert_eq!(pair.drain(), b"abcdef");
+        });
     }
 
     #[test]
     fn more_chunks_than_slices_go_out_in_order() {
-        let mut pair = Pair::new();
-        let bytes: Vec<u8> = (0..=255).collect();
-        let chunks: Vec<(u32, u32, bool)> = (0..200).rev().map(|n| (n, n + 1, false)).collect();
-        pair.turn(&bytes, &chunks);
-        let expected: Vec<u8> = (0..200).rev().collect();
-        assert_eq!(pair.drain(), expected);
+        Pair::each_way(|mut pair| {
+            let bytes: Vec<u8> = (0..=255).collect();
+            let chunks: Vec<(u32, u32, bool)> = (0..200).rev().map(|n| (n, n + 1, false)).collect();
+            pair.turn(&bytes, &chunks);
+            let expected: Vec<u8> = (0..200).rev().collect();
+            assert_eq!(pair.drain(), expected);
+        });
     }
 
     #[test]
     fn what_the_kernel_refuses_is_kept_and_nothing_overtakes_it() {
-        let mut pair = Pair::new();
-        let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
-        let (half, end) = (bytes.len() as u32 / 2, bytes.len() as u32);
-        pair.turn(&bytes, &[(0, half, false)]);
-        assert!(!pair.conn().unsent.is_empty());
-        assert_eq!(pair.writer.troubled, [pair.id]);
-        pair.turn(&bytes, &[(half, end, false)]);
-        assert!(pair.drain() == bytes);
+        Pair::each_way(|mut pair| {
+            let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+            let (half, end) = (bytes.len() as u32 / 2, bytes.len() as u32);
+            pair.turn(&bytes, &[(0, half, false)]);
+            assert!(!pair.conn().unsent.is_empty());
+            assert_eq!(pair.writer.troubled, [pair.id]);
+            pair.turn(&bytes, &[(half, end, false)]);
+            assert!(pair.drain() == bytes);
+        });
     }
 
     #[test]
     fn a_volatile_frame_is_written_whole_or_not_at_all() {
-        let mut pair = Pair::new();
-        // Frames of a thousand equal bytes: offered until many were refused, one by one and in pairs.
-        let bytes: Vec<u8> = (0..=255_u8).flat_map(|n| [n; 1_000]).collect();
-        for n in 0..20_000 {
-            let start = n % 256 * 1_000;
-            let other = (n + 7) % 256 * 1_000;
-            let chunks = [(start, start + 1_000, true), (other, other + 1_000, true)];
-            pair.turn(&bytes, &chunks[..1 + n as usize % 2]);
-        }
-        assert!(pair.stats.volatile_dropped.get() > 1_000);
-        assert!(pair.conn().unsent.len() < 1_000);
-        let got = pair.drain();
-        assert_eq!(got.len() % 1_000, 0);
-        assert!(got.chunks(1_000).all(|frame| frame.iter().all(|byte| *byte == frame[0])));
+        Pair::each_way(|mut pair| {
+            // Frames of a thousand equal bytes: offered until many were refused, one by one and in pairs.
+            let bytes: Vec<u8> = (0..=255_u8).flat_map(|n| [n; 1_000]).collect();
+            for n in 0..20_000 {
+                let start = n % 256 * 1_000;
+                let other = (n + 7) % 256 * 1_000;
+                let chunks = [(start, start + 1_000, true), (other, other + 1_000, true)];
+                pair.turn(&bytes, &chunks[..1 + n as usize % 2]);
+            }
+            assert!(pair.stats.volatile_dropped.get() > 1_000);
+            assert!(pair.conn().unsent.len() < 1_000);
+            let got = pair.drain();
+            assert_eq!(got.len() % 1_000, 0);
+            assert!(got.chunks(1_000).all(|frame| frame.iter().all(|byte| *byte == frame[0])));
+        });
     }
 
     #[test]
     fn what_is_not_volatile_survives_beside_what_is() {
-        let mut pair = Pair::new();
-        let bytes = vec![7; 3_000_000];
-        pair.turn(&bytes, &[(0, 3_000_000, false)]);
-        let before = pair.conn().unsent.len();
-        pair.turn(b"vvkkvv", &[(0, 2, true), (2, 4, false), (4, 6, true)]);
-        assert_eq!(pair.conn().unsent.len(), before + 2);
-        assert_eq!(pair.stats.volatile_dropped.get(), 2);
-        assert!(pair.drain().ends_with(b"\x07kk"));
+        Pair::each_way(|mut pair| {
+            let bytes = vec![7; 3_000_000];
+            pair.turn(&bytes, &[(0, 3_000_000, false)]);
+            let before = pair.conn().unsent.len();
+            pair.turn(b"vvkkvv", &[(0, 2, true), (2, 4, false), (4, 6, true)]);
+            assert_eq!(pair.conn().unsent.len(), before + 2);
+            assert_eq!(pair.stats.volatile_dropped.get(), 2);
+            assert!(pair.drain().ends_with(b"\x07kk"));
+        });
     }
 
     #[test]
     fn a_peer_that_is_gone_breaks_the_connection_once() {
-        let mut pair = Pair::new();
-        SockRef::from(&pair.peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
-        pair.peer = std::net::TcpStream::connect(
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap(),
-        )
-        .unwrap();
-        while !pair.conn().broken {
+        Pair::each_way(|mut pair| {
+            SockRef::from(&pair.peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+            pair.peer = std::net::TcpStream::connect(
+                TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap(),
+            )
+            .unwrap();
+            while !pair.conn().broken {
+                pair.turn(b"x", &[(0, 1, false)]);
+            }
+            assert_eq!(pair.writer.troubled, [pair.id]);
             pair.turn(b"x", &[(0, 1, false)]);
-        }
-        assert_eq!(pair.writer.troubled, [pair.id]);
-        pair.turn(b"x", &[(0, 1, false)]);
-        assert_eq!(pair.writer.troubled.len(), 1);
-        assert!(pair.conn().unsent.is_empty());
+            assert_eq!(pair.writer.troubled.len(), 1);
+            assert!(pair.conn().unsent.is_empty());
+        });
+    }
+
+    #[test]
+    fn many_connections_each_get_their_own() {
+        Pair::each_way(|mut pair| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let mut peers = Vec::new();
+            for _ in 0..600 {
+                let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                let (peer, from) = listener.accept().unwrap();
+                let conn = Conn::new(TcpStream::from_std(socket), from.ip(), Ending::new(1).enter());
+                peers.push((pair.conns.insert(conn), peer));
+            }
+            let bytes: Vec<u8> = (0..2_400_u32).map(|n| (n / 4) as u8).collect();
+            for (n, (id, _)) in (0..).zip(&peers) {
+                let conn = pair.conns.get_mut(*id).unwrap();
+                pair.writer.link(id.index, conn, Span { start: 4 * n, end: 4 * n + 4 }, true);
+            }
+            pair.writer.flush(&mut pair.conns, &bytes, &pair.stats);
+            assert_eq!((pair.stats.sends.get(), pair.stats.bytes_out.get()), (600, 2_400));
+            for (n, (_, peer)) in peers.iter_mut().enumerate() {
+                let mut got = [0; 4];
+                peer.read_exact(&mut got).unwrap();
+                assert_eq!(got, [n as u8; 4]);
+            }
+        });
     }
 }

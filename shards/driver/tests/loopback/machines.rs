@@ -28,6 +28,7 @@ fn ask(conn: ConnId, path: &str) -> Output {
         accept: String::new(),
         if_none_match: String::new(),
         authorization: String::new(),
+        forwarded: false,
         peer: Ipv4Addr::LOCALHOST.into(),
     };
     Output::Ask { conn, question }

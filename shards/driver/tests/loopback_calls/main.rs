@@ -1,0 +1,15 @@
+//! The driver between real sockets once more, with a call for each send, as where there is no io_uring.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../loopback/bytes.rs"]
+mod bytes;
+#[path = "../loopback/closing.rs"]
+mod closing;
+#[path = "../loopback/draining.rs"]
+mod draining;
+#[path = "../loopback/hand_over.rs"]
+mod hand_over;
+#[path = "../loopback/machines.rs"]
+mod machines;
+#[path = "../loopback/support.rs"]
+mod support;
