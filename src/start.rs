@@ -32,7 +32,8 @@ impl Server {
         let board = Board::new(config.shards);
         let totals: Arc<dyn Totals> = Arc::new(Shards(Arc::clone(&board)));
         let monitor = Monitor::start(Arc::clone(&totals))?;
-        let site: Arc<dyn Host> = Arc::new(Site::new(totals, monitor, config.target_latency));
+        let site: Arc<dyn Host> =
+            Arc::new(Site::new(totals, monitor, config.target_latency, config.http_requests));
         let plan = Plan { pin: config.pin, ..Plan::new(config.host, config.port) };
         let started_unix_ms = clock.started_unix_ms();
         let crew = |shard| {

@@ -4,6 +4,7 @@
 //! and CORS headers to what is answered here. This runs on a shard's thread, so it is quick and never waits.
 
 mod assets;
+mod budget;
 mod status;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use bandsync_engine::io::{Answer, Question};
 
 use crate::monitor::{Monitor, Totals};
 use assets::Assets;
+use budget::Budget;
 
 /// All that answers are made of.
 pub struct Site {
@@ -22,16 +24,21 @@ pub struct Site {
     totals: Arc<dyn Totals>,
     monitor: Monitor,
     target_latency: Duration,
+    budget: Budget,
 }
 
 impl Site {
-    pub fn new(totals: Arc<dyn Totals>, monitor: Monitor, target_latency: Duration) -> Self {
-        Self { assets: Assets::embedded(), totals, monitor, target_latency }
+    pub fn new(totals: Arc<dyn Totals>, monitor: Monitor, target_latency: Duration, per_second: u32) -> Self {
+        let budget = Budget::new(per_second);
+        Self { assets: Assets::embedded(), totals, monitor, target_latency, budget }
     }
 }
 
 impl Host for Site {
     fn answer(&self, question: &Question) -> Answer {
+        if let Err(wait) = self.budget.take(question.peer) {
+            return too_many(wait);
+        }
         let shards = || self.totals.shards();
         match question.path.as_str() {
             "/health" => json(&status::Health::now(&shards(), &self.monitor)),
@@ -58,6 +65,14 @@ fn answer(status: u16, content_type: &'static str, body: impl Into<Cow<'static, 
         (Cow::Borrowed("Cache-Control"), Cow::Borrowed("no-store")),
     ];
     Answer { status, headers, body: body.into() }
+}
+
+/// An address that asks too much is told when to ask again, in whole seconds.
+fn too_many(wait: Duration) -> Answer {
+    let mut answer = answer(429, JSON, br#"{"error":"Too many requests"}"#.as_slice());
+    let seconds = wait.as_millis().div_ceil(1_000).max(1).to_string();
+    answer.headers.push((Cow::Borrowed("Retry-After"), Cow::Owned(seconds)));
+    answer
 }
 
 /// People get a page, programs get JSON, and who missed `/socket.io/` by little gets told. Nothing of the path
@@ -103,7 +118,7 @@ mod tests {
     fn site() -> Site {
         let totals: Arc<dyn Totals> = Arc::new(Two);
         let monitor = Monitor::start(Arc::clone(&totals)).unwrap();
-        Site::new(totals, monitor, Duration::from_millis(25))
+        Site::new(totals, monitor, Duration::from_millis(25), 100)
     }
 
     fn ask(path: &str, accept: &str, if_none_match: &str) -> Answer {
@@ -151,6 +166,23 @@ mod tests {
         assert_eq!(number(&metrics, "/performance/activeConnections"), 6.0);
         assert_eq!(number(&metrics, "/performance/targetLatency"), 25.0);
         assert_eq!(number(&metrics, "/sessions/members"), 4.0);
+    }
+
+    #[test]
+    fn who_asks_too_much_is_told_to_wait() {
+        let site = site();
+        let question = Question {
+            head: false,
+            path: "/health".into(),
+            query: String::new(),
+            accept: String::new(),
+            if_none_match: String::new(),
+            authorization: String::new(),
+            peer: [127, 0, 0, 1].into(),
+        };
+        let refused = (0..1_000).map(|_| site.answer(&question)).find(|answer| answer.status == 429).unwrap();
+        assert_eq!(header(&refused, "Retry-After"), "1");
+        assert_eq!(refused.body.as_ref(), br#"{"error":"Too many requests"}"#);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::words::ids::{ConnId, ShardId};
 #[derive(Serialize, Deserialize)]
 struct Parcel {
     link: Link,
+    /// Who speaks, which the socket cannot tell if a proxy is in between.
+    peer: IpAddr,
     /// What made the connection move; the other shard handles it first.
     moving: Moving,
     /// What was read after it, as it came from the network.
@@ -36,7 +38,8 @@ impl Engine {
         let State::Link(link) = conn.state else { return };
         assert!(link.seat.is_none(), "a connection leaves its session before it moves");
         self.counters.links -= 1;
-        let parcel = Parcel { link: *link, moving, rest: rest.to_vec() };
+        self.leave_crowd(conn.peer);
+        let parcel = Parcel { link: *link, peer: conn.peer, moving, rest: rest.to_vec() };
         // Writing plain values to a vector fails only if one of them refuses, which none of ours does.
         let parcel = postcard::to_allocvec(&parcel).unwrap_or_default();
         assert!(!parcel.is_empty());
@@ -44,11 +47,14 @@ impl Engine {
     }
 
     /// Takes a connection over from another shard and goes on where that one stopped.
-    pub(super) fn arrived(&mut self, id: ConnId, peer: IpAddr, parcel: &[u8], out: &mut Outputs) {
-        let Ok(Parcel { link, moving, mut rest }) = postcard::from_bytes::<Parcel>(parcel) else {
+    pub(super) fn arrived(&mut self, id: ConnId, parcel: &[u8], out: &mut Outputs) {
+        let Ok(Parcel { link, peer, moving, mut rest }) = postcard::from_bytes::<Parcel>(parcel) else {
             // Only our own engine packs parcels, so this is a trace that was tampered with.
             return out.close(id, Close::Abort);
         };
+        if !self.settings.manners.is_proxy(peer) {
+            self.crowd.arrive(peer);
+        }
         self.conns.insert(id, Conn { peer, alarm: Alarm::default(), state: State::Link(Box::new(link)) });
         self.counters.links += 1;
         if self.draining {

@@ -6,6 +6,7 @@
 
 mod alarm;
 mod batch;
+mod crowd;
 mod fanout;
 mod front;
 mod handover;
@@ -33,10 +34,10 @@ use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
 
 use alarm::{Alarm, RoomKey, Timer};
+use crowd::{Crowd, Crowded};
 use front::Front;
 use link::Link;
 use measure::{Measure, Measures};
-use rate::RateLimits;
 use room::{Room, Turn};
 use slots::{Arena, Slots};
 use wheel::Wheel;
@@ -44,7 +45,6 @@ use wheel::Wheel;
 /// One shard: a value that inputs change. See the [module](self).
 pub struct Engine {
     settings: Settings,
-    rates: RateLimits,
     rules: Rules,
     now: Moment,
     /// Unix time at the server's start, by the wall clock as it was looked at last.
@@ -53,6 +53,7 @@ pub struct Engine {
     rng: Rng,
     wheel: Wheel<Timer>,
     conns: Slots<ConnId, Conn>,
+    crowd: Crowd,
     rooms: Arena<RoomKey, Room>,
     names: BTreeMap<SessionId, RoomKey>,
     /// Whether no more links are let in because the server is short of memory.
@@ -67,6 +68,7 @@ pub struct Engine {
 
 /// A connection.
 struct Conn {
+    /// Who speaks: the address it comes from, or the one that a trusted proxy speaks for.
     peer: IpAddr,
     alarm: Alarm,
     state: State,
@@ -127,7 +129,6 @@ impl Engine {
     pub fn new(settings: Settings) -> Self {
         let rules = Rules { members_max: settings.session_members_max, leader_grace: settings.leader_grace };
         Self {
-            rates: RateLimits::default(),
             rules,
             now: Moment { at: Micros::ZERO, unix: UnixMillis(settings.started_unix_ms) },
             started_unix_ms: settings.started_unix_ms,
@@ -136,6 +137,7 @@ impl Engine {
             wheel: Wheel::new(Micros::ZERO),
             // Indices are the driver's to allot, and bounded by what the kernel gives it.
             conns: Slots::new(u32::MAX),
+            crowd: Crowd::default(),
             rooms: Arena::new(settings.limits.sessions_max),
             names: BTreeMap::new(),
             closed_for_memory: false,
@@ -158,7 +160,7 @@ impl Engine {
         self.now = Moment { at, unix: UnixMillis(self.started_unix_ms + at.as_millis() as i64) };
         match input {
             Input::Opened { conn, peer } => self.opened(conn, peer, out),
-            Input::Arrived { conn, peer, parcel } => self.arrived(conn, peer, parcel, out),
+            Input::Arrived { conn, parcel, .. } => self.arrived(conn, parcel, out),
             Input::Received { conn, bytes } => self.received(conn, bytes, out),
             Input::Closed { conn, cause } => self.lost(conn, cause, out),
             Input::Backlog { conn, bytes } => self.backlog(conn, bytes, out),
@@ -201,6 +203,12 @@ impl Engine {
         if self.conns.len() >= self.settings.limits.connections_max as usize {
             self.counters.expulsions += 1;
             out.send(id, front::no_room);
+            return out.close(id, Close::Gently);
+        }
+        if let Err(crowded) = self.enter(peer) {
+            self.counters.expulsions += 1;
+            self.leave_crowd(peer);
+            out.send(id, |bytes| front::too_many(bytes, crowded));
             return out.close(id, Close::Gently);
         }
         let front = Front::new(self.now.at);
@@ -290,11 +298,24 @@ impl Engine {
     fn forget(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(&mut self.wheel);
+        self.leave_crowd(conn.peer);
         if let State::Link(link) = conn.state {
             self.counters.links -= 1;
             if let Some((key, member)) = link.seat {
                 self.part(key, member, reason, out);
             }
+        }
+    }
+
+    /// Counts a connection of an address; a trusted proxy's own connections are nobody's.
+    fn enter(&mut self, peer: IpAddr) -> Result<(), Crowded> {
+        let manners = &self.settings.manners;
+        if manners.is_proxy(peer) { Ok(()) } else { self.crowd.enter(peer, self.now.at, &manners.peers) }
+    }
+
+    fn leave_crowd(&mut self, peer: IpAddr) {
+        if !self.settings.manners.is_proxy(peer) {
+            self.crowd.leave(peer, self.now.at);
         }
     }
 
@@ -334,6 +355,9 @@ impl Engine {
         assert_eq!(remembered, self.remembered, "what is kept for lost members is counted");
         let links = self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Link(_))).count();
         assert_eq!(links as u32, self.counters.links, "links are counted");
+        let counted =
+            self.conns.iter().filter(|(_, conn)| !self.settings.manners.is_proxy(conn.peer)).count();
+        assert_eq!(counted as u64, self.crowd.connections(), "connections are counted under their addresses");
     }
 }
 

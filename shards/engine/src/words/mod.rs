@@ -2,6 +2,7 @@
 
 pub mod ids;
 pub mod limits;
+pub mod manners;
 pub mod music;
 pub mod origins;
 pub mod rng;
