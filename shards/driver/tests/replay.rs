@@ -13,6 +13,7 @@ use bandsync_engine::io::{Answer, Input, Outputs, Question, Settings, Transports
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::Limits;
+use bandsync_engine::words::manners::Manners;
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 

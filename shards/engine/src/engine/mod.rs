@@ -62,6 +62,8 @@ pub struct Engine {
     /// Bytes of events that the sessions keep for members that may come back.
     remembered: u64,
     measures: Measures,
+    /// Sessions whose batch window is over.
+    windows: Vec<RoomKey>,
     /// Emptied after each use and kept for its memory.
     effects: Vec<Effect>,
 }
@@ -127,7 +129,11 @@ impl Counters {
 impl Engine {
     /// A shard that has not seen anything yet.
     pub fn new(settings: Settings) -> Self {
-        let rules = Rules { members_max: settings.session_members_max, leader_grace: settings.leader_grace };
+        let rules = Rules {
+            members_max: settings.session_members_max,
+            leader_grace: settings.leader_grace,
+            claim_window: settings.batch_interval,
+        };
         Self {
             rules,
             now: Moment { at: Micros::ZERO, unix: UnixMillis(settings.started_unix_ms) },
@@ -144,6 +150,7 @@ impl Engine {
             counters: Counters::default(),
             remembered: 0,
             measures: Measures::default(),
+            windows: Vec::new(),
             effects: Vec::new(),
             settings,
         }
@@ -259,17 +266,32 @@ impl Engine {
         }
     }
 
+    /// Fires what is due: ticks and the rest first, then the batches, whatever their deadlines, because a tick
+    /// matters more. Closing a window may make more due when windows have no length.
     fn fire_timers(&mut self, out: &mut Outputs) {
-        while let Some((due, timer)) = self.wheel.fire(self.now.at) {
-            match timer {
-                Timer::Conn(id) => self.conn_due(id, out),
-                Timer::Tick(key) => {
-                    self.measures.add(Measure::TickLateness, self.now.at.since(due));
-                    self.with_room(key, out, |room, turn, _| room.tick(key, turn));
+        loop {
+            while let Some((due, timer)) = self.wheel.fire(self.now.at) {
+                match timer {
+                    Timer::Conn(id) => self.conn_due(id, out),
+                    Timer::Tick(key) => {
+                        self.measures.add(Measure::TickLateness, self.now.at.since(due));
+                        self.with_room(key, out, |room, turn, _| room.tick(key, turn));
+                    }
+                    Timer::Batch(key) => {
+                        self.with_room(key, out, |room, _, _| room.window_over());
+                        self.windows.push(key);
+                    }
+                    Timer::Room(key) => self.room_due(key, out),
                 }
-                Timer::Batch(key) => self.with_room(key, out, |room, turn, _| room.close_window(key, turn)),
-                Timer::Room(key) => self.room_due(key, out),
             }
+            if self.windows.is_empty() {
+                return;
+            }
+            let mut windows = std::mem::take(&mut self.windows);
+            for key in windows.drain(..) {
+                self.with_room(key, out, |room, turn, _| room.flush(key, turn));
+            }
+            self.windows = windows;
         }
     }
 
