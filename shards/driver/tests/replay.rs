@@ -66,6 +66,7 @@ fn settings(shard: u16, started_unix_ms: i64) -> Settings {
         session_members_max: 256,
         origins: Origins::Own,
         transports: Transports { recovery: Micros::from_secs(120) },
+        manners: Manners::default(),
     }
 }
 
