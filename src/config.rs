@@ -10,6 +10,8 @@ use std::time::Duration;
 use bandsync_engine::io::{Settings, Transports};
 use bandsync_engine::words;
 use bandsync_engine::words::ids::ShardId;
+use bandsync_engine::words::limits::RateLimits;
+use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub alert_webhook: Option<String>,
     /// Who sends it may see the dashboard from elsewhere.
     pub admin_token: Option<Token>,
+    /// HTTP requests that one address may make in a second; 0 = any number.
+    pub http_requests: u32,
     /// How long goodbyes may take.
     pub drain_timeout: Duration,
     /// What every shard's engine is told; which shard it is, and the time, are filled in when it starts.
@@ -98,6 +102,8 @@ pub enum Source {
 pub enum ConfigError {
     /// A value that is not allowed: the name as it was given, the value, and what would be allowed.
     Refused { name: String, value: String, allowed: String },
+    /// The profile `internet` without what it takes: the variable, and what to give there.
+    Unsafe(&'static str, &'static str),
     /// The file `.env` cannot be used.
     DotEnv(DotEnvError),
 }
@@ -192,6 +198,7 @@ impl Config {
             empty_session_ttl: values.millis(&settings::SESSION_TTL)?,
             ..words::limits::Limits::PRODUCTION
         };
+        let (manners, http_requests) = values.manners(&origins)?;
         let drain_timeout = Duration::from_millis(values.whole(&settings::DRAIN_TIMEOUT)?);
         let metrics_interval = Duration::from_millis(values.whole(&settings::METRICS_INTERVAL)?);
         let alert_limits = Limits {
@@ -225,6 +232,7 @@ impl Config {
             alert_limits,
             alert_webhook,
             admin_token,
+            http_requests,
             drain_timeout,
             engine: Settings {
                 shard: ShardId(0),
@@ -241,6 +249,7 @@ impl Config {
                 session_members_max,
                 origins,
                 transports: Transports::default(),
+                manners,
             },
             effective,
             notes,
@@ -319,6 +328,65 @@ fn webhook(text: &str) -> Option<String> {
     fits.then(|| text.to_owned())
 }
 
+fn networks(text: &str) -> Option<Vec<Network>> {
+    if text == "none" {
+        return Some(Vec::new());
+    }
+    text.split(',').map(|part| Network::parse(part.trim())).collect()
+}
+
+/// Under which names pages may reach the server, as it was given.
+enum Names {
+    Auto,
+    Any,
+    Listed(Vec<String>),
+}
+
+fn names(text: &str) -> Option<Names> {
+    let name = |text: &str| {
+        let fits = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+        fits.then(|| text.to_ascii_lowercase())
+    };
+    match text {
+        "auto" => Some(Names::Auto),
+        "*" => Some(Names::Any),
+        list => list.split(',').map(|part| name(part.trim())).collect::<Option<_>>().map(Names::Listed),
+    }
+}
+
+/// The names that listed origins have without scheme and port.
+fn hosts_of(origins: &Origins) -> Vec<String> {
+    let Origins::Listed(list) = origins else { return Vec::new() };
+    let authorities = list.iter().filter_map(|origin| origin.split_once("://"));
+    authorities.map(|(_, authority)| authority.split(':').next().unwrap_or_default().to_owned()).collect()
+}
+
+fn event_rates(text: &str) -> Option<RateLimits> {
+    let mut rates = RateLimits::default();
+    if text == "default" {
+        return Some(rates);
+    }
+    for pair in text.split(',') {
+        let (event, rate) = pair.trim().split_once('=')?;
+        let place = match event.trim() {
+            "position_sync" => &mut rates.position_sync,
+            "metronome_tick" => &mut rates.metronome_tick,
+            "sync_request" => &mut rates.sync_request,
+            "chat_message" => &mut rates.chat_message,
+            "latency_probe" => &mut rates.latency_probe,
+            "clock_sync" => &mut rates.clock_sync,
+            "tempo_change" => &mut rates.tempo_change,
+            "join_session" => &mut rates.join_session,
+            "other" => &mut rates.other,
+            "total" => &mut rates.total,
+            "refusals" => &mut rates.refusals_max,
+            _ => return None,
+        };
+        *place = u32::try_from(whole(rate.trim(), 0, 100_000)?).ok()?;
+    }
+    Some(rates)
+}
+
 /// Takes values out of what was given, checks them, and keeps count of what holds.
 struct Values<'a> {
     given: &'a Given,
@@ -332,6 +400,34 @@ impl Values<'_> {
             panic!("{} is no number", setting.variable)
         };
         self.take(setting, |text| whole(text, min, max), u64::to_string)
+    }
+
+    /// What is expected of those who come, and how many HTTP requests they may make.
+    fn manners(&mut self, origins: &Origins) -> Result<(Manners, u32), ConfigError> {
+        let is_lan = self.one_of(&settings::SECURITY_PROFILE)? == "lan";
+        let proxies = self.told(&settings::TRUSTED_PROXIES, networks)?;
+        let hosts = match self.told(&settings::ALLOWED_HOSTS, names)? {
+            Names::Auto if is_lan => Hosts::Local(hosts_of(origins)),
+            Names::Auto | Names::Any => Hosts::Any,
+            Names::Listed(names) => Hosts::Local([names, hosts_of(origins)].concat()),
+        };
+        let limits = [&settings::CONNECTIONS_PER_IP, &settings::HANDSHAKES_PER_IP];
+        // Who gives a number wants to see it hold, also from this machine.
+        let spares_loopback = is_lan && limits.iter().all(|setting| self.find(setting).1 == "auto");
+        let connections_max = self.whole_or(limits[0], if is_lan { 256 } else { 32 })? as u32;
+        let connections_per_second = self.whole_or(limits[1], if is_lan { 100 } else { 10 })? as u32;
+        let peers = PeerLimits { connections_max, connections_per_second, spares_loopback };
+        let requests = self.count(&settings::HTTP_REQUESTS_PER_IP)?;
+        let rates = self.told(&settings::EVENT_RATES, event_rates)?;
+        if !is_lan && proxies.is_empty() {
+            let what = "the proxy that ends TLS, such as 127.0.0.1";
+            return Err(ConfigError::Unsafe(settings::TRUSTED_PROXIES.variable, what));
+        }
+        if !is_lan && !matches!(origins, Origins::Listed(_)) {
+            let what = "the pages that may connect, such as https://band.example";
+            return Err(ConfigError::Unsafe(settings::CORS_ORIGIN.variable, what));
+        }
+        Ok((Manners { rates, peers, proxies, hosts }, requests))
     }
 
     /// A count whose range ends within 32 bits.
@@ -437,6 +533,9 @@ impl fmt::Display for ConfigError {
             // Quoted and escaped, because a value may hold anything, even what moves a terminal's cursor.
             Self::Refused { name, value, allowed } => {
                 write!(f, "{name} cannot be {value:?}; allowed: {allowed}")
+            }
+            Self::Unsafe(variable, what) => {
+                write!(f, "SECURITY_PROFILE=internet takes {variable}: {what}")
             }
             Self::DotEnv(DotEnvError::Line(line)) => {
                 write!(f, ".env line {line} cannot be read; allowed: NAME=value, a comment, an empty line")
@@ -569,7 +668,9 @@ mod tests {
         for setting in settings::SETTINGS {
             if let Allowed::OneOf(words) = setting.allowed {
                 for word in words {
-                    let text = format!("{}={word}", setting.variable);
+                    // What the profile `internet` takes besides.
+                    let others = "TRUSTED_PROXIES=127.0.0.1 CORS_ORIGIN=https://band.example";
+                    let text = format!("{}={word} {others}", setting.variable);
                     assert!(Config::check(&given(["", &text, ""])).is_ok(), "{text}");
                 }
                 check_refused(setting, "loud");
@@ -614,6 +715,50 @@ mod tests {
         let listed = ["https://Band.example/", "http://[::1]:5173"].join(" , ");
         let expected = vec!["https://band.example".to_owned(), "http://[::1]:5173".to_owned()];
         assert_eq!(origins(&listed), Some(Origins::Listed(expected)));
+    }
+
+    #[test]
+    fn the_internet_takes_a_proxy_and_a_list_of_pages() {
+        let check = |text: &str| Config::check(&given(["", text, ""]));
+        let proxy = "SECURITY_PROFILE=internet TRUSTED_PROXIES=127.0.0.1";
+        let whole = format!("{proxy} CORS_ORIGIN=https://band.example");
+        for (text, missing) in [("SECURITY_PROFILE=internet", "TRUSTED_PROXIES"), (proxy, "CORS_ORIGIN")] {
+            let error = check(text).unwrap_err();
+            assert!(error.to_string().contains(missing), "{error}");
+        }
+        assert!(check(&format!("{proxy} CORS_ORIGIN=*")).is_err());
+        let manners = check(&whole).unwrap().engine.manners;
+        assert_eq!((manners.peers.connections_max, manners.peers.connections_per_second), (32, 10));
+        assert!(!manners.peers.spares_loopback && manners.hosts == Hosts::Any);
+    }
+
+    #[test]
+    fn on_a_lan_this_machine_is_spared_until_a_limit_is_given() {
+        let peers = |text| config(["", text, ""]).engine.manners.peers;
+        assert_eq!((peers("").connections_max, peers("").spares_loopback), (256, true));
+        let given = peers("CONNECTIONS_PER_IP=5");
+        assert_eq!((given.connections_max, given.connections_per_second), (5, 100));
+        assert!(!given.spares_loopback);
+    }
+
+    #[test]
+    fn hosts_proxies_and_rates_are_read() {
+        let manners = |text| config(["", text, ""]).engine.manners;
+        let listed = manners("ALLOWED_HOSTS=Stage.example,b CORS_ORIGIN=https://c.example:8443").hosts;
+        assert_eq!(listed, Hosts::Local(["stage.example", "b", "c.example"].map(String::from).to_vec()));
+        assert_eq!(manners("ALLOWED_HOSTS=*").hosts, Hosts::Any);
+        let rates = manners("EVENT_RATES=chat_message=3,total=0").rates;
+        assert_eq!(rates, RateLimits { chat_message: 3, total: 0, ..RateLimits::default() });
+        assert_eq!(manners("TRUSTED_PROXIES=10.0.0.0/8,::1").proxies.len(), 2);
+        for value in ["10.0.0.0/40", "10.0.0.1,", "proxy"] {
+            check_refused(&settings::TRUSTED_PROXIES, value);
+        }
+        for value in ["a,", "https://a", "a:80"] {
+            check_refused(&settings::ALLOWED_HOSTS, value);
+        }
+        for value in ["chat=1", "total=-1", "total", "total=1,"] {
+            check_refused(&settings::EVENT_RATES, value);
+        }
     }
 
     #[test]

@@ -413,8 +413,92 @@ pub const LOG_FILE: Setting = Setting {
     ..PLAIN
 };
 
+pub const SECURITY_PROFILE: Setting = Setting {
+    option: "security-profile",
+    variable: "SECURITY_PROFILE",
+    allowed: Allowed::OneOf(&["lan", "internet"]),
+    development: "lan",
+    production: "lan",
+    help: "Where the server stands. `lan`: pages are let in under addresses and local names only, and one address \
+           may have many connections, since a venue may be behind one. `internet`: strict limits, and the server \
+           does not start without TRUSTED_PROXIES (one of them ends TLS) and a list in CORS_ORIGIN.",
+    ..PLAIN
+};
+
+pub const TRUSTED_PROXIES: Setting = Setting {
+    option: "trusted-proxies",
+    variable: "TRUSTED_PROXIES",
+    allowed: Allowed::Told("`none`, or a comma-separated list of addresses and networks like 10.0.0.0/8"),
+    development: "none",
+    production: "none",
+    help: "Proxies that are believed when they say in X-Forwarded-For for whom they speak. The limits by address \
+           then hold for the clients behind them, and not for the proxies.",
+    ..PLAIN
+};
+
+pub const ALLOWED_HOSTS: Setting = Setting {
+    option: "allowed-hosts",
+    variable: "ALLOWED_HOSTS",
+    allowed: Allowed::Told("`auto`, `*`, or a comma-separated list of names"),
+    development: "auto",
+    production: "auto",
+    help: "Under which names web pages may reach the server, so that no stranger's name can be moved to its address \
+           (DNS rebinding). `auto` on `lan`: addresses, names without a dot, .local, .lan, .internal, .home.arpa, \
+           and the hosts of CORS_ORIGIN; a list adds names to these. `auto` on `internet`: any.",
+    ..PLAIN
+};
+
+pub const CONNECTIONS_PER_IP: Setting = Setting {
+    option: "connections-per-ip",
+    variable: "CONNECTIONS_PER_IP",
+    allowed: Allowed::WholeOr { word: "auto", min: 0, max: 1_000_000 },
+    unit: "connections a shard",
+    development: "auto",
+    production: "auto",
+    help: "Connections that one address may have at once; one more is answered 429. 0 lifts the limit. `auto` is \
+           256 on `lan`, where this machine itself may have any number, and 32 on `internet`. An IPv6 /64 counts \
+           as one address.",
+    ..PLAIN
+};
+
+pub const HANDSHAKES_PER_IP: Setting = Setting {
+    option: "handshakes-per-ip",
+    variable: "HANDSHAKES_PER_IP",
+    allowed: Allowed::WholeOr { word: "auto", min: 0, max: 1_000_000 },
+    unit: "connections a second and shard",
+    development: "auto",
+    production: "auto",
+    help: "New connections that one address may open, with bursts of twice that; one more is answered 429. 0 lifts \
+           the limit. `auto` is 100 on `lan`, where this machine itself may open any number, and 10 on `internet`.",
+    ..PLAIN
+};
+
+pub const HTTP_REQUESTS_PER_IP: Setting = Setting {
+    option: "http-requests-per-ip",
+    variable: "HTTP_REQUESTS_PER_IP",
+    allowed: Allowed::Whole { min: 0, max: 1_000_000 },
+    unit: "requests a second",
+    development: "100",
+    production: "100",
+    help: "HTTP requests that one address may make, over all shards; one more is answered 429. 0 lifts the limit.",
+    ..PLAIN
+};
+
+pub const EVENT_RATES: Setting = Setting {
+    option: "event-rates",
+    variable: "EVENT_RATES",
+    allowed: Allowed::Told("`default`, or a comma-separated list of event=rate; 0 lifts a limit"),
+    development: "default",
+    production: "default",
+    help: "Events that one client may send in a second, with bursts of twice that: position_sync=50, \
+           metronome_tick=20, sync_request=10, chat_message=10, latency_probe=20, clock_sync=20, tempo_change=5, \
+           join_session=2, other=5 (each), total=100; and refusals=10 a minute before the client is sent away. \
+           A list changes those that it names.",
+    ..PLAIN
+};
+
 /// All of them, in the order of the help.
-pub const SETTINGS: [&Setting; 32] = [
+pub const SETTINGS: [&Setting; 39] = [
     &PROFILE,
     &PORT,
     &HOST,
@@ -435,6 +519,13 @@ pub const SETTINGS: [&Setting; 32] = [
     &MAX_CONNECTIONS,
     &MAX_SESSIONS,
     &MAX_MESSAGE_BYTES,
+    &SECURITY_PROFILE,
+    &TRUSTED_PROXIES,
+    &ALLOWED_HOSTS,
+    &CONNECTIONS_PER_IP,
+    &HANDSHAKES_PER_IP,
+    &HTTP_REQUESTS_PER_IP,
+    &EVENT_RATES,
     &SESSION_TTL,
     &DRAIN_TIMEOUT,
     &METRICS_INTERVAL,

@@ -5,6 +5,7 @@
 
 mod admin;
 mod assets;
+mod budget;
 mod dashboard;
 mod prometheus;
 mod status;
@@ -20,6 +21,7 @@ use crate::monitor::thresholds::Status;
 use crate::monitor::{Monitor, Totals};
 pub use admin::Token;
 use assets::Assets;
+use budget::Budget;
 
 /// All that answers are made of.
 pub struct Site {
@@ -28,6 +30,7 @@ pub struct Site {
     monitor: Monitor,
     target_latency: Duration,
     admin_token: Option<Token>,
+    budget: Budget,
 }
 
 impl Site {
@@ -36,8 +39,10 @@ impl Site {
         monitor: Monitor,
         target_latency: Duration,
         admin_token: Option<Token>,
+        per_second: u32,
     ) -> Self {
-        Self { assets: Assets::embedded(), totals, monitor, target_latency, admin_token }
+        let budget = Budget::new(per_second);
+        Self { assets: Assets::embedded(), totals, monitor, target_latency, admin_token, budget }
     }
 
     fn health(&self) -> Answer {
@@ -88,6 +93,9 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 
 impl Host for Site {
     fn answer(&self, question: &Question) -> Answer {
+        if let Err(wait) = self.budget.take(question.peer) {
+            return too_many(wait);
+        }
         let admin = |answer: fn(&Self, &Question) -> Answer| match admin::check(
             self.admin_token.as_ref(),
             question,
@@ -126,6 +134,14 @@ fn answer(status: u16, content_type: &'static str, body: impl Into<Cow<'static, 
         (Cow::Borrowed("Cache-Control"), Cow::Borrowed("no-store")),
     ];
     Answer { status, headers, body: body.into() }
+}
+
+/// An address that asks too much is told when to ask again, in whole seconds.
+fn too_many(wait: Duration) -> Answer {
+    let mut answer = answer(429, JSON, br#"{"error":"Too many requests"}"#.as_slice());
+    let seconds = wait.as_millis().div_ceil(1_000).max(1).to_string();
+    answer.headers.push((Cow::Borrowed("Retry-After"), Cow::Owned(seconds)));
+    answer
 }
 
 /// People get a page, programs get JSON, and who missed `/socket.io/` by little gets told. Nothing of the path
@@ -173,7 +189,7 @@ mod tests {
         let config =
             crate::config::Config::check(&crate::config::Given { cores: 1, ..Default::default() }).unwrap();
         let monitor = Monitor::start(Arc::clone(&totals), config.monitoring()).unwrap();
-        Site::new(totals, monitor, Duration::from_millis(25), None)
+        Site::new(totals, monitor, Duration::from_millis(25), None, 100)
     }
 
     fn ask(path: &str, accept: &str, if_none_match: &str) -> Answer {
@@ -222,6 +238,24 @@ mod tests {
         assert_eq!(number(&metrics, "/performance/activeConnections"), 6.0);
         assert_eq!(number(&metrics, "/performance/targetLatency"), 25.0);
         assert_eq!(number(&metrics, "/sessions/members"), 4.0);
+    }
+
+    #[test]
+    fn who_asks_too_much_is_told_to_wait() {
+        let site = site();
+        let question = Question {
+            head: false,
+            path: "/health".into(),
+            query: String::new(),
+            accept: String::new(),
+            if_none_match: String::new(),
+            authorization: String::new(),
+            forwarded: false,
+            peer: [127, 0, 0, 1].into(),
+        };
+        let refused = (0..1_000).map(|_| site.answer(&question)).find(|answer| answer.status == 429).unwrap();
+        assert_eq!(header(&refused, "Retry-After"), "1");
+        assert_eq!(refused.body.as_ref(), br#"{"error":"Too many requests"}"#);
     }
 
     #[test]

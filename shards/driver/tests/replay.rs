@@ -13,6 +13,7 @@ use bandsync_engine::io::{Answer, Input, Outputs, Question, Settings, Transports
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::Limits;
+use bandsync_engine::words::manners::Manners;
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 
@@ -65,6 +66,7 @@ fn settings(shard: u16, started_unix_ms: i64) -> Settings {
         session_members_max: 256,
         origins: Origins::Own,
         transports: Transports::default(),
+        manners: Manners::default(),
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::words::compression::Compression;
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::limits::Limits;
+use crate::words::manners::Manners;
 use crate::words::origins::Origins;
 use crate::words::time::Micros;
 
@@ -45,6 +46,8 @@ pub struct Settings {
     pub origins: Origins,
     /// What clients may speak.
     pub transports: Transports,
+    /// What is expected of those who come.
+    pub manners: Manners,
 }
 
 /// What clients may speak besides Engine.IO 4 on a bare WebSocket.

@@ -1,8 +1,14 @@
 //! What a session has to say to its members in one batch window, gathered and put in order.
 //!
-//! The protocol's priorities: sync responses and ticks never wait for a window; session updates go out in the
-//! order they arose, then one snapshot for all of them, then the room's statistics. A snapshot is the state at
-//! the time of sending, so several of one window are one.
+//! The protocol's priorities: sync responses go out with what asked for them, and ticks before any window that
+//! closes in the same turn; then session updates in the order they arose, one snapshot for all of them, and the
+//! room's statistics. A snapshot is the state at the time of sending, so several of one window are one.
+//!
+//! Nothing starves: a window is told whole when it closes, so the least important of it waits for one window and
+//! not, as it might with a budget, for four. A window needs no budget because the rates of its members bound it.
+//!
+//! A sync response overtakes nothing that it contains: the session's window is closed first, in the same write,
+//! or its asker would hear of older versions after a newer one.
 
 use crate::session::{Audience, Effect};
 use crate::speech::Notice;

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use super::crowd::Crowded;
 use super::{Engine, State};
 use crate::io::{Answer, Close, Output, Outputs, Question};
 use crate::speech::LeaveReason;
@@ -13,6 +14,7 @@ use crate::wire::http::{
 };
 use crate::words::ids::ConnId;
 use crate::words::limits::Limits;
+use crate::words::manners::plain;
 use crate::words::time::Micros;
 
 /// Where Engine.IO is spoken.
@@ -124,7 +126,7 @@ impl Engine {
 
     fn request(&mut self, id: ConnId, request: &Request<'_>, out: &mut Outputs) -> Outcome {
         self.counters.requests += 1;
-        let cors = self.settings.origins.judge(request);
+        let cors = self.judge(request);
         // What follows the head of a request with a body is not read, so nothing can come after it.
         let keep_alive = request.keep_alive && request.content_length == 0;
         let delivery = Delivery { head: request.method == Method::Head, keep_alive, cors };
@@ -142,7 +144,7 @@ impl Engine {
                 self.answered_one(id, false, out)
             }
             Method::Get | Method::Head => {
-                let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Outcome::Gone };
+                let Some(peer) = self.speaker(id, request) else { return Outcome::Gone };
                 let Some(front) = self.front_mut(id) else { return Outcome::Gone };
                 front.asked = Some(Asked { head: delivery.head, keep_alive, cors: Shared::of(cors) });
                 out.list.push(Output::Ask { conn: id, question: question(request, peer) });
@@ -186,6 +188,12 @@ impl Engine {
             Some(refusal) => refusal.of_request(),
             None => match self.grant(request) {
                 Ok((upgrade, agreed)) => {
+                    if let Err(crowded) = self.seat_speaker(id, request) {
+                        self.counters.expulsions += 1;
+                        out.send(id, |bytes| too_many(bytes, crowded));
+                        self.drop_front(id, out);
+                        return Outcome::Gone;
+                    }
                     let extension = agreed.map(|agreed| agreed.answer());
                     out.send(id, |bytes| upgrade.print(bytes, cors, extension.as_deref()));
                     self.open_link(id, agreed, out);
@@ -206,6 +214,34 @@ impl Engine {
             Ok(agreed) => Ok((upgrade, agreed)),
             Err(deflate::BadOffer) => Err(Refused::BAD_REQUEST),
         }
+    }
+
+    /// What is said to a page, which must know the server by a name that it may have.
+    fn judge<'a>(&self, request: &Request<'a>) -> Cors<'a> {
+        let cors = self.settings.origins.judge(request);
+        // Browsers say where a WebSocket comes from, but not always where a plain request does.
+        let could_be_page = request.header("origin").is_some()
+            || request.path.starts_with(PROTOCOL_PATH) && !request.wants_upgrade();
+        let hosts = &self.settings.manners.hosts;
+        let named = request.header("host").is_none_or(|host| hosts.allow(host));
+        if cors == Cors::Silent && could_be_page && !named { Cors::Denied } else { cors }
+    }
+
+    /// Who speaks on a connection, by this request.
+    fn speaker(&self, id: ConnId, request: &Request<'_>) -> Option<IpAddr> {
+        let peer = self.conns.get(id)?.peer;
+        Some(self.settings.manners.speaks_for(peer, request.list("x-forwarded-for")))
+    }
+
+    /// Counts a connection that is to last under the address of whoever speaks on it.
+    fn seat_speaker(&mut self, id: ConnId, request: &Request<'_>) -> Result<(), Crowded> {
+        let Some(speaker) = self.speaker(id, request) else { return Ok(()) };
+        let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
+        if plain(conn.peer) == speaker {
+            return Ok(());
+        }
+        conn.peer = speaker;
+        self.enter(speaker)
     }
 
     /// The host has answered.
@@ -270,6 +306,21 @@ pub fn no_room(bytes: &mut Vec<u8>) {
         (Cow::Borrowed("Retry-After"), Cow::Borrowed("5")),
     ];
     let response = Response { status: 503, headers: &headers, body: br#"{"error":"Too many connections"}"# };
+    response.print(bytes, Delivery { head: false, keep_alive: false, cors: Cors::Silent });
+}
+
+/// What an address is told that has or wants too much.
+pub fn too_many(bytes: &mut Vec<u8>, crowded: Crowded) {
+    let (body, wait): (&[u8], _) = match crowded {
+        Crowded::Connections => (br#"{"error":"Too many connections"}"#, Micros::from_secs(5)),
+        Crowded::Haste(wait) => (br#"{"error":"Too many requests"}"#, wait),
+    };
+    let seconds = wait.as_millis().div_ceil(1_000).max(1).to_string();
+    let headers = [
+        (Cow::Borrowed("Content-Type"), Cow::Borrowed("application/json")),
+        (Cow::Borrowed("Retry-After"), Cow::Owned(seconds)),
+    ];
+    let response = Response { status: 429, headers: &headers, body };
     response.print(bytes, Delivery { head: false, keep_alive: false, cors: Cors::Silent });
 }
 

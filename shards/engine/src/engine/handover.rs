@@ -18,6 +18,8 @@ struct Parcel {
     link: Link,
     /// What was sent to it, if later messages refer to that.
     window: Option<Window>,
+    /// Who speaks, which the socket cannot tell if a proxy is in between.
+    peer: IpAddr,
     /// What made the connection move; the other shard handles it first.
     moving: Moving,
     /// What was read after it, as it came from the network.
@@ -39,8 +41,9 @@ impl Engine {
         let State::Link(link) = conn.state else { return };
         assert!(link.seat.is_none(), "a connection leaves its session before it moves");
         self.counters.links -= 1;
+        self.leave_crowd(conn.peer);
         let window = self.outbox.take_window(id);
-        let parcel = Parcel { link: *link, window, moving, rest: rest.to_vec() };
+        let parcel = Parcel { link: *link, peer: conn.peer, window, moving, rest: rest.to_vec() };
         // Writing plain values to a vector fails only if one of them refuses, which none of ours does.
         let parcel = postcard::to_allocvec(&parcel).unwrap_or_default();
         assert!(!parcel.is_empty());
@@ -48,11 +51,15 @@ impl Engine {
     }
 
     /// Takes a connection over from another shard and goes on where that one stopped.
-    pub(super) fn arrived(&mut self, id: ConnId, peer: IpAddr, parcel: &[u8], out: &mut Outputs) {
-        let Ok(Parcel { link, window, moving, mut rest }) = postcard::from_bytes::<Parcel>(parcel) else {
+    pub(super) fn arrived(&mut self, id: ConnId, parcel: &[u8], out: &mut Outputs) {
+        let Ok(Parcel { link, peer, window, moving, mut rest }) = postcard::from_bytes::<Parcel>(parcel)
+        else {
             // Only our own engine packs parcels, so this is a trace that was tampered with.
             return out.close(id, Close::Abort);
         };
+        if !self.settings.manners.is_proxy(peer) {
+            self.crowd.arrive(peer);
+        }
         self.conns.insert(id, Conn { peer, alarm: Alarm::default(), state: State::Link(Box::new(link)) });
         self.counters.links += 1;
         if let Some(window) = window {

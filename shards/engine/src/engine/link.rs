@@ -21,6 +21,10 @@ use crate::words::ids::{ConnId, MemberId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
+/// Pings of one read that are answered each for itself. Of more, the last one is: nobody who measures sends so
+/// many at once, and a flood shall not be echoed.
+const PONGS_MAX: u32 = 16;
+
 /// The protocol state of a WebSocket connection. It moves with the connection from shard to shard.
 #[derive(Serialize, Deserialize)]
 pub struct Link {
@@ -32,6 +36,12 @@ pub struct Link {
     /// Holds a binary event while its attachments arrive.
     assembler: Assembler,
     opened_at: Micros,
+    /// When the last bytes came.
+    heard_at: Micros,
+    /// When the client last did more than show that it lives.
+    active_at: Micros,
+    /// When the attachments of the event that waits for them must be there.
+    attachments_by: Option<Micros>,
     /// The Socket.IO socket id, while the client is connected to the namespace `/`.
     pub member: Option<MemberId>,
     /// What brings it back to its seat if the connection is lost.
@@ -98,7 +108,20 @@ impl Link {
     pub fn deadline(&self, limits: &Limits) -> Micros {
         let connect = (!self.was_connected).then(|| self.opened_at + limits.connect_timeout);
         let pulse = self.member.map(|_| self.pulse.deadline());
-        [connect, pulse].into_iter().flatten().fold(self.ping.deadline(), Micros::min)
+        let idle = self.seat.is_none().then(|| self.active_at + limits.inactivity_max);
+        let silence = match self.ping {
+            Ping::DueAt(_) => self.heard_at + limits.stale_after,
+            Ping::AnswerBy(_) => self.heard_at + limits.silence_max,
+        };
+        let all = [connect, pulse, idle, self.attachments_by, Some(silence)];
+        all.into_iter().flatten().fold(self.ping.deadline(), Micros::min)
+    }
+
+    /// Whether the client has let pass a time that it had for something.
+    fn is_overdue(&self, now: Micros, limits: &Limits) -> bool {
+        !self.was_connected && self.opened_at + limits.connect_timeout <= now
+            || self.attachments_by.is_some_and(|at| at <= now)
+            || self.seat.is_none() && self.active_at + limits.inactivity_max <= now
     }
 
     /// What its session needs to know of it.
@@ -131,6 +154,9 @@ impl Engine {
             window: agreed.filter(|agreed| !agreed.client_no_context_takeover).map(|_| Box::default()),
             assembler: Assembler::default(),
             opened_at: now,
+            heard_at: now,
+            active_at: now,
+            attachments_by: None,
             member: None,
             pid: None,
             was_connected: false,
@@ -175,7 +201,11 @@ impl Engine {
 
     /// Reads messages out of what arrived and acts on each in order.
     pub(super) fn link_received(&mut self, id: ConnId, bytes: &mut [u8], out: &mut Outputs) {
+        let now = self.now.at;
         let Some(link) = self.link_mut(id) else { return };
+        link.heard_at = now;
+        let mut pings = 0;
+        let mut owed = Vec::new();
         // Out of the table while its messages are borrowed from it.
         let mut reader = std::mem::take(&mut link.reader);
         let mut at = 0;
@@ -189,7 +219,13 @@ impl Engine {
                 }
                 Ok(Some(Message::Deflated { text, payload })) => self.deflated(id, text, payload, out),
                 Ok(Some(Message::Ping(payload))) => {
-                    out.send(id, |bytes| frame::pong(bytes, payload));
+                    pings += 1;
+                    if pings <= PONGS_MAX {
+                        out.send(id, |bytes| frame::pong(bytes, payload));
+                    } else {
+                        owed.clear();
+                        owed.extend_from_slice(payload);
+                    }
                     Step::Go
                 }
                 Ok(Some(Message::Pong(_))) => Step::Go,
@@ -209,6 +245,9 @@ impl Engine {
                     return self.hand_over(id, shard, moving, &bytes[at..], out);
                 }
             }
+        }
+        if pings > PONGS_MAX {
+            out.send(id, |bytes| frame::pong(bytes, &owed));
         }
         if let Some(link) = self.link_mut(id) {
             link.reader = reader;
@@ -272,10 +311,14 @@ impl Engine {
 
     /// Acts on a Socket.IO packet, unless its attachments are still to come.
     fn message(&mut self, id: ConnId, text: &str, out: &mut Outputs) -> Step {
+        let by = self.now.at + self.settings.limits.attachments_timeout;
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         match link.assembler.text(text) {
             Ok(Some(packet)) => self.socket_packet(id, &packet, out),
-            Ok(None) => Step::Go,
+            Ok(None) => {
+                link.attachments_by = Some(by);
+                Step::Go
+            }
             Err(_) => self.expel(id, LeaveReason::Forced, out),
         }
     }
@@ -286,10 +329,13 @@ impl Engine {
         let limit = self.settings.limits.message_bytes_max;
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         match link.assembler.binary(data, limit) {
-            Ok(Some(whole)) => match whole.packet() {
-                Ok(packet) => self.socket_packet(id, &packet, out),
-                Err(_) => self.expel(id, LeaveReason::Forced, out),
-            },
+            Ok(Some(whole)) => {
+                link.attachments_by = None;
+                match whole.packet() {
+                    Ok(packet) => self.socket_packet(id, &packet, out),
+                    Err(_) => self.expel(id, LeaveReason::Forced, out),
+                }
+            }
             Ok(None) => Step::Go,
             Err(_) => self.expel(id, LeaveReason::Forced, out),
         }
@@ -363,7 +409,7 @@ impl Engine {
         let Some(State::Link(link)) = self.conns.get_mut(said.conn).map(|conn| &mut conn.state) else {
             return Step::Gone;
         };
-        if let Err(refused) = link.rates.take(self.now.at, class(event), &self.rates) {
+        if let Err(refused) = link.rates.take(self.now.at, class(event), &self.settings.manners.rates) {
             let retry_after = refused.retry_after;
             let notice = LinkNotice::RateLimitExceeded { event: said.name, retry_after };
             self.text(said.conn, out, |bytes| print::link(bytes, &notice));
@@ -378,6 +424,9 @@ impl Engine {
                 true => self.expel(said.conn, LeaveReason::Forced, out),
                 false => Step::Go,
             };
+        }
+        if !matches!(event, Some(Event::Pong | Event::Heartbeat | Event::HeartbeatResponse)) {
+            link.active_at = self.now.at;
         }
         match event {
             Some(event) => self.command(event, said, out),
@@ -460,16 +509,16 @@ impl Engine {
     pub(super) fn link_due(&mut self, id: ConnId, out: &mut Outputs) {
         let (now, settings) = (self.now, self.settings.clone());
         let Some(link) = self.link_mut(id) else { return };
-        if !link.was_connected && link.opened_at + settings.limits.connect_timeout <= now.at {
+        if link.is_overdue(now.at, &settings.limits) {
             self.expel(id, LeaveReason::TransportClosed, out);
             return;
         }
         match link.ping {
-            Ping::AnswerBy(at) if at <= now.at => {
+            Ping::AnswerBy(at) if at.min(link.heard_at + settings.limits.silence_max) <= now.at => {
                 self.close_link(id, None, "", LeaveReason::PingTimeout, out);
                 return;
             }
-            Ping::DueAt(at) if at <= now.at => {
+            Ping::DueAt(at) if at.min(link.heard_at + settings.limits.stale_after) <= now.at => {
                 link.ping = Ping::AnswerBy(now.at + settings.ping_timeout);
                 self.text(id, out, |bytes| bytes.extend_from_slice(engine_packet::PING));
             }

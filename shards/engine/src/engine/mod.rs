@@ -6,6 +6,7 @@
 
 mod alarm;
 mod batch;
+mod crowd;
 mod fanout;
 mod front;
 mod handover;
@@ -35,11 +36,11 @@ use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
 
 use alarm::{Alarm, RoomKey, Timer};
+use crowd::{Crowd, Crowded};
 use front::Front;
 use link::Link;
 use measure::{Measure, Measures};
 use outbox::Outbox;
-use rate::RateLimits;
 use room::{Room, Turn};
 use slots::{Arena, Slots};
 use wheel::Wheel;
@@ -47,7 +48,6 @@ use wheel::Wheel;
 /// One shard: a value that inputs change. See the [module](self).
 pub struct Engine {
     settings: Settings,
-    rates: RateLimits,
     rules: Rules,
     now: Moment,
     /// Unix time at the server's start, by the wall clock as it was looked at last.
@@ -56,6 +56,7 @@ pub struct Engine {
     rng: Rng,
     wheel: Wheel<Timer>,
     conns: Slots<ConnId, Conn>,
+    crowd: Crowd,
     rooms: Arena<RoomKey, Room>,
     names: BTreeMap<SessionId, RoomKey>,
     /// Whether no more links are let in because the server is short of memory.
@@ -66,12 +67,15 @@ pub struct Engine {
     /// Bytes of events that the sessions keep for members that may come back.
     remembered: u64,
     measures: Measures,
+    /// Sessions whose batch window is over.
+    windows: Vec<RoomKey>,
     /// Emptied after each use and kept for its memory.
     effects: Vec<Effect>,
 }
 
 /// A connection.
 struct Conn {
+    /// Who speaks: the address it comes from, or the one that a trusted proxy speaks for.
     peer: IpAddr,
     alarm: Alarm,
     state: State,
@@ -130,9 +134,12 @@ impl Counters {
 impl Engine {
     /// A shard that has not seen anything yet.
     pub fn new(settings: Settings) -> Self {
-        let rules = Rules { members_max: settings.session_members_max, leader_grace: settings.leader_grace };
+        let rules = Rules {
+            members_max: settings.session_members_max,
+            leader_grace: settings.leader_grace,
+            claim_window: settings.batch_interval,
+        };
         Self {
-            rates: RateLimits::default(),
             rules,
             now: Moment { at: Micros::ZERO, unix: UnixMillis(settings.started_unix_ms) },
             started_unix_ms: settings.started_unix_ms,
@@ -141,6 +148,7 @@ impl Engine {
             wheel: Wheel::new(Micros::ZERO),
             // Indices are the driver's to allot, and bounded by what the kernel gives it.
             conns: Slots::new(u32::MAX),
+            crowd: Crowd::default(),
             rooms: Arena::new(settings.limits.sessions_max),
             names: BTreeMap::new(),
             closed_for_memory: false,
@@ -149,6 +157,7 @@ impl Engine {
             inflater: Inflater::default(),
             remembered: 0,
             measures: Measures::default(),
+            windows: Vec::new(),
             effects: Vec::new(),
             settings,
         }
@@ -165,7 +174,7 @@ impl Engine {
         self.now = Moment { at, unix: UnixMillis(self.started_unix_ms + at.as_millis() as i64) };
         match input {
             Input::Opened { conn, peer } => self.opened(conn, peer, out),
-            Input::Arrived { conn, peer, parcel } => self.arrived(conn, peer, parcel, out),
+            Input::Arrived { conn, parcel, .. } => self.arrived(conn, parcel, out),
             Input::Received { conn, bytes } => self.received(conn, bytes, out),
             Input::Closed { conn, cause } => self.lost(conn, cause, out),
             Input::Backlog { conn, bytes } => self.backlog(conn, bytes, out),
@@ -208,6 +217,12 @@ impl Engine {
         if self.conns.len() >= self.settings.limits.connections_max as usize {
             self.counters.expulsions += 1;
             out.send(id, front::no_room);
+            return out.close(id, Close::Gently);
+        }
+        if let Err(crowded) = self.enter(peer) {
+            self.counters.expulsions += 1;
+            self.leave_crowd(peer);
+            out.send(id, |bytes| front::too_many(bytes, crowded));
             return out.close(id, Close::Gently);
         }
         let front = Front::new(self.now.at);
@@ -258,17 +273,32 @@ impl Engine {
         }
     }
 
+    /// Fires what is due: ticks and the rest first, then the batches, whatever their deadlines, because a tick
+    /// matters more. Closing a window may make more due when windows have no length.
     fn fire_timers(&mut self, out: &mut Outputs) {
-        while let Some((due, timer)) = self.wheel.fire(self.now.at) {
-            match timer {
-                Timer::Conn(id) => self.conn_due(id, out),
-                Timer::Tick(key) => {
-                    self.measures.add(Measure::TickLateness, self.now.at.since(due));
-                    self.with_room(key, out, |room, turn, _| room.tick(key, turn));
+        loop {
+            while let Some((due, timer)) = self.wheel.fire(self.now.at) {
+                match timer {
+                    Timer::Conn(id) => self.conn_due(id, out),
+                    Timer::Tick(key) => {
+                        self.measures.add(Measure::TickLateness, self.now.at.since(due));
+                        self.with_room(key, out, |room, turn, _| room.tick(key, turn));
+                    }
+                    Timer::Batch(key) => {
+                        self.with_room(key, out, |room, _, _| room.window_over());
+                        self.windows.push(key);
+                    }
+                    Timer::Room(key) => self.room_due(key, out),
                 }
-                Timer::Batch(key) => self.with_room(key, out, |room, turn, _| room.close_window(key, turn)),
-                Timer::Room(key) => self.room_due(key, out),
             }
+            if self.windows.is_empty() {
+                return;
+            }
+            let mut windows = std::mem::take(&mut self.windows);
+            for key in windows.drain(..) {
+                self.with_room(key, out, |room, turn, _| room.flush(key, turn));
+            }
+            self.windows = windows;
         }
     }
 
@@ -298,11 +328,24 @@ impl Engine {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(&mut self.wheel);
         self.outbox.take_window(id);
+        self.leave_crowd(conn.peer);
         if let State::Link(link) = conn.state {
             self.counters.links -= 1;
             if let Some((key, member)) = link.seat {
                 self.part(key, member, reason, out);
             }
+        }
+    }
+
+    /// Counts a connection of an address; a trusted proxy's own connections are nobody's.
+    fn enter(&mut self, peer: IpAddr) -> Result<(), Crowded> {
+        let manners = &self.settings.manners;
+        if manners.is_proxy(peer) { Ok(()) } else { self.crowd.enter(peer, self.now.at, &manners.peers) }
+    }
+
+    fn leave_crowd(&mut self, peer: IpAddr) {
+        if !self.settings.manners.is_proxy(peer) {
+            self.crowd.leave(peer, self.now.at);
         }
     }
 
@@ -344,6 +387,9 @@ impl Engine {
         let links = self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Link(_))).count();
         assert_eq!(links as u32, self.counters.links, "links are counted");
         assert!(self.outbox.len() <= links, "nothing is kept of connections that are gone");
+        let counted =
+            self.conns.iter().filter(|(_, conn)| !self.settings.manners.is_proxy(conn.peer)).count();
+        assert_eq!(counted as u64, self.crowd.connections(), "connections are counted under their addresses");
     }
 }
 

@@ -2,60 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::words::limits::RateLimits;
 use crate::words::time::Micros;
-
-/// What a connection may send, in events a second; 0 lifts that limit. Each may come in a burst of twice its rate.
-///
-/// The default is what the protocol promises.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct RateLimits {
-    /// `position_sync`.
-    pub position_sync: u32,
-    /// `metronome_tick`.
-    pub metronome_tick: u32,
-    /// `sync_request`.
-    pub sync_request: u32,
-    /// `chat_message`.
-    pub chat_message: u32,
-    /// `latency_probe`.
-    pub latency_probe: u32,
-    /// `clock_sync`.
-    pub clock_sync: u32,
-    /// `tempo_change`.
-    pub tempo_change: u32,
-    /// `join_session`.
-    pub join_session: u32,
-    /// Any other event, each by itself.
-    pub other: u32,
-    /// All events together.
-    pub total: u32,
-    /// So many refusals within [`REFUSALS_WINDOW`] close the connection; 0 never does.
-    pub refusals_max: u32,
-}
 
 /// How long a refusal counts against a connection.
 pub const REFUSALS_WINDOW: Micros = Micros::from_secs(60);
 
 /// A bucket holds as many events as its rate brings in this time, so a burst is twice the rate.
 const BURST_SECONDS: u64 = 2;
-
-impl Default for RateLimits {
-    fn default() -> RateLimits {
-        RateLimits {
-            position_sync: 50,
-            metronome_tick: 20,
-            sync_request: 10,
-            chat_message: 10,
-            latency_probe: 20,
-            clock_sync: 20,
-            tempo_change: 5,
-            join_session: 2,
-            other: 5,
-            total: 100,
-            refusals_max: 10,
-        }
-    }
-}
 
 /// The bucket an event is taken from.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -171,7 +125,7 @@ impl Rates {
 
 /// Takes one event from a bucket that is full again at `full_at`: the later time at which it will then be
 /// full, or how long to wait until there is an event in it.
-fn draw(now: Micros, full_at: Micros, rate: u32) -> Result<Micros, Micros> {
+pub(super) fn draw(now: Micros, full_at: Micros, rate: u32) -> Result<Micros, Micros> {
     if rate == 0 {
         return Ok(full_at);
     }

@@ -239,10 +239,9 @@ impl Room {
         self.arm(key, turn);
     }
 
-    /// The batch window closes.
-    pub fn close_window(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
+    /// The batch window is over; what it gathered is flushed when the turn's ticks are out.
+    pub fn window_over(&mut self) {
         self.window.rang();
-        self.flush(key, turn);
     }
 
     /// Tells the members what was gathered.

@@ -14,6 +14,7 @@ use crate::speech::Code;
 use crate::trace::{self, Recorded};
 use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::limits::Limits;
+use crate::words::manners::Manners;
 use crate::words::origins::Origins;
 use crate::words::time::Micros;
 
@@ -22,23 +23,30 @@ const UPGRADE: &[u8] =
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: band\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
+mod leadership;
+mod manners;
+mod priorities;
+
+const HOUR: Micros = Micros::from_secs(3_600);
+
 pub(super) fn settings() -> Settings {
     Settings {
         shard: ShardId(0),
         shards: 1,
         seed: 1,
         started_unix_ms: 1_800_000_000_000,
-        limits: Limits::PRODUCTION,
+        limits: Limits { stale_after: HOUR, silence_max: HOUR, ..Limits::PRODUCTION },
         tick_interval: Micros::from_millis(16),
         batch_interval: Micros::from_millis(5),
         // Long, so that members need not answer; the tests that are about pings say otherwise.
-        ping_interval: Micros::from_secs(3_600),
+        ping_interval: HOUR,
         ping_timeout: Micros::from_millis(5_000),
         heartbeat_interval: Micros::from_secs(5),
         leader_grace: Micros::from_secs(10),
         session_members_max: 256,
         origins: Origins::Own,
         transports: Transports { compression: None, recovery: Micros::ZERO },
+        manners: Manners::default(),
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Rules {
     pub members_max: u32,
     /// How long the seat of a leader whose connection dropped is kept.
     pub leader_grace: Micros,
+    /// How long after a claim was granted another one loses: they count as made at once, and the first wins.
+    pub claim_window: Micros,
 }
 
 /// A session.
@@ -49,6 +51,8 @@ pub struct Session {
     age: Micros,
     /// Set while the leader is without a connection.
     kept: Option<Kept>,
+    /// Until when a claim that was granted holds against others.
+    claimed_until: Micros,
     /// Followers that wait for the leader's answer, in order of asking.
     requests: Vec<MemberId>,
     /// Scheduled segments that began up to here were announced.
@@ -141,6 +145,7 @@ impl Session {
             opened: now.at,
             age,
             kept: None,
+            claimed_until: Micros::ZERO,
             requests: Vec::new(),
             announced: now.at,
             next_beat: None,

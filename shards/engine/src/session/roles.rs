@@ -196,6 +196,12 @@ impl Session {
         if self.leader().is_some() && self.state.leader_rule == LeaderRule::Ask {
             return Ok(self.ask_leader(member, out));
         }
+        if now.at < self.claimed_until {
+            let message =
+                "another member claimed the lead at the same time and was first: ask again if need be";
+            return Err(Reject::new(Code::NotAllowed, message));
+        }
+        self.claimed_until = now.at + self.rules.claim_window;
         self.pass_lead(now, Some(member), Some("claimed"), None, out);
         Ok(self.changed())
     }

@@ -28,7 +28,8 @@ fn check(script: &str, expected: &str) {
     assert_eq!(tidy(&said), tidy(expected), "\n{said}");
 }
 
-const RULES: Rules = Rules { members_max: 4, leader_grace: Micros::from_secs(10) };
+const RULES: Rules =
+    Rules { members_max: 4, leader_grace: Micros::from_secs(10), claim_window: Micros::ZERO };
 
 /// A session and the time in it.
 struct Room {

@@ -323,10 +323,10 @@ fn song(json: &str) -> Result<Song, Reject> {
     })
 }
 
-/// A chart, in which spaces at the beginning and the end of a line stand for something.
+/// A chart, in which spaces and tabs stand for something, also at the beginning and the end of a line.
 fn song_body(body: Field<'_>) -> Result<String, Reject> {
     let body = body.text().map_err(|_| body.wrong("must be a text"))?;
-    Ok(printable(&body, Lines::Many))
+    Ok(printable(&body, Lines::Chart))
 }
 
 fn song_choice(song: Field<'_>, step: Field<'_>) -> Result<SongChoice, Reject> {
@@ -469,12 +469,15 @@ fn text(field: Field<'_>, chars_min: usize, chars_max: usize, lines: Lines) -> R
 enum Lines {
     One,
     Many,
+    /// Over several, with tabs to align what stands in them.
+    Chart,
 }
 
 /// The text without control characters. Where one of them kept words apart, a space does.
 fn printable(text: &str, lines: Lines) -> String {
     let kept = |c: char| match (c, lines) {
-        ('\n', Lines::Many) => Some('\n'),
+        ('\n', Lines::Many | Lines::Chart) => Some('\n'),
+        ('\t', Lines::Chart) => Some('\t'),
         ('\n' | '\t', _) => Some(' '),
         _ => (!c.is_control()).then_some(c),
     };

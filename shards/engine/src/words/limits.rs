@@ -27,6 +27,14 @@ pub struct Limits {
     pub idle_timeout: Micros,
     /// How long the peer may take to answer a WebSocket close.
     pub close_timeout: Micros,
+    /// How long a binary event may wait for its attachments.
+    pub attachments_timeout: Micros,
+    /// A WebSocket that has sent nothing at all for so long is stale, and probed if it was not.
+    pub stale_after: Micros,
+    /// And after so long closed. Engine.IO's ping is nearly always faster: this holds if its times are set long.
+    pub silence_max: Micros,
+    /// How long a client may be in no session and do nothing but show that it lives. Members may listen for ever.
+    pub inactivity_max: Micros,
     /// How long a session without members is remembered.
     pub empty_session_ttl: Micros,
     /// Bytes of events that a session keeps for members that lost their connection. What is older is forgotten,
@@ -50,6 +58,10 @@ impl Limits {
         connect_timeout: Micros::from_secs(45),
         idle_timeout: Micros::from_secs(30),
         close_timeout: Micros::from_secs(5),
+        attachments_timeout: Micros::from_secs(10),
+        stale_after: Micros::from_secs(30),
+        silence_max: Micros::from_secs(60),
+        inactivity_max: Micros::from_secs(5 * 60),
         empty_session_ttl: Micros::from_secs(15 * 60),
         recovery_bytes_max: 256 * 1024,
         recovery_shard_bytes_max: 64 * 1024 * 1024,
@@ -67,11 +79,62 @@ impl Limits {
         connect_timeout: Micros::from_millis(200),
         idle_timeout: Micros::from_millis(300),
         close_timeout: Micros::from_millis(50),
+        attachments_timeout: Micros::from_millis(100),
+        stale_after: Micros::from_millis(300),
+        silence_max: Micros::from_millis(600),
+        inactivity_max: Micros::from_millis(3_000),
         empty_session_ttl: Micros::from_millis(500),
         recovery_bytes_max: 2_048,
         recovery_shard_bytes_max: 3_072,
         recovery_seats_max: 2,
     };
+}
+
+/// What a connection may send, in events a second; 0 lifts that limit. Each may come in a burst of twice its rate.
+///
+/// The default is what the protocol promises.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RateLimits {
+    /// `position_sync`.
+    pub position_sync: u32,
+    /// `metronome_tick`.
+    pub metronome_tick: u32,
+    /// `sync_request`.
+    pub sync_request: u32,
+    /// `chat_message`.
+    pub chat_message: u32,
+    /// `latency_probe`.
+    pub latency_probe: u32,
+    /// `clock_sync`.
+    pub clock_sync: u32,
+    /// `tempo_change`.
+    pub tempo_change: u32,
+    /// `join_session`.
+    pub join_session: u32,
+    /// Any other event, each by itself.
+    pub other: u32,
+    /// All events together.
+    pub total: u32,
+    /// So many refusals within a minute close the connection; 0 never does.
+    pub refusals_max: u32,
+}
+
+impl Default for RateLimits {
+    fn default() -> RateLimits {
+        RateLimits {
+            position_sync: 50,
+            metronome_tick: 20,
+            sync_request: 10,
+            chat_message: 10,
+            latency_probe: 20,
+            clock_sync: 20,
+            tempo_change: 5,
+            join_session: 2,
+            other: 5,
+            total: 100,
+            refusals_max: 10,
+        }
+    }
 }
 
 // The announced `maxPayload` must hold the largest set list with its escapes, or no client could ever send one.

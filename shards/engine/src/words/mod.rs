@@ -3,6 +3,7 @@
 pub mod compression;
 pub mod ids;
 pub mod limits;
+pub mod manners;
 pub mod music;
 pub mod origins;
 pub mod rng;

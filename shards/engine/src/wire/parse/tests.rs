@@ -679,7 +679,7 @@ fn a_set_list_is_read_whole() {
         tempo: Some(tempo_of(96_500)),
         time_signature: Some(TimeSignature { numerator: 6, denominator: 8 }),
         format: SongFormat::ChordPro,
-        body: "  [Em]One\n two\n".into(),
+        body: "  [Em]One\n\ttwo\n".into(),
         duration: Some(position_of(180_000_500)),
     };
     let bare = Song {

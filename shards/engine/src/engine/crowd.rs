@@ -1,0 +1,144 @@
+//! How many connections each address has, and how fast it opens new ones.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::rate::draw;
+use crate::words::manners::{PeerLimits, household, plain};
+use crate::words::time::Micros;
+
+/// Addresses that are remembered for their haste alone before those that have rested are looked for.
+const RESTING_MAX: usize = 1_024;
+
+/// The addresses that a shard has to do with.
+#[derive(Debug, Default)]
+pub struct Crowd {
+    peers: BTreeMap<IpAddr, Peer>,
+    /// With so many addresses it is time to forget some.
+    full: usize,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    connections: u32,
+    /// When its bucket of new connections is full again.
+    full_at: Micros,
+}
+
+/// Why an address gets nothing more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Crowded {
+    /// It has as many connections as it may.
+    Connections,
+    /// It opens them too fast; after so long it may open another.
+    Haste(Micros),
+}
+
+impl Crowd {
+    /// Counts a new connection of an address. It is counted also if it is too much, since its connection exists
+    /// until it is closed.
+    pub fn enter(&mut self, address: IpAddr, now: Micros, limits: &PeerLimits) -> Result<(), Crowded> {
+        self.forget_rested(now);
+        let peer = self.peers.entry(household(address)).or_default();
+        peer.connections += 1;
+        if limits.spares_loopback && plain(address).is_loopback() {
+            return Ok(());
+        }
+        if limits.connections_max > 0 && peer.connections > limits.connections_max {
+            return Err(Crowded::Connections);
+        }
+        peer.full_at = draw(now, peer.full_at, limits.connections_per_second).map_err(Crowded::Haste)?;
+        Ok(())
+    }
+
+    /// Counts one that came from another shard: it was let in there.
+    pub fn arrive(&mut self, address: IpAddr) {
+        self.peers.entry(household(address)).or_default().connections += 1;
+    }
+
+    /// A connection of an address is gone.
+    pub fn leave(&mut self, address: IpAddr, now: Micros) {
+        let Some(peer) = self.peers.get_mut(&household(address)) else { return };
+        peer.connections = peer.connections.saturating_sub(1);
+        if peer.connections == 0 && peer.full_at <= now {
+            self.peers.remove(&household(address));
+        }
+    }
+
+    /// Connections that are counted.
+    pub fn connections(&self) -> u64 {
+        self.peers.values().map(|peer| u64::from(peer.connections)).sum()
+    }
+
+    /// Looks through all addresses when they have doubled since the last time, so that each costs little.
+    fn forget_rested(&mut self, now: Micros) {
+        if self.peers.len() < self.full.max(RESTING_MAX) {
+            return;
+        }
+        self.peers.retain(|_, peer| peer.connections > 0 || peer.full_at > now);
+        self.full = self.peers.len() * 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const LIMITS: PeerLimits =
+        PeerLimits { connections_max: 3, connections_per_second: 10, spares_loopback: true };
+    const NOW: Micros = Micros::from_secs(1);
+
+    fn ip(last: u32) -> IpAddr {
+        Ipv4Addr::from(0xCB00_7100 + last).into()
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_and_gets_back_what_it_gives() {
+        let mut crowd = Crowd::default();
+        for _ in 0..3 {
+            assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()));
+        }
+        assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Err(Crowded::Connections));
+        assert_eq!(crowd.enter(ip(2), NOW, &LIMITS), Ok(()), "another address is another's");
+        crowd.leave(ip(1), NOW);
+        crowd.leave(ip(1), NOW);
+        assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()));
+    }
+
+    #[test]
+    fn an_address_in_haste_is_told_how_long_to_wait() {
+        let mut crowd = Crowd::default();
+        for n in 0..20 {
+            assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()), "{n}");
+            crowd.leave(ip(1), NOW);
+        }
+        let Err(Crowded::Haste(wait)) = crowd.enter(ip(1), NOW, &LIMITS) else { panic!("no limit") };
+        crowd.leave(ip(1), NOW);
+        assert!(wait <= Micros::from_millis(100));
+        assert_eq!(crowd.enter(ip(1), NOW + wait, &LIMITS), Ok(()));
+    }
+
+    #[test]
+    fn this_machine_is_spared() {
+        let mut crowd = Crowd::default();
+        for _ in 0..1_000 {
+            assert_eq!(crowd.enter(Ipv4Addr::LOCALHOST.into(), NOW, &LIMITS), Ok(()));
+        }
+        let strict = PeerLimits { spares_loopback: false, ..LIMITS };
+        assert!(crowd.enter(Ipv4Addr::LOCALHOST.into(), NOW, &strict).is_err());
+    }
+
+    #[test]
+    fn addresses_that_came_once_are_forgotten() {
+        let mut crowd = Crowd::default();
+        let mut most = 0;
+        for n in 0..20_000_u32 {
+            let now = NOW + Micros::from_millis(u64::from(n));
+            assert_eq!(crowd.enter(ip(n), now, &LIMITS), Ok(()));
+            crowd.leave(ip(n), now);
+            most = most.max(crowd.peers.len());
+        }
+        assert!(most <= 2 * RESTING_MAX, "{most}");
+    }
+}

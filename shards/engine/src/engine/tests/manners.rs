@@ -1,0 +1,219 @@
+//! What is expected of those who come, under the engine's clock.
+use super::*;
+use crate::words::limits::RateLimits;
+use crate::words::manners::{Hosts, Network, PeerLimits};
+
+const SECOND: Micros = Micros::from_secs(1);
+
+fn world(change: impl FnOnce(&mut Settings)) -> World {
+    let mut settings = settings();
+    change(&mut settings);
+    World::new(settings)
+}
+
+/// A request as it stands, with an empty line behind it.
+fn ask(world: &mut World, lines: &[&str]) -> String {
+    let id = world.open(0);
+    world.bytes(id, format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes());
+    String::from_utf8_lossy(&world.sent[&id]).into_owned()
+}
+
+const UPGRADE_LINES: [&str; 5] = [
+    "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1",
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+];
+
+fn upgrade(world: &mut World, more: &[&str]) -> String {
+    ask(world, &[&UPGRADE_LINES, more].concat())
+}
+
+fn status(answer: &str) -> &str {
+    answer.get(9..12).unwrap_or(answer)
+}
+
+#[test]
+fn an_address_has_so_many_connections_and_no_more() {
+    let peers = PeerLimits { connections_max: 2, ..PeerLimits::default() };
+    let mut world = world(|settings| settings.manners.peers = peers);
+    let first = world.client(0);
+    world.client(0);
+    let third = world.open(0);
+    let told = String::from_utf8_lossy(&world.sent[&third]).into_owned();
+    assert!(told.starts_with("HTTP/1.1 429 ") && told.contains("\r\nRetry-After: 5\r\n"), "{told}");
+    assert!(told.ends_with(r#"{"error":"Too many connections"}"#), "{told}");
+    assert_eq!(world.closed.get(&third), Some(&Close::Gently));
+    world.say(first, "1");
+    world.client(0);
+    world.turn();
+}
+
+#[test]
+fn an_address_in_haste_is_told_when_to_come_again() {
+    let peers = PeerLimits { connections_per_second: 5, ..PeerLimits::default() };
+    let mut world = world(|settings| settings.manners.peers = peers);
+    for _ in 0..10 {
+        world.open(0);
+    }
+    let refused = world.open(0);
+    let told = String::from_utf8_lossy(&world.sent[&refused]).into_owned();
+    assert!(told.starts_with("HTTP/1.1 429 ") && told.contains("\r\nRetry-After: 1\r\n"), "{told}");
+    assert!(told.ends_with(r#"{"error":"Too many requests"}"#), "{told}");
+    world.pass(SECOND);
+    world.client(0);
+    world.turn();
+}
+
+#[test]
+fn behind_a_proxy_each_client_is_counted_for_itself() {
+    let mut world = world(|settings| {
+        settings.manners.peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
+        settings.manners.proxies = vec![Network::parse("127.0.0.1").unwrap()];
+    });
+    let one = ["Host: band", "X-Forwarded-For: 203.0.113.1"];
+    let other = ["Host: band", "X-Forwarded-For: 203.0.113.1, 203.0.113.2"];
+    assert_eq!(status(&upgrade(&mut world, &one)), "101");
+    assert_eq!(status(&upgrade(&mut world, &one)), "429");
+    assert_eq!(status(&upgrade(&mut world, &other)), "101");
+    world.turn();
+}
+
+#[test]
+fn a_client_cannot_pass_for_another() {
+    let peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
+    let mut world = world(|settings| settings.manners.peers = peers);
+    assert_eq!(status(&upgrade(&mut world, &["Host: band", "X-Forwarded-For: 203.0.113.1"])), "101");
+    let id = world.open(0);
+    assert!(world.sent[&id].starts_with(b"HTTP/1.1 429 "), "its address is what counts");
+}
+
+#[test]
+fn a_connection_is_counted_where_it_is() {
+    let mut world = world(|settings| {
+        settings.shards = 2;
+        settings.manners.peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
+    });
+    let id = world.client(0);
+    let name =
+        (0..).map(|n| format!("s{n}")).find(|name| SessionId::parse(name).unwrap().shard(2) == ShardId(1));
+    world.say(id, &join(&name.unwrap(), "Ann"));
+    world.turn();
+    assert_eq!(world.handed_over, 1);
+    world.client(0);
+    let there = world.open(1);
+    assert!(world.sent[&there].starts_with(b"HTTP/1.1 429 "));
+    world.turn();
+}
+
+#[test]
+fn a_page_of_a_stranger_s_name_is_refused_although_it_is_of_our_address() {
+    let mut world = world(|settings| settings.manners.hosts = Hosts::Local(vec!["band.example".into()]));
+    for (host, code) in
+        [("evil.example", "403"), ("band.example", "101"), ("192.168.1.5", "101"), ("pi.local", "101")]
+    {
+        let lines = [format!("Host: {host}:3001"), format!("Origin: http://{host}:3001")];
+        assert_eq!(status(&upgrade(&mut world, &[&lines[0], &lines[1]])), code, "{host}");
+    }
+    // Programs may call it what they want.
+    assert_eq!(status(&upgrade(&mut world, &["Host: evil.example"])), "101");
+}
+
+#[test]
+fn the_rates_are_those_of_the_settings() {
+    let rates = RateLimits { clock_sync: 1, refusals_max: 0, ..RateLimits::default() };
+    let mut world = world(|settings| settings.manners.rates = rates);
+    let id = world.client(0);
+    for _ in 0..5 {
+        world.say(id, r#"42["clock_sync",{"t0":1}]"#);
+    }
+    let heard = world.heard(id);
+    let of = |name: &str| heard.iter().filter(|text| text.contains(name)).count();
+    assert_eq!((of("\"t1\":"), of("rate_limit_exceeded")), (2, 3), "{heard:?}");
+}
+
+/// Passes time as a client does that answers every ping, and says when its connection was closed.
+fn listen(world: &mut World, id: ConnId, seconds: u64) -> Option<u64> {
+    for second in 1..=seconds {
+        world.pass(SECOND);
+        if world.closed.contains_key(&id) {
+            return Some(second);
+        }
+        if world.heard(id).iter().any(|text| text == "2") {
+            world.say(id, "3");
+        }
+    }
+    None
+}
+
+#[test]
+fn who_is_in_no_session_and_does_nothing_is_sent_away_in_time() {
+    let mut world = world(|settings| settings.ping_interval = Micros::from_secs(20));
+    let id = world.client(0);
+    assert_eq!(listen(&mut world, id, 400), Some(300));
+}
+
+#[test]
+fn a_member_that_only_listens_stays() {
+    let mut world = world(|settings| settings.ping_interval = Micros::from_secs(20));
+    let id = world.client(0);
+    world.say(id, &join("s", "Ann"));
+    assert_eq!(listen(&mut world, id, 1_000), None);
+    world.say(id, r#"42["leave_session",{"sessionId":"s"}]"#);
+    assert_eq!(listen(&mut world, id, 400), Some(300), "once it has left it is idle");
+}
+
+#[test]
+fn a_stale_client_is_probed_and_then_closed_however_patient_the_ping_is() {
+    let mut world = world(|settings| {
+        (settings.ping_interval, settings.ping_timeout) = (HOUR, HOUR);
+        settings.limits = Limits::PRODUCTION;
+    });
+    let (id, lively) = (world.client(0), world.client(0));
+    world.pass(Micros::from_secs(29));
+    assert!(!world.heard(id).contains(&"2".to_owned()));
+    world.pass(Micros::from_secs(2));
+    assert!(world.heard(id).contains(&"2".to_owned()));
+    world.say(lively, "3");
+    world.pass(Micros::from_secs(28));
+    assert!(!world.closed.contains_key(&id));
+    world.pass(Micros::from_secs(2));
+    assert!(world.closed.contains_key(&id) && !world.closed.contains_key(&lively));
+}
+
+#[test]
+fn attachments_that_never_come_close_the_connection() {
+    let mut world = World::new(settings());
+    let (waits, gets) = (world.client(0), world.client(0));
+    for id in [waits, gets] {
+        world.say(id, r#"451-["cue",{"_placeholder":true,"num":0}]"#);
+    }
+    world.bytes(gets, &frame(0x82, b"x"));
+    world.pass(Micros::from_secs(9));
+    assert!(!world.closed.contains_key(&waits));
+    world.pass(Micros::from_secs(2));
+    assert!(world.closed.contains_key(&waits));
+    assert!(!world.closed.contains_key(&gets));
+}
+
+#[test]
+fn a_flood_of_pings_is_answered_by_a_few_pongs_the_last_of_them_last() {
+    let mut world = World::new(settings());
+    let id = world.client(0);
+    world.heard(id);
+    world.sent.remove(&id);
+    let pings: Vec<u8> = (0..1_000_u16).flat_map(|n| frame(0x89, &n.to_be_bytes())).collect();
+    world.bytes(id, &pings);
+    let pongs = world.sent[&id].clone();
+    assert_eq!(pongs.len(), 17 * 4, "sixteen and the last");
+    assert_eq!(pongs[..4], [0x8a, 2, 0, 0]);
+    assert_eq!(pongs[64..], [0x8a, 2, 0x03, 0xe7]);
+}
+
+/// A masked frame with this first byte.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+    bytes.extend_from_slice(payload);
+    bytes
+}

@@ -1,0 +1,111 @@
+//! In which order a turn tells things, and that nothing waits for ever.
+use super::*;
+
+/// Names of the events that a connection was sent, acknowledgements as `ack`.
+fn names(world: &mut World, id: ConnId) -> Vec<String> {
+    let name = |text: String| match text.strip_prefix("42[\"").and_then(|rest| rest.split_once('"')) {
+        Some((name, _)) => name.to_owned(),
+        None if text.starts_with("43") => "ack".to_owned(),
+        None => text,
+    };
+    world.heard(id).into_iter().map(name).collect()
+}
+
+/// A band that plays, at an instant at which a tick is due, with its windows as long as a tick.
+fn playing_at_a_tick(batch: u64) -> (World, ConnId, ConnId) {
+    let mut settings = settings();
+    settings.batch_interval = Micros::from_millis(batch);
+    settings.heartbeat_interval = HOUR;
+    let mut world = World::new(settings);
+    let (ann, bob) = duo(&mut world);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    world.pass(Micros::from_millis(100));
+    while !names(&mut world, bob).contains(&"scroll_tick".to_owned()) {
+        world.pass(Micros::from_micros(500));
+    }
+    (world, ann, bob)
+}
+
+/// Updates in order of arrival, then their one snapshot, then statistics, although these were asked for first.
+#[test]
+fn what_matters_more_is_told_first() {
+    let (mut world, ann, bob) = playing_at_a_tick(16);
+    let cyd = world.client(0);
+    world.pass(Micros::from_millis(1));
+    world.heard(bob);
+    world.say(cyd, &join("s", "Cyd"));
+    world.say(ann, r#"42["seek",{"sessionId":"s","position":9000}]"#);
+    world.say(ann, r#"42["chat_message",{"sessionId":"s","message":"la"}]"#);
+    world.pass(Micros::from_millis(16));
+    let told = names(&mut world, bob);
+    let expected = ["user_joined", "seek", "chat_message", "snapshot", "room_stats"];
+    let batch: Vec<&String> = told.iter().filter(|name| *name != "scroll_tick").collect();
+    assert_eq!(batch, expected, "{told:?}");
+}
+
+#[test]
+fn a_tick_goes_before_a_batch_that_is_due_in_the_same_turn() {
+    let (mut world, ann, bob) = playing_at_a_tick(5);
+    // The window would close long before the next tick, but the shard is held up until both are overdue.
+    world.say(ann, r#"42["chat_message",{"sessionId":"s","message":"la"}]"#);
+    names(&mut world, bob);
+    world.now = world.now + Micros::from_millis(40);
+    world.turn();
+    assert_eq!(names(&mut world, bob), ["scroll_tick", "chat_message"]);
+}
+
+#[test]
+fn a_sync_response_goes_before_an_overdue_tick() {
+    let (mut world, ann, _) = playing_at_a_tick(5);
+    names(&mut world, ann);
+    world.now = world.now + Micros::from_millis(40);
+    world.say(ann, r#"429["sync_request",{"sessionId":"s"}]"#);
+    world.turn();
+    assert_eq!(names(&mut world, ann), ["ack", "sync_response", "scroll_tick"]);
+}
+
+/// A window is told whole when it closes, whatever else happens: so nothing waits for a second one.
+#[test]
+fn the_least_important_waits_for_one_window_however_busy_the_others_are() {
+    let mut settings = settings();
+    settings.heartbeat_interval = HOUR;
+    let mut world = World::new(settings);
+    let (ann, bob) = duo(&mut world);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    world.pass(Micros::from_millis(50));
+    let cyd = world.client(0);
+    world.heard(bob);
+    world.say(cyd, &join("s", "Cyd"));
+    let began = world.now;
+    let mut stats = None;
+    for step in 0..40 {
+        if step % 4 == 0 {
+            world.say(ann, r#"42["position_sync",{"sessionId":"s","positionMs":1,"timestamp":1}]"#);
+            world.say(ann, r#"42["sync_request",{"sessionId":"s"}]"#);
+        }
+        world.pass(Micros::from_micros(500));
+        if stats.is_none() && names(&mut world, bob).contains(&"room_stats".to_owned()) {
+            stats = Some(world.now.since(began));
+        }
+    }
+    let waited = stats.expect("statistics were told");
+    assert!(waited <= Micros::from_micros(5_500), "{waited:?}");
+}
+
+#[test]
+fn without_a_window_all_is_told_in_the_turn_in_which_it_arose() {
+    let mut settings = settings();
+    settings.batch_interval = Micros::ZERO;
+    let mut world = World::new(settings);
+    let (ann, bob) = duo(&mut world);
+    for event in [
+        r#"42["chat_message",{"sessionId":"s","message":"la"}]"#,
+        r#"42["seek",{"sessionId":"s","position":1000}]"#,
+        r#"42["play",{"sessionId":"s"}]"#,
+        r#"42["leave_session",{"sessionId":"s"}]"#,
+    ] {
+        world.say(ann, event);
+        world.turn();
+        assert!(!names(&mut world, bob).is_empty(), "nothing came of {event}");
+    }
+}

@@ -1,0 +1,228 @@
+//! What a server expects of those who come: from where, under which name, and how often.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::RateLimits;
+
+/// What a shard expects of those who come to it.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Manners {
+    /// How often a connection may send what.
+    pub rates: RateLimits,
+    /// What one address may have and do.
+    pub peers: PeerLimits,
+    /// Proxies that are believed when they say in `X-Forwarded-For` for whom they speak.
+    pub proxies: Vec<Network>,
+    /// Under which names web pages may know the server.
+    pub hosts: Hosts,
+}
+
+/// What one address may have and do on one shard. IPv6 addresses of one /64 count as one.
+///
+/// Each shard grants all of it, because the kernel chooses the shard of a connection and a hand-over brings
+/// the members of a session together: a share of it would refuse a band behind one router.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PeerLimits {
+    /// Connections at once; 0 = any number.
+    pub connections_max: u32,
+    /// New connections a second, with a burst of twice that; 0 = any number.
+    pub connections_per_second: u32,
+    /// Whether programs on this machine may have and do anything.
+    pub spares_loopback: bool,
+}
+
+/// Under which names web pages may know the server.
+///
+/// A page of a stranger's name whose address was moved to ours (DNS rebinding) is of the same origin as we are,
+/// for its browser and for `Origin`. Only its `Host` gives it away.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Hosts {
+    /// Any.
+    #[default]
+    Any,
+    /// Addresses, names that no public name server gives out, and these, in small letters and without a port.
+    Local(Vec<String>),
+}
+
+impl Hosts {
+    /// Whether a page may know the server under this name, which may have a port.
+    pub fn allow(&self, host: &str) -> bool {
+        let Self::Local(listed) = self else { return true };
+        let bare = match host.strip_prefix('[') {
+            // Nothing but an address stands in brackets.
+            Some(_) => return true,
+            None => host.split(':').next().unwrap_or(host),
+        };
+        let name = bare.trim_end_matches('.').to_ascii_lowercase();
+        let local = |suffix: &&str| name.strip_suffix(*suffix).is_some_and(|rest| rest.ends_with('.'));
+        name.parse::<Ipv4Addr>().is_ok()
+            || !name.contains('.')
+            || ["local", "localhost", "lan", "home.arpa", "internal"].iter().any(local)
+            || listed.contains(&name)
+    }
+}
+
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    address: IpAddr,
+    /// How many leading bits count.
+    bits: u8,
+}
+
+impl Network {
+    /// Reads `10.0.0.0/8`, or one address alone.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address = plain(address.parse().ok()?);
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Some(most), |bits| bits.parse().ok().filter(|bits| *bits <= most))?;
+        Some(Self { address, bits })
+    }
+
+    /// Whether an address lies in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, plain(address)) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (u32::from(own) ^ u32::from(other)).checked_shr(32 - u32::from(self.bits)).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                (u128::from(own) ^ u128::from(other)).checked_shr(128 - u32::from(self.bits)).unwrap_or(0)
+                    == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Manners {
+    /// For whom a peer speaks: itself, unless it is a trusted proxy. `forwarded` is all of `X-Forwarded-For` in
+    /// its order; each proxy appended whom it heard from, so the last one that we do not trust is the one.
+    /// What stands before it anybody may have written.
+    pub fn speaks_for<'a>(&self, peer: IpAddr, forwarded: impl Iterator<Item = &'a str>) -> IpAddr {
+        let mut speaker = plain(peer);
+        if !self.is_proxy(speaker) {
+            return speaker;
+        }
+        let hops: Vec<&str> = forwarded.collect();
+        for hop in hops.into_iter().rev() {
+            let Some(address) = forwarded_address(hop) else { break };
+            speaker = address;
+            if !self.is_proxy(address) {
+                break;
+            }
+        }
+        speaker
+    }
+
+    /// Whether an address is a proxy that is believed.
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(address))
+    }
+}
+
+/// Some proxies add the port.
+fn forwarded_address(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let bracketed = hop.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(address, _)| address);
+    let with_port = hop.rsplit_once(':').map(|(address, _)| address).filter(|address| !address.contains(':'));
+    [Some(hop), bracketed, with_port].into_iter().flatten().find_map(|text| text.parse().ok()).map(plain)
+}
+
+/// An IPv4 address that came in the clothes of an IPv6 one, as it does to a listener for both.
+pub fn plain(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(six) => six.to_ipv4_mapped().map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
+    }
+}
+
+/// What an address is counted under: who has one IPv6 address has the whole /64.
+pub fn household(address: IpAddr) -> IpAddr {
+    match plain(address) {
+        IpAddr::V6(six) => Ipv6Addr::from(u128::from(six) & !u128::from(u64::MAX)).into(),
+        four => four,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_network_contains_what_has_its_leading_bits() {
+        for (network, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
+            ("192.168.1.7", "192.168.1.7", "192.168.1.6"),
+            ("fd00::/8", "fdff::1", "fe00::"),
+            ("::1", "::1", "::2"),
+            ("127.0.0.1", "::ffff:127.0.0.1", "::1"),
+        ] {
+            let network = Network::parse(network).unwrap();
+            assert!(network.contains(ip(inside)) && !network.contains(ip(outside)), "{network:?}");
+        }
+        assert!(Network::parse("0.0.0.0/0").unwrap().contains(ip("203.0.113.9")));
+        for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0/8", "proxy", "10.0.0.0/", "10.0.0.0/-1"] {
+            assert_eq!(Network::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_proxies_are_believed_and_only_as_far_as_they_know() {
+        let manners = Manners {
+            proxies: ["127.0.0.1", "10.0.0.0/8"].map(|text| Network::parse(text).unwrap()).to_vec(),
+            ..Manners::default()
+        };
+        for (peer, forwarded, speaker) in [
+            ("203.0.113.9", "198.51.100.1", "203.0.113.9"),
+            ("127.0.0.1", "198.51.100.1", "198.51.100.1"),
+            ("::ffff:127.0.0.1", "198.51.100.1:4711", "198.51.100.1"),
+            ("127.0.0.1", "1.2.3.4, 198.51.100.1, 10.1.1.1", "198.51.100.1"),
+            ("127.0.0.1", "[2001:db8::1]:99", "2001:db8::1"),
+            ("127.0.0.1", "2001:db8::1", "2001:db8::1"),
+            ("127.0.0.1", "1.2.3.4, unknown, 10.1.1.1", "10.1.1.1"),
+            ("127.0.0.1", "", "127.0.0.1"),
+        ] {
+            let hops = forwarded.split(',').map(str::trim);
+            assert_eq!(manners.speaks_for(ip(peer), hops), ip(speaker), "{peer} for {forwarded}");
+        }
+    }
+
+    #[test]
+    fn a_public_name_is_foreign_unless_it_is_listed() {
+        let hosts = Hosts::Local(vec!["band.example".into()]);
+        for good in [
+            "192.168.1.5:3001",
+            "[fd00::1]:3001",
+            "localhost:3001",
+            "stage",
+            "stage.local",
+            "Stage.Local.:80",
+            "band.example",
+            "BAND.example:443",
+            "pi.home.arpa",
+        ] {
+            assert!(hosts.allow(good), "{good}");
+        }
+        for bad in
+            ["evil.example:3001", "192.168.1.5.evil.example", "local.example", "xlocal.com", "a.xlocal"]
+        {
+            assert!(!hosts.allow(bad), "{bad}");
+            assert!(Hosts::Any.allow(bad));
+        }
+    }
+
+    #[test]
+    fn a_household_is_one_address_or_one_subnet() {
+        assert_eq!(household(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
+        assert_eq!(household(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+    }
+}

@@ -1,0 +1,98 @@
+//! How many requests each address has left: one budget for all shards, without a lock.
+//!
+//! The kernel spreads an address's connections over the shards, so only a count that they share is exact. It
+//! stands here and not in the engine, which learns of it as of any answer: a recorded run replays the same.
+//! What the engine answers by itself (wrong methods, refused handshakes) costs no more than a refusal would.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bandsync_engine::words::manners::household;
+
+/// Addresses that are told apart. Two may share a place by chance, which nobody can bring about, since the key
+/// of the hash is of this run; they then share a budget.
+const PLACES: usize = 1 << 16;
+
+/// The requests that addresses may make in a second, at once or spread.
+pub struct Budget {
+    /// 0 = any number.
+    per_second: u64,
+    started: Instant,
+    keys: RandomState,
+    /// When each place has its whole budget again, in microseconds since the start.
+    full_at: Vec<AtomicU64>,
+}
+
+impl Budget {
+    pub fn new(per_second: u32) -> Self {
+        let places = if per_second == 0 { 0 } else { PLACES };
+        let full_at = std::iter::repeat_with(AtomicU64::default).take(places).collect();
+        Self { per_second: per_second.into(), started: Instant::now(), keys: RandomState::new(), full_at }
+    }
+
+    /// Takes a request of an address, or says how long it has to wait for the next.
+    pub fn take(&self, peer: IpAddr) -> Result<(), Duration> {
+        let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.take_at(now, peer)
+    }
+
+    fn take_at(&self, now: u64, peer: IpAddr) -> Result<(), Duration> {
+        if self.per_second == 0 {
+            return Ok(());
+        }
+        const SECOND: u64 = 1_000_000;
+        let place = self.keys.hash_one(household(peer)) as usize % PLACES;
+        // Rounded down: in doubt an address may ask a little more, never less.
+        let each = SECOND / self.per_second;
+        let taken = self.full_at[place].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+            let after = full_at.max(now) + each;
+            (after - now <= each * self.per_second).then_some(after)
+        });
+        let wait = |full_at: u64| {
+            Duration::from_micros((full_at + each).saturating_sub(now + each * self.per_second))
+        };
+        taken.map(drop).map_err(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 2));
+
+    #[test]
+    fn an_address_has_its_requests_and_then_waits() {
+        let budget = Budget::new(100);
+        for n in 0..100 {
+            assert_eq!(budget.take_at(5, ME), Ok(()), "{n}");
+        }
+        assert_eq!(budget.take_at(5, ME), Err(Duration::from_millis(10)));
+        assert_eq!(budget.take_at(5, OTHER), Ok(()), "another address has its own");
+        assert!(budget.take_at(10_004, ME).is_err());
+        assert_eq!(budget.take_at(10_005, ME), Ok(()));
+        assert!(budget.take_at(10_005, ME).is_err());
+        assert_eq!((0..200).filter(|_| budget.take_at(60_000_000, ME).is_ok()).count(), 100);
+    }
+
+    #[test]
+    fn shards_share_it() {
+        let budget = Budget::new(1_000);
+        let taken: usize = std::thread::scope(|scope| {
+            let shards: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| (0..1_000).filter(|_| budget.take_at(0, ME).is_ok()).count()))
+                .collect();
+            shards.into_iter().map(|shard| shard.join().unwrap_or(0)).sum()
+        });
+        assert_eq!(taken, 1_000);
+    }
+
+    #[test]
+    fn without_a_limit_there_is_none() {
+        let budget = Budget::new(0);
+        assert!((0..10_000).all(|_| budget.take_at(0, ME).is_ok()));
+    }
+}
