@@ -8,7 +8,7 @@ mod alarm;
 mod batch;
 mod fanout;
 mod front;
-mod handover;
+pub mod handover;
 mod heartbeat;
 mod link;
 pub mod measure;
