@@ -226,7 +226,7 @@ impl<R: Read> SegmentReader<R> {
         &self.header
     }
 
-    /// How it ended, once [`SegmentReader::next`] gave `None`.
+    /// How it ended, once [`SegmentReader::stretch`] gave `None`.
     pub fn ending(&self) -> &Ending {
         self.ending.as_ref().unwrap_or(&Ending::Cut)
     }
@@ -240,7 +240,7 @@ impl<R: Read> SegmentReader<R> {
     ///
     /// # Errors
     /// If a block with a right checksum is none of ours, or the file cannot be read.
-    pub fn next(&mut self) -> Result<Option<Stretch<'_>>, FormatError> {
+    pub fn stretch(&mut self) -> Result<Option<Stretch<'_>>, FormatError> {
         if self.ending.is_some() {
             return Ok(None);
         }
@@ -409,7 +409,7 @@ pub(crate) mod tests {
         let mut reader = SegmentReader::new(bytes)?;
         assert_eq!(*reader.header(), header());
         let (expected, mut count) = (entries(), 0);
-        while let Some(stretch) = reader.next()? {
+        while let Some(stretch) = reader.stretch()? {
             for entry in stretch.entries() {
                 assert_eq!(entry.unwrap(), expected[count]);
                 count += 1;
@@ -460,7 +460,7 @@ pub(crate) mod tests {
         bytes.extend_from_slice(&(BLOCK_BYTES_MAX).to_le_bytes());
         bytes.extend_from_slice(&[0; 10]);
         let mut reader = SegmentReader::new(&bytes[..]).unwrap();
-        assert!(reader.next().unwrap().is_none());
+        assert!(reader.stretch().unwrap().is_none());
         assert!(reader.stored.capacity() < 1_000);
     }
 
@@ -472,7 +472,7 @@ pub(crate) mod tests {
                 let mut bytes = trace[..ends[0]].to_vec();
                 block(&mut bytes, kind, content.len(), content);
                 let mut reader = SegmentReader::new(&bytes[..]).unwrap();
-                assert!(reader.next().is_err(), "{kind} with {content:?}");
+                assert!(reader.stretch().is_err(), "{kind} with {content:?}");
             }
         }
     }

@@ -202,7 +202,7 @@ impl ShardRecorder {
         let Some(entries) = self.buffer.take() else { return };
         let Self { shard, first, since, sum, .. } = *self;
         // There is room for every buffer, so this fails only when the writer has panicked.
-        let _ = self.batches.try_send(Batch { shard, first, since, sum, until: self.at, entries, end });
+        let _ = self.batches.try_send(Batch { shard, first, since, sum, entries, end });
         (self.first, self.since, self.sum) = (self.index, self.at, self.digest.sum());
     }
 }

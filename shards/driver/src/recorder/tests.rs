@@ -115,7 +115,7 @@ fn noise(seed: u64) -> Vec<u8> {
 fn read(file: &[u8]) -> (Vec<(u64, u64)>, Ending) {
     let mut reader = SegmentReader::new(file).unwrap();
     let mut entries: Vec<(u64, u64)> = Vec::new();
-    while let Some(stretch) = reader.next().unwrap() {
+    while let Some(stretch) = reader.stretch().unwrap() {
         for entry in stretch.entries() {
             let entry = entry.unwrap();
             assert!(entries.last().is_none_or(|(index, _)| index + 1 == entry.index));

@@ -24,8 +24,6 @@ pub(super) struct Batch {
     pub(super) first: u64,
     pub(super) since: Micros,
     pub(super) sum: u32,
-    /// The time of its last input.
-    pub(super) until: Micros,
     /// Packed, with secrets.
     pub(super) entries: Vec<u8>,
     /// If it is the shard's last.
