@@ -2,14 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use clap::{Arg, Command};
+use clap::{Arg, Args, Command, FromArgMatches};
 
 use crate::settings::{SETTINGS, Setting};
+use crate::{replay, trace};
 
-/// What was typed, by the name of the variable that means the same. Ends the process after `--help`, after
-/// `--version`, and (with code 2) after an option that does not exist.
-pub fn parse() -> BTreeMap<String, String> {
-    typed(&command().get_matches())
+/// What is to be done.
+pub enum Asked {
+    /// Serve, with the settings that were typed, by the name of the variable that means the same.
+    Serve(BTreeMap<String, String>),
+    /// Run a trace again.
+    Replay(replay::Options),
+    /// Look inside a trace.
+    Trace(trace::Options),
+}
+
+/// What was typed. Ends the process after `--help`, after `--version`, and (with code 2) after an option that does
+/// not exist.
+pub fn parse() -> Asked {
+    let matches = command().get_matches();
+    let asked = match matches.subcommand() {
+        Some(("replay", matches)) => replay::Options::from_arg_matches(matches).map(Asked::Replay),
+        Some(("trace", matches)) => trace::Options::from_arg_matches(matches).map(Asked::Trace),
+        _ => Ok(Asked::Serve(typed(&matches))),
+    };
+    // What is wrong with the options was found before; this keeps the two descriptions from parting.
+    asked.unwrap_or_else(|error| error.exit())
 }
 
 fn typed(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
@@ -30,7 +48,11 @@ fn command() -> Command {
              SIGINT or SIGTERM.",
         )
         .disable_help_subcommand(true)
-        .subcommand(serve);
+        .subcommand(serve)
+        .subcommand(replay::Options::augment_args(Command::new("replay")).about(
+            "Runs recorded traces again through the same engine, as fast as it can, and compares the outputs",
+        ))
+        .subcommand(trace::Options::augment_args(Command::new("trace")).about("Looks inside recorded traces"));
     command.args(SETTINGS.map(argument))
 }
 

@@ -56,12 +56,24 @@ pub struct Config {
     pub http_requests: u32,
     /// How long goodbyes may take.
     pub drain_timeout: Duration,
+    /// Where and how to record, if at all.
+    pub record: Option<Record>,
     /// What every shard's engine is told; which shard it is, and the time, are filled in when it starts.
     pub engine: Settings,
     /// What to print at start: every setting with its unit and where it came from.
     pub effective: Vec<Effective>,
     /// What to warn of at start.
     pub notes: Vec<String>,
+}
+
+/// How to record.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Record {
+    pub directory: PathBuf,
+    pub file_bytes_max: u64,
+    pub file_span_max: Micros,
+    /// Of each shard.
+    pub files_max: u32,
 }
 
 /// A set of defaults.
@@ -215,6 +227,12 @@ impl Config {
         // The standard library keys its hash maps with randomness of the operating system.
         let random = RandomState::new().hash_one("seed");
         let seed = values.whole_or(&settings::SEED, random)?;
+        let record = Record {
+            directory: values.told(&settings::RECORD_DIR, |text| Some(PathBuf::from(text)))?,
+            file_bytes_max: values.whole(&settings::RECORD_MAX_BYTES)?,
+            file_span_max: values.millis(&settings::RECORD_MAX_AGE)?,
+            files_max: values.count(&settings::RECORD_KEEP)?,
+        };
         let effective = values.effective;
         notes.extend(given.unused());
         Ok(Self {
@@ -234,6 +252,7 @@ impl Config {
             admin_token,
             http_requests,
             drain_timeout,
+            record: (record.directory.as_os_str() != "off").then_some(record),
             engine: Settings {
                 shard: ShardId(0),
                 shards: shards as u16,

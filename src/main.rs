@@ -11,9 +11,12 @@ mod http;
 mod logging;
 mod monitor;
 mod process;
+mod record;
+mod replay;
 mod settings;
 mod start;
 mod stop;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -31,7 +34,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
-    let command_line = cli::parse();
+    let command_line = match cli::parse() {
+        cli::Asked::Serve(command_line) => command_line,
+        cli::Asked::Replay(options) => return replay::run(&options),
+        cli::Asked::Trace(options) => return trace::run(&options),
+    };
     let config = match Given::gather(command_line).and_then(|given| Config::check(&given)) {
         Ok(config) => config,
         Err(refusal) => {

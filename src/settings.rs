@@ -497,8 +497,53 @@ pub const EVENT_RATES: Setting = Setting {
     ..PLAIN
 };
 
+pub const RECORD_DIR: Setting = Setting {
+    option: "record",
+    variable: "RECORD_DIR",
+    allowed: Allowed::Told("`off` or a directory"),
+    development: "off",
+    production: "off",
+    help: "Where to record everything that happens, for `bandsync replay` and `bandsync trace`. Secrets are covered. \
+           Whoever can read a trace can read what members wrote.",
+    ..PLAIN
+};
+
+pub const RECORD_MAX_BYTES: Setting = Setting {
+    option: "record-max-bytes",
+    variable: "RECORD_MAX_BYTES",
+    allowed: Allowed::Whole { min: 65_536, max: 1 << 40 },
+    unit: "bytes",
+    development: "67108864",
+    production: "67108864",
+    help: "A recording goes on in another file when one has grown to this.",
+    ..PLAIN
+};
+
+pub const RECORD_MAX_AGE: Setting = Setting {
+    option: "record-max-age",
+    variable: "RECORD_MAX_AGE",
+    allowed: Allowed::Whole { min: 1_000, max: 604_800_000 },
+    unit: "ms",
+    development: "3600000",
+    production: "3600000",
+    help: "A recording goes on in another file when one spans this time.",
+    ..PLAIN
+};
+
+pub const RECORD_KEEP: Setting = Setting {
+    option: "record-keep",
+    variable: "RECORD_KEEP",
+    allowed: Allowed::Whole { min: 1, max: 100_000 },
+    unit: "files a shard",
+    development: "64",
+    production: "64",
+    help: "Files kept in the directory; the oldest are removed. A run whose first file is gone can be looked at and \
+           not replayed any more.",
+    ..PLAIN
+};
+
 /// All of them, in the order of the help.
-pub const SETTINGS: [&Setting; 39] = [
+pub const SETTINGS: [&Setting; 43] = [
     &PROFILE,
     &PORT,
     &HOST,
@@ -538,6 +583,10 @@ pub const SETTINGS: [&Setting; 39] = [
     &ADMIN_TOKEN,
     &LOG_FILE,
     &SEED,
+    &RECORD_DIR,
+    &RECORD_MAX_BYTES,
+    &RECORD_MAX_AGE,
+    &RECORD_KEEP,
 ];
 
 /// Variables of the Node.js server that this one replaces, which mean nothing here yet. Whoever brings an old
@@ -570,7 +619,7 @@ mod tests {
                 assert_ne!(setting.option, other.option);
                 assert_ne!(setting.variable, other.variable);
             }
-            if setting.variable != "BANDSYNC_ENV" {
+            if !["BANDSYNC_ENV", "RECORD_DIR"].contains(&setting.variable) {
                 assert_eq!(setting.option, setting.variable.to_lowercase().replace('_', "-"));
             }
         }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use bandsync_driver::{Board, Clock, End, Fleet, Gauges, Host, Plan, Tap};
+use bandsync_driver::{Board, Clock, End, Fleet, Gauges, Host, Plan, Recorder, ShardRecorder, Tap};
 use bandsync_engine::engine::{Counters, Engine};
-use bandsync_engine::io::{Memory, Settings};
+use bandsync_engine::io::{Input, Memory, Outputs, Settings};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 use log::debug;
@@ -16,6 +16,7 @@ use log::debug;
 use crate::config::Config;
 use crate::http::Site;
 use crate::monitor::{Monitor, ShardTotals, Totals};
+use crate::record;
 use crate::stop::Reason;
 
 /// Connections that may wait on their way to another shard.
@@ -24,6 +25,7 @@ const MAILBOX_ROOM: usize = 1_024;
 /// The running shards.
 pub struct Server {
     fleet: Fleet,
+    recorder: Option<Recorder>,
 }
 
 impl Server {
@@ -46,12 +48,16 @@ impl Server {
             ..Plan::new(config.host, config.port)
         };
         let started_unix_ms = clock.started_unix_ms();
-        let crew = |shard| {
-            let settings = Settings { shard, started_unix_ms, ..config.engine.clone() };
-            let farewell: Box<dyn Tap> = Box::new(Farewell(ended.clone()));
-            (Engine::new(settings), farewell)
+        let settings = |shard| Settings { shard, started_unix_ms, ..config.engine.clone() };
+        let all: Vec<Settings> = (0..config.shards).map(|shard| settings(ShardId(shard))).collect();
+        let recorder = record::start(config, &all)?;
+        let crew = |shard: ShardId| {
+            let tap = recorder.as_ref().map(|recorder| recorder.tap(shard.0));
+            let farewell: Box<dyn Tap> = Box::new(Farewell { ended: ended.clone(), recorder: tap });
+            (Engine::new(settings(shard)), farewell)
         };
-        Ok(Self { fleet: Fleet::start(&plan, clock, &board, &site, crew)? })
+        let fleet = Fleet::start(&plan, clock, &board, &site, crew)?;
+        Ok(Self { fleet, recorder })
     }
 
     /// The port that it listens on.
@@ -65,19 +71,38 @@ impl Server {
         self.fleet.drain(within);
         let ends = self.fleet.join();
         debug!("the shards ended: {ends:?}");
+        if let Some(recorder) = self.recorder {
+            recorder.finish();
+        }
         !ends.contains(&End::Panicked)
     }
 }
 
 /// Lives as long as its shard's loop, and says so when that is over: when it panics as well.
-struct Farewell(Sender<Reason>);
+struct Farewell {
+    ended: Sender<Reason>,
+    /// Records the shard meanwhile, if that is wanted.
+    recorder: Option<ShardRecorder>,
+}
 
-impl Tap for Farewell {}
+impl Tap for Farewell {
+    fn input(&mut self, at: Micros, input: &Input<'_>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(at, input);
+        }
+    }
+
+    fn outputs(&mut self, outputs: &Outputs, from: usize) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.outputs(outputs, from);
+        }
+    }
+}
 
 impl Drop for Farewell {
     fn drop(&mut self) {
         // Nobody listens any more when the server is ending anyway.
-        let _ = self.0.send(Reason::ShardEnded);
+        let _ = self.ended.send(Reason::ShardEnded);
     }
 }
 
@@ -162,6 +187,7 @@ pub fn advice(error: &io::Error, config: &Config) -> String {
              --host all",
             config.host
         ),
+        io::ErrorKind::Other => error.to_string(),
         _ => format!("cannot listen on port {port}: {error}"),
     }
 }

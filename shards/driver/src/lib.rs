@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod gauge;
 pub mod host;
 pub mod machine;
+pub mod recorder;
 pub mod tap;
 
 mod accept;
@@ -29,5 +30,6 @@ pub use fleet::{Fleet, Plan};
 pub use gauge::Gauges;
 pub use host::Host;
 pub use machine::Machine;
+pub use recorder::{RecordPlan, Recorder, ShardRecorder};
 pub use shard::End;
 pub use tap::{NoTap, Tap};

@@ -9,12 +9,9 @@ use std::time::Duration;
 
 use bandsync_driver::{Board, Clock, End, Fleet, Host, Plan, Tap};
 use bandsync_engine::engine::Engine;
-use bandsync_engine::io::{Answer, Input, Outputs, Question, Settings, Transports};
+use bandsync_engine::io::{Answer, Input, Outputs, Question, Settings};
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::words::ids::ShardId;
-use bandsync_engine::words::limits::Limits;
-use bandsync_engine::words::manners::Manners;
-use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 
 const SHARDS: u16 = 3;
@@ -28,17 +25,24 @@ const UPGRADE: &[u8] =
 struct Tape {
     inputs: Vec<u8>,
     turns: Vec<u8>,
+    /// Whether the last input ended a turn, whose outputs are then complete.
+    turn_ended: bool,
 }
 
 struct Recorder(Arc<Mutex<Tape>>);
 
 impl Tap for Recorder {
     fn input(&mut self, at: Micros, input: &Input<'_>) {
-        trace::write_input(&mut self.0.lock().unwrap().inputs, at, &Recorded::of(input));
+        let mut tape = self.0.lock().unwrap();
+        tape.turn_ended = matches!(input, Input::TurnEnded);
+        trace::write_input(&mut tape.inputs, at, &Recorded::of(input));
     }
 
-    fn outputs(&mut self, outputs: &Outputs) {
-        trace::write_outputs(&mut self.0.lock().unwrap().turns, outputs);
+    fn outputs(&mut self, outputs: &Outputs, _from: usize) {
+        let mut tape = self.0.lock().unwrap();
+        if tape.turn_ended {
+            trace::write_outputs(&mut tape.turns, outputs);
+        }
     }
 }
 
@@ -51,22 +55,14 @@ impl Host for Page {
 }
 
 fn settings(shard: u16, started_unix_ms: i64) -> Settings {
+    let tick_interval = Micros::from_millis(8);
     Settings {
         shard: ShardId(shard),
         shards: SHARDS,
         seed: 7,
         started_unix_ms,
-        limits: Limits::PRODUCTION,
-        tick_interval: Micros::from_millis(8),
-        batch_interval: Micros::from_millis(5),
-        ping_interval: Micros::from_millis(2_500),
-        ping_timeout: Micros::from_secs(5),
-        heartbeat_interval: Micros::from_secs(5),
-        leader_grace: Micros::from_secs(10),
-        session_members_max: 256,
-        origins: Origins::Own,
-        transports: Transports::default(),
-        manners: Manners::default(),
+        tick_interval,
+        ..Settings::default()
     }
 }
 

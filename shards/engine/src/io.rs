@@ -66,6 +66,29 @@ impl Default for Transports {
     }
 }
 
+impl Default for Settings {
+    /// One shard as a development server runs it, with a seed that is no secret.
+    fn default() -> Self {
+        Self {
+            shard: ShardId(0),
+            shards: 1,
+            seed: 0,
+            started_unix_ms: 0,
+            limits: Limits::PRODUCTION,
+            tick_interval: Micros::from_millis(16),
+            batch_interval: Micros::from_millis(5),
+            ping_interval: Micros::from_millis(2_500),
+            ping_timeout: Micros::from_secs(5),
+            heartbeat_interval: Micros::from_secs(5),
+            leader_grace: Micros::from_secs(10),
+            session_members_max: 256,
+            origins: Origins::Own,
+            transports: Transports::default(),
+            manners: Manners::default(),
+        }
+    }
+}
+
 /// Something that happened. The time of an input is when the driver learned of it.
 #[derive(Debug)]
 pub enum Input<'a> {

@@ -2,13 +2,14 @@
 //!
 //! An input is its time and its value, in [postcard](https://postcard.jamesmunns.com/wire-format)'s format: integers
 //! as variable-length little-endian groups of seven bits, enums by the place of their variant, bytes and texts with
-//! their length in front. Outputs likewise.
+//! their length in front. Outputs likewise. Of the outputs of a run a trace keeps a [`Digest`] only.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::io::{Answer, Cause, Input, Memory, Outputs};
+use crate::io::{Answer, Cause, Close, Input, Memory, Output, Outputs, Question};
 use crate::words::ids::ConnId;
 use crate::words::time::Micros;
 
@@ -21,7 +22,7 @@ pub enum Recorded<'a> {
     Received { conn: ConnId, bytes: &'a [u8] },
     Closed { conn: ConnId, cause: Cause },
     Backlog { conn: ConnId, bytes: u32 },
-    Answered { conn: ConnId, answer: Answer },
+    Answered { conn: ConnId, answer: Cow<'a, Answer> },
     WallClock { started_unix_ms: i64 },
     Drain,
     TurnEnded,
@@ -41,7 +42,7 @@ impl<'a> Recorded<'a> {
             Input::Received { conn, bytes } => Self::Received { conn: *conn, bytes },
             Input::Closed { conn, cause } => Self::Closed { conn: *conn, cause: *cause },
             Input::Backlog { conn, bytes } => Self::Backlog { conn: *conn, bytes: *bytes },
-            Input::Answered { conn, answer } => Self::Answered { conn: *conn, answer: answer.clone() },
+            Input::Answered { conn, answer } => Self::Answered { conn: *conn, answer: Cow::Borrowed(answer) },
             Input::WallClock { started_unix_ms } => Self::WallClock { started_unix_ms: *started_unix_ms },
             Input::Drain => Self::Drain,
             Input::TurnEnded => Self::TurnEnded,
@@ -61,11 +62,111 @@ impl<'a> Recorded<'a> {
             }
             Self::Closed { conn, cause } => Input::Closed { conn: *conn, cause: *cause },
             Self::Backlog { conn, bytes } => Input::Backlog { conn: *conn, bytes: *bytes },
-            Self::Answered { conn, answer } => Input::Answered { conn: *conn, answer: answer.clone() },
+            Self::Answered { conn, answer } => {
+                Input::Answered { conn: *conn, answer: answer.clone().into_owned() }
+            }
             Self::WallClock { started_unix_ms } => Input::WallClock { started_unix_ms: *started_unix_ms },
             Self::Drain => Input::Drain,
             Self::TurnEnded => Input::TurnEnded,
             Self::Memory(memory) => Input::Memory(*memory),
+        }
+    }
+}
+
+/// What came of an input, as far as a trace knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Nothing had to be done.
+    Nothing,
+    /// The engine wanted this much done.
+    Outputs {
+        /// How many outputs.
+        count: u32,
+        /// The [`Digest`] of all outputs of the run, up to and with these.
+        digest: u32,
+    },
+    /// The engine panicked, and the run was over.
+    Panic,
+}
+
+/// A running checksum over everything that an engine wanted done.
+///
+/// It is a CRC-32. Equal outputs never bring two different sums together again, for every step maps different sums
+/// to different sums; so a run that has gone its own way is noticed at that input, or (one time in 2³²) at the
+/// next one with outputs, and 32 bits do.
+///
+/// What may hold secrets that a trace must not (parcels, credentials in questions) counts by its length alone.
+#[derive(Clone, Debug, Default)]
+pub struct Digest {
+    sum: u32,
+    /// Emptied after each use and kept for its memory.
+    bytes: Vec<u8>,
+}
+
+impl Digest {
+    /// A digest that goes on from this sum.
+    pub fn from_sum(sum: u32) -> Self {
+        Self { sum, bytes: Vec::new() }
+    }
+
+    /// The sum of everything so far.
+    pub fn sum(&self) -> u32 {
+        self.sum
+    }
+
+    /// Adds the outputs from the place `from` of the list on. Where in the lists their bytes lie does not count, so
+    /// the lists may be emptied at any time.
+    pub fn add(&mut self, outputs: &Outputs, from: usize) {
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.sum);
+        for output in &outputs.list[from..] {
+            let content = self.describe(output, outputs);
+            hasher.update(&self.bytes);
+            hasher.update(content);
+        }
+        self.sum = hasher.finalize();
+    }
+
+    /// Writes down what an output consists of, but for its bytes, which are returned.
+    fn describe<'a>(&mut self, output: &Output, outputs: &'a Outputs) -> &'a [u8] {
+        self.bytes.clear();
+        match output {
+            Output::Send { to, bytes } => {
+                self.put(&[0, to.index, to.generation]);
+                return &outputs.bytes[bytes.range()];
+            }
+            Output::Fanout { to, bytes, volatile } => {
+                self.put(&[1, u32::from(*volatile), to.end - to.start]);
+                for conn in &outputs.receivers[to.range()] {
+                    self.put(&[conn.index, conn.generation]);
+                }
+                return &outputs.bytes[bytes.range()];
+            }
+            Output::Close { conn, how } => {
+                let gently = u32::from(*how == Close::Gently);
+                self.put(&[2, conn.index, conn.generation, gently]);
+            }
+            Output::HandOver { conn, to, parcel } => {
+                self.put(&[3, conn.index, conn.generation, u32::from(to.0), parcel.end - parcel.start]);
+            }
+            Output::Ask { conn, question } => {
+                let Question { head, path, query, accept, if_none_match, authorization, peer: _, forwarded } =
+                    question;
+                self.put(&[4, conn.index, conn.generation, u32::from(*head), u32::from(*forwarded)]);
+                for hidden in [query, authorization] {
+                    self.put(&[hidden.len() as u32]);
+                }
+                for text in [path, accept, if_none_match] {
+                    self.put(&[text.len() as u32]);
+                    self.bytes.extend_from_slice(text.as_bytes());
+                }
+            }
+        }
+        &[]
+    }
+
+    fn put(&mut self, numbers: &[u32]) {
+        for number in numbers {
+            self.bytes.extend_from_slice(&number.to_le_bytes());
         }
     }
 }
@@ -80,6 +181,19 @@ pub fn write_input(bytes: &mut Vec<u8>, at: Micros, input: &Recorded<'_>) {
 /// # Errors
 /// If there is none.
 pub fn read_input<'a>(bytes: &mut &'a [u8]) -> Result<(Micros, Recorded<'a>), Malformed> {
+    read(bytes)
+}
+
+/// Appends what came of an input.
+pub fn write_outcome(bytes: &mut Vec<u8>, outcome: Outcome) {
+    write(bytes, &outcome);
+}
+
+/// Reads what came of an input from the front of `bytes`, which moves behind it.
+///
+/// # Errors
+/// If it is not there.
+pub fn read_outcome(bytes: &mut &[u8]) -> Result<Outcome, Malformed> {
     read(bytes)
 }
 
@@ -112,13 +226,12 @@ fn read<'a, T: Deserialize<'a>>(bytes: &mut &'a [u8]) -> Result<T, Malformed> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::borrow::Cow;
     use std::net::Ipv4Addr;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::io::{Close, Output, Question, Span};
+    use crate::io::Span;
     use crate::words::ids::ShardId;
 
     const CONN: ConnId = ConnId { index: 3, generation: 70_000 };
@@ -155,8 +268,7 @@ mod tests {
         check(Input::Memory(Memory::Out));
     }
 
-    #[test]
-    fn outputs_come_back_as_they_were() {
+    fn outputs() -> Outputs {
         let span = Span { start: 0, end: 4 };
         let question = Question {
             forwarded: true,
@@ -168,7 +280,7 @@ mod tests {
             authorization: String::new(),
             peer: PEER,
         };
-        let outputs = Outputs {
+        Outputs {
             list: vec![
                 Output::Send { to: CONN, bytes: span },
                 Output::Fanout { to: span, bytes: span, volatile: true },
@@ -178,10 +290,76 @@ mod tests {
             ],
             bytes: b"text".to_vec(),
             receivers: vec![CONN; 4],
-        };
+        }
+    }
+
+    #[test]
+    fn outputs_come_back_as_they_were() {
+        let outputs = outputs();
         let mut bytes = Vec::new();
         write_outputs(&mut bytes, &outputs);
         assert_eq!(read_outputs(&mut &bytes[..]), Ok(outputs));
+    }
+
+    #[test]
+    fn outcomes_come_back_as_they_were() {
+        for outcome in [Outcome::Nothing, Outcome::Outputs { count: 3, digest: u32::MAX }, Outcome::Panic] {
+            let mut bytes = Vec::new();
+            write_outcome(&mut bytes, outcome);
+            assert_eq!(read_outcome(&mut &bytes[..]), Ok(outcome));
+        }
+    }
+
+    fn digest(outputs: &Outputs) -> u32 {
+        let mut digest = Digest::default();
+        digest.add(outputs, 0);
+        digest.sum()
+    }
+
+    #[test]
+    fn a_digest_knows_every_difference_that_is_no_secret() {
+        let same = outputs();
+        for place in 0..5 {
+            let mut other = outputs();
+            match &mut other.list[place] {
+                Output::Send { to, .. } => to.generation += 1,
+                Output::Fanout { volatile, .. } => *volatile = false,
+                Output::Close { how, .. } => *how = Close::Abort,
+                Output::HandOver { to, .. } => to.0 = 3,
+                Output::Ask { question, .. } => question.path = "/x".into(),
+            }
+            assert_ne!(digest(&other), digest(&same), "output {place}");
+        }
+        let mut other = outputs();
+        other.bytes[0] ^= 1;
+        assert_ne!(digest(&other), digest(&same));
+        let mut other = outputs();
+        other.receivers[3].index += 1;
+        assert_ne!(digest(&other), digest(&same));
+        let mut hidden = outputs();
+        hidden.list.retain(|output| !matches!(output, Output::Send { .. } | Output::Fanout { .. }));
+        let before = digest(&hidden);
+        hidden.bytes = b"TEXT".to_vec();
+        assert_eq!(digest(&hidden), before, "a parcel counts by its length");
+    }
+
+    #[test]
+    fn a_digest_does_not_mind_where_the_lists_are_emptied() {
+        let outputs = outputs();
+        let mut whole = Digest::default();
+        whole.add(&outputs, 0);
+        whole.add(&outputs, 3);
+        let mut pieces = Digest::from_sum(digest(&outputs));
+        let moved = Outputs {
+            list: vec![
+                Output::HandOver { conn: CONN, to: ShardId(2), parcel: Span { start: 1, end: 5 } },
+                outputs.list[4].clone(),
+            ],
+            bytes: b"another".to_vec(),
+            receivers: Vec::new(),
+        };
+        pieces.add(&moved, 0);
+        assert_eq!(pieces.sum(), whole.sum());
     }
 
     proptest! {
@@ -189,6 +367,7 @@ mod tests {
         fn no_bytes_break_the_reader(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = read_input(&mut &bytes[..]);
             let _ = read_outputs(&mut &bytes[..]);
+            let _ = read_outcome(&mut &bytes[..]);
         }
     }
 }

@@ -95,8 +95,11 @@ impl Tap for Recorder {
         self.0.lock().unwrap().inputs.push((at, kept));
     }
 
-    fn outputs(&mut self, outputs: &Outputs) {
-        self.0.lock().unwrap().turns.push(outputs.clone());
+    fn outputs(&mut self, outputs: &Outputs, _from: usize) {
+        let mut record = self.0.lock().unwrap();
+        if matches!(record.inputs.last(), Some((_, Kept::TurnEnded))) {
+            record.turns.push(outputs.clone());
+        }
     }
 }
 

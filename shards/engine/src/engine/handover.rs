@@ -2,6 +2,7 @@
 //! that were read but not used.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,12 @@ struct Parcel {
     moving: Moving,
     /// What was read after it, as it came from the network.
     rest: Vec<u8>,
+}
+
+/// Where in a parcel the bytes lie that were read and not used, for whoever must look into what a member sent.
+pub fn unread(parcel: &[u8]) -> Option<Range<usize>> {
+    let Parcel { rest, .. } = postcard::from_bytes(parcel).ok()?;
+    Some(parcel.len() - rest.len()..parcel.len())
 }
 
 impl Engine {

@@ -9,7 +9,7 @@ mod batch;
 mod crowd;
 mod fanout;
 mod front;
-mod handover;
+pub mod handover;
 mod heartbeat;
 mod link;
 pub mod measure;

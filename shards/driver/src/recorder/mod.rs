@@ -1,0 +1,224 @@
+//! Writes down what goes into each shard's machine, and a digest of what comes out, for `bandsync replay`.
+//!
+//! A shard packs its inputs into a buffer and gives full ones to one writer thread, which redacts, compresses and
+//! writes them. There are so many buffers and no more, and they come back to be filled again: a shard never waits
+//! and allocates nothing. When none is left, or the disk refuses, recording stops and the server goes on.
+
+pub mod format;
+
+mod redact;
+mod shelf;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use bandsync_engine::io::{Input, Outputs, Settings};
+use bandsync_engine::trace::{self, Digest, Outcome, Recorded};
+use bandsync_engine::words::time::Micros;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::tap::Tap;
+use format::{End, Header};
+use shelf::{Directory, Shelf};
+use writer::{Batch, Writer};
+
+/// Where and how much to record.
+#[derive(Clone, Debug)]
+pub struct RecordPlan {
+    /// Where the files go; made if it is not there.
+    pub directory: PathBuf,
+    /// What the names of all files of this run begin with; names of later runs must sort behind it.
+    pub name: String,
+    /// The version of the program.
+    pub program: String,
+    /// A number that no other run has.
+    pub run: u64,
+    /// A file that has grown to this is followed by another.
+    pub file_bytes_max: u64,
+    /// The same for one that holds this span of time.
+    pub file_span_max: Micros,
+    /// Files kept of each shard, of all runs in the directory; the oldest are removed.
+    pub files_max: u32,
+}
+
+/// A buffer is given away when it holds so much,
+const BUFFER_BYTES: usize = 64 * 1024;
+/// or when its first input is so old.
+const BUFFER_SPAN: Micros = Micros::from_secs(1);
+
+/// Buffers of a shard: some seconds of a busy one, while the disk hesitates.
+const BUFFERS: usize = 64;
+
+/// Records the shards of one run.
+#[derive(Debug)]
+pub struct Recorder {
+    batches: Sender<Batch>,
+    shards: Vec<Line>,
+    thread: JoinHandle<()>,
+}
+
+/// What leads from a shard to the writer and back.
+#[derive(Debug)]
+struct Line {
+    /// Empty buffers.
+    empty: Receiver<Vec<u8>>,
+    /// Set by the writer when it takes no more.
+    refused: Arc<AtomicBool>,
+}
+
+impl Recorder {
+    /// Starts recording for shards with these settings, one file each.
+    ///
+    /// # Errors
+    /// If the directory or a file cannot be made.
+    pub fn start(plan: &RecordPlan, settings: &[Settings]) -> io::Result<Self> {
+        let shelf = Directory::open(&plan.directory)?;
+        Self::start_on(Box::new(shelf), plan, settings)
+    }
+
+    fn start_on(shelf: Box<dyn Shelf>, plan: &RecordPlan, settings: &[Settings]) -> io::Result<Self> {
+        let (batches, received) = bounded(settings.len() * (BUFFERS + 1));
+        let mut writer = Writer::new(shelf, plan);
+        let mut shards = Vec::new();
+        for settings in settings {
+            let (give_back, empty) = bounded(BUFFERS + 1);
+            for _ in 0..BUFFERS {
+                // Room for one read of a socket more than is waited for.
+                let _ = give_back.try_send(Vec::with_capacity(2 * BUFFER_BYTES));
+            }
+            let refused = Arc::new(AtomicBool::new(false));
+            let header = Header {
+                program: plan.program.clone(),
+                run: plan.run,
+                segment: 0,
+                settings: settings.clone(),
+            };
+            writer.add(header, give_back, Arc::clone(&refused))?;
+            shards.push(Line { empty, refused });
+        }
+        let thread = Builder::new().name("recorder".into()).spawn(move || writer.run(&received))?;
+        Ok(Self { batches, shards, thread })
+    }
+
+    /// What a shard is to be tapped with, by its place in the settings.
+    pub fn tap(&self, shard: u16) -> ShardRecorder {
+        let Line { empty, refused } = &self.shards[usize::from(shard)];
+        ShardRecorder {
+            shard,
+            batches: self.batches.clone(),
+            empty: empty.clone(),
+            refused: Arc::clone(refused),
+            buffer: empty.try_recv().ok(),
+            first: 0,
+            since: Micros::ZERO,
+            sum: 0,
+            index: 0,
+            at: Micros::ZERO,
+            digest: Digest::default(),
+            awaits_outcome: false,
+            is_turns_end: false,
+        }
+    }
+
+    /// Waits until everything is written. The shards must have ended.
+    pub fn finish(self) {
+        drop(self.batches);
+        drop(self.shards);
+        if self.thread.join().is_err() {
+            log::error!("the recorder has panicked: the traces end too early");
+        }
+    }
+}
+
+/// Records one shard. Dropped, it ends the shard's trace.
+pub struct ShardRecorder {
+    shard: u16,
+    batches: Sender<Batch>,
+    empty: Receiver<Vec<u8>>,
+    refused: Arc<AtomicBool>,
+    /// What is being filled; `None` once recording has stopped.
+    buffer: Option<Vec<u8>>,
+    /// What the stretch in the buffer begins with: how many inputs were before, when, and the digest.
+    first: u64,
+    since: Micros,
+    sum: u32,
+    /// Inputs so far, the time of the last, and the outputs of all.
+    index: u64,
+    at: Micros,
+    digest: Digest,
+    /// Whether the last input has no outcome yet, and whether it was the end of a turn.
+    awaits_outcome: bool,
+    is_turns_end: bool,
+}
+
+impl Tap for ShardRecorder {
+    fn input(&mut self, at: Micros, input: &Input<'_>) {
+        let Some(buffer) = &mut self.buffer else { return };
+        format::write_input(buffer, at.since(self.at), &Recorded::of(input));
+        self.at = at;
+        self.awaits_outcome = true;
+        self.is_turns_end = matches!(input, Input::TurnEnded);
+    }
+
+    fn outputs(&mut self, outputs: &Outputs, from: usize) {
+        let Some(buffer) = &mut self.buffer else { return };
+        let count = (outputs.list.len() - from) as u32;
+        let outcome = if count == 0 {
+            Outcome::Nothing
+        } else {
+            self.digest.add(outputs, from);
+            Outcome::Outputs { count, digest: self.digest.sum() }
+        };
+        trace::write_outcome(buffer, outcome);
+        self.awaits_outcome = false;
+        self.index += 1;
+        let is_full = buffer.len() >= BUFFER_BYTES;
+        if is_full || self.is_turns_end && self.at.since(self.since) >= BUFFER_SPAN {
+            self.next_buffer();
+        }
+    }
+}
+
+impl ShardRecorder {
+    fn next_buffer(&mut self) {
+        if self.refused.load(Ordering::Relaxed) {
+            self.buffer = None;
+            return;
+        }
+        match self.empty.try_recv() {
+            Ok(empty) => {
+                self.give_away(None);
+                self.buffer = Some(empty);
+            }
+            Err(_) => self.give_away(Some(End::Stopped("the disk is too slow".into()))),
+        }
+    }
+
+    fn give_away(&mut self, end: Option<End>) {
+        let Some(entries) = self.buffer.take() else { return };
+        let Self { shard, first, since, sum, .. } = *self;
+        // There is room for every buffer, so this fails only when the writer has panicked.
+        let _ = self.batches.try_send(Batch { shard, first, since, sum, entries, end });
+        (self.first, self.since, self.sum) = (self.index, self.at, self.digest.sum());
+    }
+}
+
+impl Drop for ShardRecorder {
+    fn drop(&mut self) {
+        let Some(buffer) = &mut self.buffer else { return };
+        let end = if self.awaits_outcome {
+            trace::write_outcome(buffer, Outcome::Panic);
+            End::Panicked
+        } else {
+            End::Finished
+        };
+        self.give_away(Some(end));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! The writer thread: takes full buffers of all shards and puts them into files.
+
+use std::hash::RandomState;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bandsync_engine::words::time::Micros;
+use crossbeam_channel::{Receiver, Sender};
+
+use super::RecordPlan;
+use super::format::{End, Header, Packer, Stretch};
+use super::redact::Redactor;
+use super::shelf::{Shelf, Tape};
+
+/// What the names of all traces end with.
+const SUFFIX: &str = ".trace";
+
+/// A full buffer on its way.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) shard: u16,
+    /// What the stretch begins with, as in [`Stretch`].
+    pub(super) first: u64,
+    pub(super) since: Micros,
+    pub(super) sum: u32,
+    /// Packed, with secrets.
+    pub(super) entries: Vec<u8>,
+    /// If it is the shard's last.
+    pub(super) end: Option<End>,
+}
+
+pub(super) struct Writer {
+    shelf: Box<dyn Shelf>,
+    plan: RecordPlan,
+    /// The key of all redactors.
+    key: RandomState,
+    packer: Packer,
+    /// What is to be written next; kept for its memory.
+    bytes: Vec<u8>,
+    lines: Vec<Line>,
+    /// Whether somebody was warned.
+    warned: bool,
+}
+
+/// What belongs to one shard.
+struct Line {
+    header: Header,
+    redactor: Redactor,
+    give_back: Sender<Vec<u8>>,
+    refused: Arc<AtomicBool>,
+    /// The file; `None` once recording has stopped.
+    segment: Option<Segment>,
+}
+
+struct Segment {
+    tape: Box<dyn Tape>,
+    /// Bytes in whole blocks, and those without the last block.
+    length: u64,
+    length_before: u64,
+    since: Micros,
+}
+
+impl Writer {
+    pub(super) fn new(shelf: Box<dyn Shelf>, plan: &RecordPlan) -> Self {
+        Self {
+            shelf,
+            plan: plan.clone(),
+            key: RandomState::new(),
+            packer: Packer::default(),
+            bytes: Vec::new(),
+            lines: Vec::new(),
+            warned: false,
+        }
+    }
+
+    /// Adds the next shard.
+    pub(super) fn add(
+        &mut self,
+        header: Header,
+        give_back: Sender<Vec<u8>>,
+        refused: Arc<AtomicBool>,
+    ) -> io::Result<()> {
+        let redactor = Redactor::new(self.key.clone());
+        let segment = Some(self.open(&header, Micros::ZERO)?);
+        self.lines.push(Line { header, redactor, give_back, refused, segment });
+        Ok(())
+    }
+
+    /// Writes until all shards have ended.
+    pub(super) fn run(mut self, batches: &Receiver<Batch>) {
+        while let Ok(mut batch) = batches.recv() {
+            let shard = usize::from(batch.shard);
+            if let Err(error) = self.write(shard, &mut batch) {
+                self.stop(shard, &format!("the disk refuses: {error}"));
+            }
+            if let Some(End::Stopped(why)) = batch.end {
+                self.warn(&why);
+            }
+            batch.entries.clear();
+            // Fails when the shard has ended and wants nothing back.
+            let _ = self.lines[shard].give_back.try_send(batch.entries);
+        }
+    }
+
+    fn write(&mut self, shard: usize, batch: &mut Batch) -> io::Result<()> {
+        // Redacted even if it is not written: what comes later goes on from here.
+        self.lines[shard].redactor.redact(&mut batch.entries);
+        self.rotate(shard, batch.since)?;
+        let Some(segment) = &mut self.lines[shard].segment else { return Ok(()) };
+        if !batch.entries.is_empty() {
+            self.bytes.clear();
+            let Batch { first, since, sum, .. } = *batch;
+            let stretch = Stretch { first, at: since, digest: sum, entries: &batch.entries };
+            self.packer.stretch(&mut self.bytes, &stretch);
+            segment.put(&self.bytes)?;
+        }
+        if let Some(end) = &batch.end {
+            self.bytes.clear();
+            self.packer.end(&mut self.bytes, end);
+            segment.put(&self.bytes)?;
+            self.lines[shard].segment = None;
+        }
+        Ok(())
+    }
+
+    /// Goes on in another file if this one is full or old.
+    fn rotate(&mut self, shard: usize, at: Micros) -> io::Result<()> {
+        let Some(segment) = &self.lines[shard].segment else { return Ok(()) };
+        let is_full = segment.length >= self.plan.file_bytes_max;
+        if !is_full && at.since(segment.since) < self.plan.file_span_max {
+            return Ok(());
+        }
+        let mut header = self.lines[shard].header.clone();
+        header.segment += 1;
+        let next = self.open(&header, at)?;
+        self.lines[shard].header = header;
+        self.bytes.clear();
+        self.packer.end(&mut self.bytes, &End::Rotated);
+        match self.lines[shard].segment.replace(next) {
+            Some(mut segment) => segment.put(&self.bytes),
+            None => Ok(()),
+        }
+    }
+
+    fn open(&mut self, header: &Header, since: Micros) -> io::Result<Segment> {
+        let shard = header.settings.shard.0;
+        let name = format!("{}-shard{shard}-{:06}{SUFFIX}", self.plan.name, header.segment);
+        let tape = self.shelf.create(&name)?;
+        let mut segment = Segment { tape, length: 0, length_before: 0, since };
+        self.bytes.clear();
+        self.packer.header(&mut self.bytes, header);
+        segment.put(&self.bytes)?;
+        // Without its header a file is nothing.
+        segment.length_before = segment.length;
+        self.prune(shard);
+        Ok(segment)
+    }
+
+    /// Removes the oldest files of a shard beyond those that are to be kept.
+    fn prune(&mut self, shard: u16) {
+        let Ok(mut names) = self.shelf.names() else { return };
+        let marker = format!("-shard{shard}-");
+        names.retain(|name| name.ends_with(SUFFIX) && name.contains(&marker));
+        names.sort();
+        let surplus = names.len().saturating_sub(self.plan.files_max as usize);
+        for name in &names[..surplus] {
+            if let Err(error) = self.shelf.remove(name) {
+                log::debug!("removing {name}: {error}");
+            }
+        }
+    }
+
+    /// Ends a shard's trace because it cannot be written, with a mark if there is room for that.
+    fn stop(&mut self, shard: usize, why: &str) {
+        self.bytes.clear();
+        self.packer.end(&mut self.bytes, &End::Stopped(why.to_owned()));
+        self.lines[shard].refused.store(true, Ordering::Relaxed);
+        if let Some(segment) = self.lines[shard].segment.take() {
+            segment.mark(&self.bytes);
+        }
+        self.warn(why);
+    }
+
+    /// Once is enough: what stops one shard's recording will stop the others' too.
+    fn warn(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.warned, true) {
+            log::warn!("recording stops, the server goes on: {why}");
+        }
+    }
+}
+
+impl Segment {
+    fn put(&mut self, block: &[u8]) -> io::Result<()> {
+        self.tape.write_all(block)?;
+        self.length_before = self.length;
+        self.length += block.len() as u64;
+        Ok(())
+    }
+
+    /// Takes away what was written in part, then appends a mark; if the disk is full, in the last block's place.
+    fn mark(mut self, mark: &[u8]) {
+        for length in [self.length, self.length_before] {
+            if self.tape.cut(length).is_ok() && self.tape.write_all(mark).is_ok() {
+                return;
+            }
+        }
+        // Not even that: it is read up to the last whole block all the same.
+        let _ = self.tape.cut(self.length_before);
+    }
+}

@@ -1,0 +1,35 @@
+//! Starts the recording that the configuration asks for.
+
+use std::io;
+use std::time::SystemTime;
+
+use bandsync_driver::{RecordPlan, Recorder};
+use bandsync_engine::io::Settings;
+use log::info;
+
+use crate::config::Config;
+use crate::logging::Timestamp;
+
+/// A recorder for shards with these settings, if there is to be one.
+///
+/// # Errors
+/// If the directory cannot be used: who asks for a recording would miss it only when it is needed.
+pub fn start(config: &Config, settings: &[Settings]) -> io::Result<Option<Recorder>> {
+    let Some(record) = &config.record else { return Ok(None) };
+    let now = Timestamp(SystemTime::now()).to_string();
+    let plan = RecordPlan {
+        directory: record.directory.clone(),
+        // Such as 20260131T204500123Z: sorts by time, and has nothing that a file system dislikes.
+        name: now.replace(['-', ':', '.'], ""),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        run: settings.first().map_or(0, |settings| settings.seed ^ settings.started_unix_ms as u64),
+        file_bytes_max: record.file_bytes_max,
+        file_span_max: record.file_span_max,
+        files_max: record.files_max,
+    };
+    let directory = record.directory.display();
+    let refused = |error| io::Error::other(format!("cannot record to {directory}: {error}"));
+    let recorder = Recorder::start(&plan, settings).map_err(refused)?;
+    info!("recording to {directory}");
+    Ok(Some(recorder))
+}

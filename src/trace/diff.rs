@@ -1,0 +1,51 @@
+//! `bandsync trace diff`: where two traces part.
+
+use std::path::PathBuf;
+
+use bandsync_engine::trace::Outcome;
+
+use super::only_run;
+use super::run::Fault;
+use super::script::{Script, Take};
+use super::talk::describe;
+use crate::process::tell;
+
+#[derive(clap::Args, Debug)]
+pub struct Options {
+    /// One trace
+    #[arg(value_name = "TRACE")]
+    one: PathBuf,
+    /// Another
+    #[arg(value_name = "OTHER")]
+    other: PathBuf,
+}
+
+pub fn run(options: &Options) -> Result<bool, Fault> {
+    let read = |path: &PathBuf| Script::read(&only_run(std::slice::from_ref(path))?);
+    let (one, other) = (read(&options.one)?, read(&options.other)?);
+    let mut same = true;
+    if one.header.settings != other.header.settings {
+        same = false;
+        tell(&format!("< {:?}\n> {:?}", one.header.settings, other.header.settings));
+    }
+    let shared = one.takes.iter().zip(&other.takes).take_while(|(one, other)| one == other).count();
+    let (left, right) = (one.takes.get(shared), other.takes.get(shared));
+    if left.is_some() || right.is_some() {
+        same = false;
+        tell(&format!("the first {shared} inputs are the same; then\n< {}\n> {}", told(left), told(right)));
+        tell(&format!("{} inputs more here, {} there", one.takes.len() - shared, other.takes.len() - shared));
+    } else {
+        tell(&format!("all {shared} inputs are the same"));
+    }
+    Ok(same)
+}
+
+fn told(take: Option<&Take>) -> String {
+    let Some(take) = take else { return "nothing more".into() };
+    let outcome = match take.outcome {
+        Outcome::Nothing => "no outputs".into(),
+        Outcome::Outputs { count, digest } => format!("{count} outputs, digest {digest:08x}"),
+        Outcome::Panic => "a panic".into(),
+    };
+    format!("{:.6} s: {}; {outcome}", take.at.as_micros() as f64 / 1e6, describe(&take.input()))
+}

@@ -1,0 +1,46 @@
+//! A progress bar for what takes longer than a second, on a terminal.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How far something is.
+pub struct Progress {
+    total: u64,
+    done: u64,
+    began: Instant,
+    bar: Option<ProgressBar>,
+}
+
+/// Whoever waits for less does not want to be entertained.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Progress {
+    /// Of so many bytes, inputs or tries.
+    pub fn new(total: u64) -> Self {
+        Self { total, done: 0, began: Instant::now(), bar: None }
+    }
+
+    pub fn advance(&mut self, by: u64) {
+        self.done += by;
+        if self.bar.is_none() && self.began.elapsed() > PATIENCE && stderr().is_terminal() {
+            let bar = ProgressBar::with_draw_target(Some(self.total), ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} %  {eta} left") {
+                bar.set_style(style);
+            }
+            self.bar = Some(bar);
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.done);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

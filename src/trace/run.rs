@@ -1,0 +1,146 @@
+//! Trace files as the runs they belong to: the segments of each shard in order.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use bandsync_driver::recorder::format::{End, Ending, Entry, FormatError, Header, SegmentReader};
+
+use super::progress::Progress;
+
+/// What one shard did in one run of a server, as far as it was recorded.
+pub struct Run {
+    /// What the first segment begins with.
+    pub header: Header,
+    segments: Vec<PathBuf>,
+    /// Of all segments.
+    pub bytes: u64,
+}
+
+/// Why a trace cannot be used.
+#[derive(Debug)]
+pub enum Fault {
+    /// The file is not what it should be.
+    File(PathBuf, FormatError),
+    /// A sentence.
+    Told(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, error) => write!(f, "{} {error}", path.display()),
+            Self::Told(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Sorts files into runs; of a directory all files that end with `.trace`.
+pub fn gather(paths: &[PathBuf]) -> Result<Vec<Run>, Fault> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            files.extend(traces_in(path)?);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    let mut found = Vec::new();
+    for file in files {
+        let header = open(&file)?.header().clone();
+        let bytes = fs::metadata(&file).map_or(0, |metadata| metadata.len());
+        found.push((header, file, bytes));
+    }
+    found.sort_by_key(|(header, ..)| {
+        let Header { run, segment, ref settings, .. } = *header;
+        (settings.started_unix_ms, run, settings.shard, segment)
+    });
+    let mut runs: Vec<Run> = Vec::new();
+    for (header, file, bytes) in found {
+        let same = |run: &Run| {
+            run.header.run == header.run && run.header.settings == header.settings && header.segment > 0
+        };
+        match runs.last_mut().filter(|run| same(run)) {
+            Some(run) => {
+                let expected = run.header.segment + run.segments.len() as u32;
+                if header.segment != expected {
+                    let file = file.display();
+                    return Err(Fault::Told(format!("segment {expected} is missing in front of {file}")));
+                }
+                run.segments.push(file);
+                run.bytes += bytes;
+            }
+            None => runs.push(Run { header, segments: vec![file], bytes }),
+        }
+    }
+    if runs.is_empty() { Err(Fault::Told("there is no trace".into())) } else { Ok(runs) }
+}
+
+fn traces_in(directory: &Path) -> Result<Vec<PathBuf>, Fault> {
+    let told = |error: std::io::Error| Fault::Told(format!("{}: {error}", directory.display()));
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(told)? {
+        let path = entry.map_err(told)?.path();
+        if path.extension().is_some_and(|extension| extension == "trace") {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+fn open(path: &Path) -> Result<SegmentReader<BufReader<File>>, Fault> {
+    let broken = |error| Fault::File(path.to_owned(), error);
+    let file = File::open(path).map_err(|error| broken(FormatError::Io(error)))?;
+    SegmentReader::new(BufReader::new(file)).map_err(broken)
+}
+
+impl Run {
+    /// How it is called in reports.
+    pub fn name(&self) -> String {
+        format!("shard {}", self.header.settings.shard.0)
+    }
+
+    /// Whether it has its beginning, without which the engine's state is unknown.
+    pub fn is_whole(&self) -> bool {
+        self.header.segment == 0
+    }
+
+    /// Runs through all inputs in order until `act` breaks off, and says how the trace ends.
+    pub fn each(
+        &self,
+        progress: &mut Progress,
+        mut act: impl FnMut(&Entry<'_>) -> ControlFlow<()>,
+    ) -> Result<Ending, Fault> {
+        let mut ending = Ending::Cut;
+        for path in &self.segments {
+            let mut reader = open(path)?;
+            let broken = |error| Fault::File(path.clone(), error);
+            let mut before = 0;
+            while let Some(stretch) = reader.stretch().map_err(broken)? {
+                for entry in stretch.entries() {
+                    if act(&entry.map_err(broken)?).is_break() {
+                        return Ok(Ending::Marked(End::Finished));
+                    }
+                }
+                let bytes = reader.bytes();
+                progress.advance(bytes - std::mem::replace(&mut before, bytes));
+            }
+            ending = reader.ending().clone();
+        }
+        Ok(ending)
+    }
+}
+
+/// What a person should know about how a trace ends, if it is not the server's end.
+pub fn remark(ending: &Ending) -> Option<String> {
+    match ending {
+        Ending::Marked(End::Finished) => None,
+        Ending::Marked(End::Rotated) => Some("goes on in a file that is not here".into()),
+        Ending::Marked(End::Panicked) => Some("ends with a panic of the shard".into()),
+        Ending::Marked(End::Stopped(why)) => Some(format!("recording stopped early: {why}")),
+        Ending::Cut => Some("has no end: the server was killed, or records still".into()),
+        Ending::Damaged => Some("is damaged; what is behind the damage cannot be read".into()),
+    }
+}

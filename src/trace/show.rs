@@ -1,0 +1,112 @@
+//! `bandsync trace show`: a line for everything that was said.
+
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Filter;
+use super::progress::Progress;
+use super::run::{Fault, gather, remark};
+use super::talk::{Direction, Line, Talk};
+use crate::replay::Stage;
+
+#[derive(clap::Args, Debug)]
+pub struct Options {
+    /// Trace files, or directories of them
+    #[arg(required = true, value_name = "TRACE")]
+    traces: Vec<PathBuf>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Leave out what the server said, which is found by replaying
+    #[arg(long)]
+    inputs: bool,
+    /// Print the ends of turns as well
+    #[arg(long)]
+    turns: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    shard: u16,
+    input: u64,
+    micros: u64,
+    direction: Direction,
+    connections: Vec<String>,
+    event: &'a str,
+    bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<&'a str>,
+    content: &'a str,
+}
+
+pub fn run(options: &Options) -> Result<bool, Fault> {
+    let runs = gather(&options.traces)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    for run in &runs {
+        if !options.inputs && !run.is_whole() {
+            let name = run.name();
+            return Err(Fault::Told(format!(
+                "the first segment of {name} is missing: only --inputs can be shown"
+            )));
+        }
+        let shard = run.header.settings.shard.0;
+        if !options.json && runs.len() > 1 {
+            let _ = writeln!(out, "== {}", run.name());
+        }
+        let mut talk = Talk::new(&run.header.settings.limits);
+        let mut stage = (!options.inputs).then(|| Stage::new(run.header.settings.clone()));
+        // Lines appear by themselves, so a bar would only be in their way.
+        let ending = run.each(&mut Progress::new(0), |entry| {
+            let mut lines = talk.input(entry);
+            if let Some(stage) = &mut stage {
+                stage.play(entry);
+                lines.extend(talk.outputs(entry, stage.outputs()));
+            }
+            lines.retain(|line| options.turns || line.event != "turn ended");
+            for line in lines.iter().filter(|line| options.filter.takes(line, &talk)) {
+                if print(&mut out, shard, line, options.json).is_err() {
+                    // Whoever reads us, such as `head`, has seen enough.
+                    return ControlFlow::Break(());
+                }
+            }
+            match options.filter.is_past(entry.at) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        if let Some(remark) = remark(&ending).filter(|_| !options.json) {
+            let _ = writeln!(out, "the trace of {} {remark}", run.name());
+        }
+    }
+    let _ = out.flush();
+    Ok(true)
+}
+
+fn print(out: &mut impl Write, shard: u16, line: &Line, json: bool) -> io::Result<()> {
+    let micros = line.at.as_micros();
+    if !json {
+        let seconds = micros as f64 / 1e6;
+        return writeln!(out, "{seconds:>12.6} {:>8} {}", line.index, line.brief());
+    }
+    let line = JsonLine {
+        shard,
+        input: line.index,
+        micros,
+        direction: line.direction,
+        connections: line.conns.iter().map(ToString::to_string).collect(),
+        event: &line.event,
+        bytes: line.bytes,
+        session: line.session.as_deref(),
+        member: line.member.as_deref(),
+        content: &line.text,
+    };
+    serde_json::to_writer(&mut *out, &line)?;
+    writeln!(out)
+}

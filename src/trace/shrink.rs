@@ -1,0 +1,162 @@
+//! `bandsync trace shrink`: the smallest trace that still fails a check, by leaving out ever smaller parts.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use bandsync_engine::trace::Outcome;
+use bandsync_engine::words::ids::ConnId;
+
+use super::only_run;
+use super::progress::Progress;
+use super::run::Fault;
+use super::script::Script;
+use crate::process::tell;
+
+#[derive(clap::Args, Debug)]
+pub struct Options {
+    /// The trace files of one shard
+    #[arg(required = true, value_name = "TRACE")]
+    traces: Vec<PathBuf>,
+    /// Where to write the smallest one
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    /// What fails: `panic`, the engine panics; `digest`, another process has other outputs; anything else is a text
+    /// that the server sends
+    #[arg(long, value_name = "CHECK")]
+    check: String,
+    /// For `digest`: the other program, such as an older bandsync. Without it, this one
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Give up after so many tries
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    tries: u64,
+}
+
+enum Check {
+    Panic,
+    Digest { program: PathBuf, scratch: PathBuf },
+    Says(Vec<u8>),
+}
+
+impl Check {
+    fn of(options: &Options) -> Result<Self, Fault> {
+        Ok(match options.check.as_str() {
+            "panic" => Self::Panic,
+            "digest" => {
+                let this = || env::current_exe().map_err(|error| Fault::Told(error.to_string()));
+                let program = options.against.clone().map_or_else(this, Ok)?;
+                let mut scratch = options.out.clone().into_os_string();
+                scratch.push(".try");
+                Self::Digest { program, scratch: scratch.into() }
+            }
+            text => Self::Says(text.into()),
+        })
+    }
+
+    /// How many inputs it takes until it fails, if it does.
+    fn fails(&self, script: &Script) -> Result<Option<usize>, Fault> {
+        if let Self::Digest { program, scratch } = self {
+            script.write(scratch)?;
+            let parts = parts(program, scratch);
+            let _ = fs::remove_file(scratch);
+            return parts.map(|parts| parts.then_some(script.takes.len()));
+        }
+        let mut failed = None;
+        script.play(|place, _, outcome, stage| {
+            let found = match self {
+                Self::Says(text) => stage.outputs().bytes.windows(text.len()).any(|bytes| bytes == text),
+                Self::Panic | Self::Digest { .. } => outcome == Outcome::Panic,
+            };
+            if !found {
+                return ControlFlow::Continue(());
+            }
+            failed = Some(place + 1);
+            ControlFlow::Break(())
+        });
+        Ok(failed)
+    }
+}
+
+/// Whether the program's outputs part from those in the trace.
+fn parts(program: &Path, trace: &Path) -> Result<bool, Fault> {
+    let mut command = Command::new(program);
+    command.arg("replay").arg(trace).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = command.status().map_err(|error| Fault::Told(format!("{}: {error}", program.display())))?;
+    Ok(status.code() == Some(1))
+}
+
+pub fn run(options: &Options) -> Result<bool, Fault> {
+    let run = only_run(&options.traces)?;
+    if !run.is_whole() {
+        return Err(Fault::Told("the first segment is missing, so nothing can be replayed".into()));
+    }
+    if options.check.is_empty() {
+        return Err(Fault::Told("the text to look for is empty".into()));
+    }
+    let check = Check::of(options)?;
+    let whole = Script::read(&run)?;
+    let Some(needed) = check.fails(&whole)? else {
+        tell("the trace passes this check: there is nothing to shrink");
+        return Ok(false);
+    };
+    let mut search = Search { check: &check, tries: options.tries, progress: Progress::new(options.tries) };
+    let mut script = whole.clone();
+    script.takes.truncate(needed);
+
+    let conns: BTreeSet<ConnId> = script.takes.iter().filter_map(|take| take.conn()).collect();
+    let conns = search.smallest(conns.into_iter().collect(), |kept| {
+        let kept: BTreeSet<ConnId> = kept.iter().copied().collect();
+        script.thinned(|_, take| take.conn().is_none_or(|conn| kept.contains(&conn)))
+    })?;
+    script = script.thinned(|_, take| take.conn().is_none_or(|conn| conns.contains(&conn)));
+
+    let places = search.smallest((0..script.takes.len()).collect(), |kept| {
+        let kept: BTreeSet<usize> = kept.iter().copied().collect();
+        script.thinned(|place, _| kept.contains(&place))
+    })?;
+    script = script.thinned(|place, _| places.binary_search(&place).is_ok());
+    script.write(&options.out)?;
+    let tries = options.tries - search.tries;
+    let (before, after, out) = (whole.takes.len(), script.takes.len(), options.out.display());
+    tell(&format!("{after} of {before} inputs are enough, found in {tries} tries: {out}"));
+    Ok(true)
+}
+
+/// The search for less, which is known as delta debugging.
+struct Search<'a> {
+    check: &'a Check,
+    /// Left.
+    tries: u64,
+    progress: Progress,
+}
+
+impl Search<'_> {
+    /// Leaves out what can be left out of `items`: halves first, then ever smaller parts.
+    fn smallest<T: Copy>(
+        &mut self,
+        mut items: Vec<T>,
+        make: impl Fn(&[T]) -> Script,
+    ) -> Result<Vec<T>, Fault> {
+        let mut part = items.len().div_ceil(2);
+        while part > 0 {
+            let mut start = 0;
+            while start < items.len() && self.tries > 0 {
+                let mut fewer = items.clone();
+                fewer.drain(start..(start + part).min(items.len()));
+                self.tries -= 1;
+                self.progress.advance(1);
+                if self.check.fails(&make(&fewer))?.is_some() {
+                    items = fewer;
+                } else {
+                    start += part;
+                }
+            }
+            part = if part == 1 { 0 } else { part.div_ceil(2) };
+        }
+        Ok(items)
+    }
+}

@@ -1,0 +1,424 @@
+//! What members and server said to each other, from recorded bytes to lines for people.
+
+use std::collections::BTreeMap;
+
+use bandsync_driver::recorder::format::Entry;
+use bandsync_engine::engine::handover;
+use bandsync_engine::io::{Output, Outputs};
+use bandsync_engine::trace::Recorded;
+use bandsync_engine::wire::frame::{Message, Reader};
+use bandsync_engine::words::ids::ConnId;
+use bandsync_engine::words::limits::Limits;
+use bandsync_engine::words::time::Micros;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// Which way something went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// To the server.
+    In,
+    /// From the server.
+    Out,
+    /// Neither: the server itself.
+    Here,
+}
+
+/// One thing that was said, or that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// The input that it came with or that led to it.
+    pub index: u64,
+    pub at: Micros,
+    pub direction: Direction,
+    /// Whose it is: none, one, or all receivers.
+    pub conns: Vec<ConnId>,
+    /// The event of Socket.IO, or else the kind of what it is.
+    pub event: String,
+    /// What came with it.
+    pub text: String,
+    /// As they were on the network.
+    pub bytes: usize,
+    pub session: Option<String>,
+    /// Socket id and name of whose it is, as far as known.
+    pub member: Option<String>,
+}
+
+impl Line {
+    /// Event, size and content.
+    pub fn brief(&self) -> String {
+        const CHARS_MAX: usize = 160;
+        let arrow = match self.direction {
+            Direction::In => "→",
+            Direction::Out => "←",
+            Direction::Here => "·",
+        };
+        let whose = match self.conns.as_slice() {
+            [] => String::new(),
+            [conn] => conn.to_string(),
+            many => format!("×{}", many.len()),
+        };
+        let mut text: String =
+            self.text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CHARS_MAX).collect();
+        if self.text.chars().nth(CHARS_MAX).is_some() {
+            text.push('…');
+        }
+        format!("{whose:>8} {arrow} {:<20} {:>6} B  {text}", self.event, self.bytes)
+    }
+}
+
+/// Follows the connections of a shard.
+pub struct Talk {
+    limits: Limits,
+    people: BTreeMap<ConnId, Person>,
+}
+
+/// What is known of a connection.
+#[derive(Default)]
+struct Person {
+    /// Once it is a WebSocket.
+    reader: Option<Reader>,
+    socket: Option<String>,
+    name: Option<String>,
+    session: Option<String>,
+}
+
+impl Person {
+    fn member(&self) -> Option<String> {
+        let socket = self.socket.as_deref()?;
+        Some(self.name.as_ref().map_or_else(|| socket.to_owned(), |name| format!("{socket} {name}")))
+    }
+}
+
+impl Talk {
+    pub fn new(limits: &Limits) -> Self {
+        Self { limits: limits.clone(), people: BTreeMap::new() }
+    }
+
+    /// What an input says.
+    pub fn input(&mut self, entry: &Entry<'_>) -> Vec<Line> {
+        let mut lines = Vec::new();
+        match &entry.input {
+            Recorded::Received { conn, bytes } => self.received(entry, *conn, bytes, &mut lines),
+            Recorded::Arrived { conn, parcel, .. } => {
+                let reader = Some(Reader::default());
+                self.people.insert(*conn, Person { reader, ..Person::default() });
+                lines.push(plain(entry, Some(*conn), parcel.len()));
+                let unread = handover::unread(parcel).unwrap_or_default();
+                self.received(entry, *conn, &parcel[unread], &mut lines);
+            }
+            Recorded::Closed { conn, .. } => {
+                let mut line = plain(entry, Some(*conn), 0);
+                if let Some(person) = self.people.remove(conn) {
+                    (line.member, line.session) = (person.member(), person.session);
+                }
+                lines.push(line);
+            }
+            Recorded::Opened { conn, .. } => {
+                self.people.insert(*conn, Person::default());
+                lines.push(plain(entry, Some(*conn), 0));
+            }
+            Recorded::Backlog { conn, .. } => lines.push(plain(entry, Some(*conn), 0)),
+            Recorded::Answered { conn, answer } => {
+                lines.push(Line { bytes: answer.body.len(), ..plain(entry, Some(*conn), 0) });
+            }
+            Recorded::WallClock { .. } | Recorded::Memory(_) | Recorded::Drain | Recorded::TurnEnded => {
+                lines.push(plain(entry, None, 0));
+            }
+        }
+        lines
+    }
+
+    fn received(&mut self, entry: &Entry<'_>, conn: ConnId, bytes: &[u8], lines: &mut Vec<Line>) {
+        let person = self.people.entry(conn).or_default();
+        let mut said: Vec<(usize, String, String)> = Vec::new();
+        match &mut person.reader {
+            None => {
+                let text = String::from_utf8_lossy(bytes);
+                let first = text.lines().next().unwrap_or_default().to_owned();
+                said.push((bytes.len(), "http".into(), first));
+            }
+            Some(reader) => {
+                let mut copy = bytes.to_vec();
+                let mut at = 0;
+                loop {
+                    let before = at;
+                    let (event, text) = match reader.next(&self.limits, &mut copy, &mut at) {
+                        Ok(None) => break,
+                        Ok(Some(Message::Text(text))) => packet(text),
+                        Ok(Some(Message::Binary(data))) => ("binary".into(), format!("{} bytes", data.len())),
+                        Ok(Some(Message::Deflated { payload, .. })) => {
+                            ("compressed".into(), format!("{} bytes", payload.len()))
+                        }
+                        Ok(Some(Message::Ping(_))) => ("frame ping".into(), String::new()),
+                        Ok(Some(Message::Pong(_))) => ("frame pong".into(), String::new()),
+                        Ok(Some(Message::Close(close))) => (
+                            "frame close".into(),
+                            close.map_or_else(String::new, |close| close.code.to_string()),
+                        ),
+                        Err(error) => {
+                            said.push((copy.len() - before, "broken frame".into(), error.to_string()));
+                            // Nothing after it is read, by the engine either.
+                            person.reader = Some(Reader::default());
+                            break;
+                        }
+                    };
+                    said.push((at - before, event, text));
+                }
+                if said.is_empty() && !bytes.is_empty() {
+                    said.push((bytes.len(), "part of a frame".into(), String::new()));
+                }
+            }
+        }
+        for (bytes, event, text) in said {
+            if let Some(session) = field(&text, "sessionId") {
+                person.session = Some(session);
+            }
+            if let Some(name) = field(&text, "displayName").filter(|_| event == "join_session") {
+                person.name = Some(name);
+            }
+            let (session, member) = (person.session.clone(), person.member());
+            let line = plain(entry, Some(conn), bytes);
+            lines.push(Line { direction: Direction::In, event, text, session, member, ..line });
+        }
+    }
+
+    /// What came of it.
+    pub fn outputs(&mut self, entry: &Entry<'_>, outputs: &Outputs) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for output in &outputs.list {
+            match output {
+                Output::Send { to, bytes } => {
+                    let bytes = outputs.bytes.get(bytes.range()).unwrap_or_default();
+                    self.sent(entry, vec![*to], bytes, &mut lines);
+                }
+                Output::Fanout { to, bytes, .. } => {
+                    let to = outputs.receivers.get(to.range()).unwrap_or_default().to_vec();
+                    let bytes = outputs.bytes.get(bytes.range()).unwrap_or_default();
+                    self.sent(entry, to, bytes, &mut lines);
+                }
+                Output::Close { conn, how } => {
+                    lines.push(self.done(entry, *conn, "close", format!("{how:?}")))
+                }
+                Output::HandOver { conn, to, parcel } => {
+                    let line = self.done(entry, *conn, "hand over", format!("to shard {}", to.0));
+                    lines.push(Line { bytes: parcel.range().len(), ..line });
+                }
+                Output::Ask { conn, question } => {
+                    lines.push(self.done(entry, *conn, "ask the host", question.path.clone()));
+                }
+            }
+        }
+        lines
+    }
+
+    fn done(&self, entry: &Entry<'_>, conn: ConnId, event: &str, text: String) -> Line {
+        let person = self.people.get(&conn);
+        Line {
+            direction: Direction::Out,
+            event: event.into(),
+            text,
+            session: person.and_then(|person| person.session.clone()),
+            member: person.and_then(Person::member),
+            ..plain(entry, Some(conn), 0)
+        }
+    }
+
+    fn sent(&mut self, entry: &Entry<'_>, to: Vec<ConnId>, mut bytes: &[u8], lines: &mut Vec<Line>) {
+        let mut add = |people: &BTreeMap<ConnId, Person>, event: String, text: String, bytes: usize| {
+            let person = to.first().and_then(|conn| people.get(conn));
+            let session = field(&text, "sessionId").or_else(|| person.and_then(|p| p.session.clone()));
+            let member = person.filter(|_| to.len() == 1).and_then(Person::member);
+            let line = plain(entry, None, bytes);
+            let conns = to.clone();
+            lines.push(Line { direction: Direction::Out, conns, event, text, session, member, ..line });
+        };
+        if bytes.starts_with(b"HTTP/1.1") {
+            let text = String::from_utf8_lossy(bytes);
+            let status = text.lines().next().unwrap_or_default().to_owned();
+            if bytes.starts_with(b"HTTP/1.1 101")
+                && let [conn] = to.as_slice()
+            {
+                self.people.entry(*conn).or_default().reader = Some(Reader::default());
+            }
+            return add(&self.people, "http".into(), status, bytes.len());
+        }
+        while let Some((opcode, payload, length)) = server_frame(bytes) {
+            bytes = &bytes[length..];
+            let text = String::from_utf8_lossy(payload);
+            let (event, text) = match opcode {
+                1 => packet(&text),
+                2 => ("binary".into(), format!("{} bytes", payload.len())),
+                8 => ("frame close".into(), String::new()),
+                9 => ("frame ping".into(), String::new()),
+                10 => ("frame pong".into(), String::new()),
+                other => (format!("frame {other}"), String::new()),
+            };
+            if event == "connect"
+                && let (Some(sid), [conn]) = (field(&text, "sid"), to.as_slice())
+            {
+                self.people.entry(*conn).or_default().socket = Some(sid);
+            }
+            add(&self.people, event, text, length);
+        }
+        if !bytes.is_empty() {
+            add(&self.people, "bytes".into(), String::new(), bytes.len());
+        }
+    }
+
+    /// Whether a connection is meant by this: as `index.generation`, socket id, or name.
+    pub fn is(&self, conn: ConnId, who: &str) -> bool {
+        let known =
+            |person: &Person| person.socket.as_deref() == Some(who) || person.name.as_deref() == Some(who);
+        conn.to_string() == who || self.people.get(&conn).is_some_and(known)
+    }
+}
+
+/// An input in a few words.
+pub fn describe(input: &Recorded<'_>) -> String {
+    match input {
+        Recorded::Opened { conn, peer } => format!("{conn} opened from {peer}"),
+        Recorded::Arrived { conn, parcel, .. } => {
+            format!("{conn} arrived from another shard with {} bytes", parcel.len())
+        }
+        Recorded::Received { conn, bytes } => {
+            format!("{conn} received {} bytes: {}", bytes.len(), content(bytes))
+        }
+        Recorded::Closed { conn, cause } => format!("{conn} closed: {cause:?}"),
+        Recorded::Backlog { conn, bytes } => format!("{conn} has {bytes} unsent bytes"),
+        Recorded::Answered { conn, answer } => {
+            format!("{conn} is answered {} with {} bytes", answer.status, answer.body.len())
+        }
+        Recorded::WallClock { started_unix_ms } => {
+            format!("wall clock: the server started at {started_unix_ms} ms")
+        }
+        Recorded::Memory(memory) => format!("memory: {memory:?}"),
+        Recorded::Drain => "drain".into(),
+        Recorded::TurnEnded => "end of the turn".into(),
+    }
+}
+
+/// What a read holds, if it begins at a frame or a request.
+fn content(bytes: &[u8]) -> String {
+    if bytes.first().is_some_and(u8::is_ascii_uppercase) {
+        return String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().to_owned();
+    }
+    let (mut copy, mut at, mut reader) = (bytes.to_vec(), 0, Reader::default());
+    match reader.next(&Limits::PRODUCTION, &mut copy, &mut at) {
+        Ok(Some(Message::Text(text))) => text.chars().take(200).collect(),
+        _ => "no whole text frame".into(),
+    }
+}
+
+fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
+    let event = match &entry.input {
+        Recorded::Opened { .. } => "opened",
+        Recorded::Arrived { .. } => "arrived",
+        Recorded::Received { .. } => "received",
+        Recorded::Closed { .. } => "closed",
+        Recorded::Backlog { .. } => "backlog",
+        Recorded::Answered { .. } => "answered",
+        Recorded::WallClock { .. } => "wall clock",
+        Recorded::Memory(_) => "memory",
+        Recorded::Drain => "drain",
+        Recorded::TurnEnded => "turn ended",
+    };
+    let (direction, text) = match &entry.input {
+        Recorded::Drain | Recorded::TurnEnded => (Direction::Here, String::new()),
+        Recorded::Opened { peer, .. } | Recorded::Arrived { peer, .. } => (Direction::In, peer.to_string()),
+        Recorded::Closed { cause, .. } => (Direction::In, format!("{cause:?}")),
+        Recorded::Received { .. } => (Direction::In, String::new()),
+        other => (Direction::Here, describe(other)),
+    };
+    Line {
+        index: entry.index,
+        at: entry.at,
+        direction,
+        conns: conn.into_iter().collect(),
+        event: event.into(),
+        text,
+        bytes,
+        session: None,
+        member: None,
+    }
+}
+
+/// The event and the content of an Engine.IO packet.
+fn packet(text: &str) -> (String, String) {
+    const ENGINE: [&str; 7] =
+        ["engine open", "engine close", "engine ping", "engine pong", "", "upgrade", "noop"];
+    const SOCKET: [&str; 7] =
+        ["connect", "disconnect", "event", "ack", "connect_error", "binary event", "binary ack"];
+    let kind = |text: &str| text.bytes().next().map(|byte| usize::from(byte.wrapping_sub(b'0')));
+    let rest = |text: &str| text.get(1..).unwrap_or_default().to_owned();
+    match kind(text) {
+        Some(4) => {}
+        Some(engine @ 0..7) => return (ENGINE[engine].into(), rest(text)),
+        _ => return ("no packet".into(), text.to_owned()),
+    }
+    let packet = rest(text);
+    let Some(socket) = kind(&packet).filter(|kind| *kind < 7) else { return ("no packet".into(), packet) };
+    let content = packet.find(['[', '{']).map_or("", |at| &packet[at..]);
+    let items: Vec<&RawValue> = serde_json::from_str(content).unwrap_or_default();
+    let name = items.first().and_then(|name| serde_json::from_str::<String>(name.get()).ok());
+    match (socket, name) {
+        (2 | 5, Some(name)) => {
+            let arguments: Vec<&str> = items[1..].iter().map(|item| item.get()).collect();
+            (name, arguments.join(", "))
+        }
+        _ => (SOCKET[socket].into(), content.to_owned()),
+    }
+}
+
+/// A field with a text of a JSON object.
+fn field(json: &str, name: &str) -> Option<String> {
+    let object: BTreeMap<String, serde_json::Value> = serde_json::from_str(json).ok()?;
+    object.get(name)?.as_str().map(str::to_owned)
+}
+
+/// Opcode, payload and whole length of the frame of a server that bytes begin with.
+fn server_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+    let [first, second, rest @ ..] = bytes else { return None };
+    let (long, length) = match second {
+        126 => (2, usize::from(u16::from_be_bytes(*rest.first_chunk()?))),
+        127 => (8, usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).ok()?),
+        short => (0, usize::from(*short)),
+    };
+    let payload = rest.get(long..)?.get(..length)?;
+    Some((first & 0x0f, payload, 2 + long + length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_named_by_their_event() {
+        let check = |text: &str, event: &str, content: &str| {
+            assert_eq!(packet(text), (event.to_owned(), content.to_owned()), "{text}");
+        };
+        check(r#"42["play",{"sessionId":"a"}]"#, "play", r#"{"sessionId":"a"}"#);
+        check(r#"42/x,17["play"]"#, "play", "");
+        check(r#"4317[{"ok":true}]"#, "ack", r#"[{"ok":true}]"#);
+        check(r#"40{"sid":"b"}"#, "connect", r#"{"sid":"b"}"#);
+        check("3", "engine pong", "");
+        for text in ["", "x", "4", "49", "42", "é", "4é"] {
+            packet(text);
+        }
+    }
+
+    #[test]
+    fn frames_of_a_server_are_read() {
+        let mut bytes = Vec::new();
+        for length in [0, 125, 126, 70_000] {
+            bytes.clear();
+            bandsync_engine::wire::frame::text(&mut bytes, |out| out.resize(out.len() + length, b'x'));
+            assert_eq!(
+                server_frame(&bytes).map(|(opcode, payload, whole)| (opcode, payload.len(), whole)),
+                Some((1, length, bytes.len()))
+            );
+            assert_eq!(server_frame(&bytes[..bytes.len() - 1]), None);
+        }
+    }
+}
