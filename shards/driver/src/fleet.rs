@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use bandsync_engine::io::StorageNews;
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 use mio::{Poll, Waker};
@@ -138,6 +139,11 @@ impl Fleet {
         Ok(())
     }
 
+    /// Where the storage reaches the shards.
+    pub fn post(&self) -> Post {
+        Post { addresses: Arc::clone(&self.addresses) }
+    }
+
     /// Where the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -152,6 +158,23 @@ impl Fleet {
     /// Waits until all shards have ended, and says how each did.
     pub fn join(self) -> Vec<End> {
         self.threads.into_iter().map(|thread| thread.join().unwrap_or(End::Panicked)).collect()
+    }
+}
+
+/// The way from the storage to the shards.
+#[derive(Clone, Debug)]
+pub struct Post {
+    addresses: Arc<[Address]>,
+}
+
+impl Post {
+    /// Tells a shard. It never waits: news that find no room in the shard's mailbox come back, to be told
+    /// again later. A shard that has ended takes everything.
+    ///
+    /// # Errors
+    /// The news, if there is no room for them now.
+    pub fn tell(&self, shard: ShardId, news: StorageNews) -> Result<(), StorageNews> {
+        self.addresses.get(usize::from(shard.0)).map_or(Ok(()), |address| address.tell(news))
     }
 }
 

@@ -1,14 +1,47 @@
-//! Who answers the HTTP requests that the engine does not answer itself.
+//! What the rest of the server does for the shards: answers HTTP requests that the engine does not answer
+//! itself, and keeps sessions.
 
 use bandsync_engine::io::{Answer, Question};
+use bandsync_engine::words::ids::{SessionId, ShardId};
 
-/// Called on the shard's thread for [`Output::Ask`](bandsync_engine::io::Output::Ask), within the same turn.
-/// An answer must be ready or quick to make: as long as this takes, the shard plays no music.
+/// Called on the shard's thread, within the turn that asks. Everything must be ready or quick to do: as long as it
+/// takes, the shard plays no music.
 pub trait Host: Send + Sync + 'static {
-    /// The answer to `question`.
+    /// The answer to `question`, for [`Output::Ask`](bandsync_engine::io::Output::Ask).
     fn answer(&self, question: &Question) -> Answer;
 
     /// Called on the shard's thread when memory has become scarce and the machine has let go what it could: gives
     /// back what this thread keeps for later use.
     fn trim(&self) {}
+
+    /// Takes an order for the storage, whose answer comes by [`Post`](crate::Post) later. False if it cannot
+    /// be taken now; then there will be no answer. A host without a storage takes none.
+    fn store(&self, _shard: ShardId, _order: Order<'_>) -> bool {
+        false
+    }
+}
+
+/// What a shard wants of the storage.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Order<'a> {
+    /// [`Output::Load`](bandsync_engine::io::Output::Load).
+    Load(&'a SessionId),
+    /// [`Output::Store`](bandsync_engine::io::Output::Store).
+    Store {
+        /// Which session.
+        session: &'a SessionId,
+        /// The record's epoch.
+        epoch: u64,
+        /// The record's version.
+        version: u64,
+        /// The record.
+        record: &'a [u8],
+    },
+    /// [`Output::Forget`](bandsync_engine::io::Output::Forget).
+    Forget {
+        /// Which session.
+        session: &'a SessionId,
+        /// Its epoch.
+        epoch: u64,
+    },
 }

@@ -26,9 +26,9 @@ mod write;
 
 pub use board::{Board, Stats};
 pub use clock::Clock;
-pub use fleet::{Fleet, Plan};
+pub use fleet::{Fleet, Plan, Post};
 pub use gauge::Gauges;
-pub use host::Host;
+pub use host::{Host, Order};
 pub use machine::Machine;
 pub use recorder::{RecordPlan, Recorder, ShardRecorder};
 pub use shard::End;

@@ -1,4 +1,4 @@
-//! Connections on their way from one shard to another, through bounded queues.
+//! Connections on their way from one shard to another, and news of the storage, through bounded queues.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bandsync_engine::io::StorageNews;
 use bandsync_engine::words::ids::ShardId;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::Waker;
@@ -28,6 +29,7 @@ pub(crate) struct Crossing {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     mail: Receiver<Box<Crossing>>,
+    news: Receiver<StorageNews>,
     rung: Arc<AtomicBool>,
 }
 
@@ -35,16 +37,19 @@ pub(crate) struct Mailbox {
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     mail: Sender<Box<Crossing>>,
+    news: Sender<StorageNews>,
     /// Whether the shard was woken and has not looked yet, so that a burst costs one system call.
     rung: Arc<AtomicBool>,
     waker: Arc<Waker>,
 }
 
-/// A queue for at most `room` connections, whose shard `waker` wakes.
+/// Queues for at most `room` connections and as many news, whose shard `waker` wakes.
 pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
     let (sender, receiver) = bounded(room);
+    let (news_sender, news_receiver) = bounded(room);
     let rung = Arc::new(AtomicBool::new(false));
-    (Mailbox { mail: receiver, rung: Arc::clone(&rung) }, Address { mail: sender, rung, waker })
+    let mailbox = Mailbox { mail: receiver, news: news_receiver, rung: Arc::clone(&rung) };
+    (mailbox, Address { mail: sender, news: news_sender, rung, waker })
 }
 
 impl Mailbox {
@@ -62,6 +67,11 @@ impl Mailbox {
     pub(crate) fn take(&self) -> Option<Box<Crossing>> {
         self.mail.try_recv().ok()
     }
+
+    /// The next of the storage's news.
+    pub(crate) fn take_news(&self) -> Option<StorageNews> {
+        self.news.try_recv().ok()
+    }
 }
 
 impl Address {
@@ -72,6 +82,19 @@ impl Address {
         {
             // The kernel's counter of wake-ups can only be full of wake-ups that were not looked at yet.
             log::debug!("waking a shard: {error}");
+        }
+    }
+
+    /// Posts news of the storage, or gives them back if the mailbox is full. What a shard that has ended would
+    /// have been told is lost.
+    pub(crate) fn tell(&self, news: StorageNews) -> Result<(), StorageNews> {
+        match self.news.try_send(news) {
+            Ok(()) => {
+                self.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(news)) => Err(news),
+            Err(TrySendError::Disconnected(_)) => Ok(()),
         }
     }
 
@@ -193,6 +216,21 @@ mod tests {
             mailbox.heard();
             while mailbox.take().is_some() {}
         }
+    }
+
+    #[test]
+    fn news_come_in_order_and_come_back_when_there_is_no_room() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mailbox, address) = mailbox(2, waker);
+        for (fits, woken) in [(true, 1), (true, 0), (false, 0)] {
+            assert_eq!(address.tell(StorageNews::Returned).is_ok(), fits);
+            assert_eq!(wakeups(&mut poll), woken);
+        }
+        assert_eq!((mailbox.take_news(), mailbox.take_news()), (Some(StorageNews::Returned), Some(StorageNews::Returned)));
+        assert_eq!(mailbox.take_news(), None);
+        drop(mailbox);
+        assert_eq!(address.tell(StorageNews::Returned), Ok(()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A shard's thread: one loop around poll, in turns.
 //!
 //! A turn: poll · what the last turn left to tell · readable sockets · the listener · mail · the wall clock ·
-//! answers to questions · [`Input::TurnEnded`] · one write per connection touched · hand-overs and closes.
+//! answers to questions · [`Input::TurnEnded`] · orders for the storage · one write per connection touched · hand-overs and closes.
 //! Outputs are sorted onto their connections right after the input that made them, so that a connection that
 //! was closed hears of nothing that comes later in the turn.
 //!
@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bandsync_engine::engine::measure::Measure;
-use bandsync_engine::io::{Cause, Close, Input, Memory, Output, Outputs, Span};
+use bandsync_engine::io::{
+    Cause, Close, Found, Input, Memory, Outcome, Output, Outputs, Span, StorageNews,
+};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 use mio::event::Event;
@@ -29,7 +31,7 @@ use crate::closing::Closing;
 use crate::conns::{Conn, Conns, Phase, id, token};
 use crate::ending::Ending;
 use crate::gauge::{Gauges, HAND_OVER_INTERVAL};
-use crate::host::Host;
+use crate::host::{Host, Order};
 use crate::machine::Machine;
 use crate::mail::{Crossing, Mailbox, Outbox};
 use crate::tap::Tap;
@@ -87,6 +89,8 @@ pub(crate) struct Shard<M: Machine> {
     leaving: Vec<Leaving>,
     /// Places of questions in the outputs.
     asks: Vec<usize>,
+    /// Places of orders for the storage in the outputs.
+    orders: Vec<usize>,
     /// Whether mail may be waiting, without another wake-up.
     mail_waits: bool,
     wall: Wall,
@@ -175,6 +179,7 @@ impl<M: Machine> Shard<M> {
             parting: Vec::new(),
             leaving: Vec::new(),
             asks: Vec::new(),
+            orders: Vec::new(),
             mail_waits: false,
             wall,
             until: None,
@@ -358,6 +363,9 @@ impl<M: Machine> Shard<M> {
                     }
                 }
                 Output::Ask { .. } => self.asks.push(self.sorted),
+                Output::Load { .. } | Output::Store { .. } | Output::Forget { .. } => {
+                    self.orders.push(self.sorted);
+                }
             }
             self.sorted += 1;
         }
@@ -613,11 +621,19 @@ impl<M: Machine> Shard<M> {
             self.stats().mail_max.see(waiting);
         }
         for _ in 0..MAIL_MAX {
-            let Some(crossing) = self.parts.mailbox.take() else {
+            let crossing = self.parts.mailbox.take();
+            let news = self.parts.mailbox.take_news();
+            if crossing.is_none() && news.is_none() {
                 self.mail_waits = false;
                 return;
-            };
-            self.take_in(*crossing);
+            }
+            if let Some(crossing) = crossing {
+                self.take_in(*crossing);
+            }
+            if let Some(news) = news {
+                self.look_at_clock();
+                self.feed(Input::Storage { news: &news });
+            }
         }
     }
 
@@ -679,9 +695,45 @@ impl<M: Machine> Shard<M> {
             self.asks.clear();
             self.look_at_clock();
             self.feed_measured(Input::TurnEnded);
+            self.pass_orders();
             if self.asks.is_empty() {
                 return;
             }
+        }
+    }
+
+    /// Passes the machine's orders on to the storage. One that finds no room there is answered at once.
+    fn pass_orders(&mut self) {
+        let mut next = 0;
+        while let Some(place) = self.orders.get(next) {
+            let refusal = self.out.list.get(*place).and_then(|output| self.pass_order(output));
+            next += 1;
+            if let Some(news) = refusal {
+                self.feed(Input::Storage { news: &news });
+            }
+        }
+        self.orders.clear();
+    }
+
+    /// What the machine is told if an order for the storage is not taken.
+    fn pass_order(&self, output: &Output) -> Option<StorageNews> {
+        let take = |order| self.parts.host.store(self.parts.id, order);
+        match output {
+            Output::Load { session } if !take(Order::Load(session)) => {
+                Some(StorageNews::Loaded { session: session.clone(), found: Found::Unknown })
+            }
+            Output::Store { session, epoch, version, record } => {
+                let (epoch, version, record) = (*epoch, *version, &self.out.bytes[record.range()]);
+                let refused = !take(Order::Store { session, epoch, version, record });
+                let outcome = Outcome::Refused;
+                refused.then(|| StorageNews::Stored { session: session.clone(), epoch, version, outcome })
+            }
+            Output::Forget { session, epoch } => {
+                // What cannot be forgotten now is forgotten when its time in the storage is over.
+                take(Order::Forget { session, epoch: *epoch });
+                None
+            }
+            _ => None,
         }
     }
 

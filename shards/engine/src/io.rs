@@ -9,7 +9,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::words::compression::Compression;
-use crate::words::ids::{ConnId, ShardId};
+use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::manners::Manners;
 use crate::words::origins::Origins;
@@ -48,6 +48,9 @@ pub struct Settings {
     pub transports: Transports,
     /// What is expected of those who come.
     pub manners: Manners,
+    /// How long who joins a session that is not in memory waits for what is stored of it; `None` = nothing is
+    /// stored, so nobody waits.
+    pub storage_wait: Option<Micros>,
 }
 
 /// What clients may speak besides Engine.IO 4 on a bare WebSocket.
@@ -136,6 +139,11 @@ pub enum Input<'a> {
         /// The answer.
         answer: Answer,
     },
+    /// The storage has something to say.
+    Storage {
+        /// What.
+        news: &'a StorageNews,
+    },
     /// The wall clock was looked at again.
     WallClock {
         /// What Unix time would have been at the server's start by today's wall clock, in milliseconds.
@@ -169,6 +177,56 @@ pub enum Cause {
     Ended,
     /// It broke.
     Failed,
+}
+
+/// What the storage tells a shard. Every [`Output::Load`] and [`Output::Store`] is answered once, at any time.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum StorageNews {
+    /// The answer to [`Output::Load`].
+    Loaded {
+        /// Which session was asked for.
+        session: SessionId,
+        /// What there is of it.
+        found: Found,
+    },
+    /// The answer to [`Output::Store`].
+    Stored {
+        /// Which session.
+        session: SessionId,
+        /// The epoch that was to be stored.
+        epoch: u64,
+        /// The version that was to be stored.
+        version: u64,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// The storage was away and is back, and may have lost what it had: everything is to be offered again.
+    Returned,
+}
+
+/// What the storage has of a session.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Found {
+    /// Its record, in the bytes of [`crate::record`].
+    Record(Box<[u8]>),
+    /// Nothing.
+    Nothing,
+    /// It cannot tell now, or what it had was damaged and is set aside.
+    Unknown,
+}
+
+/// What came of a record that was to be stored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It survives the end of this process.
+    Kept,
+    /// There was no room in the queue; it may be offered again.
+    Refused,
+    /// A record that looks newer stands there, and stays.
+    Outdated {
+        /// The epoch of that one.
+        epoch: u64,
+    },
 }
 
 /// A plain HTTP request that the engine does not answer itself.
@@ -273,6 +331,29 @@ pub enum Output {
         conn: ConnId,
         /// What.
         question: Question,
+    },
+    /// Answer by [`StorageNews::Loaded`] what is stored of a session.
+    Load {
+        /// Which.
+        session: SessionId,
+    },
+    /// Store a session in place of what is stored of it, and answer by [`StorageNews::Stored`].
+    Store {
+        /// Which.
+        session: SessionId,
+        /// The record's epoch.
+        epoch: u64,
+        /// The record's version.
+        version: u64,
+        /// The record in the bytes of [`crate::record`]: a place in [`Outputs::bytes`].
+        record: Span,
+    },
+    /// Delete what is stored of a session, unless that has a higher epoch.
+    Forget {
+        /// Which.
+        session: SessionId,
+        /// Its epoch here.
+        epoch: u64,
     },
 }
 

@@ -1,10 +1,13 @@
 //! The stored form of a session: everything that was decided in it, plain and versioned.
+//!
+//! As bytes: [`Record::FORMAT`] (two bytes, little end first), the CRC-32 of what follows (four bytes), and the
+//! fields of [`Record`] in [postcard](https://postcard.jamesmunns.com/wire-format)'s format.
 
 use serde::{Deserialize, Serialize};
 
-use crate::speech::{LeaderRule, Member, OnLeaderLoss, Secret, Setlist};
+use crate::speech::{LeaderRule, Member, OnLeaderLoss, Role, Secret, Setlist};
 use crate::words::ids::SessionId;
-use crate::words::music::Timeline;
+use crate::words::music::{Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::{Micros, UnixMillis};
 
 /// A session as it is kept. A session works on this value itself, so what is stored is what is played.
@@ -47,6 +50,125 @@ pub struct Record {
 impl Record {
     /// Rises when the fields change their meaning.
     pub const FORMAT: u16 = 1;
+
+    /// Appends the record as bytes.
+    pub fn print(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.format.to_le_bytes());
+        let sum_at = bytes.len();
+        bytes.extend_from_slice(&[0; SUM_BYTES]);
+        let written = postcard::to_extend(self, std::mem::take(bytes));
+        // Writing plain values to a vector fails only if one of them refuses, which none of ours does.
+        *bytes = written.unwrap_or_default();
+        assert!(bytes.len() > sum_at + SUM_BYTES);
+        let sum = crc32fast::hash(&bytes[sum_at + SUM_BYTES..]);
+        bytes[sum_at..sum_at + SUM_BYTES].copy_from_slice(&sum.to_le_bytes());
+    }
+
+    /// Reads a record that may have been anywhere in the meantime.
+    ///
+    /// # Errors
+    /// If these are not the bytes that were printed, or what they say contradicts itself.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Damage> {
+        let (format, rest) = bytes.split_first_chunk::<FORMAT_BYTES>().ok_or(Damage::Malformed)?;
+        let format = u16::from_le_bytes(*format);
+        if format > Self::FORMAT {
+            return Err(Damage::Newer(format));
+        }
+        let (sum, body) = rest.split_first_chunk::<SUM_BYTES>().ok_or(Damage::Malformed)?;
+        if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
+            return Err(Damage::Checksum);
+        }
+        let (record, rest) = postcard::take_from_bytes::<Self>(body).map_err(|_| Damage::Malformed)?;
+        match rest.is_empty() && record.format == format && record.is_sound() {
+            true => Ok(record),
+            false => Err(Damage::Malformed),
+        }
+    }
+
+    /// The checksum that stands in printed bytes.
+    pub fn checksum(bytes: &[u8]) -> u32 {
+        let sum = bytes.get(FORMAT_BYTES..FORMAT_BYTES + SUM_BYTES);
+        sum.and_then(|sum| sum.try_into().ok()).map_or(0, u32::from_le_bytes)
+    }
+
+    /// Whether everything lies within the bounds that a session relies on. The checksum finds accidents; this
+    /// finds what somebody else wrote.
+    fn is_sound(&self) -> bool {
+        let timeline = &self.timeline;
+        let leaders = self.seats.iter().filter(|seat| seat.member.role == Role::Leader);
+        let led = leaders.map(|seat| seat.member.id).eq(timeline.leader);
+        let unique = |(place, seat): (usize, &Seat)| {
+            self.seats[..place].iter().all(|other| other.member.id != seat.member.id)
+        };
+        let songs = self.setlist.as_ref().map_or(0, |setlist| setlist.songs.len());
+        SessionId::parse(self.session.as_str()).is_some()
+            && (self.leader_rule != LeaderRule::Pin || self.leader_pin.is_some())
+            && self.seats.len() <= self.max_members as usize
+            && self.seats.iter().enumerate().all(unique)
+            && led
+            && self.song.is_none_or(|song| (song as usize) < songs)
+            && [self.created_at, self.last_active_unix].iter().all(|at| (0..UNIX_MAX).contains(&at.0))
+            && timeline.epoch < FAR
+            && timeline.version < FAR
+            && (1..=Timeline::SEGMENTS_MAX).contains(&timeline.segments.len())
+            && timeline.segments.is_sorted_by(|a, b| a.t0 < b.t0)
+            && timeline.segments.iter().all(is_sound)
+            && (1..=METER_MAX).contains(&timeline.meter.len())
+            && timeline.meter.is_sorted_by(|a, b| a.beat < b.beat)
+            && timeline.meter.iter().all(|entry| is_near(entry.beat) && is_signature(entry.signature))
+            && [timeline.made_at, self.last_active_at].iter().all(|at| at.as_micros() < FAR)
+            && (0..=FAR as i64).contains(&timeline.quantum)
+            && timeline.count_in <= COUNT_IN_MAX
+    }
+}
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Damage {
+    /// A later version of the program made it, with this format.
+    Newer(u16),
+    /// The checksum is not that of the bytes.
+    Checksum,
+    /// The checksum fits, but what the bytes say is no session.
+    Malformed,
+}
+
+const FORMAT_BYTES: usize = 2;
+const SUM_BYTES: usize = 4;
+
+/// Three centuries in microseconds: beyond it arithmetic could leave its range, and nothing honest lies there.
+const FAR: u64 = 1 << 53;
+
+/// The year 5138, in milliseconds.
+const UNIX_MAX: i64 = 100_000_000_000_000;
+
+/// Meter changes that a timeline remembers.
+const METER_MAX: usize = 16;
+
+/// More beats than any count-in has.
+const COUNT_IN_MAX: u32 = 4_096;
+
+fn is_sound(segment: &Segment) -> bool {
+    let tempo = |tempo: Tempo| Tempo::from_milli_bpm(tempo.milli_bpm()).is_some();
+    let still = segment.ramp == 0 && segment.bpm0 == segment.bpm1 && segment.p0 >= 0;
+    segment.t0.as_micros() < FAR
+        && is_near(segment.p0)
+        && is_near(segment.b0)
+        && segment.ramp <= RAMP_MAX
+        && tempo(segment.bpm0)
+        && tempo(segment.bpm1)
+        && (segment.playing || still)
+}
+
+/// The longest fade, an hour in microseconds.
+const RAMP_MAX: u64 = 3_600_000_000;
+
+fn is_near(value: i64) -> bool {
+    value.unsigned_abs() < FAR
+}
+
+fn is_signature(signature: TimeSignature) -> bool {
+    TimeSignature::new(signature.numerator.into(), signature.denominator.into()).is_some()
 }
 
 /// A member and what only the server needs to know of it.
@@ -60,4 +182,128 @@ pub struct Seat {
     pub metronome: bool,
     /// Whether it has shown the leader PIN.
     pub knows_pin: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::words::ids::MemberId;
+    use crate::words::music::MeterChange;
+    use proptest::prelude::*;
+
+    fn record() -> Record {
+        let leader = MemberId::from_bytes([1; 15]);
+        let member = Member {
+            id: leader,
+            display_name: "Ann".into(),
+            role: Role::Leader,
+            joined_at: UnixMillis(5),
+            last_ping_at: UnixMillis(6),
+            instrument: None,
+            connected: true,
+        };
+        let segment = Segment {
+            t0: Micros::from_secs(1),
+            p0: 0,
+            b0: 0,
+            playing: true,
+            bpm0: Tempo::DEFAULT,
+            bpm1: Tempo::DEFAULT,
+            ramp: 0,
+        };
+        Record {
+            format: Record::FORMAT,
+            session: SessionId::parse("Gröndal 🎸").unwrap(),
+            created_at: UnixMillis(1_800_000_000_000),
+            last_active_at: Micros::from_secs(2),
+            last_active_unix: UnixMillis(1_800_000_000_500),
+            message: "hello".into(),
+            max_members: 8,
+            on_leader_loss: OnLeaderLoss::Continue,
+            leader_rule: LeaderRule::Open,
+            anyone_may_cue: true,
+            passcode: Some(Secret("open sesame".into())),
+            leader_pin: None,
+            seats: vec![Seat { member, tick_hz: None, metronome: false, knows_pin: false }],
+            timeline: Timeline {
+                epoch: 1_800_000_000_000,
+                version: 7,
+                leader: Some(leader),
+                segments: vec![segment],
+                meter: vec![MeterChange::COMMON],
+                quantum: 0,
+                count_in: 0,
+                made_at: Micros::from_secs(1),
+            },
+            setlist: None,
+            song: None,
+        }
+    }
+
+    fn printed(record: &Record) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        record.print(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_was_printed_is_read() {
+        let mut bytes = b"before".to_vec();
+        record().print(&mut bytes);
+        assert_eq!(Record::parse(&bytes[6..]), Ok(record()));
+        assert_eq!(Record::checksum(&bytes[6..]), crc32fast::hash(&bytes[12..]));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let whole = printed(&record());
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(Record::parse(&bytes).is_err(), "bit {bit}");
+        }
+        for cut in 0..whole.len() {
+            assert!(Record::parse(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_told_from_damage() {
+        let newer = printed(&Record { format: Record::FORMAT + 1, ..record() });
+        assert_eq!(Record::parse(&newer), Err(Damage::Newer(Record::FORMAT + 1)));
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_no_session() {
+        let breaks: [fn(&mut Record); 9] = [
+            |record| record.timeline.segments.clear(),
+            |record| record.timeline.segments[0].t0 = Micros::from_micros(u64::MAX),
+            |record| record.timeline.segments[0].p0 = i64::MIN,
+            |record| record.timeline.meter[0].signature.numerator = 0,
+            |record| record.timeline.leader = None,
+            |record| record.timeline.epoch = u64::MAX,
+            |record| record.seats.push(record.seats[0].clone()),
+            |record| record.song = Some(0),
+            |record| record.leader_rule = LeaderRule::Pin,
+        ];
+        for (case, make) in breaks.into_iter().enumerate() {
+            let mut broken = record();
+            make(&mut broken);
+            assert_eq!(Record::parse(&printed(&broken)), Err(Damage::Malformed), "case {case}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn no_bytes_break_the_reader(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut bytes = Record::FORMAT.to_le_bytes().to_vec();
+            bytes.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
+            bytes.extend_from_slice(&body);
+            let _ = Record::parse(&bytes);
+            let _ = Record::parse(&body);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::io::{Answer, Cause, Close, Input, Memory, Output, Outputs, Question};
+use crate::io::{Answer, Cause, Close, Input, Memory, Output, Outputs, Question, StorageNews};
 use crate::words::ids::ConnId;
 use crate::words::time::Micros;
 
@@ -27,6 +27,7 @@ pub enum Recorded<'a> {
     Drain,
     TurnEnded,
     Memory(Memory),
+    Storage { news: StorageNews },
 }
 
 /// These bytes are no input or no outputs.
@@ -44,6 +45,7 @@ impl<'a> Recorded<'a> {
             Input::Backlog { conn, bytes } => Self::Backlog { conn: *conn, bytes: *bytes },
             Input::Answered { conn, answer } => Self::Answered { conn: *conn, answer: Cow::Borrowed(answer) },
             Input::WallClock { started_unix_ms } => Self::WallClock { started_unix_ms: *started_unix_ms },
+            Input::Storage { news } => Self::Storage { news: (*news).clone() },
             Input::Drain => Self::Drain,
             Input::TurnEnded => Self::TurnEnded,
             Input::Memory(memory) => Self::Memory(*memory),
@@ -66,6 +68,7 @@ impl<'a> Recorded<'a> {
                 Input::Answered { conn: *conn, answer: answer.clone().into_owned() }
             }
             Self::WallClock { started_unix_ms } => Input::WallClock { started_unix_ms: *started_unix_ms },
+            Self::Storage { news } => Input::Storage { news },
             Self::Drain => Input::Drain,
             Self::TurnEnded => Input::TurnEnded,
             Self::Memory(memory) => Input::Memory(*memory),
@@ -231,8 +234,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::io::Span;
-    use crate::words::ids::ShardId;
+    use crate::io::{Found, Outcome, Span};
+    use crate::words::ids::{SessionId, ShardId};
 
     const CONN: ConnId = ConnId { index: 3, generation: 70_000 };
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -263,6 +266,12 @@ mod tests {
         check(Input::Backlog { conn: CONN, bytes: u32::MAX });
         check(Input::Answered { conn: CONN, answer });
         check(Input::WallClock { started_unix_ms: -5 });
+        let session = SessionId::parse("s").unwrap();
+        let found = Found::Record(Box::new([1, 2]));
+        check(Input::Storage { news: &StorageNews::Loaded { session: session.clone(), found } });
+        let outcome = Outcome::Outdated { epoch: 9 };
+        check(Input::Storage { news: &StorageNews::Stored { session, epoch: 3, version: 4, outcome } });
+        check(Input::Storage { news: &StorageNews::Returned });
         check(Input::Drain);
         check(Input::TurnEnded);
         check(Input::Memory(Memory::Out));
@@ -287,6 +296,9 @@ mod tests {
                 Output::Close { conn: CONN, how: Close::Gently },
                 Output::HandOver { conn: CONN, to: ShardId(2), parcel: span },
                 Output::Ask { conn: CONN, question },
+                Output::Load { session: SessionId::parse("s").unwrap() },
+                Output::Store { session: SessionId::parse("s").unwrap(), epoch: 1, version: 2, record: span },
+                Output::Forget { session: SessionId::parse("s").unwrap(), epoch: 1 },
             ],
             bytes: b"text".to_vec(),
             receivers: vec![CONN; 4],

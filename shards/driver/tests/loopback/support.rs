@@ -52,7 +52,11 @@ impl<M> Strict<M> {
             Input::Received { conn, .. } | Input::Backlog { conn, .. } | Input::Answered { conn, .. } => {
                 assert!(self.open.contains(&conn), "{conn} is not there");
             }
-            Input::WallClock { .. } | Input::Memory(_) | Input::Drain | Input::TurnEnded => {}
+            Input::Storage { .. }
+            | Input::WallClock { .. }
+            | Input::Memory(_)
+            | Input::Drain
+            | Input::TurnEnded => {}
         }
     }
 }

@@ -39,6 +39,10 @@ pub enum Timer {
     Batch(RoomKey),
     /// A session's own deadline, or the end of its memory.
     Room(RoomKey),
+    /// Changed sessions are to be offered to the storage.
+    Store,
+    /// Somebody has waited long enough for a stored session.
+    Load,
 }
 
 /// At most one timer in the wheel.

@@ -54,7 +54,7 @@ impl Outputs {
         self.list.push(Output::HandOver { conn, to, parcel });
     }
 
-    fn span(&mut self, print: impl FnOnce(&mut Vec<u8>)) -> Span {
+    pub(super) fn span(&mut self, print: impl FnOnce(&mut Vec<u8>)) -> Span {
         let start = self.bytes.len() as u32;
         print(&mut self.bytes);
         let end = self.bytes.len();

@@ -76,7 +76,7 @@ impl Engine {
             return self.say_goodbye(id, out);
         }
         match moving {
-            Moving::Join { ack, payload } => self.join_handed_over(id, ack, &payload, out),
+            Moving::Join { ack, payload } => self.join_late(id, ack, &payload, out),
             Moving::Recover { pid, offset } => self.connect(id, Some((pid, offset)), out),
         }
         self.link_received(id, &mut rest, out);

@@ -54,6 +54,9 @@ pub struct Link {
     /// The session it is in, as which member. Not while it moves.
     #[serde(skip)]
     pub seat: Option<(RoomKey, MemberId)>,
+    /// While it waits for a session from the storage: what was read meanwhile, as it came from the network.
+    #[serde(skip)]
+    pub held: Option<Vec<u8>>,
 }
 
 /// What a packet leads to.
@@ -64,6 +67,8 @@ pub(super) enum Step {
     Gone,
     /// The connection goes to another shard, which handles what asked for it.
     Move(ShardId, Moving),
+    /// Nothing, until the session that it joins was asked for.
+    Hold,
 }
 
 /// What takes a connection to another shard.
@@ -164,6 +169,7 @@ impl Engine {
             pulse: Pulse::new(now, &self.settings),
             rates: Rates::default(),
             seat: None,
+            held: None,
         };
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.state = State::Link(Box::new(link));
@@ -204,6 +210,9 @@ impl Engine {
         let now = self.now.at;
         let Some(link) = self.link_mut(id) else { return };
         link.heard_at = now;
+        if link.held.is_some() {
+            return self.hold(id, bytes, out);
+        }
         let mut pings = 0;
         let mut owed = Vec::new();
         // Out of the table while its messages are borrowed from it.
@@ -238,6 +247,12 @@ impl Engine {
             match step {
                 Step::Go => {}
                 Step::Gone => return,
+                Step::Hold => {
+                    if let Some(link) = self.link_mut(id) {
+                        link.reader = reader;
+                    }
+                    return self.hold(id, &bytes[at..], out);
+                }
                 Step::Move(shard, moving) => {
                     if let Some(link) = self.link_mut(id) {
                         link.reader = reader;
@@ -532,7 +547,7 @@ impl Engine {
     }
 
     /// Closes a connection that broke a rule, as Socket.IO servers do: with an empty close frame.
-    fn expel(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) -> Step {
+    pub(super) fn expel(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) -> Step {
         self.counters.expulsions += 1;
         self.close_link(id, None, "", reason, out)
     }

@@ -20,6 +20,7 @@ mod room;
 mod roster;
 pub mod slots;
 mod stage;
+mod storage;
 #[cfg(test)]
 mod tests;
 pub mod wheel;
@@ -43,6 +44,7 @@ use measure::{Measure, Measures};
 use outbox::Outbox;
 use room::{Room, Turn};
 use slots::{Arena, Slots};
+use storage::Storage;
 use wheel::Wheel;
 
 /// One shard: a value that inputs change. See the [module](self).
@@ -61,6 +63,7 @@ pub struct Engine {
     names: BTreeMap<SessionId, RoomKey>,
     /// Whether no more links are let in because the server is short of memory.
     closed_for_memory: bool,
+    storage: Storage,
     counters: Counters,
     outbox: Outbox,
     inflater: Inflater,
@@ -102,6 +105,8 @@ pub struct Counters {
     pub sessions: u32,
     /// Sessions among them that nobody is in.
     pub sessions_empty: u32,
+    /// Sessions among them that changed and wait to be offered to the storage.
+    pub sessions_unstored: u32,
     /// HTTP requests so far, upgrades among them.
     pub requests: u64,
     /// Messages from clients so far.
@@ -152,6 +157,7 @@ impl Engine {
             rooms: Arena::new(settings.limits.sessions_max),
             names: BTreeMap::new(),
             closed_for_memory: false,
+            storage: Storage::default(),
             counters: Counters::default(),
             outbox: Outbox::new(settings.transports.compression),
             inflater: Inflater::default(),
@@ -180,8 +186,9 @@ impl Engine {
             Input::Backlog { conn, bytes } => self.backlog(conn, bytes, out),
             Input::Answered { conn, answer } => self.answered(conn, answer, out),
             Input::WallClock { started_unix_ms } => self.started_unix_ms = started_unix_ms,
+            Input::Storage { news } => self.storage_said(news, out),
             Input::Drain => self.drain(out),
-            Input::Memory(memory) => self.memory(memory),
+            Input::Memory(memory) => self.memory(memory, out),
             Input::TurnEnded => self.fire_timers(out),
         }
         self.counters.messages_out += messages(&out.list[before..]);
@@ -192,9 +199,9 @@ impl Engine {
         self.wheel.next_deadline()
     }
 
-    /// Whether the shard was told to drain and nobody is left.
+    /// Whether the shard was told to drain, nobody is left, and the storage was offered everything.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.conns.is_empty()
+        self.draining && self.conns.is_empty() && self.storage.unstored() == 0
     }
 
     /// What the shard has done and holds.
@@ -202,6 +209,7 @@ impl Engine {
         let mut counters = self.counters;
         counters.connections = self.conns.len() as u32;
         counters.sessions = self.rooms.len() as u32;
+        counters.sessions_unstored = self.storage.unstored();
         counters
     }
 
@@ -263,13 +271,14 @@ impl Engine {
         for id in ids {
             self.say_goodbye(id, out);
         }
+        self.offer_all();
     }
 
     /// Gives memory back when there is little: sessions that nobody is in are forgotten before their time.
-    fn memory(&mut self, memory: Memory) {
+    fn memory(&mut self, memory: Memory, out: &mut Outputs) {
         self.closed_for_memory = memory == Memory::Out;
         if memory != Memory::Enough {
-            self.counters.sessions_shed += self.forget_empty();
+            self.counters.sessions_shed += self.forget_empty(out);
         }
     }
 
@@ -289,6 +298,8 @@ impl Engine {
                         self.windows.push(key);
                     }
                     Timer::Room(key) => self.room_due(key, out),
+                    Timer::Store => self.offer(out),
+                    Timer::Load => self.give_up_loading(out),
                 }
             }
             if self.windows.is_empty() {
@@ -377,6 +388,7 @@ impl Engine {
             let room = self.rooms.get(*key).unwrap_or_else(|| panic!("session {name:?} is gone"));
             assert_eq!(room.session.id(), name);
             room.check_invariants();
+            assert_eq!(room.kept.is_listed(), self.storage.lists(*key), "changed sessions are listed once");
             seated += room.seated();
             remembered += room.remembered();
             empty += u32::from(room.empty_since().is_some());

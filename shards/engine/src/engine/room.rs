@@ -5,6 +5,7 @@ use super::alarm::{Alarm, RoomKey, Timer};
 use super::batch::Batch;
 use super::outbox::{Line, Outbox};
 use super::recovery::{Bounds, Memory, Offset, Pid, is_volatile};
+use super::storage::Kept;
 use super::wheel::Wheel;
 use crate::io::{Outputs, Settings};
 use crate::session::{Audience, Effect, Session};
@@ -30,6 +31,8 @@ pub struct Room {
     tick: Alarm,
     window: Alarm,
     deadline: Alarm,
+    /// What the storage has of it.
+    pub kept: Kept,
 }
 
 /// A member's connection.
@@ -80,6 +83,7 @@ impl Room {
             tick: Alarm::default(),
             window: Alarm::default(),
             deadline: Alarm::default(),
+            kept: Kept::default(),
         }
     }
 

@@ -5,6 +5,7 @@ use super::alarm::RoomKey;
 use super::link::{Moving, Said, Step};
 use super::room::Room;
 use crate::io::Outputs;
+use crate::record::Record;
 use crate::session::Session;
 use crate::speech::{Ack, Code, Command, Join, LeaveReason, Reject, SessionCommand};
 use crate::wire::parse::{self, Event};
@@ -27,6 +28,10 @@ impl Engine {
                         Moving::Join { ack: said.ack, payload: said.payload.to_owned() },
                     );
                 }
+                if self.must_load(&join.session) {
+                    self.wait_for(join.session, said, out);
+                    return Step::Hold;
+                }
                 self.join(said.conn, &join, out)
             }
             Ok(Command::Leave(session)) => self.leave(said.conn, &session, out),
@@ -37,19 +42,12 @@ impl Engine {
         Step::Go
     }
 
-    /// Handles the `join_session` that made a connection move here. The rates of the shard that it came from have
-    /// let it through.
-    pub(super) fn join_handed_over(
-        &mut self,
-        id: ConnId,
-        ack: Option<u64>,
-        payload: &str,
-        out: &mut Outputs,
-    ) {
+    /// Handles the `join_session` that made a connection move here, or wait. The rates have let it through.
+    pub(super) fn join_late(&mut self, id: ConnId, ack: Option<u64>, payload: &str, out: &mut Outputs) {
         let event = Event::JoinSession;
         let said = Said { conn: id, name: event.name(), ack, payload };
         let step = self.command(event, said, out);
-        assert!(matches!(step, Step::Go), "a session is at home on one shard");
+        assert!(matches!(step, Step::Go | Step::Hold), "a session is at home on one shard");
     }
 
     /// Answers the sender, then tells its session what came of it.
@@ -70,6 +68,7 @@ impl Engine {
             room.gather(key, effects, turn);
             room.arm(key, turn);
         });
+        self.note_change(key);
     }
 
     fn join(&mut self, id: ConnId, join: &Join, out: &mut Outputs) -> Result<Ack, Reject> {
@@ -82,7 +81,10 @@ impl Engine {
         {
             self.leave_session(id, LeaveReason::Left, out);
         }
-        let key = self.find_or_make(&join.session)?;
+        let key = match self.names.get(&join.session) {
+            Some(key) => *key,
+            None => self.make(&join.session, None, out)?,
+        };
         let joined = self.with_room(key, out, |room, turn, effects| {
             room.flush(key, turn);
             let before = room.seated();
@@ -90,6 +92,7 @@ impl Engine {
             if joined.is_ok() {
                 room.sit(member, line, turn.settings);
             }
+            let joined = joined.map(|ack| room.kept.told(ack));
             Some((joined, before, room.seated()))
         });
         let Some((joined, before, after)) = joined else { return Err(gone()) };
@@ -171,18 +174,24 @@ impl Engine {
         }
     }
 
-    fn find_or_make(&mut self, session: &SessionId) -> Result<RoomKey, Reject> {
-        if let Some(key) = self.names.get(session) {
-            return Ok(*key);
-        }
-        if self.rooms.is_full() && !self.forget_emptiest() {
+    /// Makes a session that is not in memory: from what was stored of it, or anew.
+    pub(super) fn make(
+        &mut self,
+        session: &SessionId,
+        record: Option<Record>,
+        out: &mut Outputs,
+    ) -> Result<RoomKey, Reject> {
+        if self.rooms.is_full() && !self.forget_emptiest(out) {
             return Err(Reject::new(Code::SessionFull, "this server has no room for another session"));
         }
         // A session that is made anew must look newer than any former one of its name, also to clients that knew
         // that before the server's restart.
         let epoch = self.now.unix.0.max(1) as u64;
         let luck = self.rng.next_u64();
-        let made = Session::new(session.clone(), &self.rules, epoch, self.now);
+        let made = match record {
+            Some(record) => Session::from_record(record, &self.rules, self.now, epoch),
+            None => Session::new(session.clone(), &self.rules, epoch, self.now),
+        };
         let room = Room::new(made, &self.settings, luck, self.now.at);
         let key = self.rooms.insert(room);
         self.names.insert(session.clone(), key);
@@ -191,19 +200,19 @@ impl Engine {
     }
 
     /// Makes room by forgetting the session that has been empty longest.
-    fn forget_emptiest(&mut self) -> bool {
+    fn forget_emptiest(&mut self, out: &mut Outputs) -> bool {
         let empty = self.rooms.iter().filter_map(|(key, room)| Some((room.empty_since()?, key)));
         let Some((_, key)) = empty.min_by_key(|(since, _)| *since) else { return false };
-        self.remove(key);
+        self.remove(key, out);
         true
     }
 
     /// Forgets every session that nobody is in. Returns how many.
-    pub(super) fn forget_empty(&mut self) -> u64 {
+    pub(super) fn forget_empty(&mut self, out: &mut Outputs) -> u64 {
         let empty = self.rooms.iter().filter(|(_, room)| room.empty_since().is_some());
         let empty: Vec<RoomKey> = empty.map(|(key, _)| key).collect();
         for key in &empty {
-            self.remove(*key);
+            self.remove(*key, out);
         }
         empty.len() as u64
     }
@@ -213,21 +222,25 @@ impl Engine {
         let ttl = self.settings.limits.empty_session_ttl;
         let now = self.now.at;
         match self.rooms.get(key).and_then(Room::empty_since) {
-            Some(since) if since + ttl <= now => self.remove(key),
-            _ => self.with_room(key, out, |room, turn, effects| room.due(key, turn, effects)),
+            Some(since) if since + ttl <= now => self.remove(key, out),
+            _ => {
+                self.with_room(key, out, |room, turn, effects| room.due(key, turn, effects));
+                self.note_change(key);
+            }
         }
     }
 
-    fn remove(&mut self, key: RoomKey) {
+    fn remove(&mut self, key: RoomKey, out: &mut Outputs) {
         // Nothing is told, for nobody is there.
         self.with_room(key, &mut Outputs::default(), |room, turn, _| room.clear(turn));
         let Some(room) = self.rooms.remove(key) else { return };
         assert_eq!(room.seated(), 0, "nobody's session is forgotten");
         self.counters.sessions_empty -= 1;
         self.names.remove(room.session.id());
+        self.forget_stored(key, &room, out);
     }
 }
 
-fn gone() -> Reject {
+pub(super) fn gone() -> Reject {
     Reject::new(Code::Internal, "the session is gone: join it again")
 }

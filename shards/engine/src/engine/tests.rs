@@ -18,6 +18,8 @@ use crate::words::manners::Manners;
 use crate::words::origins::Origins;
 use crate::words::time::Micros;
 
+mod storage;
+
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const UPGRADE: &[u8] =
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: band\r\nUpgrade: websocket\r\n\
@@ -47,6 +49,7 @@ pub(super) fn settings() -> Settings {
         origins: Origins::Own,
         transports: Transports { compression: None, recovery: Micros::ZERO },
         manners: Manners::default(),
+        storage_wait: None,
     }
 }
 
@@ -63,6 +66,8 @@ struct World {
     handed_over: u32,
     trace: Vec<u8>,
     outputs: Vec<u8>,
+    /// What the storage was told to do, with the record if it is to store one.
+    orders: Vec<(Output, Vec<u8>)>,
 }
 
 impl World {
@@ -79,6 +84,7 @@ impl World {
             handed_over: 0,
             trace: Vec::new(),
             outputs: Vec::new(),
+            orders: Vec::new(),
         }
     }
 
@@ -170,6 +176,10 @@ impl World {
                     self.handed_over += 1;
                     let parcel = &out.bytes[parcel.range()];
                     self.input(usize::from(to.0), Input::Arrived { conn, peer: PEER, parcel });
+                }
+                Output::Load { .. } | Output::Forget { .. } => self.orders.push((output.clone(), Vec::new())),
+                Output::Store { record, .. } => {
+                    self.orders.push((output.clone(), out.bytes[record.range()].to_vec()));
                 }
                 Output::Ask { conn, question } => {
                     let body = format!("asked for {}", question.path).into_bytes().into();

@@ -28,7 +28,8 @@ impl Session {
         }
         self.touch(now);
         let role = self.seat(member).map_or(Role::Follower, |seat| seat.member.role);
-        Ok(Ack::Joined { member, role, epoch: self.epoch(), version: self.version() })
+        let (epoch, version) = (self.epoch(), self.version());
+        Ok(Ack::Joined { member, role, epoch, version, restored: None })
     }
 
     /// A member leaves on purpose. Its lead goes at once to the connected follower that has been here longest.

@@ -65,6 +65,9 @@ pub struct Session {
     setlist_sum: u32,
 }
 
+/// After so many milliseconds without anybody doing anything, no leader is expected back.
+const DESERTED_MS: i64 = 15 * 60 * 1_000;
+
 /// Why and for how long a seat without a connection is kept.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
@@ -115,18 +118,20 @@ impl Session {
     }
 
     /// Opens a stored session again, as after the loss of every connection: followers are gone, the leader's
-    /// seat is kept for the grace period, and the music goes on where the wall clock says that it is.
+    /// seat is kept for the grace period unless nobody has done anything for long, and the music goes on where
+    /// the wall clock says that it is.
     ///
     /// `epoch` must be higher than the record's; if it is not, the record's next one is taken.
     pub fn from_record(record: Record, rules: &Rules, now: Moment, epoch: u64) -> Self {
         let age = Micros::from_millis(now.unix.0.saturating_sub(record.created_at.0).max(0) as u64);
+        let deserted = now.unix.0.saturating_sub(record.last_active_unix.0) > DESERTED_MS;
         let mut session = Self::with_state(record, rules, now, age);
         session.move_to_clock_of(now);
         let state = &mut session.state;
         state.timeline.epoch = epoch.max(state.timeline.epoch + 1);
         state.timeline.version = 0;
         state.max_members = state.max_members.min(rules.members_max);
-        state.seats.retain(|seat| Some(seat.member.id) == state.timeline.leader);
+        state.seats.retain(|seat| Some(seat.member.id) == state.timeline.leader && !deserted);
         let leader = state.seats.first_mut().map(|seat| {
             seat.member.connected = false;
             session.kept =
@@ -325,6 +330,22 @@ impl Session {
     /// What is to be stored.
     pub fn record(&self) -> Record {
         self.state.clone()
+    }
+
+    /// The same, to look at.
+    pub fn state(&self) -> &Record {
+        &self.state
+    }
+
+    /// Begins an epoch above another one that was found to be as new: somebody else kept this session meanwhile,
+    /// or the wall clock was set back. The state is kept, and everybody is told.
+    pub fn rise_above(&mut self, epoch: u64, now: Moment, out: &mut Vec<Effect>) {
+        if epoch >= self.epoch() {
+            self.state.timeline.epoch = epoch + 1;
+            self.state.timeline.version = 0;
+            self.decide(now);
+            out.push(Effect::Snapshot(Audience::All));
+        }
     }
 
     /// Panics if the state contradicts itself: that is a bug of ours, whatever members said.

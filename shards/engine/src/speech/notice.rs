@@ -451,7 +451,7 @@ impl Quality {
 pub enum Ack {
     /// Nothing more.
     Done,
-    /// Of `join_session`: `sessionId, socketId, role, epoch, version`.
+    /// Of `join_session`: `sessionId, socketId, role, epoch, version, restored?`.
     Joined {
         /// The newcomer.
         member: MemberId,
@@ -461,6 +461,9 @@ pub enum Ack {
         epoch: u64,
         /// The state's version.
         version: u64,
+        /// Whether the session came back from the storage; false = it began anew because the storage could not
+        /// tell in time what it has. `None` if there was nothing to come back.
+        restored: Option<bool>,
     },
     /// Of a change: `epoch, version` of the state that has it.
     Changed {

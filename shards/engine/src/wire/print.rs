@@ -490,6 +490,8 @@ enum AckView<'a> {
         role: &'static str,
         epoch: u64,
         version: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        restored: Option<bool>,
     },
     Changed {
         epoch: u64,
@@ -517,12 +519,13 @@ impl<'a> AckView<'a> {
     fn new(session_id: Option<&'a str>, ack: &'a Ack) -> Self {
         match ack {
             Ack::Done => Self::Done {},
-            Ack::Joined { member, role, epoch, version } => Self::Joined {
+            Ack::Joined { member, role, epoch, version, restored } => Self::Joined {
                 session_id,
                 socket_id: member.as_str(),
                 role: role_word(*role),
                 epoch: *epoch,
                 version: *version,
+                restored: *restored,
             },
             Ack::Changed { epoch, version } => Self::Changed { epoch: *epoch, version: *version },
             Ack::Pending => Self::Pending { pending: true },

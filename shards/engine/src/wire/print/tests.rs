@@ -563,7 +563,7 @@ fn a_connection_is_told() {
 fn acknowledgements_carry_what_was_asked_for() {
     check_ack(Ack::Done, "");
     check_ack(
-        Ack::Joined { member: id(ANN), role: Role::Follower, epoch: 3, version: 7 },
+        Ack::Joined { member: id(ANN), role: Role::Follower, epoch: 3, version: 7, restored: None },
         r#","sessionId":"stage","socketId":"AAAAAAAAAAAAAAAAAAAA","role":"follower","epoch":3,"version":7"#,
     );
     check_ack(Ack::Changed { epoch: 3, version: 8 }, r#","epoch":3,"version":8"#);

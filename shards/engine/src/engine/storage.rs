@@ -1,0 +1,299 @@
+//! Sessions that outlive the process: who joins one that is not in memory waits a little for what is stored of
+//! it, and what changes is offered to the storage, a bounded amount at a time.
+//!
+//! Each session has at most one record on its way. What changes meanwhile is offered when that one is answered,
+//! so however fast a session changes, its newest state is what waits.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Engine;
+use super::alarm::{Alarm, RoomKey, Timer};
+use super::link::Said;
+use super::room::Room;
+use crate::io::{Found, Outcome, Output, Outputs, StorageNews};
+use crate::record::Record;
+use crate::speech::{Ack, LeaveReason, Reject};
+use crate::words::ids::{ConnId, SessionId};
+use crate::words::time::Micros;
+
+/// How long changes are gathered before they are offered: a session that changes often is written less often,
+/// and a turn never prints more than [`OFFERS_MAX`] records.
+const OFFER_INTERVAL: Micros = Micros::from_millis(5);
+
+/// Records offered at once.
+const OFFERS_MAX: usize = 128;
+
+/// Bytes offered at once, the record that goes over included: a set list may have a mebibyte.
+const OFFER_BYTES_MAX: usize = 1024 * 1024;
+
+/// How much may be read from a connection that waits, besides one message.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+
+/// What a shard has to do with the storage.
+#[derive(Default)]
+pub(super) struct Storage {
+    /// Sessions that were asked for, and who waits for them in order of coming.
+    loading: BTreeMap<SessionId, Loading>,
+    /// The same in order of time; those that were answered are still there.
+    deadlines: VecDeque<(Micros, SessionId)>,
+    /// Sessions that changed and have no record on its way, in order of changing.
+    unstored: VecDeque<RoomKey>,
+    offer: Alarm,
+    give_up: Alarm,
+}
+
+struct Loading {
+    until: Micros,
+    waiting: Vec<Waiting>,
+}
+
+/// A `join_session` that waits.
+struct Waiting {
+    conn: ConnId,
+    /// Under which id it is to be acknowledged.
+    ack: Option<u64>,
+    /// The JSON of its first argument.
+    payload: String,
+}
+
+/// What the storage has of a session.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The epoch and version that is stored.
+    stored: Option<(u64, u64)>,
+    /// The epoch and version that is on its way there.
+    offered: Option<(u64, u64)>,
+    /// Whether the session is among those to be offered.
+    listed: bool,
+    /// Whether it came back from the storage; see [`Ack::Joined`].
+    restored: Option<bool>,
+}
+
+impl Kept {
+    /// Whether the session is among those to be offered.
+    pub fn is_listed(&self) -> bool {
+        self.listed
+    }
+
+    /// Tells who joins whether the session came back from the storage.
+    pub fn told(&self, ack: Ack) -> Ack {
+        match ack {
+            Ack::Joined { member, role, epoch, version, .. } => {
+                Ack::Joined { member, role, epoch, version, restored: self.restored }
+            }
+            ack => ack,
+        }
+    }
+}
+
+impl Storage {
+    /// Sessions that wait to be offered.
+    pub fn unstored(&self) -> u32 {
+        self.unstored.len() as u32
+    }
+
+    /// Whether a session is among them, once.
+    pub fn lists(&self, key: RoomKey) -> bool {
+        self.unstored.iter().filter(|listed| **listed == key).count() == 1
+    }
+}
+
+impl Engine {
+    /// Whether a session may be stored and must be asked for.
+    pub(super) fn must_load(&self, session: &SessionId) -> bool {
+        self.settings.storage_wait.is_some() && !self.names.contains_key(session)
+    }
+
+    /// Has the sender of a `join_session` wait for its session.
+    pub(super) fn wait_for(&mut self, session: SessionId, said: Said<'_>, out: &mut Outputs) {
+        let Some(wait) = self.settings.storage_wait else { return };
+        if let Some(link) = self.link_mut(said.conn) {
+            link.held = Some(Vec::new());
+        }
+        let until = self.now.at + wait;
+        let loading = self.storage.loading.entry(session.clone()).or_insert_with(|| {
+            out.list.push(Output::Load { session: session.clone() });
+            self.storage.deadlines.push_back((until, session));
+            Loading { until, waiting: Vec::new() }
+        });
+        loading.waiting.push(Waiting { conn: said.conn, ack: said.ack, payload: said.payload.to_owned() });
+        self.arm_loading();
+    }
+
+    /// Keeps what was read from a connection that waits, as much as a client in a hurry may send.
+    pub(super) fn hold(&mut self, id: ConnId, bytes: &[u8], out: &mut Outputs) {
+        let most = self.settings.limits.message_bytes_max as usize + HELD_BYTES_MAX;
+        let Some(held) = self.link_mut(id).and_then(|link| link.held.as_mut()) else { return };
+        held.extend_from_slice(bytes);
+        if held.len() > most {
+            self.expel(id, LeaveReason::TransportError, out);
+        } else {
+            self.arm(id);
+        }
+    }
+
+    /// Acts on what the storage says.
+    pub(super) fn storage_said(&mut self, news: &StorageNews, out: &mut Outputs) {
+        match news {
+            StorageNews::Loaded { session, found } => self.loaded(session, found, out),
+            StorageNews::Stored { session, epoch, version, outcome } => {
+                if let Some(key) = self.names.get(session).copied() {
+                    self.stored(key, (*epoch, *version), *outcome, out);
+                }
+            }
+            StorageNews::Returned => {
+                for (_, room) in self.rooms.iter_mut() {
+                    room.kept.stored = None;
+                }
+                self.offer_all();
+            }
+        }
+    }
+
+    /// Those who waited long enough for their sessions get new ones.
+    pub(super) fn give_up_loading(&mut self, out: &mut Outputs) {
+        self.storage.give_up.rang();
+        while let Some((until, _)) = self.storage.deadlines.front()
+            && *until <= self.now.at
+            && let Some((until, session)) = self.storage.deadlines.pop_front()
+        {
+            if self.storage.loading.get(&session).is_some_and(|loading| loading.until == until) {
+                self.loaded(&session, &Found::Unknown, out);
+            }
+        }
+        self.arm_loading();
+    }
+
+    fn arm_loading(&mut self) {
+        let next = self.storage.deadlines.front().map(|(until, _)| *until);
+        self.storage.give_up.set(&mut self.wheel, next, Timer::Load);
+    }
+
+    /// Opens a session with what is stored of it, and lets in who waited. An answer that comes too late finds
+    /// nobody waiting, and the session that was begun without it stays.
+    fn loaded(&mut self, session: &SessionId, found: &Found, out: &mut Outputs) {
+        let Some(Loading { waiting, .. }) = self.storage.loading.remove(session) else { return };
+        let record = match found {
+            Found::Record(bytes) => Record::parse(bytes).ok().filter(|record| record.session == *session),
+            Found::Nothing | Found::Unknown => None,
+        };
+        let restored = match found {
+            Found::Nothing => None,
+            Found::Record(_) | Found::Unknown => Some(record.is_some()),
+        };
+        if !waiting.iter().any(|waiting| self.conns.get(waiting.conn).is_some()) {
+            return;
+        }
+        let made = self.make(session, record, out);
+        if let Some(room) = made.as_ref().ok().and_then(|key| self.rooms.get_mut(*key)) {
+            room.kept.restored = restored;
+        }
+        for waiting in waiting {
+            self.let_in(&waiting, made.as_ref().err(), out);
+        }
+        if let Ok(key) = made {
+            self.settle(key, out);
+        }
+    }
+
+    /// Goes on with a connection where it began to wait.
+    fn let_in(&mut self, waiting: &Waiting, reject: Option<&Reject>, out: &mut Outputs) {
+        let Waiting { conn: id, ack, ref payload } = *waiting;
+        let Some(mut held) = self.link_mut(id).and_then(|link| link.held.take()) else { return };
+        match reject {
+            Some(reject) => {
+                let said = Said { conn: id, name: "join_session", ack, payload };
+                self.refuse(said, reject, out);
+            }
+            None => self.join_late(id, ack, payload, out),
+        }
+        self.link_received(id, &mut held, out);
+        self.arm(id);
+    }
+
+    /// Lists a session to be offered if it has something new and nothing on its way. At the end of the server
+    /// nothing is waited for any more: the storage keeps the newer of two records.
+    pub(super) fn note_change(&mut self, key: RoomKey) {
+        if self.settings.storage_wait.is_none() {
+            return;
+        }
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        let newest = (room.session.epoch(), room.session.version());
+        let kept = &mut room.kept;
+        let on_its_way = if self.draining { kept.offered == Some(newest) } else { kept.offered.is_some() };
+        // Nobody has ever been in a session without a version.
+        if newest.1 == 0 || kept.stored == Some(newest) || on_its_way || kept.listed {
+            return;
+        }
+        kept.listed = true;
+        self.storage.unstored.push_back(key);
+        self.arm_offer();
+    }
+
+    /// Lists every session that has something to be offered.
+    pub(super) fn offer_all(&mut self) {
+        let keys: Vec<RoomKey> = self.rooms.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.note_change(key);
+        }
+    }
+
+    /// Offers the sessions that have waited longest.
+    pub(super) fn offer(&mut self, out: &mut Outputs) {
+        self.storage.offer.rang();
+        let full = out.bytes.len() + OFFER_BYTES_MAX;
+        for _ in 0..OFFERS_MAX {
+            if out.bytes.len() >= full {
+                break;
+            }
+            let Some(key) = self.storage.unstored.pop_front() else { break };
+            let Some(room) = self.rooms.get_mut(key) else { continue };
+            let (epoch, version) = (room.session.epoch(), room.session.version());
+            room.kept.listed = false;
+            room.kept.offered = Some((epoch, version));
+            let record = out.span(|bytes| room.session.state().print(bytes));
+            let session = room.session.id().clone();
+            out.list.push(Output::Store { session, epoch, version, record });
+        }
+        self.arm_offer();
+    }
+
+    fn arm_offer(&mut self) {
+        let waits = !self.storage.unstored.is_empty();
+        if self.storage.offer.at().is_some() != waits {
+            let at = waits.then(|| self.now.at + OFFER_INTERVAL);
+            self.storage.offer.set(&mut self.wheel, at, Timer::Store);
+        }
+    }
+
+    /// Notes what came of a record.
+    fn stored(&mut self, key: RoomKey, which: (u64, u64), outcome: Outcome, out: &mut Outputs) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        if room.kept.offered == Some(which) {
+            room.kept.offered = None;
+        }
+        match outcome {
+            Outcome::Kept => room.kept.stored = Some(which),
+            Outcome::Refused => {}
+            Outcome::Outdated { epoch } => {
+                let now = self.now;
+                self.with_room(key, out, |room, turn, effects| {
+                    room.flush(turn);
+                    room.session.rise_above(epoch, now, effects);
+                });
+            }
+        }
+        self.settle(key, out);
+    }
+
+    /// Has the storage forget a session that is gone from memory.
+    pub(super) fn forget_stored(&mut self, key: RoomKey, room: &Room, out: &mut Outputs) {
+        if room.kept.listed {
+            self.storage.unstored.retain(|listed| *listed != key);
+        }
+        if room.kept.stored.is_some() || room.kept.offered.is_some() {
+            let (session, epoch) = (room.session.id().clone(), room.session.epoch());
+            out.list.push(Output::Forget { session, epoch });
+        }
+    }
+}

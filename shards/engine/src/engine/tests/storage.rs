@@ -1,0 +1,290 @@
+//! Sessions that come from the storage and go there, with a storage that answers when the test says so.
+
+use super::*;
+use crate::io::{Found, Outcome, StorageNews};
+use crate::record::Record;
+
+const WAIT: Micros = Micros::from_millis(500);
+
+fn world() -> World {
+    World::new(Settings { storage_wait: Some(WAIT), ..settings() })
+}
+
+fn id(name: &str) -> SessionId {
+    SessionId::parse(name).unwrap()
+}
+
+impl World {
+    fn tell(&mut self, news: &StorageNews) {
+        self.input(0, Input::Storage { news });
+    }
+
+    fn found(&mut self, name: &str, found: Found) {
+        self.tell(&StorageNews::Loaded { session: id(name), found });
+    }
+
+    /// Answers everything that was to be stored since the last time, and returns the records.
+    fn keep(&mut self, outcome: Outcome) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (order, bytes) in std::mem::take(&mut self.orders) {
+            if let Output::Store { session, epoch, version, .. } = order {
+                records.push(Record::parse(&bytes).unwrap());
+                self.tell(&StorageNews::Stored { session, epoch, version, outcome });
+            }
+        }
+        records
+    }
+
+    /// The acknowledgement of the join, passing over everything else.
+    fn acknowledged(&mut self, conn: ConnId) -> Option<serde_json::Value> {
+        let heard = self.heard(conn);
+        let ack = heard.iter().find_map(|message| message.strip_prefix("431"))?;
+        Some(serde_json::from_str::<serde_json::Value>(ack).unwrap()[0].clone())
+    }
+}
+
+const JOIN: &str = r#"421["join_session",{"sessionId":"s","displayName":"Ann"}]"#;
+const PLAY: &str = r#"42["play",{"sessionId":"s"}]"#;
+
+/// A member of a session of which nothing was stored, after its own record was kept.
+fn alone(world: &mut World) -> ConnId {
+    let ann = world.client(0);
+    world.say(ann, JOIN);
+    world.found("s", Found::Nothing);
+    world.pass(MS(20));
+    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    world.heard(ann);
+    ann
+}
+
+#[test]
+fn who_joins_waits_for_the_answer_and_for_nothing_else() {
+    let mut world = world();
+    let ann = world.client(0);
+    world.say(ann, JOIN);
+    // Said before the answer, acted on after it.
+    world.say(ann, PLAY);
+    world.pass(MS(100));
+    assert_eq!(world.heard(ann), [""; 0]);
+    assert_eq!(world.orders, [(Output::Load { session: id("s") }, Vec::new())]);
+    world.found("s", Found::Nothing);
+    let heard = world.heard(ann).join("\n");
+    assert!(heard.contains("431[{\"ok\":true") && !heard.contains("restored"), "{heard}");
+    world.pass(MS(10));
+    assert!(world.events(ann).contains(&"play".to_owned()));
+}
+
+#[test]
+fn everybody_who_came_meanwhile_is_let_in_in_order() {
+    let mut world = world();
+    let all = [world.client(0), world.client(0), world.client(0)];
+    for conn in all {
+        world.say(conn, JOIN);
+    }
+    assert_eq!(world.orders.len(), 1, "asked once");
+    world.input(0, Input::Closed { conn: all[0], cause: Cause::Failed });
+    world.found("s", Found::Nothing);
+    let roles = all.map(|conn| world.acknowledged(conn).map(|ack| ack["role"].clone()));
+    assert_eq!(roles, [None, Some("leader".into()), Some("follower".into())]);
+    world.turn();
+}
+
+#[test]
+fn a_storage_that_does_not_answer_is_not_waited_for_long() {
+    let mut world = world();
+    let ann = world.client(0);
+    world.say(ann, JOIN);
+    world.pass(MS(499));
+    assert_eq!(world.acknowledged(ann), None);
+    world.pass(MS(1));
+    let ack = world.acknowledged(ann).unwrap();
+    assert_eq!((&ack["ok"], &ack["restored"]), (&true.into(), &false.into()), "{ack}");
+    // Too late: what was begun stays.
+    world.found("s", Found::Nothing);
+    world.turn();
+}
+
+#[test]
+fn a_stored_session_goes_on_where_the_clock_says() {
+    let mut first = world();
+    let ann = alone(&mut first);
+    first.say(ann, r#"42["update_message",{"sessionId":"s","message":"hi"}]"#);
+    first.say(ann, PLAY);
+    let began = first.now;
+    first.pass(MS(20));
+    let stored = first.keep(Outcome::Kept).pop().unwrap();
+    let mut bytes = Vec::new();
+    stored.print(&mut bytes);
+
+    // Another process, whose own clock says less, a minute later by the wall clock.
+    let started_unix_ms = settings().started_unix_ms + 60_000;
+    let mut second =
+        World::new(Settings { storage_wait: Some(WAIT), started_unix_ms, seed: 2, ..settings() });
+    let bob = second.client(0);
+    second.say(bob, JOIN);
+    second.found("s", Found::Record(bytes.into()));
+    let heard = second.heard(bob);
+    let snapshot = heard.iter().find(|message| message.starts_with("42[\"snapshot\"")).unwrap();
+    let snapshot: serde_json::Value = serde_json::from_str(&snapshot[2..]).unwrap();
+    let expected = 60_000.0 + (second.now.as_micros() as f64 - began.as_micros() as f64) / 1_000.0;
+    assert_eq!(snapshot[1]["position"].as_f64(), Some(expected), "{snapshot}");
+    assert_eq!((&snapshot[1]["message"], &snapshot[1]["isPlaying"]), (&"hi".into(), &true.into()));
+    assert!(snapshot[1]["epoch"].as_u64().unwrap() > stored.timeline.epoch);
+    second.pass(MS(20));
+    assert_eq!(second.keep(Outcome::Kept).len(), 1, "the new epoch is stored");
+}
+
+#[test]
+fn a_session_has_one_record_on_its_way_and_then_the_newest() {
+    let mut world = world();
+    let ann = alone(&mut world);
+    let mut tempos = Vec::new();
+    for tempo in [90, 91, 92, 93] {
+        world.say(ann, &format!(r#"42["set_tempo",{{"sessionId":"s","tempo":{tempo}}}]"#));
+        world.pass(MS(300));
+        if tempo == 92 {
+            tempos.extend(world.keep(Outcome::Kept));
+        }
+    }
+    tempos.extend(world.keep(Outcome::Kept));
+    world.pass(MS(300));
+    tempos.extend(world.keep(Outcome::Kept));
+    let tempos = tempos.iter().map(|record| record.timeline.segments[0].bpm1.milli_bpm() / 1_000);
+    assert_eq!(tempos.collect::<Vec<_>>(), [90, 93]);
+    world.pass(MS(60_000));
+    assert_eq!(world.keep(Outcome::Kept).len(), 0, "nothing changed");
+}
+
+#[test]
+fn ticks_chat_and_heartbeats_are_not_stored() {
+    let mut world = world();
+    let ann = alone(&mut world);
+    world.say(ann, PLAY);
+    world.pass(MS(20));
+    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    world.say(ann, r#"42["chat_message",{"sessionId":"s","message":"hi"}]"#);
+    world.pass(MS(5_000));
+    assert!(world.events(ann).iter().filter(|event| *event == "scroll_tick").count() > 300);
+    assert_eq!(world.orders, []);
+}
+
+#[test]
+fn what_was_refused_is_offered_again() {
+    let mut world = world();
+    let ann = alone(&mut world);
+    world.say(ann, PLAY);
+    world.pass(MS(10));
+    assert_eq!(world.keep(Outcome::Refused).len(), 1);
+    assert_eq!(world.shards[0].counters().sessions_unstored, 1);
+    world.pass(MS(10));
+    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    assert_eq!(world.shards[0].counters().sessions_unstored, 0);
+}
+
+#[test]
+fn a_storage_that_returns_is_offered_everything_once() {
+    let mut world = world();
+    let ann = alone(&mut world);
+    world.tell(&StorageNews::Returned);
+    world.pass(MS(20));
+    assert_eq!(world.orders.len(), 1, "nothing changed, but it may be lost");
+    // What is on its way already is not offered twice.
+    world.tell(&StorageNews::Returned);
+    world.pass(MS(20));
+    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    world.pass(MS(20));
+    assert_eq!(world.orders, []);
+    world.say(ann, PLAY);
+    world.pass(MS(20));
+    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+}
+
+#[test]
+fn a_session_rises_above_an_epoch_that_looks_newer() {
+    let mut world = world();
+    let ann = alone(&mut world);
+    let epoch = 2_000_000_000_000;
+    world.say(ann, PLAY);
+    world.pass(MS(10));
+    assert_eq!(world.keep(Outcome::Outdated { epoch }).len(), 1);
+    world.pass(MS(20));
+    let stored = world.keep(Outcome::Kept).pop().unwrap();
+    assert_eq!(stored.timeline.epoch, epoch + 1);
+    assert!(stored.timeline.is_playing_at(world.now), "the state is kept");
+    let heard = world.heard(ann);
+    let newest = heard.iter().rfind(|message| message.starts_with("42[\"snapshot\"")).unwrap();
+    assert!(newest.contains("\"epoch\":2000000000001"), "{newest}");
+}
+
+#[test]
+fn a_session_that_nobody_comes_back_to_is_forgotten_in_the_storage_too() {
+    let mut world = world();
+    let ann = alone(&mut world);
+    world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
+    world.pass(MS(20));
+    world.keep(Outcome::Kept);
+    world.pass(settings().limits.empty_session_ttl);
+    assert!(matches!(&world.orders[..], [(Output::Forget { session, .. }, _)] if *session == id("s")));
+    world.turn();
+}
+
+#[test]
+fn the_end_waits_until_everything_was_offered() {
+    let mut world = world();
+    let ann = alone(&mut world);
+    world.say(ann, PLAY);
+    world.pass(MS(10));
+    assert_eq!(world.orders.len(), 1, "it is on its way and never answered");
+    world.say(ann, r#"42["pause",{"sessionId":"s"}]"#);
+    world.input(0, Input::Drain);
+    assert!(!world.shards[0].is_drained());
+    world.pass(MS(10));
+    assert!(world.shards[0].is_drained());
+    let (_, newest) = world.orders.last().unwrap();
+    assert!(!Record::parse(newest).unwrap().timeline.is_playing_at(world.now));
+}
+
+#[test]
+fn a_damaged_record_is_told_as_lost() {
+    let mut world = world();
+    let ann = world.client(0);
+    world.say(ann, JOIN);
+    world.found("s", Found::Record(Box::new([1, 2, 3])));
+    assert_eq!(world.acknowledged(ann).unwrap()["restored"], false);
+}
+
+#[test]
+fn who_floods_while_it_waits_is_closed() {
+    let mut world = world();
+    let ann = world.client(0);
+    world.say(ann, JOIN);
+    for _ in 0..40 {
+        if world.closed.is_empty() {
+            world.bytes(ann, &[0; 64 * 1024]);
+        }
+    }
+    assert_eq!(world.closed.len(), 1);
+    world.found("s", Found::Nothing);
+    world.turn();
+}
+
+#[test]
+fn many_changed_sessions_are_offered_a_few_at_a_time() {
+    let mut world = world();
+    let conn = world.client(0);
+    for n in 0..300 {
+        world.pass(MS(600));
+        world.say(conn, &join(&format!("s{n}"), "Ann"));
+        world.found(&format!("s{n}"), Found::Nothing);
+    }
+    world.pass(MS(20));
+    world.keep(Outcome::Kept);
+    world.tell(&StorageNews::Returned);
+    let mut most = 0;
+    for _ in 0..10 {
+        let before = world.orders.len();
+        world.pass(MS(5));
+        most = most.max(world.orders.len() - before);
+    }
+    assert_eq!((world.orders.len(), most), (300, 128));
+}
