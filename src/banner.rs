@@ -10,6 +10,7 @@ use qrcode::render::unicode::Dense1x2;
 
 use crate::config::Config;
 use crate::process::tell;
+use crate::storage::Place;
 
 /// Prints it on standard output, whatever the log's level: whoever starts a server wants to know where it is.
 pub fn show(config: &Config, port: u16) {
@@ -39,9 +40,19 @@ fn text(config: &Config, port: u16, addresses: &[IpAddr]) -> String {
         line("", "(this machine only: --host all lets tablets on the same network connect)");
     }
     line("shards", &config.shards.to_string());
-    line("storage", "memory: sessions end with the process");
+    line("storage", &kept(&config.storage.place));
     line("stop", "Ctrl-C");
     text
+}
+
+/// Where sessions are, and what that means to whoever starts the server.
+fn kept(place: &Place) -> String {
+    match place {
+        Place::Memory => "memory: sessions end with the process".to_owned(),
+        Place::File(Some(directory)) => format!("file in {}", directory.display()),
+        Place::File(None) => "file, but there is no place for it: name one with --data".to_owned(),
+        Place::Redis(_) => "Redis".to_owned(),
+    }
 }
 
 fn url(address: IpAddr, port: u16) -> String {

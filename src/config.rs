@@ -20,6 +20,7 @@ use crate::http::Token;
 use crate::logging::Levels;
 use crate::monitor::{self, thresholds::Limits};
 use crate::settings::{self, Allowed, Setting};
+use crate::storage::{self, Place, RedisPlace, Topology};
 
 /// Everything the server needs to know before it starts.
 #[derive(Debug)]
@@ -58,6 +59,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Where and how to record, if at all.
     pub record: Option<Record>,
+    /// Where sessions are kept.
+    pub storage: storage::Plan,
     /// What every shard's engine is told; which shard it is, and the time, are filled in when it starts.
     pub engine: Settings,
     /// What to print at start: every setting with its unit and where it came from.
@@ -160,7 +163,9 @@ impl Given {
 
     /// One sentence about variables that did something in the server before this one, if there are any.
     fn unused(&self) -> Option<String> {
-        let known = |name: &str| name.starts_with("REDIS_") || settings::UNUSED_VARIABLES.contains(&name);
+        let is_setting = |name: &str| settings::SETTINGS.iter().any(|setting| setting.variable == name);
+        let of_redis = |name: &str| name.starts_with("REDIS_") && !is_setting(name);
+        let known = |name: &str| of_redis(name) || settings::UNUSED_VARIABLES.contains(&name);
         let mut names: Vec<&str> = self
             .environment
             .keys()
@@ -211,6 +216,11 @@ impl Config {
             ..words::limits::Limits::PRODUCTION
         };
         let (manners, http_requests) = values.manners(&origins)?;
+        let storage = storage_plan(&mut values)?;
+        let storage_wait = match storage.place {
+            Place::Memory => None,
+            Place::File(_) | Place::Redis(_) => Some(Micros::from_micros(storage.wait.as_micros() as u64)),
+        };
         let drain_timeout = Duration::from_millis(values.whole(&settings::DRAIN_TIMEOUT)?);
         let metrics_interval = Duration::from_millis(values.whole(&settings::METRICS_INTERVAL)?);
         let alert_limits = Limits {
@@ -253,6 +263,7 @@ impl Config {
             http_requests,
             drain_timeout,
             record: (record.directory.as_os_str() != "off").then_some(record),
+            storage,
             engine: Settings {
                 shard: ShardId(0),
                 shards: shards as u16,
@@ -267,6 +278,7 @@ impl Config {
                 leader_grace,
                 session_members_max,
                 origins,
+                storage_wait,
                 transports: Transports::default(),
                 manners,
             },
@@ -311,6 +323,47 @@ impl Profile {
             Self::Production => "production",
         }
     }
+}
+
+/// Where sessions are kept, from everything that says something about it.
+fn storage_plan(values: &mut Values<'_>) -> Result<storage::Plan, ConfigError> {
+    let kind = values.one_of(&settings::STORAGE)?;
+    let data = values.told(&settings::DATA_DIR, |text| Some(text.to_owned()))?;
+    let ttl = Duration::from_millis(values.whole(&settings::STORAGE_TTL)?);
+    let wait = Duration::from_millis(values.whole(&settings::STORAGE_WAIT)?);
+    let text: fn(&str) -> Option<String> = |text| Some(text.to_owned());
+    let url = values.unless_none(&settings::REDIS_URL, |url| Topology::parse(url).ok())?;
+    let host = values.unless_none(&settings::REDIS_HOST, text)?;
+    let port = values.whole(&settings::REDIS_PORT)? as u16;
+    let password = values.unless_none(&settings::REDIS_PASSWORD, text)?;
+    let db = values.whole(&settings::REDIS_DB)?;
+    let replicas = values.count(&settings::REDIS_REPLICAS)?;
+    let on_host = |host: &str| Topology::on_host(host, port, password.as_deref(), db as i64);
+    let redis = match (url, host) {
+        (Some(topology), _) => Some(topology),
+        (None, Some(host)) => on_host(&host),
+        // What `--storage redis` alone means: the one on this machine.
+        (None, None) => (kind == "redis").then(|| on_host("127.0.0.1")).flatten(),
+    };
+    let place = match (kind.as_str(), redis) {
+        ("redis" | "auto", Some(topology)) => Place::Redis(RedisPlace { topology, replicas }),
+        ("memory", _) => Place::Memory,
+        _ => Place::File(if data == "auto" { data_directory(values.given) } else { Some(data.into()) }),
+    };
+    Ok(storage::Plan { place, ttl, wait })
+}
+
+/// Where the system has the data of programs.
+fn data_directory(given: &Given) -> Option<PathBuf> {
+    let variable =
+        |name: &str| given.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = |rest: &str| variable("HOME").map(|home| home.join(rest));
+    let data = if cfg!(target_vendor = "apple") {
+        home("Library/Application Support")
+    } else {
+        variable("XDG_DATA_HOME").filter(|path| path.is_absolute()).or_else(|| home(".local/share"))
+    };
+    data.map(|data| data.join("bandsync"))
 }
 
 fn host(text: &str) -> Option<IpAddr> {
@@ -542,8 +595,11 @@ fn refused(setting: &Setting, source: Source, value: &str) -> ConfigError {
         Source::DotEnv => format!(".env: {}", setting.variable),
     };
     let allowed = format!("{} {}", setting.allowed, setting.unit).trim_end().to_owned();
-    let value = if setting.secret { "(secret)" } else { value };
-    ConfigError::Refused { name, value: value.to_owned(), allowed }
+    let value = match setting.secret {
+        true => "(secret)".to_owned(),
+        false => value.to_owned(),
+    };
+    ConfigError::Refused { name, value, allowed }
 }
 
 impl fmt::Display for ConfigError {
@@ -814,9 +870,58 @@ mod tests {
     #[test]
     fn variables_without_effect_are_named_once_without_their_values() {
         let config =
-            config(["", "REDIS_PASSWORD=hush SERVER_ID=a PATH=/bin", "REDIS_PASSWORD=hush REDIS_URL=b"]);
-        let expected = "these variables have no effect in this version: REDIS_PASSWORD, REDIS_URL, SERVER_ID";
+            config(["", "REDIS_PASSWORD=hush SERVER_ID=a PATH=/bin", "REDIS_PREFIX=hush SERVER_ID=b"]);
+        let expected = "these variables have no effect in this version: REDIS_PREFIX, SERVER_ID";
         assert_eq!(config.notes, [expected]);
+    }
+
+    #[track_caller]
+    fn check_place(environment: &str, place: &str) {
+        let plan = config(["", environment, ""]).storage;
+        let shown = match &plan.place {
+            Place::Memory => "memory".to_owned(),
+            Place::File(directory) => format!("{directory:?}"),
+            Place::Redis(RedisPlace { topology: Topology::Single(info), .. }) => {
+                let settings = info.redis_settings();
+                format!("{} {:?} {}", info.addr(), settings.password(), settings.db())
+            }
+            other => other.name().to_owned(),
+        };
+        assert_eq!(shown, place, "{environment}");
+    }
+
+    #[test]
+    fn the_storage_is_where_the_settings_say() {
+        check_place("", "None");
+        let linux = cfg!(target_os = "linux");
+        if linux {
+            check_place("HOME=/home/ann", "Some(\"/home/ann/.local/share/bandsync\")");
+            check_place("HOME=/home/ann XDG_DATA_HOME=/data", "Some(\"/data/bandsync\")");
+        }
+        check_place("DATA_DIR=/stage HOME=/home/ann", "Some(\"/stage\")");
+        check_place("STORAGE=memory REDIS_URL=redis://a", "memory");
+        check_place("REDIS_HOST=stage", "stage:6379 None 0");
+        check_place(
+            "REDIS_HOST=stage REDIS_PORT=7000 REDIS_PASSWORD=p@ss REDIS_DB=2",
+            "stage:7000 Some(\"p@ss\") 2",
+        );
+        check_place("REDIS_HOST=other REDIS_URL=redis://:hush@stage/1", "stage:6379 Some(\"hush\") 1");
+        check_place("STORAGE=redis", "127.0.0.1:6379 None 0");
+        check_place("STORAGE=file REDIS_HOST=stage DATA_DIR=d", "Some(\"d\")");
+        check_place("REDIS_URL=redis+cluster://a,b", "redis");
+        assert_eq!(config(["", "STORAGE=memory", ""]).engine.storage_wait, None);
+        assert_eq!(config(["", "STORAGE_WAIT=7", ""]).engine.storage_wait, Some(Micros::from_millis(7)));
+    }
+
+    #[test]
+    fn a_password_is_in_no_message() {
+        let Err(error) = Config::check(&given(["", "REDIS_URL=redish://ann:hush@stage", ""])) else {
+            panic!()
+        };
+        assert!(!error.to_string().contains("hush"), "{error}");
+        let config = config(["", "REDIS_URL=redis://:hush@stage REDIS_PASSWORD=hush", ""]);
+        let shown: Vec<_> = config.effective.iter().map(Effective::to_string).collect();
+        assert!(shown.iter().all(|line| !line.contains("hush")), "{shown:?}");
     }
 
     #[test]

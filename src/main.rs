@@ -16,6 +16,7 @@ mod replay;
 mod settings;
 mod start;
 mod stop;
+mod storage;
 mod trace;
 
 use std::process::ExitCode;

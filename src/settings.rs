@@ -539,11 +539,117 @@ pub const RECORD_KEEP: Setting = Setting {
     production: "64",
     help: "Files kept in the directory; the oldest are removed. A run whose first file is gone can be looked at and \
            not replayed any more.",
+pub const STORAGE: Setting = Setting {
+    option: "storage",
+    variable: "STORAGE",
+    allowed: Allowed::OneOf(&["auto", "file", "redis", "memory"]),
+    development: "auto",
+    production: "auto",
+    help: "Where sessions outlive the process. `auto` is Redis if REDIS_URL or REDIS_HOST names one, otherwise a \
+           file; `memory` is nowhere.",
+    ..PLAIN
+};
+
+pub const DATA_DIR: Setting = Setting {
+    option: "data",
+    variable: "DATA_DIR",
+    allowed: Allowed::Told("`auto` or a directory, which is made if it is not there"),
+    development: "auto",
+    production: "auto",
+    help: "Where the file is. `auto` is the place that the system has for the data of programs.",
+    ..PLAIN
+};
+
+pub const STORAGE_TTL: Setting = Setting {
+    option: "storage-ttl",
+    variable: "STORAGE_TTL",
+    allowed: Allowed::Whole { min: 1_000, max: 31_536_000_000 },
+    unit: "ms",
+    development: "3600000",
+    production: "3600000",
+    help: "How long a session is stored that is in no server's memory.",
+    ..PLAIN
+};
+
+pub const STORAGE_WAIT: Setting = Setting {
+    option: "storage-wait",
+    variable: "STORAGE_WAIT",
+    allowed: Allowed::Whole { min: 1, max: 10_000 },
+    unit: "ms",
+    development: "500",
+    production: "500",
+    help: "How long who joins a session that is not in memory waits for the storage, before it begins anew.",
+    ..PLAIN
+};
+
+pub const REDIS_URL: Setting = Setting {
+    option: "redis-url",
+    variable: "REDIS_URL",
+    allowed: Allowed::Told(
+        "`none`, redis://[user:password@]host[:port][/db], redis+cluster://host:port,…, or \
+         redis+sentinel://host:port,…/service[/db]; rediss for TLS",
+    ),
+    development: "none",
+    production: "none",
+    secret: true,
+    help: "Where Redis is. It goes before REDIS_HOST and the variables that belong to that.",
+    ..PLAIN
+};
+
+pub const REDIS_HOST: Setting = Setting {
+    option: "redis-host",
+    variable: "REDIS_HOST",
+    allowed: Allowed::Told("`none` or a host name or address"),
+    development: "none",
+    production: "none",
+    help: "The machine that Redis runs on.",
+    ..PLAIN
+};
+
+pub const REDIS_PORT: Setting = Setting {
+    option: "redis-port",
+    variable: "REDIS_PORT",
+    allowed: Allowed::Whole { min: 1, max: 65_535 },
+    development: "6379",
+    production: "6379",
+    help: "The port of Redis on REDIS_HOST.",
+    ..PLAIN
+};
+
+pub const REDIS_PASSWORD: Setting = Setting {
+    option: "redis-password",
+    variable: "REDIS_PASSWORD",
+    allowed: Allowed::Told("`none` or the password"),
+    development: "none",
+    production: "none",
+    secret: true,
+    help: "The password of Redis on REDIS_HOST. Other users of this machine can read the command line.",
+    ..PLAIN
+};
+
+pub const REDIS_DB: Setting = Setting {
+    option: "redis-db",
+    variable: "REDIS_DB",
+    allowed: Allowed::Whole { min: 0, max: 65_535 },
+    development: "0",
+    production: "0",
+    help: "The database of Redis on REDIS_HOST.",
+    ..PLAIN
+};
+
+pub const REDIS_REPLICAS: Setting = Setting {
+    option: "redis-replicas",
+    variable: "REDIS_REPLICAS",
+    allowed: Allowed::Whole { min: 0, max: 16 },
+    unit: "replicas",
+    development: "0",
+    production: "0",
+    help: "How many replicas must confirm what was written (WAIT) before it counts as stored. Not with a Cluster.",
     ..PLAIN
 };
 
 /// All of them, in the order of the help.
-pub const SETTINGS: [&Setting; 43] = [
+pub const SETTINGS: [&Setting; 53] = [
     &PROFILE,
     &PORT,
     &HOST,
@@ -572,6 +678,16 @@ pub const SETTINGS: [&Setting; 43] = [
     &HTTP_REQUESTS_PER_IP,
     &EVENT_RATES,
     &SESSION_TTL,
+    &STORAGE,
+    &DATA_DIR,
+    &STORAGE_TTL,
+    &STORAGE_WAIT,
+    &REDIS_URL,
+    &REDIS_HOST,
+    &REDIS_PORT,
+    &REDIS_PASSWORD,
+    &REDIS_DB,
+    &REDIS_REPLICAS,
     &DRAIN_TIMEOUT,
     &METRICS_INTERVAL,
     &MEMORY_THRESHOLD,
@@ -590,7 +706,7 @@ pub const SETTINGS: [&Setting; 43] = [
 ];
 
 /// Variables of the Node.js server that this one replaces, which mean nothing here yet. Whoever brings an old
-/// environment along is told so. Besides these, everything that begins with `REDIS_`.
+/// environment along is told so. Besides these, what begins with `REDIS_` and is no setting.
 pub const UNUSED_VARIABLES: [&str; 13] = [
     "SERVER_ID",
     "SERVER_VERSION",
@@ -619,7 +735,7 @@ mod tests {
                 assert_ne!(setting.option, other.option);
                 assert_ne!(setting.variable, other.variable);
             }
-            if !["BANDSYNC_ENV", "RECORD_DIR"].contains(&setting.variable) {
+            if !["BANDSYNC_ENV", "DATA_DIR", "RECORD_DIR"].contains(&setting.variable) {
                 assert_eq!(setting.option, setting.variable.to_lowercase().replace('_', "-"));
             }
         }

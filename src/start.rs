@@ -6,18 +6,20 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use bandsync_driver::{Board, Clock, End, Fleet, Gauges, Host, Plan, Recorder, ShardRecorder, Tap};
+use bandsync_driver::{Board, Clock, End, Fleet, Gauges, Host, Plan, Post, Recorder, ShardRecorder, Tap};
 use bandsync_engine::engine::{Counters, Engine};
-use bandsync_engine::io::{Input, Memory, Outputs, Settings};
+use bandsync_engine::io::{Input, Memory, Outputs, Settings, StorageNews};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 use log::debug;
 
 use crate::config::Config;
 use crate::http::Site;
-use crate::monitor::{Monitor, ShardTotals, Totals};
+use crate::monitor::history::{FIELDS, HistoryStore, Row};
+use crate::monitor::{self, Monitor, ShardTotals, Totals};
 use crate::record;
 use crate::stop::Reason;
+use crate::storage::{self, Condition, Desk, Point, Running, Status, Storage};
 
 /// Connections that may wait on their way to another shard.
 const MAILBOX_ROOM: usize = 1_024;
@@ -26,21 +28,27 @@ const MAILBOX_ROOM: usize = 1_024;
 pub struct Server {
     fleet: Fleet,
     recorder: Option<Recorder>,
+    storage: Running,
 }
 
 impl Server {
     /// Starts everything. `ended` is told when a shard's thread ends, asked or not.
     ///
     /// # Errors
-    /// If the address cannot be had, or the system has too little of something; [`advice`] says what to do.
+    /// If the address cannot be had, or the system has too little of something, or what is stored is not for this
+    /// version; [`advice`] says what to do.
     pub fn start(config: &Config, ended: &Sender<Reason>) -> io::Result<Self> {
+        let storage = Storage::open(&config.storage).map_err(io::Error::other)?;
+        let desk = storage.desk().clone();
         let clock = Clock::start();
         let board = Board::new(config.shards);
-        let totals: Arc<dyn Totals> = Arc::new(Shards { board: Arc::clone(&board), clock });
-        let monitor = Monitor::start(Arc::clone(&totals), config.monitoring())?;
+        let totals: Arc<dyn Totals> = Arc::new(Shards { board: Arc::clone(&board), clock, status: Arc::clone(&desk.status) });
+        let series = Box::new(Series(desk.clone()));
+        let monitoring = monitor::Plan { store: Some(series), ..config.monitoring() };
+        let monitor = Monitor::start(Arc::clone(&totals), monitoring)?;
         let token = config.admin_token.clone();
         let site: Arc<dyn Host> =
-            Arc::new(Site::new(totals, monitor, config.target_latency, token, config.http_requests));
+            Arc::new(Site::new(totals, monitor, desk, config.target_latency, token, config.http_requests));
         let plan = Plan {
             pin: config.pin,
             ring: config.ring,
@@ -57,7 +65,8 @@ impl Server {
             (Engine::new(settings(shard)), farewell)
         };
         let fleet = Fleet::start(&plan, clock, &board, &site, crew)?;
-        Ok(Self { fleet, recorder })
+        let storage = storage.start(Mail { post: fleet.post(), shards: config.shards })?;
+        Ok(Self { fleet, recorder, storage })
     }
 
     /// The port that it listens on.
@@ -74,7 +83,41 @@ impl Server {
         if let Some(recorder) = self.recorder {
             recorder.finish();
         }
+        // Last, for the shards have offered their newest states to it.
+        self.storage.end();
         !ends.contains(&End::Panicked)
+    }
+}
+
+/// The storage's way to the shards.
+struct Mail {
+    post: Post,
+    shards: u16,
+}
+
+impl storage::Shards for Mail {
+    fn count(&self) -> u16 {
+        self.shards
+    }
+
+    fn tell(&self, shard: ShardId, news: StorageNews) -> Result<(), StorageNews> {
+        self.post.tell(shard, news)
+    }
+}
+
+/// The monitor's rows on their way to the storage, as a series for each column. They come back as series, not as
+/// rows.
+struct Series(Desk);
+
+impl HistoryStore for Series {
+    fn load(&mut self, _max: usize) -> Vec<Row> {
+        Vec::new()
+    }
+
+    fn append(&mut self, row: &Row) {
+        let points: Vec<Point> =
+            FIELDS[1..].iter().zip(&row[1..]).map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        self.0.measure(row[0] as i64, &points);
     }
 }
 
@@ -110,12 +153,17 @@ impl Drop for Farewell {
 struct Shards {
     board: Arc<Board<Counters>>,
     clock: Clock,
+    status: Arc<Status>,
 }
 
 /// How long shards go on telling who plays where after somebody asked.
 const ROSTERS_FOR: Micros = Micros::from_secs(10);
 
 impl Totals for Shards {
+    fn storage_down(&self) -> bool {
+        self.status.condition() != Condition::Well
+    }
+
     fn shards(&self) -> Vec<ShardTotals> {
         self.ids().map(|shard| self.totals(shard)).collect()
     }

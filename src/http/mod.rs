@@ -7,6 +7,7 @@ mod admin;
 mod assets;
 mod budget;
 mod dashboard;
+mod history;
 mod prometheus;
 mod status;
 
@@ -14,12 +15,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bandsync_driver::Host;
+use bandsync_driver::{Host, Order};
 use bandsync_engine::io::{Answer, Question};
+use bandsync_engine::words::ids::ShardId;
 
 use crate::monitor::thresholds::Status;
 use crate::monitor::{Monitor, Totals};
 pub use admin::Token;
+use crate::storage::Desk;
 use assets::Assets;
 use budget::Budget;
 
@@ -28,6 +31,7 @@ pub struct Site {
     assets: Assets,
     totals: Arc<dyn Totals>,
     monitor: Monitor,
+    desk: Desk,
     target_latency: Duration,
     admin_token: Option<Token>,
     budget: Budget,
@@ -37,17 +41,18 @@ impl Site {
     pub fn new(
         totals: Arc<dyn Totals>,
         monitor: Monitor,
+        desk: Desk,
         target_latency: Duration,
         admin_token: Option<Token>,
         per_second: u32,
     ) -> Self {
         let budget = Budget::new(per_second);
-        Self { assets: Assets::embedded(), totals, monitor, target_latency, admin_token, budget }
+        Self { assets: Assets::embedded(), totals, monitor, desk, target_latency, admin_token, budget }
     }
 
     fn health(&self) -> Answer {
         let report = self.monitor.newest();
-        let health = status::Health::now(&self.totals.shards(), &report, self.monitor.uptime());
+        let health = status::Health::now(&self.totals.shards(), &report, self.monitor.uptime(), &self.desk);
         let status = if report.status == Status::Unhealthy { 503 } else { 200 };
         Answer { status, ..json(&health) }
     }
@@ -62,8 +67,11 @@ impl Site {
         json(&status::Metrics::now(&self.totals.shards(), &report, uptime, self.target_latency))
     }
 
-    /// `?since=` Unix time in milliseconds and `?limit=` rows; what cannot be read counts as not given.
+    /// With `?metric=` that metric's points; otherwise rows of all, with `?since=` Unix time in milliseconds and `?limit=` rows; what cannot be read counts as not given.
     fn history(&self, question: &Question) -> Answer {
+        if parameter(&question.query, "metric").is_some() {
+            return history::answer(&self.desk.history, &question.query);
+        }
         let number = |name: &str| parameter(&question.query, name).and_then(|text| text.parse::<u64>().ok());
         let limit = number("limit").map_or(HISTORY_ROWS, |limit| limit.min(usize::MAX as u64) as usize);
         answer(200, JSON, self.monitor.history(number("since").unwrap_or(0), limit))
@@ -114,6 +122,16 @@ impl Host for Site {
 
     fn trim(&self) {
         crate::process::trim();
+    }
+
+    fn store(&self, shard: ShardId, order: Order<'_>) -> bool {
+        match order {
+            Order::Load(session) => self.desk.load(shard, session),
+            Order::Store { session, epoch, version, record } => {
+                self.desk.store(shard, session, epoch, version, record)
+            }
+            Order::Forget { session, epoch } => self.desk.forget(shard, session, epoch),
+        }
     }
 }
 
@@ -168,6 +186,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::monitor::ShardTotals;
+    use crate::storage::{Place, Plan, Storage};
 
     struct Two;
 
@@ -189,7 +208,9 @@ mod tests {
         let config =
             crate::config::Config::check(&crate::config::Given { cores: 1, ..Default::default() }).unwrap();
         let monitor = Monitor::start(Arc::clone(&totals), config.monitoring()).unwrap();
-        Site::new(totals, monitor, Duration::from_millis(25), None, 100)
+        let (place, hour) = (Place::Memory, Duration::from_secs(3_600));
+        let desk = Storage::open(&Plan { place, ttl: hour, wait: hour }).unwrap().desk().clone();
+        Site::new(totals, monitor, desk, Duration::from_millis(25), None, 100)
     }
 
     fn ask(path: &str, accept: &str, if_none_match: &str) -> Answer {
@@ -220,6 +241,7 @@ mod tests {
         let health: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(health["status"], "healthy");
         assert_eq!(health["redis"]["status"], "disabled");
+        assert_eq!(health["storage"]["place"], "memory");
         assert!(health["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')));
         assert_eq!(number(&health, "/connections/current"), 6.0);
         assert_eq!(number(&health, "/sessions/active"), 2.0);

@@ -1,6 +1,7 @@
 //! What `/health` and `/metrics` say, under the names that dashboards of the Node.js server read.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use crate::logging::Timestamp;
 use crate::monitor::latency::{NAMES, Spread, Spreads};
 use crate::monitor::thresholds::{Alert, Status};
 use crate::monitor::{Report, Sample, ShardTotals, ThreadShare, sum};
+use crate::storage::{Condition, Desk};
 use bandsync_engine::speech::Code;
 
 /// Whether all is well.
@@ -22,6 +24,7 @@ pub struct Health {
     /// In seconds.
     uptime: f64,
     redis: Redis,
+    storage: Storage,
     memory: Memory,
     connections: Connections,
     sessions: Sessions,
@@ -86,6 +89,31 @@ struct Redis {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Storage {
+    /// `memory`, `file` or `redis`.
+    place: &'static str,
+    status: &'static str,
+    /// What is wrong, and since when (RFC 3339, UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    /// Orders that wait for the storage's thread.
+    queue: usize,
+    /// Sessions whose newest state that thread has still to store.
+    pending: u64,
+    /// Records written since the start.
+    written: u64,
+    /// States that were replaced by newer ones before they were written.
+    coalesced: u64,
+    /// Times that storing failed.
+    failures: u64,
+    /// Damaged records that were set aside.
+    set_aside: u64,
+}
+
+#[derive(Serialize)]
 struct Memory {
     /// In bytes.
     rss: u64,
@@ -119,18 +147,51 @@ struct Shard {
 }
 
 impl Health {
-    pub fn now(shards: &[ShardTotals], report: &Report, uptime: Duration) -> Self {
+    pub fn now(shards: &[ShardTotals], report: &Report, uptime: Duration, desk: &Desk) -> Self {
         let (all, sample) = (sum(shards), &report.sample);
+        let storage = Storage::of(desk);
+        // At once, while the monitor looks once a second.
+        let at_best = if storage.reason.is_some() { Status::Degraded } else { Status::Healthy };
         Self {
-            status: report.status,
+            status: report.status.max(at_best),
             reasons: report.alerts.clone(),
             timestamp: Timestamp(SystemTime::now()).to_string(),
             uptime: rounded(uptime.as_secs_f64()),
-            redis: Redis { status: "disabled" },
+            redis: Redis {
+                status: match (storage.place, &storage.reason) {
+                    ("redis", None) => "connected",
+                    ("redis", Some(_)) => "degraded",
+                    _ => "disabled",
+                },
+            },
+            storage,
             memory: Memory { rss: sample.resident_bytes },
             connections: Connections::of(&all, sample),
             sessions: Sessions::of(&all),
             shards: shards.iter().map(Shard::of).collect(),
+        }
+    }
+}
+
+impl Storage {
+    fn of(desk: &Desk) -> Self {
+        let status = &desk.status;
+        let (reason, since) = match status.condition() {
+            Condition::Well => (None, None),
+            Condition::Degraded { reason, since } => (Some(reason), Some(Timestamp(since).to_string())),
+        };
+        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Self {
+            place: status.place,
+            status: if reason.is_some() { "degraded" } else { "healthy" },
+            reason,
+            since,
+            queue: desk.queue(),
+            pending: number(&status.pending),
+            written: number(&status.written),
+            coalesced: number(&status.coalesced),
+            failures: number(&status.failures),
+            set_aside: number(&status.set_aside),
         }
     }
 }

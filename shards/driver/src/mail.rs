@@ -227,7 +227,10 @@ mod tests {
             assert_eq!(address.tell(StorageNews::Returned).is_ok(), fits);
             assert_eq!(wakeups(&mut poll), woken);
         }
-        assert_eq!((mailbox.take_news(), mailbox.take_news()), (Some(StorageNews::Returned), Some(StorageNews::Returned)));
+        assert_eq!(
+            (mailbox.take_news(), mailbox.take_news()),
+            (Some(StorageNews::Returned), Some(StorageNews::Returned))
+        );
         assert_eq!(mailbox.take_news(), None);
         drop(mailbox);
         assert_eq!(address.tell(StorageNews::Returned), Ok(()));

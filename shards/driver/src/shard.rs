@@ -14,9 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bandsync_engine::engine::measure::Measure;
-use bandsync_engine::io::{
-    Cause, Close, Found, Input, Memory, Outcome, Output, Outputs, Span, StorageNews,
-};
+use bandsync_engine::io::{Cause, Close, Found, Input, Memory, Outcome, Output, Outputs, Span, StorageNews};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 use mio::event::Event;

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::io::{Answer, Cause, Close, Input, Memory, Output, Outputs, Question, StorageNews};
+use crate::io::{Answer, Cause, Close, Found, Input, Memory, Output, Outputs, Question, StorageNews};
+use crate::record::Record;
 use crate::words::ids::ConnId;
 use crate::words::time::Micros;
 
@@ -45,7 +46,7 @@ impl<'a> Recorded<'a> {
             Input::Backlog { conn, bytes } => Self::Backlog { conn: *conn, bytes: *bytes },
             Input::Answered { conn, answer } => Self::Answered { conn: *conn, answer: Cow::Borrowed(answer) },
             Input::WallClock { started_unix_ms } => Self::WallClock { started_unix_ms: *started_unix_ms },
-            Input::Storage { news } => Self::Storage { news: (*news).clone() },
+            Input::Storage { news } => Self::Storage { news: veiled(news) },
             Input::Drain => Self::Drain,
             Input::TurnEnded => Self::TurnEnded,
             Input::Memory(memory) => Self::Memory(*memory),
@@ -163,6 +164,19 @@ impl Digest {
                     self.bytes.extend_from_slice(text.as_bytes());
                 }
             }
+            Output::Load { session } => {
+                self.put(&[5]);
+                self.bytes.extend_from_slice(session.as_str().as_bytes());
+            }
+            // The record holds passcodes.
+            Output::Store { session, epoch, version, record } => {
+                self.put(&[6, *epoch as u32, (*epoch >> 32) as u32, *version as u32, record.end - record.start]);
+                self.bytes.extend_from_slice(session.as_str().as_bytes());
+            }
+            Output::Forget { session, epoch } => {
+                self.put(&[7, *epoch as u32, (*epoch >> 32) as u32]);
+                self.bytes.extend_from_slice(session.as_str().as_bytes());
+            }
         }
         &[]
     }
@@ -172,6 +186,23 @@ impl Digest {
             self.bytes.extend_from_slice(&number.to_le_bytes());
         }
     }
+}
+
+/// What the storage said, without the secrets of a session: whoever reads a trace must not be able to join. A replay
+/// lets nobody in who knew them.
+fn veiled(news: &StorageNews) -> StorageNews {
+    let mut news = news.clone();
+    if let StorageNews::Loaded { found: Found::Record(bytes), .. } = &mut news {
+        *bytes = Record::parse(bytes).map_or_else(|_| Box::default(), |mut record| {
+            for secret in [&mut record.passcode, &mut record.leader_pin].into_iter().flatten() {
+                secret.0 = "*".repeat(secret.0.len());
+            }
+            let mut veiled = Vec::new();
+            record.print(&mut veiled);
+            veiled.into()
+        });
+    }
+    news
 }
 
 /// Appends an input and its time.
@@ -234,7 +265,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::io::{Found, Outcome, Span};
+    use crate::io::{Outcome, Span};
     use crate::words::ids::{SessionId, ShardId};
 
     const CONN: ConnId = ConnId { index: 3, generation: 70_000 };
@@ -267,7 +298,7 @@ mod tests {
         check(Input::Answered { conn: CONN, answer });
         check(Input::WallClock { started_unix_ms: -5 });
         let session = SessionId::parse("s").unwrap();
-        let found = Found::Record(Box::new([1, 2]));
+        let found = Found::Unknown;
         check(Input::Storage { news: &StorageNews::Loaded { session: session.clone(), found } });
         let outcome = Outcome::Outdated { epoch: 9 };
         check(Input::Storage { news: &StorageNews::Stored { session, epoch: 3, version: 4, outcome } });

@@ -91,6 +91,8 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
         Recorded::Arrived { conn, parcel, .. } => Found::Parcel(conn, place(parcel)),
         // What the server itself says holds no secret of a member.
         Recorded::Answered { .. } => Found::Else,
+        // Its secrets were taken out already: see `Recorded::of`.
+        Recorded::Storage { .. } => Found::Else,
         Recorded::Backlog { .. }
         | Recorded::WallClock { .. }
         | Recorded::Memory(_)

@@ -278,7 +278,7 @@ impl Engine {
             Outcome::Outdated { epoch } => {
                 let now = self.now;
                 self.with_room(key, out, |room, turn, effects| {
-                    room.flush(turn);
+                    room.flush(key, turn);
                     room.session.rise_above(epoch, now, effects);
                 });
             }

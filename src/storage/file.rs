@@ -1,0 +1,284 @@
+//! Sessions in one file of the machine that the server runs on.
+//!
+//! The file is [redb](https://docs.rs/redb)'s: in Rust alone, copy-on-write, so that neither `kill -9` nor a loss
+//! of power leaves half a change behind, and one `fsync` for a whole batch. A second server on the same file is
+//! kept out by a lock of the operating system.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bandsync_engine::words::ids::SessionId;
+use log::{error, info};
+use redb::{Database, DatabaseError, Error, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+
+use super::{Applied, Backend, Change, Failure, Point};
+
+/// The name of the file.
+const NAME: &str = "bandsync.redb";
+
+/// Rises when the tables change their meaning.
+const FORMAT: u64 = 1;
+
+/// The format, under `format`.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// By session id: the record's epoch and version, and its bytes.
+const SESSIONS: TableDefinition<'_, &str, (u64, u64, &[u8])> = TableDefinition::new("sessions");
+
+/// Records that could not be read, by session id.
+const ASIDE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("quarantine");
+
+/// Measurements, by Unix milliseconds and metric.
+const HISTORY: TableDefinition<'_, (i64, &str), f64> = TableDefinition::new("history");
+
+/// Memory for pages of the file: sessions are written more than read.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The file.
+pub struct Store {
+    directory: Option<PathBuf>,
+    ttl: Duration,
+    open: Option<Database>,
+    /// Sessions of earlier runs that nobody has come back to yet. Time during which no server runs does not
+    /// count, or a band that packs up after the sound check would begin the evening without its set list.
+    strangers: BTreeSet<SessionId>,
+    strangers_expire: Option<Instant>,
+}
+
+impl Store {
+    pub(super) fn new(directory: Option<PathBuf>, ttl: Duration) -> Self {
+        Self { directory, ttl, open: None, strangers: BTreeSet::new(), strangers_expire: None }
+    }
+
+    fn database(&self) -> Result<&Database, Failure> {
+        self.open.as_ref().ok_or_else(|| Failure::Unavailable("the file is not open".into()))
+    }
+
+    /// Opens the file, and sets one that is damaged aside.
+    fn open_file(&self, path: &Path) -> Result<Database, Failure> {
+        // Passcodes and PINs are in it as they are, so nobody else may read it.
+        let create = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+        create().map_err(|error| trouble(path, &error))?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        let damage = match builder.create(path) {
+            Ok(database) => return Ok(database),
+            Err(DatabaseError::DatabaseAlreadyOpen) => {
+                let reason = format!(
+                    "{} is in use by another BandSync on this machine; end that one, or give this one a place of \
+                     its own with --data",
+                    path.display()
+                );
+                return Err(Failure::Unavailable(reason));
+            }
+            Err(DatabaseError::Storage(StorageError::Io(error)))
+                if error.kind() != ErrorKind::InvalidData =>
+            {
+                return Err(trouble(path, &error));
+            }
+            Err(error) => error,
+        };
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let aside = path.with_extension(format!("redb.damaged-{seconds}"));
+        fs::rename(path, &aside).map_err(|error| trouble(path, &error))?;
+        error!(
+            "{} is damaged ({damage}): it is now {}, and sessions begin anew",
+            path.display(),
+            aside.display()
+        );
+        create().map_err(|error| trouble(path, &error))?;
+        builder.create(path).map_err(|error| failure(&error.into()))
+    }
+
+    /// Makes sure that the tables are there and mean what we think, and that the file can be written to.
+    fn prepare(database: &Database, path: &Path) -> Result<BTreeSet<SessionId>, Failure> {
+        let prepare = || -> Result<Result<BTreeSet<SessionId>, u64>, Error> {
+            let write = database.begin_write()?;
+            let known = {
+                let mut meta = write.open_table(META)?;
+                let format = meta.get("format")?.map_or(FORMAT, |format| format.value());
+                if format > FORMAT {
+                    return Ok(Err(format));
+                }
+                meta.insert("format", FORMAT)?;
+                write.open_table(HISTORY)?;
+                write.open_table(ASIDE)?;
+                let mut known = BTreeSet::new();
+                for entry in write.open_table(SESSIONS)?.iter()? {
+                    known.extend(SessionId::parse(entry?.0.value()));
+                }
+                known
+            };
+            write.commit()?;
+            Ok(Ok(known))
+        };
+        prepare().map_err(|error| failure(&error))?.map_err(|format| {
+            Failure::Newer(format!(
+                "{} was made by a later version of BandSync (format {format}, this one knows {FORMAT}). Start that \
+                 version, give this one another place with --data, or start it with --storage memory",
+                path.display()
+            ))
+        })
+    }
+}
+
+impl Backend for Store {
+    fn connect(&mut self) -> Result<(), Failure> {
+        // The lock goes with the database, so it must be gone before it is taken again.
+        self.open = None;
+        let Some(directory) = &self.directory else {
+            let reason =
+                "there is no place for it: neither HOME nor XDG_DATA_HOME is set; name one with --data";
+            return Err(Failure::Unavailable(reason.into()));
+        };
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|error| trouble(directory, &error))?;
+        let path = directory.join(NAME);
+        let database = self.open_file(&path)?;
+        let known = Self::prepare(&database, &path)?;
+        if self.strangers_expire.is_none() {
+            info!("{} has {} sessions", path.display(), known.len());
+            self.strangers = known;
+            self.strangers_expire = Some(Instant::now() + self.ttl);
+        }
+        self.open = Some(database);
+        Ok(())
+    }
+
+    fn load(&mut self, session: &SessionId) -> Result<Option<Box<[u8]>>, Failure> {
+        let load = |database: &Database| -> Result<_, Error> {
+            let table = database.begin_read()?.open_table(SESSIONS)?;
+            Ok(table.get(session.as_str())?.map(|entry| entry.value().2.into()))
+        };
+        load(self.database()?).map_err(|error| failure(&error))
+    }
+
+    fn apply(&mut self, changes: &[(SessionId, Change)]) -> Result<Vec<Applied>, Failure> {
+        let apply = |database: &Database| -> Result<_, Error> {
+            let write = database.begin_write()?;
+            let mut applied = Vec::new();
+            {
+                let mut table = write.open_table(SESSIONS)?;
+                for (session, change) in changes {
+                    let key = session.as_str();
+                    let there = table.get(key)?.map(|entry| (entry.value().0, entry.value().1));
+                    let (Change::Put { epoch, .. } | Change::Delete { epoch }) = change;
+                    let newer = match change {
+                        Change::Put { epoch, version, .. } => {
+                            there.filter(|there| *there > (*epoch, *version))
+                        }
+                        Change::Delete { .. } => there.filter(|there| there.0 > *epoch),
+                    };
+                    if let Some((epoch, _)) = newer {
+                        applied.push(Applied::Outdated { epoch });
+                        continue;
+                    }
+                    match change {
+                        Change::Put { version, record, .. } => {
+                            table.insert(key, (*epoch, *version, &record[..]))?;
+                        }
+                        Change::Delete { .. } => {
+                            table.remove(key)?;
+                        }
+                    }
+                    applied.push(Applied::Done);
+                }
+            }
+            write.commit()?;
+            Ok(applied)
+        };
+        let applied = apply(self.database()?).map_err(|error| failure(&error))?;
+        for (session, _) in changes {
+            self.strangers.remove(session);
+        }
+        Ok(applied)
+    }
+
+    /// What is in this server's memory never expires here.
+    fn refresh(&mut self, _sessions: &[SessionId]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn expire(&mut self) -> Result<(), Failure> {
+        if self.strangers.is_empty() || self.strangers_expire.is_none_or(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        let old: Vec<_> = std::mem::take(&mut self.strangers).into_iter().collect();
+        info!("{} sessions that nobody came back to are forgotten", old.len());
+        let delete = |session| (session, Change::Delete { epoch: u64::MAX });
+        self.apply(&old.into_iter().map(delete).collect::<Vec<_>>()).map(|_| ())
+    }
+
+    fn set_aside(&mut self, session: &SessionId) -> Result<(), Failure> {
+        let set_aside = |database: &Database| -> Result<(), Error> {
+            let write = database.begin_write()?;
+            {
+                let mut sessions = write.open_table(SESSIONS)?;
+                if let Some(entry) = sessions.remove(session.as_str())? {
+                    write.open_table(ASIDE)?.insert(session.as_str(), entry.value().2)?;
+                }
+            }
+            write.commit()?;
+            Ok(())
+        };
+        set_aside(self.database()?).map_err(|error| failure(&error))
+    }
+
+    fn add_points(&mut self, at: i64, points: &[Point], oldest: i64) -> Result<(), Failure> {
+        let add = |database: &Database| -> Result<(), Error> {
+            let write = database.begin_write()?;
+            {
+                let mut table = write.open_table(HISTORY)?;
+                for (metric, value) in points {
+                    table.insert((at, metric.as_str()), *value)?;
+                }
+                table.retain_in(..(oldest, ""), |_, _| false)?;
+            }
+            write.commit()?;
+            Ok(())
+        };
+        add(self.database()?).map_err(|error| failure(&error))
+    }
+
+    fn points(&mut self, since: i64) -> Result<Vec<(i64, Point)>, Failure> {
+        let read = |database: &Database| -> Result<_, Error> {
+            let table = database.begin_read()?.open_table(HISTORY)?;
+            let mut points = Vec::new();
+            for entry in table.range((since, "")..)? {
+                let (key, value) = entry?;
+                let (at, metric) = key.value();
+                points.push((at, (metric.to_owned(), value.value())));
+            }
+            Ok(points)
+        };
+        read(self.database()?).map_err(|error| failure(&error))
+    }
+}
+
+fn failure(error: &Error) -> Failure {
+    match error {
+        Error::Io(error) => Failure::Unavailable(said(error)),
+        error => Failure::Unavailable(error.to_string()),
+    }
+}
+
+fn trouble(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Unavailable(format!("{}: {}", path.display(), said(error)))
+}
+
+/// What an error of the operating system means to a person.
+fn said(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "the disk is full; make room, and storing goes on by itself".into()
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "it may not be written to; permit it, or name another directory with --data".into()
+        }
+        _ => error.to_string(),
+    }
+}

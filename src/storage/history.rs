@@ -1,0 +1,145 @@
+//! What was measured lately: a capped series of points for each metric, in memory, where whoever asks is answered
+//! at once. The storage keeps the same points, so that the series go on after a restart.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+/// A metric's name and value.
+pub type Point = (String, f64);
+
+/// How far apart points are, in milliseconds.
+pub const INTERVAL_MS: i64 = 10_000;
+
+/// How long they are kept, in milliseconds: a day.
+pub const KEPT_MS: i64 = 24 * 3_600 * 1_000;
+
+/// Metrics that there may be; what else is measured is not kept.
+const METRICS_MAX: usize = 128;
+
+/// The series of all metrics.
+#[derive(Debug, Default)]
+pub struct History {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    series: BTreeMap<String, VecDeque<(i64, f64)>>,
+    /// Which interval is being measured, and the sum and count of each metric in it.
+    interval: i64,
+    sums: BTreeMap<String, (f64, u32)>,
+}
+
+impl History {
+    /// Takes measurements of an instant (Unix milliseconds) in. When the first of another interval come, the
+    /// means of the one before are its points, which are returned to be stored, with the interval's beginning.
+    pub fn add(&self, at: i64, points: &[Point]) -> Option<(i64, Vec<Point>)> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = &mut *inner;
+        let interval = at.div_euclid(INTERVAL_MS) * INTERVAL_MS;
+        let mut whole = None;
+        if interval != inner.interval && !inner.sums.is_empty() {
+            let means = std::mem::take(&mut inner.sums).into_iter();
+            let means: Vec<Point> =
+                means.map(|(name, (sum, count))| (name, sum / f64::from(count))).collect();
+            inner.keep(inner.interval, &means);
+            whole = Some((inner.interval, means));
+        }
+        inner.interval = interval;
+        for (name, value) in points.iter().filter(|(_, value)| value.is_finite()) {
+            if inner.sums.len() < METRICS_MAX || inner.sums.contains_key(name) {
+                let (sum, count) = inner.sums.entry(name.clone()).or_default();
+                (*sum, *count) = (*sum + value, *count + 1);
+            }
+        }
+        whole
+    }
+
+    /// Puts stored points before those that were measured since.
+    pub fn restore(&self, points: Vec<(i64, Point)>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = inner.series.values().filter_map(|series| series.front()).map(|(at, _)| *at).min();
+        for (at, point) in points {
+            if now.is_none_or(|now| at < now) {
+                inner.keep(at, &[point]);
+            }
+        }
+        for series in inner.series.values_mut() {
+            series.make_contiguous().sort_by_key(|(at, _)| *at);
+        }
+    }
+
+    /// The names of all metrics that have points.
+    pub fn metrics(&self) -> Vec<String> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.series.keys().cloned().collect()
+    }
+
+    /// The points of a metric since an instant; `None` if there is no such metric.
+    pub fn since(&self, metric: &str, since: i64) -> Option<Vec<(i64, f64)>> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let series = inner.series.get(metric)?;
+        Some(series.iter().filter(|(at, _)| *at >= since).copied().collect())
+    }
+}
+
+impl Inner {
+    fn keep(&mut self, at: i64, points: &[Point]) {
+        for (name, value) in points {
+            if self.series.len() >= METRICS_MAX && !self.series.contains_key(name) {
+                continue;
+            }
+            let series = self.series.entry(name.clone()).or_default();
+            series.push_back((at, *value));
+            while series.len() > (KEPT_MS / INTERVAL_MS) as usize {
+                series.pop_front();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn points(values: &[(&str, f64)]) -> Vec<Point> {
+        values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
+    }
+
+    #[test]
+    fn the_mean_of_an_interval_is_its_point() {
+        let history = History::default();
+        assert_eq!(history.add(10_000, &points(&[("cpu", 1.0)])), None);
+        assert_eq!(history.add(19_999, &points(&[("cpu", 3.0), ("odd", f64::NAN)])), None);
+        let whole = history.add(20_000, &points(&[("cpu", 9.0)]));
+        assert_eq!(whole, Some((10_000, points(&[("cpu", 2.0)]))));
+        assert_eq!(history.since("cpu", 0), Some(vec![(10_000, 2.0)]));
+        assert_eq!((history.since("cpu", 10_001), history.since("odd", 0)), (Some(vec![]), None));
+    }
+
+    #[test]
+    fn a_series_is_capped_and_so_are_the_metrics() {
+        let history = History::default();
+        for n in 0..9_000 {
+            history.add(n * INTERVAL_MS, &points(&[("cpu", n as f64)]));
+        }
+        let series = history.since("cpu", 0).unwrap();
+        assert_eq!((series.len(), series[0]), (8_640, (359 * INTERVAL_MS, 359.0)));
+        let many: Vec<Point> = (0..500).map(|n| (format!("m{n}"), 1.0)).collect();
+        history.add(10_000 * INTERVAL_MS, &many);
+        history.add(10_001 * INTERVAL_MS, &many);
+        assert_eq!(history.metrics().len(), METRICS_MAX);
+    }
+
+    #[test]
+    fn what_was_stored_stands_before_what_was_measured_since() {
+        let history = History::default();
+        for at in [50_000, 60_000] {
+            history.add(at, &points(&[("cpu", 5.0)]));
+        }
+        let stored = [30_000, 50_000, 40_000].map(|at| (at, ("cpu".to_owned(), 1.0)));
+        history.restore(stored.to_vec());
+        assert_eq!(history.since("cpu", 0).unwrap(), [(30_000, 1.0), (40_000, 1.0), (50_000, 5.0)]);
+    }
+}

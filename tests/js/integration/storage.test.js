@@ -1,0 +1,214 @@
+// Sessions in a file: what survives kill -9, and what happens when the file cannot be had.
+import assert from "node:assert/strict";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join as joinPath } from "node:path";
+import { after, describe, test } from "node:test";
+import { emit, freshSession, heard, join, next } from "../support/client.js";
+import { until } from "../support/redis.js";
+import { launch, startServer } from "../support/server.js";
+import { PATIENCE_MS, within } from "../support/wait.js";
+import { request } from "../support/wire.js";
+
+const directories = [];
+function directory() {
+  const made = mkdtempSync(joinPath(tmpdir(), "bandsync-data-"));
+  directories.push(made);
+  return joinPath(made, "data");
+}
+after(() => directories.forEach((one) => rmSync(one, { recursive: true, force: true })));
+
+const health = async (server) => JSON.parse((await request(server, "GET", "/health")).body);
+const stored = (server, count) =>
+  until("the records are stored", async () => {
+    const { storage } = await health(server);
+    return storage.written >= count && storage.pending === 0 && storage.queue === 0;
+  });
+
+/** Kills the server without a word, and its clients' connections with it. */
+async function crash(server) {
+  for (const close of server.closers.splice(0)) close();
+  server.signal("SIGKILL");
+  await server.exited;
+}
+
+const joinAck = async (server, sessionId, fields = {}) => {
+  const socket = await join(server, freshSession("elsewhere"));
+  const snapshot = next(socket, "snapshot", (one) => one.sessionId === sessionId);
+  const ack = await emit(socket, "join_session", { sessionId, ...fields });
+  return { socket, ack, snapshot: await snapshot };
+};
+
+describe("a file", () => {
+  test("keeps everything that was decided through kill -9, and the music goes on", async () => {
+    const env = { DATA_DIR: directory() };
+    const sessionId = freshSession("kept");
+    let server = await startServer({ env });
+    const leader = await join(server, sessionId, { displayName: "Ann", role: "leader", passcode: "sesame" });
+    const songs = [{ id: "a", title: "First", tempoBpm: 96, format: "text", body: "la la" }];
+    for (const [event, fields] of [
+      ["update_message", { message: "capo 2" }],
+      ["set_setlist", { setlist: { title: "Tonight", songs } }],
+      ["select_song", { songId: "a" }],
+      ["update_settings", { maxMembers: 5 }],
+      ["play", {}],
+    ]) {
+      const ack = await emit(leader, event, { sessionId, ...fields });
+      assert.equal(ack.ok, true, JSON.stringify(ack));
+    }
+    const sync = await emit(leader, "sync_request", { sessionId });
+    await stored(server, 1);
+    await until("the newest version is stored", async () => (await health(server)).storage.pending === 0);
+    // One more round through the storage's thread, so that what was offered last is there too.
+    await join(server, freshSession("barrier"));
+    await crash(server);
+
+    server = await startServer({ env });
+    const refused = await join(server, freshSession("elsewhere"));
+    const wrong = await emit(refused, "join_session", { sessionId, passcode: "guess" });
+    assert.equal(wrong.error.code, "bad_passcode");
+    const { ack, snapshot } = await joinAck(server, sessionId, { passcode: "sesame" });
+    assert.equal(ack.restored, true);
+    assert.ok(snapshot.epoch > sync.epoch, `${snapshot.epoch} after ${sync.epoch}`);
+    assert.deepEqual(
+      [snapshot.message, snapshot.isPlaying, snapshot.tempoBpm, snapshot.settings.maxMembers, snapshot.song.id],
+      ["capo 2", true, 96, 5, "a"],
+    );
+    // Both readings name the wall clock's time, so this holds however long the restart took.
+    const moved = snapshot.position - sync.positionMs;
+    const passed = snapshot.serverTimestamp - sync.serverTimestamp;
+    assert.ok(Math.abs(moved - passed) <= 5, `the music moved ${moved} ms in ${passed} ms`);
+    const { song } = await emit(refused, "get_song", { sessionId, songId: "a" }).then(async () => {
+      await emit(refused, "join_session", { sessionId, passcode: "sesame" });
+      return emit(refused, "get_song", { sessionId, songId: "a" });
+    });
+    assert.equal(song.body, "la la");
+    await server.stop();
+  });
+
+  test("keeps what was acknowledged before a stop in order", async () => {
+    const env = { DATA_DIR: directory() };
+    const sessionId = freshSession("stopped");
+    let server = await startServer({ env });
+    const leader = await join(server, sessionId, { role: "leader" });
+    await emit(leader, "update_message", { sessionId, message: "the last word" });
+    // Not the helper: that closes the clients first, who would leave.
+    server.signal("SIGTERM");
+    assert.equal((await server.exited).code, 0);
+    server = await startServer({ env });
+    const { ack, snapshot } = await joinAck(server, sessionId);
+    assert.deepEqual([ack.restored, snapshot.message], [true, "the last word"]);
+    await server.stop();
+  });
+
+  test("is read by nobody else", async () => {
+    const env = { DATA_DIR: directory() };
+    const server = await startServer({ env });
+    await join(server, freshSession());
+    await stored(server, 1);
+    assert.equal(statSync(joinPath(env.DATA_DIR, "bandsync.redb")).mode & 0o777, 0o600);
+    assert.equal(statSync(env.DATA_DIR).mode & 0o777, 0o700);
+    await server.stop();
+  });
+
+  test("belongs to one server; the other says so, plays on, and takes over", async () => {
+    const env = { DATA_DIR: directory() };
+    const first = await startServer({ env });
+    const second = await startServer({ env });
+    const degraded = await health(second);
+    assert.equal(degraded.status, "degraded");
+    assert.match(degraded.storage.reason, /in use by another BandSync/);
+    assert.match(second.run.stderr, /in use by another BandSync/);
+    const sessionId = freshSession("second");
+    const leader = await join(second, sessionId, { role: "leader" });
+    const ticks = next(leader, "scroll_tick");
+    await emit(leader, "play", { sessionId });
+    await ticks;
+    await first.stop();
+    await until("the second has the file", async () => (await health(second)).status === "healthy");
+    await stored(second, 1);
+    await crash(second);
+    const third = await startServer({ env });
+    assert.equal((await joinAck(third, sessionId)).ack.restored, true);
+    await third.stop();
+  });
+
+  test("that is damaged is set aside and reported", async () => {
+    const env = { DATA_DIR: directory() };
+    let server = await startServer({ env });
+    await join(server, "damaged");
+    await stored(server, 1);
+    await server.stop();
+    const file = joinPath(env.DATA_DIR, "bandsync.redb");
+    const bytes = readFileSync(file);
+    writeFileSync(file, Buffer.concat([Buffer.from("not a database"), bytes.subarray(14)]));
+    server = await startServer({ env });
+    assert.match(server.run.stderr, /is damaged/);
+    assert.ok(readdirSync(env.DATA_DIR).some((name) => name.startsWith("bandsync.redb.damaged-")));
+    const { ack } = await joinAck(server, "damaged");
+    assert.deepEqual([ack.ok, ack.restored], [true, undefined]);
+    assert.equal((await health(server)).status, "healthy");
+    await server.stop();
+  });
+
+  test("that cannot be made leaves the band in memory", async () => {
+    const blocked = directory();
+    writeFileSync(blocked, "a file where the directory should be");
+    const server = await startServer({ env: { DATA_DIR: blocked } });
+    const { status, storage } = await health(server);
+    assert.deepEqual([status, storage.place], ["degraded", "file"]);
+    assert.ok(storage.reason.includes(blocked) && !Number.isNaN(Date.parse(storage.since)));
+    const { ack } = await joinAck(server, freshSession());
+    assert.deepEqual([ack.ok, ack.restored], [true, false]);
+    await server.stop();
+  });
+
+  test("is deleted from when nobody comes back", async () => {
+    const env = { DATA_DIR: directory(), SESSION_TTL: "1000" };
+    let server = await startServer({ env });
+    const sessionId = freshSession("gone");
+    const leader = await join(server, sessionId);
+    await emit(leader, "leave_session", { sessionId });
+    await until("the session is forgotten", async () => (await health(server)).sessions.total === 0);
+    await stored(server, 1);
+    await crash(server);
+    server = await startServer({ env });
+    const { ack } = await joinAck(server, sessionId);
+    assert.equal(ack.restored, undefined);
+    await server.stop();
+  });
+});
+
+describe("memory", () => {
+  test("asks nobody and keeps nothing", async () => {
+    const env = { DATA_DIR: directory(), STORAGE: "memory" };
+    const server = await startServer({ env });
+    const { ack } = await joinAck(server, freshSession());
+    assert.deepEqual([ack.ok, ack.restored], [true, undefined]);
+    const { status, storage } = await health(server);
+    assert.deepEqual([status, storage.place, existsSync(env.DATA_DIR)], ["healthy", "memory", false]);
+    await server.stop();
+  });
+});
+
+describe("the history", () => {
+  test("goes on after a restart", async () => {
+    const env = { DATA_DIR: directory() };
+    let server = await startServer({ env });
+    const history = async (query) => JSON.parse((await request(server, "GET", `/metrics/history${query}`)).body);
+    const begun = await until("there is a point", async () => {
+      const { points } = await history("?metric=cpuUsage&since=1h");
+      return points?.length > 0 && points;
+    });
+    assert.ok((await history("")).metrics.includes("messagesOutPerSecond"));
+    await server.stop();
+    server = await startServer({ env });
+    const after = await until("the points are read back", async () => {
+      const { points } = await history("?metric=cpuUsage");
+      return points?.length > 0 && points;
+    });
+    assert.deepEqual(after[0], begun[0]);
+    assert.equal((await request(server, "GET", "/metrics/history?metric=nothing")).status, 404);
+    await server.stop();
+  });
+});
