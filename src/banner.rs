@@ -150,7 +150,7 @@ mod tests {
         let config = Config::check(&given).unwrap();
         let text = text(&config, 4000, &["127.0.0.1".parse().unwrap()]);
         for part in
-            ["(development)", "http://127.0.0.1:4000/", "this machine only", "shards   3", "memory", "Ctrl-C"]
+            ["(development)", "http://127.0.0.1:4000/", "this machine only", "shards   3", "storage  file", "Ctrl-C"]
         {
             assert!(text.contains(part), "{part} in {text}");
         }
