@@ -149,9 +149,14 @@ mod tests {
         let given = Given { cores: 3, ..Given::default() };
         let config = Config::check(&given).unwrap();
         let text = text(&config, 4000, &["127.0.0.1".parse().unwrap()]);
-        for part in
-            ["(development)", "http://127.0.0.1:4000/", "this machine only", "shards   3", "storage  file", "Ctrl-C"]
-        {
+        for part in [
+            "(development)",
+            "http://127.0.0.1:4000/",
+            "this machine only",
+            "shards   3",
+            "storage  file",
+            "Ctrl-C",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -346,7 +346,7 @@ fn storage_plan(values: &mut Values<'_>) -> Result<storage::Plan, ConfigError> {
         (None, None) => (kind == "redis").then(|| on_host("127.0.0.1")).flatten(),
     };
     let place = match (kind.as_str(), redis) {
-        ("redis" | "auto", Some(topology)) => Place::Redis(RedisPlace { topology, replicas }),
+        ("redis" | "auto", Some(topology)) => Place::Redis(Box::new(RedisPlace { topology, replicas })),
         ("memory", _) => Place::Memory,
         _ => Place::File(if data == "auto" { data_directory(values.given) } else { Some(data.into()) }),
     };
@@ -881,11 +881,13 @@ mod tests {
         let shown = match &plan.place {
             Place::Memory => "memory".to_owned(),
             Place::File(directory) => format!("{directory:?}"),
-            Place::Redis(RedisPlace { topology: Topology::Single(info), .. }) => {
-                let settings = info.redis_settings();
-                format!("{} {:?} {}", info.addr(), settings.password(), settings.db())
-            }
-            other => other.name().to_owned(),
+            Place::Redis(place) => match &place.topology {
+                Topology::Single(info) => {
+                    let settings = info.redis_settings();
+                    format!("{} {:?} {}", info.addr(), settings.password(), settings.db())
+                }
+                _ => "many".to_owned(),
+            },
         };
         assert_eq!(shown, place, "{environment}");
     }
@@ -908,7 +910,7 @@ mod tests {
         check_place("REDIS_HOST=other REDIS_URL=redis://:hush@stage/1", "stage:6379 Some(\"hush\") 1");
         check_place("STORAGE=redis", "127.0.0.1:6379 None 0");
         check_place("STORAGE=file REDIS_HOST=stage DATA_DIR=d", "Some(\"d\")");
-        check_place("REDIS_URL=redis+cluster://a,b", "redis");
+        check_place("REDIS_URL=redis+cluster://a,b", "many");
         assert_eq!(config(["", "STORAGE=memory", ""]).engine.storage_wait, None);
         assert_eq!(config(["", "STORAGE_WAIT=7", ""]).engine.storage_wait, Some(Micros::from_millis(7)));
     }

@@ -47,7 +47,7 @@ pub enum Place {
     /// In a file in this directory; `None` if no directory could be found.
     File(Option<PathBuf>),
     /// In Redis.
-    Redis(RedisPlace),
+    Redis(Box<RedisPlace>),
 }
 
 impl Place {
@@ -228,7 +228,7 @@ impl Storage {
         let backend: Option<Box<dyn Backend>> = match &plan.place {
             Place::Memory => None,
             Place::File(directory) => Some(Box::new(file::Store::new(directory.clone(), plan.ttl))),
-            Place::Redis(place) => Some(Box::new(redis::Store::new(place.clone(), plan.ttl))),
+            Place::Redis(place) => Some(Box::new(redis::Store::new(*place.clone(), plan.ttl))),
         };
         let status = Arc::new(Status::new(plan.place.name()));
         let history = Arc::new(History::default());

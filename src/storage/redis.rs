@@ -12,7 +12,7 @@ use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 use redis::cluster::{ClusterClient, ClusterConnection};
 use redis::{
-    Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ConnectionLike, IntoConnectionInfo,
+    Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ConnectionLike, ErrorKind, IntoConnectionInfo,
     RedisConnectionInfo, RedisError, RedisResult, Script, ServerErrorKind, Value, cmd,
 };
 
@@ -155,14 +155,16 @@ impl Store {
         Self { place, ttl, link: None, write: Script::new(WRITE), delete: Script::new(DELETE) }
     }
 
-    /// Sends commands and takes their answers. After any failure the connection is closed: an answer that comes
-    /// late must not be taken for that of another command.
-    fn ask(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Failure> {
+    /// Sends commands and takes their answers, of which each may be an error of the server. After any other
+    /// failure the connection is closed: an answer that comes late must not be taken for that of another command.
+    fn ask(&mut self, commands: &[Cmd]) -> Result<Vec<RedisResult<Value>>, Failure> {
         let mut link =
             self.link.take().ok_or_else(|| Failure::Unavailable("there is no connection".into()))?;
         let answers = match &mut link {
             Link::One(connection) => in_a_row(connection, commands),
-            Link::Cluster(connection) => commands.iter().map(|one| connection.req_command(one)).collect(),
+            Link::Cluster(connection) => {
+                commands.iter().map(|one| tell_apart(connection.req_command(one))).collect()
+            }
         };
         let answers = answers.map_err(|error| failure(&error))?;
         self.link = Some(link);
@@ -171,8 +173,7 @@ impl Store {
 
     /// Sends commands whose answers may not be errors.
     fn demand(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Failure> {
-        let answers = self.ask(commands)?;
-        answers.into_iter().map(|answer| answer.extract_error().map_err(|error| failure(&error))).collect()
+        self.ask(commands)?.into_iter().map(|answer| answer.map_err(|error| failure(&error))).collect()
     }
 
     /// Runs scripts by their hashes; those that the server does not know, by their texts, from which it learns
@@ -180,10 +181,7 @@ impl Store {
     fn run(&mut self, calls: &[Call<'_>]) -> Result<Vec<Value>, Failure> {
         let by_hash: Vec<Cmd> =
             calls.iter().map(|call| call.command("EVALSHA", call.script.get_hash())).collect();
-        let mut answers = match self.ask(&by_hash) {
-            Ok(answers) => answers,
-            Err(failure) => return Err(failure),
-        };
+        let mut answers = self.ask(&by_hash)?;
         let unknown: Vec<usize> = (0..answers.len()).filter(|n| is_unknown_script(&answers[*n])).collect();
         if !unknown.is_empty() {
             let by_text: Vec<Cmd> =
@@ -192,7 +190,7 @@ impl Store {
                 answers[n] = answer;
             }
         }
-        answers.into_iter().map(|answer| answer.extract_error().map_err(|error| failure(&error))).collect()
+        answers.into_iter().map(|answer| answer.map_err(|error| failure(&error))).collect()
     }
 
     /// Waits until replicas have what was written, if that is wanted.
@@ -245,11 +243,11 @@ impl Backend for Store {
         let mut get = cmd("HGET");
         get.arg(key(session)).arg("record");
         match self.ask(&[get])?.pop() {
-            Some(Value::BulkString(bytes)) => Ok(Some(bytes.into())),
-            Some(Value::Nil) => Ok(None),
+            Some(Ok(Value::BulkString(bytes))) => Ok(Some(bytes.into())),
+            Some(Ok(Value::Nil)) => Ok(None),
             // Somebody else's key of this name: no record can be read from it, so it is set aside like one.
-            Some(Value::ServerError(error)) if error.code() == "WRONGTYPE" => Ok(Some(Box::default())),
-            Some(Value::ServerError(error)) => Err(failure(&error.into())),
+            Some(Err(error)) if error.code() == Some("WRONGTYPE") => Ok(Some(Box::default())),
+            Some(Err(error)) => Err(failure(&error)),
             _ => Err(Failure::Unavailable("Redis gave an answer that makes no sense".into())),
         }
     }
@@ -369,8 +367,16 @@ impl Call<'_> {
     }
 }
 
-fn is_unknown_script(answer: &Value) -> bool {
-    matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
+fn is_unknown_script(answer: &RedisResult<Value>) -> bool {
+    matches!(answer, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
+}
+
+/// What the server says is an answer, even if that is an error; everything else is trouble with the connection.
+fn tell_apart(answer: RedisResult<Value>) -> RedisResult<RedisResult<Value>> {
+    match answer.and_then(Value::extract_error) {
+        Err(error) if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => Err(error),
+        answer => Ok(answer),
+    }
 }
 
 fn applied(answer: &Value) -> Result<Applied, Failure> {
@@ -421,7 +427,7 @@ fn millis(thousandths: i64) -> String {
 }
 
 /// Sends all commands, then takes their answers, so that a batch costs one round trip.
-fn in_a_row(connection: &mut Connection, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
+fn in_a_row(connection: &mut Connection, commands: &[Cmd]) -> RedisResult<Vec<RedisResult<Value>>> {
     let began = Instant::now();
     let bytes: Vec<u8> = commands.iter().flat_map(Cmd::get_packed_command).collect();
     connection.send_packed_command(&bytes)?;
@@ -430,7 +436,7 @@ fn in_a_row(connection: &mut Connection, commands: &[Cmd]) -> RedisResult<Vec<Va
         if began.elapsed() > BATCH_TIMEOUT {
             return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
         }
-        answers.push(connection.recv_response()?);
+        answers.push(tell_apart(connection.recv_response())?);
     }
     Ok(answers)
 }
@@ -449,7 +455,7 @@ fn find_primary(
     service: &str,
     primary: &ConnectionInfo,
 ) -> RedisResult<Connection> {
-    let mut last = RedisError::from((redis::ErrorKind::Client, "no Sentinel knows a primary of that name"));
+    let mut last = RedisError::from((ErrorKind::Client, "no Sentinel knows a primary of that name"));
     for sentinel in sentinels {
         let found = open(sentinel).and_then(|mut connection| {
             let mut ask = cmd("SENTINEL");
@@ -466,7 +472,7 @@ fn find_primary(
         let connected = open(&elsewhere(primary, address)).and_then(|mut connection| {
             let role: Vec<Value> = cmd("ROLE").query(&mut connection)?;
             let is_primary = matches!(role.first(), Some(Value::BulkString(name)) if name == b"master");
-            let not_yet = (redis::ErrorKind::Client, "the Sentinels name a server that is no primary");
+            let not_yet = (ErrorKind::Client, "the Sentinels name a server that is no primary");
             if is_primary { Ok(connection) } else { Err(RedisError::from(not_yet)) }
         });
         match connected {
@@ -497,6 +503,9 @@ fn failure(error: &RedisError) -> Failure {
         Some("LOADING") => "Redis is still loading its data".into(),
         Some("MISCONF") => "Redis cannot save its data and takes no writes (MISCONF)".into(),
         Some("CLUSTERDOWN") => "the Redis Cluster is down".into(),
+        _ if error.kind() == ErrorKind::AuthenticationFailed => {
+            "Redis refuses the password or the user".into()
+        }
         _ if error.is_timeout() => format!("Redis does not answer within {} ms", TIMEOUT.as_millis()),
         _ if error.is_connection_refusal() => "Redis refuses the connection: nothing listens there".into(),
         _ if error.is_connection_dropped() => "Redis closed the connection".into(),

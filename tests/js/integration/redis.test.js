@@ -59,9 +59,9 @@ const say = async ({ sessionId, leader }, message) => {
 };
 
 /** Every tick is there: positions follow each other by no more than a few intervals of 16 ms, and never go back. */
-function assertSteady({ leader }, what) {
+async function assertSteady({ leader }, what) {
+  await until("there are ticks to look at", () => heard(leader, "scroll_tick").length > 60);
   const positions = heard(leader, "scroll_tick").map((tick) => tick.positionMs);
-  assert.ok(positions.length > 10, `${positions.length} ticks`);
   const expected = (positions.at(-1) - positions[0]) / 16;
   const gaps = positions.slice(1).map((position, i) => position - positions[i]);
   assert.ok(gaps.every((gap) => gap > 0), "no tick goes back");
@@ -145,22 +145,20 @@ describe("Redis", () => {
       await say(band, "before");
       await stored(redis, band.sessionId, { message: "before" });
       await leave(redis);
-      for (let n = 0; n < 20; n += 1) await say(band, `during ${n}`).catch(() => {});
+      for (let n = 0; n < 6; n += 1) await say(band, `during ${n}`);
       await degraded(server, /Redis/);
       const { ack } = await restored(server, freshSession("newcomer"));
       assert.deepEqual([ack.ok, ack.restored], [true, false]);
-      await emit(band.leader, "sync_request", { sessionId: band.sessionId });
       const before = (await health(server)).storage.written;
       await come(redis);
       await well(server);
-      const message = band.leader.heard.filter((one) => one.event === "snapshot").at(-1).payload.message;
-      await stored(redis, band.sessionId, { message });
+      await stored(redis, band.sessionId, { message: "during 5" });
       await stored(redis, quietId, { sessionId: quietId });
       await until("nothing waits", async () => (await health(server)).storage.pending === 0);
       const { storage, sessions } = await health(server);
       const again = storage.written - before;
       assert.ok(again <= sessions.total + 1, `${again} records for ${sessions.total} sessions`);
-      assertSteady(band, what);
+      await assertSteady(band, what);
       await server.stop();
     });
   }
@@ -241,7 +239,7 @@ describe("Redis", () => {
     await redis.ask("CONFIG", "SET", "maxmemory", 0);
     await well(server);
     await stored(redis, band.sessionId, { message: "during" });
-    assertSteady(band, "out of memory");
+    await assertSteady(band, "out of memory");
     await server.stop();
   });
 
@@ -294,7 +292,7 @@ describe("Redis", () => {
       Object.assign(proxy, { delay: 0, piece: Infinity, garbage: false });
       await well(server);
       await stored(redis, band.sessionId, { message: "during" });
-      assertSteady(band, what);
+      await assertSteady(band, what);
       await server.stop();
     });
   }
@@ -395,7 +393,7 @@ describe("Redis behind Sentinel", () => {
     await until("the replica leads", async () => (await group.replica.ask("ROLE"))[0] === "master", 30_000);
     await well(server);
     await stored(group.replica, band.sessionId, { message: "during" });
-    assertSteady(band, "a failover");
+    await assertSteady(band, "a failover");
     await server.stop();
   });
 });

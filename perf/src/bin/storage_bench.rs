@@ -1,0 +1,245 @@
+//! How fast the storage is: many sessions change far more often than anything could write them, and the newest
+//! state of each is to be stored soon all the same.
+//!
+//! Sessions are offered as a shard does it: at most 128 every 5 ms, those first that have waited longest, and each
+//! has one record on its way. What is measured is the server's own storage, its queue and thread included.
+//!
+//!     cargo run --release -p bandsync-perf --bin storage_bench -- --place file
+//!     cargo run --release -p bandsync-perf --bin storage_bench -- --place redis      # starts a redis-server
+#![allow(clippy::print_stdout)]
+
+#[allow(dead_code, unused_imports)] // the server uses the rest
+#[path = "../../../src/storage/mod.rs"]
+mod storage;
+
+use std::collections::VecDeque;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bandsync_engine::io::{Outcome, StorageNews};
+use bandsync_engine::record::Record;
+use bandsync_engine::session::{Rules, Session};
+use bandsync_engine::words::ids::{SessionId, ShardId};
+use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
+use clap::Parser;
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use hdrhistogram::Histogram;
+use storage::{Condition, Place, Plan, RedisPlace, Shards, Storage, Topology};
+
+/// As the engine has it.
+const OFFER_INTERVAL: Duration = Duration::from_millis(5);
+const OFFERS_MAX: usize = 128;
+
+/// What to measure.
+#[derive(Parser)]
+struct Options {
+    /// `file` or `redis`.
+    #[arg(long, default_value = "file")]
+    place: String,
+    /// Where the file is; a new directory below the system's for temporary files if not given.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// A Redis that runs already. Its keys `session:bench-…` are overwritten.
+    #[arg(long)]
+    redis_url: Option<String>,
+    /// Sessions.
+    #[arg(long, default_value_t = 10_000)]
+    sessions: u32,
+    /// Changes of each session in a second.
+    #[arg(long, default_value_t = 50)]
+    changes: u32,
+    /// How long to measure, in seconds, after a quarter of that to warm up.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+}
+
+/// The news, as they come.
+struct Mailbox(Sender<StorageNews>);
+
+impl Shards for Mailbox {
+    fn count(&self) -> u16 {
+        1
+    }
+
+    fn tell(&self, _shard: ShardId, news: StorageNews) -> Result<(), StorageNews> {
+        match self.0.try_send(news) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+            Err(TrySendError::Full(news)) => Err(news),
+        }
+    }
+}
+
+/// A session as its shard sees it.
+struct Changing {
+    record: Record,
+    /// When it first changed after what was offered last.
+    changed: Option<Instant>,
+    /// The same of what is on its way.
+    offered: Option<Instant>,
+    listed: bool,
+}
+
+/// A redis-server of our own, which ends with us.
+struct OwnRedis(Child);
+
+impl Drop for OwnRedis {
+    fn drop(&mut self) {
+        // It has ended by itself if this fails.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn main() -> ExitCode {
+    match measure(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("storage_bench: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(options: &Options) -> Result<(), String> {
+    let (place, _redis) = place(options)?;
+    let plan = Plan { place, ttl: Duration::from_secs(3_600), wait: Duration::from_millis(500) };
+    let storage = Storage::open(&plan)?;
+    let desk = storage.desk().clone();
+    let (sender, news) = bounded(1_024);
+    let running = storage.start(Mailbox(sender)).map_err(|error| error.to_string())?;
+
+    let mut sessions: Vec<Changing> = (0..options.sessions).map(session).collect();
+    let mut waiting: VecDeque<usize> = VecDeque::new();
+    let mut staleness = Histogram::<u64>::new(3).map_err(|error| error.to_string())?;
+    let (mut stored, mut changes, mut refused) = (0_u64, 0_u64, 0_u64);
+    let (mut queue_max, mut pending_max, mut waiting_max) = (0, 0, 0);
+    let started = Instant::now();
+    let begins = started + Duration::from_secs(options.seconds) / 4;
+    let ends = begins + Duration::from_secs(options.seconds);
+    let mut turn = 0_u32;
+    let mut done = 0.0;
+    while Instant::now() < ends {
+        turn += 1;
+        let due = started + OFFER_INTERVAL * turn;
+        while let Ok(news) = news.recv_deadline(due) {
+            let StorageNews::Stored { session, outcome, .. } = news else { continue };
+            let place = session.as_str().rsplit('-').next().and_then(|n| n.parse::<usize>().ok());
+            let Some((place, changing)) = place.and_then(|n| Some((n, sessions.get_mut(n)?))) else {
+                continue;
+            };
+            let offered = changing.offered.take();
+            let now = Instant::now();
+            match (outcome, offered) {
+                (Outcome::Kept, Some(since)) if now >= begins => {
+                    stored += 1;
+                    staleness.saturating_record((now - since).as_micros() as u64);
+                }
+                (Outcome::Kept, _) => {}
+                _ => refused += 1,
+            }
+            if changing.changed.is_some() && !std::mem::replace(&mut changing.listed, true) {
+                waiting.push_back(place);
+            }
+        }
+        let now = Instant::now();
+        // The changes that fall due in this turn, spread over the sessions.
+        let wanted =
+            now.duration_since(started).as_secs_f64() * f64::from(options.sessions * options.changes);
+        let due_now = (wanted - done) as u64;
+        for n in 0..due_now {
+            let place = ((done as u64 + n) % sessions.len() as u64) as usize;
+            let changing = &mut sessions[place];
+            changing.record.timeline.version += 1;
+            changing.changed.get_or_insert(now);
+            if changing.offered.is_none() && !std::mem::replace(&mut changing.listed, true) {
+                waiting.push_back(place);
+            }
+        }
+        done += due_now as f64;
+        changes += if now >= begins { due_now } else { 0 };
+        waiting_max = waiting_max.max(waiting.len());
+        for _ in 0..OFFERS_MAX {
+            let Some(place) = waiting.pop_front() else { break };
+            let changing = &mut sessions[place];
+            changing.listed = false;
+            let mut bytes = Vec::new();
+            changing.record.print(&mut bytes);
+            let timeline = &changing.record.timeline;
+            if desk.store(ShardId(0), &changing.record.session, timeline.epoch, timeline.version, &bytes) {
+                changing.offered = changing.changed.take();
+            } else {
+                changing.listed = true;
+                waiting.push_front(place);
+                refused += 1;
+                break;
+            }
+        }
+        queue_max = queue_max.max(desk.queue());
+        pending_max = pending_max.max(desk.status.pending.load(Ordering::Relaxed));
+    }
+    if let Condition::Degraded { reason, .. } = desk.status.condition() {
+        return Err(reason);
+    }
+    drop(desk);
+    running.end();
+    let seconds = options.seconds as f64;
+    let millis = |quantile: f64| staleness.value_at_quantile(quantile) as f64 / 1_000.0;
+    println!("place                      {}", plan.place.name());
+    println!("sessions                   {}", options.sessions);
+    println!("changes a second           {:.0}", changes as f64 / seconds);
+    println!("records stored a second    {:.0}", stored as f64 / seconds);
+    println!("changes for each record    {:.1}", changes as f64 / stored.max(1) as f64);
+    println!("orders refused or replaced {refused}");
+    println!("most orders in the queue   {queue_max}");
+    println!("most records at the thread {pending_max}");
+    println!("most sessions waiting      {waiting_max}");
+    println!("from the first change in a record until it is stored, ms");
+    println!("  p50 {:.1}   p99 {:.1}   most {:.1}", millis(0.5), millis(0.99), millis(1.0));
+    Ok(())
+}
+
+fn session(n: u32) -> Changing {
+    let rules = Rules { members_max: 8, leader_grace: Micros::from_secs(10) };
+    let now = Moment { at: Micros::from_secs(1), unix: UnixMillis(1_800_000_000_000) };
+    let name = format!("bench-{n}");
+    let id = SessionId::parse(&name).unwrap_or_else(|| panic!("{name} is a name"));
+    // Newer than that of any earlier run.
+    let epoch =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |t| t.as_millis());
+    let record = Session::new(id, &rules, epoch as u64, now).record();
+    Changing { record, changed: None, offered: None, listed: false }
+}
+
+fn place(options: &Options) -> Result<(Place, Option<OwnRedis>), String> {
+    match (options.place.as_str(), &options.redis_url) {
+        ("file", _) => {
+            let own = || std::env::temp_dir().join(format!("bandsync-bench-{}", std::process::id()));
+            Ok((Place::File(Some(options.data.clone().unwrap_or_else(own))), None))
+        }
+        ("redis", Some(url)) => Ok((redis(url)?, None)),
+        ("redis", None) => {
+            let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+            let port = port.map_err(|error| error.to_string())?.port();
+            let options =
+                ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()];
+            let child = Command::new("redis-server").args(options).stdout(Stdio::null()).spawn();
+            let own = OwnRedis(child.map_err(|error| format!("redis-server: {error}"))?);
+            for _ in 0..100 {
+                if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                    return Ok((redis(&format!("redis://127.0.0.1:{port}"))?, Some(own)));
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err("redis-server does not listen".into())
+        }
+        (other, _) => Err(format!("{other} is neither file nor redis")),
+    }
+}
+
+fn redis(url: &str) -> Result<Place, String> {
+    let topology = Topology::parse(url)?;
+    Ok(Place::Redis(Box::new(RedisPlace { topology, replicas: 0 })))
+}
