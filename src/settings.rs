@@ -539,6 +539,9 @@ pub const RECORD_KEEP: Setting = Setting {
     production: "64",
     help: "Files kept in the directory; the oldest are removed. A run whose first file is gone can be looked at and \
            not replayed any more.",
+    ..PLAIN
+};
+
 pub const STORAGE: Setting = Setting {
     option: "storage",
     variable: "STORAGE",

@@ -42,7 +42,8 @@ impl Server {
         let desk = storage.desk().clone();
         let clock = Clock::start();
         let board = Board::new(config.shards);
-        let totals: Arc<dyn Totals> = Arc::new(Shards { board: Arc::clone(&board), clock, status: Arc::clone(&desk.status) });
+        let totals: Arc<dyn Totals> =
+            Arc::new(Shards { board: Arc::clone(&board), clock, status: Arc::clone(&desk.status) });
         let series = Box::new(Series(desk.clone()));
         let monitoring = monitor::Plan { store: Some(series), ..config.monitoring() };
         let monitor = Monitor::start(Arc::clone(&totals), monitoring)?;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::status::{Health, Metrics};
 use crate::monitor::latency::NAMES;
 use crate::monitor::{Event, Report, ShardTotals};
+use crate::storage::Desk;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,10 +29,11 @@ pub fn data(
     uptime: Duration,
     target_latency: Duration,
     rosters: &[Vec<u8>],
+    desk: &Desk,
 ) -> Vec<u8> {
     let data = Data {
         version: env!("CARGO_PKG_VERSION"),
-        health: Health::now(shards, report, uptime),
+        health: Health::now(shards, report, uptime, desk),
         metrics: Metrics::now(shards, report, uptime, target_latency),
         second: NAMES.into_iter().zip(report.second).collect(),
         events: report.events.iter().rev().collect(),
@@ -63,7 +65,7 @@ mod tests {
         let names = |rosters: &[&str]| {
             let rosters: Vec<Vec<u8>> = rosters.iter().map(|roster| roster.as_bytes().to_vec()).collect();
             let target = Duration::from_millis(25);
-            let data = data(&[], &Report::default(), Duration::ZERO, target, &rosters);
+            let data = data(&[], &Report::default(), Duration::ZERO, target, &rosters, &Desk::nowhere());
             let data: serde_json::Value = serde_json::from_slice(&data).unwrap();
             assert_eq!(data["health"]["status"], "healthy");
             data["sessions"].as_array().unwrap().clone()

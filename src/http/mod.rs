@@ -21,8 +21,8 @@ use bandsync_engine::words::ids::ShardId;
 
 use crate::monitor::thresholds::Status;
 use crate::monitor::{Monitor, Totals};
-pub use admin::Token;
 use crate::storage::Desk;
+pub use admin::Token;
 use assets::Assets;
 use budget::Budget;
 
@@ -81,7 +81,11 @@ impl Site {
         let (report, uptime) = (self.monitor.newest(), self.monitor.uptime());
         let totals = self.totals.shards();
         let rosters = self.totals.rosters();
-        answer(200, JSON, dashboard::data(&totals, &report, uptime, self.target_latency, &rosters))
+        answer(
+            200,
+            JSON,
+            dashboard::data(&totals, &report, uptime, self.target_latency, &rosters, &self.desk),
+        )
     }
 }
 
@@ -186,7 +190,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::monitor::ShardTotals;
-    use crate::storage::{Place, Plan, Storage};
 
     struct Two;
 
@@ -208,9 +211,7 @@ mod tests {
         let config =
             crate::config::Config::check(&crate::config::Given { cores: 1, ..Default::default() }).unwrap();
         let monitor = Monitor::start(Arc::clone(&totals), config.monitoring()).unwrap();
-        let (place, hour) = (Place::Memory, Duration::from_secs(3_600));
-        let desk = Storage::open(&Plan { place, ttl: hour, wait: hour }).unwrap().desk().clone();
-        Site::new(totals, monitor, desk, Duration::from_millis(25), None, 100)
+        Site::new(totals, monitor, Desk::nowhere(), Duration::from_millis(25), None, 100)
     }
 
     fn ask(path: &str, accept: &str, if_none_match: &str) -> Answer {

@@ -165,6 +165,12 @@ pub struct Desk {
 }
 
 impl Desk {
+    /// A desk that takes nothing: sessions are in memory alone.
+    pub fn nowhere() -> Self {
+        let status = Arc::new(Status::new(Place::Memory.name()));
+        Self { orders: None, status, history: Arc::default() }
+    }
+
     /// Asks for a session. False if there is no room for the order.
     pub fn load(&self, shard: ShardId, session: &SessionId) -> bool {
         self.put(|| Order::Load { shard, session: session.clone(), since: Instant::now() })
@@ -230,11 +236,9 @@ impl Storage {
             Place::File(directory) => Some(Box::new(file::Store::new(directory.clone(), plan.ttl))),
             Place::Redis(place) => Some(Box::new(redis::Store::new(*place.clone(), plan.ttl))),
         };
+        let Some(backend) = backend else { return Ok(Self { desk: Desk::nowhere(), keeper: None }) };
         let status = Arc::new(Status::new(plan.place.name()));
         let history = Arc::new(History::default());
-        let Some(backend) = backend else {
-            return Ok(Self { desk: Desk { orders: None, status, history }, keeper: None });
-        };
         let (sender, receiver) = bounded(QUEUE_MAX);
         let mut keeper = Keeper::new(backend, plan, Arc::clone(&status), Arc::clone(&history));
         if let Err(Failure::Newer(reason)) = keeper.open() {

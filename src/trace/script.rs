@@ -52,7 +52,11 @@ impl Take {
             | Recorded::Closed { conn, .. }
             | Recorded::Backlog { conn, .. }
             | Recorded::Answered { conn, .. } => Some(conn),
-            Recorded::WallClock { .. } | Recorded::Memory(_) | Recorded::Drain | Recorded::TurnEnded => None,
+            Recorded::Storage { .. }
+            | Recorded::WallClock { .. }
+            | Recorded::Memory(_)
+            | Recorded::Drain
+            | Recorded::TurnEnded => None,
         }
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use bandsync_driver::recorder::format::Entry;
 use bandsync_engine::engine::handover;
-use bandsync_engine::io::{Output, Outputs};
+use bandsync_engine::io::{Found, Output, Outputs, StorageNews};
 use bandsync_engine::trace::Recorded;
 use bandsync_engine::wire::frame::{Message, Reader};
-use bandsync_engine::words::ids::ConnId;
+use bandsync_engine::words::ids::{ConnId, SessionId};
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::time::Micros;
 use serde::Serialize;
@@ -123,9 +123,11 @@ impl Talk {
             Recorded::Answered { conn, answer } => {
                 lines.push(Line { bytes: answer.body.len(), ..plain(entry, Some(*conn), 0) });
             }
-            Recorded::WallClock { .. } | Recorded::Memory(_) | Recorded::Drain | Recorded::TurnEnded => {
-                lines.push(plain(entry, None, 0));
-            }
+            Recorded::Storage { .. }
+            | Recorded::WallClock { .. }
+            | Recorded::Memory(_)
+            | Recorded::Drain
+            | Recorded::TurnEnded => lines.push(plain(entry, None, 0)),
         }
         lines
     }
@@ -208,6 +210,11 @@ impl Talk {
                 Output::Ask { conn, question } => {
                     lines.push(self.done(entry, *conn, "ask the host", question.path.clone()));
                 }
+                Output::Load { session } => lines.push(ordered(entry, "load", session, 0)),
+                Output::Store { session, record, .. } => {
+                    lines.push(ordered(entry, "store", session, record.range().len()));
+                }
+                Output::Forget { session, .. } => lines.push(ordered(entry, "forget", session, 0)),
             }
         }
         lines
@@ -275,6 +282,31 @@ impl Talk {
     }
 }
 
+/// An order for the storage.
+fn ordered(entry: &Entry<'_>, event: &str, session: &SessionId, bytes: usize) -> Line {
+    let session = Some(session.as_str().to_owned());
+    Line { direction: Direction::Out, event: event.into(), session, bytes, ..plain(entry, None, 0) }
+}
+
+/// What the storage said; of a record only its length.
+fn news_of(news: &StorageNews) -> String {
+    match news {
+        StorageNews::Loaded { session, found: Found::Record(bytes) } => {
+            format!("storage: {session:?} is there, {} bytes", bytes.len())
+        }
+        StorageNews::Loaded { session, found: Found::Nothing } => {
+            format!("storage: {session:?} is not there")
+        }
+        StorageNews::Loaded { session, found: Found::Unknown } => {
+            format!("storage: {session:?} cannot be had")
+        }
+        StorageNews::Stored { session, epoch, version, outcome } => {
+            format!("storage: {session:?} {epoch}.{version}: {outcome:?}")
+        }
+        StorageNews::Returned => "storage: back again".into(),
+    }
+}
+
 /// An input in a few words.
 pub fn describe(input: &Recorded<'_>) -> String {
     match input {
@@ -294,6 +326,7 @@ pub fn describe(input: &Recorded<'_>) -> String {
             format!("wall clock: the server started at {started_unix_ms} ms")
         }
         Recorded::Memory(memory) => format!("memory: {memory:?}"),
+        Recorded::Storage { news } => news_of(news),
         Recorded::Drain => "drain".into(),
         Recorded::TurnEnded => "end of the turn".into(),
     }
@@ -321,6 +354,7 @@ fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
         Recorded::Answered { .. } => "answered",
         Recorded::WallClock { .. } => "wall clock",
         Recorded::Memory(_) => "memory",
+        Recorded::Storage { .. } => "storage",
         Recorded::Drain => "drain",
         Recorded::TurnEnded => "turn ended",
     };

@@ -141,7 +141,7 @@ impl Fleet {
 
     /// Where the storage reaches the shards.
     pub fn post(&self) -> Post {
-        Post { addresses: Arc::clone(&self.addresses) }
+        Post { addresses: Arc::clone(&self.stop.addresses) }
     }
 
     /// Where the server listens.

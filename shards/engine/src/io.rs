@@ -88,6 +88,7 @@ impl Default for Settings {
             origins: Origins::Own,
             transports: Transports::default(),
             manners: Manners::default(),
+            storage_wait: None,
         }
     }
 }

@@ -170,7 +170,13 @@ impl Digest {
             }
             // The record holds passcodes.
             Output::Store { session, epoch, version, record } => {
-                self.put(&[6, *epoch as u32, (*epoch >> 32) as u32, *version as u32, record.end - record.start]);
+                self.put(&[
+                    6,
+                    *epoch as u32,
+                    (*epoch >> 32) as u32,
+                    *version as u32,
+                    record.end - record.start,
+                ]);
                 self.bytes.extend_from_slice(session.as_str().as_bytes());
             }
             Output::Forget { session, epoch } => {
@@ -193,14 +199,17 @@ impl Digest {
 fn veiled(news: &StorageNews) -> StorageNews {
     let mut news = news.clone();
     if let StorageNews::Loaded { found: Found::Record(bytes), .. } = &mut news {
-        *bytes = Record::parse(bytes).map_or_else(|_| Box::default(), |mut record| {
-            for secret in [&mut record.passcode, &mut record.leader_pin].into_iter().flatten() {
-                secret.0 = "*".repeat(secret.0.len());
-            }
-            let mut veiled = Vec::new();
-            record.print(&mut veiled);
-            veiled.into()
-        });
+        *bytes = Record::parse(bytes).map_or_else(
+            |_| Box::default(),
+            |mut record| {
+                for secret in [&mut record.passcode, &mut record.leader_pin].into_iter().flatten() {
+                    secret.0 = "*".repeat(secret.0.len());
+                }
+                let mut veiled = Vec::new();
+                record.print(&mut veiled);
+                veiled.into()
+            },
+        );
     }
     news
 }

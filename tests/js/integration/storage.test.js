@@ -199,14 +199,14 @@ describe("the history", () => {
     let server = await startServer({ env });
     const history = async (query) => JSON.parse((await request(server, "GET", `/metrics/history${query}`)).body);
     const begun = await until("there is a point", async () => {
-      const { points } = await history("?metric=cpuUsage&since=1h");
+      const { points } = await history("?metric=cpuPercent&since=1h");
       return points?.length > 0 && points;
     });
     assert.ok((await history("")).metrics.includes("messagesOutPerSecond"));
     await server.stop();
     server = await startServer({ env });
     const after = await until("the points are read back", async () => {
-      const { points } = await history("?metric=cpuUsage");
+      const { points } = await history("?metric=cpuPercent");
       return points?.length > 0 && points;
     });
     assert.deepEqual(after[0], begun[0]);
