@@ -39,7 +39,9 @@ fn sent(event: Event) -> Told {
             "sessionId:Session socketId:SocketId role:Role epoch:Count version:Count",
             &[Code::InvalidSessionId, Code::BadPasscode, Code::SessionFull],
         ),
-        Event::LeaveSession => told("Leaves the session. A leader hands over at once.", "sessionId:Session", "", MEMBER),
+        Event::LeaveSession => {
+            told("Leaves the session. A leader hands over at once.", "sessionId:Session", "", MEMBER)
+        }
         Event::SetRole => told(
             "Takes the lead, gives it up, or, as the leader, hands it to a member. Under leaderRule \"ask\" a wish to lead becomes a request, under \"pin\" it takes the PIN. Of two claims in one batch window the first wins.",
             "sessionId:Session role:Role memberId?:SocketId",
@@ -52,12 +54,18 @@ fn sent(event: Event) -> Told {
             "epoch?:Count version?:Count pending?:Bool",
             &[Code::InvalidSessionId, Code::NotMember, Code::NotAllowed],
         ),
-        Event::ApproveLeaderRequest => {
-            told("Hands the lead to a member that asked for it.", "sessionId:Session requesterId:SocketId", CHANGED, LEADER)
-        }
-        Event::DenyLeaderRequest => {
-            told("Tells a member that asked for the lead that it does not get it.", "sessionId:Session requesterId:SocketId", "", LEADER)
-        }
+        Event::ApproveLeaderRequest => told(
+            "Hands the lead to a member that asked for it.",
+            "sessionId:Session requesterId:SocketId",
+            CHANGED,
+            LEADER,
+        ),
+        Event::DenyLeaderRequest => told(
+            "Tells a member that asked for the lead that it does not get it.",
+            "sessionId:Session requesterId:SocketId",
+            "",
+            LEADER,
+        ),
         Event::SyncRequest => told(
             "Asks where the band is. With a checksum that differs a snapshot follows. Never waits for a batch window.",
             "sessionId:Session checksum?:ShortText version?:Count",
@@ -76,7 +84,12 @@ fn sent(event: Event) -> Told {
             CHANGED,
             LEADER,
         ),
-        Event::Cue => told("A short stage message with its server time.", "sessionId:Session text:CueText target?:Name", "", LEADER),
+        Event::Cue => told(
+            "A short stage message with its server time.",
+            "sessionId:Session text:CueText target?:Name",
+            "",
+            LEADER,
+        ),
         Event::Play => told(
             "Starts the song: at once, at a time, after a count-in, or on the next bar or beat.",
             "sessionId:Session atServerMs?:ServerMs countInBars?:Bars quantize?:Quantize",
@@ -84,7 +97,9 @@ fn sent(event: Event) -> Told {
             LEADER,
         ),
         Event::Pause => told("Stops the song where it is.", "sessionId:Session", CHANGED, LEADER),
-        Event::Stop => told("Stops the song and goes back to its beginning.", "sessionId:Session", CHANGED, LEADER),
+        Event::Stop => {
+            told("Stops the song and goes back to its beginning.", "sessionId:Session", CHANGED, LEADER)
+        }
         Event::Seek => told(
             "Goes to a position, also while playing.",
             "sessionId:Session position:Position atServerMs?:ServerMs",
@@ -119,10 +134,12 @@ fn sent(event: Event) -> Told {
         Event::PositionSync => told(
             "Where a member is: the leader's is passed on, a follower's is corrected if it is over 25 ms off.",
             "sessionId:Session positionMs:Position timestamp:Number",
-            "",
+            CHANGED,
             MEMBER,
         ),
-        Event::LatencyProbe => told("Answered at once, to measure the round trip.", "timestamp:Number", LATENCY, &[]),
+        Event::LatencyProbe => {
+            told("Answered at once, to measure the round trip.", "timestamp:Number", LATENCY, &[])
+        }
         Event::ClockSync => told(
             "A four-stamp probe of the server's clock, answered at once.",
             "t0:Number",
@@ -145,11 +162,15 @@ fn sent(event: Event) -> Told {
             told("Asks for a song with its body.", "sessionId:Session songId:SongId", "song:Song", MEMBER)
         }
         Event::Pong => told("Answers a ping.", "timestamp?:Number", "", &[]),
-        Event::Heartbeat => told("Says that the client lives; always answered.", "timestamp?:Number", HEARTBEAT, &[]),
+        Event::Heartbeat => {
+            told("Says that the client lives; always answered.", "timestamp?:Number", HEARTBEAT, &[])
+        }
         Event::ConnectionQuality => told("Asks how good the connection is.", "", QUALITY, &[]),
         Event::HeartbeatResponse => told("Taken and ignored: old clients answer theirs.", "", "", &[]),
         Event::RoleChanged => told("Taken and ignored: roles change by set_role alone.", "", "", &[]),
-        Event::Error => told("Taken and ignored: what went wrong at a client is its own affair.", "", "", &[]),
+        Event::Error => {
+            told("Taken and ignored: what went wrong at a client is its own affair.", "", "", &[])
+        }
     }
 }
 
@@ -181,7 +202,11 @@ const HEARD: &[(&str, &str, &str)] = &[
         "A member leads or follows from now on.",
         "sessionId:Session socketId:SocketId role:Role previousRole:Role reason?:ShortText timestamp:Unix",
     ),
-    ("leader_request_sent", "To who asked for the lead.", "sessionId:Session message:ShortText currentLeader:SocketId"),
+    (
+        "leader_request_sent",
+        "To who asked for the lead.",
+        "sessionId:Session message:ShortText currentLeader:SocketId",
+    ),
     (
         "leader_handoff_request",
         "To the leader: somebody asks for the lead.",
@@ -189,17 +214,17 @@ const HEARD: &[(&str, &str, &str)] = &[
     ),
     ("leader_request_approved", "To who asked and leads now.", "sessionId:Session message:ShortText"),
     ("leader_request_denied", "To who asked and does not lead.", "sessionId:Session reason:ShortText"),
-    ("leader_handoff_completed", "To who led before.", "sessionId:Session newLeaderId:SocketId message:ShortText"),
+    (
+        "leader_handoff_completed",
+        "To who led before.",
+        "sessionId:Session newLeaderId:SocketId message:ShortText",
+    ),
     (
         "leader_changed",
         "Somebody else leads.",
         "sessionId:Session newLeaderId:SocketId newLeaderInfo:MemberInfo previousLeader:SocketId~",
     ),
-    (
-        "sync_response",
-        "Where the band is, to who asked.",
-        SYNC,
-    ),
+    ("sync_response", "Where the band is, to who asked.", SYNC),
     (
         "chat_message",
         "What a member says.",
@@ -215,9 +240,17 @@ const HEARD: &[(&str, &str, &str)] = &[
         "The song starts; the timeline says when.",
         "sessionId:Session tempoBpm:Tempo position:Place serverTimestamp:Unix timeline:Timeline",
     ),
-    ("pause", "The song stops where it is.", "sessionId:Session position:Place serverTimestamp:Unix timeline:Timeline"),
+    (
+        "pause",
+        "The song stops where it is.",
+        "sessionId:Session position:Place serverTimestamp:Unix timeline:Timeline",
+    ),
     ("stop", "The song is at its beginning.", "sessionId:Session serverTimestamp:Unix timeline:Timeline"),
-    ("seek", "The song goes on elsewhere.", "sessionId:Session position:Place serverTimestamp:Unix timeline:Timeline"),
+    (
+        "seek",
+        "The song goes on elsewhere.",
+        "sessionId:Session position:Place serverTimestamp:Unix timeline:Timeline",
+    ),
     (
         "tempo_change",
         "The tempo changes.",
@@ -312,7 +345,8 @@ pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
         operations.insert(format!("receive_{name}"), receive);
     }
     for (name, what, fields) in HEARD {
-        let message = json!({ "name": name, "title": name, "summary": what, "payload": object(fields, false) });
+        let message =
+            json!({ "name": name, "title": name, "summary": what, "payload": object(fields, false) });
         messages.insert(format!("{name}.heard"), message);
         channel(&mut channels, name, "heard");
         let to = json!([{ "$ref": format!("#/channels/{name}/messages/heard") }]);
@@ -382,7 +416,8 @@ fn schemas() -> Value {
     let number = |least: f64, most: f64| json!({ "type": "number", "minimum": least, "maximum": most });
     let whole = |least: i64, most: i64| json!({ "type": "integer", "minimum": least, "maximum": most });
     let words = |words: &[&str]| json!({ "type": "string", "enum": words });
-    let list = |of: &str| json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{of}") } });
+    let list =
+        |of: &str| json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{of}") } });
     let song = "id:SongId title:Title artist?:Title key?:Key tempoBpm?:Tempo timeSignature?:TimeSignature \
                 format:Format body?:Chart durationMs?:Position";
     let new_song = song.replace("body?", "body");
@@ -438,14 +473,20 @@ fn schemas() -> Value {
         ("Numerator", whole(1, 32)),
         ("OnLeaderLoss", words(&["continue", "pause"])),
         ("Percent", number(0.0, 100.0)),
-        ("Place", json!({ "type": "number", "description": "milliseconds into the song; below 0 in a count-in" })),
+        (
+            "Place",
+            json!({ "type": "number", "description": "milliseconds into the song; below 0 in a count-in" }),
+        ),
         ("Position", number(0.0, 86_400_000.0)),
         ("Quality", words(&["excellent", "good", "fair", "poor", "unknown"])),
         ("Quantize", words(&["bar", "beat"])),
         ("Refused", object("ok:False error:Error", false)),
         ("Role", words(&["leader", "follower"])),
         ("Secret", text(0, 128)),
-        ("Segment", object("t0:Count p0:Integer b0:Integer rate:Rate bpm0:Count bpm1:Count ramp:Count", false)),
+        (
+            "Segment",
+            object("t0:Count p0:Integer b0:Integer rate:Rate bpm0:Count bpm1:Count ramp:Count", false),
+        ),
         ("Segments", list("Segment")),
         ("Rate", json!({ "type": "integer", "enum": [0, 1] })),
         ("ServerMs", json!({ "type": "number", "minimum": 0 })),
