@@ -3,6 +3,7 @@
 //!
 //! The shards do the work (`shards/driver`, `shards/engine`); what is here stands around them.
 
+mod asyncapi;
 mod banner;
 mod check;
 mod cli;

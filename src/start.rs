@@ -39,8 +39,8 @@ impl Server {
         let totals: Arc<dyn Totals> = Arc::new(Shards { board: Arc::clone(&board), clock });
         let monitor = Monitor::start(Arc::clone(&totals), config.monitoring())?;
         let token = config.admin_token.clone();
-        let site: Arc<dyn Host> =
-            Arc::new(Site::new(totals, monitor, config.target_latency, token, config.http_requests));
+        let site = Site::new(totals, monitor, config.target_latency, token, config.http_requests);
+        let site: Arc<dyn Host> = Arc::new(site.describing(&config.engine));
         let plan = Plan {
             pin: config.pin,
             ring: config.ring,
