@@ -7,10 +7,13 @@ use clap::{Arg, Args, Command, FromArgMatches};
 use crate::settings::{SETTINGS, Setting};
 use crate::{replay, trace};
 
-/// What is to be done.
+/// What is to be done; settings are by the name of the variable that means the same.
 pub enum Asked {
-    /// Serve, with the settings that were typed, by the name of the variable that means the same.
     Serve(BTreeMap<String, String>),
+    /// Look at the configuration and the machine.
+    Check(BTreeMap<String, String>),
+    /// Watch the server at this address, or at the port that the settings name.
+    Top(BTreeMap<String, String>, Option<String>),
     /// Run a trace again.
     Replay(replay::Options),
     /// Look inside a trace.
@@ -24,6 +27,8 @@ pub fn parse() -> Asked {
     let asked = match matches.subcommand() {
         Some(("replay", matches)) => replay::Options::from_arg_matches(matches).map(Asked::Replay),
         Some(("trace", matches)) => trace::Options::from_arg_matches(matches).map(Asked::Trace),
+        Some(("check", _)) => Ok(Asked::Check(typed(&matches))),
+        Some(("top", top)) => Ok(Asked::Top(typed(&matches), top.get_one::<String>("url").cloned())),
         _ => Ok(Asked::Serve(typed(&matches))),
     };
     // What is wrong with the options was found before; this keeps the two descriptions from parting.
@@ -45,14 +50,22 @@ fn command() -> Command {
              the working directory. The command line goes before the environment, that before .env, that before \
              the profile's default. An empty variable counts as not given.\n\n\
              Exit codes: 0 stopped in order, 1 failed, 2 misconfigured, 130 or 143 stopped at once by a second \
-             SIGINT or SIGTERM.",
+             SIGINT or SIGTERM.\n\n\
+             Signals: SIGINT and SIGTERM say goodbye to everybody and stop, a second one stops at once. SIGHUP opens \
+             LOG_FILE anew; the server goes on.",
         )
         .disable_help_subcommand(true)
         .subcommand(serve)
         .subcommand(replay::Options::augment_args(Command::new("replay")).about(
             "Runs recorded traces again through the same engine, as fast as it can, and compares the outputs",
         ))
-        .subcommand(trace::Options::augment_args(Command::new("trace")).about("Looks inside recorded traces"));
+        .subcommand(trace::Options::augment_args(Command::new("trace")).about("Looks inside recorded traces"))
+        .subcommand(Command::new("check").about("Looks at the configuration and this machine, and explains what it finds"))
+        .subcommand(
+            Command::new("top")
+                .about("Shows a running server in the terminal, anew every second")
+                .arg(Arg::new("url").value_name("URL").help("The server, http://127.0.0.1:PORT if none is given")),
+        );
     command.args(SETTINGS.map(argument))
 }
 

@@ -3,7 +3,9 @@
 //!
 //! The shards do the work (`shards/driver`, `shards/engine`); what is here stands around them.
 
+mod asyncapi;
 mod banner;
+mod check;
 mod cli;
 mod config;
 mod dotenv;
@@ -17,12 +19,15 @@ mod settings;
 mod start;
 mod stop;
 mod storage;
+mod top;
 mod trace;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use log::{debug, info, warn};
 
+use cli::Asked;
 use config::{Config, Given};
 
 /// Thousands of small buffers come and go on every shard thread at once, and one shard frees what another
@@ -35,18 +40,31 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
-    let command_line = match cli::parse() {
-        cli::Asked::Serve(command_line) => command_line,
-        cli::Asked::Replay(options) => return replay::run(&options),
-        cli::Asked::Trace(options) => return trace::run(&options),
-    };
-    let config = match Given::gather(command_line).and_then(|given| Config::check(&given)) {
-        Ok(config) => config,
+    match cli::parse() {
+        Asked::Serve(typed) => configured(typed, log_and_serve),
+        Asked::Check(typed) => configured(typed, |config| check::run(&config)),
+        Asked::Top(typed, url) => configured(typed, |config| {
+            let url = url.unwrap_or_else(|| format!("http://127.0.0.1:{}", config.port));
+            top::run(&url, config.admin_token.as_ref())
+        }),
+        Asked::Replay(options) => replay::run(&options),
+        Asked::Trace(options) => trace::run(&options),
+    }
+}
+
+/// Goes on with the configuration that was typed or stands elsewhere, if it can be used.
+fn configured(typed: BTreeMap<String, String>, go_on: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match Given::gather(typed).and_then(|given| Config::check(&given)) {
+        Ok(config) => go_on(config),
         Err(refusal) => {
             process::complain(&format!("bandsync: {refusal}\nbandsync --help explains every setting."));
-            return ExitCode::from(MISCONFIGURED);
+            ExitCode::from(MISCONFIGURED)
         }
-    };
+    }
+}
+
+/// Starts the log, then serves.
+fn log_and_serve(config: Config) -> ExitCode {
     let file = config.log_file.as_deref();
     let log = match logging::start(&config.log_levels, config.log_format, config.profile, file) {
         Ok(log) => log,

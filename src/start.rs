@@ -48,8 +48,8 @@ impl Server {
         let monitoring = monitor::Plan { store: Some(series), ..config.monitoring() };
         let monitor = Monitor::start(Arc::clone(&totals), monitoring)?;
         let token = config.admin_token.clone();
-        let site: Arc<dyn Host> =
-            Arc::new(Site::new(totals, monitor, desk, config.target_latency, token, config.http_requests));
+        let site = Site::new(totals, monitor, desk, config.target_latency, token, config.http_requests);
+        let site: Arc<dyn Host> = Arc::new(site.describing(&config.engine));
         let plan = Plan {
             pin: config.pin,
             ring: config.ring,

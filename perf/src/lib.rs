@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod cpu;
 pub mod frames;
+pub mod gig;
 pub mod latency;
 pub mod plot;
 pub mod report;

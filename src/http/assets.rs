@@ -16,7 +16,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 
 /// Every file, by the path that it is served at. A new file of `src/web` needs its line here.
-const ASSETS: [Asset; 11] = [
+const ASSETS: [Asset; 14] = [
     Asset { path: "/", content_type: super::HTML, body: include_bytes!("../web/index.html") },
     Asset { path: "/app.js", content_type: JS, body: include_bytes!("../web/app.js") },
     Asset { path: "/bandsync.js", content_type: JS, body: include_bytes!("../web/bandsync.js") },
@@ -26,6 +26,9 @@ const ASSETS: [Asset; 11] = [
     Asset { path: "/dashboard.js", content_type: JS, body: include_bytes!("../web/dashboard.js") },
     Asset { path: "/dashboard-plot.js", content_type: JS, body: include_bytes!("../web/dashboard-plot.js") },
     Asset { path: "/dashboard.css", content_type: CSS, body: include_bytes!("../web/dashboard.css") },
+    Asset { path: "/protocol", content_type: super::HTML, body: include_bytes!("../web/protocol.html") },
+    Asset { path: "/protocol.js", content_type: JS, body: include_bytes!("../web/protocol.js") },
+    Asset { path: "/protocol.css", content_type: CSS, body: include_bytes!("../web/protocol.css") },
     Asset { path: "/style.css", content_type: CSS, body: include_bytes!("../web/style.css") },
     Asset { path: "/favicon.svg", content_type: "image/svg+xml", body: include_bytes!("../web/favicon.svg") },
 ];

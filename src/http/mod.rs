@@ -16,9 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bandsync_driver::{Host, Order};
-use bandsync_engine::io::{Answer, Question};
+use bandsync_engine::io::{Answer, Question, Settings};
 use bandsync_engine::words::ids::ShardId;
 
+use crate::asyncapi;
 use crate::monitor::thresholds::Status;
 use crate::monitor::{Monitor, Totals};
 use crate::storage::Desk;
@@ -35,6 +36,8 @@ pub struct Site {
     target_latency: Duration,
     admin_token: Option<Token>,
     budget: Budget,
+    /// What /asyncapi.json says.
+    protocol: Vec<u8>,
 }
 
 impl Site {
@@ -47,7 +50,22 @@ impl Site {
         per_second: u32,
     ) -> Self {
         let budget = Budget::new(per_second);
-        Self { assets: Assets::embedded(), totals, monitor, desk, target_latency, admin_token, budget }
+        Self {
+            assets: Assets::embedded(),
+            totals,
+            monitor,
+            desk,
+            target_latency,
+            admin_token,
+            budget,
+            protocol: Vec::new(),
+        }
+    }
+
+    /// The same, with a description of the protocol as these settings have it.
+    pub fn describing(self, settings: &Settings) -> Self {
+        let document = asyncapi::document(&settings.manners.rates, &settings.limits);
+        Self { protocol: document.to_string().into_bytes(), ..self }
     }
 
     fn health(&self) -> Answer {
@@ -116,6 +134,7 @@ impl Host for Site {
             Err(refusal) => refusal,
         };
         match question.path.as_str() {
+            "/asyncapi.json" => answer(200, JSON, self.protocol.clone()),
             "/health" => self.health(),
             "/metrics" | "/metrics/prometheus" => admin(Self::metrics),
             "/metrics/history" => admin(Self::history),

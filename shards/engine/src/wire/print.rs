@@ -6,10 +6,10 @@
 
 use serde::{Serialize, Serializer};
 
-use super::socket_packet;
+use super::{json, socket_packet};
 use crate::speech::{
     Ack, Checksum, LeaderRule, LinkNotice, Member, Notice, Number, OnLeaderLoss, Quality, Reject, Role,
-    RoomStats, Setlist, Settings, Snapshot, Song, SongFormat, SyncResponse, TempoEvent,
+    RoomStats, Setlist, Settings, Snapshot, Song, SongFormat, SyncResponse, TempoEvent, Tick,
 };
 use crate::words::ids::SessionId;
 use crate::words::music::{MeterChange, Segment, Tempo, TimeSignature, Timeline};
@@ -17,6 +17,33 @@ use crate::words::time::{Micros, Moment};
 
 /// Appends a notice to the members of `session`.
 pub fn notice(out: &mut Vec<u8>, session: &SessionId, notice: &Notice) {
+    if let Notice::Tick(tick) = notice {
+        return scroll_tick(out, session, tick);
+    }
+    any_notice(out, session, notice);
+}
+
+/// As [`any_notice`] prints it, to the byte, with field names that need no escaping any more: nearly everything
+/// that a server prints is ticks.
+fn scroll_tick(out: &mut Vec<u8>, session: &SessionId, tick: &Tick) {
+    socket_packet::event_to(out, "scroll_tick", |out| {
+        out.extend_from_slice(br#"{"sessionId":"#);
+        json::print_string(out, session.as_str());
+        out.extend_from_slice(br#","positionMs":"#);
+        value(out, &Thousandths(tick.position));
+        out.extend_from_slice(br#","tempoBpm":"#);
+        value(out, &bpm(tick.tempo));
+        out.extend_from_slice(br#","serverTimestamp":"#);
+        value(out, &tick.timestamp.0);
+        out.extend_from_slice(br#","epoch":"#);
+        value(out, &tick.epoch);
+        out.extend_from_slice(br#","version":"#);
+        value(out, &tick.version);
+        out.push(b'}');
+    });
+}
+
+fn any_notice(out: &mut Vec<u8>, session: &SessionId, notice: &Notice) {
     let (name, fields) = NoticeView::new(notice);
     event(out, name, &InSession { session_id: session.as_str(), fields });
 }
@@ -51,15 +78,15 @@ pub fn refusal(out: &mut Vec<u8>, id: u64, reject: &Reject) {
 }
 
 fn event(out: &mut Vec<u8>, name: &'static str, payload: &impl Serialize) {
-    socket_packet::event_to(out, name, |out| json(out, payload));
+    socket_packet::event_to(out, name, |out| value(out, payload));
 }
 
 fn acknowledgement(out: &mut Vec<u8>, id: u64, payload: &impl Serialize) {
-    socket_packet::ack(out, id, |out| json(out, payload));
+    socket_packet::ack(out, id, |out| value(out, payload));
 }
 
 /// A `Vec` takes all bytes and no view refuses to be serialised, so this cannot fail.
-fn json(out: &mut Vec<u8>, value: &impl Serialize) {
+fn value(out: &mut Vec<u8>, value: &impl Serialize) {
     let written = serde_json::to_writer(out, value);
     assert!(written.is_ok(), "a view that cannot be printed: {written:?}");
 }

@@ -648,6 +648,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
+    fn a_tick_is_printed_as_any_notice(
+        name in "[^\\p{Cc}]{1,32}", position in -90_000_000_000..90_000_000_000_i64, milli_bpm in 20_000..400_000_u32,
+        at in any::<i64>(), epoch in any::<u64>(), version in any::<u64>(),
+    ) {
+        let session = SessionId::parse(&name).unwrap();
+        let tick = Tick { position, tempo: tempo(milli_bpm), timestamp: UnixMillis(at), epoch, version };
+        let notice = Notice::Tick(tick);
+        let plain = printed(|out| any_notice(out, &session, &notice));
+        prop_assert_eq!(printed(|out| super::notice(out, &session, &notice)), plain);
+    }
+
+    #[test]
     fn any_text_survives(
         name in "[^\\p{Cc}]{1,32}", message in "\\PC{0,40}|[\\x00-\\x7f\"\\\\]{0,40}", target in any::<Option<String>>(),
     ) {

@@ -1,0 +1,196 @@
+//! An evening without sockets: a scripted crowd on an engine alone, written down as a trace and run again.
+//!
+//! The script is the same every time, and so are the trace and the instructions that it takes to run it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use bandsync_engine::engine::Engine;
+use bandsync_engine::io::{Input, Output, Outputs, Settings, Transports};
+use bandsync_engine::trace::{self, Recorded};
+use bandsync_engine::words::ids::{ConnId, ShardId};
+use bandsync_engine::words::limits::Limits;
+use bandsync_engine::words::origins::Origins;
+use bandsync_engine::words::time::Micros;
+
+use crate::frames;
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The shard that the evening takes place on.
+pub fn settings() -> Settings {
+    Settings {
+        shard: ShardId(0),
+        shards: 1,
+        seed: 1,
+        started_unix_ms: 1_800_000_000_000,
+        limits: Limits::PRODUCTION,
+        tick_interval: Micros::from_millis(16),
+        batch_interval: Micros::from_millis(5),
+        ping_interval: Micros::from_millis(2_500),
+        ping_timeout: Micros::from_secs(5),
+        heartbeat_interval: Micros::from_secs(5),
+        leader_grace: Micros::from_secs(10),
+        session_members_max: 10_000,
+        origins: Origins::Own,
+        transports: Transports { recovery: Micros::ZERO },
+    }
+}
+
+/// An engine with a crowd: member `m` of session `s` of `n` sits at connection `m * n + s`, and leads if `m` is 0.
+pub struct Stage {
+    engine: Engine,
+    now: Micros,
+    out: Outputs,
+    sessions: u32,
+    /// Every input so far, unless nobody wants to know.
+    trace: Option<Vec<u8>>,
+    /// How many messages went out since it was asked last.
+    messages: u64,
+}
+
+impl Stage {
+    /// Everybody has joined, and nothing plays yet.
+    pub fn new(settings: Settings, sessions: u32, members: u32) -> Self {
+        let engine = Engine::new(settings);
+        let (now, out) = (Micros::from_secs(1), Outputs::default());
+        let mut stage = Self { engine, now, out, sessions, trace: Some(Vec::new()), messages: 0 };
+        for index in 0..sessions * members {
+            stage.input(Input::Opened { conn: conn(index), peer: PEER });
+            stage.input(Input::Received { conn: conn(index), bytes: &mut frames::handshake("band") });
+            stage.say(index, "40");
+            let role = if index < sessions { "leader" } else { "follower" };
+            stage.tell(index, "join_session", &format!(",\"role\":\"{role}\",\"displayName\":\"Member\""));
+            stage.pass(Micros::from_micros(500));
+        }
+        stage
+    }
+
+    /// Every leader plays.
+    pub fn play(&mut self) {
+        for session in 0..self.sessions {
+            self.tell(session, "play", "");
+        }
+        self.input(Input::TurnEnded);
+    }
+
+    /// Sends an event to the member's session; `more` are further fields, each after a comma.
+    pub fn tell(&mut self, index: u32, event: &str, more: &str) {
+        let session = index % self.sessions;
+        self.say(index, &format!("42[\"{event}\",{{\"sessionId\":\"session {session}\"{more}}}]"));
+    }
+
+    /// Sends a text message.
+    pub fn say(&mut self, index: u32, text: &str) {
+        let mut bytes = Vec::new();
+        frames::masked(&mut bytes, text);
+        self.received(index, &mut bytes);
+    }
+
+    /// The same with bytes that are ready, which the engine may change.
+    pub fn received(&mut self, index: u32, bytes: &mut [u8]) {
+        self.input(Input::Received { conn: conn(index), bytes });
+    }
+
+    /// Lets time pass, with a turn whenever the engine wants one.
+    pub fn pass(&mut self, span: Micros) {
+        let end = self.now + span;
+        while let Some(next) = self.engine.next_deadline().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.input(Input::TurnEnded);
+        }
+        self.now = end;
+    }
+
+    /// How many messages have gone out since this was asked last.
+    pub fn take_messages(&mut self) -> u64 {
+        std::mem::take(&mut self.messages)
+    }
+
+    /// Forgets what has happened, and writes nothing down from now on.
+    pub fn stop_tracing(&mut self) {
+        self.trace = None;
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        if let Some(trace) = &mut self.trace {
+            trace::write_input(trace, self.now, &Recorded::of(&input));
+        }
+        self.engine.handle(self.now, input, &mut self.out);
+        self.messages += messages(&self.out);
+        self.out.clear();
+    }
+}
+
+/// Messages to members, one for each receiver.
+fn messages(out: &Outputs) -> u64 {
+    let sends = out.list.iter().filter(|output| matches!(output, Output::Send { .. })).count();
+    (sends + out.receivers.len()) as u64
+}
+
+fn conn(index: u32) -> ConnId {
+    ConnId { index, generation: 0 }
+}
+
+/// The inputs of an evening: `sessions` bands of `members` play for so many seconds, while they talk, probe their
+/// latency, answer pings, and their leaders seek, change the tempo, pause and go on.
+pub fn evening(sessions: u32, members: u32, seconds: u32) -> Vec<u8> {
+    let mut stage = Stage::new(settings(), sessions, members);
+    stage.play();
+    let all = sessions * members;
+    for tenth in 0..seconds * 10 {
+        for index in (0..all).filter(|index| index % 10 == tenth % 10) {
+            stage.say(index, r#"42["latency_probe",{"timestamp":1800000000000}]"#);
+            match (tenth / 10 + index) % 5 {
+                0 => stage.say(index, "3"),
+                1 => stage.say(index, r#"42["pong",{"timestamp":1800000000000}]"#),
+                2 => stage.tell(index, "chat_message", ",\"message\":\"Chorus twice, then the bridge\""),
+                _ => {}
+            }
+            if index < sessions {
+                match (tenth / 10) % 6 {
+                    1 => stage.tell(index, "seek", ",\"position\":30000"),
+                    2 => stage.tell(index, "set_tempo", ",\"tempo\":132.5"),
+                    3 => stage.tell(index, "pause", ""),
+                    4 => stage.tell(index, "play", ""),
+                    5 => stage.tell(index, "sync_request", ""),
+                    _ => {}
+                }
+            }
+        }
+        // Everybody answers Engine.IO's pings in time.
+        if tenth % 20 == 19 {
+            (0..all).for_each(|index| stage.say(index, "3"));
+        }
+        stage.pass(Micros::from_millis(100));
+    }
+    stage.trace.unwrap_or_default()
+}
+
+/// Runs a trace through a fresh engine: how many outputs that made. Not inlined, for counters look for its name.
+#[inline(never)]
+pub fn replay(mut trace: &[u8]) -> usize {
+    let mut engine = Engine::new(settings());
+    let (mut out, mut copy, mut count) = (Outputs::default(), Vec::new(), 0);
+    while let Ok((at, input)) = trace::read_input(&mut trace) {
+        engine.handle(at, input.to_input(&mut copy), &mut out);
+        count += out.list.len();
+        out.clear();
+    }
+    assert!(trace.is_empty(), "the trace is whole");
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_evening_is_the_same_every_time_and_ticks() {
+        let trace = evening(3, 4, 7);
+        assert!(trace == evening(3, 4, 7));
+        let outputs = replay(&trace);
+        assert_eq!(outputs, replay(&trace));
+        // Three sessions tick 62 times a second, for six of the seven seconds.
+        assert!(outputs > 3 * 62 * 5, "{outputs}");
+    }
+}

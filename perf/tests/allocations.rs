@@ -1,0 +1,83 @@
+//! How often the engine asks for memory: never on the way of a tick, and seldom for an event.
+#![allow(clippy::unwrap_used)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bandsync_engine::words::time::Micros;
+use bandsync_perf::frames;
+use bandsync_perf::gig::{self, Stage};
+
+/// The system's allocator, counted.
+struct Counted;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is passed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(place, layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(place, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counted = Counted;
+
+fn allocations(act: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    act();
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+/// One test, because another thread's allocations would be counted too.
+#[test]
+fn the_steady_state_asks_for_no_memory() {
+    // Pings are rare enough not to come in between.
+    let rare = Micros::from_secs(3_600);
+    let settings =
+        bandsync_engine::io::Settings { ping_interval: rare, heartbeat_interval: rare, ..gig::settings() };
+    let mut stage = Stage::new(settings, 20, 8);
+    stage.stop_tracing();
+    stage.play();
+    stage.pass(Micros::from_secs(3));
+
+    stage.take_messages();
+    let ticking = allocations(|| stage.pass(Micros::from_secs(10)));
+    let ticks = stage.take_messages();
+    assert!(ticks >= 20 * 8 * 620, "it plays: {ticks}");
+    assert_eq!(ticking, 0, "allocations in {ticks} ticks");
+
+    // An event may ask for what its parsing needs, once it has come before, and not for its receivers.
+    let most = [
+        (r#"42["latency_probe",{"timestamp":1}]"#, 8),
+        (r#"42["clock_sync",{"t0":1}]"#, 8),
+        (r#"42["chat_message",{"sessionId":"session 0","message":"hello"}]"#, 24),
+        (r#"42["sync_request",{"sessionId":"session 0"}]"#, 24),
+        (r#"42["seek",{"sessionId":"session 0","position":1000}]"#, 60),
+        ("3", 0),
+    ];
+    for (text, most) in most {
+        let mut frame = Vec::new();
+        frames::masked(&mut frame, text);
+        let mut asked = 0;
+        for _ in 0..3 {
+            let mut bytes = frame.clone();
+            asked = allocations(|| stage.received(0, &mut bytes));
+            asked += allocations(|| stage.pass(Micros::from_millis(1_500)));
+        }
+        assert!(asked <= most, "{text} asks {asked} times for memory");
+    }
+}

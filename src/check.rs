@@ -1,0 +1,358 @@
+//! `bandsync check`: looks at the configuration and at the machine before anybody plays, and explains what it finds.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::process::{self, tell};
+
+/// How long Redis may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Files that should be allowed at least, and bytes that the kernel should let wait for `accept`.
+const FILES_ENOUGH: u64 = 10_000;
+const BACKLOG_ENOUGH: u64 = 1_024;
+
+/// How a finding is to be taken.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Mark {
+    Good,
+    /// It works, but not as well as it could.
+    Advice,
+    /// It would not start, or not serve.
+    Trouble,
+}
+
+/// One thing that was looked at.
+#[derive(Debug)]
+struct Finding {
+    mark: Mark,
+    what: &'static str,
+    /// What was found, and what to do about it if something is.
+    told: String,
+}
+
+/// Looks at everything and tells. Exit code 0 if the server can run, with advice or without; 1 if it cannot.
+pub fn run(config: &Config) -> ExitCode {
+    let findings = [
+        port(config),
+        files(),
+        cores(config),
+        clock(&read("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
+        backlog(number("/proc/sys/net/core/somaxconn")),
+        reuse(
+            number("/proc/sys/net/ipv4/tcp_tw_reuse"),
+            ports(&read("/proc/sys/net/ipv4/ip_local_port_range")),
+        ),
+        memory(config, &read("/proc/meminfo")),
+        log_file(config),
+        admin(config),
+        redis(std::env::var("REDIS_URL").ok().as_deref()),
+    ];
+    for note in &config.notes {
+        tell(&Finding { mark: Mark::Advice, what: "configuration", told: note.clone() }.line());
+    }
+    tell(
+        &Finding { mark: Mark::Good, what: "configuration", told: "every setting is allowed".into() }.line(),
+    );
+    for finding in &findings {
+        tell(&finding.line());
+    }
+    if findings.iter().any(|finding| finding.mark == Mark::Trouble) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+impl Finding {
+    fn new(mark: Mark, what: &'static str, told: impl Into<String>) -> Self {
+        Self { mark, what, told: told.into() }
+    }
+
+    fn line(&self) -> String {
+        let mark = match self.mark {
+            Mark::Good => "ok     ",
+            Mark::Advice => "advice ",
+            Mark::Trouble => "TROUBLE",
+        };
+        format!("{mark}  {}: {}", self.what, self.told)
+    }
+}
+
+fn port(config: &Config) -> Finding {
+    let address = SocketAddr::new(config.host, config.port);
+    match TcpListener::bind(address) {
+        Ok(_) if config.port == 0 => Finding::new(Mark::Good, "port", "any free one will be taken"),
+        Ok(_) => Finding::new(Mark::Good, "port", format!("{address} is free")),
+        Err(error) => Finding::new(Mark::Trouble, "port", crate::start::advice(&error, config)),
+    }
+}
+
+fn files() -> Finding {
+    match process::raise_file_limit() {
+        Ok(limit) if limit >= FILES_ENOUGH => {
+            Finding::new(Mark::Good, "open files", format!("up to {limit}, one for each connection"))
+        }
+        Ok(limit) => Finding::new(
+            Mark::Advice,
+            "open files",
+            format!(
+                "only {limit} are allowed, one for each connection: raise LimitNOFILE (systemd) or `ulimit -Hn`"
+            ),
+        ),
+        Err(error) => {
+            Finding::new(Mark::Advice, "open files", format!("the limit cannot be raised: {error}"))
+        }
+    }
+}
+
+fn cores(config: &Config) -> Finding {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    match u64::from(config.shards) {
+        shards if shards > cores => Finding::new(
+            Mark::Advice,
+            "cores",
+            format!("{shards} shards share {cores} cores, so they wait for each other: --shards auto fits"),
+        ),
+        shards => Finding::new(Mark::Good, "cores", format!("{shards} shards on {cores} cores")),
+    }
+}
+
+fn clock(source: &str) -> Finding {
+    match source {
+        "tsc" | "kvm-clock" | "arch_sys_counter" | "hyperv_clocksource_tsc_page" => Finding::new(
+            Mark::Good,
+            "clock",
+            format!("the kernel's source is {source}, which costs some 25 ns to read"),
+        ),
+        "" => Finding::new(Mark::Good, "clock", "the kernel does not name its source"),
+        slow => Finding::new(
+            Mark::Advice,
+            "clock",
+            format!(
+                "the kernel's source {slow} is slow to read, and a shard reads it for every input: boot with clocksource=tsc if the machine has a steady one"
+            ),
+        ),
+    }
+}
+
+fn backlog(somaxconn: Option<u64>) -> Finding {
+    match somaxconn {
+        Some(waiting) if waiting < BACKLOG_ENOUGH => Finding::new(
+            Mark::Advice,
+            "waiting connections",
+            format!(
+                "the kernel keeps only {waiting}, so a whole audience that reconnects at once is turned away: sysctl net.core.somaxconn=4096"
+            ),
+        ),
+        Some(waiting) => {
+            Finding::new(Mark::Good, "waiting connections", format!("the kernel keeps {waiting}"))
+        }
+        None => Finding::new(Mark::Good, "waiting connections", "the kernel does not say"),
+    }
+}
+
+/// Only a proxy on this machine runs out of ports; tablets bring their own.
+fn reuse(reuse: Option<u64>, ports: Option<u64>) -> Finding {
+    match (reuse, ports) {
+        (Some(0), Some(ports)) if ports < 20_000 => Finding::new(
+            Mark::Advice,
+            "ports of a local proxy",
+            format!(
+                "{ports} at once, and none is used again early: sysctl net.ipv4.ip_local_port_range='1024 65535' net.ipv4.tcp_tw_reuse=1"
+            ),
+        ),
+        (_, Some(ports)) => Finding::new(Mark::Good, "ports of a local proxy", format!("{ports} at once")),
+        (_, None) => Finding::new(Mark::Good, "ports of a local proxy", "the kernel does not say"),
+    }
+}
+
+fn memory(config: &Config, meminfo: &str) -> Finding {
+    let limits = &config.alert_limits;
+    if limits.memory_bytes > limits.memory_limit_bytes {
+        return Finding::new(
+            Mark::Advice,
+            "memory",
+            "MEMORY_THRESHOLD is above MEMORY_LIMIT: members would be turned away before anything is given back",
+        );
+    }
+    let limit = limits.memory_limit_bytes / 1_000_000;
+    match available(meminfo) {
+        Some(available) if available < limits.memory_limit_bytes => Finding::new(
+            Mark::Advice,
+            "memory",
+            format!(
+                "{} MB are free, less than MEMORY_LIMIT ({limit} MB): the system may end the server before it turns members away",
+                available / 1_000_000
+            ),
+        ),
+        Some(available) => Finding::new(
+            Mark::Good,
+            "memory",
+            format!("{} MB are free, {limit} MB may be used", available / 1_000_000),
+        ),
+        None => Finding::new(Mark::Good, "memory", "the kernel does not say how much is free"),
+    }
+}
+
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)
+}
+
+fn log_file(config: &Config) -> Finding {
+    let Some(path) = &config.log_file else {
+        return Finding::new(Mark::Good, "log", "goes to standard error");
+    };
+    match fs::OpenOptions::new().create(true).append(true).open(path) {
+        Ok(_) => Finding::new(Mark::Good, "log", format!("{} can be written", path.display())),
+        Err(error) => {
+            Finding::new(Mark::Trouble, "log", format!("{} cannot be written: {error}", path.display()))
+        }
+    }
+}
+
+fn admin(config: &Config) -> Finding {
+    let told = match (config.host.is_loopback(), &config.admin_token) {
+        (_, Some(_)) => "dashboard and metrics are open to this machine, and with the token to others",
+        (true, None) => "dashboard and metrics are open to this machine",
+        (false, None) => {
+            "dashboard and metrics are open to this machine only; ADMIN_TOKEN opens them to others"
+        }
+    };
+    Finding::new(Mark::Good, "operator pages", told)
+}
+
+/// Only whether something answers as Redis does; a wrong password is an answer too. The address may hold a password,
+/// so it is not told.
+fn redis(url: Option<&str>) -> Finding {
+    let Some(url) = url.filter(|url| !url.is_empty()) else {
+        return Finding::new(Mark::Good, "Redis", "REDIS_URL is not set, none is used");
+    };
+    let Some(address) = authority(url) else {
+        return Finding::new(Mark::Trouble, "Redis", "REDIS_URL is no address such as redis://host:6379");
+    };
+    if url.starts_with("rediss://") {
+        return Finding::new(Mark::Advice, "Redis", "it speaks TLS, so this check cannot ask it");
+    }
+    match ping(&address) {
+        Ok(()) => Finding::new(Mark::Good, "Redis", format!("{address} answers")),
+        Err(error) => Finding::new(
+            Mark::Advice,
+            "Redis",
+            format!("{address} does not answer ({error}): the band would play on from memory alone"),
+        ),
+    }
+}
+
+/// `host:port` of an address, without user, password and database.
+fn authority(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("redis://").or_else(|| url.strip_prefix("rediss://"))?;
+    let authority = rest.split(['/', '?', ',']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    (!host.is_empty()).then(|| if has_port { host.to_owned() } else { format!("{host}:6379") })
+}
+
+fn ping(address: &str) -> io::Result<()> {
+    use io::{Read, Write};
+    let target = address.to_socket_addrs()?.next();
+    let target = target.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host"))?;
+    let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut first = [0];
+    stream.read_exact(&mut first)?;
+    match first {
+        [b'+' | b'-'] => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no Redis")),
+    }
+}
+
+/// What the kernel says in a file, empty if it says nothing.
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn number(path: &str) -> Option<u64> {
+    read(path).parse().ok()
+}
+
+/// How many ports a range such as `32768 60999` has.
+fn ports(range: &str) -> Option<u64> {
+    let (first, last) = range.split_once(char::is_whitespace)?;
+    let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    last.checked_sub(first).map(|count| count + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::Given;
+
+    fn config(pairs: &[(&str, &str)]) -> Config {
+        let environment =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Config::check(&Given { cores: 1, environment, ..Given::default() }).unwrap()
+    }
+
+    #[test]
+    fn a_port_in_use_is_trouble_and_a_free_one_is_not() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port_text = taken.local_addr().unwrap().port().to_string();
+        let config = config(&[("HOST", "localhost"), ("PORT", &port_text)]);
+        let finding = port(&config);
+        assert_eq!(finding.mark, Mark::Trouble);
+        assert!(finding.told.contains("in use"), "{finding:?}");
+        drop(taken);
+        assert_eq!(port(&config).mark, Mark::Good);
+    }
+
+    #[test]
+    fn what_the_kernel_says_is_judged() {
+        assert_eq!(clock("tsc").mark, Mark::Good);
+        assert_eq!(clock("hpet").mark, Mark::Advice);
+        assert_eq!(backlog(Some(128)).mark, Mark::Advice);
+        assert_eq!(backlog(Some(4_096)).mark, Mark::Good);
+        assert_eq!(ports("32768\t60999"), Some(28_232));
+        assert_eq!(reuse(Some(0), Some(5_000)).mark, Mark::Advice);
+        assert_eq!(reuse(Some(2), Some(28_232)).mark, Mark::Good);
+    }
+
+    #[test]
+    fn memory_is_compared_with_what_may_be_used() {
+        let some = "MemTotal: 9 kB\nMemAvailable:    4000000 kB\n";
+        assert_eq!(memory(&config(&[]), some).mark, Mark::Good);
+        assert_eq!(memory(&config(&[]), "MemAvailable: 100000 kB").mark, Mark::Advice);
+        assert_eq!(memory(&config(&[("MEMORY_THRESHOLD", "2000")]), some).mark, Mark::Advice);
+    }
+
+    #[test]
+    fn a_redis_is_asked_and_its_password_is_not_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answer = std::thread::spawn(move || {
+            use io::Write;
+            listener.accept().unwrap().0.write_all(b"-NOAUTH\r\n").unwrap();
+        });
+        let finding = redis(Some(&format!("redis://me:hush@{address}/3")));
+        answer.join().unwrap();
+        assert_eq!(finding.mark, Mark::Good, "{finding:?}");
+        assert!(finding.told.contains(&address) && !finding.told.contains("hush"), "{finding:?}");
+        assert_eq!(redis(Some(&format!("redis://{address}"))).mark, Mark::Advice, "it is gone");
+        assert_eq!(redis(Some("localhost")).mark, Mark::Trouble);
+        assert_eq!(redis(None).mark, Mark::Good);
+        assert_eq!(authority("redis://host"), Some("host:6379".into()));
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_trouble() {
+        assert_eq!(log_file(&config(&[("LOG_FILE", "/no/such/folder/log")])).mark, Mark::Trouble);
+    }
+}

@@ -1,0 +1,227 @@
+//! `bandsync top`: a running server in a terminal, anew every second.
+
+use std::fmt::Write;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::http::Token;
+use crate::process::{complain, tell};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How long the server may take to answer.
+const TIMEOUT_SECONDS: u64 = 5;
+
+/// Lines of sessions.
+const SESSIONS_MAX: usize = 15;
+
+/// Shows the server at `url` until it is told to stop; once, if nobody looks at a terminal.
+pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
+            complain(&format!("bandsync: cannot watch for signals: {error}"));
+            return ExitCode::FAILURE;
+        }
+    }
+    let live = io::stdout().is_terminal();
+    let address = format!("{}/dashboard/data", url.trim_end_matches('/'));
+    while !stop.load(Ordering::Relaxed) {
+        match look(&address, token) {
+            Ok(data) if live => {
+                tell(&format!("\x1b[H\x1b[2J{}\nCtrl-C ends this view, not the server.", view(&data)))
+            }
+            Ok(data) => {
+                tell(view(&data).trim_end());
+                return ExitCode::SUCCESS;
+            }
+            Err(reason) => {
+                complain(&format!("bandsync: {url} {reason}"));
+                return ExitCode::FAILURE;
+            }
+        }
+        std::thread::sleep(EVERY);
+    }
+    ExitCode::SUCCESS
+}
+
+fn look(address: &str, token: Option<&Token>) -> Result<Value, String> {
+    let mut request = minreq::get(address).with_timeout(TIMEOUT_SECONDS);
+    if let Some(token) = token {
+        request = request.with_header("Authorization", format!("Bearer {}", token.reveal()));
+    }
+    let response = request.send().map_err(|error| format!("does not answer: {error}"))?;
+    match response.status_code {
+        200 => serde_json::from_slice(response.as_bytes()).map_err(|_| "is no BandSync server".to_owned()),
+        401 => Err("wants the token in ADMIN_TOKEN".to_owned()),
+        403 => Err("shows itself to its own machine only; start it with ADMIN_TOKEN".to_owned()),
+        code => Err(format!("answers {code}: is it a BandSync server?")),
+    }
+}
+
+/// The whole view. What others named is stripped of whatever moves a cursor.
+fn view(data: &Value) -> String {
+    let mut out = String::new();
+    let health = &data["health"];
+    let metrics = &data["metrics"];
+    let performance = &metrics["performance"];
+    line(
+        &mut out,
+        format_args!(
+            "BandSync {}  {}  up {} s  memory {:.1} MB  cpu {:.1} %",
+            text(&data["version"]),
+            text(&health["status"]),
+            number(&health["uptime"]) as u64,
+            number(&health["memory"]["rss"]) / 1e6,
+            number(&performance["cpuUsage"]),
+        ),
+    );
+    line(
+        &mut out,
+        format_args!(
+            "{} connections  {} sessions  {} members  {:.0} messages/s out  {:.0} in",
+            number(&metrics["connections"]["current"]),
+            number(&metrics["sessions"]["active"]),
+            number(&metrics["sessions"]["members"]),
+            number(&performance["messagesOutPerSecond"]),
+            number(&performance["messagesInPerSecond"]),
+        ),
+    );
+    for alert in items(&metrics["alerts"]) {
+        line(&mut out, format_args!("! {}: {}", text(&alert["name"]), text(&alert["message"])));
+    }
+    line(
+        &mut out,
+        format_args!("\n{:<14}{:>9}{:>10}{:>10}{:>10}{:>10}", "ms", "count", "p50", "p99", "p99.9", "max"),
+    );
+    for (name, key) in [
+        ("round trip", "roundTrip"),
+        ("tick lateness", "tickLateness"),
+        ("turn", "turn"),
+        ("handler", "handler"),
+    ] {
+        let spread = &metrics["percentiles"][key];
+        line(
+            &mut out,
+            format_args!(
+                "{name:<14}{:>9}{:>10.3}{:>10.3}{:>10.3}{:>10.3}",
+                number(&spread["count"]),
+                number(&spread["p50"]),
+                number(&spread["p99"]),
+                number(&spread["p999"]),
+                number(&spread["max"]),
+            ),
+        );
+    }
+    line(
+        &mut out,
+        format_args!(
+            "\n{:<8}{:>8}{:>8}{:>10}{:>10}{:>12}",
+            "shard", "busy %", "links", "sessions", "members", "turn p99"
+        ),
+    );
+    for (place, shard) in items(&metrics["shards"]).iter().enumerate() {
+        line(
+            &mut out,
+            format_args!(
+                "{place:<8}{:>8.1}{:>8}{:>10}{:>10}{:>12.3}",
+                number(&shard["busyPercent"]),
+                number(&shard["connections"]),
+                number(&shard["sessions"]),
+                number(&shard["members"]),
+                number(&shard["percentiles"]["turn"]["p99"]),
+            ),
+        );
+    }
+    sessions(&mut out, &data["sessions"]);
+    out
+}
+
+fn sessions(out: &mut String, sessions: &Value) {
+    let mut sessions: Vec<&Value> = items(sessions).iter().collect();
+    sessions.sort_by(|a, b| number(&b["connectedCount"]).total_cmp(&number(&a["connectedCount"])));
+    if sessions.is_empty() {
+        return line(out, format_args!("\nnobody is playing"));
+    }
+    line(out, format_args!("\n{:<28}{:>9}{:>8}{:>9}  members", "session", "state", "BPM", "there"));
+    for session in sessions.iter().take(SESSIONS_MAX) {
+        let names: Vec<String> =
+            items(&session["members"]).iter().take(6).map(|member| text(&member["displayName"])).collect();
+        let state = if session["isPlaying"] == true { "playing" } else { "paused" };
+        let there = format!("{}/{}", number(&session["connectedCount"]), number(&session["memberCount"]));
+        line(
+            out,
+            format_args!(
+                "{:<28}{state:>9}{:>8.1}{there:>9}  {}",
+                text(&session["sessionId"]),
+                number(&session["tempoMilliBpm"]) / 1_000.0,
+                names.join(", "),
+            ),
+        );
+    }
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{text}");
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_default()
+}
+
+fn text(value: &Value) -> String {
+    let visible = |c: &char| !c.is_control();
+    value.as_str().unwrap_or_default().chars().filter(visible).take(40).collect()
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_shows_who_plays_and_moves_no_cursor() {
+        let data = serde_json::json!({
+            "version": "1", "health": {"status": "degraded", "uptime": 90.5, "memory": {"rss": 20_000_000}},
+            "metrics": {
+                "performance": {"messagesOutPerSecond": 480.2}, "sessions": {"members": 2},
+                "alerts": [{"name": "memory", "message": "much"}],
+                "percentiles": {"roundTrip": {"count": 3, "p99": 7.25}},
+                "shards": [{"busyPercent": 12.5, "members": 2}],
+            },
+            "sessions": [{"sessionId": "s", "isPlaying": true, "tempoMilliBpm": 120_500, "connectedCount": 2,
+                "memberCount": 2, "members": [{"displayName": "A\u{1b}[2Jda"}]}],
+        });
+        let view = view(&data);
+        for part in [
+            "degraded",
+            "up 90 s",
+            "20.0 MB",
+            "480 messages/s",
+            "! memory: much",
+            "7.250",
+            "12.5",
+            "120.5",
+            "A[2Jda",
+        ] {
+            assert!(view.contains(part), "{part} is not in\n{view}");
+        }
+        assert!(!view.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn an_answer_that_is_something_else_shows_nothing_and_breaks_nothing() {
+        assert!(view(&serde_json::json!([1, "x", null])).contains("nobody is playing"));
+    }
+}

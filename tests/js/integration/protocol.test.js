@@ -1,0 +1,262 @@
+// Every event of the protocol through the unmodified socket.io-client: done, refused, malformed. And everything that is
+// said meanwhile, by either side, is as /asyncapi.json describes it.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { band, connect, emit, freshSession, heard, join, next } from "../support/client.js";
+import { protocolOf } from "../support/schema.js";
+import { startServer } from "../support/server.js";
+import { assertDone, assertErrorEvent, assertRefused } from "../support/shape.js";
+import { request } from "../support/wire.js";
+
+const SONG = { id: "s1", title: "Harbour", format: "chordpro", body: "[Em]\tOne\n  two", tempoBpm: 96.5, timeSignature: { numerator: 6, denominator: 8 } };
+const SETLIST = { title: "Friday", songs: [SONG, { id: "s2", title: "Quay", format: "text", body: "la", artist: "Us", key: "D", durationMs: 1000 }] };
+
+const LEADERS = { code: "not_leader" };
+const STRANGERS = { code: "not_member", who: "stranger" };
+const RATE = { code: "rate_limited" };
+
+/**
+ * For each event: what `fields` do it (of the leader unless `who` says otherwise, after `before`), what everybody then
+ * `hears`, who is `refused` with which code, and which `wrong` fields are named. RATE: all may send it, but not too often.
+ */
+const EVENTS = {
+  join_session: { own: true, fields: { displayName: "Ann", tickHz: 30, instrument: "keys" }, hears: ["user_joined", "room_stats"], refused: { code: "bad_passcode", own: true }, wrong: { sessionId: "", role: "boss", tickHz: 126, metronome: 1, displayName: "x".repeat(65) } },
+  leave_session: { who: "follower", hears: ["user_left", "room_stats"], refused: STRANGERS, wrong: { sessionId: 5 } },
+  set_role: { who: "follower", fields: { role: "leader" }, hears: ["role_changed", "leader_changed", "snapshot"], refused: { code: "not_leader", fields: (b) => ({ role: "leader", memberId: b.leader.id }) }, wrong: { role: "boss", memberId: "me" } },
+  request_leader: { who: "follower", refused: STRANGERS, wrong: { sessionId: null } },
+  approve_leader_request: { before: asks, fields: requester, hears: ["role_changed", "leader_changed", "snapshot"], refused: { ...LEADERS, fields: requester }, wrong: { requesterId: 1 } },
+  deny_leader_request: { before: asks, fields: requester, refused: { ...LEADERS, fields: requester }, wrong: { requesterId: "?" } },
+  sync_request: { who: "follower", fields: { checksum: "00000000", version: 0 }, refused: STRANGERS, wrong: { version: -1 } },
+  update_message: { who: "follower", fields: { message: "Hello\nall" }, hears: ["snapshot"], refused: STRANGERS, wrong: { message: "x".repeat(501) } },
+  chat_message: { who: "follower", fields: { message: "la", username: "Bob" }, hears: ["chat_message"], refused: STRANGERS, wrong: { message: "", username: 7 } },
+  update_settings: { fields: { maxMembers: 10, onLeaderLoss: "pause", leaderRule: "ask", anyoneMayCue: true }, hears: ["session_update"], refused: LEADERS, wrong: { maxMembers: 0, leaderRule: "any", onLeaderLoss: "stop" } },
+  cue: { fields: { text: "chorus x2", target: "horns" }, hears: ["cue"], refused: { code: "not_leader" }, wrong: { text: "" } },
+  play: { fields: { countInBars: 1, quantize: "bar" }, hears: ["play", "snapshot", "scroll_tick"], refused: LEADERS, wrong: { atServerMs: -1, countInBars: 9, quantize: "hour" } },
+  pause: { before: plays, hears: ["pause", "snapshot"], refused: LEADERS, wrong: { sessionId: [] } },
+  stop: { before: plays, hears: ["stop", "snapshot"], refused: LEADERS, wrong: { sessionId: {} } },
+  seek: { fields: { position: 1234.5 }, hears: ["seek", "snapshot"], refused: LEADERS, wrong: { position: -1, atServerMs: "now" } },
+  set_tempo: { fields: { tempo: 93.5 }, hears: ["tempo_changed", "snapshot"], refused: LEADERS, wrong: { tempo: 19 } },
+  tempo_change: { fields: { tempo: 140, fadeTime: 500 }, hears: ["tempo_change", "snapshot"], refused: LEADERS, wrong: { tempo: "fast", fadeTime: -1 } },
+  tempo_changed: { fields: { tempo: 141 }, hears: ["tempo_changed", "snapshot"], refused: LEADERS, wrong: { tempo: 401 } },
+  set_time_signature: { fields: { numerator: 7, denominator: 8 }, hears: ["session_update"], refused: LEADERS, wrong: { numerator: 0, denominator: 3 } },
+  beat_sync: { fields: { beatPosition: 1.5, masterTime: 1 }, hears: ["beat_sync"], refused: LEADERS, wrong: { beatPosition: "one", masterTime: null } },
+  position_sync: { fields: { positionMs: 5, timestamp: 1 }, hears: ["position_sync"], refused: STRANGERS, wrong: { positionMs: -5, timestamp: "x" } },
+  latency_probe: { who: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: "1" } },
+  clock_sync: { who: "stranger", fields: { t0: 1.25 }, refused: RATE, wrong: { t0: null } },
+  set_setlist: { fields: { setlist: SETLIST }, hears: ["setlist"], refused: LEADERS, wrong: { setlist: { title: "x", songs: [{ id: 1 }] } } },
+  select_song: { before: lists, fields: { songId: "s1" }, hears: ["song_changed", "snapshot"], refused: { ...LEADERS, fields: () => ({ step: 1 }) }, wrong: { songId: 5 } },
+  get_song: { before: lists, who: "follower", fields: { songId: "s1" }, refused: STRANGERS, wrong: { songId: "" } },
+  pong: { who: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: "x" } },
+  heartbeat: { who: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: [] } },
+  connection_quality: { who: "stranger", refused: RATE, wrong: {} },
+  // Taken from old clients and ignored, whatever they say.
+  heartbeat_response: { who: "stranger", refused: RATE, takesAnything: true },
+  role_changed: { who: "stranger", fields: { role: "leader" }, refused: RATE, takesAnything: true },
+  error: { who: "stranger", refused: RATE, takesAnything: true },
+};
+
+async function asks(b) {
+  const asked = next(b.leader, "leader_handoff_request");
+  assertDone(await emit(b.follower, "request_leader", { sessionId: b.sessionId }), { pending: true });
+  await asked;
+}
+
+function requester(b) {
+  return { requesterId: b.follower.id };
+}
+
+async function plays(b) {
+  assertDone(await emit(b.leader, "play", { sessionId: b.sessionId }), { epoch: "number", version: "number" });
+}
+
+async function lists(b) {
+  const all = b.all.map((one) => next(one, "setlist"));
+  assertDone(await emit(b.leader, "set_setlist", { sessionId: b.sessionId, setlist: SETLIST }), { epoch: "number", version: "number" });
+  await Promise.all(all);
+}
+
+let server;
+let protocol;
+const sockets = [];
+
+before(async () => {
+  server = await startServer({ env: { HEARTBEAT_INTERVAL: "300", HTTP_REQUESTS_PER_IP: "0" } });
+  protocol = await protocolOf(server);
+});
+after(() => server.stop());
+
+/** A leader, a follower and a stranger. */
+async function people() {
+  const { sessionId, leader, followers, all } = await band(server, 2);
+  const stranger = await connect(server);
+  sockets.push(...all, stranger);
+  for (const one of [...all, stranger]) one.on("ping", ({ timestamp }) => one.emit("pong", { timestamp }));
+  return { sessionId, leader, follower: followers[0], stranger, all };
+}
+
+const fieldsOf = (fields, b) => (typeof fields === "function" ? fields(b) : (fields ?? {}));
+
+test("the table has every event of the document, and the document every event of the server", () => {
+  assert.deepEqual(Object.keys(EVENTS).sort(), [...protocol.sent].sort());
+});
+
+for (const [name, one] of Object.entries(EVENTS)) {
+  describe(name, () => {
+    test("is done", async () => {
+      const b = await people();
+      await one.before?.(b);
+      const who = one.own ? b.stranger : b[one.who ?? "leader"];
+      const payload = { sessionId: b.sessionId, ...fieldsOf(one.fields, b) };
+      assert.deepEqual(protocol.faults(name, "sent", payload), []);
+      const staying = name === "leave_session" ? [b.leader] : b.all;
+      const told = staying.flatMap((member) => (one.hears ?? []).map((event) => next(member, event)));
+      const ack = await emit(who, name, payload);
+      assert.equal(ack.ok, true, JSON.stringify(ack));
+      assert.deepEqual(protocol.faults(name, "ack", ack), []);
+      await Promise.all(told);
+    });
+
+    test("is refused", async () => {
+      const b = await people();
+      const { code, who, own, fields } = one.refused;
+      if (code === "rate_limited") {
+        const rate = protocol.message(name, "sent")["x-rate"];
+        const payload = { ...fieldsOf(one.fields, b) };
+        const acks = await Promise.all(Array.from({ length: rate.burst + 9 }, () => emit(b.stranger, name, payload)));
+        const refused = acks.filter((ack) => !ack.ok);
+        assert.ok(acks.length - refused.length >= rate.burst, "a burst is let through");
+        assert.ok(refused.length > 0);
+        for (const ack of refused) assertRefused(ack, "rate_limited");
+        return;
+      }
+      let payload = { sessionId: b.sessionId, ...fieldsOf(one.fields, b), ...fieldsOf(fields, b) };
+      if (fields && name === "select_song") delete payload.songId;
+      let sender = b[who ?? "follower"];
+      if (own) {
+        const sessionId = freshSession("closed");
+        sockets.push(await join(server, sessionId, { passcode: "open" }));
+        [payload, sender] = [{ sessionId, passcode: "shut" }, b.stranger];
+      }
+      const ack = await emit(sender, name, payload);
+      assert.equal(ack.ok, false);
+      assert.equal(ack.error.code, code);
+      assert.deepEqual(protocol.faults(name, "ack", ack), []);
+      assert.ok(protocol.message(name, "sent")["x-refusals"].includes(code), `${code} is described`);
+      // Without an acknowledgement the same arrives as an event.
+      const told = next(sender, "error", (error) => error.event === name);
+      sender.emit(name, payload);
+      assert.equal((await told).code, code);
+    });
+
+    test("is malformed", async () => {
+      const b = await people();
+      const who = one.own ? b.stranger : b[one.who ?? "leader"];
+      if (one.takesAnything) {
+        for (const anything of [5, "x", null, { timestamp: [] }]) assertDone(await emit(who, name, anything));
+        return;
+      }
+      const right = { sessionId: b.sessionId, ...fieldsOf(one.fields, b) };
+      for (const [field, value] of Object.entries(one.wrong)) {
+        const payload = { ...right, [field]: value };
+        assert.notDeepEqual(protocol.faults(name, "sent", payload), [], `${field} is described as wrong`);
+        // Joining is the rarest of all, so each try has a client of its own.
+        const ack = await emit(one.own ? await connect(server) : who, name, payload);
+        const code = field === "sessionId" && value === "" ? "invalid_session_id" : "invalid_payload";
+        assertRefused(ack, code, field);
+      }
+      const told = next(who, "error", (error) => error.event === name);
+      who.emit(name, ["no object"]);
+      assertErrorEvent(await told, name, "invalid_payload");
+    });
+  });
+}
+
+describe("what else the server says", () => {
+  test("ticks of the metronome, ahead of the beat, to who asked for them", async () => {
+    const { sessionId, leader, all } = await people();
+    const listener = await join(server, sessionId, { metronome: true });
+    sockets.push(listener);
+    const beat = next(listener, "metronome_tick");
+    assertDone(await emit(leader, "play", { sessionId }), { epoch: "number", version: "number" });
+    await beat;
+    for (const one of all) assert.deepEqual(heard(one, "metronome_tick"), []);
+  });
+
+  test("a follower that is off is corrected", async () => {
+    const { sessionId, follower } = await people();
+    const corrected = next(follower, "drift_correction");
+    assertDone(await emit(follower, "position_sync", { sessionId, positionMs: 60_000, timestamp: 1 }));
+    assert.equal((await corrected).drift, 60_000);
+  });
+
+  test("the dialogue about the lead, approved and denied", async () => {
+    const { sessionId, leader, follower } = await people();
+    const ask = async () => {
+      const asked = next(leader, "leader_handoff_request");
+      const sent = next(follower, "leader_request_sent");
+      await emit(follower, "request_leader", { sessionId });
+      await Promise.all([asked, sent]);
+    };
+    await ask();
+    const denied = next(follower, "leader_request_denied");
+    assertDone(await emit(leader, "deny_leader_request", { sessionId, requesterId: follower.id }));
+    await denied;
+    await ask();
+    const approved = Promise.all([next(follower, "leader_request_approved"), next(leader, "leader_handoff_completed")]);
+    await emit(leader, "approve_leader_request", { sessionId, requesterId: follower.id });
+    await approved;
+  });
+
+  test("answers to what asks for no acknowledgement, and to what comes too often", async () => {
+    const { stranger } = await people();
+    for (const [event, payload, answer] of [
+      ["clock_sync", { t0: 1 }, "clock_sync"],
+      ["latency_probe", { timestamp: 1 }, "latency_response"],
+      ["heartbeat", { timestamp: 1 }, "heartbeat_response"],
+      ["connection_quality", undefined, "connection_quality"],
+    ]) {
+      const answered = next(stranger, answer);
+      stranger.emit(event, payload);
+      await answered;
+    }
+    await next(stranger, "ping");
+    const limited = next(stranger, "rate_limit_exceeded");
+    for (let i = 0; i < 13; i += 1) stranger.emit("heartbeat", { timestamp: i });
+    assert.equal((await limited).eventType, "heartbeat");
+  });
+
+  test("all of it is described, and everything described was said", () => {
+    const said = new Set();
+    for (const socket of sockets) {
+      for (const { event, payload } of socket.heard) {
+        said.add(event);
+        assert.deepEqual(protocol.faults(event, "heard", payload), []);
+      }
+    }
+    assert.deepEqual([...said].sort(), [...protocol.heard].sort());
+  });
+});
+
+test("a chart keeps its tabs and spaces", async () => {
+  const b = await people();
+  await lists(b);
+  const { song } = await emit(b.follower, "get_song", { sessionId: b.sessionId, songId: "s1" });
+  assert.equal(song.body, SONG.body);
+});
+
+test("the document is AsyncAPI 3, and the page for people is there", async () => {
+  const { document } = protocol;
+  assert.match(document.asyncapi, /^3\.0\./);
+  for (const operation of Object.values(document.operations)) {
+    assert.ok(["send", "receive"].includes(operation.action));
+    const name = operation.channel.$ref.split("/").at(-1);
+    assert.ok(document.channels[name].messages);
+  }
+  const page = await request(server, "GET", "/protocol");
+  assert.equal(page.status, 200);
+  assert.match(page.headers["content-type"], /^text\/html/);
+  for (const [, path] of page.body.matchAll(/(?:src|href)="(\/[^"]+\.(?:js|css))"/g)) {
+    assert.equal((await request(server, "GET", path)).status, 200, path);
+  }
+  assert.doesNotMatch(page.body, /<script>|style=|onclick/, "nothing that the page's own policy forbids");
+});
