@@ -326,7 +326,7 @@ describe("Redis", () => {
 
   test("the history is kept there, capped", async () => {
     const redis = await redisServer();
-    const server = await serve(redis.url);
+    const server = await serve(redis.url, { METRICS_INTERVAL: "1000" });
     const key = "history:metric:cpuPercent";
     await until("a point is stored", async () => (await redis.ask("ZCARD", key)) > 0);
     assert.ok((await redis.ask("PTTL", key)) > 0);

@@ -31,7 +31,7 @@ export async function until(what, attempt, ms = PATIENCE_MS * 2) {
       last = error;
     }
     if (Date.now() > end) throw new Error(`not within ${ms} ms: ${what}; last: ${last?.stack ?? JSON.stringify(last)}`);
-    await new Promise((done) => setTimeout(done, 25));
+    await new Promise((done) => setTimeout(done, 50));
   }
 }
 
