@@ -87,10 +87,11 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/web");
         for entry in std::fs::read_dir(folder).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            let path = match name.as_str() {
-                "index.html" => "/".to_owned(),
-                "dashboard.html" => "/dashboard".to_owned(),
-                name => format!("/{name}"),
+            // Pages have addresses without an ending, the first one none at all.
+            let path = match name.strip_suffix(".html") {
+                Some("index") => "/".to_owned(),
+                Some(page) => format!("/{page}"),
+                None => format!("/{name}"),
             };
             // Tells tools that the folder holds ES modules; no browser asks for it.
             let for_tools = name == "package.json";

@@ -144,4 +144,22 @@ mod tests {
         let max = gauges.handler.max() as f64;
         assert!((max / LONGEST as f64 - 1.0).abs() < 0.5, "{max}");
     }
+
+    /// What one input costs to measure: a reading of the clock and a count. It asserts no time, as machines differ;
+    /// `cargo test -p bandsync-driver --release gauge -- --nocapture` shows it.
+    #[test]
+    fn measuring_an_input_counts_it_once() {
+        const INPUTS: u64 = 100_000;
+        let clock = crate::clock::Clock::start();
+        let mut gauges = Gauges::new();
+        let began = clock.nanos();
+        let mut last = began;
+        for _ in 0..INPUTS {
+            let now = clock.nanos();
+            gauges.handler.saturating_record(now - last);
+            last = now;
+        }
+        eprintln!("{} ns to measure an input", (last - began) / INPUTS);
+        assert_eq!(gauges.handler.len(), INPUTS);
+    }
 }

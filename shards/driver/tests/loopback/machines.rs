@@ -22,7 +22,6 @@ impl Host for Parrot {
 
 fn ask(conn: ConnId, path: &str) -> Output {
     let question = Question {
-        forwarded: false,
         head: false,
         path: path.into(),
         query: String::new(),
