@@ -90,6 +90,7 @@ mod tests {
             let path = match name.as_str() {
                 "index.html" => "/".to_owned(),
                 "dashboard.html" => "/dashboard".to_owned(),
+                "protocol.html" => "/protocol".to_owned(),
                 name => format!("/{name}"),
             };
             // Tells tools that the folder holds ES modules; no browser asks for it.
