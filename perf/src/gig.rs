@@ -9,6 +9,7 @@ use bandsync_engine::io::{Input, Output, Outputs, Settings, Transports};
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::limits::Limits;
+use bandsync_engine::words::manners::Manners;
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 
@@ -32,7 +33,8 @@ pub fn settings() -> Settings {
         leader_grace: Micros::from_secs(10),
         session_members_max: 10_000,
         origins: Origins::Own,
-        transports: Transports { recovery: Micros::ZERO },
+        transports: Transports { recovery: Micros::ZERO, ..Transports::default() },
+        manners: Manners::default(),
     }
 }
 

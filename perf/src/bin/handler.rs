@@ -1,0 +1,156 @@
+//! How long the engine takes over one input: a thousand members on one shard who send ten thousand events a second.
+//!
+//! Nothing but the engine runs: no socket, no thread, and a clock only around each call. The members are in sessions of
+//! eight that play; each sends probes, reports of its position, questions for the state and chat, within the rates.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use bandsync_engine::engine::Engine;
+use bandsync_engine::io::{Input, Outputs, Settings};
+use bandsync_engine::words::ids::ConnId;
+use bandsync_engine::words::time::Micros;
+use clap::Parser;
+use hdrhistogram::Histogram;
+
+/// Measures how long the engine takes over an event and over the end of a turn.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Members, in sessions of eight.
+    #[arg(long, default_value_t = 1_000)]
+    members: u32,
+    /// Events a second, of all members together.
+    #[arg(long, default_value_t = 10_000)]
+    events: u64,
+    /// How long, in seconds of the engine's clock.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+}
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const UPGRADE: &[u8] =
+    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: band\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+struct Bench {
+    engine: Engine,
+    now: Micros,
+    out: Outputs,
+    /// Nanoseconds over one event, and over the end of one turn with its ticks and batches.
+    event: Histogram<u64>,
+    turn: Histogram<u64>,
+}
+
+impl Bench {
+    fn feed(&mut self, input: Input<'_>) -> u64 {
+        let began = Instant::now();
+        self.engine.handle(self.now, input, &mut self.out);
+        let took = began.elapsed();
+        self.out.clear();
+        u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn say(&mut self, member: u32, text: &str) {
+        let mut bytes = frame(text);
+        let took = self.feed(Input::Received { conn: conn(member), bytes: &mut bytes });
+        self.event.saturating_record(took);
+    }
+
+    /// Ends turns as a driver does, until the given time.
+    fn pass(&mut self, until: Micros) {
+        while let Some(due) = self.engine.next_deadline().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            let took = self.feed(Input::TurnEnded);
+            self.turn.saturating_record(took);
+        }
+        self.now = until;
+    }
+}
+
+fn main() -> io::Result<()> {
+    let Options { members, events, seconds } = Options::parse();
+    let histogram = || Histogram::new_with_max(10_000_000_000, 3).map_err(io::Error::other);
+    let mut bench = Bench {
+        engine: Engine::new(Settings::default()),
+        now: Micros::from_secs(1),
+        out: Outputs::default(),
+        event: histogram()?,
+        turn: histogram()?,
+    };
+    for member in 0..members {
+        bench.feed(Input::Opened { conn: conn(member), peer: PEER });
+        bench.feed(Input::Received { conn: conn(member), bytes: &mut UPGRADE.to_vec() });
+        bench.say(member, "40");
+        bench.say(member, &format!(r#"42["join_session",{{"sessionId":"s{}"}}]"#, member / 8));
+        if member % 8 == 0 {
+            bench.say(member, &format!(r#"42["play",{{"sessionId":"s{}"}}]"#, member / 8));
+        }
+        let then = bench.now + Micros::from_millis(1);
+        bench.pass(then);
+    }
+    bench.event.reset();
+    bench.turn.reset();
+
+    let (began, every) = (bench.now, Micros::from_micros(1_000_000 / events.max(1)));
+    let mut pinged = began;
+    for number in 0..events * seconds {
+        let at = bench.now + every;
+        bench.pass(at);
+        let member = u32::try_from(number % u64::from(members.max(1))).unwrap_or(0);
+        let session = member / 8;
+        let text = match (number / u64::from(members.max(1))) % 5 {
+            0 => r#"421["clock_sync",{"t0":1.5}]"#.to_owned(),
+            1 => r#"421["latency_probe",{"timestamp":1800000000000}]"#.to_owned(),
+            2 => {
+                format!(r#"42["position_sync",{{"sessionId":"s{session}","positionMs":1000,"timestamp":1}}]"#)
+            }
+            3 => format!(r#"421["sync_request",{{"sessionId":"s{session}"}}]"#),
+            _ => format!(r#"42["chat_message",{{"sessionId":"s{session}","message":"bar 17, once more"}}]"#),
+        };
+        bench.say(member, &text);
+        if bench.now.since(pinged) >= Micros::from_secs(2) {
+            pinged = bench.now;
+            for member in 0..members {
+                bench.feed(Input::Received { conn: conn(member), bytes: &mut frame("3") });
+            }
+        }
+    }
+    let micros = |nanos: u64| nanos as f64 / 1_000.0;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{members} members, {events} events/s for {seconds} s; microseconds")?;
+    for (name, histogram) in [("event", &bench.event), ("end of turn", &bench.turn)] {
+        let at = |quantile| micros(histogram.value_at_quantile(quantile));
+        let (p50, p99, p999, max) = (at(0.5), at(0.99), at(0.999), micros(histogram.max()));
+        writeln!(
+            out,
+            "{name:12} n {:7}  p50 {p50:8.2}  p99 {p99:8.2}  p99.9 {p999:8.2}  max {max:8.2}",
+            histogram.len()
+        )?;
+    }
+    let counters = bench.engine.counters();
+    writeln!(
+        out,
+        "refused {}, messages out {}, links at the end {}",
+        counters.refusals, counters.messages_out, counters.links
+    )
+}
+
+fn conn(index: u32) -> ConnId {
+    ConnId { index, generation: 0 }
+}
+
+/// A client's text frame; its mask of zeros leaves the text as it is.
+fn frame(text: &str) -> Vec<u8> {
+    let mut bytes = vec![0x81];
+    match u8::try_from(text.len()).ok().filter(|length| *length < 126) {
+        Some(length) => bytes.push(0x80 | length),
+        None => {
+            bytes.push(0x80 | 126);
+            bytes.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+        }
+    }
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
