@@ -54,7 +54,8 @@ impl Alarm {
     /// # Errors
     /// If the kernel refuses the time.
     pub fn set(&mut self, deadline: Nanos) -> io::Result<()> {
-        if deadline == self.armed {
+        // One that has passed has rung, and rings again only if it is set again.
+        if deadline == self.armed && deadline > now() {
             return Ok(());
         }
         self.armed = deadline;
@@ -98,6 +99,9 @@ mod tests {
             poll.poll(&mut events, Some(std::time::Duration::from_secs(10))).unwrap();
             assert!(!events.is_empty());
             assert!(now() >= deadline);
+            alarm.set(deadline).unwrap();
+            poll.poll(&mut events, Some(std::time::Duration::from_secs(10))).unwrap();
+            assert!(!events.is_empty(), "one that has passed rings at once");
         }
     }
 }

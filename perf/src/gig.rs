@@ -5,12 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use bandsync_engine::engine::Engine;
-use bandsync_engine::io::{Input, Output, Outputs, Settings, Transports};
+use bandsync_engine::io::{Input, Output, Outputs, Settings};
 use bandsync_engine::trace::{self, Recorded};
-use bandsync_engine::words::ids::{ConnId, ShardId};
-use bandsync_engine::words::limits::Limits;
-use bandsync_engine::words::manners::Manners;
-use bandsync_engine::words::origins::Origins;
+use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
 use crate::frames;
@@ -20,21 +17,11 @@ const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The shard that the evening takes place on.
 pub fn settings() -> Settings {
     Settings {
-        shard: ShardId(0),
-        shards: 1,
         seed: 1,
         started_unix_ms: 1_800_000_000_000,
-        limits: Limits::PRODUCTION,
         tick_interval: Micros::from_millis(16),
-        batch_interval: Micros::from_millis(5),
-        ping_interval: Micros::from_millis(2_500),
-        ping_timeout: Micros::from_secs(5),
-        heartbeat_interval: Micros::from_secs(5),
-        leader_grace: Micros::from_secs(10),
         session_members_max: 10_000,
-        origins: Origins::Own,
-        transports: Transports { recovery: Micros::ZERO, ..Transports::default() },
-        manners: Manners::default(),
+        ..Settings::default()
     }
 }
 
