@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bandsync_engine::words::ids::ShardId;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::Waker;
 
+use crate::bell::Bell;
 use crate::ending::Alive;
 use crate::unsent::Unsent;
 
@@ -28,29 +29,29 @@ pub(crate) struct Crossing {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     mail: Receiver<Box<Crossing>>,
-    rung: Arc<AtomicBool>,
+    bell: Arc<Bell<AtomicBool>>,
 }
 
 /// The sending end: where a shard is reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     mail: Sender<Box<Crossing>>,
-    /// Whether the shard was woken and has not looked yet, so that a burst costs one system call.
-    rung: Arc<AtomicBool>,
+    /// So that a burst costs one system call.
+    bell: Arc<Bell<AtomicBool>>,
     waker: Arc<Waker>,
 }
 
 /// A queue for at most `room` connections, whose shard `waker` wakes.
 pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
     let (sender, receiver) = bounded(room);
-    let rung = Arc::new(AtomicBool::new(false));
-    (Mailbox { mail: receiver, rung: Arc::clone(&rung) }, Address { mail: sender, rung, waker })
+    let bell = Arc::<Bell<AtomicBool>>::default();
+    (Mailbox { mail: receiver, bell: Arc::clone(&bell) }, Address { mail: sender, bell, waker })
 }
 
 impl Mailbox {
     /// To be called when the waker woke us, before looking: whatever is posted from now on wakes us again.
     pub(crate) fn heard(&self) {
-        self.rung.store(false, Ordering::SeqCst);
+        self.bell.heard();
     }
 
     /// How many connections wait.
@@ -67,12 +68,12 @@ impl Mailbox {
 impl Address {
     /// Wakes the shard, unless somebody did and it has not looked yet.
     pub(crate) fn wake(&self) {
-        if !self.rung.swap(true, Ordering::SeqCst)
-            && let Err(error) = self.waker.wake()
-        {
-            // The kernel's counter of wake-ups can only be full of wake-ups that were not looked at yet.
-            log::debug!("waking a shard: {error}");
-        }
+        self.bell.ring(|| {
+            if let Err(error) = self.waker.wake() {
+                // The kernel's counter of wake-ups can only be full of wake-ups that were not looked at yet.
+                log::debug!("waking a shard: {error}");
+            }
+        });
     }
 
     /// Posts a connection, or gives it back if the mailbox is full.
