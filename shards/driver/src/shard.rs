@@ -326,6 +326,7 @@ impl<M: Machine> Shard<M> {
         self.parts.machine.handle(self.now, input, &mut self.out);
         let took = self.parts.clock.nanos().saturating_sub(self.nanos);
         self.gauges.handler.saturating_record(took);
+        self.parts.tap.outputs(&self.out, self.sorted);
         self.sort();
     }
 

@@ -158,6 +158,7 @@ pub struct ShardRecorder {
 impl Tap for ShardRecorder {
     fn input(&mut self, at: Micros, input: &Input<'_>) {
         let Some(buffer) = &mut self.buffer else { return };
+        debug_assert!(!self.awaits_outcome, "what came of every input is told");
         format::write_input(buffer, at.since(self.at), &Recorded::of(input));
         self.at = at;
         self.awaits_outcome = true;
