@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::io::{Cause, Close, Input, Memory, Output, Outputs, Settings};
-use crate::session::{Effect, Rules};
+use crate::session::{Effect, Rules, Session};
 use crate::speech::{Code, LeaveReason};
 use crate::wire::deflate::Inflater;
 use crate::words::ids::{ConnId, SessionId};
@@ -64,6 +64,8 @@ pub struct Engine {
     /// Whether no more links are let in because the server is short of memory.
     closed_for_memory: bool,
     storage: Storage,
+    /// The highest epoch given to a session so far.
+    last_epoch: u64,
     counters: Counters,
     outbox: Outbox,
     inflater: Inflater,
@@ -158,6 +160,7 @@ impl Engine {
             names: BTreeMap::new(),
             closed_for_memory: false,
             storage: Storage::default(),
+            last_epoch: 0,
             counters: Counters::default(),
             outbox: Outbox::new(settings.transports.compression),
             inflater: Inflater::default(),
@@ -216,6 +219,12 @@ impl Engine {
     /// What was measured since somebody last took it.
     pub fn measures(&mut self) -> &mut Measures {
         &mut self.measures
+    }
+
+    /// A session that lives here now.
+    pub fn session(&self, id: &SessionId) -> Option<&Session> {
+        let key = self.names.get(id)?;
+        self.rooms.get(*key).map(|room| &room.session)
     }
 
     fn opened(&mut self, id: ConnId, peer: IpAddr, out: &mut Outputs) {

@@ -186,7 +186,9 @@ impl Engine {
         }
         // A session that is made anew must look newer than any former one of its name, also to clients that knew
         // that before the server's restart.
-        let epoch = self.now.unix.0.max(1) as u64;
+        // The wall clock may have been set back since: then the next epoch is as good.
+        let epoch = (self.now.unix.0.max(1) as u64).max(self.last_epoch + 1);
+        self.last_epoch = epoch;
         let luck = self.rng.next_u64();
         let made = match record {
             Some(record) => Session::from_record(record, &self.rules, self.now, epoch),

@@ -790,3 +790,17 @@ fn without_memory_empty_sessions_go_and_members_stay() {
     world.input(0, Input::Memory(Memory::Enough));
     world.client(0);
 }
+
+#[test]
+fn a_session_made_anew_has_a_higher_epoch_though_the_wall_clock_went_back() {
+    let mut world = World::new(settings());
+    let epoch = |world: &World| world.shards[0].session(&SessionId::parse("s").unwrap()).unwrap().epoch();
+    let ann = world.client(0);
+    world.say(ann, &join("s", "Ann"));
+    let before = epoch(&world);
+    world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
+    world.pass(Limits::PRODUCTION.empty_session_ttl + Limits::PRODUCTION.empty_session_ttl);
+    world.input(0, Input::WallClock { started_unix_ms: settings().started_unix_ms - 7_200_000 });
+    world.say(ann, &join("s", "Ann"));
+    assert!(epoch(&world) > before, "{} after {before}", epoch(&world));
+}

@@ -1,0 +1,341 @@
+//! Runs simulated worlds: `cargo run --release -p bandsync-tools --bin simulate -- --help`.
+#![allow(clippy::print_stdout)] // a command's answer goes there
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{fs, io, panic, thread};
+
+use bandsync_tools::sim::{Plan, Verdict, Wanted, planted, run, shrink, tell};
+use clap::Parser;
+
+/// One run in so many is made twice and compared.
+const TWICE_EVERY: u64 = 20;
+
+/// Runs simulated worlds and says which promises break.
+#[derive(Parser, Clone)]
+#[command(name = "simulate")]
+struct Options {
+    /// The first seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// So many seeds.
+    #[arg(long, default_value_t = 1)]
+    count: u64,
+    /// As many seeds as there is time for.
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// Begin where nobody has been: at a seed drawn from the clock.
+    #[arg(long)]
+    new_seeds: bool,
+    /// Hours that pass in each world, instead of what its seed says.
+    #[arg(long)]
+    hours: Option<f64>,
+    /// Members of each world.
+    #[arg(long)]
+    members: Option<u16>,
+    /// Shards of each world.
+    #[arg(long)]
+    shards: Option<u16>,
+    /// Faults to the end (false), or a calm in which everybody must recover (true).
+    #[arg(long)]
+    calm: Option<bool>,
+    /// Run this plan instead.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// Make a failing plan as small as possible and write it here.
+    #[arg(long, value_name = "FILE")]
+    shrink: Option<PathBuf>,
+    /// Print what was said and done.
+    #[arg(long)]
+    story: bool,
+    /// Compare each seed that is run twice with a run in another process as well.
+    #[arg(long)]
+    processes: bool,
+    /// Say only the digest of all outputs.
+    #[arg(long)]
+    digest: bool,
+    /// Worlds at once; as many as there are cores if left out.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Plant bugs in a copy of the engine, one after the other, and say which are caught.
+    #[arg(long)]
+    planted: bool,
+    /// Run with this planted bug; only the copy has any.
+    #[arg(long, default_value_t = 0, hide = true)]
+    bug: usize,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    // A panic is a finding like any other, and is told as one.
+    panic::set_hook(Box::new(|_| {}));
+    let done = match () {
+        () if options.planted => try_planted(&options),
+        () if options.plan.is_some() || options.shrink.is_some() || options.story || options.digest => {
+            one(&options)
+        }
+        () => Ok(many(&options)),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("simulate: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+impl Options {
+    fn wanted(&self) -> Wanted {
+        let length = self.hours.map(|hours| (hours * 3_600e6) as u64);
+        Wanted { shards: self.shards, members: self.members, length, calm: self.calm }
+    }
+
+    fn first_seed(&self) -> u64 {
+        let clock =
+            || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let fresh = if self.new_seeds { clock() % (1 << 40) } else { 1 };
+        self.seed.unwrap_or(fresh)
+    }
+
+    /// The command that runs one seed of these again.
+    fn again(&self, seed: u64) -> String {
+        let mut line = format!("cargo run --release -p bandsync-tools --bin simulate -- --seed {seed}");
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                line += &format!(" --{name} {value}");
+            }
+        };
+        add("hours", self.hours.map(|hours| hours.to_string()));
+        add("members", self.members.map(|members| members.to_string()));
+        add("shards", self.shards.map(|shards| shards.to_string()));
+        add("calm", self.calm.map(|calm| calm.to_string()));
+        line
+    }
+}
+
+/// Runs one plan: from a file, or of the first seed.
+fn one(options: &Options) -> io::Result<bool> {
+    planted::choose(options.bug);
+    let plan = match &options.plan {
+        Some(path) => serde_json::from_str(&fs::read_to_string(path)?)?,
+        None => Plan::draw(options.first_seed(), &options.wanted()),
+    };
+    if let Some(path) = &options.shrink {
+        let Some((small, failure)) = shrink(&plan) else {
+            println!("this plan breaks no promise");
+            return Ok(true);
+        };
+        fs::write(path, serde_json::to_string_pretty(&small)?)?;
+        println!("{}: {}", failure.invariant, failure.what);
+        println!("{} steps of {} are left, in {}", small.steps.len(), plan.steps.len(), path.display());
+        return Ok(false);
+    }
+    let verdict = if options.story {
+        let (verdict, story) = tell(&plan);
+        story.iter().for_each(|line| println!("{line}"));
+        verdict
+    } else {
+        run(&plan)
+    };
+    if options.digest {
+        println!("{:016x}", verdict.digest);
+        return Ok(verdict.failure.is_none());
+    }
+    Ok(report(&verdict, || options.again(plan.seed)))
+}
+
+fn report(verdict: &Verdict, again: impl FnOnce() -> String) -> bool {
+    if let Some(failure) = &verdict.failure {
+        println!("FAILED after {:.6} s: {}", failure.at as f64 / 1e6, failure.invariant);
+        println!("  {}", failure.what);
+        println!("  {}", again());
+    }
+    verdict.failure.is_none()
+}
+
+/// Totals over all threads.
+#[derive(Default)]
+struct Totals {
+    next: AtomicU64,
+    seeds: AtomicU64,
+    twice: AtomicU64,
+    failures: AtomicU64,
+    micros: AtomicU64,
+    turns: AtomicU64,
+    messages: AtomicU64,
+    handed_over: AtomicU64,
+    enough: AtomicBool,
+    printing: Mutex<()>,
+}
+
+/// Runs many seeds on all cores.
+fn many(options: &Options) -> bool {
+    let totals = Totals { next: AtomicU64::new(options.first_seed()), ..Totals::default() };
+    let first = options.first_seed();
+    totals.next.store(first, Ordering::Relaxed);
+    let began = Instant::now();
+    let until = options.seconds.map(|seconds| began + Duration::from_secs(seconds));
+    let threads =
+        options.threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                planted::choose(options.bug);
+                loop {
+                    let seed = totals.next.fetch_add(1, Ordering::Relaxed);
+                    let over = match until {
+                        Some(until) => Instant::now() >= until,
+                        None => seed >= first + options.count,
+                    };
+                    if over || totals.enough.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    one_of_many(options, seed, &totals);
+                }
+            });
+        }
+    });
+    let took = began.elapsed().as_secs_f64().max(1e-6);
+    let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let hours = get(&totals.micros) as f64 / 3_600e6;
+    println!(
+        "{} seeds from {first} ({} of them twice), {} failed; {hours:.2} simulated hours in {took:.1} s on {threads} threads",
+        get(&totals.seeds),
+        get(&totals.twice),
+        get(&totals.failures),
+    );
+    println!(
+        "{:.1} seeds/s, {:.1} simulated hours a minute, {} turns, {} messages, {} hand-overs",
+        get(&totals.seeds) as f64 / took,
+        hours * 60.0 / took,
+        get(&totals.turns),
+        get(&totals.messages),
+        get(&totals.handed_over),
+    );
+    get(&totals.failures) == 0
+}
+
+fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
+    let plan = Plan::draw(seed, &options.wanted());
+    let verdict = run(&plan);
+    totals.seeds.fetch_add(1, Ordering::Relaxed);
+    totals.micros.fetch_add(verdict.passed, Ordering::Relaxed);
+    totals.turns.fetch_add(verdict.turns, Ordering::Relaxed);
+    totals.messages.fetch_add(verdict.messages, Ordering::Relaxed);
+    totals.handed_over.fetch_add(verdict.handed_over, Ordering::Relaxed);
+    let mut failed = verdict.failure.is_some();
+    let mut differs = false;
+    if seed.is_multiple_of(TWICE_EVERY) && !failed {
+        totals.twice.fetch_add(1, Ordering::Relaxed);
+        differs = run(&plan) != verdict;
+        if options.processes && !differs {
+            differs =
+                elsewhere(options, seed).is_none_or(|digest| digest != format!("{:016x}", verdict.digest));
+        }
+        failed |= differs;
+    }
+    if failed {
+        totals.failures.fetch_add(1, Ordering::Relaxed);
+        // A planted bug is caught by one.
+        totals.enough.fetch_or(options.bug > 0, Ordering::Relaxed);
+        let _guard = totals.printing.lock();
+        if differs {
+            println!("FAILED: I14 a second run of the same plan was another\n  {}", options.again(seed));
+        }
+        report(&verdict, || options.again(seed));
+    }
+}
+
+/// The digest of a seed's run in another process.
+fn elsewhere(options: &Options, seed: u64) -> Option<String> {
+    let line = options.again(seed);
+    let (_, arguments) = line.split_once(" -- ")?;
+    let program = std::env::current_exe().ok()?;
+    let output = Command::new(program).args(arguments.split(' ')).arg("--digest").output().ok()?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
+
+/// Plants every bug and says what became of it.
+fn try_planted(options: &Options) -> io::Result<bool> {
+    let top = planted::top();
+    let copy = top.join("target/planted/tree");
+    println!("planting {} bugs in a copy of the engine and building it …", planted::BUGS.len());
+    if copy.exists() {
+        fs::remove_dir_all(&copy)?;
+    }
+    planted::plant(&top, &copy)?;
+    let missing = planted::misplaced(&top)?;
+    let simulate = planted::build(&copy, &top.join("target/planted/build"))?;
+    let began = Instant::now();
+    // A CI minute in all, on two cores.
+    let each = options.seconds.unwrap_or(60) * 2 / planted::BUGS.len() as u64;
+    let next = AtomicU64::new(0);
+    let rows = Mutex::new(Vec::new());
+    let threads =
+        options.threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed) as usize;
+                    let Some(bug) = planted::BUGS.get(index) else { return };
+                    let row = match missing.contains(&bug.name) {
+                        true => (index, None, "its place in the engine has changed".to_owned()),
+                        false => try_one(&simulate, index, each.max(1), options.first_seed()),
+                    };
+                    if let Ok(mut rows) = rows.lock() {
+                        rows.push(row);
+                    }
+                }
+            });
+        }
+    });
+    let mut rows = rows.into_inner().unwrap_or_default();
+    rows.sort_by_key(|(index, ..)| *index);
+    for (index, after, what) in &rows {
+        let after = after
+            .map_or("  not caught".to_owned(), |after: Duration| format!("{:>10.2} s", after.as_secs_f64()));
+        println!("{:>2}  {:<52} {after}  {what}", index + 1, planted::BUGS[*index].name);
+    }
+    let caught = rows.iter().filter(|(_, after, _)| after.is_some()).count();
+    println!("{caught} of {} caught in {:.1} s", rows.len(), began.elapsed().as_secs_f64());
+    Ok(caught * 10 >= rows.len() * 9)
+}
+
+/// How long it took to catch a bug, and by which promise.
+fn try_one(simulate: &Path, index: usize, seconds: u64, seed: u64) -> (usize, Option<Duration>, String) {
+    let began = Instant::now();
+    let child = Command::new(simulate)
+        .args(["--threads", "1", "--seed", &seed.to_string(), "--seconds", &seconds.to_string()])
+        .args(["--bug", &(index + 1).to_string()])
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else { return (index, None, "cannot be run".into()) };
+    // A world never takes that much longer than it was given, unless the engine does not come back.
+    let patience = Duration::from_secs(seconds + 20);
+    while began.elapsed() < patience && matches!(child.try_wait(), Ok(None)) {
+        thread::sleep(Duration::from_millis(5));
+    }
+    if matches!(child.try_wait(), Ok(None)) {
+        let ended = child.kill().and_then(|()| child.wait()).is_ok();
+        return (
+            index,
+            ended.then(|| began.elapsed()),
+            "I16 no endless loop: the engine did not come back".into(),
+        );
+    }
+    let output = child.wait_with_output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    match text.lines().find(|line| line.starts_with("FAILED")) {
+        Some(line) => {
+            let what = line.split_once(": ").map_or(line, |(_, what)| what);
+            (index, Some(began.elapsed()), what.to_owned())
+        }
+        None => (index, None, String::new()),
+    }
+}

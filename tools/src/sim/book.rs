@@ -1,0 +1,844 @@
+//! What everybody was told, held against the oracle: the models of all sessions, and the invariants that need to know
+//! who said what.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+
+use bandsync_engine::engine::Engine;
+use bandsync_engine::words::ids::SessionId;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::chance::Digest;
+use super::frames;
+use super::model::{Done, Model, needs_lead};
+use super::plan::{Say, Shape};
+use super::wire::{Ask, Asked, Wire};
+
+/// Which promise was broken, where and when.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// The number of the invariant and its name.
+    pub invariant: String,
+    pub what: String,
+    /// Microseconds.
+    pub at: u64,
+}
+
+/// A message from the server, read once however many hear it.
+#[derive(Debug)]
+pub enum Heard {
+    /// `40`: connected as this member.
+    Connected(String),
+    Ack(Ack),
+    /// Anything that carries a version of a session.
+    State(State),
+    Tick {
+        session: u16,
+        version: (u64, u64),
+        serial: u64,
+    },
+    /// Engine.IO's ping.
+    EnginePing,
+    /// The application's, with its timestamp.
+    Ping(i64),
+    EngineOpen,
+    /// The server says goodbye.
+    Disconnect,
+    Other,
+}
+
+/// An acknowledgement.
+#[derive(Debug)]
+pub struct Ack {
+    pub id: u64,
+    pub ok: bool,
+    pub code: String,
+    version: (u64, u64),
+    position: Option<i128>,
+    t1: Option<i128>,
+}
+
+/// A version of a session.
+#[derive(Debug)]
+pub struct State {
+    pub session: u16,
+    pub version: (u64, u64),
+    pub sum: Option<u64>,
+    timeline: Option<u64>,
+    snapshot: Option<Snapshot>,
+}
+
+/// What a snapshot shows.
+#[derive(Debug)]
+struct Snapshot {
+    position: i128,
+    playing: bool,
+    leader: Option<String>,
+    members: Vec<(String, bool)>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields<'a> {
+    #[serde(borrow, default)]
+    session_id: Option<Cow<'a, str>>,
+    epoch: Option<u64>,
+    version: Option<u64>,
+    checksum: Option<Cow<'a, str>>,
+    timeline: Option<&'a RawValue>,
+    position: Option<f64>,
+    position_ms: Option<f64>,
+    is_playing: Option<bool>,
+    leader_socket_id: Option<Cow<'a, str>>,
+    members: Option<Vec<MemberFields<'a>>>,
+    timestamp: Option<f64>,
+    ok: Option<bool>,
+    error: Option<ErrorFields<'a>>,
+    sid: Option<Cow<'a, str>>,
+    at_server_ms: Option<f64>,
+    t1: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MemberFields<'a> {
+    #[serde(borrow)]
+    socket_id: Cow<'a, str>,
+    connected: bool,
+}
+
+#[derive(Deserialize)]
+struct ErrorFields<'a> {
+    #[serde(borrow)]
+    code: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct VersionFields {
+    epoch: u64,
+    version: u64,
+}
+
+/// Keys are digests already.
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {}
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+type Memo = HashMap<u64, Rc<Heard>, BuildHasherDefault<AsIs>>;
+
+/// How late a turn may come without being a fault.
+pub const LATE: u64 = 40_000;
+
+/// Messages remembered before the older half is forgotten.
+const MEMO_MAX: usize = 60_000;
+
+/// What was told of a version: its checksum and its timeline, as digests.
+type Fact = ((u64, u64), Option<u64>, Option<u64>);
+
+/// A session and all that is known of it.
+pub struct Court {
+    pub name: SessionId,
+    /// The shard it lives on.
+    pub home: u16,
+    pub model: Option<Model>,
+    epoch: u64,
+    /// What was told of the latest versions: checksum and timeline.
+    facts: VecDeque<Fact>,
+    /// The version when something last happened, and since when members are owed a newer one.
+    told_version: u64,
+    changed_at: u64,
+    owed_since: Option<u64>,
+    /// Since when ticks are due without a break, and what came of them.
+    ticking_since: Option<u64>,
+    last_tick: u64,
+    ticks: u64,
+    /// Whether the real session is to be compared.
+    dirty: bool,
+    /// In a turn in which a grace period ends: whose connections ended too, in an order that is not known yet.
+    closings: Option<Vec<String>>,
+}
+
+impl Court {
+    /// Something happened to the model.
+    fn changed(&mut self, now: u64) {
+        self.dirty = true;
+        let version = self.model.as_ref().map_or(0, |model| model.version);
+        if !self.model.as_ref().is_some_and(|model| model.music.at(now).playing && model.has_tick_listeners())
+        {
+            self.ticking_since = None;
+        }
+        if std::mem::replace(&mut self.told_version, version) != version {
+            self.owed_since.get_or_insert(now);
+            self.changed_at = now;
+        }
+    }
+}
+
+/// The whole record.
+pub struct Book {
+    pub courts: Vec<Court>,
+    pub failure: Option<Failure>,
+    /// What was said and done, line by line, if somebody wants to read it.
+    pub story: Option<Vec<String>>,
+    /// From now on all is over, and sessions are as they are.
+    pub draining: bool,
+    young: Memo,
+    old: Memo,
+    serial: u64,
+    grace: u64,
+    batch: u64,
+    tick: u64,
+    ping: u64,
+    empty_ttl: u64,
+    sessions_max: u32,
+    members_max: u32,
+}
+
+impl Book {
+    pub fn new(shape: &Shape) -> Self {
+        let court = |n: u16| {
+            let name =
+                SessionId::parse(&format!("s{n}")).unwrap_or_else(|| unreachable!("a name of two letters"));
+            Court {
+                home: name.shard(shape.shards).0,
+                name,
+                model: None,
+                epoch: 0,
+                facts: VecDeque::new(),
+                told_version: 0,
+                changed_at: 0,
+                owed_since: None,
+                ticking_since: None,
+                last_tick: 0,
+                ticks: 0,
+                dirty: false,
+                closings: None,
+            }
+        };
+        Self {
+            courts: (0..shape.sessions).map(court).collect(),
+            failure: None,
+            story: None,
+            draining: false,
+            young: Memo::default(),
+            old: Memo::default(),
+            serial: 0,
+            grace: shape.grace,
+            batch: shape.batch,
+            tick: shape.tick,
+            ping: shape.ping,
+            empty_ttl: shape.empty_ttl,
+            sessions_max: shape.sessions_max,
+            members_max: shape.members_max,
+        }
+    }
+
+    /// Notes the first promise that was broken.
+    pub fn fail(&mut self, at: u64, invariant: &str, what: impl Into<String>) {
+        if self.failure.is_none() {
+            self.failure = Some(Failure { invariant: invariant.into(), what: what.into(), at });
+        }
+    }
+
+    /// Adds a line to the story.
+    pub fn note(&mut self, now: u64, line: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            story.push(format!("{:>12.6} {}", now as f64 / 1e6, line()));
+        }
+    }
+
+    /// What a frame says, if the server has said it.
+    pub fn heard(&self, frame: &[u8]) -> Option<Rc<Heard>> {
+        let key = Digest::of(frame);
+        self.young.get(&key).or_else(|| self.old.get(&key)).cloned()
+    }
+
+    /// The engine sends a frame to these connections.
+    pub fn sent(&mut self, now: u64, frame: &[u8], volatile: bool, to: &[usize], wires: &mut [Wire]) {
+        if frame.first() != Some(&frames::TEXT) {
+            return;
+        }
+        let heard = match self.heard(frame) {
+            Some(heard) => heard,
+            None => self.read(now, frame),
+        };
+        if !matches!(*heard, Heard::Tick { .. }) {
+            self.note(now, || {
+                let to: Vec<&str> = to.iter().map(|wire| wires[*wire].sid.get(..4).unwrap_or("-")).collect();
+                let text = String::from_utf8_lossy(&frame[2..]).into_owned();
+                format!("to {}: {}", to.join(" "), text.chars().take(150).collect::<String>())
+            });
+        }
+        match &*heard {
+            Heard::Connected(sid) => to.iter().for_each(|wire| wires[*wire].sid.clone_from(sid)),
+            Heard::Ack(ack) => to.iter().for_each(|wire| self.answered(now, &mut wires[*wire], ack)),
+            Heard::State(state) => self.stated(now, state, to, wires),
+            Heard::Tick { session, .. } => self.ticked(now, *session, volatile, to, wires),
+            Heard::EnginePing => to.iter().for_each(|wire| self.pinged(now, &mut wires[*wire])),
+            Heard::EngineOpen => to.iter().for_each(|wire| {
+                (wires[*wire].upgraded, wires[*wire].opened) = (true, now);
+            }),
+            Heard::Ping(_) | Heard::Disconnect | Heard::Other => {}
+        }
+    }
+
+    fn read(&mut self, now: u64, frame: &[u8]) -> Rc<Heard> {
+        let text = frames::whole(frame).filter(|(length, _)| *length == frame.len());
+        let text = text.and_then(|(_, head)| std::str::from_utf8(&frame[head..]).ok());
+        let heard = match text.map(|text| self.understand(now, text)) {
+            Some(Ok(heard)) => heard,
+            Some(Err(why)) => {
+                self.fail(now, "I16 readable", format!("{why}: {}", text.unwrap_or_default()));
+                Heard::Other
+            }
+            None => {
+                self.fail(now, "I16 readable", "a frame that is none");
+                Heard::Other
+            }
+        };
+        if self.young.len() >= MEMO_MAX {
+            self.old = std::mem::take(&mut self.young);
+        }
+        let heard = Rc::new(heard);
+        self.young.insert(Digest::of(frame), Rc::clone(&heard));
+        heard
+    }
+
+    fn understand(&mut self, now: u64, text: &str) -> Result<Heard, String> {
+        let fields = |json: &'_ str| -> Result<(), String> {
+            serde_json::from_str::<serde::de::IgnoredAny>(json).map(|_| ()).map_err(|error| error.to_string())
+        };
+        match text.as_bytes() {
+            b"2" => return Ok(Heard::EnginePing),
+            b"41" => return Ok(Heard::Disconnect),
+            [b'0', ..] => return fields(&text[1..]).map(|()| Heard::EngineOpen),
+            [b'4', b'0', ..] => {
+                let told: Fields<'_> = parse(&text[2..])?;
+                return Ok(Heard::Connected(told.sid.unwrap_or_default().into_owned()));
+            }
+            [b'4', b'3', ..] => return understand_ack(&text[2..]),
+            [b'4', b'4', ..] => return Ok(Heard::Other),
+            _ => {}
+        }
+        let inside = text.strip_prefix("42[\"").and_then(|rest| rest.strip_suffix(']'));
+        let (name, json) = inside.and_then(|rest| rest.split_once("\",")).ok_or("no event")?;
+        // Behind the fields there may be where the event stands in the session's log.
+        let mut values = serde_json::Deserializer::from_str(json);
+        let told = Fields::deserialize(&mut values).map_err(|error| error.to_string())?;
+        let session = told.session_id.as_deref().and_then(|name| name.strip_prefix('s')?.parse::<u16>().ok());
+        let timeline: Option<VersionFields> = match told.timeline {
+            Some(raw) => Some(parse(raw.get())?),
+            None => None,
+        };
+        let version = match (told.epoch, told.version, &timeline) {
+            (Some(epoch), Some(version), _) => Some((epoch, version)),
+            (_, _, Some(timeline)) => Some((timeline.epoch, timeline.version)),
+            _ => None,
+        };
+        if name == "ping" {
+            return Ok(Heard::Ping(told.timestamp.unwrap_or_default() as i64));
+        }
+        let (Some(session), Some(version)) = (session, version) else {
+            if let (Some(session), Some(at), "metronome_tick") = (session, told.at_server_ms, name) {
+                self.beat(now, session, micros(at) as u64);
+            }
+            return Ok(Heard::Other);
+        };
+        if usize::from(session) >= self.courts.len() {
+            return Err("nobody knows this session".into());
+        }
+        if let ("scroll_tick", Some(position)) = (name, told.position_ms) {
+            self.place(now, session, version, micros(position));
+            self.serial += 1;
+            return Ok(Heard::Tick { session, version, serial: self.serial });
+        }
+        let sum = told.checksum.map(|sum| Digest::of(sum.as_bytes()));
+        let timeline = told.timeline.map(|raw| Digest::of(raw.get().as_bytes()));
+        let members = told.members.unwrap_or_default();
+        let snapshot = (name == "snapshot").then(|| Snapshot {
+            position: micros(told.position.unwrap_or(-1.0)),
+            playing: told.is_playing.unwrap_or_default(),
+            leader: told.leader_socket_id.map(Cow::into_owned),
+            members: members.into_iter().map(|m| (m.socket_id.into_owned(), m.connected)).collect(),
+        });
+        Ok(Heard::State(State { session, version, sum, timeline, snapshot }))
+    }
+
+    /// A tick says where the music is: exactly there.
+    fn place(&mut self, now: u64, session: u16, version: (u64, u64), position: i128) {
+        let court = &self.courts[usize::from(session)];
+        let Some(model) = court.model.as_ref().filter(|_| court.closings.is_none() && !self.draining) else {
+            return;
+        };
+        let should = model.music.at(now);
+        if position != should.position || !should.playing {
+            return self.fail(now, "I4 position", format!("a tick says {position}, should be {should:?}"));
+        }
+        if version != (court.epoch, model.version) {
+            let what = format!("a tick of {version:?}, should be {:?}", (court.epoch, model.version));
+            self.fail(now, "I15 tick of its version", what);
+        }
+    }
+
+    /// A metronome tick names the time of a beat.
+    fn beat(&mut self, now: u64, session: u16, at: u64) {
+        let Some(court) = self.courts.get(usize::from(session)) else { return };
+        // What was told ahead may be overtaken by a change while it waits for the window to close.
+        let settled = court.closings.is_none()
+            && now > court.changed_at + self.batch + LATE
+            && at >= now
+            && !self.draining;
+        let Some(model) = court.model.as_ref().filter(|_| settled) else { return };
+        let beat = model.music.at(at).beat.rem_euclid(1_000_000);
+        if beat.min(1_000_000 - beat) > 100 {
+            self.fail(now, "I5 time of a beat", format!("{at} µs is {beat} micro-beats into one"));
+        }
+    }
+
+    fn ticked(&mut self, now: u64, session: u16, volatile: bool, to: &[usize], wires: &[Wire]) {
+        if self.draining {
+            return;
+        }
+        let court = &mut self.courts[usize::from(session)];
+        court.last_tick = now;
+        court.ticks += 1;
+        let ticks = court.ticks;
+        let most = court.ticking_since.map_or(ticks, |since| (now - since) / self.tick + 2);
+        let strangers = to.iter().any(|wire| wires[*wire].seat != Some(session));
+        if !volatile {
+            self.fail(now, "I10 ticks are volatile", "a tick that would queue");
+        }
+        if strangers {
+            self.fail(now, "I13 who is told", "a tick to somebody who is not in the session");
+        }
+        if ticks > most {
+            self.fail(now, "I4 ticks not early", format!("{ticks} ticks where {most} are due"));
+        }
+    }
+
+    fn stated(&mut self, now: u64, state: &State, to: &[usize], wires: &mut [Wire]) {
+        let session = usize::from(state.session);
+        for wire in to {
+            let wire = &mut wires[*wire];
+            if wire.seat != Some(state.session) && !self.draining {
+                self.fail(now, "I13 who is told", format!("{} hears of a session it is not in", wire.sid));
+            }
+            if state.version < wire.told && !self.draining {
+                let what = format!("{} was sent {:?} after {:?}", wire.sid, state.version, wire.told);
+                self.fail(now, "I15 in order of version", what);
+            }
+            wire.told = state.version;
+        }
+        let seated = wires.iter().filter(|wire| wire.seat == Some(state.session)).count();
+        let court = &mut self.courts[session];
+        if seated <= to.len() + 1 {
+            // What was gathered went out, to all but one whose end it comes before; what comes later has a window
+            // of its own.
+            court.owed_since = None;
+        }
+        let known = court.facts.iter_mut().find(|(version, ..)| *version == state.version);
+        let clash = match known {
+            Some((_, sum, timeline)) => {
+                let clash = differ(*sum, state.sum) || differ(*timeline, state.timeline);
+                (*sum, *timeline) = (sum.or(state.sum), timeline.or(state.timeline));
+                clash
+            }
+            None => {
+                court.facts.push_back((state.version, state.sum, state.timeline));
+                if court.facts.len() > 64 {
+                    court.facts.pop_front();
+                }
+                false
+            }
+        };
+        if clash {
+            let what = format!("two states are {:?} of {:?}", state.version, self.courts[session].name);
+            self.fail(now, "I6 equal version, equal state", what);
+        }
+        if let Some(snapshot) = &state.snapshot {
+            self.shown(now, state, snapshot);
+        }
+    }
+
+    /// A snapshot is the state at the time of sending.
+    fn shown(&mut self, now: u64, state: &State, snapshot: &Snapshot) {
+        let court = &self.courts[usize::from(state.session)];
+        let Some(model) = court.model.as_ref().filter(|_| court.closings.is_none() && !self.draining) else {
+            return;
+        };
+        let music = model.music.at(now);
+        let people = model.people.iter().map(|person| (&person.id, &person.connected));
+        let what = match () {
+            () if state.version != (court.epoch, model.version) => {
+                format!("a snapshot of {:?} is sent at {:?}", state.version, (court.epoch, model.version))
+            }
+            () if snapshot.position != music.position => {
+                format!("a snapshot says {}, should be {music:?}", snapshot.position)
+            }
+            () if snapshot.playing != music.playing => "a snapshot errs about playing".into(),
+            () if snapshot.leader != model.leader => {
+                format!("a snapshot says that {:?} leads", snapshot.leader)
+            }
+            () if !snapshot.members.iter().map(|(id, connected)| (id, connected)).eq(people) => {
+                format!("a snapshot has the members {:?}, should be {:?}", snapshot.members, model.people)
+            }
+            () => return,
+        };
+        self.fail(now, "I6 snapshot is the state", what);
+    }
+
+    fn pinged(&mut self, now: u64, wire: &mut Wire) {
+        let since = wire.pinged.unwrap_or(wire.opened);
+        if now < since + self.ping {
+            self.fail(now, "I22 no timer early", format!("a ping {} µs after the last", now - since));
+        }
+        wire.pinged = Some(now);
+    }
+
+    /// The server answered what a member asked.
+    fn answered(&mut self, now: u64, wire: &mut Wire, ack: &Ack) {
+        let Some(place) = wire.asks.iter().position(|ask| ask.id == ack.id) else {
+            return self.fail(now, "I8 answered once", format!("{} never asked {}", wire.sid, ack.id));
+        };
+        let ask = wire.asks.swap_remove(place);
+        if self.draining {
+            return;
+        }
+        let done =
+            if ack.ok { self.obeyed(now, wire, &ask, ack) } else { self.refused(now, wire, &ask, ack) };
+        if let Err((invariant, what)) = done {
+            self.fail(now, invariant, what);
+        }
+    }
+
+    fn obeyed(
+        &mut self,
+        now: u64,
+        wire: &mut Wire,
+        ask: &Ask,
+        ack: &Ack,
+    ) -> Result<(), (&'static str, String)> {
+        let session = usize::from(ask.session);
+        let wrong = |what| ("I9 who may do what", what);
+        let done = match &ask.what {
+            Asked::Nonsense => return Err(wrong("nonsense was acknowledged".into())),
+            Asked::Join(join) => {
+                if let Some(old) = wire.seat.filter(|old| *old != ask.session) {
+                    self.leave(now, wire, old);
+                }
+                self.open_court(now, session, ack)?;
+                if wire.seat.is_none() {
+                    wire.told = (0, 0);
+                }
+                wire.seat = Some(ask.session);
+                let court = &mut self.courts[session];
+                if court.model.as_ref().is_some_and(|model| model.empty_since.is_some()) {
+                    // What was owed before was owed to nobody.
+                    court.owed_since = None;
+                }
+                self.model(session)?.join(&wire.sid, join).map_err(wrong)?
+            }
+            Asked::Leave => {
+                self.leave(now, wire, ask.session);
+                Done::Nothing
+            }
+            Asked::Say(Say::ClockSync | Say::Probe, ..) => {
+                if ack.t1.is_some_and(|t1| t1 < i128::from(ask.sent) || t1 > i128::from(now)) {
+                    return Err(("I21 clock", format!("t1 {:?} outside {}..{now}", ack.t1, ask.sent)));
+                }
+                Done::Nothing
+            }
+            Asked::Say(Say::Heartbeat | Say::Quality, ..) => Done::Nothing,
+            Asked::Say(say, at, other) => {
+                self.model(session)?.say(now, &wire.sid, say, *at, other).map_err(wrong)?
+            }
+            Asked::Report(place) => self.model(session)?.report(now, &wire.sid, *place),
+        };
+        let court = &mut self.courts[session];
+        if matches!(ask.what, Asked::Say(Say::ClockSync | Say::Probe | Say::Heartbeat | Say::Quality, ..)) {
+            return Ok(());
+        }
+        court.changed(now);
+        if let Done::Version(version) = done {
+            let should = (court.epoch, version);
+            if ack.version != should {
+                return Err((
+                    "I7 acknowledged is done",
+                    format!("{:?} for {should:?}: {:?}", ack.version, ask.what),
+                ));
+            }
+        }
+        let place = court.model.as_ref().map(|model| model.music.at(now).position);
+        if let (Asked::Say(Say::Sync { .. }, ..), Some(position), Some(place)) =
+            (&ask.what, ack.position, place)
+            && position != place
+        {
+            return Err(("I4 position", format!("sync says {position}, should be {place}")));
+        }
+        Ok(())
+    }
+
+    /// The session that a join leads to is there, or made anew under a higher epoch.
+    fn open_court(&mut self, now: u64, session: usize, ack: &Ack) -> Result<(), (&'static str, String)> {
+        let (sessions_max, ttl, members_max) = (self.sessions_max, self.empty_ttl, self.members_max);
+        let court = &mut self.courts[session];
+        if court.model.is_some() && court.epoch == ack.version.0 {
+            return Ok(());
+        }
+        if ack.version.0 <= court.epoch {
+            return Err(("I3 epoch", format!("epoch {} after {}", ack.version.0, court.epoch)));
+        }
+        if let Some(model) = &court.model {
+            let empty =
+                model.empty_since.ok_or(("I13 expiry", "a session with members is gone".to_owned()))?;
+            if now < empty + ttl && sessions_max >= 1_000 {
+                return Err(("I13 expiry", "a session was forgotten before its time".into()));
+            }
+        }
+        court.epoch = ack.version.0;
+        court.model = Some(Model::new(now, members_max));
+        Ok(())
+    }
+
+    fn refused(
+        &mut self,
+        now: u64,
+        wire: &mut Wire,
+        ask: &Ask,
+        ack: &Ack,
+    ) -> Result<(), (&'static str, String)> {
+        let model = self.courts[usize::from(ask.session)].model.as_ref();
+        let elsewhere = wire.seat != Some(ask.session);
+        let wrong = match (&ask.what, ack.code.as_str()) {
+            (Asked::Say(..) | Asked::Leave | Asked::Report(_), "not_member") => !elsewhere,
+            (Asked::Say(say, ..), "not_leader") => {
+                let leads = model.is_some_and(|model| model.leads(&wire.sid));
+                leads || !needs_lead(say, false) && !matches!(say, Say::HandTo { .. })
+            }
+            (Asked::Join(join), "session_full" | "bad_passcode") => {
+                let why = model.and_then(|model| model.refuses(&wire.sid, join));
+                // A full table of sessions refuses as a full session does.
+                let right =
+                    why == Some(ack.code.as_str()) || ack.code == "session_full" && self.sessions_max < 1_000;
+                // Joining another session leaves the first, also when the other does not want one.
+                if let Some(old) = wire.seat.filter(|_| elsewhere) {
+                    self.leave(now, wire, old);
+                }
+                !right
+            }
+            (
+                _,
+                "rate_limited" | "invalid_payload" | "not_allowed" | "too_large" | "unknown_event"
+                | "draining",
+            ) => false,
+            (Asked::Nonsense, _) => false,
+            _ => true,
+        };
+        if wrong { Err(("I9 who may do what", format!("{} for {:?}", ack.code, ask.what))) } else { Ok(()) }
+    }
+
+    fn model(&mut self, session: usize) -> Result<&mut Model, (&'static str, String)> {
+        self.courts[session]
+            .model
+            .as_mut()
+            .ok_or(("I7 acknowledged is done", "by a session that is none".into()))
+    }
+
+    /// A member is out of its session, on purpose.
+    pub fn leave(&mut self, now: u64, wire: &mut Wire, session: u16) {
+        if wire.seat == Some(session) {
+            wire.seat = None;
+        }
+        let court = &mut self.courts[usize::from(session)];
+        if let Some(model) = &mut court.model {
+            model.leave(now, &wire.sid);
+            court.changed(now);
+        }
+    }
+
+    /// A member's connection is gone.
+    pub fn lost(&mut self, now: u64, wire: &mut Wire) {
+        let Some(session) = wire.seat.take() else { return };
+        self.note(now, || format!("{} is lost to s{session}", wire.sid));
+        let court = &mut self.courts[usize::from(session)];
+        if let Some(closings) = &mut court.closings {
+            return closings.push(wire.sid.clone());
+        }
+        if let Some(model) = &mut court.model {
+            model.lost(now, &wire.sid, self.grace);
+            court.changed(now);
+        }
+    }
+
+    /// The turn of a shard is about to end, and with it the grace periods that are over.
+    pub fn before_timers(&mut self, now: u64, shard: u16) {
+        if self.draining {
+            return;
+        }
+        for court in self.courts.iter_mut().filter(|court| court.home == shard) {
+            let over =
+                court.model.as_ref().and_then(|model| model.kept_until).is_some_and(|until| until <= now);
+            if over {
+                // In which order this and other timers fire is seen when all have.
+                court.closings = Some(Vec::new());
+                court.dirty = true;
+            }
+        }
+    }
+
+    /// What must hold of a shard's sessions after each turn; `thorough` compares them whole.
+    pub fn after_turn(&mut self, now: u64, shard: u16, engine: &Engine, wires: &[Wire], thorough: bool) {
+        if self.draining {
+            return;
+        }
+        for session in 0..self.courts.len() {
+            if self.courts[session].home != shard {
+                continue;
+            }
+            if let Err((invariant, what)) = self.check_court(now, session, engine, wires, thorough) {
+                let name = self.courts[session].name.clone();
+                self.fail(now, invariant, format!("{name:?}: {what}"));
+            }
+        }
+    }
+
+    fn check_court(
+        &mut self,
+        now: u64,
+        session: usize,
+        engine: &Engine,
+        wires: &[Wire],
+        thorough: bool,
+    ) -> Result<(), (&'static str, String)> {
+        let court = &mut self.courts[session];
+        let real = engine.session(&court.name);
+        let Some(model) = &mut court.model else {
+            // One that was made for a member who was then refused is empty.
+            let empty = real.is_none_or(|real| real.is_empty());
+            return if empty {
+                Ok(())
+            } else {
+                Err(("I13 expiry", "members in a session that is none".into()))
+            };
+        };
+        let Some(real) = real else {
+            let empty =
+                model.empty_since.ok_or(("I13 expiry", "a session with members is gone".to_owned()))?;
+            let crowded = self.sessions_max < 1_000;
+            court.model = None;
+            court.ticking_since = None;
+            court.owed_since = None;
+            let right = now >= empty + self.empty_ttl || crowded;
+            return if right { Ok(()) } else { Err(("I13 expiry", "forgotten before its time".into())) };
+        };
+        if let Some(closings) = court.closings.take() {
+            settle_order(model, &closings, real, now, self.grace);
+            court.told_version = model.version;
+            court.owed_since = Some(now);
+        }
+        let compare = std::mem::take(&mut court.dirty) || thorough || real.version() != model.version;
+        if compare && let Some(what) = model.differs(real, now) {
+            let invariant =
+                if what.contains("should lead") { "I1 one leader" } else { "I6 state is the oracle's" };
+            return Err((invariant, what));
+        }
+        if real.epoch() != court.epoch {
+            return Err(("I3 epoch", format!("{} is {}", court.epoch, real.epoch())));
+        }
+        let ticking = model.music.at(now).playing && model.has_tick_listeners();
+        match (ticking, court.ticking_since) {
+            (true, None) => (court.ticking_since, court.ticks) = (Some(now), 0),
+            (false, _) => court.ticking_since = None,
+            (true, Some(since)) if now - since.max(court.last_tick) >= self.tick => {
+                let ago = now - since.max(court.last_tick);
+                return Err(("I18 no timer forgotten", format!("no tick for {ago} µs")));
+            }
+            _ => {}
+        }
+        let wanted = [
+            model.kept_until,
+            model.empty_since.map(|since| since + self.empty_ttl),
+            model.music.next_wish(now),
+            court.ticking_since.map(|since| since.max(court.last_tick) + self.tick),
+        ];
+        let wanted = wanted.into_iter().flatten().min();
+        let next = engine.next_deadline().map(|at| at.as_micros());
+        if wanted.is_some_and(|wanted| next.is_none_or(|next| next > wanted)) {
+            return Err(("I18 no timer forgotten", format!("wakes at {next:?}, needed at {wanted:?}")));
+        }
+        if court.owed_since.is_some_and(|since| now >= since + self.batch) {
+            court.owed_since = None;
+            let newest = (court.epoch, model.version);
+            let behind = wires.iter().find(|wire| wire.seat == Some(session as u16) && wire.told != newest);
+            if let Some(wire) = behind {
+                let what = format!("{} was last told {:?} of {newest:?}", wire.sid, wire.told);
+                return Err(("I18 everybody is told", what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The grace period and connections ended in one turn: whichever order the real session shows is the one it was.
+fn settle_order(
+    model: &mut Model,
+    closings: &[String],
+    real: &bandsync_engine::session::Session,
+    now: u64,
+    grace: u64,
+) {
+    let mut last = model.clone();
+    for first in 0..=closings.len() {
+        let mut tried = model.clone();
+        closings[..first].iter().for_each(|id| tried.lost(now, id, grace));
+        tried.end_grace(now);
+        closings[first..].iter().for_each(|id| tried.lost(now, id, grace));
+        let right = tried.differs(real, now).is_none();
+        last = tried;
+        if right {
+            break;
+        }
+    }
+    *model = last;
+}
+
+fn understand_ack(text: &str) -> Result<Heard, String> {
+    let (id, json) = text.split_once('[').ok_or("no acknowledgement")?;
+    let json = json.strip_suffix(']').ok_or("no acknowledgement")?;
+    let id = id.parse().map_err(|_| "no acknowledgement id")?;
+    let told: Fields<'_> = parse(json)?;
+    let code = told.error.map(|error| error.code.into_owned()).unwrap_or_default();
+    Ok(Heard::Ack(Ack {
+        id,
+        ok: told.ok.ok_or("neither done nor refused")?,
+        code,
+        version: (told.epoch.unwrap_or_default(), told.version.unwrap_or_default()),
+        position: told.position_ms.map(micros),
+        t1: told.t1.map(micros),
+    }))
+}
+
+fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
+/// Milliseconds as they are printed, in microseconds.
+fn micros(millis: f64) -> i128 {
+    (millis * 1_000.0).round() as i128
+}
+
+fn differ(one: Option<u64>, other: Option<u64>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one != other)
+}

@@ -1,0 +1,112 @@
+//! The client's side of the wire: frames to the server, frames from it, and what is neither.
+
+use super::chance::Chance;
+
+/// What a client opens a connection with.
+pub const UPGRADE: &[u8] =
+    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: band\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// Opcodes with the final bit.
+pub const TEXT: u8 = 0x81;
+pub const BINARY: u8 = 0x82;
+pub const CLOSE: u8 = 0x88;
+pub const PING: u8 = 0x89;
+pub const PONG: u8 = 0x8a;
+
+/// Appends a masked frame.
+pub fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], luck: &mut Chance) {
+    out.push(first);
+    match payload.len() {
+        length @ 0..=125 => out.push(0x80 | length as u8),
+        length @ 126..=65_535 => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            out.push(0x80 | 127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    let mask = (luck.next() as u32).to_le_bytes();
+    out.extend_from_slice(&mask);
+    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+}
+
+/// The length of the server's frame at the front of `bytes` with its header, and that of the header; `None` while it
+/// is not all here.
+pub fn whole(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (length, head) = match *bytes.get(1)? & 0x7f {
+        126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),
+        127 => {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(bytes.get(2..10)?);
+            (u64::from_be_bytes(eight) as usize, 10)
+        }
+        length => (usize::from(length), 2),
+    };
+    (bytes.len() >= head + length).then_some((head + length, head))
+}
+
+/// The end of an HTTP head at the front of `bytes`.
+pub fn head_end(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// Rubbish of a kind that ends a connection, or spoils it.
+pub fn rubbish(kind: u8, luck: &mut Chance, message_max: u32, fragments_max: u32) -> Vec<u8> {
+    let mut out = Vec::new();
+    match kind {
+        0 => out.extend((0..luck.between(1, 200)).map(|_| luck.next() as u8)),
+        // Not masked, reserved bits, an opcode that nobody defined.
+        1 => out.extend_from_slice(b"\x81\x022x"),
+        2 => frame(&mut out, 0x80 | 0x10 << luck.below(3) | 1, b"2x", luck),
+        3 => frame(&mut out, 0x83 + luck.below(5) as u8, b"x", luck),
+        // Claims to be larger than memory.
+        4 => out.extend_from_slice(&[TEXT, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4]),
+        // Fragments without end.
+        5 => {
+            frame(&mut out, 0x01, b"4", luck);
+            for _ in 0..u64::from(fragments_max.min(2_000)) + 2 {
+                frame(&mut out, 0x00, b"", luck);
+            }
+        }
+        // Text that is none, cut inside a character.
+        6 => {
+            frame(&mut out, 0x01, b"42[\"chat_message\",\"\xf0\x9f", luck);
+            frame(&mut out, 0x80, b"\xc0\"]", luck);
+        }
+        7 => frame(&mut out, CLOSE, &[0x03, *luck.pick(&[0xec, 0xed, 0xee, 0xe9])], luck),
+        // A binary event whose attachments never come, and one that announces too many.
+        10 => frame(
+            &mut out,
+            TEXT,
+            b"452-[\"cue\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]",
+            luck,
+        ),
+        11 => frame(&mut out, TEXT, b"452147483648-[\"cue\",{\"_placeholder\":true,\"num\":0}]", luck),
+        13 => {
+            let length = (message_max as usize + 1).min(200_000);
+            frame(&mut out, BINARY, &vec![b'4'; length], luck);
+        }
+        // Packets that are none.
+        _ => {
+            let text = *luck.pick(&[
+                "",
+                "9",
+                "4",
+                "42",
+                "42[",
+                "42[1]",
+                "42{}",
+                "2",
+                "47[]",
+                "42[\"disconnect\"]",
+                "40",
+                "b!",
+            ]);
+            frame(&mut out, TEXT, text.as_bytes(), luck);
+        }
+    }
+    out
+}

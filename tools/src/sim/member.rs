@@ -1,0 +1,648 @@
+//! The members of the band: clients that keep the protocol as well as their habits let them.
+
+use super::book::Heard;
+use super::chance::Chance;
+use super::frames;
+use super::model::{leader_rule, message, song_start};
+use super::plan::{Act, Bye, Join, Say};
+use super::wire::{Ask, Asked, Place};
+use super::world::World;
+
+const SECOND: u64 = 1_000_000;
+
+/// A client, over all its connections.
+pub struct Member {
+    /// Where it wants to be.
+    pub want: Option<Join>,
+    pub wire: Option<usize>,
+    pub joined: Option<u16>,
+    /// The newest state it was sent.
+    pub held: (u64, u64),
+    held_sum: Option<u64>,
+    last_tick: u64,
+    /// When it was last told why it may not come in.
+    pub told_why: Option<u64>,
+    /// Whether the HTTP part of its connection is over.
+    upgraded: bool,
+    rest: Vec<u8>,
+    heard_at: u64,
+    retry_at: u64,
+    tries: u32,
+    mute_until: u64,
+    slow: Option<(u64, u64, u64)>,
+    clock: i64,
+    next_ask: u64,
+    next_sync: u64,
+    opened: u64,
+    luck: Chance,
+}
+
+impl Member {
+    pub fn new(seed: u64, id: u16) -> Self {
+        Self {
+            want: None,
+            wire: None,
+            joined: None,
+            held: (0, 0),
+            held_sum: None,
+            last_tick: 0,
+            told_why: None,
+            upgraded: false,
+            rest: Vec::new(),
+            heard_at: 0,
+            retry_at: 0,
+            tries: 0,
+            mute_until: 0,
+            slow: None,
+            clock: 0,
+            next_ask: 0,
+            next_sync: 0,
+            opened: 0,
+            luck: Chance::new(seed, 1_000 + u64::from(id)),
+        }
+    }
+
+    /// How many connections it has opened; counts this one.
+    pub fn count(&mut self) -> u64 {
+        self.opened += 1;
+        self.opened
+    }
+
+    /// Drops its bad habits.
+    pub fn calm_down(&mut self) {
+        (self.mute_until, self.slow) = (0, None);
+        self.retry_at = 0;
+    }
+
+    /// Does not come back.
+    pub fn retire(&mut self) {
+        self.calm_down();
+        self.want = None;
+    }
+}
+
+impl World<'_> {
+    /// A member looks at its own affairs: connects, retries, gives up on a silent server.
+    pub fn look(&mut self, m: u16) {
+        let now = self.now;
+        let shape = &self.plan.shape;
+        let member = &mut self.members[usize::from(m)];
+        let Some(wire) = member.wire else {
+            if member.want.is_some() && now >= member.retry_at && !self.book.draining {
+                let wire = self.open(m, false);
+                let member = &mut self.members[usize::from(m)];
+                (member.wire, member.heard_at, member.upgraded) = (Some(wire), now, false);
+                (member.joined, member.held, member.held_sum, member.last_tick) = (None, (0, 0), None, 0);
+                member.rest.clear();
+                self.send(wire, frames::UPGRADE);
+            }
+            return;
+        };
+        let silence = shape.ping + shape.ping_timeout + SECOND + 4 * shape.net.delay;
+        if now - member.heard_at > silence || self.wires[wire].spoiled && now - member.heard_at > SECOND {
+            self.abandon(m);
+            return;
+        }
+        let wants = member.want.as_ref().map(|want| want.session);
+        if member.joined.is_none()
+            && wants.is_some()
+            && now >= member.retry_at
+            && !self.wires[wire].sid.is_empty()
+        {
+            let asked = self.wires[wire].asks.iter().any(|ask| matches!(ask.what, Asked::Join(_)));
+            if !asked {
+                self.ask_join(m);
+            }
+        } else if member.joined.is_some() && now >= member.next_sync {
+            member.next_sync = now + member.luck.between(2, 9) * SECOND;
+            self.say(m, &Say::Sync { stale: false });
+        }
+    }
+
+    /// Somebody does what the plan says.
+    pub fn act(&mut self, m: u16, act: &Act) {
+        let now = self.now;
+        self.book.note(now, || format!("member {m} does {act:?}"));
+        let Some(member) = self.members.get_mut(usize::from(m)) else { return };
+        let wire = member.wire;
+        match (act, wire) {
+            (Act::Join(join), _) => {
+                let elsewhere = member.joined.is_some() && member.want.as_ref() != Some(join);
+                member.want = Some(join.clone());
+                if wire.is_none() {
+                    member.retry_at = now;
+                    self.look(m);
+                } else if elsewhere {
+                    self.ask_join(m);
+                }
+            }
+            (Act::ClockStep { by }, _) => member.clock += by,
+            (Act::Mute { time }, _) => member.mute_until = now + time,
+            (Act::Slow { rate, time }, _) => member.slow = Some((now + time, *rate, now)),
+            (Act::Say(say), Some(_)) => self.say(m, say),
+            (Act::Leave, Some(wire)) => {
+                member.want = None;
+                if let Some(session) = member.joined {
+                    let payload = format!("{{\"sessionId\":\"s{session}\"}}");
+                    self.ask(m, wire, session, "leave_session", &payload, Asked::Leave);
+                }
+            }
+            (Act::Bye(bye), Some(wire)) => self.say_bye(m, wire, *bye),
+            (Act::Cut, Some(wire)) => {
+                self.wires[wire].reset = true;
+                self.arrive_up(wire);
+                self.forget_wire(m);
+            }
+            (Act::HalfOpen { up, down }, Some(wire)) => {
+                let both = !up && !down;
+                if *up || both {
+                    self.wires[wire].up.dig_hole();
+                }
+                if *down || both {
+                    self.wires[wire].down.dig_hole();
+                }
+            }
+            (Act::Stall { up, down, time }, Some(wire)) => {
+                let both = !up && !down;
+                let one = &mut self.wires[wire];
+                if *up || both {
+                    one.up.stall(now + time);
+                }
+                if *down || both {
+                    one.down.stall(now + time);
+                }
+                self.post_up(wire, now + time);
+                self.post_down(wire, now + time);
+            }
+            (Act::Flood { event, count }, Some(_)) => {
+                for _ in 0..*count {
+                    self.flood(m, *event);
+                }
+            }
+            (Act::Rubbish { kind, luck }, Some(wire)) => self.send_rubbish(m, wire, *kind, *luck),
+            _ => {}
+        }
+    }
+
+    fn flood(&mut self, m: u16, event: u8) {
+        match event {
+            0 => self.say(m, &Say::Chat),
+            1 => self.say(m, &Say::Sync { stale: true }),
+            2 => self.say(m, &Say::Probe),
+            3 => self.say(m, &Say::PositionSync { off: 0 }),
+            4 => self.say(m, &Say::Play { ahead: None, bars: 0, quantize: None }),
+            5 => self.say(m, &Say::Claim),
+            6 => self.say(m, &Say::Pause),
+            _ => self.ask_join(m),
+        }
+    }
+
+    fn send_rubbish(&mut self, m: u16, wire: usize, kind: u8, luck: u64) {
+        let mut luck = Chance::new(luck, 7);
+        let session = self.members[usize::from(m)].joined.unwrap_or(0);
+        match kind {
+            8 => {
+                let deep = format!(
+                    "{{\"sessionId\":\"s{session}\",\"message\":{}{}}}",
+                    "[".repeat(3_000),
+                    "]".repeat(3_000)
+                );
+                self.ask(m, wire, session, "update_message", &deep, Asked::Nonsense);
+            }
+            9 => {
+                let (name, fields) = *luck.pick(&[
+                    ("seek", "\"position\":-1"),
+                    ("seek", "\"position\":\"5\""),
+                    ("seek", "\"position\":1e400"),
+                    ("set_tempo", "\"tempo\":19.99"),
+                    ("set_tempo", "\"tempo\":null"),
+                    ("set_tempo", "\"tempo\":1e9"),
+                    ("set_role", "\"role\":\"admin\""),
+                    ("play", "\"countInBars\":9"),
+                    ("set_time_signature", "\"numerator\":0,\"denominator\":4"),
+                    ("update_settings", "\"maxMembers\":0"),
+                    ("select_song", "\"step\":2"),
+                ]);
+                let payload = format!("{{\"sessionId\":\"s{session}\",{fields}}}");
+                self.ask(m, wire, session, name, &payload, Asked::Nonsense);
+            }
+            // Another band's session.
+            14 => {
+                let other = format!("{{\"sessionId\":\"s{}\",\"message\":\"x\"}}", 900 + luck.below(9));
+                self.ask(m, wire, session, "update_message", &other, Asked::Nonsense);
+            }
+            12 => {
+                let mut bytes = Vec::new();
+                for _ in 0..luck.between(2, 300) {
+                    frames::frame(&mut bytes, frames::PING, b"are you there", &mut luck);
+                }
+                self.send(wire, &bytes);
+            }
+            // A connection that never ends its request.
+            15 => {
+                let stray = self.open(m, true);
+                let length = luck.below(frames::UPGRADE.len() as u64 - 1) as usize;
+                self.send(stray, &frames::UPGRADE[..length]);
+            }
+            _ => {
+                let shape = &self.plan.shape;
+                let bytes = frames::rubbish(kind, &mut luck, shape.message_max, shape.fragments_max);
+                self.wires[wire].spoiled = true;
+                self.send(wire, &bytes);
+            }
+        }
+    }
+
+    fn say_bye(&mut self, m: u16, wire: usize, bye: Bye) {
+        let mut bytes = Vec::new();
+        let member = &mut self.members[usize::from(m)];
+        let (joined, luck) = (member.joined.is_some(), &mut member.luck);
+        match bye {
+            Bye::Packet if !self.wires[wire].spoiled && joined => {
+                frames::frame(&mut bytes, frames::TEXT, b"41", luck);
+                let mark = self.wires[wire].sent_up + bytes.len() as u64;
+                self.wires[wire].marks.push_back(mark);
+            }
+            Bye::Engine => frames::frame(&mut bytes, frames::TEXT, b"1", luck),
+            Bye::Frame => frames::frame(&mut bytes, frames::CLOSE, &1000_u16.to_be_bytes(), luck),
+            Bye::Packet | Bye::Stream => {}
+        }
+        self.send(wire, &bytes);
+        self.end_stream(wire);
+        self.forget_wire(m);
+    }
+
+    /// Gives up on a connection.
+    fn abandon(&mut self, m: u16) {
+        let Some(wire) = self.members[usize::from(m)].wire else { return };
+        self.end_stream(wire);
+        self.forget_wire(m);
+    }
+
+    /// Has no connection any more, and tries again in a while.
+    fn forget_wire(&mut self, m: u16) {
+        let now = self.now;
+        let member = &mut self.members[usize::from(m)];
+        if let Some(wire) = member.wire.take() {
+            self.wires[wire].left = true;
+            if self.wires[wire].down.full() > 0 {
+                self.post_down(wire, now);
+            }
+        }
+        let member = &mut self.members[usize::from(m)];
+        member.joined = None;
+        let most = (100_000 << member.tries.min(4)).min(2 * SECOND);
+        member.retry_at = now + 20_000 + member.luck.below(most);
+        member.tries += 1;
+    }
+
+    fn ask_join(&mut self, m: u16) {
+        let member = &self.members[usize::from(m)];
+        let (Some(wire), Some(want)) = (member.wire, member.want.clone()) else { return };
+        if self.wires[wire].sid.is_empty() {
+            return;
+        }
+        let mut payload = format!("{{\"sessionId\":\"s{}\",\"displayName\":\"Member {m}\"", want.session);
+        if let Some(lead) = want.lead {
+            payload += if lead { ",\"role\":\"leader\"" } else { ",\"role\":\"follower\"" };
+        }
+        if let Some(hz) = want.tick_hz {
+            payload += &format!(",\"tickHz\":{hz}");
+        }
+        if want.metronome {
+            payload += ",\"metronome\":true";
+        }
+        if let Some(code) = want.passcode {
+            payload += &format!(",\"passcode\":\"code {code}\"");
+        }
+        if let Some(pin) = want.pin {
+            payload += &format!(",\"leaderPin\":\"pin {pin}\"");
+        }
+        payload.push('}');
+        let member = &mut self.members[usize::from(m)];
+        member.joined = None;
+        // Another session counts from another epoch.
+        (member.held, member.held_sum, member.last_tick) = ((0, 0), None, 0);
+        member.retry_at = self.now + SECOND;
+        self.ask(m, wire, want.session, "join_session", &payload, Asked::Join(want));
+    }
+
+    /// Says something in the session that it is in.
+    fn say(&mut self, m: u16, say: &Say) {
+        let now = self.now;
+        let member = &self.members[usize::from(m)];
+        let (Some(wire), Some(session)) = (member.wire, member.joined) else { return };
+        let clock = now as i64 / 1_000 + member.clock;
+        let held = member.held;
+        let at = match say {
+            Say::Play { ahead, .. } | Say::Seek { ahead, .. } => {
+                ahead.map(|ahead| now.saturating_add_signed(ahead))
+            }
+            _ => None,
+        };
+        let at_ms =
+            at.map_or(String::new(), |at| format!(",\"atServerMs\":{}.{:03}", at / 1_000, at % 1_000));
+        let other = match say {
+            Say::HandTo { member } | Say::Approve { member } | Say::Deny { member } => {
+                let wire = self.members.get(usize::from(*member)).and_then(|member| member.wire);
+                wire.map(|wire| self.wires[wire].sid.clone()).filter(|sid| !sid.is_empty())
+            }
+            _ => None,
+        };
+        let named = matches!(say, Say::HandTo { .. } | Say::Approve { .. } | Say::Deny { .. });
+        if named && other.is_none() {
+            return;
+        }
+        let other = other.unwrap_or_default();
+        let millis = |micros: u64| format!("{}.{:03}", micros / 1_000, micros % 1_000);
+        let bpm = |milli: u32| format!("{}.{:03}", milli / 1_000, milli % 1_000);
+        let mut what = Asked::Say(say.clone(), at, other.clone());
+        let (name, fields) = match say {
+            Say::Play { bars, quantize, .. } => {
+                let quantize =
+                    quantize.map(|bar| format!(",\"quantize\":\"{}\"", if bar { "bar" } else { "beat" }));
+                ("play", format!(",\"countInBars\":{bars}{at_ms}{}", quantize.unwrap_or_default()))
+            }
+            Say::Pause => ("pause", String::new()),
+            Say::Stop => ("stop", String::new()),
+            Say::Seek { to, .. } => ("seek", format!(",\"position\":{}{at_ms}", millis(*to))),
+            Say::Tempo { milli } => ("set_tempo", format!(",\"tempo\":{}", bpm(*milli))),
+            Say::Fade { milli, time, real } => {
+                let name = if *real { "tempo_changed" } else { "tempo_change" };
+                (name, format!(",\"tempo\":{},\"fadeTime\":{}", bpm(*milli), millis(*time)))
+            }
+            Say::Signature { numerator, denominator } => {
+                ("set_time_signature", format!(",\"numerator\":{numerator},\"denominator\":{denominator}"))
+            }
+            Say::Message { text } => ("update_message", format!(",\"message\":\"{}\"", message(*text))),
+            Say::Claim => ("set_role", ",\"role\":\"leader\"".into()),
+            Say::StepDown => ("set_role", ",\"role\":\"follower\"".into()),
+            Say::HandTo { .. } => ("set_role", format!(",\"role\":\"leader\",\"memberId\":\"{other}\"")),
+            Say::Ask => ("request_leader", String::new()),
+            Say::Approve { .. } => ("approve_leader_request", format!(",\"requesterId\":\"{other}\"")),
+            Say::Deny { .. } => ("deny_leader_request", format!(",\"requesterId\":\"{other}\"")),
+            Say::Settings { max_members, pause_on_loss, rule, cues } => {
+                ("update_settings", settings(*max_members, *pause_on_loss, *rule, *cues))
+            }
+            Say::Passcode { code } => ("update_settings", secret("passcode", "code", *code)),
+            Say::Pin { pin } => ("update_settings", secret("leaderPin", "pin", *pin)),
+            Say::Setlist { songs, variant, body } => ("set_setlist", setlist(*songs, *variant, *body)),
+            Say::Select { song } => ("select_song", format!(",\"songId\":\"song {song}\"")),
+            Say::Step { forward } => ("select_song", format!(",\"step\":{}", if *forward { 1 } else { -1 })),
+            Say::GetSong { song } => ("get_song", format!(",\"songId\":\"song {song}\"")),
+            Say::Sync { stale: true } => ("sync_request", ",\"version\":0,\"checksum\":\"0\"".into()),
+            Say::Sync { stale: false } => ("sync_request", format!(",\"version\":{}", held.1)),
+            Say::Chat => ("chat_message", ",\"message\":\"one more time\"".into()),
+            Say::Cue => ("cue", ",\"text\":\"chorus x2\"".into()),
+            Say::BeatSync => ("beat_sync", format!(",\"beatPosition\":12.5,\"masterTime\":{clock}")),
+            Say::PositionSync { off } => {
+                let court = &self.book.courts[usize::from(session)];
+                let place = court.model.as_ref().map_or(0, |model| model.music.at(now).position as i64);
+                let place = (place + off).clamp(0, 86_400_000_000) as u64;
+                what = Asked::Report(place);
+                ("position_sync", format!(",\"positionMs\":{},\"timestamp\":{clock}", millis(place)))
+            }
+            Say::ClockSync => ("clock_sync", format!(",\"t0\":{clock}")),
+            Say::Probe => ("latency_probe", format!(",\"timestamp\":{clock}")),
+            Say::Heartbeat => ("heartbeat", format!(",\"timestamp\":{clock}")),
+            Say::Quality => ("connection_quality", String::new()),
+        };
+        let payload = format!("{{\"sessionId\":\"s{session}\"{fields}}}");
+        self.ask(m, wire, session, name, &payload, what);
+    }
+
+    /// Sends an event and waits for its acknowledgement.
+    fn ask(&mut self, m: u16, wire: usize, session: u16, name: &str, payload: &str, what: Asked) {
+        let member = &mut self.members[usize::from(m)];
+        member.next_ask += 1;
+        let id = member.next_ask;
+        let text = format!("42{id}[\"{name}\",{payload}]");
+        self.book
+            .note(self.now, || format!("member {m} says {}", text.chars().take(150).collect::<String>()));
+        let mut bytes = Vec::new();
+        frames::frame(&mut bytes, frames::TEXT, text.as_bytes(), &mut member.luck);
+        if !self.wires[wire].spoiled {
+            self.wires[wire].asks.push(Ask { id, session, what, sent: self.now });
+            self.send(wire, &bytes);
+        }
+    }
+
+    /// Bytes arrive at the client.
+    pub fn arrive_down(&mut self, w: usize) {
+        let now = self.now;
+        if let Some(again) = self.wires[w].down.arrive(now) {
+            self.post_down(w, again);
+        }
+        let wire = &mut self.wires[w];
+        let m = wire.member;
+        if wire.left || self.members[usize::from(m)].wire != Some(w) {
+            return self.refuse_bytes(w);
+        }
+        if wire.reset {
+            return self.forget_wire(m);
+        }
+        let mut count = wire.down.here().len();
+        let member = &mut self.members[usize::from(m)];
+        if let Some((until, rate, since)) = member.slow {
+            if now >= until {
+                member.slow = None;
+            } else {
+                count = count.min(((now - since) * rate / SECOND) as usize);
+                if count < wire.down.here().len() {
+                    self.post_down(w, now + 100_000);
+                }
+                if count == 0 {
+                    return;
+                }
+                self.members[usize::from(m)].slow = Some((until, rate, now));
+            }
+        }
+        let member = &mut self.members[usize::from(m)];
+        let wire = &mut self.wires[w];
+        if count > 0 {
+            member.heard_at = now;
+            let mut rest = std::mem::take(&mut member.rest);
+            rest.extend_from_slice(&wire.down.here()[..count]);
+            wire.down.took(count);
+            self.tell_room(w);
+            let used = self.hear_all(m, w, &rest);
+            rest.drain(..used);
+            self.members[usize::from(m)].rest = rest;
+        }
+        if self.wires[w].down.is_over(now) && self.members[usize::from(m)].wire == Some(w) {
+            self.end_stream(w);
+            self.forget_wire(m);
+        }
+    }
+
+    /// Nobody reads from this connection any more, so its bytes come back as a reset.
+    fn refuse_bytes(&mut self, w: usize) {
+        let now = self.now;
+        let wire = &mut self.wires[w];
+        let count = wire.down.here().len();
+        wire.down.took(count);
+        if wire.stray {
+            if wire.down.is_over(now) {
+                self.end_stream(w);
+            }
+            return;
+        }
+        if wire.place != Place::Gone && !wire.down.is_hole() && !wire.up.is_hole() && count > 0 && !wire.reset
+        {
+            wire.reset = true;
+            self.post_up(w, now + self.net.delay);
+        }
+    }
+
+    /// Reads whole frames; returns how many bytes they were.
+    fn hear_all(&mut self, m: u16, w: usize, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        if !self.members[usize::from(m)].upgraded {
+            let Some(end) = frames::head_end(bytes) else { return 0 };
+            if !bytes.starts_with(b"HTTP/1.1 101") {
+                // No room for another connection.
+                self.members[usize::from(m)].told_why = Some(self.now);
+                self.end_stream(w);
+                self.forget_wire(m);
+                return bytes.len();
+            }
+            self.members[usize::from(m)].upgraded = true;
+            self.send_text(m, w, b"40");
+            at = end;
+        }
+        while let Some((length, _)) = frames::whole(&bytes[at..]) {
+            let frame = &bytes[at..at + length];
+            at += length;
+            match frame[0] {
+                frames::TEXT => match self.book.heard(frame) {
+                    Some(heard) => self.hear(m, w, &heard),
+                    None => self.book.fail(
+                        self.now,
+                        "I6 as it was sent",
+                        format!("member {m} got what nobody sent"),
+                    ),
+                },
+                frames::CLOSE => {
+                    self.end_stream(w);
+                    self.forget_wire(m);
+                }
+                frames::PONG => {}
+                _ => self.book.fail(self.now, "I6 as it was sent", format!("member {m} got a strange frame")),
+            }
+            if self.members[usize::from(m)].wire != Some(w) {
+                return bytes.len();
+            }
+        }
+        at
+    }
+
+    fn hear(&mut self, m: u16, w: usize, heard: &Heard) {
+        let now = self.now;
+        let mute = now < self.members[usize::from(m)].mute_until;
+        let member = &mut self.members[usize::from(m)];
+        match heard {
+            Heard::Connected(_) => self.ask_join(m),
+            Heard::EnginePing if !mute => self.send_text(m, w, b"3"),
+            Heard::Ping(timestamp) if !mute => {
+                let text = format!("42[\"pong\",{{\"timestamp\":{timestamp}}}]");
+                self.send_text(m, w, text.as_bytes());
+            }
+            Heard::Ack(ack) => {
+                let refusal = matches!(ack.code.as_str(), "session_full" | "bad_passcode");
+                if refusal {
+                    member.told_why = Some(now);
+                    member.joined = None;
+                    member.retry_at = now + SECOND;
+                }
+            }
+            Heard::State(state) => {
+                if member.want.as_ref().is_none_or(|want| want.session != state.session) {
+                    return;
+                }
+                // The first state of a session is the snapshot that follows the join.
+                if member.joined.is_none() && self.wires[w].seat == Some(state.session) {
+                    (member.joined, member.tries) = (Some(state.session), 0);
+                }
+                let back = state.version < member.held;
+                let same = state.version == member.held;
+                let clash = same && member.held_sum.zip(state.sum).is_some_and(|(one, other)| one != other);
+                if !same {
+                    member.held_sum = None;
+                }
+                let held = std::mem::replace(&mut member.held, state.version);
+                member.held_sum = member.held_sum.or(state.sum);
+                if back {
+                    let what = format!("member {m} got {:?} after {held:?}", state.version);
+                    self.book.fail(now, "I3 version never goes back", what);
+                }
+                if clash {
+                    self.book.fail(now, "I6 equal version, equal state", format!("member {m} at {held:?}"));
+                }
+            }
+            Heard::Tick { session, version, serial } => {
+                if member.want.as_ref().is_none_or(|want| want.session != *session) {
+                    return;
+                }
+                let (before, held) = (std::mem::replace(&mut member.last_tick, *serial), member.held);
+                if *serial <= before {
+                    self.book.fail(
+                        now,
+                        "I15 ticks in order",
+                        format!("member {m} got tick {serial} after {before}"),
+                    );
+                }
+                if *version < held {
+                    self.book.fail(now, "I15 ticks in order", format!("member {m} got a tick of the past"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn send_text(&mut self, m: u16, wire: usize, text: &[u8]) {
+        let mut bytes = Vec::new();
+        frames::frame(&mut bytes, frames::TEXT, text, &mut self.members[usize::from(m)].luck);
+        self.send(wire, &bytes);
+    }
+}
+
+fn settings(max_members: Option<u32>, pause: Option<bool>, rule: Option<u8>, cues: Option<bool>) -> String {
+    let mut fields = String::new();
+    if let Some(members) = max_members {
+        fields += &format!(",\"maxMembers\":{members}");
+    }
+    if let Some(pause) = pause {
+        fields += &format!(",\"onLeaderLoss\":\"{}\"", if pause { "pause" } else { "continue" });
+    }
+    if let Some(rule) = rule {
+        let word = format!("{:?}", leader_rule(rule)).to_lowercase();
+        fields += &format!(",\"leaderRule\":\"{word}\"");
+    }
+    if let Some(cues) = cues {
+        fields += &format!(",\"anyoneMayCue\":{cues}");
+    }
+    fields
+}
+
+fn secret(field: &str, word: &str, number: Option<u8>) -> String {
+    match number {
+        Some(number) => format!(",\"{field}\":\"{word} {number}\""),
+        None => format!(",\"{field}\":null"),
+    }
+}
+
+fn setlist(songs: u8, variant: u8, body: u16) -> String {
+    let song = |song: u8| {
+        let (tempo, signature) = song_start(variant, song);
+        let tempo = tempo.map_or(String::new(), |t| format!(",\"tempoBpm\":{}.{:03}", t / 1_000, t % 1_000));
+        let signature = signature.map_or(String::new(), |(numerator, denominator)| {
+            format!(",\"timeSignature\":{{\"numerator\":{numerator},\"denominator\":{denominator}}}")
+        });
+        let body = "la ".repeat(usize::from(body) / 3);
+        format!(
+            "{{\"id\":\"song {song}\",\"title\":\"Song {song}\",\"format\":\"text\",\"body\":\"{body}\"{tempo}{signature}}}"
+        )
+    };
+    let songs: Vec<String> = (0..songs).map(song).collect();
+    format!(",\"setlist\":{{\"title\":\"list {variant} {body}\",\"songs\":[{}]}}", songs.join(","))
+}

@@ -1,0 +1,106 @@
+//! The simulated world: several shards of the real engine, members with habits, a network and a driver with faults,
+//! an oracle, and everything drawn from one seed. `tools/README.md` says what is checked and how to use it.
+
+mod book;
+mod chance;
+mod frames;
+mod member;
+mod model;
+mod music;
+pub mod plan;
+pub mod planted;
+mod shard;
+mod shrink;
+mod wire;
+mod world;
+
+pub use book::Failure;
+pub use plan::{Plan, Wanted};
+pub use shrink::shrink;
+pub use world::Verdict;
+
+use std::panic::{self, AssertUnwindSafe};
+
+use world::World;
+
+/// Runs a plan. A panic of the engine is a broken promise as any other.
+pub fn run(plan: &Plan) -> Verdict {
+    run_world(&mut World::new(plan))
+}
+
+fn run_world(world: &mut World<'_>) -> Verdict {
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| world.run()));
+    outcome.unwrap_or_else(|cause| {
+        let text = cause.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        world.book.fail(world.now, "I16 no panic", text.unwrap_or_else(|| "of an unknown kind".into()));
+        world.verdict()
+    })
+}
+
+/// As [`run`], and what was said and done, line by line.
+pub fn tell(plan: &Plan) -> (Verdict, Vec<String>) {
+    let mut world = World::new(plan);
+    world.book.story = Some(Vec::new());
+    let verdict = run_world(&mut world);
+    (verdict, world.book.story.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Small enough for every test run; the command runs as many as it has time for.
+    const SEEDS: std::ops::Range<u64> = 0..60;
+
+    #[test]
+    fn a_fixed_set_of_seeds_keeps_every_promise() {
+        for seed in SEEDS {
+            let plan = Plan::draw(seed, &Wanted { length: Some(5_000_000), ..Wanted::default() });
+            let verdict = run(&plan);
+            assert_eq!(
+                verdict.failure, None,
+                "cargo run --release -p bandsync-tools --bin simulate -- --seed {seed} --hours 0.00139"
+            );
+        }
+    }
+
+    #[test]
+    fn one_plan_gives_one_run() {
+        for seed in 7..10 {
+            let plan = Plan::draw(seed, &Wanted { length: Some(4_000_000), ..Wanted::default() });
+            assert_eq!(run(&plan), run(&plan));
+        }
+        let digest = |seed| run(&Plan::draw(seed, &Wanted::default())).digest;
+        assert_ne!(digest(7), digest(8));
+    }
+
+    #[test]
+    fn a_plan_is_data() {
+        let plan = Plan::draw(3, &Wanted::default());
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+
+    /// Each was the smallest that showed a bug once.
+    #[test]
+    fn the_plans_of_old_bugs_pass() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/traces");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let plan: Plan = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+                assert_eq!(run(&plan).failure, None, "{}", path.display());
+                count += 1;
+            }
+        }
+        assert!(count > 0, "there are no plans to run again");
+    }
+
+    #[test]
+    fn every_planted_bug_has_its_place() {
+        assert_eq!(planted::misplaced(&planted::top()).unwrap(), [""; 0]);
+    }
+}

@@ -1,0 +1,513 @@
+//! The oracle: a second, slow, obvious session that is fed with what the server acknowledged, in that order. It knows
+//! no bytes, no batches and no timers; after every step the real session has to say the same.
+
+use bandsync_engine::session::Session;
+use bandsync_engine::speech::{LeaderRule, OnLeaderLoss, Role};
+use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
+
+use super::music::Music;
+use super::plan::{Join, Say};
+
+/// Micro-beats that two ways to round may differ by over a few seams.
+const BEAT_TOLERANCE: i128 = 50;
+
+/// A member, as the model sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Person {
+    /// Its socket id.
+    pub id: String,
+    pub connected: bool,
+    /// Whether it wants every tick.
+    pub wants_ticks: bool,
+    pub metronome: bool,
+    knows_pin: bool,
+}
+
+/// A session as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    pub version: u64,
+    pub music: Music,
+    pub people: Vec<Person>,
+    pub leader: Option<String>,
+    /// Until when the seat of a leader without a connection is kept.
+    pub kept_until: Option<u64>,
+    /// Since when nobody has a connection.
+    pub empty_since: Option<u64>,
+    requests: Vec<String>,
+    message: String,
+    max_members: u32,
+    members_cap: u32,
+    pause_on_loss: bool,
+    rule: LeaderRule,
+    cues: bool,
+    passcode: Option<u8>,
+    pin: Option<u8>,
+    /// Which list, and the ids and starts of its songs.
+    songs: Option<(Say, Vec<SongStart>)>,
+    song: Option<usize>,
+}
+
+/// In which tempo and signature a song starts.
+type SongStart = (Option<u32>, Option<(u8, u8)>);
+
+/// What a command came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Done {
+    /// The version that has it.
+    Version(u64),
+    /// It does not touch the state.
+    Nothing,
+}
+
+/// Why the server should not have said yes.
+pub type Wrong = String;
+
+impl Model {
+    pub fn new(now: u64, members_cap: u32) -> Self {
+        Self {
+            version: 0,
+            music: Music::new(now),
+            people: Vec::new(),
+            leader: None,
+            kept_until: None,
+            empty_since: Some(now),
+            requests: Vec::new(),
+            message: String::new(),
+            max_members: members_cap,
+            members_cap,
+            pause_on_loss: false,
+            rule: LeaderRule::Open,
+            cues: false,
+            passcode: None,
+            pin: None,
+            songs: None,
+            song: None,
+        }
+    }
+
+    pub fn is_member(&self, id: &str) -> bool {
+        self.people.iter().any(|person| person.id == id)
+    }
+
+    pub fn leads(&self, id: &str) -> bool {
+        self.leader.as_deref() == Some(id)
+    }
+
+    /// Whether somebody with a connection wants every tick.
+    pub fn has_tick_listeners(&self) -> bool {
+        self.people.iter().any(|person| person.connected && person.wants_ticks)
+    }
+
+    /// A join was acknowledged.
+    pub fn join(&mut self, id: &str, join: &Join) -> Result<Done, Wrong> {
+        let pin = self.pin;
+        self.empty_since = None;
+        if let Some(person) = self.people.iter_mut().find(|person| person.id == id) {
+            person.wants_ticks = join.tick_hz.is_none();
+            person.metronome = join.metronome;
+            person.knows_pin |= pin.is_some() && join.pin == pin;
+            return Ok(Done::Version(self.version));
+        }
+        let is_new = self.version == 0;
+        if is_new {
+            (self.passcode, self.pin) = (join.passcode, join.pin);
+            if join.pin.is_some() {
+                self.rule = LeaderRule::Pin;
+            }
+        } else {
+            if self.passcode.is_some() && join.passcode != self.passcode {
+                return Err("a wrong passcode was let in".into());
+            }
+            if self.rule == LeaderRule::Pin && join.pin.is_some() && join.pin != self.pin {
+                return Err("a wrong PIN was let in".into());
+            }
+            if self.people.len() >= self.max_members as usize {
+                return Err(format!("more than {} members", self.max_members));
+            }
+        }
+        let knows_pin = self.pin.is_some() && join.pin == self.pin;
+        let may = self.rule != LeaderRule::Pin || knows_pin;
+        let leads = match (join.lead, &self.leader) {
+            (Some(false), _) | (None, Some(_)) => false,
+            (Some(true), Some(_)) => may && self.rule != LeaderRule::Ask,
+            (_, None) => may,
+        };
+        let wants_ticks = join.tick_hz.is_none();
+        self.people.push(Person {
+            id: id.to_owned(),
+            connected: true,
+            wants_ticks,
+            metronome: join.metronome,
+            knows_pin,
+        });
+        if leads {
+            self.give_lead(Some(id.to_owned()));
+        } else if join.lead == Some(true) && self.rule == LeaderRule::Ask {
+            self.ask(id);
+        }
+        self.version += u64::from(leads || is_new);
+        Ok(Done::Version(self.version))
+    }
+
+    /// Why a newcomer may not come in, as an error code.
+    pub fn refuses(&self, id: &str, join: &Join) -> Option<&'static str> {
+        let wrong_pin = self.rule == LeaderRule::Pin && join.pin.is_some() && join.pin != self.pin;
+        match () {
+            () if self.is_member(id) || self.version == 0 => None,
+            () if self.passcode.is_some() && join.passcode != self.passcode => Some("bad_passcode"),
+            () if wrong_pin => Some("bad_passcode"),
+            () => (self.people.len() >= self.max_members as usize).then_some("session_full"),
+        }
+    }
+
+    /// A member left on purpose.
+    pub fn leave(&mut self, now: u64, id: &str) {
+        if self.is_member(id) {
+            self.remove(now, id, true);
+        }
+    }
+
+    /// A member's connection is gone.
+    pub fn lost(&mut self, now: u64, id: &str, grace: u64) {
+        if !self.people.iter().any(|person| person.id == id && person.connected) {
+            return;
+        }
+        if self.leads(id) {
+            self.people
+                .iter_mut()
+                .filter(|person| person.id == id)
+                .for_each(|person| person.connected = false);
+            self.kept_until = Some(now + grace);
+            self.version += 1;
+        } else {
+            self.remove(now, id, false);
+        }
+        self.note_emptiness(now);
+    }
+
+    /// The grace period of a lost leader is over, if it is.
+    pub fn end_grace(&mut self, now: u64) {
+        if let Some(leader) =
+            self.leader.clone().filter(|_| self.kept_until.is_some_and(|until| until <= now))
+        {
+            self.remove(now, &leader, false);
+        }
+    }
+
+    /// A command was acknowledged. `at` is when it asked to take effect, `other` is the member that it names.
+    pub fn say(
+        &mut self,
+        now: u64,
+        id: &str,
+        say: &Say,
+        at: Option<u64>,
+        other: &str,
+    ) -> Result<Done, Wrong> {
+        if !self.people.iter().any(|person| person.id == id && person.connected) {
+            return Err("obeyed somebody who is no member".into());
+        }
+        if needs_lead(say, self.cues) && !self.leads(id) {
+            return Err(format!("obeyed {id}, who does not lead: {say:?}"));
+        }
+        let at = at.unwrap_or(now).clamp(now, now + 30_000_000);
+        let changed = match say {
+            Say::Play { bars, quantize, .. } => self.music.play(now, at, *bars, *quantize),
+            Say::Pause => self.music.pause(now),
+            Say::Stop => self.music.rewind(now, None, None),
+            Say::Seek { to, .. } => self.music.seek(now, at, *to),
+            Say::Tempo { milli } => self.music.tempo(now, *milli, 0),
+            Say::Fade { milli, time, .. } => self.music.tempo(now, *milli, *time),
+            Say::Signature { numerator, denominator } => {
+                self.music.signature_from_here(now, *numerator, *denominator)
+            }
+            Say::Message { text } => {
+                let text = message(*text);
+                std::mem::replace(&mut self.message, text.clone()) != text
+            }
+            Say::Claim => return self.claim(id),
+            Say::StepDown => {
+                self.requests.retain(|other| other != id);
+                let led = self.leads(id);
+                if led {
+                    self.give_lead(self.heir(id));
+                }
+                led
+            }
+            Say::HandTo { .. } if other == id => return self.claim(id),
+            Say::HandTo { .. } => {
+                if !self.leads(id) {
+                    return Err(format!("{id} gave away a lead that it did not have"));
+                }
+                if !self.people.iter().any(|person| person.id == other && person.connected) {
+                    return Err("the lead went to somebody who is not there".into());
+                }
+                self.give_lead(Some(other.to_owned()));
+                true
+            }
+            Say::Ask => match &self.leader {
+                None => return self.claim(id),
+                Some(leader) if leader == id => false,
+                Some(_) => {
+                    self.ask(id);
+                    return Ok(Done::Nothing);
+                }
+            },
+            Say::Approve { .. } => {
+                self.answer(other)?;
+                self.give_lead(Some(other.to_owned()));
+                true
+            }
+            Say::Deny { .. } => {
+                self.answer(other)?;
+                return Ok(Done::Nothing);
+            }
+            Say::Settings { max_members, pause_on_loss, rule, cues } => {
+                let before = (self.max_members, self.pause_on_loss, self.rule, self.cues);
+                self.max_members = max_members.unwrap_or(self.max_members);
+                if self.max_members > self.members_cap || (self.max_members as usize) < self.people.len() {
+                    return Err(format!("maxMembers {}", self.max_members));
+                }
+                self.pause_on_loss = pause_on_loss.unwrap_or(self.pause_on_loss);
+                self.rule = rule.map_or(self.rule, leader_rule);
+                self.cues = cues.unwrap_or(self.cues);
+                before != (self.max_members, self.pause_on_loss, self.rule, self.cues)
+            }
+            Say::Passcode { code } => std::mem::replace(&mut self.passcode, *code) != *code,
+            Say::Pin { pin } => {
+                let new = std::mem::replace(&mut self.pin, *pin) != *pin;
+                if new {
+                    for person in &mut self.people {
+                        person.knows_pin = pin.is_some() && person.id == id;
+                    }
+                }
+                new
+            }
+            Say::Setlist { songs, variant, .. } => {
+                let starts: Vec<_> = (0..*songs).map(|song| song_start(*variant, song)).collect();
+                if self.songs.as_ref().is_some_and(|(list, _)| list == say) {
+                    false
+                } else {
+                    self.song = self.song.filter(|song| *song < starts.len());
+                    self.songs = Some((say.clone(), starts));
+                    true
+                }
+            }
+            Say::Select { song } => self.select(now, usize::from(*song))?,
+            Say::Step { forward } => {
+                let last = self.songs.as_ref().map_or(0, |(_, songs)| songs.len()).wrapping_sub(1);
+                let next = match (forward, self.song) {
+                    (true, None) => 0,
+                    (false, None) => last,
+                    (true, Some(song)) => song + 1,
+                    (false, Some(song)) => song.wrapping_sub(1),
+                };
+                self.select(now, next)?
+            }
+            Say::PositionSync { .. } => return Err("position_sync is fed with what was reported".into()),
+            Say::GetSong { .. }
+            | Say::Sync { .. }
+            | Say::Chat
+            | Say::Cue
+            | Say::BeatSync
+            | Say::ClockSync
+            | Say::Probe
+            | Say::Heartbeat
+            | Say::Quality => return Ok(Done::Nothing),
+        };
+        if self.rule == LeaderRule::Pin && self.pin.is_none() {
+            return Err("the rule asks for a PIN that is not there".into());
+        }
+        self.version += u64::from(changed);
+        Ok(Done::Version(self.version))
+    }
+
+    /// A leader or a follower reported its place, and was acknowledged.
+    pub fn report(&mut self, now: u64, id: &str, place: u64) -> Done {
+        if !self.leads(id) {
+            return Done::Nothing;
+        }
+        let off = (self.music.at(now).position.max(0) - i128::from(place)).abs() > 25_000;
+        let moved = off && self.music.seek(now, now, place);
+        self.version += u64::from(moved);
+        Done::Version(self.version)
+    }
+
+    /// What is different about the real session, if anything.
+    pub fn differs(&self, real: &Session, now: u64) -> Option<String> {
+        let at = Moment { at: Micros::from_micros(now), unix: UnixMillis(0) };
+        let shown = real.snapshot(at);
+        let leads: Vec<&str> =
+            shown.members.iter().filter(|m| m.role == Role::Leader).map(|m| m.id.as_str()).collect();
+        let leader: Vec<&str> = self.leader.iter().map(String::as_str).collect();
+        let members = shown.members.iter().map(|member| (member.id.as_str(), member.connected));
+        let people = self.people.iter().map(|person| (person.id.as_str(), person.connected));
+        let settings = &shown.settings;
+        let stats = real.room_stats(at.at);
+        let problems = [
+            (real.version() != self.version, format!("version {} is {}", self.version, real.version())),
+            (leads != leader, format!("{leader:?} should lead, {leads:?} do")),
+            (
+                shown.timeline.leader.as_ref().map(|id| id.as_str()) != self.leader.as_deref(),
+                "timeline's leader".into(),
+            ),
+            (!members.eq(people), format!("members {:?} are {:?}", self.people, shown.members)),
+            (shown.message != self.message, format!("message {:?} is {:?}", self.message, shown.message)),
+            (settings.max_members != self.max_members, "maxMembers".into()),
+            ((settings.on_leader_loss == OnLeaderLoss::Pause) != self.pause_on_loss, "onLeaderLoss".into()),
+            (
+                settings.leader_rule != self.rule,
+                format!("leaderRule {:?} is {:?}", self.rule, settings.leader_rule),
+            ),
+            (settings.anyone_may_cue != self.cues, "anyoneMayCue".into()),
+            (settings.has_passcode != self.passcode.is_some(), "hasPasscode".into()),
+            (shown.song.map(|(index, _)| index as usize) != self.song, "song".into()),
+            (
+                shown.setlist.map(|list| list.songs.len())
+                    != self.songs.as_ref().map(|(_, songs)| songs.len()),
+                "set list".into(),
+            ),
+            (stats.member_count as usize != self.people.len(), "memberCount".into()),
+        ];
+        problems.into_iter().find(|(differs, _)| *differs).map(|(_, what)| what).or_else(|| {
+            [0, 1_000_000, 31_000_000].into_iter().find_map(|ahead| self.music_differs(real, now + ahead))
+        })
+    }
+
+    /// What is different about the real music at an instant.
+    fn music_differs(&self, real: &Session, t: u64) -> Option<String> {
+        let tick = real.tick(Moment { at: Micros::from_micros(t), unix: UnixMillis(0) });
+        let sync = real.sync_response(Moment { at: Micros::from_micros(t), unix: UnixMillis(0) });
+        let beat = i128::from(sync.timeline.beat_at(Micros::from_micros(t)));
+        let model = self.music.at(t);
+        let problems = [
+            (model.playing != real.is_playing(Micros::from_micros(t)), "playing"),
+            (model.position != i128::from(tick.position), "position"),
+            ((model.beat - beat).abs() > BEAT_TOLERANCE, "beat"),
+            ((model.from - i128::from(tick.tempo.milli_bpm())).abs() > 1, "tempo"),
+            (self.music.count_in() != i128::from(sync.timeline.count_in), "count-in"),
+        ];
+        let (_, what) = problems.into_iter().find(|(differs, _)| *differs)?;
+        let timeline = sync.timeline;
+        Some(format!(
+            "{what} at {t}: should be {model:?}, is {} and beat {beat} of {timeline:?}",
+            tick.position
+        ))
+    }
+
+    fn may_lead(&self, id: &str) -> bool {
+        self.rule != LeaderRule::Pin || self.people.iter().any(|person| person.id == id && person.knows_pin)
+    }
+
+    fn claim(&mut self, id: &str) -> Result<Done, Wrong> {
+        if self.leads(id) {
+            return Ok(Done::Version(self.version));
+        }
+        if !self.may_lead(id) {
+            return Err(format!("{id} leads without the PIN"));
+        }
+        if self.leader.is_some() && self.rule == LeaderRule::Ask {
+            self.ask(id);
+            return Ok(Done::Nothing);
+        }
+        self.give_lead(Some(id.to_owned()));
+        self.version += 1;
+        Ok(Done::Version(self.version))
+    }
+
+    fn ask(&mut self, id: &str) {
+        if self.leader.is_some() && !self.requests.iter().any(|other| other == id) {
+            self.requests.push(id.to_owned());
+        }
+    }
+
+    fn answer(&mut self, requester: &str) -> Result<(), Wrong> {
+        let place = self.requests.iter().position(|other| other == requester);
+        self.requests.remove(place.ok_or_else(|| format!("{requester} has not asked"))?);
+        Ok(())
+    }
+
+    fn heir(&self, leader: &str) -> Option<String> {
+        let mut others = self.people.iter().filter(|person| person.id != leader && person.connected);
+        others.find(|person| self.may_lead(&person.id)).map(|person| person.id.clone())
+    }
+
+    /// The lead passes. A leader that was away loses its seat with it, and all who asked are answered.
+    fn give_lead(&mut self, to: Option<String>) {
+        let previous = std::mem::replace(&mut self.leader, to);
+        if self.kept_until.take().is_some() {
+            self.people.retain(|person| Some(&person.id) != previous.as_ref());
+        }
+        self.requests.clear();
+    }
+
+    fn remove(&mut self, now: u64, id: &str, on_purpose: bool) {
+        let led = self.leads(id);
+        let heir = self.heir(id);
+        self.people.retain(|person| person.id != id);
+        self.requests.retain(|other| other != id);
+        if led {
+            self.give_lead(heir);
+        }
+        let pauses = led && self.pause_on_loss || on_purpose && self.people.is_empty();
+        let paused = pauses && self.music.pause(now);
+        self.version += u64::from(led || paused);
+        self.note_emptiness(now);
+    }
+
+    fn note_emptiness(&mut self, now: u64) {
+        if self.empty_since.is_none() && !self.people.iter().any(|person| person.connected) {
+            self.empty_since = Some(now);
+        }
+    }
+
+    fn select(&mut self, now: u64, song: usize) -> Result<bool, Wrong> {
+        let start = self.songs.as_ref().and_then(|(_, songs)| songs.get(song)).copied();
+        let (tempo, signature) = start.ok_or("a song that is not there was selected")?;
+        let moved = self.music.rewind(now, tempo, signature);
+        Ok(self.song.replace(song) != Some(song) || moved)
+    }
+}
+
+/// Whether only the leader may say this.
+pub fn needs_lead(say: &Say, anyone_may_cue: bool) -> bool {
+    match say {
+        Say::Cue => !anyone_may_cue,
+        Say::Message { .. }
+        | Say::Claim
+        | Say::StepDown
+        | Say::Ask
+        | Say::GetSong { .. }
+        | Say::Sync { .. }
+        | Say::Chat
+        | Say::PositionSync { .. }
+        | Say::ClockSync
+        | Say::Probe
+        | Say::Heartbeat
+        | Say::Quality => false,
+        Say::HandTo { .. } => false,
+        _ => true,
+    }
+}
+
+/// The message of this number.
+pub fn message(number: u8) -> String {
+    if number == 0 { String::new() } else { format!("verse {number}") }
+}
+
+/// The rule of this number.
+pub fn leader_rule(number: u8) -> LeaderRule {
+    match number {
+        0 => LeaderRule::Open,
+        1 => LeaderRule::Ask,
+        _ => LeaderRule::Pin,
+    }
+}
+
+/// How a song of a set list starts.
+pub fn song_start(variant: u8, song: u8) -> SongStart {
+    let tempo =
+        (!song.is_multiple_of(3)).then(|| 60_000 + 1_000 * u32::from(variant) + 7_500 * u32::from(song));
+    let signature = song.is_multiple_of(2).then_some((3 + song % 5, 4));
+    (tempo, signature)
+}

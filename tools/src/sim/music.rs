@@ -1,0 +1,272 @@
+//! The oracle's music: where the band is now, and the list of what it has been told to do later.
+//!
+//! The engine keeps a list of segments and plans it again with every change. Here nothing is planned: what is wished
+//! for later stays a wish, and every question is answered by playing the wishes through from the beginning.
+
+/// Micro-beats in a beat.
+const BEAT: i128 = 1_000_000;
+
+/// A stretch of music from `t` on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Piece {
+    pub t: i128,
+    pub position: i128,
+    pub beat: i128,
+    pub playing: bool,
+    /// Milli-BPM at `t`, and after the ramp.
+    pub from: i128,
+    pub to: i128,
+    pub ramp: i128,
+}
+
+/// Something to do later.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wish {
+    Start,
+    Seek(i128),
+}
+
+/// Playback.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Music {
+    here: Piece,
+    /// In order of time.
+    wishes: Vec<(i128, Wish)>,
+    /// Beats counted in.
+    count_in: i128,
+    /// From which beat on there are how many beats in a bar, and of which note.
+    pub meter: Vec<(i128, u8, u8)>,
+}
+
+impl Music {
+    pub fn new(now: u64) -> Self {
+        let here = Piece {
+            t: now.into(),
+            position: 0,
+            beat: 0,
+            playing: false,
+            from: 120_000,
+            to: 120_000,
+            ramp: 0,
+        };
+        Self { here, wishes: Vec::new(), count_in: 0, meter: vec![(0, 4, 4)] }
+    }
+
+    /// The music at an instant: all wishes up to then have come true.
+    pub fn at(&self, t: u64) -> Piece {
+        let mut piece = self.here;
+        for (at, wish) in self.wishes.iter().filter(|(at, _)| *at <= i128::from(t)) {
+            piece = come_true(go_on(piece, *at), *wish, self.count_in);
+        }
+        go_on(piece, t.into())
+    }
+
+    /// Beats counted in before the music.
+    pub fn count_in(&self) -> i128 {
+        self.count_in
+    }
+
+    /// Whether wishes are left at an instant.
+    pub fn is_anything_planned(&self, t: u64) -> bool {
+        self.wishes.iter().any(|(at, _)| *at > i128::from(t))
+    }
+
+    /// When the next wish comes true.
+    pub fn next_wish(&self, t: u64) -> Option<u64> {
+        self.wishes.iter().map(|(at, _)| *at).find(|at| *at > i128::from(t)).map(|at| at as u64)
+    }
+
+    /// The time signature at an instant.
+    pub fn signature(&self, t: u64) -> (u8, u8) {
+        let (_, numerator, denominator) = self.bar(self.at(t).beat);
+        (numerator, denominator)
+    }
+
+    /// Starts at `at`; false if the music plays already.
+    pub fn play(&mut self, now: u64, at: u64, bars: u8, quantize: Option<bool>) -> bool {
+        if self.at(now).playing {
+            return false;
+        }
+        if let Some(bar) = quantize {
+            let still = self.at(now);
+            let into = if bar { self.bar(still.beat).0 } else { still.beat.rem_euclid(BEAT) };
+            if into > 0 {
+                let position = (still.position - length_of(into, still.from)).max(0);
+                self.settle(Piece { position, beat: still.beat - into, ..still });
+            }
+        }
+        self.count_in = i128::from(bars) * i128::from(self.signature(at).0);
+        // A start that was wished for before is not wished for any more, nor what was to come after it.
+        self.fold(now);
+        if let Some(start) = self.wishes.iter().position(|(_, wish)| *wish == Wish::Start) {
+            self.wishes.truncate(start);
+        }
+        self.wish(now, at, Wish::Start);
+        true
+    }
+
+    /// Stands still from now on; false if there is nothing to pause.
+    pub fn pause(&mut self, now: u64) -> bool {
+        let here = self.at(now);
+        if !here.playing && !self.is_anything_planned(now) {
+            return false;
+        }
+        let (position, beat) = if here.position < 0 { (0, 0) } else { (here.position, here.beat) };
+        self.settle(Piece { position, beat, playing: false, to: here.from, ramp: 0, ..here });
+        self.count_in = 0;
+        true
+    }
+
+    /// Stands still at the beginning, where the newest signature holds, in this tempo and signature if given.
+    pub fn rewind(&mut self, now: u64, tempo: Option<u32>, signature: Option<(u8, u8)>) -> bool {
+        let before = (self.at(now), self.meter.clone(), self.is_anything_planned(now));
+        let (_, numerator, denominator) = self.meter[self.meter.len() - 1];
+        let (numerator, denominator) = signature.unwrap_or((numerator, denominator));
+        self.meter = vec![(0, numerator, denominator)];
+        self.pause(now);
+        let still = Piece { position: 0, beat: 0, ..self.at(now) };
+        let tempo = tempo.map_or(still.from, i128::from);
+        self.settle(Piece { from: tempo, to: tempo, ..still });
+        before != (self.at(now), self.meter.clone(), false)
+    }
+
+    /// Goes to another place, now or later; false if it is there and stays there.
+    pub fn seek(&mut self, now: u64, at: u64, to: u64) -> bool {
+        let here = self.at(now);
+        let there = come_true(self.at(at), Wish::Seek(to.into()), 0);
+        let same = !here.playing && here.position == there.position && here.beat == there.beat;
+        if same && !self.is_anything_planned(now) {
+            return false;
+        }
+        self.wish(now, at, Wish::Seek(to.into()));
+        true
+    }
+
+    /// Changes the tempo from now on; false if that is the tempo.
+    pub fn tempo(&mut self, now: u64, tempo: u32, fade: u64) -> bool {
+        let here = self.at(now);
+        let tempo = i128::from(tempo);
+        let fade = if here.playing && here.from != tempo { i128::from(fade) } else { 0 };
+        if here.ramp == 0 && here.from == tempo {
+            return false;
+        }
+        self.fold(now);
+        let from = if fade == 0 { tempo } else { here.from };
+        self.here = Piece { from, to: tempo, ramp: fade, ..here };
+        true
+    }
+
+    /// Another signature from the next bar line on, or from this bar if the music stands still.
+    pub fn signature_from_here(&mut self, now: u64, numerator: u8, denominator: u8) -> bool {
+        let before = self.meter.clone();
+        let here = self.at(now);
+        let (into, of, _) = self.bar(here.beat);
+        let mut from = here.beat - into;
+        if here.playing && into > 0 {
+            from += i128::from(of) * BEAT;
+            if let Some((next, ..)) = self.meter.iter().find(|(beat, ..)| *beat > here.beat) {
+                from = from.min(*next);
+            }
+        }
+        let from = from.max(self.meter[0].0);
+        self.meter.retain(|(beat, ..)| *beat < from);
+        if self.meter.last().is_none_or(|(_, n, d)| (*n, *d) != (numerator, denominator)) {
+            self.meter.push((from, numerator, denominator));
+        }
+        if self.meter.len() > 16 {
+            self.meter.remove(0);
+        }
+        self.meter != before
+    }
+
+    /// How far into its bar a beat is, and the bar's signature.
+    fn bar(&self, beat: i128) -> (i128, u8, u8) {
+        let (start, numerator, denominator) =
+            *self.meter.iter().rev().find(|(from, ..)| *from <= beat).unwrap_or(&self.meter[0]);
+        ((beat - start).rem_euclid(i128::from(numerator) * BEAT), numerator, denominator)
+    }
+
+    /// The wishes up to now have come true. The present piece is not told anew, or each telling would round.
+    fn fold(&mut self, now: u64) {
+        let due = self.wishes.iter().take_while(|(at, _)| *at <= i128::from(now)).count();
+        for (at, wish) in self.wishes.drain(..due) {
+            self.here = come_true(go_on(self.here, at), wish, self.count_in);
+        }
+    }
+
+    fn settle(&mut self, here: Piece) {
+        self.here = here;
+        self.wishes.clear();
+    }
+
+    /// A wish for later; one for now comes true at once. A jump gives way to the wish that is newer.
+    fn wish(&mut self, now: u64, at: u64, wish: Wish) {
+        self.fold(now);
+        if at <= now {
+            self.here = come_true(go_on(self.here, now.into()), wish, self.count_in);
+            return;
+        }
+        let at = i128::from(at);
+        self.wishes.retain(|(other, old)| *other != at || *old == Wish::Start);
+        let place = self.wishes.iter().position(|(other, _)| *other >= at).unwrap_or(self.wishes.len());
+        self.wishes.insert(place, (at, wish));
+    }
+}
+
+/// The same music, told from a later instant on.
+fn go_on(piece: Piece, t: i128) -> Piece {
+    let passed = t - piece.t;
+    let (mut beats, mut tempo) = (0, piece.from);
+    if piece.playing {
+        // Twice the area under the tempo, so that all numbers are whole until the end.
+        let ramped = passed.min(piece.ramp);
+        let after = passed - ramped;
+        beats = match () {
+            () if piece.ramp == 0 || passed <= 0 => round(piece.from * passed, 60_000),
+            () if after == 0 && ramped < piece.ramp => {
+                let rise = (piece.to - piece.from) * ramped * ramped;
+                round(2 * piece.from * piece.ramp * ramped + rise, 120_000 * piece.ramp)
+            }
+            () => round((piece.from + piece.to) * piece.ramp + 2 * piece.to * after, 120_000),
+        };
+    }
+    if piece.ramp > 0 {
+        let reached = passed.clamp(0, piece.ramp);
+        tempo = piece.from + round((piece.to - piece.from) * reached, piece.ramp);
+    } else if passed >= 0 {
+        tempo = piece.to;
+    }
+    let ramp = (piece.ramp - passed.max(0)).max(0);
+    Piece {
+        t,
+        position: piece.position + if piece.playing { passed } else { 0 },
+        beat: piece.beat + beats,
+        playing: piece.playing,
+        from: tempo,
+        to: if ramp == 0 { tempo } else { piece.to },
+        ramp,
+    }
+}
+
+fn come_true(piece: Piece, wish: Wish, count_in: i128) -> Piece {
+    match wish {
+        Wish::Start if piece.playing => piece,
+        Wish::Start => {
+            let beats = count_in * BEAT;
+            let position = piece.position - length_of(beats, piece.from);
+            Piece { position, beat: piece.beat - beats, playing: true, ..piece }
+        }
+        Wish::Seek(to) if piece.playing => Piece { position: to, ..piece },
+        Wish::Seek(to) => Piece { position: to, beat: round(to * piece.from, 60_000), ..piece },
+    }
+}
+
+/// How many microseconds so many micro-beats take.
+fn length_of(beats: i128, tempo: i128) -> i128 {
+    round(60_000 * beats, tempo)
+}
+
+/// The nearest whole number, a half going up.
+fn round(dividend: i128, divisor: i128) -> i128 {
+    (2 * dividend + divisor).div_euclid(2 * divisor)
+}

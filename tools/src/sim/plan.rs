@@ -1,0 +1,432 @@
+//! What happens in a run, as data: the shape of the world and who does what when. A plan is drawn from a seed, kept
+//! as JSON, run again, and cut down until only what matters is left.
+
+use serde::{Deserialize, Serialize};
+
+use super::chance::Chance;
+
+/// Everything that a run depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Where the luck of network, driver and engine comes from.
+    pub seed: u64,
+    /// Sizes, settings and the faults that are always there.
+    pub shape: Shape,
+    /// In order of time.
+    pub steps: Vec<Step>,
+}
+
+/// The world that the steps happen in. All times are in microseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shape {
+    pub shards: u16,
+    pub sessions: u16,
+    pub members: u16,
+    /// How long the faults last.
+    pub length: u64,
+    /// Whether a calm follows in which everybody must recover.
+    pub calm: bool,
+    pub tick: u64,
+    pub batch: u64,
+    pub ping: u64,
+    pub ping_timeout: u64,
+    pub heartbeat: u64,
+    pub grace: u64,
+    pub empty_ttl: u64,
+    pub members_max: u32,
+    pub sessions_max: u32,
+    pub connections_max: u32,
+    pub message_max: u32,
+    pub fragments_max: u32,
+    pub backlog_max: u32,
+    pub net: Net,
+    pub driver: Driver,
+}
+
+/// What the network does all the time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Net {
+    pub delay: u64,
+    pub jitter: u64,
+    /// Segments are cut into pieces of at most so many bytes; 0 = never.
+    pub chop: u32,
+    /// Bytes that may be under way or unread in one direction.
+    pub window: u32,
+}
+
+/// What the driver does all the time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Driver {
+    /// How late a turn may come.
+    pub late: u64,
+    /// One turn in so many comes without a reason; 0 = none.
+    pub spurious: u64,
+    /// A write takes at most so many bytes; 0 = as many as there is room for.
+    pub short_write: u32,
+    /// A read takes at most so many bytes; 0 = all.
+    pub short_read: u32,
+    /// How long a hand-over may take.
+    pub mail: u64,
+    /// The machine is told of unsent bytes at every multiple of this.
+    pub mark: u32,
+}
+
+/// Somebody does something, or something happens to somebody.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub at: u64,
+    /// A member, or a shard.
+    pub who: u16,
+    pub act: Act,
+}
+
+/// The habits of members and the faults of the world.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Act {
+    /// Wants to be in a session from now on, over however many connections that takes.
+    Join(Join),
+    /// Says something in its session.
+    Say(Say),
+    /// Leaves its session and stays away.
+    Leave,
+    /// Ends its connection and comes back.
+    Bye(Bye),
+    /// The connection breaks at both ends at once.
+    Cut,
+    /// Nothing gets through any more, and neither end is told.
+    HalfOpen { up: bool, down: bool },
+    /// Nothing gets through for a while, then everything.
+    Stall { up: bool, down: bool, time: u64 },
+    /// Reads only so many bytes a second for a while.
+    Slow { rate: u64, time: u64 },
+    /// Forgets to answer pings of both kinds for a while.
+    Mute { time: u64 },
+    /// The same event over and over.
+    Flood { event: u8, count: u16 },
+    /// Bytes that are no protocol, or too much of it.
+    Rubbish { kind: u8, luck: u64 },
+    /// Its own clock steps, in milliseconds.
+    ClockStep { by: i64 },
+    /// The shard does not run for a while, as when its machine sleeps.
+    Freeze { time: u64 },
+    /// The wall clock steps, in milliseconds.
+    WallStep { by: i64 },
+}
+
+/// How a member joins.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Join {
+    pub session: u16,
+    /// `Some(true)` asks to lead, `Some(false)` to follow.
+    pub lead: Option<bool>,
+    pub tick_hz: Option<u8>,
+    pub metronome: bool,
+    pub passcode: Option<u8>,
+    pub pin: Option<u8>,
+}
+
+/// What a member says. Members are named by their number, songs and secrets too.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Say {
+    Play {
+        ahead: Option<i64>,
+        bars: u8,
+        quantize: Option<bool>,
+    },
+    Pause,
+    Stop,
+    Seek {
+        to: u64,
+        ahead: Option<i64>,
+    },
+    Tempo {
+        milli: u32,
+    },
+    Fade {
+        milli: u32,
+        time: u64,
+        real: bool,
+    },
+    Signature {
+        numerator: u8,
+        denominator: u8,
+    },
+    Message {
+        text: u8,
+    },
+    Claim,
+    StepDown,
+    HandTo {
+        member: u16,
+    },
+    Ask,
+    Approve {
+        member: u16,
+    },
+    Deny {
+        member: u16,
+    },
+    Settings {
+        max_members: Option<u32>,
+        pause_on_loss: Option<bool>,
+        rule: Option<u8>,
+        cues: Option<bool>,
+    },
+    Passcode {
+        code: Option<u8>,
+    },
+    Pin {
+        pin: Option<u8>,
+    },
+    Setlist {
+        songs: u8,
+        variant: u8,
+        body: u16,
+    },
+    Select {
+        song: u8,
+    },
+    Step {
+        forward: bool,
+    },
+    GetSong {
+        song: u8,
+    },
+    Sync {
+        stale: bool,
+    },
+    Chat,
+    Cue,
+    BeatSync,
+    /// The place where it believes the music to be, and so much more, in microseconds.
+    PositionSync {
+        off: i64,
+    },
+    ClockSync,
+    Probe,
+    Heartbeat,
+    Quality,
+}
+
+/// The ways to end a connection in order.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Bye {
+    /// Socket.IO's disconnect, and then nothing more.
+    Packet,
+    /// Engine.IO's close.
+    Engine,
+    /// A close frame.
+    Frame,
+    /// The end of the stream.
+    Stream,
+}
+
+/// The classes of faults that a run may have or not, so that rare combinations occur.
+const CLASSES: usize = 14;
+
+const MS: u64 = 1_000;
+const SECOND: u64 = 1_000_000;
+
+/// What is asked of the worlds to be drawn.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    pub shards: Option<u16>,
+    pub members: Option<u16>,
+    /// Microseconds.
+    pub length: Option<u64>,
+    pub calm: Option<bool>,
+}
+
+impl Plan {
+    /// Draws a plan.
+    pub fn draw(seed: u64, wanted: &Wanted) -> Self {
+        let mut luck = Chance::new(seed, 1);
+        let on: [bool; CLASSES] = std::array::from_fn(|_| luck.one_in(2));
+        let shape = draw_shape(&mut luck, &on, wanted);
+        let steps = draw_steps(&mut luck, &on, &shape);
+        Self { seed, shape, steps }
+    }
+
+    /// What the steps belong to, for leaving out whole classes.
+    pub fn classes(&self) -> Vec<std::mem::Discriminant<Act>> {
+        let mut classes: Vec<_> = Vec::new();
+        for step in &self.steps {
+            let class = std::mem::discriminant(&step.act);
+            if !classes.contains(&class) {
+                classes.push(class);
+            }
+        }
+        classes
+    }
+}
+
+fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape {
+    let tight = luck.one_in(6);
+    let members = wanted.members.unwrap_or_else(|| luck.magnitude(2, 24) as u16);
+    Shape {
+        shards: wanted.shards.unwrap_or_else(|| luck.between(1, 4) as u16),
+        sessions: luck.magnitude(1, 5) as u16,
+        members,
+        length: wanted.length.unwrap_or_else(|| luck.magnitude(4, 40) * SECOND),
+        calm: wanted.calm.unwrap_or_else(|| !luck.one_in(4)),
+        tick: *luck.pick(&[8 * MS, 16 * MS, 50 * MS, 100 * MS, 250 * MS]),
+        batch: *luck.pick(&[0, 5 * MS, 5 * MS, 40 * MS]),
+        ping: luck.magnitude(500, 25_000) * MS,
+        ping_timeout: luck.magnitude(400, 5_000) * MS,
+        heartbeat: luck.magnitude(500, 8_000) * MS,
+        grace: luck.magnitude(100, 10_000) * MS,
+        empty_ttl: luck.magnitude(200, 30_000) * MS,
+        members_max: *luck.pick(&[3, 8, 256, 256]),
+        sessions_max: if tight { luck.between(1, 3) as u32 } else { 1_000 },
+        connections_max: if tight { luck.between(2, 30) as u32 } else { 1_000 },
+        message_max: *luck.pick(&[4_096, 65_536, 1_000_000]),
+        fragments_max: *luck.pick(&[4, 64, 16_384]),
+        backlog_max: *luck.pick(&[4_096, 65_536, 262_144]),
+        net: Net {
+            delay: luck.magnitude(100, 80_000),
+            jitter: if on[0] { luck.magnitude(100, 200_000) } else { 0 },
+            chop: if on[1] { luck.magnitude(1, 600) as u32 } else { 0 },
+            window: if on[2] { luck.magnitude(600, 20_000) as u32 } else { 262_144 },
+        },
+        driver: Driver {
+            late: if on[3] { luck.magnitude(50, 30_000) } else { 0 },
+            spurious: if on[4] { luck.between(2, 20) } else { 0 },
+            short_write: if on[5] { luck.magnitude(1, 2_000) as u32 } else { 0 },
+            short_read: if on[6] { luck.magnitude(1, 2_000) as u32 } else { 0 },
+            mail: if on[7] { luck.magnitude(10, 400_000) } else { 20 },
+            mark: *luck.pick(&[1_024, 65_536]),
+        },
+    }
+}
+
+fn draw_steps(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let rush = luck.one_in(3);
+    for who in 0..shape.members {
+        let at = if rush { luck.below(2 * MS) } else { luck.below(3 * SECOND) };
+        steps.push(Step { at, who, act: Act::Join(draw_join(luck, shape)) });
+    }
+    // Commands a second over the whole band.
+    let talk = luck.magnitude(1, 16);
+    let mut at = 0;
+    while at < shape.length {
+        at += luck.below(2 * SECOND / talk);
+        let who = luck.below(u64::from(shape.members)) as u16;
+        let act = if luck.one_in(8) {
+            draw_trouble(luck, on, shape)
+        } else {
+            Some(Act::Say(draw_say(luck, shape)))
+        };
+        let Some(act) = act else { continue };
+        // What comes in pairs and triples within a millisecond finds what comes alone does not.
+        let again = luck.one_in(12);
+        steps.push(Step { at, who, act });
+        if again {
+            let who = luck.below(u64::from(shape.members)) as u16;
+            steps.push(Step { at: at + luck.below(MS), who, act: Act::Say(draw_say(luck, shape)) });
+        }
+    }
+    steps.retain(|step| step.at < shape.length);
+    steps.sort_by_key(|step| step.at);
+    steps
+}
+
+fn draw_join(luck: &mut Chance, shape: &Shape) -> Join {
+    Join {
+        session: luck.below(u64::from(shape.sessions)) as u16,
+        lead: *luck.pick(&[None, None, None, Some(true), Some(false)]),
+        tick_hz: *luck.pick(&[None, None, None, Some(0), Some(2), Some(30)]),
+        metronome: luck.one_in(6),
+        passcode: luck.one_in(12).then(|| luck.below(2) as u8),
+        pin: luck.one_in(12).then(|| luck.below(2) as u8),
+    }
+}
+
+fn draw_say(luck: &mut Chance, shape: &Shape) -> Say {
+    let member = luck.below(u64::from(shape.members)) as u16;
+    let ahead = |luck: &mut Chance| match luck.below(4) {
+        0 => Some(luck.between(0, 3_000) as i64 * MS as i64 - 300 * MS as i64),
+        _ => None,
+    };
+    let tempo = |luck: &mut Chance| luck.between(20_000, 400_000) as u32;
+    match luck.below(44) {
+        0..=9 => {
+            let bars = if luck.one_in(4) { luck.below(3) as u8 } else { 0 };
+            Say::Play {
+                ahead: ahead(luck),
+                bars,
+                quantize: *luck.pick(&[None, None, Some(true), Some(false)]),
+            }
+        }
+        10..=12 => Say::Pause,
+        13 => Say::Stop,
+        14..=16 => Say::Seek { to: luck.below(600 * SECOND), ahead: ahead(luck) },
+        17 => Say::Tempo { milli: tempo(luck) },
+        18 => Say::Fade { milli: tempo(luck), time: luck.below(8 * SECOND), real: luck.one_in(2) },
+        19 => Say::Signature {
+            numerator: luck.between(1, 9) as u8,
+            denominator: *luck.pick(&[1, 2, 4, 8, 16, 32]),
+        },
+        20 => Say::Message { text: luck.below(4) as u8 },
+        21..=22 => Say::Claim,
+        23 => Say::StepDown,
+        24 => Say::HandTo { member },
+        25 => Say::Ask,
+        26 => Say::Approve { member },
+        27 => Say::Deny { member },
+        28 => Say::Settings {
+            max_members: luck.one_in(3).then(|| luck.between(1, 20) as u32),
+            pause_on_loss: luck.one_in(2).then(|| luck.one_in(2)),
+            rule: luck.one_in(3).then(|| luck.below(3) as u8),
+            cues: luck.one_in(4).then(|| luck.one_in(2)),
+        },
+        29 => Say::Passcode { code: luck.one_in(3).then(|| luck.below(2) as u8) },
+        30 => Say::Pin { pin: luck.one_in(2).then(|| luck.below(2) as u8) },
+        31 => Say::Setlist {
+            songs: luck.below(6) as u8,
+            variant: luck.below(3) as u8,
+            body: luck.magnitude(1, 2_000) as u16,
+        },
+        32 => Say::Select { song: luck.below(6) as u8 },
+        33 => Say::Step { forward: !luck.one_in(3) },
+        34 => Say::GetSong { song: luck.below(6) as u8 },
+        35..=36 => Say::Sync { stale: luck.one_in(2) },
+        37 => Say::Chat,
+        38 => Say::Cue,
+        39 => Say::BeatSync,
+        40 => Say::PositionSync { off: luck.below(200_000) as i64 - 100_000 },
+        41 => Say::ClockSync,
+        42 => Say::Probe,
+        _ => luck.pick(&[Say::Heartbeat, Say::Quality]).clone(),
+    }
+}
+
+fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Option<Act> {
+    let time = |luck: &mut Chance| luck.magnitude(20, 12_000) * MS;
+    let class = luck.below(12);
+    let enabled = |n: usize| on[n];
+    let act = match class {
+        0 | 1 => Act::Join(draw_join(luck, shape)),
+        2 => Act::Leave,
+        3 if enabled(8) => Act::Bye(*luck.pick(&[Bye::Packet, Bye::Engine, Bye::Frame, Bye::Stream])),
+        4 if enabled(8) => Act::Cut,
+        5 if enabled(9) => Act::HalfOpen { up: luck.one_in(2), down: luck.one_in(2) },
+        6 if enabled(10) => Act::Stall { up: luck.one_in(2), down: !luck.one_in(3), time: time(luck) },
+        7 if enabled(11) => match luck.below(2) {
+            0 => Act::Slow { rate: luck.magnitude(100, 20_000), time: time(luck) },
+            _ => Act::Mute { time: time(luck) },
+        },
+        8 if enabled(12) => Act::Flood { event: luck.below(8) as u8, count: luck.magnitude(2, 250) as u16 },
+        9 if enabled(12) => Act::Rubbish { kind: luck.below(RUBBISH) as u8, luck: luck.next() },
+        10 if enabled(13) => Act::ClockStep { by: luck.below(7_200_000) as i64 - 3_600_000 },
+        11 if enabled(13) => match luck.below(2) {
+            0 => Act::Freeze { time: luck.magnitude(5, 8_000) * MS },
+            _ => Act::WallStep { by: luck.below(7_200_000) as i64 - 3_600_000 },
+        },
+        _ => return None,
+    };
+    Some(act)
+}
+
+/// Kinds of rubbish that a member can send.
+pub const RUBBISH: u64 = 16;

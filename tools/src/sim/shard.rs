@@ -1,0 +1,680 @@
+//! A shard of the world: the real engine, and a model of its driver that keeps the contract of `io` and breaks it
+//! where reality may: late turns, turns without a reason, short reads and writes, slow hand-overs.
+
+use std::collections::VecDeque;
+
+use bandsync_engine::engine::Engine;
+use bandsync_engine::io::{Answer, Cause, Close, Input, Output, Outputs, Settings, Span, Transports};
+use bandsync_engine::words::ids::{ConnId, ShardId};
+use bandsync_engine::words::limits::Limits;
+use bandsync_engine::words::manners::Manners;
+use bandsync_engine::words::origins::Origins;
+use bandsync_engine::words::time::Micros;
+
+use super::book::LATE;
+use super::chance::{Chance, Digest};
+use super::plan::Plan;
+use super::wire::Place;
+use super::world::{Event, PEER, World};
+
+/// How long a peer may take to end its side after the server ended its own.
+const LINGER: u64 = 2_000_000;
+
+/// How long a closing connection may take to accept what was sent before.
+const PART: u64 = 5_000_000;
+
+/// Read from one connection in a turn.
+const READ_MAX: usize = 64 * 1024;
+
+pub struct Shard {
+    pub engine: Engine,
+    pub id: u16,
+    slots: Vec<(u32, Option<Conn>)>,
+    free: Vec<u32>,
+    out: Outputs,
+    sorted: usize,
+    /// Wires to accept, and connections on their way here.
+    pub door: Vec<usize>,
+    pub mail: VecDeque<Crossing>,
+    ready: Vec<ConnId>,
+    writable: Vec<ConnId>,
+    notes: Vec<ConnId>,
+    parting: Vec<ConnId>,
+    leaving: Vec<(ConnId, ShardId, Span)>,
+    /// Closing connections and when their time is over.
+    closing: VecDeque<(u64, ConnId)>,
+    touched: Vec<ConnId>,
+    /// When the next turn is.
+    pub turn_at: Option<u64>,
+    pub frozen_until: u64,
+    pub luck: Chance,
+    pub wall_step: Option<i64>,
+    pub digest: Digest,
+    pub drain: bool,
+    turns: u64,
+    checked_at: u64,
+    /// When a turn last came so late that what clients did in time was seen too late.
+    late_at: u64,
+}
+
+/// A connection on its way to another shard.
+pub struct Crossing {
+    pub at: u64,
+    wire: usize,
+    unsent: Vec<u8>,
+    parcel: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Open,
+    Leaving,
+    Parting,
+    Lingering,
+}
+
+struct Conn {
+    wire: usize,
+    phase: Phase,
+    chunks: Vec<(Span, bool)>,
+    unsent: Vec<u8>,
+    told: usize,
+    noted: bool,
+    ready: bool,
+    ended: bool,
+}
+
+impl Shard {
+    pub fn new(plan: &Plan, id: u16) -> Self {
+        Self {
+            engine: Engine::new(settings(plan, id)),
+            id,
+            slots: Vec::new(),
+            free: Vec::new(),
+            out: Outputs::default(),
+            sorted: 0,
+            door: Vec::new(),
+            mail: VecDeque::new(),
+            ready: Vec::new(),
+            writable: Vec::new(),
+            notes: Vec::new(),
+            parting: Vec::new(),
+            leaving: Vec::new(),
+            closing: VecDeque::new(),
+            touched: Vec::new(),
+            turn_at: None,
+            frozen_until: 0,
+            luck: Chance::new(plan.seed, 100 + u64::from(id)),
+            wall_step: None,
+            digest: Digest::default(),
+            drain: false,
+            turns: 0,
+            checked_at: 0,
+            late_at: 0,
+        }
+    }
+
+    /// Connections that the driver still has.
+    pub fn connections(&self) -> usize {
+        self.slots.len() - self.free.len() + self.mail.len()
+    }
+
+    fn insert(&mut self, wire: usize, unsent: Vec<u8>) -> ConnId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            (self.slots.len() - 1) as u32
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.1 = Some(Conn {
+            wire,
+            phase: Phase::Open,
+            chunks: Vec::new(),
+            unsent,
+            told: 0,
+            noted: false,
+            ready: false,
+            ended: false,
+        });
+        ConnId { index, generation: slot.0 }
+    }
+
+    fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        if slot.0 == id.generation { slot.1.as_mut() } else { None }
+    }
+
+    fn open(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.get(id).filter(|conn| conn.phase == Phase::Open)
+    }
+
+    fn remove(&mut self, id: ConnId) -> Option<Conn> {
+        self.get(id)?;
+        let slot = &mut self.slots[id.index as usize];
+        slot.0 += 1;
+        self.free.push(id.index);
+        slot.1.take()
+    }
+
+    /// Something is to be read from a connection.
+    pub fn list_ready(&mut self, id: ConnId) {
+        if let Some(conn) = self.get(id)
+            && !std::mem::replace(&mut conn.ready, true)
+        {
+            self.ready.push(id);
+        }
+    }
+
+    /// Whether a connection waits for room, which there is now.
+    pub fn list_writable(&mut self, id: ConnId) -> bool {
+        let waits = self.get(id).is_some_and(|conn| !conn.unsent.is_empty());
+        if waits && !self.writable.contains(&id) {
+            self.writable.push(id);
+        }
+        waits
+    }
+
+    /// Whether a turn would find something to do.
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty() || !self.notes.is_empty() || !self.writable.is_empty() || !self.door.is_empty()
+    }
+}
+
+fn settings(plan: &Plan, id: u16) -> Settings {
+    let shape = &plan.shape;
+    let micros = Micros::from_micros;
+    Settings {
+        shard: ShardId(id),
+        shards: shape.shards,
+        seed: plan.seed,
+        started_unix_ms: 1_800_000_000_000,
+        limits: Limits {
+            connections_max: shape.connections_max,
+            sessions_max: shape.sessions_max,
+            message_bytes_max: shape.message_max,
+            fragments_max: shape.fragments_max,
+            backlog_bytes_max: shape.backlog_max,
+            empty_session_ttl: micros(shape.empty_ttl),
+            ..Limits::PRODUCTION
+        },
+        tick_interval: micros(shape.tick),
+        batch_interval: micros(shape.batch),
+        ping_interval: micros(shape.ping),
+        ping_timeout: micros(shape.ping_timeout),
+        heartbeat_interval: micros(shape.heartbeat),
+        leader_grace: micros(shape.grace),
+        session_members_max: shape.members_max,
+        origins: Origins::Own,
+        transports: Transports::default(),
+        manners: Manners::default(),
+    }
+}
+
+impl World<'_> {
+    /// Has a shard take a turn at `at` or soon after.
+    pub fn wake(&mut self, shard: u16, at: u64) {
+        let late = self.plan.shape.driver.late;
+        let calm = self.calm;
+        let now = self.now;
+        let one = &mut self.shards[usize::from(shard)];
+        let late = if late == 0 || calm { 0 } else { one.luck.below(late) };
+        let at = (at.max(now) + late).max(one.frozen_until);
+        if one.turn_at.is_none_or(|next| at < next) {
+            one.turn_at = Some(at);
+            self.post(at, Event::Turn(shard));
+        }
+    }
+
+    /// A shard's turn, in the order of the real driver.
+    pub fn turn(&mut self, shard: u16) {
+        let s = usize::from(shard);
+        if self.shards[s].turn_at != Some(self.now) {
+            return;
+        }
+        self.shards[s].turn_at = None;
+        self.turns += 1;
+        let due = self.shards[s].engine.next_deadline().map_or(self.now, Micros::as_micros);
+        if self.now > due + LATE {
+            self.shards[s].late_at = self.now;
+        }
+        self.tell_notes(s);
+        self.read_ready(s);
+        self.accept(s);
+        self.open_mail(s);
+        if let Some(by) = self.shards[s].wall_step.take() {
+            self.feed(s, Input::WallClock { started_unix_ms: 1_800_000_000_000 + by });
+        }
+        if std::mem::take(&mut self.shards[s].drain) {
+            self.feed(s, Input::Drain);
+        }
+        self.end_turn(s);
+        self.write(s);
+        self.hand_over(s);
+        self.close_up(s);
+        self.after_turn(s);
+        let (now, one) = (self.now, &mut self.shards[s]);
+        if self.plan.shape.driver.spurious > 0
+            && !self.calm
+            && one.luck.one_in(self.plan.shape.driver.spurious)
+        {
+            let at = now + 1 + one.luck.below(3_000);
+            self.wake(shard, at);
+        }
+        let one = &self.shards[s];
+        let next = [
+            one.has_work().then_some(now + 1),
+            one.engine.next_deadline().map(Micros::as_micros),
+            one.closing.front().map(|(at, _)| *at),
+            one.mail.front().map(|crossing| crossing.at),
+        ];
+        if let Some(next) = next.into_iter().flatten().min() {
+            self.wake(shard, next);
+        }
+    }
+
+    fn feed(&mut self, s: usize, input: Input<'_>) {
+        let now = Micros::from_micros(self.now);
+        let shard = &mut self.shards[s];
+        shard.engine.handle(now, input, &mut shard.out);
+        self.sort(s);
+    }
+
+    /// Sorts new outputs onto the connections that they concern, and notes what they tell.
+    fn sort(&mut self, s: usize) {
+        let out = std::mem::take(&mut self.shards[s].out);
+        let mut to = std::mem::take(&mut self.receivers);
+        for output in &out.list[self.shards[s].sorted..] {
+            let shard = &mut self.shards[s];
+            to.clear();
+            match output {
+                Output::Send { to: id, bytes } => {
+                    shard.digest.add(1 + u64::from(id.index));
+                    to.extend(shard.link(*id, *bytes, false));
+                    self.book.sent(self.now, &out.bytes[bytes.range()], false, &to, &mut self.wires);
+                }
+                Output::Fanout { to: ids, bytes, volatile } => {
+                    for id in &out.receivers[ids.range()] {
+                        shard.digest.add(2 + u64::from(id.index));
+                        to.extend(shard.link(*id, *bytes, *volatile));
+                    }
+                    self.book.sent(self.now, &out.bytes[bytes.range()], *volatile, &to, &mut self.wires);
+                }
+                Output::Close { conn: id, how } => {
+                    shard.digest.add(3 + u64::from(id.index));
+                    self.close(s, *id, *how);
+                }
+                Output::HandOver { conn: id, to, parcel } => {
+                    shard.digest.add(4 + u64::from(id.index));
+                    if let Some(conn) = shard.open(*id) {
+                        conn.phase = Phase::Leaving;
+                        let wire = &mut self.wires[conn.wire];
+                        shard.leaving.push((*id, *to, *parcel));
+                        if let Some(seat) = wire.seat {
+                            self.book.leave(self.now, wire, seat);
+                        }
+                    }
+                }
+                Output::Ask { .. } => shard.digest.add(5),
+            }
+        }
+        self.receivers = to;
+        self.shards[s].sorted = out.list.len();
+        self.shards[s].out = out;
+    }
+
+    fn close(&mut self, s: usize, id: ConnId, how: Close) {
+        let shard = &mut self.shards[s];
+        let Some(conn) = shard.open(id) else { return };
+        let wire = conn.wire;
+        conn.phase = Phase::Parting;
+        self.book.lost(self.now, &mut self.wires[wire]);
+        match how {
+            Close::Gently => shard.parting.push(id),
+            Close::Abort => self.abort(s, id),
+        }
+    }
+
+    fn abort(&mut self, s: usize, id: ConnId) {
+        if let Some(conn) = self.shards[s].remove(id) {
+            let wire = &mut self.wires[conn.wire];
+            (wire.place, wire.reset) = (Place::Gone, true);
+            self.post_down(conn.wire, self.now + self.plan.shape.net.delay);
+        }
+    }
+
+    fn tell_notes(&mut self, s: usize) {
+        let mark = self.plan.shape.driver.mark as usize;
+        for id in std::mem::take(&mut self.shards[s].notes) {
+            let Some(conn) = self.shards[s].get(id) else { continue };
+            conn.noted = false;
+            if conn.phase != Phase::Open {
+                continue;
+            }
+            let wire = conn.wire;
+            if conn.ended {
+                conn.phase = Phase::Parting;
+                self.shards[s].parting.push(id);
+                self.feed(s, Input::Closed { conn: id, cause: Cause::Ended });
+                self.book.lost(self.now, &mut self.wires[wire]);
+                continue;
+            }
+            let unsent = conn.unsent.len();
+            let reached = if unsent == 0 { 0 } else { 1 + unsent / mark };
+            if reached > conn.told || reached == 0 && conn.told > 0 {
+                conn.told = reached;
+                self.feed(s, Input::Backlog { conn: id, bytes: unsent as u32 });
+            }
+            if unsent > self.plan.shape.backlog_max as usize + mark && self.shards[s].open(id).is_some() {
+                self.book.fail(
+                    self.now,
+                    "I10 queues are bounded",
+                    format!("{unsent} bytes wait for one reader"),
+                );
+            }
+        }
+    }
+
+    fn read_ready(&mut self, s: usize) {
+        for id in std::mem::take(&mut self.shards[s].ready) {
+            let more = self.read(s, id);
+            if let Some(conn) = self.shards[s].get(id) {
+                conn.ready = false;
+            }
+            if more {
+                self.shards[s].list_ready(id);
+            }
+        }
+        for id in std::mem::take(&mut self.shards[s].writable) {
+            self.resume(s, id);
+        }
+    }
+
+    /// Reads from one connection. True if there is more.
+    fn read(&mut self, s: usize, id: ConnId) -> bool {
+        let short = self.plan.shape.driver.short_read as usize;
+        let Some(conn) = self.shards[s].get(id) else { return false };
+        let (w, phase) = (conn.wire, conn.phase);
+        if matches!(phase, Phase::Leaving | Phase::Parting) || conn.ended {
+            return false;
+        }
+        let wire = &mut self.wires[w];
+        if wire.reset {
+            wire.place = Place::Gone;
+            self.shards[s].remove(id);
+            if phase == Phase::Open {
+                self.feed(s, Input::Closed { conn: id, cause: Cause::Failed });
+                self.book.lost(self.now, &mut self.wires[w]);
+            }
+            return false;
+        }
+        let mut count = wire.up.here().len().min(READ_MAX);
+        if short > 0 && !self.calm {
+            count = count.min(1 + self.shards[s].luck.below(short as u64) as usize);
+        }
+        // A disconnect has no answer, so the read ends with it, and the oracle hears of it then.
+        let mark =
+            wire.marks.front().map(|mark| (mark - wire.read_up) as usize).filter(|left| *left <= count);
+        count = mark.unwrap_or(count);
+        if count > 0 {
+            let mut bytes = std::mem::take(&mut self.buffer);
+            bytes.clear();
+            bytes.extend_from_slice(&wire.up.here()[..count]);
+            wire.up.took(count);
+            wire.read_up += count as u64;
+            if mark.is_some() {
+                wire.marks.pop_front();
+            }
+            if phase == Phase::Open {
+                self.feed(s, Input::Received { conn: id, bytes: &mut bytes });
+                if mark.is_some()
+                    && let Some(seat) = self.wires[w].seat
+                {
+                    self.book.leave(self.now, &mut self.wires[w], seat);
+                }
+            }
+            self.buffer = bytes;
+            return !self.wires[w].up.here().is_empty() || self.wires[w].up.is_over(self.now);
+        }
+        if wire.up.is_over(self.now) {
+            if phase == Phase::Lingering {
+                wire.place = Place::Gone;
+                self.shards[s].remove(id);
+            } else if let Some(conn) = self.shards[s].get(id) {
+                conn.ended = true;
+                if !std::mem::replace(&mut conn.noted, true) {
+                    self.shards[s].notes.push(id);
+                }
+            }
+        }
+        false
+    }
+
+    fn accept(&mut self, s: usize) {
+        for wire in std::mem::take(&mut self.shards[s].door) {
+            let id = self.shards[s].insert(wire, Vec::new());
+            self.wires[wire].place = Place::Shard(s as u16, id);
+            self.feed(s, Input::Opened { conn: id, peer: PEER });
+            self.shards[s].list_ready(id);
+        }
+    }
+
+    fn open_mail(&mut self, s: usize) {
+        while self.shards[s].mail.front().is_some_and(|crossing| crossing.at <= self.now) {
+            let Some(Crossing { wire, unsent, parcel, .. }) = self.shards[s].mail.pop_front() else { return };
+            let id = self.shards[s].insert(wire, unsent);
+            self.wires[wire].place = Place::Shard(s as u16, id);
+            self.feed(s, Input::Arrived { conn: id, peer: PEER, parcel: &parcel });
+            self.shards[s].list_ready(id);
+            self.shards[s].list_writable(id);
+        }
+    }
+
+    fn end_turn(&mut self, s: usize) {
+        let mut next = 0;
+        while let Some(output) = self.shards[s].out.list.get(next) {
+            if let Output::Ask { conn, .. } = output {
+                let conn = *conn;
+                let answer = Answer { status: 200, headers: Vec::new(), body: b"ok".as_slice().into() };
+                if self.shards[s].open(conn).is_some() {
+                    self.feed(s, Input::Answered { conn, answer });
+                }
+            }
+            next += 1;
+        }
+        self.book.before_timers(self.now, s as u16);
+        self.feed(s, Input::TurnEnded);
+    }
+
+    /// Writes what this turn sends: what the connection has room for, in order; a volatile frame that would have to
+    /// wait is left out.
+    fn write(&mut self, s: usize) {
+        let out = std::mem::take(&mut self.shards[s].out);
+        for id in std::mem::take(&mut self.shards[s].touched) {
+            let Some(conn) = self.shards[s].get(id) else { continue };
+            let chunks = std::mem::take(&mut conn.chunks);
+            let w = conn.wire;
+            let mut waits = !conn.unsent.is_empty();
+            let mut unsent = std::mem::take(&mut conn.unsent);
+            for (span, volatile) in &chunks {
+                let bytes = &out.bytes[span.range()];
+                let written = if waits { 0 } else { self.push(s, w, bytes) };
+                if written < bytes.len() {
+                    waits = true;
+                    if written > 0 || !volatile {
+                        unsent.extend_from_slice(&bytes[written..]);
+                    }
+                }
+            }
+            let mut chunks = chunks;
+            chunks.clear();
+            let Some(conn) = self.shards[s].get(id) else { continue };
+            (conn.chunks, conn.unsent) = (chunks, unsent);
+            self.look_after(s, id);
+        }
+        let shard = &mut self.shards[s];
+        shard.digest.add_bytes(&out.bytes);
+        shard.out = out;
+    }
+
+    fn resume(&mut self, s: usize, id: ConnId) {
+        let Some(conn) = self.shards[s].get(id) else { return };
+        let (w, mut unsent) = (conn.wire, std::mem::take(&mut conn.unsent));
+        let written = self.push(s, w, &unsent);
+        unsent.drain(..written);
+        if let Some(conn) = self.shards[s].get(id) {
+            conn.unsent = unsent;
+        }
+        self.look_after(s, id);
+    }
+
+    /// The kernel takes as many bytes as it likes.
+    fn push(&mut self, s: usize, w: usize, bytes: &[u8]) -> usize {
+        let (net, driver) = (&self.net, &self.plan.shape.driver);
+        let wire = &mut self.wires[w];
+        if wire.reset {
+            return bytes.len();
+        }
+        let mut count = bytes.len().min((net.window as usize).saturating_sub(wire.down.full()));
+        if driver.short_write > 0 && !self.calm {
+            count = count.min(1 + self.shards[s].luck.below(u64::from(driver.short_write)) as usize);
+        }
+        if count > 0 {
+            let at = wire.down.send(self.now, &bytes[..count], net, &mut wire.luck);
+            self.post_down(w, at);
+        }
+        // Room that is left is reported again.
+        if count < bytes.len()
+            && wire_has_room(&self.wires[w], &self.net)
+            && let Place::Shard(shard, id) = self.wires[w].place
+            && usize::from(shard) == s
+        {
+            self.shards[s].writable.retain(|other| *other != id);
+            self.shards[s].writable.push(id);
+        }
+        count
+    }
+
+    fn look_after(&mut self, s: usize, id: ConnId) {
+        let mark = self.plan.shape.driver.mark as usize;
+        let shard = &mut self.shards[s];
+        let Some(conn) = shard.get(id) else { return };
+        let reached = if conn.unsent.is_empty() { 0 } else { 1 + conn.unsent.len() / mark };
+        let crossed = reached > conn.told || reached == 0 && conn.told > 0;
+        match conn.phase {
+            Phase::Open if crossed && !std::mem::replace(&mut conn.noted, true) => shard.notes.push(id),
+            Phase::Parting if conn.unsent.is_empty() => shard.parting.push(id),
+            _ => {}
+        }
+    }
+
+    fn hand_over(&mut self, s: usize) {
+        for (id, to, parcel) in std::mem::take(&mut self.shards[s].leaving) {
+            let parcel = self.shards[s].out.bytes[parcel.range()].to_vec();
+            let Some(conn) = self.shards[s].remove(id) else { continue };
+            self.wires[conn.wire].place = Place::Mail;
+            let mail = self.plan.shape.driver.mail;
+            let delay = if self.calm { 20 } else { 1 + self.shards[s].luck.below(mail) };
+            let other = &mut self.shards[usize::from(to.0)];
+            // The mailbox keeps the order.
+            let at = (self.now + delay).max(other.mail.back().map_or(0, |last| last.at));
+            other.mail.push_back(Crossing { at, wire: conn.wire, unsent: conn.unsent, parcel });
+            self.handed_over += 1;
+            self.wake(to.0, at);
+        }
+    }
+
+    fn close_up(&mut self, s: usize) {
+        for id in std::mem::take(&mut self.shards[s].parting) {
+            let now = self.now;
+            let Some(conn) = self.shards[s].get(id).filter(|conn| conn.phase == Phase::Parting) else {
+                continue;
+            };
+            let (w, broken) = (conn.wire, self.wires[conn.wire].reset);
+            let Some(conn) = self.shards[s].get(id) else { continue };
+            if !conn.unsent.is_empty() && !broken {
+                self.shards[s].closing.push_back((now + PART, id));
+                continue;
+            }
+            let ended = conn.ended;
+            conn.phase = Phase::Lingering;
+            let at = self.wires[w].down.end(now, &self.net);
+            self.post_down(w, at);
+            if ended || broken {
+                self.wires[w].place = Place::Gone;
+                self.shards[s].remove(id);
+            } else {
+                self.shards[s].closing.push_back((now + LINGER, id));
+                self.shards[s].list_ready(id);
+            }
+        }
+        self.shards[s].closing.make_contiguous().sort_by_key(|(at, _)| *at);
+        while self.shards[s].closing.front().is_some_and(|(at, _)| *at <= self.now) {
+            let Some((_, id)) = self.shards[s].closing.pop_front() else { return };
+            let overdue = self.shards[s].get(id).is_some_and(|conn| conn.phase != Phase::Open);
+            if overdue {
+                self.abort(s, id);
+            }
+        }
+    }
+
+    /// What must hold at the end of every turn.
+    fn after_turn(&mut self, s: usize) {
+        let now = self.now;
+        let shard = &mut self.shards[s];
+        shard.out.clear();
+        shard.sorted = 0;
+        shard.turns += 1;
+        shard.digest.add(now);
+        let thorough = now >= shard.checked_at + 1_000_000 || shard.turns < 4;
+        if thorough {
+            shard.checked_at = now;
+            shard.engine.check_invariants();
+        }
+        if shard.engine.next_deadline().is_some_and(|at| at.as_micros() <= now) {
+            self.book.fail(now, "I18 no timer forgotten", "a timer that is due did not fire");
+        }
+        let shard = &self.shards[s];
+        self.book.after_turn(now, shard.id, &shard.engine, &self.wires, thorough);
+        if thorough {
+            self.check_connections(s);
+        }
+    }
+
+    /// The engine and the driver agree about who is connected, and every link is pinged in time.
+    fn check_connections(&mut self, s: usize) {
+        let (now, shape) = (self.now, &self.plan.shape);
+        let shard = &self.shards[s];
+        let open = shard.slots.iter().filter_map(|(_, conn)| conn.as_ref());
+        let open: Vec<&Conn> = open.filter(|conn| conn.phase == Phase::Open).collect();
+        let count = shard.engine.counters().connections as usize;
+        if count != open.len() {
+            let what = format!("the engine has {count} connections, the driver {}", open.len());
+            self.book.fail(now, "I12 connections agree", what);
+        }
+        for conn in open {
+            let wire = &self.wires[conn.wire];
+            let since = wire.pinged.unwrap_or(wire.opened).max(shard.late_at);
+            if wire.upgraded && now >= since + shape.ping + shape.ping_timeout + LATE {
+                let what = format!("neither pinged nor closed for {} µs", now - since);
+                self.book.fail(now, "I18 no timer forgotten", what);
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// Appends bytes to what this turn sends. The wire, if the connection still listens.
+    fn link(&mut self, id: ConnId, bytes: Span, volatile: bool) -> Option<usize> {
+        let conn = self.open(id)?;
+        let first = conn.chunks.is_empty();
+        conn.chunks.push((bytes, volatile));
+        let wire = conn.wire;
+        if first {
+            self.touched.push(id);
+        }
+        Some(wire)
+    }
+}
+
+fn wire_has_room(wire: &super::wire::Wire, net: &super::plan::Net) -> bool {
+    wire.down.full() < net.window as usize
+}

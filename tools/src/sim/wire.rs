@@ -1,0 +1,207 @@
+//! Connections: two streams of bytes, each with delay, pieces, stalls, holes and a window, and nothing reordered.
+
+use std::collections::VecDeque;
+
+use bandsync_engine::words::ids::ConnId;
+
+use super::chance::Chance;
+use super::plan::Net;
+
+/// What flows in one direction.
+#[derive(Debug, Default)]
+pub struct Pipe {
+    /// Everything that was sent and not read, what arrived in front.
+    bytes: Vec<u8>,
+    /// So much at the front was read already.
+    read: usize,
+    /// So much behind that has arrived.
+    arrived: usize,
+    /// When what follows arrives, in pieces.
+    under_way: VecDeque<(u64, u32)>,
+    /// When the last piece arrives.
+    last: u64,
+    /// Nothing arrives before.
+    stalled_until: u64,
+    /// Nothing arrives any more.
+    hole: bool,
+    /// The sender has ended the stream.
+    ended: bool,
+    /// When somebody is to look at it next.
+    look_at: Option<u64>,
+}
+
+impl Pipe {
+    /// Sends bytes; they will arrive at the time returned.
+    pub fn send(&mut self, now: u64, bytes: &[u8], net: &Net, luck: &mut Chance) -> u64 {
+        self.bytes.extend_from_slice(bytes);
+        let mut left = bytes.len();
+        let mut first = u64::MAX;
+        while left > 0 {
+            let piece = match net.chop {
+                0 => left,
+                chop => left.min(luck.between(1, u64::from(chop)) as usize),
+            };
+            let jitter = if net.jitter == 0 { 0 } else { luck.below(net.jitter) };
+            self.last = self.last.max(now + net.delay + jitter).max(self.stalled_until);
+            self.under_way.push_back((self.last, piece as u32));
+            first = first.min(self.last);
+            left -= piece;
+        }
+        first
+    }
+
+    /// Ends the stream behind what was sent.
+    pub fn end(&mut self, now: u64, net: &Net) -> u64 {
+        self.ended = true;
+        self.last = self.last.max(now + net.delay);
+        self.last
+    }
+
+    /// Wants to be looked at by then. The time, if nobody would before.
+    pub fn look(&mut self, at: u64) -> Option<u64> {
+        let sooner = self.look_at.is_none_or(|planned| at < planned);
+        sooner.then(|| *self.look_at.insert(at))
+    }
+
+    /// Lets arrive what is due. Returns when to look again, if something is left.
+    pub fn arrive(&mut self, now: u64) -> Option<u64> {
+        self.look_at = self.look_at.filter(|at| *at > now);
+        if self.hole {
+            return None;
+        }
+        if now < self.stalled_until {
+            return Some(self.stalled_until);
+        }
+        while let Some((at, length)) = self.under_way.front().copied() {
+            if at > now {
+                return Some(at);
+            }
+            self.arrived += length as usize;
+            self.under_way.pop_front();
+        }
+        (self.ended && self.last > now).then_some(self.last)
+    }
+
+    /// What has arrived and was not read.
+    pub fn here(&self) -> &[u8] {
+        &self.bytes[self.read..self.read + self.arrived]
+    }
+
+    /// Notes that so much of it was read.
+    pub fn took(&mut self, count: usize) {
+        assert!(count <= self.arrived);
+        self.read += count;
+        self.arrived -= count;
+        if self.read == self.bytes.len() {
+            self.bytes.clear();
+            self.read = 0;
+        } else if self.read > 65_536 {
+            self.bytes.drain(..self.read);
+            self.read = 0;
+        }
+    }
+
+    /// Bytes that are under way or not read.
+    pub fn full(&self) -> usize {
+        self.bytes.len() - self.read
+    }
+
+    /// Whether everything was read and the end has arrived.
+    pub fn is_over(&self, now: u64) -> bool {
+        self.ended && !self.hole && self.full() == 0 && self.last <= now && self.stalled_until <= now
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    pub fn stall(&mut self, until: u64) {
+        self.stalled_until = self.stalled_until.max(until);
+    }
+
+    /// The stall is over; returns when to look.
+    pub fn release(&mut self, now: u64) -> u64 {
+        self.stalled_until = self.stalled_until.min(now);
+        now
+    }
+
+    pub fn dig_hole(&mut self) {
+        self.hole = true;
+    }
+
+    pub fn is_hole(&self) -> bool {
+        self.hole
+    }
+}
+
+/// Where the server's end of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Place {
+    /// Waits to be accepted.
+    Door,
+    /// On this shard, under this id.
+    Shard(u16, ConnId),
+    /// Between two shards.
+    Mail,
+    /// The server has closed it.
+    Gone,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Wire {
+    pub member: u16,
+    /// To the server and to the client.
+    pub up: Pipe,
+    pub down: Pipe,
+    pub place: Place,
+    /// Broken, as both ends will notice.
+    pub reset: bool,
+    /// The client has let go of it.
+    pub left: bool,
+    /// The client has sent what is no protocol: what it says after that need not be answered.
+    pub spoiled: bool,
+    /// Opened for mischief; no member waits for it.
+    pub stray: bool,
+    pub opened: u64,
+    pub luck: Chance,
+    /// The Socket.IO id that the server gave.
+    pub sid: String,
+    /// The session it is in, by what the server acknowledged.
+    pub seat: Option<u16>,
+    /// The newest state that the server sent it in this session.
+    pub told: (u64, u64),
+    /// Asked and not answered.
+    pub asks: Vec<Ask>,
+    /// Where in the stream to the server something happens without an answer, and whether it is a disconnect.
+    pub marks: VecDeque<u64>,
+    /// Bytes sent to and read by the server so far.
+    pub sent_up: u64,
+    pub read_up: u64,
+    /// When the server pinged last, and whether it waits.
+    pub pinged: Option<u64>,
+    /// When the server is done with the head of a request.
+    pub upgraded: bool,
+}
+
+/// What a member wants answered.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub id: u64,
+    pub session: u16,
+    pub what: Asked,
+    pub sent: u64,
+}
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    Join(super::plan::Join),
+    Leave,
+    /// With the instant and the member that it names.
+    Say(super::plan::Say, Option<u64>, String),
+    /// A report of the place.
+    Report(u64),
+    /// Something that no server may agree to.
+    Nonsense,
+}

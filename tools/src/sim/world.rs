@@ -1,0 +1,389 @@
+//! The world: shards, members, a network and one heap of what happens when. One plan in, one verdict out.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::book::{Book, Failure};
+use super::chance::{Chance, Digest};
+use super::member::Member;
+use super::plan::{Act, Net, Plan};
+use super::shard::Shard;
+use super::wire::{Place, Wire};
+
+/// Where everybody comes from.
+pub const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Between two looks of a member at its own affairs.
+pub const LOOK: u64 = 400_000;
+
+const SECOND: u64 = 1_000_000;
+
+/// More events than this at one instant are a loop.
+const BUSY_MAX: u64 = 200_000;
+
+/// Something that happens. The order of the variants decides nothing: of two at one time the one posted first is first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Event {
+    /// A connection reaches the server's door.
+    Door(usize, u16),
+    /// Bytes may have arrived at the server.
+    Up(usize),
+    /// Bytes may have arrived at the client.
+    Down(usize),
+    Turn(u16),
+    Look(u16),
+    Step(usize),
+}
+
+pub struct World<'p> {
+    pub plan: &'p Plan,
+    pub now: u64,
+    heap: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    posted: u64,
+    pub shards: Vec<Shard>,
+    pub wires: Vec<Wire>,
+    pub members: Vec<Member>,
+    pub book: Book,
+    /// The network as it is now: calm at the end.
+    pub net: Net,
+    pub calm: bool,
+    pub turns: u64,
+    pub handed_over: u64,
+    pub wall: i64,
+    /// Events since time last moved.
+    busy: u64,
+    /// Kept for their memory.
+    pub receivers: Vec<usize>,
+    pub buffer: Vec<u8>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    pub failure: Option<Failure>,
+    /// Of all outputs of all shards.
+    pub digest: u64,
+    /// Microseconds that passed in the world.
+    pub passed: u64,
+    pub turns: u64,
+    pub messages: u64,
+    pub handed_over: u64,
+}
+
+impl<'p> World<'p> {
+    /// A world before anything has happened.
+    pub fn new(plan: &'p Plan) -> Self {
+        let mut world = Self {
+            plan,
+            now: SECOND,
+            heap: BinaryHeap::new(),
+            posted: 0,
+            shards: (0..plan.shape.shards).map(|id| Shard::new(plan, id)).collect(),
+            wires: Vec::new(),
+            members: (0..plan.shape.members).map(|id| Member::new(plan.seed, id)).collect(),
+            book: Book::new(&plan.shape),
+            net: plan.shape.net.clone(),
+            calm: false,
+            turns: 0,
+            handed_over: 0,
+            wall: 0,
+            busy: 0,
+            receivers: Vec::new(),
+            buffer: Vec::new(),
+        };
+        for (index, step) in plan.steps.iter().enumerate() {
+            world.post(SECOND + step.at, Event::Step(index));
+        }
+        for member in 0..plan.shape.members {
+            world.post(SECOND + 7_001 * (1 + u64::from(member)), Event::Look(member));
+        }
+        world
+    }
+
+    /// Runs the plan to its end: faults, then calm if the plan has one, then the end of the server.
+    pub fn run(&mut self) -> Verdict {
+        let length = self.plan.shape.length;
+        self.run_until(SECOND + length);
+        if self.plan.shape.calm && self.book.failure.is_none() {
+            self.calm_down();
+            self.run_until(self.now + self.time_to_recover());
+            if self.book.failure.is_none() {
+                self.check_recovery();
+            }
+        }
+        if self.book.failure.is_none() {
+            self.end();
+        }
+        self.verdict()
+    }
+
+    /// What has come of it so far.
+    pub fn verdict(&self) -> Verdict {
+        let mut digest = Digest::default();
+        self.shards.iter().for_each(|shard| digest.add(shard.digest.0));
+        Verdict {
+            failure: self.book.failure.clone(),
+            digest: digest.0,
+            passed: self.now - SECOND,
+            turns: self.turns,
+            messages: self.shards.iter().map(|shard| shard.engine.counters().messages_out).sum(),
+            handed_over: self.handed_over,
+        }
+    }
+
+    /// Has something happen.
+    pub fn post(&mut self, at: u64, event: Event) {
+        self.posted += 1;
+        self.heap.push(Reverse((at.max(self.now), self.posted, event)));
+    }
+
+    /// Has the server's end of a connection looked at, unless that is to happen anyway.
+    pub fn post_up(&mut self, wire: usize, at: u64) {
+        if let Some(at) = self.wires[wire].up.look(at.max(self.now)) {
+            self.post(at, Event::Up(wire));
+        }
+    }
+
+    /// Has the client's end of a connection looked at, unless that is to happen anyway.
+    pub fn post_down(&mut self, wire: usize, at: u64) {
+        if let Some(at) = self.wires[wire].down.look(at.max(self.now)) {
+            self.post(at, Event::Down(wire));
+        }
+    }
+
+    fn run_until(&mut self, end: u64) {
+        while let Some(Reverse((at, _, event))) = self.heap.peek().copied() {
+            if at > end || self.book.failure.is_some() {
+                break;
+            }
+            self.heap.pop();
+            self.busy = if at == self.now { self.busy + 1 } else { 0 };
+            self.now = at;
+            if self.busy > BUSY_MAX {
+                self.book.fail(at, "I16 no endless loop", format!("{event:?} over and over"));
+            }
+            self.happen(event);
+        }
+        if self.book.failure.is_none() {
+            self.now = end;
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Door(wire, shard) => {
+                if self.wires[wire].place == Place::Door {
+                    self.shards[usize::from(shard)].door.push(wire);
+                    self.wake(shard, self.now);
+                }
+            }
+            Event::Up(wire) => self.arrive_up(wire),
+            Event::Down(wire) => self.arrive_down(wire),
+            Event::Turn(shard) => self.turn(shard),
+            Event::Look(member) => {
+                self.look(member);
+                self.post(self.now + LOOK, Event::Look(member));
+            }
+            Event::Step(index) => {
+                let step = &self.plan.steps[index];
+                match &step.act {
+                    Act::Freeze { time } => {
+                        let shard = usize::from(step.who % self.plan.shape.shards);
+                        let until = self.now + time;
+                        let one = &mut self.shards[shard];
+                        one.frozen_until = one.frozen_until.max(until);
+                        // The turn that was to come comes when the shard wakes.
+                        one.turn_at = None;
+                        self.wake(shard as u16, until);
+                    }
+                    Act::WallStep { by } => {
+                        self.wall += by;
+                        for shard in 0..self.shards.len() {
+                            self.shards[shard].wall_step = Some(self.wall);
+                            self.wake(shard as u16, self.now);
+                        }
+                    }
+                    act => self.act(step.who, act),
+                }
+            }
+        }
+    }
+
+    /// Bytes arrive at the server.
+    pub fn arrive_up(&mut self, wire: usize) {
+        if let Some(again) = self.wires[wire].up.arrive(self.now) {
+            self.post_up(wire, again);
+        }
+        if let Place::Shard(shard, id) = self.wires[wire].place {
+            self.shards[usize::from(shard)].list_ready(id);
+            self.wake(shard, self.now);
+        }
+    }
+
+    /// The client's end tells the server's that there is room again.
+    pub fn tell_room(&mut self, wire: usize) {
+        if let Place::Shard(shard, id) = self.wires[wire].place
+            && self.shards[usize::from(shard)].list_writable(id)
+        {
+            self.wake(shard, self.now + self.net.delay);
+        }
+    }
+
+    /// Sends bytes to the server.
+    pub fn send(&mut self, wire: usize, bytes: &[u8]) {
+        let one = &mut self.wires[wire];
+        if one.reset || one.up.has_ended() || bytes.is_empty() {
+            return;
+        }
+        one.sent_up += bytes.len() as u64;
+        let at = one.up.send(self.now, bytes, &self.net, &mut one.luck);
+        self.post_up(wire, at);
+    }
+
+    /// Ends the stream to the server.
+    pub fn end_stream(&mut self, wire: usize) {
+        let one = &mut self.wires[wire];
+        if !one.up.has_ended() {
+            let at = one.up.end(self.now, &self.net);
+            self.post_up(wire, at);
+        }
+    }
+
+    /// Opens a connection to one of the shards.
+    pub fn open(&mut self, member: u16, stray: bool) -> usize {
+        let wire = self.wires.len();
+        let mut luck = Chance::new(
+            self.plan.seed,
+            10_000 + (u64::from(member) << 20) + self.members[usize::from(member)].count(),
+        );
+        let shard = luck.below(self.shards.len() as u64) as u16;
+        self.wires.push(Wire {
+            member,
+            up: Default::default(),
+            down: Default::default(),
+            place: Place::Door,
+            reset: false,
+            left: stray,
+            spoiled: stray,
+            stray,
+            opened: self.now,
+            luck,
+            sid: String::new(),
+            seat: None,
+            told: (0, 0),
+            asks: Vec::new(),
+            marks: Default::default(),
+            sent_up: 0,
+            read_up: 0,
+            pinged: None,
+            upgraded: false,
+        });
+        self.post(self.now + self.net.delay, Event::Door(wire, shard));
+        wire
+    }
+
+    /// From now on nothing goes wrong by itself. What is broken already stays broken until somebody notices.
+    fn calm_down(&mut self) {
+        self.calm = true;
+        self.net = Net { jitter: 0, chop: 0, window: 262_144, ..self.net.clone() };
+        for wire in 0..self.wires.len() {
+            let one = &mut self.wires[wire];
+            if one.place != Place::Gone || !one.left {
+                let (up, down) = (one.up.release(self.now), one.down.release(self.now));
+                self.post_up(wire, up);
+                self.post_down(wire, down);
+            }
+        }
+        for shard in 0..self.shards.len() {
+            self.shards[shard].frozen_until = self.now;
+            self.wake(shard as u16, self.now);
+        }
+        self.members.iter_mut().for_each(Member::calm_down);
+    }
+
+    /// How long it may take until everybody is where they want to be: both ends notice what broke, a lost leader's
+    /// place is given away, and who was refused tries again.
+    fn time_to_recover(&self) -> u64 {
+        let shape = &self.plan.shape;
+        2 * (shape.ping + shape.ping_timeout) + shape.grace + shape.batch + 20 * shape.net.delay + 12 * SECOND
+    }
+
+    /// Everybody is connected and current, or was told why not, and nobody waits for an answer.
+    fn check_recovery(&mut self) {
+        let now = self.now;
+        for member in 0..self.members.len() {
+            let one = &self.members[member];
+            let Some(want) = &one.want else { continue };
+            let court = &self.book.courts[usize::from(want.session)];
+            let real = self.shards[usize::from(court.home)].engine.session(&court.name);
+            let newest = real.map(|real| (real.epoch(), real.version()));
+            let told_why = one.told_why.is_some_and(|at| now - at < 5 * SECOND);
+            let what = match one.wire.map(|wire| &self.wires[wire]) {
+                _ if told_why => continue,
+                None => "has no connection".to_owned(),
+                Some(wire) if one.joined != Some(want.session) => {
+                    format!(
+                        "is not in s{}, and was not told why: {:?} {:?}",
+                        want.session, wire.place, wire.asks
+                    )
+                }
+                Some(_) if newest != Some(one.held) => format!("holds {:?} of {newest:?}", one.held),
+                Some(wire) => {
+                    let late = wire.asks.iter().find(|ask| !wire.spoiled && now - ask.sent > 3 * SECOND);
+                    let Some(ask) = late else { continue };
+                    format!("was never answered: {ask:?}")
+                }
+            };
+            self.book.fail(now, "I18 recovery", format!("member {member} {what}"));
+        }
+        for court in 0..self.book.courts.len() {
+            let Some(model) = &self.book.courts[court].model else { continue };
+            let away =
+                model.leader.as_ref().and_then(|id| model.people.iter().find(|person| person.id == *id));
+            if away.is_some_and(|leader| !leader.connected) {
+                self.book.fail(now, "I18 recovery", format!("the leader of s{court} is gone for good"));
+            }
+        }
+    }
+
+    /// The server ends: everybody is told, every connection closes, every session is forgotten in time.
+    fn end(&mut self) {
+        self.calm = true;
+        self.book.draining = true;
+        self.members.iter_mut().for_each(Member::retire);
+        for shard in 0..self.shards.len() {
+            self.shards[shard].drain = true;
+            self.shards[shard].frozen_until = self.now;
+            self.wake(shard as u16, self.now);
+        }
+        for wire in 0..self.wires.len() {
+            let one = &mut self.wires[wire];
+            if one.place != Place::Gone || !one.left {
+                one.up.release(self.now);
+                one.down.release(self.now);
+                self.post_up(wire, self.now);
+                self.post_down(wire, self.now);
+            }
+        }
+        self.run_until(self.now + 10 * SECOND + self.plan.shape.empty_ttl + self.plan.shape.grace);
+        if self.book.failure.is_some() {
+            return;
+        }
+        for shard in 0..self.shards.len() {
+            let one = &self.shards[shard];
+            let counters = one.engine.counters();
+            let what = match () {
+                () if one.connections() > 0 => format!("{} connections are left", one.connections()),
+                () if !one.engine.is_drained() => "the engine is not drained".to_owned(),
+                () if counters.links + counters.members > 0 => format!("left over: {counters:?}"),
+                () if counters.sessions > 0 => {
+                    format!("{} empty sessions are kept for ever", counters.sessions)
+                }
+                () if one.engine.next_deadline().is_some() => "a timer without anybody to wake".to_owned(),
+                () => continue,
+            };
+            self.book.fail(self.now, "I11 nothing is left", format!("shard {shard}: {what}"));
+        }
+    }
+}
