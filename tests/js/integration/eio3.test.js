@@ -7,7 +7,7 @@ import { startServer } from "../support/server.js";
 import { within } from "../support/wait.js";
 
 let server;
-before(async () => (server = await startServer({ env: { SHARDS: "4", PING_INTERVAL: "500" } })));
+before(async () => (server = await startServer({ env: { SHARDS: "4", SOCKET_PING_INTERVAL: "500" } })));
 after(() => server.stop());
 
 function connect(options) {

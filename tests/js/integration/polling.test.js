@@ -77,3 +77,11 @@ test("a poller that was lost comes back as who it was", async () => {
   assert.equal(follower.id, id);
   assert.equal((await missed).message, "missed");
 });
+
+test("TRANSPORTS=websocket turns it off", async () => {
+  const strict = await startServer({ env: { TRANSPORTS: "websocket" } });
+  const answer = await fetch(`${strict.url}/socket.io/?EIO=4&transport=polling`);
+  assert.equal(answer.status, 400);
+  assert.deepEqual(await answer.json(), { code: 0, message: "Transport unknown" });
+  await strict.stop();
+});
