@@ -40,10 +40,12 @@ test("a client with default options goes over to a WebSocket, and nothing is los
     const sessionId = freshSession("upgrade");
     const socket = await connect(server, { transports: undefined });
     const upgraded = new Promise((done) => socket.io.engine.once("upgrade", done));
+    const last = next(socket, "chat_message", (payload) => payload.message === "line 7");
     const acks = [emit(socket, "join_session", { sessionId, role: "leader" })];
     for (let i = 0; i < 8; i += 1) acks.push(emit(socket, "chat_message", { sessionId, message: `line ${i}` }));
     for (const ack of await Promise.all(acks)) assertDone(ack);
     if (socket.io.engine.transport.name !== "websocket") await upgraded;
+    await last;
     assertDone(await emit(socket, "latency_probe", { timestamp: 1 }));
     const lines = socket.heard.filter((one) => one.event === "chat_message").map((one) => one.payload.message);
     assert.deepEqual(lines, Array.from({ length: 8 }, (_, i) => `line ${i}`));
