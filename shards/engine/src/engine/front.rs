@@ -77,7 +77,7 @@ pub(super) enum Outcome {
     /// It goes to another shard, which reads the request anew.
     Elsewhere(ShardId),
     /// It goes to another shard with what is packed, and with what came behind the request.
-    Moves(ShardId, Option<Parcel>),
+    Moves(ShardId, Option<Box<Parcel>>),
     /// It is closed.
     Gone,
 }

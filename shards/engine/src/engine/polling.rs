@@ -294,7 +294,7 @@ impl Engine {
         left: Vec<Left>,
         delivery: Delivery<'_>,
         out: &mut Outputs,
-    ) -> Option<Parcel> {
+    ) -> Option<Box<Parcel>> {
         let mut conn = self.conns.remove(session)?;
         conn.alarm.cancel(&mut self.wheel);
         let State::Link(link) = conn.state else { return None };
@@ -309,7 +309,7 @@ impl Engine {
             self.answer_waiting(waiting, vec![engine_packet::NOOP.to_vec()], queue.version, out);
         }
         let cors = super::front::Shared::of(delivery.cors);
-        Some(Parcel::Polled {
+        Some(Box::new(Parcel::Polled {
             link: *link,
             queue,
             moving,
@@ -317,7 +317,7 @@ impl Engine {
             keep_alive: delivery.keep_alive,
             cors,
             rest: Vec::new(),
-        })
+        }))
     }
 
     /// A session came with the connection that moved it: goes on where the other shard stopped.

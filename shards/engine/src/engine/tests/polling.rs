@@ -258,7 +258,8 @@ fn what_a_candidate_may_not_do_costs_the_candidate_alone() {
 #[test]
 fn what_ends_a_session_of_polling() {
     type End = fn(&mut World, &Poller) -> Vec<(u16, String)>;
-    let ends: [(&str, End, &[(u16, &str)]); 4] = [
+    type Answers = &'static [(u16, &'static str)];
+    let ends: [(&str, End, Answers); 4] = [
         (
             "a close packet",
             |world, bob| {
