@@ -199,6 +199,7 @@ impl Config {
             _ => LogFormat::Auto,
         };
         let log_file = values.unless_none(&settings::LOG_FILE, |path| Some(PathBuf::from(path)))?;
+        let polling = values.one_of(&settings::TRANSPORTS)?.contains("polling");
         let origins = values.told(&settings::CORS_ORIGIN, origins)?;
         let target_latency = Duration::from_millis(values.whole(&settings::SYNC_TARGET_LATENCY)?);
         let tick_interval = values.millis(&settings::SCROLL_TICK_INTERVAL)?;
@@ -279,7 +280,7 @@ impl Config {
                 session_members_max,
                 origins,
                 storage_wait,
-                transports: Transports::default(),
+                transports: Transports { polling, ..Transports::default() },
                 manners,
             },
             effective,

@@ -193,6 +193,17 @@ pub const BATCH_INTERVAL: Setting = Setting {
     ..PLAIN
 };
 
+pub const TRANSPORTS: Setting = Setting {
+    option: "transports",
+    variable: "TRANSPORTS",
+    allowed: Allowed::OneOf(&["polling,websocket", "websocket"]),
+    development: "polling,websocket",
+    production: "polling,websocket",
+    help: "How clients may connect. Networks that block WebSockets, and clients with default options, begin with \
+           HTTP long-polling; `websocket` alone turns that off.",
+    ..PLAIN
+};
+
 pub const SOCKET_PING_INTERVAL: Setting = Setting {
     option: "socket-ping-interval",
     variable: "SOCKET_PING_INTERVAL",
@@ -652,7 +663,7 @@ pub const REDIS_REPLICAS: Setting = Setting {
 };
 
 /// All of them, in the order of the help.
-pub const SETTINGS: [&Setting; 53] = [
+pub const SETTINGS: [&Setting; 54] = [
     &PROFILE,
     &PORT,
     &HOST,
@@ -665,6 +676,7 @@ pub const SETTINGS: [&Setting; 53] = [
     &SYNC_TARGET_LATENCY,
     &SCROLL_TICK_INTERVAL,
     &BATCH_INTERVAL,
+    &TRANSPORTS,
     &SOCKET_PING_INTERVAL,
     &SOCKET_PING_TIMEOUT,
     &HEARTBEAT_INTERVAL,

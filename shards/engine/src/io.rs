@@ -56,6 +56,10 @@ pub struct Settings {
 /// What clients may speak besides Engine.IO 4 on a bare WebSocket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transports {
+    /// Whether clients may begin with HTTP long-polling and go over to a WebSocket from there.
+    pub polling: bool,
+    /// Whether Engine.IO 3 is spoken, the language of socket.io-client 1 and 2.
+    pub version_3: bool,
     /// How messages are compressed on WebSockets whose clients offer it; `None` = not at all.
     pub compression: Option<Compression>,
     /// For how long a member that lost its connection may come back as who it was; zero = not at all.
@@ -65,7 +69,12 @@ pub struct Transports {
 impl Default for Transports {
     /// What Socket.IO's clients expect.
     fn default() -> Self {
-        Self { compression: Some(Compression::default()), recovery: Micros::from_secs(120) }
+        Self {
+            polling: true,
+            version_3: true,
+            compression: Some(Compression::default()),
+            recovery: Micros::from_secs(120),
+        }
     }
 }
 

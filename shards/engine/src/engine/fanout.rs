@@ -1,6 +1,7 @@
 //! Frames on their way out: printed once into the turn's bytes, then named by their place for one receiver or
 //! for many.
 
+use super::conns::is_polled;
 use crate::io::{Close, Output, Outputs, Span};
 use crate::wire::frame;
 use crate::words::ids::{ConnId, ShardId};
@@ -43,9 +44,11 @@ impl Outputs {
         self.list.push(Output::Send { to, bytes });
     }
 
-    /// Closes a connection.
+    /// Closes a connection. A session of long-polling has none of its own.
     pub(super) fn close(&mut self, conn: ConnId, how: Close) {
-        self.list.push(Output::Close { conn, how });
+        if !is_polled(conn) {
+            self.list.push(Output::Close { conn, how });
+        }
     }
 
     /// Gives a connection away.

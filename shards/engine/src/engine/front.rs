@@ -4,7 +4,12 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
+use super::conns::is_polled;
 use super::crowd::Crowded;
+use super::handover::Parcel;
+use super::polling::{self, Found, Probe};
 use super::{Engine, State};
 use crate::io::{Answer, Close, Output, Outputs, Question};
 use crate::speech::LeaveReason;
@@ -12,7 +17,8 @@ use crate::wire::deflate::{self, Agreed};
 use crate::wire::http::{
     self, Cors, Delivery, HeadReader, Method, Refusal, Refused, Request, Response, Upgrade,
 };
-use crate::words::ids::ConnId;
+use crate::wire::payload::Version;
+use crate::words::ids::{ConnId, MemberId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::manners::plain;
 use crate::words::time::Micros;
@@ -32,8 +38,10 @@ pub struct Front {
     since: Micros,
     /// Whether it has asked for something before.
     kept_alive: bool,
-    /// What the host has been asked and has not answered.
+    /// What the host has been asked and has not answered, or a session of long-polling has nothing to answer to.
     asked: Option<Asked>,
+    /// How often the request that comes first was handed from shard to shard.
+    hops: u8,
 }
 
 /// What has to be remembered of a request until the host has answered it.
@@ -41,10 +49,13 @@ struct Asked {
     head: bool,
     keep_alive: bool,
     cors: Shared,
+    /// The session whose packets it waits for.
+    session: Option<ConnId>,
 }
 
 /// [`Cors`] that lives on its own.
-enum Shared {
+#[derive(Serialize, Deserialize)]
+pub(super) enum Shared {
     Silent,
     Any,
     Only(String),
@@ -52,13 +63,21 @@ enum Shared {
 }
 
 /// What becomes of a connection after a request.
-enum Outcome {
+pub(super) enum Outcome {
     /// It reads the next one.
     Next,
     /// It waits for the host.
     Wait,
     /// It speaks WebSocket.
     Upgraded,
+    /// It is to become a session's transport.
+    Probing,
+    /// More of its body has to come.
+    More,
+    /// It goes to another shard, which reads the request anew.
+    Elsewhere(ShardId),
+    /// It goes to another shard with what is packed, and with what came behind the request.
+    Moves(ShardId, Option<Box<Parcel>>),
     /// It is closed.
     Gone,
 }
@@ -66,7 +85,24 @@ enum Outcome {
 impl Front {
     /// A connection that was just accepted.
     pub fn new(now: Micros) -> Self {
-        Self { bytes: Vec::new(), head: HeadReader::default(), since: now, kept_alive: false, asked: None }
+        Self {
+            bytes: Vec::new(),
+            head: HeadReader::default(),
+            since: now,
+            kept_alive: false,
+            asked: None,
+            hops: 0,
+        }
+    }
+
+    /// A connection that another shard has sent.
+    pub fn handed_over(now: Micros, hops: u8) -> Self {
+        Self { hops, ..Self::new(now) }
+    }
+
+    /// The session whose packets it waits for.
+    pub fn waits_for(&self) -> Option<ConnId> {
+        self.asked.as_ref().and_then(|asked| asked.session)
     }
 
     /// When it has waited long enough. The host answers within the turn, so nothing is set while it is asked.
@@ -89,7 +125,7 @@ impl Engine {
         self.read_requests(id, out);
     }
 
-    fn read_requests(&mut self, id: ConnId, out: &mut Outputs) {
+    pub(super) fn read_requests(&mut self, id: ConnId, out: &mut Outputs) {
         while let Some(front) = self.front_mut(id) {
             if front.asked.is_some() {
                 if front.bytes.len() > WAITING_BYTES_MAX {
@@ -106,12 +142,32 @@ impl Engine {
                     front.bytes = bytes;
                     break;
                 }
-                Ok(Some((request, length))) => (length, self.request(id, &request, out)),
+                Ok(Some((request, length))) => {
+                    let body = &bytes[length..];
+                    let body = body.get(..request.content_length as usize).ok_or(body.len());
+                    (length + body.map_or(0, <[u8]>::len), self.request(id, &request, body.ok(), out))
+                }
                 Err(refused) => (0, self.refuse_request(id, refused, Cors::Silent, out)),
             };
             match outcome {
                 Outcome::Upgraded => return self.link_received(id, &mut bytes[used..], out),
-                Outcome::Gone => return,
+                Outcome::Probing => return self.probe_received(id, &mut bytes[used..], out),
+                Outcome::More => {
+                    // The head is read again with the rest: it is short.
+                    if let Some(front) = self.front_mut(id) {
+                        front.bytes = bytes;
+                    }
+                    break;
+                }
+                Outcome::Elsewhere(shard) => {
+                    let hops = self.front_mut(id).map_or(0, |front| front.hops) + 1;
+                    return self.hand_over_front(id, shard, &Parcel::Request { bytes, hops }, out);
+                }
+                Outcome::Moves(_, None) | Outcome::Gone => return,
+                Outcome::Moves(shard, Some(mut parcel)) => {
+                    parcel.append(&bytes[used..]);
+                    return self.hand_over_front(id, shard, &parcel, out);
+                }
                 Outcome::Next | Outcome::Wait => {}
             }
             let now = self.now.at;
@@ -120,11 +176,19 @@ impl Engine {
             front.bytes = bytes;
             front.since = now;
             front.kept_alive = true;
+            front.hops = 0;
         }
         self.arm(id);
     }
 
-    fn request(&mut self, id: ConnId, request: &Request<'_>, out: &mut Outputs) -> Outcome {
+    /// `body` is what follows the head, once all of it is here.
+    fn request(
+        &mut self,
+        id: ConnId,
+        request: &Request<'_>,
+        body: Option<&[u8]>,
+        out: &mut Outputs,
+    ) -> Outcome {
         self.counters.requests += 1;
         let cors = self.judge(request);
         // What follows the head of a request with a body is not read, so nothing can come after it.
@@ -135,7 +199,7 @@ impl Engine {
                 out.send(id, |bytes| http::print_preflight(bytes, request, delivery));
                 self.answered_one(id, keep_alive, out)
             }
-            _ if request.path.starts_with(PROTOCOL_PATH) => self.handshake(id, request, cors, out),
+            _ if request.path.starts_with(PROTOCOL_PATH) => self.handshake(id, request, body, cors, out),
             Method::Get | Method::Head if request.wants_upgrade() => {
                 let headers = [(Cow::Borrowed("Content-Type"), Cow::Borrowed("text/plain; charset=utf-8"))];
                 let body = b"WebSockets are at /socket.io/";
@@ -146,7 +210,8 @@ impl Engine {
             Method::Get | Method::Head => {
                 let Some(peer) = self.speaker(id, request) else { return Outcome::Gone };
                 let Some(front) = self.front_mut(id) else { return Outcome::Gone };
-                front.asked = Some(Asked { head: delivery.head, keep_alive, cors: Shared::of(cors) });
+                front.asked =
+                    Some(Asked { head: delivery.head, keep_alive, cors: Shared::of(cors), session: None });
                 out.list.push(Output::Ask { conn: id, question: question(request, peer) });
                 Outcome::Wait
             }
@@ -164,45 +229,155 @@ impl Engine {
     }
 
     /// Checks a request to Engine.IO in the order that other servers have: clients show what it says.
-    fn handshake(&mut self, id: ConnId, request: &Request<'_>, cors: Cors<'_>, out: &mut Outputs) -> Outcome {
-        if self.closed_for_memory {
+    fn handshake(
+        &mut self,
+        id: ConnId,
+        request: &Request<'_>,
+        body: Option<&[u8]>,
+        cors: Cors<'_>,
+        out: &mut Outputs,
+    ) -> Outcome {
+        if self.closed_for_memory && request.parameter("sid").is_none() {
             self.counters.expulsions += 1;
             out.send(id, no_room);
             self.drop_front(id, out);
             return Outcome::Gone;
         }
-        let upgrading = request.wants_upgrade();
-        let refusal = match request.parameter("transport").as_deref() {
-            Some("websocket") if cors == Cors::Denied => Some(Refusal::Forbidden),
-            Some("websocket") if request.parameter("sid").is_some() => Some(Refusal::SessionUnknown),
-            Some("websocket") if request.method != Method::Get => Some(Refusal::BadMethod),
-            Some("websocket") if !upgrading => Some(Refusal::BadRequest),
-            Some("websocket") if request.parameter("EIO").as_deref() != Some("4") => {
-                Some(Refusal::UnsupportedVersion)
+        let done = match request.parameter("transport").as_deref() {
+            Some("websocket" | "polling") if cors == Cors::Denied => Err(Refusal::Forbidden),
+            Some("websocket") => self.websocket(id, request, cors, out),
+            Some("polling") if self.settings.transports.polling => self.polling(id, request, body, cors, out),
+            _ => Err(Refusal::TransportUnknown),
+        };
+        done.unwrap_or_else(|refusal| {
+            let upgrading = request.wants_upgrade();
+            let refused = if upgrading { refusal.of_upgrade() } else { refusal.of_request() };
+            self.refuse_request(id, refused, cors, out)
+        })
+    }
+
+    /// A request for a WebSocket: for a new session, or for one that began with long-polling.
+    fn websocket(
+        &mut self,
+        id: ConnId,
+        request: &Request<'_>,
+        cors: Cors<'_>,
+        out: &mut Outputs,
+    ) -> Result<Outcome, Refusal> {
+        let session = match request.parameter("sid").map(|sid| self.look_for(id, &sid)) {
+            None => None,
+            Some(Found::Here(session)) => Some(session),
+            Some(Found::There(shard)) => return Ok(Outcome::Elsewhere(shard)),
+            Some(Found::Nowhere) => return Err(Refusal::SessionUnknown),
+        };
+        if request.method != Method::Get {
+            return Err(Refusal::BadMethod);
+        }
+        if !request.wants_upgrade() {
+            return Err(Refusal::BadRequest);
+        }
+        let version = self.version(request)?;
+        if session.and_then(|session| self.link_mut(session)).is_some_and(|link| link.version != version) {
+            return Err(Refusal::BadRequest);
+        }
+        let (upgrade, agreed) = match self.grant(request) {
+            Ok(granted) => granted,
+            Err(refused) => return Ok(self.refuse_request(id, refused, cors, out)),
+        };
+        if let Some(outcome) = self.turn_away(id, request, out) {
+            return Ok(outcome);
+        }
+        let extension = agreed.map(|agreed| agreed.answer());
+        out.send(id, |bytes| upgrade.print(bytes, cors, extension.as_deref()));
+        let Some(session) = session else {
+            self.open_link(id, agreed, version, out);
+            return Ok(Outcome::Upgraded);
+        };
+        let Some(sid) = self.link_mut(session).and_then(|link| link.sid) else { return Ok(Outcome::Gone) };
+        let probe = Probe::new(sid, agreed, self.now.at);
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.state = State::Probe(Box::new(probe));
+        }
+        if is_polled(session) {
+            return Ok(Outcome::Probing);
+        }
+        // It has a WebSocket already. Clients take this better than a refusal.
+        self.drop_probe(id, out);
+        Ok(Outcome::Gone)
+    }
+
+    fn polling(
+        &mut self,
+        id: ConnId,
+        request: &Request<'_>,
+        body: Option<&[u8]>,
+        cors: Cors<'_>,
+        out: &mut Outputs,
+    ) -> Result<Outcome, Refusal> {
+        let delivery = polling::delivery(request, cors);
+        let Some(sid) = request.parameter("sid") else {
+            if request.method != Method::Get {
+                return Err(Refusal::BadMethod);
             }
-            Some("websocket") => None,
-            _ => Some(Refusal::TransportUnknown),
+            if request.wants_upgrade() {
+                return Err(Refusal::BadRequest);
+            }
+            let version = self.version(request)?;
+            if let Some(outcome) = self.turn_away(id, request, out) {
+                return Ok(outcome);
+            }
+            return self.open_polled(id, version, delivery, out);
         };
-        let refused = match refusal {
-            Some(refusal) if upgrading => refusal.of_upgrade(),
-            Some(refusal) => refusal.of_request(),
-            None => match self.grant(request) {
-                Ok((upgrade, agreed)) => {
-                    if let Err(crowded) = self.seat_speaker(id, request) {
-                        self.counters.expulsions += 1;
-                        out.send(id, |bytes| too_many(bytes, crowded));
-                        self.drop_front(id, out);
-                        return Outcome::Gone;
-                    }
-                    let extension = agreed.map(|agreed| agreed.answer());
-                    out.send(id, |bytes| upgrade.print(bytes, cors, extension.as_deref()));
-                    self.open_link(id, agreed, out);
-                    return Outcome::Upgraded;
-                }
-                Err(refused) => refused,
-            },
+        let session = match self.look_for(id, &sid) {
+            Found::Here(session) => session,
+            Found::There(shard) => return Ok(Outcome::Elsewhere(shard)),
+            Found::Nowhere => return Err(Refusal::SessionUnknown),
         };
-        self.refuse_request(id, refused, cors, out)
+        let version = self.version(request)?;
+        let same = self.link_mut(session).is_some_and(|link| link.version == version);
+        if !same || !polling::fits(request, session) {
+            return Err(Refusal::BadRequest);
+        }
+        if request.method == Method::Get {
+            return self.poll(id, session, delivery, out);
+        }
+        if request.content_length > u64::from(self.settings.limits.message_bytes_max) {
+            return Ok(self.refuse_request(id, Refused::BODY_TOO_LARGE, cors, out));
+        }
+        match body {
+            Some(body) => self.post(id, session, body, polling::is_binary(request), delivery, out),
+            None => Ok(Outcome::More),
+        }
+    }
+
+    fn look_for(&mut self, id: ConnId, sid: &str) -> Found {
+        let hops = self.front_mut(id).map_or(0, |front| front.hops);
+        MemberId::parse(sid).map_or(Found::Nowhere, |sid| self.find_sid(sid, hops))
+    }
+
+    /// Sends somebody away whose address has too many connections.
+    fn turn_away(&mut self, id: ConnId, request: &Request<'_>, out: &mut Outputs) -> Option<Outcome> {
+        let crowded = self.seat_speaker(id, request).err()?;
+        self.counters.expulsions += 1;
+        out.send(id, |bytes| too_many(bytes, crowded));
+        self.drop_front(id, out);
+        Some(Outcome::Gone)
+    }
+
+    /// The version that a request is in.
+    fn version(&self, request: &Request<'_>) -> Result<Version, Refusal> {
+        match request.parameter("EIO").as_deref() {
+            Some("4") => Ok(Version::V4),
+            _ if self.settings.transports.version_3 => Ok(Version::V3),
+            _ => Err(Refusal::UnsupportedVersion),
+        }
+    }
+
+    /// Keeps a request waiting for a session's packets.
+    pub(super) fn keep_waiting(&mut self, id: ConnId, session: ConnId, delivery: Delivery<'_>) {
+        let Some(front) = self.front_mut(id) else { return };
+        let (keep_alive, cors) = (delivery.keep_alive, Shared::of(delivery.cors));
+        front.asked = Some(Asked { head: false, keep_alive, cors, session: Some(session) });
     }
 
     /// Checks a request for a WebSocket, and what it offers.
@@ -246,17 +421,26 @@ impl Engine {
 
     /// The host has answered.
     pub(super) fn answered(&mut self, id: ConnId, answer: Answer, out: &mut Outputs) {
-        let Some(asked) = self.front_mut(id).and_then(|front| front.asked.take()) else { return };
-        let response = Response { status: answer.status, headers: &answer.headers, body: &answer.body };
-        let delivery =
-            Delivery { head: asked.head, keep_alive: asked.keep_alive, cors: asked.cors.as_cors() };
-        out.send(id, |bytes| response.print(bytes, delivery));
-        if let Outcome::Next = self.answered_one(id, asked.keep_alive, out) {
+        if self.give_answer(id, answer, out) {
             self.read_requests(id, out);
         }
     }
 
-    fn answered_one(&mut self, id: ConnId, keep_alive: bool, out: &mut Outputs) -> Outcome {
+    /// Answers a request that has waited. Whether the connection reads on.
+    pub(super) fn give_answer(&mut self, id: ConnId, answer: Answer, out: &mut Outputs) -> bool {
+        let Some(asked) = self.front_mut(id).and_then(|front| front.asked.take()) else { return false };
+        let response = Response { status: answer.status, headers: &answer.headers, body: &answer.body };
+        let delivery =
+            Delivery { head: asked.head, keep_alive: asked.keep_alive, cors: asked.cors.as_cors() };
+        out.send(id, |bytes| response.print(bytes, delivery));
+        let now = self.now.at;
+        if let Some(front) = self.front_mut(id) {
+            front.since = now;
+        }
+        matches!(self.answered_one(id, asked.keep_alive, out), Outcome::Next)
+    }
+
+    pub(super) fn answered_one(&mut self, id: ConnId, keep_alive: bool, out: &mut Outputs) -> Outcome {
         if keep_alive {
             return Outcome::Next;
         }
@@ -264,7 +448,13 @@ impl Engine {
         Outcome::Gone
     }
 
-    fn refuse_request(&mut self, id: ConnId, refused: Refused, cors: Cors<'_>, out: &mut Outputs) -> Outcome {
+    pub(super) fn refuse_request(
+        &mut self,
+        id: ConnId,
+        refused: Refused,
+        cors: Cors<'_>,
+        out: &mut Outputs,
+    ) -> Outcome {
         self.counters.expulsions += 1;
         out.send(id, |bytes| refused.print(bytes, cors));
         self.drop_front(id, out);
@@ -294,7 +484,7 @@ impl Engine {
     fn front_mut(&mut self, id: ConnId) -> Option<&mut Front> {
         match &mut self.conns.get_mut(id)?.state {
             State::Front(front) => Some(front),
-            State::Link(_) => None,
+            State::Probe(_) | State::Link(_) => None,
         }
     }
 }
@@ -340,7 +530,7 @@ fn question(request: &Request<'_>, peer: IpAddr) -> Question {
 }
 
 impl Shared {
-    fn of(cors: Cors<'_>) -> Self {
+    pub(super) fn of(cors: Cors<'_>) -> Self {
         match cors {
             Cors::Silent => Self::Silent,
             Cors::Any => Self::Any,
@@ -349,7 +539,7 @@ impl Shared {
         }
     }
 
-    fn as_cors(&self) -> Cors<'_> {
+    pub(super) fn as_cors(&self) -> Cors<'_> {
         match self {
             Self::Silent => Cors::Silent,
             Self::Any => Cors::Any,

@@ -7,34 +7,73 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::alarm::Alarm;
+use super::front::{Front, Outcome, Shared};
 use super::link::{Link, Moving};
+use super::polling::{Left, Probe, Queue};
 use super::{Conn, Engine, State};
 use crate::io::{Close, Outputs};
 use crate::wire::deflate::Window;
+use crate::wire::http::Delivery;
 use crate::words::ids::{ConnId, ShardId};
 
 /// What travels with a connection, as the bytes of [`Output::HandOver`](crate::io::Output::HandOver).
 #[derive(Serialize, Deserialize)]
-struct Parcel {
-    link: Link,
-    /// What was sent to it, if later messages refer to that.
-    window: Option<Window>,
-    /// Who speaks, which the socket cannot tell if a proxy is in between.
-    peer: IpAddr,
-    /// What made the connection move; the other shard handles it first.
-    moving: Moving,
-    /// What was read after it, as it came from the network.
-    rest: Vec<u8>,
+#[allow(clippy::large_enum_variant)] // there is one at a time
+pub(super) enum Parcel {
+    /// A WebSocket.
+    Socket {
+        link: Link,
+        /// What was sent to it, if later messages refer to that.
+        window: Option<Window>,
+        /// What made the connection move; the other shard handles it first.
+        moving: Moving,
+        /// What was read after it, as it came from the network.
+        rest: Vec<u8>,
+    },
+    /// A request about a session that is elsewhere.
+    Request {
+        /// How often it was handed on.
+        hops: u8,
+        /// From its head on.
+        bytes: Vec<u8>,
+    },
+    /// A WebSocket that takes a session over which is elsewhere.
+    Probe {
+        probe: Probe,
+        /// How often it was handed on.
+        hops: u8,
+        /// What it said after that.
+        rest: Vec<u8>,
+    },
+    /// A session of long-polling, with the request that moves it and is still to be answered.
+    Polled {
+        link: Link,
+        queue: Queue,
+        moving: Moving,
+        /// What the request said after that.
+        left: Vec<Left>,
+        keep_alive: bool,
+        cors: Shared,
+        /// What came behind the request.
+        rest: Vec<u8>,
+    },
 }
+
+/// What is packed: who speaks, which the socket cannot tell if a proxy is in between, and the rest.
+type Packed = (IpAddr, Parcel);
 
 /// Where in a parcel the bytes lie that were read and not used, for whoever must look into what a member sent.
 pub fn unread(parcel: &[u8]) -> Option<Range<usize>> {
-    let Parcel { rest, .. } = postcard::from_bytes(parcel).ok()?;
+    let (_, packed) = postcard::from_bytes::<Packed>(parcel).ok()?;
+    let (Parcel::Socket { rest, .. }
+    | Parcel::Probe { rest, .. }
+    | Parcel::Polled { rest, .. }
+    | Parcel::Request { bytes: rest, .. }) = packed;
     Some(parcel.len() - rest.len()..parcel.len())
 }
 
 impl Engine {
-    /// Packs a connection and sends it to another shard. It is in no session here.
+    /// Packs a WebSocket and sends it to another shard. It is in no session here.
     pub(super) fn hand_over(
         &mut self,
         id: ConnId,
@@ -48,38 +87,108 @@ impl Engine {
         let State::Link(link) = conn.state else { return };
         assert!(link.seat.is_none(), "a connection leaves its session before it moves");
         self.counters.links -= 1;
-        self.leave_crowd(conn.peer);
+        if let Some(sid) = link.sid {
+            self.sids.remove(sid);
+        }
         let window = self.outbox.take_window(id);
-        let parcel = Parcel { link: *link, peer: conn.peer, window, moving, rest: rest.to_vec() };
+        let parcel = Parcel::Socket { link: *link, window, moving, rest: rest.to_vec() };
+        self.send_parcel(id, conn.peer, to, &parcel, out);
+    }
+
+    /// Sends a connection that speaks HTTP to another shard.
+    pub(super) fn hand_over_front(&mut self, id: ConnId, to: ShardId, parcel: &Parcel, out: &mut Outputs) {
+        let Some(mut conn) = self.conns.remove(id) else { return };
+        conn.alarm.cancel(&mut self.wheel);
+        self.send_parcel(id, conn.peer, to, parcel, out);
+    }
+
+    pub(super) fn send_parcel(
+        &mut self,
+        id: ConnId,
+        peer: IpAddr,
+        to: ShardId,
+        parcel: &Parcel,
+        out: &mut Outputs,
+    ) {
+        self.leave_crowd(peer);
         // Writing plain values to a vector fails only if one of them refuses, which none of ours does.
-        let parcel = postcard::to_allocvec(&parcel).unwrap_or_default();
+        let parcel = postcard::to_allocvec(&(peer, parcel)).unwrap_or_default();
         assert!(!parcel.is_empty());
         out.hand_over(id, to, &parcel);
     }
 
     /// Takes a connection over from another shard and goes on where that one stopped.
     pub(super) fn arrived(&mut self, id: ConnId, parcel: &[u8], out: &mut Outputs) {
-        let Ok(Parcel { link, peer, window, moving, mut rest }) = postcard::from_bytes::<Parcel>(parcel)
-        else {
+        let Ok((peer, parcel)) = postcard::from_bytes::<Packed>(parcel) else {
             // Only our own engine packs parcels, so this is a trace that was tampered with.
             return out.close(id, Close::Abort);
         };
+        match parcel {
+            Parcel::Socket { link, window, moving, mut rest } => {
+                if let Some(sid) = link.sid {
+                    self.sids.put(sid, id);
+                }
+                self.take_in(id, peer, State::Link(Box::new(link)));
+                self.counters.links += 1;
+                if let Some(window) = window {
+                    self.outbox.put_window(id, window);
+                }
+                if self.draining {
+                    return self.say_goodbye(id, out);
+                }
+                self.moved_in(id, moving, out);
+                self.link_received(id, &mut rest, out);
+                self.arm(id);
+            }
+            _ if self.draining => out.close(id, Close::Abort),
+            Parcel::Request { bytes, hops } => {
+                self.take_in(id, peer, State::Front(Front::handed_over(self.now.at, hops)));
+                self.front_received(id, &bytes, out);
+            }
+            Parcel::Probe { probe, hops, mut rest } => {
+                self.take_in(id, peer, State::Probe(Box::new(probe)));
+                self.take_over(id, hops, &mut rest, out);
+                self.arm(id);
+            }
+            Parcel::Polled { link, queue, moving, left, keep_alive, cors, rest } => {
+                self.take_in(id, peer, State::Front(Front::handed_over(self.now.at, 0)));
+                let delivery = Delivery { head: false, keep_alive, cors: cors.as_cors() };
+                match self.polled_arrived(id, link, queue, moving, left, delivery, out) {
+                    Outcome::Moves(shard, Some(mut parcel)) => {
+                        parcel.append(&rest);
+                        self.hand_over_front(id, shard, &parcel, out);
+                    }
+                    Outcome::Gone => {}
+                    _ => self.front_received(id, &rest, out),
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, id: ConnId, peer: IpAddr, state: State) {
         if !self.settings.manners.is_proxy(peer) {
             self.crowd.arrive(peer);
         }
-        self.conns.insert(id, Conn { peer, alarm: Alarm::default(), state: State::Link(Box::new(link)) });
-        self.counters.links += 1;
-        if let Some(window) = window {
-            self.outbox.put_window(id, window);
-        }
-        if self.draining {
-            return self.say_goodbye(id, out);
-        }
+        self.conns.insert(id, Conn { peer, alarm: Alarm::default(), state });
+    }
+
+    /// Does what made a connection move here.
+    pub(super) fn moved_in(&mut self, id: ConnId, moving: Moving, out: &mut Outputs) {
         match moving {
             Moving::Join { ack, payload } => self.join_late(id, ack, &payload, out),
             Moving::Recover { pid, offset } => self.connect(id, Some((pid, offset)), out),
         }
-        self.link_received(id, &mut rest, out);
-        self.arm(id);
+    }
+}
+
+impl Parcel {
+    /// Adds what came behind the request.
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Socket { rest, .. }
+            | Self::Probe { rest, .. }
+            | Self::Polled { rest, .. }
+            | Self::Request { bytes: rest, .. } => rest.extend_from_slice(bytes),
+        }
     }
 }

@@ -29,6 +29,11 @@ impl Ping {
         Self::DueAt(now + settings.ping_interval)
     }
 
+    /// A heartbeat of which the client takes care: it must be heard of before this much time is over.
+    pub fn client_driven(now: Micros, settings: &Settings) -> Self {
+        Self::AnswerBy(now + settings.ping_interval + settings.ping_timeout)
+    }
+
     /// When something is to be done.
     pub fn deadline(self) -> Micros {
         match self {

@@ -1,8 +1,9 @@
-//! A WebSocket connection: frames in, Engine.IO and Socket.IO packets on them, and the connection's own events.
+//! What speaks Engine.IO, mostly a WebSocket: frames in, Engine.IO and Socket.IO packets on them, and the connection's own events.
 
 use serde::{Deserialize, Serialize};
 
 use super::alarm::RoomKey;
+use super::conns::is_polled;
 use super::heartbeat::{Ping, Pulse};
 use super::measure::Measure;
 use super::outbox::{Lane, Line};
@@ -15,6 +16,7 @@ use crate::wire::deflate::{Agreed, InflateError, Window};
 use crate::wire::engine_packet;
 use crate::wire::frame::{self, FrameError, Message, Reader};
 use crate::wire::parse::Event;
+use crate::wire::payload::Version;
 use crate::wire::print;
 use crate::wire::socket_packet::{self, Assembler, Body, Packet};
 use crate::words::ids::{ConnId, MemberId, ShardId};
@@ -25,12 +27,16 @@ use crate::words::time::Micros;
 /// many at once, and a flood shall not be echoed.
 const PONGS_MAX: u32 = 16;
 
-/// The protocol state of a WebSocket connection. It moves with the connection from shard to shard.
+/// The protocol state of a client. It moves with the connection from shard to shard.
 #[derive(Serialize, Deserialize)]
 pub struct Link {
     reader: Reader,
     /// How packets get to the client.
-    lane: Lane,
+    pub lane: Lane,
+    /// Which Engine.IO it speaks.
+    pub version: Version,
+    /// The Engine.IO session id, if it is needed: if requests of long-polling name it.
+    pub sid: Option<MemberId>,
     /// What the client sent, if its compressed messages refer to that.
     window: Option<Box<Window>>,
     /// Holds a binary event while its attachments arrive.
@@ -129,6 +135,19 @@ impl Link {
             || self.seat.is_none() && self.active_at + limits.inactivity_max <= now
     }
 
+    /// A WebSocket is its transport from now on.
+    pub fn take_over(&mut self, reader: Reader, agreed: Option<Agreed>) {
+        self.reader = reader;
+        self.lane = match agreed {
+            None => Lane::Plain,
+            Some(agreed) if agreed.server_no_context_takeover => {
+                Lane::Deflated(agreed.server_max_window_bits)
+            }
+            Some(agreed) => Lane::Streamed(agreed.server_max_window_bits),
+        };
+        self.window = agreed.filter(|agreed| !agreed.client_no_context_takeover).map(|_| Box::default());
+    }
+
     /// What its session needs to know of it.
     pub fn line(&self, conn: ConnId) -> Line {
         Line { conn, lane: self.lane, pid: self.pid }
@@ -144,19 +163,30 @@ impl Link {
 
 impl Engine {
     /// Makes a link of a connection whose upgrade was accepted, and greets it.
-    pub(super) fn open_link(&mut self, id: ConnId, agreed: Option<Agreed>, out: &mut Outputs) {
+    pub(super) fn open_link(
+        &mut self,
+        id: ConnId,
+        agreed: Option<Agreed>,
+        version: Version,
+        out: &mut Outputs,
+    ) {
         let sid = self.new_id();
+        let mut link = self.new_link(None, Lane::Plain, version);
+        link.take_over(Reader::new(agreed.is_some()), agreed);
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.state = State::Link(Box::new(link));
+        self.counters.links += 1;
+        self.greet(id, sid, &[], out);
+    }
+
+    pub(super) fn new_link(&self, sid: Option<MemberId>, lane: Lane, version: Version) -> Link {
         let now = self.now.at;
-        let link = Link {
-            reader: Reader::new(agreed.is_some()),
-            lane: match agreed {
-                None => Lane::Plain,
-                Some(agreed) if agreed.server_no_context_takeover => {
-                    Lane::Deflated(agreed.server_max_window_bits)
-                }
-                Some(agreed) => Lane::Streamed(agreed.server_max_window_bits),
-            },
-            window: agreed.filter(|agreed| !agreed.client_no_context_takeover).map(|_| Box::default()),
+        Link {
+            reader: Reader::default(),
+            lane,
+            version,
+            sid,
+            window: None,
             assembler: Assembler::default(),
             opened_at: now,
             heard_at: now,
@@ -165,30 +195,40 @@ impl Engine {
             member: None,
             pid: None,
             was_connected: false,
-            ping: Ping::new(now, &self.settings),
+            ping: match version {
+                Version::V4 => Ping::new(now, &self.settings),
+                Version::V3 => Ping::client_driven(now, &self.settings),
+            },
             pulse: Pulse::new(now, &self.settings),
             rates: Rates::default(),
             seat: None,
             held: None,
-        };
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.state = State::Link(Box::new(link));
-        self.counters.links += 1;
+        }
+    }
+
+    /// Says what a client is told first. One that speaks version 3 is connected to `/` by that.
+    pub(super) fn greet(&mut self, id: ConnId, sid: MemberId, upgrades: &[&str], out: &mut Outputs) {
         let settings = &self.settings;
         let open = engine_packet::Open {
             sid: sid.as_str(),
-            upgrades: &[],
+            upgrades,
             ping_interval_ms: settings.ping_interval.as_millis(),
             ping_timeout_ms: settings.ping_timeout.as_millis(),
             max_payload: settings.limits.message_bytes_max,
         };
         self.text(id, out, |bytes| open.print(bytes));
+        let Some(link) = self.link_mut(id) else { return };
+        if link.version == Version::V3 {
+            // Its socket id on `/` is the session's, and it knows nothing of coming back.
+            link.connected_as(sid, None);
+            self.text(id, out, |bytes| bytes.extend_from_slice(socket_packet::CONNECTED_V3));
+        }
     }
 
     pub(super) fn link_mut(&mut self, id: ConnId) -> Option<&mut Link> {
         match &mut self.conns.get_mut(id)?.state {
             State::Link(link) => Some(link),
-            State::Front(_) => None,
+            State::Front(_) | State::Probe(_) => None,
         }
     }
 
@@ -222,10 +262,7 @@ impl Engine {
             let step = match reader.next(&self.settings.limits, bytes, &mut at) {
                 Ok(None) => break,
                 Ok(Some(Message::Text(text))) => self.packet(id, text, out),
-                Ok(Some(Message::Binary(data))) => {
-                    self.counters.messages_in += 1;
-                    self.attachment(id, data, out)
-                }
+                Ok(Some(Message::Binary(data))) => self.binary(id, data, out),
                 Ok(Some(Message::Deflated { text, payload })) => self.deflated(id, text, payload, out),
                 Ok(Some(Message::Ping(payload))) => {
                     pings += 1;
@@ -282,10 +319,7 @@ impl Engine {
             link.window = window;
         }
         let step = match message {
-            Ok(message) if !text => {
-                self.counters.messages_in += 1;
-                self.attachment(id, message, out)
-            }
+            Ok(message) if !text => self.binary(id, message, out),
             Ok(message) => match std::str::from_utf8(message) {
                 Ok(text) => self.packet(id, text, out),
                 Err(_) => self.break_off(id, FrameError::Utf8, out),
@@ -305,22 +339,56 @@ impl Engine {
     }
 
     /// Acts on an Engine.IO packet that came as text.
-    fn packet(&mut self, id: ConnId, text: &str, out: &mut Outputs) -> Step {
+    pub(super) fn packet(&mut self, id: ConnId, text: &str, out: &mut Outputs) -> Step {
         use engine_packet::Packet as Engine;
         self.counters.messages_in += 1;
-        match engine_packet::parse(text) {
+        let now = self.now.at;
+        let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
+            return Step::Gone;
+        };
+        link.heard_at = now;
+        let version = link.version;
+        let packet = match version {
+            Version::V4 => engine_packet::parse(text),
+            Version::V3 => {
+                link.ping = Ping::client_driven(now, &self.settings);
+                engine_packet::parse_v3(text)
+            }
+        };
+        match packet {
             Ok(Engine::Message(text)) => self.message(id, text, out),
             Ok(Engine::Binary(data)) => self.attachment(id, &data, out),
-            Ok(Engine::Pong(_)) => {
-                let now = self.now.at;
-                if let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) {
-                    link.ping.answered(now, &self.settings);
-                }
+            Ok(Engine::Pong(_)) if version == Version::V4 => {
+                link.ping.answered(now, &self.settings);
                 Step::Go
             }
-            Ok(Engine::Close) => self.close_link(id, None, "", LeaveReason::TransportClosed, out),
+            Ok(Engine::Ping(_)) if version == Version::V3 => {
+                self.text(id, out, |bytes| bytes.extend_from_slice(engine_packet::PONG));
+                Step::Go
+            }
+            Ok(Engine::Close) => {
+                if link.lane == Lane::Polled {
+                    self.said_goodbye = true;
+                    self.text(id, out, |bytes| bytes.extend_from_slice(engine_packet::NOOP));
+                }
+                self.close_link(id, None, "", LeaveReason::TransportClosed, out)
+            }
             Ok(Engine::Open | Engine::Upgrade | Engine::Noop) => Step::Go,
-            Ok(Engine::Ping(_)) | Err(_) => self.expel(id, LeaveReason::TransportError, out),
+            Ok(Engine::Ping(_) | Engine::Pong(_)) | Err(_) => {
+                self.expel(id, LeaveReason::TransportError, out)
+            }
+        }
+    }
+
+    /// Acts on an Engine.IO packet that came as bytes: an attachment, in version 3 behind the number of its type.
+    pub(super) fn binary(&mut self, id: ConnId, data: &[u8], out: &mut Outputs) -> Step {
+        self.counters.messages_in += 1;
+        let now = self.now.at;
+        let Some(link) = self.link_mut(id) else { return Step::Gone };
+        link.heard_at = now;
+        match (link.version, data) {
+            (Version::V4, data) | (Version::V3, [4, data @ ..]) => self.attachment(id, data, out),
+            (Version::V3, _) => self.expel(id, LeaveReason::TransportError, out),
         }
     }
 
@@ -561,8 +629,10 @@ impl Engine {
         out: &mut Outputs,
     ) -> Step {
         self.forget(id, reason, out);
-        out.send(id, |bytes| frame::close(bytes, code, why));
-        out.close(id, Close::Gently);
+        if !is_polled(id) {
+            out.send(id, |bytes| frame::close(bytes, code, why));
+            out.close(id, Close::Gently);
+        }
         Step::Gone
     }
 
@@ -570,6 +640,10 @@ impl Engine {
     pub(super) fn say_goodbye(&mut self, id: ConnId, out: &mut Outputs) {
         const GOING_AWAY: u16 = 1001;
         let link = self.link_mut(id).map(|link| link.member.is_some());
+        if is_polled(id) {
+            self.text(id, out, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
+            return self.forget(id, LeaveReason::Draining, out);
+        }
         // First, so that what its session still has for it goes out before the end.
         self.forget(id, LeaveReason::Draining, out);
         if let Some(connected) = link {

@@ -6,6 +6,7 @@
 
 mod alarm;
 mod batch;
+mod conns;
 mod crowd;
 mod fanout;
 mod front;
@@ -14,6 +15,7 @@ mod heartbeat;
 mod link;
 pub mod measure;
 mod outbox;
+mod polling;
 pub mod rate;
 mod recovery;
 mod room;
@@ -37,13 +39,15 @@ use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
 
 use alarm::{Alarm, RoomKey, Timer};
+use conns::{Conns, is_polled};
 use crowd::{Crowd, Crowded};
 use front::Front;
 use link::Link;
 use measure::{Measure, Measures};
 use outbox::Outbox;
+use polling::{Probe, Sids};
 use room::{Room, Turn};
-use slots::{Arena, Slots};
+use slots::Arena;
 use storage::Storage;
 use wheel::Wheel;
 
@@ -57,7 +61,13 @@ pub struct Engine {
     draining: bool,
     rng: Rng,
     wheel: Wheel<Timer>,
-    conns: Slots<ConnId, Conn>,
+    conns: Conns,
+    /// Sessions that began with long-polling.
+    sids: Sids,
+    /// Connections whose waiting request was answered in this turn, with more to read behind it.
+    resumed: Vec<ConnId>,
+    /// Whether the session that is being closed was ended by its client.
+    said_goodbye: bool,
     crowd: Crowd,
     rooms: Arena<RoomKey, Room>,
     names: BTreeMap<SessionId, RoomKey>,
@@ -90,6 +100,8 @@ struct Conn {
 enum State {
     /// HTTP, until it is upgraded.
     Front(Front),
+    /// A WebSocket that may take over from long-polling.
+    Probe(Box<Probe>),
     /// Socket.IO.
     Link(Box<Link>),
 }
@@ -153,8 +165,10 @@ impl Engine {
             draining: false,
             rng: Rng::from_seed(settings.seed ^ u64::from(settings.shard.0)),
             wheel: Wheel::new(Micros::ZERO),
-            // Indices are the driver's to allot, and bounded by what the kernel gives it.
-            conns: Slots::new(u32::MAX),
+            conns: Conns::new(settings.limits.connections_max),
+            sids: Sids::default(),
+            resumed: Vec::new(),
+            said_goodbye: false,
             crowd: Crowd::default(),
             rooms: Arena::new(settings.limits.sessions_max),
             names: BTreeMap::new(),
@@ -192,7 +206,10 @@ impl Engine {
             Input::Storage { news } => self.storage_said(news, out),
             Input::Drain => self.drain(out),
             Input::Memory(memory) => self.memory(memory, out),
-            Input::TurnEnded => self.fire_timers(out),
+            Input::TurnEnded => {
+                self.fire_timers(out);
+                self.answer_polls(out);
+            }
         }
         self.counters.messages_out += messages(&out.list[before..]);
     }
@@ -210,7 +227,7 @@ impl Engine {
     /// What the shard has done and holds.
     pub fn counters(&self) -> Counters {
         let mut counters = self.counters;
-        counters.connections = self.conns.len() as u32;
+        counters.connections = self.conns.connections() as u32;
         counters.sessions = self.rooms.len() as u32;
         counters.sessions_unstored = self.storage.unstored();
         counters
@@ -231,7 +248,7 @@ impl Engine {
         if self.draining {
             return out.close(id, Close::Abort);
         }
-        if self.conns.len() >= self.settings.limits.connections_max as usize {
+        if self.conns.connections() >= self.settings.limits.connections_max as usize {
             self.counters.expulsions += 1;
             out.send(id, front::no_room);
             return out.close(id, Close::Gently);
@@ -250,6 +267,7 @@ impl Engine {
     fn received(&mut self, id: ConnId, bytes: &mut [u8], out: &mut Outputs) {
         match self.conns.get(id).map(|conn| &conn.state) {
             Some(State::Front(_)) => self.front_received(id, bytes, out),
+            Some(State::Probe(_)) => self.probe_received(id, bytes, out),
             Some(State::Link(_)) => self.link_received(id, bytes, out),
             // It was closed earlier in this turn.
             None => {}
@@ -328,6 +346,7 @@ impl Engine {
         conn.alarm.rang();
         match conn.state {
             State::Front(_) => self.front_due(id, out),
+            State::Probe(_) => self.drop_probe(id, out),
             State::Link(_) => self.link_due(id, out),
         }
         self.arm(id);
@@ -338,6 +357,7 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let deadline = match &conn.state {
             State::Front(front) => front.deadline(&self.settings.limits),
+            State::Probe(probe) => Some(probe.deadline()),
             State::Link(link) => Some(link.deadline(&self.settings.limits)),
         };
         conn.alarm.set(&mut self.wheel, deadline, Timer::Conn(id));
@@ -348,11 +368,27 @@ impl Engine {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(&mut self.wheel);
         self.outbox.take_window(id);
-        self.leave_crowd(conn.peer);
-        if let State::Link(link) = conn.state {
-            self.counters.links -= 1;
-            if let Some((key, member)) = link.seat {
-                self.part(key, member, reason, out);
+        if !is_polled(id) {
+            self.leave_crowd(conn.peer);
+        }
+        match conn.state {
+            State::Front(front) => {
+                if let Some(session) = front.waits_for() {
+                    self.waiting_lost(id, session, reason, out);
+                }
+            }
+            State::Probe(probe) => self.probe_over(&probe),
+            State::Link(link) => {
+                self.counters.links -= 1;
+                if let Some(sid) = link.sid {
+                    self.sids.remove(sid);
+                }
+                if let Some((key, member)) = link.seat {
+                    self.part(key, member, reason, out);
+                }
+                if is_polled(id) {
+                    self.close_queue(id, out);
+                }
             }
         }
     }
@@ -407,9 +443,13 @@ impl Engine {
         assert_eq!(remembered, self.remembered, "what is kept for lost members is counted");
         let links = self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Link(_))).count();
         assert_eq!(links as u32, self.counters.links, "links are counted");
+        assert!(self.sids.len() <= links, "no session is known that is gone");
         assert!(self.outbox.len() <= links, "nothing is kept of connections that are gone");
-        let counted =
-            self.conns.iter().filter(|(_, conn)| !self.settings.manners.is_proxy(conn.peer)).count();
+        let counted = self
+            .conns
+            .iter()
+            .filter(|(id, conn)| !is_polled(*id) && !self.settings.manners.is_proxy(conn.peer))
+            .count();
         assert_eq!(counted as u64, self.crowd.connections(), "connections are counted under their addresses");
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::polling::Queue;
 use super::recovery::Pid;
 use crate::io::Outputs;
 use crate::wire::deflate::{Deflater, Window};
@@ -23,6 +24,8 @@ pub enum Lane {
     Deflated(u8),
     /// The same with messages that refer to those before them.
     Streamed(u8),
+    /// In the answers to HTTP requests.
+    Polled,
 }
 
 /// What a session needs to know of a member's connection.
@@ -42,13 +45,23 @@ pub struct Outbox {
     deflater: Deflater,
     /// What was sent on streamed lanes.
     windows: BTreeMap<ConnId, Window>,
+    /// What waits to be fetched by long-polling.
+    queues: BTreeMap<ConnId, Queue>,
+    /// The queues among them that were told something in this turn.
+    told: Vec<ConnId>,
 }
 
 impl Outbox {
     /// Means that follow the shard's settings.
     pub fn new(compression: Option<Compression>) -> Self {
         let level = compression.unwrap_or_default().level;
-        Self { compression, deflater: Deflater::new(level), windows: BTreeMap::new() }
+        Self {
+            compression,
+            deflater: Deflater::new(level),
+            windows: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            told: Vec::new(),
+        }
     }
 
     /// Sends a packet to one; `print` appends it.
@@ -63,6 +76,10 @@ impl Outbox {
 
     /// Sends a packet to many.
     pub fn fan_out(&mut self, out: &mut Outputs, to: impl Iterator<Item = Line> + Clone, packet: &[u8]) {
+        for Line { conn, .. } in to.clone().filter(|line| line.lane == Lane::Polled) {
+            self.enqueue(conn, packet);
+        }
+        let to = to.filter(|line| line.lane != Lane::Polled);
         if !self.is_long(packet) {
             return out.fan_out(to.map(|line| line.conn), false, |bytes| bytes.extend_from_slice(packet));
         }
@@ -84,9 +101,60 @@ impl Outbox {
         &mut self,
         out: &mut Outputs,
         to: impl Iterator<Item = Line>,
-        print: impl FnOnce(&mut Vec<u8>),
+        print: impl Fn(&mut Vec<u8>),
     ) {
-        out.fan_out(to.map(|line| line.conn), true, print);
+        let direct = |line: Line| {
+            if line.lane == Lane::Polled {
+                self.enqueue_volatile(line.conn, &print);
+                return None;
+            }
+            Some(line.conn)
+        };
+        out.fan_out(to.filter_map(direct), true, &print);
+    }
+
+    /// A session of long-polling begins here.
+    pub fn open(&mut self, id: ConnId, queue: Queue) {
+        self.queues.insert(id, queue);
+        self.told.push(id);
+    }
+
+    /// It ends here.
+    pub fn close(&mut self, id: ConnId) -> Option<Queue> {
+        self.queues.remove(&id)
+    }
+
+    /// What waits for it.
+    pub fn queue(&mut self, id: ConnId) -> Option<&mut Queue> {
+        self.queues.get_mut(&id)
+    }
+
+    /// Has it looked at when the turn ends.
+    pub fn tell(&mut self, id: ConnId) {
+        self.told.push(id);
+    }
+
+    /// The sessions of long-polling that were told something in this turn.
+    pub fn take_told(&mut self) -> Vec<ConnId> {
+        let mut told = std::mem::take(&mut self.told);
+        told.sort_unstable();
+        told.dedup();
+        told
+    }
+
+    fn enqueue(&mut self, id: ConnId, packet: &[u8]) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.push(packet.to_vec());
+            self.told.push(id);
+        }
+    }
+
+    fn enqueue_volatile(&mut self, id: ConnId, print: impl Fn(&mut Vec<u8>)) {
+        if self.queues.get(&id).is_some_and(Queue::is_idle) {
+            let mut packet = Vec::new();
+            print(&mut packet);
+            self.enqueue(id, &packet);
+        }
     }
 
     /// What was sent on a connection's lane; it goes with the connection.
@@ -101,11 +169,12 @@ impl Outbox {
 
     /// Connections that something is kept for.
     pub fn len(&self) -> usize {
-        self.windows.len()
+        self.windows.len() + self.queues.len()
     }
 
     fn packet(&mut self, out: &mut Outputs, to: ConnId, lane: Lane, packet: &[u8]) {
         let deflated = match lane {
+            Lane::Polled => return self.enqueue(to, packet),
             Lane::Deflated(bits) if self.is_long(packet) => self.deflater.deflate(packet, bits, None),
             Lane::Streamed(bits) if self.is_long(packet) => {
                 self.deflater.deflate(packet, bits, Some(self.windows.entry(to).or_default()))

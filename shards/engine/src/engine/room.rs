@@ -99,6 +99,13 @@ impl Room {
         self.empty_since = None;
     }
 
+    /// A member is at another connection now.
+    pub fn relocate(&mut self, member: MemberId, line: Line) {
+        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.member == member) {
+            seat.line = line;
+        }
+    }
+
     /// Takes a member's seat away.
     pub fn rise(&mut self, member: MemberId, now: Micros) {
         self.seats.retain(|seat| seat.member != member);

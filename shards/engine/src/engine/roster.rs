@@ -91,7 +91,7 @@ impl Engine {
     fn quality(&self, conn: ConnId, member: &Member) -> Option<Quality> {
         match &self.conns.get(conn)?.state {
             State::Link(link) => Some(link.quality(member.id, self.now.at)),
-            State::Front(_) => None,
+            State::Front(_) | State::Probe(_) => None,
         }
     }
 }

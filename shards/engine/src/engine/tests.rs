@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod compression;
+mod polling;
 mod recovery;
 
 use std::collections::BTreeMap;
@@ -47,7 +48,12 @@ pub(super) fn settings() -> Settings {
         leader_grace: Micros::from_secs(10),
         session_members_max: 256,
         origins: Origins::Own,
-        transports: Transports { compression: None, recovery: Micros::ZERO },
+        transports: Transports {
+            polling: false,
+            version_3: false,
+            compression: None,
+            recovery: Micros::ZERO,
+        },
         manners: Manners::default(),
         storage_wait: None,
     }

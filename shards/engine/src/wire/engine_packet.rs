@@ -1,4 +1,4 @@
-//! Engine.IO version 4: one packet per WebSocket message, a type digit in front of it.
+//! Engine.IO versions 3 and 4: one packet per WebSocket message, a type digit in front of it.
 
 use std::borrow::Cow;
 
@@ -49,6 +49,14 @@ pub fn parse(text: &str) -> Result<Packet<'_>, NoPacket> {
     }
 }
 
+/// Reads a text message of version 3: the same, but an attachment has the digit of its type behind the `b`.
+pub fn parse_v3(text: &str) -> Result<Packet<'_>, NoPacket> {
+    let Some(attachment) = text.strip_prefix('b') else { return parse(text) };
+    let digits = attachment.strip_prefix('4').ok_or(NoPacket)?;
+    let bytes = data_encoding::BASE64.decode(digits.as_bytes()).map_err(|_| NoPacket)?;
+    Ok(Packet::Binary(Cow::Owned(bytes)))
+}
+
 /// What the server says first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Open<'a> {
@@ -85,6 +93,15 @@ impl Open<'_> {
 /// The server's ping.
 pub const PING: &[u8] = b"2";
 
+/// The server's answer to a client's ping, in version 3.
+pub const PONG: &[u8] = b"3";
+
+/// What tells a request that the session is over.
+pub const CLOSE: &[u8] = b"1";
+
+/// What answers a request that need not wait any longer.
+pub const NOOP: &[u8] = b"6";
+
 /// What a text message that carries a Socket.IO packet begins with.
 pub const MESSAGE: u8 = b'4';
 
@@ -116,6 +133,15 @@ mod tests {
         }
         for bad in ["", "7", "é", " 2", "B", "bA", "b!!!!", "b-_-_", "\u{0}"] {
             assert_eq!(parse(bad), Err(NoPacket), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reads_attachments_of_version_3() {
+        assert_eq!(parse_v3("b4AQI="), Ok(Packet::Binary(vec![1, 2].into())));
+        assert_eq!(parse_v3("2probe"), Ok(Packet::Ping("probe")));
+        for bad in ["bAQI=", "b2AQI=", "b4!", ""] {
+            assert_eq!(parse_v3(bad), Err(NoPacket), "{bad}");
         }
     }
 

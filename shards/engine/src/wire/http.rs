@@ -438,6 +438,8 @@ impl Refused {
     const TARGET_TOO_LONG: Self = Self::plain(414, "URI Too Long");
     const HEAD_TOO_LARGE: Self = Self::plain(431, "Request Header Fields Too Large");
     const NO_CHUNKS: Self = Self::plain(501, "Transfer codings are not supported");
+    /// A body that is larger than a message may be.
+    pub const BODY_TOO_LARGE: Self = Self::plain(413, "Content Too Large");
     /// Of an upgrade, for a page that may not connect.
     pub const FORBIDDEN: Self = Self::plain(403, "Forbidden");
 

@@ -1,6 +1,6 @@
 //! Bytes ⇄ speech: everything that lies between a socket and a command or notice, without the socket.
 //!
-//! From the outside in: an [`http`] head asks for an upgrade, a [`frame`] carries a message, which [`deflate`] may have made shorter, an
+//! From the outside in: an [`http`] head asks for an upgrade or comes with a [`payload`], a [`frame`] carries a message, which [`deflate`] may have made shorter, an
 //! [`engine_packet`] wraps a [`socket_packet`], whose argument is read by [`json`] and becomes speech in
 //! [`parse`]; [`print`](mod@print) turns speech into packets.
 //!
@@ -13,5 +13,6 @@ pub mod frame;
 pub mod http;
 pub mod json;
 pub mod parse;
+pub mod payload;
 pub mod print;
 pub mod socket_packet;

@@ -250,6 +250,9 @@ pub fn connect_error(out: &mut Vec<u8>, namespace: &str, message: &str) {
     out.push(b'}');
 }
 
+/// What tells a client of Socket.IO 2 that it is connected; it did not ask, and knows its id already.
+pub const CONNECTED_V3: &[u8] = b"40";
+
 /// What tells a client that the server is done with it.
 pub const DISCONNECT: &[u8] = b"41";
 

@@ -3,7 +3,15 @@
 use super::*;
 
 fn recovering() -> Settings {
-    Settings { transports: Transports { compression: None, recovery: Micros::from_secs(120) }, ..settings() }
+    Settings {
+        transports: Transports {
+            polling: false,
+            version_3: false,
+            compression: None,
+            recovery: Micros::from_secs(120),
+        },
+        ..settings()
+    }
 }
 
 /// What a client keeps in mind for its return.

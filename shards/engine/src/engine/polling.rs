@@ -1,0 +1,568 @@
+//! HTTP long-polling: one link over many requests, which may reach any shard, and its change to a WebSocket.
+//!
+//! The id of such a session begins with the shard that it was opened on. A request that comes to another shard is
+//! handed over, connection and all. When the link itself moves to the shard of its session, the shard that it
+//! leaves remembers for a while where it went.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::conns::is_polled;
+use super::front::Outcome;
+use super::handover::Parcel;
+use super::link::{Moving, Step};
+use super::outbox::Lane;
+use super::{Alarm, Conn, Engine, State};
+use crate::io::{Answer, Close, Outputs};
+use crate::speech::LeaveReason;
+use crate::wire::deflate::Agreed;
+use crate::wire::engine_packet;
+use crate::wire::frame::{self, Message, Reader};
+use crate::wire::http::{Cors, Delivery, Method, Refusal, Request, Response};
+use crate::wire::payload::{self, Part, Version};
+use crate::words::ids::{ConnId, MemberId, ShardId};
+use crate::words::time::Micros;
+
+/// How long a WebSocket may take to become the transport of a session.
+const UPGRADE_TIMEOUT: Micros = Micros::from_secs(10);
+
+/// How many sessions that went to other shards are remembered, and for how long after they were last asked for.
+const GONE_MAX: usize = 4_096;
+const GONE_TTL: Micros = Micros::from_secs(300);
+
+/// How often a request is handed on before it is refused.
+const HOPS_MAX: u8 = 4;
+
+/// The sessions that began with long-polling.
+#[derive(Default)]
+pub struct Sids {
+    /// Those here: long-polling still, or a WebSocket by now.
+    here: BTreeMap<MemberId, ConnId>,
+    /// Those that went to other shards, and when that may be forgotten.
+    gone: BTreeMap<MemberId, (ShardId, Micros)>,
+}
+
+/// A link's packets until a request fetches them.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Queue {
+    version: Version,
+    packets: Vec<Vec<u8>>,
+    bytes: usize,
+    /// The connection whose request waits for packets.
+    #[serde(skip)]
+    waiting: Option<ConnId>,
+    /// Until when a WebSocket is expected to take over: meanwhile no request is kept waiting.
+    probed: Option<Micros>,
+}
+
+/// A WebSocket that may become a session's transport.
+#[derive(Serialize, Deserialize)]
+pub struct Probe {
+    reader: Reader,
+    agreed: Option<Agreed>,
+    /// The session's id: it may go to another shard meanwhile.
+    sid: MemberId,
+    probed: bool,
+    since: Micros,
+}
+
+/// Where the session of a request is.
+pub(super) enum Found {
+    Here(ConnId),
+    /// On another shard, as far as is known here.
+    There(ShardId),
+    Nowhere,
+}
+
+/// A packet of a body that was not acted on when its link moved.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Left {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+impl Sids {
+    /// A session is here now.
+    pub fn put(&mut self, sid: MemberId, id: ConnId) {
+        self.gone.remove(&sid);
+        self.here.insert(sid, id);
+    }
+
+    /// A session is over.
+    pub fn remove(&mut self, sid: MemberId) {
+        self.here.remove(&sid);
+    }
+
+    /// A session has gone to another shard.
+    fn moved(&mut self, sid: MemberId, to: ShardId, now: Micros) {
+        self.here.remove(&sid);
+        self.gone.retain(|_, (_, until)| *until > now);
+        if self.gone.len() >= GONE_MAX
+            && let Some((first, _)) = self.gone.iter().min_by_key(|(_, (_, until))| *until)
+        {
+            let first = *first;
+            self.gone.remove(&first);
+        }
+        self.gone.insert(sid, (to, now + GONE_TTL));
+    }
+
+    /// How many sessions are here.
+    pub fn len(&self) -> usize {
+        self.here.len()
+    }
+}
+
+impl Queue {
+    /// Nothing yet, for a client of this version.
+    pub fn new(version: Version) -> Self {
+        Self { version, packets: Vec::new(), bytes: 0, waiting: None, probed: None }
+    }
+
+    /// Takes a packet in.
+    pub fn push(&mut self, packet: Vec<u8>) {
+        self.bytes += packet.len();
+        self.packets.push(packet);
+    }
+
+    /// Whether a request waits and nothing else does: then what is volatile may go out.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_some() && self.packets.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn take(&mut self) -> Vec<Vec<u8>> {
+        self.bytes = 0;
+        std::mem::take(&mut self.packets)
+    }
+
+    fn body(&mut self) -> Vec<u8> {
+        let packets = self.take();
+        payload::body(packets.iter().map(Vec::as_slice), self.version)
+    }
+}
+
+impl Probe {
+    pub(super) fn new(sid: MemberId, agreed: Option<Agreed>, now: Micros) -> Self {
+        Self { reader: Reader::new(agreed.is_some()), agreed, sid, probed: false, since: now }
+    }
+
+    pub(super) fn deadline(&self) -> Micros {
+        self.since + UPGRADE_TIMEOUT
+    }
+}
+
+/// Appends an answer with a body of packets, or with the `ok` for one.
+fn print_body(bytes: &mut Vec<u8>, kind: &'static str, body: &[u8], delivery: Delivery<'_>) {
+    let headers = [("Content-Type".into(), kind.into()), ("Cache-Control".into(), "no-store".into())];
+    Response { status: 200, headers: &headers, body }.print(bytes, delivery);
+}
+
+const PACKETS: &str = "text/plain; charset=UTF-8";
+
+impl Engine {
+    /// Looks for the session that a request names; `hops` is how often it was handed on.
+    pub(super) fn find_sid(&mut self, sid: MemberId, hops: u8) -> Found {
+        if let Some(id) = self.sids.here.get(&sid) {
+            return Found::Here(*id);
+        }
+        let now = self.now.at;
+        let (there, most) = match self.sids.gone.get_mut(&sid) {
+            Some((shard, until)) => {
+                *until = now + GONE_TTL;
+                (*shard, HOPS_MAX)
+            }
+            // Only once, for there it is known if it is anywhere.
+            None => (home(sid), 1),
+        };
+        let is_there = there != self.settings.shard && there.0 < self.settings.shards && hops < most;
+        if is_there { Found::There(there) } else { Found::Nowhere }
+    }
+
+    /// Opens a session by its first request, which is answered with the first packets at once.
+    pub(super) fn open_polled(
+        &mut self,
+        id: ConnId,
+        version: Version,
+        delivery: Delivery<'_>,
+        out: &mut Outputs,
+    ) -> Result<Outcome, Refusal> {
+        let sid = self.new_polled_id();
+        let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Ok(Outcome::Gone) };
+        let link = self.new_link(Some(sid), Lane::Polled, version);
+        let conn = Conn { peer, alarm: Alarm::default(), state: State::Link(Box::new(link)) };
+        let session = self.conns.insert_polled(conn).ok_or(Refusal::BadRequest)?;
+        self.counters.links += 1;
+        self.sids.put(sid, session);
+        self.outbox.open(session, Queue::new(version));
+        self.greet(session, sid, &["websocket"], out);
+        self.arm(session);
+        let body = self.outbox.queue(session).map(Queue::body).unwrap_or_default();
+        out.send(id, |bytes| print_body(bytes, PACKETS, &body, delivery));
+        Ok(self.answered_one(id, delivery.keep_alive, out))
+    }
+
+    /// A request for packets: answered now if there are any, else when there are.
+    pub(super) fn poll(
+        &mut self,
+        id: ConnId,
+        session: ConnId,
+        delivery: Delivery<'_>,
+        out: &mut Outputs,
+    ) -> Result<Outcome, Refusal> {
+        let now = self.now.at;
+        let Some(queue) = self.outbox.queue(session) else { return Err(Refusal::SessionUnknown) };
+        let probed = queue.probed.is_some_and(|until| now < until);
+        if queue.waiting.is_some() {
+            // A client that asks twice at once has lost its way.
+            self.forget(session, LeaveReason::TransportError, out);
+            return Err(Refusal::BadRequest);
+        }
+        if queue.packets.is_empty() && !probed {
+            queue.waiting = Some(id);
+            self.keep_waiting(id, session, delivery);
+            return Ok(Outcome::Wait);
+        }
+        if queue.packets.is_empty() {
+            queue.push(engine_packet::NOOP.to_vec());
+        }
+        let body = queue.body();
+        out.send(id, |bytes| print_body(bytes, PACKETS, &body, delivery));
+        Ok(self.answered_one(id, delivery.keep_alive, out))
+    }
+
+    /// A request with packets from the client.
+    pub(super) fn post(
+        &mut self,
+        id: ConnId,
+        session: ConnId,
+        body: &[u8],
+        binary: bool,
+        delivery: Delivery<'_>,
+        out: &mut Outputs,
+    ) -> Result<Outcome, Refusal> {
+        let Some(version) = self.link_mut(session).map(|link| link.version) else {
+            return Err(Refusal::SessionUnknown);
+        };
+        let Ok(parts) = payload::parts(body, version, binary) else {
+            self.counters.expulsions += 1;
+            self.forget(session, LeaveReason::TransportError, out);
+            return Err(Refusal::BadRequest);
+        };
+        for (place, part) in parts.iter().enumerate() {
+            match self.part_received(session, *part, out) {
+                Step::Go => {}
+                Step::Gone if self.said_goodbye => {
+                    self.said_goodbye = false;
+                    break;
+                }
+                Step::Gone => return Err(Refusal::BadRequest),
+                Step::Move(shard, moving) => {
+                    let left = parts[place + 1..].iter().map(|part| match part {
+                        Part::Text(text) => Left::Text((*text).to_owned()),
+                        Part::Binary(bytes) => Left::Binary(bytes.to_vec()),
+                    });
+                    return Ok(Outcome::Moves(
+                        shard,
+                        self.pack_polled(session, shard, moving, left.collect(), delivery, out),
+                    ));
+                }
+            }
+        }
+        self.arm(session);
+        out.send(id, |bytes| print_body(bytes, "text/html", b"ok", delivery));
+        Ok(self.answered_one(id, delivery.keep_alive, out))
+    }
+
+    fn part_received(&mut self, session: ConnId, part: Part<'_>, out: &mut Outputs) -> Step {
+        match part {
+            Part::Text(text) => self.packet(session, text, out),
+            Part::Binary(bytes) => self.binary(session, bytes, out),
+        }
+    }
+
+    /// Takes a session out of this shard, to go with the connection that moves it.
+    fn pack_polled(
+        &mut self,
+        session: ConnId,
+        to: ShardId,
+        moving: Moving,
+        left: Vec<Left>,
+        delivery: Delivery<'_>,
+        out: &mut Outputs,
+    ) -> Option<Box<Parcel>> {
+        let mut conn = self.conns.remove(session)?;
+        conn.alarm.cancel(&mut self.wheel);
+        let State::Link(link) = conn.state else { return None };
+        assert!(link.seat.is_none(), "a connection leaves its session before it moves");
+        self.counters.links -= 1;
+        if let Some(sid) = link.sid {
+            self.sids.moved(sid, to, self.now.at);
+        }
+        let mut queue = self.outbox.close(session)?;
+        // Its next request finds the way by itself.
+        if let Some(waiting) = queue.waiting.take() {
+            self.answer_waiting(waiting, vec![engine_packet::NOOP.to_vec()], queue.version, out);
+        }
+        let cors = super::front::Shared::of(delivery.cors);
+        Some(Box::new(Parcel::Polled {
+            link: *link,
+            queue,
+            moving,
+            left,
+            keep_alive: delivery.keep_alive,
+            cors,
+            rest: Vec::new(),
+        }))
+    }
+
+    /// A session came with the connection that moved it: goes on where the other shard stopped.
+    #[allow(clippy::too_many_arguments)] // the parts of a parcel
+    pub(super) fn polled_arrived(
+        &mut self,
+        id: ConnId,
+        link: super::link::Link,
+        queue: Queue,
+        moving: Moving,
+        left: Vec<Left>,
+        delivery: Delivery<'_>,
+        out: &mut Outputs,
+    ) -> Outcome {
+        let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Outcome::Gone };
+        let sid = link.sid;
+        let conn = Conn { peer, alarm: Alarm::default(), state: State::Link(Box::new(link)) };
+        let Some(session) = self.conns.insert_polled(conn) else {
+            return self.refuse_request(id, Refusal::BadRequest.of_request(), delivery.cors, out);
+        };
+        self.counters.links += 1;
+        if let Some(sid) = sid {
+            self.sids.put(sid, session);
+        }
+        self.outbox.open(session, queue);
+        self.moved_in(session, moving, out);
+        let mut left = left.into_iter();
+        while let Some(part) = left.next() {
+            let part = match &part {
+                Left::Text(text) => Part::Text(text),
+                Left::Binary(bytes) => Part::Binary(bytes),
+            };
+            match self.part_received(session, part, out) {
+                Step::Go => {}
+                Step::Gone => {
+                    self.said_goodbye = false;
+                    break;
+                }
+                Step::Move(shard, moving) => {
+                    let parcel = self.pack_polled(session, shard, moving, left.collect(), delivery, out);
+                    return Outcome::Moves(shard, parcel);
+                }
+            }
+        }
+        self.arm(session);
+        out.send(id, |bytes| print_body(bytes, "text/html", b"ok", delivery));
+        self.answered_one(id, delivery.keep_alive, out)
+    }
+
+    /// Answers the requests whose sessions have something to say by now, and goes on with what came behind them.
+    pub(super) fn answer_polls(&mut self, out: &mut Outputs) {
+        for session in self.outbox.take_told() {
+            let limit = self.settings.limits.backlog_bytes_max as usize;
+            let Some(queue) = self.outbox.queue(session) else { continue };
+            if queue.bytes() > limit {
+                self.counters.expulsions += 1;
+                self.forget(session, LeaveReason::TransportError, out);
+                continue;
+            }
+            if let Some(waiting) = queue.waiting.take() {
+                let (packets, version) = (queue.take(), queue.version);
+                self.answer_waiting(waiting, packets, version, out);
+            }
+        }
+        while let Some(id) = self.resumed.pop() {
+            self.read_requests(id, out);
+        }
+    }
+
+    /// Answers a request that has waited. What came behind it is read at the end of the turn.
+    pub(super) fn answer_waiting(
+        &mut self,
+        id: ConnId,
+        packets: Vec<Vec<u8>>,
+        version: Version,
+        out: &mut Outputs,
+    ) {
+        let body = payload::body(packets.iter().map(Vec::as_slice), version);
+        let headers =
+            vec![("Content-Type".into(), PACKETS.into()), ("Cache-Control".into(), "no-store".into())];
+        let answer = Answer { status: 200, headers, body: body.into() };
+        if self.give_answer(id, answer, out) {
+            self.resumed.push(id);
+            self.arm(id);
+        }
+    }
+
+    /// A session is over: whoever waits for its packets gets the last of them.
+    pub(super) fn close_queue(&mut self, session: ConnId, out: &mut Outputs) {
+        let Some(mut queue) = self.outbox.close(session) else { return };
+        if let Some(waiting) = queue.waiting.take() {
+            if !self.said_goodbye {
+                queue.push(engine_packet::CLOSE.to_vec());
+            }
+            let packets = queue.take();
+            self.answer_waiting(waiting, packets, queue.version, out);
+        }
+    }
+
+    /// The connection of a request that waited for a session's packets is gone.
+    pub(super) fn waiting_lost(
+        &mut self,
+        id: ConnId,
+        session: ConnId,
+        reason: LeaveReason,
+        out: &mut Outputs,
+    ) {
+        if self
+            .outbox
+            .queue(session)
+            .and_then(|queue| queue.waiting.take_if(|waiting| *waiting == id))
+            .is_some()
+        {
+            self.forget(session, reason, out);
+        }
+    }
+
+    /// Reads what a WebSocket says that may become a session's transport: first a probe, then that it takes over.
+    pub(super) fn probe_received(&mut self, id: ConnId, bytes: &mut [u8], out: &mut Outputs) {
+        let now = self.now.at;
+        let mut at = 0;
+        loop {
+            let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
+                return;
+            };
+            let sid = probe.sid;
+            match probe.reader.next(&self.settings.limits, bytes, &mut at) {
+                Ok(None) => return self.arm(id),
+                Ok(Some(Message::Text("2probe"))) => {
+                    probe.probed = true;
+                    out.text(id, |bytes| bytes.extend_from_slice(b"3probe"));
+                    // If it has just moved, its next request waits no longer than for a ping.
+                    if let Some(session) = self.sids.here.get(&sid).copied()
+                        && let Some(queue) = self.outbox.queue(session)
+                    {
+                        queue.probed = Some(now + UPGRADE_TIMEOUT);
+                        if queue.is_idle() {
+                            queue.push(engine_packet::NOOP.to_vec());
+                            self.outbox.tell(session);
+                        }
+                    }
+                }
+                Ok(Some(Message::Text("5"))) if probe.probed => {
+                    return self.take_over(id, 0, &mut bytes[at..], out);
+                }
+                Ok(Some(Message::Ping(payload))) => out.send(id, |bytes| frame::pong(bytes, payload)),
+                Ok(Some(Message::Pong(_))) => {}
+                Ok(Some(_)) | Err(_) => return self.drop_probe(id, out),
+            }
+        }
+    }
+
+    /// A WebSocket takes its session over, here or on the shard where that has gone. `rest` is what it said next.
+    pub(super) fn take_over(&mut self, id: ConnId, hops: u8, rest: &mut [u8], out: &mut Outputs) {
+        let Some(State::Probe(probe)) = self.conns.get(id).map(|conn| &conn.state) else { return };
+        let sid = probe.sid;
+        match self.find_sid(sid, hops) {
+            Found::Here(session) if is_polled(session) && self.upgrade_to(id, session, out) => {
+                self.link_received(id, rest, out);
+            }
+            Found::There(shard) => {
+                let Some(mut conn) = self.conns.remove(id) else { return };
+                conn.alarm.cancel(&mut self.wheel);
+                let State::Probe(probe) = conn.state else { return };
+                let parcel = Parcel::Probe { probe: *probe, hops: hops + 1, rest: rest.to_vec() };
+                self.send_parcel(id, conn.peer, shard, &parcel, out);
+            }
+            Found::Here(_) | Found::Nowhere => self.drop_probe(id, out),
+        }
+    }
+
+    /// Closes a WebSocket that did not become anybody's transport. The session goes on as it was.
+    pub(super) fn drop_probe(&mut self, id: ConnId, out: &mut Outputs) {
+        out.send(id, |bytes| frame::close(bytes, None, ""));
+        self.forget(id, LeaveReason::Forced, out);
+        out.close(id, Close::Gently);
+    }
+
+    /// Ends the candidacy of a WebSocket.
+    pub(super) fn probe_over(&mut self, probe: &Probe) {
+        if let Some(session) = self.sids.here.get(&probe.sid).filter(|_| probe.probed)
+            && let Some(queue) = self.outbox.queue(*session)
+        {
+            queue.probed = None;
+        }
+    }
+
+    /// Makes a WebSocket the transport of a session. False if that is gone.
+    fn upgrade_to(&mut self, id: ConnId, session: ConnId, out: &mut Outputs) -> bool {
+        let Some(mut old) = self.conns.remove(session) else { return false };
+        old.alarm.cancel(&mut self.wheel);
+        let queue = self.outbox.close(session);
+        let State::Link(mut link) = old.state else { return false };
+        let Some(conn) = self.conns.get_mut(id) else { return false };
+        let State::Probe(probe) = &mut conn.state else { return false };
+        link.take_over(std::mem::take(&mut probe.reader), probe.agreed);
+        let (line, seat, sid) = (link.line(id), link.seat, link.sid);
+        conn.state = State::Link(link);
+        if let Some(sid) = sid {
+            self.sids.put(sid, id);
+        }
+        if let Some((key, member)) = seat
+            && let Some(room) = self.rooms.get_mut(key)
+        {
+            room.relocate(member, line);
+        }
+        if let Some(mut queue) = queue {
+            for packet in queue.take() {
+                self.text(id, out, |bytes| bytes.extend_from_slice(&packet));
+            }
+            if let Some(waiting) = queue.waiting.take() {
+                self.answer_waiting(waiting, vec![engine_packet::NOOP.to_vec()], queue.version, out);
+            }
+        }
+        true
+    }
+
+    fn new_polled_id(&mut self) -> MemberId {
+        let mut bytes = [0; 15];
+        self.rng.fill(&mut bytes);
+        bytes[..2].copy_from_slice(&self.settings.shard.0.to_be_bytes());
+        MemberId::from_bytes(bytes)
+    }
+}
+
+/// The shard that a session was opened on.
+fn home(sid: MemberId) -> ShardId {
+    let mut bytes = [0; 3];
+    let read = data_encoding::BASE64URL.decode_mut(&sid.as_str().as_bytes()[..4], &mut bytes);
+    // Every id is in that alphabet.
+    assert!(read.is_ok());
+    ShardId(u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
+/// Whether a request about a session is one that a session can take.
+pub(super) fn fits(request: &Request<'_>, session: ConnId) -> bool {
+    is_polled(session) && matches!(request.method, Method::Get | Method::Post)
+}
+
+/// How a body's type says that it is binary.
+pub(super) fn is_binary(request: &Request<'_>) -> bool {
+    request.header("content-type").is_some_and(|kind| kind.starts_with("application/octet-stream"))
+}
+
+/// How an answer to a request goes out.
+pub(super) fn delivery<'a>(request: &Request<'_>, cors: Cors<'a>) -> Delivery<'a> {
+    Delivery { head: false, keep_alive: request.keep_alive, cors }
+}

@@ -1,0 +1,432 @@
+//! Long-polling, its change to a WebSocket, and clients that speak version 3.
+
+use super::*;
+
+fn polling() -> Settings {
+    let transports = Transports { compression: None, recovery: Micros::ZERO, ..Transports::default() };
+    Settings { transports, ..settings() }
+}
+
+/// A client of long-polling, each of whose requests may come to another shard.
+struct Poller {
+    version: u8,
+    sid: String,
+}
+
+impl Poller {
+    fn new(world: &mut World, shard: usize, version: u8) -> (Self, String) {
+        let id = world.open(shard);
+        let head = format!("GET /socket.io/?EIO={version}&transport=polling&t=x HTTP/1.1\r\nHost: x\r\n\r\n");
+        world.bytes(id, head.as_bytes());
+        let (status, body) = answer(world, id).unwrap();
+        assert_eq!(status, 200, "{body}");
+        let sid = body.split_once(r#""sid":""#).unwrap().1.split_once('"').unwrap().0.to_owned();
+        (Self { version, sid }, body)
+    }
+
+    fn path(&self, transport: &str) -> String {
+        format!("/socket.io/?EIO={}&transport={transport}&sid={}", self.version, self.sid)
+    }
+
+    fn get(&self, world: &mut World, shard: usize) -> ConnId {
+        let id = world.open(shard);
+        let head = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", self.path("polling"));
+        world.bytes(id, head.as_bytes());
+        id
+    }
+
+    fn post(&self, world: &mut World, shard: usize, body: &str) -> (u16, String) {
+        let id = world.open(shard);
+        let (path, length) = (self.path("polling"), body.len());
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        world.bytes(id, head.as_bytes());
+        // In two pieces.
+        let (first, second) = body.as_bytes().split_at(length / 2);
+        world.bytes(id, first);
+        world.bytes(id, second);
+        world.turn();
+        answer(world, id).unwrap()
+    }
+
+    /// Asks until nothing more comes, and lets time pass.
+    fn fetch(&self, world: &mut World, shard: usize) -> Vec<String> {
+        let mut heard = Vec::new();
+        for _ in 0..20 {
+            let id = self.get(world, shard);
+            world.pass(MS(10));
+            world.turn();
+            match answer(world, id) {
+                Some((200, body)) if self.version == 4 => {
+                    heard.extend(body.split('\u{1e}').map(str::to_owned));
+                }
+                Some((200, body)) => heard.push(body),
+                Some(other) => panic!("{other:?}"),
+                // Its connection goes, and the next test step has it polling again.
+                None => {
+                    self.post(world, shard, if self.version == 4 { "3" } else { "1:2" });
+                    heard.extend(drain(world, id));
+                    return heard;
+                }
+            }
+        }
+        heard
+    }
+}
+
+/// Leaves a waiting request answered, by a probe that takes nothing over.
+fn drain(world: &mut World, id: ConnId) -> Option<String> {
+    world.pass(MS(10));
+    answer(world, id).map(|(_, body)| body)
+}
+
+/// The answer that a connection got since it was last asked.
+fn answer(world: &mut World, id: ConnId) -> Option<(u16, String)> {
+    let sent = String::from_utf8(world.sent.remove(&id)?).unwrap();
+    let (head, body) = sent.split_once("\r\n\r\n").unwrap();
+    let status = head.strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+    assert_eq!(body.len(), length.parse::<usize>().unwrap());
+    Some((status, body.to_owned()))
+}
+
+/// A WebSocket that wants to become the poller's transport.
+fn candidate(world: &mut World, poller: &Poller, shard: usize) -> ConnId {
+    let id = world.open(shard);
+    let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
+    let head = upgrade.replace("/socket.io/?EIO=4&transport=websocket", &poller.path("websocket"));
+    world.bytes(id, head.as_bytes());
+    id
+}
+
+fn texts(body: &str) -> Vec<&str> {
+    body.split('\u{1e}').collect()
+}
+
+#[test]
+fn a_member_may_poll_whatever_shards_its_requests_reach() {
+    for shards in [1_u16, 4] {
+        let mut world = World::new(Settings { shards, ..polling() });
+        let last = usize::from(shards) - 1;
+        let ann = world.client(0);
+        world.say(ann, &join("s", "Ann"));
+        let (bob, opened) = Poller::new(&mut world, last, 4);
+        assert!(
+            opened.ends_with(
+                r#""upgrades":["websocket"],"pingInterval":3600000,"pingTimeout":5000,"maxPayload":1000000}"#
+            ),
+            "{opened}"
+        );
+        assert_eq!(bob.post(&mut world, 0, "40"), (200, "ok".into()));
+        let waiting = bob.get(&mut world, last / 2);
+        let (status, body) = answer(&mut world, waiting).unwrap();
+        assert!(status == 200 && body.starts_with("40{\"sid\":"), "{body}");
+
+        // Everything in one body, of which the first moves the session to its shard.
+        let waiting = bob.get(&mut world, 0);
+        assert_eq!(answer(&mut world, waiting), None, "there is nothing to say");
+        let burst = [
+            &join("s", "Bob"),
+            r#"421["chat_message",{"sessionId":"s","message":"one"}]"#,
+            r#"422["latency_probe",{"timestamp":1}]"#,
+        ];
+        assert_eq!(bob.post(&mut world, last, &burst.join("\u{1e}")), (200, "ok".into()));
+        world.pass(MS(10));
+        let mut heard: Vec<String> = Vec::new();
+        for shard in 0..=last {
+            if let Some((200, body)) = answer(&mut world, waiting) {
+                heard.extend(texts(&body).into_iter().map(str::to_owned));
+            }
+            let next = bob.get(&mut world, shard);
+            world.turn();
+            if let Some((200, body)) = answer(&mut world, next) {
+                heard.extend(texts(&body).into_iter().map(str::to_owned));
+            } else {
+                break;
+            }
+        }
+        assert!(heard.iter().any(|m| m.starts_with(r#"42["snapshot""#)), "{heard:?}");
+        assert!(heard.iter().any(|m| m.starts_with("431[{\"ok\":true")), "{heard:?}");
+        assert!(heard.iter().any(|m| m.starts_with(r#"42["chat_message""#)), "{heard:?}");
+        world.pass(MS(10));
+        assert!(world.events(ann).contains(&"chat_message".to_owned()));
+    }
+}
+
+#[test]
+fn a_poller_goes_over_to_a_websocket_and_misses_nothing() {
+    for shards in [1_u16, 4] {
+        let mut world = World::new(Settings { shards, ..polling() });
+        let last = usize::from(shards) - 1;
+        let (bob, _) = Poller::new(&mut world, last, 4);
+        bob.post(&mut world, last, "40");
+        bob.post(&mut world, 0, &join("s", "Bob"));
+        world.pass(MS(10));
+        let first = bob.get(&mut world, 0);
+        let waiting = bob.get(&mut world, 0);
+        assert!(
+            answer(&mut world, first).unwrap().1.contains("snapshot")
+                && answer(&mut world, waiting).is_none()
+        );
+
+        let socket = candidate(&mut world, &bob, last);
+        world.say(socket, "2probe");
+        assert_eq!(world.heard(socket), ["3probe"], "and no open packet");
+        world.turn();
+        assert_eq!(answer(&mut world, waiting), Some((200, "6".into())));
+        // Said between the probe and the change.
+        assert_eq!(bob.post(&mut world, 0, r#"421["play",{"sessionId":"s"}]"#), (200, "ok".into()));
+        world.say(socket, "5");
+        world.pass(MS(50));
+        let heard = world.heard(socket);
+        assert!(heard[0].starts_with("431[{\"ok\":true"), "{heard:?}");
+        assert!(heard.iter().any(|m| m.starts_with(r#"42["scroll_tick""#)), "{heard:?}");
+
+        let late = bob.get(&mut world, 0);
+        let (status, body) = answer(&mut world, late).unwrap();
+        assert!(status == 400 && body.contains(r#""code":"#), "{body}");
+        world.say(socket, r#"422["latency_probe",{"timestamp":1}]"#);
+        assert!(world.heard(socket).iter().any(|m| m.starts_with("432[")));
+        let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
+        assert_eq!(members, 1);
+    }
+}
+
+#[test]
+fn a_candidate_follows_a_session_that_moves() {
+    let home = usize::from(SessionId::parse("s").unwrap().shard(4).0);
+    for shard in 0..4 {
+        for probes_first in [true, false] {
+            let mut world = World::new(Settings { shards: 4, ..polling() });
+            let (bob, _) = Poller::new(&mut world, shard, 4);
+            bob.post(&mut world, shard, "40");
+            let connected = bob.get(&mut world, shard);
+            answer(&mut world, connected).unwrap();
+            let waiting = bob.get(&mut world, 3 - shard);
+            let socket = candidate(&mut world, &bob, 3 - shard);
+            if probes_first {
+                world.say(socket, "2probe");
+            }
+            bob.post(&mut world, shard, &join("s", "Bob"));
+            if !probes_first {
+                world.say(socket, "2probe");
+            }
+            world.turn();
+            let mut both = masked("5");
+            both.extend(masked(r#"421["latency_probe",{"timestamp":1}]"#));
+            world.bytes(socket, &both);
+            world.pass(MS(10));
+            let mut heard = world.heard(socket);
+            heard.extend(answer(&mut world, waiting).map(|(_, body)| body));
+            for start in ["3probe", "431[", r#"42["user_joined""#] {
+                assert!(heard.iter().any(|m| m.contains(start)), "{shard} to {home}, {start}: {heard:?}");
+            }
+            assert_eq!(world.shards[home].counters().members, 1);
+        }
+    }
+}
+
+#[test]
+fn what_a_candidate_may_not_do_costs_the_candidate_alone() {
+    let mut world = World::new(polling());
+    let (bob, _) = Poller::new(&mut world, 0, 4);
+    for says in ["5", "2", "40", "3probe"] {
+        let socket = candidate(&mut world, &bob, 0);
+        world.say(socket, says);
+        assert_eq!(world.heard(socket), ["close"], "{says}");
+        assert_eq!(world.closed.get(&socket), Some(&Close::Gently));
+    }
+    let silent = candidate(&mut world, &bob, 0);
+    world.say(silent, "2probe");
+    world.pass(Micros::from_secs(11));
+    assert_eq!(world.heard(silent), ["3probe", "close"]);
+    // The session is there still, and its requests wait again.
+    assert_eq!(bob.post(&mut world, 0, "40").0, 200);
+    let waiting = bob.get(&mut world, 0);
+    assert!(answer(&mut world, waiting).unwrap().1.starts_with("40{"));
+    let waiting = bob.get(&mut world, 0);
+    assert_eq!(answer(&mut world, waiting), None);
+
+    // Once a WebSocket has taken over, another is let in and closed at once.
+    let socket = candidate(&mut world, &bob, 0);
+    world.say(socket, "2probe");
+    world.say(socket, "5");
+    let second = candidate(&mut world, &bob, 0);
+    assert_eq!(world.heard(second), ["close"]);
+    assert!(world.places.contains_key(&socket));
+}
+
+#[test]
+fn what_ends_a_session_of_polling() {
+    type End = fn(&mut World, &Poller) -> Vec<(u16, String)>;
+    type Answers = &'static [(u16, &'static str)];
+    let ends: [(&str, End, Answers); 4] = [
+        (
+            "a close packet",
+            |world, bob| {
+                let waiting = bob.get(world, 0);
+                let posted = bob.post(world, 0, "1");
+                vec![answer(world, waiting).unwrap(), posted]
+            },
+            &[(200, "6"), (200, "ok")],
+        ),
+        (
+            "two requests at once",
+            |world, bob| {
+                let (first, second) = (bob.get(world, 0), bob.get(world, 0));
+                world.turn();
+                vec![answer(world, first).unwrap(), answer(world, second).unwrap()]
+            },
+            &[(200, "1"), (400, r#"{"code":3,"message":"Bad request"}"#)],
+        ),
+        (
+            "no packet",
+            |world, bob| vec![bob.post(world, 0, "abc")],
+            &[(400, r#"{"code":3,"message":"Bad request"}"#)],
+        ),
+        (
+            "an abandoned request",
+            |world, bob| {
+                let waiting = bob.get(world, 0);
+                let (shard, conn) = world.places[&waiting];
+                world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+                vec![]
+            },
+            &[],
+        ),
+    ];
+    for (what, end, expected) in ends {
+        let mut world = World::new(polling());
+        let (bob, _) = Poller::new(&mut world, 0, 4);
+        let answers = end(&mut world, &bob);
+        let answers: Vec<(u16, &str)> = answers.iter().map(|(status, body)| (*status, &**body)).collect();
+        assert_eq!(answers, expected, "{what}");
+        let after = bob.get(&mut world, 0);
+        let gone = (400, r#"{"code":1,"message":"Session ID unknown"}"#.to_owned());
+        assert_eq!(answer(&mut world, after), Some(gone), "{what}");
+        assert_eq!(world.shards[0].counters().links, 0, "{what}");
+    }
+}
+
+#[test]
+fn a_poller_that_falls_silent_or_behind_is_gone() {
+    let mut world = World::new(Settings { ping_interval: MS(2_500), ..polling() });
+    let (bob, _) = Poller::new(&mut world, 0, 4);
+    let waiting = bob.get(&mut world, 0);
+    world.pass(MS(2_510));
+    assert_eq!(answer(&mut world, waiting), Some((200, "2".into())));
+    world.pass(MS(5_010));
+    assert_eq!(world.shards[0].counters().links, 0);
+
+    let limits = Limits { backlog_bytes_max: 20_000, ..Limits::PRODUCTION };
+    let mut world = World::new(Settings { limits, ..polling() });
+    let (bob, _) = Poller::new(&mut world, 0, 4);
+    let ann = world.client(0);
+    world.say(ann, &join("s", "Ann"));
+    bob.post(&mut world, 0, "40");
+    bob.post(&mut world, 0, &join("s", "Bob"));
+    for n in 0..40 {
+        world.say(ann, &format!(r#"42["seek",{{"sessionId":"s","position":{n}}}]"#));
+        world.pass(Micros::from_secs(1));
+    }
+    assert_eq!(world.shards[0].counters().members, 1, "who does not fetch is not waited for");
+}
+
+#[test]
+fn requests_that_no_session_takes_are_refused() {
+    let mut world = World::new(polling());
+    let (bob, _) = Poller::new(&mut world, 0, 4);
+    let path = bob.path("polling");
+    for (head, status, code) in [
+        ("POST /socket.io/?EIO=4&transport=polling".to_owned(), 400, 2),
+        ("GET /socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA".to_owned(), 400, 1),
+        ("GET /socket.io/?EIO=4&transport=polling&sid=x".to_owned(), 400, 1),
+        ("GET /socket.io/?EIO=4&transport=smoke".to_owned(), 400, 0),
+        ("GET /socket.io/?EIO=4".to_owned(), 400, 0),
+        (format!("GET {}", path.replace("EIO=4", "EIO=3")), 400, 3),
+        (format!("PUT {path}"), 400, 3),
+        (format!("GET {}", path.replace("polling", "websocket")), 400, 3),
+    ] {
+        let id = world.open(0);
+        world.bytes(id, format!("{head} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        let (is, body) = answer(&mut world, id).unwrap();
+        assert!(is == status && body.contains(&format!(r#""code":{code}"#)), "{head}: {is} {body}");
+    }
+    let id = world.open(0);
+    world.bytes(id, format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000001\r\n\r\n").as_bytes());
+    assert_eq!(answer(&mut world, id).unwrap().0, 413);
+    assert_eq!(world.shards[0].counters().links, 1, "none of this costs the session");
+
+    let mut world = World::new(settings());
+    let id = world.open(0);
+    world.bytes(id, b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(answer(&mut world, id), Some((400, r#"{"code":0,"message":"Transport unknown"}"#.into())));
+}
+
+#[test]
+fn version_3_pings_by_itself_and_is_connected_unasked() {
+    let mut world = World::new(Settings { ping_interval: MS(2_500), ..polling() });
+    let id = world.open(0);
+    let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
+    world.bytes(id, upgrade.replace("EIO=4", "EIO=3").as_bytes());
+    let heard = world.heard(id);
+    let sid = heard[0].split_once(r#""sid":""#).unwrap().1.split_once('"').unwrap().0.to_owned();
+    assert_eq!(heard[1..], ["40"]);
+    world.say(id, "2");
+    world.say(id, "2probe");
+    assert_eq!(world.heard(id), ["3", "3"]);
+    world.say(id, r#"421["join_session",{"sessionId":"s"}]"#);
+    let heard = world.heard(id);
+    assert!(heard.iter().any(|m| m.starts_with("431[") && m.contains(&sid)), "{heard:?}");
+    world.say(id, "40/nope,");
+    let heard = world.heard(id);
+    assert!(heard.contains(&r#"44/nope,{"message":"Invalid namespace"}"#.to_owned()), "{heard:?}");
+    // A binary event: the number of the packet's type comes first.
+    world.say(id, r#"451-2["chat_message",{"_placeholder":true,"num":0}]"#);
+    let mut frame = masked("\u{4}\u{1}\u{2}");
+    frame[0] = 0x82;
+    world.bytes(id, &frame);
+    assert!(world.heard(id).iter().any(|m| m.starts_with("432[")));
+    // It is heard of or it is gone.
+    for _ in 0..4 {
+        world.pass(MS(5_000));
+        world.say(id, "2");
+    }
+    world.heard(id);
+    world.pass(MS(7_600));
+    assert_eq!(world.closed.get(&id), Some(&Close::Gently));
+
+    let mut world = World::new(polling());
+    let id = world.open(0);
+    world.bytes(id, upgrade.replace("EIO=4", "EIO=3").as_bytes());
+    world.heard(id);
+    world.say(id, "3");
+    assert_eq!(world.heard(id), ["close"], "it has not been pinged");
+}
+
+#[test]
+fn version_3_polls_with_lengths() {
+    let mut world = World::new(polling());
+    let (bob, opened) = Poller::new(&mut world, 0, 3);
+    let (length, rest) = opened.split_once(':').unwrap();
+    let (open, connected) = rest.split_at(length.parse().unwrap());
+    assert!(open.starts_with("0{") && connected == "2:40", "{opened}");
+    let join = r#"421["join_session",{"sessionId":"s","displayName":"É🎸"}]"#;
+    let units: usize = join.chars().map(char::len_utf16).sum();
+    assert_eq!(bob.post(&mut world, 0, &format!("{units}:{join}1:2")), (200, "ok".into()));
+    let heard = bob.fetch(&mut world, 0).concat();
+    assert!(heard.contains("431[{") && heard.contains("1:3") && heard.contains("É🎸"), "{heard}");
+    assert_eq!(bob.post(&mut world, 0, "nonsense").0, 400);
+}
+
+#[test]
+fn a_draining_server_tells_those_who_poll() {
+    let mut world = World::new(polling());
+    let (bob, _) = Poller::new(&mut world, 0, 4);
+    bob.post(&mut world, 0, "40");
+    let first = bob.get(&mut world, 0);
+    answer(&mut world, first);
+    let waiting = bob.get(&mut world, 0);
+    world.input(0, Input::Drain);
+    assert_eq!(answer(&mut world, waiting), Some((200, "41\u{1e}1".into())));
+    assert!(world.shards[0].is_drained());
+}

@@ -1,0 +1,172 @@
+//! Engine.IO's HTTP bodies: several packets in one.
+//!
+//! Version 4 puts a record separator between packets. Version 3 puts the length in front of each, in UTF-16 units
+//! as JavaScript counts, or, in a binary body, in decimal digits of one byte each.
+
+/// What stands between the packets of version 4.
+const SEPARATOR: u8 = 0x1e;
+
+/// What ends a length in a binary body of version 3.
+const LENGTH_END: u8 = 0xff;
+
+/// The version of Engine.IO that a client speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum Version {
+    /// socket.io-client 1 and 2: the client pings.
+    V3,
+    /// socket.io-client 3 and 4: the server pings.
+    V4,
+}
+
+/// A body that is no list of packets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NoPayload;
+
+/// A packet of a body.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part<'a> {
+    /// As on a WebSocket's text message.
+    Text(&'a str),
+    /// As on a WebSocket's binary message.
+    Binary(&'a [u8]),
+}
+
+/// The packets of a body, in order; `binary` if its type is `application/octet-stream`.
+pub fn parts(body: &[u8], version: Version, binary: bool) -> Result<Vec<Part<'_>>, NoPayload> {
+    match (version, binary) {
+        (Version::V4, true) => Err(NoPayload),
+        (Version::V4, false) => {
+            let text = std::str::from_utf8(body).map_err(|_| NoPayload)?;
+            Ok(text.split(char::from(SEPARATOR)).map(Part::Text).collect())
+        }
+        (Version::V3, false) => counted(std::str::from_utf8(body).map_err(|_| NoPayload)?),
+        (Version::V3, true) => measured(body),
+    }
+}
+
+/// `<length>:<packet>` and so on.
+fn counted(mut rest: &str) -> Result<Vec<Part<'_>>, NoPayload> {
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        let (length, tail) = rest.split_once(':').ok_or(NoPayload)?;
+        let packet = take_units(tail, decimal(length.bytes())?).ok_or(NoPayload)?;
+        parts.push(Part::Text(packet));
+        rest = &tail[packet.len()..];
+    }
+    Ok(parts)
+}
+
+/// The text of so many UTF-16 units at the start of `text`.
+fn take_units(text: &str, units: usize) -> Option<&str> {
+    let mut left = units;
+    for (at, character) in text.char_indices() {
+        if left == 0 {
+            return Some(&text[..at]);
+        }
+        left = left.checked_sub(character.len_utf16())?;
+    }
+    (left == 0).then_some(text)
+}
+
+/// Kind, digits, end of length, packet, and so on.
+fn measured(mut rest: &[u8]) -> Result<Vec<Part<'_>>, NoPayload> {
+    let mut parts = Vec::new();
+    while let [kind, tail @ ..] = rest {
+        let end = tail.iter().position(|byte| *byte == LENGTH_END).ok_or(NoPayload)?;
+        let length = decimal(tail[..end].iter().map(|digit| digit.wrapping_add(b'0')))?;
+        let packet = tail.get(end + 1..).and_then(|tail| tail.get(..length)).ok_or(NoPayload)?;
+        parts.push(match kind {
+            0 => Part::Text(std::str::from_utf8(packet).map_err(|_| NoPayload)?),
+            1 => Part::Binary(packet),
+            _ => return Err(NoPayload),
+        });
+        rest = &tail[end + 1 + length..];
+    }
+    Ok(parts)
+}
+
+fn decimal(digits: impl ExactSizeIterator<Item = u8>) -> Result<usize, NoPayload> {
+    if !(1..=9).contains(&digits.len()) {
+        return Err(NoPayload);
+    }
+    digits.into_iter().try_fold(0, |number, digit| match digit {
+        b'0'..=b'9' => Ok(number * 10 + usize::from(digit - b'0')),
+        _ => Err(NoPayload),
+    })
+}
+
+/// The body that holds these packets, each as a WebSocket's text message has it.
+pub fn body<'a>(packets: impl Iterator<Item = &'a [u8]>, version: Version) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (place, packet) in packets.enumerate() {
+        match version {
+            Version::V4 if place > 0 => body.push(SEPARATOR),
+            Version::V4 => {}
+            Version::V3 => {
+                let units: usize = String::from_utf8_lossy(packet).chars().map(char::len_utf16).sum();
+                body.extend_from_slice(format!("{units}:").as_bytes());
+            }
+        }
+        body.extend_from_slice(packet);
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_the_bodies_that_clients_send() {
+        let text = |texts: &[&'static str]| Ok(texts.iter().map(|text| Part::Text(text)).collect::<Vec<_>>());
+        assert_eq!(parts(b"40", Version::V4, false), text(&["40"]));
+        assert_eq!(
+            parts(b"4hello\x1ebAQIDBA==\x1e3", Version::V4, false),
+            text(&["4hello", "bAQIDBA==", "3"])
+        );
+        assert_eq!(parts(b"6:4hello10:b4AQIDBA==", Version::V3, false), text(&["4hello", "b4AQIDBA=="]));
+        assert_eq!(parts("5:4é🎸x1:2".as_bytes(), Version::V3, false), text(&["4é🎸x", "2"]));
+        let mixed = [&[0, 6, 0xff][..], b"4hello", &[1, 3, 0xff, 4, 1, 2]].concat();
+        let expected = vec![Part::Text("4hello"), Part::Binary(&[4, 1, 2])];
+        assert_eq!(parts(&mixed, Version::V3, true), Ok(expected));
+    }
+
+    #[test]
+    fn refuses_what_is_no_body() {
+        for (body, version, binary) in [
+            (&b"\xff"[..], Version::V4, false),
+            (b"4x", Version::V4, true),
+            (b"4x", Version::V3, false),
+            (b"3:4x", Version::V3, false),
+            (b":4x", Version::V3, false),
+            (b"-1:4x", Version::V3, false),
+            (b"9999999999:4x", Version::V3, false),
+            ("2:4🎸".as_bytes(), Version::V3, false),
+            (&[0, 6, 0xff, b'4'], Version::V3, true),
+            (&[2, 1, 0xff, b'4'], Version::V3, true),
+            (&[0, 1, b'4'], Version::V3, true),
+            (&[0, 0xff, b'4'], Version::V3, true),
+        ] {
+            assert_eq!(parts(body, version, binary), Err(NoPayload), "{body:x?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn reads_back_what_it_prints(texts in prop::collection::vec("[0-6][a-zé🎸:\\[\\]]{0,12}", 1..5), old: bool) {
+            let version = if old { Version::V3 } else { Version::V4 };
+            let printed = body(texts.iter().map(String::as_bytes), version);
+            let expected: Vec<Part<'_>> = texts.iter().map(|text| Part::Text(text)).collect();
+            prop_assert_eq!(parts(&printed, version, false), Ok(expected));
+        }
+
+        #[test]
+        fn random_bodies_never_panic(body in prop::collection::vec(any::<u8>(), 0..40), old: bool, binary: bool) {
+            let _ = parts(&body, if old { Version::V3 } else { Version::V4 }, binary);
+        }
+    }
+}
