@@ -136,9 +136,9 @@ impl Tap for Farewell {
         }
     }
 
-    fn outputs(&mut self, outputs: &Outputs, from: usize) {
+    fn handled(&mut self, outputs: &Outputs, from: usize) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.outputs(outputs, from);
+            recorder.handled(outputs, from);
         }
     }
 }

@@ -161,7 +161,8 @@ impl Member {
 }
 
 /// What a small band does: two sessions, one of them with a passcode and a PIN, on two shards.
-fn play(port: u16) {
+fn play(port: u16) -> Vec<Member> {
+    let mut members = Vec::new();
     for session in ["demo", "stage", "a", "b", "c"] {
         let mut leader = Member::connect(port);
         let joined =
@@ -189,7 +190,9 @@ fn play(port: u16) {
         for _ in 0..10 {
             follower.hear(r#"42["scroll_tick""#);
         }
+        members.extend([leader, follower]);
     }
+    members
 }
 
 /// Every byte of the entries, uncompressed.
@@ -206,10 +209,11 @@ fn entries(trace: &Path) -> Vec<u8> {
 fn what_a_server_did_is_replayed_without_its_secrets() {
     let scratch = Scratch::new("replay");
     let server = Server::start(&scratch.0, &["--record-max-age", "1000"]);
-    play(server.port);
+    let members = play(server.port);
     let mut last = Member::connect(server.port);
     last.ask("join_session", r#"{"sessionId":"late"}"#);
     server.stop();
+    drop(members);
 
     let traces = scratch.traces();
     assert!(traces.len() >= 2, "{traces:?}");
@@ -246,7 +250,7 @@ fn first_shard(scratch: &Scratch) -> PathBuf {
 fn a_trace_is_looked_at_cut_compared_and_shrunk() {
     let scratch = Scratch::new("trace");
     let server = Server::start(&scratch.0, &[]);
-    play(server.port);
+    drop(play(server.port));
     server.stop();
     let trace = first_shard(&scratch);
     let out = scratch.0.join("part");
@@ -277,9 +281,17 @@ fn a_trace_is_looked_at_cut_compared_and_shrunk() {
 fn outputs_that_differ_are_named_and_a_killed_servers_trace_is_read() {
     let scratch = Scratch::new("parted");
     let server = Server::start(&scratch.0, &["--seed", "5"]);
-    play(server.port);
-    drop(server);
+    let mut members = play(server.port);
     let trace = first_shard(&scratch);
+    let header = fs::metadata(&trace).unwrap().len();
+    // A shard gives away what it has recorded once a second.
+    let mut ticks = 0;
+    while fs::metadata(&trace).unwrap().len() == header {
+        members[0].hear(r#"42["scroll_tick""#);
+        ticks += 1;
+        assert!(ticks < 10_000, "nothing is written");
+    }
+    drop(server);
     let replayed = bandsync(&["replay"], &[&trace]);
     // Nothing that was written is missing; what was not, nobody knows.
     assert!(replayed.status.success(), "{}", text(&replayed));

@@ -266,6 +266,7 @@ impl<M: Machine> Shard<M> {
         self.write();
         self.hand_over();
         self.close_up();
+        self.parts.tap.outputs(&self.out);
         self.out.clear();
         self.sorted = 0;
         self.unpublished = !self.parts.board.publish(self.parts.id, self.parts.machine.counters());
@@ -326,6 +327,7 @@ impl<M: Machine> Shard<M> {
         self.parts.machine.handle(self.now, input, &mut self.out);
         let took = self.parts.clock.nanos().saturating_sub(self.nanos);
         self.gauges.handler.saturating_record(took);
+        self.parts.tap.handled(&self.out, self.sorted);
         self.sort();
     }
 
@@ -333,7 +335,7 @@ impl<M: Machine> Shard<M> {
     fn feed(&mut self, input: Input<'_>) {
         self.parts.tap.input(self.now, &input);
         self.parts.machine.handle(self.now, input, &mut self.out);
-        self.parts.tap.outputs(&self.out, self.sorted);
+        self.parts.tap.handled(&self.out, self.sorted);
         self.sort();
     }
 

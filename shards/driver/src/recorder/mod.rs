@@ -158,13 +158,14 @@ pub struct ShardRecorder {
 impl Tap for ShardRecorder {
     fn input(&mut self, at: Micros, input: &Input<'_>) {
         let Some(buffer) = &mut self.buffer else { return };
+        debug_assert!(!self.awaits_outcome, "what came of every input is told");
         format::write_input(buffer, at.since(self.at), &Recorded::of(input));
         self.at = at;
         self.awaits_outcome = true;
         self.is_turns_end = matches!(input, Input::TurnEnded);
     }
 
-    fn outputs(&mut self, outputs: &Outputs, from: usize) {
+    fn handled(&mut self, outputs: &Outputs, from: usize) {
         let Some(buffer) = &mut self.buffer else { return };
         let count = (outputs.list.len() - from) as u32;
         let outcome = if count == 0 {
