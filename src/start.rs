@@ -136,9 +136,9 @@ impl Tap for Farewell {
         }
     }
 
-    fn handled(&mut self, outputs: &Outputs, from: usize) {
+    fn outputs(&mut self, outputs: &Outputs, from: usize) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.handled(outputs, from);
+            recorder.outputs(outputs, from);
         }
     }
 }

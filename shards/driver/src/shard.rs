@@ -266,7 +266,6 @@ impl<M: Machine> Shard<M> {
         self.write();
         self.hand_over();
         self.close_up();
-        self.parts.tap.outputs(&self.out);
         self.out.clear();
         self.sorted = 0;
         self.unpublished = !self.parts.board.publish(self.parts.id, self.parts.machine.counters());
@@ -327,7 +326,7 @@ impl<M: Machine> Shard<M> {
         self.parts.machine.handle(self.now, input, &mut self.out);
         let took = self.parts.clock.nanos().saturating_sub(self.nanos);
         self.gauges.handler.saturating_record(took);
-        self.parts.tap.handled(&self.out, self.sorted);
+        self.parts.tap.outputs(&self.out, self.sorted);
         self.sort();
     }
 
@@ -335,7 +334,7 @@ impl<M: Machine> Shard<M> {
     fn feed(&mut self, input: Input<'_>) {
         self.parts.tap.input(self.now, &input);
         self.parts.machine.handle(self.now, input, &mut self.out);
-        self.parts.tap.handled(&self.out, self.sorted);
+        self.parts.tap.outputs(&self.out, self.sorted);
         self.sort();
     }
 

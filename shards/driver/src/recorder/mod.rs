@@ -165,7 +165,7 @@ impl Tap for ShardRecorder {
         self.is_turns_end = matches!(input, Input::TurnEnded);
     }
 
-    fn handled(&mut self, outputs: &Outputs, from: usize) {
+    fn outputs(&mut self, outputs: &Outputs, from: usize) {
         let Some(buffer) = &mut self.buffer else { return };
         let count = (outputs.list.len() - from) as u32;
         let outcome = if count == 0 {

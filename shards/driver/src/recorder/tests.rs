@@ -95,11 +95,11 @@ fn turn(tap: &mut ShardRecorder, millis: u64, noise: &[u8]) {
     let at = Micros::from_millis(millis);
     tap.input(at, &Input::Received { conn: CONN, bytes: &mut noise.to_vec() });
     let mut outputs = Outputs::default();
-    tap.handled(&outputs, 0);
+    tap.outputs(&outputs, 0);
     tap.input(at, &Input::TurnEnded);
     outputs.list.push(Output::Send { to: CONN, bytes: Span { start: 0, end: 2 } });
     outputs.bytes.extend(b"hi");
-    tap.handled(&outputs, 0);
+    tap.outputs(&outputs, 0);
 }
 
 /// Bytes that do not get smaller.
