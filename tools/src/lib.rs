@@ -1,4 +1,6 @@
-//! What the project needs around the server: the house rules as a test.
+//! What the project needs around the server: fuzz targets, and the house rules as a test.
+
+pub mod fuzz;
 
 #[cfg(test)]
 mod tidy;

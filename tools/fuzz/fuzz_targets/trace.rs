@@ -1,0 +1,4 @@
+//! `trace` under cargo-fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bandsync_tools::fuzz::trace_reader(data));
