@@ -13,6 +13,7 @@ pub mod recorder;
 pub mod tap;
 
 mod accept;
+mod bell;
 mod closing;
 mod conns;
 mod ending;

@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bandsync_engine::io::StorageNews;
 use bandsync_engine::words::ids::ShardId;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::Waker;
 
+use crate::bell::Bell;
 use crate::ending::Alive;
 use crate::unsent::Unsent;
 
@@ -30,7 +31,7 @@ pub(crate) struct Crossing {
 pub(crate) struct Mailbox {
     mail: Receiver<Box<Crossing>>,
     news: Receiver<StorageNews>,
-    rung: Arc<AtomicBool>,
+    bell: Arc<Bell<AtomicBool>>,
 }
 
 /// The sending end: where a shard is reached.
@@ -38,8 +39,8 @@ pub(crate) struct Mailbox {
 pub(crate) struct Address {
     mail: Sender<Box<Crossing>>,
     news: Sender<StorageNews>,
-    /// Whether the shard was woken and has not looked yet, so that a burst costs one system call.
-    rung: Arc<AtomicBool>,
+    /// So that a burst costs one system call.
+    bell: Arc<Bell<AtomicBool>>,
     waker: Arc<Waker>,
 }
 
@@ -47,15 +48,15 @@ pub(crate) struct Address {
 pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
     let (sender, receiver) = bounded(room);
     let (news_sender, news_receiver) = bounded(room);
-    let rung = Arc::new(AtomicBool::new(false));
-    let mailbox = Mailbox { mail: receiver, news: news_receiver, rung: Arc::clone(&rung) };
-    (mailbox, Address { mail: sender, news: news_sender, rung, waker })
+    let bell = Arc::<Bell<AtomicBool>>::default();
+    let mailbox = Mailbox { mail: receiver, news: news_receiver, bell: Arc::clone(&bell) };
+    (mailbox, Address { mail: sender, news: news_sender, bell, waker })
 }
 
 impl Mailbox {
     /// To be called when the waker woke us, before looking: whatever is posted from now on wakes us again.
     pub(crate) fn heard(&self) {
-        self.rung.store(false, Ordering::SeqCst);
+        self.bell.heard();
     }
 
     /// How many connections wait.
@@ -77,12 +78,12 @@ impl Mailbox {
 impl Address {
     /// Wakes the shard, unless somebody did and it has not looked yet.
     pub(crate) fn wake(&self) {
-        if !self.rung.swap(true, Ordering::SeqCst)
-            && let Err(error) = self.waker.wake()
-        {
-            // The kernel's counter of wake-ups can only be full of wake-ups that were not looked at yet.
-            log::debug!("waking a shard: {error}");
-        }
+        self.bell.ring(|| {
+            if let Err(error) = self.waker.wake() {
+                // The kernel's counter of wake-ups can only be full of wake-ups that were not looked at yet.
+                log::debug!("waking a shard: {error}");
+            }
+        });
     }
 
     /// Posts news of the storage, or gives them back if the mailbox is full. What a shard that has ended would

@@ -1,0 +1,196 @@
+//! How a shard is woken once for a burst of mail, and never missed: a flag in front of a waker.
+//!
+//! Whoever posts puts the mail first and rings then; whoever is woken hears first and looks then. So mail that was not
+//! seen was posted after the hearing, and rang again. The tests run this very code through every interleaving.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A flag that threads share.
+pub(crate) trait Flag {
+    /// Sets it and says what it was.
+    fn swap(&self, value: bool) -> bool;
+    /// Sets it.
+    fn store(&self, value: bool);
+}
+
+impl Flag for AtomicBool {
+    fn swap(&self, value: bool) -> bool {
+        self.swap(value, Ordering::SeqCst)
+    }
+
+    fn store(&self, value: bool) {
+        self.store(value, Ordering::SeqCst);
+    }
+}
+
+/// Whether a shard was woken and has not looked yet.
+#[derive(Debug, Default)]
+pub(crate) struct Bell<F>(F);
+
+impl<F: Flag> Bell<F> {
+    /// Wakes by `wake`, unless somebody did and the shard has not looked yet.
+    pub(crate) fn ring(&self, wake: impl FnOnce()) {
+        if !self.0.swap(true) {
+            wake();
+        }
+    }
+
+    /// To be called when woken, before looking: whatever is posted from now on wakes again.
+    pub(crate) fn heard(&self) {
+        self.0.store(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use loom::sync::atomic::AtomicBool as LoomBool;
+    use loom::sync::{Arc, Condvar, Mutex};
+    use loom::thread;
+    use std::collections::VecDeque;
+
+    impl Flag for LoomBool {
+        fn swap(&self, value: bool) -> bool {
+            self.swap(value, Ordering::SeqCst)
+        }
+
+        fn store(&self, value: bool) {
+            self.store(value, Ordering::SeqCst);
+        }
+    }
+
+    /// A mailbox as it is in `mail`, with models of the queue and of the kernel's counter of wake-ups.
+    struct Model {
+        bell: Bell<LoomBool>,
+        mail: Mutex<VecDeque<u8>>,
+        room: usize,
+        wakeups: Mutex<u32>,
+        woken: Condvar,
+    }
+
+    impl Model {
+        fn new(room: usize) -> Arc<Self> {
+            Arc::new(Self {
+                bell: Bell(LoomBool::new(false)),
+                mail: Mutex::new(VecDeque::new()),
+                room,
+                wakeups: Mutex::new(0),
+                woken: Condvar::new(),
+            })
+        }
+
+        fn ring(&self) {
+            self.bell.ring(|| {
+                *self.wakeups.lock().unwrap() += 1;
+                self.woken.notify_one();
+            });
+        }
+
+        /// False if there is no room.
+        fn post(&self, letter: u8) -> bool {
+            let mut mail = self.mail.lock().unwrap();
+            if mail.len() == self.room {
+                return false;
+            }
+            mail.push_back(letter);
+            drop(mail);
+            self.ring();
+            true
+        }
+
+        fn take(&self) -> Option<u8> {
+            self.mail.lock().unwrap().pop_front()
+        }
+
+        /// As poll does: all wake-ups so far are one.
+        fn sleep(&self) {
+            let mut wakeups = self.wakeups.lock().unwrap();
+            while *wakeups == 0 {
+                wakeups = self.woken.wait(wakeups).unwrap();
+            }
+            *wakeups = 0;
+        }
+    }
+
+    /// A shard that takes its mail in until it has so many letters; loom finds it if it sleeps for ever.
+    fn receive(model: &Model, count: usize) -> Vec<u8> {
+        let mut letters = Vec::new();
+        while letters.len() < count {
+            model.sleep();
+            model.bell.heard();
+            while let Some(letter) = model.take() {
+                letters.push(letter);
+            }
+        }
+        letters
+    }
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        loom::model(|| {
+            let model = Model::new(2);
+            let senders = [1, 2].map(|letter| {
+                let model = Arc::clone(&model);
+                thread::spawn(move || assert!(model.post(letter)))
+            });
+            let mut letters = receive(&model, 2);
+            letters.sort_unstable();
+            assert_eq!(letters, [1, 2]);
+            for sender in senders {
+                sender.join().unwrap();
+            }
+        });
+    }
+
+    /// The shard ends after it was told to, with a last look: what was posted before the telling is there.
+    #[test]
+    fn nothing_is_lost_at_the_end() {
+        loom::model(|| {
+            let model = Model::new(1);
+            let ended = Arc::new(LoomBool::new(false));
+            let sender = {
+                let (model, ended) = (Arc::clone(&model), Arc::clone(&ended));
+                thread::spawn(move || {
+                    let posted = model.post(1);
+                    ended.store(true, Ordering::SeqCst);
+                    model.ring();
+                    posted
+                })
+            };
+            let mut letters = 0;
+            loop {
+                model.sleep();
+                model.bell.heard();
+                let over = ended.load(Ordering::SeqCst);
+                while model.take().is_some() {
+                    letters += 1;
+                }
+                if over {
+                    break;
+                }
+            }
+            assert_eq!(letters, u32::from(sender.join().unwrap()));
+        });
+    }
+
+    /// A full mailbox refuses, and the letter that did not fit comes with the next try.
+    #[test]
+    fn a_full_mailbox_loses_nothing() {
+        loom::model(|| {
+            let model = Model::new(1);
+            let sender = {
+                let model = Arc::clone(&model);
+                thread::spawn(move || {
+                    assert!(model.post(1));
+                    model.post(2)
+                })
+            };
+            let mut letters = receive(&model, 1);
+            if sender.join().unwrap() && letters.len() == 1 {
+                letters.extend(receive(&model, 1));
+            }
+            assert!(letters == [1] || letters == [1, 2]);
+        });
+    }
+}
