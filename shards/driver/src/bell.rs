@@ -9,17 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) trait Flag {
     /// Sets it and says what it was.
     fn swap(&self, value: bool) -> bool;
-    /// Sets it.
-    fn store(&self, value: bool);
 }
 
 impl Flag for AtomicBool {
     fn swap(&self, value: bool) -> bool {
         self.swap(value, Ordering::SeqCst)
-    }
-
-    fn store(&self, value: bool) {
-        self.store(value, Ordering::SeqCst);
     }
 }
 
@@ -36,8 +30,10 @@ impl<F: Flag> Bell<F> {
     }
 
     /// To be called when woken, before looking: whatever is posted from now on wakes again.
+    ///
+    /// A swap rather than a store, because it sees what everybody did who rang in vain.
     pub(crate) fn heard(&self) {
-        self.0.store(false);
+        self.0.swap(false);
     }
 }
 
@@ -53,10 +49,6 @@ mod tests {
     impl Flag for LoomBool {
         fn swap(&self, value: bool) -> bool {
             self.swap(value, Ordering::SeqCst)
-        }
-
-        fn store(&self, value: bool) {
-            self.store(value, Ordering::SeqCst);
         }
     }
 
