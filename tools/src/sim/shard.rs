@@ -206,6 +206,7 @@ fn settings(plan: &Plan, id: u16) -> Settings {
         origins: Origins::Own,
         transports: Transports::default(),
         manners: Manners::default(),
+        storage_wait: None,
     }
 }
 
@@ -314,6 +315,9 @@ impl World<'_> {
                     }
                 }
                 Output::Ask { .. } => shard.digest.add(5),
+                Output::Load { .. } | Output::Store { .. } | Output::Forget { .. } => {
+                    unreachable!("this world has no storage, and says so in its settings")
+                }
             }
         }
         self.receivers = to;

@@ -255,7 +255,7 @@ impl Engine {
         };
         for (place, part) in parts.iter().enumerate() {
             match self.part_received(session, *part, out) {
-                Step::Go => {}
+                Step::Go | Step::Hold => {}
                 Step::Gone if self.said_goodbye => {
                     self.said_goodbye = false;
                     break;
@@ -278,10 +278,41 @@ impl Engine {
         Ok(self.answered_one(id, delivery.keep_alive, out))
     }
 
+    /// Acts on a packet of a session, or keeps it while the session waits for the storage.
     fn part_received(&mut self, session: ConnId, part: Part<'_>, out: &mut Outputs) -> Step {
-        match part {
+        if self.link_mut(session).is_some_and(|link| link.held.is_some()) {
+            let (kind, bytes) = match part {
+                Part::Text(text) => (0, text.as_bytes()),
+                Part::Binary(bytes) => (1, bytes),
+            };
+            // The packets stand one behind the other: kind, length, bytes.
+            let head = [&[kind], &(bytes.len() as u32).to_le_bytes()[..]].concat();
+            self.hold(session, &head, out);
+            self.hold(session, bytes, out);
+            return Step::Go;
+        }
+        let step = match part {
             Part::Text(text) => self.packet(session, text, out),
             Part::Binary(bytes) => self.binary(session, bytes, out),
+        };
+        if matches!(step, Step::Hold) { Step::Go } else { step }
+    }
+
+    /// Acts on what [`part_received`](Self::part_received) has kept.
+    pub(super) fn held_parts(&mut self, session: ConnId, mut held: &[u8], out: &mut Outputs) {
+        while let [kind, a, b, c, d, rest @ ..] = held {
+            let (bytes, rest) = rest.split_at(u32::from_le_bytes([*a, *b, *c, *d]) as usize);
+            held = rest;
+            let part = match kind {
+                0 => Part::Text(std::str::from_utf8(bytes).unwrap_or_default()),
+                _ => Part::Binary(bytes),
+            };
+            match self.part_received(session, part, out) {
+                Step::Go | Step::Hold => {}
+                Step::Gone => return self.said_goodbye = false,
+                // It has joined and wants to go on at once, without a request that could take it there.
+                Step::Move(..) => return self.forget(session, LeaveReason::TransportError, out),
+            }
         }
     }
 
@@ -351,7 +382,7 @@ impl Engine {
                 Left::Binary(bytes) => Part::Binary(bytes),
             };
             match self.part_received(session, part, out) {
-                Step::Go => {}
+                Step::Go | Step::Hold => {}
                 Step::Gone => {
                     self.said_goodbye = false;
                     break;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::Engine;
 use super::alarm::{Alarm, RoomKey, Timer};
+use super::conns;
 use super::link::Said;
 use super::room::Room;
 use crate::io::{Found, Outcome, Output, Outputs, StorageNews};
@@ -207,7 +208,11 @@ impl Engine {
             }
             None => self.join_late(id, ack, payload, out),
         }
-        self.link_received(id, &mut held, out);
+        if conns::is_polled(id) {
+            self.held_parts(id, &held, out);
+        } else {
+            self.link_received(id, &mut held, out);
+        }
         self.arm(id);
     }
 
