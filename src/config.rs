@@ -209,10 +209,14 @@ impl Config {
         let heartbeat_interval = values.millis(&settings::HEARTBEAT_INTERVAL)?;
         let leader_grace = values.millis(&settings::LEADER_GRACE)?;
         let session_members_max = values.count(&settings::MAX_SESSION_MEMBERS)?;
+        let message_bytes_max = values.count(&settings::MAX_MESSAGE_BYTES)?;
         let limits = words::limits::Limits {
             connections_max: values.count(&settings::MAX_CONNECTIONS)?,
             sessions_max: values.count(&settings::MAX_SESSIONS)?,
-            message_bytes_max: values.count(&settings::MAX_MESSAGE_BYTES)?,
+            message_bytes_max,
+            backlog_bytes_max: message_bytes_max
+                .saturating_mul(2)
+                .max(words::limits::Limits::PRODUCTION.backlog_bytes_max),
             empty_session_ttl: values.millis(&settings::SESSION_TTL)?,
             ..words::limits::Limits::PRODUCTION
         };

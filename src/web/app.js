@@ -95,7 +95,8 @@ async function enter(event) {
   event.preventDefault();
   const mine = (attempt += 1);
   const [name, sessionId] = [$("name").value.trim(), $("session").value.trim()];
-  const role = event.submitter?.value ?? "follower";
+  // Whoever does not ask to lead follows, unless there is nobody to follow: the first one in leads.
+  const role = event.submitter?.value === "leader" ? "leader" : undefined;
   if (!name || !sessionId) return problem(name ? "Give the session a name." : "Tell the band your name.");
   problem("");
   remember("name", name);

@@ -273,7 +273,7 @@ export class BandSync extends EventTarget {
   async #enter() {
     const { sessionId, name, role, tickHz, instrument, passcode, leaderPin } = this.#options;
     const late = this.#awaySince !== null && this.#now() - this.#awaySince > SEAT_KEPT_MS;
-    const fields = { sessionId, role: late ? "follower" : role, tickHz, instrument, passcode, leaderPin };
+    const fields = { sessionId, role: late ? undefined : role, tickHz, instrument, passcode, leaderPin };
     if (name) fields.displayName = name;
     this.#fresh = true;
     try {

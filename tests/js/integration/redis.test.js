@@ -277,7 +277,7 @@ describe("Redis", () => {
 
   for (const [what, fault, reason] of [
     ["slow answers", { delay: 1_000 }, /does not answer/],
-    ["answers in single bytes", { delay: 300, piece: 1 }, /does not answer|Redis/],
+    ["answers in single bytes", { piece: 1 }, null],
     ["garbage", { garbage: true }, /Redis/],
   ]) {
     test(`${what}`, async () => {
@@ -288,7 +288,9 @@ describe("Redis", () => {
       await stored(redis, band.sessionId, { isPlaying: "1" });
       Object.assign(proxy, fault);
       await say(band, "during");
-      await degraded(server, reason);
+      // Answers that are whole in the end are answers.
+      if (reason) await degraded(server, reason);
+      else await stored(redis, band.sessionId, { message: "during" });
       Object.assign(proxy, { delay: 0, piece: Infinity, garbage: false });
       await well(server);
       await stored(redis, band.sessionId, { message: "during" });

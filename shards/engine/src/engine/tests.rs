@@ -807,6 +807,7 @@ fn a_session_made_anew_has_a_higher_epoch_though_the_wall_clock_went_back() {
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
     world.pass(Limits::PRODUCTION.empty_session_ttl + Limits::PRODUCTION.empty_session_ttl);
     world.input(0, Input::WallClock { started_unix_ms: settings().started_unix_ms - 7_200_000 });
+    let ann = world.client(0);
     world.say(ann, &join("s", "Ann"));
     assert!(epoch(&world) > before, "{} after {before}", epoch(&world));
 }

@@ -53,7 +53,7 @@ impl Limits {
         sessions_max: 100_000,
         message_bytes_max: 1_000_000,
         fragments_max: 16_384,
-        backlog_bytes_max: 256 * 1024,
+        backlog_bytes_max: 2 * 1_000_000,
         head_timeout: Micros::from_secs(10),
         connect_timeout: Micros::from_secs(45),
         idle_timeout: Micros::from_secs(30),
@@ -136,6 +136,9 @@ impl Default for RateLimits {
         }
     }
 }
+
+// A set list of the largest size goes to all members at once, and is no sign of a slow reader.
+const _: () = assert!(Limits::PRODUCTION.backlog_bytes_max >= 2 * Limits::PRODUCTION.message_bytes_max);
 
 // The announced `maxPayload` must hold the largest set list with its escapes, or no client could ever send one.
 const _: () = assert!(Limits::PRODUCTION.message_bytes_max >= 1_000_000);
