@@ -22,10 +22,9 @@ pub struct Room {
     seats: Vec<Seat>,
     batch: Batch,
     memory: Memory,
-    /// Where in the tick interval this session ticks, so that a shard's sessions do not all tick at once.
-    phase: Micros,
-    /// Counts ticks, for members that want only some.
-    ticks: u64,
+    grid: Grid,
+    /// The tick that the timer is set for.
+    next_tick: u64,
     /// Since when nobody is here.
     empty_since: Option<Micros>,
     tick: Alarm,
@@ -71,14 +70,13 @@ impl Turn<'_> {
 impl Room {
     /// A room for a new session; `luck` spreads the rooms over the tick interval.
     pub fn new(session: Session, settings: &Settings, luck: u64, now: Micros) -> Self {
-        let phase = Micros::from_micros(luck % settings.tick_interval.as_micros());
         Self {
             session,
             seats: Vec::new(),
             batch: Batch::default(),
             memory: Memory::default(),
-            phase,
-            ticks: 0,
+            grid: Grid::new(settings.tick_interval, luck),
+            next_tick: 0,
             empty_since: Some(now),
             tick: Alarm::default(),
             window: Alarm::default(),
@@ -206,11 +204,13 @@ impl Room {
 
     /// Sets the timers to what the session needs now.
     pub fn arm(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
-        let ticking = self.session.is_playing(turn.now.at) && self.seats.iter().any(|seat| seat.stride > 0);
+        let playing = self.session.is_playing(turn.now.at);
         // A tick that is due is not put off: it fires at the end of this turn.
-        if !self.tick.at().is_some_and(|at| ticking && at <= turn.now.at) {
-            let next = ticking.then(|| self.next_tick(turn));
-            self.tick.set(turn.wheel, next, Timer::Tick(key));
+        if !self.tick.at().is_some_and(|at| playing && at <= turn.now.at) {
+            let wanted = if playing { self.wanted_after(turn.now.at) } else { None };
+            self.next_tick = wanted.unwrap_or_default();
+            let at = wanted.map(|tick| self.grid.time_of(tick));
+            self.tick.set(turn.wheel, at, Timer::Tick(key));
         }
         let expires = self.empty_since.map(|since| since + turn.settings.limits.empty_session_ttl);
         let forgets = self.memory.deadline(turn.settings.transports.recovery);
@@ -218,23 +218,33 @@ impl Room {
         self.deadline.set(turn.wheel, deadline, Timer::Room(key));
     }
 
-    /// The grid of ticks is fixed by the clock: a late tick is late, and never puts off the ones after it.
-    fn next_tick(&self, turn: &Turn<'_>) -> Micros {
-        let interval = turn.settings.tick_interval.as_micros();
-        let passed = (turn.now.at.as_micros() + interval).saturating_sub(self.phase.as_micros()) / interval;
-        Micros::from_micros(self.phase.as_micros() + passed * interval)
+    /// The first tick after `now` that somebody wants. A session whose members keep the timeline by themselves
+    /// sleeps through all the others.
+    fn wanted_after(&self, now: Micros) -> Option<u64> {
+        let next = self.grid.tick_at(now) + 1;
+        let mut wanted = None;
+        for stride in self.seats.iter().map(|seat| u64::from(seat.stride)).filter(|stride| *stride > 0) {
+            let tick = next.next_multiple_of(stride);
+            wanted = Some(wanted.map_or(tick, |other: u64| other.min(tick)));
+            if tick == next {
+                break;
+            }
+        }
+        wanted
     }
 
-    /// A tick is due: tells everybody who wants it where the band is.
+    /// A tick is due: tells everybody who wants it, or one that was missed since, where the band is.
     pub fn tick(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
         self.tick.rang();
         if self.session.is_playing(turn.now.at) {
             let tick = Notice::Tick(self.session.tick(turn.now));
-            let count = self.ticks;
-            let wanting = |seat: &&Seat| seat.stride > 0 && count.is_multiple_of(u64::from(seat.stride));
+            let (first, last) = (self.next_tick, self.grid.tick_at(turn.now.at));
+            let wanting = |seat: &&Seat| {
+                let stride = u64::from(seat.stride);
+                stride > 0 && first.next_multiple_of(stride) <= last
+            };
             let to = self.seats.iter().filter(wanting).map(|seat| seat.line);
             turn.outbox.volatile(turn.out, to, |bytes| print::notice(bytes, self.session.id(), &tick));
-            self.ticks += 1;
         }
         self.arm(key, turn);
     }
@@ -351,6 +361,35 @@ impl Room {
     }
 }
 
+/// The moments of a session's ticks. They are fixed by the clock: a late tick is late, and never puts off the ones
+/// after it.
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    interval: u64,
+    /// How far the grid lies before the shard's start. It differs from session to session, so that neither all
+    /// their ticks nor those of members who want one a second come at once.
+    shift: u64,
+}
+
+impl Grid {
+    fn new(interval: Micros, luck: u64) -> Self {
+        /// Longer than any stride.
+        const STRIDES: u64 = 1 << 16;
+        let interval = interval.as_micros();
+        Self { interval, shift: luck % (interval * STRIDES) }
+    }
+
+    /// The number of the last tick until `now`.
+    fn tick_at(self, now: Micros) -> u64 {
+        (now.as_micros() + self.shift) / self.interval
+    }
+
+    /// When a tick is due. Not for ticks before the shard's start.
+    fn time_of(self, tick: u64) -> Micros {
+        Micros::from_micros(tick * self.interval - self.shift)
+    }
+}
+
 /// Every how many ticks a member gets one, to come closest to the rate it asked for.
 fn stride(tick_hz: Option<u8>, interval: Micros) -> u16 {
     match tick_hz {
@@ -367,6 +406,20 @@ fn stride(tick_hz: Option<u8>, interval: Micros) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_grid_s_ticks_are_one_interval_apart() {
+        for luck in [0, 1, 15_999, 16_000, 123_456_789, u64::MAX] {
+            let grid = Grid::new(Micros::from_millis(16), luck);
+            let next = grid.tick_at(Micros::ZERO) + 1;
+            for tick in next..next + 5 {
+                let at = grid.time_of(tick);
+                assert_eq!(grid.tick_at(at), tick, "{luck}");
+                assert_eq!(grid.tick_at(at - Micros::from_micros(1)), tick - 1, "{luck}");
+                assert_eq!(grid.time_of(tick + 1) - at, Micros::from_millis(16), "{luck}");
+            }
+        }
+    }
 
     #[test]
     fn a_stride_comes_closest_to_the_rate_asked_for() {

@@ -427,6 +427,35 @@ fn a_member_gets_as_many_ticks_as_it_asked_for() {
 }
 
 #[test]
+fn a_session_sleeps_through_ticks_that_nobody_wants() {
+    let mut world = World::new(settings());
+    let (ann, bob) = (world.client(0), world.client(0));
+    world.say(ann, r#"42["join_session",{"sessionId":"s","tickHz":1}]"#);
+    world.say(bob, r#"42["join_session",{"sessionId":"s","tickHz":0}]"#);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    world.pass(Micros::from_secs(10));
+    let mut wakes = 0;
+    world.shards[0].measures().take(|what, _| wakes += u32::from(what == Measure::TickLateness));
+    let ticks = positions(&mut world, ann);
+    assert_eq!((wakes, ticks.len()), (10, 10));
+    let apart = |pair: &[f64]| (pair[1] - pair[0]).round() == 1_008.0;
+    assert!(ticks.windows(2).all(apart), "63 intervals of 16 ms: {ticks:?}");
+}
+
+#[test]
+fn who_wants_few_ticks_still_gets_one_that_the_shard_was_held_up_over() {
+    let mut world = World::new(settings());
+    let ann = world.client(0);
+    world.say(ann, r#"42["join_session",{"sessionId":"s","tickHz":1}]"#);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    world.pass(Micros::from_secs(5));
+    positions(&mut world, ann);
+    world.now = world.now + MS(1_500);
+    world.turn();
+    assert_eq!(positions(&mut world, ann).len(), 1);
+}
+
+#[test]
 fn members_of_different_shards_meet_and_notice_nothing() {
     let home = SessionId::parse("s").unwrap().shard(4).0;
     for first in 0..4 {
