@@ -334,7 +334,11 @@ impl Engine {
             }
             let mut windows = std::mem::take(&mut self.windows);
             for key in windows.drain(..) {
-                self.with_room(key, out, |room, turn, _| room.flush(key, turn));
+                self.with_room(key, out, |room, turn, _| {
+                    room.flush(key, turn);
+                    // What was told now is to be forgotten in time.
+                    room.arm(key, turn);
+                });
             }
             self.windows = windows;
         }

@@ -3,6 +3,7 @@
 //! Every event that a session tells, unless it is [volatile](is_volatile), ends with an offset: where it stands in
 //! the session's log. A client whose connection broke names the last offset that it saw and the secret `pid` that
 //! it was given. The offset leads to the shard and the session; the pid shows whose seat it was, and does so once.
+//! Snapshots carry an offset and are not in the log: whoever comes back is told a fresh one.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -33,7 +34,7 @@ pub struct Offset {
     pub shard: ShardId,
     /// The session there.
     pub room: RoomKey,
-    /// Counts the session's events.
+    /// How many of the session's events were told by then.
     pub number: u64,
 }
 
@@ -74,8 +75,8 @@ pub fn is_volatile(notice: &Notice) -> bool {
 #[derive(Debug, Default)]
 pub struct Memory {
     entries: VecDeque<Entry>,
-    /// The number of the next entry.
-    next: u64,
+    /// How many there were so far.
+    told: u64,
     /// Of all entries.
     bytes: u64,
     absent: VecDeque<Absent>,
@@ -108,9 +109,9 @@ pub struct Bounds<'a> {
 }
 
 impl Memory {
-    /// The number of the event that is told next.
-    pub fn next(&self) -> u64 {
-        self.next
+    /// How many events were told so far.
+    pub fn told(&self) -> u64 {
+        self.told
     }
 
     /// Notes an event that was told; as much as needed of what is older is forgotten.
@@ -120,7 +121,7 @@ impl Memory {
         self.bytes += packet.len() as u64;
         *bounds.bytes += packet.len() as u64;
         self.entries.push_back(Entry { at: now, audience, packet });
-        self.next += 1;
+        self.told += 1;
         let own = u64::from(bounds.limits.recovery_bytes_max);
         while self.bytes > own || *bounds.bytes > bounds.limits.recovery_shard_bytes_max {
             if !self.forget_oldest(bounds) {
@@ -146,15 +147,15 @@ impl Memory {
         self.absent.remove(place).map(|absent| absent.seat)
     }
 
-    /// Whether everything that was told after this event is still known.
+    /// Whether everything that was told after so many events is still known.
     pub fn reaches(&self, number: u64) -> bool {
-        let first = self.next - self.entries.len() as u64;
-        number < self.next && first <= number + 1
+        let forgotten = self.told - self.entries.len() as u64;
+        (forgotten..=self.told).contains(&number)
     }
 
-    /// What was told to a member after this event, in order.
+    /// What was told to a member after so many events, in order.
     pub fn missed(&self, number: u64, member: MemberId, metronome: bool) -> impl Iterator<Item = &[u8]> {
-        let known = (self.next - 1).saturating_sub(number).min(self.entries.len() as u64) as usize;
+        let known = self.told.saturating_sub(number).min(self.entries.len() as u64) as usize;
         let concerns = move |entry: &&Entry| match entry.audience {
             Audience::All => true,
             Audience::Others(other) => other != member,
@@ -281,11 +282,11 @@ mod tests {
         ] {
             memory.push(Micros::ZERO, audience, packet.into(), &mut bounds(&mut bytes));
         }
-        assert_eq!(missed(&memory, 0, ANN), ["1", "5"]);
-        assert_eq!(missed(&memory, 0, BOB), ["2", "3", "5"]);
-        assert_eq!(missed(&memory, 4, BOB), ["5"]);
-        assert_eq!(missed(&memory, 5, BOB), [""; 0]);
-        assert!(memory.reaches(5) && !memory.reaches(6), "nobody has seen what was not told yet");
+        assert_eq!(missed(&memory, 0, ANN), ["0", "1", "5"]);
+        assert_eq!(missed(&memory, 1, BOB), ["2", "3", "5"]);
+        assert_eq!(missed(&memory, 5, BOB), ["5"]);
+        assert_eq!(missed(&memory, 6, BOB), [""; 0]);
+        assert!(memory.reaches(6) && !memory.reaches(7), "nobody has seen what was not told yet");
     }
 
     #[test]
@@ -297,10 +298,10 @@ mod tests {
             memory.push(Micros::ZERO, Audience::All, packet.clone(), &mut bounds(&mut bytes));
             assert!(memory.bytes() <= most && bytes == memory.bytes());
         }
-        assert!(memory.reaches(5) && !memory.reaches(4), "the last four are known");
+        assert!(memory.reaches(6) && !memory.reaches(5), "the last four are known");
         memory.push(Micros::ZERO, Audience::All, vec![b'x'; most as usize + 1], &mut bounds(&mut bytes));
         assert!(
-            bytes == 0 && memory.reaches(10) && !memory.reaches(9),
+            bytes == 0 && memory.reaches(11) && !memory.reaches(10),
             "what is larger than all is not kept"
         );
 

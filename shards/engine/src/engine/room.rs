@@ -292,7 +292,9 @@ impl Room {
     fn tell_snapshot(&mut self, key: RoomKey, audience: Audience, turn: &mut Turn<'_>) {
         let mut packet = Vec::new();
         print::snapshot(&mut packet, &self.session.snapshot(turn.now));
-        self.tell_and_remember(key, audience, packet, turn);
+        self.tell(audience, &packet, |seat| seat.line.pid.is_none(), turn);
+        self.append_offset(key, &mut packet, self.memory.told(), turn);
+        self.tell(audience, &packet, |seat| seat.line.pid.is_some(), turn);
     }
 
     fn tell_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, turn: &mut Turn<'_>) {
@@ -322,10 +324,14 @@ impl Room {
         if turn.settings.transports.recovery == Micros::ZERO {
             return;
         }
-        let offset = Offset { shard: turn.settings.shard, room: key, number: self.memory.next() };
-        socket_packet::append_offset(&mut packet, &offset.to_string());
+        self.append_offset(key, &mut packet, self.memory.told() + 1, turn);
         self.tell(audience, &packet, |seat| seat.line.pid.is_some(), turn);
         self.memory.push(turn.now.at, audience, packet, &mut turn.bounds());
+    }
+
+    fn append_offset(&self, room: RoomKey, packet: &mut Vec<u8>, number: u64, turn: &Turn<'_>) {
+        let offset = Offset { shard: turn.settings.shard, room, number };
+        socket_packet::append_offset(packet, &offset.to_string());
     }
 
     /// Tells a packet to those of an audience that are `meant`.

@@ -63,8 +63,8 @@ impl Session {
 
     /// Gives a member that was [lost](Self::lost) its seat back, in its old place and, if the lead is still its
     /// own or nobody's, with its role. To the others it comes as a newcomer does, for they were told that it left;
-    /// a leader within the grace period never did. It is told nothing by itself: it hears what it has missed.
-    /// False if the session is full.
+    /// a leader within the grace period never did. It is told how things stand, after what it has missed. False
+    /// if the session is full.
     pub fn restore(&mut self, now: Moment, seat: Seat, out: &mut Vec<Effect>) -> bool {
         let id = seat.member.id;
         if let Some(kept) = self.seat_mut(id) {
@@ -75,6 +75,7 @@ impl Session {
             out.push(Effect::Snapshot(Audience::All));
         } else if self.member_count() < self.state.max_members {
             self.reseat(now, seat, out);
+            out.push(Effect::Snapshot(Audience::One(id)));
         } else {
             return false;
         }

@@ -117,13 +117,13 @@ fn a_lost_member_is_who_it_was_and_hears_what_it_missed_in_order() {
             );
             let (bob, heard) = come_back(&mut world, shard, &mut client);
             // Not that it left itself.
-            assert_eq!(names(&heard), ["room_stats", "chat_message", "chat_message", "connected"]);
+            assert_eq!(names(&heard), ["room_stats", "chat_message", "chat_message", "connected", "snapshot"]);
             assert!(heard[1].contains("one") && heard[2].contains("two"), "{heard:?}");
             assert_eq!((&client.sid, &client.pid), (&before.sid, &before.pid));
 
             world.pass(MS(10));
             assert_eq!(names(&world.heard(ann)), ["user_joined", "room_stats"]);
-            assert_eq!(names(&world.heard(bob)), ["user_joined", "room_stats"]);
+            assert_eq!(names(&world.heard(bob)), ["user_joined", "room_stats"], "and nothing twice");
             chat(&mut world, bob, "three");
             let heard = world.heard(ann);
             assert!(heard[0].contains(&before.sid), "it says so as who it was: {heard:?}");
@@ -140,7 +140,7 @@ fn what_was_on_its_way_when_the_connection_broke_is_told_again() {
     world.heard(bob);
     lose(&mut world, bob);
     let (_, heard) = come_back(&mut world, 0, &mut client);
-    assert_eq!(names(&heard), ["chat_message", "room_stats", "connected"]);
+    assert_eq!(names(&heard), ["chat_message", "room_stats", "connected", "snapshot"]);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_pid_is_good_once() {
     let sid = thief.sid.clone();
     // While its owner is there, whoever shows it takes the seat over: a network may fail without a word.
     let (_, heard) = come_back(&mut world, 0, &mut thief);
-    assert_eq!((names(&heard).last(), thief.sid == sid), (Some(&"connected"), true));
+    assert_eq!((names(&heard).last(), thief.sid == sid), (Some(&"snapshot"), true));
     world.pass(MS(10));
     assert_eq!(world.shards[0].counters().members, 2, "nobody sits twice");
 }
@@ -232,7 +232,7 @@ fn a_leader_leads_again_unless_somebody_else_does() {
         world.pass(Micros::from_secs(seconds));
         world.heard(bob);
         let (ann, heard) = come_back(&mut world, 0, &mut client);
-        assert!(heard.last().unwrap().starts_with("40{"), "{heard:?}");
+        assert!(heard.iter().any(|message| message.starts_with("40{")), "{heard:?}");
         world.say(ann, r#"421["play",{"sessionId":"s"}]"#);
         let heard = world.heard(ann);
         let ok = heard.iter().any(|message| message.starts_with(r#"431[{"ok":true"#));
@@ -283,4 +283,15 @@ fn what_is_kept_is_given_back() {
     assert_eq!(world.shards[0].remembered, 0);
     world.pass(Limits::PRODUCTION.empty_session_ttl);
     assert_eq!(world.shards[0].next_deadline(), None);
+}
+
+#[test]
+fn what_was_told_is_forgotten_in_time_if_nothing_happens_any_more() {
+    let mut world = World::new(Settings { heartbeat_interval: HOUR, ..recovering() });
+    let ann = world.client(0);
+    world.say(ann, &join("s", "Ann"));
+    world.pass(MS(10));
+    assert!(world.shards[0].remembered > 0);
+    world.pass(Micros::from_secs(300));
+    assert_eq!(world.shards[0].remembered, 0);
 }
