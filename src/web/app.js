@@ -275,7 +275,7 @@ function showMembers() {
     item.dataset.testid = "member";
     item.classList.toggle("away", member.connected === false);
     if (member.socketId === band.leaderId) item.append(label("span", "leads", "crown"));
-    item.append(label("span", nameOf(member), "who"));
+    item.append(label("bdi", nameOf(member), "who"));
     const notes = [member.instrument, member.socketId === band.id && "you", member.connected === false && "away", member.quality];
     const note = notes.filter(Boolean).join(", ");
     if (note) item.append(label("small", note));
@@ -287,14 +287,14 @@ function showMembers() {
   const { leader, isLeader } = band;
   $("lead-controls").hidden = !isLeader;
   $("follow-controls").hidden = isLeader;
-  if (!isLeader) $("wish").hidden = true;
+  showWish();
   $("song").classList.toggle("leads", isLeader);
   for (const { chip, jump } of song.sections) chip.disabled = jump.disabled = !isLeader;
   const word = isLeader ? "You lead" : leader ? "Following" : "Nobody leads";
   for (const el of [$("role"), $("following")]) {
     el.textContent = "";
     if (isLeader || !leader) el.append(word);
-    else el.append(label("span", `${word} `), nameOf(leader));
+    else el.append(label("span", `${word} `), label("bdi", nameOf(leader)));
   }
   $("role").append(label("span", ` in ${band.sessionId}`, "where"));
 }
@@ -601,16 +601,35 @@ for (const event of ["play", "pause", "stop", "seek", "tempo_changed", "snapshot
   band.addEventListener(event, () => metronome.hush());
 }
 
-let wisher = null;
+// A session that this page makes asks its leader before somebody else takes over; one that was there keeps its rule.
+band.addEventListener("snapshot", ({ detail }) => {
+  const me = detail.members.find((member) => member.socketId === band.id);
+  const madeIt = band.isLeader && detail.members.length === 1 && me?.joinedAt === detail.createdAt;
+  if (madeIt && detail.settings.leaderRule === "open") command(band.request("update_settings", { leaderRule: "ask" }));
+});
+
+/** Who asks for the lead, in order of asking. One after the other gets an answer. */
+let wishers = [];
+
+function showWish() {
+  const here = new Set(band.members.filter((member) => member.connected !== false).map((member) => member.socketId));
+  wishers = band.isLeader ? wishers.filter((wisher) => here.has(wisher.id)) : [];
+  $("wish").hidden = wishers.length === 0;
+  if ($("wish").hidden) return;
+  $("wish-text").textContent = "";
+  $("wish-text").append(label("bdi", wishers[0].name), " asks for the lead.");
+}
+
 band.addEventListener("leader_handoff_request", ({ detail }) => {
-  wisher = detail.requesterId;
-  $("wish-text").textContent = `${detail.requesterInfo?.displayName || "Somebody"} asks for the lead.`;
-  $("wish").hidden = false;
+  const wisher = { id: detail.requesterId, name: detail.requesterInfo?.displayName || "Somebody" };
+  wishers = [...wishers.filter((other) => other.id !== wisher.id), wisher];
+  showWish();
 });
 for (const [id, event] of [["wish-yes", "approve_leader_request"], ["wish-no", "deny_leader_request"]]) {
   onClick(id, () => {
-    $("wish").hidden = true;
-    command(band.request(event, { requesterId: wisher }));
+    const wisher = wishers.shift();
+    showWish();
+    if (wisher) command(band.request(event, { requesterId: wisher.id }));
   });
 }
 band.addEventListener("leader_request_denied", () => toast("The leader keeps the lead.", true));

@@ -196,13 +196,42 @@ describe("two pages", () => {
     await showsItsBeat(follower);
   });
 
-  scene("a follower has no say over the transport, and may take the lead", async () => {
+  scene("a follower has no say over the transport, and gets the lead when the leader hands it over", async () => {
     const [leader, follower] = await pair();
     const code = await follower.evaluate(() => window.bandsync.play().catch((error) => error.code));
     assert.equal(code, "not_leader");
     assert.equal((await reading(follower)).isPlaying, false);
     await follower.getByTestId("take-lead").click();
+    await leader.getByTestId("approve").click();
     await follower.getByTestId("play").click();
     await playing(leader, true);
+    assert.equal(await follower.getByTestId("lead-request").isVisible(), false);
+  });
+
+  scene("everybody who asks for the lead gets an answer, in order of asking", async () => {
+    const [leader, follower] = await pair();
+    const third = await enter("\u202eCleo", "follow");
+    const asks = (text) => leader.getByTestId("lead-request").filter({ hasText: text }).waitFor();
+    await follower.getByTestId("take-lead").click();
+    await asks("Bo asks for the lead.");
+    await third.getByTestId("take-lead").click();
+    await third.getByTestId("toast").filter({ hasText: "Asked" }).waitFor();
+    await asks("Bo asks for the lead.");
+    await leader.getByTestId("deny").click();
+    await follower.getByTestId("toast").filter({ hasText: "keeps the lead" }).waitFor();
+    await asks("Cleo asks for the lead.");
+    await third.getByTestId("leave").click();
+    await leader.getByTestId("lead-request").waitFor({ state: "hidden" });
+    assert.equal((await leader.evaluate(() => window.bandsync.isLeader)), true);
+  });
+
+  scene("a session that others made keeps its rule", async () => {
+    const rule = (page) => page.evaluate(() => window.bandsync.snapshot.settings.leaderRule);
+    const follower = await enter("Bo", "follow");
+    await follower.waitForFunction(() => window.bandsync.snapshot.settings.leaderRule === "ask");
+    await follower.evaluate(() => window.bandsync.request("update_settings", { leaderRule: "open" }));
+    const leader = await enter("Ada", "lead");
+    await leader.waitForFunction(() => window.bandsync.isLeader);
+    assert.equal(await rule(leader), "open");
   });
 });

@@ -14,6 +14,9 @@ use crate::wire::{print, socket_packet};
 use crate::words::ids::{ConnId, MemberId};
 use crate::words::time::{Micros, Moment};
 
+/// Room for most packets, so that they need not grow while they are printed.
+const PACKET_BYTES: usize = 1024;
+
 /// A session on this shard.
 pub struct Room {
     /// The music and the people.
@@ -283,14 +286,14 @@ impl Room {
         }
         if batch.room_stats {
             let stats = self.session.room_stats(turn.now.at);
-            let mut packet = Vec::new();
+            let mut packet = Vec::with_capacity(PACKET_BYTES);
             print::room_stats(&mut packet, self.session.id(), &stats);
             self.tell_and_remember(key, Audience::All, packet, turn);
         }
     }
 
     fn tell_snapshot(&mut self, key: RoomKey, audience: Audience, turn: &mut Turn<'_>) {
-        let mut packet = Vec::new();
+        let mut packet = Vec::with_capacity(PACKET_BYTES);
         print::snapshot(&mut packet, &self.session.snapshot(turn.now));
         self.tell(audience, &packet, |seat| seat.line.pid.is_none(), turn);
         self.append_offset(key, &mut packet, self.memory.told(), turn);
@@ -298,7 +301,7 @@ impl Room {
     }
 
     fn tell_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, turn: &mut Turn<'_>) {
-        let mut packet = Vec::new();
+        let mut packet = Vec::with_capacity(PACKET_BYTES);
         print::notice(&mut packet, self.session.id(), notice);
         let audience = match notice {
             // It may come back to what it has missed, but not to its own leaving.
