@@ -1,0 +1,59 @@
+//! How much memory the engine holds for members that have joined and do nothing.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bandsync_engine::io::Settings;
+use bandsync_engine::words::limits::Limits;
+use bandsync_engine::words::time::Micros;
+use bandsync_perf::gig::{self, Stage};
+
+/// The system's allocator, counted.
+struct Counted;
+
+/// Bytes that are held now.
+static HELD: AtomicI64 = AtomicI64::new(0);
+
+// SAFETY: everything is passed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(place, layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        HELD.fetch_add(size as i64 - layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(place, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counted = Counted;
+
+/// One test, because another thread's memory would be counted too.
+#[test]
+fn an_idle_member_takes_little_memory() {
+    const MEMBERS: i64 = 4_096;
+    const BYTES_MAX: i64 = 1_152;
+    // Nobody answers pings here.
+    let rare = Micros::from_secs(36_000);
+    let limits =
+        Limits { stale_after: rare, silence_max: rare, inactivity_max: rare, ..Settings::default().limits };
+    let settings = Settings { limits, ping_interval: rare, heartbeat_interval: rare, ..gig::settings() };
+    let before = HELD.load(Ordering::Relaxed);
+    let mut stage = Stage::new(settings, 512, 8);
+    stage.stop_tracing();
+    // Until what is kept for lost members is forgotten.
+    stage.pass(Micros::from_secs(600));
+    let each = (HELD.load(Ordering::Relaxed) - before) / MEMBERS;
+    println!("{each} bytes for each of {MEMBERS} members");
+    assert!(each <= BYTES_MAX, "{each} bytes for each of {MEMBERS} members");
+}
