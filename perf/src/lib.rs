@@ -7,4 +7,5 @@ pub mod gig;
 pub mod latency;
 pub mod plot;
 pub mod report;
+pub mod run;
 pub mod server;

@@ -20,12 +20,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `command` (words parted by spaces) on `core` and waits until it listens on `address`. What it prints
-    /// is thrown away, but for complaints.
+    /// Starts `command` (words parted by spaces; `PORT` stands for the address's port) on `core` and waits until it
+    /// listens on `address`. What it prints is thrown away, but for complaints.
     ///
     /// # Errors
     /// If it cannot be started, ends by itself, or does not listen in time.
     pub fn start(command: &str, core: usize, address: SocketAddr) -> io::Result<Self> {
+        let command = command.replace("PORT", &address.port().to_string());
         let mut words = command.split_whitespace();
         let program = words.next().ok_or_else(|| io::Error::other("no program to start is named"))?;
         let mut command = Command::new(program);
@@ -40,7 +41,9 @@ impl Server {
                 return Err(io::Error::other(format!("{program} ended: {}", status?)));
             }
             if now() > begun + START_MAX {
-                return Err(io::Error::other(format!("{program} does not listen on {address}")));
+                return Err(io::Error::other(format!(
+                    "{program} does not listen on {address}; in its command, PORT stands for that port"
+                )));
             }
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -54,6 +54,5 @@ fn an_idle_member_takes_little_memory() {
     // Until what is kept for lost members is forgotten.
     stage.pass(Micros::from_secs(600));
     let each = (HELD.load(Ordering::Relaxed) - before) / MEMBERS;
-    println!("{each} bytes for each of {MEMBERS} members");
     assert!(each <= BYTES_MAX, "{each} bytes for each of {MEMBERS} members");
 }

@@ -3,15 +3,15 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 
 use bandsync_perf::plot;
 use bandsync_perf::report::{Report, Spread};
+use bandsync_perf::run::{Place, Run};
 use clap::Parser;
 
 /// Runs the load generator against each server in turn and prints the ratios.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 struct Options {
     /// How often each server has its turn.
     #[arg(long, default_value_t = 3)]
@@ -28,6 +28,9 @@ struct Options {
     /// Members of each.
     #[arg(long, default_value_t = 8)]
     members: usize,
+    /// Looks for the largest number of members that each server carries instead, from half of the sessions on.
+    #[arg(long)]
+    capacity: bool,
     /// Servers to leave out, parted by commas.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
@@ -42,9 +45,6 @@ struct Options {
     more: Vec<String>,
 }
 
-/// The first port; each turn takes the next one, for the last one's may still rest.
-const FIRST_PORT: u16 = 7_500;
-
 /// A server and what its turns found.
 struct Contender {
     name: String,
@@ -54,42 +54,43 @@ struct Contender {
 
 fn main() -> io::Result<()> {
     let options = Options::parse();
-    let mut contenders = contenders(&options);
-    let folder = options.target.join("perf");
-    std::fs::create_dir_all(&folder)?;
-    let mut port = FIRST_PORT;
+    let mut place = Place::new(&options.target)?;
+    let mut contenders = contenders(&options, &place);
+    let mut screen = io::stdout().lock();
+    if options.capacity {
+        writeln!(screen, "| server | members of whom each gets its ticks |\n|---|---|")?;
+        for contender in &contenders {
+            let most = capacity(&options, contender, &mut place)?;
+            writeln!(screen, "| {} | {most} |", contender.name)?;
+        }
+        return Ok(());
+    }
     for round in 1..=options.rounds {
         for contender in &mut contenders {
             say(&format!("round {round} of {}: {}", options.rounds, contender.name));
-            match turn(&options, contender, port, &folder) {
+            match turn(&options, contender, &mut place) {
                 Ok(report) => contender.reports.push(report),
                 // It has lost the turn and the others go on.
                 Err(error) => say(&format!("{}: {error}", contender.name)),
             }
-            port += 1;
         }
     }
     let reports: Vec<&Report> = contenders.iter().flat_map(|contender| &contender.reports).collect();
+    let folder = &place.reports;
     std::fs::write(folder.join("compare.json"), serde_json::to_vec_pretty(&reports)?)?;
     std::fs::write(folder.join("compare.svg"), picture(&contenders))?;
-    let mut screen = io::stdout().lock();
     screen.write_all(table(&contenders).as_bytes())?;
     writeln!(screen, "\nwritten: {0}/compare.json, {0}/compare.svg", folder.display())
 }
 
 /// Who takes part, the floor first: the others are seen against it.
-fn contenders(options: &Options) -> Vec<Contender> {
-    let release = options.target.join("release");
-    let release = release.display();
-    let bandsync = format!(
-        "{release}/bandsync --host 127.0.0.1 --port PORT --shards 1 --scroll-tick-interval 16 --log-level warn \
-         --max-session-members 10000"
-    );
+fn contenders(options: &Options, place: &Place) -> Vec<Contender> {
+    let release = place.release.display();
     let peer = options.target.join("peers/release/bandsync-peer-socketioxide");
     let mut all = vec![
         ("floor".to_owned(), format!("{release}/floor --listen 127.0.0.1:PORT")),
         ("floor-uring".to_owned(), format!("{release}/floor --listen 127.0.0.1:PORT --by uring")),
-        ("bandsync".to_owned(), bandsync),
+        ("bandsync".to_owned(), place.bandsync()),
         ("socketioxide".to_owned(), format!("{} PORT 16", peer.display())),
         ("node".to_owned(), "node perf/peers/node/server.js PORT 16".to_owned()),
     ];
@@ -99,24 +100,52 @@ fn contenders(options: &Options) -> Vec<Contender> {
     all.into_iter().map(|(name, command)| Contender { name, command, reports: Vec::new() }).collect()
 }
 
-fn turn(options: &Options, contender: &Contender, port: u16, folder: &Path) -> io::Result<Report> {
-    let path = folder.join(format!("{}-{port}.json", contender.name));
-    let number = |n: usize| n.to_string();
-    let mut command = Command::new(options.target.join("release/load"));
-    command
-        .args(["--name", &contender.name, "--scenario", &options.scenario])
-        .args(["--sessions", &number(options.sessions), "--members", &number(options.members)])
-        .args(["--seconds", &options.seconds.to_string(), "--address", &format!("127.0.0.1:{port}")])
-        .args(["--spawn", &contender.command.replace("PORT", &port.to_string())])
-        .arg("--json")
-        .arg(&path)
-        .args(&options.more)
-        .stdout(Stdio::null());
-    let status = command.status()?;
-    if !status.success() {
-        return Err(io::Error::other(format!("the run failed: {status}")));
+fn turn(options: &Options, contender: &Contender, place: &mut Place) -> io::Result<Report> {
+    place.run(&Run {
+        name: &contender.name,
+        server: &contender.command,
+        scenario: &options.scenario,
+        sessions: options.sessions,
+        members: options.members,
+        seconds: options.seconds,
+        more: &options.more,
+    })
+}
+
+/// The most members of whom each gets its ticks: at least 99.9 % of them, and 99 of a hundred gaps under 20 ms. Doubles
+/// until it fails and then halves the way, in steps of a sixteenth. A size that fails is tried once more.
+fn capacity(options: &Options, contender: &Contender, place: &mut Place) -> io::Result<usize> {
+    const GAP_MAX: f64 = 20_000.0;
+    let mut carries = |sessions: usize| -> io::Result<bool> {
+        for _ in 0..2 {
+            let sized = Options { sessions, ..options.clone() };
+            let report = turn(&sized, contender, place)?;
+            let gap = report.percentile("gap", "p99").unwrap_or(f64::INFINITY);
+            say(&format!(
+                "{}: {} members, {:.2} % delivered, gap p99 {:.2} ms",
+                contender.name,
+                sessions * options.members,
+                report.fraction() * 100.0,
+                gap / 1_000.0
+            ));
+            if report.fraction() >= 0.999 && gap < GAP_MAX {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let (mut most, mut step) = (0, (options.sessions / 2).max(16));
+    let least = step / 8;
+    while carries(most + step)? {
+        most += step;
     }
-    Report::load(&path)
+    while step > least {
+        step /= 2;
+        if carries(most + step)? {
+            most += step;
+        }
+    }
+    Ok(most * options.members)
 }
 
 /// The ratio to the first contender, round by round.

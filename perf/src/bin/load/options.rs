@@ -37,7 +37,8 @@ pub struct Run {
     /// Where the server listens.
     #[arg(long, default_value = "127.0.0.1:7400")]
     pub address: SocketAddr,
-    /// A server to start for this run: a program and its arguments, parted by spaces.
+    /// A server to start for this run: a program and its arguments, parted by spaces; `PORT` stands for the port of
+    /// the address.
     #[arg(long, value_name = "COMMAND", conflicts_with = "pid")]
     pub spawn: Option<String>,
     /// The process of a server that runs already, for its CPU time and memory.

@@ -117,7 +117,10 @@ fn a_lost_member_is_who_it_was_and_hears_what_it_missed_in_order() {
             );
             let (bob, heard) = come_back(&mut world, shard, &mut client);
             // Not that it left itself.
-            assert_eq!(names(&heard), ["room_stats", "chat_message", "chat_message", "connected", "snapshot"]);
+            assert_eq!(
+                names(&heard),
+                ["room_stats", "chat_message", "chat_message", "connected", "snapshot"]
+            );
             assert!(heard[1].contains("one") && heard[2].contains("two"), "{heard:?}");
             assert_eq!((&client.sid, &client.pid), (&before.sid, &before.pid));
 
