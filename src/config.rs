@@ -248,6 +248,9 @@ impl Config {
             file_span_max: values.millis(&settings::RECORD_MAX_AGE)?,
             files_max: values.count(&settings::RECORD_KEEP)?,
         };
+        let record = (record.directory.as_os_str() != "off").then_some(record);
+        // Secrets cannot be covered in what is compressed.
+        let compression = if record.is_some() { None } else { Transports::default().compression };
         let effective = values.effective;
         notes.extend(given.unused());
         Ok(Self {
@@ -267,7 +270,7 @@ impl Config {
             admin_token,
             http_requests,
             drain_timeout,
-            record: (record.directory.as_os_str() != "off").then_some(record),
+            record,
             storage,
             engine: Settings {
                 shard: ShardId(0),
@@ -284,7 +287,7 @@ impl Config {
                 session_members_max,
                 origins,
                 storage_wait,
-                transports: Transports { polling, ..Transports::default() },
+                transports: Transports { polling, compression, ..Transports::default() },
                 manners,
             },
             effective,

@@ -514,8 +514,8 @@ pub const RECORD_DIR: Setting = Setting {
     allowed: Allowed::Told("`off` or a directory"),
     development: "off",
     production: "off",
-    help: "Where to record everything that happens, for `bandsync replay` and `bandsync trace`. Secrets are covered. \
-           Whoever can read a trace can read what members wrote.",
+    help: "Where to record everything that happens, for `bandsync replay` and `bandsync trace`. Secrets are covered, \
+           and nothing is compressed meanwhile. Whoever can read a trace can read what members wrote.",
     ..PLAIN
 };
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use bandsync_driver::recorder::format::Entry;
-use bandsync_engine::engine::handover;
+use bandsync_engine::engine::handover::{self, Unread};
 use bandsync_engine::io::{Found, Output, Outputs, StorageNews};
 use bandsync_engine::trace::Recorded;
 use bandsync_engine::wire::frame::{Message, Reader};
+use bandsync_engine::wire::payload::{self, Part, Version};
 use bandsync_engine::words::ids::{ConnId, SessionId};
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::time::Micros;
@@ -102,11 +103,16 @@ impl Talk {
         match &entry.input {
             Recorded::Received { conn, bytes } => self.received(entry, *conn, bytes, &mut lines),
             Recorded::Arrived { conn, parcel, .. } => {
-                let reader = Some(Reader::default());
+                let (reader, unread) = match handover::unread(parcel) {
+                    Some(Unread::Frames(place)) => (Some(Reader::default()), place),
+                    Some(Unread::Requests(place)) => (None, place),
+                    None => (None, 0..0),
+                };
                 self.people.insert(*conn, Person { reader, ..Person::default() });
                 lines.push(plain(entry, Some(*conn), parcel.len()));
-                let unread = handover::unread(parcel).unwrap_or_default();
-                self.received(entry, *conn, &parcel[unread], &mut lines);
+                if !unread.is_empty() {
+                    self.received(entry, *conn, &parcel[unread], &mut lines);
+                }
             }
             Recorded::Closed { conn, .. } => {
                 let mut line = plain(entry, Some(*conn), 0);
@@ -139,7 +145,10 @@ impl Talk {
             None => {
                 let text = String::from_utf8_lossy(bytes);
                 let first = text.lines().next().unwrap_or_default().to_owned();
-                said.push((bytes.len(), "http".into(), first));
+                if first.contains("transport=polling") {
+                    polled(&text).for_each(|(bytes, (event, text))| said.push((bytes, event, text)));
+                }
+                said.insert(0, (bytes.len(), "http".into(), first));
             }
             Some(reader) => {
                 let mut copy = bytes.to_vec();
@@ -249,7 +258,11 @@ impl Talk {
             {
                 self.people.entry(*conn).or_default().reader = Some(Reader::default());
             }
-            return add(&self.people, "http".into(), status, bytes.len());
+            add(&self.people, "http".into(), status, bytes.len());
+            if text.contains("\r\nContent-Type: text/plain; charset=UTF-8\r\n") {
+                polled(&text).for_each(|(bytes, (event, text))| add(&self.people, event, text, bytes));
+            }
+            return;
         }
         while let Some((opcode, payload, length)) = server_frame(bytes) {
             bytes = &bytes[length..];
@@ -378,6 +391,18 @@ fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
     }
 }
 
+/// The packets in the body of long-polling, with their lengths; what follows another head is not looked for.
+fn polled(http: &str) -> impl Iterator<Item = (usize, (String, String))> {
+    let body = http.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    // A body of version 4 is none of version 3, where a length comes first.
+    let parts = payload::parts(body.as_bytes(), Version::V3, false)
+        .or_else(|_| payload::parts(body.as_bytes(), Version::V4, false));
+    parts.unwrap_or_default().into_iter().filter_map(|part| match part {
+        Part::Text("" | "ok") | Part::Binary(_) => None,
+        Part::Text(text) => Some((text.len(), packet(text))),
+    })
+}
+
 /// The event and the content of an Engine.IO packet.
 fn packet(text: &str) -> (String, String) {
     const ENGINE: [&str; 7] =
@@ -440,6 +465,19 @@ mod tests {
         for text in ["", "x", "4", "49", "42", "é", "4é"] {
             packet(text);
         }
+    }
+
+    #[test]
+    fn bodies_of_long_polling_are_read() {
+        let check = |body: &str, events: &[&str]| {
+            let http = format!("POST /socket.io/?transport=polling HTTP/1.1\r\n\r\n{body}");
+            let found: Vec<String> = polled(&http).map(|(_, (event, _))| event).collect();
+            assert_eq!(found, events, "{body}");
+        };
+        check("42[\"play\"]\u{1e}3", &["play", "engine pong"]);
+        check("10:42[\"play\"]1:3", &["play", "engine pong"]);
+        check("ok", &[]);
+        check("", &[]);
     }
 
     #[test]

@@ -91,6 +91,33 @@ impl Record {
         sum.and_then(|sum| sum.try_into().ok()).map_or(0, u32::from_le_bytes)
     }
 
+    /// Has `cover` put other texts of the same length in the place of the secrets in a record's bytes, which remain a
+    /// record. Bytes that are none are wiped, and remain none of the same kind.
+    pub fn cover_secrets(bytes: &mut [u8], cover: impl FnMut(&mut String)) {
+        let damage = match Self::parse(bytes) {
+            Ok(mut record) => {
+                [&mut record.passcode, &mut record.leader_pin]
+                    .into_iter()
+                    .flatten()
+                    .map(|secret| &mut secret.0)
+                    .for_each(cover);
+                let mut covered = Vec::with_capacity(bytes.len());
+                record.print(&mut covered);
+                if covered.len() == bytes.len() {
+                    return bytes.copy_from_slice(&covered);
+                }
+                Damage::Malformed
+            }
+            Err(damage) => damage,
+        };
+        let Some((sum, body)) = bytes.get_mut(FORMAT_BYTES..).and_then(<[u8]>::split_first_chunk_mut) else {
+            return;
+        };
+        body.fill(WIPED);
+        let of_body = crc32fast::hash(body);
+        *sum = if damage == Damage::Checksum { !of_body } else { of_body }.to_le_bytes();
+    }
+
     /// Whether everything lies within the bounds that a session relies on. The checksum finds accidents; this
     /// finds what somebody else wrote.
     fn is_sound(&self) -> bool {
@@ -135,6 +162,9 @@ pub enum Damage {
 
 const FORMAT_BYTES: usize = 2;
 const SUM_BYTES: usize = 4;
+
+/// No record's first byte after the checksum, for there the format stands again, in at most three bytes.
+const WIPED: u8 = 0xff;
 
 /// Three centuries in microseconds: beyond it arithmetic could leave its range, and nothing honest lies there.
 const FAR: u64 = 1 << 53;
@@ -265,6 +295,33 @@ mod tests {
         }
         for cut in 0..whole.len() {
             assert!(Record::parse(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn covered_secrets_are_gone_and_everything_else_is_there() {
+        let stars = |secret: &mut String| *secret = "*".repeat(secret.len());
+        let mut bytes = printed(&record());
+        Record::cover_secrets(&mut bytes, stars);
+        let covered = Record { passcode: Some(Secret("***********".into())), ..record() };
+        assert_eq!(Record::parse(&bytes), Ok(covered));
+    }
+
+    #[test]
+    fn what_is_no_record_is_wiped_and_damaged_as_before() {
+        let whole = printed(&record());
+        let mut flipped = whole.clone();
+        flipped[9] ^= 1;
+        let mut longer = whole.clone();
+        longer.push(0);
+        let sum = crc32fast::hash(&longer[6..]).to_le_bytes();
+        longer[2..6].copy_from_slice(&sum);
+        let newer = printed(&Record { format: Record::FORMAT + 1, ..record() });
+        for mut bytes in [flipped, longer, newer, whole[..5].to_vec(), Vec::new()] {
+            let (length, damage) = (bytes.len(), Record::parse(&bytes).unwrap_err());
+            Record::cover_secrets(&mut bytes, |_| panic!("there are no secrets in what is no record"));
+            assert_eq!((bytes.len(), Record::parse(&bytes)), (length, Err(damage)));
+            assert!(!bytes.windows(11).any(|text| text == b"open sesame"), "{damage:?}");
         }
     }
 

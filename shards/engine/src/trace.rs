@@ -9,8 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::io::{Answer, Cause, Close, Found, Input, Memory, Output, Outputs, Question, StorageNews};
-use crate::record::Record;
+use crate::io::{Answer, Cause, Close, Input, Memory, Output, Outputs, Question, StorageNews};
 use crate::words::ids::ConnId;
 use crate::words::time::Micros;
 
@@ -28,7 +27,7 @@ pub enum Recorded<'a> {
     Drain,
     TurnEnded,
     Memory(Memory),
-    Storage { news: StorageNews },
+    Storage { news: Cow<'a, StorageNews> },
 }
 
 /// These bytes are no input or no outputs.
@@ -36,7 +35,7 @@ pub enum Recorded<'a> {
 pub struct Malformed;
 
 impl<'a> Recorded<'a> {
-    /// What has to be written down of an input, before the engine unmasks its bytes.
+    /// What has to be written down of an input, before the engine unmasks its bytes. The secrets in it are still there.
     pub fn of(input: &'a Input<'_>) -> Self {
         match input {
             Input::Opened { conn, peer } => Self::Opened { conn: *conn, peer: *peer },
@@ -46,7 +45,7 @@ impl<'a> Recorded<'a> {
             Input::Backlog { conn, bytes } => Self::Backlog { conn: *conn, bytes: *bytes },
             Input::Answered { conn, answer } => Self::Answered { conn: *conn, answer: Cow::Borrowed(answer) },
             Input::WallClock { started_unix_ms } => Self::WallClock { started_unix_ms: *started_unix_ms },
-            Input::Storage { news } => Self::Storage { news: veiled(news) },
+            Input::Storage { news } => Self::Storage { news: Cow::Borrowed(news) },
             Input::Drain => Self::Drain,
             Input::TurnEnded => Self::TurnEnded,
             Input::Memory(memory) => Self::Memory(*memory),
@@ -69,7 +68,7 @@ impl<'a> Recorded<'a> {
                 Input::Answered { conn: *conn, answer: answer.clone().into_owned() }
             }
             Self::WallClock { started_unix_ms } => Input::WallClock { started_unix_ms: *started_unix_ms },
-            Self::Storage { news } => Input::Storage { news },
+            Self::Storage { news } => Input::Storage { news: news.as_ref() },
             Self::Drain => Input::Drain,
             Self::TurnEnded => Input::TurnEnded,
             Self::Memory(memory) => Input::Memory(*memory),
@@ -194,26 +193,6 @@ impl Digest {
     }
 }
 
-/// What the storage said, without the secrets of a session: whoever reads a trace must not be able to join. A replay
-/// lets nobody in who knew them.
-fn veiled(news: &StorageNews) -> StorageNews {
-    let mut news = news.clone();
-    if let StorageNews::Loaded { found: Found::Record(bytes), .. } = &mut news {
-        *bytes = Record::parse(bytes).map_or_else(
-            |_| Box::default(),
-            |mut record| {
-                for secret in [&mut record.passcode, &mut record.leader_pin].into_iter().flatten() {
-                    secret.0 = "*".repeat(secret.0.len());
-                }
-                let mut veiled = Vec::new();
-                record.print(&mut veiled);
-                veiled.into()
-            },
-        );
-    }
-    news
-}
-
 /// Appends an input and its time.
 pub fn write_input(bytes: &mut Vec<u8>, at: Micros, input: &Recorded<'_>) {
     write(bytes, &(at, input));
@@ -274,7 +253,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::io::{Outcome as Stored, Span};
+    use crate::io::{Found, Outcome as Stored, Span};
     use crate::words::ids::{SessionId, ShardId};
 
     const CONN: ConnId = ConnId { index: 3, generation: 70_000 };

@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
-use bandsync_engine::engine::handover;
+use bandsync_engine::engine::handover::{self, Unread};
+use bandsync_engine::io::{Found as Stored, StorageNews};
+use bandsync_engine::record::Record;
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::words::ids::ConnId;
 
@@ -49,18 +51,24 @@ impl Redactor {
                     stream.redact(&self.key, &mut entries[place]);
                 }
                 Found::Parcel(conn, place) => self.parcel(conn, &mut entries[place]),
+                Found::Record(place) => {
+                    Record::cover_secrets(&mut entries[place], |secret| cover_text(&self.key, secret));
+                }
                 Found::Else => {}
             }
         }
     }
 
     fn parcel(&mut self, conn: ConnId, parcel: &mut [u8]) {
-        let unread = handover::unread(parcel).unwrap_or(parcel.len()..parcel.len());
+        let (unread, mut stream) = match handover::unread(parcel) {
+            Some(Unread::Frames(place)) => (place, Stream::Frames(Frames::default())),
+            Some(Unread::Requests(place)) => (place, Stream::default()),
+            None => (parcel.len()..parcel.len(), Stream::default()),
+        };
         let mut json = Json::Plain;
         for byte in &mut parcel[..unread.start] {
             json.take(&self.key, byte);
         }
-        let mut stream = Stream::Frames(Frames::default());
         stream.redact(&self.key, &mut parcel[unread]);
         self.conns.insert(conn.index, stream);
     }
@@ -72,6 +80,7 @@ enum Found {
     End(ConnId),
     Bytes(ConnId, Range<usize>),
     Parcel(ConnId, Range<usize>),
+    Record(Range<usize>),
     Else,
 }
 
@@ -79,6 +88,7 @@ enum Found {
 fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
     let mut rest = entries.get(at..).filter(|rest| !rest.is_empty())?;
     let (_, input) = trace::read_input(&mut rest).ok()?;
+    let input_end = entries.len() - rest.len();
     trace::read_outcome(&mut rest).ok()?;
     let place = |bytes: &[u8]| {
         let start = bytes.as_ptr() as usize - entries.as_ptr() as usize;
@@ -91,8 +101,15 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
         Recorded::Arrived { conn, parcel, .. } => Found::Parcel(conn, place(parcel)),
         // What the server itself says holds no secret of a member.
         Recorded::Answered { .. } => Found::Else,
-        // Its secrets were taken out already: see `Recorded::of`.
-        Recorded::Storage { .. } => Found::Else,
+        Recorded::Storage { news } => match news.as_ref() {
+            StorageNews::Loaded { found: Stored::Record(record), .. } => {
+                // It was copied while reading, and is the last field of its input.
+                let place = input_end - record.len()..input_end;
+                assert!(entries[place.clone()] == **record, "a record ends its input");
+                Found::Record(place)
+            }
+            StorageNews::Loaded { .. } | StorageNews::Stored { .. } | StorageNews::Returned => Found::Else,
+        },
         Recorded::Backlog { .. }
         | Recorded::WallClock { .. }
         | Recorded::Memory(_)
@@ -495,6 +512,19 @@ impl Veil {
     }
 }
 
+/// Covers a secret that stands there as it is, so that it equals the same one in a JSON string.
+fn cover_text(key: &RandomState, secret: &mut String) {
+    let mut veil = Veil::default();
+    let mut bytes = std::mem::take(secret).into_bytes();
+    for byte in &mut bytes {
+        if matches!(byte, b'"' | b'\\') {
+            veil.cover(key, &mut b'\\'.clone(), STRING);
+        }
+        veil.cover(key, byte, STRING);
+    }
+    *secret = String::from_utf8(bytes).unwrap_or_else(|error| "*".repeat(error.as_bytes().len()));
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -652,6 +682,18 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Who knew the passcode of a stored session knows it in the replay as well.
+        #[test]
+        fn a_stored_secret_is_covered_as_a_spoken_one(secret in "[ -~äß🎸]{4,12}") {
+            let key = RandomState::new();
+            let mut stored = secret.clone();
+            cover_text(&key, &mut stored);
+            let spell = |secret: &str| secret.replace('\\', "\\\\").replace('"', "\\\"");
+            let spoken = message(&key, &format!(r#"{{"passcode":"{}"}}"#, spell(&secret)));
+            prop_assert_eq!(spoken, format!(r#"{{"passcode":"{}"}}"#, spell(&stored)));
+            prop_assert_eq!(stored.len(), secret.len());
+        }
 
         /// Cuts and fragments make no difference.
         #[test]

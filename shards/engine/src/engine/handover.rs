@@ -63,13 +63,22 @@ pub(super) enum Parcel {
 type Packed = (IpAddr, Parcel);
 
 /// Where in a parcel the bytes lie that were read and not used, for whoever must look into what a member sent.
-pub fn unread(parcel: &[u8]) -> Option<Range<usize>> {
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Unread {
+    /// WebSocket frames, from the beginning of one on.
+    Frames(Range<usize>),
+    /// HTTP requests, from the head of one on.
+    Requests(Range<usize>),
+}
+
+/// Finds them; `None` if these bytes are no parcel.
+pub fn unread(parcel: &[u8]) -> Option<Unread> {
     let (_, packed) = postcard::from_bytes::<Packed>(parcel).ok()?;
-    let (Parcel::Socket { rest, .. }
-    | Parcel::Probe { rest, .. }
-    | Parcel::Polled { rest, .. }
-    | Parcel::Request { bytes: rest, .. }) = packed;
-    Some(parcel.len() - rest.len()..parcel.len())
+    let place = |rest: Vec<u8>| parcel.len() - rest.len()..parcel.len();
+    Some(match packed {
+        Parcel::Socket { rest, .. } | Parcel::Probe { rest, .. } => Unread::Frames(place(rest)),
+        Parcel::Polled { rest, .. } | Parcel::Request { bytes: rest, .. } => Unread::Requests(place(rest)),
+    })
 }
 
 impl Engine {

@@ -1,0 +1,111 @@
+// Recordings of real clients: they replay, and their secrets are not in them.
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join as joinPath } from "node:path";
+import { after, test } from "node:test";
+import { promisify } from "node:util";
+import ioOfVersion2 from "socket.io-client-2";
+import WebSocket from "ws";
+import { emit, freshSession, join, next, open } from "../support/client.js";
+import { until } from "../support/redis.js";
+import { binary, startServer } from "../support/server.js";
+import { within } from "../support/wait.js";
+import { request } from "../support/wire.js";
+
+const directories = [];
+function directory() {
+  const made = mkdtempSync(joinPath(tmpdir(), "bandsync-record-"));
+  directories.push(made);
+  return made;
+}
+after(() => directories.forEach((one) => rmSync(one, { recursive: true, force: true })));
+
+const bandsync = async (...args) => (await promisify(execFile)(binary, args, { maxBuffer: 1 << 28 })).stdout;
+
+/** A server that does not outlive its test, however that ends. */
+async function start(t, env) {
+  const server = await startServer({ env });
+  t.after(() => {
+    for (const close of server.closers.splice(0)) close();
+    server.signal("SIGKILL");
+  });
+  return server;
+}
+
+/** Replays every shard, and returns everything that `trace show` finds. */
+async function replay(traces) {
+  const report = await bandsync("replay", traces);
+  assert.ok(report.includes("the outputs are the same") && !report.includes("DIFFER"), report);
+  return bandsync("trace", "show", "--json", traces);
+}
+
+const passcode = 'öpen "sésame" \\ 4711';
+
+test("clients of every kind are recorded, and nobody compresses", async (t) => {
+  const traces = directory();
+  const server = await start(t, { RECORD_DIR: traces, SHARDS: "3", STORAGE: "memory" });
+  const sessionId = freshSession("recorded");
+  const leader = await join(server, sessionId, { role: "leader", displayName: "Ann" });
+  const set = await emit(leader, "update_settings", { sessionId, passcode, leaderPin: "a pin 99" });
+  assert.equal(set.ok, true);
+  await emit(leader, "play", { sessionId });
+  const everyKind = [
+    { perMessageDeflate: { threshold: 0 } },
+    { transports: ["polling"] },
+    { transports: ["polling", "websocket"] },
+  ];
+  for (const options of everyKind) {
+    const member = await join(server, sessionId, { passcode }, options);
+    const said = next(leader, "chat_message");
+    const chat = await emit(member, "chat_message", { sessionId, message: "hello ".repeat(50) });
+    assert.ok(chat.ok, JSON.stringify(chat));
+    await said;
+    await next(member, "scroll_tick");
+  }
+  const stranger = open(server, { transports: ["polling"] });
+  const refused = await emit(stranger, "join_session", { sessionId, passcode: "wrong sésame" });
+  assert.equal(refused.error.code, "bad_passcode");
+
+  const old = ioOfVersion2(server.url, { reconnection: false, forceNew: true });
+  server.owns(() => old.disconnect());
+  const joined = new Promise((done) => old.emit("join_session", { sessionId, passcode }, done));
+  assert.equal((await within(10_000, joined, "the old client joins")).ok, true);
+
+  const socket = new WebSocket(`${server.url.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`);
+  server.owns(() => socket.terminate());
+  await within(10_000, new Promise((done) => socket.once("open", done)), "the WebSocket opens");
+  assert.equal(socket.extensions, "", "compression is offered and not agreed to");
+  await server.stop();
+
+  const shown = await replay(traces);
+  assert.ok(shown.includes("bad_passcode") && shown.includes("scroll_tick"));
+  for (const secret of ["sésame", "4711", "a pin 99"]) assert.ok(!shown.includes(secret), `${secret} is shown`);
+});
+
+test("who knew the passcode of a stored session knows it in the replay", async (t) => {
+  const [data, traces] = [directory(), directory()];
+  const env = { DATA_DIR: data, SHARDS: "1", STORAGE: "file" };
+  const sessionId = freshSession("stored");
+  let server = await start(t, env);
+  const leader = await join(server, sessionId, { role: "leader" });
+  assert.equal((await emit(leader, "update_settings", { sessionId, passcode })).ok, true);
+  await until("the records are stored", async () => {
+    const { storage } = JSON.parse((await request(server, "GET", "/health")).body);
+    return storage.written >= 1 && storage.pending === 0 && storage.queue === 0;
+  });
+  await server.stop();
+
+  server = await start(t, { ...env, RECORD_DIR: traces });
+  const member = await join(server, sessionId, { passcode });
+  assert.equal((await emit(member, "join_session", { sessionId, passcode })).restored, true);
+  const stranger = open(server);
+  const refused = await emit(stranger, "join_session", { sessionId, passcode: "else" });
+  assert.equal(refused.error.code, "bad_passcode");
+  await server.stop();
+
+  const shown = await replay(traces);
+  assert.ok(shown.includes('"restored\\":true') && shown.includes("bad_passcode"), shown);
+  assert.ok(!shown.includes("sésame") && !shown.includes("4711"), "the passcode is shown");
+});
