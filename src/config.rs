@@ -346,6 +346,7 @@ fn storage_plan(values: &mut Values<'_>) -> Result<storage::Plan, ConfigError> {
     let password = values.unless_none(&settings::REDIS_PASSWORD, text)?;
     let db = values.whole(&settings::REDIS_DB)?;
     let replicas = values.count(&settings::REDIS_REPLICAS)?;
+    let timeout = Duration::from_millis(values.whole(&settings::REDIS_TIMEOUT)?);
     let on_host = |host: &str| Topology::on_host(host, port, password.as_deref(), db as i64);
     let redis = match (url, host) {
         (Some(topology), _) => Some(topology),
@@ -354,7 +355,9 @@ fn storage_plan(values: &mut Values<'_>) -> Result<storage::Plan, ConfigError> {
         (None, None) => (kind == "redis").then(|| on_host("127.0.0.1")).flatten(),
     };
     let place = match (kind.as_str(), redis) {
-        ("redis" | "auto", Some(topology)) => Place::Redis(Box::new(RedisPlace { topology, replicas })),
+        ("redis" | "auto", Some(topology)) => {
+            Place::Redis(Box::new(RedisPlace { topology, replicas, timeout }))
+        }
         ("memory", _) => Place::Memory,
         _ => Place::File(if data == "auto" { data_directory(values.given) } else { Some(data.into()) }),
     };

@@ -658,12 +658,23 @@ pub const REDIS_REPLICAS: Setting = Setting {
     unit: "replicas",
     development: "0",
     production: "0",
-    help: "How many replicas must confirm what was written (WAIT) before it counts as stored. Not with a Cluster.",
+    help: "How many replicas must confirm what was written (WAIT) before it counts as stored.",
+    ..PLAIN
+};
+
+pub const REDIS_TIMEOUT: Setting = Setting {
+    option: "redis-timeout",
+    variable: "REDIS_TIMEOUT",
+    allowed: Allowed::Whole { min: 50, max: 60_000 },
+    unit: "ms",
+    development: "500",
+    production: "500",
+    help: "How long Redis may take to answer before it counts as away. Only storing waits for it, never the music.",
     ..PLAIN
 };
 
 /// All of them, in the order of the help.
-pub const SETTINGS: [&Setting; 54] = [
+pub const SETTINGS: [&Setting; 55] = [
     &PROFILE,
     &PORT,
     &HOST,
@@ -703,6 +714,7 @@ pub const SETTINGS: [&Setting; 54] = [
     &REDIS_PASSWORD,
     &REDIS_DB,
     &REDIS_REPLICAS,
+    &REDIS_TIMEOUT,
     &DRAIN_TIMEOUT,
     &METRICS_INTERVAL,
     &MEMORY_THRESHOLD,

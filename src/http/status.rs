@@ -111,6 +111,8 @@ struct Storage {
     failures: u64,
     /// Damaged records that were set aside.
     set_aside: u64,
+    /// Times that another server stored a session that is in use here.
+    conflicts: u64,
 }
 
 #[derive(Serialize)]
@@ -192,6 +194,7 @@ impl Storage {
             coalesced: number(&status.coalesced),
             failures: number(&status.failures),
             set_aside: number(&status.set_aside),
+            conflicts: number(&status.conflicts),
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -43,6 +43,8 @@ pub struct Store {
     directory: Option<PathBuf>,
     ttl: Duration,
     open: Option<Database>,
+    /// Device and number of the file that is open.
+    inode: Option<(u64, u64)>,
     /// Sessions of earlier runs that nobody has come back to yet. Time during which no server runs does not
     /// count, or a band that packs up after the sound check would begin the evening without its set list.
     strangers: BTreeSet<SessionId>,
@@ -51,7 +53,7 @@ pub struct Store {
 
 impl Store {
     pub(super) fn new(directory: Option<PathBuf>, ttl: Duration) -> Self {
-        Self { directory, ttl, open: None, strangers: BTreeSet::new(), strangers_expire: None }
+        Self { directory, ttl, open: None, inode: None, strangers: BTreeSet::new(), strangers_expire: None }
     }
 
     fn database(&self) -> Result<&Database, Failure> {
@@ -145,6 +147,8 @@ impl Backend for Store {
             self.strangers = known;
             self.strangers_expire = Some(Instant::now() + self.ttl);
         }
+        let there = fs::metadata(&path).map_err(|error| trouble(&path, &error))?;
+        self.inode = Some((there.dev(), there.ino()));
         self.open = Some(database);
         Ok(())
     }
@@ -157,7 +161,7 @@ impl Backend for Store {
         load(self.database()?).map_err(|error| failure(&error))
     }
 
-    fn apply(&mut self, changes: &[(SessionId, Change)]) -> Result<Vec<Applied>, Failure> {
+    fn apply(&mut self, changes: &[(SessionId, Change)]) -> Vec<Result<Applied, Failure>> {
         let apply = |database: &Database| -> Result<_, Error> {
             let write = database.begin_write()?;
             let mut applied = Vec::new();
@@ -191,16 +195,32 @@ impl Backend for Store {
             write.commit()?;
             Ok(applied)
         };
-        let applied = apply(self.database()?).map_err(|error| failure(&error))?;
-        for (session, _) in changes {
-            self.strangers.remove(session);
+        // One transaction: all or nothing.
+        match self.database().and_then(|database| apply(database).map_err(|error| failure(&error))) {
+            Ok(applied) => {
+                for (session, _) in changes {
+                    self.strangers.remove(session);
+                }
+                applied.into_iter().map(Ok).collect()
+            }
+            Err(failure) => changes.iter().map(|_| Err(failure.clone())).collect(),
         }
-        Ok(applied)
     }
 
     /// What is in this server's memory never expires here.
-    fn refresh(&mut self, _sessions: &[SessionId]) -> Result<(), Failure> {
-        Ok(())
+    fn refresh(&mut self, _sessions: &[SessionId]) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
+    /// A file that was removed, or replaced by another, takes what is written with it when it is closed.
+    fn check(&mut self) -> Result<bool, Failure> {
+        let Some(directory) = &self.directory else { return Ok(true) };
+        let path = directory.join(NAME);
+        match fs::metadata(&path) {
+            Ok(there) if Some((there.dev(), there.ino())) == self.inode => Ok(true),
+            Ok(_) => Err(Failure::Unavailable(format!("{} was replaced by another file", path.display()))),
+            Err(error) => Err(trouble(&path, &error)),
+        }
     }
 
     fn expire(&mut self) -> Result<(), Failure> {
@@ -210,22 +230,20 @@ impl Backend for Store {
         let old: Vec<_> = std::mem::take(&mut self.strangers).into_iter().collect();
         info!("{} sessions that nobody came back to are forgotten", old.len());
         let delete = |session| (session, Change::Delete { epoch: u64::MAX });
-        self.apply(&old.into_iter().map(delete).collect::<Vec<_>>()).map(|_| ())
+        let deleted = self.apply(&old.into_iter().map(delete).collect::<Vec<_>>());
+        deleted.into_iter().collect::<Result<Vec<_>, _>>().map(|_| ())
     }
 
-    fn set_aside(&mut self, session: &SessionId) -> Result<(), Failure> {
-        let set_aside = |database: &Database| -> Result<(), Error> {
+    fn copy_aside(&mut self, session: &SessionId) -> Result<(), Failure> {
+        let copy_aside = |database: &Database| -> Result<(), Error> {
             let write = database.begin_write()?;
-            {
-                let mut sessions = write.open_table(SESSIONS)?;
-                if let Some(entry) = sessions.remove(session.as_str())? {
-                    write.open_table(ASIDE)?.insert(session.as_str(), entry.value().2)?;
-                }
+            if let Some(entry) = write.open_table(SESSIONS)?.get(session.as_str())? {
+                write.open_table(ASIDE)?.insert(session.as_str(), entry.value().2)?;
             }
             write.commit()?;
             Ok(())
         };
-        set_aside(self.database()?).map_err(|error| failure(&error))
+        copy_aside(self.database()?).map_err(|error| failure(&error))
     }
 
     fn add_points(&mut self, at: i64, points: &[Point], oldest: i64) -> Result<(), Failure> {

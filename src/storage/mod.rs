@@ -4,6 +4,7 @@
 //! them out, keeps the newest order for each session, carries them to a [`Backend`] in batches, and sends the
 //! answers back by [`Shards`]. When the backend is away the newest orders stay here until it is back.
 
+mod backoff;
 mod file;
 mod history;
 mod keeper;
@@ -81,17 +82,28 @@ pub trait Backend: Send {
     /// The record of a session.
     fn load(&mut self, session: &SessionId) -> Result<Option<Box<[u8]>>, Failure>;
 
-    /// Carries out changes, and says what came of each. If it fails, any of them may have been carried out.
-    fn apply(&mut self, changes: &[(SessionId, Change)]) -> Result<Vec<Applied>, Failure>;
+    /// Carries out changes, and says what came of each. One that failed may have been carried out all the same.
+    fn apply(&mut self, changes: &[(SessionId, Change)]) -> Vec<Result<Applied, Failure>>;
 
-    /// Begins the time to live of these sessions anew.
-    fn refresh(&mut self, sessions: &[SessionId]) -> Result<(), Failure>;
+    /// Begins the time to live of these sessions anew. False if one of them is not there any more.
+    fn refresh(&mut self, sessions: &[SessionId]) -> Result<bool, Failure>;
+
+    /// Looks whether it still works. False if it does, but has lost what was in it.
+    fn check(&mut self) -> Result<bool, Failure>;
+
+    /// Begins to tell what other servers store by `heard`, if there can be others.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    fn listen(&mut self, _heard: Box<dyn Fn(Foreign) + Send>) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Deletes what has outlived its time, unless the backend does that by itself.
     fn expire(&mut self) -> Result<(), Failure>;
 
-    /// Puts a session's damaged record where it is not found any more, but can be looked at.
-    fn set_aside(&mut self, session: &SessionId) -> Result<(), Failure>;
+    /// Copies a session's record, if there is one, to where it can be looked at.
+    fn copy_aside(&mut self, session: &SessionId) -> Result<(), Failure>;
 
     /// Adds measurements of one instant, in Unix milliseconds, and forgets those from before `oldest`.
     fn add_points(&mut self, at: i64, points: &[Point], oldest: i64) -> Result<(), Failure>;
@@ -134,6 +146,17 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// What another server stored.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Foreign {
+    /// The session.
+    pub session: SessionId,
+    /// Its epoch there.
+    pub epoch: u64,
+    /// Its version there.
+    pub version: u64,
+}
+
 /// An order on its way to the thread.
 enum Order {
     Load {
@@ -150,6 +173,8 @@ enum Order {
         at: i64,
         points: Vec<Point>,
     },
+    /// Another server stored a session.
+    Foreign(Foreign),
     /// Nothing comes after it.
     End,
 }
@@ -257,7 +282,13 @@ impl Storage {
     /// # Errors
     /// If the system has no thread left.
     pub fn start(self, shards: impl Shards) -> io::Result<Running> {
-        let Some((keeper, orders)) = self.keeper else { return Ok(Running { orders: None, thread: None }) };
+        let Some((mut keeper, orders)) = self.keeper else {
+            return Ok(Running { orders: None, thread: None });
+        };
+        if let Some(sender) = self.desk.orders.clone() {
+            // Without room it is lost; the other server will store the session again.
+            keeper.listen(move |foreign| drop(sender.try_send(Order::Foreign(foreign))))?;
+        }
         let run = move || keeper.run(&orders, &shards);
         let thread = std::thread::Builder::new().name("storage".into()).spawn(run)?;
         Ok(Running { orders: self.desk.orders, thread: Some(thread) })

@@ -34,6 +34,8 @@ pub struct Status {
     pub failures: AtomicU64,
     /// Damaged records that were set aside.
     pub set_aside: AtomicU64,
+    /// Times that another server stored a session that is in use here.
+    pub conflicts: AtomicU64,
     /// Sessions whose newest order is still to be carried out.
     pub pending: AtomicU64,
 }
@@ -48,6 +50,7 @@ impl Status {
             loads: AtomicU64::default(),
             failures: AtomicU64::default(),
             set_aside: AtomicU64::default(),
+            conflicts: AtomicU64::default(),
             pending: AtomicU64::default(),
         }
     }

@@ -241,5 +241,5 @@ fn place(options: &Options) -> Result<(Place, Option<OwnRedis>), String> {
 
 fn redis(url: &str) -> Result<Place, String> {
     let topology = Topology::parse(url)?;
-    Ok(Place::Redis(Box::new(RedisPlace { topology, replicas: 0 })))
+    Ok(Place::Redis(Box::new(RedisPlace { topology, replicas: 0, timeout: Duration::from_millis(500) })))
 }

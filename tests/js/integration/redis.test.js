@@ -199,7 +199,7 @@ describe("Redis", () => {
     server = await serve(redis.url);
     const { ack } = await restored(server, band.sessionId);
     assert.equal(ack.restored, false);
-    assert.equal(await redis.ask("EXISTS", `quarantine:{session:${band.sessionId}}`), 1);
+    assert.equal(await redis.ask("EXISTS", `quarantine:session:${band.sessionId}`), 1);
     assert.match(server.run.stderr, /checksum is wrong/);
     assert.equal((await health(server)).storage.setAside, 1);
     await server.stop();

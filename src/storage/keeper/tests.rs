@@ -1,0 +1,610 @@
+//! The thread without its thread: orders, answers, failures and time in any order, with a backend that does what the
+//! test says and shards that do what shards do.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use bandsync_engine::session::{Rules, Session};
+use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::super::{Place, Point};
+use super::*;
+
+const SESSIONS: usize = 4;
+const SHARDS: u16 = 2;
+const WAIT: Duration = Duration::from_millis(500);
+const TTL: Duration = Duration::from_secs(3_600);
+
+fn name(session: usize) -> SessionId {
+    SessionId::parse(&format!("s{session}")).unwrap()
+}
+
+fn shard_of(session: usize) -> ShardId {
+    ShardId((session % usize::from(SHARDS)) as u16)
+}
+
+/// A record that is sound, of any size that matters.
+fn record(session: &SessionId, epoch: u64, version: u64) -> Box<[u8]> {
+    let rules = Rules { members_max: 8, leader_grace: Micros::ZERO, claim_window: Micros::ZERO };
+    let now = Moment { at: Micros::from_secs(1), unix: UnixMillis(1_800_000_000_000) };
+    let mut record = Session::new(session.clone(), &rules, epoch, now).record();
+    record.timeline.version = version;
+    let mut bytes = Vec::new();
+    record.print(&mut bytes);
+    bytes.into()
+}
+
+/// What the backend does with the next call that changes something.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// It fails and nothing is done.
+    Before,
+    /// It is done, and then the answer is lost.
+    After,
+    /// Every second change is done.
+    Half,
+    Panic,
+}
+
+/// The backend as the test sees it.
+struct World {
+    now: Instant,
+    is_up: bool,
+    fault: Option<Fault>,
+    /// How long each call takes.
+    slow: Duration,
+    records: BTreeMap<SessionId, (u64, u64, Box<[u8]>)>,
+    aside: BTreeMap<SessionId, Box<[u8]>>,
+    /// Rises when the backend loses its records.
+    losses: u32,
+    /// How many losses there had been when a state was written.
+    written: BTreeMap<(SessionId, u64, u64), u32>,
+    /// Whether it says so when it is looked at.
+    is_lost: bool,
+    connects: Vec<Instant>,
+    puts: u64,
+    room: usize,
+    mail: VecDeque<(ShardId, StorageNews)>,
+}
+
+#[derive(Clone)]
+struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(World {
+            now: Instant::now(),
+            is_up: true,
+            fault: None,
+            slow: Duration::ZERO,
+            records: BTreeMap::new(),
+            aside: BTreeMap::new(),
+            losses: 0,
+            written: BTreeMap::new(),
+            is_lost: false,
+            connects: Vec::new(),
+            puts: 0,
+            room: usize::MAX,
+            mail: VecDeque::new(),
+        })))
+    }
+
+    /// A panic while it is held is one that a test asked for.
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn keeper(&self) -> Keeper {
+        let plan = Plan { place: Place::Memory, ttl: TTL, wait: WAIT };
+        let (clock, mut dice) = (self.clone(), 0_u64);
+        let dice = move || {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            dice >> 33
+        };
+        let status = Arc::new(Status::new("test"));
+        let clock = Box::new(move || clock.lock().now);
+        let mut keeper =
+            Keeper::with(Box::new(self.clone()), &plan, status, Arc::default(), clock, Box::new(dice));
+        keeper.open().unwrap();
+        keeper
+    }
+
+    fn call(&self) -> Result<(), Failure> {
+        let mut world = self.lock();
+        let slow = world.slow;
+        world.now += slow;
+        if world.is_up { Ok(()) } else { Err(down()) }
+    }
+}
+
+fn down() -> Failure {
+    Failure::Unavailable("it is down".into())
+}
+
+impl Backend for Shared {
+    fn connect(&mut self) -> Result<(), Failure> {
+        let now = self.lock().now;
+        self.lock().connects.push(now);
+        self.call()?;
+        self.lock().is_lost = false;
+        Ok(())
+    }
+
+    fn load(&mut self, session: &SessionId) -> Result<Option<Box<[u8]>>, Failure> {
+        self.call()?;
+        Ok(self.lock().records.get(session).map(|(_, _, record)| record.clone()))
+    }
+
+    fn apply(&mut self, changes: &[(SessionId, Change)]) -> Vec<Result<Applied, Failure>> {
+        if let Err(failure) = self.call() {
+            return changes.iter().map(|_| Err(failure.clone())).collect();
+        }
+        let mut world = self.lock();
+        let fault = world.fault.take();
+        let mut results = Vec::new();
+        for (place, (session, change)) in changes.iter().enumerate() {
+            if matches!(fault, Some(Fault::Before)) || matches!(fault, Some(Fault::Half)) && place % 2 == 0 {
+                results.push(Err(down()));
+                continue;
+            }
+            let there = world.records.get(session).map(|(epoch, version, _)| (*epoch, *version));
+            let result = match change {
+                Change::Put { epoch, version, .. } if there > Some((*epoch, *version)) => {
+                    Ok(Applied::Outdated { epoch: there.unwrap().0 })
+                }
+                Change::Put { epoch, version, record } => {
+                    world.puts += 1;
+                    let losses = world.losses;
+                    world.written.insert((session.clone(), *epoch, *version), losses);
+                    world.records.insert(session.clone(), (*epoch, *version, record.clone()));
+                    Ok(Applied::Done)
+                }
+                Change::Delete { epoch } if there.is_some_and(|there| there.0 > *epoch) => {
+                    Ok(Applied::Outdated { epoch: there.unwrap().0 })
+                }
+                Change::Delete { .. } => {
+                    world.records.remove(session);
+                    Ok(Applied::Done)
+                }
+            };
+            results.push(if matches!(fault, Some(Fault::After)) { Err(down()) } else { result });
+        }
+        assert!(!matches!(fault, Some(Fault::Panic)), "the panic that was asked for");
+        results
+    }
+
+    fn refresh(&mut self, sessions: &[SessionId]) -> Result<bool, Failure> {
+        self.call()?;
+        let world = self.lock();
+        Ok(sessions.iter().all(|session| world.records.contains_key(session)))
+    }
+
+    fn check(&mut self) -> Result<bool, Failure> {
+        self.call()?;
+        Ok(!std::mem::take(&mut self.lock().is_lost))
+    }
+
+    fn expire(&mut self) -> Result<(), Failure> {
+        self.call()
+    }
+
+    fn copy_aside(&mut self, session: &SessionId) -> Result<(), Failure> {
+        self.call()?;
+        let mut world = self.lock();
+        if let Some((_, _, record)) = world.records.get(session).cloned() {
+            world.aside.insert(session.clone(), record);
+        }
+        Ok(())
+    }
+
+    fn add_points(&mut self, _at: i64, _points: &[Point], _oldest: i64) -> Result<(), Failure> {
+        self.call()
+    }
+
+    fn points(&mut self, _since: i64) -> Result<Vec<(i64, Point)>, Failure> {
+        self.call().map(|()| Vec::new())
+    }
+}
+
+impl Shards for Shared {
+    fn count(&self) -> u16 {
+        SHARDS
+    }
+
+    fn tell(&self, shard: ShardId, news: StorageNews) -> Result<(), StorageNews> {
+        let mut world = self.lock();
+        if world.mail.len() >= world.room {
+            return Err(news);
+        }
+        world.mail.push_back((shard, news));
+        Ok(())
+    }
+}
+
+/// A session as its shard knows it, which offers one record at a time.
+#[derive(Clone, Debug)]
+struct Known {
+    epoch: u64,
+    version: u64,
+    stored: Option<(u64, u64)>,
+    offered: Option<(u64, u64)>,
+    exists: bool,
+    loads: u32,
+    /// What was confirmed, and how many losses there had been when it was written.
+    confirmed: Option<((u64, u64), u32)>,
+}
+
+struct Band {
+    shared: Shared,
+    keeper: Keeper,
+    sessions: Vec<Known>,
+}
+
+impl Band {
+    fn new() -> Self {
+        let shared = Shared::new();
+        let keeper = shared.keeper();
+        let known = Known {
+            epoch: 1,
+            version: 0,
+            stored: None,
+            offered: None,
+            exists: false,
+            loads: 0,
+            confirmed: None,
+        };
+        Self { shared, keeper, sessions: vec![known; SESSIONS] }
+    }
+
+    fn offer(&mut self, session: usize) {
+        let known = &mut self.sessions[session];
+        let newest = (known.epoch, known.version);
+        if known.exists && known.offered.is_none() && known.stored != Some(newest) {
+            known.offered = Some(newest);
+            let (epoch, version) = newest;
+            let change = Change::Put { epoch, version, record: record(&name(session), epoch, version) };
+            self.keeper.accept(Order::Change { shard: shard_of(session), session: name(session), change });
+        }
+    }
+
+    fn change(&mut self, session: usize) {
+        let known = &mut self.sessions[session];
+        known.exists = true;
+        known.version += 1;
+        self.offer(session);
+    }
+
+    fn forget(&mut self, session: usize) {
+        let known = &mut self.sessions[session];
+        if known.exists {
+            let epoch = known.epoch;
+            *known = Known {
+                epoch: epoch + 1,
+                version: 0,
+                exists: false,
+                stored: None,
+                offered: None,
+                confirmed: None,
+                ..known.clone()
+            };
+            let change = Change::Delete { epoch };
+            self.keeper.accept(Order::Change { shard: shard_of(session), session: name(session), change });
+        }
+    }
+
+    fn load(&mut self, session: usize) {
+        self.sessions[session].loads += 1;
+        let since = self.shared.lock().now;
+        self.keeper.accept(Order::Load { shard: shard_of(session), session: name(session), since });
+    }
+
+    /// One round of the thread, and the shards read their mail.
+    fn turn(&mut self) {
+        let shared = self.shared.clone();
+        self.keeper.turn(&shared);
+        let mail = std::mem::take(&mut self.shared.lock().mail);
+        for (shard, news) in mail {
+            self.hear(shard, news);
+        }
+    }
+
+    fn hear(&mut self, shard: ShardId, news: StorageNews) {
+        let place = |session: &SessionId| session.as_str()[1..].parse::<usize>().unwrap();
+        match news {
+            StorageNews::Loaded { session, .. } => self.sessions[place(&session)].loads -= 1,
+            StorageNews::Stored { session, epoch, version, outcome } => {
+                let losses = self.shared.lock().written.get(&(session.clone(), epoch, version)).copied();
+                let session = place(&session);
+                let known = &mut self.sessions[session];
+                if known.offered == Some((epoch, version)) {
+                    known.offered = None;
+                }
+                match outcome {
+                    Outcome::Kept if known.exists && epoch == known.epoch => {
+                        known.stored = Some((epoch, version));
+                        known.confirmed = Some(((epoch, version), losses.unwrap()));
+                    }
+                    Outcome::Outdated { epoch: other } if known.exists => {
+                        known.epoch = known.epoch.max(other + 1)
+                    }
+                    Outcome::Kept | Outcome::Refused | Outcome::Outdated { .. } => {}
+                }
+                self.offer(session);
+            }
+            StorageNews::Returned => {
+                for session in 0..SESSIONS {
+                    if shard_of(session) == shard {
+                        self.sessions[session].stored = None;
+                        self.offer(session);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was confirmed is there, unless the backend itself has lost it.
+    fn check_confirmed(&self) {
+        let world = self.shared.lock();
+        for (session, known) in self.sessions.iter().enumerate() {
+            if let Some((confirmed, losses)) = known.confirmed
+                && losses == world.losses
+            {
+                let there = world.records.get(&name(session)).map(|(epoch, version, _)| (*epoch, *version));
+                assert!(
+                    there >= Some(confirmed),
+                    "s{session}: {there:?} is there, {confirmed:?} was confirmed"
+                );
+            }
+        }
+    }
+
+    fn pass(&self, time: Duration) {
+        self.shared.lock().now += time;
+    }
+
+    /// Time without faults, in which everything must recover.
+    fn calm_down(&mut self) {
+        {
+            let mut world = self.shared.lock();
+            (world.is_up, world.fault, world.slow, world.room) = (true, None, Duration::ZERO, usize::MAX);
+        }
+        for _ in 0..20 {
+            self.pass(Duration::from_secs(3));
+            self.turn();
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Change(Index),
+    Forget(Index),
+    Load(Index),
+    Turn,
+    Pass(u64),
+    Down,
+    Up,
+    Fault(Fault),
+    Slow(u64),
+    /// The backend is as it was when it was empty, and says so, or lost its connections.
+    Wipe,
+    Room(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => any::<Index>().prop_map(Step::Change),
+        1 => any::<Index>().prop_map(Step::Forget),
+        1 => any::<Index>().prop_map(Step::Load),
+        8 => Just(Step::Turn),
+        3 => (1_u64..4_000).prop_map(Step::Pass),
+        1 => Just(Step::Down),
+        2 => Just(Step::Up),
+        2 => prop_oneof![Just(Fault::Before), Just(Fault::After), Just(Fault::Half), Just(Fault::Panic)]
+            .prop_map(Step::Fault),
+        1 => (0_u64..900).prop_map(Step::Slow),
+        1 => Just(Step::Wipe),
+        1 => (0_usize..4).prop_map(Step::Room),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever fails when: nothing that was confirmed is lost by us, every order is answered, and when the faults
+    /// end the newest state of every session is stored.
+    #[test]
+    fn nothing_is_lost_in_any_order_of_events(steps in vec(step(), 1..120)) {
+        let mut band = Band::new();
+        for step in steps {
+            match step {
+                Step::Change(session) => band.change(session.index(SESSIONS)),
+                Step::Forget(session) => band.forget(session.index(SESSIONS)),
+                Step::Load(session) => band.load(session.index(SESSIONS)),
+                Step::Turn => band.turn(),
+                Step::Pass(millis) => band.pass(Duration::from_millis(millis)),
+                Step::Down => band.shared.lock().is_up = false,
+                Step::Up => band.shared.lock().is_up = true,
+                Step::Fault(fault) => band.shared.lock().fault = Some(fault),
+                Step::Slow(millis) => band.shared.lock().slow = Duration::from_millis(millis),
+                Step::Wipe => {
+                    let mut world = band.shared.lock();
+                    world.records.clear();
+                    world.losses += 1;
+                    world.is_lost = true;
+                }
+                Step::Room(room) => band.shared.lock().room = room,
+            }
+            band.check_confirmed();
+            prop_assert!(band.keeper.pending.len() <= SESSIONS);
+            prop_assert!(band.keeper.alive.len() == band.keeper.refreshes.len());
+        }
+        band.calm_down();
+        band.check_confirmed();
+        prop_assert_eq!(band.keeper.status.condition(), super::super::Condition::Well);
+        prop_assert!(band.keeper.pending.is_empty() && band.keeper.unsent.is_empty());
+        let world = band.shared.lock();
+        for (session, known) in band.sessions.iter().enumerate() {
+            let there = world.records.get(&name(session)).map(|(epoch, version, _)| (*epoch, *version));
+            prop_assert_eq!(known.loads, 0, "every load is answered");
+            prop_assert_eq!(known.offered, None, "every record is answered");
+            if known.exists {
+                prop_assert_eq!(there, Some((known.epoch, known.version)), "s{} in its newest state", session);
+            } else {
+                prop_assert!(there.is_none(), "s{} is forgotten", session);
+            }
+        }
+        // Never sooner than 100 ms, never later than 5 s and the time that a call takes.
+        for pair in world.connects.windows(2) {
+            prop_assert!(pair[1] - pair[0] >= Duration::from_millis(100), "{:?}", pair[1] - pair[0]);
+        }
+    }
+}
+
+#[test]
+fn what_changes_often_is_written_seldom() {
+    let mut band = Band::new();
+    band.change(0);
+    band.shared.lock().is_up = false;
+    for _ in 0..1_000 {
+        band.change(0);
+        band.turn();
+    }
+    band.calm_down();
+    assert_eq!(band.sessions[0].stored, Some((1, 1_001)));
+    // What was on its way, and the newest; what was on its way is not offered again on return.
+    assert_eq!(band.shared.lock().puts, 2);
+}
+
+#[test]
+fn after_the_return_everything_known_is_written_once() {
+    let mut band = Band::new();
+    (0..SESSIONS).for_each(|session| band.change(session));
+    band.turn();
+    band.shared.lock().is_up = false;
+    band.change(0);
+    band.turn();
+    for _ in 0..10 {
+        band.pass(Duration::from_secs(2));
+        band.turn();
+    }
+    let tries = band.shared.lock().connects.len();
+    assert!((4..=12).contains(&tries), "{tries} times within 20 s");
+    band.shared.lock().records.clear();
+    band.shared.lock().puts = 0;
+    band.calm_down();
+    assert_eq!(band.shared.lock().puts, SESSIONS as u64);
+}
+
+#[test]
+fn a_backend_that_was_emptied_is_filled_again() {
+    let mut band = Band::new();
+    band.change(0);
+    band.turn();
+    // Without a word, as by FLUSHALL.
+    band.shared.lock().records.clear();
+    band.shared.lock().is_lost = true;
+    band.calm_down();
+    assert_eq!(band.shared.lock().records.len(), 1);
+    // A record that expired all the same is noticed when it is refreshed.
+    band.shared.lock().records.clear();
+    band.pass(TTL / 2);
+    band.calm_down();
+    assert_eq!(band.shared.lock().records.len(), 1);
+    assert_eq!(band.keeper.status.failures.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_backend_that_opens_but_takes_nothing_is_not_back() {
+    let mut band = Band::new();
+    band.shared.lock().fault = Some(Fault::Before);
+    band.change(0);
+    band.turn();
+    let since = |band: &Band| match band.keeper.status.condition() {
+        super::super::Condition::Degraded { since, .. } => since,
+        super::super::Condition::Well => panic!("it is degraded"),
+    };
+    let first = since(&band);
+    for _ in 0..5 {
+        band.shared.lock().fault = Some(Fault::Before);
+        band.pass(Duration::from_secs(5));
+        band.turn();
+        assert_eq!(since(&band), first);
+    }
+    band.calm_down();
+    assert_eq!(band.keeper.status.condition(), super::super::Condition::Well);
+}
+
+#[test]
+fn what_was_not_seen_is_set_aside_before_it_is_replaced() {
+    let mut band = Band::new();
+    let old = record(&name(0), 0, 7);
+    band.shared.lock().records.insert(name(0), (0, 7, old.clone()));
+    band.shared.lock().is_up = false;
+    band.change(1);
+    band.turn();
+    // Whoever comes now gets a session without its past.
+    band.load(0);
+    band.turn();
+    assert_eq!(band.sessions[0].loads, 0);
+    band.change(0);
+    band.calm_down();
+    assert_eq!(band.shared.lock().records[&name(0)].1, 1);
+    assert_eq!(band.shared.lock().aside.get(&name(0)), Some(&old));
+    assert_eq!(band.shared.lock().aside.get(&name(1)), None);
+}
+
+#[test]
+fn who_joins_while_the_backend_is_away_gets_what_waits_here() {
+    let mut band = Band::new();
+    band.shared.lock().is_up = false;
+    band.change(0);
+    band.turn();
+    band.keeper.accept(Order::Load { shard: ShardId(0), session: name(0), since: band.shared.lock().now });
+    let shared = band.shared.clone();
+    band.keeper.turn(&shared);
+    let (_, news) = band.shared.lock().mail.pop_front().unwrap();
+    assert!(matches!(news, StorageNews::Loaded { found: Found::Record(_), .. }), "{news:?}");
+}
+
+#[test]
+fn a_shard_that_is_full_keeps_no_other_waiting() {
+    struct Full(Shared);
+    impl Shards for Full {
+        fn count(&self) -> u16 {
+            SHARDS
+        }
+        fn tell(&self, shard: ShardId, news: StorageNews) -> Result<(), StorageNews> {
+            if shard == ShardId(0) { Err(news) } else { self.0.tell(shard, news) }
+        }
+    }
+    let mut band = Band::new();
+    band.change(0);
+    band.change(1);
+    let full = Full(band.shared.clone());
+    band.keeper.turn(&full);
+    assert_eq!(band.shared.lock().mail.len(), 1);
+    band.turn();
+    assert_eq!(band.sessions[0].stored, Some((1, 1)));
+}
+
+#[test]
+fn a_session_in_use_at_two_servers_is_noticed() {
+    let mut band = Band::new();
+    band.change(0);
+    band.turn();
+    let foreign = |session| Order::Foreign(Foreign { session: name(session), epoch: 9, version: 1 });
+    let conflicts = |band: &Band| band.keeper.status.conflicts.load(Ordering::Relaxed);
+    band.keeper.accept(foreign(0));
+    band.keeper.accept(foreign(1));
+    assert_eq!(conflicts(&band), 1);
+    // One that nobody changes here any more was taken over in order.
+    band.pass(IN_USE);
+    band.keeper.accept(foreign(0));
+    assert_eq!(conflicts(&band), 1);
+}

@@ -1,0 +1,430 @@
+//! Connections to Redis: one to a server or a primary, or one to each primary of a Cluster.
+//!
+//! Whatever goes wrong, each command gets an outcome of its own, so that what was carried out counts. A connection
+//! in trouble is closed: an answer that comes late must not be taken for that of another command.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use redis::{
+    Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value, cmd,
+};
+
+use super::place::{RedisPlace, Topology};
+
+/// Answers of a batch may take this many times as long as one: a server that sends a byte now and then is as good
+/// as none.
+const BATCH_FACTOR: u32 = 3;
+
+/// How often a command follows a slot that moves.
+const REDIRECTS_MAX: usize = 3;
+
+/// Slots of a Cluster.
+const SLOTS: u16 = 16_384;
+
+/// What came of a command. An error that the server answered with has a [`RedisError::code`].
+pub type Answer = RedisResult<Value>;
+
+/// A command and the key that it is about.
+pub struct Request {
+    pub key: String,
+    pub command: Cmd,
+}
+
+impl Request {
+    pub fn new(key: impl Into<String>, command: Cmd) -> Self {
+        Self { key: key.into(), command }
+    }
+}
+
+/// All connections that operations take.
+pub struct Link {
+    place: RedisPlace,
+    nodes: Vec<Node>,
+    /// First and last slot, and the place of the node that has them; empty if this is no Cluster.
+    slots: Vec<(u16, u16, usize)>,
+}
+
+struct Node {
+    info: ConnectionInfo,
+    connection: Option<Connection>,
+}
+
+impl Link {
+    /// Connects to every node that may be written to.
+    pub fn open(place: &RedisPlace) -> RedisResult<Self> {
+        let mut link = Self { place: place.clone(), nodes: Vec::new(), slots: Vec::new() };
+        if let Topology::Cluster(_) = place.topology {
+            link.learn_slots()?;
+            for node in &mut link.nodes {
+                node.connected(place.timeout)?;
+            }
+        } else {
+            let (info, connection) = open_primary(place)?;
+            link.nodes.push(Node { info, connection: Some(connection) });
+        }
+        Ok(link)
+    }
+
+    /// A key that begins with this for each node, such that the node has it.
+    pub fn key_on_each(&self, name: &str) -> Vec<String> {
+        let on = |node: usize| {
+            let numbered = |n| if n == 0 { name.to_owned() } else { format!("{name}:{n}") };
+            (0..SLOTS).map(numbered).find(|key| self.node_of(key) == Some(node))
+        };
+        (0..self.nodes.len()).filter_map(on).collect()
+    }
+
+    /// Sends commands, those of a node at once, and takes their answers in the order of the commands. If replicas
+    /// are wanted, an answer counts when so many of them have what came before it.
+    pub fn ask(&mut self, requests: &[Request], replicas: u32) -> Vec<Answer> {
+        let at = requests.iter().map(|request| self.node_of(&request.key)).collect::<Vec<_>>();
+        let mut answers: Vec<Answer> = requests.iter().map(|_| Err(lost())).collect();
+        let places: Vec<Vec<usize>> = (0..self.nodes.len())
+            .map(|n| (0..at.len()).filter(|place| at[*place] == Some(n)).collect())
+            .collect();
+        let began = Instant::now();
+        // All are at work before the first is waited for.
+        let sent: Vec<RedisResult<()>> = places
+            .iter()
+            .zip(&mut self.nodes)
+            .map(|(places, node)| {
+                let commands: Vec<&Cmd> = places.iter().map(|place| &requests[*place].command).collect();
+                node.send(&commands, replicas, self.place.timeout)
+            })
+            .collect();
+        for ((places, node), sent) in places.iter().zip(&mut self.nodes).zip(sent) {
+            let received = match sent {
+                Ok(()) => node.receive(places.len(), replicas, began, self.place.timeout),
+                Err(error) => places.iter().map(|_| Err(error.clone())).collect(),
+            };
+            for (place, answer) in places.iter().zip(received) {
+                answers[*place] = answer;
+            }
+        }
+        for (request, answer) in requests.iter().zip(&mut answers) {
+            self.follow(request, answer, replicas);
+        }
+        answers
+    }
+
+    /// The place of the node that has a key.
+    fn node_of(&self, key: &str) -> Option<usize> {
+        if self.slots.is_empty() {
+            return (!self.nodes.is_empty()).then_some(0);
+        }
+        let slot = slot_of(key.as_bytes());
+        let range = self.slots.iter().find(|(first, last, _)| (*first..=*last).contains(&slot));
+        range.map(|(_, _, node)| *node)
+    }
+
+    /// Goes where a slot has moved, or is moving to.
+    fn follow(&mut self, request: &Request, answer: &mut Answer, replicas: u32) {
+        for _ in 0..REDIRECTS_MAX {
+            let Some((asking, host, port)) = answer.as_ref().err().and_then(redirection) else { return };
+            let Topology::Cluster(seeds) = &self.place.topology else { return };
+            let Some(seed) = seeds.first() else { return };
+            let node = self.node_at(elsewhere(seed, (host, port)));
+            if !asking && self.learn_slots().is_err() {
+                return;
+            }
+            let timeout = self.place.timeout;
+            let ask = cmd("ASKING");
+            let commands: Vec<&Cmd> = asking.then_some(&ask).into_iter().chain([&request.command]).collect();
+            // Learning keeps known nodes where they are.
+            let node = &mut self.nodes[node];
+            let last = match node.send(&commands, replicas, timeout) {
+                Ok(()) => node.receive(commands.len(), replicas, Instant::now(), timeout).pop(),
+                Err(error) => Some(Err(error)),
+            };
+            *answer = last.unwrap_or_else(|| Err(lost()));
+        }
+    }
+
+    /// Asks the first node that answers which has which slots.
+    fn learn_slots(&mut self) -> RedisResult<()> {
+        let Topology::Cluster(seeds) = &self.place.topology else { return Ok(()) };
+        let known: Vec<ConnectionInfo> = self.nodes.iter().map(|node| node.info.clone()).collect();
+        let candidates: Vec<ConnectionInfo> = known.into_iter().chain(seeds.iter().cloned()).collect();
+        let mut last = RedisError::from((ErrorKind::Client, "the Redis Cluster has no nodes"));
+        for info in candidates {
+            let asked = open(&info, self.place.timeout)
+                .and_then(|mut connection| cmd("CLUSTER").arg("SLOTS").query::<Value>(&mut connection));
+            match asked.map(|slots| ranges(&slots, &info)) {
+                Ok(ranges) if covers_all(&ranges) => {
+                    self.slots = Vec::new();
+                    for (first, last, info) in ranges {
+                        let node = self.node_at(info);
+                        self.slots.push((first, last, node));
+                    }
+                    return Ok(());
+                }
+                Ok(_) => last = (ErrorKind::Client, "the Redis Cluster has slots that no node serves").into(),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The place of a node, a new one if it was not known.
+    fn node_at(&mut self, info: ConnectionInfo) -> usize {
+        let known = self.nodes.iter().position(|node| node.info.addr() == info.addr());
+        known.unwrap_or_else(|| {
+            self.nodes.push(Node { info, connection: None });
+            self.nodes.len() - 1
+        })
+    }
+}
+
+impl Node {
+    fn connected(&mut self, timeout: Duration) -> RedisResult<&mut Connection> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => open(&self.info, timeout)?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    fn send(&mut self, commands: &[&Cmd], replicas: u32, timeout: Duration) -> RedisResult<()> {
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let mut bytes: Vec<u8> = commands.iter().flat_map(|command| command.get_packed_command()).collect();
+        if replicas > 0 {
+            // A little less than we wait for the answer ourselves.
+            let most = (timeout.as_millis() * 4 / 5) as u64;
+            bytes.extend(cmd("WAIT").arg(replicas).arg(most).get_packed_command());
+        }
+        let sent = self.connected(timeout)?.send_packed_command(&bytes);
+        if sent.is_err() {
+            self.connection = None;
+        }
+        sent
+    }
+
+    fn receive(&mut self, count: usize, replicas: u32, began: Instant, timeout: Duration) -> Vec<Answer> {
+        let mut answers: Vec<Answer> = Vec::with_capacity(count);
+        while answers.len() < count {
+            match self.answer(began, timeout) {
+                Ok(answer) => answers.push(answer),
+                Err(error) => answers.resize_with(count, || Err(error.clone())),
+            }
+        }
+        if replicas > 0 && count > 0 {
+            let confirmed = match self.answer(began, timeout) {
+                Ok(Ok(Value::Int(confirmed))) => Ok(confirmed),
+                Ok(Ok(_)) => Err(lost()),
+                Ok(Err(error)) | Err(error) => Err(error),
+            };
+            let few = |confirmed| {
+                let detail = format!("only {confirmed} of {replicas} replicas have confirmed");
+                RedisError::from((ErrorKind::Client, "replicas", detail))
+            };
+            let missing = match confirmed {
+                Ok(confirmed) if confirmed >= i64::from(replicas) => return answers,
+                Ok(confirmed) => few(confirmed),
+                Err(error) => error,
+            };
+            for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
+                *answer = Err(missing.clone());
+            }
+        }
+        answers
+    }
+
+    /// What the server says next. Trouble closes the connection.
+    fn answer(&mut self, began: Instant, timeout: Duration) -> RedisResult<Answer> {
+        let connection = self.connection.as_mut().ok_or_else(lost)?;
+        let received = if began.elapsed() > timeout * BATCH_FACTOR {
+            Err(io::Error::from(io::ErrorKind::TimedOut).into())
+        } else {
+            connection.recv_response()
+        };
+        match received.and_then(Value::extract_error) {
+            Err(error) if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
+                self.connection = None;
+                Err(error)
+            }
+            answer => Ok(answer),
+        }
+    }
+}
+
+/// A connection to what may be written to; in a Cluster, to any node.
+pub fn open_any(place: &RedisPlace) -> RedisResult<Connection> {
+    let Topology::Cluster(nodes) = &place.topology else { return open_primary(place).map(|(_, open)| open) };
+    let mut last = Err(lost());
+    for node in nodes {
+        last = open(node, place.timeout);
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+fn open_primary(place: &RedisPlace) -> RedisResult<(ConnectionInfo, Connection)> {
+    match &place.topology {
+        Topology::Single(info) => Ok((info.clone(), open(info, place.timeout)?)),
+        Topology::Sentinel { sentinels, service, primary } => {
+            find_primary(sentinels, service, primary, place.timeout)
+        }
+        Topology::Cluster(_) => Err(lost()),
+    }
+}
+
+fn open(info: &ConnectionInfo, timeout: Duration) -> RedisResult<Connection> {
+    let connection = Client::open(info.clone())?.get_connection_with_timeout(timeout)?;
+    connection.set_read_timeout(Some(timeout))?;
+    connection.set_write_timeout(Some(timeout))?;
+    Ok(connection)
+}
+
+/// Asks one Sentinel after the other where the primary is, and connects to it if it says so too: during a
+/// failover they may be wrong.
+fn find_primary(
+    sentinels: &[ConnectionInfo],
+    service: &str,
+    primary: &ConnectionInfo,
+    timeout: Duration,
+) -> RedisResult<(ConnectionInfo, Connection)> {
+    let mut last = RedisError::from((ErrorKind::Client, "no Sentinel knows a primary of that name"));
+    for sentinel in sentinels {
+        let found = open(sentinel, timeout).and_then(|mut connection| {
+            let mut ask = cmd("SENTINEL");
+            ask.arg("GET-MASTER-ADDR-BY-NAME").arg(service).query::<Option<(String, u16)>>(&mut connection)
+        });
+        let info = match found {
+            Ok(Some(address)) => elsewhere(primary, address),
+            Ok(None) => continue,
+            Err(error) => {
+                last = error;
+                continue;
+            }
+        };
+        let connected = open(&info, timeout).and_then(|mut connection| {
+            let role: Vec<Value> = cmd("ROLE").query(&mut connection)?;
+            let is_primary = matches!(role.first(), Some(Value::BulkString(name)) if name == b"master");
+            let not_yet = (ErrorKind::Client, "the Sentinels name a server that is no primary");
+            if is_primary { Ok(connection) } else { Err(RedisError::from(not_yet)) }
+        });
+        match connected {
+            Ok(connection) => return Ok((info, connection)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The same login at another address.
+fn elsewhere(info: &ConnectionInfo, (host, port): (String, u16)) -> ConnectionInfo {
+    let addr = match info.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    info.clone().set_addr(addr)
+}
+
+fn lost() -> RedisError {
+    io::Error::from(io::ErrorKind::NotConnected).into()
+}
+
+/// Where `MOVED` and `ASK` send a command: whether it must ask there, host and port.
+fn redirection(error: &RedisError) -> Option<(bool, String, u16)> {
+    let asking = match error.code()? {
+        "ASK" => true,
+        "MOVED" => false,
+        _ => return None,
+    };
+    let (_, address) = error.detail()?.split_once(' ')?;
+    let (host, port) = address.rsplit_once(':')?;
+    Some((asking, host.to_owned(), port.parse().ok()?))
+}
+
+/// What `CLUSTER SLOTS` says: first slot, last slot, primary. A node that does not know its own name is where it was
+/// asked.
+fn ranges(slots: &Value, asked: &ConnectionInfo) -> Vec<(u16, u16, ConnectionInfo)> {
+    let items = |value: &Value| if let Value::Array(items) = value { items.clone() } else { Vec::new() };
+    let number = |value: Option<&Value>| match value {
+        Some(Value::Int(number)) => u16::try_from(*number).ok(),
+        _ => None,
+    };
+    let range = |entry: &Value| {
+        let entry = items(entry);
+        let primary = items(entry.get(2)?);
+        let host = match primary.first() {
+            Some(Value::BulkString(host)) => String::from_utf8_lossy(host).into_owned(),
+            _ => String::new(),
+        };
+        let own = match asked.addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
+            _ => String::new(),
+        };
+        let host = if host.is_empty() { own } else { host };
+        let info = elsewhere(asked, (host, number(primary.get(1))?));
+        Some((number(entry.first())?, number(entry.get(1))?, info))
+    };
+    items(slots).iter().filter_map(range).collect()
+}
+
+fn covers_all(ranges: &[(u16, u16, ConnectionInfo)]) -> bool {
+    ranges.iter().map(|(first, last, _)| usize::from(last.saturating_sub(*first)) + 1).sum::<usize>()
+        == usize::from(SLOTS)
+}
+
+/// The slot of a key: that of the part in the first braces, if there is something in them.
+fn slot_of(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let rest = &key[open + 1..];
+        rest.iter().position(|byte| *byte == b'}').filter(|length| *length > 0).map(|length| &rest[..length])
+    });
+    // CRC-16 with the polynomial 0x1021, as XMODEM has it.
+    let crc = tag.unwrap_or(key).iter().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn keys_have_the_slots_that_redis_gives_them() {
+        // As `CLUSTER KEYSLOT` answers.
+        for (key, slot) in
+            [("123456789", 12_739), ("foo", 12_182), ("a{foo}b", 12_182), ("{}foo", 9_500), ("", 0)]
+        {
+            assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
+        }
+    }
+
+    #[test]
+    fn redirections_are_read() {
+        let said = |text: &str| {
+            let answer = redis::parse_redis_value(text.as_bytes()).unwrap();
+            redirection(&answer.extract_error().unwrap_err())
+        };
+        assert_eq!(said("-ASK 123 stage:6380\r\n"), Some((true, "stage".into(), 6_380)));
+        assert_eq!(said("-MOVED 123 ::1:6380\r\n"), Some((false, "::1".into(), 6_380)));
+        assert_eq!(said("-MOVED\r\n"), None);
+        assert_eq!(said("-OOM command not allowed\r\n"), None);
+    }
+
+    #[test]
+    fn slots_that_nobody_serves_are_noticed() {
+        let info = Client::open("redis://stage:7000").unwrap().get_connection_info().clone();
+        let said = |last: u16| {
+            let text = format!("*1\r\n*3\r\n:0\r\n:{last}\r\n*3\r\n$0\r\n\r\n:7001\r\n$2\r\nid\r\n");
+            ranges(&redis::parse_redis_value(text.as_bytes()).unwrap(), &info)
+        };
+        let whole = said(16_383);
+        assert_eq!(whole[0].2.addr().to_string(), "stage:7001");
+        assert!(covers_all(&whole) && !covers_all(&said(16_382)));
+    }
+}

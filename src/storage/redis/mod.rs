@@ -1,0 +1,421 @@
+//! Sessions in Redis: alone, behind Sentinel, or as a Cluster.
+//!
+//! A session is the hash `session:<id>` with a time to live. Its field `record` is what the server reads back; the
+//! others are for other programs to read. One script writes it, and leaves what looks newer in place.
+//!
+//! Operations go through one [`Link`]; what is published and heard has connections of its own, in [`news`].
+
+mod link;
+mod news;
+mod place;
+mod series;
+
+use std::io;
+use std::time::Duration;
+
+use bandsync_engine::record::Record;
+use bandsync_engine::words::ids::SessionId;
+use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value, cmd};
+
+use super::backoff::chance;
+use super::{Applied, Backend, Change, Failure, Foreign, Point};
+use link::{Answer, Link, Request};
+use news::{Event, News};
+pub use place::{RedisPlace, Topology};
+use series::Kind;
+
+/// How long a record that was set aside is kept.
+const ASIDE_TTL: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// How long the server's own key stays, which shows that what was stored is still there.
+const MARKER_TTL: Duration = Duration::from_secs(60);
+
+/// Redis.
+pub struct Store {
+    place: RedisPlace,
+    ttl: Duration,
+    link: Option<Link>,
+    news: Option<News>,
+    /// A number by which other servers tell this one from themselves.
+    server: String,
+    /// Keys of this server alone, one on each node: without them the node has lost its data.
+    markers: Vec<String>,
+    history: Kind,
+    write: Script,
+    delete: Script,
+}
+
+/// KEYS: the session. ARGV: epoch, version, time to live in milliseconds, then fields and values.
+///
+/// The first command that writes is one that needs memory, since Redis refuses no other after it. Fields of an older
+/// form of the record go last. A key of another type is nobody's session.
+const WRITE: &str = r"
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'hash' then
+  local there = redis.call('HMGET', KEYS[1], 'epoch', 'version')
+  local epoch, version = tonumber(there[1] or '') or 0, tonumber(there[2] or '') or 0
+  if epoch > tonumber(ARGV[1]) or (epoch == tonumber(ARGV[1]) and version > tonumber(ARGV[2])) then
+    return string.format('%.0f', epoch)
+  end
+elseif kind ~= 'none' then
+  redis.call('DEL', KEYS[1])
+end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'version', ARGV[2], unpack(ARGV, 4))
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if redis.call('HLEN', KEYS[1]) > (#ARGV + 1) / 2 then
+  local mine = {epoch = true, version = true}
+  for place = 4, #ARGV, 2 do
+    mine[ARGV[place]] = true
+  end
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if not mine[field] then
+      redis.call('HDEL', KEYS[1], field)
+    end
+  end
+end
+return 'done'
+";
+
+/// KEYS: the session. ARGV: epoch.
+const DELETE: &str = r"
+if redis.call('TYPE', KEYS[1]).ok == 'hash' then
+  local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '') or 0
+  if epoch > tonumber(ARGV[1]) then
+    return string.format('%.0f', epoch)
+  end
+end
+redis.call('DEL', KEYS[1])
+return 'done'
+";
+
+impl Store {
+    pub(super) fn new(place: RedisPlace, ttl: Duration) -> Self {
+        Self {
+            place,
+            ttl,
+            link: None,
+            news: None,
+            server: format!("{:016x}", chance()),
+            markers: Vec::new(),
+            history: Kind::SortedSet,
+            write: Script::new(WRITE),
+            delete: Script::new(DELETE),
+        }
+    }
+
+    /// Sends commands and takes their answers. With `replicas` those are waited for that are wanted.
+    fn ask(&mut self, requests: &[Request], replicas: u32) -> Result<Vec<Answer>, Failure> {
+        let link = self.link.as_mut();
+        let link = link.ok_or_else(|| Failure::Unavailable("there is no connection".into()))?;
+        Ok(link.ask(requests, replicas))
+    }
+
+    /// Sends commands whose answers may not be errors.
+    fn demand(&mut self, requests: &[Request]) -> Result<Vec<Value>, Failure> {
+        self.ask(requests, 0)?
+            .into_iter()
+            .map(|answer| answer.map_err(|error| self.failure(&error)))
+            .collect()
+    }
+
+    /// Sends a command whose answer may not be an error.
+    fn demand_one(&mut self, request: Request) -> Result<Value, Failure> {
+        Ok(self.demand(&[request])?.pop().unwrap_or_default())
+    }
+
+    /// Runs scripts by their hashes; those that the server does not know, by their texts, from which it learns
+    /// them.
+    fn run(&mut self, calls: &[Call<'_>]) -> Result<Vec<Answer>, Failure> {
+        let replicas = self.place.replicas;
+        let by_hash: Vec<Request> =
+            calls.iter().map(|call| call.request("EVALSHA", call.script.get_hash())).collect();
+        let mut answers = self.ask(&by_hash, replicas)?;
+        let unknown: Vec<usize> = (0..answers.len()).filter(|n| is_unknown_script(&answers[*n])).collect();
+        if !unknown.is_empty() {
+            let by_text: Vec<Request> =
+                unknown.iter().map(|n| calls[*n].request("EVAL", calls[*n].text)).collect();
+            for (n, answer) in unknown.into_iter().zip(self.ask(&by_text, replicas)?) {
+                answers[n] = answer;
+            }
+        }
+        Ok(answers)
+    }
+
+    fn mark(&mut self, only_if_there: bool) -> Result<Vec<Value>, Failure> {
+        let mark = |key: &String| {
+            let mut set = cmd("SET");
+            set.arg(key).arg(1).arg("PX").arg(MARKER_TTL.as_millis() as u64);
+            if only_if_there {
+                set.arg("XX");
+            }
+            Request::new(key, set)
+        };
+        self.demand(&self.markers.iter().map(mark).collect::<Vec<_>>())
+    }
+
+    fn publish(&self, changes: &[(SessionId, Change)], applied: &[Result<Applied, Failure>]) {
+        let Some(news) = &self.news else { return };
+        for ((session, change), applied) in changes.iter().zip(applied) {
+            if *applied == Ok(Applied::Done) {
+                match change {
+                    Change::Put { epoch, version, .. } => news.tell(session, Event::Stored, *epoch, *version),
+                    Change::Delete { epoch } => news.tell(session, Event::Deleted, *epoch, 0),
+                }
+            }
+        }
+    }
+
+    /// What an error means to a person. Redis itself never tells a password.
+    fn failure(&self, error: &RedisError) -> Failure {
+        let reason = match error.code() {
+            Some("OOM") => "Redis is out of memory (maxmemory)".to_owned(),
+            Some("READONLY") => "Redis is a replica, which may not be written to".into(),
+            Some("NOAUTH") => "Redis asks for a password: set it with REDIS_URL or REDIS_PASSWORD".into(),
+            Some("WRONGPASS") => "Redis refuses the password or the user".into(),
+            Some("NOPERM") => "Redis does not permit this user what is needed (NOPERM)".into(),
+            Some("LOADING") => "Redis is still loading its data".into(),
+            Some("BUSY") => "Redis is busy with somebody's script".into(),
+            Some("MISCONF") => "Redis cannot save its data and takes no writes (MISCONF)".into(),
+            Some("CLUSTERDOWN") => "the Redis Cluster is down".into(),
+            _ if error.kind() == ErrorKind::AuthenticationFailed => {
+                "Redis refuses the password or the user".into()
+            }
+            _ if error.is_timeout() => {
+                format!("Redis does not answer within {} ms", self.place.timeout.as_millis())
+            }
+            _ if error.is_connection_refusal() => {
+                "Redis refuses the connection: nothing listens there".into()
+            }
+            _ if certificate_is_wrong(error) => format!(
+                "Redis shows a certificate that is not trusted here ({error}); SSL_CERT_FILE names one that is"
+            ),
+            _ if error.is_connection_dropped() => "Redis closed the connection".into(),
+            _ if error.kind() == ErrorKind::Client => {
+                error.detail().unwrap_or("there is no connection").into()
+            }
+            _ => format!("Redis: {error}"),
+        };
+        Failure::Unavailable(reason)
+    }
+}
+
+impl Backend for Store {
+    fn connect(&mut self) -> Result<(), Failure> {
+        self.link = None;
+        let link = Link::open(&self.place).map_err(|error| self.failure(&error))?;
+        self.markers = link.key_on_each(&format!("bandsync:server:{}", self.server));
+        self.link = Some(link);
+        // A server that is full, or a replica, accepts a connection and refuses this.
+        self.mark(false)?;
+        let kind = self.ask(&[series::question()], 0)?.pop().map(|answer| series::kind(&answer));
+        self.history = kind.unwrap_or(Kind::SortedSet);
+        Ok(())
+    }
+
+    fn listen(&mut self, heard: Box<dyn Fn(Foreign) + Send>) -> io::Result<()> {
+        self.news = Some(News::start(&self.place, &self.server, heard)?);
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<bool, Failure> {
+        let marks = self.mark(true)?;
+        if marks.iter().all(|mark| *mark != Value::Nil) {
+            return Ok(true);
+        }
+        self.mark(false)?;
+        Ok(false)
+    }
+
+    fn load(&mut self, session: &SessionId) -> Result<Option<Box<[u8]>>, Failure> {
+        let mut get = cmd("HGET");
+        get.arg(key(session)).arg("record");
+        match self.ask(&[Request::new(key(session), get)], 0)?.pop() {
+            Some(Ok(Value::BulkString(bytes))) => Ok(Some(bytes.into())),
+            Some(Ok(Value::Nil)) => Ok(None),
+            // Somebody else's key of this name: no record can be read from it, so it is set aside like one.
+            Some(Err(error)) if error.code() == Some("WRONGTYPE") => Ok(Some(Box::default())),
+            Some(Err(error)) => Err(self.failure(&error)),
+            _ => Err(senseless()),
+        }
+    }
+
+    fn apply(&mut self, changes: &[(SessionId, Change)]) -> Vec<Result<Applied, Failure>> {
+        let ttl = self.ttl.as_millis() as u64;
+        let (write, delete) = (self.write.clone(), self.delete.clone());
+        let calls: Vec<Call<'_>> = changes
+            .iter()
+            .map(|(session, change)| match change {
+                Change::Put { epoch, version, record } => {
+                    let mut arguments: Vec<Vec<u8>> = [*epoch, *version, ttl].map(text).into();
+                    arguments.extend(fields(record));
+                    Call { script: &write, text: WRITE, key: key(session), arguments }
+                }
+                Change::Delete { epoch } => {
+                    Call { script: &delete, text: DELETE, key: key(session), arguments: vec![text(*epoch)] }
+                }
+            })
+            .collect();
+        let applied: Vec<Result<Applied, Failure>> = match self.run(&calls) {
+            Ok(answers) => answers
+                .into_iter()
+                .map(|answer| {
+                    answer.map_err(|error| self.failure(&error)).and_then(|answer| applied(&answer))
+                })
+                .collect(),
+            Err(failure) => changes.iter().map(|_| Err(failure.clone())).collect(),
+        };
+        self.publish(changes, &applied);
+        applied
+    }
+
+    fn refresh(&mut self, sessions: &[SessionId]) -> Result<bool, Failure> {
+        let ttl = self.ttl.as_millis() as u64;
+        let refresh = |session| {
+            let mut refresh = cmd("PEXPIRE");
+            refresh.arg(key(session)).arg(ttl);
+            Request::new(key(session), refresh)
+        };
+        let refreshed = self.demand(&sessions.iter().map(refresh).collect::<Vec<_>>())?;
+        Ok(refreshed.iter().all(|answer| *answer == Value::Int(1)))
+    }
+
+    /// Redis does that by itself.
+    fn expire(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn copy_aside(&mut self, session: &SessionId) -> Result<(), Failure> {
+        // Not COPY, as the two keys may be on different nodes of a Cluster.
+        let (mut dump, mut restore) = (cmd("DUMP"), cmd("RESTORE"));
+        dump.arg(key(session));
+        let Value::BulkString(bytes) = self.demand_one(Request::new(key(session), dump))? else {
+            return Ok(());
+        };
+        let aside = format!("quarantine:{}", key(session));
+        restore.arg(&aside).arg(ASIDE_TTL.as_millis() as u64).arg(bytes).arg("REPLACE");
+        self.demand_one(Request::new(aside, restore)).map(|_| ())
+    }
+
+    fn add_points(&mut self, at: i64, points: &[Point], oldest: i64) -> Result<(), Failure> {
+        self.demand(&series::add(self.history, at, points, oldest)).map(|_| ())
+    }
+
+    fn points(&mut self, since: i64) -> Result<Vec<(i64, Point)>, Failure> {
+        let names = self.demand_one(series::metrics())?;
+        let names: Vec<String> = redis::from_redis_value(names).unwrap_or_default();
+        let mut points = Vec::new();
+        // A server that has got the module lately still has what was measured before.
+        let kinds = if self.history == Kind::TimeSeries { 2 } else { 1 };
+        for kind in &[Kind::SortedSet, Kind::TimeSeries][..kinds] {
+            let ranges: Vec<Request> = names.iter().map(|name| series::range(*kind, name, since)).collect();
+            for (name, answer) in names.iter().zip(self.ask(&ranges, 0)?) {
+                match answer {
+                    Ok(answer) => points.extend(
+                        series::points(answer).into_iter().map(|(at, value)| (at, (name.clone(), value))),
+                    ),
+                    // There is none of this kind, or somebody else's.
+                    Err(error) if error.code().is_some() => {}
+                    Err(error) => return Err(self.failure(&error)),
+                }
+            }
+        }
+        Ok(points)
+    }
+}
+
+fn key(session: &SessionId) -> String {
+    format!("session:{}", session.as_str())
+}
+
+fn text(number: impl ToString) -> Vec<u8> {
+    number.to_string().into_bytes()
+}
+
+/// A script to be run.
+struct Call<'a> {
+    script: &'a Script,
+    text: &'static str,
+    key: String,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Call<'_> {
+    fn request(&self, name: &str, script: &str) -> Request {
+        let mut command: Cmd = cmd(name);
+        command.arg(script).arg(1).arg(&self.key).arg(&self.arguments);
+        Request::new(&self.key, command)
+    }
+}
+
+fn is_unknown_script(answer: &Answer) -> bool {
+    matches!(answer, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
+}
+
+fn certificate_is_wrong(error: &RedisError) -> bool {
+    let text = error.to_string();
+    ["certificate", "UnknownIssuer"].iter().any(|word| text.contains(word))
+}
+
+fn senseless() -> Failure {
+    Failure::Unavailable("Redis gave an answer that makes no sense".into())
+}
+
+fn applied(answer: &Value) -> Result<Applied, Failure> {
+    let said = match answer {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
+        Value::SimpleString(text) => text,
+        _ => "",
+    };
+    match (said, said.parse()) {
+        ("done", _) => Ok(Applied::Done),
+        (_, Ok(epoch)) => Ok(Applied::Outdated { epoch }),
+        _ => Err(senseless()),
+    }
+}
+
+/// What other programs may read of a session, and the record. `position` is where the music was at `updatedAt`
+/// (Unix milliseconds), from where it goes on if it `isPlaying`.
+fn fields(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut fields = vec![b"record".to_vec(), bytes.to_vec()];
+    let mut field = |name: &str, value: String| fields.extend([name.into(), value.into_bytes()]);
+    field("checksum", format!("{:08x}", Record::checksum(bytes)));
+    if let Ok(record) = Record::parse(bytes) {
+        let timeline = &record.timeline;
+        let at = record.last_active_at.max(timeline.made_at);
+        let since = at.since(record.last_active_at).as_millis() as i64;
+        field("format", record.format.to_string());
+        field("sessionId", record.session.as_str().to_owned());
+        field("message", record.message);
+        field("isPlaying", u8::from(timeline.is_playing_at(at)).to_string());
+        field("position", millis(timeline.position_at(at)));
+        field("tempo", millis(i64::from(timeline.tempo_at(at).milli_bpm())));
+        field("updatedAt", (record.last_active_unix.0 + since).to_string());
+        field("createdAt", record.created_at.0.to_string());
+        field("lastActiveAt", record.last_active_unix.0.to_string());
+        field("leaderSocketId", timeline.leader.map_or_else(String::new, |id| id.as_str().to_owned()));
+        field("memberCount", record.seats.len().to_string());
+        let song = record.song.zip(record.setlist.as_ref());
+        let song = song.and_then(|(place, setlist)| setlist.songs.get(place as usize));
+        field("songId", song.map_or_else(String::new, |song| song.id.clone()));
+    }
+    fields
+}
+
+/// Thousandths as a decimal number.
+fn millis(thousandths: i64) -> String {
+    let (sign, size) = (if thousandths < 0 { "-" } else { "" }, thousandths.unsigned_abs());
+    format!("{sign}{}.{:03}", size / 1_000, size % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn thousandths_are_decimals() {
+        for (thousandths, text) in [(0, "0.000"), (-1, "-0.001"), (120_500, "120.500")] {
+            assert_eq!(millis(thousandths), text);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What becomes of sessions, told to everybody at the same Redis, and heard from the others.
+//!
+//! On the channel `bandsync:sessions` each server says which records it wrote and deleted, as JSON. Each also
+//! listens: two servers that keep the same session overwrite each other, and somebody should know. Both directions
+//! have a thread and a connection of their own, so that neither waits for operations nor holds them up. News are
+//! hints: those that find no room or no connection are lost.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bandsync_engine::words::ids::SessionId;
+use log::debug;
+use redis::{Connection, RedisResult, Value, cmd};
+use serde::{Deserialize, Serialize};
+
+use super::super::Foreign;
+use super::super::backoff::{Backoff, chance};
+use super::link::open_any;
+use super::place::RedisPlace;
+
+/// Where everybody talks.
+const CHANNEL: &str = "bandsync:sessions";
+
+/// News that may wait for the connection.
+const WAITING_MAX: usize = 4_096;
+
+/// News sent at once.
+const BATCH_MAX: usize = 256;
+
+/// How long a silence lasts before the connection is tried.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// A message on the channel.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Message {
+    /// Which server says so: a number that it drew at its start.
+    server: String,
+    session_id: String,
+    event: Event,
+    epoch: u64,
+    /// Of the state that was stored; 0 with `deleted`.
+    version: u64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    Stored,
+    Deleted,
+}
+
+/// The way to the two threads. They end when it is dropped.
+pub struct News {
+    server: String,
+    messages: SyncSender<Message>,
+    ended: Arc<AtomicBool>,
+}
+
+impl News {
+    /// Starts to publish and to subscribe; what other servers say goes to `heard`, which must not wait.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    pub fn start(
+        place: &RedisPlace,
+        server: &str,
+        heard: impl Fn(Foreign) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (messages, waiting) = sync_channel(WAITING_MAX);
+        let ended = Arc::new(AtomicBool::new(false));
+        let publisher = Publisher {
+            place: place.clone(),
+            connection: None,
+            retry: Instant::now(),
+            backoff: Backoff::default(),
+        };
+        thread::Builder::new().name("publisher".into()).spawn(move || publisher.run(&waiting))?;
+        let subscriber =
+            Subscriber { place: place.clone(), server: server.to_owned(), ended: Arc::clone(&ended) };
+        thread::Builder::new().name("subscriber".into()).spawn(move || subscriber.run(&heard))?;
+        Ok(Self { server: server.to_owned(), messages, ended })
+    }
+
+    /// Tells what became of a session, if there is room.
+    pub fn tell(&self, session: &SessionId, event: Event, epoch: u64, version: u64) {
+        let (server, session_id) = (self.server.clone(), session.as_str().to_owned());
+        // Without room it is lost, as to those who listen later.
+        let _ = self.messages.try_send(Message { server, session_id, event, epoch, version });
+    }
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Publisher {
+    place: RedisPlace,
+    connection: Option<Connection>,
+    /// When to connect again.
+    retry: Instant,
+    backoff: Backoff,
+}
+
+impl Publisher {
+    fn run(mut self, waiting: &Receiver<Message>) {
+        loop {
+            let first = match waiting.recv_timeout(SILENCE) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let batch: Vec<Message> = first.into_iter().chain(waiting.try_iter()).take(BATCH_MAX).collect();
+            if let Err(error) = self.publish(&batch) {
+                debug!("{} news were lost: {error}", batch.len());
+                self.connection = None;
+                self.retry = Instant::now() + self.backoff.pause(chance());
+            }
+        }
+    }
+
+    /// Sends messages; the empty batch of a silence keeps the connection tried.
+    fn publish(&mut self, batch: &[Message]) -> RedisResult<()> {
+        if self.connection.is_none() && self.retry > Instant::now() {
+            return Ok(());
+        }
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => open_any(&self.place)?,
+        };
+        let text = |message| serde_json::to_string(message).unwrap_or_default();
+        let mut bytes = cmd("PING").get_packed_command();
+        for message in batch {
+            bytes.extend(cmd("PUBLISH").arg(CHANNEL).arg(text(message)).get_packed_command());
+        }
+        connection.send_packed_command(&bytes)?;
+        for _ in 0..=batch.len() {
+            connection.recv_response().and_then(Value::extract_error)?;
+        }
+        self.connection = Some(connection);
+        self.backoff.reset();
+        Ok(())
+    }
+}
+
+struct Subscriber {
+    place: RedisPlace,
+    server: String,
+    ended: Arc<AtomicBool>,
+}
+
+impl Subscriber {
+    fn run(&self, heard: &dyn Fn(Foreign)) {
+        let mut backoff = Backoff::default();
+        while !self.ended.load(Ordering::Relaxed) {
+            if let Err(error) = self.listen(heard, &mut backoff) {
+                debug!("nothing is heard of other servers: {error}");
+                thread::sleep(backoff.pause(chance()));
+            }
+        }
+    }
+
+    /// Listens until the connection is lost or the server ends.
+    fn listen(&self, heard: &dyn Fn(Foreign), backoff: &mut Backoff) -> RedisResult<()> {
+        let mut connection = open_any(&self.place)?;
+        connection.set_read_timeout(Some(SILENCE.max(self.place.timeout)))?;
+        let mut subscription = connection.as_pubsub();
+        subscription.subscribe(CHANNEL)?;
+        backoff.reset();
+        while !self.ended.load(Ordering::Relaxed) {
+            match subscription.get_message() {
+                Ok(message) => {
+                    if let Some(foreign) = self.read(message.get_payload_bytes()) {
+                        heard(foreign);
+                    }
+                }
+                Err(error) if error.is_timeout() => subscription.ping::<Value>().map(|_| ())?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// What another server stored; anybody may write to the channel, so it may be anything.
+    fn read(&self, text: &[u8]) -> Option<Foreign> {
+        let message: Message = serde_json::from_slice(text).ok()?;
+        let stored = message.event == Event::Stored && message.server != self.server;
+        let session = stored.then(|| SessionId::parse(&message.session_id)).flatten()?;
+        Some(Foreign { session, epoch: message.epoch, version: message.version })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_what_others_stored_is_heard() {
+        let topology = super::super::Topology::parse("redis://stage").unwrap();
+        let place = RedisPlace { topology, replicas: 0, timeout: SILENCE };
+        let subscriber = Subscriber { place, server: "me".into(), ended: Arc::default() };
+        let said = |server: &str, event: &str| {
+            let text =
+                format!(r#"{{"server":"{server}","sessionId":"s","event":"{event}","epoch":7,"version":3}}"#);
+            subscriber.read(text.as_bytes()).map(|foreign| (foreign.epoch, foreign.version))
+        };
+        assert_eq!(said("you", "stored"), Some((7, 3)));
+        assert_eq!((said("me", "stored"), said("you", "deleted"), said("you", "sung")), (None, None, None));
+        assert!(subscriber.read(b"not JSON").is_none());
+    }
+}

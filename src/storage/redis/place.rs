@@ -1,0 +1,121 @@
+//! Where Redis is: what its URL says.
+
+use std::time::Duration;
+
+use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+
+/// Where Redis is.
+#[derive(Clone, Debug)]
+pub struct RedisPlace {
+    /// What is there.
+    pub topology: Topology,
+    /// Replicas that must confirm a write; 0 = none is waited for.
+    pub replicas: u32,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
+/// How Redis is set up.
+#[derive(Clone, Debug)]
+pub enum Topology {
+    /// One server.
+    Single(ConnectionInfo),
+    /// A primary that these know, under this name. The information is for connecting to the primary; its address
+    /// is replaced by what they say.
+    Sentinel { sentinels: Vec<ConnectionInfo>, service: String, primary: Box<ConnectionInfo> },
+    /// A Cluster that has these nodes among others.
+    Cluster(Vec<ConnectionInfo>),
+}
+
+impl Topology {
+    /// One server, as the variables of the Node.js server name it; `None` if there can be none of that name.
+    pub fn on_host(host: &str, port: u16, password: Option<&str>, db: i64) -> Option<Self> {
+        let mut settings = RedisConnectionInfo::default().set_db(db);
+        if let Some(password) = password {
+            settings = settings.set_password(password);
+        }
+        let info = (host, port).into_connection_info().ok()?;
+        Some(Self::Single(info.set_redis_settings(settings)))
+    }
+
+    /// Reads a URL: `redis://[user:password@]host[:port][/db]`, `redis+cluster://host,host…`,
+    /// `redis+sentinel://[user:password@]host[:port],…/service[/db]`; with `rediss` for TLS.
+    ///
+    /// # Errors
+    /// What is wrong with it, without its password.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").ok_or("it has no scheme such as redis://")?;
+        let (tls, form) = match scheme.split_once('+') {
+            None => (scheme, ""),
+            Some((tls, form)) => (tls, form),
+        };
+        if !["redis", "rediss"].contains(&tls) {
+            return Err("its scheme is not redis:// or rediss://, with +sentinel or +cluster".into());
+        }
+        let (login, rest) = rest.rsplit_once('@').map_or(("", rest), |(login, rest)| (login, rest));
+        let at = if login.is_empty() { String::new() } else { format!("{login}@") };
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let node = |host: &str, default_port: u16, path: &str, login: &str| {
+            let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            let port = if has_port { String::new() } else { format!(":{default_port}") };
+            let whole = format!("{tls}://{login}{host}{port}/{path}");
+            whole.into_connection_info().map_err(|error| error.category().to_owned())
+        };
+        let nodes = |port, login: &str| {
+            hosts.split(',').map(|host| node(host.trim(), port, "", login)).collect::<Result<Vec<_>, _>>()
+        };
+        match form {
+            "" => Ok(Self::Single(node(hosts, 6_379, path, &at)?)),
+            "cluster" => Ok(Self::Cluster(nodes(6_379, &at)?)),
+            "sentinel" => {
+                let (service, db) = path.split_once('/').unwrap_or((path, ""));
+                if service.is_empty() {
+                    return Err("it names no service, as in redis+sentinel://host:26379/mymaster".into());
+                }
+                let first = hosts.split(',').next().unwrap_or_default();
+                let primary = Box::new(node(first.trim(), 26_379, db, &at)?);
+                Ok(Self::Sentinel { sentinels: nodes(26_379, "")?, service: service.into(), primary })
+            }
+            _ => Err("its scheme is not redis:// or rediss://, with +sentinel or +cluster".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[track_caller]
+    fn addresses(url: &str) -> Vec<String> {
+        let (list, service) = match Topology::parse(url).unwrap() {
+            Topology::Single(info) => (vec![info], String::new()),
+            Topology::Cluster(nodes) => (nodes, String::new()),
+            Topology::Sentinel { sentinels, service, primary } => {
+                (sentinels, format!(" {service} {}", primary.redis_settings().db()))
+            }
+        };
+        list.iter().map(|info| format!("{}{service}", info.addr())).collect()
+    }
+
+    #[test]
+    fn urls_say_what_is_where() {
+        assert_eq!(addresses("redis://stage"), ["stage:6379"]);
+        assert_eq!(addresses("redis://:p%40ss@stage:7000/3"), ["stage:7000"]);
+        assert_eq!(addresses("redis+cluster://a:1,b:2, c"), ["a:1", "b:2", "c:6379"]);
+        assert_eq!(addresses("redis+sentinel://u:p@a,b:5/band/2"), ["a:26379 band 2", "b:5 band 2"]);
+        assert_eq!(addresses("rediss://stage"), ["stage:6379"]);
+        let Topology::Single(info) = Topology::parse("redis://ann:p%40ss@stage/3").unwrap() else { panic!() };
+        let settings = info.redis_settings();
+        assert_eq!((settings.username(), settings.password(), settings.db()), (Some("ann"), Some("p@ss"), 3));
+    }
+
+    #[test]
+    fn a_url_that_makes_no_sense_is_refused_without_its_password() {
+        for url in ["", "stage:6379", "http://stage", "redis+sentinel://a", "redis+moon://a", "redis://h/x"] {
+            assert!(Topology::parse(url).is_err(), "{url}");
+        }
+        let error = Topology::parse("redis://:hush@[::1").unwrap_err();
+        assert!(!error.contains("hush"), "{error}");
+    }
+}
