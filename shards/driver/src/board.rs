@@ -134,6 +134,8 @@ pub struct Stats {
     pub short_sends: Counter,
     /// Volatile frames that a connection went without.
     pub volatile_dropped: Counter,
+    /// Bytes now that the kernel did not take yet, of all connections.
+    pub unsent: Counter,
     /// Turns of the loop.
     pub turns: Counter,
     /// Time spent in turns: from waking to sleeping.

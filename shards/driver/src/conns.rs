@@ -6,9 +6,9 @@ use bandsync_engine::words::ids::ConnId;
 use mio::Token;
 use mio::net::TcpStream;
 
+use crate::chain::Chain;
 use crate::ending::Alive;
 use crate::unsent::Unsent;
-use crate::write::Chain;
 
 /// A connection. Small, because most of a hundred thousand are idle: buffers exist only while bytes wait.
 #[derive(Debug)]

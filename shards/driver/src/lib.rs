@@ -14,6 +14,7 @@ pub mod tap;
 
 mod accept;
 mod bell;
+mod chain;
 mod closing;
 mod conns;
 mod ending;
@@ -31,6 +32,6 @@ pub use fleet::{Fleet, Plan, Post};
 pub use gauge::Gauges;
 pub use host::{Host, Order};
 pub use machine::Machine;
-pub use recorder::{RecordPlan, Recorder, ShardRecorder};
+pub use recorder::{Backlog, RecordPlan, Recorder, ShardRecorder};
 pub use shard::End;
 pub use tap::{NoTap, Tap};

@@ -3,6 +3,7 @@
 //! The engine is the one that a server runs. Small servers of the tools and the driver's own tests run
 //! others, so that moving bytes can be measured and tested without the meaning of the bytes.
 
+use bandsync_engine::engine::departure::Departure;
 use bandsync_engine::engine::measure::Measure;
 use bandsync_engine::io::{Input, Outputs};
 use bandsync_engine::words::time::Micros;
@@ -27,6 +28,9 @@ pub trait Machine: Send + 'static {
 
     /// Hands over what the machine measured since the last call.
     fn measures(&mut self, _each: impl FnMut(Measure, Micros)) {}
+
+    /// Hands over which connections ended since the last call, and why.
+    fn departures(&mut self, _each: impl FnMut(Departure)) {}
 
     /// Appends what people who run the server may want to see of the machine, as JSON. Called at most once a
     /// second, and only while somebody looks.
@@ -54,6 +58,10 @@ impl Machine for bandsync_engine::engine::Engine {
 
     fn measures(&mut self, each: impl FnMut(Measure, Micros)) {
         self.measures().take(each);
+    }
+
+    fn departures(&mut self, each: impl FnMut(Departure)) {
+        self.departures().take(each);
     }
 
     fn roster(&self, out: &mut Vec<u8>) {

@@ -17,6 +17,7 @@ use bandsync_engine::engine::measure::Measure;
 use bandsync_engine::io::{Cause, Close, Found, Input, Memory, Outcome, Output, Outputs, Span, StorageNews};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
+use log::Level;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
@@ -273,6 +274,7 @@ impl<M: Machine> Shard<M> {
         self.stats().turns.add(1);
         self.stats().turn_time.add(took.as_micros());
         self.stats().turn_time_max.see(took.as_micros());
+        self.tell_departures();
         self.measure(began_nanos);
     }
 
@@ -294,6 +296,22 @@ impl<M: Machine> Shard<M> {
         let (id, board) = (self.parts.id, &self.parts.board);
         board.exchange(id).swap(&mut self.gauges);
         board.write_roster(id, self.now, |out| self.parts.machine.roster(out));
+    }
+
+    /// Tells in the log which connections ended and why: people look for that when somebody says that the tablet
+    /// lost the band.
+    fn tell_departures(&mut self) {
+        self.parts.machine.departures(|departure| {
+            let level = if departure.expelled { Level::Info } else { Level::Debug };
+            let verb = if departure.expelled { "expelled" } else { "closed" };
+            let (conn, peer, why) = (departure.conn, departure.peer, departure.why);
+            match departure.session {
+                Some(session) => {
+                    log::log!(level, conn:%, session = session.as_str(), peer:%; "connection {verb}: {why}");
+                }
+                None => log::log!(level, conn:%, peer:%; "connection {verb}: {why}"),
+            }
+        });
     }
 
     /// Tells the machine how much memory is left, if that has changed, and again while there is too little.
@@ -556,8 +574,9 @@ impl<M: Machine> Shard<M> {
 
     /// Takes a connection out and closes its socket, which takes it out of epoll as well.
     fn forget(&mut self, id: ConnId) {
-        if self.conns.remove(id).is_some() {
+        if let Some(conn) = self.conns.remove(id) {
             self.stats().open.sub(1);
+            self.stats().unsent.sub(conn.unsent.len() as u64);
             if let Some(accept) = &mut self.accept {
                 accept.freed();
             }
@@ -641,6 +660,7 @@ impl<M: Machine> Shard<M> {
         let Crossing { socket, peer, unsent, parcel, alive } = crossing;
         let mut conn = Conn::new(TcpStream::from(socket), peer, alive);
         conn.unsent = unsent;
+        self.stats().unsent.add(conn.unsent.len() as u64);
         let id = self.conns.insert(conn);
         self.stats().open.add(1);
         self.stats().arrived.add(1);
@@ -763,9 +783,10 @@ impl<M: Machine> Shard<M> {
         for Leaving { conn: id, to, parcel } in std::mem::take(&mut self.leaving) {
             let Some(mut conn) = self.conns.remove(id) else { continue };
             self.stats().open.sub(1);
+            self.stats().unsent.sub(conn.unsent.len() as u64);
             self.stats().departed.add(1);
             if self.poll.registry().deregister(&mut conn.socket).is_err() {
-                log::debug!("connection {id} was not registered");
+                log::debug!(conn:% = id; "the connection was not registered");
             }
             let crossing = Crossing {
                 socket: OwnedFd::from(conn.socket),

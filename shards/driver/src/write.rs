@@ -14,6 +14,7 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use crate::board::Stats;
+use crate::chain::{Chain, NONE};
 use crate::conns::{Conn, Conns};
 use crate::ring::{Request, Ring};
 
@@ -49,20 +50,6 @@ struct Chunk {
     volatile: bool,
 }
 
-/// A connection's chunks of this turn: the first and the last place in [`Writer::chunks`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Chain {
-    first: u32,
-    last: u32,
-}
-
-/// No chunk.
-const NONE: u32 = u32::MAX;
-
-impl Chain {
-    pub(crate) const EMPTY: Self = Self { first: NONE, last: NONE };
-}
-
 /// Counted while flushing, shown afterwards.
 #[derive(Debug, Default)]
 struct Counts {
@@ -70,6 +57,9 @@ struct Counts {
     short: u64,
     bytes: u64,
     dropped: u64,
+    /// Bytes that became unsent, and bytes that no longer are.
+    kept: u64,
+    freed: u64,
 }
 
 impl Writer {
@@ -158,9 +148,10 @@ impl Writer {
 
     /// Writes unsent bytes, because the kernel takes some again.
     pub(crate) fn resume(&mut self, conn: &mut Conn) {
+        let before = conn.unsent.len();
         while !conn.unsent.is_empty() && !conn.broken {
             match send(&conn.socket, conn.unsent.front()) {
-                Ok(0) => return,
+                Ok(0) => break,
                 Ok(count) => {
                     self.counts.sends += 1;
                     self.counts.bytes += count as u64;
@@ -172,6 +163,7 @@ impl Writer {
                 }
             }
         }
+        self.counts.freed += (before - conn.unsent.len()) as u64;
     }
 }
 
@@ -181,6 +173,8 @@ impl Counts {
         stats.short_sends.add(self.short);
         stats.bytes_out.add(self.bytes);
         stats.volatile_dropped.add(self.dropped);
+        stats.unsent.add(self.kept);
+        stats.unsent.sub(self.freed);
         *self = Self::default();
     }
 }
@@ -229,12 +223,15 @@ impl Rest<'_> {
             Ok(()) => counts.short += u64::from(conn.unsent.is_empty()),
             Err(_) => conn.broken = true,
         }
+        let before = conn.unsent.len() as u64;
         if !conn.broken {
             conn.broken = !self.keep(conn, counts);
         }
         if conn.broken {
             conn.unsent.clear();
         }
+        counts.kept += conn.unsent.len() as u64;
+        counts.freed += before;
         true
     }
 
@@ -364,7 +361,9 @@ mod tests {
                 got.extend_from_slice(&buffer[..count]);
                 let conn = self.conns.get_mut(self.id).unwrap();
                 self.writer.resume(conn);
+                self.writer.counts.show(&self.stats);
             }
+            assert_eq!(self.stats.unsent.get(), 0);
             drop(self.conns.remove(self.id));
             self.peer.read_to_end(&mut got).unwrap();
             got
@@ -409,6 +408,7 @@ mod tests {
             assert!(!pair.conn().unsent.is_empty());
             assert_eq!(pair.writer.troubled, [pair.id]);
             pair.turn(&bytes, &[(half, end, false)]);
+            assert_eq!(pair.stats.unsent.get(), pair.conn().unsent.len() as u64);
             assert!(pair.drain() == bytes);
         });
     }

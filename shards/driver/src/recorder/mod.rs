@@ -57,8 +57,30 @@ const BUFFERS: usize = 64;
 #[derive(Debug)]
 pub struct Recorder {
     batches: Sender<Batch>,
+    backlog: Backlog,
     shards: Vec<Line>,
     thread: JoinHandle<()>,
+}
+
+/// How much waits for the thread that writes a recording.
+#[derive(Clone, Debug)]
+pub struct Backlog(Receiver<Batch>);
+
+impl Backlog {
+    /// Buffers that wait now.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Buffers that could wait.
+    pub fn room(&self) -> usize {
+        self.0.capacity().unwrap_or_default()
+    }
 }
 
 /// What leads from a shard to the writer and back.
@@ -82,6 +104,7 @@ impl Recorder {
 
     fn start_on(shelf: Box<dyn Shelf>, plan: &RecordPlan, settings: &[Settings]) -> io::Result<Self> {
         let (batches, received) = bounded(settings.len() * (BUFFERS + 1));
+        let backlog = Backlog(received.clone());
         let mut writer = Writer::new(shelf, plan);
         let mut shards = Vec::new();
         for settings in settings {
@@ -101,7 +124,12 @@ impl Recorder {
             shards.push(Line { empty, refused });
         }
         let thread = Builder::new().name("recorder".into()).spawn(move || writer.run(&received))?;
-        Ok(Self { batches, shards, thread })
+        Ok(Self { batches, backlog, shards, thread })
+    }
+
+    /// How much waits to be written.
+    pub fn backlog(&self) -> Backlog {
+        self.backlog.clone()
     }
 
     /// What a shard is to be tapped with, by its place in the settings.

@@ -43,6 +43,8 @@ pub enum Timer {
     Store,
     /// Somebody has waited long enough for a stored session.
     Load,
+    /// A session that was left to the storage has outlived its time there.
+    Forget,
 }
 
 /// At most one timer in the wheel.

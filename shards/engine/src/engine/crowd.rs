@@ -34,6 +34,16 @@ pub enum Crowded {
     Haste(Micros),
 }
 
+impl Crowded {
+    /// The same in words.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Connections => "its address has too many connections",
+            Self::Haste(_) => "its address opens connections too fast",
+        }
+    }
+}
+
 impl Crowd {
     /// Counts a new connection of an address. It is counted also if it is too much, since its connection exists
     /// until it is closed.

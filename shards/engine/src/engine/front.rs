@@ -238,7 +238,7 @@ impl Engine {
         out: &mut Outputs,
     ) -> Outcome {
         if self.closed_for_memory && request.parameter("sid").is_none() {
-            self.counters.expulsions += 1;
+            self.note_expulsion(id, "there is no memory for more members");
             out.send(id, no_room);
             self.drop_front(id, out);
             return Outcome::Gone;
@@ -358,7 +358,7 @@ impl Engine {
     /// Sends somebody away whose address has too many connections.
     fn turn_away(&mut self, id: ConnId, request: &Request<'_>, out: &mut Outputs) -> Option<Outcome> {
         let crowded = self.seat_speaker(id, request).err()?;
-        self.counters.expulsions += 1;
+        self.note_expulsion(id, crowded.why());
         out.send(id, |bytes| too_many(bytes, crowded));
         self.drop_front(id, out);
         Some(Outcome::Gone)
@@ -455,7 +455,7 @@ impl Engine {
         cors: Cors<'_>,
         out: &mut Outputs,
     ) -> Outcome {
-        self.counters.expulsions += 1;
+        self.note_expulsion(id, refused.reason());
         out.send(id, |bytes| refused.print(bytes, cors));
         self.drop_front(id, out);
         Outcome::Gone

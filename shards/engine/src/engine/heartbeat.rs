@@ -6,13 +6,16 @@ use serde::{Deserialize, Serialize};
 use crate::io::Settings;
 use crate::speech::{Number, Quality};
 use crate::words::ids::MemberId;
-use crate::words::time::{Micros, UnixMillis};
+use crate::words::time::{Micros, Moment, UnixMillis};
 
 /// How many pongs there are between two `connection_quality` events.
 const PONGS_PER_REPORT: u32 = 5;
 
 /// The weight of a new round trip in the smoothed one is one in so many, as TCP does it.
 const SMOOTHING: u64 = 8;
+
+/// A pong that comes later than this counts as this late: the wall clock may have been set meanwhile.
+const LATE_MAX_MS: f64 = 60_000.0;
 
 /// Engine.IO's heartbeat: the server pings, the client has so long to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,14 +89,28 @@ impl Pulse {
 
     /// A `pong` came; it answers the ping whose timestamp it carries, or any if it carries none. Returns the round
     /// trip that it measured, and whether a report is due.
-    pub fn ponged(&mut self, now: Micros, timestamp: Option<Number>) -> Option<(Micros, bool)> {
+    ///
+    /// One that answers an earlier ping tells of a member that is further away than the `interval` between two. When
+    /// exactly that ping went out is not kept, so the round trip is what its timestamp says, and an interval at
+    /// least; for the member's own quality it stays lost.
+    pub fn ponged(
+        &mut self,
+        now: Moment,
+        timestamp: Option<Number>,
+        interval: Micros,
+    ) -> Option<(Micros, bool)> {
         let (sent_at, sent) = self.waiting?;
-        if timestamp.is_some_and(|Number(timestamp)| timestamp != sent.0 as f64) {
-            return None;
+        if let Some(Number(timestamp)) = timestamp
+            && timestamp != sent.0 as f64
+        {
+            let opened = now.unix.0.saturating_sub(now.at.since(self.opened_at).as_millis() as i64);
+            let ours = timestamp >= opened as f64 && timestamp < sent.0 as f64;
+            let age = Micros::from_millis((now.unix.0 as f64 - timestamp).clamp(0.0, LATE_MAX_MS) as u64);
+            return ours.then(|| (age.max(interval), false));
         }
         self.waiting = None;
         self.pongs += 1;
-        let sample = now.since(sent_at);
+        let sample = now.at.since(sent_at);
         let smoothed = self.latency.map_or(sample.as_micros(), |latency| {
             (latency.as_micros() * (SMOOTHING - 1) + sample.as_micros()) / SMOOTHING
         });
@@ -131,21 +148,47 @@ mod tests {
         Pulse::new(MS(0), &settings())
     }
 
+    /// A pong at this time, on a server whose wall clock was at zero when it started.
+    fn ponged(pulse: &mut Pulse, ms: u64, timestamp: Option<f64>) -> Option<(Micros, bool)> {
+        let now = Moment { at: MS(ms), unix: UnixMillis(ms as i64) };
+        pulse.ponged(now, timestamp.map(Number), MS(5_000))
+    }
+
     #[test]
     fn a_pong_measures_the_round_trip() {
         let mut pulse = pulse();
         pulse.pinged(MS(5_000), UnixMillis(7), &settings());
-        assert_eq!(pulse.ponged(MS(5_040), Some(Number(7.0))), Some((MS(40), false)));
+        assert_eq!(ponged(&mut pulse, 5_040, Some(7.0)), Some((MS(40), false)));
         assert_eq!(pulse.latency(), Some(MS(40)));
-        assert_eq!(pulse.ponged(MS(5_050), Some(Number(7.0))), None, "the second answer to one ping");
+        assert_eq!(ponged(&mut pulse, 5_050, Some(7.0)), None, "the second answer to one ping");
     }
 
     #[test]
     fn a_pong_for_another_ping_is_ignored() {
         let mut pulse = pulse();
         pulse.pinged(MS(5_000), UnixMillis(7), &settings());
-        assert_eq!(pulse.ponged(MS(5_040), Some(Number(6.0))), None);
-        assert_eq!(pulse.ponged(MS(5_060), None), Some((MS(60), false)));
+        assert_eq!(ponged(&mut pulse, 5_040, Some(8.0)), None);
+        assert_eq!(ponged(&mut pulse, 5_040, Some(f64::MIN)), None);
+        assert_eq!(ponged(&mut pulse, 5_060, None), Some((MS(60), false)));
+    }
+
+    #[test]
+    fn a_pong_that_is_later_than_the_next_ping_shows_how_far_away_the_member_is() {
+        let mut pulse = pulse();
+        for n in 1..=3 {
+            pulse.pinged(MS(5_000 * n), UnixMillis(5_000 * n as i64), &settings());
+        }
+        assert_eq!(ponged(&mut pulse, 17_000, Some(10_000.0)), Some((MS(7_000), false)));
+        assert_eq!(
+            ponged(&mut pulse, 17_000, Some(14_999.0)),
+            Some((MS(5_000), false)),
+            "an interval at least"
+        );
+        let long = MS(1_000_000);
+        pulse.pinged(long, UnixMillis(1_000_000), &settings());
+        assert_eq!(ponged(&mut pulse, 1_000_001, Some(5_000.0)), Some((MS(60_000), false)));
+        let quality = pulse.quality(MemberId::from_bytes([0; 15]), long);
+        assert_eq!((quality.pong_count, quality.timeouts, quality.latency), (0, 3, None), "it is lost");
     }
 
     #[test]
@@ -154,7 +197,7 @@ mod tests {
         for n in 1..=4 {
             pulse.pinged(MS(5_000 * n), UnixMillis(n as i64), &settings());
         }
-        pulse.ponged(MS(20_010), Some(Number(4.0))).unwrap();
+        ponged(&mut pulse, 20_010, Some(4.0)).unwrap();
         let quality = pulse.quality(MemberId::from_bytes([0; 15]), MS(20_020));
         assert_eq!((quality.ping_count, quality.pong_count, quality.timeouts), (4, 1, 3));
         assert_eq!(quality.packet_loss(), 75.0);
@@ -167,7 +210,7 @@ mod tests {
         let reports: Vec<bool> = (1..=10)
             .map(|n| {
                 pulse.pinged(MS(5_000 * n), UnixMillis(n as i64), &settings());
-                pulse.ponged(MS(5_000 * n + 1), None).unwrap().1
+                ponged(&mut pulse, 5_000 * n + 1, None).unwrap().1
             })
             .collect();
         assert_eq!(reports, [false, false, false, false, true, false, false, false, false, true]);

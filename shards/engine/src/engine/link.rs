@@ -27,6 +27,9 @@ use crate::words::time::Micros;
 /// many at once, and a flood shall not be echoed.
 const PONGS_MAX: u32 = 16;
 
+/// Why a client is sent away whose packets cannot be read.
+const NOT_SOCKET_IO: &str = "a packet is no Socket.IO";
+
 /// The protocol state of a client. It moves with the connection from shard to shard.
 #[derive(Serialize, Deserialize)]
 pub struct Link {
@@ -128,11 +131,16 @@ impl Link {
         all.into_iter().flatten().fold(self.ping.deadline(), Micros::min)
     }
 
-    /// Whether the client has let pass a time that it had for something.
-    fn is_overdue(&self, now: Micros, limits: &Limits) -> bool {
-        !self.was_connected && self.opened_at + limits.connect_timeout <= now
-            || self.attachments_by.is_some_and(|at| at <= now)
-            || self.seat.is_none() && self.active_at + limits.inactivity_max <= now
+    /// What the client has let pass the time for, if anything.
+    fn overdue(&self, now: Micros, limits: &Limits) -> Option<&'static str> {
+        if !self.was_connected && self.opened_at + limits.connect_timeout <= now {
+            return Some("it did not connect in time");
+        }
+        if self.attachments_by.is_some_and(|at| at <= now) {
+            return Some("attachments that it announced did not come in time");
+        }
+        let idle = self.seat.is_none() && self.active_at + limits.inactivity_max <= now;
+        idle.then_some("it is in no session and has done nothing for too long")
     }
 
     /// A WebSocket is its transport from now on.
@@ -277,6 +285,7 @@ impl Engine {
                 Ok(Some(Message::Pong(_))) => Step::Go,
                 Ok(Some(Message::Close(close))) => {
                     let code = close.map(|close| close.code);
+                    self.note_end(id, LeaveReason::TransportClosed.as_str());
                     self.close_link(id, code, "", LeaveReason::TransportClosed, out)
                 }
                 Err(error) => self.break_off(id, error, out),
@@ -333,8 +342,8 @@ impl Engine {
 
     /// Closes a connection whose bytes are no WebSocket.
     fn break_off(&mut self, id: ConnId, error: FrameError, out: &mut Outputs) -> Step {
-        self.counters.expulsions += 1;
         let reason = error.to_string();
+        self.note_expulsion(id, reason.clone());
         self.close_link(id, Some(error.code()), &reason, LeaveReason::TransportError, out)
     }
 
@@ -371,11 +380,12 @@ impl Engine {
                     self.said_goodbye = true;
                     self.text(id, out, |bytes| bytes.extend_from_slice(engine_packet::NOOP));
                 }
+                self.note_end(id, LeaveReason::TransportClosed.as_str());
                 self.close_link(id, None, "", LeaveReason::TransportClosed, out)
             }
             Ok(Engine::Open | Engine::Upgrade | Engine::Noop) => Step::Go,
             Ok(Engine::Ping(_) | Engine::Pong(_)) | Err(_) => {
-                self.expel(id, LeaveReason::TransportError, out)
+                self.expel(id, "a packet is no Engine.IO", LeaveReason::TransportError, out)
             }
         }
     }
@@ -388,7 +398,9 @@ impl Engine {
         link.heard_at = now;
         match (link.version, data) {
             (Version::V4, data) | (Version::V3, [4, data @ ..]) => self.attachment(id, data, out),
-            (Version::V3, _) => self.expel(id, LeaveReason::TransportError, out),
+            (Version::V3, _) => {
+                self.expel(id, "a binary packet is no Engine.IO", LeaveReason::TransportError, out)
+            }
         }
     }
 
@@ -402,7 +414,7 @@ impl Engine {
                 link.attachments_by = Some(by);
                 Step::Go
             }
-            Err(_) => self.expel(id, LeaveReason::Forced, out),
+            Err(_) => self.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, out),
         }
     }
 
@@ -416,11 +428,13 @@ impl Engine {
                 link.attachments_by = None;
                 match whole.packet() {
                     Ok(packet) => self.socket_packet(id, &packet, out),
-                    Err(_) => self.expel(id, LeaveReason::Forced, out),
+                    Err(_) => self.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, out),
                 }
             }
             Ok(None) => Step::Go,
-            Err(_) => self.expel(id, LeaveReason::Forced, out),
+            Err(_) => {
+                self.expel(id, "an attachment is too large or was not announced", LeaveReason::Forced, out)
+            }
         }
     }
 
@@ -444,8 +458,12 @@ impl Engine {
                 }
             }
             // A second connect, or anything for a namespace that the client is not in.
-            Body::Connect { .. } => return self.expel(id, LeaveReason::Forced, out),
-            _ if !connected || packet.namespace != "/" => return self.expel(id, LeaveReason::Forced, out),
+            Body::Connect { .. } => {
+                return self.expel(id, "it connects a second time", LeaveReason::Forced, out);
+            }
+            _ if !connected || packet.namespace != "/" => {
+                return self.expel(id, "it speaks before it is connected", LeaveReason::Forced, out);
+            }
             Body::Event { ack, event: Some(event) } => {
                 let payload = event.argument.unwrap_or_default();
                 return self.event(Said { conn: id, name: &event.name, ack: *ack, payload }, out);
@@ -504,7 +522,9 @@ impl Engine {
                 self.text(said.conn, out, |bytes| print::refusal(bytes, ack, &reject));
             }
             return match refused.close {
-                true => self.expel(said.conn, LeaveReason::Forced, out),
+                true => {
+                    self.expel(said.conn, "it exceeds its rates again and again", LeaveReason::Forced, out)
+                }
                 false => Step::Go,
             };
         }
@@ -524,6 +544,7 @@ impl Engine {
     /// Answers what concerns the connection alone, at once.
     pub(super) fn link_command(&mut self, said: Said<'_>, command: LinkCommand, out: &mut Outputs) {
         let (now, id) = (self.now, said.conn);
+        let interval = self.settings.heartbeat_interval;
         let Some(link) = self.link_mut(id) else { return };
         let Some(member) = link.member else { return };
         let ack = match command {
@@ -547,7 +568,7 @@ impl Engine {
                 Ack::Heartbeat { client_timestamp: timestamp, timestamp: unix, rtt }
             }
             LinkCommand::Pong { timestamp } => {
-                if let Some((round_trip, report)) = link.pulse.ponged(now.at, timestamp) {
+                if let Some((round_trip, report)) = link.pulse.ponged(now, timestamp, interval) {
                     if report {
                         let quality = link.pulse.quality(member, now.at);
                         self.text(id, out, |bytes| {
@@ -592,12 +613,13 @@ impl Engine {
     pub(super) fn link_due(&mut self, id: ConnId, out: &mut Outputs) {
         let (now, settings) = (self.now, self.settings.clone());
         let Some(link) = self.link_mut(id) else { return };
-        if link.is_overdue(now.at, &settings.limits) {
-            self.expel(id, LeaveReason::TransportClosed, out);
+        if let Some(what) = link.overdue(now.at, &settings.limits) {
+            self.expel(id, what, LeaveReason::TransportClosed, out);
             return;
         }
         match link.ping {
             Ping::AnswerBy(at) if at.min(link.heard_at + settings.limits.silence_max) <= now.at => {
+                self.note_end(id, LeaveReason::PingTimeout.as_str());
                 self.close_link(id, None, "", LeaveReason::PingTimeout, out);
                 return;
             }
@@ -615,8 +637,14 @@ impl Engine {
     }
 
     /// Closes a connection that broke a rule, as Socket.IO servers do: with an empty close frame.
-    pub(super) fn expel(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) -> Step {
-        self.counters.expulsions += 1;
+    pub(super) fn expel(
+        &mut self,
+        id: ConnId,
+        why: &'static str,
+        reason: LeaveReason,
+        out: &mut Outputs,
+    ) -> Step {
+        self.note_expulsion(id, why);
         self.close_link(id, None, "", reason, out)
     }
 

@@ -8,6 +8,7 @@ mod alarm;
 mod batch;
 mod conns;
 mod crowd;
+pub mod departure;
 mod fanout;
 mod front;
 pub mod handover;
@@ -27,6 +28,7 @@ mod storage;
 mod tests;
 pub mod wheel;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -41,6 +43,7 @@ use crate::words::time::{Micros, Moment, UnixMillis};
 use alarm::{Alarm, RoomKey, Timer};
 use conns::{Conns, is_polled};
 use crowd::{Crowd, Crowded};
+use departure::{Departure, Departures};
 use front::Front;
 use link::Link;
 use measure::{Measure, Measures};
@@ -82,6 +85,7 @@ pub struct Engine {
     /// Bytes of events that the sessions keep for members that may come back.
     remembered: u64,
     measures: Measures,
+    departures: Departures,
     /// Sessions whose batch window is over.
     windows: Vec<RoomKey>,
     /// Emptied after each use and kept for its memory.
@@ -139,8 +143,12 @@ pub struct Counters {
     pub round_trips: u64,
     /// Their sum.
     pub round_trips_total: Micros,
-    /// Sessions so far that were forgotten because the server was short of memory.
+    /// Bytes now that are kept for members that may come back.
+    pub recovery_bytes: u64,
+    /// Sessions so far that left memory early because the server was short of it.
     pub sessions_shed: u64,
+    /// Bytes so far that were kept for lost members and given back for the same reason.
+    pub recovery_bytes_shed: u64,
 }
 
 impl Counters {
@@ -180,6 +188,7 @@ impl Engine {
             inflater: Inflater::default(),
             remembered: 0,
             measures: Measures::default(),
+            departures: Departures::default(),
             windows: Vec::new(),
             effects: Vec::new(),
             settings,
@@ -230,12 +239,18 @@ impl Engine {
         counters.connections = self.conns.connections() as u32;
         counters.sessions = self.rooms.len() as u32;
         counters.sessions_unstored = self.storage.unstored();
+        counters.recovery_bytes = self.remembered;
         counters
     }
 
     /// What was measured since somebody last took it.
     pub fn measures(&mut self) -> &mut Measures {
         &mut self.measures
+    }
+
+    /// Connections that ended since somebody last took them.
+    pub fn departures(&mut self) -> &mut Departures {
+        &mut self.departures
     }
 
     /// A session that lives here now.
@@ -249,12 +264,12 @@ impl Engine {
             return out.close(id, Close::Abort);
         }
         if self.conns.connections() >= self.settings.limits.connections_max as usize {
-            self.counters.expulsions += 1;
+            self.turned_away(id, peer, "the shard has no room for more connections");
             out.send(id, front::no_room);
             return out.close(id, Close::Gently);
         }
         if let Err(crowded) = self.enter(peer) {
-            self.counters.expulsions += 1;
+            self.turned_away(id, peer, crowded.why());
             self.leave_crowd(peer);
             out.send(id, |bytes| front::too_many(bytes, crowded));
             return out.close(id, Close::Gently);
@@ -279,13 +294,14 @@ impl Engine {
             Cause::Ended => LeaveReason::TransportClosed,
             Cause::Failed => LeaveReason::TransportError,
         };
+        self.note_end(id, reason.as_str());
         self.forget(id, reason, out);
     }
 
     /// A reader that is too far behind is closed: its members would rather reconnect than see the past.
     fn backlog(&mut self, id: ConnId, bytes: u32, out: &mut Outputs) {
         if bytes > self.settings.limits.backlog_bytes_max && self.conns.get(id).is_some() {
-            self.counters.expulsions += 1;
+            self.note_expulsion(id, "it reads too slowly");
             self.forget(id, LeaveReason::TransportError, out);
             out.close(id, Close::Abort);
         }
@@ -301,11 +317,10 @@ impl Engine {
         self.offer_all();
     }
 
-    /// Gives memory back when there is little: sessions that nobody is in are forgotten before their time.
     fn memory(&mut self, memory: Memory, out: &mut Outputs) {
         self.closed_for_memory = memory == Memory::Out;
         if memory != Memory::Enough {
-            self.counters.sessions_shed += self.forget_empty(out);
+            self.shed(memory, out);
         }
     }
 
@@ -327,6 +342,7 @@ impl Engine {
                     Timer::Room(key) => self.room_due(key, out),
                     Timer::Store => self.offer(out),
                     Timer::Load => self.give_up_loading(out),
+                    Timer::Forget => self.forget_left(out),
                 }
             }
             if self.windows.is_empty() {
@@ -365,6 +381,33 @@ impl Engine {
             State::Link(link) => Some(link.deadline(&self.settings.limits)),
         };
         conn.alarm.set(&mut self.wheel, deadline, Timer::Conn(id));
+    }
+
+    /// Notes that a client's connection is about to be forgotten, and why. Ends of plain requests are nothing to
+    /// tell.
+    fn note_end(&mut self, id: ConnId, why: impl Into<Cow<'static, str>>) {
+        if matches!(self.conns.get(id).map(|conn| &conn.state), Some(State::Link(_))) {
+            self.note_departure(id, why.into(), false);
+        }
+    }
+
+    /// The same of a connection whose peer broke a rule or a limit.
+    fn note_expulsion(&mut self, id: ConnId, why: impl Into<Cow<'static, str>>) {
+        self.counters.expulsions += 1;
+        self.note_departure(id, why.into(), true);
+    }
+
+    /// Notes that somebody was not even let in.
+    fn turned_away(&mut self, conn: ConnId, peer: IpAddr, why: &'static str) {
+        self.counters.expulsions += 1;
+        self.departures.add(Departure { conn, peer, session: None, why: why.into(), expelled: true });
+    }
+
+    fn note_departure(&mut self, id: ConnId, why: Cow<'static, str>, expelled: bool) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let seat = if let State::Link(link) = &conn.state { link.seat } else { None };
+        let session = seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id().clone());
+        self.departures.add(Departure { conn: id, peer: conn.peer, session, why, expelled });
     }
 
     /// Takes a connection out of the table, and its member out of its session.

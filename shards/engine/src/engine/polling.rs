@@ -249,7 +249,7 @@ impl Engine {
             return Err(Refusal::SessionUnknown);
         };
         let Ok(parts) = payload::parts(body, version, binary) else {
-            self.counters.expulsions += 1;
+            self.note_expulsion(session, "a request of its long-polling is no Engine.IO");
             self.forget(session, LeaveReason::TransportError, out);
             return Err(Refusal::BadRequest);
         };
@@ -404,7 +404,7 @@ impl Engine {
             let limit = self.settings.limits.backlog_bytes_max as usize;
             let Some(queue) = self.outbox.queue(session) else { continue };
             if queue.bytes() > limit {
-                self.counters.expulsions += 1;
+                self.note_expulsion(session, "it reads too slowly");
                 self.forget(session, LeaveReason::TransportError, out);
                 continue;
             }

@@ -186,6 +186,12 @@ impl Memory {
         }
     }
 
+    /// Forgets what was told, and gives its memory back.
+    pub fn forget_told(&mut self, bounds: &mut Bounds<'_>) {
+        while self.forget_oldest(bounds) {}
+        self.entries.shrink_to_fit();
+    }
+
     /// Forgets everything; the session is about to go.
     pub fn clear(&mut self, bounds: &mut Bounds<'_>) {
         while self.forget_oldest(bounds) {}
@@ -212,6 +218,7 @@ impl Engine {
         let key = offset.room;
         // The client may have noticed the loss before we did.
         if let Some(old) = self.rooms.get(key).and_then(|room| room.conn_of_pid(pid)) {
+            self.note_end(old, "its member has come back on another connection");
             self.forget(old, LeaveReason::TransportClosed, out);
             out.close(old, Close::Abort);
         }

@@ -167,6 +167,16 @@ impl Room {
         self.seats.iter().find(|seat| seat.line.pid == Some(pid)).map(|seat| seat.line.conn)
     }
 
+    /// Forgets what was told; who comes back is told the state instead.
+    pub fn forget_told(&mut self, turn: &mut Turn<'_>) {
+        self.memory.forget_told(&mut turn.bounds());
+    }
+
+    /// Whether the storage has its newest state.
+    pub fn is_stored(&self) -> bool {
+        self.kept.has(self.session.epoch(), self.session.version())
+    }
+
     /// Bytes that are kept for lost members.
     pub fn remembered(&self) -> u64 {
         self.memory.bytes()

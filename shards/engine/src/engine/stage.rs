@@ -4,7 +4,7 @@ use super::Engine;
 use super::alarm::RoomKey;
 use super::link::{Moving, Said, Step};
 use super::room::Room;
-use crate::io::Outputs;
+use crate::io::{Memory, Outputs};
 use crate::record::Record;
 use crate::session::Session;
 use crate::speech::{Ack, Code, Command, Join, LeaveReason, Reject, SessionCommand};
@@ -209,14 +209,29 @@ impl Engine {
         true
     }
 
-    /// Forgets every session that nobody is in. Returns how many.
-    pub(super) fn forget_empty(&mut self, out: &mut Outputs) -> u64 {
-        let empty = self.rooms.iter().filter(|(_, room)| room.empty_since().is_some());
-        let empty: Vec<RoomKey> = empty.map(|(key, _)| key).collect();
-        for key in &empty {
-            self.remove(*key, out);
+    /// Gives memory back: what sessions keep for lost members, who get a fresh snapshot instead, and sessions that
+    /// nobody is in. With a storage they wait there, once it has them, for the rest of their time. Without one
+    /// they are forgotten; but while memory is only low, a band that just lost its network has time to come back.
+    pub(super) fn shed(&mut self, memory: Memory, out: &mut Outputs) {
+        let before = self.remembered;
+        let keys: Vec<RoomKey> = self.rooms.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.with_room(key, out, |room, turn, _| room.forget_told(turn));
+            let Some((room, since)) = self.rooms.get(key).and_then(|room| Some((room, room.empty_since()?)))
+            else {
+                continue;
+            };
+            if self.settings.storage_wait.is_some() {
+                if room.is_stored() {
+                    self.leave_to_storage(key, since + self.settings.limits.empty_session_ttl, out);
+                    self.counters.sessions_shed += 1;
+                }
+            } else if memory == Memory::Out || since + self.settings.transports.recovery <= self.now.at {
+                self.remove(key, out);
+                self.counters.sessions_shed += 1;
+            }
         }
-        empty.len() as u64
+        self.counters.recovery_bytes_shed += before - self.remembered;
     }
 
     /// A session's own deadline has come, or nobody has been there for long enough.
@@ -233,13 +248,20 @@ impl Engine {
     }
 
     fn remove(&mut self, key: RoomKey, out: &mut Outputs) {
+        if let Some(room) = self.take_out(key) {
+            self.forget_stored(key, &room, out);
+        }
+    }
+
+    /// Takes a session that nobody is in out of memory.
+    pub(super) fn take_out(&mut self, key: RoomKey) -> Option<Room> {
         // Nothing is told, for nobody is there.
         self.with_room(key, &mut Outputs::default(), |room, turn, _| room.clear(turn));
-        let Some(room) = self.rooms.remove(key) else { return };
+        let room = self.rooms.remove(key)?;
         assert_eq!(room.seated(), 0, "nobody's session is forgotten");
         self.counters.sessions_empty -= 1;
         self.names.remove(room.session.id());
-        self.forget_stored(key, &room, out);
+        Some(room)
     }
 }
 

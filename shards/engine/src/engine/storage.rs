@@ -39,8 +39,11 @@ pub(super) struct Storage {
     deadlines: VecDeque<(Micros, SessionId)>,
     /// Sessions that changed and have no record on its way, in order of changing.
     unstored: VecDeque<RoomKey>,
+    /// Sessions that left memory before their time, by when the storage is to forget them, with their epochs.
+    left: BTreeMap<(Micros, SessionId), u64>,
     offer: Alarm,
     give_up: Alarm,
+    forget: Alarm,
 }
 
 struct Loading {
@@ -74,6 +77,11 @@ impl Kept {
     /// Whether the session is among those to be offered.
     pub fn is_listed(&self) -> bool {
         self.listed
+    }
+
+    /// Whether just this state is stored, and nothing else on its way.
+    pub fn has(&self, epoch: u64, version: u64) -> bool {
+        self.stored == Some((epoch, version)) && self.offered.is_none() && !self.listed
     }
 
     /// Tells who joins whether the session came back from the storage.
@@ -127,7 +135,12 @@ impl Engine {
         let Some(held) = self.link_mut(id).and_then(|link| link.held.as_mut()) else { return };
         held.extend_from_slice(bytes);
         if held.len() > most {
-            self.expel(id, LeaveReason::TransportError, out);
+            self.expel(
+                id,
+                "it says too much while it waits for its session",
+                LeaveReason::TransportError,
+                out,
+            );
         } else {
             self.arm(id);
         }
@@ -300,5 +313,39 @@ impl Engine {
             let (session, epoch) = (room.session.id().clone(), room.session.epoch());
             out.list.push(Output::Forget { session, epoch });
         }
+    }
+
+    /// Takes a session that nobody is in and that is stored out of memory. The storage is told to forget it
+    /// when its time is over, unless somebody comes back before.
+    pub(super) fn leave_to_storage(&mut self, key: RoomKey, until: Micros, out: &mut Outputs) {
+        let Some(room) = self.take_out(key) else { return };
+        self.storage.left.insert((until, room.session.id().clone()), room.session.epoch());
+        // Of a bounded number only; what is one too many is forgotten early.
+        if self.storage.left.len() > self.settings.limits.sessions_max as usize {
+            self.forget_first_left(out);
+        }
+        self.arm_forget();
+    }
+
+    /// The time of some that were left to the storage is over.
+    pub(super) fn forget_left(&mut self, out: &mut Outputs) {
+        self.storage.forget.rang();
+        while self.storage.left.first_key_value().is_some_and(|((until, _), _)| *until <= self.now.at) {
+            self.forget_first_left(out);
+        }
+        self.arm_forget();
+    }
+
+    fn forget_first_left(&mut self, out: &mut Outputs) {
+        let Some(((_, session), epoch)) = self.storage.left.pop_first() else { return };
+        // Who came back has made a session of it again.
+        if !self.names.contains_key(&session) {
+            out.list.push(Output::Forget { session, epoch });
+        }
+    }
+
+    fn arm_forget(&mut self) {
+        let next = self.storage.left.first_key_value().map(|((until, _), _)| *until);
+        self.storage.forget.set(&mut self.wheel, next, Timer::Forget);
     }
 }

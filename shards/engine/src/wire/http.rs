@@ -447,6 +447,11 @@ impl Refused {
         Self { status, text, kind: "text/plain; charset=utf-8", extra: None }
     }
 
+    /// What is wrong, as the answer says it.
+    pub const fn reason(&self) -> &'static str {
+        self.text
+    }
+
     /// Appends the answer, which says that the connection closes.
     pub fn print(&self, out: &mut Vec<u8>, cors: Cors<'_>) {
         let mut headers = vec![(Cow::Borrowed("Content-Type"), Cow::Borrowed(self.kind))];

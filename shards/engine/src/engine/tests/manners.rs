@@ -217,3 +217,55 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(payload);
     bytes
 }
+
+/// What the engine tells of a connection's end: in which session, whether it was expelled, and why.
+fn departures(world: &mut World) -> Vec<(Option<String>, bool, String)> {
+    let mut all = Vec::new();
+    world.shards[0].departures().take(|departure| {
+        let session = departure.session.map(|session| session.as_str().to_owned());
+        all.push((session, departure.expelled, departure.why.into_owned()));
+    });
+    all
+}
+
+#[test]
+fn the_end_of_every_client_is_told_with_its_reason() {
+    let mut world = world(|settings| settings.manners.rates.refusals_max = 1);
+    let in_session = |name: &str| Some(name.to_owned());
+    let ann = world.client(0);
+    world.say(ann, &join("s", "Ann"));
+    assert_eq!(departures(&mut world), []);
+    let (shard, conn) = world.places[&ann];
+    world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+    assert_eq!(departures(&mut world), [(in_session("s"), false, "transport close".to_owned())]);
+
+    let bob = world.client(0);
+    world.say(bob, "44");
+    assert_eq!(departures(&mut world), [(None, true, "a packet is no Socket.IO".to_owned())]);
+
+    let eve = world.client(0);
+    world.say(eve, &join("s", "Eve"));
+    world.bytes(eve, &[0x83, 0x80, 0, 0, 0, 0]);
+    let told = departures(&mut world);
+    assert_eq!((told.len(), &told[0].0, told[0].1), (1, &in_session("s"), true), "{told:?}");
+
+    let mob = world.client(0);
+    for _ in 0..40 {
+        if world.places.contains_key(&mob) {
+            world.say(mob, r#"42["clock_sync",{"t0":1}]"#);
+        }
+    }
+    for _ in 0..40 {
+        if world.places.contains_key(&mob) {
+            world.say(mob, r#"42["clock_sync",{"t0":1}]"#);
+        }
+    }
+    assert_eq!(departures(&mut world), [(None, true, "it exceeds its rates again and again".to_owned())]);
+
+    let plain = world.open(0);
+    world.bytes(plain, b"GET / HTTP/1.1\r\nHost: band\r\nConnection: close\r\n\r\n");
+    assert_eq!(departures(&mut world), [], "a page that was fetched is nothing to tell");
+    let scanner = world.open(0);
+    world.bytes(scanner, b"\x16\x03\x01\x02\x00\x01\r\n\r\n");
+    assert_eq!(departures(&mut world), [(None, true, "Bad Request".to_owned())]);
+}

@@ -298,3 +298,24 @@ fn what_was_told_is_forgotten_in_time_if_nothing_happens_any_more() {
     world.pass(Micros::from_secs(300));
     assert_eq!(world.shards[0].remembered, 0);
 }
+
+#[test]
+fn with_little_memory_nothing_is_kept_for_the_lost_and_a_band_may_still_come_back() {
+    let mut world = World::new(recovering());
+    let [(ann, mut client), (bob, _)] = noting_duo(&mut world);
+    client.notes(&world.heard(ann));
+    assert!(world.shards[0].counters().recovery_bytes > 0);
+    for id in [ann, bob] {
+        let (shard, conn) = world.places[&id];
+        world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    }
+    world.pass(Micros::from_millis(10));
+    world.input(0, Input::Memory(Memory::Low));
+    world.turn();
+    let counters = world.shards[0].counters();
+    assert_eq!((counters.recovery_bytes, counters.sessions), (0, 1));
+    assert!(counters.recovery_bytes_shed > 0);
+    world.pass(Micros::from_secs(121));
+    world.input(0, Input::Memory(Memory::Low));
+    assert_eq!(world.shards[0].counters().sessions, 0);
+}

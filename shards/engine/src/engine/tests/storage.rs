@@ -288,3 +288,48 @@ fn many_changed_sessions_are_offered_a_few_at_a_time() {
     }
     assert_eq!((world.orders.len(), most), (300, 128));
 }
+
+#[test]
+fn with_little_memory_an_empty_session_waits_in_the_storage_for_the_rest_of_its_time() {
+    let mut world = world();
+    let ann = alone(&mut world);
+    world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
+    world.input(0, Input::Memory(Memory::Out));
+    assert_eq!(world.shards[0].counters().sessions, 1, "its newest state is not stored yet");
+    world.pass(MS(20));
+    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    world.input(0, Input::Memory(Memory::Low));
+    world.turn();
+    let counters = world.shards[0].counters();
+    assert_eq!((counters.sessions, counters.sessions_shed), (0, 1));
+    assert_eq!(world.orders, [], "nothing is deleted");
+    let ttl = Limits::PRODUCTION.empty_session_ttl;
+    world.pass(Micros::from_micros(ttl.as_micros() - 1_000_000));
+    assert_eq!(world.orders, []);
+    world.pass(Micros::from_secs(1));
+    assert!(matches!(&world.orders[..], [(Output::Forget { session, .. }, _)] if *session == id("s")));
+}
+
+#[test]
+fn who_comes_back_to_a_session_that_was_left_to_the_storage_keeps_it() {
+    let mut world = world();
+    let ann = alone(&mut world);
+    world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
+    world.pass(MS(20));
+    let record = world.keep(Outcome::Kept).pop().unwrap();
+    world.input(0, Input::Memory(Memory::Low));
+    world.say(ann, JOIN);
+    let mut bytes = Vec::new();
+    record.print(&mut bytes);
+    world.found("s", Found::Record(bytes.into()));
+    assert_eq!(world.acknowledged(ann).unwrap()["restored"], true);
+    world.pass(MS(20));
+    world.keep(Outcome::Kept);
+    // Longer than its time would have been.
+    for _ in 0..20 {
+        world.say(ann, r#"42["sync_request",{"sessionId":"s"}]"#);
+        world.pass(Micros::from_secs(60));
+    }
+    assert!(!world.orders.iter().any(|(order, _)| matches!(order, Output::Forget { .. })));
+    assert_eq!(world.shards[0].counters().sessions, 1);
+}
