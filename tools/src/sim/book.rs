@@ -29,9 +29,20 @@ pub struct Failure {
 
 /// A message from the server, read once however many hear it.
 #[derive(Debug)]
+pub struct Told {
+    pub what: Heard,
+    /// Where it stands in its session's log, and the number of that.
+    pub offset: Option<(String, u64)>,
+    /// When it was first told, and what had been told by then, in bytes.
+    pub at: u64,
+    pub bytes: u64,
+}
+
+/// What a message says.
+#[derive(Debug)]
 pub enum Heard {
-    /// `40`: connected as this member.
-    Connected(String),
+    /// `40`: connected as this member, who may come back with this secret.
+    Connected(String, Option<String>),
     Ack(Ack),
     /// Anything that carries a version of a session.
     State(State),
@@ -98,6 +109,7 @@ struct Fields<'a> {
     ok: Option<bool>,
     error: Option<ErrorFields<'a>>,
     sid: Option<Cow<'a, str>>,
+    pid: Option<Cow<'a, str>>,
     at_server_ms: Option<f64>,
     t1: Option<f64>,
 }
@@ -136,7 +148,10 @@ impl Hasher for AsIs {
     }
 }
 
-type Memo = HashMap<u64, Rc<Heard>, BuildHasherDefault<AsIs>>;
+type Memo = HashMap<u64, Rc<Told>, BuildHasherDefault<AsIs>>;
+
+/// The wall clock at the beginning of time, in milliseconds.
+pub const UNIX_START: i64 = 1_800_000_000_000;
 
 /// How late a turn may come without being a fault.
 pub const LATE: u64 = 40_000;
@@ -197,6 +212,10 @@ pub struct Book {
     young: Memo,
     old: Memo,
     serial: u64,
+    /// Bytes that all sessions have told so far.
+    told_bytes: u64,
+    /// The wall clock of each shard, in milliseconds.
+    pub walls: Vec<i64>,
     grace: u64,
     batch: u64,
     tick: u64,
@@ -204,6 +223,8 @@ pub struct Book {
     empty_ttl: u64,
     sessions_max: u32,
     members_max: u32,
+    recovery: u64,
+    memory_max: u32,
 }
 
 impl Book {
@@ -235,6 +256,8 @@ impl Book {
             young: Memo::default(),
             old: Memo::default(),
             serial: 0,
+            told_bytes: 0,
+            walls: vec![0; usize::from(shape.shards)],
             grace: shape.grace,
             batch: shape.batch,
             tick: shape.tick,
@@ -242,6 +265,8 @@ impl Book {
             empty_ttl: shape.empty_ttl,
             sessions_max: shape.sessions_max,
             members_max: shape.members_max,
+            recovery: shape.recovery,
+            memory_max: shape.memory_max,
         }
     }
 
@@ -260,7 +285,7 @@ impl Book {
     }
 
     /// What a frame says, if the server has said it.
-    pub fn heard(&self, frame: &[u8]) -> Option<Rc<Heard>> {
+    pub fn heard(&self, frame: &[u8]) -> Option<Rc<Told>> {
         let key = Digest::of(frame);
         self.young.get(&key).or_else(|| self.old.get(&key)).cloned()
     }
@@ -270,19 +295,19 @@ impl Book {
         if frame.first() != Some(&frames::TEXT) {
             return;
         }
-        let heard = match self.heard(frame) {
-            Some(heard) => heard,
+        let told = match self.heard(frame) {
+            Some(told) => told,
             None => self.read(now, frame),
         };
-        if !matches!(*heard, Heard::Tick { .. }) {
+        if !matches!(told.what, Heard::Tick { .. }) {
             self.note(now, || {
                 let to: Vec<&str> = to.iter().map(|wire| wires[*wire].sid.get(..4).unwrap_or("-")).collect();
                 let text = String::from_utf8_lossy(&frame[2..]).into_owned();
                 format!("to {}: {}", to.join(" "), text.chars().take(150).collect::<String>())
             });
         }
-        match &*heard {
-            Heard::Connected(sid) => to.iter().for_each(|wire| wires[*wire].sid.clone_from(sid)),
+        match &told.what {
+            Heard::Connected(sid, _) => to.iter().for_each(|wire| self.connected(now, &mut wires[*wire], sid)),
             Heard::Ack(ack) => to.iter().for_each(|wire| self.answered(now, &mut wires[*wire], ack)),
             Heard::State(state) => self.stated(now, state, to, wires),
             Heard::Tick { session, .. } => self.ticked(now, *session, volatile, to, wires),
@@ -294,7 +319,7 @@ impl Book {
         }
     }
 
-    fn read(&mut self, now: u64, frame: &[u8]) -> Rc<Heard> {
+    fn read(&mut self, now: u64, frame: &[u8]) -> Rc<Told> {
         let text = frames::whole(frame).filter(|(length, _)| *length == frame.len());
         let text = text.and_then(|(_, head)| std::str::from_utf8(&frame[head..]).ok());
         let heard = match text.map(|text| self.understand(now, text)) {
@@ -311,9 +336,11 @@ impl Book {
         if self.young.len() >= MEMO_MAX {
             self.old = std::mem::take(&mut self.young);
         }
-        let heard = Rc::new(heard);
-        self.young.insert(Digest::of(frame), Rc::clone(&heard));
-        heard
+        self.told_bytes += frame.len() as u64;
+        let offset = text.and_then(offset_of);
+        let told = Rc::new(Told { what: heard, offset, at: now, bytes: self.told_bytes });
+        self.young.insert(Digest::of(frame), Rc::clone(&told));
+        told
     }
 
     fn understand(&mut self, now: u64, text: &str) -> Result<Heard, String> {
@@ -326,7 +353,8 @@ impl Book {
             [b'0', ..] => return fields(&text[1..]).map(|()| Heard::EngineOpen),
             [b'4', b'0', ..] => {
                 let told: Fields<'_> = parse(&text[2..])?;
-                return Ok(Heard::Connected(told.sid.unwrap_or_default().into_owned()));
+                let sid = told.sid.unwrap_or_default().into_owned();
+                return Ok(Heard::Connected(sid, told.pid.map(Cow::into_owned)));
             }
             [b'4', b'3', ..] => return understand_ack(&text[2..]),
             [b'4', b'4', ..] => return Ok(Heard::Other),
@@ -430,9 +458,14 @@ impl Book {
 
     fn stated(&mut self, now: u64, state: &State, to: &[usize], wires: &mut [Wire]) {
         let session = usize::from(state.session);
+        let mut told_again = false;
         for wire in to {
             let wire = &mut wires[*wire];
-            if wire.seat != Some(state.session) && !self.draining {
+            let hopes = wire.hope.as_ref().is_some_and(|hope| hope.session == state.session);
+            if wire.seat.is_none() && wire.sid.is_empty() && hopes {
+                // What it has missed comes before the word that it is back.
+                told_again = true;
+            } else if wire.seat != Some(state.session) && !self.draining {
                 self.fail(now, "I13 who is told", format!("{} hears of a session it is not in", wire.sid));
             }
             if state.version < wire.told && !self.draining {
@@ -440,6 +473,9 @@ impl Book {
                 self.fail(now, "I15 in order of version", what);
             }
             wire.told = state.version;
+        }
+        if told_again {
+            return;
         }
         let seated = wires.iter().filter(|wire| wire.seat == Some(state.session)).count();
         let court = &mut self.courts[session];
@@ -548,7 +584,8 @@ impl Book {
                     // What was owed before was owed to nobody.
                     court.owed_since = None;
                 }
-                self.model(session)?.join(&wire.sid, join).map_err(wrong)?
+                let unix = self.unix(now, session);
+                self.model(session)?.join(unix, &wire.sid, join).map_err(wrong)?
             }
             Asked::Leave => {
                 self.leave(now, wire, ask.session);
@@ -588,6 +625,47 @@ impl Book {
             return Err(("I4 position", format!("sync says {position}, should be {place}")));
         }
         Ok(())
+    }
+
+    /// The server says who a client is: who it was before, or somebody new.
+    fn connected(&mut self, now: u64, wire: &mut Wire, sid: &str) {
+        wire.sid = sid.to_owned();
+        let Some(hope) = wire.hope.take().filter(|_| !self.draining) else { return };
+        let (window, bytes) = (self.recovery, self.told_bytes - hope.told_bytes);
+        let court = &mut self.courts[usize::from(hope.session)];
+        let same = court.epoch == hope.held.0;
+        let newest = (court.epoch, court.model.as_ref().map_or(0, |model| model.version));
+        let what = match court.model.as_mut().filter(|_| same) {
+            None if hope.sid == sid => "it came back to a session that is gone".to_owned(),
+            None => return,
+            Some(model) if hope.sid == sid => {
+                let restored = model.restore(now, sid, window);
+                wire.seat = Some(hope.session);
+                court.changed(now);
+                match restored {
+                    Err(what) => what,
+                    Ok(()) if wire.told == newest => return,
+                    Ok(()) => format!("{sid} came back to {newest:?} and was told {:?}", wire.told),
+                }
+            }
+            Some(model) => {
+                // Half of the room is left to what was told to nobody.
+                let known = now < hope.told_at + window && bytes * 2 < u64::from(self.memory_max);
+                let must = known && self.memory_max > 100_000 && model.must_restore(now, &hope.sid, window);
+                model.forget_absent(&hope.sid);
+                if !must {
+                    return;
+                }
+                format!("{} was not known any more", hope.sid)
+            }
+        };
+        self.fail(now, "I6 recovery", what);
+    }
+
+    /// The time on the wall clock of a session's shard, in milliseconds.
+    fn unix(&self, now: u64, session: usize) -> i64 {
+        let home = usize::from(self.courts[session].home);
+        UNIX_START + self.walls[home] + (now / 1_000) as i64
     }
 
     /// The session that a join leads to is there, or made anew under a higher epoch.
@@ -812,6 +890,15 @@ fn settle_order(
         }
     }
     *model = last;
+}
+
+/// The offset at the end of an event, and its number.
+fn offset_of(text: &str) -> Option<(String, u64)> {
+    let inside = text.strip_prefix("42[")?.strip_suffix("\"]")?;
+    let (_, offset) = inside.rsplit_once(",\"")?;
+    let (place, number) = offset.rsplit_once('.')?;
+    place.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit()).then_some(())?;
+    Some((offset.to_owned(), number.parse().ok()?))
 }
 
 fn understand_ack(text: &str) -> Result<Heard, String> {

@@ -1,11 +1,11 @@
 //! The members of the band: clients that keep the protocol as well as their habits let them.
 
-use super::book::Heard;
+use super::book::{Heard, Told};
 use super::chance::Chance;
 use super::frames;
 use super::model::{leader_rule, message, song_start};
 use super::plan::{Act, Bye, Join, Say};
-use super::wire::{Ask, Asked, Place};
+use super::wire::{Ask, Asked, Hope, Place};
 use super::world::World;
 
 const SECOND: u64 = 1_000_000;
@@ -16,9 +16,18 @@ pub struct Member {
     pub want: Option<Join>,
     pub wire: Option<usize>,
     pub joined: Option<u16>,
+    /// The session that it was in last, also over a lost connection.
+    in_session: Option<u16>,
     /// The newest state it was sent.
     pub held: (u64, u64),
     held_sum: Option<u64>,
+    /// Who it is, and what shows that.
+    sid: String,
+    pid: Option<String>,
+    /// The last event that it has seen: where that stands, and when and after how much it was told.
+    seen: Option<(String, u64, u64, u64)>,
+    /// Whether it says who it was when it comes back.
+    remembers: bool,
     last_tick: u64,
     /// When it was last told why it may not come in.
     pub told_why: Option<u64>,
@@ -43,8 +52,13 @@ impl Member {
             want: None,
             wire: None,
             joined: None,
+            in_session: None,
             held: (0, 0),
             held_sum: None,
+            sid: String::new(),
+            pid: None,
+            seen: None,
+            remembers: !Chance::new(seed, 2_000 + u64::from(id)).one_in(3),
             last_tick: 0,
             told_why: None,
             upgraded: false,
@@ -92,7 +106,7 @@ impl World<'_> {
                 let wire = self.open(m, false);
                 let member = &mut self.members[usize::from(m)];
                 (member.wire, member.heard_at, member.upgraded) = (Some(wire), now, false);
-                (member.joined, member.held, member.held_sum, member.last_tick) = (None, (0, 0), None, 0);
+                (member.joined, member.last_tick) = (None, 0);
                 member.rest.clear();
                 self.send(wire, frames::UPGRADE);
             }
@@ -320,7 +334,7 @@ impl World<'_> {
         }
         payload.push('}');
         let member = &mut self.members[usize::from(m)];
-        member.joined = None;
+        (member.joined, member.in_session) = (None, None);
         // Another session counts from another epoch.
         (member.held, member.held_sum, member.last_tick) = ((0, 0), None, 0);
         member.retry_at = self.now + SECOND;
@@ -507,7 +521,7 @@ impl World<'_> {
                 return bytes.len();
             }
             self.members[usize::from(m)].upgraded = true;
-            self.send_text(m, w, b"40");
+            self.connect(m, w);
             at = end;
         }
         while let Some((length, _)) = frames::whole(&bytes[at..]) {
@@ -515,7 +529,10 @@ impl World<'_> {
             at += length;
             match frame[0] {
                 frames::TEXT => match self.book.heard(frame) {
-                    Some(heard) => self.hear(m, w, &heard),
+                    Some(told) => {
+                        self.see(m, &told);
+                        self.hear(m, w, &told.what);
+                    }
                     None => self.book.fail(
                         self.now,
                         "I6 as it was sent",
@@ -536,12 +553,58 @@ impl World<'_> {
         at
     }
 
+    /// Asks to be connected: as who it was, if it remembers that.
+    fn connect(&mut self, m: u16, w: usize) {
+        let member = &mut self.members[usize::from(m)];
+        let before = member.pid.as_ref().zip(member.seen.as_ref()).filter(|_| member.remembers);
+        let before = before.zip(member.in_session);
+        let text = match before {
+            Some(((pid, (offset, _, told_at, told_bytes)), session)) => {
+                let (sid, held) = (member.sid.clone(), member.held);
+                self.wires[w].told = held;
+                self.wires[w].hope =
+                    Some(Hope { sid, session, held, told_at: *told_at, told_bytes: *told_bytes });
+                format!("40{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}")
+            }
+            None => "40".to_owned(),
+        };
+        self.send_text(m, w, text.as_bytes());
+    }
+
+    /// The server says who it is: who it was, where it was, or somebody who has to join.
+    fn become_somebody(&mut self, m: u16, sid: &str, pid: Option<String>) {
+        let member = &mut self.members[usize::from(m)];
+        let same = member.sid == sid;
+        (member.sid, member.pid) = (sid.to_owned(), pid);
+        let wants = member.want.as_ref().map(|want| want.session);
+        if same && member.in_session.is_some() && member.in_session == wants {
+            (member.joined, member.tries) = (member.in_session, 0);
+            return;
+        }
+        if !same {
+            (member.held, member.held_sum, member.seen) = ((0, 0), None, None);
+        }
+        self.ask_join(m);
+    }
+
+    /// Takes note of where an event stands.
+    fn see(&mut self, m: u16, told: &Told) {
+        let Some((offset, number)) = &told.offset else { return };
+        let member = &mut self.members[usize::from(m)];
+        let before = member.seen.replace((offset.clone(), *number, told.at, told.bytes));
+        let log = |offset: &str| offset.rsplit_once('.').map(|(log, _)| log.to_owned());
+        if before.is_some_and(|(old, last, ..)| last >= *number && log(&old) == log(offset)) {
+            let what = format!("member {m} got event {offset} again or out of order");
+            self.book.fail(self.now, "I15 each event once", what);
+        }
+    }
+
     fn hear(&mut self, m: u16, w: usize, heard: &Heard) {
         let now = self.now;
         let mute = now < self.members[usize::from(m)].mute_until;
         let member = &mut self.members[usize::from(m)];
         match heard {
-            Heard::Connected(_) => self.ask_join(m),
+            Heard::Connected(sid, pid) => self.become_somebody(m, sid, pid.clone()),
             Heard::EnginePing if !mute => self.send_text(m, w, b"3"),
             Heard::Ping(timestamp) if !mute => {
                 let text = format!("42[\"pong\",{{\"timestamp\":{timestamp}}}]");
@@ -562,6 +625,7 @@ impl World<'_> {
                 // The first state of a session is the snapshot that follows the join.
                 if member.joined.is_none() && self.wires[w].seat == Some(state.session) {
                     (member.joined, member.tries) = (Some(state.session), 0);
+                    member.in_session = member.joined;
                 }
                 let back = state.version < member.held;
                 let same = state.version == member.held;

@@ -21,6 +21,16 @@ pub struct Person {
     pub wants_ticks: bool,
     pub metronome: bool,
     knows_pin: bool,
+    /// By the server's wall clock, in milliseconds: who comes back sits where it sat.
+    joined_at: i64,
+}
+
+/// Somebody whose connection is gone and who may come back.
+#[derive(Clone, Debug, PartialEq)]
+struct Absent {
+    person: Person,
+    led: bool,
+    since: u64,
 }
 
 /// A session as it should be.
@@ -34,6 +44,7 @@ pub struct Model {
     pub kept_until: Option<u64>,
     /// Since when nobody has a connection.
     pub empty_since: Option<u64>,
+    absent: Vec<Absent>,
     requests: Vec<String>,
     message: String,
     max_members: u32,
@@ -72,6 +83,7 @@ impl Model {
             leader: None,
             kept_until: None,
             empty_since: Some(now),
+            absent: Vec::new(),
             requests: Vec::new(),
             message: String::new(),
             max_members: members_cap,
@@ -99,8 +111,8 @@ impl Model {
         self.people.iter().any(|person| person.connected && person.wants_ticks)
     }
 
-    /// A join was acknowledged.
-    pub fn join(&mut self, id: &str, join: &Join) -> Result<Done, Wrong> {
+    /// A join was acknowledged; `unix` is the time on the server's wall clock.
+    pub fn join(&mut self, unix: i64, id: &str, join: &Join) -> Result<Done, Wrong> {
         let pin = self.pin;
         self.empty_since = None;
         if let Some(person) = self.people.iter_mut().find(|person| person.id == id) {
@@ -140,6 +152,7 @@ impl Model {
             wants_ticks,
             metronome: join.metronome,
             knows_pin,
+            joined_at: unix,
         });
         if leads {
             self.give_lead(Some(id.to_owned()));
@@ -173,6 +186,9 @@ impl Model {
         if !self.people.iter().any(|person| person.id == id && person.connected) {
             return;
         }
+        if let Some(person) = self.people.iter().find(|person| person.id == id) {
+            self.absent.push(Absent { person: person.clone(), led: self.leads(id), since: now });
+        }
         if self.leads(id) {
             self.people
                 .iter_mut()
@@ -184,6 +200,45 @@ impl Model {
             self.remove(now, id, false);
         }
         self.note_emptiness(now);
+    }
+
+    /// Whether somebody that was lost has to be let in again.
+    pub fn must_restore(&self, now: u64, id: &str, window: u64) -> bool {
+        let here = self.people.iter().any(|person| person.id == id);
+        let room = here || self.people.len() < self.max_members as usize;
+        room && self.absent.iter().any(|absent| absent.person.id == id && now < absent.since + window)
+    }
+
+    /// Somebody that was lost has its seat again.
+    pub fn restore(&mut self, now: u64, id: &str, window: u64) -> Result<(), Wrong> {
+        let place = self.absent.iter().position(|absent| absent.person.id == id);
+        let Absent { person, led, since } =
+            self.absent.remove(place.ok_or_else(|| format!("{id} was let in again without having been lost"))?);
+        if now > since + window {
+            return Err(format!("{id} was let in again {} µs after it was lost", now - since));
+        }
+        self.empty_since = None;
+        if let Some(kept) = self.people.iter_mut().find(|person| person.id == id) {
+            kept.connected = true;
+            self.kept_until = None;
+            self.version += 1;
+            return Ok(());
+        }
+        if self.people.len() >= self.max_members as usize {
+            return Err(format!("{id} was let in again as one too many"));
+        }
+        let place = self.people.iter().position(|other| other.joined_at > person.joined_at);
+        self.people.insert(place.unwrap_or(self.people.len()), person);
+        if led && self.leader.is_none() && self.may_lead(id) {
+            self.give_lead(Some(id.to_owned()));
+            self.version += 1;
+        }
+        Ok(())
+    }
+
+    /// Somebody tried to come back and was not let in; it will not be known again.
+    pub fn forget_absent(&mut self, id: &str) {
+        self.absent.retain(|absent| absent.person.id != id);
     }
 
     /// The grace period of a lost leader is over, if it is.
@@ -280,6 +335,7 @@ impl Model {
                     for person in &mut self.people {
                         person.knows_pin = pin.is_some() && person.id == id;
                     }
+                    self.absent.iter_mut().for_each(|absent| absent.person.knows_pin = false);
                 }
                 new
             }

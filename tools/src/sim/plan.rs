@@ -39,6 +39,12 @@ pub struct Shape {
     pub message_max: u32,
     pub fragments_max: u32,
     pub backlog_max: u32,
+    /// For how long who lost its connection may come back as who it was; 0 = not at all.
+    #[serde(default = "two_minutes")]
+    pub recovery: u64,
+    /// Bytes of events that a session keeps for those.
+    #[serde(default = "quarter_mebibyte")]
+    pub memory_max: u32,
     pub net: Net,
     pub driver: Driver,
 }
@@ -282,6 +288,8 @@ fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
         message_max: *luck.pick(&[4_096, 65_536, 1_000_000]),
         fragments_max: *luck.pick(&[4, 64, 16_384]),
         backlog_max: *luck.pick(&[4_096, 65_536, 262_144]),
+        recovery: if luck.one_in(8) { 0 } else { luck.magnitude(1_000, 120_000) * MS },
+        memory_max: *luck.pick(&[2_048, 262_144, 262_144]),
         net: Net {
             delay: luck.magnitude(100, 80_000),
             jitter: if on[0] { luck.magnitude(100, 200_000) } else { 0 },
@@ -426,6 +434,15 @@ fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Optio
         _ => return None,
     };
     Some(act)
+}
+
+/// What plans mean that were written before these were drawn.
+fn two_minutes() -> u64 {
+    120 * SECOND
+}
+
+fn quarter_mebibyte() -> u32 {
+    262_144
 }
 
 /// Kinds of rubbish that a member can send.

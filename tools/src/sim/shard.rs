@@ -11,7 +11,7 @@ use bandsync_engine::words::manners::Manners;
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 
-use super::book::LATE;
+use super::book::{LATE, UNIX_START};
 use super::chance::{Chance, Digest};
 use super::plan::Plan;
 use super::wire::Place;
@@ -186,7 +186,7 @@ fn settings(plan: &Plan, id: u16) -> Settings {
         shard: ShardId(id),
         shards: shape.shards,
         seed: plan.seed,
-        started_unix_ms: 1_800_000_000_000,
+        started_unix_ms: UNIX_START,
         limits: Limits {
             connections_max: shape.connections_max,
             sessions_max: shape.sessions_max,
@@ -194,6 +194,7 @@ fn settings(plan: &Plan, id: u16) -> Settings {
             fragments_max: shape.fragments_max,
             backlog_bytes_max: shape.backlog_max,
             empty_session_ttl: micros(shape.empty_ttl),
+            recovery_bytes_max: shape.memory_max,
             ..Limits::PRODUCTION
         },
         tick_interval: micros(shape.tick),
@@ -204,7 +205,7 @@ fn settings(plan: &Plan, id: u16) -> Settings {
         leader_grace: micros(shape.grace),
         session_members_max: shape.members_max,
         origins: Origins::Own,
-        transports: Transports::default(),
+        transports: Transports { recovery: micros(shape.recovery), ..Transports::default() },
         manners: Manners::default(),
         storage_wait: None,
     }
@@ -242,7 +243,8 @@ impl World<'_> {
         self.accept(s);
         self.open_mail(s);
         if let Some(by) = self.shards[s].wall_step.take() {
-            self.feed(s, Input::WallClock { started_unix_ms: 1_800_000_000_000 + by });
+            self.book.walls[s] = by;
+            self.feed(s, Input::WallClock { started_unix_ms: UNIX_START + by });
         }
         if std::mem::take(&mut self.shards[s].drain) {
             self.feed(s, Input::Drain);

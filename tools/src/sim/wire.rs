@@ -171,6 +171,8 @@ pub struct Wire {
     pub seat: Option<u16>,
     /// The newest state that the server sent it in this session.
     pub told: (u64, u64),
+    /// Whom the client hopes to be again.
+    pub hope: Option<Hope>,
     /// Asked and not answered.
     pub asks: Vec<Ask>,
     /// Where in the stream to the server something happens without an answer, and whether it is a disconnect.
@@ -182,6 +184,18 @@ pub struct Wire {
     pub pinged: Option<u64>,
     /// When the server is done with the head of a request.
     pub upgraded: bool,
+}
+
+/// What a client that comes back says of who it was.
+#[derive(Clone, Debug)]
+pub struct Hope {
+    pub sid: String,
+    pub session: u16,
+    /// The newest state that it has seen.
+    pub held: (u64, u64),
+    /// When the last event that it has seen was first told, and what all sessions had told by then, in bytes.
+    pub told_at: u64,
+    pub told_bytes: u64,
 }
 
 /// What a member wants answered.

@@ -272,6 +272,7 @@ impl<'p> World<'p> {
             sid: String::new(),
             seat: None,
             told: (0, 0),
+            hope: None,
             asks: Vec::new(),
             marks: Default::default(),
             sent_up: 0,

@@ -147,6 +147,23 @@ fn what_was_on_its_way_when_the_connection_broke_is_told_again() {
 }
 
 #[test]
+fn who_comes_back_hears_of_a_lead_that_was_taken_while_nobody_was_there() {
+    let mut world = World::new(recovering());
+    let [(ann, _), (bob, mut client)] = noting_duo(&mut world);
+    lose(&mut world, bob);
+    world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
+    world.pass(MS(10));
+    let cid = world.open(0);
+    world.bytes(cid, UPGRADE);
+    world.say(cid, "40");
+    world.say(cid, &join("s", "Cid"));
+    world.pass(MS(10));
+    let newest = world.heard(cid).into_iter().rfind(|message| message.starts_with("42[\"snapshot\"")).unwrap();
+    let (_, heard) = come_back(&mut world, 0, &mut client);
+    assert!(heard.contains(&newest), "{heard:?} without {newest}");
+}
+
+#[test]
 fn a_pid_is_good_once() {
     let mut world = World::new(recovering());
     let [_, (bob, mut client)] = noting_duo(&mut world);
