@@ -82,6 +82,13 @@ pub struct State {
     snapshot: Option<Snapshot>,
 }
 
+impl Told {
+    /// Whether it contains what was told before rather than something new, and stands where that stood.
+    pub fn is_snapshot(&self) -> bool {
+        matches!(&self.what, Heard::State(State { snapshot: Some(_), .. }))
+    }
+}
+
 /// What a snapshot shows.
 #[derive(Debug)]
 struct Snapshot {
@@ -307,7 +314,9 @@ impl Book {
             });
         }
         match &told.what {
-            Heard::Connected(sid, _) => to.iter().for_each(|wire| self.connected(now, &mut wires[*wire], sid)),
+            Heard::Connected(sid, _) => {
+                to.iter().for_each(|wire| self.connected(now, &mut wires[*wire], sid))
+            }
             Heard::Ack(ack) => to.iter().for_each(|wire| self.answered(now, &mut wires[*wire], ack)),
             Heard::State(state) => self.stated(now, state, to, wires),
             Heard::Tick { session, .. } => self.ticked(now, *session, volatile, to, wires),
@@ -634,7 +643,6 @@ impl Book {
         let (window, bytes) = (self.recovery, self.told_bytes - hope.told_bytes);
         let court = &mut self.courts[usize::from(hope.session)];
         let same = court.epoch == hope.held.0;
-        let newest = (court.epoch, court.model.as_ref().map_or(0, |model| model.version));
         let what = match court.model.as_mut().filter(|_| same) {
             None if hope.sid == sid => "it came back to a session that is gone".to_owned(),
             None => return,
@@ -644,8 +652,8 @@ impl Book {
                 court.changed(now);
                 match restored {
                     Err(what) => what,
-                    Ok(()) if wire.told == newest => return,
-                    Ok(()) => format!("{sid} came back to {newest:?} and was told {:?}", wire.told),
+                    // The snapshot that shows how things stand comes next.
+                    Ok(()) => return,
                 }
             }
             Some(model) => {

@@ -212,8 +212,9 @@ impl Model {
     /// Somebody that was lost has its seat again.
     pub fn restore(&mut self, now: u64, id: &str, window: u64) -> Result<(), Wrong> {
         let place = self.absent.iter().position(|absent| absent.person.id == id);
-        let Absent { person, led, since } =
-            self.absent.remove(place.ok_or_else(|| format!("{id} was let in again without having been lost"))?);
+        let Absent { person, led, since } = self
+            .absent
+            .remove(place.ok_or_else(|| format!("{id} was let in again without having been lost"))?);
         if now > since + window {
             return Err(format!("{id} was let in again {} µs after it was lost", now - since));
         }

@@ -202,12 +202,7 @@ impl Room {
     pub fn gather(&mut self, key: RoomKey, effects: &mut Vec<Effect>, turn: &mut Turn<'_>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Snapshot(one @ Audience::One(_)) => {
-                    // Who takes the lead while nobody else is here makes a version that all have to hear of who
-                    // come back later.
-                    let audience = if self.seats.len() == 1 { Audience::All } else { one };
-                    self.tell_snapshot(key, audience, turn);
-                }
+                Effect::Snapshot(one @ Audience::One(_)) => self.tell_snapshot(key, one, turn),
                 Effect::Tell(one @ Audience::One(_), notice @ Notice::SyncResponse(_)) => {
                     self.tell_notice(key, one, &notice, turn);
                 }
