@@ -1,6 +1,7 @@
 //! Starts the recording that the configuration asks for.
 
 use std::io;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bandsync_driver::{RecordPlan, Recorder};
@@ -16,6 +17,8 @@ use crate::logging::Timestamp;
 /// If the directory cannot be used: who asks for a recording would miss it only when it is needed.
 pub fn start(config: &Config, settings: &[Settings]) -> io::Result<Option<Recorder>> {
     let Some(record) = &config.record else { return Ok(None) };
+    // A write beyond a limit of the file size fails then, instead of ending the process.
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
     let now = Timestamp(SystemTime::now()).to_string();
     let plan = RecordPlan {
         directory: record.directory.clone(),

@@ -6,6 +6,7 @@ use std::sync::Once;
 
 use bandsync_driver::recorder::format::Entry;
 use bandsync_engine::engine::Engine;
+use bandsync_engine::engine::measure::Measure;
 use bandsync_engine::io::{Outputs, Settings};
 use bandsync_engine::trace::{Digest, Outcome, Recorded};
 use bandsync_engine::words::limits::Limits;
@@ -60,9 +61,9 @@ impl Stage {
         }
     }
 
-    /// When the engine wants to be woken.
-    pub fn next_deadline(&self) -> Option<Micros> {
-        self.engine.next_deadline()
+    /// What the engine measured of itself since this was asked last.
+    pub fn measures(&mut self, each: impl FnMut(Measure, Micros)) {
+        self.engine.measures().take(each);
     }
 
     /// What the last input made it want done.

@@ -24,7 +24,7 @@ impl Progress {
 
     pub fn advance(&mut self, by: u64) {
         self.done += by;
-        if self.bar.is_none() && self.began.elapsed() > PATIENCE && stderr().is_terminal() {
+        if self.bar.is_none() && is_wanted(self.began.elapsed(), stderr().is_terminal()) {
             let bar = ProgressBar::with_draw_target(Some(self.total), ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} %  {eta} left") {
                 bar.set_style(style);
@@ -37,10 +37,26 @@ impl Progress {
     }
 }
 
+fn is_wanted(elapsed: Duration, is_terminal: bool) -> bool {
+    is_terminal && elapsed > PATIENCE
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_entertained_within_a_second_or_off_a_terminal() {
+        assert!(!is_wanted(Duration::from_secs(1), true));
+        assert!(is_wanted(Duration::from_millis(1_001), true));
+        assert!(!is_wanted(Duration::from_secs(100), false));
     }
 }

@@ -10,6 +10,9 @@ use bandsync_driver::recorder::format::{End, Ending, Entry, FormatError, Header,
 
 use super::progress::Progress;
 
+/// So many inputs may pass until progress is looked at again: a block can take seconds in real time.
+const PAUSE: usize = 64;
+
 /// What one shard did in one run of a server, as far as it was recorded.
 pub struct Run {
     /// What the first segment begins with.
@@ -119,7 +122,10 @@ impl Run {
             let broken = |error| Fault::File(path.clone(), error);
             let mut before = 0;
             while let Some(stretch) = reader.stretch().map_err(broken)? {
-                for entry in stretch.entries() {
+                for (place, entry) in stretch.entries().enumerate() {
+                    if place % PAUSE == 0 {
+                        progress.advance(0);
+                    }
                     if act(&entry.map_err(broken)?).is_break() {
                         return Ok(Ending::Marked(End::Finished));
                     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use bandsync_engine::trace::Recorded;
+use bandsync_engine::engine::measure::Measure;
 use bandsync_engine::words::time::Micros;
 use serde_json::json;
 
@@ -43,7 +43,7 @@ struct Stats {
     events: BTreeMap<(&'static str, String), (u64, u64)>,
     /// Messages in each tenth of a second, in and out.
     over_time: BTreeMap<u64, [u64; 2]>,
-    /// Turns that were due, by how late they began: the logarithm of the microseconds.
+    /// Ticks by how late they were made: the logarithm of the microseconds.
     lateness: BTreeMap<u32, u64>,
     /// Messages and bytes that members sent.
     talkers: BTreeMap<String, (u64, u64)>,
@@ -69,7 +69,6 @@ fn collect(run: &Run, options: &Options, progress: &mut Progress) -> Result<(Sta
     let mut stats = Stats::default();
     let mut talk = Talk::new(&run.header.settings.limits);
     let mut stage = run.is_whole().then(|| Stage::new(run.header.settings.clone()));
-    let mut turn_began = true;
     let ending = run.each(progress, |entry| {
         if options.filter.is_past(entry.at) {
             return ControlFlow::Break(());
@@ -79,12 +78,12 @@ fn collect(run: &Run, options: &Options, progress: &mut Progress) -> Result<(Sta
         stats.last = entry.at;
         let mut lines = talk.input(entry);
         if let Some(stage) = &mut stage {
-            if std::mem::replace(&mut turn_began, matches!(entry.input, Recorded::TurnEnded))
-                && let Some(due) = stage.next_deadline().filter(|due| *due <= entry.at)
-            {
-                *stats.lateness.entry(entry.at.since(due).as_micros().max(1).ilog2()).or_default() += 1;
-            }
             stage.play(entry);
+            stage.measures(|what, value| {
+                if what == Measure::TickLateness {
+                    *stats.lateness.entry(value.as_micros().max(1).ilog2()).or_default() += 1;
+                }
+            });
             lines.extend(talk.outputs(entry, stage.outputs()));
         }
         for line in lines.iter().filter(|line| options.filter.takes(line, &talk)) {
@@ -152,7 +151,7 @@ impl Stats {
     fn draw_lateness(&self, text: &mut String) {
         let Some(most) = self.lateness.values().max() else { return };
         let all: u64 = self.lateness.values().sum();
-        let _ = writeln!(text, "\nhow late the {all} turns began that were due");
+        let _ = writeln!(text, "\nhow late the {all} ticks of sessions were made");
         let mut so_far = 0;
         for (power, count) in &self.lateness {
             so_far += count;
@@ -178,6 +177,11 @@ impl Stats {
         let events: Vec<_> = self.events.iter().map(|((direction, event), (count, bytes))| {
             json!({"direction": direction, "event": event, "count": count, "bytes": bytes})
         }).collect();
+        let tenths: Vec<_> = self
+            .over_time
+            .iter()
+            .map(|(tenth, [to, from])| json!({"micros": tenth * TENTH, "in": to, "out": from}))
+            .collect();
         let lateness: Vec<_> = self
             .lateness
             .iter()
@@ -193,7 +197,8 @@ impl Stats {
             "inputs": self.inputs,
             "seconds": self.seconds(),
             "events": events,
-            "lateness": lateness,
+            "tenths": tenths,
+            "tickLateness": lateness,
             "talkers": talkers,
         })
     }

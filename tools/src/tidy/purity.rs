@@ -39,6 +39,37 @@ const BANNED_PATHS: [&str; 7] =
 /// Paths that its tests may enter all the same, to read the vectors that other languages share.
 const TESTS_MAY_ENTER: [&str; 2] = ["std::fs", "std::env"];
 
+/// What the engine does not use because it differs between machines or builds: floating point that is not rounded
+/// in one way everywhere, and code for some machines only. A trace must verify on any of them.
+const MACHINES: [&str; 26] = [
+    "powf",
+    "powi",
+    "exp",
+    "exp2",
+    "exp_m1",
+    "ln",
+    "ln_1p",
+    "log2",
+    "log10",
+    "sin",
+    "cos",
+    "tan",
+    "sin_cos",
+    "asin",
+    "acos",
+    "atan",
+    "atan2",
+    "sinh",
+    "cosh",
+    "tanh",
+    "hypot",
+    "cbrt",
+    "mul_add",
+    "target_arch",
+    "target_endian",
+    "debug_assertions",
+];
+
 /// What reads a clock.
 const CLOCKS: [&str; 5] = ["Instant", "SystemTime", "UNIX_EPOCH", "clock_gettime", "gettimeofday"];
 
@@ -58,6 +89,8 @@ pub fn check(file: &File, source: &Source) -> Vec<Breach> {
             names(&BANNED_NAMES) || enters(&BANNED_PATHS) || line < tests && enters(&TESTS_MAY_ENTER);
         if in_engine && touches {
             Some("the engine computes only")
+        } else if in_engine && names(&MACHINES) {
+            Some("the engine does the same on every machine and in every build")
         } else if in_shards && names(&CLOCKS) {
             Some("only the driver's clock.rs reads a clock")
         } else {
@@ -99,6 +132,9 @@ fn what_does_not_only_compute_is_noticed() {
         "println!();",
         "thread_local! {}",
         "unsafe { f() }",
+        "let tempo = base.powf(x);",
+        "#[cfg(target_endian = little)] fn f() {}",
+        "if cfg!(debug_assertions) {}",
     ] {
         check_text(engine, text, 1);
     }

@@ -1,0 +1,96 @@
+//! Disks that take no more, and traces that end anywhere.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use bandsync_driver::recorder::format::{End, Ending, SegmentReader};
+
+use crate::support::{Member, Scratch, Server, bandsync, first_shard, play, text};
+
+#[test]
+fn a_trace_that_ends_anywhere_is_replayed_up_to_its_last_whole_block() {
+    let scratch = Scratch::new("ends");
+    let server = Server::start(&scratch.0, &[]);
+    drop(play(server.port));
+    server.stop();
+    let bytes = fs::read(first_shard(&scratch)).unwrap();
+    let part = scratch.0.join("part");
+    let header = 30 + u32::from_le_bytes(bytes[18..22].try_into().unwrap()) as usize;
+    for length in (header..bytes.len()).step_by(bytes.len() / 7) {
+        fs::write(&part, &bytes[..length]).unwrap();
+        let replayed = bandsync(&["replay"], &[&part]);
+        assert!(replayed.status.success(), "{length}: {}", text(&replayed));
+        assert!(text(&replayed).contains("has no end"), "{length}: {}", text(&replayed));
+    }
+    for length in [0, 5, header - 1] {
+        fs::write(&part, &bytes[..length]).unwrap();
+        assert_eq!(bandsync(&["replay"], &[&part]).status.code(), Some(2), "{length}");
+    }
+}
+
+/// The kernel lets no file of the server grow beyond some blocks, which is a disk that is full.
+#[test]
+fn a_full_disk_ends_the_recording_with_one_warning_and_not_the_server() {
+    let scratch = Scratch::new("full");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 40; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_bandsync")]);
+    let rates = "latency_probe=100000,total=100000";
+    let options = ["--storage", "memory", "--log-level", "warn", "--event-rates", rates];
+    let mut server = Server::launch(command.stderr(Stdio::piped()), &scratch.0, &options);
+    let members = play(server.port);
+    let mut talker = Member::connect(server.port);
+    talker.ask("join_session", r#"{"sessionId":"talk"}"#);
+    // What cannot be compressed, until the recorder has said that it gives up.
+    let mut said = server.child.stderr.take().unwrap();
+    let warned = std::thread::spawn(move || {
+        let mut text = String::new();
+        said.read_to_string(&mut text).unwrap();
+        text
+    });
+    let is_stopped = || {
+        scratch.traces().iter().any(|trace| {
+            let mut reader = SegmentReader::new(fs::File::open(trace).unwrap()).unwrap();
+            while let Ok(Some(_)) = reader.stretch() {}
+            matches!(reader.ending(), Ending::Marked(End::Stopped(_)))
+        })
+    };
+    let mut noise = 1_u64;
+    let mut rounds = 0;
+    while !is_stopped() {
+        let text: String = (0..400)
+            .map(|_| {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                char::from(b'a' + (noise >> 59) as u8 % 26)
+            })
+            .collect();
+        for _ in 0..20 {
+            talker.say(&format!(r#"42["latency_probe",{{"timestamp":1,"noise":"{text}"}}]"#));
+        }
+        talker.hear(r#"42["latency_response""#);
+        rounds += 1;
+        assert!(rounds < 5_000, "the recording does not stop");
+    }
+    // The server is unharmed: it takes new members, and everybody gets ticks.
+    let mut late = Member::connect(server.port);
+    let joined = late.ask("join_session", r#"{"sessionId":"late"}"#);
+    assert!(joined.contains(r#""ok":true"#), "{joined}");
+    for mut member in members {
+        member.hear(r#"42["scroll_tick""#);
+    }
+    drop(talker);
+    server.stop();
+    let warned = warned.join().unwrap();
+    assert_eq!(
+        warned.matches("recording stops, the server goes on: the disk refuses").count(),
+        1,
+        "{warned}"
+    );
+
+    let replayed = bandsync(&["replay"], &[&scratch.0]);
+    let report = text(&replayed);
+    assert!(
+        replayed.status.success() && report.contains("recording stopped early: the disk refuses"),
+        "{report}"
+    );
+}

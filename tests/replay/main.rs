@@ -1,0 +1,98 @@
+//! A real server is recorded while members play, and what it did is replayed, looked at and made smaller.
+#![allow(clippy::unwrap_used)]
+
+mod disk;
+mod fixture;
+mod look;
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use bandsync_driver::recorder::format::SegmentReader;
+
+use support::{Member, Scratch, Server, bandsync, first_shard, play, text};
+
+const SECRETS: [&str; 4] = ["open sesame", "wrong sesame", "pin 4711 pin", "bearer of the token"];
+
+/// Every byte of the entries, uncompressed.
+fn entries(trace: &Path) -> Vec<u8> {
+    let mut reader = SegmentReader::new(fs::File::open(trace).unwrap()).unwrap();
+    let mut all = Vec::new();
+    while let Some(stretch) = reader.stretch().unwrap() {
+        all.extend_from_slice(stretch.entries);
+    }
+    all
+}
+
+#[test]
+fn what_a_server_did_is_replayed_without_its_secrets() {
+    let scratch = Scratch::new("replay");
+    let server = Server::start(&scratch.0, &["--record-max-age", "1000"]);
+    let members = play(server.port);
+    let mut last = Member::connect(server.port);
+    last.ask("join_session", r#"{"sessionId":"late"}"#);
+    server.stop();
+    drop(members);
+
+    let traces = scratch.traces();
+    assert!(traces.len() >= 2, "{traces:?}");
+    let replayed = bandsync(&["replay"], &[&scratch.0]);
+    assert!(replayed.status.success(), "{}", text(&replayed));
+    let report = text(&replayed);
+    assert_eq!(report.matches("the outputs are the same").count(), 3, "{report}");
+
+    let shown = bandsync(&["trace", "show", "--json"], &[&scratch.0]);
+    assert!(shown.status.success(), "{}", text(&shown));
+    let shown = text(&shown);
+    for event in ["join_session", "update_settings", "arrived", "hand over", "scroll_tick", "drain"] {
+        assert!(shown.contains(&format!(r#""event":"{event}""#)), "{event} is not shown");
+    }
+    for secret in SECRETS {
+        assert!(!shown.contains(secret), "{secret:?} is shown");
+        for trace in &traces {
+            let entries = entries(trace);
+            let found = entries.windows(secret.len()).any(|bytes| bytes == secret.as_bytes());
+            assert!(!found, "{secret:?} is in {}", trace.display());
+        }
+    }
+    assert!(shown.contains("bad_passcode"), "a wrong passcode stays wrong");
+}
+
+#[test]
+fn outputs_that_differ_are_named_and_a_killed_servers_trace_is_read() {
+    let scratch = Scratch::new("parted");
+    let server = Server::start(&scratch.0, &["--seed", "5"]);
+    let mut members = play(server.port);
+    let trace = first_shard(&scratch);
+    let header = fs::metadata(&trace).unwrap().len();
+    // A shard gives away what it has recorded once a second.
+    let mut ticks = 0;
+    while fs::metadata(&trace).unwrap().len() == header {
+        members[0].hear(r#"42["scroll_tick""#);
+        ticks += 1;
+        assert!(ticks < 10_000, "nothing is written");
+    }
+    drop(server);
+    let replayed = bandsync(&["replay"], &[&trace]);
+    // Nothing that was written is missing; what was not, nobody knows.
+    assert!(replayed.status.success(), "{}", text(&replayed));
+
+    // The same inputs with another seed lead to other ids.
+    let bytes = fs::read(&trace).unwrap();
+    let other = Scratch::new("other");
+    let server = Server::start(&other.0, &["--seed", "6"]);
+    drop(server);
+    let header = fs::read(first_shard(&other)).unwrap();
+    let length = |bytes: &[u8]| 17 + 13 + u32::from_le_bytes(bytes[18..22].try_into().unwrap()) as usize;
+    let mixed = other.0.join("mixed");
+    fs::write(&mixed, [&header[..length(&header)], &bytes[length(&bytes)..]].concat()).unwrap();
+    let replayed = bandsync(&["replay"], &[&mixed]);
+    let report = text(&replayed);
+    assert_eq!(replayed.status.code(), Some(1), "{report}");
+    for part in ["THE OUTPUTS DIFFER", "at input ", "expected", "actual"] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+    let refused = bandsync(&["replay"], &[Path::new(file!())]);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+}

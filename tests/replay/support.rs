@@ -1,0 +1,205 @@
+//! A real server that records, members with WebSockets of their own, and what a small band does.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+/// A directory that goes when the test ends.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn traces(&self) -> Vec<PathBuf> {
+        let mut traces: Vec<PathBuf> =
+            fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path()).collect();
+        traces.retain(|path| path.extension().is_some_and(|extension| extension == "trace"));
+        traces.sort();
+        traces
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn bandsync(arguments: &[&str], paths: &[&Path]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bandsync"))
+        .args(arguments)
+        .args(paths)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+pub fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+pub struct Server {
+    pub child: Child,
+    pub port: u16,
+}
+
+impl Server {
+    pub fn start(directory: &Path, options: &[&str]) -> Self {
+        let options = [&["--shards", "2", "--log-level", "off"], options].concat();
+        Self::launch(&mut Command::new(env!("CARGO_BIN_EXE_bandsync")), directory, &options)
+    }
+
+    /// Starts the server with a command that takes its options.
+    pub fn launch(command: &mut Command, directory: &Path, options: &[&str]) -> Self {
+        let mut child = command
+            .args(["serve", "--port", "0", "--host", "localhost"])
+            .args(options)
+            .arg("--record")
+            .arg(directory)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = lines.by_ref().find_map(|line| {
+            let line = line.unwrap();
+            let (_, rest) = line.split_once("http://127.0.0.1:")?;
+            rest.split('/').next()?.trim().parse().ok()
+        });
+        std::thread::spawn(move || lines.count());
+        Self { child, port: port.unwrap() }
+    }
+
+    /// Ends it in order.
+    pub fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A member with a WebSocket of its own.
+pub struct Member {
+    stream: BufReader<TcpStream>,
+}
+
+impl Member {
+    pub fn connect(port: u16) -> Self {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+                       Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+                       Sec-WebSocket-Version: 13\r\nAuthorization: bearer of the token\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut member = Self { stream: BufReader::new(stream) };
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            assert!(member.stream.read_line(&mut line).unwrap() > 0);
+        }
+        member.say("40");
+        member.hear("40{");
+        member
+    }
+
+    /// Sends a packet in two pieces, so that a read may end between them.
+    pub fn say(&mut self, packet: &str) {
+        let mask = [9, 200, 3, 77];
+        let mut frame = vec![0x81, 0xfe];
+        frame.extend((packet.len() as u16).to_be_bytes());
+        frame.extend(mask);
+        frame.extend(packet.bytes().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        let (first, second) = frame.split_at(frame.len() / 2);
+        for part in [first, second] {
+            self.stream.get_mut().write_all(part).unwrap();
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits for a packet that begins like this, and returns it.
+    pub fn hear(&mut self, beginning: &str) -> String {
+        loop {
+            let mut head = [0; 2];
+            self.stream.read_exact(&mut head).unwrap();
+            let mut length = usize::from(head[1]);
+            if length == 126 {
+                let mut long = [0; 2];
+                self.stream.read_exact(&mut long).unwrap();
+                length = usize::from(u16::from_be_bytes(long));
+            }
+            let mut payload = vec![0; length];
+            self.stream.read_exact(&mut payload).unwrap();
+            let text = String::from_utf8(payload).unwrap();
+            if text == "2" {
+                self.say("3");
+            }
+            if text.starts_with(beginning) {
+                return text;
+            }
+        }
+    }
+
+    pub fn ask(&mut self, event: &str, payload: &str) -> String {
+        self.say(&format!(r#"427["{event}",{payload}]"#));
+        self.hear("437[")
+    }
+}
+
+/// What a small band does: two sessions, one of them with a passcode and a PIN, on two shards.
+pub fn play(port: u16) -> Vec<Member> {
+    let mut members = Vec::new();
+    for session in ["demo", "stage", "a", "b", "c"] {
+        let mut leader = Member::connect(port);
+        let joined =
+            leader.ask("join_session", &format!(r#"{{"sessionId":"{session}","displayName":"Ada"}}"#));
+        assert!(joined.contains(r#""ok":true"#), "{joined}");
+        let settings = format!(
+            r#"{{"sessionId":"{session}","leaderRule":"pin","passcode":"open sesame","leaderPin":"pin 4711 pin"}}"#
+        );
+        let set = leader.ask("update_settings", &settings);
+        assert!(set.contains(r#""ok":true"#), "{set}");
+        leader.ask("play", &format!(r#"{{"sessionId":"{session}"}}"#));
+
+        let mut follower = Member::connect(port);
+        let refused = follower
+            .ask("join_session", &format!(r#"{{"sessionId":"{session}","passcode":"wrong sesame"}}"#));
+        assert!(refused.contains("bad_passcode"), "{refused}");
+        let mut follower = Member::connect(port);
+        let joined = follower.ask(
+            "join_session",
+            &format!(
+                r#"{{"sessionId":"{session}","passcode":"open sesame","leaderPin":"pin 4711 pin","displayName":"Bo"}}"#
+            ),
+        );
+        assert!(joined.contains(r#""ok":true"#), "{joined}");
+        for _ in 0..10 {
+            follower.hear(r#"42["scroll_tick""#);
+        }
+        members.extend([leader, follower]);
+    }
+    members
+}
+
+/// The trace of the first shard, whole.
+pub fn first_shard(scratch: &Scratch) -> PathBuf {
+    let mut traces = scratch.traces();
+    traces.retain(|trace| trace.to_string_lossy().contains("-shard0-"));
+    traces.remove(0)
+}
