@@ -8,6 +8,7 @@ use super::recovery::{Bounds, Memory, Offset, Pid, is_volatile};
 use super::storage::Kept;
 use super::wheel::Wheel;
 use crate::io::{Outputs, Settings};
+use crate::record;
 use crate::session::{Audience, Effect, Session};
 use crate::speech::{LeaveReason, Notice};
 use crate::wire::{print, socket_packet};
@@ -21,7 +22,7 @@ pub struct Room {
     /// The members that have a connection, in order of joining.
     seats: Vec<Seat>,
     batch: Batch,
-    memory: Memory,
+    memory: Memory<record::Seat>,
     /// Where in the tick interval this session ticks, so that a shard's sessions do not all tick at once.
     phase: Micros,
     /// Counts ticks, for members that want only some.
