@@ -9,11 +9,11 @@ use std::fmt::{self, Arguments};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use fern::colors::{Color, ColoredLevelConfig};
 use log::kv::{Key, Value, VisitSource};
 use log::{LevelFilter, Record};
@@ -28,7 +28,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The running log.
 pub struct Log {
-    queue: SyncSender<Entry>,
+    queue: Sender<Entry>,
 }
 
 enum Entry {
@@ -45,8 +45,41 @@ enum Entry {
 /// Where in the program a line comes from.
 type Place = (&'static str, u32);
 
-/// The queue of the running log, for signals.
-static QUEUE: OnceLock<SyncSender<Entry>> = OnceLock::new();
+/// The queue of the running log, for signals and the monitor.
+static QUEUE: OnceLock<Sender<Entry>> = OnceLock::new();
+
+/// Lines that found no room in the queue, or that the disk did not take.
+static LOST: Lost = Lost { all: AtomicU64::new(0), untold: AtomicU64::new(0) };
+
+/// Counts lines that nobody will read.
+struct Lost {
+    all: AtomicU64,
+    /// Those of which the log has not told yet.
+    untold: AtomicU64,
+}
+
+impl Lost {
+    fn add(&self, count: u64) {
+        self.all.fetch_add(count, Ordering::Relaxed);
+        self.untold.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// How the log does.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Backlog {
+    /// Lines that wait to be written, and how many could.
+    pub waiting: usize,
+    pub room: usize,
+    /// Lines lost since the start.
+    pub lost: u64,
+}
+
+/// How the running log does.
+pub fn backlog() -> Backlog {
+    let waiting = QUEUE.get().map_or(0, Sender::len);
+    Backlog { waiting, room: LINES_MAX, lost: LOST.all.load(Ordering::Relaxed) }
+}
 
 /// What is worth a line: a level, and other levels for parts of the program.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -86,15 +119,11 @@ fn level(text: &str) -> Option<LevelFilter> {
 /// # Errors
 /// If the file cannot be opened.
 pub fn start(levels: &Levels, format: LogFormat, profile: Profile, file: Option<&Path>) -> io::Result<Log> {
-    let (queue, entries) = sync_channel(LINES_MAX);
-    let lost = Arc::new(AtomicU64::new(0));
+    let (queue, entries) = bounded(LINES_MAX);
     let mut sink = Sink::open(file)?;
     let terminal = file.is_none() && io::stderr().is_terminal();
     let style = Style::choose(format, profile, terminal, std::env::var_os("NO_COLOR").is_some());
-    let writer = {
-        let lost = Arc::clone(&lost);
-        move || write_all(&entries, &lost, style, &mut sink)
-    };
+    let writer = move || write_all(&entries, &LOST, style, &mut sink);
     std::thread::Builder::new().name("log".into()).spawn(writer)?;
     let log = Log { queue: queue.clone() };
     // Only the first log of a process can be reopened; there is one.
@@ -114,7 +143,7 @@ pub fn start(levels: &Levels, format: LogFormat, profile: Profile, file: Option<
             let place = (record.module_path_static().unwrap_or_default(), record.line().unwrap_or_default());
             let entry = Entry::Line { place, line: record.args().to_string() };
             if let Err(TrySendError::Full(_)) = queue.try_send(entry) {
-                lost.fetch_add(1, Ordering::Relaxed);
+                LOST.add(1);
             }
         }));
     if let Err(error) = dispatch.apply() {
@@ -132,6 +161,12 @@ pub fn reopen() {
     }
 }
 
+/// What lines are written to.
+trait Output: Write {
+    /// Goes on in a new file of the same name, if it is one.
+    fn reopen(&mut self) {}
+}
+
 /// Where lines go.
 enum Sink {
     /// Locked line by line only: others have to get at standard error too.
@@ -145,8 +180,10 @@ impl Sink {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         Ok(Self::File(path.to_owned(), file))
     }
+}
 
-    /// Goes on in a new file of the same name; in the old one if that cannot be had.
+impl Output for Sink {
+    /// In the old one if that cannot be had.
     fn reopen(&mut self) {
         if let Self::File(path, _) = self {
             match Self::open(Some(path)) {
@@ -176,7 +213,7 @@ impl Write for Sink {
 impl Log {
     /// Waits a moment until what was logged so far is written.
     pub fn flush(&self) {
-        let (written, wait) = channel();
+        let (written, wait) = bounded(1);
         if self.queue.try_send(Entry::Flush(written)).is_ok() {
             // Whether it was in time makes no difference now: the process is about to end.
             let _ = wait.recv_timeout(FLUSH_TIMEOUT);
@@ -199,8 +236,9 @@ fn log_panics() {
     }));
 }
 
-/// Writes lines until nobody can log any more. Errors are not told: there is no place left to tell them.
-fn write_all(entries: &Receiver<Entry>, lost: &AtomicU64, style: Style, sink: &mut Sink) {
+/// Writes lines until nobody can log any more. What a full disk does not take is counted, and told once it takes
+/// something again.
+fn write_all(entries: &Receiver<Entry>, lost: &Lost, style: Style, sink: &mut impl Output) {
     let mut repeats = Repeats::default();
     let mut patience = Instant::now();
     loop {
@@ -212,11 +250,11 @@ fn write_all(entries: &Receiver<Entry>, lost: &AtomicU64, style: Style, sink: &m
         if patience.elapsed() >= REPEATS_WINDOW {
             patience = Instant::now();
             for told in repeats.end_window() {
-                write_line(sink, &style.own_line(&told));
+                write_line(sink, &style.own_line(&told), lost);
             }
         }
         match entry {
-            Some(Entry::Line { place, line }) if repeats.allow(place) => write_line(sink, &line),
+            Some(Entry::Line { place, line }) if repeats.allow(place) => write_line(sink, &line, lost),
             Some(Entry::Line { .. }) => {}
             Some(Entry::Flush(written)) => {
                 let _ = sink.flush();
@@ -225,21 +263,28 @@ fn write_all(entries: &Receiver<Entry>, lost: &AtomicU64, style: Style, sink: &m
             Some(Entry::Reopen) => sink.reopen(),
             None => {}
         }
-        match lost.swap(0, Ordering::Relaxed) {
-            0 => {}
-            count => {
-                let told = format!(
-                    "{count} lines of the log were lost: they came faster than they could be written"
-                );
-                write_line(sink, &style.own_line(&told));
+        let count = lost.untold.load(Ordering::Relaxed);
+        if count > 0 {
+            let told = format!(
+                "{count} lines of the log were lost: they came faster than they could be written, or the disk was full"
+            );
+            if put_line(sink, &style.own_line(&told)).is_ok() {
+                lost.untold.fetch_sub(count, Ordering::Relaxed);
             }
         }
     }
 }
 
+/// Writes a line, or counts it as lost.
+fn write_line(sink: &mut impl Write, line: &str, lost: &Lost) {
+    if put_line(sink, line).is_err() {
+        lost.add(1);
+    }
+}
+
 /// One write for the whole line, so that those of other programs do not come between.
-fn write_line(sink: &mut impl Write, line: &str) {
-    let _ = sink.write_all(format!("{line}\n").as_bytes());
+fn put_line(sink: &mut impl Write, line: &str) -> io::Result<()> {
+    sink.write_all(format!("{line}\n").as_bytes())
 }
 
 /// How long lines of one place are counted, and how many of them are written in that time.
@@ -492,13 +537,11 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let (path, old) = (folder.join("log"), folder.join("log.1"));
         let mut sink = Sink::open(Some(&path)).unwrap();
-        let (queue, entries) = sync_channel(8);
-        let line = |text: &str| Entry::Line { place: ("", 0), line: text.into() };
+        let (queue, entries) = bounded(8);
         queue.send(line("before")).unwrap();
-        let (written, wait) = channel();
+        let (written, wait) = bounded(1);
         queue.send(Entry::Flush(written)).unwrap();
-        let writer =
-            std::thread::spawn(move || write_all(&entries, &AtomicU64::new(0), Style::Plain, &mut sink));
+        let writer = std::thread::spawn(move || write_all(&entries, &NOTHING_LOST, Style::Plain, &mut sink));
         wait.recv().unwrap();
         std::fs::rename(&path, &old).unwrap();
         queue.send(Entry::Reopen).unwrap();
@@ -510,20 +553,49 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
-    struct ClosedPipe;
+    static NOTHING_LOST: Lost = Lost { all: AtomicU64::new(0), untold: AtomicU64::new(0) };
 
-    impl Write for ClosedPipe {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
+    fn line(text: &str) -> Entry {
+        Entry::Line { place: ("", 0), line: text.into() }
+    }
+
+    /// A disk that is full for the first writes.
+    struct Disk {
+        full_for: u32,
+        text: String,
+    }
+
+    impl Output for Disk {}
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.full_for > 0 {
+                self.full_for -= 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.text.push_str(std::str::from_utf8(bytes).unwrap());
+            Ok(bytes.len())
         }
 
         fn flush(&mut self) -> io::Result<()> {
-            Err(io::ErrorKind::BrokenPipe.into())
+            Ok(())
         }
     }
 
     #[test]
-    fn a_closed_pipe_does_not_stop_the_log() {
-        write_line(&mut ClosedPipe, "into the void");
+    fn what_a_full_disk_does_not_take_is_counted_and_told_later() {
+        let lost = Lost { all: AtomicU64::new(0), untold: AtomicU64::new(0) };
+        // Of each line that is lost it is tried to tell, so three lines are six writes.
+        let mut disk = Disk { full_for: 6, text: String::new() };
+        let (queue, entries) = bounded(8);
+        for text in ["one", "two", "three", "four"] {
+            queue.send(line(text)).unwrap();
+        }
+        drop(queue);
+        write_all(&entries, &lost, Style::Plain, &mut disk);
+        let lines: Vec<&str> = disk.text.lines().collect();
+        assert_eq!((lines.len(), lines[0]), (2, "four"));
+        assert!(lines[1].contains("WARN  3 lines of the log were lost"), "{}", lines[1]);
+        assert_eq!((lost.all.into_inner(), lost.untold.into_inner()), (3, 0));
     }
 }

@@ -97,7 +97,7 @@ fn serve(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let server = match start::Server::start(&config, &stopping.reason) {
+    let server = match start::Server::start(&config, stopping.shard_ended()) {
         Ok(server) => server,
         Err(error) => {
             debug!("cannot start: {error}");

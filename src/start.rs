@@ -3,10 +3,11 @@
 use std::io;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use bandsync_driver::{Board, Clock, End, Fleet, Gauges, Host, Plan, Post, Recorder, ShardRecorder, Tap};
+use bandsync_driver::{
+    Backlog, Board, Clock, End, Fleet, Gauges, Host, Plan, Post, Recorder, ShardRecorder, Tap,
+};
 use bandsync_engine::engine::{Counters, Engine};
 use bandsync_engine::io::{Input, Memory, Outputs, Settings, StorageNews};
 use bandsync_engine::words::ids::ShardId;
@@ -15,11 +16,11 @@ use log::debug;
 
 use crate::config::Config;
 use crate::http::Site;
+use crate::logging;
 use crate::monitor::history::{FIELDS, HistoryStore, Row};
-use crate::monitor::{self, Monitor, ShardTotals, Totals};
+use crate::monitor::{self, Monitor, Queue, ShardTotals, Totals};
 use crate::record;
-use crate::stop::Reason;
-use crate::storage::{self, Condition, Desk, Point, Running, Status, Storage};
+use crate::storage::{self, Condition, Desk, Point, Running, Storage};
 
 /// Connections that may wait on their way to another shard.
 const MAILBOX_ROOM: usize = 1_024;
@@ -32,18 +33,26 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts everything. `ended` is told when a shard's thread ends, asked or not.
+    /// Starts everything. `ended` is called when a shard's thread ends, asked or not, on that thread.
     ///
     /// # Errors
     /// If the address cannot be had, or the system has too little of something, or what is stored is not for this
     /// version; [`advice`] says what to do.
-    pub fn start(config: &Config, ended: &Sender<Reason>) -> io::Result<Self> {
+    pub fn start(config: &Config, ended: impl Fn() + Clone + Send + 'static) -> io::Result<Self> {
         let storage = Storage::open(&config.storage).map_err(io::Error::other)?;
         let desk = storage.desk().clone();
         let clock = Clock::start();
         let board = Board::new(config.shards);
-        let totals: Arc<dyn Totals> =
-            Arc::new(Shards { board: Arc::clone(&board), clock, status: Arc::clone(&desk.status) });
+        let started_unix_ms = clock.started_unix_ms();
+        let settings = |shard| Settings { shard, started_unix_ms, ..config.engine.clone() };
+        let all: Vec<Settings> = (0..config.shards).map(|shard| settings(ShardId(shard))).collect();
+        let recorder = record::start(config, &all)?;
+        let totals: Arc<dyn Totals> = Arc::new(Shards {
+            board: Arc::clone(&board),
+            clock,
+            desk: desk.clone(),
+            recording: recorder.as_ref().map(Recorder::backlog),
+        });
         let series = Box::new(Series(desk.clone()));
         let monitoring = monitor::Plan { store: Some(series), ..config.monitoring() };
         let monitor = Monitor::start(Arc::clone(&totals), monitoring)?;
@@ -56,10 +65,6 @@ impl Server {
             mailbox_room: MAILBOX_ROOM,
             ..Plan::new(config.host, config.port)
         };
-        let started_unix_ms = clock.started_unix_ms();
-        let settings = |shard| Settings { shard, started_unix_ms, ..config.engine.clone() };
-        let all: Vec<Settings> = (0..config.shards).map(|shard| settings(ShardId(shard))).collect();
-        let recorder = record::start(config, &all)?;
         let crew = |shard: ShardId| {
             let tap = recorder.as_ref().map(|recorder| recorder.tap(shard.0));
             let farewell: Box<dyn Tap> = Box::new(Farewell { ended: ended.clone(), recorder: tap });
@@ -123,13 +128,13 @@ impl HistoryStore for Series {
 }
 
 /// Lives as long as its shard's loop, and says so when that is over: when it panics as well.
-struct Farewell {
-    ended: Sender<Reason>,
+struct Farewell<Ended: Fn()> {
+    ended: Ended,
     /// Records the shard meanwhile, if that is wanted.
     recorder: Option<ShardRecorder>,
 }
 
-impl Tap for Farewell {
+impl<Ended: Fn() + Send + 'static> Tap for Farewell<Ended> {
     fn input(&mut self, at: Micros, input: &Input<'_>) {
         if let Some(recorder) = &mut self.recorder {
             recorder.input(at, input);
@@ -143,10 +148,9 @@ impl Tap for Farewell {
     }
 }
 
-impl Drop for Farewell {
+impl<Ended: Fn()> Drop for Farewell<Ended> {
     fn drop(&mut self) {
-        // Nobody listens any more when the server is ending anyway.
-        let _ = self.ended.send(Reason::ShardEnded);
+        (self.ended)();
     }
 }
 
@@ -154,7 +158,8 @@ impl Drop for Farewell {
 struct Shards {
     board: Arc<Board<Counters>>,
     clock: Clock,
-    status: Arc<Status>,
+    desk: Desk,
+    recording: Option<Backlog>,
 }
 
 /// How long shards go on telling who plays where after somebody asked.
@@ -162,7 +167,7 @@ const ROSTERS_FOR: Micros = Micros::from_secs(10);
 
 impl Totals for Shards {
     fn storage_down(&self) -> bool {
-        self.status.condition() != Condition::Well
+        self.desk.status.condition() != Condition::Well
     }
 
     fn shards(&self) -> Vec<ShardTotals> {
@@ -173,9 +178,23 @@ impl Totals for Shards {
         self.board.collect(ShardId(shard as u16), read);
     }
 
-    fn queue_fill(&self) -> f64 {
-        let most = self.ids().map(|shard| self.board.stats(shard).mail_max.take()).max();
-        most.unwrap_or_default() as f64 / MAILBOX_ROOM as f64
+    fn queues(&self) -> Vec<Queue> {
+        let mailbox = self.ids().map(|shard| self.board.stats(shard).mail_max.take()).max();
+        let log = logging::backlog();
+        let queue = |name, waiting, room| Queue { name, waiting: waiting as u64, room: room as u64 };
+        let mut queues = vec![
+            Queue { name: "mailbox", waiting: mailbox.unwrap_or_default(), room: MAILBOX_ROOM as u64 },
+            queue("log", log.waiting, log.room),
+        ];
+        if self.desk.room() > 0 {
+            queues.push(queue("storage", self.desk.queue(), self.desk.room()));
+        }
+        queues.extend(self.recording.as_ref().map(|one| queue("recorder", one.len(), one.room())));
+        queues
+    }
+
+    fn log_lines_lost(&self) -> u64 {
+        logging::backlog().lost
     }
 
     fn rosters(&self) -> Vec<Vec<u8>> {
@@ -213,7 +232,10 @@ impl Shards {
             expulsions: counters.expulsions,
             accepted: stats.accepted.get(),
             volatile_dropped: stats.volatile_dropped.get(),
+            unsent_bytes: stats.unsent.get(),
+            recovery_bytes: counters.recovery_bytes,
             sessions_shed: counters.sessions_shed,
+            recovery_bytes_shed: counters.recovery_bytes_shed,
         }
     }
 }

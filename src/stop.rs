@@ -18,7 +18,7 @@ use crate::process::{self, tell};
 use crate::start::Server;
 
 /// Why to end.
-pub enum Reason {
+enum Reason {
     /// A signal asked for it.
     Signal(i32),
     /// A shard's thread has ended.
@@ -29,7 +29,7 @@ pub enum Reason {
 pub struct Stopping {
     reasons: Receiver<Reason>,
     /// Where reasons go.
-    pub reason: Sender<Reason>,
+    reason: Sender<Reason>,
 }
 
 impl Stopping {
@@ -60,6 +60,15 @@ impl Stopping {
             }
         })?;
         Ok(Self { reasons, reason })
+    }
+
+    /// To be called when a shard's thread has ended.
+    pub fn shard_ended(&self) -> impl Fn() + Clone + Send + 'static {
+        let reason = self.reason.clone();
+        move || {
+            // Nobody listens any more when the server is ending anyway.
+            let _ = reason.send(Reason::ShardEnded);
+        }
     }
 }
 

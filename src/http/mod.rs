@@ -26,6 +26,7 @@ use crate::storage::Desk;
 pub use admin::Token;
 use assets::Assets;
 use budget::Budget;
+use prometheus::Format;
 
 /// All that answers are made of.
 pub struct Site {
@@ -77,11 +78,12 @@ impl Site {
 
     /// JSON, or what Prometheus reads if the asker would rather have text.
     fn metrics(&self, question: &Question) -> Answer {
-        if question.path == "/metrics/prometheus" || prefers_text(&question.accept) {
-            let text = prometheus::text(&self.totals.shards(), &self.monitor.newest(), self.monitor.uptime());
-            return answer(200, prometheus::CONTENT_TYPE, text.into_bytes());
-        }
         let (report, uptime) = (self.monitor.newest(), self.monitor.uptime());
+        let always_text = (question.path == "/metrics/prometheus").then_some(Format::Prometheus);
+        if let Some(format) = text_format(&question.accept).or(always_text) {
+            let text = prometheus::text(format, &self.totals.shards(), &report, uptime);
+            return answer(200, format.content_type(), text.into_bytes());
+        }
         json(&status::Metrics::now(&self.totals.shards(), &report, uptime, self.target_latency))
     }
 
@@ -110,11 +112,25 @@ impl Site {
 /// Rows of history unless more are asked for: an hour at the default interval.
 const HISTORY_ROWS: usize = 360;
 
-/// Prometheus says that it takes text of its version; browsers and curl say that they take anything.
-fn prefers_text(accept: &str) -> bool {
-    let kinds = || accept.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
-    let text = |kind: &str| ["text/plain", "application/openmetrics-text"].contains(&kind);
-    kinds().any(text) && !kinds().any(|kind| kind == "application/json" || kind == "text/html")
+/// The text that an `Accept` header would rather have than JSON, if it would. Browsers and curl take anything, and
+/// get JSON; Prometheus names the texts that it reads, with weights.
+fn text_format(accept: &str) -> Option<Format> {
+    let mut best: (f64, Option<Format>) = (0.0, None);
+    for kind in accept.split(',') {
+        let mut parts = kind.split(';').map(str::trim);
+        let format = match parts.next().unwrap_or_default() {
+            "application/openmetrics-text" => Some(Format::OpenMetrics),
+            "text/plain" => Some(Format::Prometheus),
+            "application/json" | "text/html" => None,
+            _ => continue,
+        };
+        let weight = parts.find_map(|part| part.strip_prefix("q=")).and_then(|weight| weight.parse().ok());
+        let weight = weight.unwrap_or(1.0);
+        if weight > best.0 {
+            best = (weight, format);
+        }
+    }
+    best.1
 }
 
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
@@ -280,6 +296,30 @@ mod tests {
         assert_eq!(number(&metrics, "/performance/activeConnections"), 6.0);
         assert_eq!(number(&metrics, "/performance/targetLatency"), 25.0);
         assert_eq!(number(&metrics, "/sessions/members"), 4.0);
+    }
+
+    #[test]
+    fn metrics_are_in_the_format_that_is_asked_for() {
+        let (json, text, open) =
+            (JSON, Format::Prometheus.content_type(), Format::OpenMetrics.content_type());
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        for (accept, content_type) in [
+            ("", json),
+            ("*/*", json),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", json),
+            ("application/json, text/plain, */*", json),
+            ("text/plain", text),
+            ("text/plain;version=0.0.4;q=1,*/*;q=0.1", text),
+            ("text/plain; q=0.9, application/openmetrics-text; q=0.1", text),
+            ("application/openmetrics-text; version=1.0.0; charset=utf-8", open),
+            (prometheus, open),
+            ("text/plain;q=0", json),
+            ("text/plain;q=nan,;;q=,", json),
+        ] {
+            assert_eq!(header(&ask("/metrics", accept, ""), "Content-Type"), content_type, "{accept}");
+        }
+        assert_eq!(header(&ask("/metrics/prometheus", "*/*", ""), "Content-Type"), text);
+        assert_eq!(header(&ask("/metrics/prometheus", prometheus, ""), "Content-Type"), open);
     }
 
     #[test]

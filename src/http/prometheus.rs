@@ -1,4 +1,5 @@
-//! The metrics as text, in the format that Prometheus reads, with the names and units that it recommends.
+//! The metrics as text: in the format that Prometheus has always read, and in its successor OpenMetrics, with the
+//! names and units that both recommend.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,44 +10,98 @@ use crate::monitor::latency::{self, GAUGES, MAILBOX};
 use crate::monitor::thresholds::Status;
 use crate::monitor::{Report, ShardTotals, sum};
 
-/// What the text is announced as.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Which of the two.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    Prometheus,
+    OpenMetrics,
+}
 
-/// One count or level of a shard: name, kind, help, and how to read it.
-type Series = (&'static str, &'static str, &'static str, fn(&ShardTotals) -> u64);
+impl Format {
+    /// What the text is announced as.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
 
-const SERIES: [Series; 14] = [
-    ("bandsync_connections", "gauge", "WebSockets that are open.", |shard| shard.connections),
-    ("bandsync_http_connections", "gauge", "Connections that are no WebSockets.", |shard| shard.http),
-    ("bandsync_members", "gauge", "Members with a connection.", |shard| shard.members),
-    ("bandsync_sessions", "gauge", "Sessions in memory.", |shard| shard.sessions),
-    ("bandsync_sessions_active", "gauge", "Sessions that somebody is in.", |shard| shard.sessions_active),
-    ("bandsync_connections_accepted_total", "counter", "Connections accepted.", |shard| shard.accepted),
-    (
+/// One count or level of a shard.
+struct Series {
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+    read: fn(&ShardTotals) -> u64,
+}
+
+/// What a metric is, in the words of both formats.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Gauge,
+    /// Its name ends with `_total`.
+    Counter,
+    Histogram,
+}
+
+impl Kind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+const fn gauge(name: &'static str, help: &'static str, read: fn(&ShardTotals) -> u64) -> Series {
+    Series { name, kind: Kind::Gauge, help, read }
+}
+
+const fn counter(name: &'static str, help: &'static str, read: fn(&ShardTotals) -> u64) -> Series {
+    Series { name, kind: Kind::Counter, help, read }
+}
+
+const SERIES: [Series; 17] = [
+    gauge("bandsync_connections", "WebSockets that are open.", |shard| shard.connections),
+    gauge("bandsync_http_connections", "Connections that are no WebSockets.", |shard| shard.http),
+    gauge("bandsync_members", "Members with a connection.", |shard| shard.members),
+    gauge("bandsync_sessions", "Sessions in memory.", |shard| shard.sessions),
+    gauge("bandsync_sessions_active", "Sessions that somebody is in.", |shard| shard.sessions_active),
+    counter("bandsync_connections_accepted_total", "Connections accepted.", |shard| shard.accepted),
+    counter(
         "bandsync_connections_expelled_total",
-        "counter",
         "Connections closed because the peer broke a rule or a limit.",
         |shard| shard.expulsions,
     ),
-    ("bandsync_messages_received_total", "counter", "Messages from clients.", |shard| shard.messages_in),
-    ("bandsync_messages_sent_total", "counter", "Messages to clients, one for each receiver.", |shard| {
+    counter("bandsync_messages_received_total", "Messages from clients.", |shard| shard.messages_in),
+    counter("bandsync_messages_sent_total", "Messages to clients, one for each receiver.", |shard| {
         shard.messages_out
     }),
-    ("bandsync_received_bytes_total", "counter", "Bytes read from sockets.", |shard| shard.bytes_in),
-    ("bandsync_sent_bytes_total", "counter", "Bytes written to sockets.", |shard| shard.bytes_out),
-    (
+    counter("bandsync_received_bytes_total", "Bytes read from sockets.", |shard| shard.bytes_in),
+    counter("bandsync_sent_bytes_total", "Bytes written to sockets.", |shard| shard.bytes_out),
+    gauge("bandsync_unsent_bytes", "Bytes that wait until slow readers take them.", |shard| {
+        shard.unsent_bytes
+    }),
+    counter(
         "bandsync_ticks_dropped_total",
-        "counter",
         "Ticks that a client went without because its socket was full.",
         |shard| shard.volatile_dropped,
     ),
-    (
+    gauge("bandsync_recovery_bytes", "Events kept for members that may come back.", |shard| {
+        shard.recovery_bytes
+    }),
+    counter(
+        "bandsync_recovery_shed_bytes_total",
+        "Events of lost members given back because memory was scarce.",
+        |shard| shard.recovery_bytes_shed,
+    ),
+    counter(
         "bandsync_sessions_shed_total",
-        "counter",
-        "Sessions forgotten early because memory was scarce.",
+        "Sessions that left memory early because it was scarce.",
         |shard| shard.sessions_shed,
     ),
-    ("bandsync_turns_total", "counter", "Turns of the shard's loop.", |shard| shard.turns),
+    counter("bandsync_turns_total", "Turns of the shard's loop.", |shard| shard.turns),
 ];
 
 const HISTOGRAMS: [(&str, &str); GAUGES] = [
@@ -57,108 +112,175 @@ const HISTOGRAMS: [(&str, &str); GAUGES] = [
     ("bandsync_mailbox_depth", "Connections from other shards that waited when the shard looked."),
 ];
 
+/// Units that names end with; OpenMetrics has them said.
+const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
+
 /// Everything there is, as of now where that can be and otherwise as of the monitor's last look.
-pub fn text(shards: &[ShardTotals], report: &Report, uptime: Duration) -> String {
-    let mut out = String::with_capacity(32 * 1_024);
-    let all = sum(shards);
-    for (name, kind, help, read) in SERIES {
-        head(&mut out, name, kind, help);
+pub fn text(format: Format, shards: &[ShardTotals], report: &Report, uptime: Duration) -> String {
+    let mut out = Text { format, out: String::with_capacity(48 * 1_024) };
+    for Series { name, kind, help, read } in SERIES {
+        out.head(name, kind, help);
         for (shard, totals) in shards.iter().enumerate() {
-            line(&mut out, format_args!("{name}{{shard=\"{shard}\"}} {}", read(totals)));
+            out.line(format_args!("{name}{{shard=\"{shard}\"}} {}", read(totals)));
         }
     }
-    head(
-        &mut out,
-        "bandsync_refusals_total",
-        "counter",
-        "Commands refused, by the code that the client was told.",
-    );
-    for (code, count) in Code::ALL.into_iter().zip(all.refusals) {
-        line(&mut out, format_args!("bandsync_refusals_total{{code=\"{}\"}} {count}", code.as_str()));
+    let name = "bandsync_refusals_total";
+    out.head(name, Kind::Counter, "Commands refused, by the code that the client was told.");
+    for (code, count) in Code::ALL.into_iter().zip(sum(shards).refusals) {
+        out.line(format_args!("{name}{{code=\"{}\"}} {count}", code.as_str()));
     }
     for (gauge, (name, help)) in HISTOGRAMS.into_iter().enumerate() {
-        histogram(&mut out, gauge, name, help, report);
+        out.histogram(gauge, name, help, report);
     }
-    process(&mut out, report, uptime);
-    health(&mut out, report);
-    out
+    out.process(report, uptime);
+    out.threads(report);
+    out.queues(report);
+    out.health(report);
+    if format == Format::OpenMetrics {
+        out.line(format_args!("# EOF"));
+    }
+    out.out
 }
 
-fn process(out: &mut String, report: &Report, uptime: Duration) {
-    let gauges = [
-        ("bandsync_uptime_seconds", "How long the server has been running.", uptime.as_secs_f64()),
-        ("bandsync_resident_memory_bytes", "Memory in RAM.", report.sample.resident_bytes as f64),
-        (
-            "bandsync_allocator_committed_bytes",
-            "Memory that the allocator holds.",
-            report.allocator.committed as f64,
-        ),
-        ("bandsync_cpu_cores", "Cores in use, user and system.", report.sample.cpu_percent / 100.0),
-    ];
-    for (name, help, value) in gauges {
-        head(out, name, "gauge", help);
-        line(out, format_args!("{name} {value}"));
+/// What is being written.
+struct Text {
+    format: Format,
+    out: String,
+}
+
+impl Text {
+    fn process(&mut self, report: &Report, uptime: Duration) {
+        let gauges = [
+            ("bandsync_uptime_seconds", "How long the server has been running.", uptime.as_secs_f64()),
+            ("bandsync_resident_memory_bytes", "Memory in RAM.", report.sample.resident_bytes as f64),
+            (
+                "bandsync_allocator_committed_bytes",
+                "Memory that the allocator holds.",
+                report.allocator.committed as f64,
+            ),
+            ("bandsync_cpu_cores", "Cores in use, user and system.", report.sample.cpu_percent / 100.0),
+        ];
+        for (name, help, value) in gauges {
+            self.head(name, Kind::Gauge, help);
+            self.line(format_args!("{name} {value}"));
+        }
+        let name = "bandsync_shard_busy_ratio";
+        self.head(name, Kind::Gauge, "Part of the last second that a shard spent in turns.");
+        for (shard, one) in report.shards.iter().enumerate() {
+            self.line(format_args!("{name}{{shard=\"{shard}\"}} {}", one.busy_percent / 100.0));
+        }
     }
-    head(out, "bandsync_shard_busy_ratio", "gauge", "Part of the last second that a shard spent in turns.");
-    for (shard, one) in report.shards.iter().enumerate() {
-        line(
-            out,
-            format_args!("bandsync_shard_busy_ratio{{shard=\"{shard}\"}} {}", one.busy_percent / 100.0),
+
+    /// Threads of one name are told apart by a number, as the kernel cuts names.
+    fn threads(&mut self, report: &Report) {
+        let name = "bandsync_thread_cpu_seconds_total";
+        self.head(name, Kind::Counter, "Time on cores, by thread, in our own code and in the kernel.");
+        let mut threads: Vec<_> = report.threads.iter().collect();
+        threads.sort_by(|a, b| a.name.cmp(&b.name));
+        for same in threads.chunk_by(|a, b| a.name == b.name) {
+            let sum = |read: fn(&crate::monitor::ThreadShare) -> Duration| {
+                same.iter().map(|thread| read(thread)).sum::<Duration>().as_secs_f64()
+            };
+            let thread = label(&same[0].name);
+            for (mode, spent) in
+                [("user", sum(|thread| thread.user)), ("system", sum(|thread| thread.system))]
+            {
+                self.line(format_args!("{name}{{thread=\"{thread}\",mode=\"{mode}\"}} {spent}"));
+            }
+        }
+    }
+
+    fn queues(&mut self, report: &Report) {
+        let name = "bandsync_queue_length";
+        self.head(
+            name,
+            Kind::Gauge,
+            "What waits in a queue between threads; of mailboxes, the most of late.",
         );
+        for queue in &report.queues {
+            self.line(format_args!("{name}{{queue=\"{}\"}} {}", queue.name, queue.waiting));
+        }
+        let name = "bandsync_queue_capacity";
+        self.head(name, Kind::Gauge, "What could wait in it.");
+        for queue in &report.queues {
+            self.line(format_args!("{name}{{queue=\"{}\"}} {}", queue.name, queue.room));
+        }
+        let name = "bandsync_log_lines_lost_total";
+        self.head(name, Kind::Counter, "Lines of the log that found no room in its queue or on the disk.");
+        self.line(format_args!("{name} {}", report.log_lines_lost));
     }
-}
 
-fn health(out: &mut String, report: &Report) {
-    head(out, "bandsync_health", "gauge", "1 for the state that holds.");
-    for (status, name) in
-        [(Status::Healthy, "healthy"), (Status::Degraded, "degraded"), (Status::Unhealthy, "unhealthy")]
-    {
-        let holds = u8::from(report.status == status);
-        line(out, format_args!("bandsync_health{{status=\"{name}\"}} {holds}"));
-    }
-    if !report.alerts.is_empty() {
-        head(out, "bandsync_alert", "gauge", "1 for each alert that is raised.");
+    fn health(&mut self, report: &Report) {
+        self.head("bandsync_health", Kind::Gauge, "1 for the state that holds.");
+        for (status, name) in
+            [(Status::Healthy, "healthy"), (Status::Degraded, "degraded"), (Status::Unhealthy, "unhealthy")]
+        {
+            let holds = u8::from(report.status == status);
+            self.line(format_args!("bandsync_health{{status=\"{name}\"}} {holds}"));
+        }
+        self.head("bandsync_alert", Kind::Gauge, "1 for each alert that is raised.");
         for alert in &report.alerts {
-            line(out, format_args!("bandsync_alert{{name=\"{}\"}} 1", alert.name));
+            self.line(format_args!("bandsync_alert{{name=\"{}\"}} 1", alert.name));
         }
+    }
+
+    /// Buckets hold what is below them too, as the formats want it.
+    fn histogram(&mut self, gauge: usize, name: &str, help: &str, report: &Report) {
+        self.head(name, Kind::Histogram, help);
+        let unit = if gauge == MAILBOX { 1.0 } else { 1e9 };
+        for (shard, one) in report.shards.iter().enumerate() {
+            let totals = &one.totals[gauge];
+            let mut below = 0;
+            for (bound, count) in latency::buckets(gauge).iter().zip(&totals.buckets) {
+                below += count;
+                let bound = self.bound(*bound as f64 / unit);
+                self.line(format_args!("{name}_bucket{{shard=\"{shard}\",le=\"{bound}\"}} {below}"));
+            }
+            self.line(format_args!("{name}_bucket{{shard=\"{shard}\",le=\"+Inf\"}} {}", totals.count));
+            self.line(format_args!("{name}_sum{{shard=\"{shard}\"}} {}", totals.sum as f64 / unit));
+            self.line(format_args!("{name}_count{{shard=\"{shard}\"}} {}", totals.count));
+        }
+    }
+
+    /// A bucket's bound: OpenMetrics wants to see that it is no integer.
+    fn bound(&self, bound: f64) -> String {
+        match self.format {
+            Format::Prometheus => format!("{bound}"),
+            Format::OpenMetrics => format!("{bound:?}"),
+        }
+    }
+
+    /// What comes before a metric's lines. In OpenMetrics a counter is called by its name without `_total`.
+    fn head(&mut self, name: &str, kind: Kind, help: &str) {
+        let family = match (self.format, kind) {
+            (Format::OpenMetrics, Kind::Counter) => name.strip_suffix("_total").unwrap_or(name),
+            _ => name,
+        };
+        self.line(format_args!("# HELP {family} {help}"));
+        self.line(format_args!("# TYPE {family} {}", kind.word()));
+        let unit = UNITS.iter().find(|unit| family.ends_with(*unit));
+        if let (Format::OpenMetrics, Some(unit)) = (self.format, unit) {
+            self.line(format_args!("# UNIT {family} {unit}"));
+        }
+    }
+
+    fn line(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.out, "{text}");
     }
 }
 
-/// Buckets hold what is below them too, as the format wants it.
-fn histogram(out: &mut String, gauge: usize, name: &str, help: &str, report: &Report) {
-    head(out, name, "histogram", help);
-    let unit = if gauge == MAILBOX { 1.0 } else { 1e9 };
-    for (shard, one) in report.shards.iter().enumerate() {
-        let totals = &one.totals[gauge];
-        let mut below = 0;
-        for (bound, count) in latency::buckets(gauge).iter().zip(&totals.buckets) {
-            below += count;
-            let bound = *bound as f64 / unit;
-            line(out, format_args!("{name}_bucket{{shard=\"{shard}\",le=\"{bound}\"}} {below}"));
-        }
-        line(out, format_args!("{name}_bucket{{shard=\"{shard}\",le=\"+Inf\"}} {}", totals.count));
-        line(out, format_args!("{name}_sum{{shard=\"{shard}\"}} {}", totals.sum as f64 / unit));
-        line(out, format_args!("{name}_count{{shard=\"{shard}\"}} {}", totals.count));
-    }
-}
-
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    line(out, format_args!("# HELP {name} {help}"));
-    line(out, format_args!("# TYPE {name} {kind}"));
-}
-
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(out, "{text}");
+/// A text as the value of a label.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::ShardReport;
+    use crate::monitor::{Queue, ShardReport, ThreadShare};
 
-    #[test]
-    fn every_series_has_its_head_and_every_shard_its_line() {
+    fn written(format: Format) -> String {
         let mut report = Report { shards: vec![ShardReport::default(); 2], ..Report::default() };
         for shard in &mut report.shards {
             for (gauge, totals) in shard.totals.iter_mut().enumerate() {
@@ -166,29 +288,74 @@ mod tests {
                 (totals.count, totals.sum) = (100, 2_000_000_000);
             }
         }
+        let thread = |name: &str| ThreadShare {
+            name: name.into(),
+            user_percent: 1.0,
+            system_percent: 2.0,
+            user: Duration::from_millis(1_500),
+            system: Duration::from_secs(2),
+        };
+        report.threads = vec![thread("shard-0"), thread("a \"b\""), thread("shard-0")];
+        report.queues = vec![Queue { name: "storage", waiting: 3, room: 64 }];
         let shards = [ShardTotals { messages_in: 7, ..ShardTotals::default() }, ShardTotals::default()];
-        let text = text(&shards, &report, Duration::from_secs(90));
-        for expected in [
-            "# TYPE bandsync_messages_received_total counter",
-            "bandsync_messages_received_total{shard=\"0\"} 7",
-            "bandsync_messages_received_total{shard=\"1\"} 0",
-            "bandsync_refusals_total{code=\"not_leader\"} 0",
-            "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"0.000001\"} 1",
-            "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"0.0000025\"} 2",
-            "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"10\"} 22",
-            "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"+Inf\"} 100",
-            "bandsync_turn_duration_seconds_sum{shard=\"0\"} 2",
-            "bandsync_mailbox_depth_bucket{shard=\"0\",le=\"1024\"} 11",
-            "bandsync_health{status=\"healthy\"} 1",
-            "bandsync_uptime_seconds 90",
-        ] {
-            assert!(text.lines().any(|line| line == expected), "{expected} is not in\n{text}");
+        text(format, &shards, &report, Duration::from_secs(90))
+    }
+
+    fn holds(text: &str, lines: &[&str]) {
+        for expected in lines {
+            assert!(text.lines().any(|line| line == *expected), "{expected} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn every_series_has_its_head_and_every_shard_its_line() {
+        let text = written(Format::Prometheus);
+        holds(
+            &text,
+            &[
+                "# TYPE bandsync_messages_received_total counter",
+                "bandsync_messages_received_total{shard=\"0\"} 7",
+                "bandsync_messages_received_total{shard=\"1\"} 0",
+                "bandsync_refusals_total{code=\"not_leader\"} 0",
+                "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"0.000001\"} 1",
+                "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"0.0000025\"} 2",
+                "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"10\"} 22",
+                "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"+Inf\"} 100",
+                "bandsync_turn_duration_seconds_sum{shard=\"0\"} 2",
+                "bandsync_mailbox_depth_bucket{shard=\"0\",le=\"1024\"} 11",
+                "bandsync_thread_cpu_seconds_total{thread=\"shard-0\",mode=\"user\"} 3",
+                "bandsync_thread_cpu_seconds_total{thread=\"a \\\"b\\\"\",mode=\"system\"} 2",
+                "bandsync_queue_length{queue=\"storage\"} 3",
+                "bandsync_health{status=\"healthy\"} 1",
+                "bandsync_uptime_seconds 90",
+            ],
+        );
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap_or_default();
             let family =
                 ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
             assert!(text.contains(&format!("# HELP {family} ")), "{line}");
         }
+    }
+
+    #[test]
+    fn open_metrics_names_families_and_units_and_ends() {
+        let text = written(Format::OpenMetrics);
+        holds(
+            &text,
+            &[
+                "# TYPE bandsync_received_bytes counter",
+                "# UNIT bandsync_received_bytes bytes",
+                "bandsync_received_bytes_total{shard=\"0\"} 0",
+                "# TYPE bandsync_turn_duration_seconds histogram",
+                "# UNIT bandsync_turn_duration_seconds seconds",
+                "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"1e-6\"} 1",
+                "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"10.0\"} 22",
+                "# UNIT bandsync_shard_busy_ratio ratio",
+            ],
+        );
+        assert!(text.ends_with("\n# EOF\n") && !text.contains("_total counter"));
+        let of = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(of(&text), of(&written(Format::Prometheus)), "the same is said in both");
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::logging::Timestamp;
 use crate::monitor::latency::{NAMES, Spread, Spreads};
 use crate::monitor::thresholds::{Alert, Status};
-use crate::monitor::{Report, Sample, ShardTotals, ThreadShare, sum};
+use crate::monitor::{Queue, Report, Sample, ShardTotals, ThreadShare, sum};
 use crate::storage::{Condition, Desk};
 use bandsync_engine::speech::Code;
 
@@ -45,8 +45,12 @@ pub struct Metrics {
     /// The same for each shard.
     shards: Vec<ShardLoad>,
     threads: Vec<ThreadShare>,
+    /// What waits between threads.
+    queues: Vec<Queue>,
     /// Commands refused since the start, by code.
     refusals: BTreeMap<&'static str, u64>,
+    /// The same in the last second; codes without any are left out.
+    refusals_per_second: BTreeMap<&'static str, f64>,
     alerts: Vec<Alert>,
 }
 
@@ -77,6 +81,11 @@ struct Performance {
     memory_usage: u64,
     /// Of it, what the allocator holds.
     allocator_committed: u64,
+    /// What is kept for members that may come back, and what waits for slow readers, in bytes.
+    recovery_bytes: u64,
+    unsent_bytes: u64,
+    /// Lines of the log that were lost since the start.
+    log_lines_lost: u64,
     /// In percent of one core.
     cpu_usage: f64,
     /// Of the busiest thread.
@@ -218,6 +227,9 @@ impl Metrics {
                 target_latency: rounded(target_latency.as_secs_f64() * 1_000.0),
                 memory_usage: sample.resident_bytes,
                 allocator_committed: report.allocator.committed,
+                recovery_bytes: all.recovery_bytes,
+                unsent_bytes: all.unsent_bytes,
+                log_lines_lost: report.log_lines_lost,
                 cpu_usage: rounded(sample.cpu_percent),
                 cpu_busiest_thread: busiest.map_or(0.0, |one| rounded(one.user_percent + one.system_percent)),
             },
@@ -232,7 +244,12 @@ impl Metrics {
                 })
                 .collect(),
             threads: report.threads.iter().map(shown).collect(),
+            queues: report.queues.clone(),
             refusals: Code::ALL.into_iter().map(Code::as_str).zip(all.refusals).collect(),
+            refusals_per_second: (Code::ALL.into_iter().map(Code::as_str))
+                .zip(sample.refusals_per_second_by_code.map(rounded))
+                .filter(|(_, rate)| *rate > 0.0)
+                .collect(),
             alerts: report.alerts.clone(),
         }
     }
@@ -262,11 +279,10 @@ fn named(spreads: &Spreads) -> BTreeMap<&'static str, Spread> {
 }
 
 fn shown(share: &ThreadShare) -> ThreadShare {
-    let ThreadShare { name, user_percent, system_percent } = share;
     ThreadShare {
-        name: name.clone(),
-        user_percent: rounded(*user_percent),
-        system_percent: rounded(*system_percent),
+        user_percent: rounded(share.user_percent),
+        system_percent: rounded(share.system_percent),
+        ..share.clone()
     }
 }
 

@@ -76,8 +76,31 @@ pub struct ShardTotals {
     pub accepted: u64,
     /// Ticks that a connection went without because its socket was full.
     pub volatile_dropped: u64,
-    /// Sessions forgotten because memory was scarce.
+    /// Bytes now that the kernel did not take yet.
+    pub unsent_bytes: u64,
+    /// Bytes now that are kept for members that may come back.
+    pub recovery_bytes: u64,
+    /// Sessions that left memory early because it was scarce.
     pub sessions_shed: u64,
+    /// Bytes kept for lost members that were given back for the same reason.
+    pub recovery_bytes_shed: u64,
+}
+
+/// A bounded queue between threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Queue {
+    pub name: &'static str,
+    /// What waits in it; of queues that are empty again in no time, the most since the last look.
+    pub waiting: u64,
+    /// What could wait.
+    pub room: u64,
+}
+
+impl Queue {
+    /// How full it is, from 0 to 1.
+    pub fn fill(&self) -> f64 {
+        self.waiting as f64 / self.room.max(1) as f64
+    }
 }
 
 /// Where everything comes from, and where what the monitor decides goes.
@@ -88,9 +111,14 @@ pub trait Totals: Send + Sync + 'static {
     /// Shows what this shard measured since the last call.
     fn collect(&self, _shard: usize, _read: &mut dyn FnMut(&Gauges)) {}
 
-    /// How full the fullest queue between threads was since the last call, from 0 to 1.
-    fn queue_fill(&self) -> f64 {
-        0.0
+    /// The queues between threads.
+    fn queues(&self) -> Vec<Queue> {
+        Vec::new()
+    }
+
+    /// Lines of the log that were lost since the start.
+    fn log_lines_lost(&self) -> u64 {
+        0
     }
 
     /// Whether the storage cannot be reached.
@@ -139,8 +167,9 @@ pub struct Sample {
     pub resident_bytes: u64,
     /// The most connections that any sample saw.
     pub connections_peak: u64,
-    /// Commands refused, each second.
+    /// Commands refused, each second; also by the place of their code in [`Code::ALL`].
     pub refusals_per_second: f64,
+    pub refusals_per_second_by_code: [f64; Code::ALL.len()],
 }
 
 /// All that the monitor knows, as of its last look.
@@ -154,6 +183,8 @@ pub struct Report {
     /// By descending use.
     pub threads: Vec<ThreadShare>,
     pub allocator: Allocator,
+    pub queues: Vec<Queue>,
+    pub log_lines_lost: u64,
     pub status: Status,
     /// Raised now, the worst first.
     pub alerts: Vec<Alert>,
@@ -178,6 +209,11 @@ pub struct ThreadShare {
     pub name: String,
     pub user_percent: f64,
     pub system_percent: f64,
+    /// Since the thread's start.
+    #[serde(skip)]
+    pub user: Duration,
+    #[serde(skip)]
+    pub system: Duration,
 }
 
 /// An alert that came or went.
@@ -301,7 +337,8 @@ impl Watch {
         let last = Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner));
         let sample = later.since(&self.earlier, &last.sample);
         let threads = later.shares(&self.earlier);
-        let readings = self.readings(&later, &second, &threads);
+        let queues = self.totals.queues();
+        let readings = self.readings(&later, &second, &threads, &queues);
         let events = self.judge(&readings, &later, last.events.clone());
         self.tell_supervisor(&readings);
         if later.at >= self.interval_ends {
@@ -322,6 +359,8 @@ impl Watch {
             shards,
             threads,
             allocator: process::allocator(),
+            queues,
+            log_lines_lost: self.totals.log_lines_lost(),
             status: self.thresholds.status(),
             alerts: self.thresholds.alerts(),
             events,
@@ -330,7 +369,13 @@ impl Watch {
         self.earlier = later;
     }
 
-    fn readings(&mut self, later: &Look, second: &Spreads, threads: &[ThreadShare]) -> Readings {
+    fn readings(
+        &mut self,
+        later: &Look,
+        second: &Spreads,
+        threads: &[ThreadShare],
+        queues: &[Queue],
+    ) -> Readings {
         for (silent, (now, then)) in self.silent.iter_mut().zip(later.shards.iter().zip(&self.earlier.shards))
         {
             *silent = if now.turns == then.turns { silent.saturating_add(1) } else { 0 };
@@ -346,7 +391,7 @@ impl Watch {
             turn_p99_ms: turns.if_any(turns.p99),
             cpu_percent: threads.first().map_or(0.0, |share| share.user_percent + share.system_percent),
             resident_bytes: later.usage.resident_bytes,
-            queue_fill: self.totals.queue_fill(),
+            queue_fill: queues.iter().map(Queue::fill).fold(0.0, f64::max),
             shards_stalled: self.silent.iter().filter(|silent| **silent >= STALLED_AFTER).count() as u32,
             storage_down: self.totals.storage_down(),
         }
@@ -401,9 +446,12 @@ impl Watch {
             Some((at, before, counted)) if later.at - *at >= SHED_TAKES && counted.turns > 0 => {
                 let freed = before.resident_bytes.saturating_sub(later.usage.resident_bytes);
                 let sessions = later.all.sessions_shed.saturating_sub(counted.sessions_shed);
+                let kept = later.all.recovery_bytes_shed.saturating_sub(counted.recovery_bytes_shed);
                 info!(
-                    "memory is scarce: {:.1} MB given back, {sessions} empty sessions forgotten, {:.1} MB in use",
+                    "memory is scarce: {:.1} MB given back ({:.1} MB kept for lost members, {sessions} empty \
+                     sessions), {:.1} MB in use",
                     freed as f64 / 1e6,
+                    kept as f64 / 1e6,
                     later.usage.resident_bytes as f64 / 1e6
                 );
                 // Said once for each time that memory became scarce.
@@ -494,6 +542,9 @@ impl Look {
             resident_bytes: self.usage.resident_bytes,
             connections_peak: last.connections_peak.max(now.connections),
             refusals_per_second: rate(now.refusals.iter().sum(), then.refusals.iter().sum()),
+            refusals_per_second_by_code: std::array::from_fn(|code| {
+                rate(now.refusals[code], then.refusals[code])
+            }),
         }
     }
 
@@ -509,6 +560,8 @@ impl Look {
                     name: thread.name.clone(),
                     user_percent: percent(thread.user, user),
                     system_percent: percent(thread.system, system),
+                    user: thread.user,
+                    system: thread.system,
                 }
             })
             .collect();
@@ -538,7 +591,10 @@ pub fn sum(shards: &[ShardTotals]) -> ShardTotals {
         expulsions: sum.expulsions + shard.expulsions,
         accepted: sum.accepted + shard.accepted,
         volatile_dropped: sum.volatile_dropped + shard.volatile_dropped,
+        unsent_bytes: sum.unsent_bytes + shard.unsent_bytes,
+        recovery_bytes: sum.recovery_bytes + shard.recovery_bytes,
         sessions_shed: sum.sessions_shed + shard.sessions_shed,
+        recovery_bytes_shed: sum.recovery_bytes_shed + shard.recovery_bytes_shed,
     })
 }
 
@@ -606,6 +662,7 @@ mod tests {
             resident_bytes: 7,
             connections_peak: 3,
             refusals_per_second: 26.0,
+            refusals_per_second_by_code: [2.0; Code::ALL.len()],
         };
         assert_eq!(sample, expected);
     }
@@ -641,7 +698,10 @@ mod tests {
             expulsions: 14 * n,
             accepted: 15 * n,
             volatile_dropped: 16 * n,
-            sessions_shed: 17 * n,
+            unsent_bytes: 17 * n,
+            recovery_bytes: 18 * n,
+            sessions_shed: 19 * n,
+            recovery_bytes_shed: 20 * n,
         };
         assert_eq!(sum(&[shard(1), shard(10)]), shard(11));
     }
@@ -667,6 +727,7 @@ mod tests {
         shards: Mutex<Vec<ShardTotals>>,
         round_trips: Mutex<Vec<u64>>,
         told: Mutex<Vec<Memory>>,
+        queues: Mutex<Vec<Queue>>,
     }
 
     impl Totals for Made {
@@ -680,6 +741,10 @@ mod tests {
                 gauges.round_trip.saturating_record(nanos);
             }
             read(&gauges);
+        }
+
+        fn queues(&self) -> Vec<Queue> {
+            self.queues.lock().unwrap().clone()
         }
 
         fn set_memory(&self, memory: Memory) {
@@ -702,6 +767,20 @@ mod tests {
         made.shards.lock().unwrap().iter_mut().for_each(|shard| shard.turns += 1);
         watch.look();
         assert_eq!(watch.silent, [0, 0]);
+    }
+
+    #[test]
+    fn the_fullest_queue_counts() {
+        let made = Arc::new(Made::default());
+        let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(LIMITS)).unwrap();
+        let queue = |name, waiting| Queue { name, waiting, room: 100 };
+        for (waiting, status) in [(50, Status::Healthy), (51, Status::Degraded)] {
+            *made.queues.lock().unwrap() = vec![queue("storage", 3), queue("log", waiting), queue("x", 0)];
+            watch.look();
+            let report = watch.newest.lock().unwrap().clone();
+            assert_eq!((report.status, report.queues.len()), (status, 3));
+        }
+        assert_eq!(watch.newest.lock().unwrap().alerts[0].name, "queue");
     }
 
     #[test]

@@ -227,6 +227,11 @@ impl Desk {
         }
     }
 
+    /// Orders that could wait; none if nothing is stored.
+    pub fn room(&self) -> usize {
+        self.orders.as_ref().and_then(Sender::capacity).unwrap_or_default()
+    }
+
     /// Orders that wait.
     pub fn queue(&self) -> usize {
         self.orders.as_ref().map_or(0, Sender::len)

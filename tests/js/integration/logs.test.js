@@ -1,16 +1,52 @@
 // What the real server writes down, where, and what it never does.
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { closeSync, constants, existsSync, mkdtempSync, openSync, readFileSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join as path } from "node:path";
 import { describe, test } from "node:test";
-import { band, emit, freshSession, join } from "../support/client.js";
+import { band, emit, freshSession, join, next } from "../support/client.js";
 import { launch, startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
+import { request, tcp } from "../support/wire.js";
+
+/** The lines of a log in JSON. */
+const parsed = (text) => text.trim().split("\n").map((line) => JSON.parse(line));
+
+const json = async (server, path) => JSON.parse((await request(server, "GET", path)).body);
+
+/** Speaks no HTTP, which takes a line in the log. */
+async function refused(server) {
+  const connection = await tcp(server);
+  connection.write("rubbish\r\n\r\n");
+  await connection.closed();
+}
+
+/** Writes to a pipe until nothing more fits. */
+function fill(pipe) {
+  try {
+    for (;;) writeSync(pipe, "x".repeat(1024));
+  } catch (error) {
+    assert.equal(error.code, "EAGAIN");
+  }
+}
+
+/** What is in a pipe now. */
+function take(pipe) {
+  const buffer = Buffer.alloc(1 << 16);
+  let text = "";
+  try {
+    for (;;) text += buffer.toString("utf8", 0, readSync(pipe, buffer));
+  } catch (error) {
+    assert.equal(error.code, "EAGAIN");
+  }
+  return text;
+}
 
 async function until(what, holds) {
-  for (let i = 0; i < 200; i += 1) {
-    if (holds()) return;
+  for (let i = 0; i < 400; i += 1) {
+    const found = await holds();
+    if (found) return found;
     await new Promise((done) => setTimeout(done, 50));
   }
   assert.fail(`it never came: ${what}`);
@@ -21,13 +57,74 @@ describe("the log", () => {
     const server = await startServer({ env: { LOG_FORMAT: "json", LOG_LEVEL: "debug" } });
     await band(server, 2);
     const { stderr } = await server.stop();
-    const lines = stderr.trim().split("\n").map((line) => JSON.parse(line));
+    const lines = parsed(stderr);
     assert.ok(lines.length > 5);
     for (const line of lines) {
       assert.match(line.time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
       assert.match(line.level, /^(ERROR|WARN|INFO|DEBUG|TRACE)$/);
       assert.deepEqual([typeof line.target, typeof line.msg], ["string", "string"]);
     }
+  });
+
+  test("says which client of which session went, on which shard, and why", async () => {
+    const server = await startServer({ env: { LOG_FORMAT: "json", LOG_LEVEL: "warn,bandsync_driver=debug" } });
+    const { sessionId, followers } = await band(server, 3);
+    followers[0].disconnect();
+    await until("the first line", () => server.run.stderr.includes("connection closed"));
+    followers[1].io.engine.transport.ws.send("no packet");
+    await until("the second line", () => server.run.stderr.includes("connection expelled"));
+    const [left, expelled] = parsed(server.run.stderr);
+    for (const [line, level, msg] of [[left, "DEBUG", /^connection closed: client namespace disconnect$/], [expelled, "INFO", /^connection expelled: a packet is no Engine\.IO$/]]) {
+      assert.equal(line.level, level);
+      assert.match(line.msg, msg);
+      assert.deepEqual(Object.keys(line), ["time", "level", "target", "shard", "conn", "session", "peer", "msg"]);
+      assert.match(line.conn, /^\d+\.\d+$/);
+      assert.deepEqual([typeof line.shard, line.session, line.peer], ["number", sessionId, "127.0.0.1"]);
+    }
+    await server.stop();
+  });
+
+  test("does not stop the band when nobody reads it; that its queue fills is told, and what was lost", async () => {
+    const folder = mkdtempSync(path(tmpdir(), "bandsync-pipe-"));
+    const fifo = path(folder, "pipe");
+    execFileSync("mkfifo", [fifo]);
+    const end = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
+    fill(end);
+    const stderr = openSync(fifo, constants.O_WRONLY);
+    const server = await startServer({ env: { LOG_LEVEL: "info" }, stderr });
+    closeSync(stderr);
+    const { sessionId, leader, followers } = await band(server, 2);
+    assertDone(await emit(leader, "play", { sessionId }));
+    for (let i = 0; i < 60; i += 1) {
+      await Promise.all(Array.from({ length: 100 }, () => refused(server)));
+    }
+    const health = await until("the queue's alert", async () => {
+      const found = await json(server, "/health");
+      return found.reasons.length > 0 && found;
+    });
+    assert.deepEqual(health.reasons.map((reason) => reason.name), ["queue"]);
+    await until("lost lines", async () => (await json(server, "/metrics")).performance.logLinesLost > 0);
+    assertDone(await emit(leader, "pause", { sessionId }));
+    await next(followers[0], "pause");
+    // Somebody reads again.
+    let read = "";
+    const reader = setInterval(() => (read += take(end)), 20);
+    await until("the end of the alert", async () => (await json(server, "/health")).reasons.length === 0);
+    await until("what was lost", () => /\d+ lines of the log were lost/.test(read));
+    await server.stop();
+    clearInterval(reader);
+    closeSync(end);
+    rmSync(folder, { recursive: true });
+  });
+
+  test("does not stop the band when the disk is full; what was lost is counted", async () => {
+    const server = await startServer({ env: { LOG_FILE: "/dev/full", LOG_LEVEL: "info" } });
+    const { sessionId, leader } = await band(server, 2);
+    assertDone(await emit(leader, "play", { sessionId }));
+    await next(leader, "scroll_tick");
+    await until("lost lines", async () => (await json(server, "/metrics")).performance.logLinesLost > 10);
+    assert.equal((await json(server, "/health")).status, "healthy");
+    await server.stop();
   });
 
   test("has a level for each part of the program", async () => {

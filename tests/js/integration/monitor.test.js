@@ -1,9 +1,10 @@
 // What an operator sees of a real server: metrics in both forms, history, alerts that come and go, who may look.
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { networkInterfaces } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
+import { join as path } from "node:path";
 import { fileURLToPath } from "node:url";
 import { after, before, describe, test } from "node:test";
 import { band, emit, freshSession, join } from "../support/client.js";
@@ -13,6 +14,9 @@ import { request } from "../support/wire.js";
 
 const TOP = fileURLToPath(new URL("../../../", import.meta.url));
 const EVERY_MS = 100;
+
+/** What Prometheus says that it reads. */
+const OPEN_METRICS = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
 async function until(what, holds, tries = 400) {
   for (let i = 0; i < tries; i += 1) {
@@ -40,6 +44,60 @@ function series(text) {
 }
 
 const sum = (found, name) => [...found].reduce((all, [key, value]) => (key === name || key.startsWith(`${name}{`) ? all + value : all), 0);
+
+/** A supervisor's socket: Node.js has none of this kind; a few lines of Python have. */
+async function listen() {
+  const code = "import socket,sys\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\ns.bind(sys.argv[1])\nprint('bound',flush=True)\nwhile True: print(s.recv(99).decode(),flush=True)";
+  const folder = mkdtempSync(path(tmpdir(), "bandsync-notify-"));
+  const python = spawn("python3", ["-c", code, path(folder, "socket")]);
+  let heard = "";
+  python.stdout.setEncoding("utf8").on("data", (text) => (heard += text));
+  await until("the ear", () => heard.includes("bound"));
+  return {
+    path: path(folder, "socket"),
+    heard: () => heard,
+    alive: () => (heard.match(/WATCHDOG=1/g) ?? []).length,
+    close() {
+      python.kill();
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
+
+// A debugger stops one thread and lets the others run, which no signal does.
+const FREEZE = `
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+ATTACH, DETACH, WALL = 16, 17, 0x40000000
+thread = int(sys.argv[1])
+if libc.ptrace(ATTACH, thread, None, None) != 0: sys.exit("ptrace: " + os.strerror(ctypes.get_errno()))
+os.waitpid(thread, WALL)
+print("frozen", flush=True)
+sys.stdin.readline()
+libc.ptrace(DETACH, thread, None, None)
+print("thawed", flush=True)
+`;
+
+/** Stops a thread of a process; what is returned lets it go on. */
+async function freeze(pid, name) {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  const thread = threads.find((one) => readFileSync(`/proc/${pid}/task/${one}/comm`, "utf8").trim() === name);
+  const python = spawn("python3", ["-c", FREEZE, thread], { stdio: ["pipe", "pipe", "inherit"] });
+  let said = "";
+  python.stdout.setEncoding("utf8").on("data", (text) => (said += text));
+  await until("the thread stops", () => said.includes("frozen"));
+  return async () => {
+    python.stdin.end("\n");
+    await until("the thread goes on", () => said.includes("thawed"));
+  };
+}
+
+function canFreeze() {
+  const sleeper = spawn("sleep", ["20"]);
+  const { status } = spawnSync("python3", ["-c", FREEZE, String(sleeper.pid)], { input: "\n" });
+  sleeper.kill("SIGKILL");
+  return status === 0;
+}
 
 describe("metrics", () => {
   let server;
@@ -75,7 +133,7 @@ describe("metrics", () => {
       const refused = await emit(followers[0], "play", { sessionId });
       assert.equal(refused.error.code, "not_leader");
     }
-    const answer = await get(server, "/metrics", { Accept: "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1" });
+    const answer = await get(server, "/metrics", { Accept: "text/plain;version=0.0.4;q=0.5,*/*;q=0.1" });
     assert.match(answer.headers["content-type"], /^text\/plain; version=0\.0\.4/);
     const now = series(answer.body);
     const more = (name) => sum(now, name) - sum(before, name);
@@ -89,7 +147,7 @@ describe("metrics", () => {
     }
   });
 
-  test("promtool finds no fault with the text", async (t) => {
+  test("promtool finds no fault with either text, nor with the rules", async (t) => {
     const unpacked = `${TOP}target/promtool/usr/bin/promtool`;
     const promtool = existsSync(unpacked) ? unpacked : "promtool";
     if (spawnSync(promtool, ["--version"]).error) return t.diagnostic("promtool is not here: ./tools/test brings it");
@@ -98,6 +156,70 @@ describe("metrics", () => {
     assert.equal(status, 0, stdout + stderr);
     const rules = execFileSync(promtool, ["check", "rules", `${TOP}tools/deploy/prometheus-rules.yml`], { encoding: "utf8" });
     assert.match(rules, /SUCCESS/);
+
+    const answer = await get(server, "/metrics", { Accept: OPEN_METRICS });
+    assert.match(answer.headers["content-type"], /^application\/openmetrics-text; version=1\.0\.0/);
+    assert.ok(answer.body.endsWith("\n# EOF\n"));
+    // It reads OpenMetrics only to fill a database, which wants a time at each value.
+    const folder = mkdtempSync(path(tmpdir(), "bandsync-open-metrics-"));
+    const now = Math.floor(Date.now() / 1000);
+    const stamped = answer.body.replace(/^(?!#)(.+)$/gm, `$1 ${now}`);
+    writeFileSync(path(folder, "metrics"), stamped);
+    const made = spawnSync(promtool, ["tsdb", "create-blocks-from", "openmetrics", path(folder, "metrics"), path(folder, "blocks")], { encoding: "utf8" });
+    assert.equal(made.status, 0, made.stdout + made.stderr);
+    const torn = stamped.replace("# TYPE bandsync_members gauge", "# TYPE bandsync_members gouge");
+    writeFileSync(path(folder, "metrics"), torn);
+    const refused = spawnSync(promtool, ["tsdb", "create-blocks-from", "openmetrics", path(folder, "metrics"), path(folder, "blocks")], { encoding: "utf8" });
+    assert.notEqual(refused.status, 0, "it would have found a fault");
+    rmSync(folder, { recursive: true });
+  });
+
+  test("everything that the Grafana dashboard and the alert rules ask for is there", async () => {
+    const text = (await get(server, "/metrics/prometheus")).body;
+    const kinds = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, kind]) => [name, kind]));
+    const labels = new Map();
+    for (const [, name, inside] of text.matchAll(/^(bandsync_\w+)\{([^}]*)\}/gm)) {
+      labels.set(name, new Set([...(labels.get(name) ?? []), ...[...inside.matchAll(/(\w+)="/g)].map(([, label]) => label)]));
+    }
+    const grafana = JSON.parse(readFileSync(`${TOP}tools/deploy/grafana-dashboard.json`, "utf8"));
+    const panels = grafana.panels.flatMap((panel) => [panel, ...(panel.panels ?? [])]);
+    const queries = panels.flatMap((panel) => (panel.targets ?? []).map((target) => target.expr));
+    const variables = (grafana.templating?.list ?? []).map((one) => (typeof one.query === "string" ? one.query : one.query?.query ?? ""));
+    const rules = [...readFileSync(`${TOP}tools/deploy/prometheus-rules.yml`, "utf8").matchAll(/^\s+expr: (.+)$/gm)].map(([, expr]) => expr);
+    assert.ok(queries.length >= 8 && rules.length >= 6, `${queries.length} queries, ${rules.length} rules`);
+    let named = 0;
+    for (const expr of [...queries, ...variables, ...rules]) {
+      for (const [, name, inside] of expr.matchAll(/\b(bandsync_\w+)(?:\{([^}]*)\})?/g)) {
+        const family = name.replace(/_(bucket|sum|count)$/, "");
+        assert.ok(kinds.has(name) || kinds.get(family) === "histogram", `${name} in ${expr}`);
+        for (const [, label] of (inside ?? "").matchAll(/(\w+)\s*(?:=~|!~|!=|=)/g)) {
+          if (!["job", "instance"].includes(label)) assert.ok(labels.get(name)?.has(label), `${label} of ${name} in ${expr}`);
+        }
+        named += 1;
+      }
+    }
+    assert.ok(named >= queries.length - 2);
+  });
+
+  test("each queue says how full it is, each thread what it used, each refusal how often", async () => {
+    const { sessionId, followers } = await band(server, 2);
+    const names = (found) => found.queues.map((queue) => queue.name);
+    const first = await until("the queues", async () => {
+      const found = await json(server, "/metrics");
+      return found.queues.length > 0 && found;
+    });
+    assert.deepEqual(names(first), ["mailbox", "log", "storage"]);
+    for (const queue of first.queues) assert.ok(queue.room > 0 && queue.waiting <= queue.room, JSON.stringify(queue));
+    const rates = await until("a rate of refusals", async () => {
+      await emit(followers[0], "play", { sessionId });
+      const found = (await json(server, "/metrics")).refusalsPerSecond;
+      return found.not_leader > 0 && found;
+    });
+    assert.deepEqual(Object.keys(rates), ["not_leader"]);
+    const now = series((await get(server, "/metrics/prometheus")).body);
+    for (const mode of ["user", "system"]) assert.ok(now.has(`bandsync_thread_cpu_seconds_total{thread="shard-0",mode="${mode}"}`));
+    assert.ok(now.get('bandsync_queue_capacity{queue="storage"}') > 0);
+    assert.ok(sum(now, "bandsync_recovery_bytes") > 0, "what the band was told is kept for a while");
   });
 
   test("history has a row for each interval, and only what was asked for", async () => {
@@ -162,6 +284,46 @@ describe("alerts", () => {
     assert.match(stderr, /alert sync_latency_p99 cleared/);
     assert.ok(!stderr.includes("between-us"), "the address of a webhook is a secret");
     hook.close();
+  });
+
+  test("members who are further away than the heartbeat's interval raise one as well", async () => {
+    const server = await startServer({ env: { HEARTBEAT_INTERVAL: "300", SYNC_TARGET_LATENCY: "10", ALERT_LATENCY: "100" } });
+    const { all } = await band(server, 2);
+    const far = all.map((socket) => pongs(socket, 1000));
+    const health = await until("the alert", async () => {
+      const found = await json(server, "/health");
+      return found.reasons.some((reason) => reason.name === "sync_latency_p99") && found;
+    });
+    assert.ok(health.reasons.find((reason) => reason.name === "sync_latency_p99").value >= 900, JSON.stringify(health.reasons));
+    far.forEach((state) => (state.away = 0));
+    await until("the end of it", async () => (await json(server, "/health")).status === "healthy");
+    await server.stop();
+  });
+
+  test("a shard that hangs is told of, and the supervisor hears nothing until it goes on", async (t) => {
+    if (!canFreeze()) return t.diagnostic("no thread can be stopped here: that takes python3 and the right to trace");
+    const ear = await listen();
+    const server = await startServer({ env: { NOTIFY_SOCKET: ear.path, WATCHDOG_USEC: "10000000", LOG_LEVEL: "warn" } });
+    await until("it lives", () => ear.alive() >= 2);
+    const thaw = await freeze(server.pid, "shard-1");
+    // The kernel gives some connections to the shard that hangs; nobody answers on those.
+    const answered = (path) => Promise.race([get(server, path).catch(() => null), new Promise((done) => setTimeout(done, 300, null))]);
+    const health = await until("the alert", async () => {
+      const found = await answered("/health");
+      return found && JSON.parse(found.body).status === "unhealthy" && found;
+    });
+    assert.equal(health.status, 503);
+    assert.deepEqual(JSON.parse(health.body).reasons.map((reason) => [reason.name, reason.value]), [["shard_stalled", 1]]);
+    const before = ear.alive();
+    await new Promise((done) => setTimeout(done, 2500));
+    assert.equal(ear.alive(), before, "nothing is said to systemd, which would start the server anew");
+    await thaw();
+    await until("the end of it", async () => (await json(server, "/health")).status === "healthy");
+    await until("it lives again", () => ear.alive() > before);
+    const { stderr } = await server.stop();
+    assert.match(stderr, /alert shard_stalled raised/);
+    assert.match(stderr, /alert shard_stalled cleared/);
+    ear.close();
   });
 
   test("a busy thread raises one after its time", async () => {
@@ -229,21 +391,15 @@ describe("who may look", () => {
 
 describe("a supervisor", () => {
   test("hears that the server is ready, lives, and stops", async (t) => {
-    // Node has no sockets of this kind; a few lines of Python have.
-    const listen = "import socket,sys\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\ns.bind(sys.argv[1])\nprint('bound',flush=True)\nwhile True: print(s.recv(99).decode(),flush=True)";
     if (spawnSync("python3", ["--version"]).error) return t.diagnostic("python3 is not here");
-    const path = `/tmp/bandsync-notify-${process.pid}`;
-    const ear = spawn("python3", ["-c", listen, path]);
-    let heard = "";
-    ear.stdout.setEncoding("utf8").on("data", (text) => (heard += text));
-    await until("the ear", () => heard.includes("bound"));
-    const server = await startServer({ env: { NOTIFY_SOCKET: path, WATCHDOG_USEC: "10000000" } });
-    await until("it lives", () => (heard.match(/WATCHDOG=1/g) ?? []).length >= 2);
+    const ear = await listen();
+    const server = await startServer({ env: { NOTIFY_SOCKET: ear.path, WATCHDOG_USEC: "10000000" } });
+    await until("it lives", () => ear.alive() >= 2);
     await server.stop();
-    await until("it stops", () => heard.includes("STOPPING=1"));
+    await until("it stops", () => ear.heard().includes("STOPPING=1"));
+    const heard = ear.heard();
     assert.ok(heard.indexOf("READY=1") >= 0 && heard.indexOf("READY=1") < heard.indexOf("STOPPING=1"), heard);
-    ear.kill();
-    execFileSync("rm", ["-f", path]);
+    ear.close();
   });
 });
 

@@ -18,17 +18,18 @@ const STOP_MS = 15_000;
  * Starts the binary without waiting for it to listen: for runs that are expected to end by themselves.
  *
  * It gets an empty working directory, so that no `.env` is read by chance, and only the environment given here.
+ * `stderr` is a file descriptor for it to write to; otherwise what it writes is gathered.
  */
-export function launch({ env = {}, args = [], cwd } = {}) {
+export function launch({ env = {}, args = [], cwd, stderr = "pipe" } = {}) {
   const directory = cwd ?? mkdtempSync(join(tmpdir(), "bandsync-test-"));
   const child = spawn(binary, args, {
     cwd: directory,
     env: { PATH: process.env.PATH, HOME: directory, RUST_BACKTRACE: "1", ...env },
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: ["ignore", "pipe", stderr],
   });
   const run = { child, directory, stdout: "", stderr: "", exited: null };
   for (const stream of ["stdout", "stderr"]) {
-    child[stream].setEncoding("utf8").on("data", (text) => (run[stream] += text));
+    child[stream]?.setEncoding("utf8").on("data", (text) => (run[stream] += text));
   }
   run.exited = new Promise((done, fail) => {
     child.once("error", fail);
@@ -51,11 +52,12 @@ export function launch({ env = {}, args = [], cwd } = {}) {
  *
  * `PORT=0` lets the kernel choose, so that any number of test files can run side by side.
  */
-export async function startServer({ env = {}, args = [], cwd } = {}) {
+export async function startServer({ env = {}, args = [], cwd, stderr } = {}) {
   const run = launch({
     env: { PORT: "0", HOST: "127.0.0.1", SHARDS: "2", LOG_LEVEL: "info", ...env },
     args,
     cwd,
+    stderr,
   });
   const address = new Promise((found, fail) => {
     const look = () => {

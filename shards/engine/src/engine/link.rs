@@ -559,6 +559,7 @@ impl Engine {
 
     /// The client leaves the namespace and keeps the connection.
     fn disconnect(&mut self, id: ConnId, out: &mut Outputs) {
+        self.note_end(id, LeaveReason::Disconnected.as_str());
         self.leave_session(id, LeaveReason::Disconnected, out);
         if let Some(link) = self.link_mut(id) {
             link.member = None;

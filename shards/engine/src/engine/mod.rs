@@ -390,10 +390,12 @@ impl Engine {
         conn.alarm.set(&mut self.wheel, deadline, Timer::Conn(id));
     }
 
-    /// Notes that a client's connection is about to be forgotten, and why. Ends of plain requests are nothing to
-    /// tell.
-    fn note_end(&mut self, id: ConnId, why: impl Into<Cow<'static, str>>) {
-        if matches!(self.conns.get(id).map(|conn| &conn.state), Some(State::Link(_))) {
+    /// Notes that a client is about to be forgotten, and why. Ends of plain requests are nothing to tell, and who
+    /// has said goodbye was told of.
+    fn note_end(&mut self, id: ConnId, why: &'static str) {
+        if let Some(State::Link(link)) = self.conns.get(id).map(|conn| &conn.state)
+            && link.member.is_some()
+        {
             self.note_departure(id, why.into(), false);
         }
     }

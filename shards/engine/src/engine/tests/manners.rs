@@ -239,6 +239,14 @@ fn the_end_of_every_client_is_told_with_its_reason() {
     world.input(shard, Input::Closed { conn, cause: Cause::Ended });
     assert_eq!(departures(&mut world), [(in_session("s"), false, "transport close".to_owned())]);
 
+    let cy = world.client(0);
+    world.say(cy, &join("s", "Cy"));
+    world.say(cy, "41");
+    let (shard, conn) = world.places[&cy];
+    world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+    let goodbye = (in_session("s"), false, "client namespace disconnect".to_owned());
+    assert_eq!(departures(&mut world), [goodbye], "told once");
+
     let bob = world.client(0);
     world.say(bob, "44");
     assert_eq!(departures(&mut world), [(None, true, "a packet is no Socket.IO".to_owned())]);
