@@ -184,9 +184,12 @@ export class BandSync extends EventTarget {
     return fadeTime > 0 ? this.request("tempo_change", { tempo, fadeTime }) : this.request("set_tempo", { tempo });
   }
 
-  /** Takes the lead, or asks for it where the session says so. */
-  takeLead(leaderPin = this.#options.leaderPin) {
-    return this.request("set_role", { role: "leader", ...(leaderPin === undefined ? {} : { leaderPin }) });
+  /** Takes the lead, or asks for it where the session says so; with the PIN where it takes that. */
+  async takeLead(leaderPin) {
+    const { tickHz } = this.#options;
+    // The server learns from a join who knows the PIN; of who is in already it changes nothing else.
+    if (leaderPin !== undefined) await this.request("join_session", { leaderPin, tickHz });
+    return this.request("set_role", { role: "leader" });
   }
 
   /** Gives the lead to another member. */

@@ -1,4 +1,4 @@
-//! How many connections each address has, and how fast it opens new ones.
+//! How many connections each address has, how fast it opens new ones, and how often it guessed a secret wrong.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,6 +9,50 @@ use crate::words::time::Micros;
 
 /// Addresses that are remembered for their haste alone before those that have rested are looked for.
 const RESTING_MAX: usize = 1_024;
+
+/// How many wrong passcodes and PINs are let pass at once, and how long each counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Guessing {
+    burst: u64,
+    interval: Micros,
+}
+
+impl Guessing {
+    /// Of an address, in all sessions: a PIN of four digits lasts for months.
+    pub const OF_ADDRESS: Self = Self { burst: 10, interval: Micros::from_secs(60) };
+    /// In a session, by whatever addresses.
+    pub const IN_SESSION: Self = Self { burst: 30, interval: Micros::from_secs(10) };
+}
+
+/// Wrong guesses of late: the time at which none of them counts any more.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Guesses {
+    forgotten_at: Micros,
+}
+
+impl Guesses {
+    /// Whether another guess is let through.
+    ///
+    /// # Errors
+    /// How long to wait if not.
+    pub fn may(self, now: Micros, of: Guessing) -> Result<(), Micros> {
+        let most = Micros::from_micros(of.interval.as_micros() * (of.burst - 1));
+        match self.forgotten_at.since(now).since(most) {
+            Micros::ZERO => Ok(()),
+            wait => Err(wait),
+        }
+    }
+
+    /// Whether there are any.
+    pub fn any(self, now: Micros) -> bool {
+        self.forgotten_at > now
+    }
+
+    /// Notes a wrong guess.
+    pub fn wrong(&mut self, now: Micros, of: Guessing) {
+        self.forgotten_at = self.forgotten_at.max(now) + of.interval;
+    }
+}
 
 /// The addresses that a shard has to do with.
 #[derive(Debug, Default)]
@@ -23,6 +67,14 @@ struct Peer {
     connections: u32,
     /// When its bucket of new connections is full again.
     full_at: Micros,
+    guesses: Guesses,
+}
+
+impl Peer {
+    /// Whether there is anything to remember of it.
+    fn is_rested(&self, now: Micros) -> bool {
+        self.connections == 0 && self.full_at <= now && !self.guesses.any(now)
+    }
 }
 
 /// Why an address gets nothing more.
@@ -70,9 +122,20 @@ impl Crowd {
     pub fn leave(&mut self, address: IpAddr, now: Micros) {
         let Some(peer) = self.peers.get_mut(&household(address)) else { return };
         peer.connections = peer.connections.saturating_sub(1);
-        if peer.connections == 0 && peer.full_at <= now {
+        if peer.is_rested(now) {
             self.peers.remove(&household(address));
         }
+    }
+
+    /// The wrong guesses of an address.
+    pub fn guesses(&self, address: IpAddr) -> Guesses {
+        self.peers.get(&household(address)).map(|peer| peer.guesses).unwrap_or_default()
+    }
+
+    /// Notes a wrong guess of an address.
+    pub fn guessed_wrong(&mut self, address: IpAddr, now: Micros) {
+        self.forget_rested(now);
+        self.peers.entry(household(address)).or_default().guesses.wrong(now, Guessing::OF_ADDRESS);
     }
 
     /// Connections that are counted.
@@ -85,13 +148,14 @@ impl Crowd {
         if self.peers.len() < self.full.max(RESTING_MAX) {
             return;
         }
-        self.peers.retain(|_, peer| peer.connections > 0 || peer.full_at > now);
+        self.peers.retain(|_, peer| !peer.is_rested(now));
         self.full = self.peers.len() * 2;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::net::Ipv4Addr;
 
@@ -127,6 +191,29 @@ mod tests {
         crowd.leave(ip(1), NOW);
         assert!(wait <= Micros::from_millis(100));
         assert_eq!(crowd.enter(ip(1), NOW + wait, &LIMITS), Ok(()));
+    }
+
+    #[test]
+    fn wrong_guesses_count_for_a_while() {
+        let mut guesses = Guesses::default();
+        for n in 0..10 {
+            assert_eq!(guesses.may(NOW, Guessing::OF_ADDRESS), Ok(()), "{n}");
+            guesses.wrong(NOW, Guessing::OF_ADDRESS);
+        }
+        let wait = guesses.may(NOW, Guessing::OF_ADDRESS).unwrap_err();
+        assert_eq!(wait, Micros::from_secs(60));
+        assert_eq!(guesses.may(NOW + wait, Guessing::OF_ADDRESS), Ok(()));
+        assert!(guesses.any(NOW + wait) && !guesses.any(NOW + Micros::from_secs(600)));
+    }
+
+    #[test]
+    fn an_address_that_guesses_is_remembered_until_it_is_forgiven() {
+        let mut crowd = Crowd::default();
+        assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()));
+        crowd.guessed_wrong(ip(1), NOW);
+        crowd.leave(ip(1), NOW + Micros::from_secs(30));
+        assert!(crowd.guesses(ip(1)).any(NOW + Micros::from_secs(30)));
+        assert!(!crowd.guesses(ip(2)).any(NOW));
     }
 
     #[test]

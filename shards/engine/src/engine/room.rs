@@ -3,6 +3,7 @@
 
 use super::alarm::{Alarm, RoomKey, Timer};
 use super::batch::Batch;
+use super::crowd::Guesses;
 use super::outbox::{Line, Outbox};
 use super::recovery::{Bounds, Memory, Offset, Pid, is_volatile};
 use super::storage::Kept;
@@ -36,6 +37,8 @@ pub struct Room {
     deadline: Alarm,
     /// What the storage has of it.
     pub kept: Kept,
+    /// Wrong passcodes and PINs of late.
+    pub guesses: Guesses,
 }
 
 /// A member's connection.
@@ -86,6 +89,7 @@ impl Room {
             window: Alarm::default(),
             deadline: Alarm::default(),
             kept: Kept::default(),
+            guesses: Guesses::default(),
         }
     }
 

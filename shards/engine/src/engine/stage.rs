@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::alarm::RoomKey;
+use super::crowd::{Guesses, Guessing};
 use super::link::{Moving, Said, Step};
 use super::room::Room;
 use crate::io::{Memory, Outputs};
@@ -85,6 +86,10 @@ impl Engine {
             Some(key) => *key,
             None => self.make(&join.session, None, out)?,
         };
+        let guesses = join.passcode.is_some() || join.leader_pin.is_some();
+        if guesses {
+            self.may_guess(id, key)?;
+        }
         let joined = self.with_room(key, out, |room, turn, effects| {
             room.flush(key, turn);
             let before = room.seated();
@@ -103,10 +108,42 @@ impl Engine {
                 link.seat = Some((key, member));
             }
         } else {
+            if guesses && joined.as_ref().is_err_and(|reject| reject.code == Code::BadPasscode) {
+                self.guessed_wrong(id, key);
+            }
             // A session that was made for nobody is forgotten in time.
             self.settle(key, out);
         }
         joined
+    }
+
+    /// Whether somebody may try a passcode or PIN. Whose address has guessed wrong too often of late waits; and if the
+    /// session was guessed at too often, whose address has guessed wrong at all, so that many addresses together
+    /// do not get far, and still do not keep those out who know it.
+    fn may_guess(&self, id: ConnId, key: RoomKey) -> Result<(), Reject> {
+        let now = self.now.at;
+        let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Ok(()) };
+        let is_proxy = self.settings.manners.is_proxy(peer);
+        let own = if is_proxy { Guesses::default() } else { self.crowd.guesses(peer) };
+        let all = self.rooms.get(key).map(|room| room.guesses).unwrap_or_default();
+        let everybody = if is_proxy || own.any(now) { all.may(now, Guessing::IN_SESSION) } else { Ok(()) };
+        own.may(now, Guessing::OF_ADDRESS).and(everybody).map_err(|wait| {
+            let seconds = wait.as_millis().div_ceil(1_000);
+            let message = format!("too many wrong passcodes or PINs: try again in {seconds} s");
+            Reject::new(Code::RateLimited, message)
+        })
+    }
+
+    fn guessed_wrong(&mut self, id: ConnId, key: RoomKey) {
+        let now = self.now.at;
+        if let Some(peer) = self.conns.get(id).map(|conn| conn.peer)
+            && !self.settings.manners.is_proxy(peer)
+        {
+            self.crowd.guessed_wrong(peer, now);
+        }
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.guesses.wrong(now, Guessing::IN_SESSION);
+        }
     }
 
     fn leave(&mut self, id: ConnId, session: &SessionId, out: &mut Outputs) -> Result<Ack, Reject> {

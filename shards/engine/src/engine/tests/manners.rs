@@ -277,3 +277,56 @@ fn the_end_of_every_client_is_told_with_its_reason() {
     world.bytes(scanner, b"\x16\x03\x01\x02\x00\x01\r\n\r\n");
     assert_eq!(departures(&mut world), [(None, true, "Bad Request".to_owned())]);
 }
+
+/// What comes of trying a passcode.
+fn try_passcode(world: &mut World, id: ConnId, passcode: &str) -> String {
+    world.say(id, &format!(r#"427["join_session",{{"sessionId":"s","passcode":"{passcode}"}}]"#));
+    let heard = world.heard(id);
+    heard.into_iter().find(|message| message.starts_with("437")).unwrap()
+}
+
+#[test]
+fn who_guesses_secrets_gets_slower_and_keeps_nobody_out() {
+    let no_rates = RateLimits { join_session: 0, total: 0, refusals_max: 0, ..RateLimits::default() };
+    let mut world = world(|settings| {
+        settings.manners.rates = no_rates;
+        settings.manners.proxies = vec![Network::parse("127.0.0.1").unwrap()];
+    });
+    let from = |world: &mut World, address: &str| {
+        let id = world.open(0);
+        let speaks_for = format!("X-Forwarded-For: {address}");
+        let lines = [&UPGRADE_LINES[..], &["Host: band", &speaks_for]].concat();
+        world.bytes(id, format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes());
+        world.say(id, "40");
+        world.heard(id);
+        id
+    };
+    let ann = from(&mut world, "203.0.113.1");
+    assert!(try_passcode(&mut world, ann, "right").contains(r#""ok":true"#));
+    let thief = from(&mut world, "203.0.113.2");
+    for _ in 0..10 {
+        assert!(try_passcode(&mut world, thief, "wrong").contains("bad_passcode"));
+    }
+    for passcode in ["wrong", "right"] {
+        let told = try_passcode(&mut world, thief, passcode);
+        assert!(told.contains("rate_limited") && told.contains("try again in 60 s"), "{told}");
+    }
+    // Another connection of the same address is the same thief.
+    let again = from(&mut world, "203.0.113.2");
+    assert!(try_passcode(&mut world, again, "wrong").contains("rate_limited"));
+    let bob = from(&mut world, "203.0.113.3");
+    assert!(try_passcode(&mut world, bob, "right").contains(r#""ok":true"#), "others are not kept out");
+
+    // Many addresses together: each gets one guess once the session had enough of them.
+    for n in 0..20 {
+        let bot = from(&mut world, &format!("198.51.100.{n}"));
+        assert!(try_passcode(&mut world, bot, "wrong").contains("bad_passcode"));
+    }
+    let bot = from(&mut world, "198.51.100.99");
+    assert!(try_passcode(&mut world, bot, "wrong").contains("bad_passcode"));
+    assert!(try_passcode(&mut world, bot, "wrong").contains("rate_limited"));
+    let cid = from(&mut world, "203.0.113.4");
+    assert!(try_passcode(&mut world, cid, "right").contains(r#""ok":true"#), "and still keep nobody out");
+    world.pass(Micros::from_secs(60));
+    assert!(try_passcode(&mut world, thief, "wrong").contains("bad_passcode"));
+}
