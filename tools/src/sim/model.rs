@@ -1,6 +1,7 @@
 //! The oracle: a second, slow, obvious session that is fed with what the server acknowledged, in that order. It knows
 //! no bytes, no batches and no timers; after every step the real session has to say the same.
 
+use bandsync_engine::record::Record;
 use bandsync_engine::session::Session;
 use bandsync_engine::speech::{LeaderRule, OnLeaderLoss, Role};
 use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
@@ -200,6 +201,22 @@ impl Model {
             self.remove(now, id, false);
         }
         self.note_emptiness(now);
+    }
+
+    /// The server begins anew with what was stored of the session: as if everybody had lost the connection.
+    pub fn reopen(&mut self, now: u64, unix: i64, grace: u64, record: &Record) {
+        const DESERTED_MS: i64 = 15 * 60 * 1_000;
+        let passed = unix.saturating_sub(record.last_active_unix.0);
+        let then = record.last_active_at.as_micros() + 1_000 * passed.max(0) as u64;
+        self.music.move_clock(then, now);
+        self.leader = self.leader.take().filter(|_| passed <= DESERTED_MS);
+        let leader = self.leader.clone();
+        self.people.retain(|person| Some(&person.id) == leader.as_ref());
+        self.people.iter_mut().for_each(|person| person.connected = false);
+        self.kept_until = leader.map(|_| now + grace);
+        self.requests.clear();
+        self.absent.clear();
+        (self.version, self.empty_since) = (1, Some(now));
     }
 
     /// Whether somebody that was lost has to be let in again.
