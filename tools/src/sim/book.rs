@@ -52,6 +52,8 @@ pub enum Heard {
         version: (u64, u64),
         serial: u64,
     },
+    /// A member said something to this session.
+    Chat(u16),
     /// Engine.IO's ping.
     EnginePing,
     /// The application's, with its timestamp.
@@ -179,8 +181,12 @@ pub struct Court {
     pub home: u16,
     pub model: Option<Model>,
     pub epoch: u64,
+    /// Epochs that it had before and rose above.
+    former: Vec<u64>,
     /// What who joins is to be told about whether the session was stored, if that is known.
     restored: Option<Option<bool>>,
+    /// Where in the session's log the last chat messages stand.
+    chats: VecDeque<u64>,
     /// What was told of the latest versions: checksum and timeline.
     facts: VecDeque<Fact>,
     /// The version when something last happened, and since when members are owed a newer one.
@@ -251,7 +257,9 @@ impl Book {
                 name,
                 model: None,
                 epoch: 0,
+                former: Vec::new(),
                 restored: None,
+                chats: VecDeque::new(),
                 facts: VecDeque::new(),
                 told_version: 0,
                 changed_at: 0,
@@ -333,6 +341,13 @@ impl Book {
                 format!("to {}: {}", to.join(" "), text.chars().take(150).collect::<String>())
             });
         }
+        if let Some((_, number)) = &told.offset {
+            for wire in to {
+                if let Some(hope) = &mut wires[*wire].hope {
+                    hope.told.push(*number);
+                }
+            }
+        }
         match &told.what {
             Heard::Connected(sid, _) => {
                 to.iter().for_each(|wire| self.connected(now, &mut wires[*wire], sid))
@@ -344,7 +359,7 @@ impl Book {
             Heard::EngineOpen => to.iter().for_each(|wire| {
                 (wires[*wire].upgraded, wires[*wire].opened) = (true, now);
             }),
-            Heard::Ping(_) | Heard::Disconnect | Heard::Other => {}
+            Heard::Chat(_) | Heard::Ping(_) | Heard::Disconnect | Heard::Other => {}
         }
     }
 
@@ -383,6 +398,13 @@ impl Book {
         }
         self.told_bytes += frame.len() as u64;
         let offset = text.and_then(offset_of);
+        if let (Heard::Chat(session), Some((_, number))) = (&heard, &offset) {
+            let court = &mut self.courts[usize::from(*session)];
+            court.chats.push_back(*number);
+            if court.chats.len() > 32 {
+                court.chats.pop_front();
+            }
+        }
         let told = Rc::new(Told { what: heard, offset, at: now, bytes: self.told_bytes });
         self.young.insert(Digest::of(frame), Rc::clone(&told));
         told
@@ -427,7 +449,10 @@ impl Book {
             if let (Some(session), Some(at), "metronome_tick") = (session, told.at_server_ms, name) {
                 self.beat(now, session, micros(at) as u64);
             }
-            return Ok(Heard::Other);
+            return Ok(match session.filter(|session| usize::from(*session) < self.courts.len()) {
+                Some(session) if name == "chat_message" => Heard::Chat(session),
+                _ => Heard::Other,
+            });
         };
         if usize::from(session) >= self.courts.len() {
             return Err("nobody knows this session".into());
@@ -687,6 +712,8 @@ impl Book {
         let court = &mut self.courts[index];
         let before = court.epoch.max(stored.as_ref().map_or(0, |(_, record)| record.timeline.epoch));
         court.epoch = epoch;
+        court.chats.clear();
+        court.former.clear();
         court.restored = stored.is_some().then_some(Some(true));
         let mut model = Model::new(now, members_max);
         if let Some((kept, record)) = stored {
@@ -705,6 +732,7 @@ impl Book {
     pub fn outdone(&mut self, now: u64, session: &SessionId, epoch: u64) {
         let Some(court) = self.courts.iter_mut().find(|court| court.name == *session) else { return };
         if let Some(model) = court.model.as_mut().filter(|_| epoch >= court.epoch) {
+            court.former.push(court.epoch);
             (court.epoch, model.version) = (epoch + 1, 1);
             court.changed(now);
         }
@@ -736,7 +764,7 @@ impl Book {
         let Some(hope) = wire.hope.take().filter(|_| !self.draining) else { return };
         let (window, bytes) = (self.recovery, self.told_bytes - hope.told_bytes);
         let court = &mut self.courts[usize::from(hope.session)];
-        let same = court.epoch == hope.held.0;
+        let same = court.epoch == hope.held.0 || court.former.contains(&hope.held.0);
         let what = match court.model.as_mut().filter(|_| same) {
             None if hope.sid == sid => "it came back to a session that is gone".to_owned(),
             None => return,
@@ -748,8 +776,10 @@ impl Book {
                 let restored = model.restore(now, sid, window);
                 wire.seat = Some(hope.session);
                 court.changed(now);
+                let missed = court.chats.iter().find(|chat| **chat > hope.seen && !hope.told.contains(chat));
                 match restored {
                     Err(what) => what,
+                    Ok(()) if missed.is_some() => format!("{sid} was not told event {missed:?}"),
                     // The snapshot that shows how things stand comes next.
                     Ok(()) => return,
                 }
@@ -795,6 +825,8 @@ impl Book {
             }
         }
         court.epoch = ack.version.0;
+        court.chats.clear();
+        court.former.clear();
         court.restored = None;
         court.model = Some(Model::new(now, members_max));
         Ok(())
@@ -934,7 +966,7 @@ impl Book {
         if let Some(closings) = court.closings.take() {
             settle_order(model, &closings, real, now, self.grace);
             court.told_version = model.version;
-            court.owed_since = Some(now);
+            (court.owed_since, court.changed_at) = (Some(now), now);
         }
         let compare = std::mem::take(&mut court.dirty) || thorough || real.version() != model.version;
         if compare && let Some(what) = model.differs(real, now) {

@@ -585,11 +585,18 @@ impl World<'_> {
         let before = member.pid.as_ref().zip(member.seen.as_ref()).filter(|_| member.remembers);
         let before = before.zip(member.in_session);
         let text = match before {
-            Some(((pid, (offset, _, told_at, told_bytes)), session)) => {
+            Some(((pid, (offset, seen, told_at, told_bytes)), session)) => {
                 let (sid, held) = (member.sid.clone(), member.held);
                 self.wires[w].told = held;
-                self.wires[w].hope =
-                    Some(Hope { sid, session, held, told_at: *told_at, told_bytes: *told_bytes });
+                self.wires[w].hope = Some(Hope {
+                    sid,
+                    session,
+                    held,
+                    seen: *seen,
+                    told: Vec::new(),
+                    told_at: *told_at,
+                    told_bytes: *told_bytes,
+                });
                 format!("40{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}")
             }
             None => "40".to_owned(),
@@ -643,6 +650,9 @@ impl World<'_> {
                     member.told_why = Some(now);
                     member.joined = None;
                     member.retry_at = now + SECOND;
+                } else if ack.code == "not_member" {
+                    // It went elsewhere, and came to think better of it on the way.
+                    member.joined = None;
                 }
             }
             Heard::State(state) => {

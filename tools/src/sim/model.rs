@@ -31,6 +31,8 @@ pub struct Person {
 struct Absent {
     person: Person,
     led: bool,
+    /// The PIN of that time.
+    pin: Option<u8>,
     since: u64,
 }
 
@@ -188,7 +190,12 @@ impl Model {
             return;
         }
         if let Some(person) = self.people.iter().find(|person| person.id == id) {
-            self.absent.push(Absent { person: person.clone(), led: self.leads(id), since: now });
+            self.absent.push(Absent {
+                person: person.clone(),
+                led: self.leads(id),
+                pin: self.pin,
+                since: now,
+            });
         }
         if self.leads(id) {
             self.people
@@ -229,12 +236,13 @@ impl Model {
     /// Somebody that was lost has its seat again.
     pub fn restore(&mut self, now: u64, id: &str, window: u64) -> Result<(), Wrong> {
         let place = self.absent.iter().position(|absent| absent.person.id == id);
-        let Absent { person, led, since } = self
+        let Absent { mut person, led, pin, since } = self
             .absent
             .remove(place.ok_or_else(|| format!("{id} was let in again without having been lost"))?);
         if now > since + window {
             return Err(format!("{id} was let in again {} µs after it was lost", now - since));
         }
+        person.knows_pin &= pin == self.pin;
         self.empty_since = None;
         if let Some(kept) = self.people.iter_mut().find(|person| person.id == id) {
             kept.connected = true;
@@ -353,7 +361,6 @@ impl Model {
                     for person in &mut self.people {
                         person.knows_pin = pin.is_some() && person.id == id;
                     }
-                    self.absent.iter_mut().for_each(|absent| absent.person.knows_pin = false);
                 }
                 new
             }
