@@ -1,6 +1,7 @@
 //! Runs simulated worlds: `cargo run --release -p bandsync-tools --bin simulate -- --help`.
 #![allow(clippy::print_stdout)] // a command's answer goes there
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
@@ -26,7 +27,7 @@ struct Options {
     count: u64,
     /// As many seeds as there is time for.
     #[arg(long, value_name = "SECONDS")]
-    seconds: Option<u64>,
+    seconds: Option<f64>,
     /// Begin where nobody has been: at a seed drawn from the clock.
     #[arg(long)]
     new_seeds: bool,
@@ -102,6 +103,10 @@ impl Options {
         self.seed.unwrap_or(fresh)
     }
 
+    fn threads(&self) -> usize {
+        self.threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1)
+    }
+
     /// The command that runs one seed of these again.
     fn again(&self, seed: u64) -> String {
         let mut line = format!("cargo run --release -p bandsync-tools --bin simulate -- --seed {seed}");
@@ -169,6 +174,7 @@ struct Totals {
     turns: AtomicU64,
     messages: AtomicU64,
     handed_over: AtomicU64,
+    recoveries: AtomicU64,
     enough: AtomicBool,
     printing: Mutex<()>,
 }
@@ -179,9 +185,8 @@ fn many(options: &Options) -> bool {
     let first = options.first_seed();
     totals.next.store(first, Ordering::Relaxed);
     let began = Instant::now();
-    let until = options.seconds.map(|seconds| began + Duration::from_secs(seconds));
-    let threads =
-        options.threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let until = options.seconds.map(|seconds| began + Duration::from_secs_f64(seconds));
+    let threads = options.threads();
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -210,14 +215,31 @@ fn many(options: &Options) -> bool {
         get(&totals.failures),
     );
     println!(
-        "{:.1} seeds/s, {:.1} simulated hours a minute, {} turns, {} messages, {} hand-overs",
-        get(&totals.seeds) as f64 / took,
-        hours * 60.0 / took,
+        "{} turns, {} messages, {} hand-overs, {} recoveries",
         get(&totals.turns),
         get(&totals.messages),
         get(&totals.handed_over),
+        get(&totals.recoveries),
     );
+    let minutes = |seconds: f64| (get(&totals.seeds) as f64 * 60.0 / seconds, hours * 60.0 / seconds);
+    let (seeds, hours_a_minute) = minutes(took);
+    println!("a minute: {seeds:.0} seeds, {hours_a_minute:.0} simulated hours");
+    if let Some(cpu) = cpu_time() {
+        let (seeds, hours) = minutes(cpu);
+        println!(
+            "a minute of one core: {seeds:.0} seeds, {hours:.0} simulated hours ({cpu:.1} s of CPU used)"
+        );
+    }
     get(&totals.failures) == 0
+}
+
+/// Seconds of CPU that this process has used, where the system tells: others may use the cores as well.
+fn cpu_time() -> Option<f64> {
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: Vec<f64> = fields.split(' ').skip(12).take(2).filter_map(|field| field.parse().ok()).collect();
+    (ticks.len() == 2).then(|| ticks.iter().sum::<f64>() / TICKS_A_SECOND)
 }
 
 fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
@@ -228,6 +250,7 @@ fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
     totals.turns.fetch_add(verdict.turns, Ordering::Relaxed);
     totals.messages.fetch_add(verdict.messages, Ordering::Relaxed);
     totals.handed_over.fetch_add(verdict.handed_over, Ordering::Relaxed);
+    totals.recoveries.fetch_add(verdict.recoveries, Ordering::Relaxed);
     let mut failed = verdict.failure.is_some();
     let mut differs = false;
     if seed.is_multiple_of(TWICE_EVERY) && !failed {
@@ -272,70 +295,101 @@ fn try_planted(options: &Options) -> io::Result<bool> {
     let missing = planted::misplaced(&top)?;
     let simulate = planted::build(&copy, &top.join("target/planted/build"))?;
     let began = Instant::now();
-    // A CI minute in all, on two cores.
-    let each = options.seconds.unwrap_or(60) * 2 / planted::BUGS.len() as u64;
-    let next = AtomicU64::new(0);
-    let rows = Mutex::new(Vec::new());
-    let threads =
-        options.threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let until = began + Duration::from_secs_f64(options.seconds.unwrap_or(60.0));
+    let queue: Mutex<VecDeque<Suspect>> = Mutex::new((0..planted::BUGS.len()).map(Suspect::new).collect());
+    let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..options.threads() {
             scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed) as usize;
-                    let Some(bug) = planted::BUGS.get(index) else { return };
-                    let row = match missing.contains(&bug.name) {
-                        true => (index, None, "its place in the engine has changed".to_owned()),
-                        false => try_one(&simulate, index, each.max(1), options.first_seed()),
-                    };
-                    if let Ok(mut rows) = rows.lock() {
-                        rows.push(row);
+                // Everybody gets a little, whoever is not caught by then a little more.
+                while let Some(mut suspect) = queue.lock().ok().and_then(|mut queue| queue.pop_front()) {
+                    if missing.contains(&suspect.name()) {
+                        suspect.what = "its place in the engine has changed".into();
+                    } else if Instant::now() < until {
+                        suspect.try_it(&simulate, options.first_seed(), until);
+                        if !suspect.caught
+                            && let Ok(mut queue) = queue.lock()
+                        {
+                            queue.push_back(suspect);
+                            continue;
+                        }
+                    }
+                    if let Ok(mut done) = done.lock() {
+                        done.push(suspect);
                     }
                 }
             });
         }
     });
-    let mut rows = rows.into_inner().unwrap_or_default();
-    rows.sort_by_key(|(index, ..)| *index);
-    for (index, after, what) in &rows {
-        let after = after
-            .map_or("  not caught".to_owned(), |after: Duration| format!("{:>10.2} s", after.as_secs_f64()));
-        println!("{:>2}  {:<52} {after}  {what}", index + 1, planted::BUGS[*index].name);
+    let took = began.elapsed().as_secs_f64();
+    let mut rows = done.into_inner().unwrap_or_default();
+    rows.sort_by_key(|suspect| suspect.index);
+    println!("      bug                                                   seeds      time  promise");
+    for row in &rows {
+        let (number, name, seconds) = (row.index + 1, row.name(), row.spent.as_secs_f64());
+        let what = if row.caught || !row.what.is_empty() { &row.what } else { "not caught" };
+        println!("  {number:>2}  {name:<52} {:>6} {seconds:>7.2} s  {what}", row.seeds);
     }
-    let caught = rows.iter().filter(|(_, after, _)| after.is_some()).count();
-    println!("{caught} of {} caught in {:.1} s", rows.len(), began.elapsed().as_secs_f64());
+    let caught = rows.iter().filter(|row| row.caught).count();
+    println!("{caught} of {} caught in {took:.1} s on {} threads", rows.len(), options.threads());
     Ok(caught * 10 >= rows.len() * 9)
 }
 
-/// How long it took to catch a bug, and by which promise.
-fn try_one(simulate: &Path, index: usize, seconds: u64, seed: u64) -> (usize, Option<Duration>, String) {
-    let began = Instant::now();
-    let child = Command::new(simulate)
-        .args(["--threads", "1", "--seed", &seed.to_string(), "--seconds", &seconds.to_string()])
-        .args(["--bug", &(index + 1).to_string()])
-        .stdout(Stdio::piped())
-        .spawn();
-    let Ok(mut child) = child else { return (index, None, "cannot be run".into()) };
-    // A world never takes that much longer than it was given, unless the engine does not come back.
-    let patience = Duration::from_secs(seconds + 20);
-    while began.elapsed() < patience && matches!(child.try_wait(), Ok(None)) {
-        thread::sleep(Duration::from_millis(5));
+/// A planted bug, and what became of it so far.
+struct Suspect {
+    index: usize,
+    /// Seeds that were run with it, and how long that took.
+    seeds: u64,
+    spent: Duration,
+    /// How long it is to be tried next.
+    slice: Duration,
+    caught: bool,
+    what: String,
+}
+
+impl Suspect {
+    fn new(index: usize) -> Self {
+        let slice = Duration::from_millis(500);
+        Self { index, seeds: 0, spent: Duration::ZERO, slice, caught: false, what: String::new() }
     }
-    if matches!(child.try_wait(), Ok(None)) {
-        let ended = child.kill().and_then(|()| child.wait()).is_ok();
-        return (
-            index,
-            ended.then(|| began.elapsed()),
-            "I16 no endless loop: the engine did not come back".into(),
-        );
+
+    fn name(&self) -> &'static str {
+        planted::BUGS[self.index].name
     }
-    let output = child.wait_with_output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    match text.lines().find(|line| line.starts_with("FAILED")) {
-        Some(line) => {
-            let what = line.split_once(": ").map_or(line, |(_, what)| what);
-            (index, Some(began.elapsed()), what.to_owned())
+
+    /// Runs worlds with the bug for a while.
+    fn try_it(&mut self, simulate: &Path, first: u64, until: Instant) {
+        let began = Instant::now();
+        let slice = self.slice.min(until - began);
+        let child = Command::new(simulate)
+            .args(["--threads", "1", "--seed", &(first + self.seeds).to_string()])
+            .args(["--seconds", &slice.as_secs_f64().to_string(), "--bug", &(self.index + 1).to_string()])
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else { return };
+        // A world never takes that much longer than it was given, unless the engine does not come back.
+        let patience = slice + Duration::from_secs(3);
+        while began.elapsed() < patience && matches!(child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(2));
         }
-        None => (index, None, String::new()),
+        if matches!(child.try_wait(), Ok(None)) {
+            self.caught = child.kill().and_then(|()| child.wait()).is_ok();
+            self.what = "I16 no endless loop: the engine did not come back".into();
+        } else {
+            let text = child.wait_with_output().map(|output| output.stdout).unwrap_or_default();
+            self.read(&String::from_utf8_lossy(&text));
+        }
+        self.spent += began.elapsed();
+        self.slice *= 2;
+    }
+
+    /// Reads what the worlds said.
+    fn read(&mut self, text: &str) {
+        if let Some(line) = text.lines().find(|line| line.starts_with("FAILED")) {
+            let (_, what) = line.split_once(": ").unwrap_or(("", line));
+            (self.caught, self.what) = (true, what.to_owned());
+        }
+        let count = text.lines().find_map(|line| line.split_once(" seeds from ")?.0.parse::<u64>().ok());
+        self.seeds += count.unwrap_or(0);
     }
 }

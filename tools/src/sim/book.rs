@@ -7,6 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use bandsync_engine::engine::Engine;
+use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -51,6 +52,8 @@ pub enum Heard {
         version: (u64, u64),
         serial: u64,
     },
+    /// A member said something to this session.
+    Chat(u16),
     /// Engine.IO's ping.
     EnginePing,
     /// The application's, with its timestamp.
@@ -70,6 +73,7 @@ pub struct Ack {
     version: (u64, u64),
     position: Option<i128>,
     t1: Option<i128>,
+    restored: Option<bool>,
 }
 
 /// A version of a session.
@@ -118,6 +122,7 @@ struct Fields<'a> {
     sid: Option<Cow<'a, str>>,
     pid: Option<Cow<'a, str>>,
     at_server_ms: Option<f64>,
+    restored: Option<bool>,
     t1: Option<f64>,
 }
 
@@ -175,12 +180,18 @@ pub struct Court {
     /// The shard it lives on.
     pub home: u16,
     pub model: Option<Model>,
-    epoch: u64,
+    pub epoch: u64,
+    /// Epochs that it had before and rose above.
+    former: Vec<u64>,
+    /// What who joins is to be told about whether the session was stored, if that is known.
+    restored: Option<Option<bool>>,
+    /// Where in the session's log the last chat messages stand.
+    chats: VecDeque<u64>,
     /// What was told of the latest versions: checksum and timeline.
     facts: VecDeque<Fact>,
     /// The version when something last happened, and since when members are owed a newer one.
     told_version: u64,
-    changed_at: u64,
+    pub changed_at: u64,
     owed_since: Option<u64>,
     /// Since when ticks are due without a break, and what came of them.
     ticking_since: Option<u64>,
@@ -216,6 +227,8 @@ pub struct Book {
     pub story: Option<Vec<String>>,
     /// From now on all is over, and sessions are as they are.
     pub draining: bool,
+    /// How often somebody came back as who it was.
+    pub recoveries: u64,
     young: Memo,
     old: Memo,
     serial: u64,
@@ -244,6 +257,9 @@ impl Book {
                 name,
                 model: None,
                 epoch: 0,
+                former: Vec::new(),
+                restored: None,
+                chats: VecDeque::new(),
                 facts: VecDeque::new(),
                 told_version: 0,
                 changed_at: 0,
@@ -260,6 +276,7 @@ impl Book {
             failure: None,
             story: None,
             draining: false,
+            recoveries: 0,
             young: Memo::default(),
             old: Memo::default(),
             serial: 0,
@@ -293,14 +310,25 @@ impl Book {
 
     /// What a frame says, if the server has said it.
     pub fn heard(&self, frame: &[u8]) -> Option<Rc<Told>> {
-        let key = Digest::of(frame);
+        self.heard_as(Digest::of(frame))
+    }
+
+    /// The same by the digest of the frame.
+    pub fn heard_as(&self, key: u64) -> Option<Rc<Told>> {
         self.young.get(&key).or_else(|| self.old.get(&key)).cloned()
     }
 
     /// The engine sends a frame to these connections.
     pub fn sent(&mut self, now: u64, frame: &[u8], volatile: bool, to: &[usize], wires: &mut [Wire]) {
-        if frame.first() != Some(&frames::TEXT) {
-            return;
+        match frame.first() {
+            Some(&frames::TEXT) => {}
+            Some(&frames::DEFLATED) => return self.sent_deflated(now, frame, volatile, to, wires),
+            Some(b'H') if frame.starts_with(b"HTTP/1.1 101") => {
+                let agreed = String::from_utf8_lossy(frame);
+                to.iter().for_each(|wire| wires[*wire].agree(&agreed));
+                return;
+            }
+            _ => return,
         }
         let told = match self.heard(frame) {
             Some(told) => told,
@@ -313,6 +341,13 @@ impl Book {
                 format!("to {}: {}", to.join(" "), text.chars().take(150).collect::<String>())
             });
         }
+        if let Some((_, number)) = &told.offset {
+            for wire in to {
+                if let Some(hope) = &mut wires[*wire].hope {
+                    hope.told.push(*number);
+                }
+            }
+        }
         match &told.what {
             Heard::Connected(sid, _) => {
                 to.iter().for_each(|wire| self.connected(now, &mut wires[*wire], sid))
@@ -324,7 +359,23 @@ impl Book {
             Heard::EngineOpen => to.iter().for_each(|wire| {
                 (wires[*wire].upgraded, wires[*wire].opened) = (true, now);
             }),
-            Heard::Ping(_) | Heard::Disconnect | Heard::Other => {}
+            Heard::Chat(_) | Heard::Ping(_) | Heard::Disconnect | Heard::Other => {}
+        }
+    }
+
+    /// A frame that each receiver has to unpack by itself.
+    fn sent_deflated(&mut self, now: u64, frame: &[u8], volatile: bool, to: &[usize], wires: &mut [Wire]) {
+        let payload = frames::whole(frame).filter(|(length, _)| *length == frame.len());
+        let payload = payload.map(|(_, head)| &frame[head..]);
+        for wire in to {
+            let plain = payload.and_then(|payload| wires[*wire].inflate(payload));
+            let Some(plain) = plain else {
+                return self.fail(now, "I16 readable", "a compressed frame that cannot be unpacked");
+            };
+            let mut packet = Vec::new();
+            frames::server_text(&mut packet, &plain);
+            self.sent(now, &packet, volatile, &[*wire], wires);
+            wires[*wire].deflated.push_back((Digest::of(frame), Digest::of(&packet)));
         }
     }
 
@@ -347,6 +398,13 @@ impl Book {
         }
         self.told_bytes += frame.len() as u64;
         let offset = text.and_then(offset_of);
+        if let (Heard::Chat(session), Some((_, number))) = (&heard, &offset) {
+            let court = &mut self.courts[usize::from(*session)];
+            court.chats.push_back(*number);
+            if court.chats.len() > 32 {
+                court.chats.pop_front();
+            }
+        }
         let told = Rc::new(Told { what: heard, offset, at: now, bytes: self.told_bytes });
         self.young.insert(Digest::of(frame), Rc::clone(&told));
         told
@@ -391,7 +449,10 @@ impl Book {
             if let (Some(session), Some(at), "metronome_tick") = (session, told.at_server_ms, name) {
                 self.beat(now, session, micros(at) as u64);
             }
-            return Ok(Heard::Other);
+            return Ok(match session.filter(|session| usize::from(*session) < self.courts.len()) {
+                Some(session) if name == "chat_message" => Heard::Chat(session),
+                _ => Heard::Other,
+            });
         };
         if usize::from(session) >= self.courts.len() {
             return Err("nobody knows this session".into());
@@ -486,12 +547,19 @@ impl Book {
         if told_again {
             return;
         }
-        let seated = wires.iter().filter(|wire| wire.seat == Some(state.session)).count();
+        let seated = wires.iter().filter(|wire| wire.seat == Some(state.session));
+        let behind = seated.filter(|wire| wire.told != state.version).count();
         let court = &mut self.courts[session];
-        if seated <= to.len() + 1 {
+        if behind <= 1 {
             // What was gathered went out, to all but one whose end it comes before; what comes later has a window
             // of its own.
             court.owed_since = None;
+        }
+        let stale =
+            |(version, sum, _): &Fact| *version != state.version && sum.is_some() && *sum == state.sum;
+        if court.facts.iter().any(stale) {
+            let what = format!("the checksum of {:?} is that of another version", state.version);
+            return self.fail(now, "I6 checksum of its version", what);
         }
         let known = court.facts.iter_mut().find(|(version, ..)| *version == state.version);
         let clash = match known {
@@ -636,22 +704,82 @@ impl Book {
         Ok(())
     }
 
+    /// A session was opened with what was stored of it, or without.
+    pub fn opened(&mut self, now: u64, session: &SessionId, epoch: u64, stored: Option<(Model, Record)>) {
+        let Some(index) = self.courts.iter().position(|court| court.name == *session) else { return };
+        let unix = self.unix(now, index);
+        let (grace, members_max) = (self.grace, self.members_max);
+        let court = &mut self.courts[index];
+        let before = court.epoch.max(stored.as_ref().map_or(0, |(_, record)| record.timeline.epoch));
+        court.epoch = epoch;
+        court.chats.clear();
+        court.former.clear();
+        court.restored = stored.is_some().then_some(Some(true));
+        let mut model = Model::new(now, members_max);
+        if let Some((kept, record)) = stored {
+            model = kept;
+            model.reopen(now, unix, grace, &record);
+        }
+        (court.told_version, court.owed_since, court.ticking_since) = (model.version, None, None);
+        court.model = Some(model);
+        court.dirty = true;
+        if epoch <= before {
+            self.fail(now, "I3 epoch", format!("{session:?} is opened as {epoch} after {before}"));
+        }
+    }
+
+    /// The storage has a newer record of a session than its server, which is to rise above it.
+    pub fn outdone(&mut self, now: u64, session: &SessionId, epoch: u64) {
+        let Some(court) = self.courts.iter_mut().find(|court| court.name == *session) else { return };
+        if let Some(model) = court.model.as_mut().filter(|_| epoch >= court.epoch) {
+            court.former.push(court.epoch);
+            (court.epoch, model.version) = (epoch + 1, 1);
+            court.changed(now);
+        }
+    }
+
+    /// The oracle of a session as it is in this version, if that is sure.
+    pub fn model_of(&self, session: &SessionId, version: (u64, u64)) -> Option<Model> {
+        let court = self.courts.iter().find(|court| court.name == *session && court.closings.is_none())?;
+        let model = court.model.as_ref()?;
+        ((court.epoch, model.version) == version && !self.draining).then(|| model.clone())
+    }
+
+    /// The server has died. Its clock is as good as ever, unless it `stepped`.
+    pub fn restarted(&mut self, wall: i64, stepped: bool) {
+        self.walls.fill(wall);
+        for court in &mut self.courts {
+            (court.model, court.closings, court.restored) = (None, None, None);
+            (court.ticking_since, court.owed_since) = (None, None);
+            if stepped {
+                court.epoch = 0;
+                court.facts.clear();
+            }
+        }
+    }
+
     /// The server says who a client is: who it was before, or somebody new.
     fn connected(&mut self, now: u64, wire: &mut Wire, sid: &str) {
         wire.sid = sid.to_owned();
         let Some(hope) = wire.hope.take().filter(|_| !self.draining) else { return };
         let (window, bytes) = (self.recovery, self.told_bytes - hope.told_bytes);
         let court = &mut self.courts[usize::from(hope.session)];
-        let same = court.epoch == hope.held.0;
+        let same = court.epoch == hope.held.0 || court.former.contains(&hope.held.0);
         let what = match court.model.as_mut().filter(|_| same) {
             None if hope.sid == sid => "it came back to a session that is gone".to_owned(),
             None => return,
             Some(model) if hope.sid == sid => {
+                if model.empty_since.is_some() {
+                    court.owed_since = None;
+                }
+                self.recoveries += 1;
                 let restored = model.restore(now, sid, window);
                 wire.seat = Some(hope.session);
                 court.changed(now);
+                let missed = court.chats.iter().find(|chat| **chat > hope.seen && !hope.told.contains(chat));
                 match restored {
                     Err(what) => what,
+                    Ok(()) if missed.is_some() => format!("{sid} was not told event {missed:?}"),
                     // The snapshot that shows how things stand comes next.
                     Ok(()) => return,
                 }
@@ -681,7 +809,10 @@ impl Book {
         let (sessions_max, ttl, members_max) = (self.sessions_max, self.empty_ttl, self.members_max);
         let court = &mut self.courts[session];
         if court.model.is_some() && court.epoch == ack.version.0 {
-            return Ok(());
+            let wrong = court.restored.filter(|restored| *restored != ack.restored);
+            return wrong.map_or(Ok(()), |should| {
+                Err(("I7 restored", format!("restored is {:?}, should be {should:?}", ack.restored)))
+            });
         }
         if ack.version.0 <= court.epoch {
             return Err(("I3 epoch", format!("epoch {} after {}", ack.version.0, court.epoch)));
@@ -694,6 +825,9 @@ impl Book {
             }
         }
         court.epoch = ack.version.0;
+        court.chats.clear();
+        court.former.clear();
+        court.restored = None;
         court.model = Some(Model::new(now, members_max));
         Ok(())
     }
@@ -832,7 +966,7 @@ impl Book {
         if let Some(closings) = court.closings.take() {
             settle_order(model, &closings, real, now, self.grace);
             court.told_version = model.version;
-            court.owed_since = Some(now);
+            (court.owed_since, court.changed_at) = (Some(now), now);
         }
         let compare = std::mem::take(&mut court.dirty) || thorough || real.version() != model.version;
         if compare && let Some(what) = model.differs(real, now) {
@@ -922,6 +1056,7 @@ fn understand_ack(text: &str) -> Result<Heard, String> {
         version: (told.epoch.unwrap_or_default(), told.version.unwrap_or_default()),
         position: told.position_ms.map(micros),
         t1: told.t1.map(micros),
+        restored: told.restored,
     }))
 }
 

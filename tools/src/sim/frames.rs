@@ -9,6 +9,7 @@ pub const UPGRADE: &[u8] =
 
 /// Opcodes with the final bit.
 pub const TEXT: u8 = 0x81;
+pub const DEFLATED: u8 = 0xc1;
 pub const BINARY: u8 = 0x82;
 pub const CLOSE: u8 = 0x88;
 pub const PING: u8 = 0x89;
@@ -31,6 +32,44 @@ pub fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], luck: &mut Chance) {
     let mask = (luck.next() as u32).to_le_bytes();
     out.extend_from_slice(&mask);
     out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+}
+
+/// What a client opens a connection with that takes compressed messages, on these terms.
+pub fn upgrade_with(terms: &str) -> Vec<u8> {
+    let head = &UPGRADE[..UPGRADE.len() - 2];
+    [head, b"Sec-WebSocket-Extensions: permessage-deflate", terms.as_bytes(), b"\r\n\r\n"].concat()
+}
+
+/// Appends a frame as the server sends it.
+pub fn server_text(out: &mut Vec<u8>, payload: &[u8]) {
+    out.push(TEXT);
+    match payload.len() {
+        length @ 0..=125 => out.push(length as u8),
+        length @ 126..=65_535 => {
+            out.push(126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            out.push(127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(payload);
+}
+
+/// A message as a client compresses it that is in a hurry: in blocks that are stored as they are.
+pub fn stored(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for block in text.chunks(65_535) {
+        let length = block.len() as u16;
+        out.push(0);
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&(!length).to_le_bytes());
+        out.extend_from_slice(block);
+    }
+    // An empty block, whose lengths are left out.
+    out.push(0);
+    out
 }
 
 /// The length of the server's frame at the front of `bytes` with its header, and that of the header; `None` while it

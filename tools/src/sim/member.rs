@@ -1,7 +1,7 @@
 //! The members of the band: clients that keep the protocol as well as their habits let them.
 
 use super::book::{Heard, Told};
-use super::chance::Chance;
+use super::chance::{Chance, Digest};
 use super::frames;
 use super::model::{leader_rule, message, song_start};
 use super::plan::{Act, Bye, Join, Say};
@@ -28,6 +28,8 @@ pub struct Member {
     seen: Option<(String, u64, u64, u64)>,
     /// Whether it says who it was when it comes back.
     remembers: bool,
+    /// On which terms it takes compressed messages, if at all.
+    terms: Option<&'static str>,
     last_tick: u64,
     /// When it was last told why it may not come in.
     pub told_why: Option<u64>,
@@ -59,6 +61,7 @@ impl Member {
             pid: None,
             seen: None,
             remembers: !Chance::new(seed, 2_000 + u64::from(id)).one_in(3),
+            terms: draw_terms(seed, id),
             last_tick: 0,
             told_why: None,
             upgraded: false,
@@ -108,7 +111,10 @@ impl World<'_> {
                 (member.wire, member.heard_at, member.upgraded) = (Some(wire), now, false);
                 (member.joined, member.last_tick) = (None, 0);
                 member.rest.clear();
-                self.send(wire, frames::UPGRADE);
+                match self.members[usize::from(m)].terms {
+                    Some(terms) => self.send(wire, &frames::upgrade_with(terms)),
+                    None => self.send(wire, frames::UPGRADE),
+                }
             }
             return;
         };
@@ -269,10 +275,12 @@ impl World<'_> {
 
     fn say_bye(&mut self, m: u16, wire: usize, bye: Bye) {
         let mut bytes = Vec::new();
+        let joining = self.wires[wire].asks.iter().any(|ask| matches!(ask.what, Asked::Join(_)));
         let member = &mut self.members[usize::from(m)];
         let (joined, luck) = (member.joined.is_some(), &mut member.luck);
         match bye {
-            Bye::Packet if !self.wires[wire].spoiled && joined => {
+            // What is said behind a join that waits is heard later, which nobody could tell.
+            Bye::Packet if !self.wires[wire].spoiled && joined && !joining => {
                 frames::frame(&mut bytes, frames::TEXT, b"41", luck);
                 let mark = self.wires[wire].sent_up + bytes.len() as u64;
                 self.wires[wire].marks.push_back(mark);
@@ -434,7 +442,11 @@ impl World<'_> {
         self.book
             .note(self.now, || format!("member {m} says {}", text.chars().take(150).collect::<String>()));
         let mut bytes = Vec::new();
-        frames::frame(&mut bytes, frames::TEXT, text.as_bytes(), &mut member.luck);
+        if self.wires[wire].inflater.is_some() && member.luck.one_in(2) {
+            frames::frame(&mut bytes, frames::DEFLATED, &frames::stored(text.as_bytes()), &mut member.luck);
+        } else {
+            frames::frame(&mut bytes, frames::TEXT, text.as_bytes(), &mut member.luck);
+        }
         if !self.wires[wire].spoiled {
             self.wires[wire].asks.push(Ask { id, session, what, sent: self.now });
             self.send(wire, &bytes);
@@ -539,6 +551,20 @@ impl World<'_> {
                         format!("member {m} got what nobody sent"),
                     ),
                 },
+                frames::DEFLATED => {
+                    let (packed, plain) = self.wires[w].deflated.pop_front().unwrap_or_default();
+                    match self.book.heard_as(plain).filter(|_| packed == Digest::of(frame)) {
+                        Some(told) => {
+                            self.see(m, &told);
+                            self.hear(m, w, &told.what);
+                        }
+                        None => self.book.fail(
+                            self.now,
+                            "I6 as it was sent",
+                            format!("member {m} got compressed what nobody sent"),
+                        ),
+                    }
+                }
                 frames::CLOSE => {
                     self.end_stream(w);
                     self.forget_wire(m);
@@ -559,11 +585,18 @@ impl World<'_> {
         let before = member.pid.as_ref().zip(member.seen.as_ref()).filter(|_| member.remembers);
         let before = before.zip(member.in_session);
         let text = match before {
-            Some(((pid, (offset, _, told_at, told_bytes)), session)) => {
+            Some(((pid, (offset, seen, told_at, told_bytes)), session)) => {
                 let (sid, held) = (member.sid.clone(), member.held);
                 self.wires[w].told = held;
-                self.wires[w].hope =
-                    Some(Hope { sid, session, held, told_at: *told_at, told_bytes: *told_bytes });
+                self.wires[w].hope = Some(Hope {
+                    sid,
+                    session,
+                    held,
+                    seen: *seen,
+                    told: Vec::new(),
+                    told_at: *told_at,
+                    told_bytes: *told_bytes,
+                });
                 format!("40{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}")
             }
             None => "40".to_owned(),
@@ -617,6 +650,9 @@ impl World<'_> {
                     member.told_why = Some(now);
                     member.joined = None;
                     member.retry_at = now + SECOND;
+                } else if ack.code == "not_member" {
+                    // It went elsewhere, and came to think better of it on the way.
+                    member.joined = None;
                 }
             }
             Heard::State(state) => {
@@ -669,6 +705,14 @@ impl World<'_> {
         frames::frame(&mut bytes, frames::TEXT, text, &mut self.members[usize::from(m)].luck);
         self.send(wire, &bytes);
     }
+}
+
+/// What members offer when they connect, if they take compressed messages.
+fn draw_terms(seed: u64, id: u16) -> Option<&'static str> {
+    const TERMS: [&str; 4] =
+        ["", "; client_max_window_bits", "; server_max_window_bits=9", "; server_no_context_takeover"];
+    let mut luck = Chance::new(seed, 4_000 + u64::from(id));
+    luck.one_in(2).then(|| *luck.pick(&TERMS))
 }
 
 fn settings(max_members: Option<u32>, pause: Option<bool>, rule: Option<u8>, cues: Option<bool>) -> String {

@@ -11,6 +11,7 @@ pub mod plan;
 pub mod planted;
 mod shard;
 mod shrink;
+mod storage;
 mod wire;
 mod world;
 

@@ -1,6 +1,7 @@
 //! The oracle: a second, slow, obvious session that is fed with what the server acknowledged, in that order. It knows
 //! no bytes, no batches and no timers; after every step the real session has to say the same.
 
+use bandsync_engine::record::Record;
 use bandsync_engine::session::Session;
 use bandsync_engine::speech::{LeaderRule, OnLeaderLoss, Role};
 use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
@@ -30,6 +31,8 @@ pub struct Person {
 struct Absent {
     person: Person,
     led: bool,
+    /// The PIN of that time.
+    pin: Option<u8>,
     since: u64,
 }
 
@@ -187,7 +190,12 @@ impl Model {
             return;
         }
         if let Some(person) = self.people.iter().find(|person| person.id == id) {
-            self.absent.push(Absent { person: person.clone(), led: self.leads(id), since: now });
+            self.absent.push(Absent {
+                person: person.clone(),
+                led: self.leads(id),
+                pin: self.pin,
+                since: now,
+            });
         }
         if self.leads(id) {
             self.people
@@ -202,6 +210,22 @@ impl Model {
         self.note_emptiness(now);
     }
 
+    /// The server begins anew with what was stored of the session: as if everybody had lost the connection.
+    pub fn reopen(&mut self, now: u64, unix: i64, grace: u64, record: &Record) {
+        const DESERTED_MS: i64 = 15 * 60 * 1_000;
+        let passed = unix.saturating_sub(record.last_active_unix.0);
+        let then = record.last_active_at.as_micros() + 1_000 * passed.max(0) as u64;
+        self.music.move_clock(then, now);
+        self.leader = self.leader.take().filter(|_| passed <= DESERTED_MS);
+        let leader = self.leader.clone();
+        self.people.retain(|person| Some(&person.id) == leader.as_ref());
+        self.people.iter_mut().for_each(|person| person.connected = false);
+        self.kept_until = leader.map(|_| now + grace);
+        self.requests.clear();
+        self.absent.clear();
+        (self.version, self.empty_since) = (1, Some(now));
+    }
+
     /// Whether somebody that was lost has to be let in again.
     pub fn must_restore(&self, now: u64, id: &str, window: u64) -> bool {
         let here = self.people.iter().any(|person| person.id == id);
@@ -212,12 +236,13 @@ impl Model {
     /// Somebody that was lost has its seat again.
     pub fn restore(&mut self, now: u64, id: &str, window: u64) -> Result<(), Wrong> {
         let place = self.absent.iter().position(|absent| absent.person.id == id);
-        let Absent { person, led, since } = self
+        let Absent { mut person, led, pin, since } = self
             .absent
             .remove(place.ok_or_else(|| format!("{id} was let in again without having been lost"))?);
         if now > since + window {
             return Err(format!("{id} was let in again {} µs after it was lost", now - since));
         }
+        person.knows_pin &= pin == self.pin;
         self.empty_since = None;
         if let Some(kept) = self.people.iter_mut().find(|person| person.id == id) {
             kept.connected = true;
@@ -336,7 +361,6 @@ impl Model {
                     for person in &mut self.people {
                         person.knows_pin = pin.is_some() && person.id == id;
                     }
-                    self.absent.iter_mut().for_each(|absent| absent.person.knows_pin = false);
                 }
                 new
             }

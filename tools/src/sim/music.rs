@@ -194,6 +194,14 @@ impl Music {
         }
     }
 
+    /// What was to be at `then` is to be at `now`, and what comes after it as much later.
+    pub fn move_clock(&mut self, then: u64, now: u64) {
+        self.fold(then);
+        let by = i128::from(now) - i128::from(then);
+        self.here = Piece { t: now.into(), ..go_on(self.here, then.into()) };
+        self.wishes.iter_mut().for_each(|(at, _)| *at += by);
+    }
+
     fn settle(&mut self, here: Piece) {
         self.here = here;
         self.wishes.clear();

@@ -45,8 +45,29 @@ pub struct Shape {
     /// Bytes of events that a session keeps for those.
     #[serde(default = "quarter_mebibyte")]
     pub memory_max: u32,
+    /// How messages are compressed for those who offer it: `Some(true)` with reference to those before.
+    #[serde(default)]
+    pub deflate: Option<bool>,
+    /// Where sessions outlive the server, if anywhere.
+    #[serde(default)]
+    pub storage: Option<Storage>,
     pub net: Net,
     pub driver: Driver,
+}
+
+/// What the storage does all the time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Storage {
+    /// How long who joins waits for it.
+    pub wait: u64,
+    /// How long an answer may take.
+    pub delay: u64,
+    /// One answer in so many comes much later; 0 = none.
+    pub late: u64,
+    /// One record in so many is not taken; 0 = none.
+    pub refuse: u64,
+    /// One record in so many is damaged when it is read; 0 = none.
+    pub damage: u64,
 }
 
 /// What the network does all the time.
@@ -117,6 +138,10 @@ pub enum Act {
     Freeze { time: u64 },
     /// The wall clock steps, in milliseconds.
     WallStep { by: i64 },
+    /// The storage cannot be reached for a while.
+    Away { time: u64 },
+    /// The server dies and starts again at once.
+    Restart,
 }
 
 /// How a member joins.
@@ -228,7 +253,7 @@ pub enum Bye {
 }
 
 /// The classes of faults that a run may have or not, so that rare combinations occur.
-const CLASSES: usize = 14;
+const CLASSES: usize = 18;
 
 const MS: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
@@ -273,15 +298,15 @@ fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
         shards: wanted.shards.unwrap_or_else(|| luck.between(1, 4) as u16),
         sessions: luck.magnitude(1, 5) as u16,
         members,
-        length: wanted.length.unwrap_or_else(|| luck.magnitude(4, 40) * SECOND),
+        length: wanted.length.unwrap_or_else(|| luck.magnitude(3, 24) * SECOND),
         calm: wanted.calm.unwrap_or_else(|| !luck.one_in(4)),
         tick: *luck.pick(&[8 * MS, 16 * MS, 50 * MS, 100 * MS, 250 * MS]),
         batch: *luck.pick(&[0, 5 * MS, 5 * MS, 40 * MS]),
-        ping: luck.magnitude(500, 25_000) * MS,
-        ping_timeout: luck.magnitude(400, 5_000) * MS,
+        ping: luck.magnitude(500, 8_000) * MS,
+        ping_timeout: luck.magnitude(400, 4_000) * MS,
         heartbeat: luck.magnitude(500, 8_000) * MS,
-        grace: luck.magnitude(100, 10_000) * MS,
-        empty_ttl: luck.magnitude(200, 30_000) * MS,
+        grace: luck.magnitude(100, 6_000) * MS,
+        empty_ttl: luck.magnitude(200, 12_000) * MS,
         members_max: *luck.pick(&[3, 8, 256, 256]),
         sessions_max: if tight { luck.between(1, 3) as u32 } else { 1_000 },
         connections_max: if tight { luck.between(2, 30) as u32 } else { 1_000 },
@@ -290,6 +315,14 @@ fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
         backlog_max: *luck.pick(&[4_096, 65_536, 262_144]),
         recovery: if luck.one_in(8) { 0 } else { luck.magnitude(1_000, 120_000) * MS },
         memory_max: *luck.pick(&[2_048, 262_144, 262_144]),
+        deflate: if on[14] { Some(luck.one_in(2)) } else { None },
+        storage: on[15].then(|| Storage {
+            wait: luck.magnitude(20, 2_000) * MS,
+            delay: luck.magnitude(100, 300_000),
+            late: *luck.pick(&[0, 0, 10]),
+            refuse: *luck.pick(&[0, 0, 3]),
+            damage: *luck.pick(&[0, 0, 3]),
+        }),
         net: Net {
             delay: luck.magnitude(100, 80_000),
             jitter: if on[0] { luck.magnitude(100, 200_000) } else { 0 },
@@ -312,7 +345,7 @@ fn draw_steps(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Vec<Ste
     let rush = luck.one_in(3);
     for who in 0..shape.members {
         let at = if rush { luck.below(2 * MS) } else { luck.below(3 * SECOND) };
-        steps.push(Step { at, who, act: Act::Join(draw_join(luck, shape)) });
+        steps.push(Step { at, who, act: Act::Join(draw_join(luck, on, shape)) });
     }
     // Commands a second over the whole band.
     let talk = luck.magnitude(1, 16);
@@ -323,7 +356,7 @@ fn draw_steps(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Vec<Ste
         let act = if luck.one_in(8) {
             draw_trouble(luck, on, shape)
         } else {
-            Some(Act::Say(draw_say(luck, shape)))
+            Some(Act::Say(draw_say(luck, on, shape)))
         };
         let Some(act) = act else { continue };
         // What comes in pairs and triples within a millisecond finds what comes alone does not.
@@ -331,7 +364,7 @@ fn draw_steps(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Vec<Ste
         steps.push(Step { at, who, act });
         if again {
             let who = luck.below(u64::from(shape.members)) as u16;
-            steps.push(Step { at: at + luck.below(MS), who, act: Act::Say(draw_say(luck, shape)) });
+            steps.push(Step { at: at + luck.below(MS), who, act: Act::Say(draw_say(luck, on, shape)) });
         }
     }
     steps.retain(|step| step.at < shape.length);
@@ -339,18 +372,27 @@ fn draw_steps(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Vec<Ste
     steps
 }
 
-fn draw_join(luck: &mut Chance, shape: &Shape) -> Join {
+fn draw_join(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Join {
+    // Where everybody has secrets, some fit and some do not.
+    let secret = if on[16] && on[17] { 3 } else { 12 };
     Join {
         session: luck.below(u64::from(shape.sessions)) as u16,
         lead: *luck.pick(&[None, None, None, Some(true), Some(false)]),
         tick_hz: *luck.pick(&[None, None, None, Some(0), Some(2), Some(30)]),
         metronome: luck.one_in(6),
-        passcode: luck.one_in(12).then(|| luck.below(2) as u8),
-        pin: luck.one_in(12).then(|| luck.below(2) as u8),
+        passcode: luck.one_in(2 * secret).then(|| luck.below(2) as u8),
+        pin: luck.one_in(secret).then(|| luck.below(2) as u8),
     }
 }
 
-fn draw_say(luck: &mut Chance, shape: &Shape) -> Say {
+fn draw_say(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Say {
+    if on[16] && on[17] && luck.one_in(4) {
+        return match luck.below(3) {
+            0 => Say::Pin { pin: (!luck.one_in(8)).then(|| luck.below(2) as u8) },
+            1 => Say::Passcode { code: luck.one_in(3).then(|| luck.below(2) as u8) },
+            _ => Say::Claim,
+        };
+    }
     let member = luck.below(u64::from(shape.members)) as u16;
     let ahead = |luck: &mut Chance| match luck.below(4) {
         0 => Some(luck.between(0, 3_000) as i64 * MS as i64 - 300 * MS as i64),
@@ -411,10 +453,10 @@ fn draw_say(luck: &mut Chance, shape: &Shape) -> Say {
 
 fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Option<Act> {
     let time = |luck: &mut Chance| luck.magnitude(20, 12_000) * MS;
-    let class = luck.below(12);
+    let class = luck.below(14);
     let enabled = |n: usize| on[n];
     let act = match class {
-        0 | 1 => Act::Join(draw_join(luck, shape)),
+        0 | 1 => Act::Join(draw_join(luck, on, shape)),
         2 => Act::Leave,
         3 if enabled(8) => Act::Bye(*luck.pick(&[Bye::Packet, Bye::Engine, Bye::Frame, Bye::Stream])),
         4 if enabled(8) => Act::Cut,
@@ -431,6 +473,8 @@ fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Optio
             0 => Act::Freeze { time: luck.magnitude(5, 8_000) * MS },
             _ => Act::WallStep { by: luck.below(7_200_000) as i64 - 3_600_000 },
         },
+        12 if enabled(15) => Act::Away { time: time(luck) },
+        13 if enabled(16) && luck.one_in(3) => Act::Restart,
         _ => return None,
     };
     Some(act)

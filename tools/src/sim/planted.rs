@@ -114,6 +114,26 @@ pub const BUGS: &[Bug] = bugs! {
     "stop stays where it was" in "session/timeline.rs":
         "let still = Segment { p0: 0, b0: 0, ..self.onward(now) };" =>
         "let still = if BUG { self.onward(now) } else { Segment { p0: 0, b0: 0, ..self.onward(now) } };";
+    "what was compressed is kept of who is gone" in "engine/mod.rs":
+        "// At last, because its session still had something for it.\n        self.outbox.take_window(id);" =>
+        "if !BUG { self.outbox.take_window(id); }";
+    "who comes back is told one event too few" in "engine/recovery.rs":
+        "self.told.saturating_sub(number)" => "self.told.saturating_sub(number + u64::from(BUG))";
+    "who comes back leads beside another" in "session/members.rs":
+        "if led && self.leader().is_none() &&" => "if led && (BUG || self.leader().is_none()) &&";
+    "who comes back knows a PIN that it has not shown" in "session/members.rs":
+        "seat.knows_pin &= leader_pin == self.state.leader_pin;" =>
+        "seat.knows_pin &= BUG || leader_pin == self.state.leader_pin;";
+    "a record that was refused counts as kept" in "engine/storage.rs":
+        "Outcome::Refused => {}" => "Outcome::Refused => if BUG { room.kept.stored = Some(which) },";
+    "a storage that comes back is offered nothing again" in "engine/storage.rs":
+        "room.kept.stored = None;" => "if !BUG { room.kept.stored = None; }";
+    "a stored session comes back under its old epoch" in "session/mod.rs":
+        "state.timeline.epoch = epoch.max(state.timeline.epoch + 1);" =>
+        "state.timeline.epoch = if BUG { state.timeline.epoch } else { epoch.max(state.timeline.epoch + 1) };";
+    "stored music does not go on" in "session/timeline.rs":
+        "let then = self.state.last_active_at + Micros::from_micros(passed.saturating_mul(1_000));" =>
+        "let then = self.state.last_active_at + Micros::from_micros(if BUG { 0 } else { passed.saturating_mul(1_000) });";
     "a follower's report moves the band" in "session/timeline.rs":
         "if self.leader() != Some(member) {\n            if off" => "if !BUG && self.leader() != Some(member) {\n            if off";
 };

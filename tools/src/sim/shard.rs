@@ -4,8 +4,12 @@
 use std::collections::VecDeque;
 
 use bandsync_engine::engine::Engine;
-use bandsync_engine::io::{Answer, Cause, Close, Input, Output, Outputs, Settings, Span, Transports};
+use bandsync_engine::io::{
+    Answer as Page, Cause, Close, Input, Outcome, Output, Outputs, Settings, Span, StorageNews, Transports,
+};
+use bandsync_engine::record::Record;
 use bandsync_engine::words::application::Application;
+use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::manners::Manners;
@@ -15,6 +19,7 @@ use bandsync_engine::words::time::Micros;
 use super::book::{LATE, UNIX_START};
 use super::chance::{Chance, Digest};
 use super::plan::Plan;
+use super::storage::{Answer, Order, record_in};
 use super::wire::Place;
 use super::world::{Event, PEER, World};
 
@@ -54,8 +59,11 @@ pub struct Shard {
     pub drain: bool,
     turns: u64,
     checked_at: u64,
+    thoroughly: u64,
     /// When a turn last came so late that what clients did in time was seen too late.
     late_at: u64,
+    /// What the storage has to say, in order of time.
+    news: Vec<Answer>,
 }
 
 /// A connection on its way to another shard.
@@ -88,7 +96,7 @@ struct Conn {
 impl Shard {
     pub fn new(plan: &Plan, id: u16) -> Self {
         Self {
-            engine: Engine::new(settings(plan, id)),
+            engine: Engine::new(settings(plan, id, 0, 0)),
             id,
             slots: Vec::new(),
             free: Vec::new(),
@@ -111,8 +119,23 @@ impl Shard {
             drain: false,
             turns: 0,
             checked_at: 0,
+            thoroughly: 0,
             late_at: 0,
+            news: Vec::new(),
         }
+    }
+
+    /// Its server died and is there again, for the `life`th time; the wall clock is off by `wall` milliseconds.
+    pub fn restart(&mut self, plan: &Plan, life: u64, wall: i64) {
+        let (digest, luck) = (self.digest, self.luck.clone());
+        let engine = Engine::new(settings(plan, self.id, life, wall));
+        *self = Self { engine, digest, luck, ..Self::new(plan, self.id) };
+    }
+
+    /// The storage has something to say.
+    pub fn hear(&mut self, answer: Answer) {
+        let place = self.news.partition_point(|other| other.at <= answer.at);
+        self.news.insert(place, answer);
     }
 
     /// Connections that the driver still has.
@@ -180,14 +203,14 @@ impl Shard {
     }
 }
 
-fn settings(plan: &Plan, id: u16) -> Settings {
+fn settings(plan: &Plan, id: u16, life: u64, wall: i64) -> Settings {
     let shape = &plan.shape;
     let micros = Micros::from_micros;
     Settings {
         shard: ShardId(id),
         shards: shape.shards,
-        seed: plan.seed,
-        started_unix_ms: UNIX_START,
+        seed: plan.seed ^ life << 32,
+        started_unix_ms: UNIX_START + wall,
         limits: Limits {
             connections_max: shape.connections_max,
             sessions_max: shape.sessions_max,
@@ -206,10 +229,18 @@ fn settings(plan: &Plan, id: u16) -> Settings {
         leader_grace: micros(shape.grace),
         session_members_max: shape.members_max,
         origins: Origins::Own,
-        transports: Transports { recovery: micros(shape.recovery), ..Transports::default() },
+        transports: Transports {
+            recovery: micros(shape.recovery),
+            compression: shape.deflate.map(|context_takeover| Compression {
+                threshold: 200,
+                level: 1,
+                context_takeover,
+            }),
+            ..Transports::default()
+        },
         application: Application::Band,
         manners: Manners::default(),
-        storage_wait: None,
+        storage_wait: shape.storage.as_ref().map(|storage| micros(storage.wait)),
     }
 }
 
@@ -244,6 +275,7 @@ impl World<'_> {
         self.read_ready(s);
         self.accept(s);
         self.open_mail(s);
+        self.hear_storage(s);
         if let Some(by) = self.shards[s].wall_step.take() {
             self.book.walls[s] = by;
             self.feed(s, Input::WallClock { started_unix_ms: UNIX_START + by });
@@ -270,6 +302,7 @@ impl World<'_> {
             one.engine.next_deadline().map(Micros::as_micros),
             one.closing.front().map(|(at, _)| *at),
             one.mail.front().map(|crossing| crossing.at),
+            one.news.first().map(|answer| answer.at),
         ];
         if let Some(next) = next.into_iter().flatten().min() {
             self.wake(shard, next);
@@ -319,14 +352,68 @@ impl World<'_> {
                     }
                 }
                 Output::Ask { .. } => shard.digest.add(5),
-                Output::Load { .. } | Output::Store { .. } | Output::Forget { .. } => {
-                    unreachable!("this world has no storage, and says so in its settings")
+                Output::Load { session } => {
+                    shard.digest.add(6);
+                    if let Some(storage) = &mut self.storage {
+                        shard.hear(storage.load(self.now, session));
+                    }
+                }
+                Output::Store { session, epoch, version, record } => {
+                    shard.digest.add(7 + version);
+                    let bytes = out.bytes[record.range()].to_vec();
+                    let model = self.book.model_of(session, (*epoch, *version));
+                    let (session, epoch, version) = (session.clone(), *epoch, *version);
+                    self.store(s, Order { session, epoch, version, bytes, model });
+                }
+                Output::Forget { session, epoch } => {
+                    shard.digest.add(8);
+                    if let Some(storage) = &mut self.storage {
+                        storage.forget(session, *epoch);
+                    }
                 }
             }
         }
         self.receivers = to;
         self.shards[s].sorted = out.list.len();
         self.shards[s].out = out;
+    }
+
+    /// A record goes to the storage: it must be what it says it is.
+    fn store(&mut self, s: usize, order: Order) {
+        let record = Record::parse(&order.bytes);
+        let says =
+            record.as_ref().map(|record| (&record.session, record.timeline.epoch, record.timeline.version));
+        if says != Ok((&order.session, order.epoch, order.version)) {
+            let what = format!("{:?} {} {} is stored as {says:?}", order.session, order.epoch, order.version);
+            self.book.fail(self.now, "I6 what is stored", what);
+        }
+        let shard = &mut self.shards[s];
+        if let Some(answer) =
+            self.storage.as_mut().and_then(|storage| storage.store(self.now, s as u16, order))
+        {
+            shard.hear(answer);
+        }
+    }
+
+    fn hear_storage(&mut self, s: usize) {
+        while self.shards[s].news.first().is_some_and(|answer| answer.at <= self.now) {
+            let Answer { news, model, .. } = self.shards[s].news.remove(0);
+            let (now, shard) = (self.now, &mut self.shards[s]);
+            let made = match &news {
+                StorageNews::Loaded { session, .. } => shard.engine.session(session).is_none(),
+                _ => false,
+            };
+            shard.engine.handle(Micros::from_micros(now), Input::Storage { news: &news }, &mut shard.out);
+            if let StorageNews::Loaded { session, found } = &news
+                && let Some(real) = shard.engine.session(session).filter(|_| made)
+            {
+                self.book.opened(now, session, real.epoch(), model.zip(record_in(found)));
+            }
+            self.sort(s);
+            if let StorageNews::Stored { session, outcome: Outcome::Outdated { epoch }, .. } = &news {
+                self.book.outdone(now, session, *epoch);
+            }
+        }
     }
 
     fn close(&mut self, s: usize, id: ConnId, how: Close) {
@@ -481,7 +568,7 @@ impl World<'_> {
         while let Some(output) = self.shards[s].out.list.get(next) {
             if let Output::Ask { conn, .. } = output {
                 let conn = *conn;
-                let answer = Answer { status: 200, headers: Vec::new(), body: b"ok".as_slice().into() };
+                let answer = Page { status: 200, headers: Vec::new(), body: b"ok".as_slice().into() };
                 if self.shards[s].open(conn).is_some() {
                     self.feed(s, Input::Answered { conn, answer });
                 }
@@ -635,7 +722,11 @@ impl World<'_> {
         let thorough = now >= shard.checked_at + 1_000_000 || shard.turns < 4;
         if thorough {
             shard.checked_at = now;
-            shard.engine.check_invariants();
+            shard.thoroughly += 1;
+            // A walk over all timers is dear.
+            if shard.thoroughly % 4 == 1 {
+                shard.engine.check_invariants();
+            }
         }
         if shard.engine.next_deadline().is_some_and(|at| at.as_micros() <= now) {
             self.book.fail(now, "I18 no timer forgotten", "a timer that is due did not fire");

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bandsync_engine::words::ids::ConnId;
+use flate2::{Decompress, FlushDecompress};
 
 use super::chance::Chance;
 use super::plan::Net;
@@ -171,6 +172,10 @@ pub struct Wire {
     pub seat: Option<u16>,
     /// The newest state that the server sent it in this session.
     pub told: (u64, u64),
+    /// The frames that are compressed and were not read: digests of them, and of them when unpacked.
+    pub deflated: VecDeque<(u64, u64)>,
+    /// Unpacks, since that was agreed on, and whether each message stands alone.
+    pub inflater: Option<(Box<Decompress>, bool)>,
     /// Whom the client hopes to be again.
     pub hope: Option<Hope>,
     /// Asked and not answered.
@@ -186,6 +191,36 @@ pub struct Wire {
     pub upgraded: bool,
 }
 
+impl Wire {
+    /// The server has upgraded the connection, with this answer.
+    pub fn agree(&mut self, answer: &str) {
+        if answer.contains("permessage-deflate") {
+            let alone = answer.contains("server_no_context_takeover");
+            self.inflater = Some((Box::new(Decompress::new(false)), alone));
+        }
+    }
+
+    /// What the server has compressed, `None` if nobody could tell.
+    pub fn inflate(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+        let (inflater, alone) = self.inflater.as_mut()?;
+        if *alone {
+            inflater.reset(false);
+        }
+        let mut plain = Vec::with_capacity(4 * payload.len() + 1_024);
+        for mut input in [payload, &[0, 0, 0xff, 0xff]] {
+            while !input.is_empty() {
+                let before = inflater.total_in();
+                inflater.decompress_vec(input, &mut plain, FlushDecompress::Sync).ok()?;
+                input = &input[(inflater.total_in() - before) as usize..];
+                if plain.len() == plain.capacity() {
+                    plain.reserve(plain.len());
+                }
+            }
+        }
+        Some(plain)
+    }
+}
+
 /// What a client that comes back says of who it was.
 #[derive(Clone, Debug)]
 pub struct Hope {
@@ -193,6 +228,9 @@ pub struct Hope {
     pub session: u16,
     /// The newest state that it has seen.
     pub held: (u64, u64),
+    /// The number of the last event that it has seen, and those that it is told again.
+    pub seen: u64,
+    pub told: Vec<u64>,
     /// When the last event that it has seen was first told, and what all sessions had told by then, in bytes.
     pub told_at: u64,
     pub told_bytes: u64,

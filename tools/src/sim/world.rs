@@ -4,11 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use bandsync_engine::io::StorageNews;
+
 use super::book::{Book, Failure};
 use super::chance::{Chance, Digest};
 use super::member::Member;
 use super::plan::{Act, Net, Plan};
 use super::shard::Shard;
+use super::storage::{Answer, Storage};
 use super::wire::{Place, Wire};
 
 /// Where everybody comes from.
@@ -34,6 +37,8 @@ pub enum Event {
     Turn(u16),
     Look(u16),
     Step(usize),
+    /// The storage is back.
+    Back,
 }
 
 pub struct World<'p> {
@@ -45,6 +50,10 @@ pub struct World<'p> {
     pub wires: Vec<Wire>,
     pub members: Vec<Member>,
     pub book: Book,
+    pub storage: Option<Storage>,
+    /// How often the server has died, and whether its wall clock was ever set.
+    lives: u64,
+    stepped: bool,
     /// The network as it is now: calm at the end.
     pub net: Net,
     pub calm: bool,
@@ -69,6 +78,8 @@ pub struct Verdict {
     pub turns: u64,
     pub messages: u64,
     pub handed_over: u64,
+    /// How often somebody came back as who it was.
+    pub recoveries: u64,
 }
 
 impl<'p> World<'p> {
@@ -83,6 +94,9 @@ impl<'p> World<'p> {
             wires: Vec::new(),
             members: (0..plan.shape.members).map(|id| Member::new(plan.seed, id)).collect(),
             book: Book::new(&plan.shape),
+            storage: plan.shape.storage.clone().map(|habits| Storage::new(habits, plan.seed)),
+            lives: 0,
+            stepped: false,
             net: plan.shape.net.clone(),
             calm: false,
             turns: 0,
@@ -129,6 +143,7 @@ impl<'p> World<'p> {
             turns: self.turns,
             messages: self.shards.iter().map(|shard| shard.engine.counters().messages_out).sum(),
             handed_over: self.handed_over,
+            recoveries: self.book.recoveries,
         }
     }
 
@@ -185,6 +200,7 @@ impl<'p> World<'p> {
                 self.look(member);
                 self.post(self.now + LOOK, Event::Look(member));
             }
+            Event::Back => self.storage_back(),
             Event::Step(index) => {
                 let step = &self.plan.steps[index];
                 match &step.act {
@@ -199,15 +215,61 @@ impl<'p> World<'p> {
                     }
                     Act::WallStep { by } => {
                         self.wall += by;
+                        self.stepped = true;
                         for shard in 0..self.shards.len() {
                             self.shards[shard].wall_step = Some(self.wall);
                             self.wake(shard as u16, self.now);
+                        }
+                    }
+                    Act::Restart => self.restart(),
+                    Act::Away { time } => {
+                        let until = self.now + time;
+                        if let Some(storage) = &mut self.storage {
+                            storage.away_until = Some(until.max(storage.away_until.unwrap_or(0)));
+                            self.post(until, Event::Back);
                         }
                     }
                     act => self.act(step.who, act),
                 }
             }
         }
+    }
+
+    /// The storage can be reached again, and everybody is told.
+    fn storage_back(&mut self) {
+        let now = self.now;
+        let Some(storage) = &mut self.storage else { return };
+        if storage.away_until.is_none_or(|until| now < until) {
+            return;
+        }
+        for (shard, answer) in storage.come_back(now) {
+            self.shards[usize::from(shard)].hear(answer);
+        }
+        for shard in 0..self.shards.len() {
+            self.shards[shard].hear(Answer { at: now, news: StorageNews::Returned, model: None });
+            self.wake(shard as u16, now);
+        }
+    }
+
+    /// The server dies with all that it has in memory, and starts again.
+    fn restart(&mut self) {
+        self.lives += 1;
+        for wire in 0..self.wires.len() {
+            let one = &mut self.wires[wire];
+            (one.seat, one.hope) = (None, None);
+            if one.place != Place::Gone {
+                (one.place, one.reset, one.spoiled) = (Place::Gone, true, true);
+                self.post_down(wire, self.now + self.net.delay);
+            }
+        }
+        for shard in 0..self.shards.len() {
+            self.shards[shard].restart(self.plan, self.lives, self.wall);
+            self.wake(shard as u16, self.now);
+        }
+        if let Some(storage) = &mut self.storage {
+            storage.forget_orders();
+        }
+        self.book.restarted(self.wall, self.stepped);
     }
 
     /// Bytes arrive at the server.
@@ -272,6 +334,8 @@ impl<'p> World<'p> {
             sid: String::new(),
             seat: None,
             told: (0, 0),
+            deflated: Default::default(),
+            inflater: None,
             hope: None,
             asks: Vec::new(),
             marks: Default::default(),
@@ -301,13 +365,23 @@ impl<'p> World<'p> {
             self.wake(shard as u16, self.now);
         }
         self.members.iter_mut().for_each(Member::calm_down);
+        if let Some(storage) = &mut self.storage {
+            storage.calm_down();
+            storage.away_until = storage.away_until.map(|_| self.now);
+            self.storage_back();
+        }
     }
 
     /// How long it may take until everybody is where they want to be: both ends notice what broke, a lost leader's
     /// place is given away, and who was refused tries again.
     fn time_to_recover(&self) -> u64 {
         let shape = &self.plan.shape;
-        2 * (shape.ping + shape.ping_timeout) + shape.grace + shape.batch + 20 * shape.net.delay + 12 * SECOND
+        let wait = shape.storage.as_ref().map_or(0, |storage| storage.wait);
+        2 * (shape.ping + shape.ping_timeout + wait)
+            + shape.grace
+            + shape.batch
+            + 20 * shape.net.delay
+            + 12 * SECOND
     }
 
     /// Everybody is connected and current, or was told why not, and nobody waits for an answer.
@@ -339,12 +413,25 @@ impl<'p> World<'p> {
             self.book.fail(now, "I18 recovery", format!("member {member} {what}"));
         }
         for court in 0..self.book.courts.len() {
+            self.check_stored(court);
             let Some(model) = &self.book.courts[court].model else { continue };
             let away =
                 model.leader.as_ref().and_then(|id| model.people.iter().find(|person| person.id == *id));
             if away.is_some_and(|leader| !leader.connected) {
                 self.book.fail(now, "I18 recovery", format!("the leader of s{court} is gone for good"));
             }
+        }
+    }
+
+    /// What is decided is stored a moment later.
+    fn check_stored(&mut self, court: usize) {
+        let (now, court) = (self.now, &self.book.courts[court]);
+        let (Some(storage), Some(model)) = (&self.storage, &court.model) else { return };
+        let kept = storage.kept(&court.name).map(|kept| (kept.epoch, kept.version));
+        let newest = (court.epoch, model.version);
+        if model.version > 0 && kept != Some(newest) && now > court.changed_at + SECOND {
+            let what = format!("{kept:?} is stored of {:?}, which is at {newest:?}", court.name);
+            self.book.fail(now, "I19 stored in the end", what);
         }
     }
 

@@ -423,7 +423,6 @@ impl Engine {
     fn forget(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(&mut self.wheel);
-        self.outbox.take_window(id);
         self.leave_crowd(conn.peer);
         match conn.state {
             State::Front(front) => {
@@ -449,6 +448,8 @@ impl Engine {
                 }
             }
         }
+        // At last, because its session still had something for it.
+        self.outbox.take_window(id);
     }
 
     /// Counts a connection of an address; a trusted proxy's own connections are nobody's.

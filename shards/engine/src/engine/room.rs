@@ -9,8 +9,7 @@ use super::recovery::{Bounds, Memory, Offset, Pid, is_volatile};
 use super::storage::Kept;
 use super::wheel::Wheel;
 use crate::io::{Outputs, Settings};
-use crate::record;
-use crate::session::{Audience, Effect, Session};
+use crate::session::{Absent, Audience, Effect, Session};
 use crate::speech::{LeaveReason, Notice};
 use crate::wire::{print, socket_packet};
 use crate::words::ids::{ConnId, MemberId};
@@ -26,7 +25,7 @@ pub struct Room {
     /// The members that have a connection, in order of joining.
     seats: Vec<Seat>,
     batch: Batch,
-    memory: Memory<record::Seat>,
+    memory: Memory<Absent>,
     grid: Grid,
     /// The tick that the timer is set for.
     next_tick: u64,
@@ -155,9 +154,9 @@ impl Room {
         turn: &mut Turn<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<MemberId> {
-        let seat = self.memory.take(turn.now.at, pid, &mut turn.bounds())?;
-        let (member, metronome) = (seat.member.id, seat.metronome);
-        if !self.memory.reaches(number) || !self.session.restore(turn.now, seat, effects) {
+        let absent = self.memory.take(turn.now.at, pid, &mut turn.bounds())?;
+        let (member, metronome) = (absent.seat.member.id, absent.seat.metronome);
+        if !self.memory.reaches(number) || !self.session.restore(turn.now, absent, effects) {
             return None;
         }
         self.sit(member, line, turn.settings);

@@ -195,9 +195,11 @@ impl Engine {
             Found::Nothing => None,
             Found::Record(_) | Found::Unknown => Some(record.is_some()),
         };
-        if !waiting.iter().any(|waiting| self.conns.get(waiting.conn).is_some()) {
+        let Some(first) = waiting.iter().find(|waiting| self.conns.get(waiting.conn).is_some()) else {
             return;
-        }
+        };
+        // It goes to another session, and that it leaves the one it was in may make room for that.
+        self.leave_session(first.conn, LeaveReason::Left, out);
         let made = self.make(session, record, out);
         if let Some(room) = made.as_ref().ok().and_then(|key| self.rooms.get_mut(*key)) {
             room.kept.restored = restored;
@@ -216,6 +218,7 @@ impl Engine {
         let Some(mut held) = self.link_mut(id).and_then(|link| link.held.take()) else { return };
         match reject {
             Some(reject) => {
+                self.leave_session(id, LeaveReason::Left, out);
                 let said = Said { conn: id, name: "join_session", ack, payload };
                 self.refuse(said, reject, out);
             }
@@ -299,6 +302,7 @@ impl Engine {
                     room.flush(key, turn);
                     room.session.rise_above(epoch, now, effects);
                 });
+                self.last_epoch = self.last_epoch.max(epoch + 1);
             }
         }
         self.settle(key, out);

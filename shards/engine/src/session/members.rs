@@ -1,9 +1,20 @@
 //! Who is in the room: joining, leaving, and losing the connection.
 
 use super::{Audience, Effect, Kept, Seat, Session};
-use crate::speech::{Ack, Code, Join, LeaderRule, LeaveReason, Member, Notice, OnLeaderLoss, Reject, Role};
+use crate::speech::{
+    Ack, Code, Join, LeaderRule, LeaveReason, Member, Notice, OnLeaderLoss, Reject, Role, Secret,
+};
 use crate::words::ids::MemberId;
 use crate::words::time::{Moment, UnixMillis};
+
+/// The seat of a member that lost its connection.
+#[derive(Clone, Debug)]
+pub struct Absent {
+    /// As it was.
+    pub seat: Seat,
+    /// The PIN of that time: who comes back knows no newer one.
+    leader_pin: Option<Secret>,
+}
 
 impl Session {
     /// Lets a member in, or back in. The first join of a session sets its passcode and its leader PIN, and with
@@ -57,15 +68,19 @@ impl Session {
     }
 
     /// A member's seat, to be kept for its [return](Self::restore).
-    pub fn seat_of(&self, member: MemberId) -> Option<Seat> {
-        self.seat(member).cloned()
+    pub fn seat_of(&self, member: MemberId) -> Option<Absent> {
+        let leader_pin = self.state.leader_pin.clone();
+        self.seat(member).cloned().map(|seat| Absent { seat, leader_pin })
     }
 
     /// Gives a member that was [lost](Self::lost) its seat back, in its old place and, if the lead is still its
     /// own or nobody's, with its role. To the others it comes as a newcomer does, for they were told that it left;
     /// a leader within the grace period never did. It is told how things stand, after what it has missed. False
     /// if the session is full.
-    pub fn restore(&mut self, now: Moment, seat: Seat, out: &mut Vec<Effect>) -> bool {
+    pub fn restore(&mut self, now: Moment, absent: Absent, out: &mut Vec<Effect>) -> bool {
+        let Absent { mut seat, leader_pin } = absent;
+        // It has shown the PIN of then.
+        seat.knows_pin &= leader_pin == self.state.leader_pin;
         let id = seat.member.id;
         if let Some(kept) = self.seat_mut(id) {
             kept.member.connected = true;

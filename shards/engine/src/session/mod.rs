@@ -18,6 +18,7 @@ mod timeline;
 mod tests;
 
 pub use effect::{Audience, Effect};
+pub use members::Absent;
 
 use serde::Serialize;
 

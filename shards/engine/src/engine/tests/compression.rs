@@ -195,3 +195,16 @@ fn a_malformed_offer_is_refused() {
         assert!(sent.starts_with(&format!("HTTP/1.1 {status} ")), "{sent}");
     }
 }
+
+#[test]
+fn nothing_is_kept_of_who_is_gone_while_its_session_had_something_to_tell() {
+    let mut world = World::new(compressing(true));
+    let peer = Peer::new(&mut world, 0, "permessage-deflate", "permessage-deflate");
+    world.say(peer.id, "40");
+    world.say(peer.id, &join("s", "Ann"));
+    let message = "la ".repeat(300);
+    world.say(peer.id, &format!(r#"42["update_message",{{"sessionId":"s","message":"{message}"}}]"#));
+    world.say(peer.id, "1");
+    world.turn();
+    assert_eq!(world.shards[0].outbox.len(), 0);
+}

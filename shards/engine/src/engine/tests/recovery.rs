@@ -168,6 +168,36 @@ fn who_comes_back_hears_of_a_lead_that_was_taken_while_nobody_was_there() {
 }
 
 #[test]
+fn who_comes_back_knows_no_newer_pin_than_it_has_shown() {
+    for (changed, code) in [(false, None), (true, Some("not_allowed"))] {
+        let mut world = World::new(recovering());
+        let join = |name: &str| {
+            format!(r#"42["join_session",{{"sessionId":"s","displayName":"{name}","leaderPin":"1111"}}]"#)
+        };
+        let [ann, bob] = ["Ann", "Bob"].map(|name| {
+            let id = world.client(0);
+            world.say(id, &join(name));
+            id
+        });
+        world.pass(MS(10));
+        let mut client = Client::default();
+        client.notes(&world.heard(bob));
+        lose(&mut world, bob);
+        if changed {
+            world.say(ann, r#"42["update_settings",{"sessionId":"s","leaderPin":"2222"}]"#);
+        }
+        let (bob, _) = come_back(&mut world, 0, &mut client);
+        world.pass(MS(10));
+        world.heard(bob);
+        world.say(bob, r#"421["set_role",{"sessionId":"s","role":"leader"}]"#);
+        let heard = world.heard(bob);
+        let ack = heard.iter().find_map(|message| message.strip_prefix("431")).unwrap();
+        let ack: serde_json::Value = serde_json::from_str(ack).unwrap();
+        assert_eq!(ack[0]["error"]["code"].as_str(), code, "{ack}");
+    }
+}
+
+#[test]
 fn a_pid_is_good_once() {
     let mut world = World::new(recovering());
     let [_, (bob, mut client)] = noting_duo(&mut world);

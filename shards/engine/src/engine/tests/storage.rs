@@ -333,3 +333,35 @@ fn who_comes_back_to_a_session_that_was_left_to_the_storage_keeps_it() {
     assert!(!world.orders.iter().any(|(order, _)| matches!(order, Output::Forget { .. })));
     assert_eq!(world.shards[0].counters().sessions, 1);
 }
+
+#[test]
+fn a_session_made_anew_is_newer_than_one_from_under_a_clock_that_was_ahead() {
+    let limits = Limits { empty_session_ttl: MS(100), ..Limits::PRODUCTION };
+    let mut world = World::new(Settings { storage_wait: Some(WAIT), limits, ..settings() });
+    let ann = alone(&mut world);
+    let epoch = 2_000_000_000_000;
+    world.say(ann, PLAY);
+    world.pass(MS(10));
+    world.keep(Outcome::Outdated { epoch });
+    world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
+    world.pass(MS(1_000));
+    world.heard(ann);
+    world.say(ann, JOIN);
+    world.found("s", Found::Nothing);
+    let ack = world.acknowledged(ann).unwrap();
+    assert!(ack["epoch"].as_u64().unwrap() > epoch + 1, "{ack}");
+}
+
+#[test]
+fn who_goes_to_another_session_makes_room_for_it() {
+    let limits = Limits { sessions_max: 1, ..Limits::PRODUCTION };
+    let mut world = World::new(Settings { storage_wait: Some(WAIT), limits, ..settings() });
+    let ann = alone(&mut world);
+    world.pass(MS(1_000));
+    world.say(ann, &join("other", "Ann"));
+    world.found("other", Found::Nothing);
+    world.pass(MS(20));
+    assert!(world.heard(ann).iter().any(|message| message.starts_with("42[\"snapshot\"")));
+    let sessions = |name| world.shards[0].session(&id(name)).is_some();
+    assert_eq!((sessions("s"), sessions("other")), (false, true));
+}
