@@ -11,7 +11,7 @@ use bandsync_driver::recorder::redact::Redactor;
 use bandsync_engine::engine::Engine;
 use bandsync_engine::engine::handover;
 use bandsync_engine::io::{Found, Input, Output, Outputs, Settings, StorageNews};
-use bandsync_engine::record::Record;
+use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::wire::deflate::{Deflater, Inflater, Window, negotiate};
 use bandsync_engine::wire::frame::Reader;
@@ -239,7 +239,9 @@ pub fn stored(data: &[u8]) {
     let before = Record::parse(&record).err();
     restore(&record);
     Record::cover_secrets(&mut record, |secret| *secret = "*".repeat(secret.len()));
-    assert_eq!(Record::parse(&record).err(), before);
+    let after = Record::parse(&record).err();
+    // What somebody else printed at another length is wiped.
+    assert!(after == before || (before, after) == (None, Some(Damage::Malformed)));
 }
 
 /// A session comes back from the storage as this record, and is played.
