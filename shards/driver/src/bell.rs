@@ -7,13 +7,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A flag that threads share.
 pub(crate) trait Flag {
+    /// One that is not set.
+    fn unset() -> Self;
     /// Sets it and says what it was.
     fn swap(&self, value: bool) -> bool;
+    /// Says what it is.
+    fn is_set(&self) -> bool;
 }
 
 impl Flag for AtomicBool {
+    fn unset() -> Self {
+        Self::new(false)
+    }
+
     fn swap(&self, value: bool) -> bool {
         self.swap(value, Ordering::SeqCst)
+    }
+
+    fn is_set(&self) -> bool {
+        self.load(Ordering::SeqCst)
     }
 }
 
@@ -38,7 +50,7 @@ impl<F: Flag> Bell<F> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use loom::sync::atomic::AtomicBool as LoomBool;
@@ -47,32 +59,44 @@ mod tests {
     use std::collections::VecDeque;
 
     impl Flag for LoomBool {
+        fn unset() -> Self {
+            Self::new(false)
+        }
+
         fn swap(&self, value: bool) -> bool {
             self.swap(value, Ordering::SeqCst)
         }
+
+        /// Loom knows no order of all loads, so a look is a change that changes nothing.
+        fn is_set(&self) -> bool {
+            self.fetch_or(false, Ordering::SeqCst)
+        }
     }
 
-    /// A mailbox as it is in `mail`, with models of the queue and of the kernel's counter of wake-ups.
-    struct Model {
+    /// A mailbox as it is in `mail`, with models of the queues and of the kernel's counter of wake-ups.
+    pub(crate) struct Model<T = u8> {
         bell: Bell<LoomBool>,
-        mail: Mutex<VecDeque<u8>>,
+        mail: Mutex<VecDeque<T>>,
+        /// The storage's.
+        news: Mutex<VecDeque<T>>,
         room: usize,
         wakeups: Mutex<u32>,
         woken: Condvar,
     }
 
-    impl Model {
-        fn new(room: usize) -> Arc<Self> {
+    impl<T> Model<T> {
+        pub(crate) fn new(room: usize) -> Arc<Self> {
             Arc::new(Self {
                 bell: Bell(LoomBool::new(false)),
                 mail: Mutex::new(VecDeque::new()),
+                news: Mutex::new(VecDeque::new()),
                 room,
                 wakeups: Mutex::new(0),
                 woken: Condvar::new(),
             })
         }
 
-        fn ring(&self) {
+        pub(crate) fn ring(&self) {
             self.bell.ring(|| {
                 *self.wakeups.lock().unwrap() += 1;
                 self.woken.notify_one();
@@ -80,29 +104,111 @@ mod tests {
         }
 
         /// False if there is no room.
-        fn post(&self, letter: u8) -> bool {
-            let mut mail = self.mail.lock().unwrap();
-            if mail.len() == self.room {
+        pub(crate) fn post(&self, letter: T) -> bool {
+            self.put(&self.mail, letter)
+        }
+
+        fn tell(&self, news: T) -> bool {
+            self.put(&self.news, news)
+        }
+
+        fn put(&self, queue: &Mutex<VecDeque<T>>, letter: T) -> bool {
+            let mut queue = queue.lock().unwrap();
+            if queue.len() == self.room {
                 return false;
             }
-            mail.push_back(letter);
-            drop(mail);
+            queue.push_back(letter);
+            drop(queue);
             self.ring();
             true
         }
 
-        fn take(&self) -> Option<u8> {
+        pub(crate) fn take(&self) -> Option<T> {
             self.mail.lock().unwrap().pop_front()
         }
 
+        fn take_news(&self) -> Option<T> {
+            self.news.lock().unwrap().pop_front()
+        }
+
+        pub(crate) fn heard(&self) {
+            self.bell.heard();
+        }
+
         /// As poll does: all wake-ups so far are one.
-        fn sleep(&self) {
+        pub(crate) fn sleep(&self) {
             let mut wakeups = self.wakeups.lock().unwrap();
             while *wakeups == 0 {
                 wakeups = self.woken.wait(wakeups).unwrap();
             }
             *wakeups = 0;
         }
+    }
+
+    /// Connections and news share a bell, and a turn takes in only so many of both: nothing stays behind.
+    #[test]
+    fn mail_and_news_are_all_taken_in() {
+        let mut bounded = loom::model::Builder::new();
+        bounded.preemption_bound = Some(2);
+        bounded.check(|| {
+            let model = Model::new(2);
+            let senders = [true, false].map(|is_mail| {
+                let model = Arc::clone(&model);
+                thread::spawn(move || {
+                    assert!(if is_mail { model.post(1) && model.post(2) } else { model.tell(3) })
+                })
+            });
+            let (mut letters, mut mail_waits) = (Vec::new(), false);
+            while letters.len() < 3 {
+                if !mail_waits {
+                    model.sleep();
+                    model.heard();
+                }
+                let (mail, news) = (model.take(), model.take_news());
+                mail_waits = mail.is_some() || news.is_some();
+                letters.extend(mail.into_iter().chain(news));
+            }
+            letters.sort_unstable();
+            assert_eq!(letters, [1, 2, 3]);
+            for sender in senders {
+                sender.join().unwrap();
+            }
+        });
+    }
+
+    /// News that find no room come back to the storage, which tells them again: each comes once, and in order.
+    #[test]
+    fn news_that_find_no_room_are_told_again() {
+        loom::model(|| {
+            let model = Model::new(1);
+            let storage = {
+                let model = Arc::clone(&model);
+                thread::spawn(move || {
+                    let (first, second) = (model.tell(1), model.tell(2));
+                    assert!(first);
+                    second
+                })
+            };
+            let mut news = Vec::new();
+            while news.is_empty() {
+                model.sleep();
+                model.heard();
+                while let Some(one) = model.take_news() {
+                    news.push(one);
+                }
+            }
+            if !storage.join().unwrap() {
+                assert!(model.tell(2), "there is room again");
+            }
+            while news.len() < 2 {
+                model.sleep();
+                model.heard();
+                while let Some(one) = model.take_news() {
+                    news.push(one);
+                }
+            }
+            assert_eq!(news, [1, 2]);
+        });
     }
 
     /// A shard that takes its mail in until it has so many letters; loom finds it if it sleeps for ever.

@@ -92,7 +92,8 @@ impl Record {
     }
 
     /// Has `cover` put other texts of the same length in the place of the secrets in a record's bytes, which remain a
-    /// record. Bytes that are none are wiped, and remain none of the same kind.
+    /// record. Bytes that are none are wiped, and remain none of the same kind; so is a record that we would print at
+    /// another length, which is then malformed.
     pub fn cover_secrets(bytes: &mut [u8], cover: impl FnMut(&mut String)) {
         let damage = match Self::parse(bytes) {
             Ok(mut record) => {
@@ -323,6 +324,21 @@ mod tests {
             assert_eq!((bytes.len(), Record::parse(&bytes)), (length, Err(damage)));
             assert!(!bytes.windows(11).any(|text| text == b"open sesame"), "{damage:?}");
         }
+    }
+
+    #[test]
+    fn a_record_that_somebody_else_printed_is_wiped() {
+        let mut bytes = printed(&record());
+        // The last field but one, `None`, as it is, and before it `made_at` with a zero too many.
+        let at = bytes.len() - 3;
+        bytes[at] |= 0x80;
+        bytes.insert(at + 1, 0);
+        let sum = crc32fast::hash(&bytes[6..]).to_le_bytes();
+        bytes[2..6].copy_from_slice(&sum);
+        assert_eq!(Record::parse(&bytes), Ok(record()));
+        Record::cover_secrets(&mut bytes, |_| ());
+        assert_eq!(Record::parse(&bytes), Err(Damage::Malformed));
+        assert!(!bytes.windows(11).any(|text| text == b"open sesame"));
     }
 
     #[test]

@@ -4,16 +4,23 @@
 
 mod mutate;
 
-use bandsync_driver::recorder::format::SegmentReader;
+use std::hash::RandomState;
+
+use bandsync_driver::recorder::format::{Entry, Header, Packer, SegmentReader, Stretch};
+use bandsync_driver::recorder::redact::Redactor;
 use bandsync_engine::engine::Engine;
 use bandsync_engine::engine::handover;
-use bandsync_engine::io::{Input, Outputs, Settings};
-use bandsync_engine::trace;
+use bandsync_engine::io::{Found, Input, Output, Outputs, Settings, StorageNews};
+use bandsync_engine::record::{Damage, Record};
+use bandsync_engine::trace::{self, Outcome, Recorded};
+use bandsync_engine::wire::deflate::{Deflater, Inflater, Window, negotiate};
 use bandsync_engine::wire::frame::Reader;
 use bandsync_engine::wire::http::HeadReader;
 use bandsync_engine::wire::parse::{self, Event};
+use bandsync_engine::wire::payload::{self, Version};
 use bandsync_engine::wire::socket_packet::Assembler;
 use bandsync_engine::wire::{engine_packet, json};
+use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::time::Micros;
@@ -32,30 +39,37 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "http_head", run: http_head, seeds: &[HEAD, UPGRADE] },
-    Target {
-        name: "frames",
-        run: frames,
-        seeds: &[b"\x81\x85\x01\x02\x03\x04hello", b"\x01\x82\0\0\0\0ab\x80\x80\0\0\0\0"],
-    },
-    Target {
-        name: "packets",
-        run: packets,
-        seeds: &[JOIN, b"40", b"451-3[\"a\",{\"_placeholder\":true,\"num\":0}]"],
-    },
+    Target { name: "frames", run: frames, seeds: &[FRAME, FRAGMENTS, SPOKEN] },
+    Target { name: "deflate", run: deflate, seeds: &[OFFER, DEFLATED] },
+    Target { name: "packets", run: packets, seeds: &[JOIN, ATTACHED, POLLED] },
     Target { name: "events", run: events, seeds: &[JOIN, SETLIST, PLAY] },
-    Target { name: "trace", run: trace_reader, seeds: &[b"BANDSYNC TRACE 1\nH\0\0\0\0"] },
-    Target { name: "stored", run: stored, seeds: &[b"\0\x04\x02", b"\x01"] },
-    Target { name: "connection", run: connection, seeds: &[HEAD, SPOKEN] },
+    Target { name: "trace", run: trace_reader, seeds: &[ENTRIES, TRACE] },
+    Target { name: "redact", run: redact, seeds: &[SECRETS, SPOKEN, POSTED] },
+    Target { name: "stored", run: stored, seeds: &[RECORD, INPUT, OUTPUTS] },
+    Target { name: "connection", run: connection, seeds: &[HEAD, SPOKEN, POSTED] },
 ];
 
 const HEAD: &[u8] = include_bytes!("../../fuzz/corpus/http_head/page");
 const UPGRADE: &[u8] = include_bytes!("../../fuzz/corpus/http_head/upgrade");
+const FRAME: &[u8] = include_bytes!("../../fuzz/corpus/frames/text");
+const FRAGMENTS: &[u8] = include_bytes!("../../fuzz/corpus/frames/fragments");
+const OFFER: &[u8] = include_bytes!("../../fuzz/corpus/deflate/offer");
+const DEFLATED: &[u8] = include_bytes!("../../fuzz/corpus/deflate/message");
 const JOIN: &[u8] = include_bytes!("../../fuzz/corpus/packets/join");
+const ATTACHED: &[u8] = include_bytes!("../../fuzz/corpus/packets/attached");
+const POLLED: &[u8] = include_bytes!("../../fuzz/corpus/packets/polled");
 const SETLIST: &[u8] = include_bytes!("../../fuzz/corpus/events/setlist");
 const PLAY: &[u8] = include_bytes!("../../fuzz/corpus/events/play");
+const ENTRIES: &[u8] = include_bytes!("../../fuzz/corpus/trace/entries");
+const TRACE: &[u8] = include_bytes!("../../fuzz/corpus/trace/file");
+const SECRETS: &[u8] = include_bytes!("../../fuzz/corpus/redact/secrets");
+const RECORD: &[u8] = include_bytes!("../../fuzz/corpus/stored/record");
+const INPUT: &[u8] = include_bytes!("../../fuzz/corpus/stored/input");
+const OUTPUTS: &[u8] = include_bytes!("../../fuzz/corpus/stored/outputs");
 const SPOKEN: &[u8] = include_bytes!("../../fuzz/corpus/connection/spoken");
+const POSTED: &[u8] = include_bytes!("../../fuzz/corpus/connection/posted");
 
 /// The head of a request. However it is cut, it is the same head.
 pub fn http_head(data: &[u8]) {
@@ -97,8 +111,42 @@ fn messages(reads: &[&[u8]]) -> Vec<String> {
     said
 }
 
-/// Engine.IO and Socket.IO packets, with the first line as text and every other line as an attachment.
+/// What a message may be unpacked to.
+const UNPACKED_MAX: u32 = 100_000;
+
+/// Compression: an offer in the first line, and two messages of one connection behind it. What we compress
+/// ourselves comes back as it was.
+pub fn deflate(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    if let Ok(offer) = std::str::from_utf8(&data[..end])
+        && let Ok(Some(agreed)) = negotiate(offer.split(','), Compression::default())
+    {
+        assert!(agreed.answer().starts_with("permessage-deflate"));
+    }
+    let rest = data.get(end + 1..).unwrap_or_default();
+    let (first, second) = rest.split_at(rest.len() / 2);
+    let (mut inflater, mut window) = (Inflater::default(), Window::default());
+    for message in [rest, first, second] {
+        if let Ok(message) = inflater.inflate(message, Some(&mut window), UNPACKED_MAX) {
+            assert!(message.len() <= UNPACKED_MAX as usize);
+        }
+    }
+    let bits = 9 + (rest.len() % 7) as u8;
+    let (mut deflater, mut ours, mut theirs) = (Deflater::new(1), Window::default(), Window::default());
+    for message in [first, second, rest] {
+        if let Some(payload) = deflater.deflate(message, bits, Some(&mut ours)) {
+            let unpacked = inflater.inflate(payload, Some(&mut theirs), UNPACKED_MAX);
+            assert_eq!(unpacked, Ok(message));
+        }
+    }
+}
+
+/// Engine.IO and Socket.IO packets, alone, in bodies, and with the first line as text and every other line
+/// as an attachment.
 pub fn packets(data: &[u8]) {
+    for (version, binary) in [(Version::V3, false), (Version::V3, true), (Version::V4, false)] {
+        let _ = payload::parts(data, version, binary);
+    }
     let mut lines = data.split(|byte| *byte == b'\n');
     let Some(text) = lines.next().and_then(|line| std::str::from_utf8(line).ok()) else { return };
     let _ = engine_packet::parse(text);
@@ -126,22 +174,101 @@ pub fn events(data: &[u8]) {
     }
 }
 
-/// Trace files.
+/// Trace files, and blocks of one whose checksums hold.
 pub fn trace_reader(data: &[u8]) {
-    let Ok(mut reader) = SegmentReader::new(data) else { return };
-    while let Ok(Some(stretch)) = reader.stretch() {
-        for entry in stretch.entries() {
-            let _ = entry;
-        }
-    }
+    let whole = read_trace(data);
+    assert!(read_trace(&data[..data.len() / 2]) <= whole, "what is missing adds nothing");
+    let header = Header { program: String::new(), run: 0, segment: 0, settings: Settings::default() };
+    let (mut bytes, mut packer) = (Vec::new(), Packer::default());
+    packer.header(&mut bytes, &header);
+    packer.stretch(&mut bytes, &Stretch { first: 0, at: Micros::ZERO, digest: 0, entries: data });
+    read_trace(&bytes);
 }
 
-/// What is written down in our own format: inputs, outputs, parcels.
+/// How many entries can be read.
+fn read_trace(data: &[u8]) -> usize {
+    let Ok(mut reader) = SegmentReader::new(data) else { return 0 };
+    let mut count = 0;
+    while let Ok(Some(stretch)) = reader.stretch() {
+        count += stretch.entries().filter(Result::is_ok).count();
+    }
+    count
+}
+
+/// What a connection sends, on its way into a trace: covered bytes are as many and mean the same inputs, however
+/// they are cut.
+pub fn redact(data: &[u8]) {
+    let key = RandomState::new();
+    let (first, second) = data.split_at(data.len() / 2);
+    let whole = redacted(&key, &[data]);
+    let halves = redacted(&key, &[first, second]);
+    assert_eq!(whole.concat(), halves.concat());
+    assert_eq!(whole.concat().len(), data.len());
+}
+
+/// What is written of these reads.
+fn redacted(key: &RandomState, reads: &[&[u8]]) -> Vec<Vec<u8>> {
+    let conn = ConnId { index: 0, generation: 0 };
+    let mut entries = Vec::new();
+    for bytes in reads {
+        let input = Recorded::Received { conn, bytes };
+        trace::write_input(&mut entries, Micros::ZERO, &input);
+        trace::write_outcome(&mut entries, Outcome::Nothing);
+    }
+    Redactor::new(key.clone()).redact(&mut entries);
+    let stretch = Stretch { first: 0, at: Micros::ZERO, digest: 0, entries: &entries };
+    let bytes = |entry: Entry<'_>| match entry.input {
+        Recorded::Received { bytes, .. } => Some(bytes.to_vec()),
+        _ => None,
+    };
+    stretch.entries().filter_map(|entry| entry.ok().and_then(bytes)).collect()
+}
+
+/// What is written down in our own format: inputs, outputs, parcels, sessions as they are stored.
 pub fn stored(data: &[u8]) {
     let _ = trace::read_input(&mut &data[..]);
     let _ = trace::read_outcome(&mut &data[..]);
     let _ = trace::read_outputs(&mut &data[..]);
     let _ = handover::unread(data);
+    let _ = Record::parse(data);
+    // The same with a checksum that holds.
+    let mut record = data.to_vec();
+    if let Some((sum, body)) = record.get_mut(2..).and_then(<[u8]>::split_first_chunk_mut) {
+        *sum = crc32fast::hash(body).to_le_bytes();
+    }
+    let before = Record::parse(&record).err();
+    restore(&record);
+    Record::cover_secrets(&mut record, |secret| *secret = "*".repeat(secret.len()));
+    let after = Record::parse(&record).err();
+    // What somebody else printed at another length is wiped.
+    assert!(after == before || (before, after) == (None, Some(Damage::Malformed)));
+}
+
+/// A session comes back from the storage as this record, and is played.
+fn restore(record: &[u8]) {
+    let storage_wait = Some(Micros::from_secs(1));
+    let mut engine =
+        Engine::new(Settings { shards: 1, limits: Limits::TINY, storage_wait, ..Settings::default() });
+    let (conn, mut outputs) = (ConnId { index: 0, generation: 0 }, Outputs::default());
+    let peer = std::net::Ipv4Addr::LOCALHOST.into();
+    engine.handle(Micros::ZERO, Input::Opened { conn, peer }, &mut outputs);
+    engine.handle(Micros::ZERO, Input::Received { conn, bytes: &mut SPOKEN.to_vec() }, &mut outputs);
+    engine.handle(Micros::ZERO, Input::TurnEnded, &mut outputs);
+    let asked = outputs.list.iter().find_map(|output| match output {
+        Output::Load { session } => Some(session.clone()),
+        _ => None,
+    });
+    let Some(session) = asked else { return };
+    let news = StorageNews::Loaded { session, found: Found::Record(record.into()) };
+    let mut at = Micros::from_millis(1);
+    engine.handle(at, Input::Storage { news: &news }, &mut outputs);
+    for _ in 0..8 {
+        engine.handle(at, Input::TurnEnded, &mut outputs);
+        engine.check_invariants();
+        outputs.clear();
+        let Some(next) = engine.next_deadline() else { return };
+        at = next.max(at);
+    }
 }
 
 /// A connection to a whole engine: everything that a stranger can send.

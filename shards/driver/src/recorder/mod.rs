@@ -5,8 +5,8 @@
 //! and allocates nothing. When none is left, or the disk refuses, recording stops and the server goes on.
 
 pub mod format;
+pub mod redact;
 
-mod redact;
 mod shelf;
 mod writer;
 

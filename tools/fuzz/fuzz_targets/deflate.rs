@@ -1,0 +1,4 @@
+//! `deflate` under cargo-fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bandsync_tools::fuzz::deflate(data));
