@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bandsync_engine::io::{Settings, Transports};
 use bandsync_engine::words;
+use bandsync_engine::words::application::Application;
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::RateLimits;
 use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
@@ -288,6 +289,7 @@ impl Config {
                 origins,
                 storage_wait,
                 transports: Transports { polling, compression, ..Transports::default() },
+                application: Application::Band,
                 manners,
             },
             effective,

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::words::application::Application;
 use crate::words::compression::Compression;
 use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::limits::Limits;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub origins: Origins,
     /// What clients may speak.
     pub transports: Transports,
+    /// What they speak with.
+    pub application: Application,
     /// What is expected of those who come.
     pub manners: Manners,
     /// How long who joins a session that is not in memory waits for what is stored of it; `None` = nothing is
@@ -96,6 +99,7 @@ impl Default for Settings {
             session_members_max: 256,
             origins: Origins::Own,
             transports: Transports::default(),
+            application: Application::Band,
             manners: Manners::default(),
             storage_wait: None,
         }

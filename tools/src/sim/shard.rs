@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{Answer, Cause, Close, Input, Output, Outputs, Settings, Span, Transports};
+use bandsync_engine::words::application::Application;
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::manners::Manners;
@@ -206,6 +207,7 @@ fn settings(plan: &Plan, id: u16) -> Settings {
         session_members_max: shape.members_max,
         origins: Origins::Own,
         transports: Transports { recovery: micros(shape.recovery), ..Transports::default() },
+        application: Application::Band,
         manners: Manners::default(),
         storage_wait: None,
     }

@@ -17,14 +17,13 @@ use crate::wire::deflate::{self, Agreed};
 use crate::wire::http::{
     self, Cors, Delivery, HeadReader, Method, Refusal, Refused, Request, Response, Upgrade,
 };
+use crate::wire::packing::Packing;
 use crate::wire::payload::Version;
+use crate::words::application::Application;
 use crate::words::ids::{ConnId, MemberId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::manners::plain;
 use crate::words::time::Micros;
-
-/// Where Engine.IO is spoken.
-const PROTOCOL_PATH: &str = "/socket.io/";
 
 /// Bytes that may wait behind a question that the host has not answered yet.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
@@ -42,6 +41,10 @@ pub struct Front {
     asked: Option<Asked>,
     /// How often the request that comes first was handed from shard to shard.
     hops: u8,
+    /// How long-polling's answers may be compressed.
+    pub packing: Packing,
+    /// The session to which it sends packets that are not all here.
+    pub posts_to: Option<ConnId>,
 }
 
 /// What has to be remembered of a request until the host has answered it.
@@ -92,6 +95,8 @@ impl Front {
             kept_alive: false,
             asked: None,
             hops: 0,
+            packing: Packing::None,
+            posts_to: None,
         }
     }
 
@@ -199,8 +204,11 @@ impl Engine {
                 out.send(id, |bytes| http::print_preflight(bytes, request, delivery));
                 self.answered_one(id, keep_alive, out)
             }
-            _ if request.path.starts_with(PROTOCOL_PATH) => self.handshake(id, request, body, cors, out),
+            _ if self.is_protocol(request) => self.handshake(id, request, body, cors, out),
             Method::Get | Method::Head if request.wants_upgrade() => {
+                if self.settings.application == Application::WebSocketEcho {
+                    return self.accept(id, request, Version::V4, None, cors, out);
+                }
                 let headers = [(Cow::Borrowed("Content-Type"), Cow::Borrowed("text/plain; charset=utf-8"))];
                 let body = b"WebSockets are at /socket.io/";
                 let response = Response { status: 404, headers: &headers, body };
@@ -228,6 +236,11 @@ impl Engine {
         }
     }
 
+    /// Whether a request is one to Engine.IO.
+    fn is_protocol(&self, request: &Request<'_>) -> bool {
+        self.settings.application.path().is_some_and(|path| request.path.starts_with(path))
+    }
+
     /// Checks a request to Engine.IO in the order that other servers have: clients show what it says.
     fn handshake(
         &mut self,
@@ -238,10 +251,7 @@ impl Engine {
         out: &mut Outputs,
     ) -> Outcome {
         if self.closed_for_memory && request.parameter("sid").is_none() {
-            self.note_expulsion(id, "there is no memory for more members");
-            out.send(id, no_room);
-            self.drop_front(id, out);
-            return Outcome::Gone;
+            return self.no_room(id, out);
         }
         let done = match request.parameter("transport").as_deref() {
             Some("websocket" | "polling") if cors == Cors::Denied => Err(Refusal::Forbidden),
@@ -280,30 +290,43 @@ impl Engine {
         if session.and_then(|session| self.link_mut(session)).is_some_and(|link| link.version != version) {
             return Err(Refusal::BadRequest);
         }
+        Ok(self.accept(id, request, version, session, cors, out))
+    }
+
+    /// Makes a WebSocket of a connection, unless what it offers is malformed.
+    fn accept(
+        &mut self,
+        id: ConnId,
+        request: &Request<'_>,
+        version: Version,
+        session: Option<ConnId>,
+        cors: Cors<'_>,
+        out: &mut Outputs,
+    ) -> Outcome {
         let (upgrade, agreed) = match self.grant(request) {
             Ok(granted) => granted,
-            Err(refused) => return Ok(self.refuse_request(id, refused, cors, out)),
+            Err(refused) => return self.refuse_request(id, refused, cors, out),
         };
         if let Some(outcome) = self.turn_away(id, request, out) {
-            return Ok(outcome);
+            return outcome;
         }
         let extension = agreed.map(|agreed| agreed.answer());
         out.send(id, |bytes| upgrade.print(bytes, cors, extension.as_deref()));
         let Some(session) = session else {
-            self.open_link(id, agreed, version, out);
-            return Ok(Outcome::Upgraded);
+            self.open_link(id, agreed, version, wants_base64(request), out);
+            return Outcome::Upgraded;
         };
-        let Some(sid) = self.link_mut(session).and_then(|link| link.sid) else { return Ok(Outcome::Gone) };
+        let Some(sid) = self.link_mut(session).and_then(|link| link.sid) else { return Outcome::Gone };
         let probe = Probe::new(sid, agreed, self.now.at);
         if let Some(conn) = self.conns.get_mut(id) {
             conn.state = State::Probe(Box::new(probe));
         }
         if is_polled(session) {
-            return Ok(Outcome::Probing);
+            return Outcome::Probing;
         }
         // It has a WebSocket already. Clients take this better than a refusal.
         self.drop_probe(id, out);
-        Ok(Outcome::Gone)
+        Outcome::Gone
     }
 
     fn polling(
@@ -315,6 +338,10 @@ impl Engine {
         out: &mut Outputs,
     ) -> Result<Outcome, Refusal> {
         let delivery = polling::delivery(request, cors);
+        let packing = self.settings.transports.compression.map_or(Packing::None, |_| Packing::of(request));
+        if let Some(front) = self.front_mut(id) {
+            front.packing = packing;
+        }
         let Some(sid) = request.parameter("sid") else {
             if request.method != Method::Get {
                 return Err(Refusal::BadMethod);
@@ -326,11 +353,19 @@ impl Engine {
             if let Some(outcome) = self.turn_away(id, request, out) {
                 return Ok(outcome);
             }
-            return self.open_polled(id, version, delivery, out);
+            return self.open_polled(id, version, wants_base64(request), delivery, out);
         };
+        // A session whose time is over is so for a request of the same turn already.
+        if let Found::Here(session) = self.look_for(id, &sid) {
+            self.link_due(session, out);
+        }
         let session = match self.look_for(id, &sid) {
             Found::Here(session) => session,
             Found::There(shard) => return Ok(Outcome::Elsewhere(shard)),
+            Found::Nowhere if request.method == Method::Get => {
+                let word = self.sids.last_word(&sid, self.now.at).ok_or(Refusal::SessionUnknown)?;
+                return Ok(self.answer_late(id, word, delivery, out));
+            }
             Found::Nowhere => return Err(Refusal::SessionUnknown),
         };
         let version = self.version(request)?;
@@ -346,7 +381,7 @@ impl Engine {
         }
         match body {
             Some(body) => self.post(id, session, body, polling::is_binary(request), delivery, out),
-            None => Ok(Outcome::More),
+            None => self.await_body(id, session, out),
         }
     }
 
@@ -358,10 +393,21 @@ impl Engine {
     /// Sends somebody away whose address has too many connections.
     fn turn_away(&mut self, id: ConnId, request: &Request<'_>, out: &mut Outputs) -> Option<Outcome> {
         let crowded = self.seat_speaker(id, request).err()?;
+        Some(self.send_away(id, crowded, out))
+    }
+
+    pub(super) fn send_away(&mut self, id: ConnId, crowded: Crowded, out: &mut Outputs) -> Outcome {
         self.note_expulsion(id, crowded.why());
         out.send(id, |bytes| too_many(bytes, crowded));
         self.drop_front(id, out);
-        Some(Outcome::Gone)
+        Outcome::Gone
+    }
+
+    pub(super) fn no_room(&mut self, id: ConnId, out: &mut Outputs) -> Outcome {
+        self.note_expulsion(id, "there is no room or memory for more members");
+        out.send(id, no_room);
+        self.drop_front(id, out);
+        Outcome::Gone
     }
 
     /// The version that a request is in.
@@ -395,8 +441,8 @@ impl Engine {
     fn judge<'a>(&self, request: &Request<'a>) -> Cors<'a> {
         let cors = self.settings.origins.judge(request);
         // Browsers say where a WebSocket comes from, but not always where a plain request does.
-        let could_be_page = request.header("origin").is_some()
-            || request.path.starts_with(PROTOCOL_PATH) && !request.wants_upgrade();
+        let could_be_page =
+            request.header("origin").is_some() || self.is_protocol(request) && !request.wants_upgrade();
         let hosts = &self.settings.manners.hosts;
         let named = request.header("host").is_none_or(|host| hosts.allow(host));
         if cors == Cors::Silent && could_be_page && !named { Cors::Denied } else { cors }
@@ -481,7 +527,7 @@ impl Engine {
         self.drop_front(id, out);
     }
 
-    fn front_mut(&mut self, id: ConnId) -> Option<&mut Front> {
+    pub(super) fn front_mut(&mut self, id: ConnId) -> Option<&mut Front> {
         match &mut self.conns.get_mut(id)?.state {
             State::Front(front) => Some(front),
             State::Probe(_) | State::Link(_) => None,
@@ -512,6 +558,11 @@ pub fn too_many(bytes: &mut Vec<u8>, crowded: Crowded) {
     ];
     let response = Response { status: 429, headers: &headers, body };
     response.print(bytes, Delivery { head: false, keep_alive: false, cors: Cors::Silent });
+}
+
+/// Whether a client takes no bytes but as text: old ones in old browsers.
+fn wants_base64(request: &Request<'_>) -> bool {
+    request.parameter("b64").is_some_and(|value| !value.is_empty())
 }
 
 fn question(request: &Request<'_>, peer: IpAddr) -> Question {

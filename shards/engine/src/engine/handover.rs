@@ -175,9 +175,7 @@ impl Engine {
     }
 
     fn take_in(&mut self, id: ConnId, peer: IpAddr, state: State) {
-        if !self.settings.manners.is_proxy(peer) {
-            self.crowd.arrive(peer);
-        }
+        self.arrive_in_crowd(peer);
         self.conns.insert(id, Conn { peer, alarm: Alarm::default(), state });
     }
 

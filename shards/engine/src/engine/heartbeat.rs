@@ -11,6 +11,9 @@ use crate::words::time::{Micros, Moment, UnixMillis};
 /// How many pongs there are between two `connection_quality` events.
 const PONGS_PER_REPORT: u32 = 5;
 
+/// How late a ping may be without its answer being due later for it.
+const LATENESS_FORGIVEN: Micros = Micros::from_millis(20);
+
 /// The weight of a new round trip in the smoothed one is one in so many, as TCP does it.
 const SMOOTHING: u64 = 8;
 
@@ -35,6 +38,13 @@ impl Ping {
     /// A heartbeat of which the client takes care: it must be heard of before this much time is over.
     pub fn client_driven(now: Micros, settings: &Settings) -> Self {
         Self::AnswerBy(now + settings.ping_interval + settings.ping_timeout)
+    }
+
+    /// A ping that was due goes out now. The answer is due as if it had gone out in time, unless it is so late that
+    /// the client would suffer from it.
+    pub fn sent(due: Micros, now: Micros, settings: &Settings) -> Self {
+        let from = if now.since(due) <= LATENESS_FORGIVEN { due } else { now };
+        Self::AnswerBy(from + settings.ping_timeout)
     }
 
     /// When something is to be done.

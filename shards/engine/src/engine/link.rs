@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::alarm::RoomKey;
 use super::conns::is_polled;
+use super::echo::Echoed;
 use super::heartbeat::{Ping, Pulse};
 use super::measure::Measure;
 use super::outbox::{Lane, Line};
@@ -19,6 +20,7 @@ use crate::wire::parse::Event;
 use crate::wire::payload::Version;
 use crate::wire::print;
 use crate::wire::socket_packet::{self, Assembler, Body, Packet};
+use crate::words::application::Application;
 use crate::words::ids::{ConnId, MemberId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
@@ -28,7 +30,7 @@ use crate::words::time::Micros;
 const PONGS_MAX: u32 = 16;
 
 /// Why a client is sent away whose packets cannot be read.
-const NOT_SOCKET_IO: &str = "a packet is no Socket.IO";
+pub(super) const NOT_SOCKET_IO: &str = "a packet is no Socket.IO";
 
 /// The protocol state of a client. It moves with the connection from shard to shard.
 #[derive(Serialize, Deserialize)]
@@ -38,6 +40,8 @@ pub struct Link {
     pub lane: Lane,
     /// Which Engine.IO it speaks.
     pub version: Version,
+    /// Whether bytes have to be told as text.
+    pub base64: bool,
     /// The Engine.IO session id, if it is needed: if requests of long-polling name it.
     pub sid: Option<MemberId>,
     /// What the client sent, if its compressed messages refer to that.
@@ -55,6 +59,8 @@ pub struct Link {
     pub member: Option<MemberId>,
     /// What brings it back to its seat if the connection is lost.
     pub pid: Option<Pid>,
+    /// What an echo keeps of it.
+    pub echo: Option<Box<Echoed>>,
     /// Whether it ever was: then the connect time-out is over for good.
     was_connected: bool,
     ping: Ping,
@@ -127,7 +133,8 @@ impl Link {
             Ping::DueAt(_) => self.heard_at + limits.stale_after,
             Ping::AnswerBy(_) => self.heard_at + limits.silence_max,
         };
-        let all = [connect, pulse, idle, self.attachments_by, Some(silence)];
+        let echo = self.echo.as_ref().and_then(|echo| echo.deadline());
+        let all = [connect, pulse, idle, self.attachments_by, Some(silence), echo];
         all.into_iter().flatten().fold(self.ping.deadline(), Micros::min)
     }
 
@@ -144,7 +151,7 @@ impl Link {
     }
 
     /// A WebSocket is its transport from now on.
-    pub fn take_over(&mut self, reader: Reader, agreed: Option<Agreed>) {
+    pub fn take_over(&mut self, reader: Reader, agreed: Option<Agreed>, window: Option<Box<Window>>) {
         self.reader = reader;
         self.lane = match agreed {
             None => Lane::Plain,
@@ -153,12 +160,22 @@ impl Link {
             }
             Some(agreed) => Lane::Streamed(agreed.server_max_window_bits),
         };
-        self.window = agreed.filter(|agreed| !agreed.client_no_context_takeover).map(|_| Box::default());
+        self.window = window;
     }
 
     /// What its session needs to know of it.
     pub fn line(&self, conn: ConnId) -> Line {
         Line { conn, lane: self.lane, pid: self.pid }
+    }
+
+    /// Something came from the client.
+    pub fn heard(&mut self, now: Micros) {
+        self.heard_at = now;
+    }
+
+    /// It is connected to what it came for: no time limit for that any more.
+    pub fn settled(&mut self) {
+        self.was_connected = true;
     }
 
     /// The client is connected to the namespace `/` from now on.
@@ -176,23 +193,25 @@ impl Engine {
         id: ConnId,
         agreed: Option<Agreed>,
         version: Version,
+        base64: bool,
         out: &mut Outputs,
     ) {
         let sid = self.new_id();
-        let mut link = self.new_link(None, Lane::Plain, version);
-        link.take_over(Reader::new(agreed.is_some()), agreed);
+        let mut link = self.new_link(None, Lane::Plain, version, base64);
+        link.take_over(Reader::new(agreed.is_some()), agreed, agreed.and_then(Agreed::window));
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.state = State::Link(Box::new(link));
         self.counters.links += 1;
         self.greet(id, sid, &[], out);
     }
 
-    pub(super) fn new_link(&self, sid: Option<MemberId>, lane: Lane, version: Version) -> Link {
+    pub(super) fn new_link(&self, sid: Option<MemberId>, lane: Lane, version: Version, base64: bool) -> Link {
         let now = self.now.at;
         Link {
             reader: Reader::default(),
             lane,
             version,
+            base64,
             sid,
             window: None,
             assembler: Assembler::default(),
@@ -202,6 +221,7 @@ impl Engine {
             attachments_by: None,
             member: None,
             pid: None,
+            echo: None,
             was_connected: false,
             ping: match version {
                 Version::V4 => Ping::new(now, &self.settings),
@@ -217,6 +237,9 @@ impl Engine {
     /// Says what a client is told first. One that speaks version 3 is connected to `/` by that.
     pub(super) fn greet(&mut self, id: ConnId, sid: MemberId, upgrades: &[&str], out: &mut Outputs) {
         let settings = &self.settings;
+        if settings.application == Application::WebSocketEcho {
+            return;
+        }
         let open = engine_packet::Open {
             sid: sid.as_str(),
             upgrades,
@@ -224,7 +247,12 @@ impl Engine {
             ping_timeout_ms: settings.ping_timeout.as_millis(),
             max_payload: settings.limits.message_bytes_max,
         };
-        self.text(id, out, |bytes| open.print(bytes));
+        let mut packet = Vec::new();
+        open.print(&mut packet);
+        if let Application::EngineEcho | Application::SocketEcho = self.settings.application {
+            return self.echo_opened(id, sid, packet, out);
+        }
+        self.text(id, out, |bytes| bytes.extend_from_slice(&packet));
         let Some(link) = self.link_mut(id) else { return };
         if link.version == Version::V3 {
             // Its socket id on `/` is the session's, and it knows nothing of coming back.
@@ -247,7 +275,16 @@ impl Engine {
         }
     }
 
-    fn new_id(&mut self) -> MemberId {
+    /// Sends bytes: an attachment of the packet before, or a message of Engine.IO.
+    pub(super) fn send_attachment(&mut self, id: ConnId, attachment: &[u8], out: &mut Outputs) {
+        if let Some((lane, version, base64)) =
+            self.link_mut(id).map(|link| (link.lane, link.version, link.base64))
+        {
+            self.outbox.attachment(out, id, lane, version, base64, attachment);
+        }
+    }
+
+    pub(super) fn new_id(&mut self) -> MemberId {
         let mut bytes = [0; 15];
         self.rng.fill(&mut bytes);
         MemberId::from_bytes(bytes)
@@ -351,6 +388,11 @@ impl Engine {
     pub(super) fn packet(&mut self, id: ConnId, text: &str, out: &mut Outputs) -> Step {
         use engine_packet::Packet as Engine;
         self.counters.messages_in += 1;
+        match self.settings.application {
+            Application::Band => {}
+            Application::WebSocketEcho => return self.echo_text(id, text, out),
+            Application::EngineEcho | Application::SocketEcho => self.echo_now(id, out),
+        }
         let now = self.now.at;
         let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
             return Step::Gone;
@@ -393,6 +435,9 @@ impl Engine {
     /// Acts on an Engine.IO packet that came as bytes: an attachment, in version 3 behind the number of its type.
     pub(super) fn binary(&mut self, id: ConnId, data: &[u8], out: &mut Outputs) -> Step {
         self.counters.messages_in += 1;
+        if self.settings.application == Application::WebSocketEcho {
+            return self.echo_binary(id, data, out);
+        }
         let now = self.now.at;
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         link.heard_at = now;
@@ -406,10 +451,13 @@ impl Engine {
 
     /// Acts on a Socket.IO packet, unless its attachments are still to come.
     fn message(&mut self, id: ConnId, text: &str, out: &mut Outputs) -> Step {
+        if self.settings.application == Application::EngineEcho {
+            return self.echo_message(id, text, out);
+        }
         let by = self.now.at + self.settings.limits.attachments_timeout;
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         match link.assembler.text(text) {
-            Ok(Some(packet)) => self.socket_packet(id, &packet, out),
+            Ok(Some(packet)) => self.socket_packet(id, &packet, &[], out),
             Ok(None) => {
                 link.attachments_by = Some(by);
                 Step::Go
@@ -421,13 +469,17 @@ impl Engine {
     /// Takes an attachment of a binary packet; with the last one the packet is there. None of our events has a
     /// field for one, so the placeholders are left where they stand, as values of the wrong type.
     fn attachment(&mut self, id: ConnId, data: &[u8], out: &mut Outputs) -> Step {
+        if self.settings.application == Application::EngineEcho {
+            self.send_attachment(id, data, out);
+            return Step::Go;
+        }
         let limit = self.settings.limits.message_bytes_max;
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         match link.assembler.binary(data, limit) {
             Ok(Some(whole)) => {
                 link.attachments_by = None;
                 match whole.packet() {
-                    Ok(packet) => self.socket_packet(id, &packet, out),
+                    Ok(packet) => self.socket_packet(id, &packet, whole.attachments(), out),
                     Err(_) => self.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, out),
                 }
             }
@@ -438,7 +490,16 @@ impl Engine {
         }
     }
 
-    fn socket_packet(&mut self, id: ConnId, packet: &Packet<'_>, out: &mut Outputs) -> Step {
+    fn socket_packet(
+        &mut self,
+        id: ConnId,
+        packet: &Packet<'_>,
+        attachments: &[Vec<u8>],
+        out: &mut Outputs,
+    ) -> Step {
+        if self.settings.application == Application::SocketEcho {
+            return self.echo_packet(id, packet, attachments, out);
+        }
         let connected = self.link_mut(id).is_some_and(|link| link.member.is_some());
         match &packet.body {
             Body::Connect { .. } if packet.namespace != "/" => {
@@ -617,6 +678,10 @@ impl Engine {
             self.expel(id, what, LeaveReason::TransportClosed, out);
             return;
         }
+        if link.echo.as_ref().is_some_and(|echo| echo.deadline().is_some_and(|at| at <= now.at)) {
+            self.echo_now(id, out);
+        }
+        let Some(link) = self.link_mut(id) else { return };
         match link.ping {
             Ping::AnswerBy(at) if at.min(link.heard_at + settings.limits.silence_max) <= now.at => {
                 self.note_end(id, LeaveReason::PingTimeout.as_str());
@@ -624,7 +689,7 @@ impl Engine {
                 return;
             }
             Ping::DueAt(at) if at.min(link.heard_at + settings.limits.stale_after) <= now.at => {
-                link.ping = Ping::AnswerBy(now.at + settings.ping_timeout);
+                link.ping = Ping::sent(at.min(now.at), now.at, &settings);
                 self.text(id, out, |bytes| bytes.extend_from_slice(engine_packet::PING));
             }
             _ => {}

@@ -9,6 +9,7 @@ mod batch;
 mod conns;
 mod crowd;
 pub mod departure;
+mod echo;
 mod fanout;
 mod front;
 pub mod handover;
@@ -36,6 +37,7 @@ use crate::io::{Cause, Close, Input, Memory, Output, Outputs, Settings};
 use crate::session::{Effect, Rules, Session};
 use crate::speech::{Code, LeaveReason};
 use crate::wire::deflate::Inflater;
+use crate::words::application::Application;
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
@@ -84,6 +86,8 @@ pub struct Engine {
     inflater: Inflater,
     /// Bytes of events that the sessions keep for members that may come back.
     remembered: u64,
+    /// The same of the echo, if that is what runs.
+    echoed: recovery::Memory<echo::Joined>,
     measures: Measures,
     departures: Departures,
     /// Sessions whose batch window is over.
@@ -187,6 +191,7 @@ impl Engine {
             outbox: Outbox::new(settings.transports.compression),
             inflater: Inflater::default(),
             remembered: 0,
+            echoed: recovery::Memory::default(),
             measures: Measures::default(),
             departures: Departures::default(),
             windows: Vec::new(),
@@ -378,6 +383,8 @@ impl Engine {
         let deadline = match &conn.state {
             State::Front(front) => front.deadline(&self.settings.limits),
             State::Probe(probe) => Some(probe.deadline()),
+            // A bare WebSocket may be silent for as long as it likes.
+            State::Link(_) if self.settings.application == Application::WebSocketEcho => None,
             State::Link(link) => Some(link.deadline(&self.settings.limits)),
         };
         conn.alarm.set(&mut self.wheel, deadline, Timer::Conn(id));
@@ -415,13 +422,14 @@ impl Engine {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(&mut self.wheel);
         self.outbox.take_window(id);
-        if !is_polled(id) {
-            self.leave_crowd(conn.peer);
-        }
+        self.leave_crowd(conn.peer);
         match conn.state {
             State::Front(front) => {
                 if let Some(session) = front.waits_for() {
                     self.waiting_lost(id, session, reason, out);
+                }
+                if let Some(session) = front.posts_to {
+                    self.posting_lost(id, session, reason, out);
                 }
             }
             State::Probe(probe) => self.probe_over(&probe),
@@ -433,8 +441,9 @@ impl Engine {
                 if let Some((key, member)) = link.seat {
                     self.part(key, member, reason, out);
                 }
+                self.echo_lost(link.echo, reason);
                 if is_polled(id) {
-                    self.close_queue(id, out);
+                    self.close_queue(id, link.sid, out);
                 }
             }
         }
@@ -444,6 +453,13 @@ impl Engine {
     fn enter(&mut self, peer: IpAddr) -> Result<(), Crowded> {
         let manners = &self.settings.manners;
         if manners.is_proxy(peer) { Ok(()) } else { self.crowd.enter(peer, self.now.at, &manners.peers) }
+    }
+
+    /// Counts what came from another shard, where it was let in.
+    fn arrive_in_crowd(&mut self, peer: IpAddr) {
+        if !self.settings.manners.is_proxy(peer) {
+            self.crowd.arrive(peer);
+        }
     }
 
     fn leave_crowd(&mut self, peer: IpAddr) {
@@ -492,11 +508,8 @@ impl Engine {
         assert_eq!(links as u32, self.counters.links, "links are counted");
         assert!(self.sids.len() <= links, "no session is known that is gone");
         assert!(self.outbox.len() <= links, "nothing is kept of connections that are gone");
-        let counted = self
-            .conns
-            .iter()
-            .filter(|(id, conn)| !is_polled(*id) && !self.settings.manners.is_proxy(conn.peer))
-            .count();
+        let counted =
+            self.conns.iter().filter(|(_, conn)| !self.settings.manners.is_proxy(conn.peer)).count();
         assert_eq!(counted as u64, self.crowd.connections(), "connections are counted under their addresses");
     }
 }

@@ -12,6 +12,7 @@ use super::recovery::Pid;
 use crate::io::Outputs;
 use crate::wire::deflate::{Deflater, Window};
 use crate::wire::frame;
+use crate::wire::payload::{self, Version};
 use crate::words::compression::Compression;
 use crate::words::ids::ConnId;
 
@@ -74,6 +75,31 @@ impl Outbox {
         self.packet(out, to, lane, &packet);
     }
 
+    /// Sends bytes to one, in front of which version 3 says of which type they are, or has them as text.
+    pub fn attachment(
+        &mut self,
+        out: &mut Outputs,
+        to: ConnId,
+        lane: Lane,
+        version: Version,
+        base64: bool,
+        attachment: &[u8],
+    ) {
+        match (lane, version) {
+            (Lane::Polled, _) => {
+                if let Some(queue) = self.queues.get_mut(&to) {
+                    queue.push(payload::Packet::Binary(attachment.to_vec()));
+                    self.told.push(to);
+                }
+            }
+            (_, Version::V4) => self.message(out, to, lane, false, attachment),
+            (_, Version::V3) if base64 => {
+                self.text(out, to, lane, |bytes| payload::attachment_text(bytes, attachment, version));
+            }
+            (_, Version::V3) => self.message(out, to, lane, false, &[&[4], attachment].concat()),
+        }
+    }
+
     /// Sends a packet to many.
     pub fn fan_out(&mut self, out: &mut Outputs, to: impl Iterator<Item = Line> + Clone, packet: &[u8]) {
         for Line { conn, .. } in to.clone().filter(|line| line.lane == Lane::Polled) {
@@ -87,7 +113,7 @@ impl Outbox {
         out.fan_out(on(Lane::Plain), false, |bytes| bytes.extend_from_slice(packet));
         for bits in 8..=15 {
             out.spread(on(Lane::Deflated(bits)), false, |bytes| {
-                frame_of(bytes, packet, self.deflater.deflate(packet, bits, None));
+                frame_of(bytes, true, packet, self.deflater.deflate(packet, bits, None));
             });
         }
         for Line { conn, lane, .. } in to.filter(|line| matches!(line.lane, Lane::Streamed(_))) {
@@ -144,7 +170,7 @@ impl Outbox {
 
     fn enqueue(&mut self, id: ConnId, packet: &[u8]) {
         if let Some(queue) = self.queues.get_mut(&id) {
-            queue.push(packet.to_vec());
+            queue.push(payload::Packet::Text(packet.to_vec()));
             self.told.push(id);
         }
     }
@@ -173,15 +199,22 @@ impl Outbox {
     }
 
     fn packet(&mut self, out: &mut Outputs, to: ConnId, lane: Lane, packet: &[u8]) {
+        if lane == Lane::Polled {
+            return self.enqueue(to, packet);
+        }
+        self.message(out, to, lane, true, packet);
+    }
+
+    /// Sends a message of a WebSocket.
+    pub fn message(&mut self, out: &mut Outputs, to: ConnId, lane: Lane, text: bool, packet: &[u8]) {
         let deflated = match lane {
-            Lane::Polled => return self.enqueue(to, packet),
             Lane::Deflated(bits) if self.is_long(packet) => self.deflater.deflate(packet, bits, None),
             Lane::Streamed(bits) if self.is_long(packet) => {
                 self.deflater.deflate(packet, bits, Some(self.windows.entry(to).or_default()))
             }
             _ => None,
         };
-        out.send(to, |bytes| frame_of(bytes, packet, deflated));
+        out.send(to, |bytes| frame_of(bytes, text, packet, deflated));
     }
 
     fn is_long(&self, packet: &[u8]) -> bool {
@@ -189,9 +222,10 @@ impl Outbox {
     }
 }
 
-fn frame_of(bytes: &mut Vec<u8>, packet: &[u8], deflated: Option<&[u8]>) {
+fn frame_of(bytes: &mut Vec<u8>, text: bool, packet: &[u8], deflated: Option<&[u8]>) {
     match deflated {
-        Some(payload) => frame::deflated(bytes, true, payload),
-        None => frame::text(bytes, |bytes| bytes.extend_from_slice(packet)),
+        Some(payload) => frame::deflated(bytes, text, payload),
+        None if text => frame::text(bytes, |bytes| bytes.extend_from_slice(packet)),
+        None => frame::binary(bytes, |bytes| bytes.extend_from_slice(packet)),
     }
 }

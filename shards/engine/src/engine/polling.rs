@@ -4,7 +4,7 @@
 //! handed over, connection and all. When the link itself moves to the shard of its session, the shard that it
 //! leaves remembers for a while where it went.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,11 +16,12 @@ use super::outbox::Lane;
 use super::{Alarm, Conn, Engine, State};
 use crate::io::{Answer, Close, Outputs};
 use crate::speech::LeaveReason;
-use crate::wire::deflate::Agreed;
+use crate::wire::deflate::{Agreed, Window};
 use crate::wire::engine_packet;
 use crate::wire::frame::{self, Message, Reader};
 use crate::wire::http::{Cors, Delivery, Method, Refusal, Request, Response};
-use crate::wire::payload::{self, Part, Version};
+use crate::wire::packing::Packing;
+use crate::wire::payload::{self, Body, Packet, Part, Version};
 use crate::words::ids::{ConnId, MemberId, ShardId};
 use crate::words::time::Micros;
 
@@ -30,6 +31,11 @@ const UPGRADE_TIMEOUT: Micros = Micros::from_secs(10);
 /// How many sessions that went to other shards are remembered, and for how long after they were last asked for.
 const GONE_MAX: usize = 4_096;
 const GONE_TTL: Micros = Micros::from_secs(300);
+
+/// For how many sessions that their clients closed the answer to a last request is kept, and for how long: that
+/// request may have been on its way.
+const PARTED_MAX: usize = 256;
+const PARTED_TTL: Micros = Micros::from_secs(2);
 
 /// How often a request is handed on before it is refused.
 const HOPS_MAX: u8 = 4;
@@ -41,17 +47,24 @@ pub struct Sids {
     here: BTreeMap<MemberId, ConnId>,
     /// Those that went to other shards, and when that may be forgotten.
     gone: BTreeMap<MemberId, (ShardId, Micros)>,
+    /// Those that their clients closed while no request waited, what such a request is still to be told, and since when.
+    parted: VecDeque<(MemberId, Body, Micros)>,
 }
 
 /// A link's packets until a request fetches them.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Queue {
     version: Version,
-    packets: Vec<Vec<u8>>,
+    /// Whether the client takes no bytes but as text.
+    base64: bool,
+    packets: Vec<Packet>,
     bytes: usize,
     /// The connection whose request waits for packets.
     #[serde(skip)]
     waiting: Option<ConnId>,
+    /// The connection whose request has packets for us that are not all here.
+    #[serde(skip)]
+    posting: Option<ConnId>,
     /// Until when a WebSocket is expected to take over: meanwhile no request is kept waiting.
     probed: Option<Micros>,
 }
@@ -61,6 +74,8 @@ pub struct Queue {
 pub struct Probe {
     reader: Reader,
     agreed: Option<Agreed>,
+    /// What the client sent, if its compressed messages refer to that.
+    window: Option<Box<Window>>,
     /// The session's id: it may go to another shard meanwhile.
     sid: MemberId,
     probed: bool,
@@ -107,6 +122,22 @@ impl Sids {
         self.gone.insert(sid, (to, now + GONE_TTL));
     }
 
+    /// A session was closed by its client; `word` answers one more request.
+    fn part(&mut self, sid: MemberId, word: Body, now: Micros) {
+        self.parted.retain(|(_, _, since)| *since + PARTED_TTL > now);
+        self.parted.truncate(PARTED_MAX - 1);
+        self.parted.push_front((sid, word, now));
+    }
+
+    /// What answers a request for a session that its client closed just now.
+    pub(super) fn last_word(&mut self, sid: &str, now: Micros) -> Option<Body> {
+        let is_it = |(parted, _, since): &(MemberId, Body, Micros)| {
+            parted.as_str() == sid && *since + PARTED_TTL > now
+        };
+        let place = self.parted.iter().position(is_it)?;
+        self.parted.remove(place).map(|(_, word, _)| word)
+    }
+
     /// How many sessions are here.
     pub fn len(&self) -> usize {
         self.here.len()
@@ -115,14 +146,19 @@ impl Sids {
 
 impl Queue {
     /// Nothing yet, for a client of this version.
-    pub fn new(version: Version) -> Self {
-        Self { version, packets: Vec::new(), bytes: 0, waiting: None, probed: None }
+    pub fn new(version: Version, base64: bool) -> Self {
+        Self { version, base64, packets: Vec::new(), bytes: 0, waiting: None, posting: None, probed: None }
     }
 
     /// Takes a packet in.
-    pub fn push(&mut self, packet: Vec<u8>) {
-        self.bytes += packet.len();
+    pub fn push(&mut self, packet: Packet) {
+        self.bytes += packet.bytes().len();
         self.packets.push(packet);
+    }
+
+    /// Takes in that a request need not wait any longer.
+    fn push_noop(&mut self) {
+        self.push(Packet::Text(engine_packet::NOOP.to_vec()));
     }
 
     /// Whether a request waits and nothing else does: then what is volatile may go out.
@@ -135,20 +171,25 @@ impl Queue {
         self.bytes
     }
 
-    fn take(&mut self) -> Vec<Vec<u8>> {
+    fn take(&mut self) -> Vec<Packet> {
         self.bytes = 0;
         std::mem::take(&mut self.packets)
     }
 
-    fn body(&mut self) -> Vec<u8> {
-        let packets = self.take();
-        payload::body(packets.iter().map(Vec::as_slice), self.version)
+    fn body(&mut self) -> Body {
+        payload::body(&self.take(), self.version, self.base64)
+    }
+
+    /// The body of an answer with nothing in it.
+    fn noop(&self) -> Body {
+        payload::body(&[Packet::Text(engine_packet::NOOP.to_vec())], self.version, self.base64)
     }
 }
 
 impl Probe {
     pub(super) fn new(sid: MemberId, agreed: Option<Agreed>, now: Micros) -> Self {
-        Self { reader: Reader::new(agreed.is_some()), agreed, sid, probed: false, since: now }
+        let (reader, window) = (Reader::new(agreed.is_some()), agreed.and_then(Agreed::window));
+        Self { reader, agreed, window, sid, probed: false, since: now }
     }
 
     pub(super) fn deadline(&self) -> Micros {
@@ -156,13 +197,28 @@ impl Probe {
     }
 }
 
-/// Appends an answer with a body of packets, or with the `ok` for one.
-fn print_body(bytes: &mut Vec<u8>, kind: &'static str, body: &[u8], delivery: Delivery<'_>) {
-    let headers = [("Content-Type".into(), kind.into()), ("Cache-Control".into(), "no-store".into())];
-    Response { status: 200, headers: &headers, body }.print(bytes, delivery);
+/// Appends an answer with packets.
+fn print_packets(bytes: &mut Vec<u8>, body: Body, packing: Packing, delivery: Delivery<'_>) {
+    let answer = packets_answer(body, packing);
+    Response { status: 200, headers: &answer.headers, body: &answer.body }.print(bytes, delivery);
 }
 
-const PACKETS: &str = "text/plain; charset=UTF-8";
+/// Appends the answer to a request with packets.
+fn print_ok(bytes: &mut Vec<u8>, delivery: Delivery<'_>) {
+    let headers = [("Content-Type".into(), "text/html".into()), ("Cache-Control".into(), "no-store".into())];
+    Response { status: 200, headers: &headers, body: b"ok" }.print(bytes, delivery);
+}
+
+fn packets_answer(body: Body, packing: Packing) -> Answer {
+    let mut headers =
+        vec![("Content-Type".into(), body.kind.into()), ("Cache-Control".into(), "no-store".into())];
+    let packed = packing.pack(&body.bytes);
+    if let Some((name, _)) = packed {
+        headers.push(("Content-Encoding".into(), name.into()));
+    }
+    let bytes = packed.map_or(body.bytes, |(_, bytes)| bytes);
+    Answer { status: 200, headers, body: bytes.into() }
+}
 
 impl Engine {
     /// Looks for the session that a request names; `hops` is how often it was handed on.
@@ -188,22 +244,60 @@ impl Engine {
         &mut self,
         id: ConnId,
         version: Version,
+        base64: bool,
         delivery: Delivery<'_>,
         out: &mut Outputs,
     ) -> Result<Outcome, Refusal> {
         let sid = self.new_polled_id();
         let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Ok(Outcome::Gone) };
-        let link = self.new_link(Some(sid), Lane::Polled, version);
+        // It outlives this connection, so it counts for itself.
+        if let Err(crowded) = self.enter(peer) {
+            self.leave_crowd(peer);
+            return Ok(self.send_away(id, crowded, out));
+        }
+        let link = self.new_link(Some(sid), Lane::Polled, version, base64);
         let conn = Conn { peer, alarm: Alarm::default(), state: State::Link(Box::new(link)) };
-        let session = self.conns.insert_polled(conn).ok_or(Refusal::BadRequest)?;
+        let Some(session) = self.conns.insert_polled(conn) else {
+            self.leave_crowd(peer);
+            return Ok(self.no_room(id, out));
+        };
         self.counters.links += 1;
         self.sids.put(sid, session);
-        self.outbox.open(session, Queue::new(version));
+        self.outbox.open(session, Queue::new(version, base64));
         self.greet(session, sid, &["websocket"], out);
         self.arm(session);
-        let body = self.outbox.queue(session).map(Queue::body).unwrap_or_default();
-        out.send(id, |bytes| print_body(bytes, PACKETS, &body, delivery));
+        self.answer_poll(id, session, delivery, out)
+    }
+
+    /// Answers a request with what waits for it.
+    fn answer_poll(
+        &mut self,
+        id: ConnId,
+        session: ConnId,
+        delivery: Delivery<'_>,
+        out: &mut Outputs,
+    ) -> Result<Outcome, Refusal> {
+        let Some(queue) = self.outbox.queue(session) else { return Err(Refusal::SessionUnknown) };
+        let body = queue.body();
+        let packing = self.packing(id);
+        out.send(id, |bytes| print_packets(bytes, body, packing, delivery));
         Ok(self.answered_one(id, delivery.keep_alive, out))
+    }
+
+    /// Answers a request that crossed its client's goodbye.
+    pub(super) fn answer_late(
+        &mut self,
+        id: ConnId,
+        word: Body,
+        delivery: Delivery<'_>,
+        out: &mut Outputs,
+    ) -> Outcome {
+        out.send(id, |bytes| print_packets(bytes, word, Packing::None, delivery));
+        self.answered_one(id, delivery.keep_alive, out)
+    }
+
+    fn packing(&mut self, id: ConnId) -> Packing {
+        self.front_mut(id).map_or(Packing::None, |front| front.packing)
     }
 
     /// A request for packets: answered now if there are any, else when there are.
@@ -215,6 +309,9 @@ impl Engine {
         out: &mut Outputs,
     ) -> Result<Outcome, Refusal> {
         let now = self.now.at;
+        if let Some(link) = self.link_mut(session) {
+            link.heard(now);
+        }
         let Some(queue) = self.outbox.queue(session) else { return Err(Refusal::SessionUnknown) };
         let probed = queue.probed.is_some_and(|until| now < until);
         if queue.waiting.is_some() {
@@ -228,11 +325,43 @@ impl Engine {
             return Ok(Outcome::Wait);
         }
         if queue.packets.is_empty() {
-            queue.push(engine_packet::NOOP.to_vec());
+            queue.push_noop();
         }
-        let body = queue.body();
-        out.send(id, |bytes| print_body(bytes, PACKETS, &body, delivery));
-        Ok(self.answered_one(id, delivery.keep_alive, out))
+        self.answer_poll(id, session, delivery, out)
+    }
+
+    /// The packets of a request are to come. Of a client that sends two such requests at once nobody knows which
+    /// is the first, so its session ends.
+    pub(super) fn await_body(
+        &mut self,
+        id: ConnId,
+        session: ConnId,
+        out: &mut Outputs,
+    ) -> Result<Outcome, Refusal> {
+        let Some(queue) = self.outbox.queue(session) else { return Err(Refusal::SessionUnknown) };
+        if queue.posting.is_some_and(|posting| posting != id) {
+            self.note_expulsion(session, "two requests of its long-polling overlap");
+            self.forget(session, LeaveReason::TransportError, out);
+            return Err(Refusal::BadRequest);
+        }
+        queue.posting = Some(id);
+        if let Some(front) = self.front_mut(id) {
+            front.posts_to = Some(session);
+        }
+        Ok(Outcome::More)
+    }
+
+    /// The connection of a request whose packets were to come is gone, and they with it.
+    pub(super) fn posting_lost(
+        &mut self,
+        id: ConnId,
+        session: ConnId,
+        reason: LeaveReason,
+        out: &mut Outputs,
+    ) {
+        if self.outbox.queue(session).is_some_and(|queue| queue.posting == Some(id)) {
+            self.forget(session, reason, out);
+        }
     }
 
     /// A request with packets from the client.
@@ -248,6 +377,13 @@ impl Engine {
         let Some(version) = self.link_mut(session).map(|link| link.version) else {
             return Err(Refusal::SessionUnknown);
         };
+        self.await_body(id, session, out)?;
+        if let Some(queue) = self.outbox.queue(session) {
+            queue.posting = None;
+        }
+        if let Some(front) = self.front_mut(id) {
+            front.posts_to = None;
+        }
         let Ok(parts) = payload::parts(body, version, binary) else {
             self.note_expulsion(session, "a request of its long-polling is no Engine.IO");
             self.forget(session, LeaveReason::TransportError, out);
@@ -274,7 +410,7 @@ impl Engine {
             }
         }
         self.arm(session);
-        out.send(id, |bytes| print_body(bytes, "text/html", b"ok", delivery));
+        out.send(id, |bytes| print_ok(bytes, delivery));
         Ok(self.answered_one(id, delivery.keep_alive, out))
     }
 
@@ -331,13 +467,14 @@ impl Engine {
         let State::Link(link) = conn.state else { return None };
         assert!(link.seat.is_none(), "a connection leaves its session before it moves");
         self.counters.links -= 1;
+        self.leave_crowd(conn.peer);
         if let Some(sid) = link.sid {
             self.sids.moved(sid, to, self.now.at);
         }
         let mut queue = self.outbox.close(session)?;
         // Its next request finds the way by itself.
         if let Some(waiting) = queue.waiting.take() {
-            self.answer_waiting(waiting, vec![engine_packet::NOOP.to_vec()], queue.version, out);
+            self.answer_waiting(waiting, queue.noop(), out);
         }
         let cors = super::front::Shared::of(delivery.cors);
         Some(Box::new(Parcel::Polled {
@@ -369,6 +506,7 @@ impl Engine {
         let Some(session) = self.conns.insert_polled(conn) else {
             return self.refuse_request(id, Refusal::BadRequest.of_request(), delivery.cors, out);
         };
+        self.arrive_in_crowd(peer);
         self.counters.links += 1;
         if let Some(sid) = sid {
             self.sids.put(sid, session);
@@ -394,7 +532,7 @@ impl Engine {
             }
         }
         self.arm(session);
-        out.send(id, |bytes| print_body(bytes, "text/html", b"ok", delivery));
+        out.send(id, |bytes| print_ok(bytes, delivery));
         self.answered_one(id, delivery.keep_alive, out)
     }
 
@@ -409,8 +547,8 @@ impl Engine {
                 continue;
             }
             if let Some(waiting) = queue.waiting.take() {
-                let (packets, version) = (queue.take(), queue.version);
-                self.answer_waiting(waiting, packets, version, out);
+                let body = queue.body();
+                self.answer_waiting(waiting, body, out);
             }
         }
         while let Some(id) = self.resumed.pop() {
@@ -419,17 +557,9 @@ impl Engine {
     }
 
     /// Answers a request that has waited. What came behind it is read at the end of the turn.
-    pub(super) fn answer_waiting(
-        &mut self,
-        id: ConnId,
-        packets: Vec<Vec<u8>>,
-        version: Version,
-        out: &mut Outputs,
-    ) {
-        let body = payload::body(packets.iter().map(Vec::as_slice), version);
-        let headers =
-            vec![("Content-Type".into(), PACKETS.into()), ("Cache-Control".into(), "no-store".into())];
-        let answer = Answer { status: 200, headers, body: body.into() };
+    pub(super) fn answer_waiting(&mut self, id: ConnId, body: Body, out: &mut Outputs) {
+        let packing = self.packing(id);
+        let answer = packets_answer(body, packing);
         if self.give_answer(id, answer, out) {
             self.resumed.push(id);
             self.arm(id);
@@ -437,14 +567,19 @@ impl Engine {
     }
 
     /// A session is over: whoever waits for its packets gets the last of them.
-    pub(super) fn close_queue(&mut self, session: ConnId, out: &mut Outputs) {
+    pub(super) fn close_queue(&mut self, session: ConnId, sid: Option<MemberId>, out: &mut Outputs) {
         let Some(mut queue) = self.outbox.close(session) else { return };
+        if self.said_goodbye
+            && queue.waiting.is_none()
+            && let Some(sid) = sid
+        {
+            self.sids.part(sid, queue.noop(), self.now.at);
+        }
         if let Some(waiting) = queue.waiting.take() {
             if !self.said_goodbye {
-                queue.push(engine_packet::CLOSE.to_vec());
+                queue.push(Packet::Text(engine_packet::CLOSE.to_vec()));
             }
-            let packets = queue.take();
-            self.answer_waiting(waiting, packets, queue.version, out);
+            self.answer_waiting(waiting, queue.body(), out);
         }
     }
 
@@ -475,9 +610,27 @@ impl Engine {
                 return;
             };
             let sid = probe.sid;
-            match probe.reader.next(&self.settings.limits, bytes, &mut at) {
+            let limits = &self.settings.limits;
+            let text = match probe.reader.next(limits, bytes, &mut at) {
                 Ok(None) => return self.arm(id),
-                Ok(Some(Message::Text("2probe"))) => {
+                Ok(Some(Message::Text(text))) => text.as_bytes(),
+                // A client that remembers what it sent compresses even this.
+                Ok(Some(Message::Deflated { text: true, payload })) => {
+                    let window = probe.window.as_deref_mut();
+                    match self.inflater.inflate(payload, window, limits.message_bytes_max) {
+                        Ok(text) => text,
+                        Err(_) => return self.drop_probe(id, out),
+                    }
+                }
+                Ok(Some(Message::Ping(payload))) => {
+                    out.send(id, |bytes| frame::pong(bytes, payload));
+                    continue;
+                }
+                Ok(Some(Message::Pong(_))) => continue,
+                Ok(Some(_)) | Err(_) => return self.drop_probe(id, out),
+            };
+            match text {
+                b"2probe" => {
                     probe.probed = true;
                     out.text(id, |bytes| bytes.extend_from_slice(b"3probe"));
                     // If it has just moved, its next request waits no longer than for a ping.
@@ -486,17 +639,13 @@ impl Engine {
                     {
                         queue.probed = Some(now + UPGRADE_TIMEOUT);
                         if queue.is_idle() {
-                            queue.push(engine_packet::NOOP.to_vec());
+                            queue.push_noop();
                             self.outbox.tell(session);
                         }
                     }
                 }
-                Ok(Some(Message::Text("5"))) if probe.probed => {
-                    return self.take_over(id, 0, &mut bytes[at..], out);
-                }
-                Ok(Some(Message::Ping(payload))) => out.send(id, |bytes| frame::pong(bytes, payload)),
-                Ok(Some(Message::Pong(_))) => {}
-                Ok(Some(_)) | Err(_) => return self.drop_probe(id, out),
+                b"5" if probe.probed => return self.take_over(id, 0, &mut bytes[at..], out),
+                _ => return self.drop_probe(id, out),
             }
         }
     }
@@ -540,11 +689,12 @@ impl Engine {
     fn upgrade_to(&mut self, id: ConnId, session: ConnId, out: &mut Outputs) -> bool {
         let Some(mut old) = self.conns.remove(session) else { return false };
         old.alarm.cancel(&mut self.wheel);
+        self.leave_crowd(old.peer);
         let queue = self.outbox.close(session);
         let State::Link(mut link) = old.state else { return false };
         let Some(conn) = self.conns.get_mut(id) else { return false };
         let State::Probe(probe) = &mut conn.state else { return false };
-        link.take_over(std::mem::take(&mut probe.reader), probe.agreed);
+        link.take_over(std::mem::take(&mut probe.reader), probe.agreed, probe.window.take());
         let (line, seat, sid) = (link.line(id), link.seat, link.sid);
         conn.state = State::Link(link);
         if let Some(sid) = sid {
@@ -557,10 +707,13 @@ impl Engine {
         }
         if let Some(mut queue) = queue {
             for packet in queue.take() {
-                self.text(id, out, |bytes| bytes.extend_from_slice(&packet));
+                match packet {
+                    Packet::Text(text) => self.text(id, out, |bytes| bytes.extend_from_slice(&text)),
+                    Packet::Binary(attachment) => self.send_attachment(id, &attachment, out),
+                }
             }
             if let Some(waiting) = queue.waiting.take() {
-                self.answer_waiting(waiting, vec![engine_packet::NOOP.to_vec()], queue.version, out);
+                self.answer_waiting(waiting, queue.noop(), out);
             }
         }
         true

@@ -15,7 +15,6 @@ use super::alarm::RoomKey;
 use super::outbox::Line;
 use super::slots::SlotKey;
 use crate::io::{Close, Outputs};
-use crate::record;
 use crate::session::Audience;
 use crate::speech::{LeaveReason, Notice};
 use crate::wire::socket_packet;
@@ -71,15 +70,15 @@ pub fn is_volatile(notice: &Notice) -> bool {
     )
 }
 
-/// What a session told, and the seats of members that may come back to it.
-#[derive(Debug, Default)]
-pub struct Memory {
+/// What a session told, and the seats of those that may come back to it.
+#[derive(Debug)]
+pub struct Memory<S> {
     entries: VecDeque<Entry>,
     /// How many there were so far.
     told: u64,
     /// Of all entries.
     bytes: u64,
-    absent: VecDeque<Absent>,
+    absent: VecDeque<Absent<S>>,
 }
 
 /// An event that was told.
@@ -90,12 +89,12 @@ struct Entry {
     packet: Box<[u8]>,
 }
 
-/// A member that lost its connection.
+/// Somebody who lost the connection.
 #[derive(Debug)]
-struct Absent {
+struct Absent<S> {
     since: Micros,
     pid: Pid,
-    seat: record::Seat,
+    seat: S,
 }
 
 /// The bounds of a shard's memories, and how much all of them hold.
@@ -108,7 +107,13 @@ pub struct Bounds<'a> {
     pub bytes: &'a mut u64,
 }
 
-impl Memory {
+impl<S> Default for Memory<S> {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), told: 0, bytes: 0, absent: VecDeque::new() }
+    }
+}
+
+impl<S> Memory<S> {
     /// How many events were told so far.
     pub fn told(&self) -> u64 {
         self.told
@@ -131,7 +136,7 @@ impl Memory {
     }
 
     /// Keeps the seat of a member whose connection is gone.
-    pub fn keep(&mut self, now: Micros, pid: Pid, seat: record::Seat, bounds: &mut Bounds<'_>) {
+    pub fn keep(&mut self, now: Micros, pid: Pid, seat: S, bounds: &mut Bounds<'_>) {
         self.prune(now, bounds);
         let most = bounds.limits.recovery_seats_max as usize;
         self.absent.push_back(Absent { since: now, pid, seat });
@@ -141,7 +146,7 @@ impl Memory {
     }
 
     /// Gives a kept seat out, for good: whoever shows the pid again is told no.
-    pub fn take(&mut self, now: Micros, pid: Pid, bounds: &mut Bounds<'_>) -> Option<record::Seat> {
+    pub fn take(&mut self, now: Micros, pid: Pid, bounds: &mut Bounds<'_>) -> Option<S> {
         self.prune(now, bounds);
         let place = self.absent.iter().position(|absent| absent.pid == pid)?;
         self.absent.remove(place).map(|absent| absent.seat)
@@ -257,7 +262,7 @@ mod tests {
         Bounds { window: WINDOW, limits: &Limits::TINY, bytes }
     }
 
-    fn missed(memory: &Memory, number: u64, member: MemberId) -> Vec<String> {
+    fn missed(memory: &Memory<()>, number: u64, member: MemberId) -> Vec<String> {
         memory.missed(number, member, false).map(|packet| String::from_utf8_lossy(packet).into()).collect()
     }
 
@@ -278,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_member_is_told_what_was_meant_for_it() {
-        let (mut memory, mut bytes) = (Memory::default(), 0);
+        let (mut memory, mut bytes) = (Memory::<()>::default(), 0);
         for (audience, packet) in [
             (Audience::All, "0"),
             (Audience::One(ANN), "1"),
@@ -298,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_log_keeps_within_its_bytes_and_its_time() {
-        let (mut memory, mut bytes) = (Memory::default(), 0);
+        let (mut memory, mut bytes) = (Memory::<()>::default(), 0);
         let most = u64::from(Limits::TINY.recovery_bytes_max);
         let packet = vec![b'x'; most as usize / 4];
         for _ in 0..10 {
@@ -322,7 +327,7 @@ mod tests {
 
     #[test]
     fn the_logs_of_a_shard_keep_within_its_bytes() {
-        let (mut one, mut other, mut bytes) = (Memory::default(), Memory::default(), 0);
+        let (mut one, mut other, mut bytes) = (Memory::<()>::default(), Memory::<()>::default(), 0);
         let most = Limits::TINY.recovery_shard_bytes_max;
         for _ in 0..100 {
             one.push(Micros::ZERO, Audience::All, vec![b'x'; 50], &mut bounds(&mut bytes));

@@ -8,6 +8,7 @@ use super::recovery::{Bounds, Memory, Offset, Pid, is_volatile};
 use super::storage::Kept;
 use super::wheel::Wheel;
 use crate::io::{Outputs, Settings};
+use crate::record;
 use crate::session::{Audience, Effect, Session};
 use crate::speech::{LeaveReason, Notice};
 use crate::wire::{print, socket_packet};
@@ -24,7 +25,7 @@ pub struct Room {
     /// The members that have a connection, in order of joining.
     seats: Vec<Seat>,
     batch: Batch,
-    memory: Memory,
+    memory: Memory<record::Seat>,
     grid: Grid,
     /// The tick that the timer is set for.
     next_tick: u64,

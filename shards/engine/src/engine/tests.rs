@@ -13,6 +13,7 @@ use super::measure::Measure;
 use crate::io::{Answer, Cause, Close, Input, Memory, Output, Outputs, Settings, Transports};
 use crate::speech::Code;
 use crate::trace::{self, Recorded};
+use crate::words::application::Application;
 use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::manners::Manners;
@@ -56,6 +57,7 @@ pub(super) fn settings() -> Settings {
         },
         manners: Manners::default(),
         storage_wait: None,
+        application: Application::Band,
     }
 }
 

@@ -125,6 +125,11 @@ fn is_token(text: &str) -> bool {
 }
 
 impl Agreed {
+    /// What the client's messages may refer to, if they do.
+    pub fn window(self) -> Option<Box<Window>> {
+        (!self.client_no_context_takeover).then(Box::default)
+    }
+
     /// The value of `Sec-WebSocket-Extensions` in the answer.
     pub fn answer(&self) -> String {
         let mut answer = NAME.to_owned();

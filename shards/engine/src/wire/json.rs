@@ -149,11 +149,14 @@ pub struct Event<'a> {
     pub name: Cow<'a, str>,
     /// The first argument behind the name, as it was written. Others are ignored.
     pub argument: Option<&'a str>,
+    /// All of it, as it was written.
+    pub array: &'a str,
 }
 
 /// Reads `["name", argument, …]`; `None` if it is not well-formed or does not begin with a name.
 pub fn event(array: &str) -> Option<Event<'_>> {
-    read(array, EventVisitor)
+    let (name, argument) = read(array, EventVisitor)?;
+    Some(Event { name, argument, array })
 }
 
 /// Whether this is one well-formed object, and nothing else.
@@ -264,17 +267,17 @@ impl<'a> Visitor<'a> for ItemsVisitor {
 struct EventVisitor;
 
 impl<'a> Visitor<'a> for EventVisitor {
-    type Value = Event<'a>;
+    type Value = (Cow<'a, str>, Option<&'a str>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an event")
     }
 
-    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Event<'a>, A::Error> {
+    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let name = seq.next_element_seed(NameVisitor)?.ok_or_else(|| A::Error::custom("no name"))?;
         let argument = seq.next_element::<&RawValue>()?.map(RawValue::get);
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Event { name, argument })
+        Ok((name, argument))
     }
 }
 
@@ -422,7 +425,7 @@ mod tests {
             (r#"["pl\u0061y",[]]"#, "play", Some("[]")),
             (r#"[17,"x"]"#, "17", Some("\"x\"")),
         ] {
-            assert_eq!(event(text).unwrap(), Event { name: name.into(), argument }, "{text}");
+            assert_eq!(event(text).unwrap(), Event { name: name.into(), argument, array: text }, "{text}");
         }
         for bad in ["[]", "{}", "[null]", "[[]]", "[\"a\"", "[\"a\"]]", "[\"a\",]", "[\"a\",{]", "\"a\"", ""]
         {

@@ -12,6 +12,7 @@ pub mod engine_packet;
 pub mod frame;
 pub mod http;
 pub mod json;
+pub mod packing;
 pub mod parse;
 pub mod payload;
 pub mod print;

@@ -3,6 +3,8 @@
 //! Version 4 puts a record separator between packets. Version 3 puts the length in front of each, in UTF-16 units
 //! as JavaScript counts, or, in a binary body, in decimal digits of one byte each.
 
+use std::borrow::Cow;
+
 /// What stands between the packets of version 4.
 const SEPARATOR: u8 = 0x1e;
 
@@ -95,19 +97,82 @@ fn decimal(digits: impl ExactSizeIterator<Item = u8>) -> Result<usize, NoPayload
     })
 }
 
-/// The body that holds these packets, each as a WebSocket's text message has it.
-pub fn body<'a>(packets: impl Iterator<Item = &'a [u8]>, version: Version) -> Vec<u8> {
-    let mut body = Vec::new();
-    for (place, packet) in packets.enumerate() {
+/// A packet that waits for a body.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum Packet {
+    /// As a WebSocket's text message has it.
+    Text(Vec<u8>),
+    /// Bytes, without their type.
+    Binary(Vec<u8>),
+}
+
+impl Packet {
+    /// Its own bytes.
+    pub fn bytes(&self) -> &[u8] {
+        let (Self::Text(bytes) | Self::Binary(bytes)) = self;
+        bytes
+    }
+}
+
+/// A body on its way out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Body {
+    /// Its `Content-Type`.
+    pub kind: &'static str,
+    /// It.
+    pub bytes: Vec<u8>,
+}
+
+/// The body that holds these packets. With `base64` the client takes no bytes as they are; one of version 4 never does.
+pub fn body(packets: &[Packet], version: Version, base64: bool) -> Body {
+    let is_binary = |packet: &Packet| matches!(packet, Packet::Binary(_));
+    if version == Version::V3 && !base64 && packets.iter().any(is_binary) {
+        return Body { kind: "application/octet-stream", bytes: measured_body(packets) };
+    }
+    let mut bytes = Vec::new();
+    for (place, packet) in packets.iter().enumerate() {
+        let text = match packet {
+            Packet::Text(text) => Cow::Borrowed(&**text),
+            Packet::Binary(attachment) => {
+                let mut text = Vec::new();
+                attachment_text(&mut text, attachment, version);
+                Cow::Owned(text)
+            }
+        };
         match version {
-            Version::V4 if place > 0 => body.push(SEPARATOR),
+            Version::V4 if place > 0 => bytes.push(SEPARATOR),
             Version::V4 => {}
             Version::V3 => {
-                let units: usize = String::from_utf8_lossy(packet).chars().map(char::len_utf16).sum();
-                body.extend_from_slice(format!("{units}:").as_bytes());
+                let units: usize = String::from_utf8_lossy(&text).chars().map(char::len_utf16).sum();
+                bytes.extend_from_slice(format!("{units}:").as_bytes());
             }
         }
-        body.extend_from_slice(packet);
+        bytes.extend_from_slice(&text);
+    }
+    Body { kind: "text/plain; charset=UTF-8", bytes }
+}
+
+/// Appends bytes as they stand in a text: behind a `b`, and in version 3 behind the digit of their type.
+pub fn attachment_text(out: &mut Vec<u8>, attachment: &[u8], version: Version) {
+    out.extend_from_slice(if version == Version::V3 { b"b4" } else { b"b" });
+    out.extend_from_slice(data_encoding::BASE64.encode(attachment).as_bytes());
+}
+
+/// What [`measured`] reads.
+fn measured_body(packets: &[Packet]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for packet in packets {
+        let (kind, type_bytes) = match packet {
+            Packet::Text(_) => (0, 0),
+            // Bytes have the number of their type in front.
+            Packet::Binary(_) => (1, 1),
+        };
+        body.push(kind);
+        let length = (packet.bytes().len() + type_bytes).to_string();
+        body.extend(length.bytes().map(|digit| digit - b'0'));
+        body.push(LENGTH_END);
+        body.extend_from_slice(&[4][..type_bytes]);
+        body.extend_from_slice(packet.bytes());
     }
     body
 }
@@ -153,15 +218,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn prints_bytes_as_the_client_takes_them() {
+        let packets = [Packet::Text(b"4hello".to_vec()), Packet::Binary(vec![1, 2, 3, 4])];
+        let text = |bytes: &[u8]| Body { kind: "text/plain; charset=UTF-8", bytes: bytes.to_vec() };
+        for base64 in [false, true] {
+            assert_eq!(body(&packets, Version::V4, base64), text(b"4hello\x1ebAQIDBA=="));
+        }
+        assert_eq!(body(&packets, Version::V3, true), text(b"6:4hello10:b4AQIDBA=="));
+        assert_eq!(body(&packets[..1], Version::V3, false), text(b"6:4hello"));
+        let bytes = [&[0, 6, 0xff][..], b"4hello", &[1, 5, 0xff, 4, 1, 2, 3, 4]].concat();
+        let measured = body(&packets, Version::V3, false);
+        assert_eq!(measured, Body { kind: "application/octet-stream", bytes });
+        let read = vec![Part::Text("4hello"), Part::Binary(&[4, 1, 2, 3, 4])];
+        assert_eq!(parts(&measured.bytes, Version::V3, true), Ok(read));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn reads_back_what_it_prints(texts in prop::collection::vec("[0-6][a-zé🎸:\\[\\]]{0,12}", 1..5), old: bool) {
             let version = if old { Version::V3 } else { Version::V4 };
-            let printed = body(texts.iter().map(String::as_bytes), version);
+            let packets: Vec<Packet> = texts.iter().map(|text| Packet::Text(text.clone().into())).collect();
+            let printed = body(&packets, version, false);
             let expected: Vec<Part<'_>> = texts.iter().map(|text| Part::Text(text)).collect();
-            prop_assert_eq!(parts(&printed, version, false), Ok(expected));
+            prop_assert_eq!(parts(&printed.bytes, version, false), Ok(expected));
         }
 
         #[test]

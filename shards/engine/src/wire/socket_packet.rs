@@ -211,6 +211,47 @@ pub fn ack(out: &mut Vec<u8>, id: u64, print: impl FnOnce(&mut Vec<u8>)) {
     out.push(b']');
 }
 
+/// Appends an event in any namespace with any arguments, as they are written, and so many attachments to follow.
+pub fn event_with(out: &mut Vec<u8>, namespace: &str, attachments: usize, name: &str, arguments: &[&str]) {
+    begin(out, [b'2', b'5'], namespace, attachments);
+    out.push(b'[');
+    json::print_string(out, name);
+    for argument in arguments {
+        out.push(b',');
+        out.extend_from_slice(argument.as_bytes());
+    }
+    out.push(b']');
+}
+
+/// The same for an acknowledgement.
+pub fn ack_with(out: &mut Vec<u8>, namespace: &str, attachments: usize, id: u64, arguments: &[&str]) {
+    begin(out, [b'3', b'6'], namespace, attachments);
+    out.extend_from_slice(id.to_string().as_bytes());
+    out.push(b'[');
+    out.extend_from_slice(arguments.join(",").as_bytes());
+    out.push(b']');
+}
+
+/// Appends type, number of attachments and namespace; `kinds` are without and with attachments.
+fn begin(out: &mut Vec<u8>, kinds: [u8; 2], namespace: &str, attachments: usize) {
+    out.extend_from_slice(&[engine_packet::MESSAGE, kinds[usize::from(attachments > 0)]]);
+    if attachments > 0 {
+        out.extend_from_slice(format!("{attachments}-").as_bytes());
+    }
+    if namespace != "/" {
+        out.extend_from_slice(namespace.as_bytes());
+        out.push(b',');
+    }
+}
+
+/// Puts the namespace into a packet without attachments that was printed from `start` on for `/`.
+pub fn name_namespace(out: &mut Vec<u8>, start: usize, namespace: &str) {
+    if namespace != "/" {
+        let at = start + 2;
+        out.splice(at..at, namespace.bytes().chain([b',']));
+    }
+}
+
 /// Appends the answer to a connect; `pid` is what the client may come back with.
 pub fn connected(out: &mut Vec<u8>, sid: &str, pid: Option<&str>) {
     out.extend_from_slice(b"40{\"sid\":");
@@ -264,11 +305,19 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<Packet<'_>, PacketError> {
-        super::parse(text).map(|(packet, _)| packet)
+        super::parse(text).map(|(packet, _)| bare(packet))
+    }
+
+    /// Without the text of the event's array, for comparison with what was made by hand.
+    fn bare(mut packet: Packet<'_>) -> Packet<'_> {
+        if let Body::Event { event: Some(event), .. } = &mut packet.body {
+            event.array = "";
+        }
+        packet
     }
 
     fn event<'a>(ack: Option<u64>, name: &'a str, argument: Option<&'a str>) -> Body<'a> {
-        Body::Event { ack, event: Some(json::Event { name: Cow::Borrowed(name), argument }) }
+        Body::Event { ack, event: Some(json::Event { name: Cow::Borrowed(name), argument, array: "" }) }
     }
 
     #[test]
@@ -356,7 +405,7 @@ mod tests {
         let binary = assembler.binary(b"", 1000).unwrap().unwrap();
         assert_eq!(binary.attachments(), [b"one".to_vec(), vec![]]);
         let body = event(Some(7), "b", Some(r#"{"_placeholder":true,"num":0}"#));
-        assert_eq!(binary.packet(), Ok(Packet { namespace: "/a", body }));
+        assert_eq!(binary.packet().map(bare), Ok(Packet { namespace: "/a", body }));
         assert_eq!(assembler, Assembler::default());
         assert!(assembler.text("2[\"next\"]").unwrap().is_some());
     }

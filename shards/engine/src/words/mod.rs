@@ -1,5 +1,6 @@
 //! The words everything else is written in: time, names, music, limits. They know nothing of the rest.
 
+pub mod application;
 pub mod compression;
 pub mod ids;
 pub mod limits;
