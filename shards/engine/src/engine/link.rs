@@ -30,7 +30,7 @@ use crate::words::time::Micros;
 const PONGS_MAX: u32 = 16;
 
 /// Why a client is sent away whose packets cannot be read.
-const NOT_SOCKET_IO: &str = "a packet is no Socket.IO";
+pub(super) const NOT_SOCKET_IO: &str = "a packet is no Socket.IO";
 
 /// The protocol state of a client. It moves with the connection from shard to shard.
 #[derive(Serialize, Deserialize)]

@@ -292,7 +292,7 @@ impl Reader {
                 })
             }
             OpCode::Data(opcode) => {
-                let kind = self.begin_or_continue(limits, opcode)?;
+                let kind = self.begin_or_continue(limits, opcode, header.is_final)?;
                 if begins {
                     self.deflated = header.rsv1;
                 }
@@ -306,7 +306,7 @@ impl Reader {
         Ok(Frame { opcode, last: header.is_final, missing: length as u32, mask })
     }
 
-    fn begin_or_continue(&mut self, limits: &Limits, opcode: Data) -> Result<Kind, FrameError> {
+    fn begin_or_continue(&mut self, limits: &Limits, opcode: Data, last: bool) -> Result<Kind, FrameError> {
         let kind = match (opcode, self.kind) {
             (Data::Text, None) => Kind::Text,
             (Data::Binary, None) => Kind::Binary,
@@ -320,7 +320,11 @@ impl Reader {
             self.fragments = 0;
         }
         self.fragments += 1;
-        if self.fragments > limits.fragments_max { Err(FrameError::TooManyFragments) } else { Ok(kind) }
+        // Some senders end a message that has filled its last fragment with an empty one.
+        if self.fragments > limits.fragments_max && !last {
+            return Err(FrameError::TooManyFragments);
+        }
+        Ok(kind)
     }
 
     /// Fails at the first byte that no continuation could make UTF-8. Only a character that is cut at

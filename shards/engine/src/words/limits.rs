@@ -15,7 +15,7 @@ pub struct Limits {
     /// Bytes of one WebSocket message, also announced as Engine.IO's `maxPayload`. A larger one closes
     /// the connection with code 1009.
     pub message_bytes_max: u32,
-    /// Frames that one message may come in. More close the connection with code 1008.
+    /// Frames that one message may come in, besides the one that ends it. More close the connection with code 1008.
     pub fragments_max: u32,
     /// Bytes that may wait unsent for a connection; a reader that falls behind further is closed.
     pub backlog_bytes_max: u32,

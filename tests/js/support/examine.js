@@ -1,0 +1,54 @@
+// Starts `examine`, the small echo servers over the server's own wire code.
+import { spawn } from "node:child_process";
+import { dirname, join, resolve } from "node:path";
+import { binary } from "./server.js";
+import { within } from "./wait.js";
+
+/** `EXAMINE_BIN`, or what stands beside the server under test. */
+const examine = resolve(process.env.EXAMINE_BIN ?? join(dirname(binary), "examine"));
+
+/** One of `ws-echo`, `engine-echo` and `socket-echo` on a free port. */
+export async function startExamine(application, ...options) {
+  const child = spawn(examine, [application, "--port", "0", ...options], { stdio: ["ignore", "pipe", "pipe"] });
+  const said = { text: "" };
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (text) => (said.text += text));
+  }
+  const killNow = () => child.kill("SIGKILL");
+  process.once("exit", killNow);
+  const exited = new Promise((done, fail) => {
+    child.once("error", () => fail(new Error(`no ${examine}: cargo build -p bandsync-tools --bin examine`)));
+    child.once("close", () => done());
+  });
+  exited.catch(() => {});
+  const port = new Promise((found) => {
+    child.stdout.on("data", () => {
+      const match = /listening on 127\.0\.0\.1:(\d+)/.exec(said.text);
+      if (match) found(Number(match[1]));
+    });
+  });
+  const ended = exited.then(() => Promise.reject(new Error(`examine ended: ${said.text}`)));
+  ended.catch(() => {});
+  const server = new Examined(child, exited, said);
+  server.port = await within(15_000, Promise.race([port, ended]), () => `examine listens: ${said.text}`);
+  server.url = `http://127.0.0.1:${server.port}`;
+  return server;
+}
+
+class Examined {
+  constructor(child, exited, said) {
+    Object.assign(this, { child, exited, said, closers: [] });
+  }
+
+  /** Registers something to close when the server stops. */
+  owns(close) {
+    this.closers.push(close);
+  }
+
+  async stop() {
+    for (const close of this.closers.splice(0)) close();
+    this.child.kill("SIGTERM");
+    await within(15_000, this.exited, "examine ends");
+    if (/panicked/.test(this.said.text)) throw new Error(this.said.text);
+  }
+}
