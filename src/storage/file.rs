@@ -300,3 +300,146 @@ fn said(error: &std::io::Error) -> String {
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Place, Plan, Storage};
+    use super::*;
+
+    /// A directory that goes with the test.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("bandsync-file-{name}-{}", std::process::id()));
+            // It is not there, unless an earlier run of the same number was killed.
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+
+        fn store(&self, ttl: Duration) -> Store {
+            let mut store = Store::new(Some(self.0.clone()), ttl);
+            store.connect().unwrap();
+            store
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            // What is left is in the system's directory for what is left.
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn id(name: &str) -> SessionId {
+        SessionId::parse(name).unwrap()
+    }
+
+    fn put(epoch: u64, version: u64) -> Change {
+        Change::Put { epoch, version, record: Box::new([epoch as u8, version as u8]) }
+    }
+
+    fn apply(store: &mut Store, session: &str, change: Change) -> Applied {
+        store.apply(&[(id(session), change)]).pop().unwrap().unwrap()
+    }
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    #[test]
+    fn what_looks_newer_stays() {
+        let directory = Directory::new("newer");
+        let mut store = directory.store(HOUR);
+        assert_eq!(apply(&mut store, "s", put(2, 5)), Applied::Done);
+        for (change, applied) in [
+            (put(2, 4), Applied::Outdated { epoch: 2 }),
+            (put(1, 9), Applied::Outdated { epoch: 2 }),
+            (Change::Delete { epoch: 1 }, Applied::Outdated { epoch: 2 }),
+            (put(2, 5), Applied::Done),
+            (put(3, 1), Applied::Done),
+        ] {
+            assert_eq!(apply(&mut store, "s", change.clone()), applied, "{change:?}");
+        }
+        assert_eq!(store.load(&id("s")).unwrap().as_deref(), Some(&[3, 1][..]));
+        assert_eq!(apply(&mut store, "s", Change::Delete { epoch: 3 }), Applied::Done);
+        assert_eq!(store.load(&id("s")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_later_format_is_refused_and_not_touched() {
+        let directory = Directory::new("format");
+        drop(directory.store(HOUR));
+        let path = directory.0.join(NAME);
+        let database = Database::create(&path).unwrap();
+        let write = database.begin_write().unwrap();
+        write.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
+        write.commit().unwrap();
+        drop(database);
+        let place = Place::File(Some(directory.0.clone()));
+        let refused = Storage::open(&Plan { place, ttl: HOUR, wait: HOUR }).err().unwrap();
+        assert!(refused.contains("later version") && refused.contains("--data"), "{refused}");
+        let database = Database::create(&path).unwrap();
+        let table = database.begin_read().unwrap().open_table(META).unwrap();
+        assert_eq!(table.get("format").unwrap().unwrap().value(), FORMAT + 1);
+        assert!(fs::read_dir(&directory.0).unwrap().count() == 1, "it is not set aside");
+    }
+
+    #[test]
+    fn sessions_that_nobody_comes_back_to_expire_and_no_others() {
+        let directory = Directory::new("expire");
+        let mut store = directory.store(HOUR);
+        for session in ["gone", "back", "read"] {
+            apply(&mut store, session, put(1, 1));
+        }
+        // None that was written in this run ever does.
+        store.strangers_expire = Some(Instant::now());
+        store.expire().unwrap();
+        drop(store);
+        let mut store = directory.store(Duration::ZERO);
+        apply(&mut store, "back", put(2, 1));
+        store.expire().unwrap();
+        let left = ["gone", "back", "read"].map(|session| store.load(&id(session)).unwrap().is_some());
+        assert_eq!(left, [false, true, false]);
+    }
+
+    #[test]
+    fn a_copy_set_aside_stays_when_the_record_goes() {
+        let directory = Directory::new("aside");
+        let mut store = directory.store(HOUR);
+        apply(&mut store, "s", put(1, 7));
+        store.copy_aside(&id("s")).unwrap();
+        store.copy_aside(&id("nobody")).unwrap();
+        apply(&mut store, "s", Change::Delete { epoch: u64::MAX });
+        let database = store.open.as_ref().unwrap();
+        let table = database.begin_read().unwrap().open_table(ASIDE).unwrap();
+        assert_eq!(table.get("s").unwrap().unwrap().value(), [1, 7]);
+        assert!(table.get("nobody").unwrap().is_none());
+    }
+
+    #[test]
+    fn points_are_kept_for_their_time() {
+        let directory = Directory::new("points");
+        let mut store = directory.store(HOUR);
+        for at in [1_000, 2_000, 3_000] {
+            store.add_points(at, &[("cpu".to_owned(), at as f64)], at - 1_500).unwrap();
+        }
+        drop(store);
+        let mut store = directory.store(HOUR);
+        let times = |since, store: &mut Store| {
+            store.points(since).unwrap().into_iter().map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        assert_eq!(times(0, &mut store), [2_000, 3_000]);
+        assert_eq!(times(2_001, &mut store), [3_000]);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_or_another_is_noticed() {
+        let directory = Directory::new("gone");
+        let mut store = directory.store(HOUR);
+        assert_eq!(store.check(), Ok(true));
+        fs::remove_file(directory.0.join(NAME)).unwrap();
+        assert!(store.check().is_err());
+        fs::write(directory.0.join(NAME), b"another").unwrap();
+        assert!(store.check().is_err());
+    }
+}

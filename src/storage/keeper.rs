@@ -483,7 +483,8 @@ impl Keeper {
     fn reopen(&mut self, shards: &dyn Shards) {
         self.retry = None;
         let (pending, told) = (self.pending.len(), self.unsent.len());
-        let back = self.attempt(|backend| backend.connect()).and_then(|()| self.carry_out());
+        let opened = self.attempt(|backend| backend.connect());
+        let back = opened.and_then(|()| self.carry_out()).and_then(|()| self.keep_points());
         if let Err(failure) = back {
             self.failed(&failure);
             return;

@@ -113,7 +113,9 @@ fn measure(options: &Options) -> Result<(), String> {
 
     let mut sessions: Vec<Changing> = (0..options.sessions).map(session).collect();
     let mut waiting: VecDeque<usize> = VecDeque::new();
-    let mut staleness = Histogram::<u64>::new(3).map_err(|error| error.to_string())?;
+    // Up to an hour, in microseconds.
+    let mut staleness =
+        Histogram::<u64>::new_with_max(3_600_000_000, 3).map_err(|error| error.to_string())?;
     let (mut stored, mut changes, mut refused) = (0_u64, 0_u64, 0_u64);
     let (mut queue_max, mut pending_max, mut waiting_max) = (0, 0, 0);
     let started = Instant::now();

@@ -1,10 +1,13 @@
 // Sessions in a file: what survives kill -9, and what happens when the file cannot be had.
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join as joinPath } from "node:path";
 import { after, describe, test } from "node:test";
-import { emit, freshSession, join, next } from "../support/client.js";
+import { emit, freshSession, heard, join, next } from "../support/client.js";
 import { until } from "../support/redis.js";
 import { startServer } from "../support/server.js";
 import { request } from "../support/wire.js";
@@ -15,7 +18,16 @@ function directory() {
   directories.push(made);
   return joinPath(made, "data");
 }
-after(() => directories.forEach((one) => rmSync(one, { recursive: true, force: true })));
+const servers = [];
+async function serve(options) {
+  const server = await startServer(options);
+  servers.push(server);
+  return server;
+}
+after(() => {
+  for (const server of servers) server.signal("SIGKILL");
+  directories.forEach((one) => rmSync(one, { recursive: true, force: true }));
+});
 
 const health = async (server) => JSON.parse((await request(server, "GET", "/health")).body);
 const stored = (server, count) =>
@@ -38,11 +50,69 @@ const joinAck = async (server, sessionId, fields = {}) => {
   return { socket, ack, snapshot: await snapshot };
 };
 
+/** A leader whose session plays, with room for words that fill a file. */
+async function playing(server) {
+  const sessionId = freshSession("playing");
+  const leader = await join(server, sessionId, { role: "leader" });
+  const begun = next(leader, "scroll_tick");
+  await emit(leader, "play", { sessionId });
+  await begun;
+  return { sessionId, leader };
+}
+
+const degraded = (server, reason) =>
+  until(`the server is degraded: ${reason}`, async () => {
+    const { status, storage } = await health(server);
+    return status === "degraded" && reason.test(storage.reason) && storage;
+  });
+
+/** Changes that make the file grow until it cannot, and some more: set lists of half a mebibyte. */
+async function fill(server, reason) {
+  const body = "la ".repeat(150_000);
+  let refused = 0;
+  for (let n = 0; n < 60 && refused < 4; n += 1) {
+    const sessionId = freshSession("large");
+    const leader = await join(server, sessionId);
+    const songs = [{ id: "a", title: `Song ${n}`, format: "text", body }];
+    await emit(leader, "set_setlist", { sessionId, setlist: { title: "Long", songs } });
+    const { status } = await health(server);
+    if (status === "degraded") refused += 1;
+  }
+  return degraded(server, reason);
+}
+
+/**
+ * The storage is full while a band plays: ticks go on, by their count and order; then there is room again, and what
+ * was said meanwhile is stored.
+ */
+async function survivesAFullDisk(server, t, makeRoom) {
+  const band = await playing(server);
+  const { reason, since } = await fill(server, /disk is full/);
+  const ticksBefore = heard(band.leader, "scroll_tick").length;
+  const said = await emit(band.leader, "update_message", { sessionId: band.sessionId, message: "in spite of all" });
+  assert.equal(said.ok, true);
+  const more = next(band.leader, "scroll_tick", () => heard(band.leader, "scroll_tick").length > ticksBefore + 100);
+  await more;
+  const positions = heard(band.leader, "scroll_tick").map((tick) => tick.positionMs);
+  assert.ok(positions.every((position, n) => n === 0 || position > positions[n - 1]), "no tick goes back");
+  t.diagnostic(`${positions.length - ticksBefore} ticks since “${reason}”`);
+  // Tried again and again meanwhile, and still the same trouble.
+  const { failures } = (await health(server)).storage;
+  await until("it is tried again", async () => (await health(server)).storage.failures > failures + 1);
+  assert.equal((await degraded(server, /disk is full/)).since, since);
+  await makeRoom();
+  await until("the server is well", async () => (await health(server)).status === "healthy");
+  await stored(server, 1);
+  return band;
+}
+
+const RATES = { EVENT_RATES: "other=0,join_session=0" };
+
 describe("a file", () => {
   test("keeps everything that was decided through kill -9, and the music goes on", async () => {
     const env = { DATA_DIR: directory(), SHARDS: "1" };
     const sessionId = freshSession("kept");
-    let server = await startServer({ env });
+    let server = await serve({ env });
     const leader = await join(server, sessionId, { displayName: "Ann", role: "leader", passcode: "sesame" });
     const songs = [{ id: "a", title: "First", tempoBpm: 96, format: "text", body: "la la" }];
     for (const [event, fields] of [
@@ -65,7 +135,7 @@ describe("a file", () => {
     }
     await crash(server);
 
-    server = await startServer({ env });
+    server = await serve({ env });
     const refused = await join(server, freshSession("elsewhere"));
     const wrong = await emit(refused, "join_session", { sessionId, passcode: "guess" });
     assert.equal(wrong.error.code, "bad_passcode");
@@ -91,13 +161,13 @@ describe("a file", () => {
   test("keeps what was acknowledged before a stop in order", async () => {
     const env = { DATA_DIR: directory() };
     const sessionId = freshSession("stopped");
-    let server = await startServer({ env });
+    let server = await serve({ env });
     const leader = await join(server, sessionId, { role: "leader" });
     await emit(leader, "update_message", { sessionId, message: "the last word" });
     // Not the helper: that closes the clients first, who would leave.
     server.signal("SIGTERM");
     assert.equal((await server.exited).code, 0);
-    server = await startServer({ env });
+    server = await serve({ env });
     const { ack, snapshot } = await joinAck(server, sessionId);
     assert.deepEqual([ack.restored, snapshot.message], [true, "the last word"]);
     await server.stop();
@@ -105,7 +175,7 @@ describe("a file", () => {
 
   test("is read by nobody else", async () => {
     const env = { DATA_DIR: directory() };
-    const server = await startServer({ env });
+    const server = await serve({ env });
     await join(server, freshSession());
     await stored(server, 1);
     assert.equal(statSync(joinPath(env.DATA_DIR, "bandsync.redb")).mode & 0o777, 0o600);
@@ -115,8 +185,8 @@ describe("a file", () => {
 
   test("belongs to one server; the other says so, plays on, and takes over", async () => {
     const env = { DATA_DIR: directory() };
-    const first = await startServer({ env });
-    const second = await startServer({ env });
+    const first = await serve({ env });
+    const second = await serve({ env });
     const degraded = await health(second);
     assert.equal(degraded.status, "degraded");
     assert.match(degraded.storage.reason, /in use by another BandSync/);
@@ -130,33 +200,111 @@ describe("a file", () => {
     await until("the second has the file", async () => (await health(second)).status === "healthy");
     await stored(second, 1);
     await crash(second);
-    const third = await startServer({ env });
+    const third = await serve({ env });
     assert.equal((await joinAck(third, sessionId)).ack.restored, true);
     await third.stop();
   });
 
-  test("that is damaged is set aside and reported", async () => {
+  for (const [what, damage] of [
+    ["that begins with something else", (file) => {
+      const bytes = readFileSync(file);
+      writeFileSync(file, Buffer.concat([Buffer.from("not a database"), bytes.subarray(14)]));
+    }],
+    ["that was cut off", (file) => truncateSync(file, Math.floor(statSync(file).size / 2))],
+    ["with wrong bytes everywhere", (file) => {
+      const bytes = readFileSync(file);
+      for (let at = 4_096; at < bytes.length; at += 64) bytes[at] ^= 0x55;
+      writeFileSync(file, bytes);
+    }],
+  ]) {
+    test(`${what} is set aside and reported`, async () => {
+      const env = { DATA_DIR: directory() };
+      let server = await serve({ env });
+      await join(server, "damaged");
+      await stored(server, 1);
+      await server.stop();
+      damage(joinPath(env.DATA_DIR, "bandsync.redb"));
+      server = await serve({ env });
+      await until("it is reported", () => /is damaged/.test(server.run.stderr));
+      assert.ok(readdirSync(env.DATA_DIR).some((name) => name.startsWith("bandsync.redb.damaged-")));
+      const { ack } = await joinAck(server, "damaged");
+      assert.deepEqual([ack.ok, ack.restored], [true, undefined]);
+      assert.equal((await health(server)).status, "healthy");
+      await server.stop();
+    });
+  }
+
+  test("that is removed while the server runs is made anew, with everything that is known", async () => {
     const env = { DATA_DIR: directory() };
-    let server = await startServer({ env });
-    await join(server, "damaged");
+    let server = await serve({ env });
+    const { sessionId } = await playing(server);
     await stored(server, 1);
+    const { written } = (await health(server)).storage;
+    rmSync(joinPath(env.DATA_DIR, "bandsync.redb"));
+    await until("it is stored again", async () => (await health(server)).storage.written > written);
+    await stored(server, written + 1);
+    await crash(server);
+    server = await serve({ env });
+    assert.equal((await joinAck(server, sessionId)).ack.restored, true);
     await server.stop();
-    const file = joinPath(env.DATA_DIR, "bandsync.redb");
-    const bytes = readFileSync(file);
-    writeFileSync(file, Buffer.concat([Buffer.from("not a database"), bytes.subarray(14)]));
-    server = await startServer({ env });
-    assert.match(server.run.stderr, /is damaged/);
-    assert.ok(readdirSync(env.DATA_DIR).some((name) => name.startsWith("bandsync.redb.damaged-")));
-    const { ack } = await joinAck(server, "damaged");
-    assert.deepEqual([ack.ok, ack.restored], [true, undefined]);
-    assert.equal((await health(server)).status, "healthy");
+  });
+
+  test("that may not grow: a full disk stops no music", async (t) => {
+    // A limit that a process may lift again, so that this needs no privileges; signals that are ignored stay so.
+    const under = ["bash", "-c", 'trap "" XFSZ; ulimit -S -f 4096; exec "$@"', "bash"];
+    const env = { DATA_DIR: directory(), ...RATES };
+    let server = await serve({ env, under });
+    const { sessionId } = await survivesAFullDisk(server, t, () => {
+      const { status, stderr } = spawnSync("prlimit", [`--pid=${server.pid}`, "--fsize=unlimited:"], { encoding: "utf8" });
+      assert.equal(status, 0, stderr);
+    });
+    await crash(server);
+    server = await serve({ env });
+    const { ack, snapshot } = await joinAck(server, sessionId);
+    assert.deepEqual([ack.restored, snapshot.message], [true, "in spite of all"]);
     await server.stop();
+  });
+
+  test("on a file system that is really full", async (t) => {
+    const place = directory();
+    mkdirSync(place);
+    const mount = `mount -t tmpfs -o size=26m,mode=700 none ${place}`;
+    const alone = ["unshare", ...(process.getuid() === 0 ? [] : ["--user", "--map-root-user"]), "--mount"];
+    if (spawnSync(alone[0], [...alone.slice(1), "sh", "-c", mount]).status !== 0) {
+      return t.diagnostic("file systems may not be mounted here; the test before shows the same with a limit");
+    }
+    const under = [...alone, "sh", "-c", `${mount} && head -c 20m /dev/zero > ${place}/ballast && exec "$@"`, "sh"];
+    const server = await serve({ env: { DATA_DIR: place, ...RATES }, under });
+    const inside = `/proc/${server.pid}/root${place}`;
+    await survivesAFullDisk(server, t, () => rmSync(`${inside}/ballast`));
+    assert.deepEqual(readdirSync(inside), ["bandsync.redb"]);
+    await server.stop();
+  });
+
+  test("in a directory that may not be written to", async () => {
+    const place = directory();
+    mkdirSync(place);
+    chmodSync(place, 0o500);
+    // Root may write anywhere, unless it gives that up.
+    const less = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"];
+    const under = process.getuid() === 0 ? less : [];
+    const server = await serve({ env: { DATA_DIR: place }, under });
+    const { reason } = await degraded(server, /may not be written to/);
+    assert.ok(reason.includes(place) && reason.includes("--data"), reason);
+    const { sessionId } = await playing(server);
+    chmodSync(place, 0o700);
+    await until("the server is well", async () => (await health(server)).status === "healthy");
+    await stored(server, 1);
+    await crash(server);
+    const again = await serve({ env: { DATA_DIR: place } });
+    assert.equal((await joinAck(again, sessionId)).ack.restored, true);
+    await again.stop();
   });
 
   test("that cannot be made leaves the band in memory", async () => {
     const blocked = directory();
     writeFileSync(blocked, "a file where the directory should be");
-    const server = await startServer({ env: { DATA_DIR: blocked } });
+    const server = await serve({ env: { DATA_DIR: blocked } });
     const { status, storage } = await health(server);
     assert.deepEqual([status, storage.place], ["degraded", "file"]);
     assert.ok(storage.reason.includes(blocked) && !Number.isNaN(Date.parse(storage.since)));
@@ -167,14 +315,14 @@ describe("a file", () => {
 
   test("is deleted from when nobody comes back", async () => {
     const env = { DATA_DIR: directory(), SESSION_TTL: "1000" };
-    let server = await startServer({ env });
+    let server = await serve({ env });
     const sessionId = freshSession("gone");
     const leader = await join(server, sessionId);
     await emit(leader, "leave_session", { sessionId });
     await until("the session is forgotten", async () => (await health(server)).sessions.total === 0);
     await stored(server, 1);
     await crash(server);
-    server = await startServer({ env });
+    server = await serve({ env });
     const { ack } = await joinAck(server, sessionId);
     assert.equal(ack.restored, undefined);
     await server.stop();
@@ -184,7 +332,7 @@ describe("a file", () => {
 describe("memory", () => {
   test("asks nobody and keeps nothing", async () => {
     const env = { DATA_DIR: directory(), STORAGE: "memory" };
-    const server = await startServer({ env });
+    const server = await serve({ env });
     const { ack } = await joinAck(server, freshSession());
     assert.deepEqual([ack.ok, ack.restored], [true, undefined]);
     const { status, storage } = await health(server);
@@ -196,7 +344,7 @@ describe("memory", () => {
 describe("the history", () => {
   test("goes on after a restart", async () => {
     const env = { DATA_DIR: directory(), METRICS_INTERVAL: "1000" };
-    let server = await startServer({ env });
+    let server = await serve({ env });
     const history = async (query) => JSON.parse((await request(server, "GET", `/metrics/history${query}`)).body);
     const begun = await until("there is a point", async () => {
       const { points } = await history("?metric=cpuPercent&since=1h");
@@ -204,7 +352,7 @@ describe("the history", () => {
     });
     assert.ok((await history("")).fields.includes("messagesOutPerSecond"));
     await server.stop();
-    server = await startServer({ env });
+    server = await serve({ env });
     const after = await until("the points are read back", async () => {
       const { points } = await history("?metric=cpuPercent");
       return points?.length > 0 && points;

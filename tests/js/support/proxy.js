@@ -13,9 +13,11 @@ export function chance(seed) {
 /**
  * Stands before a server; `port` and `url` are those of the proxy, and a client's `owns` goes to the server.
  *
- * `chop`: most bytes that go on in one piece. `delay` and `jitter` in ms: order is kept, as TCP keeps it.
+ * `chop`: most bytes that go on in one piece. `delay` and `jitter` in ms: order is kept, as TCP keeps it. All of them
+ * may be changed later, in `weather`.
  */
 export async function badNetwork(server, { seed = 1, chop = Infinity, delay = 0, jitter = 0 } = {}) {
+  const weather = { chop, delay, jitter };
   const random = chance(seed);
   const pairs = new Set();
   const frozen = { up: false, down: false };
@@ -27,6 +29,7 @@ export async function badNetwork(server, { seed = 1, chop = Infinity, delay = 0,
       while (waiting.length > 0 && !frozen[way]) to.write(waiting.shift());
     };
     from.on("data", (bytes) => {
+      const { chop, delay, jitter } = weather;
       const pieces = [];
       for (let at = 0; at < bytes.length; ) {
         const length = chop === Infinity ? bytes.length : 1 + Math.floor(random() * chop);
@@ -38,10 +41,10 @@ export async function badNetwork(server, { seed = 1, chop = Infinity, delay = 0,
         waiting.push(...pieces);
         flush();
       };
-      if (delay + jitter === 0) go();
+      if (delay + jitter === 0 && due <= performance.now()) go();
       else setTimeout(go, due - performance.now());
     });
-    from.on("end", () => setTimeout(() => to.end(), delay + jitter));
+    from.on("end", () => setTimeout(() => to.end(), weather.delay + weather.jitter));
     return flush;
   };
 
@@ -74,6 +77,7 @@ export async function badNetwork(server, { seed = 1, chop = Infinity, delay = 0,
 
   return {
     port,
+    weather,
     url: `http://127.0.0.1:${port}`,
     owns: (close) => server.owns(close),
     /** Resets every connection, as a network that changed its address does. */

@@ -1,21 +1,22 @@
-// Real Redis servers on free ports: alone, as a Cluster of three, or with a replica and three Sentinels. They end
-// with the test, pass or fail.
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+// Real Redis servers on free ports: alone, with TLS, as a Cluster of three, or with a replica and three Sentinels. They
+// end with the test, pass or fail.
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import tls from "node:tls";
+import { fileURLToPath } from "node:url";
+import { leashed } from "./leash.js";
 import { PATIENCE_MS, deferred, within } from "./wait.js";
 
-/** A port that nobody listens on now. Cluster nodes use the port 10 000 above it too. */
-export async function freePort() {
-  for (;;) {
-    const server = net.createServer().listen(0, "127.0.0.1");
-    await new Promise((done) => server.once("listening", done));
-    const { port } = server.address();
-    await new Promise((done) => server.close(done));
-    if (port < 50_000) return port;
-  }
+/** A port that nobody listens on now. Somebody may before we do. */
+async function freePort() {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await new Promise((done) => server.once("listening", done));
+  const { port } = server.address();
+  await new Promise((done) => server.close(done));
+  return port;
 }
 
 /** Tries again until `attempt` does not throw and gives something true. */
@@ -36,33 +37,70 @@ export async function until(what, attempt, ms = PATIENCE_MS * 2) {
 }
 
 export class Redis {
-  constructor(port, args = []) {
-    this.port = port;
+  constructor({ args = [], tls = null, isNode = false, env = process.env } = {}) {
+    this.isNode = isNode;
     this.args = args;
+    this.tls = tls;
+    this.env = env;
     this.directory = mkdtempSync(join(tmpdir(), "bandsync-redis-"));
     this.password = null;
   }
 
-  static async start(args = []) {
-    const redis = new Redis(await freePort(), args);
-    await redis.launch();
-    return redis;
+  /** One that runs. */
+  static async start(args = [], options = {}) {
+    const redis = new Redis({ args, ...options });
+    // Its port may be taken in the moment between.
+    for (let tries = 1; ; tries += 1) {
+      redis.port = await freePort();
+      redis.busPort = await freePort();
+      try {
+        await redis.launch();
+        return redis;
+      } catch (error) {
+        await redis.kill();
+        if (tries === 5 || !redis.portWasTaken) throw error;
+      }
+    }
   }
 
   get url() {
     const login = this.password === null ? "" : `:${encodeURIComponent(this.password)}@`;
-    return `redis://${login}127.0.0.1:${this.port}/0`;
+    return `${this.tls ? "rediss" : "redis"}://${login}127.0.0.1:${this.port}/0`;
   }
 
-  /** Starts it, again if it had ended; `args` go before those that it was made with. */
-  async launch(args = []) {
-    const options = ["--port", this.port, "--bind", "127.0.0.1", "--dir", this.directory, "--save", ""];
-    this.child = spawn("redis-server", [...options, ...args, ...this.args].map(String), { stdio: "ignore" });
-    const { child } = this;
-    this.ended = new Promise((done) => child.once("close", done));
+  get command() {
+    const listen = this.tls
+      ? ["--port", 0, "--tls-port", this.port, "--tls-auth-clients", "no", "--tls-ca-cert-file", this.tls.ca,
+          "--tls-cert-file", this.tls.cert, "--tls-key-file", this.tls.key]
+      : ["--port", this.port];
+    if (this.isNode) listen.push("--cluster-enabled", "yes", "--cluster-port", this.busPort);
+    return [...listen, "--bind", "127.0.0.1", "--dir", this.directory, "--save", "", ...this.args];
+  }
+
+  /** Starts it, again if it had ended. */
+  async launch() {
+    this.output = "";
+    const stdio = ["ignore", "pipe", "pipe"];
+    const child = spawn(...leashed("redis-server", this.command.map(String)), { stdio, env: this.env });
+    this.child = child;
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (this.output += text));
+    this.ended = new Promise((done) => {
+      child.once("close", done);
+      child.once("error", done);
+    });
     this.killNow = () => child.kill("SIGKILL");
     process.once("exit", this.killNow);
-    await until(`Redis on port ${this.port} answers`, async () => (await this.ask("PING")) !== undefined);
+    const over = this.ended.then(() => Promise.reject(new Error(`redis-server ended:\n${this.output}`)));
+    over.catch(() => {});
+    // Another program may listen there.
+    const isOurs = async () => (await this.ask("INFO", "server")).includes(`process_id:${child.pid}\r`);
+    const answers = until(`Redis on port ${this.port} answers`, isOurs);
+    answers.catch(() => {});
+    await Promise.race([answers, over]);
+  }
+
+  get portWasTaken() {
+    return /Address already in use|Failed listening/.test(this.output);
   }
 
   signal(name) {
@@ -82,7 +120,8 @@ export class Redis {
 
   /** One command on a connection of its own. An error of Redis is thrown. */
   async ask(...command) {
-    const socket = net.connect(this.port, "127.0.0.1");
+    const where = { port: this.port, host: "127.0.0.1" };
+    const socket = this.tls ? tls.connect({ ...where, ca: readFileSync(this.tls.ca) }) : net.connect(where);
     socket.on("error", () => {});
     try {
       const login = this.password === null ? [] : [["AUTH", this.password]];
@@ -95,6 +134,22 @@ export class Redis {
     } finally {
       socket.destroy();
     }
+  }
+
+  /** What is published on a channel from now on. */
+  subscribe(channel) {
+    const socket = net.connect(this.port, "127.0.0.1");
+    const listener = { messages: [], id: null, stop: async () => socket.destroy() };
+    socket.on("error", () => {});
+    let text = "";
+    socket.setEncoding("utf8").on("data", (more) => {
+      text += more;
+      listener.id ??= /^:(\d+)/.exec(text)?.[1] ?? null;
+      const lines = text.split("\r\n");
+      listener.messages = lines.filter((line, at) => at < lines.length - 1 && line.startsWith("{"));
+    });
+    socket.write(encode(["CLIENT", "ID"]) + encode(["SUBSCRIBE", channel]));
+    return listener;
   }
 
   /** The fields of a session, as text, without the record. */
@@ -163,15 +218,37 @@ function read(socket, count) {
 /** Three nodes that share the slots, without replicas. */
 export async function startCluster() {
   const nodes = [];
-  for (let n = 0; n < 3; n += 1) nodes.push(await Redis.start(["--cluster-enabled", "yes"]));
+  for (let n = 0; n < 3; n += 1) nodes.push(await Redis.start([], { isNode: true }));
   const share = (n) => [Math.floor((16384 * n) / 3), Math.floor((16384 * (n + 1)) / 3) - 1];
   for (const [n, node] of nodes.entries()) await node.ask("CLUSTER", "ADDSLOTSRANGE", ...share(n));
   for (const [n, node] of nodes.entries()) await node.ask("CLUSTER", "SET-CONFIG-EPOCH", n + 1);
-  for (const node of nodes.slice(1)) await nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port);
+  for (const node of nodes.slice(1)) await nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port, node.busPort);
   const isWhole = async (node) => /cluster_state:ok/.test(await node.ask("CLUSTER", "INFO"));
   for (const node of nodes) await until("the Cluster is whole", () => isWhole(node));
   const url = `redis+cluster://${nodes.map((node) => `127.0.0.1:${node.port}`).join(",")}`;
   return { nodes, url, stop: () => Promise.all(nodes.map((node) => node.stop())) };
+}
+
+/** Notices within a second that its primary is gone. */
+class Sentinel extends Redis {
+  constructor(primaryPort) {
+    super();
+    this.primaryPort = primaryPort;
+  }
+
+  get command() {
+    const file = join(this.directory, "sentinel.conf");
+    const lines = [
+      `port ${this.port}`,
+      "bind 127.0.0.1",
+      `dir ${this.directory}`,
+      `sentinel monitor band 127.0.0.1 ${this.primaryPort} 2`,
+      "sentinel down-after-milliseconds band 1000",
+      "sentinel failover-timeout band 5000",
+    ];
+    writeFileSync(file, `${lines.join("\n")}\n`);
+    return [file, "--sentinel"];
+  }
 }
 
 /** A primary, a replica, and three Sentinels that notice within a second. */
@@ -180,22 +257,8 @@ export async function startSentinels() {
   const replica = await Redis.start(["--replicaof", "127.0.0.1", primary.port]);
   const sentinels = [];
   for (let n = 0; n < 3; n += 1) {
-    const sentinel = new Redis(await freePort());
-    const file = join(sentinel.directory, "sentinel.conf");
-    const lines = [
-      `sentinel monitor band 127.0.0.1 ${primary.port} 2`,
-      "sentinel down-after-milliseconds band 1000",
-      "sentinel failover-timeout band 5000",
-    ];
-    writeFileSync(file, `port ${sentinel.port}\nbind 127.0.0.1\ndir ${sentinel.directory}\n${lines.join("\n")}\n`);
-    sentinel.launch = async () => {
-      sentinel.child = spawn("redis-server", [file, "--sentinel"], { stdio: "ignore" });
-      const { child } = sentinel;
-      sentinel.ended = new Promise((done) => child.once("close", done));
-      sentinel.killNow = () => child.kill("SIGKILL");
-      process.once("exit", sentinel.killNow);
-      await until("the Sentinel answers", () => sentinel.ask("PING"));
-    };
+    const sentinel = new Sentinel(primary.port);
+    sentinel.port = await freePort();
     await sentinel.launch();
     sentinels.push(sentinel);
   }
@@ -210,35 +273,25 @@ export async function startSentinels() {
   return { primary, replica, sentinels, url, stop: () => Promise.all(all.map((one) => one.stop())) };
 }
 
-/** A TCP proxy to a server: `delay` ms before bytes of the server go on, in pieces of at most `piece` bytes. */
-export async function startProxy(port) {
-  const proxy = { delay: 0, piece: Infinity, garbage: false, sockets: new Set() };
-  const pass = async (from, to, slow) => {
-    for await (const bytes of from) {
-      const out = slow && proxy.garbage ? Buffer.from("HTTP/1.1 400 nonsense\r\n\r\n") : bytes;
-      for (let at = 0; at < out.length; at += Math.min(proxy.piece, out.length)) {
-        if (slow && proxy.delay > 0) await new Promise((done) => setTimeout(done, proxy.delay));
-        to.write(out.subarray(at, at + Math.min(proxy.piece, out.length)));
-      }
-    }
-    to.end();
-  };
-  const server = net.createServer((client) => {
-    const upstream = net.connect(port, "127.0.0.1");
-    for (const socket of [client, upstream]) {
-      proxy.sockets.add(socket);
-      socket.on("error", () => {});
-      socket.on("close", () => proxy.sockets.delete(socket));
-    }
-    pass(client, upstream, false).catch(() => upstream.destroy());
-    pass(upstream, client, true).catch(() => client.destroy());
-  });
-  server.listen(0, "127.0.0.1");
-  await new Promise((done) => server.once("listening", done));
-  proxy.url = `redis://127.0.0.1:${server.address().port}/0`;
-  proxy.stop = async () => {
-    for (const socket of proxy.sockets) socket.destroy();
-    await new Promise((done) => server.close(done));
-  };
-  return proxy;
+/** An authority and a certificate for 127.0.0.1 that it signed, as files in a directory. */
+export function certificates() {
+  const directory = mkdtempSync(join(tmpdir(), "bandsync-tls-"));
+  const path = (name) => join(directory, name);
+  const openssl = (...args) => execFileSync("openssl", args, { stdio: "pipe" });
+  const key = (name) => ["-newkey", "rsa:2048", "-nodes", "-keyout", path(`${name}.key`)];
+  openssl("req", "-x509", ...key("ca"), "-out", path("ca.crt"), "-subj", "/CN=Band authority", "-days", "2");
+  openssl("req", ...key("server"), "-out", path("server.csr"), "-subj", "/CN=127.0.0.1");
+  writeFileSync(path("server.ext"), "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n");
+  const sign = ["-req", "-in", path("server.csr"), "-CA", path("ca.crt"), "-CAkey", path("ca.key"), "-CAcreateserial"];
+  openssl("x509", ...sign, "-out", path("server.crt"), "-days", "2", "-extfile", path("server.ext"));
+  const stop = async () => rmSync(directory, { recursive: true, force: true });
+  return { ca: path("ca.crt"), cert: path("server.crt"), key: path("server.key"), stop };
+}
+
+/** How to start a Redis with the RedisTimeSeries module, as `tools/test` unpacks it; null where it did not. */
+export function withTimeSeries() {
+  const folder = fileURLToPath(new URL("../../../target/redis-stack/", import.meta.url));
+  const module = join(folder, "redistimeseries.so");
+  if (!existsSync(module)) return null;
+  return { args: ["--loadmodule", module], options: { env: { ...process.env, LD_LIBRARY_PATH: folder } } };
 }

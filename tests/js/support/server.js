@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { leashed } from "./leash.js";
 import { within } from "./wait.js";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
@@ -18,11 +19,13 @@ const STOP_MS = 15_000;
  * Starts the binary without waiting for it to listen: for runs that are expected to end by themselves.
  *
  * It gets an empty working directory, so that no `.env` is read by chance, and only the environment given here.
- * `stderr` is a file descriptor for it to write to; otherwise what it writes is gathered.
+ * `stderr` is a file descriptor for it to write to; otherwise what it writes is gathered. `under` is a command that
+ * runs it, with its arguments, if it is to run under one: that must `exec` it.
  */
-export function launch({ env = {}, args = [], cwd, stderr = "pipe" } = {}) {
+export function launch({ env = {}, args = [], cwd, stderr = "pipe", under = [] } = {}) {
   const directory = cwd ?? mkdtempSync(join(tmpdir(), "bandsync-test-"));
-  const child = spawn(binary, args, {
+  const [command, ...rest] = [...under, binary, ...args];
+  const child = spawn(...leashed(command, rest), {
     cwd: directory,
     env: { PATH: process.env.PATH, HOME: directory, RUST_BACKTRACE: "1", ...env },
     stdio: ["ignore", "pipe", stderr],
@@ -52,12 +55,13 @@ export function launch({ env = {}, args = [], cwd, stderr = "pipe" } = {}) {
  *
  * `PORT=0` lets the kernel choose, so that any number of test files can run side by side.
  */
-export async function startServer({ env = {}, args = [], cwd, stderr } = {}) {
+export async function startServer({ env = {}, args = [], cwd, stderr, under } = {}) {
   const run = launch({
     env: { PORT: "0", HOST: "127.0.0.1", SHARDS: "2", LOG_LEVEL: "info", ...env },
     args,
     cwd,
     stderr,
+    under,
   });
   const address = new Promise((found, fail) => {
     const look = () => {
