@@ -32,7 +32,9 @@ use config::{Config, Given};
 
 /// Thousands of small buffers come and go on every shard thread at once, and one shard frees what another
 /// allotted when a connection is handed over. mimalloc keeps a heap per thread and takes such frees without a
-/// lock, and it returns memory after a burst, so that a server runs for weeks without growing.
+/// lock, and it returns memory after a burst, so that a server runs for weeks without growing. Leak checkers only
+/// know the system's.
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -30,6 +30,22 @@ pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
     Ok(time)
 }
 
+/// CPU time so far of the threads of process `pid` that have this name.
+///
+/// # Errors
+/// If there is no such process.
+pub fn thread_time(pid: u32, name: &str) -> io::Result<Nanos> {
+    let mut time = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = task?.path();
+        // A thread may end while we look.
+        let Ok(called) = std::fs::read_to_string(path.join("comm")) else { continue };
+        let Ok(schedule) = std::fs::read_to_string(path.join("schedstat")) else { continue };
+        time += if called.trim_end() == name { first_number(&schedule) } else { 0 };
+    }
+    Ok(time)
+}
+
 fn first_number(text: &str) -> u64 {
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }
@@ -93,6 +109,9 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(anonymous_memory(pid).unwrap() > 10_000);
+        let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
+        assert!(thread_time(pid, name.trim_end()).unwrap() > 0);
+        assert_eq!(thread_time(pid, "no such thread").unwrap(), 0);
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl Server {
         Self { pid, child: None }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Its CPU time so far.
     ///
     /// # Errors

@@ -118,7 +118,8 @@ export class Plot {
       pen.strokeStyle = ink.grid;
       stroke(pen, [[SIDE, y(top * part)], [width - 4, y(top * part)]]);
       pen.fillStyle = ink.dim;
-      pen.fillText(short(top * part), SIDE - 6, y(top * part));
+      const unit = part === 1 && this.unit ? ` ${this.unit}` : "";
+      pen.fillText(`${short(top * part)}${unit}`, SIDE - 6, y(top * part));
     }
   }
 

@@ -150,7 +150,8 @@ function tile(label, value, unit = "") {
 function showTop({ health, version }) {
   setStatus(health.status, health.status);
   $("uptime").textContent = `up ${span(health.uptime)}`;
-  $("storage").textContent = `storage: ${health.storage?.status ?? health.redis.status}`;
+  const { place, status, reason } = health.storage;
+  $("storage").textContent = `storage: ${place}, ${reason ?? status}`;
   $("version").textContent = `v${version}`;
   document.title = health.status === "healthy" ? "BandSync dashboard" : `(${health.status}) BandSync dashboard`;
 }
@@ -171,10 +172,10 @@ function showTiles({ health, metrics }) {
   );
 }
 
-function showAlerts({ metrics, events }) {
+function showAlerts({ health, metrics, events }) {
   $("alerts").replaceChildren(
     ...metrics.alerts.map((alert) => {
-      const numbers = `${short(alert.value)} ${alert.unit}, limit ${short(alert.limit)}`;
+      const numbers = `${measured(alert.value, alert.unit)}, limit ${short(alert.limit)}, for ${span(health.uptime - alert.raisedAt)}`;
       const item = make("li", "", make("b", "", alert.name), alert.message, " ", make("span", "", `(${numbers})`));
       item.dataset.severity = alert.severity;
       return item;
@@ -182,10 +183,13 @@ function showAlerts({ metrics, events }) {
   );
   const line = (event) => {
     const when = make("time", "", new Date(event.timestamp).toLocaleTimeString([], { hour12: false }));
-    return make("li", "", when, make("span", event.event, event.event), make("span", "", event.name));
+    const value = event.event === "raised" ? measured(event.value, event.unit) : "";
+    return make("li", "", when, make("span", event.event, event.event), make("span", "", event.name), make("span", "none", value));
   };
   $("events").replaceChildren(...(events.length > 0 ? events.map(line) : [make("li", "none", "No alerts so far.")]));
 }
+
+const measured = (value, unit) => (unit ? `${short(value)} ${unit}` : short(value));
 
 function row(...cells) {
   return make("tr", "", ...cells.map((cell) => make("td", "", ...(Array.isArray(cell) ? cell : [cell]))));
@@ -207,9 +211,13 @@ function showShards({ metrics }) {
   $("threads").replaceChildren(
     ...metrics.threads.slice(0, 12).map((thread) => row(thread.name, `${thread.userPercent.toFixed(1)} %`, `${thread.systemPercent.toFixed(1)} %`)),
   );
+  $("queues").replaceChildren(
+    ...metrics.queues.map(({ name, waiting, room }) => row(name, load((100 * waiting) / Math.max(1, room)), short(waiting), short(room))),
+  );
   const refused = Object.entries(metrics.refusals).filter(([, count]) => count > 0);
+  const often = (code) => (metrics.refusalsPerSecond[code] > 0 ? ` · ${short(metrics.refusalsPerSecond[code])}/s now` : "");
   $("refusals").replaceChildren(
-    ...(refused.length > 0 ? refused.map(([code, count]) => make("span", "", `${code} `, make("b", "", short(count)))) : [make("p", "none", "None so far.")]),
+    ...(refused.length > 0 ? refused.map(([code, count]) => make("span", "", `${code} `, make("b", "", short(count)), often(code))) : [make("p", "none", "None so far.")]),
   );
 }
 
@@ -244,17 +252,35 @@ function showSessions({ sessions, metrics }) {
   $("sessions").replaceChildren(...(sorted.length > 0 ? sorted.map(session) : [make("p", "none", "Nobody is playing.")]));
 }
 
+/** Old numbers look like new ones, so it is said that they are old. */
+function showLost() {
+  setStatus("lost", "no answer");
+  document.title = "(no answer) BandSync dashboard";
+  const since = answeredAt === null ? "" : ` since ${new Date(answeredAt).toLocaleTimeString([], { hour12: false })}; what is below is from then`;
+  $("lost").textContent = `The server does not answer${since}. This page asks on.`;
+  $("lost").hidden = false;
+  $("main").classList.add("stale");
+}
+
+function showFound() {
+  answeredAt = Date.now();
+  $("lost").hidden = true;
+  $("main").classList.remove("stale");
+  $("main").hidden = false;
+  $("gate").hidden = true;
+}
+
 // Once a second. While nobody looks at the page nothing is asked, and what was missed is a gap.
 
 let waiting = null;
+let answeredAt = null;
 async function step() {
   clearTimeout(waiting);
   waiting = null;
   try {
     if (!document.hidden) {
       const data = await ask("/dashboard/data");
-      $("main").hidden = false;
-      $("gate").hidden = true;
+      showFound();
       remember(data);
       showTop(data);
       showTiles(data);
@@ -268,7 +294,7 @@ async function step() {
     }
   } catch (error) {
     if (error instanceof Refused) return showGate(error);
-    setStatus("lost", "no answer");
+    showLost();
   }
   if (waiting === null) waiting = setTimeout(step, EVERY_MS);
 }

@@ -149,6 +149,25 @@ describe("the dashboard", () => {
     await page.context().close();
   });
 
+  test("says that its numbers are old when the server is gone, and goes on when there is one again", async () => {
+    const first = await startServer();
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${first.url}/dashboard`);
+    await page.locator("#tiles .tile").first().waitFor();
+    assert.equal(await page.locator("#lost").isVisible(), false);
+    assert.match(await page.locator("#storage").innerText(), /^storage: file, healthy$/);
+    assert.deepEqual(await page.locator("#queues tr td:first-child").allInnerTexts(), ["mailbox", "log", "storage"]);
+    await first.stop();
+    await until("the news", async () => /does not answer since .*from then/.test(await page.locator("#lost").innerText()));
+    assert.match(await page.title(), /^\(no answer\)/);
+    const second = await startServer({ env: { PORT: String(first.port) } });
+    await until("the numbers", async () => !(await page.locator("#lost").isVisible()));
+    assert.equal(await page.locator(".stale").count(), 0);
+    await context.close();
+    await second.stop();
+  });
+
   test("asks for the token behind a proxy, and opens with it", async () => {
     const secret = "a-token-for-this-test";
     const closed = await startServer({ env: { ADMIN_TOKEN: secret } });

@@ -5,15 +5,15 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { leashed } from "./leash.js";
-import { within } from "./wait.js";
+import { SLOWER, within } from "./wait.js";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 
 /** The binary under test: `BANDSYNC_BIN`, or what `cargo build` leaves. */
 export const binary = resolve(process.env.BANDSYNC_BIN ?? join(here, "../../../target/debug/bandsync"));
 
-const START_MS = 15_000;
-const STOP_MS = 15_000;
+const START_MS = 15_000 * SLOWER;
+const STOP_MS = 15_000 * SLOWER;
 
 /**
  * Starts the binary without waiting for it to listen: for runs that are expected to end by themselves.

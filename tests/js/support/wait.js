@@ -1,7 +1,10 @@
 // Every wait of these tests has a limit and says what it waited for.
 
+/** How much slower than usual everything is, such as under a leak checker. */
+export const SLOWER = Number(process.env.PATIENCE ?? 1);
+
 /** How long an answer may take before the test gives up: generous, as a loaded machine is no failure. */
-export const PATIENCE_MS = 10_000;
+export const PATIENCE_MS = 10_000 * SLOWER;
 
 /** The outcome of `promise`, or an error that says `what` did not happen in time. */
 export function within(ms, promise, what) {

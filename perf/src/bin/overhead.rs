@@ -1,0 +1,144 @@
+//! What it costs to watch: the part of a server's CPU time that goes into its gauges and its monitor.
+//!
+//! The server plays for a crowd that the load generator brings. The monitor's thread is read from the kernel. What the
+//! shards' gauges cost is how often each was used, by the server's own metrics, times what one use costs here and now:
+//! a reading of the clock and a count in a histogram for each input and each turn, a count for each tick and round trip.
+//! One use is measured on the server's core while that is idle, in blocks over cold histograms, and the dearest block
+//! counts.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use bandsync_perf::{alarm, cpu, server::Server};
+use clap::Parser;
+use hdrhistogram::Histogram;
+
+/// Measures which part of a server's CPU time its gauges and its monitor take.
+#[derive(Debug, Parser)]
+struct Options {
+    /// The server, whose address must be 127.0.0.1:7400.
+    #[arg(
+        long,
+        default_value = "target/release/bandsync --port 7400 --host localhost --shards 1 --log-level error"
+    )]
+    server: String,
+    /// The load generator and what it is to do; `--seconds` and the server are added.
+    #[arg(long, default_value = "target/release/load")]
+    load: String,
+    /// How long to measure.
+    #[arg(long, default_value_t = 15)]
+    seconds: u64,
+    /// More than this part, in percent, ends with exit code 1.
+    #[arg(long, default_value_t = 1.0)]
+    most: f64,
+}
+
+const ADDRESS: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 7400));
+
+/// The server's core.
+const CORE: usize = 0;
+
+/// Histograms whose counts say how often a gauge was used, and whether the clock is read for it.
+const GAUGES: [(&str, bool); 4] = [
+    ("bandsync_handler_duration_seconds_count", true),
+    ("bandsync_turn_duration_seconds_count", true),
+    ("bandsync_tick_lateness_seconds_count", false),
+    ("bandsync_sync_round_trip_seconds_count", false),
+];
+
+fn main() -> io::Result<ExitCode> {
+    let options = Options::parse();
+    let (clock, count) = price()?;
+    let server = Server::start(&options.server, CORE, ADDRESS)?;
+    let warm_up = 4;
+    let mut words = options.load.split_whitespace();
+    let mut load = Command::new(words.next().unwrap_or_default())
+        .args(words)
+        .args(["--pid", &server.pid().to_string()])
+        .args(["--seconds", &(options.seconds + warm_up).to_string()])
+        .stdout(Stdio::null())
+        .spawn()?;
+    std::thread::sleep(std::time::Duration::from_secs(warm_up));
+    let before = Look::now(&server)?;
+    std::thread::sleep(std::time::Duration::from_secs(options.seconds));
+    let after = Look::now(&server)?;
+    load.wait()?;
+    let all = (after.cpu - before.cpu) as f64;
+    let monitor = (after.monitor - before.monitor) as f64;
+    let mut gauges = 0.0;
+    let mut out = io::stdout().lock();
+    for (name, reads_clock) in GAUGES {
+        let used = after.counts.get(name).unwrap_or(&0.0) - before.counts.get(name).unwrap_or(&0.0);
+        gauges += used * (count + if reads_clock { clock } else { 0.0 });
+        let short = name.trim_start_matches("bandsync_").trim_end_matches("_seconds_count");
+        writeln!(out, "{short:<18} {:>9.0} a second", used / options.seconds as f64)?;
+    }
+    let percent = |part: f64| 100.0 * part / all;
+    writeln!(out, "one reading of the clock {clock:.1} ns, one count {count:.1} ns")?;
+    writeln!(out, "server  {:.1} % of a core", all / options.seconds as f64 / 1e7)?;
+    writeln!(out, "gauges  {:.3} % of that", percent(gauges))?;
+    writeln!(out, "monitor {:.3} % of that", percent(monitor))?;
+    let whole = percent(gauges + monitor);
+    writeln!(out, "watching costs {whole:.2} %")?;
+    Ok(if whole <= options.most { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the kernel and the server say at one time.
+struct Look {
+    /// CPU time of all threads, and of the monitor's.
+    cpu: u64,
+    monitor: u64,
+    /// Values of the server's metrics, summed over shards.
+    counts: BTreeMap<String, f64>,
+}
+
+impl Look {
+    fn now(server: &Server) -> io::Result<Self> {
+        let cpu = server.cpu_time()?.total;
+        let monitor = cpu::thread_time(server.pid(), "monitor")?;
+        Ok(Self { cpu, monitor, counts: metrics()? })
+    }
+}
+
+fn metrics() -> io::Result<BTreeMap<String, f64>> {
+    let mut stream = TcpStream::connect(ADDRESS)?;
+    stream.write_all(b"GET /metrics/prometheus HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let mut counts = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with("bandsync_")) {
+        let (name, value) = line.rsplit_once(' ').unwrap_or_default();
+        let name = name.split('{').next().unwrap_or_default();
+        *counts.entry(name.to_owned()).or_insert(0.0) += value.parse().unwrap_or(0.0);
+    }
+    Ok(counts)
+}
+
+/// Nanoseconds of one reading of the clock and of one count, of the dearest of many blocks.
+fn price() -> io::Result<(f64, f64)> {
+    const BLOCKS: usize = 50;
+    const USES: u64 = 2_000;
+    let cores = cpu::pin(0, CORE);
+    let (mut clock, mut count) = (0.0_f64, 0.0_f64);
+    for _ in 0..BLOCKS {
+        // A new one each time, so that its memory is not in the cache yet.
+        let made = Histogram::<u32>::new_with_bounds(1, 60_000_000_000, 2);
+        let mut histogram = made.map_err(io::Error::other)?;
+        let begun = Instant::now();
+        for _ in 0..USES {
+            std::hint::black_box(alarm::now());
+        }
+        clock = clock.max(begun.elapsed().as_nanos() as f64 / USES as f64);
+        let begun = Instant::now();
+        for use_ in 0..USES {
+            // Values as wild as real ones.
+            histogram.saturating_record(std::hint::black_box(use_ * 7_919 % 300_000));
+        }
+        count = count.max(begun.elapsed().as_nanos() as f64 / USES as f64);
+        std::hint::black_box(&histogram);
+    }
+    cores.map(|()| (clock, count))
+}

@@ -1,0 +1,108 @@
+// Memory that really fills: what a server gives back at its threshold, that nothing of it is lost, and that it turns
+// newcomers away at its limit while a band plays on.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { band, connect, emit, freshSession, heard, join, next } from "../support/client.js";
+import { residentBytes, startServer } from "../support/server.js";
+import { assertDone } from "../support/shape.js";
+import { request } from "../support/wire.js";
+
+// A server without sessions has some 40 MB in a build for debugging.
+const THRESHOLD_MB = 100;
+const LIMIT_MB = 120;
+
+const json = async (server, path) => JSON.parse((await request(server, "GET", path)).body);
+
+async function until(what, holds) {
+  for (let i = 0; i < 300; i += 1) {
+    const found = await holds();
+    if (found) return found;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  assert.fail(`it never came: ${what}`);
+}
+
+/** A set list of some 900 kB. */
+const setlist = (name) => ({
+  title: name,
+  songs: Array.from({ length: 9 }, (_, i) => ({ id: `song-${i}`, title: `Song ${i}`, format: "text", body: `${name} ${i} `.padEnd(99_000, "la ") })),
+});
+
+/** A session with a large set list and one member. */
+async function heavy(server) {
+  const sessionId = freshSession("heavy");
+  const member = await connect(server);
+  assert.equal((await emit(member, "join_session", { sessionId })).ok, true);
+  assertDone(await emit(member, "set_setlist", { sessionId, setlist: setlist(sessionId) }));
+  return { sessionId, member };
+}
+
+/** Ticks that a member hears in half a second. */
+async function ticks(member) {
+  const before = heard(member, "scroll_tick").length;
+  await new Promise((done) => setTimeout(done, 500));
+  return heard(member, "scroll_tick").length - before;
+}
+
+test("at the threshold empty sessions go to the storage, memory goes back to the system, and nothing is lost", { timeout: 120_000 }, async (t) => {
+  const env = { SHARDS: "1", MEMORY_THRESHOLD: String(THRESHOLD_MB), MEMORY_LIMIT: "100000", METRICS_INTERVAL: "1000" };
+  const server = await startServer({ env });
+  const { sessionId, leader } = await band(server, 2);
+  assertDone(await emit(leader, "play", { sessionId }));
+  const left = [];
+  let most = 0;
+  await until("the alert", async () => {
+    const { sessionId: name, member } = await heavy(server);
+    left.push(name);
+    member.disconnect();
+    most = Math.max(most, residentBytes(server.pid));
+    return (await json(server, "/health")).reasons.some((reason) => reason.name === "memory");
+  });
+  await until("the end of the alert", async () => (await json(server, "/health")).status === "healthy");
+  const [, freed, kept, sessions] = await until("what was given back", () =>
+    /memory is scarce: ([\d.]+) MB given back \(([\d.]+) MB kept for lost members, (\d+) empty sessions\)/.exec(server.logs));
+  const now = residentBytes(server.pid);
+  t.diagnostic(`${left.length} sessions: ${(most / 1e6).toFixed(0)} MB, then ${(now / 1e6).toFixed(0)} MB; the log says ${freed} MB, ${kept} MB of it for lost members, ${sessions} sessions`);
+  assert.ok(now < 0.8e6 * THRESHOLD_MB, `${now}`);
+  assert.ok(Number(kept) > 0 && Number(sessions) > 0);
+  assert.equal((await json(server, "/health")).sessions.total, 1, "the band's");
+  assert.ok((await ticks(leader)) > 5, "the band plays on");
+  for (const name of [left[0], left.at(-1)]) {
+    const back = await connect(server);
+    const ack = await emit(back, "join_session", { sessionId: name });
+    assert.equal(ack.restored, true, JSON.stringify(ack));
+    const song = await emit(back, "get_song", { sessionId: name, songId: "song-8" });
+    assert.ok(JSON.stringify(song).includes(`${name} 8 la`), "its set list came back");
+    back.disconnect();
+  }
+  await server.stop();
+});
+
+test("at the limit newcomers are turned away politely, members stay, and it opens again", { timeout: 120_000 }, async () => {
+  const env = { SHARDS: "1", MEMORY_THRESHOLD: String(THRESHOLD_MB), MEMORY_LIMIT: String(LIMIT_MB) };
+  const server = await startServer({ env });
+  const { sessionId, leader } = await band(server, 2);
+  assertDone(await emit(leader, "play", { sessionId }));
+  const here = [];
+  // Sessions that somebody is in are not given up for newcomers.
+  const refused = await until("the refusal", async () => {
+    try {
+      here.push(await heavy(server));
+    } catch {
+      const answer = await request(server, "GET", "/socket.io/?EIO=4&transport=polling");
+      return answer.status === 503 && answer;
+    }
+  });
+  assert.equal(refused.headers["retry-after"], "5");
+  assert.equal(JSON.parse(refused.body).error, "Too many connections");
+  const health = await request(server, "GET", "/health");
+  assert.equal(health.status, 503);
+  assert.deepEqual(JSON.parse(health.body).reasons.map((reason) => reason.name), ["memory_limit", "memory"]);
+  assert.ok((await ticks(leader)) > 5, "the band plays on");
+  for (const { sessionId: name, member } of here) assertDone(await emit(member, "play", { sessionId: name }));
+  here.forEach(({ member }) => member.disconnect());
+  await until("an open door", async () => (await json(server, "/health")).status === "healthy");
+  const late = await join(server, sessionId);
+  await next(late, "scroll_tick");
+  await server.stop();
+});
