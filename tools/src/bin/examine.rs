@@ -27,6 +27,7 @@ struct Options {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::enum_variant_names, reason = "so the applications are called")]
 enum Served {
     /// WebSocket at any path: every message comes back as it came
     WsEcho(Common),
