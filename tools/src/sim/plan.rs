@@ -331,9 +331,9 @@ fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
         },
         driver: Driver {
             late: if on[3] { luck.magnitude(50, 30_000) } else { 0 },
-            spurious: if on[4] { luck.between(2, 20) } else { 0 },
-            short_write: if on[5] { luck.magnitude(1, 2_000) as u32 } else { 0 },
-            short_read: if on[6] { luck.magnitude(1, 2_000) as u32 } else { 0 },
+            spurious: if on[4] { luck.between(4, 40) } else { 0 },
+            short_write: if on[5] { luck.magnitude(8, 2_000) as u32 } else { 0 },
+            short_read: if on[6] { luck.magnitude(8, 2_000) as u32 } else { 0 },
             mail: if on[7] { luck.magnitude(10, 400_000) } else { 20 },
             mark: *luck.pick(&[1_024, 65_536]),
         },

@@ -175,7 +175,9 @@ fn who_comes_back_knows_no_newer_pin_than_it_has_shown() {
             format!(r#"42["join_session",{{"sessionId":"s","displayName":"{name}","leaderPin":"1111"}}]"#)
         };
         let [ann, bob] = ["Ann", "Bob"].map(|name| {
-            let id = world.client(0);
+            let id = world.open(0);
+            world.bytes(id, UPGRADE);
+            world.say(id, "40");
             world.say(id, &join(name));
             id
         });
