@@ -158,6 +158,8 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Wire {
     pub member: u16,
+    /// Whose it is, if that is somebody who polls.
+    pub poller: Option<u16>,
     /// To the server and to the client.
     pub up: Pipe,
     pub down: Pipe,
