@@ -183,6 +183,8 @@ pub struct Court {
     pub epoch: u64,
     /// Epochs that it had before and rose above.
     former: Vec<u64>,
+    /// Whether the server has not had it since it died.
+    is_news: bool,
     /// What who joins is to be told about whether the session was stored, if that is known.
     restored: Option<Option<bool>>,
     /// Where in the session's log the last chat messages stand.
@@ -258,6 +260,7 @@ impl Book {
                 model: None,
                 epoch: 0,
                 former: Vec::new(),
+                is_news: false,
                 restored: None,
                 chats: VecDeque::new(),
                 facts: VecDeque::new(),
@@ -712,6 +715,7 @@ impl Book {
         let court = &mut self.courts[index];
         let before = court.epoch.max(stored.as_ref().map_or(0, |(_, record)| record.timeline.epoch));
         court.epoch = epoch;
+        court.is_news = false;
         court.chats.clear();
         court.former.clear();
         court.restored = stored.is_some().then_some(Some(true));
@@ -751,10 +755,19 @@ impl Book {
         for court in &mut self.courts {
             (court.model, court.closings, court.restored) = (None, None, None);
             (court.ticking_since, court.owed_since) = (None, None);
-            if stepped {
-                court.epoch = 0;
-                court.facts.clear();
-            }
+            court.is_news = true;
+        }
+        if stepped {
+            self.clock_stepped();
+        }
+    }
+
+    /// The wall clock was set. A server that has not had a session since it began can only take the next epoch
+    /// from that.
+    pub fn clock_stepped(&mut self) {
+        for court in self.courts.iter_mut().filter(|court| court.is_news) {
+            court.epoch = 0;
+            court.facts.clear();
         }
     }
 
@@ -825,6 +838,7 @@ impl Book {
             }
         }
         court.epoch = ack.version.0;
+        court.is_news = false;
         court.chats.clear();
         court.former.clear();
         court.restored = None;

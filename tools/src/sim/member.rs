@@ -456,6 +456,9 @@ impl World<'_> {
     /// Bytes arrive at the client.
     pub fn arrive_down(&mut self, w: usize) {
         let now = self.now;
+        if let Some(p) = self.wires[w].poller {
+            return self.arrive_polled(p, w);
+        }
         if let Some(again) = self.wires[w].down.arrive(now) {
             self.post_down(w, again);
         }
@@ -502,7 +505,7 @@ impl World<'_> {
     }
 
     /// Nobody reads from this connection any more, so its bytes come back as a reset.
-    fn refuse_bytes(&mut self, w: usize) {
+    pub fn refuse_bytes(&mut self, w: usize) {
         let now = self.now;
         let wire = &mut self.wires[w];
         let count = wire.down.here().len();

@@ -9,6 +9,7 @@ mod model;
 mod music;
 pub mod plan;
 pub mod planted;
+mod poller;
 mod shard;
 mod shrink;
 mod storage;

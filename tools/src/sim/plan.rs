@@ -22,6 +22,9 @@ pub struct Shape {
     pub shards: u16,
     pub sessions: u16,
     pub members: u16,
+    /// Members who fetch what they are told by long-polling, in bands of their own.
+    #[serde(default)]
+    pub pollers: u16,
     /// How long the faults last.
     pub length: u64,
     /// Whether a calm follows in which everybody must recover.
@@ -253,7 +256,7 @@ pub enum Bye {
 }
 
 /// The classes of faults that a run may have or not, so that rare combinations occur.
-const CLASSES: usize = 18;
+const CLASSES: usize = 19;
 
 const MS: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
@@ -298,6 +301,7 @@ fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
         shards: wanted.shards.unwrap_or_else(|| luck.between(1, 4) as u16),
         sessions: luck.magnitude(1, 5) as u16,
         members,
+        pollers: if on[18] { luck.magnitude(1, 4) as u16 } else { 0 },
         length: wanted.length.unwrap_or_else(|| luck.magnitude(3, 24) * SECOND),
         calm: wanted.calm.unwrap_or_else(|| !luck.one_in(4)),
         tick: *luck.pick(&[8 * MS, 16 * MS, 50 * MS, 100 * MS, 250 * MS]),
@@ -331,9 +335,9 @@ fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
         },
         driver: Driver {
             late: if on[3] { luck.magnitude(50, 30_000) } else { 0 },
-            spurious: if on[4] { luck.between(2, 20) } else { 0 },
-            short_write: if on[5] { luck.magnitude(1, 2_000) as u32 } else { 0 },
-            short_read: if on[6] { luck.magnitude(1, 2_000) as u32 } else { 0 },
+            spurious: if on[4] { luck.between(4, 40) } else { 0 },
+            short_write: if on[5] { luck.magnitude(8, 2_000) as u32 } else { 0 },
+            short_read: if on[6] { luck.magnitude(8, 2_000) as u32 } else { 0 },
             mail: if on[7] { luck.magnitude(10, 400_000) } else { 20 },
             mark: *luck.pick(&[1_024, 65_536]),
         },

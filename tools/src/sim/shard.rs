@@ -132,6 +132,12 @@ impl Shard {
         *self = Self { engine, digest, luck, ..Self::new(plan, self.id) };
     }
 
+    /// The storage is back. What it had to say before, it says first.
+    pub fn hear_of_return(&mut self, now: u64) {
+        self.news.iter_mut().for_each(|answer| answer.at = answer.at.min(now));
+        self.hear(Answer { at: now, news: StorageNews::Returned, model: None });
+    }
+
     /// The storage has something to say.
     pub fn hear(&mut self, answer: Answer) {
         let place = self.news.partition_point(|other| other.at <= answer.at);
@@ -326,15 +332,22 @@ impl World<'_> {
             match output {
                 Output::Send { to: id, bytes } => {
                     shard.digest.add(1 + u64::from(id.index));
-                    to.extend(shard.link(*id, *bytes, false));
-                    self.book.sent(self.now, &out.bytes[bytes.range()], false, &to, &mut self.wires);
+                    to.extend(
+                        shard.link(*id, *bytes, false).filter(|wire| self.wires[*wire].poller.is_none()),
+                    );
+                    if !to.is_empty() {
+                        self.book.sent(self.now, &out.bytes[bytes.range()], false, &to, &mut self.wires);
+                    }
                 }
                 Output::Fanout { to: ids, bytes, volatile } => {
                     for id in &out.receivers[ids.range()] {
                         shard.digest.add(2 + u64::from(id.index));
-                        to.extend(shard.link(*id, *bytes, *volatile));
+                        let wire = shard.link(*id, *bytes, *volatile);
+                        to.extend(wire.filter(|wire| self.wires[*wire].poller.is_none()));
                     }
-                    self.book.sent(self.now, &out.bytes[bytes.range()], *volatile, &to, &mut self.wires);
+                    if !to.is_empty() {
+                        self.book.sent(self.now, &out.bytes[bytes.range()], *volatile, &to, &mut self.wires);
+                    }
                 }
                 Output::Close { conn: id, how } => {
                     shard.digest.add(3 + u64::from(id.index));

@@ -8,6 +8,9 @@ use flate2::{Decompress, FlushDecompress};
 use super::chance::Chance;
 use super::plan::Net;
 
+/// Pieces that what is sent at once is cut into.
+const PIECES_MAX: u32 = 24;
+
 /// What flows in one direction.
 #[derive(Debug, Default)]
 pub struct Pipe {
@@ -36,10 +39,13 @@ impl Pipe {
     pub fn send(&mut self, now: u64, bytes: &[u8], net: &Net, luck: &mut Chance) -> u64 {
         self.bytes.extend_from_slice(bytes);
         let mut left = bytes.len();
-        let mut first = u64::MAX;
+        let (mut first, mut cut) = (u64::MAX, 0);
         while left > 0 {
+            cut += 1;
             let piece = match net.chop {
                 0 => left,
+                // Enough to fall between any two fields of the first frames; what follows would only cost time.
+                _ if cut > PIECES_MAX => left,
                 chop => left.min(luck.between(1, u64::from(chop)) as usize),
             };
             let jitter = if net.jitter == 0 { 0 } else { luck.below(net.jitter) };
@@ -152,6 +158,8 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Wire {
     pub member: u16,
+    /// Whose it is, if that is somebody who polls.
+    pub poller: Option<u16>,
     /// To the server and to the client.
     pub up: Pipe,
     pub down: Pipe,

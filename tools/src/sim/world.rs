@@ -4,14 +4,13 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use bandsync_engine::io::StorageNews;
-
 use super::book::{Book, Failure};
 use super::chance::{Chance, Digest};
 use super::member::Member;
 use super::plan::{Act, Net, Plan};
+use super::poller::Poller;
 use super::shard::Shard;
-use super::storage::{Answer, Storage};
+use super::storage::Storage;
 use super::wire::{Place, Wire};
 
 /// Where everybody comes from.
@@ -36,6 +35,7 @@ pub enum Event {
     Down(usize),
     Turn(u16),
     Look(u16),
+    LookPolled(u16),
     Step(usize),
     /// The storage is back.
     Back,
@@ -49,6 +49,7 @@ pub struct World<'p> {
     pub shards: Vec<Shard>,
     pub wires: Vec<Wire>,
     pub members: Vec<Member>,
+    pub pollers: Vec<Poller>,
     pub book: Book,
     pub storage: Option<Storage>,
     /// How often the server has died, and whether its wall clock was ever set.
@@ -93,6 +94,7 @@ impl<'p> World<'p> {
             shards: (0..plan.shape.shards).map(|id| Shard::new(plan, id)).collect(),
             wires: Vec::new(),
             members: (0..plan.shape.members).map(|id| Member::new(plan.seed, id)).collect(),
+            pollers: (0..plan.shape.pollers).map(|id| Poller::new(plan.seed, id)).collect(),
             book: Book::new(&plan.shape),
             storage: plan.shape.storage.clone().map(|habits| Storage::new(habits, plan.seed)),
             lives: 0,
@@ -111,6 +113,9 @@ impl<'p> World<'p> {
         }
         for member in 0..plan.shape.members {
             world.post(SECOND + 7_001 * (1 + u64::from(member)), Event::Look(member));
+        }
+        for poller in 0..plan.shape.pollers {
+            world.post(SECOND + 9_001 * (1 + u64::from(poller)), Event::LookPolled(poller));
         }
         world
     }
@@ -200,6 +205,7 @@ impl<'p> World<'p> {
                 self.look(member);
                 self.post(self.now + LOOK, Event::Look(member));
             }
+            Event::LookPolled(poller) => self.look_polled(poller),
             Event::Back => self.storage_back(),
             Event::Step(index) => {
                 let step = &self.plan.steps[index];
@@ -216,6 +222,7 @@ impl<'p> World<'p> {
                     Act::WallStep { by } => {
                         self.wall += by;
                         self.stepped = true;
+                        self.book.clock_stepped();
                         for shard in 0..self.shards.len() {
                             self.shards[shard].wall_step = Some(self.wall);
                             self.wake(shard as u16, self.now);
@@ -246,7 +253,7 @@ impl<'p> World<'p> {
             self.shards[usize::from(shard)].hear(answer);
         }
         for shard in 0..self.shards.len() {
-            self.shards[shard].hear(Answer { at: now, news: StorageNews::Returned, model: None });
+            self.shards[shard].hear_of_return(now);
             self.wake(shard as u16, now);
         }
     }
@@ -314,14 +321,18 @@ impl<'p> World<'p> {
 
     /// Opens a connection to one of the shards.
     pub fn open(&mut self, member: u16, stray: bool) -> usize {
+        let count = self.members[usize::from(member)].count();
+        let luck = Chance::new(self.plan.seed, 10_000 + (u64::from(member) << 20) + count);
+        self.open_with(member, luck, stray)
+    }
+
+    /// Opens a connection that has its own luck.
+    pub fn open_with(&mut self, member: u16, mut luck: Chance, stray: bool) -> usize {
         let wire = self.wires.len();
-        let mut luck = Chance::new(
-            self.plan.seed,
-            10_000 + (u64::from(member) << 20) + self.members[usize::from(member)].count(),
-        );
         let shard = luck.below(self.shards.len() as u64) as u16;
         self.wires.push(Wire {
             member,
+            poller: None,
             up: Default::default(),
             down: Default::default(),
             place: Place::Door,
@@ -365,6 +376,7 @@ impl<'p> World<'p> {
             self.wake(shard as u16, self.now);
         }
         self.members.iter_mut().for_each(Member::calm_down);
+        self.pollers.iter_mut().for_each(Poller::calm_down);
         if let Some(storage) = &mut self.storage {
             storage.calm_down();
             storage.away_until = storage.away_until.map(|_| self.now);
@@ -386,6 +398,7 @@ impl<'p> World<'p> {
 
     /// Everybody is connected and current, or was told why not, and nobody waits for an answer.
     fn check_recovery(&mut self) {
+        self.check_pollers();
         let now = self.now;
         for member in 0..self.members.len() {
             let one = &self.members[member];
@@ -440,6 +453,7 @@ impl<'p> World<'p> {
         self.calm = true;
         self.book.draining = true;
         self.members.iter_mut().for_each(Member::retire);
+        self.pollers.iter_mut().for_each(Poller::retire);
         for shard in 0..self.shards.len() {
             self.shards[shard].drain = true;
             self.shards[shard].frozen_until = self.now;

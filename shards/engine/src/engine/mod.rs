@@ -220,10 +220,7 @@ impl Engine {
             Input::Storage { news } => self.storage_said(news, out),
             Input::Drain => self.drain(out),
             Input::Memory(memory) => self.memory(memory, out),
-            Input::TurnEnded => {
-                self.fire_timers(out);
-                self.answer_polls(out);
-            }
+            Input::TurnEnded => self.end_turn(out),
         }
         self.counters.messages_out += messages(&out.list[before..]);
     }
@@ -326,6 +323,19 @@ impl Engine {
         self.closed_for_memory = memory == Memory::Out;
         if memory != Memory::Enough {
             self.shed(memory, out);
+        }
+    }
+
+    /// Fires what is due and answers who polls, until neither leads to more of the other: who polls too slowly is
+    /// sent away, and a request that waited has others behind it.
+    fn end_turn(&mut self, out: &mut Outputs) {
+        loop {
+            self.fire_timers(out);
+            self.answer_polls(out);
+            let is_due = self.next_deadline().is_some_and(|at| at <= self.now.at);
+            if !is_due && !self.outbox.has_told() {
+                return;
+            }
         }
     }
 

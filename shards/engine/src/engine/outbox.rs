@@ -160,6 +160,11 @@ impl Outbox {
         self.told.push(id);
     }
 
+    /// Whether sessions of long-polling were told something that was not looked at.
+    pub fn has_told(&self) -> bool {
+        !self.told.is_empty()
+    }
+
     /// The sessions of long-polling that were told something in this turn.
     pub fn take_told(&mut self) -> Vec<ConnId> {
         let mut told = std::mem::take(&mut self.told);

@@ -546,7 +546,10 @@ impl Engine {
                 self.forget(session, LeaveReason::TransportError, out);
                 continue;
             }
-            if let Some(waiting) = queue.waiting.take() {
+            // One that came from another shard may have been told nothing yet, and no body is no packet.
+            if !queue.packets.is_empty()
+                && let Some(waiting) = queue.waiting.take()
+            {
                 let body = queue.body();
                 self.answer_waiting(waiting, body, out);
             }

@@ -430,3 +430,20 @@ fn a_draining_server_tells_those_who_poll() {
     assert_eq!(answer(&mut world, waiting), Some((200, "41\u{1e}1".into())));
     assert!(world.shards[0].is_drained());
 }
+
+#[test]
+fn a_poller_whose_session_moves_and_waits_for_the_storage_is_answered_when_there_is_something() {
+    let mut world = World::new(Settings { shards: 2, storage_wait: Some(MS(500)), ..polling() });
+    let home = usize::from(SessionId::parse("s").unwrap().shard(2).0);
+    let (ann, _) = Poller::new(&mut world, 1 - home, 4);
+    ann.post(&mut world, 1 - home, "40");
+    ann.fetch(&mut world, 1 - home);
+    let join = ann.post(&mut world, 1 - home, r#"421["join_session",{"sessionId":"s","displayName":"Ann"}]"#);
+    assert_eq!(join.0, 200);
+    let id = ann.get(&mut world, home);
+    world.turn();
+    assert_eq!(answer(&mut world, id), None, "a body without packets would end the client's session");
+    world.pass(MS(600));
+    let (_, body) = answer(&mut world, id).unwrap();
+    assert!(body.starts_with(r#"431[{"ok":true"#), "{body}");
+}
