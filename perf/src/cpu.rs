@@ -46,6 +46,19 @@ pub fn thread_time(pid: u32, name: &str) -> io::Result<Nanos> {
     Ok(time)
 }
 
+/// CPU time of the calling thread so far.
+///
+/// # Errors
+/// If the system does not tell.
+pub fn own_time() -> io::Result<Nanos> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is ours and of the type that the call fills.
+    match unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } {
+        0 => Ok(time.tv_sec as Nanos * 1_000_000_000 + time.tv_nsec as Nanos),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 fn first_number(text: &str) -> u64 {
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }

@@ -1,0 +1,237 @@
+//! What recording costs a shard: a server with and without `--record` in turns, and the shares of CPU time of the
+//! writer's thread and of what the shard itself does to record.
+
+use std::fs;
+use std::hint::black_box;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bandsync_driver::recorder::format::{Ending, SegmentReader};
+use bandsync_driver::{NoTap, RecordPlan, Recorder, Tap};
+use bandsync_engine::engine::Engine;
+use bandsync_engine::io::{Outputs, Settings};
+use bandsync_engine::trace;
+use bandsync_engine::words::time::Micros;
+use bandsync_perf::cpu;
+use bandsync_perf::report::Report;
+use bandsync_perf::server::Server;
+use clap::Parser;
+
+/// Measures what recording costs.
+#[derive(Debug, Parser)]
+struct Options {
+    /// The server.
+    #[arg(long, default_value = "target/release/bandsync")]
+    server: PathBuf,
+    /// The load generator.
+    #[arg(long, default_value = "target/release/load")]
+    load: PathBuf,
+    /// What the members do.
+    #[arg(long, default_value = "ticks")]
+    scenario: String,
+    /// Sessions.
+    #[arg(long, default_value_t = 125)]
+    sessions: usize,
+    /// Members of each.
+    #[arg(long, default_value_t = 8)]
+    members: usize,
+    /// How long each run is measured, in seconds.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Runs without and with recording.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Where the server listens.
+    #[arg(long, default_value = "127.0.0.1:7431")]
+    address: SocketAddr,
+    /// Where the traces go; those of the last round stay.
+    #[arg(long, default_value = "target/perf/recording")]
+    traces: PathBuf,
+}
+
+/// What a run with recording found.
+struct Recorded {
+    /// CPU time of a delivered message, in microseconds.
+    micros: f64,
+    /// Of the writer's thread, over that of the shard's.
+    writer: f64,
+    /// Of the shard's own part, over all that it used.
+    tap: f64,
+}
+
+fn main() -> io::Result<()> {
+    let options = Options::parse();
+    let mut screen = io::stdout().lock();
+    let (mut ratios, mut writers, mut taps) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..options.rounds {
+        // In turns, so that what else the machine does is spread over both.
+        let (without, with) = if round % 2 == 0 {
+            let without = plain(&options)?;
+            (without, recorded(&options)?)
+        } else {
+            let with = recorded(&options)?;
+            (plain(&options)?, with)
+        };
+        writeln!(
+            screen,
+            "round {}: {without:.2} µs a message without, {:.2} with; of the shard's time the writer takes {:.2} %, \
+             the shard itself {:.2} %",
+            round + 1,
+            with.micros,
+            with.writer * 100.0,
+            with.tap * 100.0
+        )?;
+        ratios.push((with.micros / without - 1.0) * 100.0);
+        writers.push(with.writer * 100.0);
+        taps.push(with.tap * 100.0);
+    }
+    let both = writers.iter().zip(&taps).map(|(writer, tap)| writer + tap).collect();
+    for (what, values) in
+        [("writer", writers), ("shard itself", taps), ("both", both), ("with over without", ratios)]
+    {
+        let (least, median, most) = spread(values);
+        writeln!(screen, "{what:<18} {median:6.2} %   ({least:.2} to {most:.2})")?;
+    }
+    Ok(())
+}
+
+/// The least, the median and the greatest.
+fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let at = |place: usize| values.get(place).copied().unwrap_or(f64::NAN);
+    (at(0), at(values.len() / 2), at(values.len().saturating_sub(1)))
+}
+
+/// Starts the server, with further options.
+fn start(options: &Options, more: &str) -> io::Result<Server> {
+    let Options { server, address, .. } = options;
+    let command = format!(
+        "{} serve --host localhost --port {} --shards 1 --storage memory --log-level warn \
+         --scroll-tick-interval 16 {more}",
+        server.display(),
+        address.port()
+    );
+    Server::start(command.trim_end(), 0, *address)
+}
+
+/// Drives it and returns the CPU time of a delivered message, in microseconds.
+fn drive(options: &Options, server: &Server) -> io::Result<f64> {
+    let file = options.traces.with_extension("json");
+    let status = Command::new(&options.load)
+        .args(["--address", &options.address.to_string(), "--pid", &server.pid().to_string()])
+        .args(["--scenario", &options.scenario, "--seconds", &options.seconds.to_string()])
+        .args(["--sessions", &options.sessions.to_string(), "--members", &options.members.to_string()])
+        .arg("--json")
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    let report: Report = serde_json::from_slice(&fs::read(file)?)?;
+    let micros = report.cpu_micros.filter(|_| status.success());
+    micros.ok_or_else(|| io::Error::other("the load generator measured nothing"))
+}
+
+fn plain(options: &Options) -> io::Result<f64> {
+    fs::create_dir_all(&options.traces)?;
+    drive(options, &start(options, "")?)
+}
+
+fn recorded(options: &Options) -> io::Result<Recorded> {
+    fs::remove_dir_all(&options.traces).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })?;
+    fs::create_dir_all(&options.traces)?;
+    let server = start(options, &format!("--record {}", options.traces.display()))?;
+    let micros = drive(options, &server)?;
+    let shard = cpu::thread_time(server.pid(), "shard-0")? as f64;
+    let writer = cpu::thread_time(server.pid(), "recorder")? as f64;
+    drop(server);
+    if shard == 0.0 || writer == 0.0 {
+        return Err(io::Error::other("the server's threads are called otherwise"));
+    }
+    let inputs = Inputs::read(&options.traces)?;
+    // What the shard does to record is what running the same inputs takes longer with it than without.
+    let mut extra = Vec::new();
+    for _ in 0..7 {
+        let without = inputs.run(&mut NoTap)?;
+        let with = inputs.record(&options.traces.with_extension("again"))?;
+        extra.push(with as f64 - without as f64);
+    }
+    let (_, extra, _) = spread(extra);
+    Ok(Recorded { micros, writer: writer / shard, tap: extra / shard })
+}
+
+/// What a shard was told.
+struct Inputs {
+    settings: Settings,
+    /// With their times, as the engine's trace has them.
+    packed: Vec<u8>,
+}
+
+impl Inputs {
+    /// Reads the only trace in a directory, as far as it goes.
+    fn read(traces: &Path) -> io::Result<Self> {
+        let mut files = fs::read_dir(traces)?;
+        let file = files.next().ok_or_else(|| io::Error::other("nothing was recorded"))??.path();
+        let mut reader = SegmentReader::new(fs::File::open(file)?).map_err(io::Error::other)?;
+        let mut packed = Vec::new();
+        let settings = reader.header().settings.clone();
+        while let Some(stretch) = reader.stretch().map_err(io::Error::other)? {
+            for entry in stretch.entries() {
+                let entry = entry.map_err(io::Error::other)?;
+                trace::write_input(&mut packed, entry.at, &entry.input);
+            }
+        }
+        // The server is killed, so the trace has no end; a mark would mean that recording has stopped.
+        match reader.ending() {
+            Ending::Cut => Ok(Self { settings, packed }),
+            ending => Err(io::Error::other(format!("the recording ends with {ending:?}"))),
+        }
+    }
+
+    /// CPU time that it takes a fresh engine to take them in, each shown to `tap`.
+    fn run(&self, tap: &mut dyn Tap) -> io::Result<u64> {
+        /// Between two rests: what a recorder has buffers for by far.
+        const REST: usize = 4_000;
+        let mut engine = Engine::new(self.settings.clone());
+        let (mut out, mut copy, mut rest) = (Outputs::default(), Vec::new(), &self.packed[..]);
+        let (began, mut count) = (cpu::own_time()?, 0);
+        while let Ok((at, input)) = trace::read_input(&mut rest) {
+            let input = input.to_input(&mut copy);
+            tap.input(at, &input);
+            engine.handle(at, input, &mut out);
+            tap.outputs(&out, 0);
+            black_box(&out);
+            out.clear();
+            count += 1;
+            if count % REST == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(cpu::own_time()? - began)
+    }
+
+    /// The same while it is recorded.
+    fn record(&self, directory: &Path) -> io::Result<u64> {
+        let plan = RecordPlan {
+            directory: directory.to_owned(),
+            name: "again".into(),
+            program: String::new(),
+            run: 0,
+            file_bytes_max: u64::MAX,
+            file_span_max: Micros::from_secs(1_000_000),
+            files_max: 1,
+        };
+        let recorder = Recorder::start(&plan, std::slice::from_ref(&self.settings))?;
+        let mut tap = recorder.tap(0);
+        let time = self.run(&mut tap);
+        drop(tap);
+        recorder.finish();
+        fs::remove_dir_all(directory)?;
+        time
+    }
+}
