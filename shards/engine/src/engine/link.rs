@@ -733,19 +733,24 @@ impl Engine {
     /// Tells a client that the server is going away, and closes its connection.
     pub(super) fn say_goodbye(&mut self, id: ConnId, out: &mut Outputs) {
         const GOING_AWAY: u16 = 1001;
-        let link = self.link_mut(id).map(|link| link.member.is_some());
+        let connected = self.link_mut(id).map(|link| link.member.is_some());
+        let reject = Reject::new(Code::Draining, "the server is going away: connect again in a moment");
+        let farewell = |bytes: &mut Vec<u8>| {
+            print::link(bytes, &LinkNotice::Error { event: "disconnect", reject: &reject });
+        };
         if is_polled(id) {
-            self.text(id, out, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
+            if connected == Some(true) {
+                self.leave_session(id, LeaveReason::Draining, out);
+                self.text(id, out, farewell);
+                self.text(id, out, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
+            }
             return self.forget(id, LeaveReason::Draining, out);
         }
         // First, so that what its session still has for it goes out before the end.
         self.forget(id, LeaveReason::Draining, out);
-        if let Some(connected) = link {
+        if let Some(connected) = connected {
             if connected {
-                let reject =
-                    Reject::new(Code::Draining, "the server is going away: connect again in a moment");
-                let notice = LinkNotice::Error { event: "", reject: &reject };
-                out.text(id, |bytes| print::link(bytes, &notice));
+                out.text(id, farewell);
                 out.text(id, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
             }
             out.send(id, |bytes| frame::close(bytes, Some(GOING_AWAY), "server shutting down"));
