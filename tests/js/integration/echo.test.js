@@ -7,7 +7,7 @@ import io2 from "socket.io-client-2";
 import WebSocket from "ws";
 import { startExamine } from "../support/examine.js";
 import { within } from "../support/wait.js";
-import { head, request, tcp } from "../support/wire.js";
+import { head, request, tcp, upgradeHead } from "../support/wire.js";
 
 const WAYS = { "a WebSocket": ["websocket"], "long-polling": ["polling"], "default options": ["polling", "websocket"] };
 const soon = (promise, what) => within(10_000, promise, what);
@@ -86,6 +86,39 @@ describe("engine-echo", () => {
       const [got, isBinary] = await hears(socket, "message");
       assert.deepEqual([Buffer.from(got), isBinary], [back, option === ""]);
     }
+  });
+
+  test("a client of version 3 pings: a bare pong comes back, also for a probe, and its own pong is an error", async () => {
+    const url = `${server.url.replace("http", "ws")}/engine.io/?EIO=3&transport=websocket`;
+    const socket = new WebSocket(url, { perMessageDeflate: false });
+    server.owns(() => socket.terminate());
+    await hears(socket, "message");
+    for (const ping of ["2", "2hello", "2probe"]) {
+      socket.send(ping);
+      assert.equal(String((await hears(socket, "message"))[0]), "3");
+    }
+    socket.send("3");
+    assert.equal((await hears(socket, "close"))[0], 1005);
+  });
+
+  test("a body that is too large is refused, and one of bytes that version 4 has not ends the session", async () => {
+    const { sid } = JSON.parse((await get("EIO=4")).body.slice(1));
+    const headers = { "Content-Type": "text/plain", "Content-Length": "1000001", Connection: "close" };
+    assert.equal((await request(server, "POST", path(`EIO=4&sid=${sid}`), headers)).status, 413);
+    const ok = await post(`EIO=4&sid=${sid}`, "4still here");
+    assert.deepEqual([ok.status, ok.headers["content-type"], ok.body], [200, "text/html", "ok"]);
+    assert.equal((await post(`EIO=4&sid=${sid}`, "4x", "application/octet-stream")).status, 400);
+    assert.deepEqual(JSON.parse((await get(`EIO=4&sid=${sid}`)).body), { code: 1, message: "Session ID unknown" });
+  });
+
+  test("of a repeated parameter the last one counts", async () => {
+    const answer = await request(server, "GET", "/engine.io/?EIO=3&transport=pigeon&EIO=4&transport=polling");
+    assert.equal(answer.body[0], "0");
+  });
+
+  test("a session of one version takes no requests of the other", async () => {
+    const { sid } = JSON.parse((await get("EIO=4")).body.slice(1));
+    assert.equal(JSON.parse((await get(`EIO=3&sid=${sid}`)).body).code, 3);
   });
 
   test("JSONP is refused", async () => {
@@ -180,6 +213,19 @@ describe("socket-echo", () => {
     assert.deepEqual([socket.recovered, socket.id === id], [false, false]);
   });
 
+  test("a disconnect and a connect in one body are handled in their order", async () => {
+    const path = "/socket.io/?EIO=4&transport=polling";
+    const { sid } = JSON.parse((await request(server, "GET", path)).body.slice(1));
+    const post = (body) => request(server, "POST", `${path}&sid=${sid}`, { "Content-Length": body.length }, body);
+    const fetched = async () => (await request(server, "GET", `${path}&sid=${sid}`)).body.split("\x1e");
+    await post("40");
+    const [first] = await fetched();
+    assert.equal((await post('41\x1e40{"again":true}')).status, 200);
+    const [second, auth] = await fetched();
+    assert.notEqual(JSON.parse(first.slice(2)).sid, JSON.parse(second.slice(2)).sid);
+    assert.match(auth, /^42\["auth",\{"again":true\},"/);
+  });
+
   test("two namespaces share a connection, and what breaks a rule in one ends both", async () => {
     const main = connect(io, "/", { transports: ["websocket"] });
     await hears(main, "connect");
@@ -196,6 +242,40 @@ test("the path has to be right to the slash, and version 3 must be asked for", a
   const server = await startExamine("engine-echo");
   assert.equal((await request(server, "GET", "/engine.io?EIO=4&transport=polling")).status, 404);
   assert.equal((await request(server, "GET", "/socket.io/?EIO=4&transport=polling")).status, 404);
-  assert.equal((await request(server, "GET", "/engine.io/?EIO=3&transport=polling")).status, 400, "version 3 is off");
+  for (const version of ["", "EIO=3&", "EIO=5&", "EIO=abc&"]) {
+    const answer = await request(server, "GET", `/engine.io/?${version}transport=polling`);
+    assert.deepEqual([answer.status, JSON.parse(answer.body).code], [400, 5], version);
+    const connection = await tcp(server);
+    connection.write(upgradeHead(server, {}, `/engine.io/?${version}transport=websocket`));
+    const refused = await connection.readAnswer();
+    assert.deepEqual([refused.status, refused.body], [400, "Unsupported protocol version"], "and no 101 before it");
+  }
   await server.stop();
+});
+
+describe("who never connects to a namespace", () => {
+  let server;
+  before(async () => (server = await startExamine("socket-echo", "--connect-timeout", "400")));
+  after(() => server.stop());
+
+  const open = async () => {
+    const socket = new WebSocket(`${server.url.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`);
+    server.owns(() => socket.terminate());
+    await hears(socket, "message");
+    return socket;
+  };
+
+  test("is closed in time, also if it was refused; who has once been connected is not", async () => {
+    const [silent, refused, left] = await Promise.all([open(), open(), open()]);
+    refused.send("40/nope");
+    left.send("40");
+    left.send("41");
+    const closed = await Promise.all([hears(silent, "close"), hears(refused, "close")]);
+    assert.deepEqual(closed.map(([code]) => code), [1005, 1005]);
+    left.send('40/custom,{"back":1}');
+    const seen = [];
+    left.on("message", (data) => seen.push(String(data)));
+    while (!seen.some((one) => one.startsWith("42/custom,"))) await hears(left, "message");
+    assert.equal(left.readyState, WebSocket.OPEN);
+  });
 });
