@@ -10,6 +10,7 @@ use std::time::Duration;
 use bandsync_engine::io::{Settings, Transports};
 use bandsync_engine::words;
 use bandsync_engine::words::application::Application;
+use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::RateLimits;
 use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
@@ -201,6 +202,14 @@ impl Config {
         };
         let log_file = values.unless_none(&settings::LOG_FILE, |path| Some(PathBuf::from(path)))?;
         let polling = values.one_of(&settings::TRANSPORTS)?.contains("polling");
+        let version_3 = values.one_of(&settings::ENGINE_IO_3)? == "on";
+        let compresses = values.one_of(&settings::COMPRESSION)? == "on";
+        let compression = Compression {
+            threshold: values.count(&settings::COMPRESSION_THRESHOLD)?,
+            level: values.whole(&settings::COMPRESSION_LEVEL)? as u8,
+            context_takeover: values.one_of(&settings::CONTEXT_TAKEOVER)? == "on",
+        };
+        let recovery = values.millis(&settings::RECOVERY_WINDOW)?;
         let origins = values.told(&settings::CORS_ORIGIN, origins)?;
         let target_latency = Duration::from_millis(values.whole(&settings::SYNC_TARGET_LATENCY)?);
         let tick_interval = values.millis(&settings::SCROLL_TICK_INTERVAL)?;
@@ -251,7 +260,7 @@ impl Config {
         };
         let record = (record.directory.as_os_str() != "off").then_some(record);
         // Secrets cannot be covered in what is compressed.
-        let compression = if record.is_some() { None } else { Transports::default().compression };
+        let compression = (compresses && record.is_none()).then_some(compression);
         let effective = values.effective;
         notes.extend(given.unused());
         Ok(Self {
@@ -288,7 +297,7 @@ impl Config {
                 session_members_max,
                 origins,
                 storage_wait,
-                transports: Transports { polling, compression, ..Transports::default() },
+                transports: Transports { polling, version_3, compression, recovery },
                 application: Application::Band,
                 manners,
             },

@@ -204,6 +204,71 @@ pub const TRANSPORTS: Setting = Setting {
     ..PLAIN
 };
 
+pub const ENGINE_IO_3: Setting = Setting {
+    option: "engine-io-3",
+    variable: "ENGINE_IO_3",
+    allowed: Allowed::OneOf(&["on", "off"]),
+    development: "on",
+    production: "on",
+    help: "Whether clients of version 2 (`EIO=3`) are let in.",
+    ..PLAIN
+};
+
+pub const COMPRESSION: Setting = Setting {
+    option: "compression",
+    variable: "COMPRESSION",
+    allowed: Allowed::OneOf(&["on", "off"]),
+    development: "on",
+    production: "on",
+    help: "Whether messages are compressed for clients that offer it (permessage-deflate), and answers of \
+           long-polling for those that take it. Ticks never are.",
+    ..PLAIN
+};
+
+pub const COMPRESSION_THRESHOLD: Setting = Setting {
+    option: "compression-threshold",
+    variable: "COMPRESSION_THRESHOLD",
+    allowed: Allowed::Whole { min: 0, max: 1_000_000 },
+    unit: "bytes",
+    development: "1024",
+    production: "1024",
+    help: "Shorter messages are not compressed.",
+    ..PLAIN
+};
+
+pub const COMPRESSION_LEVEL: Setting = Setting {
+    option: "compression-level",
+    variable: "COMPRESSION_LEVEL",
+    allowed: Allowed::Whole { min: 1, max: 9 },
+    development: "3",
+    production: "3",
+    help: "From 1, fast, to 9, small.",
+    ..PLAIN
+};
+
+pub const CONTEXT_TAKEOVER: Setting = Setting {
+    option: "context-takeover",
+    variable: "CONTEXT_TAKEOVER",
+    allowed: Allowed::OneOf(&["on", "off"]),
+    development: "off",
+    production: "off",
+    help: "Whether a compressed message may refer to those before it. That saves more, costs each connection that \
+           uses it up to 64 KiB, and each receiver a compression of its own where otherwise one serves all.",
+    ..PLAIN
+};
+
+pub const RECOVERY_WINDOW: Setting = Setting {
+    option: "recovery-window",
+    variable: "RECOVERY_WINDOW",
+    allowed: Allowed::Whole { min: 0, max: 3_600_000 },
+    unit: "ms",
+    development: "120000",
+    production: "120000",
+    help: "For how long a client whose connection broke may come back as who it was, with what it missed. 0 = \
+           not at all.",
+    ..PLAIN
+};
+
 pub const SOCKET_PING_INTERVAL: Setting = Setting {
     option: "socket-ping-interval",
     variable: "SOCKET_PING_INTERVAL",
@@ -674,7 +739,7 @@ pub const REDIS_TIMEOUT: Setting = Setting {
 };
 
 /// All of them, in the order of the help.
-pub const SETTINGS: [&Setting; 55] = [
+pub const SETTINGS: [&Setting; 61] = [
     &PROFILE,
     &PORT,
     &HOST,
@@ -688,6 +753,12 @@ pub const SETTINGS: [&Setting; 55] = [
     &SCROLL_TICK_INTERVAL,
     &BATCH_INTERVAL,
     &TRANSPORTS,
+    &ENGINE_IO_3,
+    &COMPRESSION,
+    &COMPRESSION_THRESHOLD,
+    &COMPRESSION_LEVEL,
+    &CONTEXT_TAKEOVER,
+    &RECOVERY_WINDOW,
     &SOCKET_PING_INTERVAL,
     &SOCKET_PING_TIMEOUT,
     &HEARTBEAT_INTERVAL,

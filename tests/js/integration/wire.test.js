@@ -331,11 +331,27 @@ describe("WebSocket frames", () => {
     assertDone((await raw.readAck(5))[0]);
   });
 
-  test("a message of almost one megabyte is taken", async () => {
+  test("a set list of almost one megabyte is read, and no other event is of that length", async () => {
     const raw = await rawMember(server);
     const filler = "x".repeat(999_000);
-    raw.send(text(event("latency_probe", { timestamp: 1, filler }, 6)));
-    assertDone((await raw.readAck(6))[0]);
+    raw.send(text(event("set_setlist", { sessionId: "nobody's", filler }, 6)));
+    assertRefused((await raw.readAck(6))[0], "invalid_payload", "setlist");
+    raw.send(text(event("latency_probe", { timestamp: 1, filler }, 7)));
+    assertRefused((await raw.readAck(7))[0], "too_large");
+    raw.send(text(event("latency_probe", { timestamp: 1, filler: filler.slice(0, 60_000) }, 8)));
+    assertDone((await raw.readAck(8))[0]);
+    // Nobody looks whether this is JSON.
+    raw.send(text(`429["latency_probe",${filler}`));
+    assertRefused((await raw.readAck(9))[0], "too_large");
+  });
+
+  test("no other packet is of that length", async () => {
+    const filler = "1,".repeat(50_000);
+    for (const packet of [`40{"a":[${filler}1]}`, `431[${filler}1]`, `451-["latency_probe",[${filler}{"_placeholder":true,"num":0}]]`]) {
+      const raw = packet.startsWith("40") ? await rawSocket(server) : await rawMember(server);
+      raw.send(text(packet));
+      assert.equal(await raw.readClose(), 1005, packet.slice(0, 10));
+    }
   });
 
   test("a close is answered with its code", async () => {

@@ -337,6 +337,10 @@ impl Engine {
         cors: Cors<'_>,
         out: &mut Outputs,
     ) -> Result<Outcome, Refusal> {
+        // JSONP, for browsers without CORS, is not spoken: its answers are scripts that any page may run.
+        if request.parameter("j").is_some() {
+            return Err(Refusal::TransportUnknown);
+        }
         let delivery = polling::delivery(request, cors);
         let packing = self.settings.transports.compression.map_or(Packing::None, |_| Packing::of(request));
         if let Some(front) = self.front_mut(id) {

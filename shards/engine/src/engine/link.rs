@@ -25,6 +25,10 @@ use crate::words::ids::{ConnId, MemberId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
+/// Bytes of a packet that is no set list. Longer ones are refused before they are read, which takes time in which the
+/// shard plays no music.
+const EVENT_BYTES_MAX: usize = 64 * 1024;
+
 /// Pings of one read that are answered each for itself. Of more, the last one is: nobody who measures sends so
 /// many at once, and a flood shall not be echoed.
 const PONGS_MAX: u32 = 16;
@@ -455,6 +459,17 @@ impl Engine {
             return self.echo_message(id, text, out);
         }
         let by = self.now.at + self.settings.limits.attachments_timeout;
+        let is_band = self.settings.application == Application::Band;
+        let Some(link) = self.link_mut(id) else { return Step::Gone };
+        if is_band && text.len() > EVENT_BYTES_MAX && !link.assembler.is_waiting() {
+            match socket_packet::event_name(text) {
+                Some((_, name)) if name == Event::SetSetlist.name() => {}
+                Some((ack, name)) if link.member.is_some() => {
+                    return self.event(Said { conn: id, name, ack, payload: "" }, true, out);
+                }
+                _ => return self.expel(id, "a packet is too long", LeaveReason::Forced, out),
+            }
+        }
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         match link.assembler.text(text) {
             Ok(Some(packet)) => self.socket_packet(id, &packet, &[], out),
@@ -527,7 +542,7 @@ impl Engine {
             }
             Body::Event { ack, event: Some(event) } => {
                 let payload = event.argument.unwrap_or_default();
-                return self.event(Said { conn: id, name: &event.name, ack: *ack, payload }, out);
+                return self.event(Said { conn: id, name: &event.name, ack: *ack, payload }, false, out);
             }
             // We ask for no acknowledgements, so one is for nothing.
             Body::Event { event: None, .. } | Body::Ack { .. } => {}
@@ -566,8 +581,8 @@ impl Engine {
         }
     }
 
-    /// Acts on a client event, within the rates.
-    fn event(&mut self, said: Said<'_>, out: &mut Outputs) -> Step {
+    /// Acts on a client event, within the rates, or refuses one that is too long to be read.
+    fn event(&mut self, said: Said<'_>, too_long: bool, out: &mut Outputs) -> Step {
         let event = Event::from_name(said.name);
         let Some(State::Link(link)) = self.conns.get_mut(said.conn).map(|conn| &mut conn.state) else {
             return Step::Gone;
@@ -594,6 +609,11 @@ impl Engine {
             link.active_at = self.now.at;
         }
         match event {
+            Some(_) if too_long => {
+                let what = format!("such an event must be at most {EVENT_BYTES_MAX} bytes");
+                self.refuse(said, &Reject::new(Code::TooLarge, what), out);
+                Step::Go
+            }
             Some(event) => self.command(event, said, out),
             None => {
                 let reject = Reject::new(Code::UnknownEvent, "this server knows no such event");
@@ -733,19 +753,24 @@ impl Engine {
     /// Tells a client that the server is going away, and closes its connection.
     pub(super) fn say_goodbye(&mut self, id: ConnId, out: &mut Outputs) {
         const GOING_AWAY: u16 = 1001;
-        let link = self.link_mut(id).map(|link| link.member.is_some());
+        let connected = self.link_mut(id).map(|link| link.member.is_some());
+        let reject = Reject::new(Code::Draining, "the server is going away: connect again in a moment");
+        let farewell = |bytes: &mut Vec<u8>| {
+            print::link(bytes, &LinkNotice::Error { event: "disconnect", reject: &reject });
+        };
         if is_polled(id) {
-            self.text(id, out, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
+            if connected == Some(true) {
+                self.leave_session(id, LeaveReason::Draining, out);
+                self.text(id, out, farewell);
+                self.text(id, out, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
+            }
             return self.forget(id, LeaveReason::Draining, out);
         }
         // First, so that what its session still has for it goes out before the end.
         self.forget(id, LeaveReason::Draining, out);
-        if let Some(connected) = link {
+        if let Some(connected) = connected {
             if connected {
-                let reject =
-                    Reject::new(Code::Draining, "the server is going away: connect again in a moment");
-                let notice = LinkNotice::Error { event: "", reject: &reject };
-                out.text(id, |bytes| print::link(bytes, &notice));
+                out.text(id, farewell);
                 out.text(id, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
             }
             out.send(id, |bytes| frame::close(bytes, Some(GOING_AWAY), "server shutting down"));

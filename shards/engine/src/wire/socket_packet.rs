@@ -133,6 +133,14 @@ impl Binary {
     }
 }
 
+/// The acknowledgement id and the name of an event to `/`, without a look at what follows the name; `None` if the text
+/// does not begin like one.
+pub fn event_name(text: &str) -> Option<(Option<u64>, &str)> {
+    let (ack, rest) = ack_id(text.strip_prefix('2')?).ok()?;
+    let (name, _) = rest.strip_prefix("[\"")?.split_once('"')?;
+    (!name.contains('\\')).then_some((ack, name))
+}
+
 /// Reads a packet, and how many attachments are to follow.
 fn parse(text: &str) -> Result<(Packet<'_>, u8), PacketError> {
     let kind = *text.as_bytes().first().ok_or(PacketError::Kind)?;
@@ -392,6 +400,23 @@ mod tests {
             (r#"61-1["a",{"_placeholder":true}]"#, Attachments),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_known_before_the_rest_is_read() {
+        for (text, name) in [
+            (r#"2["hi",{"#, Some((None, "hi"))),
+            (r#"2456["hi"]"#, Some((Some(456), "hi"))),
+            (r#"2/a,["hi"]"#, None),
+            (r#"51-["hi"]"#, None),
+            (r#"2["h\u0069"]"#, None),
+            (r#"2["hi"#, None),
+            ("2[1]", None),
+            ("0{}", None),
+            ("", None),
+        ] {
+            assert_eq!(event_name(text), name, "{text}");
         }
     }
 

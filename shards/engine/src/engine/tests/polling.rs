@@ -1,6 +1,7 @@
 //! Long-polling, its change to a WebSocket, and clients that speak version 3.
 
 use super::*;
+use crate::words::manners::PeerLimits;
 
 fn polling() -> Settings {
     let transports = Transports { compression: None, recovery: Micros::ZERO, ..Transports::default() };
@@ -46,6 +47,15 @@ impl Poller {
         world.bytes(id, second);
         world.turn();
         answer(world, id).unwrap()
+    }
+
+    /// A request whose body lacks so many bytes.
+    fn begin_post(&self, world: &mut World, shard: usize, body: &str, missing: usize) -> ConnId {
+        let id = world.open(shard);
+        let (path, length) = (self.path("polling"), body.len() + missing);
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}");
+        world.bytes(id, head.as_bytes());
+        id
     }
 
     /// Asks until nothing more comes, and lets time pass.
@@ -427,7 +437,11 @@ fn a_draining_server_tells_those_who_poll() {
     answer(&mut world, first);
     let waiting = bob.get(&mut world, 0);
     world.input(0, Input::Drain);
-    assert_eq!(answer(&mut world, waiting), Some((200, "41\u{1e}1".into())));
+    let (status, body) = answer(&mut world, waiting).unwrap();
+    let packets: Vec<&str> = body.split('\u{1e}').collect();
+    assert_eq!((status, &packets[1..]), (200, &["41", "1"][..]), "{body}");
+    assert!(packets[0].starts_with(r#"42["error""#), "{body}");
+    assert!(packets[0].contains(r#""code":"draining","event":"disconnect""#), "{body}");
     assert!(world.shards[0].is_drained());
 }
 
@@ -446,4 +460,52 @@ fn a_poller_whose_session_moves_and_waits_for_the_storage_is_answered_when_there
     world.pass(MS(600));
     let (_, body) = answer(&mut world, id).unwrap();
     assert!(body.starts_with(r#"431[{"ok":true"#), "{body}");
+}
+
+#[test]
+fn two_bodies_at_once_end_the_session() {
+    let mut world = World::new(polling());
+    let (bob, _) = Poller::new(&mut world, 0, 4);
+    let begun = bob.begin_post(&mut world, 0, "40", 1);
+    let other = bob.begin_post(&mut world, 0, "40", 1);
+    assert_eq!(answer(&mut world, other).unwrap().0, 400);
+    world.bytes(begun, b"0");
+    assert_eq!(answer(&mut world, begun).unwrap().0, 400, "of a session that is gone");
+}
+
+#[test]
+fn a_body_that_breaks_off_ends_the_session() {
+    let mut world = World::new(polling());
+    let (bob, _) = Poller::new(&mut world, 0, 4);
+    let begun = bob.begin_post(&mut world, 0, "40", 1);
+    world.input(0, Input::Closed { conn: begun, cause: Cause::Failed });
+    let next = bob.begin_post(&mut world, 0, "40", 1);
+    assert_eq!(answer(&mut world, next).unwrap().0, 400, "of a session that is gone");
+}
+
+#[test]
+fn a_request_that_crosses_its_clients_goodbye_is_answered_once() {
+    let mut world = World::new(polling());
+    let (bob, _) = Poller::new(&mut world, 0, 4);
+    assert_eq!(bob.post(&mut world, 0, "1"), (200, "ok".into()));
+    let (crossed, late) = (bob.get(&mut world, 0), bob.get(&mut world, 0));
+    assert_eq!(answer(&mut world, crossed), Some((200, "6".into())));
+    assert_eq!(answer(&mut world, late).unwrap().0, 400);
+
+    let (ann, _) = Poller::new(&mut world, 0, 4);
+    ann.post(&mut world, 0, "1");
+    world.pass(Micros::from_secs(3));
+    let late = ann.get(&mut world, 0);
+    assert_eq!(answer(&mut world, late).unwrap().0, 400);
+}
+
+#[test]
+fn a_session_counts_for_its_address_besides_its_requests() {
+    let peers = PeerLimits { connections_max: 3, connections_per_second: 0, spares_loopback: false };
+    let manners = Manners { peers, ..Manners::default() };
+    let mut world = World::new(Settings { manners, ..polling() });
+    let (_bob, _) = Poller::new(&mut world, 0, 4);
+    let third = world.open(0);
+    world.bytes(third, b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(answer(&mut world, third).unwrap().0, 429, "a connection is left, and no session");
 }
