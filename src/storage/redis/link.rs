@@ -189,11 +189,12 @@ impl Node {
         if commands.is_empty() {
             return Ok(());
         }
-        let mut bytes: Vec<u8> = commands.iter().flat_map(|command| command.get_packed_command()).collect();
+        let mut bytes = Vec::new();
+        commands.iter().for_each(|command| command.write_packed_command(&mut bytes));
         if replicas > 0 {
             // A little less than we wait for the answer ourselves.
             let most = (timeout.as_millis() * 4 / 5) as u64;
-            bytes.extend(cmd("WAIT").arg(replicas).arg(most).get_packed_command());
+            cmd("WAIT").arg(replicas).arg(most).write_packed_command(&mut bytes);
         }
         let sent = self.connected(timeout)?.send_packed_command(&bytes);
         if sent.is_err() {

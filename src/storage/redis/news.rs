@@ -118,7 +118,7 @@ impl Publisher {
             };
             let batch: Vec<Message> = first.into_iter().chain(waiting.try_iter()).take(BATCH_MAX).collect();
             if let Err(error) = self.publish(&batch) {
-                debug!("{} news were lost: {error}", batch.len());
+                debug!("nothing can be published, {} news are lost: {error}", batch.len());
                 self.connection = None;
                 self.retry = Instant::now() + self.backoff.pause(chance());
             }
@@ -137,7 +137,7 @@ impl Publisher {
         let text = |message| serde_json::to_string(message).unwrap_or_default();
         let mut bytes = cmd("PING").get_packed_command();
         for message in batch {
-            bytes.extend(cmd("PUBLISH").arg(CHANNEL).arg(text(message)).get_packed_command());
+            cmd("PUBLISH").arg(CHANNEL).arg(text(message)).write_packed_command(&mut bytes);
         }
         connection.send_packed_command(&bytes)?;
         for _ in 0..=batch.len() {
