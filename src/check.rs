@@ -3,18 +3,60 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use redis::ConnectionAddr;
+
 use crate::config::Config;
 use crate::process::{self, tell};
+use crate::storage::{Place, Topology};
 
 /// How long Redis may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Files that should be allowed at least, and bytes that the kernel should let wait for `accept`.
+/// Files that should be allowed at least.
 const FILES_ENOUGH: u64 = 10_000;
-const BACKLOG_ENOUGH: u64 = 1_024;
+
+/// A kernel setting that matters, what it should be at least, and what happens otherwise.
+struct Sysctl {
+    what: &'static str,
+    name: &'static str,
+    enough: u64,
+    /// Advised if it is less.
+    recommended: u64,
+    counts: &'static str,
+    otherwise: &'static str,
+}
+
+/// Only what differs so much that a venue would notice.
+const SYSCTLS: [Sysctl; 3] = [
+    Sysctl {
+        what: "waiting connections",
+        name: "net.core.somaxconn",
+        enough: 1_024,
+        recommended: 4_096,
+        counts: "connections until they are accepted",
+        otherwise: "a whole audience that reconnects at once is turned away",
+    },
+    Sysctl {
+        what: "half-open connections",
+        name: "net.ipv4.tcp_max_syn_backlog",
+        enough: 256,
+        recommended: 4_096,
+        counts: "connections until they are established",
+        otherwise: "tablets that reconnect at once have to try again after a second",
+    },
+    Sysctl {
+        what: "files of the system",
+        name: "fs.file-max",
+        enough: 100_000,
+        recommended: 1_000_000,
+        counts: "open files of all programs",
+        otherwise: "others may leave too few for the connections",
+    },
+];
 
 /// How a finding is to be taken.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -37,12 +79,11 @@ struct Finding {
 
 /// Looks at everything and tells. Exit code 0 if the server can run, with advice or without; 1 if it cannot.
 pub fn run(config: &Config) -> ExitCode {
-    let findings = [
+    let mut findings = vec![
         port(config),
         files(),
         cores(config),
         clock(&read("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
-        backlog(number("/proc/sys/net/core/somaxconn")),
         reuse(
             number("/proc/sys/net/ipv4/tcp_tw_reuse"),
             ports(&read("/proc/sys/net/ipv4/ip_local_port_range")),
@@ -50,8 +91,9 @@ pub fn run(config: &Config) -> ExitCode {
         memory(config, &read("/proc/meminfo")),
         log_file(config),
         admin(config),
-        redis(std::env::var("REDIS_URL").ok().as_deref()),
     ];
+    findings.extend(SYSCTLS.iter().map(|one| sysctl(one, number(&one.path()))));
+    findings.extend(storage(&config.storage.place));
     for note in &config.notes {
         tell(&Finding { mark: Mark::Advice, what: "configuration", told: note.clone() }.line());
     }
@@ -140,19 +182,23 @@ fn clock(source: &str) -> Finding {
     }
 }
 
-fn backlog(somaxconn: Option<u64>) -> Finding {
-    match somaxconn {
-        Some(waiting) if waiting < BACKLOG_ENOUGH => Finding::new(
+impl Sysctl {
+    /// Where the kernel shows it.
+    fn path(&self) -> String {
+        format!("/proc/sys/{}", self.name.replace('.', "/"))
+    }
+}
+
+fn sysctl(one: &Sysctl, value: Option<u64>) -> Finding {
+    let Sysctl { what, name, enough, recommended, counts, otherwise } = one;
+    match value {
+        Some(value) if value < *enough => Finding::new(
             Mark::Advice,
-            "waiting connections",
-            format!(
-                "the kernel keeps only {waiting}, so a whole audience that reconnects at once is turned away: sysctl net.core.somaxconn=4096"
-            ),
+            what,
+            format!("the kernel keeps only {value} {counts}, so {otherwise}: sysctl {name}={recommended}"),
         ),
-        Some(waiting) => {
-            Finding::new(Mark::Good, "waiting connections", format!("the kernel keeps {waiting}"))
-        }
-        None => Finding::new(Mark::Good, "waiting connections", "the kernel does not say"),
+        Some(value) => Finding::new(Mark::Good, what, format!("the kernel keeps {value} {counts}")),
+        None => Finding::new(Mark::Good, what, "the kernel does not say"),
     }
 }
 
@@ -227,19 +273,53 @@ fn admin(config: &Config) -> Finding {
     Finding::new(Mark::Good, "operator pages", told)
 }
 
-/// Only whether something answers as Redis does; a wrong password is an answer too. The address may hold a password,
-/// so it is not told.
-fn redis(url: Option<&str>) -> Finding {
-    let Some(url) = url.filter(|url| !url.is_empty()) else {
-        return Finding::new(Mark::Good, "Redis", "REDIS_URL is not set, none is used");
-    };
-    let Some(address) = authority(url) else {
-        return Finding::new(Mark::Trouble, "Redis", "REDIS_URL is no address such as redis://host:6379");
-    };
-    if url.starts_with("rediss://") {
-        return Finding::new(Mark::Advice, "Redis", "it speaks TLS, so this check cannot ask it");
+/// Where sessions are kept: of a file whether it can be written, of Redis whether each node answers.
+fn storage(place: &Place) -> Vec<Finding> {
+    match place {
+        Place::Memory => vec![Finding::new(Mark::Good, "storage", "sessions end with the process")],
+        Place::File(directory) => vec![file(directory.as_deref())],
+        Place::Redis(place) => {
+            let nodes = match &place.topology {
+                Topology::Single(node) => std::slice::from_ref(node),
+                Topology::Sentinel { sentinels, .. } => sentinels,
+                Topology::Cluster(nodes) => nodes,
+            };
+            nodes.iter().map(|node| redis(node.addr())).collect()
+        }
     }
-    match ping(&address) {
+}
+
+fn file(directory: Option<&Path>) -> Finding {
+    let Some(directory) = directory else {
+        return Finding::new(
+            Mark::Advice,
+            "storage",
+            "there is no place for the file, so sessions end with the process: name one with --data",
+        );
+    };
+    let shown = directory.display();
+    // The directory is made by the server; what counts is whether it could be.
+    let there = directory.ancestors().find(|folder| folder.exists()).unwrap_or(directory);
+    match process::may_write(there) {
+        Ok(()) => Finding::new(Mark::Good, "storage", format!("sessions are kept in {shown}")),
+        Err(error) => Finding::new(
+            Mark::Advice,
+            "storage",
+            format!(
+                "{shown} cannot be written ({error}), so sessions end with the process: permit it, or name another place with --data"
+            ),
+        ),
+    }
+}
+
+/// Only whether something answers as Redis does; a wrong password is an answer too. Who asks needs none, so that
+/// none can be told.
+fn redis(address: &ConnectionAddr) -> Finding {
+    let ConnectionAddr::Tcp(host, port) = address else {
+        let told = format!("{address} speaks TLS, so this check cannot ask it");
+        return Finding::new(Mark::Advice, "Redis", told);
+    };
+    match ping(&format!("{host}:{port}")) {
         Ok(()) => Finding::new(Mark::Good, "Redis", format!("{address} answers")),
         Err(error) => Finding::new(
             Mark::Advice,
@@ -247,15 +327,6 @@ fn redis(url: Option<&str>) -> Finding {
             format!("{address} does not answer ({error}): the band would play on from memory alone"),
         ),
     }
-}
-
-/// `host:port` of an address, without user, password and database.
-fn authority(url: &str) -> Option<String> {
-    let rest = url.strip_prefix("redis://").or_else(|| url.strip_prefix("rediss://"))?;
-    let authority = rest.split(['/', '?', ',']).next()?;
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    (!host.is_empty()).then(|| if has_port { host.to_owned() } else { format!("{host}:6379") })
 }
 
 fn ping(address: &str) -> io::Result<()> {
@@ -318,8 +389,14 @@ mod tests {
     fn what_the_kernel_says_is_judged() {
         assert_eq!(clock("tsc").mark, Mark::Good);
         assert_eq!(clock("hpet").mark, Mark::Advice);
-        assert_eq!(backlog(Some(128)).mark, Mark::Advice);
-        assert_eq!(backlog(Some(4_096)).mark, Mark::Good);
+        let low = sysctl(&SYSCTLS[0], Some(128));
+        assert_eq!(low.mark, Mark::Advice);
+        assert!(low.told.ends_with("is turned away: sysctl net.core.somaxconn=4096"), "{low:?}");
+        for one in &SYSCTLS {
+            assert_eq!(sysctl(one, Some(one.enough)).mark, Mark::Good);
+            assert_eq!(sysctl(one, None).mark, Mark::Good);
+            assert!(one.recommended >= one.enough);
+        }
         assert_eq!(ports("32768\t60999"), Some(28_232));
         assert_eq!(reuse(Some(0), Some(5_000)).mark, Mark::Advice);
         assert_eq!(reuse(Some(2), Some(28_232)).mark, Mark::Good);
@@ -341,14 +418,29 @@ mod tests {
             use io::Write;
             listener.accept().unwrap().0.write_all(b"-NOAUTH\r\n").unwrap();
         });
-        let finding = redis(Some(&format!("redis://me:hush@{address}/3")));
+        let asked = |url: &str| {
+            let config = config(&[("REDIS_URL", url)]);
+            storage(&config.storage.place)
+        };
+        let findings = asked(&format!("redis://me:hush@{address}/3"));
         answer.join().unwrap();
-        assert_eq!(finding.mark, Mark::Good, "{finding:?}");
-        assert!(finding.told.contains(&address) && !finding.told.contains("hush"), "{finding:?}");
-        assert_eq!(redis(Some(&format!("redis://{address}"))).mark, Mark::Advice, "it is gone");
-        assert_eq!(redis(Some("localhost")).mark, Mark::Trouble);
-        assert_eq!(redis(None).mark, Mark::Good);
-        assert_eq!(authority("redis://host"), Some("host:6379".into()));
+        assert_eq!((findings.len(), findings[0].mark), (1, Mark::Good), "{findings:?}");
+        assert!(findings[0].told.contains(&address) && !findings[0].told.contains("hush"), "{findings:?}");
+        let gone = asked(&format!("redis+cluster://me:hush@{address},{address}"));
+        assert_eq!(gone.iter().map(|one| one.mark).collect::<Vec<_>>(), [Mark::Advice; 2], "{gone:?}");
+        assert_eq!(asked("rediss://stage")[0].mark, Mark::Advice);
+    }
+
+    #[test]
+    fn a_place_for_the_file_is_looked_at_and_not_made() {
+        let place = std::env::temp_dir().join(format!("bandsync-check-{}", std::process::id()));
+        let inside = place.join("deeper");
+        let mark = |place: Place| storage(&place)[0].mark;
+        assert_eq!(mark(Place::File(Some(inside))), Mark::Good);
+        assert!(!place.exists());
+        assert_eq!(mark(Place::File(Some("/proc/1/no".into()))), Mark::Advice);
+        assert_eq!(mark(Place::File(None)), Mark::Advice);
+        assert_eq!(mark(Place::Memory), Mark::Good);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What the operating system knows about this process, and lets it have.
 
+use std::ffi::CString;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// What the process has used.
@@ -131,6 +134,19 @@ pub fn raise_file_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Whether files can be made in this directory.
+///
+/// # Errors
+/// Why not.
+pub fn may_write(directory: &Path) -> io::Result<()> {
+    let path = CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: the path ends with a zero and outlives the call, which only reads it.
+    match unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Tells the supervisor that started us, if it is one that wants to know (systemd's `Type=notify`): `READY=1`,
 /// `STOPPING=1`. What goes wrong is nothing that we could mend.
 pub fn notify(state: &str) {
@@ -148,7 +164,6 @@ pub fn notify_watchdog() {
 
 fn send_notice(path: &std::ffi::OsStr, state: &str) -> io::Result<()> {
     use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
     let address = match path.as_bytes() {
         // So does systemd write an address that is no file.

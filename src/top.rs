@@ -22,7 +22,11 @@ const TIMEOUT_SECONDS: u64 = 5;
 /// Lines of sessions.
 const SESSIONS_MAX: usize = 15;
 
-/// Shows the server at `url` until it is told to stop; once, if nobody looks at a terminal.
+/// Clears a terminal.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Shows the server at `url` until it is told to stop; once, if nobody looks at a terminal. A server that was there
+/// and goes away is asked on: who looks wants to see when it is back.
 pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -33,15 +37,18 @@ pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
     }
     let live = io::stdout().is_terminal();
     let address = format!("{}/dashboard/data", url.trim_end_matches('/'));
+    let mut seen = false;
     while !stop.load(Ordering::Relaxed) {
         match look(&address, token) {
             Ok(data) if live => {
-                tell(&format!("\x1b[H\x1b[2J{}\nCtrl-C ends this view, not the server.", view(&data)))
+                seen = true;
+                tell(&format!("{CLEAR}{}\nCtrl-C ends this view, not the server.", view(&data)));
             }
             Ok(data) => {
                 tell(view(&data).trim_end());
                 return ExitCode::SUCCESS;
             }
+            Err(reason) if seen => tell(&format!("{CLEAR}{url} {reason}\nIt is asked on; Ctrl-C ends this.")),
             Err(reason) => {
                 complain(&format!("bandsync: {url} {reason}"));
                 return ExitCode::FAILURE;
@@ -94,6 +101,11 @@ fn view(data: &Value) -> String {
             number(&performance["messagesInPerSecond"]),
         ),
     );
+    let queue = |queue: &Value| {
+        format!("{} {}/{}", text(&queue["name"]), number(&queue["waiting"]), number(&queue["room"]))
+    };
+    let queues: Vec<String> = items(&metrics["queues"]).iter().map(queue).collect();
+    line(&mut out, format_args!("queues: {}", queues.join("  ")));
     for alert in items(&metrics["alerts"]) {
         line(&mut out, format_args!("! {}: {}", text(&alert["name"]), text(&alert["message"])));
     }
@@ -197,6 +209,7 @@ mod tests {
             "metrics": {
                 "performance": {"messagesOutPerSecond": 480.2}, "sessions": {"members": 2},
                 "alerts": [{"name": "memory", "message": "much"}],
+                "queues": [{"name": "log", "waiting": 3, "room": 4096}],
                 "percentiles": {"roundTrip": {"count": 3, "p99": 7.25}},
                 "shards": [{"busyPercent": 12.5, "members": 2}],
             },
@@ -210,6 +223,7 @@ mod tests {
             "20.0 MB",
             "480 messages/s",
             "! memory: much",
+            "queues: log 3/4096",
             "7.250",
             "12.5",
             "120.5",

@@ -34,7 +34,7 @@ pub fn data(
     let data = Data {
         version: env!("CARGO_PKG_VERSION"),
         health: Health::now(shards, report, uptime, desk),
-        metrics: Metrics::now(shards, report, uptime, target_latency),
+        metrics: Metrics::now(shards, report, uptime, target_latency, desk),
         second: NAMES.into_iter().zip(report.second).collect(),
         events: report.events.iter().rev().collect(),
     };

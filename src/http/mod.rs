@@ -81,10 +81,10 @@ impl Site {
         let (report, uptime) = (self.monitor.newest(), self.monitor.uptime());
         let always_text = (question.path == "/metrics/prometheus").then_some(Format::Prometheus);
         if let Some(format) = text_format(&question.accept).or(always_text) {
-            let text = prometheus::text(format, &self.totals.shards(), &report, uptime);
+            let text = prometheus::text(format, &self.totals.shards(), &report, uptime, &self.desk.status);
             return answer(200, format.content_type(), text.into_bytes());
         }
-        json(&status::Metrics::now(&self.totals.shards(), &report, uptime, self.target_latency))
+        json(&status::Metrics::now(&self.totals.shards(), &report, uptime, self.target_latency, &self.desk))
     }
 
     /// With `?metric=` that metric's points; otherwise rows of all, with `?since=` Unix time in milliseconds and `?limit=` rows; what cannot be read counts as not given.

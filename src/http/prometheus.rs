@@ -2,6 +2,7 @@
 //! names and units that both recommend.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bandsync_engine::speech::Code;
@@ -9,6 +10,7 @@ use bandsync_engine::speech::Code;
 use crate::monitor::latency::{self, GAUGES, MAILBOX};
 use crate::monitor::thresholds::Status;
 use crate::monitor::{Report, ShardTotals, sum};
+use crate::storage;
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -116,7 +118,13 @@ const HISTOGRAMS: [(&str, &str); GAUGES] = [
 const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 
 /// Everything there is, as of now where that can be and otherwise as of the monitor's last look.
-pub fn text(format: Format, shards: &[ShardTotals], report: &Report, uptime: Duration) -> String {
+pub fn text(
+    format: Format,
+    shards: &[ShardTotals],
+    report: &Report,
+    uptime: Duration,
+    storage: &storage::Status,
+) -> String {
     let mut out = Text { format, out: String::with_capacity(48 * 1_024) };
     for Series { name, kind, help, read } in SERIES {
         out.head(name, kind, help);
@@ -135,6 +143,7 @@ pub fn text(format: Format, shards: &[ShardTotals], report: &Report, uptime: Dur
     out.process(report, uptime);
     out.threads(report);
     out.queues(report);
+    out.storage(storage);
     out.health(report);
     if format == Format::OpenMetrics {
         out.line(format_args!("# EOF"));
@@ -210,6 +219,32 @@ impl Text {
         self.line(format_args!("{name} {}", report.log_lines_lost));
     }
 
+    fn storage(&mut self, status: &storage::Status) {
+        let name = "bandsync_storage_up";
+        self.head(name, Kind::Gauge, "Whether the storage can be reached, by what it is.");
+        let up = u8::from(status.condition() == storage::Condition::Well);
+        self.line(format_args!("{name}{{place=\"{}\"}} {up}", status.place));
+        let numbers = [
+            (
+                "bandsync_storage_pending",
+                Kind::Gauge,
+                "Sessions to be stored in their newest state.",
+                &status.pending,
+            ),
+            ("bandsync_storage_written_total", Kind::Counter, "Records written.", &status.written),
+            (
+                "bandsync_storage_failures_total",
+                Kind::Counter,
+                "Times that storing failed.",
+                &status.failures,
+            ),
+        ];
+        for (name, kind, help, number) in numbers {
+            self.head(name, kind, help);
+            self.line(format_args!("{name} {}", number.load(Ordering::Relaxed)));
+        }
+    }
+
     fn health(&mut self, report: &Report) {
         self.head("bandsync_health", Kind::Gauge, "1 for the state that holds.");
         for (status, name) in
@@ -279,6 +314,7 @@ fn label(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::monitor::{Queue, ShardReport, ThreadShare};
+    use crate::storage::Desk;
 
     fn written(format: Format) -> String {
         let mut report = Report { shards: vec![ShardReport::default(); 2], ..Report::default() };
@@ -298,7 +334,7 @@ mod tests {
         report.threads = vec![thread("shard-0"), thread("a \"b\""), thread("shard-0")];
         report.queues = vec![Queue { name: "storage", waiting: 3, room: 64 }];
         let shards = [ShardTotals { messages_in: 7, ..ShardTotals::default() }, ShardTotals::default()];
-        text(format, &shards, &report, Duration::from_secs(90))
+        text(format, &shards, &report, Duration::from_secs(90), &Desk::nowhere().status)
     }
 
     fn holds(text: &str, lines: &[&str]) {
@@ -326,6 +362,7 @@ mod tests {
                 "bandsync_thread_cpu_seconds_total{thread=\"shard-0\",mode=\"user\"} 3",
                 "bandsync_thread_cpu_seconds_total{thread=\"a \\\"b\\\"\",mode=\"system\"} 2",
                 "bandsync_queue_length{queue=\"storage\"} 3",
+                "bandsync_storage_up{place=\"memory\"} 1",
                 "bandsync_health{status=\"healthy\"} 1",
                 "bandsync_uptime_seconds 90",
             ],

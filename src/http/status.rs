@@ -45,6 +45,7 @@ pub struct Metrics {
     /// The same for each shard.
     shards: Vec<ShardLoad>,
     threads: Vec<ThreadShare>,
+    storage: Storage,
     /// What waits between threads.
     queues: Vec<Queue>,
     /// Commands refused since the start, by code.
@@ -209,7 +210,13 @@ impl Storage {
 }
 
 impl Metrics {
-    pub fn now(shards: &[ShardTotals], report: &Report, uptime: Duration, target_latency: Duration) -> Self {
+    pub fn now(
+        shards: &[ShardTotals],
+        report: &Report,
+        uptime: Duration,
+        target_latency: Duration,
+        desk: &Desk,
+    ) -> Self {
         let (all, sample) = (sum(shards), &report.sample);
         let busiest = report.threads.first();
         Self {
@@ -244,6 +251,7 @@ impl Metrics {
                 })
                 .collect(),
             threads: report.threads.iter().map(shown).collect(),
+            storage: Storage::of(desk),
             queues: report.queues.clone(),
             refusals: Code::ALL.into_iter().map(Code::as_str).zip(all.refusals).collect(),
             refusals_per_second: (Code::ALL.into_iter().map(Code::as_str))

@@ -295,6 +295,7 @@ impl Keeper {
             let waited = (self.clock)().saturating_duration_since(since);
             if waited > self.wait {
                 info!(
+                    session = session.as_str();
                     "session {session:?} began anew: the storage took {} ms, and {} ms is the longest wait",
                     waited.as_millis(),
                     self.wait.as_millis()
@@ -322,7 +323,7 @@ impl Keeper {
             Err(Damage::Checksum) => "its checksum is wrong".to_owned(),
             Err(Damage::Malformed) => "it contradicts itself".to_owned(),
         };
-        error!("session {session:?} begins anew: its record was set aside, because {damage}");
+        error!(session = session.as_str(); "session {session:?} begins anew: its record was set aside, because {damage}");
         count(&self.status.set_aside, 1);
         self.attempt(|backend| backend.copy_aside(session))?;
         let gone = Change::Delete { epoch: u64::MAX };
@@ -370,6 +371,7 @@ impl Keeper {
             Applied::Done => Outcome::Kept,
             Applied::Outdated { epoch: other } => {
                 warn!(
+                    session = session.as_str();
                     "session {session:?} is stored with epoch {other}, which is newer than {epoch} here: another \
                      server keeps it, or the wall clock was set back"
                 );
@@ -505,7 +507,7 @@ impl Keeper {
     fn tell_unknown(&mut self) {
         for (shard, session, _) in std::mem::take(&mut self.loads) {
             let found = self.pending.find(&session).unwrap_or_else(|| {
-                info!("session {session:?} begins anew: the storage is degraded");
+                info!(session = session.as_str(); "session {session:?} begins anew: the storage is degraded");
                 self.not_seen(session.clone());
                 Found::Unknown
             });

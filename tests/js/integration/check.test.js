@@ -1,7 +1,9 @@
 // `bandsync check` on this machine: what it finds, and what its exit code means.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import { launch, startServer } from "../support/server.js";
+import { binary, launch, startServer } from "../support/server.js";
 
 const check = (env, args = []) => launch({ env: { HOST: "127.0.0.1", PORT: "0", ...env }, args: ["check", ...args] }).exited;
 
@@ -10,7 +12,7 @@ describe("bandsync check", () => {
     const { code, stdout, stderr } = await check({});
     assert.equal(code, 0, stdout + stderr);
     const lines = stdout.trim().split("\n");
-    for (const what of ["configuration", "port", "open files", "cores", "clock", "waiting connections", "memory", "log", "operator pages", "Redis"]) {
+    for (const what of ["configuration", "port", "open files", "cores", "clock", "waiting connections", "half-open connections", "files of the system", "memory", "log", "operator pages", "storage"]) {
       assert.ok(lines.some((line) => new RegExp(`^(ok|advice) +${what}: .{5,}`).test(line)), `${what} in\n${stdout}`);
     }
   });
@@ -28,7 +30,20 @@ describe("bandsync check", () => {
     assert.equal(code, 0);
     assert.match(stdout, /advice +cores: 200 shards/);
     assert.match(stdout, /advice +Redis: 127\.0\.0\.1:9 does not answer/);
+    const parts = await check({ REDIS_HOST: "127.0.0.1", REDIS_PORT: "9", REDIS_PASSWORD: "hush" });
+    assert.match(parts.stdout, /advice +Redis: 127\.0\.0\.1:9 does not answer/);
+    assert.ok(!parts.stdout.includes("hush"));
     assert.ok(!stdout.includes("hush"));
+  });
+
+  test("few files are spoken of; the server raises its own limit as far as it may", async () => {
+    const limited = (soft, hard, args) => spawnSync("sh", ["-c", `ulimit -Sn ${soft} && ulimit -Hn ${hard} && exec "$0" ${args}`, binary], { encoding: "utf8", env: { PORT: "0", HOST: "127.0.0.1", HOME: "/tmp", PATH: process.env.PATH } });
+    assert.match(limited(64, 128, "check").stdout, /advice +open files: only 128 are allowed/);
+    const server = await startServer();
+    const limits = readFileSync(`/proc/${server.pid}/limits`, "utf8");
+    const [, soft, hard] = /^Max open files +(\d+) +(\d+)/m.exec(limits);
+    assert.equal(soft, hard);
+    await server.stop();
   });
 
   test("a value that is not allowed is named, with exit code 2", async () => {

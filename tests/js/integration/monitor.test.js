@@ -326,6 +326,22 @@ describe("alerts", () => {
     ear.close();
   });
 
+  test("a storage that cannot be reached raises one, and clears it when it can", async () => {
+    const folder = mkdtempSync(path(tmpdir(), "bandsync-shared-"));
+    const env = { STORAGE: "file", DATA_DIR: folder };
+    const first = await startServer({ env });
+    // The file is the first one's as long as that runs.
+    const second = await startServer({ env });
+    await until("the alert", async () => (await json(second, "/health")).reasons.some((reason) => reason.name === "storage"));
+    assert.equal((await json(first, "/health")).status, "healthy");
+    await first.stop();
+    await until("the end of it", async () => (await json(second, "/health")).status === "healthy");
+    const { stderr } = await second.stop();
+    assert.match(stderr, /alert storage raised/);
+    assert.match(stderr, /alert storage cleared/);
+    rmSync(folder, { recursive: true });
+  });
+
   test("a busy thread raises one after its time", async () => {
     const server = await startServer({ env: { SHARDS: "1", ALERT_CPU: "2", ALERT_CPU_TIME: "1000", SCROLL_TICK_INTERVAL: "4" } });
     const { sessionId, leader } = await band(server, 40);
@@ -419,5 +435,28 @@ describe("top", () => {
     const gone = spawnSync(binary, ["top", server.url], { encoding: "utf8" });
     assert.equal(gone.status, 1);
     assert.match(gone.stderr, /does not answer/);
+  });
+
+  test("shows it anew every second on a terminal, says when it is gone, and when it is back", async (t) => {
+    if (spawnSync("python3", ["--version"]).error) return t.diagnostic("python3 is not here");
+    let server = await startServer();
+    await band(server, 2);
+    // Node.js has no terminals to give.
+    const shown = spawn("python3", ["-c", "import pty,sys; pty.spawn(sys.argv[1:])", binary, "top", server.url], { stdio: ["pipe", "pipe", "inherit"] });
+    let text = "";
+    shown.stdout.setEncoding("utf8").on("data", (more) => (text += more));
+    const views = () => text.split("\x1b[H\x1b[2J").length - 1;
+    await until("three views", () => views() >= 3 && /2 members/.test(text));
+    assert.match(text, /Ctrl-C ends this view, not the server/);
+    const { port } = server;
+    await server.stop();
+    await until("the news", () => /does not answer.*It is asked on/s.test(text));
+    server = await startServer({ env: { PORT: String(port) } });
+    text = "";
+    await until("a view of the next one", () => /0 members/.test(text));
+    const ended = new Promise((done) => shown.once("exit", done));
+    shown.stdin.write("\x03");
+    await ended;
+    await server.stop();
   });
 });
