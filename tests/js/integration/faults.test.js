@@ -1,0 +1,200 @@
+// Faults of networks and machines on the real process: descriptors that run out, links that die without a word, a process
+// that is stopped, and a whole hall of members that comes back or is sent home.
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import { join as path } from "node:path";
+import { test } from "node:test";
+import { band, emit, freshSession, heard, join, next } from "../support/client.js";
+import { badNetwork } from "../support/proxy.js";
+import { startServer } from "../support/server.js";
+import { assertDone } from "../support/shape.js";
+import { PATIENCE_MS, within } from "../support/wait.js";
+import { engineMember, event } from "../support/wire.js";
+
+const CHANGED = { epoch: "number", version: "number" };
+
+async function served(options, act) {
+  const server = await startServer(options);
+  try {
+    await act(server);
+  } finally {
+    await server.stop();
+  }
+}
+
+const play = async ({ leader, sessionId }) => assertDone(await emit(leader, "play", { sessionId }), CHANGED);
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** Opens TCP connections until the server closes one without having been asked anything. */
+async function openUntilRefused(server, most) {
+  const open = [];
+  let refused;
+  const isRefused = new Promise((done) => (refused = done));
+  for (let i = 0; i < most; i += 1) {
+    const socket = net.connect(server.port, "127.0.0.1");
+    socket.on("error", () => {});
+    socket.once("close", () => refused());
+    open.push(socket);
+  }
+  await within(PATIENCE_MS, isRefused, "a connection is refused");
+  return open;
+}
+
+test("without descriptors newcomers are refused, and the band plays on", async () => {
+  await served({ under: ["prlimit", "--nofile=96:96"], env: { STORAGE: "memory" } }, async (server) => {
+    const playing = await band(server, 3);
+    await play(playing);
+    const crowd = await openUntilRefused(server, 300);
+    const ticks = heard(playing.leader, "scroll_tick").length;
+    await next(playing.leader, "scroll_tick", () => heard(playing.leader, "scroll_tick").length > ticks + 20);
+    assertDone(await emit(playing.leader, "seek", { sessionId: playing.sessionId, position: 60_000 }), CHANGED);
+    crowd.forEach((socket) => socket.destroy());
+    // Whoever tries again gets in once there are descriptors.
+    for (let tries = 0; ; tries += 1) {
+      const late = await join(server, playing.sessionId).catch((error) => error);
+      if (!(late instanceof Error)) break;
+      assert.ok(tries < 50, `nobody gets in any more: ${late.message}`);
+      await pause(100);
+    }
+    assert.match(server.logs, /connections are refused until others close/);
+  });
+});
+
+test("a link that died without a word is noticed, and its member is away", async () => {
+  const env = { SOCKET_PING_INTERVAL: "200", SOCKET_PING_TIMEOUT: "400" };
+  await served({ env }, async (server) => {
+    const weather = await badNetwork(server);
+    const { leader, sessionId } = await band(server, 2);
+    const lost = await join(weather, sessionId, { displayName: "Lost" });
+    const { id } = lost;
+    const left = next(leader, "user_left", ({ socketId }) => socketId === id);
+    weather.freeze();
+    assert.equal((await left).disconnectReason, "ping timeout");
+  });
+});
+
+test("what was held up for seconds arrives, and the newest state wins", async () => {
+  await served({ env: { SOCKET_PING_TIMEOUT: "60000", SOCKET_PING_INTERVAL: "60000" } }, async (server) => {
+    const weather = await badNetwork(server, { seed: 5, chop: 700 });
+    const playing = await band(server, 2);
+    const { leader, sessionId } = playing;
+    const behind = await join(weather, sessionId, { displayName: "Behind" });
+    await play(playing);
+    await next(behind, "scroll_tick");
+    weather.freeze("down");
+    for (const position of [30_000, 90_000, 10_000]) assertDone(await emit(leader, "seek", { sessionId, position }), CHANGED);
+    const { version } = await emit(leader, "set_tempo", { sessionId, tempo: 93 });
+    await pause(2_000);
+    const caughtUp = next(behind, "snapshot", (snapshot) => snapshot.version >= version);
+    weather.thaw();
+    const snapshot = await caughtUp;
+    assert.equal(snapshot.tempoBpm, 93);
+    // From here on it is in step again: its next tick is of this version and goes the same way as the leader's.
+    const tick = await next(behind, "scroll_tick", (one) => one.version >= version);
+    await next(leader, "scroll_tick", (one) => one.positionMs >= tick.positionMs);
+    const same = heard(leader, "scroll_tick").find((one) => one.version === tick.version && one.positionMs === tick.positionMs);
+    assert.deepEqual(same, tick);
+  });
+});
+
+test("a server that was stopped for two seconds is at the right place at once, without a burst of old ticks", async () => {
+  await served({ env: { SCROLL_TICK_INTERVAL: "16" } }, async (server) => {
+    const playing = await band(server, 2);
+    await play(playing);
+    await next(playing.leader, "scroll_tick");
+    server.signal("SIGSTOP");
+    await pause(2_000);
+    const last = heard(playing.leader, "scroll_tick").at(-1).positionMs;
+    const after = next(playing.leader, "scroll_tick", ({ positionMs }) => positionMs > last + 2_500);
+    server.signal("SIGCONT");
+    await after;
+    const positions = heard(playing.leader, "scroll_tick").map(({ positionMs }) => positionMs);
+    const resumed = positions.findIndex((position) => position > last);
+    // One tick may have been under way when it was stopped; the next is of now, not of two seconds ago.
+    const gap = Math.max(...positions.slice(resumed - 1, resumed + 2).map((position, i, all) => position - (all[i - 1] ?? position)));
+    assert.ok(gap > 1_500, `the tick after the pause is only ${gap} ms on`);
+  });
+});
+
+test("a hall full of members comes back by itself after the server was killed", async () => {
+  const directory = mkdtempSync(path(tmpdir(), "bandsync-hall-"));
+  const env = { DATA_DIR: directory, STORAGE: "file" };
+  const sessions = Array.from({ length: 10 }, () => freshSession("hall"));
+  let members = [];
+  const reconnection = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 500 };
+  try {
+    let server = await startServer({ env });
+    members = await Promise.all(
+      Array.from({ length: 300 }, (_, i) => join(server, sessions[i % 10], { displayName: `Member ${i}` }, reconnection)),
+    );
+    const leaders = members.slice(0, 10);
+    for (const [i, leader] of leaders.entries()) {
+      const role = await emit(leader, "set_role", { sessionId: sessions[i], role: "leader" });
+      assertDone(role, CHANGED);
+      assertDone(await emit(leader, "set_tempo", { sessionId: sessions[i], tempo: 60 + i }), CHANGED);
+    }
+    await stored(server, 10);
+    const { port } = server;
+    const back = members.map(
+      (member, i) =>
+        new Promise((done, fail) =>
+          member.once("disconnect", () =>
+            member.once("connect", () => {
+              const snapshot = next(member, "snapshot");
+              emit(member, "join_session", { sessionId: sessions[i % 10], displayName: `Member ${i}` })
+                .then(async (ack) => done({ ack, snapshot: await snapshot }))
+                .catch(fail);
+            }),
+          ),
+        ),
+    );
+    server.signal("SIGKILL");
+    await server.exited;
+    server = await startServer({ env: { ...env, PORT: String(port) } });
+    const came = await within(6 * PATIENCE_MS, Promise.all(back), "everybody is back");
+    for (const [i, { ack, snapshot }] of came.entries()) {
+      assert.equal(ack.ok, true, JSON.stringify(ack));
+      assert.equal(snapshot.tempoBpm, 60 + (i % 10), "what was stored is there again");
+    }
+    const metrics = await (await fetch(`${server.url}/health`)).json();
+    assert.equal(metrics.sessions.members, 300);
+    await server.stop();
+  } finally {
+    members.forEach((member) => member.disconnect());
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
+
+/** Waits until the storage has everything of so many sessions. */
+async function stored(server, count) {
+  const done = async () => {
+    for (;;) {
+      const { storage } = await (await fetch(`${server.url}/health`)).json();
+      if (storage.written >= count && storage.queue + storage.pending === 0) return;
+      await pause(20);
+    }
+  };
+  await within(PATIENCE_MS, done(), "everything is stored");
+}
+
+test("a thousand members are told goodbye, each of them", async () => {
+  const server = await startServer({ env: { EVENT_RATES: "default" } });
+  const sessions = Array.from({ length: 50 }, () => freshSession("goodbye"));
+  const members = [];
+  for (let i = 0; i < 1_000; i += 50) {
+    const more = Array.from({ length: 50 }, async (_, j) => {
+      const member = await engineMember(server);
+      member.send(event("join_session", { sessionId: sessions[j] }, 1));
+      await member.readAck(1);
+      return member;
+    });
+    members.push(...(await Promise.all(more)));
+  }
+  const codes = Promise.all(members.map((member) => member.closeCode()));
+  server.signal("SIGTERM");
+  const end = await within(PATIENCE_MS, server.exited, "the server ends");
+  assert.equal(end.code, 0);
+  assert.deepEqual(new Set(await codes), new Set([1001]));
+});
