@@ -213,6 +213,9 @@ describe("Redis", { concurrency: 3 }, () => {
       const { since } = await degraded(server, reason);
       await ticks.during();
       assert.equal((await degraded(server, reason)).since, since, "since when it is degraded");
+      // If it can be asked at all.
+      const { message } = await redis.session(band.sessionId).catch(() => ({}));
+      assert.ok(!message?.startsWith("during"), "what Redis refuses is refused at once");
       const { ack } = await restored(server, freshSession("newcomer"));
       assert.deepEqual([ack.ok, ack.restored], [true, false]);
       const before = (await health(server)).storage.written;

@@ -218,7 +218,7 @@ impl Engine {
         record: Option<Record>,
         out: &mut Outputs,
     ) -> Result<RoomKey, Reject> {
-        if self.rooms.is_full() && !self.forget_emptiest(out) {
+        if self.rooms.is_full() && !self.make_room(out) {
             return Err(Reject::new(Code::SessionFull, "this server has no room for another session"));
         }
         // A session that is made anew must look newer than any former one of its name, also to clients that knew
@@ -239,11 +239,22 @@ impl Engine {
         Ok(key)
     }
 
-    /// Makes room by forgetting the session that has been empty longest.
-    fn forget_emptiest(&mut self, out: &mut Outputs) -> bool {
-        let empty = self.rooms.iter().filter_map(|(key, room)| Some((room.empty_since()?, key)));
-        let Some((_, key)) = empty.min_by_key(|(since, _)| *since) else { return false };
-        self.remove(key, out);
+    /// Makes room: of the sessions that nobody is in the one that has been empty longest goes, first of those that
+    /// can wait in the storage for the rest of their time. If there is none of those it is forgotten.
+    fn make_room(&mut self, out: &mut Outputs) -> bool {
+        let has_storage = self.settings.storage_wait.is_some();
+        let empty = self
+            .rooms
+            .iter()
+            .filter_map(|(key, room)| Some((!(has_storage && room.is_stored()), room.empty_since()?, key)));
+        let Some((is_lost, since, key)) = empty.min_by_key(|(is_lost, since, _)| (*is_lost, *since)) else {
+            return false;
+        };
+        if is_lost {
+            self.remove(key, out);
+        } else {
+            self.leave_to_storage(key, since + self.settings.limits.empty_session_ttl, out);
+        }
         true
     }
 

@@ -365,3 +365,33 @@ fn who_goes_to_another_session_makes_room_for_it() {
     let sessions = |name| world.shards[0].session(&id(name)).is_some();
     assert_eq!((sessions("s"), sessions("other")), (false, true));
 }
+
+#[test]
+fn a_session_that_makes_room_waits_in_the_storage_if_it_is_there() {
+    let limits = Limits { sessions_max: 2, ..Limits::PRODUCTION };
+    let mut world = World::new(Settings { storage_wait: Some(WAIT), limits, ..settings() });
+    let ann = world.client(0);
+    for name in ["first", "second"] {
+        world.pass(MS(1_000));
+        world.say(ann, &join(name, "Ann"));
+        world.found(name, Found::Nothing);
+        world.say(ann, &format!(r#"42["leave_session",{{"sessionId":"{name}"}}]"#));
+        // The record of joining, and that of leaving; only the second session's are taken.
+        for _ in 0..2 {
+            world.pass(MS(20));
+            for (order, _) in std::mem::take(&mut world.orders) {
+                if let Output::Store { session, epoch, version, .. } = order {
+                    let outcome = if session == id("second") { Outcome::Kept } else { Outcome::Refused };
+                    world.tell(&StorageNews::Stored { session, epoch, version, outcome });
+                }
+            }
+        }
+    }
+    world.pass(MS(1_000));
+    world.say(ann, &join("third", "Ann"));
+    world.found("third", Found::Nothing);
+    let has = |name| world.shards[0].session(&id(name)).is_some();
+    assert_eq!([has("first"), has("second"), has("third")], [true, false, true]);
+    let forgets = world.orders.iter().filter(|(order, _)| matches!(order, Output::Forget { .. }));
+    assert_eq!(forgets.count(), 0, "what is stored stays");
+}
