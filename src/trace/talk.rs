@@ -87,8 +87,10 @@ struct Person {
 
 impl Person {
     fn member(&self) -> Option<String> {
-        let socket = self.socket.as_deref()?;
-        Some(self.name.as_ref().map_or_else(|| socket.to_owned(), |name| format!("{socket} {name}")))
+        match (&self.socket, &self.name) {
+            (Some(socket), Some(name)) => Some(format!("{socket} {name}")),
+            (socket, name) => socket.clone().or_else(|| name.clone()),
+        }
     }
 }
 
@@ -108,8 +110,12 @@ impl Talk {
                     Some(Unread::Requests(place)) => (None, place),
                     None => (None, 0..0),
                 };
-                self.people.insert(*conn, Person { reader, ..Person::default() });
-                lines.push(plain(entry, Some(*conn), parcel.len()));
+                let joins = joining(&parcel[..unread.start]).unwrap_or_default();
+                let (name, session) = (field(&joins, "displayName"), field(&joins, "sessionId"));
+                let person = Person { reader, name, session, ..Person::default() };
+                let (member, session) = (person.member(), person.session.clone());
+                self.people.insert(*conn, person);
+                lines.push(Line { member, session, ..plain(entry, Some(*conn), parcel.len()) });
                 if !unread.is_empty() {
                     self.received(entry, *conn, &parcel[unread], &mut lines);
                 }
@@ -430,6 +436,15 @@ fn packet(text: &str) -> (String, String) {
     }
 }
 
+/// What a connection that was handed over wants to join, which stands as JSON in its parcel.
+fn joining(parcel: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(parcel);
+    text.match_indices('{').find_map(|(at, _)| {
+        let object: &RawValue = serde_json::Deserializer::from_str(&text[at..]).into_iter().next()?.ok()?;
+        object.get().contains("\"sessionId\"").then(|| object.get().to_owned())
+    })
+}
+
 /// A field with a text of a JSON object.
 fn field(json: &str, name: &str) -> Option<String> {
     let object: BTreeMap<String, serde_json::Value> = serde_json::from_str(json).ok()?;
@@ -465,6 +480,14 @@ mod tests {
         for text in ["", "x", "4", "49", "42", "é", "4é"] {
             packet(text);
         }
+    }
+
+    #[test]
+    fn who_arrives_is_known_by_what_it_joins() {
+        let parcel = b"\0{x\x07\xff{\"sessionId\":\"a\",\"displayName\":\"Ada\"}{}";
+        let joins = joining(parcel).unwrap_or_default();
+        assert_eq!(joins, r#"{"sessionId":"a","displayName":"Ada"}"#);
+        assert_eq!(joining(b"{}{"), None);
     }
 
     #[test]

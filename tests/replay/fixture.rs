@@ -1,7 +1,8 @@
 //! A recording that is kept: what another build on another machine did, this one does.
 //!
 //! When the engine does something else on purpose, or a trace has another form, it is recorded anew by
-//! `RECORD_ANEW=1 cargo test --release --test replay kept`, and what changed is looked at.
+//! `cargo build --release && RECORD_ANEW=target/release/bandsync cargo test --test replay kept`, which also has the
+//! release build verify what this one records.
 
 use std::fs;
 use std::path::Path;
@@ -9,20 +10,33 @@ use std::process::Command;
 
 use crate::support::{Scratch, Server, bandsync, play, text};
 
+const THIS: &str = env!("CARGO_BIN_EXE_bandsync");
+
 #[test]
 fn a_kept_recording_of_a_release_build_is_verified() {
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/band.trace");
-    if std::env::var_os("RECORD_ANEW").is_some() {
-        let scratch = Scratch::new("anew");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bandsync"));
-        let options = ["--shards", "1", "--storage", "memory", "--log-level", "off"];
-        let server = Server::launch(&mut command, &scratch.0, &options);
-        drop(play(server.port));
-        server.stop();
-        fs::copy(&scratch.traces()[0], &kept).unwrap();
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let kept = top.join("tests/traces/band.trace");
+    if let Some(other) = std::env::var_os("RECORD_ANEW") {
+        let other = top.join(other);
+        record(&other, &kept);
+        let scratch = Scratch::new("reverse");
+        let ours = scratch.0.join("ours.trace");
+        record(Path::new(THIS), &ours);
+        let replayed = Command::new(other).arg("replay").arg(ours).output().unwrap();
+        assert!(replayed.status.success(), "{}", text(&replayed));
     }
     let replayed = bandsync(&["replay"], &[&kept]);
     let report = text(&replayed);
-    let again = "if that is on purpose: RECORD_ANEW=1 cargo test --release --test replay kept";
+    let again = "if that is on purpose: cargo build --release && RECORD_ANEW=target/release/bandsync cargo test --test replay kept";
     assert!(replayed.status.success(), "{report}\n{again}");
+}
+
+/// Has a server record what a band does.
+fn record(program: &Path, to: &Path) {
+    let scratch = Scratch::new("anew");
+    let options = ["--shards", "1", "--storage", "memory", "--log-level", "off"];
+    let server = Server::launch(&mut Command::new(program), &scratch.0, &options);
+    drop(play(server.port));
+    server.stop();
+    fs::copy(&scratch.traces()[0], to).unwrap();
 }
