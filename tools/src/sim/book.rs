@@ -70,6 +70,8 @@ pub struct Ack {
     pub id: u64,
     pub ok: bool,
     pub code: String,
+    /// Whether too many wrong passcodes are the reason.
+    pub guessing: bool,
     version: (u64, u64),
     position: Option<i128>,
     t1: Option<i128>,
@@ -138,6 +140,8 @@ struct MemberFields<'a> {
 struct ErrorFields<'a> {
     #[serde(borrow)]
     code: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -167,6 +171,9 @@ pub const UNIX_START: i64 = 1_800_000_000_000;
 
 /// How late a turn may come without being a fault.
 pub const LATE: u64 = 40_000;
+
+/// How members' passcodes and PINs begin. Nobody is told any.
+const SECRETS: [&str; 2] = ["\"code ", "\"pin "];
 
 /// Messages remembered before the older half is forgotten.
 const MEMO_MAX: usize = 60_000;
@@ -362,7 +369,8 @@ impl Book {
             Heard::EngineOpen => to.iter().for_each(|wire| {
                 (wires[*wire].upgraded, wires[*wire].opened) = (true, now);
             }),
-            Heard::Chat(_) | Heard::Ping(_) | Heard::Disconnect | Heard::Other => {}
+            Heard::Disconnect => to.iter().for_each(|wire| wires[*wire].dismissed = true),
+            Heard::Chat(_) | Heard::Ping(_) | Heard::Other => {}
         }
     }
 
@@ -396,6 +404,9 @@ impl Book {
                 Heard::Other
             }
         };
+        if text.is_some_and(|text| SECRETS.iter().any(|secret| text.contains(secret))) {
+            self.fail(now, "I23 secrets", text.unwrap_or_default());
+        }
         if self.young.len() >= MEMO_MAX {
             self.old = std::mem::take(&mut self.young);
         }
@@ -872,6 +883,12 @@ impl Book {
                 }
                 !right
             }
+            (Asked::Join(_), "rate_limited") if ack.guessing => {
+                if let Some(old) = wire.seat.filter(|_| elsewhere) {
+                    self.leave(now, wire, old);
+                }
+                false
+            }
             (
                 _,
                 "rate_limited" | "invalid_payload" | "not_allowed" | "too_large" | "unknown_event"
@@ -1062,11 +1079,13 @@ fn understand_ack(text: &str) -> Result<Heard, String> {
     let json = json.strip_suffix(']').ok_or("no acknowledgement")?;
     let id = id.parse().map_err(|_| "no acknowledgement id")?;
     let told: Fields<'_> = parse(json)?;
+    let guessing = told.error.as_ref().is_some_and(|error| error.message.starts_with("too many wrong"));
     let code = told.error.map(|error| error.code.into_owned()).unwrap_or_default();
     Ok(Heard::Ack(Ack {
         id,
         ok: told.ok.ok_or("neither done nor refused")?,
         code,
+        guessing,
         version: (told.epoch.unwrap_or_default(), told.version.unwrap_or_default()),
         position: told.position_ms.map(micros),
         t1: told.t1.map(micros),

@@ -648,7 +648,7 @@ impl World<'_> {
                 self.send_text(m, w, text.as_bytes());
             }
             Heard::Ack(ack) => {
-                let refusal = matches!(ack.code.as_str(), "session_full" | "bad_passcode");
+                let refusal = matches!(ack.code.as_str(), "session_full" | "bad_passcode") || ack.guessing;
                 if refusal {
                     member.told_why = Some(now);
                     member.joined = None;

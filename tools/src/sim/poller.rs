@@ -189,7 +189,7 @@ impl World<'_> {
 
     fn open_line(&mut self, p: u16) -> Line {
         let luck = Chance::new(self.pollers[usize::from(p)].luck.next(), 6_000);
-        let wire = self.open_with(0, luck, false);
+        let wire = self.open_with(p, luck, false);
         self.wires[wire].poller = Some(p);
         Line { wire, rest: Vec::new(), busy: false }
     }

@@ -21,7 +21,7 @@ use super::chance::{Chance, Digest};
 use super::plan::Plan;
 use super::storage::{Answer, Order, record_in};
 use super::wire::Place;
-use super::world::{Event, PEER, World};
+use super::world::{Event, World, peer_of};
 
 /// How long a peer may take to end its side after the server ended its own.
 const LINGER: u64 = 2_000_000;
@@ -287,7 +287,7 @@ impl World<'_> {
             self.feed(s, Input::WallClock { started_unix_ms: UNIX_START + by });
         }
         if std::mem::take(&mut self.shards[s].drain) {
-            self.feed(s, Input::Drain);
+            self.drain(s);
         }
         self.end_turn(s);
         self.write(s);
@@ -560,7 +560,8 @@ impl World<'_> {
         for wire in std::mem::take(&mut self.shards[s].door) {
             let id = self.shards[s].insert(wire, Vec::new());
             self.wires[wire].place = Place::Shard(s as u16, id);
-            self.feed(s, Input::Opened { conn: id, peer: PEER });
+            let peer = peer_of(&self.wires[wire]);
+            self.feed(s, Input::Opened { conn: id, peer });
             self.shards[s].list_ready(id);
         }
     }
@@ -570,7 +571,8 @@ impl World<'_> {
             let Some(Crossing { wire, unsent, parcel, .. }) = self.shards[s].mail.pop_front() else { return };
             let id = self.shards[s].insert(wire, unsent);
             self.wires[wire].place = Place::Shard(s as u16, id);
-            self.feed(s, Input::Arrived { conn: id, peer: PEER, parcel: &parcel });
+            let peer = peer_of(&self.wires[wire]);
+            self.feed(s, Input::Arrived { conn: id, peer, parcel: &parcel });
             self.shards[s].list_ready(id);
             self.shards[s].list_writable(id);
         }
@@ -721,6 +723,18 @@ impl World<'_> {
             if overdue {
                 self.abort(s, id);
             }
+        }
+    }
+
+    /// The server goes away, and tells everybody who is connected.
+    fn drain(&mut self, s: usize) {
+        let open = self.shards[s].slots.iter().filter_map(|(_, conn)| conn.as_ref());
+        let open = open.filter(|conn| conn.phase == Phase::Open).map(|conn| conn.wire);
+        let open: Vec<usize> = open.filter(|wire| self.wires[*wire].seat.is_some()).collect();
+        self.feed(s, Input::Drain);
+        if let Some(wire) = open.into_iter().find(|wire| !self.wires[*wire].dismissed) {
+            let what = format!("{} was not told", self.wires[wire].sid);
+            self.book.fail(self.now, "I20 goodbyes", what);
         }
     }
 

@@ -195,6 +195,8 @@ pub struct Wire {
     pub read_up: u64,
     /// When the server pinged last, and whether it waits.
     pub pinged: Option<u64>,
+    /// The server has said goodbye.
+    pub dismissed: bool,
     /// When the server is done with the head of a request.
     pub upgraded: bool,
 }

@@ -13,8 +13,11 @@ use super::shard::Shard;
 use super::storage::Storage;
 use super::wire::{Place, Wire};
 
-/// Where everybody comes from.
-pub const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Where the owner of a connection comes from: everybody from somewhere else.
+pub fn peer_of(wire: &Wire) -> IpAddr {
+    let [high, low] = wire.member.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(10, u8::from(wire.poller.is_some()), high, low))
+}
 
 /// Between two looks of a member at its own affairs.
 pub const LOOK: u64 = 400_000;
@@ -353,6 +356,7 @@ impl<'p> World<'p> {
             sent_up: 0,
             read_up: 0,
             pinged: None,
+            dismissed: false,
             upgraded: false,
         });
         self.post(self.now + self.net.delay, Event::Door(wire, shard));
