@@ -110,7 +110,7 @@ fn start(options: &Options, more: &str) -> io::Result<Server> {
     let Options { server, address, .. } = options;
     let command = format!(
         "{} serve --host localhost --port {} --shards 1 --storage memory --log-level warn \
-         --scroll-tick-interval 16 {more}",
+         --scroll-tick-interval 16 --max-session-members 10000 {more}",
         server.display(),
         address.port()
     );
