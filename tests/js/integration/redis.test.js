@@ -576,6 +576,14 @@ describe("a Redis Cluster", () => {
     await server.stop();
   });
 
+  test("without replicas confirms nothing, if replicas are wanted", async () => {
+    const cluster = owned(await startCluster());
+    const server = await serve(cluster.url, { REDIS_REPLICAS: "1" });
+    await playing(server);
+    await degraded(server, /only 0 of 1 replicas/);
+    await server.stop();
+  });
+
   test("that loses a node keeps what changes, and stores it when the node is back", async () => {
     const cluster = owned(await startCluster());
     const server = await serve(cluster.url);
