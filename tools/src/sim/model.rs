@@ -122,6 +122,11 @@ impl Model {
             person.wants_ticks = join.tick_hz.is_none();
             person.metronome = join.metronome;
             person.knows_pin |= pin.is_some() && join.pin == pin;
+            if !std::mem::replace(&mut person.connected, true) {
+                // Its session has come back from the storage, with the seat of a leader who never was away.
+                self.kept_until = None;
+                self.version += 1;
+            }
             return Ok(Done::Version(self.version));
         }
         let is_new = self.version == 0;

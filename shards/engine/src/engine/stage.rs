@@ -82,14 +82,17 @@ impl Engine {
         {
             self.leave_session(id, LeaveReason::Left, out);
         }
-        let key = match self.names.get(&join.session) {
-            Some(key) => *key,
+        let guesses = join.passcode.is_some() || join.leader_pin.is_some();
+        let key = match self.names.get(&join.session).copied() {
+            Some(key) => {
+                if guesses {
+                    self.may_guess(id, key)?;
+                }
+                key
+            }
+            // Who opens a session chooses its passcode and its PIN.
             None => self.make(&join.session, None, out)?,
         };
-        let guesses = join.passcode.is_some() || join.leader_pin.is_some();
-        if guesses {
-            self.may_guess(id, key)?;
-        }
         let joined = self.with_room(key, out, |room, turn, effects| {
             room.flush(key, turn);
             let before = room.seated();
