@@ -769,6 +769,8 @@ impl World<'_> {
     fn check_connections(&mut self, s: usize) {
         let (now, shape) = (self.now, &self.plan.shape);
         let shard = &self.shards[s];
+        // A connection may have come from a shard that stood still.
+        let late_at = self.shards.iter().map(|shard| shard.late_at).max().unwrap_or_default();
         let open = shard.slots.iter().filter_map(|(_, conn)| conn.as_ref());
         let open: Vec<&Conn> = open.filter(|conn| conn.phase == Phase::Open).collect();
         let count = shard.engine.counters().connections as usize;
@@ -778,7 +780,7 @@ impl World<'_> {
         }
         for conn in open {
             let wire = &self.wires[conn.wire];
-            let since = wire.pinged.unwrap_or(wire.opened).max(shard.late_at);
+            let since = wire.pinged.unwrap_or(wire.opened).max(late_at);
             if wire.upgraded && now >= since + shape.ping + shape.ping_timeout + LATE {
                 let what = format!("neither pinged nor closed for {} µs", now - since);
                 self.book.fail(now, "I18 no timer forgotten", what);
