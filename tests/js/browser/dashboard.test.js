@@ -157,6 +157,7 @@ describe("the dashboard", () => {
     await page.locator("#tiles .tile").first().waitFor();
     assert.equal(await page.locator("#lost").isVisible(), false);
     assert.match(await page.locator("#storage").innerText(), /^storage: file, healthy$/);
+    await page.locator("#queues tr td:first-child").first().waitFor();
     assert.deepEqual(await page.locator("#queues tr td:first-child").allInnerTexts(), ["mailbox", "log", "storage"]);
     await first.stop();
     await until("the news", async () => /does not answer since .*from then/.test(await page.locator("#lost").innerText()));
