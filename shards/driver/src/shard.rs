@@ -317,11 +317,12 @@ impl<M: Machine> Shard<M> {
     /// Tells the machine how much memory is left, if that has changed, and again while there is too little.
     fn look_at_memory(&mut self) {
         let memory = self.parts.board.memory();
-        let changed = memory != self.memory;
-        if changed || (memory != Memory::Enough && self.now >= self.hand_over) {
+        let scarce = memory != Memory::Enough;
+        if memory != self.memory || (scarce && self.now >= self.hand_over) {
             self.memory = memory;
             self.feed(Input::Memory(memory));
-            if changed && memory != Memory::Enough {
+            if scarce {
+                // Each time: what can be let go is mostly let go later, when members have left.
                 self.parts.host.trim();
             }
         }

@@ -64,7 +64,7 @@ test("at the threshold empty sessions go to the storage, memory goes back to the
   const now = residentBytes(server.pid);
   t.diagnostic(`${left.length} sessions: ${(most / 1e6).toFixed(0)} MB, then ${(now / 1e6).toFixed(0)} MB; the log says ${freed} MB, ${kept} MB of it for lost members, ${sessions} sessions`);
   assert.ok(now < 0.8e6 * THRESHOLD_MB, `${now}`);
-  assert.ok(Number(kept) >= 0 && Number(sessions) > 0);
+  assert.ok(kept !== undefined && Number(sessions) > 0);
   assert.equal((await json(server, "/health")).sessions.total, 1, "the band's");
   assert.ok((await ticks(leader)) > 5, "the band plays on");
   for (const name of [left[0], left.at(-1)]) {
@@ -101,8 +101,7 @@ test("at the limit newcomers are turned away politely, members stay, and it open
   assert.ok((await ticks(leader)) > 5, "the band plays on");
   for (const { sessionId: name, member } of here) assertDone(await emit(member, "play", { sessionId: name }));
   here.forEach(({ member }) => member.disconnect());
-  const closed = ({ name }) => name === "memory_limit";
-  await until("an open door", async () => !(await json(server, "/health")).reasons.some(closed));
+  await until("an open door", async () => (await json(server, "/health")).status === "healthy");
   const late = await join(server, sessionId);
   await next(late, "scroll_tick");
   await server.stop();
