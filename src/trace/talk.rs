@@ -155,6 +155,10 @@ impl Talk {
                     polled(&text).for_each(|(bytes, (event, text))| said.push((bytes, event, text)));
                 }
                 said.insert(0, (bytes.len(), "http".into(), first));
+                // Not by the server's answer: who looks at inputs alone does not see it.
+                if text.to_ascii_lowercase().contains("\r\nupgrade: websocket\r\n") {
+                    person.reader = Some(Reader::default());
+                }
             }
             Some(reader) => {
                 let mut copy = bytes.to_vec();
