@@ -19,7 +19,7 @@ use bandsync_engine::words::time::Micros;
 
 use crate::dotenv::{self, DotEnvError};
 use crate::http::Token;
-use crate::logging::Levels;
+use crate::logging::{Levels, LogFormat};
 use crate::monitor::{self, thresholds::Limits};
 use crate::settings::{self, Allowed, Setting};
 use crate::storage::{self, Place, RedisPlace, Topology};
@@ -86,14 +86,6 @@ pub struct Record {
 pub enum Profile {
     Development,
     Production,
-}
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogFormat {
-    Auto,
-    Pretty,
-    Json,
 }
 
 /// A setting as it holds, for showing.
@@ -198,7 +190,8 @@ impl Config {
         let log_format = match values.one_of(&settings::LOG_FORMAT)?.as_str() {
             "pretty" => LogFormat::Pretty,
             "json" => LogFormat::Json,
-            _ => LogFormat::Auto,
+            _ if profile == Profile::Production => LogFormat::JsonUnlessTerminal,
+            _ => LogFormat::Pretty,
         };
         let log_file = values.unless_none(&settings::LOG_FILE, |path| Some(PathBuf::from(path)))?;
         let polling = values.one_of(&settings::TRANSPORTS)?.contains("polling");

@@ -18,8 +18,6 @@ use fern::colors::{Color, ColoredLevelConfig};
 use log::kv::{Key, Value, VisitSource};
 use log::{LevelFilter, Record};
 
-use crate::config::{LogFormat, Profile};
-
 /// Lines that may wait to be written; what comes when the queue is full is counted and lost.
 const LINES_MAX: usize = 4_096;
 
@@ -81,6 +79,14 @@ pub fn backlog() -> Backlog {
     Backlog { waiting, room: LINES_MAX, lost: LOST.all.load(Ordering::Relaxed) }
 }
 
+/// Which lines are JSON.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    Pretty,
+    Json,
+    JsonUnlessTerminal,
+}
+
 /// What is worth a line: a level, and other levels for parts of the program.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Levels {
@@ -118,11 +124,11 @@ fn level(text: &str) -> Option<LevelFilter> {
 ///
 /// # Errors
 /// If the file cannot be opened.
-pub fn start(levels: &Levels, format: LogFormat, profile: Profile, file: Option<&Path>) -> io::Result<Log> {
+pub fn start(levels: &Levels, format: LogFormat, file: Option<&Path>) -> io::Result<Log> {
     let (queue, entries) = bounded(LINES_MAX);
     let mut sink = Sink::open(file)?;
     let terminal = file.is_none() && io::stderr().is_terminal();
-    let style = Style::choose(format, profile, terminal, std::env::var_os("NO_COLOR").is_some());
+    let style = Style::choose(format, terminal, std::env::var_os("NO_COLOR").is_some());
     let writer = move || write_all(&entries, &LOST, style, &mut sink);
     std::thread::Builder::new().name("log".into()).spawn(writer)?;
     let log = Log { queue: queue.clone() };
@@ -322,11 +328,11 @@ enum Style {
 }
 
 impl Style {
-    fn choose(format: LogFormat, profile: Profile, terminal: bool, no_colour: bool) -> Self {
+    fn choose(format: LogFormat, terminal: bool, no_colour: bool) -> Self {
         let json = match format {
             LogFormat::Json => true,
             LogFormat::Pretty => false,
-            LogFormat::Auto => !terminal && profile == Profile::Production,
+            LogFormat::JsonUnlessTerminal => !terminal,
         };
         match (json, terminal && !no_colour) {
             (true, _) => Self::Json,
@@ -471,13 +477,13 @@ mod tests {
 
     #[test]
     fn machines_get_json_and_people_do_not() {
-        use Profile::{Development, Production};
-        assert_eq!(Style::choose(LogFormat::Auto, Production, false, false), Style::Json);
-        assert_eq!(Style::choose(LogFormat::Auto, Production, true, false), Style::Coloured);
-        assert_eq!(Style::choose(LogFormat::Auto, Development, false, false), Style::Plain);
-        assert_eq!(Style::choose(LogFormat::Pretty, Production, false, false), Style::Plain);
-        assert_eq!(Style::choose(LogFormat::Json, Development, true, false), Style::Json);
-        assert_eq!(Style::choose(LogFormat::Auto, Development, true, true), Style::Plain);
+        let choose = |format, terminal| Style::choose(format, terminal, false);
+        assert_eq!(choose(LogFormat::JsonUnlessTerminal, false), Style::Json);
+        assert_eq!(choose(LogFormat::JsonUnlessTerminal, true), Style::Coloured);
+        assert_eq!(choose(LogFormat::Pretty, false), Style::Plain);
+        assert_eq!(choose(LogFormat::Pretty, true), Style::Coloured);
+        assert_eq!(choose(LogFormat::Json, true), Style::Json);
+        assert_eq!(Style::choose(LogFormat::Pretty, true, true), Style::Plain);
     }
 
     #[test]

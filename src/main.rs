@@ -68,7 +68,7 @@ fn configured(typed: BTreeMap<String, String>, go_on: impl FnOnce(Config) -> Exi
 /// Starts the log, then serves.
 fn log_and_serve(config: Config) -> ExitCode {
     let file = config.log_file.as_deref();
-    let log = match logging::start(&config.log_levels, config.log_format, config.profile, file) {
+    let log = match logging::start(&config.log_levels, config.log_format, file) {
         Ok(log) => log,
         Err(error) => {
             let file = file.unwrap_or(std::path::Path::new("standard error")).display();
