@@ -3,8 +3,8 @@
 // A probe gives four stamps in milliseconds: the client sends at c0, the server receives at s1 and answers at s2, the
 // client receives at c3. No leg takes less than no time, so offset = server - client lies between s2 - c3 and s1 - c0.
 // The estimate is the middle of what all recent probes together allow, each carried to now along the measured skew
-// of the two clocks; the bound is half the width that remains. What no probe can show is a constant difference
-// between the legs: it is within the bound, and only there.
+// of the two clocks; the bound is how far off that can be, whatever the skew is. What no probe can show is a constant
+// difference between the legs: it is within the bound, and only there.
 
 const RING = 64;
 const PRIOR_SKEW = 50e-6;
@@ -94,9 +94,12 @@ export class BandClock {
   estimate(at = this.#local()) {
     if (!this.ready) return null;
     const { slope, slopeSd } = this.#line;
-    const { middle, half } = intersect(this.#window, at, slope, slopeSd);
-    const widest = intersect(this.#window, at, slope, Math.min(3 * slopeSd, MAX_SKEW));
-    return { offset: half >= 0 ? middle : along(this.#line, at), bound: Math.max(widest.half, 0) + STAMP };
+    const likely = intersect(this.#window, at, slope, slopeSd);
+    const offset = likely.lower <= likely.upper ? (likely.lower + likely.upper) / 2 : along(this.#line, at);
+    // The line is a good guess and no more: where round trips scatter widely it may be far from the truth. What the
+    // samples allow whatever the skew is sure.
+    const { lower, upper } = intersect(this.#window, at, 0, MAX_SKEW);
+    return { offset, bound: Math.max(upper - offset, offset - lower, 0) + STAMP };
   }
 
   get offset() {
@@ -258,7 +261,7 @@ function intersect(window, at, slope, slack) {
     upper = Math.min(upper, s.upper + (slope + slack) * (at - s.c0));
     lower = Math.max(lower, s.lower + (slope - slack) * (at - s.c3));
   }
-  return { middle: (upper + lower) / 2, half: (upper - lower) / 2 };
+  return { lower, upper };
 }
 
 function leastRtt(samples) {

@@ -13,7 +13,7 @@ const sum = (list, f) => list.reduce((total, x) => total + f(x), 0);
 function widest(samples, at, slope, slack) {
   const hi = Math.min(...samples.map((s) => upper(s) + (slope + slack) * (at - s[0])));
   const lo = Math.max(...samples.map((s) => lower(s) + (slope - slack) * (at - s[3])));
-  return [(hi + lo) / 2, (hi - lo) / 2];
+  return [lo, hi];
 }
 
 function agreeing(samples) {
@@ -39,9 +39,10 @@ export function estimate(all, at) {
   const precision = sum(samples, (s) => w(s) * (when(s) - t) ** 2) + 50e-6 ** -2;
   const slope = sum(samples, (s) => w(s) * (when(s) - t) * (middle(s) - m)) / precision;
   const sd = 1 / Math.sqrt(precision);
-  const [mid, half] = widest(samples, at, slope, sd);
-  const [, bound] = widest(samples, at, slope, Math.min(3 * sd, 110e-6));
-  return { samples: samples.length, offset: half >= 0 ? mid : m + slope * (at - t), bound: Math.max(bound, 0) + 0.1 };
+  const [lo, hi] = widest(samples, at, slope, sd);
+  const offset = lo <= hi ? (lo + hi) / 2 : m + slope * (at - t);
+  const [from, to] = widest(samples, at, 0, 110e-6);
+  return { samples: samples.length, offset, bound: Math.max(to - offset, offset - from, 0) + 0.1 };
 }
 
 /** True times of the probe plan up to `end`. */
