@@ -41,10 +41,26 @@ impl<F: Flag> Bell<F> {
         }
     }
 
-    /// To be called when woken, before looking: whatever is posted from now on wakes again.
+    /// Puts mail into its queue by `put`, and wakes then. What finds no room there wakes nobody.
+    pub(crate) fn post<E>(&self, put: impl FnOnce() -> Result<(), E>, wake: impl FnOnce()) -> Result<(), E> {
+        put()?;
+        self.ring(wake);
+        Ok(())
+    }
+
+    /// What a shard does about its mail in a turn: hears, if it was woken, and then has `open` take mail until that
+    /// finds none, but so often at most. Says whether some may be left, for which nobody will wake the shard.
+    pub(crate) fn look(&self, woken: bool, most: usize, mut open: impl FnMut() -> bool) -> bool {
+        if woken {
+            self.heard();
+        }
+        (0..most).all(|_| open())
+    }
+
+    /// From now on whatever is posted wakes again.
     ///
     /// A swap rather than a store, because it sees what everybody did who rang in vain.
-    pub(crate) fn heard(&self) {
+    fn heard(&self) {
         self.0.swap(false);
     }
 }
@@ -97,10 +113,12 @@ pub(crate) mod tests {
         }
 
         pub(crate) fn ring(&self) {
-            self.bell.ring(|| {
-                *self.wakeups.lock().unwrap() += 1;
-                self.woken.notify_one();
-            });
+            self.bell.ring(|| self.wake());
+        }
+
+        fn wake(&self) {
+            *self.wakeups.lock().unwrap() += 1;
+            self.woken.notify_one();
         }
 
         /// False if there is no room.
@@ -113,17 +131,15 @@ pub(crate) mod tests {
         }
 
         fn put(&self, queue: &Mutex<VecDeque<T>>, letter: T) -> bool {
-            let mut queue = queue.lock().unwrap();
-            if queue.len() == self.room {
-                return false;
-            }
-            queue.push_back(letter);
-            drop(queue);
-            self.ring();
-            true
+            let put = || {
+                let mut queue = queue.lock().unwrap();
+                let has_room = queue.len() < self.room;
+                has_room.then(|| queue.push_back(letter)).ok_or(())
+            };
+            self.bell.post(put, || self.wake()).is_ok()
         }
 
-        pub(crate) fn take(&self) -> Option<T> {
+        fn take(&self) -> Option<T> {
             self.mail.lock().unwrap().pop_front()
         }
 
@@ -131,18 +147,49 @@ pub(crate) mod tests {
             self.news.lock().unwrap().pop_front()
         }
 
-        pub(crate) fn heard(&self) {
-            self.bell.heard();
-        }
-
-        /// As poll does: all wake-ups so far are one.
-        pub(crate) fn sleep(&self) {
+        /// As poll does: all wake-ups so far are one. Who has mail left does not sleep.
+        fn sleep(&self, mail_waits: bool) -> bool {
             let mut wakeups = self.wakeups.lock().unwrap();
-            while *wakeups == 0 {
+            while *wakeups == 0 && !mail_waits {
                 wakeups = self.woken.wait(wakeups).unwrap();
             }
-            *wakeups = 0;
+            std::mem::take(&mut *wakeups) > 0
         }
+
+        /// A turn: sleeps until something is there, and takes mail and news in, so many of both at most.
+        pub(crate) fn turn(&self, mail_waits: &mut bool, most: usize) -> Vec<T> {
+            let woken = self.sleep(*mail_waits);
+            let mut letters = Vec::new();
+            *mail_waits = self.bell.look(woken, most, || {
+                let (mail, news) = (self.take(), self.take_news());
+                let some = mail.is_some() || news.is_some();
+                letters.extend(mail.into_iter().chain(news));
+                some
+            });
+            letters
+        }
+    }
+
+    /// A shard that takes its mail in until it has so many letters; loom finds it if it sleeps for ever.
+    fn receive(model: &Model, count: usize) -> Vec<u8> {
+        let (mut letters, mut mail_waits) = (Vec::new(), false);
+        while letters.len() < count {
+            letters.extend(model.turn(&mut mail_waits, usize::MAX));
+        }
+        letters
+    }
+
+    /// A shard that takes its mail in, so much in a turn at most, until it is told that it is over; then it looks a
+    /// last time.
+    fn receive_until(model: &Model, most: usize, is_over: impl Fn() -> bool) -> Vec<u8> {
+        let (mut letters, mut mail_waits, mut over) = (Vec::new(), false, false);
+        while !over || mail_waits {
+            letters.extend(model.turn(&mut mail_waits, most));
+            if !over && is_over() {
+                (over, mail_waits) = (true, true);
+            }
+        }
+        letters
     }
 
     /// Connections and news share a bell, and a turn takes in only so many of both: nothing stays behind.
@@ -160,16 +207,39 @@ pub(crate) mod tests {
             });
             let (mut letters, mut mail_waits) = (Vec::new(), false);
             while letters.len() < 3 {
-                if !mail_waits {
-                    model.sleep();
-                    model.heard();
-                }
-                let (mail, news) = (model.take(), model.take_news());
-                mail_waits = mail.is_some() || news.is_some();
-                letters.extend(mail.into_iter().chain(news));
+                letters.extend(model.turn(&mut mail_waits, 1));
             }
             letters.sort_unstable();
             assert_eq!(letters, [1, 2, 3]);
+            for sender in senders {
+                sender.join().unwrap();
+            }
+        });
+    }
+
+    /// Two senders post two letters each and say that they have ended; the shard ends when both have, and has looked
+    /// once more. It finds all four, those of each in their order.
+    #[test]
+    fn four_letters_of_two_senders_arrive_before_the_end() {
+        let mut bounded = loom::model::Builder::new();
+        bounded.preemption_bound = Some(2);
+        bounded.check(|| {
+            let model = Model::new(4);
+            let ended = Arc::new([LoomBool::new(false), LoomBool::new(false)]);
+            let senders = [0, 1].map(|sender| {
+                let (model, ended) = (Arc::clone(&model), Arc::clone(&ended));
+                thread::spawn(move || {
+                    assert!(model.post(10 * sender) && model.post(10 * sender + 1));
+                    Flag::swap(&ended[usize::from(sender)], true);
+                    model.ring();
+                })
+            });
+            let letters = receive_until(&model, 1, || ended.iter().all(Flag::is_set));
+            for sender in [0, 10] {
+                let of_sender: Vec<u8> =
+                    letters.iter().copied().filter(|letter| letter / 10 * 10 == sender).collect();
+                assert_eq!(of_sender, [sender, sender + 1]);
+            }
             for sender in senders {
                 sender.join().unwrap();
             }
@@ -189,39 +259,15 @@ pub(crate) mod tests {
                     second
                 })
             };
-            let mut news = Vec::new();
-            while news.is_empty() {
-                model.sleep();
-                model.heard();
-                while let Some(one) = model.take_news() {
-                    news.push(one);
-                }
-            }
+            let mut news = receive(&model, 1);
             if !storage.join().unwrap() {
                 assert!(model.tell(2), "there is room again");
             }
-            while news.len() < 2 {
-                model.sleep();
-                model.heard();
-                while let Some(one) = model.take_news() {
-                    news.push(one);
-                }
+            if news.len() < 2 {
+                news.extend(receive(&model, 1));
             }
             assert_eq!(news, [1, 2]);
         });
-    }
-
-    /// A shard that takes its mail in until it has so many letters; loom finds it if it sleeps for ever.
-    fn receive(model: &Model, count: usize) -> Vec<u8> {
-        let mut letters = Vec::new();
-        while letters.len() < count {
-            model.sleep();
-            model.bell.heard();
-            while let Some(letter) = model.take() {
-                letters.push(letter);
-            }
-        }
-        letters
     }
 
     #[test]
@@ -251,24 +297,13 @@ pub(crate) mod tests {
                 let (model, ended) = (Arc::clone(&model), Arc::clone(&ended));
                 thread::spawn(move || {
                     let posted = model.post(1);
-                    ended.store(true, Ordering::SeqCst);
+                    ended.swap(true, Ordering::SeqCst);
                     model.ring();
                     posted
                 })
             };
-            let mut letters = 0;
-            loop {
-                model.sleep();
-                model.bell.heard();
-                let over = ended.load(Ordering::SeqCst);
-                while model.take().is_some() {
-                    letters += 1;
-                }
-                if over {
-                    break;
-                }
-            }
-            assert_eq!(letters, u32::from(sender.join().unwrap()));
+            let letters = receive_until(&model, usize::MAX, || ended.is_set());
+            assert_eq!(letters.len(), usize::from(sender.join().unwrap()));
         });
     }
 

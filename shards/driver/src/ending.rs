@@ -156,11 +156,9 @@ mod tests {
         /// to the other shard. Returns how many arrived.
         fn run(&self, id: usize, accepts: bool) -> u32 {
             let mailbox = &self.mailboxes[id];
-            let (mut heeded, mut told_end, mut arrived) = (false, false, 0);
+            let (mut heeded, mut told_end, mut arrived, mut mail_waits) = (false, false, 0, false);
             loop {
-                mailbox.sleep();
-                mailbox.heard();
-                while let Some(alive) = mailbox.take() {
+                for alive in mailbox.turn(&mut mail_waits, usize::MAX) {
                     arrived += 1;
                     // It says goodbye and closes.
                     drop(alive);

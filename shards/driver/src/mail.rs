@@ -54,9 +54,9 @@ pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
 }
 
 impl Mailbox {
-    /// To be called when the waker woke us, before looking: whatever is posted from now on wakes us again.
-    pub(crate) fn heard(&self) {
-        self.bell.heard();
+    /// The bell, to look for mail by.
+    pub(crate) fn bell(&self) -> Arc<Bell<AtomicBool>> {
+        Arc::clone(&self.bell)
     }
 
     /// How many connections wait.
@@ -78,22 +78,21 @@ impl Mailbox {
 impl Address {
     /// Wakes the shard, unless somebody did and it has not looked yet.
     pub(crate) fn wake(&self) {
-        self.bell.ring(|| {
-            if let Err(error) = self.waker.wake() {
-                // The kernel's counter of wake-ups can only be full of wake-ups that were not looked at yet.
-                log::debug!("waking a shard: {error}");
-            }
-        });
+        self.bell.ring(|| self.wake_poll());
+    }
+
+    fn wake_poll(&self) {
+        if let Err(error) = self.waker.wake() {
+            // The kernel's counter of wake-ups can only be full of wake-ups that were not looked at yet.
+            log::debug!("waking a shard: {error}");
+        }
     }
 
     /// Posts news of the storage, or gives them back if the mailbox is full. What a shard that has ended would
     /// have been told is lost.
     pub(crate) fn tell(&self, news: StorageNews) -> Result<(), StorageNews> {
-        match self.news.try_send(news) {
-            Ok(()) => {
-                self.wake();
-                Ok(())
-            }
+        match self.bell.post(|| self.news.try_send(news), || self.wake_poll()) {
+            Ok(()) => Ok(()),
             Err(TrySendError::Full(news)) => Err(news),
             Err(TrySendError::Disconnected(_)) => Ok(()),
         }
@@ -101,11 +100,8 @@ impl Address {
 
     /// Posts a connection, or gives it back if the mailbox is full.
     fn post(&self, crossing: Box<Crossing>) -> Result<(), Box<Crossing>> {
-        match self.mail.try_send(crossing) {
-            Ok(()) => {
-                self.wake();
-                Ok(())
-            }
+        match self.bell.post(|| self.mail.try_send(crossing), || self.wake_poll()) {
+            Ok(()) => Ok(()),
             Err(TrySendError::Full(crossing)) => Err(crossing),
             // The shard has ended, by force or by a panic, and its sessions with it: the connection ends too.
             Err(TrySendError::Disconnected(_)) => Ok(()),
@@ -214,8 +210,7 @@ mod tests {
                 assert!(address.post(Box::new(crossing(name))).is_ok());
             }
             assert_eq!(wakeups(&mut poll), 1);
-            mailbox.heard();
-            while mailbox.take().is_some() {}
+            assert!(!mailbox.bell().look(true, usize::MAX, || mailbox.take().is_some()));
         }
     }
 

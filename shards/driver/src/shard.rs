@@ -90,6 +90,8 @@ pub(crate) struct Shard<M: Machine> {
     asks: Vec<usize>,
     /// Places of orders for the storage in the outputs.
     orders: Vec<usize>,
+    /// Whether the waker woke us in this turn.
+    woken: bool,
     /// Whether mail may be waiting, without another wake-up.
     mail_waits: bool,
     wall: Wall,
@@ -179,6 +181,7 @@ impl<M: Machine> Shard<M> {
             leaving: Vec::new(),
             asks: Vec::new(),
             orders: Vec::new(),
+            woken: false,
             mail_waits: false,
             wall,
             until: None,
@@ -409,10 +412,7 @@ impl<M: Machine> Shard<M> {
                     accept.report();
                 }
             }
-            WAKER => {
-                self.parts.mailbox.heard();
-                self.mail_waits = true;
-            }
+            WAKER => self.woken = true,
             TIMER => {}
             token => self.report_conn(id(token), event),
         }
@@ -631,7 +631,8 @@ impl<M: Machine> Shard<M> {
     }
 
     fn open_mail(&mut self) {
-        if !self.mail_waits {
+        let woken = std::mem::take(&mut self.woken);
+        if !woken && !self.mail_waits {
             return;
         }
         let waiting = self.parts.mailbox.len() as u64;
@@ -639,21 +640,22 @@ impl<M: Machine> Shard<M> {
             self.gauges.queue.saturating_record(waiting);
             self.stats().mail_max.see(waiting);
         }
-        for _ in 0..MAIL_MAX {
-            let crossing = self.parts.mailbox.take();
-            let news = self.parts.mailbox.take_news();
-            if crossing.is_none() && news.is_none() {
-                self.mail_waits = false;
-                return;
-            }
-            if let Some(crossing) = crossing {
-                self.take_in(*crossing);
-            }
-            if let Some(news) = news {
-                self.look_at_clock();
-                self.feed(Input::Storage { news: &news });
-            }
+        self.mail_waits = self.parts.mailbox.bell().look(woken, MAIL_MAX, || self.open_letters());
+    }
+
+    /// Takes in one connection and one of the storage's news. Says whether there was either.
+    fn open_letters(&mut self) -> bool {
+        let crossing = self.parts.mailbox.take();
+        let news = self.parts.mailbox.take_news();
+        let some = crossing.is_some() || news.is_some();
+        if let Some(crossing) = crossing {
+            self.take_in(*crossing);
         }
+        if let Some(news) = news {
+            self.look_at_clock();
+            self.feed(Input::Storage { news: &news });
+        }
+        some
     }
 
     /// Takes in a connection from another shard.
