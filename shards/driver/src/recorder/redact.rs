@@ -260,6 +260,8 @@ struct Frames {
     missing: u64,
     /// Turned so that its first byte is for the next byte of the payload.
     mask: [u8; 4],
+    /// Whether the message is compressed, of which only its first frame tells.
+    compressed: bool,
     json: Json,
 }
 
@@ -274,7 +276,7 @@ impl Frames {
         let [mask, ..] = self.mask;
         let mut plain = *byte ^ mask;
         let is_control = self.head[0] & 0x08 != 0;
-        let is_compressed = self.head[0] & 0x40 != 0;
+        let is_compressed = self.head[0] & 0x40 != 0 || self.compressed && !is_control;
         if is_compressed {
             // Nobody can look into a part of it. A server that records agrees to no compression.
             plain = 0;
@@ -309,6 +311,7 @@ impl Frames {
         self.mask[..masked].copy_from_slice(&self.head[2 + long..2 + long + masked]);
         self.have = 0;
         if matches!(self.head[0] & 0x0f, 1 | 2) {
+            self.compressed = self.head[0] & 0x40 != 0;
             self.json = Json::Plain;
         }
     }
@@ -652,8 +655,16 @@ mod tests {
     #[test]
     fn what_is_compressed_is_wiped() {
         let key = RandomState::new();
-        let redacted = redact(&key, &[UPGRADE.as_bytes(), &frame(0xc1, "compressed")]);
-        assert_eq!(unmasked(&redacted[UPGRADE.len()..]), "\0".repeat(10));
+        let parts =
+            [frame(0x41, "compressed"), frame(0x89, "ping"), frame(0x80, "the rest"), frame(0x81, "plain")];
+        let redacted = redact(&key, &[UPGRADE.as_bytes(), &parts.concat()]);
+        let mut rest = &redacted[UPGRADE.len()..];
+        let told = parts.each_ref().map(|part| {
+            let (told, after) = rest.split_at(part.len());
+            rest = after;
+            unmasked(told)
+        });
+        assert_eq!(told, ["\0".repeat(10), "ping".into(), "\0".repeat(8), "plain".into()]);
     }
 
     #[test]
