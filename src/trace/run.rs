@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bandsync_driver::recorder::format::{End, Ending, Entry, FormatError, Header, SegmentReader};
 
 use super::progress::Progress;
+use crate::process::complain;
 
 /// So many inputs may pass until progress is looked at again: a block can take seconds in real time.
 const PAUSE: usize = 64;
@@ -45,14 +46,22 @@ pub fn gather(paths: &[PathBuf]) -> Result<Vec<Run>, Fault> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
-            files.extend(traces_in(path)?);
+            files.extend(traces_in(path)?.into_iter().map(|file| (file, false)));
         } else {
-            files.push(path.clone());
+            files.push((path.clone(), true));
         }
     }
     let mut found = Vec::new();
-    for file in files {
-        let header = open(&file)?.header().clone();
+    for (file, is_named) in files {
+        let header = match open(&file) {
+            Ok(reader) => reader.header().clone(),
+            // Of a server that was killed as it began the file.
+            Err(fault @ Fault::File(_, FormatError::Headless)) if !is_named => {
+                complain(&format!("{fault}: it is left out"));
+                continue;
+            }
+            Err(fault) => return Err(fault),
+        };
         let bytes = fs::metadata(&file).map_or(0, |metadata| metadata.len());
         found.push((header, file, bytes));
     }
@@ -78,7 +87,11 @@ pub fn gather(paths: &[PathBuf]) -> Result<Vec<Run>, Fault> {
             None => runs.push(Run { header, segments: vec![file], bytes }),
         }
     }
-    if runs.is_empty() { Err(Fault::Told("there is no trace".into())) } else { Ok(runs) }
+    if runs.is_empty() {
+        let places: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(Fault::Told(format!("there is no trace in {}", places.join(", "))));
+    }
+    Ok(runs)
 }
 
 fn traces_in(directory: &Path) -> Result<Vec<PathBuf>, Fault> {

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// What a trace begins with; the number is the version of everything behind it.
 pub const MAGIC: &[u8] = b"BANDSYNC TRACE 1\n";
 
+/// What a trace of any version begins with.
+const ANY_MAGIC: &[u8] = b"BANDSYNC TRACE ";
+
 /// Of a block: kind, stored length, whole length, checksum.
 const HEAD_BYTES: usize = 13;
 
@@ -72,8 +75,12 @@ pub enum End {
 /// Why nothing more can be read.
 #[derive(Debug)]
 pub enum FormatError {
-    /// It does not begin as a trace does, or as one of another version.
+    /// It does not begin as a trace does.
     NoTrace,
+    /// It is a trace of another version of the format.
+    OtherVersion,
+    /// It ends before anything was recorded: the disk was full, or the server was killed as it began.
+    Headless,
     /// What stands in a block is none of ours, though its checksum holds.
     Malformed,
     /// The file cannot be read.
@@ -83,7 +90,9 @@ pub enum FormatError {
 impl std::fmt::Display for FormatError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NoTrace => f.write_str("is no trace that this version can read"),
+            Self::NoTrace => f.write_str("is no trace"),
+            Self::OtherVersion => f.write_str("is a trace in the format of another version of bandsync"),
+            Self::Headless => f.write_str("ends before anything was recorded"),
             Self::Malformed => f.write_str("holds a block that this version does not understand"),
             Self::Io(error) => write!(f, "cannot be read: {error}"),
         }
@@ -209,12 +218,18 @@ impl<R: Read> SegmentReader<R> {
     /// If it is none.
     pub fn new(mut from: R) -> Result<Self, FormatError> {
         let mut stored = Vec::new();
-        if !fill(&mut from, &mut stored, MAGIC.len())? || stored != MAGIC {
-            return Err(FormatError::NoTrace);
+        if !fill(&mut from, &mut stored, MAGIC.len())? && MAGIC.starts_with(&stored) {
+            return Err(FormatError::Headless);
         }
-        let Block::Whole { kind: HEADER, .. } = read_block(&mut from, &mut stored)? else {
-            return Err(FormatError::NoTrace);
-        };
+        if stored != MAGIC {
+            let is_trace = stored.starts_with(ANY_MAGIC);
+            return Err(if is_trace { FormatError::OtherVersion } else { FormatError::NoTrace });
+        }
+        match read_block(&mut from, &mut stored)? {
+            Block::Whole { kind: HEADER, .. } => {}
+            Block::Cut => return Err(FormatError::Headless),
+            Block::Whole { .. } | Block::Damaged => return Err(FormatError::NoTrace),
+        }
         let header = postcard::from_bytes(&stored).map_err(|_| FormatError::Malformed)?;
         let bytes = (MAGIC.len() + HEAD_BYTES + stored.len()) as u64;
         let inflate = Decompress::new(false);
@@ -426,7 +441,7 @@ pub(crate) mod tests {
             let whole = ends.iter().filter(|end| **end <= cut).count();
             match read(&bytes[..cut]) {
                 Ok(found) => assert_eq!(found, (whole - 1, Ending::Cut), "cut at {cut}"),
-                Err(FormatError::NoTrace) => assert_eq!(whole, 0, "cut at {cut}"),
+                Err(FormatError::Headless) => assert_eq!(whole, 0, "cut at {cut}"),
                 Err(error) => panic!("cut at {cut}: {error}"),
             }
         }
@@ -441,10 +456,22 @@ pub(crate) mod tests {
             let whole = ends.iter().filter(|end| **end <= place).count();
             match read(&bytes) {
                 Ok((count, Ending::Damaged | Ending::Cut)) => assert_eq!(count, whole - 1, "byte {place}"),
-                Err(FormatError::NoTrace) => assert_eq!(whole, 0, "byte {place}"),
+                Err(FormatError::NoTrace | FormatError::OtherVersion | FormatError::Headless) => {
+                    assert_eq!(whole, 0, "byte {place}");
+                }
                 other => panic!("byte {place}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_trace_of_another_version_is_known() {
+        let mut bytes = small().0;
+        bytes[ANY_MAGIC.len()] = b'2';
+        let told = SegmentReader::new(&bytes[..]).map(|_| ()).unwrap_err();
+        assert!(matches!(told, FormatError::OtherVersion), "{told}");
+        let told = SegmentReader::new(&b"GET / HTTP/1.1\r\n"[..]).map(|_| ()).unwrap_err();
+        assert!(matches!(told, FormatError::NoTrace), "{told}");
     }
 
     #[test]

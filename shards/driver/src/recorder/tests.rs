@@ -202,6 +202,31 @@ fn a_full_disk_leaves_a_marked_trace() {
     }
 }
 
+/// Wherever the disk is full, between two files as well: no file is left that is none.
+#[test]
+fn a_disk_that_is_full_at_the_next_file_leaves_whole_ones() {
+    let mut files_left = 0;
+    for room in (10_000..30_000).step_by(37) {
+        let disk = Disk::new(room);
+        let plan = RecordPlan { file_bytes_max: 9_000, ..plan() };
+        let recorder = Recorder::start_on(Box::new(disk.clone()), &plan, &[settings(0)]).unwrap();
+        let mut tap = recorder.tap(0);
+        for turns in 0..40 {
+            // A buffer each, for they are a second old.
+            turn(&mut tap, 1_001 * turns, &noise(turns));
+        }
+        drop(tap);
+        recorder.finish();
+        let files = disk.files();
+        let (entries, ending) = files.values().map(|file| read(file)).next_back().unwrap();
+        let is_marked = matches!(ending, Ending::Marked(End::Stopped(_)));
+        // Behind a header alone there is nothing to put a mark in the place of.
+        assert!(is_marked || entries.is_empty(), "{room}: {ending:?}");
+        files_left = files_left.max(files.len());
+    }
+    assert!(files_left > 2, "{files_left}");
+}
+
 #[test]
 fn files_are_followed_by_others_and_the_oldest_go() {
     let disk = Disk::new(1 << 30);

@@ -150,8 +150,11 @@ impl Writer {
         let mut segment = Segment { tape, length: 0, length_before: 0, since };
         self.bytes.clear();
         self.packer.header(&mut self.bytes, header);
-        segment.put(&self.bytes)?;
-        // Without its header a file is nothing.
+        if let Err(error) = segment.put(&self.bytes) {
+            // Without its header a file is nothing.
+            let _ = self.shelf.remove(&name);
+            return Err(error);
+        }
         segment.length_before = segment.length;
         self.prune(shard);
         Ok(segment)
