@@ -108,6 +108,14 @@ pub fn raise_file_limit() {
     }
 }
 
+/// How many files a process may have open at all.
+pub fn file_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call is given a place that outlives it. If it fails, 0 is left there.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    usize::try_from(limit.rlim_max).unwrap_or(usize::MAX).clamp(1_024, 1_000_000)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

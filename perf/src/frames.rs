@@ -1,10 +1,16 @@
 //! WebSocket frames as a client writes and both sides read them: just enough for text that is never fragmented.
 
 /// The handshake that opens a connection. The key is the same for all: nobody here checks the answer's.
-pub fn handshake(host: &str) -> Vec<u8> {
+pub fn handshake(host: &str, compression: bool) -> Vec<u8> {
+    let offer = if compression {
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+    } else {
+        ""
+    };
     format!(
         "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
-         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         {offer}\r\n"
     )
     .into_bytes()
 }
@@ -54,6 +60,8 @@ pub fn plain(bytes: &mut Vec<u8>, text: &str) {
 pub struct Frame<'a> {
     /// 1 = text, 8 = close, 9 = ping.
     pub opcode: u8,
+    /// Whether the payload is compressed.
+    pub compressed: bool,
     /// As sent: masked with `mask`.
     pub payload: &'a [u8],
     /// All zeros if there is none.
@@ -77,7 +85,8 @@ pub fn read(bytes: &[u8]) -> Option<Frame<'_>> {
         at += 4;
     }
     let payload = bytes.get(at..at.checked_add(length)?)?;
-    Some(Frame { opcode: first & 0x0f, payload, mask, length: at + length })
+    let compressed = first & 0x40 != 0;
+    Some(Frame { opcode: first & 0x0f, compressed, payload, mask, length: at + length })
 }
 
 #[cfg(test)]
@@ -105,6 +114,9 @@ mod tests {
     fn a_head_ends_with_an_empty_line() {
         assert_eq!(head_length(b"HTTP/1.1 101 X\r\nA: b\r\n"), None);
         assert_eq!(head_length(b"A\r\n\r\nrest"), Some(5));
-        assert!(handshake("h").ends_with(b"\r\n\r\n"));
+        for compression in [false, true] {
+            let request = handshake("h", compression);
+            assert_eq!(head_length(&request), Some(request.len()));
+        }
     }
 }

@@ -45,7 +45,7 @@ impl Stage {
         let mut stage = Self { engine, now, out, sessions, trace: Some(Vec::new()), messages: 0 };
         for index in 0..sessions * members {
             stage.input(Input::Opened { conn: conn(index), peer: PEER });
-            stage.input(Input::Received { conn: conn(index), bytes: &mut frames::handshake("band") });
+            stage.input(Input::Received { conn: conn(index), bytes: &mut frames::handshake("band", false) });
             stage.say(index, "40");
             let role = if index < sessions { "leader" } else { "follower" };
             stage.tell(index, "join_session", &format!(",\"role\":\"{role}\",\"displayName\":\"Member\""));

@@ -26,6 +26,19 @@ pub struct Summary {
     pub curve: Vec<(f64, f64)>,
 }
 
+impl Summary {
+    /// Takes the worse of each percentile of the two; the curve is that of the one with the worse end.
+    pub fn worsen(&mut self, other: &Self) {
+        self.count += other.count;
+        if other.percentiles.last() > self.percentiles.last() {
+            self.curve.clone_from(&other.curve);
+        }
+        for (own, other) in self.percentiles.iter_mut().zip(&other.percentiles) {
+            *own = own.max(*other);
+        }
+    }
+}
+
 impl Default for Times {
     fn default() -> Self {
         let Ok(histogram) = Histogram::new_with_bounds(100, 60_000_000_000, 3) else {

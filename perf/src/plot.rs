@@ -73,6 +73,11 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line<'_>]) -> Str
     for (number, (name, points)) in lines.iter().enumerate() {
         let placed: Vec<_> = points.iter().map(|point| (x.place(point.0), y.place(point.1))).collect();
         curve(&mut svg, number, name, &placed);
+        for (x, y) in placed {
+            let (x, y) = (LEFT + x * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM));
+            let colour = COLOURS[number % COLOURS.len()];
+            let _ = write!(svg, "<circle cx='{x:.1}' cy='{y:.1}' r='3' fill='{colour}'/>");
+        }
     }
     svg + "</svg>"
 }
@@ -100,34 +105,44 @@ pub fn percentiles(title: &str, lines: &[Line<'_>]) -> String {
     svg + "</svg>"
 }
 
-/// One bar for each name, with a line from the least to the greatest value of its runs.
-pub fn bars(title: &str, y_name: &str, bars: &[(&str, f64, f64, f64)]) -> String {
-    let high = bars.iter().map(|bar| bar.3).fold(1e-9, f64::max) * 1.05;
-    let y = Scale { from: 0.0, to: high, logarithmic: false };
-    let mut svg = frame(title, "", y_name);
-    for value in y.labels() {
-        y_label(&mut svg, y.place(value), &short(value));
-    }
-    let room = (WIDTH - LEFT - RIGHT) / bars.len().max(1) as f64;
+/// One bar for each name, with a line from the least to the greatest value of its runs, and a dashed line at 1.
+pub fn bars(title: &str, bars: &[(&str, f64, f64, f64)]) -> String {
+    const ROOM: f64 = 30.0;
+    const NAMES: f64 = 190.0;
+    let high = bars.iter().map(|bar| bar.3).fold(1.0, f64::max) * 1.02;
+    let at = |value: f64| NAMES + value / high * (WIDTH - RIGHT - NAMES);
+    let height = TOP + ROOM * bars.len() as f64 + 14.0;
+    let mut svg = opening(title, 14.0, height);
     for (number, (name, middle, least, greatest)) in bars.iter().enumerate() {
-        let left = LEFT + room * (number as f64 + 0.2);
-        let up = |value: f64| HEIGHT - BOTTOM - y.place(value) * (HEIGHT - TOP - BOTTOM);
-        let (top, bottom) = (up(*middle), HEIGHT - BOTTOM);
-        let centre = left + room * 0.3;
+        let top = TOP + ROOM * number as f64;
+        let centre = top + ROOM / 2.0;
         let _ = write!(
             svg,
-            "<rect x='{left:.1}' y='{top:.1}' width='{:.1}' height='{:.1}' fill='{}'/>\
-             <line x1='{centre:.1}' x2='{centre:.1}' y1='{:.1}' y2='{:.1}' stroke='#000'/>\
-             <text x='{centre:.1}' y='{:.1}' text-anchor='middle'>{}</text>",
-            room * 0.6,
-            bottom - top,
+            "<text x='{:.1}' y='{:.1}' text-anchor='end'>{}</text>\
+             <rect x='{NAMES}' y='{:.1}' width='{:.1}' height='{:.1}' fill='{}'/>\
+             <path d='M{:.1} {centre:.1}H{:.1}m0 -4v8M{:.1} {:.1}v8' stroke='#000' fill='none'/>\
+             <text x='{:.1}' y='{:.1}'>{middle:.2} ({least:.2}–{greatest:.2})</text>",
+            NAMES - 8.0,
+            centre + 4.0,
+            escaped(name),
+            top + 4.0,
+            at(*middle) - NAMES,
+            ROOM - 8.0,
             COLOURS[number % COLOURS.len()],
-            up(*least),
-            up(*greatest),
-            bottom + 18.0,
-            escaped(name)
+            at(*least),
+            at(*greatest),
+            at(*least),
+            centre - 4.0,
+            at(*greatest) + 8.0,
+            centre + 4.0,
         );
     }
+    let _ = write!(
+        svg,
+        "<line x1='{0:.1}' x2='{0:.1}' y1='{TOP}' y2='{1:.1}' stroke='#000' stroke-dasharray='4 3'/>",
+        at(1.0),
+        height - 10.0
+    );
     svg + "</svg>"
 }
 
@@ -145,23 +160,32 @@ fn short(value: f64) -> String {
     }
 }
 
+/// The beginning of a picture with a title over it.
+fn opening(title: &str, left: f64, height: f64) -> String {
+    format!(
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}' \
+         font-family='system-ui,sans-serif' font-size='12'><rect width='100%' height='100%' fill='#fff'/>\
+         <text x='{left}' y='24' font-size='15'>{}</text>",
+        escaped(title)
+    )
+}
+
 fn frame(title: &str, x_name: &str, y_name: &str) -> String {
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-    format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' width='{WIDTH}' height='{HEIGHT}' \
-         font-family='system-ui,sans-serif' font-size='12'><rect width='100%' height='100%' fill='#fff'/>\
-         <text x='{LEFT}' y='24' font-size='15'>{}</text>\
-         <path d='M{LEFT} {TOP}V{bottom}H{right}' fill='none' stroke='#000'/>\
+    let mut svg = opening(title, LEFT, HEIGHT);
+    let _ = write!(
+        svg,
+        "<path d='M{LEFT} {TOP}V{bottom}H{right}' fill='none' stroke='#000'/>\
          <text x='{:.0}' y='{:.0}' text-anchor='middle'>{}</text>\
          <text x='16' y='{:.0}' text-anchor='middle' transform='rotate(-90 16 {:.0})'>{}</text>",
-        escaped(title),
         (LEFT + right) / 2.0,
         HEIGHT - 10.0,
         escaped(x_name),
         (TOP + bottom) / 2.0,
         (TOP + bottom) / 2.0,
         escaped(y_name)
-    )
+    );
+    svg
 }
 
 fn x_label(svg: &mut String, place: f64, text: &str) {
@@ -218,7 +242,7 @@ mod tests {
             lines("none", "x", "y", &[]),
             percentiles("p", &[("one", &points)]),
             percentiles("p", &[]),
-            bars("b", "y", &[("one", 2.0, 1.0, 3.0), ("two", 5.0, 5.0, 5.0)]),
+            bars("b", &[("one", 2.0, 1.0, 3.0), ("two", 5.0, 5.0, 5.0)]),
         ];
         for svg in plots {
             assert!(svg.starts_with("<svg") && svg.ends_with("</svg>"));

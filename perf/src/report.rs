@@ -54,6 +54,11 @@ impl Report {
         if self.expected == 0 { 1.0 } else { self.delivered as f64 / self.expected as f64 }
     }
 
+    /// The generator's CPU time over the server's.
+    pub fn own_part(&self) -> Option<f64> {
+        self.cpu_share.filter(|share| *share > 0.0).map(|share| self.own_cpu_share / share)
+    }
+
     /// The named percentile of the named times, in microseconds.
     pub fn percentile(&self, times: &str, percentile: &str) -> Option<f64> {
         let (_, summary) = self.times.iter().find(|(name, _)| name == times)?;
@@ -61,8 +66,50 @@ impl Report {
         summary.percentiles.get(place).copied()
     }
 
+    /// Several that were measured at the same time, as one: sums, and of each percentile the worst.
+    pub fn together(reports: &[Self]) -> Self {
+        let sum = |value: &dyn Fn(&Self) -> f64| reports.iter().map(value).sum::<f64>();
+        let known = |value: &dyn Fn(&Self) -> Option<f64>| reports.iter().map(value).sum::<Option<f64>>();
+        let count = |value: &dyn Fn(&Self) -> u64| reports.iter().map(value).sum::<u64>();
+        let (delivered, joined) = (count(&|r| r.delivered), sum(&|r| r.joined as f64));
+        let mut whole = reports.first().cloned().unwrap_or_default();
+        whole.sessions = reports.iter().map(|report| report.sessions).sum();
+        whole.joined = joined as usize;
+        whole.expected = count(&|r| r.expected);
+        whole.broken = count(&|r| r.broken);
+        whole.refused = count(&|r| r.refused);
+        whole.delivered = delivered;
+        let weighted = |value: &dyn Fn(&Self) -> Option<f64>, weight: &dyn Fn(&Self) -> f64, by: f64| {
+            let all = known(&|report| Some(value(report)? * weight(report)));
+            all.filter(|_| by > 0.0).map(|all| all / by)
+        };
+        whole.cpu_micros = weighted(&|r| r.cpu_micros, &|r| r.delivered as f64, delivered as f64);
+        whole.memory_idle = weighted(&|r| r.memory_idle, &|r| r.joined as f64, joined);
+        whole.memory_end = weighted(&|r| r.memory_end, &|r| r.joined as f64, joined);
+        whole.cpu_share = known(&|report| report.cpu_share);
+        whole.own_cpu_share = sum(&|report| report.own_cpu_share);
+        for (name, summary) in &mut whole.times {
+            for other in reports.iter().skip(1).flat_map(|report| &report.times) {
+                if other.0 == *name {
+                    summary.worsen(&other.1);
+                }
+            }
+        }
+        whole
+    }
+
     /// All single numbers with their names and units; what is not known is left out.
     pub fn figures(&self) -> Vec<(String, f64, &'static str)> {
+        let times = self.times.iter().flat_map(|(name, summary)| {
+            let named = PERCENTILES.iter().zip(&summary.percentiles);
+            named.map(move |((percentile, _), value)| (format!("{name} {percentile}"), value / 1_000.0, "ms"))
+        });
+        let plain = self.plain().into_iter().map(|(name, value, unit)| (name.to_owned(), value, unit));
+        plain.chain(times).collect()
+    }
+
+    /// Those that are no percentiles.
+    fn plain(&self) -> Vec<(&'static str, f64, &'static str)> {
         let kilo = |bytes: f64| bytes / 1_024.0;
         let plain = [
             ("delivered", Some(self.fraction() * 100.0), "%"),
@@ -71,17 +118,13 @@ impl Report {
             ("server CPU per message", self.cpu_micros, "µs"),
             ("server CPU", self.cpu_share.map(|share| share * 100.0), "%"),
             ("generator CPU", Some(self.own_cpu_share * 100.0), "%"),
+            ("generator CPU, of the server's", self.own_part().map(|part| part * 100.0), "%"),
             ("memory per connection, idle", self.memory_idle.map(kilo), "KiB"),
             ("memory per connection, at the end", self.memory_end.map(kilo), "KiB"),
             ("connections broken", Some(self.broken as f64), ""),
             ("refusals", Some(self.refused as f64), ""),
         ];
-        let plain = plain.into_iter().filter_map(|(name, value, unit)| Some((name.to_owned(), value?, unit)));
-        let times = self.times.iter().flat_map(|(name, summary)| {
-            let named = PERCENTILES.iter().zip(&summary.percentiles);
-            named.map(move |((percentile, _), value)| (format!("{name} {percentile}"), value / 1_000.0, "ms"))
-        });
-        plain.chain(times).collect()
+        plain.into_iter().filter_map(|(name, value, unit)| Some((name, value?, unit))).collect()
     }
 
     /// As text for people.
@@ -98,23 +141,35 @@ impl Report {
 
     /// As a page with a plot of percentiles.
     pub fn html(&self) -> String {
-        let mut rows = String::new();
-        for (name, value, unit) in self.figures() {
-            let _ = write!(rows, "<tr><td>{name}<td>{value:.3}<td>{unit}");
+        let mut figures = String::new();
+        for (name, value, unit) in self.plain() {
+            let _ = write!(figures, "<tr><th>{name}<td>{}<td class=unit>{unit}", digits(value));
+        }
+        let mut times = String::from("<tr><th>ms");
+        for (percentile, _) in PERCENTILES {
+            let _ = write!(times, "<th class=number>{percentile}");
+        }
+        times.push_str("<th class=number>count");
+        for (name, summary) in &self.times {
+            let _ = write!(times, "<tr><th>{name}");
+            for value in &summary.percentiles {
+                let _ = write!(times, "<td>{}", digits(value / 1_000.0));
+            }
+            let _ = write!(times, "<td>{}", summary.count);
         }
         let curves: Vec<_> =
             self.times.iter().map(|(name, summary)| (name.as_str(), summary.curve.as_slice())).collect();
         let plot = plot::percentiles("Times by percentile", &curves);
+        let title = format!("{}: {}", plot::escaped(&self.name), self.scenario);
         format!(
-            "<!doctype html><meta charset=utf-8><title>{0}: {1}</title>\
-             <style>body{{font:15px system-ui;max-width:60em;margin:2em auto}}td{{padding:.1em 1em}}\
-             td:nth-child(2){{text-align:right}}</style>\
-             <h1>{0}: {1}</h1><p>{2} sessions × {3} members, {4:.1} s</p>{plot}<table>{rows}</table>\n",
-            plot::escaped(&self.name),
-            self.scenario,
-            self.sessions,
-            self.members,
-            self.seconds
+            "<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>\
+             <p>{} sessions × {} members, {} of them joined, measured for {:.1} s</p>{plot}\
+             <table>{times}</table>\
+             <p>Lateness is against the grid of ticks, and a tick that never came counts for as long as its member had to \
+             wait. Probes, chat and set-up count from when they should have begun. Spread is between the first and the \
+             last member of a session to get the same tick, gap between two ticks of a member.</p>\
+             <table>{figures}</table>\n",
+            self.sessions, self.members, self.joined, self.seconds
         )
     }
 
@@ -133,6 +188,21 @@ impl Report {
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         fs::write(path, serde_json::to_vec_pretty(self)?)
+    }
+}
+
+const STYLE: &str = "body{font:15px/1.4 system-ui,sans-serif;max-width:50em;margin:2em auto;padding:0 1em;color:#222}\
+    h1{font-size:1.4em}svg{max-width:100%;height:auto}table{border-collapse:collapse;margin:1em 0}\
+    th{font-weight:normal;text-align:left;padding:.15em 1.5em .15em 0}tr{border-bottom:1px solid #ddd}\
+    td,.number{text-align:right;padding:.15em .8em;font-variant-numeric:tabular-nums}.unit{text-align:left}";
+
+/// As many digits as tell something.
+fn digits(value: f64) -> String {
+    match value.abs() {
+        large if large >= 1_000.0 => format!("{value:.0}"),
+        middle if middle >= 10.0 => format!("{value:.1}"),
+        small if small >= 1.0 || small == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
     }
 }
 
@@ -216,6 +286,19 @@ mod tests {
         };
         assert!(line(&[5.0, 6.0], &[5.5, 7.0]).ends_with("1.136"));
         assert!(line(&[5.0, 6.0], &[3.0, 2.0]).ends_with("0.455 *"));
+    }
+
+    #[test]
+    fn what_was_measured_at_the_same_time_adds_up() {
+        let one =
+            Report { joined: 1, sessions: 1, memory_end: Some(100.0), cpu_share: Some(0.25), ..report(5.0) };
+        let two =
+            Report { joined: 3, sessions: 2, memory_end: Some(200.0), cpu_share: Some(0.5), ..report(7.0) };
+        let whole = Report::together(&[one, two.clone()]);
+        assert_eq!((whole.joined, whole.sessions, whole.delivered, whole.expected), (4, 3, 18, 20));
+        assert_eq!((whole.cpu_micros, whole.cpu_share), (Some(6.0), Some(0.75)));
+        assert_eq!((whole.memory_end, whole.memory_idle), (Some(175.0), None));
+        assert_eq!(Report::together(std::slice::from_ref(&two)), two);
     }
 
     #[test]

@@ -31,8 +31,14 @@ impl Server {
         let program = words.next().ok_or_else(|| io::Error::other("no program to start is named"))?;
         let mut command = Command::new(program);
         command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
-        // SAFETY: between fork and exec only a system call is made, and nothing is allocated.
-        unsafe { command.pre_exec(move || cpu::pin(0, core)) };
+        // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
+        unsafe {
+            command.pre_exec(move || {
+                // It must not go on when this process is killed. Where that is refused it may, and nothing else differs.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                cpu::pin(0, core)
+            })
+        };
         let child = command.spawn()?;
         let mut server = Self { pid: child.id(), child: Some(child) };
         let begun = now();

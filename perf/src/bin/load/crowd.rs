@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
 use bandsync_perf::alarm::{Alarm, MILLISECOND, Nanos, now};
+use bandsync_perf::frames;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use super::habits::{Deed, Habits};
@@ -12,13 +14,14 @@ use super::options::{Run, Scenario};
 use super::tally::{Grid, Tally};
 
 const ALARM: Token = Token(usize::MAX);
+const CUE: Token = Token(usize::MAX - 1);
 
 /// Connections that may break before a run is given up.
 const BROKEN_MAX: u64 = 1_000;
 
 pub struct Crowd {
     run: Run,
-    host: String,
+    handshake: Vec<u8>,
     /// In every session's name, so that runs against one server do not meet.
     mark: u32,
     poll: Poll,
@@ -34,6 +37,8 @@ pub struct Crowd {
     pub habits: Habits,
     pub tally: Tally,
     pub measuring: bool,
+    /// Whether something has come on standard input, which [`Self::await_cue`] listens to.
+    cued: bool,
 }
 
 impl Crowd {
@@ -43,7 +48,7 @@ impl Crowd {
         let grid = || Grid::new(run.tick * MILLISECOND);
         Ok(Self {
             run: run.clone(),
-            host: run.address.to_string(),
+            handshake: frames::handshake(&run.address.to_string(), run.compression),
             mark: std::process::id() % 100_000,
             poll,
             alarm,
@@ -57,6 +62,7 @@ impl Crowd {
             habits: Habits::default(),
             tally: Tally::default(),
             measuring: false,
+            cued: false,
         })
     }
 
@@ -81,8 +87,12 @@ impl Crowd {
                 result => result?,
             }
             let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-            for event in events.iter().filter(|event| event.token() != ALARM) {
-                self.happens(event.token().0, event.is_writable())?;
+            for event in &events {
+                match event.token() {
+                    ALARM => {}
+                    CUE => self.cued = true,
+                    Token(place) => self.happens(place, event.is_writable())?,
+                }
             }
             self.events = events;
             let now = now();
@@ -91,6 +101,13 @@ impl Crowd {
             }
         }
         Ok(())
+    }
+
+    /// Lets everything happen until a line, or the end, comes on standard input: a pipe.
+    pub fn await_cue(&mut self) -> io::Result<()> {
+        self.poll.registry().register(&mut SourceFd(&0), CUE, Interest::READABLE)?;
+        self.pass(Nanos::MAX, |crowd| crowd.cued)?;
+        self.poll.registry().deregister(&mut SourceFd(&0))
     }
 
     fn begin_opening(&mut self) -> io::Result<()> {
@@ -157,7 +174,7 @@ impl Crowd {
     fn happens(&mut self, place: usize, writable: bool) -> io::Result<()> {
         let Some(mut member) = self.places.get_mut(place).and_then(Option::take) else { return Ok(()) };
         let before = member.stage;
-        let mut result = if writable { member.writable(&self.host) } else { Ok(()) };
+        let mut result = if writable { member.writable(&self.handshake) } else { Ok(()) };
         if result.is_ok() && member.stage != Stage::Connecting {
             let mut buffer = std::mem::take(&mut self.buffer);
             result =

@@ -75,7 +75,8 @@ impl Habits {
         let probers = run.probes.min(all.saturating_sub(run.sessions));
         for n in 0..probers {
             let place = run.sessions + n * ((all - run.sessions) / probers);
-            self.every(100 * MILLISECOND, spread(n, probers, 100 * MILLISECOND), Deed::Probe(place));
+            let period = run.probe_interval.max(1) * MILLISECOND;
+            self.every(period, spread(n, probers, period), Deed::Probe(place));
         }
         match run.scenario {
             Scenario::Ticks | Scenario::Idle => {}

@@ -63,6 +63,10 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
     // Buffers of the handshake are given back a little later.
     crowd.pass(now() + SECOND, |_| false)?;
     let idle = memory()?;
+    if run.cue {
+        writeln!(io::stdout(), "joined")?;
+        crowd.await_cue()?;
+    }
     let joined = crowd.joined;
 
     let start = now() + MILLISECOND;

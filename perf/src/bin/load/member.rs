@@ -93,7 +93,7 @@ impl Member {
     }
 
     /// The kernel has connected or failed to, or takes bytes again.
-    pub fn writable(&mut self, host: &str) -> io::Result<()> {
+    pub fn writable(&mut self, handshake: &[u8]) -> io::Result<()> {
         if self.stage == Stage::Connecting {
             if let Some(error) = self.socket.take_error()? {
                 return Err(error);
@@ -102,7 +102,7 @@ impl Member {
                 return Ok(());
             }
             self.stage = Stage::Upgrading;
-            return self.write(&frames::handshake(host));
+            return self.write(handshake);
         }
         let waiting = std::mem::take(&mut self.unsent);
         if waiting.is_empty() { Ok(()) } else { self.write(&waiting) }
@@ -179,6 +179,9 @@ impl Member {
         while let Some(frame) = frames::read(&bytes[at..]) {
             at += frame.length;
             let heard = match frame.opcode {
+                // Nothing here reads compressed messages. The first one is the snapshot: all before it are short.
+                1 if frame.compressed && self.stage == Stage::Joining => Heard::Snapshot,
+                1 if frame.compressed => Heard::Other,
                 1 => understand(frame.payload),
                 8 => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server said goodbye")),
                 _ => Heard::Other,

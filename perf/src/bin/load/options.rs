@@ -75,9 +75,19 @@ pub struct Run {
     /// (`chat`). For `joins`, 0 = as fast as the server goes.
     #[arg(long)]
     pub rate: Option<u64>,
-    /// Members that probe the round trip ten times a second.
+    /// Members that probe the round trip.
     #[arg(long, default_value_t = 20)]
     pub probes: usize,
+    /// Between two probes of one of them, in milliseconds.
+    #[arg(long, default_value_t = 100)]
+    pub probe_interval: u64,
+    /// Offers compression when connecting, as browsers do.
+    #[arg(long)]
+    pub compression: bool,
+    /// Prints a line when everybody has joined, and goes on when one comes on standard input: so that several
+    /// generators measure at the same time.
+    #[arg(long)]
+    pub cue: bool,
     /// What to call this run.
     #[arg(long, default_value = "bandsync")]
     pub name: String,
