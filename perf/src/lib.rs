@@ -1,6 +1,7 @@
 //! What the load generator, the floor and the comparison share.
 
 pub mod alarm;
+pub mod contest;
 pub mod cpu;
 pub mod frames;
 pub mod gig;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use bandsync_perf::contest::{self, Contender, say};
 use bandsync_perf::plot;
 use bandsync_perf::report::{Report, Spread};
 use bandsync_perf::run::{Place, Run};
@@ -31,6 +32,9 @@ struct Options {
     /// Looks for the largest number of members that each server carries instead, from half of the sessions on.
     #[arg(long)]
     capacity: bool,
+    /// Measures besides what idle connections, connecting and chat cost each of them.
+    #[arg(long)]
+    everything: bool,
     /// Servers to leave out, parted by commas.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
@@ -40,152 +44,152 @@ struct Options {
     /// Where the programs are.
     #[arg(long, default_value = "target")]
     target: PathBuf,
+    /// Where the plot goes, beside the folder of the reports.
+    #[arg(long)]
+    picture: Option<PathBuf>,
     /// More arguments for the generator.
     #[arg(last = true)]
     more: Vec<String>,
-}
-
-/// A server and what its turns found.
-struct Contender {
-    name: String,
-    command: String,
-    reports: Vec<Report>,
 }
 
 fn main() -> io::Result<()> {
     let options = Options::parse();
     let mut place = Place::new(&options.target)?;
     let mut contenders = contenders(&options, &place);
-    let mut screen = io::stdout().lock();
-    if options.capacity {
-        writeln!(screen, "| server | members of whom each gets its ticks |\n|---|---|")?;
-        for contender in &contenders {
-            let most = capacity(&options, contender, &mut place)?;
-            writeln!(screen, "| {} | {most} |", contender.name)?;
-        }
-        return Ok(());
-    }
-    for round in 1..=options.rounds {
-        for contender in &mut contenders {
-            say(&format!("round {round} of {}: {}", options.rounds, contender.name));
-            match turn(&options, contender, &mut place) {
-                Ok(report) => contender.reports.push(report),
-                // It has lost the turn and the others go on.
-                Err(error) => say(&format!("{}: {error}", contender.name)),
-            }
-        }
-    }
-    let reports: Vec<&Report> = contenders.iter().flat_map(|contender| &contender.reports).collect();
-    let folder = &place.reports;
-    std::fs::write(folder.join("compare.json"), serde_json::to_vec_pretty(&reports)?)?;
-    std::fs::write(folder.join("compare.svg"), picture(&contenders))?;
-    screen.write_all(table(&contenders).as_bytes())?;
-    writeln!(screen, "\nwritten: {0}/compare.json, {0}/compare.svg", folder.display())
-}
-
-/// Who takes part, the floor first: the others are seen against it.
-fn contenders(options: &Options, place: &Place) -> Vec<Contender> {
-    let release = place.release.display();
-    let peer = options.target.join("peers/release/bandsync-peer-socketioxide");
-    let mut all = vec![
-        ("floor".to_owned(), format!("{release}/floor --listen 127.0.0.1:PORT")),
-        ("floor-uring".to_owned(), format!("{release}/floor --listen 127.0.0.1:PORT --by uring")),
-        ("bandsync".to_owned(), place.bandsync()),
-        ("socketioxide".to_owned(), format!("{} PORT 16", peer.display())),
-        ("node".to_owned(), "node perf/peers/node/server.js PORT 16".to_owned()),
-    ];
-    let more = options.with.iter().filter_map(|with| with.split_once('='));
-    all.extend(more.map(|(name, command)| (name.to_owned(), command.to_owned())));
-    all.retain(|(name, _)| !options.without.contains(name));
-    all.into_iter().map(|(name, command)| Contender { name, command, reports: Vec::new() }).collect()
-}
-
-fn turn(options: &Options, contender: &Contender, place: &mut Place) -> io::Result<Report> {
-    place.run(&Run {
-        name: &contender.name,
-        server: &contender.command,
+    let run = Run {
+        name: "",
+        server: "",
         scenario: &options.scenario,
         sessions: options.sessions,
         members: options.members,
         seconds: options.seconds,
         more: &options.more,
-    })
-}
-
-/// The most members of whom each gets its ticks: at least 99.9 % of them, and 99 of a hundred gaps under 20 ms. Doubles
-/// until it fails and then halves the way, in steps of a sixteenth. A size that fails is tried once more.
-fn capacity(options: &Options, contender: &Contender, place: &mut Place) -> io::Result<usize> {
-    const GAP_MAX: f64 = 20_000.0;
-    let mut carries = |sessions: usize| -> io::Result<bool> {
-        for _ in 0..2 {
-            let sized = Options { sessions, ..options.clone() };
-            let report = turn(&sized, contender, place)?;
-            let gap = report.percentile("gap", "p99").unwrap_or(f64::INFINITY);
-            say(&format!(
-                "{}: {} members, {:.2} % delivered, gap p99 {:.2} ms",
-                contender.name,
-                sessions * options.members,
-                report.fraction() * 100.0,
-                gap / 1_000.0
-            ));
-            if report.fraction() >= 0.999 && gap < GAP_MAX {
-                return Ok(true);
+    };
+    let mut screen = io::stdout().lock();
+    if options.capacity {
+        writeln!(screen, "| server | members of whom each gets its ticks |\n|---|---|")?;
+        for contender in &contenders {
+            match contest::capacity(contender, options.sessions / 2, &mut place, &run) {
+                Ok(most) => writeln!(screen, "| {} | {most} |", contender.title)?,
+                Err(error) => writeln!(screen, "| {} | – ({error}) |", contender.title)?,
             }
         }
-        Ok(false)
-    };
-    let (mut most, mut step) = (0, (options.sessions / 2).max(16));
-    let least = step / 8;
-    while carries(most + step)? {
-        most += step;
+        return Ok(());
     }
-    while step > least {
-        step /= 2;
-        if carries(most + step)? {
-            most += step;
-        }
+    contest::compete(&mut contenders, options.rounds, &mut place, &run);
+    let reports: Vec<&Report> = contenders.iter().flat_map(|it| it.rounds.iter().flatten()).collect();
+    let folder = place.reports.clone();
+    std::fs::write(folder.join("compare.json"), serde_json::to_vec_pretty(&reports)?)?;
+    let picture = picture(&contenders);
+    std::fs::write(folder.join("compare.svg"), &picture)?;
+    if let Some(path) = &options.picture {
+        std::fs::write(path, &picture)?;
     }
-    Ok(most * options.members)
+    screen.write_all(table(&contenders).as_bytes())?;
+    if options.everything {
+        let others = others(&options, &mut place);
+        writeln!(screen, "\n{others}")?;
+    }
+    writeln!(screen, "\nwritten: {0}/compare.json, {0}/compare.svg", folder.display())
 }
 
-/// The ratio to the first contender, round by round.
-fn ratios(contenders: &[Contender], contender: &Contender) -> Option<Spread> {
-    let base = contenders.first()?;
-    let pairs = base.reports.iter().zip(&contender.reports);
-    let ratios = pairs.filter_map(|(base, own)| Some(own.cpu_micros? / base.cpu_micros?));
-    Spread::of(&ratios.collect::<Vec<_>>())
+/// Who takes part. Who is not there is left out, and said.
+fn contenders(options: &Options, place: &Place) -> Vec<Contender> {
+    let mut all = contest::contenders(place);
+    let more = options.with.iter().filter_map(|with| with.split_once('='));
+    all.extend(more.map(|(name, command)| Contender::new(name, name, command)));
+    all.retain(|contender| !options.without.contains(&contender.name));
+    all.retain(|contender| {
+        let missing = contender.missing();
+        if let Some(why) = &missing {
+            say(&format!("without {}: {why}", contender.name));
+        }
+        missing.is_none()
+    });
+    all
+}
+
+fn with_spread(spread: Option<Spread>, digits: usize) -> String {
+    spread.map_or("–".into(), |s| format!("{:.digits$} ({:.digits$}–{:.digits$})", s.median, s.min, s.max))
+}
+
+fn middle(spread: Option<Spread>, by: f64) -> String {
+    spread.map_or("–".into(), |s| format!("{:.2}", s.median / by))
+}
+
+/// Against the first of them, round by round.
+fn ratio(contenders: &[Contender], contender: &Contender) -> Option<Spread> {
+    contender.ratio(contenders.first()?, |report| report.cpu_micros)
 }
 
 fn table(contenders: &[Contender]) -> String {
-    let mut text = String::from(
-        "| server | CPU µs per message | ratio to the first | delivered % | lateness p99 ms | gap p99 / p99.9 ms \
-         | probe p50 / p99 ms | memory idle / at the end, KiB a connection |\n|---|---|---|---|---|---|---|---|\n",
+    let first = contenders.first().map_or("", |first| first.title.as_str());
+    let mut text = format!(
+        "| server | CPU µs per message | ratio to {first} | delivered % | lateness p99 ms | gap p99 / p99.9 ms \
+         | probe p50 / p99 ms | memory idle / at the end, KiB a connection | generator's CPU, % of the server's |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     for contender in contenders {
-        let of = |value: &dyn Fn(&Report) -> Option<f64>| {
-            Spread::of(&contender.reports.iter().filter_map(value).collect::<Vec<_>>())
+        let time = |times: &'static str, percentile: &'static str| {
+            middle(contender.spread(|report| report.percentile(times, percentile)), 1_000.0)
         };
-        let with_spread = |spread: Option<Spread>| {
-            spread.map_or("–".into(), |s| format!("{:.2} ({:.2}–{:.2})", s.median, s.min, s.max))
-        };
-        let middle = |spread: Option<Spread>, by: f64| {
-            spread.map_or("–".into(), |s| format!("{:.2}", s.median / by))
-        };
-        let time = |times: &str, percentile: &str| middle(of(&|r| r.percentile(times, percentile)), 1_000.0);
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} / {} | {} / {} | {} / {} |",
-            contender.name,
-            with_spread(of(&|report| report.cpu_micros)),
-            with_spread(ratios(contenders, contender)),
-            middle(of(&|report| Some(report.fraction())), 0.01),
+            "| {} | {} | {} | {} | {} | {} / {} | {} / {} | {} / {} | {} |",
+            contender.title,
+            with_spread(contender.spread(|report| report.cpu_micros), 2),
+            with_spread(ratio(contenders, contender), 2),
+            middle(contender.spread(|report| Some(report.fraction())), 0.01),
             time("lateness", "p99"),
             time("gap", "p99"),
             time("gap", "p99.9"),
             time("probe", "p50"),
             time("probe", "p99"),
-            middle(of(&|report| report.memory_idle), 1_024.0),
-            middle(of(&|report| report.memory_end), 1_024.0),
+            middle(contender.spread(|report| report.memory_idle), 1_024.0),
+            middle(contender.spread(|report| report.memory_end), 1_024.0),
+            contender
+                .spread(Report::own_part)
+                .map_or("–".into(), |share| format!("{:.0}", share.median * 100.0)),
+        );
+    }
+    text
+}
+
+/// What else a connection costs: while idle, to set up, and for chat.
+fn others(options: &Options, place: &mut Place) -> String {
+    let mut measure = |scenario, sessions, members, more: &[&str]| {
+        say(scenario);
+        let mut contenders = contenders(options, place);
+        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+        let seconds = options.seconds.min(4);
+        let run = Run { name: "", server: "", scenario, sessions, members, seconds, more: &more };
+        contest::compete(&mut contenders, options.rounds, place, &run);
+        contenders
+    };
+    let idle = measure("idle", 1_000, 8, &["--warm-up", "1"]);
+    let joins = measure("joins", 125, 8, &["--rate", "0", "--in-flight", "128"]);
+    let paced = measure("joins", 125, 8, &["--rate", "500", "--in-flight", "128"]);
+    let chat = measure("chat", 10, 100, &["--rate", "200", "--warm-up", "1"]);
+    let mut text = String::from(
+        "| server | idle memory of 8 000, KiB each | their CPU, % of a core | set-ups a second | CPU µs each \
+         | p99 at 500 a second, ms | chat delivered a second (of 200 000) | CPU µs each | p99 ms |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+    );
+    for (((idle, joins), paced), chat) in idle.iter().zip(&joins).zip(&paced).zip(&chat) {
+        let rate = |report: &Report| Some(report.delivered as f64 / report.seconds);
+        let whole = |spread: Option<Spread>| spread.map_or("–".into(), |s| format!("{:.0}", s.median));
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            idle.title,
+            middle(idle.spread(|report| report.memory_end), 1_024.0),
+            middle(idle.spread(|report| report.cpu_share), 0.01),
+            whole(joins.spread(rate)),
+            middle(joins.spread(|report| report.cpu_micros), 1.0),
+            middle(paced.spread(|report| report.percentile("set-up", "p99")), 1_000.0),
+            whole(chat.spread(rate)),
+            middle(chat.spread(|report| report.cpu_micros), 1.0),
+            middle(chat.spread(|report| report.percentile("chat", "p99")), 1_000.0),
         );
     }
     text
@@ -195,14 +199,10 @@ fn picture(contenders: &[Contender]) -> String {
     let bars: Vec<_> = contenders
         .iter()
         .filter_map(|contender| {
-            let ratio = ratios(contenders, contender)?;
-            Some((contender.name.as_str(), ratio.median, ratio.min, ratio.max))
+            let ratio = ratio(contenders, contender)?;
+            Some((contender.title.as_str(), ratio.median, ratio.min, ratio.max))
         })
         .collect();
-    plot::bars("CPU per delivered message, floor = 1", "ratio", &bars)
-}
-
-fn say(text: &str) {
-    // What cannot be shown is not worth failing for.
-    let _ = writeln!(io::stderr(), "{text}");
+    let first = contenders.first().map_or("", |first| first.title.as_str());
+    plot::bars(&format!("CPU per delivered message; {first} = 1"), &bars)
 }

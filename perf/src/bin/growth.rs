@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use bandsync_perf::contest::say;
 use bandsync_perf::plot;
 use bandsync_perf::report::Report;
 use bandsync_perf::run::{Place, Run};
@@ -11,6 +12,9 @@ use clap::Parser;
 
 /// Grows a server along each axis and draws what that costs. Build with `cargo build --release -p bandsync -p
 /// bandsync-perf` first.
+///
+/// Where one process may not open enough files for an axis, several servers share the core, and what they take is
+/// added up.
 #[derive(Debug, Parser)]
 struct Options {
     /// How long each run measures, in seconds.
@@ -19,103 +23,156 @@ struct Options {
     /// The axes to grow along, parted by commas; all of them without.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Leaves out sizes of more members than this.
+    #[arg(long, default_value_t = usize::MAX)]
+    most: usize,
     /// Where the programs are.
     #[arg(long, default_value = "target")]
     target: PathBuf,
     /// Where the plots go.
     #[arg(long, default_value = "target/perf")]
-    plots: PathBuf,
+    pictures: PathBuf,
 }
 
 /// What grows while all else stays.
 struct Axis {
     name: &'static str,
     title: &'static str,
-    scenario: &'static str,
+    /// What ends the growth.
+    bound: &'static str,
     /// Sessions and members of each.
     sizes: &'static [(usize, usize)],
-    more: &'static [&'static str],
+    lines: &'static [Line],
 }
+
+/// One way to grow along an axis.
+struct Line {
+    name: &'static str,
+    scenario: &'static str,
+    /// More arguments for the generator.
+    load: &'static [&'static str],
+    /// More arguments for the server.
+    server: &'static str,
+}
+
+/// As a player's page does: a probe each 2.5 s from everybody.
+const PROBES: [&str; 8] =
+    ["--probes", "1000000", "--probe-interval", "2500", "--in-flight", "128", "--warm-up", "3"];
 
 const AXES: [Axis; 5] = [
     Axis {
         name: "sessions",
         title: "Sessions of 8, every tick to everybody",
-        scenario: "ticks",
-        sizes: &[(16, 8), (32, 8), (64, 8), (96, 8), (128, 8), (160, 8)],
-        more: &[],
+        bound: "the kernel's send: a member costs 62.5 of them a second",
+        sizes: &[(16, 8), (32, 8), (64, 8), (96, 8), (128, 8), (160, 8), (192, 8), (256, 8)],
+        lines: &[Line { name: "ticks", scenario: "ticks", load: &[], server: "" }],
     },
     Axis {
         name: "members",
         title: "Eight sessions, every tick to everybody",
-        scenario: "ticks",
-        sizes: &[(8, 16), (8, 32), (8, 64), (8, 96), (8, 128), (8, 160)],
-        more: &[],
+        bound: "the same: a session of 256 costs what 32 of 8 do",
+        sizes: &[(8, 16), (8, 32), (8, 64), (8, 96), (8, 128), (8, 160), (8, 192), (8, 256)],
+        lines: &[Line { name: "ticks", scenario: "ticks", load: &[], server: "" }],
     },
     Axis {
         name: "room",
         title: "One room, two ticks a second to everybody",
-        scenario: "ticks",
+        bound: "filling it: whoever joins is told of everybody who is there",
         sizes: &[(1, 500), (1, 1_000), (1, 2_500), (1, 5_000), (1, 7_500), (1, 10_000)],
-        more: &["--tick-hz", "2", "--tick", "496"],
+        lines: &[Line {
+            name: "ticks",
+            scenario: "ticks",
+            load: &["--tick-hz", "2", "--tick", "496"],
+            server: "",
+        }],
     },
     Axis {
         name: "idle",
         title: "Members that have joined and do nothing",
-        scenario: "idle",
-        sizes: &[(125, 8), (250, 8), (500, 8), (1_000, 8), (1_500, 8), (2_250, 8)],
-        more: &[],
+        bound: "heartbeats, which a longer interval makes rarer, and then memory",
+        sizes: &[(125, 8), (1_250, 8), (3_125, 8), (6_250, 8), (9_375, 8), (12_500, 8)],
+        lines: &[
+            Line { name: "ping each 2.5 s", scenario: "idle", load: &PROBES_NONE, server: "" },
+            Line { name: "ping each 25 s", scenario: "idle", load: &PROBES_NONE, server: RARE },
+        ],
     },
     Axis {
         name: "timeline",
-        title: "Members that keep the timeline while it plays, no ticks",
-        scenario: "ticks",
-        sizes: &[(125, 8), (250, 8), (500, 8), (1_000, 8), (1_500, 8), (2_250, 8)],
-        more: &["--tick-hz", "0"],
+        title: "Members that keep the timeline while the music plays, with a clock probe each 2.5 s",
+        bound: "probes and heartbeats, not music: it takes none of the core",
+        sizes: &[(125, 8), (625, 8), (1_250, 8), (2_500, 8), (3_750, 8), (5_000, 8), (6_250, 8)],
+        lines: &[
+            Line { name: "no ticks", scenario: "ticks", load: &TIMELINE, server: "" },
+            Line { name: "no ticks, ping each 25 s", scenario: "ticks", load: &TIMELINE, server: RARE },
+            Line { name: "a tick a second", scenario: "ticks", load: &SLOW_TICKS, server: "" },
+        ],
     },
 ];
+
+const RARE: &str = "--socket-ping-interval 25000 --socket-ping-timeout 20000 --heartbeat-interval 25000";
+const PROBES_NONE: [&str; 4] = ["--probes", "0", "--in-flight", "128"];
+const TIMELINE: [&str; 10] = with(["--tick-hz", "0"]);
+const SLOW_TICKS: [&str; 10] = with(["--tick-hz", "1"]);
+
+const fn with(rate: [&'static str; 2]) -> [&'static str; 10] {
+    let p = PROBES;
+    [rate[0], rate[1], p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]]
+}
+
+/// A line's name and what its runs found.
+type Found = (&'static str, Vec<Report>);
 
 fn main() -> io::Result<()> {
     let options = Options::parse();
     let mut place = Place::new(&options.target)?;
-    std::fs::create_dir_all(&options.plots)?;
-    let server = place.bandsync();
+    std::fs::create_dir_all(&options.pictures)?;
     let wanted = |axis: &&Axis| options.only.is_empty() || options.only.iter().any(|name| name == axis.name);
     for axis in AXES.iter().filter(wanted) {
-        let more: Vec<String> = axis.more.iter().map(|word| (*word).to_owned()).collect();
-        let mut reports = Vec::new();
-        for (sessions, members) in axis.sizes.iter().copied() {
-            say(&format!("{}: {sessions} × {members}", axis.name));
-            let run = Run {
-                name: axis.name,
-                server: &server,
-                scenario: axis.scenario,
-                sessions,
-                members,
-                seconds: options.seconds,
-                more: &more,
-            };
-            match place.run(&run) {
-                Ok(report) => reports.push(report),
-                // The axis ends where the machine does.
-                Err(error) => say(&format!("{}: {error}", axis.name)),
-            }
-        }
-        let (cpu, memory) = pictures(axis, &reports);
-        std::fs::write(options.plots.join(format!("{}-cpu.svg", axis.name)), cpu)?;
-        std::fs::write(options.plots.join(format!("{}-memory.svg", axis.name)), memory)?;
-        io::stdout().lock().write_all(table(axis, &reports).as_bytes())?;
+        let lines: Vec<Found> =
+            axis.lines.iter().map(|line| (line.name, grow(axis, line, &options, &mut place))).collect();
+        let save = |what, picture| {
+            std::fs::write(options.pictures.join(format!("{}-{what}.svg", axis.name)), picture)
+        };
+        save("cpu", picture(axis, "CPU, % of a core", &lines, |report| Some(report.cpu_share? * 100.0)))?;
+        let memory = |report: &Report| Some(report.memory_end? * report.joined as f64 / 1_048_576.0);
+        save("memory", picture(axis, "memory, MiB", &lines, memory))?;
+        io::stdout().lock().write_all(table(axis, &lines).as_bytes())?;
     }
     Ok(())
 }
 
-fn table(axis: &Axis, reports: &[Report]) -> String {
+/// The reports of all sizes that the machine can do.
+fn grow(axis: &Axis, line: &Line, options: &Options, place: &mut Place) -> Vec<Report> {
+    let more: Vec<String> = line.load.iter().map(|word| (*word).to_owned()).collect();
+    let server = format!("{} {}", place.bandsync(), line.server);
+    let mut reports = Vec::new();
+    for (sessions, members) in axis.sizes.iter().copied().filter(|(s, m)| s * m <= options.most) {
+        say(&format!("{}, {}: {sessions} × {members}", axis.name, line.name));
+        let run = Run {
+            name: axis.name,
+            server: &server,
+            scenario: line.scenario,
+            sessions,
+            members,
+            seconds: options.seconds,
+            more: &more,
+        };
+        match place.run_beside(&run) {
+            Ok(report) => reports.push(report),
+            // The line ends where the machine does.
+            Err(error) => say(&format!("{}: {error}", axis.name)),
+        }
+    }
+    reports
+}
+
+fn table(axis: &Axis, lines: &[Found]) -> String {
     let mut text = format!(
-        "\n{}\n\n| members | CPU % of a core | CPU µs a member and second | memory MiB | KiB a member | delivered % \
-         | lateness p99 ms | probe p99 ms |\n|---|---|---|---|---|---|---|---|\n",
-        axis.title
+        "\n**{}.** Bounded by {}.\n\n| | members | CPU % of a core | CPU µs a member and second | memory MiB | KiB a member \
+         | delivered % | lateness p99 ms | probe p99 ms | generator's CPU % |\n|---|---|---|---|---|---|---|---|---|---|\n",
+        axis.title, axis.bound
     );
-    for report in reports {
+    for (name, report) in lines.iter().flat_map(|(name, reports)| reports.iter().map(move |r| (name, r))) {
         let joined = report.joined as f64;
         let share = report.cpu_share.unwrap_or(f64::NAN);
         let memory = report.memory_end.unwrap_or(f64::NAN);
@@ -124,32 +181,28 @@ fn table(axis: &Axis, reports: &[Report]) -> String {
         };
         let _ = writeln!(
             text,
-            "| {joined} | {:.1} | {:.1} | {:.1} | {:.2} | {:.2} | {} | {} |",
+            "| {name} | {joined} | {:.1} | {:.1} | {:.1} | {:.2} | {} | {} | {} | {:.0} |",
             share * 100.0,
             share * 1e6 / joined,
             memory * joined / 1_048_576.0,
             memory / 1_024.0,
-            report.fraction() * 100.0,
+            if report.expected > 0 { format!("{:.2}", report.fraction() * 100.0) } else { "–".into() },
             time("lateness"),
             time("probe"),
+            report.own_cpu_share * 100.0,
         );
     }
     text
 }
 
-fn pictures(axis: &Axis, reports: &[Report]) -> (String, String) {
-    let points = |value: &dyn Fn(&Report) -> Option<f64>| -> Vec<(f64, f64)> {
-        reports.iter().filter_map(|report| Some((report.joined as f64, value(report)?))).collect()
-    };
-    let cpu = points(&|report| Some(report.cpu_share? * 100.0));
-    let memory = points(&|report| Some(report.memory_end? * report.joined as f64 / 1_048_576.0));
-    (
-        plot::lines(axis.title, "members", "% of a core", &[("CPU", &cpu)]),
-        plot::lines(axis.title, "members", "MiB", &[("memory", &memory)]),
-    )
-}
-
-fn say(text: &str) {
-    // What cannot be shown is not worth failing for.
-    let _ = writeln!(io::stderr(), "{text}");
+fn picture(axis: &Axis, y_name: &str, lines: &[Found], value: impl Fn(&Report) -> Option<f64>) -> String {
+    let lines: Vec<(&str, Vec<(f64, f64)>)> = lines
+        .iter()
+        .map(|(name, reports)| {
+            let points = reports.iter().filter_map(|report| Some((report.joined as f64, value(report)?)));
+            (*name, points.collect())
+        })
+        .collect();
+    let lines: Vec<plot::Line<'_>> = lines.iter().map(|(name, points)| (*name, points.as_slice())).collect();
+    plot::lines(axis.title, "members", y_name, &lines)
 }

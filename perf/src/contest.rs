@@ -1,0 +1,148 @@
+//! Servers under the same load in turn, several rounds, so that what changes on the machine falls on all of them.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::report::{Report, Spread};
+use crate::run::{Place, Run};
+
+/// The peer whose packages npm installs.
+const NODE: &str = "perf/peers/node";
+
+/// A server and what its turns found.
+#[derive(Debug)]
+pub struct Contender {
+    /// What the command line calls it.
+    pub name: String,
+    /// What tables call it.
+    pub title: String,
+    /// How it is started, with `PORT` where its port is to stand.
+    pub command: String,
+    /// A report of each round; none of a round in which it failed.
+    pub rounds: Vec<Option<Report>>,
+}
+
+impl Contender {
+    /// One that has had no turn yet.
+    pub fn new(name: &str, title: &str, command: &str) -> Self {
+        Self { name: name.into(), title: title.into(), command: command.into(), rounds: Vec::new() }
+    }
+
+    /// What was found, over the rounds.
+    pub fn spread(&self, value: impl Fn(&Report) -> Option<f64>) -> Option<Spread> {
+        Spread::of(&self.rounds.iter().flatten().filter_map(value).collect::<Vec<_>>())
+    }
+
+    /// The ratio of a value to that of another server, round by round.
+    pub fn ratio(&self, to: &Self, value: impl Fn(&Report) -> Option<f64>) -> Option<Spread> {
+        let pairs = self.rounds.iter().zip(&to.rounds);
+        let ratios = pairs.filter_map(|(own, other)| Some(value(own.as_ref()?)? / value(other.as_ref()?)?));
+        Spread::of(&ratios.collect::<Vec<_>>())
+    }
+
+    /// Why it cannot be started here, if so.
+    pub fn missing(&self) -> Option<String> {
+        let program = self.command.split_whitespace().next().unwrap_or_default();
+        if program.contains('/') {
+            return (!Path::new(program).exists()).then(|| format!("{program} is not built"));
+        }
+        if self.command.contains(NODE) && !Path::new(NODE).join("node_modules").exists() {
+            return Some(format!("npm has not installed {NODE}"));
+        }
+        let found =
+            Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        found.is_err().then(|| format!("no program {program} is installed"))
+    }
+}
+
+/// Who takes part, the floor first: the others are seen against it.
+pub fn contenders(place: &Place) -> Vec<Contender> {
+    let (release, peers) = (place.release.display(), place.peers.display());
+    vec![
+        Contender::new("floor", "floor, `send()`", &format!("{release}/floor --listen 127.0.0.1:PORT")),
+        Contender::new(
+            "floor-uring",
+            "floor, io_uring",
+            &format!("{release}/floor --listen 127.0.0.1:PORT --by uring"),
+        ),
+        Contender::new("bandsync", "BandSync, io_uring", &place.bandsync()),
+        Contender::new(
+            "bandsync-send",
+            "BandSync, `send()`",
+            &format!("{} --io-uring off", place.bandsync()),
+        ),
+        Contender::new("uwebsockets", "uWebSockets", &format!("{peers}/bandsync-peer-uwebsockets PORT 16")),
+        Contender::new(
+            "socketioxide",
+            "socketioxide 0.18",
+            &format!("{peers}/bandsync-peer-socketioxide PORT 16"),
+        ),
+        Contender::new("node", "Node.js socket.io 4.8", &format!("node {NODE}/server.js PORT 16")),
+    ]
+}
+
+/// Gives each of them a turn, `rounds` times. One that fails has lost the turn, and the others go on.
+pub fn compete(contenders: &mut [Contender], rounds: usize, place: &mut Place, run: &Run<'_>) {
+    for round in 1..=rounds {
+        for contender in &mut *contenders {
+            say(&format!("round {round} of {rounds}: {}", contender.name));
+            let its = Run { name: &contender.name, server: &contender.command, ..run.clone() };
+            let report = place.run(&its);
+            if let Err(error) = &report {
+                say(&format!("{}: {error}", contender.name));
+            }
+            contender.rounds.push(report.ok());
+        }
+    }
+}
+
+/// The most members of whom each gets its ticks: at least 99.9 % of them, and 99 of a hundred gaps under 20 ms. Adds
+/// `sessions` until it fails and then halves the way, down to a sixteenth. A size that fails is tried once more.
+///
+/// # Errors
+/// If the server does not start or the generator fails.
+pub fn capacity(
+    contender: &Contender,
+    sessions: usize,
+    place: &mut Place,
+    run: &Run<'_>,
+) -> io::Result<usize> {
+    const GAP_MAX: f64 = 20_000.0;
+    let mut carries = |sessions: usize| -> io::Result<bool> {
+        for _ in 0..2 {
+            let sized = Run { name: &contender.name, server: &contender.command, sessions, ..run.clone() };
+            let report = place.run(&sized)?;
+            let gap = report.percentile("gap", "p99").unwrap_or(f64::INFINITY);
+            say(&format!(
+                "{}: {} members, {:.2} % delivered, gap p99 {:.2} ms",
+                contender.name,
+                sessions * run.members,
+                report.fraction() * 100.0,
+                gap / 1_000.0
+            ));
+            if report.fraction() >= 0.999 && gap < GAP_MAX {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let (mut most, mut step) = (0, sessions.max(16));
+    let least = step / 16;
+    while carries(most + step)? {
+        most += step;
+    }
+    while step > least {
+        step /= 2;
+        if carries(most + step)? {
+            most += step;
+        }
+    }
+    Ok(most * run.members)
+}
+
+/// Tells the person who waits how far it is.
+pub fn say(text: &str) {
+    // What cannot be shown is not worth failing for.
+    let _ = writeln!(io::stderr(), "{text}");
+}
