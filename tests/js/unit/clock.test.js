@@ -85,6 +85,36 @@ test("a step of the client's clock is noticed and outlived", () => {
   }
 });
 
+// The bound is made for clocks that are wrong by 110 ppm at most, which is every quartz; five times that costs it this much.
+const UNFORESEEN_MS = 0.05;
+
+for (const [what, { ppm = 100, by = 0, silent = 0 }] of Object.entries({
+  "an hour ahead": { by: 3_600_000 },
+  "an hour behind": { by: -3_600_000 },
+  "500 ppm fast or slow": { ppm: 500 },
+  "ten minutes asleep, its clock too": { silent: 600_000, by: -600_000 },
+  "ten minutes asleep while its clock ran on": { ppm: 500, silent: 600_000 },
+})) {
+  test(`a client that is ${what}: the bound holds, and it is in time again after a second`, () => {
+    for (const [kind, after, within] of [["wired", 1_000, 1], ["goodWifi", 1_000, 5], ["badWifi", 3_000, 10]]) {
+      for (let seed = 1; seed <= 20; seed += 1) {
+        const network = new Network(kind, seed, { ppm });
+        const woke = 60_001 + silent;
+        network.step(woke - 1, by);
+        const clock = new BandClock();
+        for (const t of planned(60_000)) clock.add(...network.probe(t).stamps);
+        // What the page does on its return: a burst of probes.
+        for (const t of planned(after)) clock.add(...network.probe(woke + t).stamps);
+        const at = network.local(woke + after);
+        const { offset, bound } = clock.estimate(at);
+        const error = Math.abs(at + offset - (woke + after));
+        const honest = error <= bound + (ppm > 110 ? UNFORESEEN_MS : 0);
+        assert.ok(honest && error < within, `${kind}, seed ${seed}: off by ${error}, bound ${bound}`);
+      }
+    }
+  });
+}
+
 /** A clock whose local time the test sets. */
 function driven(options = {}) {
   const world = { t: 1000 };
