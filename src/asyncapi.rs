@@ -358,7 +358,7 @@ pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
         "info": {
             "title": "BandSync",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Socket.IO v5 over Engine.IO v4, namespace /. Every event carries one JSON object. Unknown fields are ignored. With an acknowledgement a client event is answered {ok: true, …} or {ok: false, error}; without one a refusal arrives as the event error. Times named …ServerMs, t1 and t2 are milliseconds on the server's monotonic clock; others are Unix milliseconds. Positions are milliseconds into the song. Texts that others see are stripped of control characters.",
+            "description": "Socket.IO v5 over Engine.IO v4, namespace /. Every event carries one JSON object. Unknown fields are ignored. With an acknowledgement a client event is answered {ok: true, …} or {ok: false, error}; without one a refusal arrives as the event error. Times named …ServerMs, t1 and t2 are milliseconds on the server's monotonic clock; others are Unix milliseconds. Positions are milliseconds into the song. Texts that others see are stripped of control characters, also of those that turn the direction of writing.",
         },
         "defaultContentType": "application/json",
         "servers": { "here": { "host": "localhost:3001", "protocol": "ws", "pathname": "/socket.io/" } },

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bandsync_engine::words::text::is_control;
 use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -190,7 +191,7 @@ fn number(value: &Value) -> f64 {
 }
 
 fn text(value: &Value) -> String {
-    let visible = |c: &char| !c.is_control();
+    let visible = |c: &char| !is_control(*c);
     value.as_str().unwrap_or_default().chars().filter(visible).take(40).collect()
 }
 

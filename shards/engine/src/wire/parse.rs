@@ -12,6 +12,7 @@ use crate::speech::{
 };
 use crate::words::ids::{MemberId, SessionId};
 use crate::words::music::{Position, Tempo, TimeSignature};
+use crate::words::text::is_control;
 use crate::words::time::Micros;
 
 /// Bytes of a set list as it was written.
@@ -478,8 +479,8 @@ fn printable(text: &str, lines: Lines) -> String {
     let kept = |c: char| match (c, lines) {
         ('\n', Lines::Many | Lines::Chart) => Some('\n'),
         ('\t', Lines::Chart) => Some('\t'),
-        ('\n' | '\t', _) => Some(' '),
-        _ => (!c.is_control()).then_some(c),
+        ('\n' | '\t' | '\u{2028}' | '\u{2029}', _) => Some(' '),
+        _ => (!is_control(c)).then_some(c),
     };
     text.chars().filter_map(kept).collect()
 }

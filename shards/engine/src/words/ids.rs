@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::text::is_control;
+
 /// A connection on one shard. The driver allots it; the index is reused, the generation tells users apart.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct ConnId {
@@ -72,7 +74,7 @@ impl SessionId {
 
     /// Checks a name that a client sent, `None` if it is empty, too long or not printable.
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = !text.is_empty() && text.len() <= Self::BYTES_MAX && !text.chars().any(char::is_control);
+        let fits = !text.is_empty() && text.len() <= Self::BYTES_MAX && !text.chars().any(is_control);
         fits.then(|| Self(text.into()))
     }
 

@@ -8,4 +8,5 @@ pub mod manners;
 pub mod music;
 pub mod origins;
 pub mod rng;
+pub mod text;
 pub mod time;

@@ -649,7 +649,7 @@ proptest! {
 
     #[test]
     fn a_tick_is_printed_as_any_notice(
-        name in "[^\\p{Cc}]{1,32}", position in -90_000_000_000..90_000_000_000_i64, milli_bpm in 20_000..400_000_u32,
+        name in "[^\\p{Cc}\u{202a}-\u{202e}\u{2066}-\u{2069}]{1,32}", position in -90_000_000_000..90_000_000_000_i64, milli_bpm in 20_000..400_000_u32,
         at in any::<i64>(), epoch in any::<u64>(), version in any::<u64>(),
     ) {
         let session = SessionId::parse(&name).unwrap();
@@ -661,7 +661,7 @@ proptest! {
 
     #[test]
     fn any_text_survives(
-        name in "[^\\p{Cc}]{1,32}", message in "\\PC{0,40}|[\\x00-\\x7f\"\\\\]{0,40}", target in any::<Option<String>>(),
+        name in "[^\\p{Cc}\u{202a}-\u{202e}\u{2066}-\u{2069}]{1,32}", message in "\\PC{0,40}|[\\x00-\\x7f\"\\\\]{0,40}", target in any::<Option<String>>(),
     ) {
         let session = SessionId::parse(&name).unwrap();
         let said = Notice::Chat {
