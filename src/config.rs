@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bandsync_engine::io::{Settings, Transports};
+use bandsync_engine::io::{Goodbye, Settings, Transports};
 use bandsync_engine::words;
 use bandsync_engine::words::application::Application;
 use bandsync_engine::words::compression::Compression;
@@ -59,6 +59,8 @@ pub struct Config {
     pub http_requests: u32,
     /// How long goodbyes may take.
     pub drain_timeout: Duration,
+    /// How long a shard may hang before the process ends itself.
+    pub stall_limit: Option<Duration>,
     /// Where and how to record, if at all.
     pub record: Option<Record>,
     /// Where sessions are kept.
@@ -230,6 +232,12 @@ impl Config {
             Place::File(_) | Place::Redis(_) => Some(Micros::from_micros(storage.wait.as_micros() as u64)),
         };
         let drain_timeout = Duration::from_millis(values.whole(&settings::DRAIN_TIMEOUT)?);
+        let goodbye = match values.one_of(&settings::DRAIN_GOODBYE)?.as_str() {
+            "reconnect" => Goodbye::Reconnect,
+            _ => Goodbye::Disconnect,
+        };
+        let stall_limit = Duration::from_millis(values.whole(&settings::STALL_LIMIT)?);
+        let stall_limit = (stall_limit > Duration::ZERO).then_some(stall_limit);
         let metrics_interval = Duration::from_millis(values.whole(&settings::METRICS_INTERVAL)?);
         let alert_limits = Limits {
             target_latency_ms: target_latency.as_secs_f64() * 1_000.0,
@@ -273,6 +281,7 @@ impl Config {
             admin_token,
             http_requests,
             drain_timeout,
+            stall_limit,
             record,
             storage,
             engine: Settings {
@@ -290,6 +299,7 @@ impl Config {
                 session_members_max,
                 origins,
                 storage_wait,
+                goodbye,
                 transports: Transports { polling, version_3, compression, recovery },
                 application: Application::Band,
                 manners,
@@ -306,6 +316,7 @@ impl Config {
         monitor::Plan {
             interval: self.metrics_interval,
             limits: self.alert_limits,
+            stall_limit: self.stall_limit,
             webhook: self.alert_webhook.clone(),
             store: None,
         }

@@ -380,6 +380,29 @@ pub const DRAIN_TIMEOUT: Setting = Setting {
     ..PLAIN
 };
 
+pub const DRAIN_GOODBYE: Setting = Setting {
+    option: "drain-goodbye",
+    variable: "DRAIN_GOODBYE",
+    allowed: Allowed::OneOf(&["disconnect", "reconnect"]),
+    development: "disconnect",
+    production: "disconnect",
+    help: "What clients do when the server is told to stop: after `disconnect` socket.io-client stays away until its \
+           program calls connect(), after `reconnect` it comes back by itself, for servers that are only restarted.",
+    ..PLAIN
+};
+
+pub const STALL_LIMIT: Setting = Setting {
+    option: "stall-limit",
+    variable: "STALL_LIMIT",
+    allowed: Allowed::Whole { min: 0, max: 3_600_000 },
+    unit: "ms",
+    development: "30000",
+    production: "30000",
+    help: "How long one of the threads that serve members may hang before the server aborts, so that a supervisor \
+           starts it anew; 0 = for ever.",
+    ..PLAIN
+};
+
 pub const SEED: Setting = Setting {
     option: "seed",
     variable: "SEED",
@@ -739,7 +762,7 @@ pub const REDIS_TIMEOUT: Setting = Setting {
 };
 
 /// All of them, in the order of the help.
-pub const SETTINGS: [&Setting; 61] = [
+pub const SETTINGS: [&Setting; 63] = [
     &PROFILE,
     &PORT,
     &HOST,
@@ -787,6 +810,8 @@ pub const SETTINGS: [&Setting; 61] = [
     &REDIS_REPLICAS,
     &REDIS_TIMEOUT,
     &DRAIN_TIMEOUT,
+    &DRAIN_GOODBYE,
+    &STALL_LIMIT,
     &METRICS_INTERVAL,
     &MEMORY_THRESHOLD,
     &MEMORY_LIMIT,

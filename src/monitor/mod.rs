@@ -140,6 +140,8 @@ pub struct Plan {
     /// How often percentiles begin anew and a row of history is written.
     pub interval: Duration,
     pub limits: Limits,
+    /// How long a shard may end no turn before the process is ended, for a supervisor to start it anew.
+    pub stall_limit: Option<Duration>,
     /// Where alerts are posted.
     pub webhook: Option<String>,
     /// Where the history is kept beyond the end of the process.
@@ -291,6 +293,7 @@ struct Watch {
     shards: Vec<Meter>,
     /// Samples in a row in which a shard ended no turn.
     silent: Vec<u32>,
+    stall_limit: Option<Duration>,
     thresholds: Thresholds,
     /// When the running interval ends.
     interval_ends: Instant,
@@ -314,6 +317,7 @@ impl Watch {
             all: Meter::new(),
             shards: earlier.shards.iter().map(|_| Meter::new()).collect(),
             silent: vec![0; earlier.shards.len()],
+            stall_limit: plan.stall_limit,
             thresholds: Thresholds::new(plan.limits),
             interval_ends: earlier.at + plan.interval,
             first_interval: true,
@@ -341,6 +345,11 @@ impl Watch {
         let readings = self.readings(&later, &second, &threads, &queues);
         let events = self.judge(&readings, &later, last.events.clone());
         self.tell_supervisor(&readings);
+        if let Some(shard) = self.stuck() {
+            // What hangs cannot be asked to end; who looks at the core that this leaves sees where it hung.
+            process::complain(&format!("shard {shard} hangs: the server ends, to be started anew"));
+            std::process::abort();
+        }
         if later.at >= self.interval_ends {
             self.end_interval(&later, &sample);
         }
@@ -466,6 +475,13 @@ impl Watch {
         if readings.shards_stalled == 0 {
             process::notify_watchdog();
         }
+    }
+
+    /// A shard that has ended no turn for too long. Counted in the monitor's own samples: in a process that was stopped
+    /// as a whole they stood still as well.
+    fn stuck(&self) -> Option<usize> {
+        let limit = self.stall_limit?.as_secs_f64() / INTERVAL.as_secs_f64();
+        self.silent.iter().position(|silent| f64::from(*silent) >= limit)
     }
 
     fn end_interval(&mut self, later: &Look, sample: &Sample) {
@@ -614,7 +630,7 @@ mod tests {
     };
 
     fn plan(limits: Limits) -> Plan {
-        Plan { interval: Duration::from_secs(10), limits, webhook: None, store: None }
+        Plan { interval: Duration::from_secs(10), limits, stall_limit: None, webhook: None, store: None }
     }
 
     fn look(at: Instant, cpu_ms: u64, all: ShardTotals) -> Look {

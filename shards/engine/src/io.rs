@@ -54,6 +54,18 @@ pub struct Settings {
     /// How long who joins a session that is not in memory waits for what is stored of it; `None` = nothing is
     /// stored, so nobody waits.
     pub storage_wait: Option<Micros>,
+    /// How clients are told that the server goes away.
+    pub goodbye: Goodbye,
+}
+
+/// How clients are told that the server goes away, besides the event `error` and a WebSocket's close code 1001.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Goodbye {
+    /// With Socket.IO's disconnect, after which its clients stay away until they are told to connect.
+    #[default]
+    Disconnect,
+    /// With nothing else: its clients come back by themselves.
+    Reconnect,
 }
 
 /// What clients may speak besides Engine.IO 4 on a bare WebSocket.
@@ -102,6 +114,7 @@ impl Default for Settings {
             application: Application::Band,
             manners: Manners::default(),
             storage_wait: None,
+            goodbye: Goodbye::default(),
         }
     }
 }

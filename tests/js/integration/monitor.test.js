@@ -326,6 +326,17 @@ describe("alerts", () => {
     ear.close();
   });
 
+  test("a shard that hangs for too long ends the process", async (t) => {
+    if (!canFreeze()) return t.diagnostic("no thread can be stopped here: that takes python3 and the right to trace");
+    const server = await startServer({ env: { STALL_LIMIT: "6000", LOG_LEVEL: "warn" } });
+    const thaw = await freeze(server.pid, "shard-1");
+    await until("the server has had enough", () => /shard 1 hangs: the server ends, to be started anew/.test(server.logs));
+    // The kernel reports the end of a process to its parent when nobody traces its threads any more.
+    await thaw();
+    const { signal } = await server.exited;
+    assert.equal(signal, "SIGABRT");
+  });
+
   test("a storage that cannot be reached raises one, and clears it when it can", async () => {
     const folder = mkdtempSync(path(tmpdir(), "bandsync-shared-"));
     const env = { STORAGE: "file", DATA_DIR: folder };

@@ -4,9 +4,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join as joinPath } from "node:path";
 import { describe, test } from "node:test";
-import { band, next } from "../support/client.js";
+import { band, emit, freshSession, join, next } from "../support/client.js";
 import { launch, startServer } from "../support/server.js";
-import { assertShape } from "../support/shape.js";
+import { assertDone, assertShape } from "../support/shape.js";
 import { PATIENCE_MS, within } from "../support/wait.js";
 import { engineMember, tcp } from "../support/wire.js";
 
@@ -31,6 +31,40 @@ describe("stopping", () => {
       const { code } = await within(PATIENCE_MS, server.exited, "the server exits");
       assert.equal(code, 0);
       await assert.rejects(tcp(server), "nobody listens any more");
+    });
+  }
+
+  for (const transport of ["websocket", "polling"]) {
+    test(`with DRAIN_GOODBYE=reconnect the stock client comes back by itself, by ${transport}`, async () => {
+      let server = await startServer({ env: { DRAIN_GOODBYE: "reconnect", STORAGE: "memory" } });
+      const { port } = server;
+      const sessionId = freshSession("restart");
+      const reconnection = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 200, transports: [transport] };
+      const one = await join(server, sessionId, { displayName: "Ada" }, reconnection);
+      try {
+        const told = next(one, "error", (error) => error.code === "draining");
+        const gone = new Promise((done) => one.once("disconnect", done));
+        const back = new Promise((done) => one.once("connect", done));
+        const plain = transport === "websocket" ? await engineMember(server) : null;
+        server.signal("SIGTERM");
+        assertShape(await told, { code: "draining", message: "string" });
+        assert.equal(await within(PATIENCE_MS, gone, "it is disconnected"), "transport close");
+        if (plain) assert.equal(await plain.closeCode(), 1001);
+        const { code } = await within(PATIENCE_MS, server.exited, "the server exits");
+        assert.equal(code, 0);
+        server = await startServer({ env: { PORT: String(port), STORAGE: "memory" } });
+        await within(PATIENCE_MS, back, "it is back without having been told to connect");
+        assertDone(await emit(one, "join_session", { sessionId, displayName: "Ada" }), {
+          role: "string",
+          sessionId: "string",
+          socketId: "string",
+          epoch: "number",
+          version: "number",
+        });
+        await server.stop();
+      } finally {
+        one.disconnect();
+      }
     });
   }
 

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{
-    Answer as Page, Cause, Close, Input, Outcome, Output, Outputs, Settings, Span, StorageNews, Transports,
+    Answer as Page, Cause, Close, Goodbye, Input, Outcome, Output, Outputs, Settings, Span, StorageNews,
+    Transports,
 };
 use bandsync_engine::record::Record;
 use bandsync_engine::words::application::Application;
@@ -259,6 +260,7 @@ impl World<'_> {
         let one = &mut self.shards[usize::from(shard)];
         let late = if late == 0 || calm { 0 } else { one.luck.below(late) };
         let at = (at.max(now) + late).max(one.frozen_until);
+        goodbye: Goodbye::Disconnect,
         if one.turn_at.is_none_or(|next| at < next) {
             one.turn_at = Some(at);
             self.post(at, Event::Turn(shard));

@@ -11,7 +11,7 @@ use super::outbox::{Lane, Line};
 use super::rate::{EventClass, Rates};
 use super::recovery::{Offset, Pid};
 use super::{Engine, State};
-use crate::io::{Close, Outputs};
+use crate::io::{Close, Goodbye, Outputs};
 use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Quality, Reject};
 use crate::wire::deflate::{Agreed, InflateError, Window};
 use crate::wire::engine_packet;
@@ -762,16 +762,21 @@ impl Engine {
             if connected == Some(true) {
                 self.leave_session(id, LeaveReason::Draining, out);
                 self.text(id, out, farewell);
-                self.text(id, out, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
+                if disconnects {
+                    self.text(id, out, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
+                }
             }
             return self.forget(id, LeaveReason::Draining, out);
         }
         // First, so that what its session still has for it goes out before the end.
         self.forget(id, LeaveReason::Draining, out);
         if let Some(connected) = connected {
+        let disconnects = self.settings.goodbye == Goodbye::Disconnect;
             if connected {
                 out.text(id, farewell);
-                out.text(id, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
+                if disconnects {
+                    out.text(id, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
+                }
             }
             out.send(id, |bytes| frame::close(bytes, Some(GOING_AWAY), "server shutting down"));
         }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::Engine;
 use super::measure::Measure;
-use crate::io::{Answer, Cause, Close, Input, Memory, Output, Outputs, Settings, Transports};
+use crate::io::{Answer, Cause, Close, Goodbye, Input, Memory, Output, Outputs, Settings, Transports};
 use crate::speech::Code;
 use crate::trace::{self, Recorded};
 use crate::words::application::Application;
@@ -58,6 +58,7 @@ pub(super) fn settings() -> Settings {
         manners: Manners::default(),
         storage_wait: None,
         application: Application::Band,
+        goodbye: Goodbye::Disconnect,
     }
 }
 
