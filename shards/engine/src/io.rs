@@ -190,7 +190,7 @@ pub enum Memory {
     /// Enough.
     #[default]
     Enough,
-    /// Little: what nobody misses now is to be forgotten.
+    /// Little: what nobody misses now is to be forgotten, and who reads too slowly to have little waiting goes.
     Low,
     /// None: new members are to be turned away as well, so that those who are here can stay. Who asks for a
     /// page, or how the server is, is answered.

@@ -11,7 +11,7 @@ use super::crowd::Crowded;
 use super::handover::Parcel;
 use super::polling::{self, Found, Probe};
 use super::{Engine, State};
-use crate::io::{Answer, Close, Output, Outputs, Question};
+use crate::io::{Answer, Close, Memory, Output, Outputs, Question};
 use crate::speech::LeaveReason;
 use crate::wire::deflate::{self, Agreed};
 use crate::wire::http::{
@@ -108,6 +108,14 @@ impl Front {
     /// The session whose packets it waits for.
     pub fn waits_for(&self) -> Option<ConnId> {
         self.asked.as_ref().and_then(|asked| asked.session)
+    }
+
+    /// Takes out of it what a request is to be answered with that goes to another shard: whether it reads on then,
+    /// what pages may see, and what came behind it.
+    pub fn take_asked(&mut self) -> Option<(bool, Shared, Vec<u8>)> {
+        let Asked { keep_alive, cors, .. } = self.asked.take()?;
+        self.posts_to = None;
+        Some((keep_alive, cors, std::mem::take(&mut self.bytes)))
     }
 
     /// When it has waited long enough. The host answers within the turn, so nothing is set while it is asked.
@@ -250,7 +258,7 @@ impl Engine {
         cors: Cors<'_>,
         out: &mut Outputs,
     ) -> Outcome {
-        if self.closed_for_memory && request.parameter("sid").is_none() {
+        if self.memory == Memory::Out && request.parameter("sid").is_none() {
             return self.no_room(id, out);
         }
         let done = match request.parameter("transport").as_deref() {

@@ -6,7 +6,6 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::alarm::Alarm;
 use super::front::{Front, Outcome, Shared};
 use super::link::{Link, Moving};
 use super::polling::{Left, Probe, Queue};
@@ -176,7 +175,7 @@ impl Engine {
 
     fn take_in(&mut self, id: ConnId, peer: IpAddr, state: State) {
         self.arrive_in_crowd(peer);
-        self.conns.insert(id, Conn { peer, alarm: Alarm::default(), state });
+        self.conns.insert(id, Conn::new(peer, state));
     }
 
     /// Does what made a connection move here.

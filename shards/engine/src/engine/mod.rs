@@ -57,6 +57,9 @@ use storage::Storage;
 use wheel::Wheel;
 
 /// One shard: a value that inputs change. See the [module](self).
+/// Bytes that may wait unsent for a connection when memory is scarce.
+const BACKLOG_SCARCE_BYTES: u32 = 256 * 1024;
+
 pub struct Engine {
     settings: Settings,
     rules: Rules,
@@ -76,8 +79,8 @@ pub struct Engine {
     crowd: Crowd,
     rooms: Arena<RoomKey, Room>,
     names: BTreeMap<SessionId, RoomKey>,
-    /// Whether no more links are let in because the server is short of memory.
-    closed_for_memory: bool,
+    /// How much memory the process has left.
+    memory: Memory,
     storage: Storage,
     /// The highest epoch given to a session so far.
     last_epoch: u64,
@@ -104,9 +107,17 @@ struct Conn {
     state: State,
 }
 
+    /// Bytes that the kernel has not taken, as far as the driver has told.
+    behind: u32,
 /// What a connection speaks.
 enum State {
     /// HTTP, until it is upgraded.
+impl Conn {
+    fn new(peer: IpAddr, state: State) -> Self {
+        Self { peer, alarm: Alarm::default(), behind: 0, state }
+    }
+}
+
     Front(Front),
     /// A WebSocket that may take over from long-polling.
     Probe(Box<Probe>),
@@ -184,7 +195,7 @@ impl Engine {
             crowd: Crowd::default(),
             rooms: Arena::new(settings.limits.sessions_max),
             names: BTreeMap::new(),
-            closed_for_memory: false,
+            memory: Memory::Enough,
             storage: Storage::default(),
             last_epoch: 0,
             counters: Counters::default(),
@@ -277,7 +288,7 @@ impl Engine {
             return out.close(id, Close::Gently);
         }
         let front = Front::new(self.now.at);
-        self.conns.insert(id, Conn { peer, alarm: Alarm::default(), state: State::Front(front) });
+        self.conns.insert(id, Conn::new(peer, State::Front(front)));
         self.arm(id);
     }
 
@@ -302,10 +313,11 @@ impl Engine {
 
     /// A reader that is too far behind is closed: its members would rather reconnect than see the past.
     fn backlog(&mut self, id: ConnId, bytes: u32, out: &mut Outputs) {
-        if bytes > self.settings.limits.backlog_bytes_max && self.conns.get(id).is_some() {
-            self.note_expulsion(id, "it reads too slowly");
-            self.forget(id, LeaveReason::TransportError, out);
-            out.close(id, Close::Abort);
+        let most = self.backlog_max();
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.behind = bytes;
+        if bytes > most {
+            self.close_slow_reader(id, out);
         }
     }
 
@@ -314,19 +326,36 @@ impl Engine {
         self.draining = true;
         let ids: Vec<ConnId> = self.conns.iter().map(|(id, _)| id).collect();
         for id in ids {
+    /// Bytes that may wait for a reader: the largest message and more, but not when memory is scarce.
+    fn backlog_max(&self) -> u32 {
+        let most = self.settings.limits.backlog_bytes_max;
+        if self.memory == Memory::Enough { most } else { most.min(BACKLOG_SCARCE_BYTES) }
+    }
+
+    fn close_slow_reader(&mut self, id: ConnId, out: &mut Outputs) {
+        self.note_expulsion(id, "it reads too slowly");
+        self.forget(id, LeaveReason::TransportError, out);
+        out.close(id, Close::Abort);
+    }
+
             self.say_goodbye(id, out);
         }
         self.offer_all();
     }
 
     fn memory(&mut self, memory: Memory, out: &mut Outputs) {
-        self.closed_for_memory = memory == Memory::Out;
+        self.memory = memory;
         if memory != Memory::Enough {
             self.shed(memory, out);
         }
     }
 
     /// Fires what is due and answers who polls, until neither leads to more of the other: who polls too slowly is
+            let most = self.backlog_max();
+            let slow = self.conns.iter().filter(|(_, conn)| conn.behind > most).map(|(id, _)| id);
+            for id in slow.collect::<Vec<_>>() {
+                self.close_slow_reader(id, out);
+            }
     /// sent away, and a request that waited has others behind it.
     fn end_turn(&mut self, out: &mut Outputs) {
         loop {

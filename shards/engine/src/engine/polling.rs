@@ -13,7 +13,7 @@ use super::front::Outcome;
 use super::handover::Parcel;
 use super::link::{Moving, Step};
 use super::outbox::Lane;
-use super::{Alarm, Conn, Engine, State};
+use super::{Conn, Engine, State};
 use crate::io::{Answer, Close, Outputs};
 use crate::speech::LeaveReason;
 use crate::wire::deflate::{Agreed, Window};
@@ -256,7 +256,7 @@ impl Engine {
             return Ok(self.send_away(id, crowded, out));
         }
         let link = self.new_link(Some(sid), Lane::Polled, version, base64);
-        let conn = Conn { peer, alarm: Alarm::default(), state: State::Link(Box::new(link)) };
+        let conn = Conn::new(peer, State::Link(Box::new(link)));
         let Some(session) = self.conns.insert_polled(conn) else {
             self.leave_crowd(peer);
             return Ok(self.no_room(id, out));
@@ -502,7 +502,7 @@ impl Engine {
     ) -> Outcome {
         let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Outcome::Gone };
         let sid = link.sid;
-        let conn = Conn { peer, alarm: Alarm::default(), state: State::Link(Box::new(link)) };
+        let conn = Conn::new(peer, State::Link(Box::new(link)));
         let Some(session) = self.conns.insert_polled(conn) else {
             return self.refuse_request(id, Refusal::BadRequest.of_request(), delivery.cors, out);
         };
