@@ -54,6 +54,7 @@ impl Take {
             | Recorded::Answered { conn, .. } => Some(conn),
             Recorded::Storage { .. }
             | Recorded::WallClock { .. }
+            | Recorded::Letter { .. }
             | Recorded::Memory(_)
             | Recorded::Drain
             | Recorded::TurnEnded => None,

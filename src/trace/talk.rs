@@ -135,6 +135,7 @@ impl Talk {
             Recorded::Answered { conn, answer } => {
                 lines.push(Line { bytes: answer.body.len(), ..plain(entry, Some(*conn), 0) });
             }
+            Recorded::Letter { letter } => lines.push(plain(entry, None, letter.len())),
             Recorded::Storage { .. }
             | Recorded::WallClock { .. }
             | Recorded::Memory(_)
@@ -228,6 +229,11 @@ impl Talk {
                 }
                 Output::Ask { conn, question } => {
                     lines.push(self.done(entry, *conn, "ask the host", question.path.clone()));
+                }
+                Output::Letter { to, letter } => {
+                    let (text, bytes) = (format!("to shard {}", to.0), letter.range().len());
+                    let line = plain(entry, None, bytes);
+                    lines.push(Line { direction: Direction::Out, event: "write".into(), text, ..line });
                 }
                 Output::Load { session } => lines.push(ordered(entry, "load", session, 0)),
                 Output::Store { session, record, .. } => {
@@ -348,6 +354,7 @@ pub fn describe(input: &Recorded<'_>) -> String {
         Recorded::WallClock { started_unix_ms } => {
             format!("wall clock: the server started at {started_unix_ms} ms")
         }
+        Recorded::Letter { letter } => format!("another shard writes {} bytes", letter.len()),
         Recorded::Memory(memory) => format!("memory: {memory:?}"),
         Recorded::Storage { news } => news_of(news),
         Recorded::Drain => "drain".into(),
@@ -376,6 +383,7 @@ fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
         Recorded::Backlog { .. } => "backlog",
         Recorded::Answered { .. } => "answered",
         Recorded::WallClock { .. } => "wall clock",
+        Recorded::Letter { .. } => "letter",
         Recorded::Memory(_) => "memory",
         Recorded::Storage { .. } => "storage",
         Recorded::Drain => "drain",

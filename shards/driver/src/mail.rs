@@ -1,4 +1,4 @@
-//! Connections on their way from one shard to another, and news of the storage, through bounded queues.
+//! Connections and letters on their way from one shard to another, and news of the storage, through bounded queues.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -26,10 +26,19 @@ pub(crate) struct Crossing {
     pub(crate) alive: Alive,
 }
 
+/// What a shard gets from another.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// A connection that changes shards.
+    Crossing(Box<Crossing>),
+    /// What the other shard's machine writes.
+    Letter(Box<[u8]>),
+}
+
 /// The receiving end of a shard's mail.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    mail: Receiver<Box<Crossing>>,
+    mail: Receiver<Mail>,
     news: Receiver<StorageNews>,
     bell: Arc<Bell<AtomicBool>>,
 }
@@ -37,14 +46,14 @@ pub(crate) struct Mailbox {
 /// The sending end: where a shard is reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
-    mail: Sender<Box<Crossing>>,
+    mail: Sender<Mail>,
     news: Sender<StorageNews>,
     /// So that a burst costs one system call.
     bell: Arc<Bell<AtomicBool>>,
     waker: Arc<Waker>,
 }
 
-/// Queues for at most `room` connections and as many news, whose shard `waker` wakes.
+/// Queues for at most `room` connections and letters and as many news, whose shard `waker` wakes.
 pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
     let (sender, receiver) = bounded(room);
     let (news_sender, news_receiver) = bounded(room);
@@ -59,13 +68,13 @@ impl Mailbox {
         Arc::clone(&self.bell)
     }
 
-    /// How many connections wait.
+    /// How many connections and letters wait.
     pub(crate) fn len(&self) -> usize {
         self.mail.len()
     }
 
-    /// The next connection.
-    pub(crate) fn take(&self) -> Option<Box<Crossing>> {
+    /// The next connection or letter.
+    pub(crate) fn take(&self) -> Option<Mail> {
         self.mail.try_recv().ok()
     }
 
@@ -98,22 +107,22 @@ impl Address {
         }
     }
 
-    /// Posts a connection, or gives it back if the mailbox is full.
-    fn post(&self, crossing: Box<Crossing>) -> Result<(), Box<Crossing>> {
-        match self.bell.post(|| self.mail.try_send(crossing), || self.wake_poll()) {
+    /// Posts mail, or gives it back if the mailbox is full.
+    fn post(&self, mail: Mail) -> Result<(), Mail> {
+        match self.bell.post(|| self.mail.try_send(mail), || self.wake_poll()) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(crossing)) => Err(crossing),
-            // The shard has ended, by force or by a panic, and its sessions with it: the connection ends too.
+            Err(TrySendError::Full(mail)) => Err(mail),
+            // The shard has ended, by force or by a panic, and its sessions with it: a connection ends too.
             Err(TrySendError::Disconnected(_)) => Ok(()),
         }
     }
 }
 
-/// Connections on the way out that wait for room in the other shard's mailbox.
+/// Mail on the way out that waits for room in the other shard's mailbox.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     addresses: Arc<[Address]>,
-    waiting: VecDeque<(ShardId, Box<Crossing>)>,
+    waiting: VecDeque<(ShardId, Mail)>,
 }
 
 impl Outbox {
@@ -121,18 +130,18 @@ impl Outbox {
         Self { addresses, waiting: VecDeque::new() }
     }
 
-    /// Takes a connection to be posted at the next [`Outbox::post`].
-    pub(crate) fn put(&mut self, to: ShardId, crossing: Crossing) {
+    /// Takes mail to be posted at the next [`Outbox::post`].
+    pub(crate) fn put(&mut self, to: ShardId, mail: Mail) {
         assert!(usize::from(to.0) < self.addresses.len(), "there is no shard {}", to.0);
-        self.waiting.push_back((to, Box::new(crossing)));
+        self.waiting.push_back((to, mail));
     }
 
     /// Posts what there is room for; the others go on waiting. Returns how many were put off.
     pub(crate) fn post(&mut self) -> usize {
         for _ in 0..self.waiting.len() {
-            let Some((to, crossing)) = self.waiting.pop_front() else { break };
-            if let Err(crossing) = self.addresses[usize::from(to.0)].post(crossing) {
-                self.waiting.push_back((to, crossing));
+            let Some((to, mail)) = self.waiting.pop_front() else { break };
+            if let Err(mail) = self.addresses[usize::from(to.0)].post(mail) {
+                self.waiting.push_back((to, mail));
             }
         }
         self.waiting.len()
@@ -164,14 +173,18 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
-    fn crossing(name: u8) -> Crossing {
-        Crossing {
+    /// A connection, or every other time a letter.
+    fn mail(name: u8) -> Mail {
+        if name % 2 == 1 {
+            return Mail::Letter(Box::new([name]));
+        }
+        Mail::Crossing(Box::new(Crossing {
             socket: File::open("/dev/null").unwrap().into(),
             peer: Ipv4Addr::LOCALHOST.into(),
             unsent: Unsent::default(),
             parcel: Box::new([name]),
             alive: Ending::new(1).enter(),
-        }
+        }))
     }
 
     fn wakeups(poll: &mut Poll) -> usize {
@@ -187,13 +200,16 @@ mod tests {
         let (mailbox, address) = mailbox(2, waker);
         let mut outbox = Outbox::new([address].into());
         for name in 0..5 {
-            outbox.put(ShardId(0), crossing(name));
+            outbox.put(ShardId(0), mail(name));
         }
         let mut order = Vec::new();
         for left in [3, 1, 0] {
             assert_eq!(outbox.post(), left);
-            while let Some(crossing) = mailbox.take() {
-                order.push(crossing.parcel[0]);
+            while let Some(mail) = mailbox.take() {
+                order.push(match mail {
+                    Mail::Crossing(crossing) => crossing.parcel[0],
+                    Mail::Letter(letter) => letter[0],
+                });
             }
         }
         assert_eq!(order, [0, 1, 2, 3, 4]);
@@ -207,7 +223,7 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(wakeups(&mut poll), 0);
             for name in 0..3 {
-                assert!(address.post(Box::new(crossing(name))).is_ok());
+                assert!(address.post(mail(name)).is_ok());
             }
             assert_eq!(wakeups(&mut poll), 1);
             assert!(!mailbox.bell().look(true, usize::MAX, || mailbox.take().is_some()));
@@ -238,6 +254,6 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (mailbox, address) = mailbox(1, waker);
         drop(mailbox);
-        assert!(address.post(Box::new(crossing(0))).is_ok());
+        assert!(address.post(mail(0)).is_ok());
     }
 }

@@ -32,7 +32,7 @@ use crate::ending::Ending;
 use crate::gauge::{Gauges, HAND_OVER_INTERVAL};
 use crate::host::{Host, Order};
 use crate::machine::Machine;
-use crate::mail::{Crossing, Mailbox, Outbox};
+use crate::mail::{Crossing, Mail, Mailbox, Outbox};
 use crate::tap::Tap;
 use crate::timer::Timer;
 use crate::write::Writer;
@@ -51,13 +51,13 @@ const ACCEPT_MAX: usize = 64;
 /// Connections accepted at last, when the server drains: as many as the kernel keeps for us.
 const ACCEPT_LAST_MAX: usize = 4_096;
 
-/// Connections taken out of the mailbox in a turn.
+/// Connections and letters taken out of the mailbox in a turn.
 const MAIL_MAX: usize = 256;
 
 /// How long connections wait for another try at a mailbox that is full, if nothing else happens.
 const POST_RETRY: Micros = Micros::from_millis(1);
 
-/// While so many connections wait to leave, nothing is read. Mail is still taken in, or two shards could wait
+/// While so many connections and letters wait to leave, nothing is read. Mail is still taken in, or two shards could wait
 /// for each other for ever.
 const CROWD: usize = 256;
 
@@ -86,6 +86,8 @@ pub(crate) struct Shard<M: Machine> {
     /// Connections to look at when everything is written, because they close.
     parting: Vec<ConnId>,
     leaving: Vec<Leaving>,
+    /// What the machine writes to other shards.
+    letters: Vec<(ShardId, Span)>,
     /// Places of questions in the outputs.
     asks: Vec<usize>,
     /// Places of orders for the storage in the outputs.
@@ -179,6 +181,7 @@ impl<M: Machine> Shard<M> {
             notes: Vec::new(),
             parting: Vec::new(),
             leaving: Vec::new(),
+            letters: Vec::new(),
             asks: Vec::new(),
             orders: Vec::new(),
             woken: false,
@@ -383,6 +386,7 @@ impl<M: Machine> Shard<M> {
                         self.leaving.push(Leaving { conn, to, parcel });
                     }
                 }
+                Output::Letter { to, letter } => self.letters.push((to, letter)),
                 Output::Ask { .. } => self.asks.push(self.sorted),
                 Output::Load { .. } | Output::Store { .. } | Output::Forget { .. } => {
                     self.orders.push(self.sorted);
@@ -500,9 +504,9 @@ impl<M: Machine> Shard<M> {
         self.ready = ready;
     }
 
-    /// Whether so many connections wait to leave that no byte should be read that might add another.
+    /// Whether so much mail waits to leave that no byte should be read that might add to it.
     fn is_crowded(&self) -> bool {
-        self.leaving.len() + self.parts.outbox.len() >= CROWD
+        self.leaving.len() + self.letters.len() + self.parts.outbox.len() >= CROWD
     }
 
     /// Reads from one connection. True if there may be more.
@@ -640,16 +644,21 @@ impl<M: Machine> Shard<M> {
             self.gauges.queue.saturating_record(waiting);
             self.stats().mail_max.see(waiting);
         }
-        self.mail_waits = self.parts.mailbox.bell().look(woken, MAIL_MAX, || self.open_letters());
+        self.mail_waits = self.parts.mailbox.bell().look(woken, MAIL_MAX, || self.open_one());
     }
 
-    /// Takes in one connection and one of the storage's news. Says whether there was either.
-    fn open_letters(&mut self) -> bool {
-        let crossing = self.parts.mailbox.take();
+    /// Takes in one piece of mail and one of the storage's news. Says whether there was either.
+    fn open_one(&mut self) -> bool {
+        let mail = self.parts.mailbox.take();
         let news = self.parts.mailbox.take_news();
-        let some = crossing.is_some() || news.is_some();
-        if let Some(crossing) = crossing {
-            self.take_in(*crossing);
+        let some = mail.is_some() || news.is_some();
+        match mail {
+            Some(Mail::Crossing(crossing)) => self.take_in(*crossing),
+            Some(Mail::Letter(letter)) => {
+                self.look_at_clock();
+                self.feed_measured(Input::Letter { letter: &letter });
+            }
+            None => {}
         }
         if let Some(news) = news {
             self.look_at_clock();
@@ -781,8 +790,11 @@ impl<M: Machine> Shard<M> {
         self.writer.troubled = troubled;
     }
 
-    /// Sends off the connections that go to other shards, with what is unsent.
+    /// Sends off the connections that go to other shards, with what is unsent, and what the machine writes there.
     fn hand_over(&mut self) {
+        for (to, letter) in self.letters.drain(..) {
+            self.parts.outbox.put(to, Mail::Letter(self.out.bytes[letter.range()].into()));
+        }
         for Leaving { conn: id, to, parcel } in std::mem::take(&mut self.leaving) {
             let Some(mut conn) = self.conns.remove(id) else { continue };
             self.stats().open.sub(1);
@@ -798,7 +810,7 @@ impl<M: Machine> Shard<M> {
                 parcel: self.out.bytes[parcel.range()].into(),
                 alive: conn.alive,
             };
-            self.parts.outbox.put(to, crossing);
+            self.parts.outbox.put(to, Mail::Crossing(Box::new(crossing)));
         }
         let put_off = self.parts.outbox.post();
         self.stats().mailbox_full.add(put_off as u64);

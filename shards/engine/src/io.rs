@@ -159,6 +159,11 @@ pub enum Input<'a> {
         /// Bytes that wait now; 0 = all are written.
         bytes: u32,
     },
+    /// Another shard wrote.
+    Letter {
+        /// The bytes of [`Output::Letter`].
+        letter: &'a [u8],
+    },
     /// The host's answer to an [`Output::Ask`].
     Answered {
         /// Which connection asked.
@@ -351,6 +356,13 @@ pub enum Output {
         to: ShardId,
         /// What its engine needs to know: a place in [`Outputs::bytes`].
         parcel: Span,
+    },
+    /// Bring another shard what this one writes to it.
+    Letter {
+        /// To whom.
+        to: ShardId,
+        /// What its engine is to know: a place in [`Outputs::bytes`].
+        letter: Span,
     },
     /// Answer this HTTP request by [`Input::Answered`].
     Ask {

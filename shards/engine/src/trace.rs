@@ -28,6 +28,7 @@ pub enum Recorded<'a> {
     TurnEnded,
     Memory(Memory),
     Storage { news: Cow<'a, StorageNews> },
+    Letter { letter: &'a [u8] },
 }
 
 /// These bytes are no input or no outputs.
@@ -46,6 +47,7 @@ impl<'a> Recorded<'a> {
             Input::Answered { conn, answer } => Self::Answered { conn: *conn, answer: Cow::Borrowed(answer) },
             Input::WallClock { started_unix_ms } => Self::WallClock { started_unix_ms: *started_unix_ms },
             Input::Storage { news } => Self::Storage { news: Cow::Borrowed(news) },
+            Input::Letter { letter } => Self::Letter { letter },
             Input::Drain => Self::Drain,
             Input::TurnEnded => Self::TurnEnded,
             Input::Memory(memory) => Self::Memory(*memory),
@@ -69,6 +71,7 @@ impl<'a> Recorded<'a> {
             }
             Self::WallClock { started_unix_ms } => Input::WallClock { started_unix_ms: *started_unix_ms },
             Self::Storage { news } => Input::Storage { news: news.as_ref() },
+            Self::Letter { letter } => Input::Letter { letter },
             Self::Drain => Input::Drain,
             Self::TurnEnded => Input::TurnEnded,
             Self::Memory(memory) => Input::Memory(*memory),
@@ -98,7 +101,7 @@ pub enum Outcome {
 /// to different sums; so a run that has gone its own way is noticed at that input, or (one time in 2³²) at the
 /// next one with outputs, and 32 bits do.
 ///
-/// What may hold secrets that a trace must not (parcels, credentials in questions) counts by its length alone.
+/// What may hold secrets that a trace must not (parcels, letters, credentials in questions) counts by its length alone.
 #[derive(Clone, Debug, Default)]
 pub struct Digest {
     sum: u32,
@@ -182,6 +185,7 @@ impl Digest {
                 self.put(&[7, *epoch as u32, (*epoch >> 32) as u32]);
                 self.bytes.extend_from_slice(session.as_str().as_bytes());
             }
+            Output::Letter { to, letter } => self.put(&[8, u32::from(to.0), letter.end - letter.start]),
         }
         &[]
     }
@@ -281,6 +285,7 @@ mod tests {
         check(Input::Opened { conn: CONN, peer: PEER });
         check(Input::Arrived { conn: CONN, peer: PEER, parcel: b"parcel" });
         check(Input::Received { conn: CONN, bytes: &mut [0, 255, 3] });
+        check(Input::Letter { letter: b"letter" });
         check(Input::Closed { conn: CONN, cause: Cause::Failed });
         check(Input::Backlog { conn: CONN, bytes: u32::MAX });
         check(Input::Answered { conn: CONN, answer });
@@ -318,6 +323,7 @@ mod tests {
                 Output::Load { session: SessionId::parse("s").unwrap() },
                 Output::Store { session: SessionId::parse("s").unwrap(), epoch: 1, version: 2, record: span },
                 Output::Forget { session: SessionId::parse("s").unwrap(), epoch: 1 },
+                Output::Letter { to: ShardId(1), letter: span },
             ],
             bytes: b"text".to_vec(),
             receivers: vec![CONN; 4],

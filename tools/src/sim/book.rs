@@ -877,17 +877,7 @@ impl Book {
                 // A full table of sessions refuses as a full session does.
                 let right =
                     why == Some(ack.code.as_str()) || ack.code == "session_full" && self.sessions_max < 1_000;
-                // Joining another session leaves the first, also when the other does not want one.
-                if let Some(old) = wire.seat.filter(|_| elsewhere) {
-                    self.leave(now, wire, old);
-                }
                 !right
-            }
-            (Asked::Join(_), "rate_limited") if ack.guessing => {
-                if let Some(old) = wire.seat.filter(|_| elsewhere) {
-                    self.leave(now, wire, old);
-                }
-                false
             }
             (
                 _,

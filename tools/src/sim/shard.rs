@@ -42,12 +42,13 @@ pub struct Shard {
     sorted: usize,
     /// Wires to accept, and connections on their way here.
     pub door: Vec<usize>,
-    pub mail: VecDeque<Crossing>,
+    pub mail: VecDeque<Mail>,
     ready: Vec<ConnId>,
     writable: Vec<ConnId>,
     notes: Vec<ConnId>,
     parting: Vec<ConnId>,
     leaving: Vec<(ConnId, ShardId, Span)>,
+    letters: Vec<(ShardId, Span)>,
     /// Closing connections and when their time is over.
     closing: VecDeque<(u64, ConnId)>,
     touched: Vec<ConnId>,
@@ -67,9 +68,19 @@ pub struct Shard {
     news: Vec<Answer>,
 }
 
-/// A connection on its way to another shard.
-pub struct Crossing {
+/// What comes from another shard, and when.
+pub struct Mail {
     pub at: u64,
+    what: Sent,
+}
+
+enum Sent {
+    Letter(Vec<u8>),
+    Crossing(Crossing),
+}
+
+/// A connection on its way to another shard.
+struct Crossing {
     wire: usize,
     unsent: Vec<u8>,
     parcel: Vec<u8>,
@@ -110,6 +121,7 @@ impl Shard {
             notes: Vec::new(),
             parting: Vec::new(),
             leaving: Vec::new(),
+            letters: Vec::new(),
             closing: VecDeque::new(),
             touched: Vec::new(),
             turn_at: None,
@@ -147,7 +159,8 @@ impl Shard {
 
     /// Connections that the driver still has.
     pub fn connections(&self) -> usize {
-        self.slots.len() - self.free.len() + self.mail.len()
+        let crossing = self.mail.iter().filter(|mail| matches!(mail.what, Sent::Crossing(_)));
+        self.slots.len() - self.free.len() + crossing.count()
     }
 
     fn insert(&mut self, wire: usize, unsent: Vec<u8>) -> ConnId {
@@ -247,6 +260,7 @@ fn settings(plan: &Plan, id: u16, life: u64, wall: i64) -> Settings {
         },
         application: Application::Band,
         manners: Manners::default(),
+        goodbye: Goodbye::Disconnect,
         storage_wait: shape.storage.as_ref().map(|storage| micros(storage.wait)),
     }
 }
@@ -260,7 +274,6 @@ impl World<'_> {
         let one = &mut self.shards[usize::from(shard)];
         let late = if late == 0 || calm { 0 } else { one.luck.below(late) };
         let at = (at.max(now) + late).max(one.frozen_until);
-        goodbye: Goodbye::Disconnect,
         if one.turn_at.is_none_or(|next| at < next) {
             one.turn_at = Some(at);
             self.post(at, Event::Turn(shard));
@@ -309,7 +322,7 @@ impl World<'_> {
             one.has_work().then_some(now + 1),
             one.engine.next_deadline().map(Micros::as_micros),
             one.closing.front().map(|(at, _)| *at),
-            one.mail.front().map(|crossing| crossing.at),
+            one.mail.front().map(|mail| mail.at),
             one.news.first().map(|answer| answer.at),
         ];
         if let Some(next) = next.into_iter().flatten().min() {
@@ -365,6 +378,10 @@ impl World<'_> {
                             self.book.leave(self.now, wire, seat);
                         }
                     }
+                }
+                Output::Letter { to, letter } => {
+                    shard.digest.add(9 + u64::from(to.0));
+                    shard.letters.push((*to, *letter));
                 }
                 Output::Ask { .. } => shard.digest.add(5),
                 Output::Load { session } => {
@@ -569,8 +586,15 @@ impl World<'_> {
     }
 
     fn open_mail(&mut self, s: usize) {
-        while self.shards[s].mail.front().is_some_and(|crossing| crossing.at <= self.now) {
-            let Some(Crossing { wire, unsent, parcel, .. }) = self.shards[s].mail.pop_front() else { return };
+        while self.shards[s].mail.front().is_some_and(|mail| mail.at <= self.now) {
+            let (wire, unsent, parcel) = match self.shards[s].mail.pop_front().map(|mail| mail.what) {
+                Some(Sent::Crossing(Crossing { wire, unsent, parcel })) => (wire, unsent, parcel),
+                Some(Sent::Letter(letter)) => {
+                    self.feed(s, Input::Letter { letter: &letter });
+                    continue;
+                }
+                None => return,
+            };
             let id = self.shards[s].insert(wire, unsent);
             self.wires[wire].place = Place::Shard(s as u16, id);
             let peer = peer_of(&self.wires[wire]);
@@ -679,19 +703,27 @@ impl World<'_> {
     }
 
     fn hand_over(&mut self, s: usize) {
+        for (to, letter) in std::mem::take(&mut self.shards[s].letters) {
+            let letter = self.shards[s].out.bytes[letter.range()].to_vec();
+            self.mail(s, to, Sent::Letter(letter));
+        }
         for (id, to, parcel) in std::mem::take(&mut self.shards[s].leaving) {
             let parcel = self.shards[s].out.bytes[parcel.range()].to_vec();
             let Some(conn) = self.shards[s].remove(id) else { continue };
             self.wires[conn.wire].place = Place::Mail;
-            let mail = self.plan.shape.driver.mail;
-            let delay = if self.calm { 20 } else { 1 + self.shards[s].luck.below(mail) };
-            let other = &mut self.shards[usize::from(to.0)];
-            // The mailbox keeps the order.
-            let at = (self.now + delay).max(other.mail.back().map_or(0, |last| last.at));
-            other.mail.push_back(Crossing { at, wire: conn.wire, unsent: conn.unsent, parcel });
+            self.mail(s, to, Sent::Crossing(Crossing { wire: conn.wire, unsent: conn.unsent, parcel }));
             self.handed_over += 1;
-            self.wake(to.0, at);
         }
+    }
+
+    /// Sends something to another shard, whose mailbox keeps the order.
+    fn mail(&mut self, s: usize, to: ShardId, what: Sent) {
+        let most = self.plan.shape.driver.mail;
+        let delay = if self.calm { 20 } else { 1 + self.shards[s].luck.below(most) };
+        let other = &mut self.shards[usize::from(to.0)];
+        let at = (self.now + delay).max(other.mail.back().map_or(0, |last| last.at));
+        other.mail.push_back(Mail { at, what });
+        self.wake(to.0, at);
     }
 
     fn close_up(&mut self, s: usize) {

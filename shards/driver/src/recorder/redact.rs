@@ -51,6 +51,10 @@ impl Redactor {
                     stream.redact(&self.key, &mut entries[place]);
                 }
                 Found::Parcel(conn, place) => self.parcel(conn, &mut entries[place]),
+                Found::Letter(place) => {
+                    let mut json = Json::Plain;
+                    entries[place].iter_mut().for_each(|byte| json.take(&self.key, byte));
+                }
                 Found::Record(place) => {
                     Record::cover_secrets(&mut entries[place], |secret| cover_text(&self.key, secret));
                 }
@@ -80,6 +84,7 @@ enum Found {
     End(ConnId),
     Bytes(ConnId, Range<usize>),
     Parcel(ConnId, Range<usize>),
+    Letter(Range<usize>),
     Record(Range<usize>),
     Else,
 }
@@ -99,6 +104,7 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
         Recorded::Closed { conn, .. } => Found::End(conn),
         Recorded::Received { conn, bytes } => Found::Bytes(conn, place(bytes)),
         Recorded::Arrived { conn, parcel, .. } => Found::Parcel(conn, place(parcel)),
+        Recorded::Letter { letter } => Found::Letter(place(letter)),
         // What the server itself says holds no secret of a member.
         Recorded::Answered { .. } => Found::Else,
         Recorded::Storage { news } => match news.as_ref() {

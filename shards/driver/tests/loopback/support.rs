@@ -52,7 +52,8 @@ impl<M> Strict<M> {
             Input::Received { conn, .. } | Input::Backlog { conn, .. } | Input::Answered { conn, .. } => {
                 assert!(self.open.contains(&conn), "{conn} is not there");
             }
-            Input::Storage { .. }
+            Input::Letter { .. }
+            | Input::Storage { .. }
             | Input::WallClock { .. }
             | Input::Memory(_)
             | Input::Drain

@@ -57,6 +57,12 @@ impl Outputs {
         self.list.push(Output::HandOver { conn, to, parcel });
     }
 
+    /// Writes to another shard.
+    pub(super) fn letter(&mut self, to: ShardId, letter: &[u8]) {
+        let letter = self.span(|bytes| bytes.extend_from_slice(letter));
+        self.list.push(Output::Letter { to, letter });
+    }
+
     pub(super) fn span(&mut self, print: impl FnOnce(&mut Vec<u8>)) -> Span {
         let start = self.bytes.len() as u32;
         print(&mut self.bytes);

@@ -73,9 +73,20 @@ pub struct Link {
     /// The session it is in, as which member. Not while it moves.
     #[serde(skip)]
     pub seat: Option<(RoomKey, MemberId)>,
-    /// While it waits for a session from the storage: what was read meanwhile, as it came from the network.
+    /// While it waits for the session that it wants to join: what was read meanwhile.
     #[serde(skip)]
-    pub held: Option<Vec<u8>>,
+    pub held: Option<Box<Held>>,
+}
+
+/// What was read of a client that waits for a session from the storage, or for another shard's answer.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Packets in requests of long-polling, one behind the other: kind, length, bytes.
+    pub parts: Vec<u8>,
+    /// What came later on a WebSocket, as it came from the network.
+    pub bytes: Vec<u8>,
+    /// Which answer of another shard is awaited.
+    pub knock: Option<u64>,
 }
 
 /// What a packet leads to.
@@ -86,7 +97,7 @@ pub(super) enum Step {
     Gone,
     /// The connection goes to another shard, which handles what asked for it.
     Move(ShardId, Moving),
-    /// Nothing, until the session that it joins was asked for.
+    /// Nothing, until the session that it joins, or its shard, was asked.
     Hold,
 }
 
@@ -300,7 +311,7 @@ impl Engine {
         let Some(link) = self.link_mut(id) else { return };
         link.heard_at = now;
         if link.held.is_some() {
-            return self.hold(id, bytes, out);
+            return self.hold(id, |held| &mut held.bytes, bytes, out);
         }
         let mut pings = 0;
         let mut owed = Vec::new();
@@ -338,7 +349,7 @@ impl Engine {
                     if let Some(link) = self.link_mut(id) {
                         link.reader = reader;
                     }
-                    return self.hold(id, &bytes[at..], out);
+                    return self.hold(id, |held| &mut held.bytes, &bytes[at..], out);
                 }
                 Step::Move(shard, moving) => {
                     if let Some(link) = self.link_mut(id) {
@@ -758,6 +769,7 @@ impl Engine {
         let farewell = |bytes: &mut Vec<u8>| {
             print::link(bytes, &LinkNotice::Error { event: "disconnect", reject: &reject });
         };
+        let disconnects = self.settings.goodbye == Goodbye::Disconnect;
         if is_polled(id) {
             if connected == Some(true) {
                 self.leave_session(id, LeaveReason::Draining, out);
@@ -771,7 +783,6 @@ impl Engine {
         // First, so that what its session still has for it goes out before the end.
         self.forget(id, LeaveReason::Draining, out);
         if let Some(connected) = connected {
-        let disconnects = self.settings.goodbye == Goodbye::Disconnect;
             if connected {
                 out.text(id, farewell);
                 if disconnects {

@@ -14,6 +14,7 @@ mod fanout;
 mod front;
 pub mod handover;
 mod heartbeat;
+mod knock;
 mod link;
 pub mod measure;
 mod outbox;
@@ -56,10 +57,10 @@ use slots::Arena;
 use storage::Storage;
 use wheel::Wheel;
 
-/// One shard: a value that inputs change. See the [module](self).
 /// Bytes that may wait unsent for a connection when memory is scarce.
 const BACKLOG_SCARCE_BYTES: u32 = 256 * 1024;
 
+/// One shard: a value that inputs change. See the [module](self).
 pub struct Engine {
     settings: Settings,
     rules: Rules,
@@ -82,6 +83,8 @@ pub struct Engine {
     /// How much memory the process has left.
     memory: Memory,
     storage: Storage,
+    /// How often somebody here has asked to join a session elsewhere.
+    knocks: u64,
     /// The highest epoch given to a session so far.
     last_epoch: u64,
     counters: Counters,
@@ -104,20 +107,20 @@ struct Conn {
     /// Who speaks: the address it comes from, or the one that a trusted proxy speaks for.
     peer: IpAddr,
     alarm: Alarm,
+    /// Bytes that the kernel has not taken, as far as the driver has told.
+    behind: u32,
     state: State,
 }
 
-    /// Bytes that the kernel has not taken, as far as the driver has told.
-    behind: u32,
-/// What a connection speaks.
-enum State {
-    /// HTTP, until it is upgraded.
 impl Conn {
     fn new(peer: IpAddr, state: State) -> Self {
         Self { peer, alarm: Alarm::default(), behind: 0, state }
     }
 }
 
+/// What a connection speaks.
+enum State {
+    /// HTTP, until it is upgraded.
     Front(Front),
     /// A WebSocket that may take over from long-polling.
     Probe(Box<Probe>),
@@ -197,6 +200,7 @@ impl Engine {
             names: BTreeMap::new(),
             memory: Memory::Enough,
             storage: Storage::default(),
+            knocks: 0,
             last_epoch: 0,
             counters: Counters::default(),
             outbox: Outbox::new(settings.transports.compression),
@@ -224,6 +228,7 @@ impl Engine {
             Input::Opened { conn, peer } => self.opened(conn, peer, out),
             Input::Arrived { conn, parcel, .. } => self.arrived(conn, parcel, out),
             Input::Received { conn, bytes } => self.received(conn, bytes, out),
+            Input::Letter { letter } => self.letter(letter, out),
             Input::Closed { conn, cause } => self.lost(conn, cause, out),
             Input::Backlog { conn, bytes } => self.backlog(conn, bytes, out),
             Input::Answered { conn, answer } => self.answered(conn, answer, out),
@@ -321,11 +326,6 @@ impl Engine {
         }
     }
 
-    /// Says goodbye to everybody and closes all connections; none will be let in any more.
-    fn drain(&mut self, out: &mut Outputs) {
-        self.draining = true;
-        let ids: Vec<ConnId> = self.conns.iter().map(|(id, _)| id).collect();
-        for id in ids {
     /// Bytes that may wait for a reader: the largest message and more, but not when memory is scarce.
     fn backlog_max(&self) -> u32 {
         let most = self.settings.limits.backlog_bytes_max;
@@ -338,6 +338,11 @@ impl Engine {
         out.close(id, Close::Abort);
     }
 
+    /// Says goodbye to everybody and closes all connections; none will be let in any more.
+    fn drain(&mut self, out: &mut Outputs) {
+        self.draining = true;
+        let ids: Vec<ConnId> = self.conns.iter().map(|(id, _)| id).collect();
+        for id in ids {
             self.say_goodbye(id, out);
         }
         self.offer_all();
@@ -346,16 +351,16 @@ impl Engine {
     fn memory(&mut self, memory: Memory, out: &mut Outputs) {
         self.memory = memory;
         if memory != Memory::Enough {
-            self.shed(memory, out);
-        }
-    }
-
-    /// Fires what is due and answers who polls, until neither leads to more of the other: who polls too slowly is
             let most = self.backlog_max();
             let slow = self.conns.iter().filter(|(_, conn)| conn.behind > most).map(|(id, _)| id);
             for id in slow.collect::<Vec<_>>() {
                 self.close_slow_reader(id, out);
             }
+            self.shed(memory, out);
+        }
+    }
+
+    /// Fires what is due and answers who polls, until neither leads to more of the other: who polls too slowly is
     /// sent away, and a request that waited has others behind it.
     fn end_turn(&mut self, out: &mut Outputs) {
         loop {

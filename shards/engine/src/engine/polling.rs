@@ -97,6 +97,28 @@ pub(super) enum Left {
     Binary(Vec<u8>),
 }
 
+impl Left {
+    fn of(part: Part<'_>) -> Self {
+        match part {
+            Part::Text(text) => Self::Text(text.to_owned()),
+            Part::Binary(bytes) => Self::Binary(bytes.to_vec()),
+        }
+    }
+}
+
+/// The packets that [`part_received`](Engine::part_received) has kept.
+fn parts_of(mut held: &[u8]) -> impl Iterator<Item = Part<'_>> {
+    std::iter::from_fn(move || {
+        let [kind, a, b, c, d, rest @ ..] = held else { return None };
+        let (bytes, rest) = rest.split_at(u32::from_le_bytes([*a, *b, *c, *d]) as usize);
+        held = rest;
+        Some(match kind {
+            0 => Part::Text(std::str::from_utf8(bytes).unwrap_or_default()),
+            _ => Part::Binary(bytes),
+        })
+    })
+}
+
 impl Sids {
     /// A session is here now.
     pub fn put(&mut self, sid: MemberId, id: ConnId) {
@@ -203,9 +225,12 @@ fn print_packets(bytes: &mut Vec<u8>, body: Body, packing: Packing, delivery: De
     Response { status: 200, headers: &answer.headers, body: &answer.body }.print(bytes, delivery);
 }
 
+/// What stands above the answer to a request with packets.
+const OK_HEADERS: [(&str, &str); 2] = [("Content-Type", "text/html"), ("Cache-Control", "no-store")];
+
 /// Appends the answer to a request with packets.
 fn print_ok(bytes: &mut Vec<u8>, delivery: Delivery<'_>) {
-    let headers = [("Content-Type".into(), "text/html".into()), ("Cache-Control".into(), "no-store".into())];
+    let headers = OK_HEADERS.map(|(name, value)| (name.into(), value.into()));
     Response { status: 200, headers: &headers, body: b"ok" }.print(bytes, delivery);
 }
 
@@ -398,10 +423,7 @@ impl Engine {
                 }
                 Step::Gone => return Err(Refusal::BadRequest),
                 Step::Move(shard, moving) => {
-                    let left = parts[place + 1..].iter().map(|part| match part {
-                        Part::Text(text) => Left::Text((*text).to_owned()),
-                        Part::Binary(bytes) => Left::Binary(bytes.to_vec()),
-                    });
+                    let left = parts[place + 1..].iter().map(|part| Left::of(*part));
                     return Ok(Outcome::Moves(
                         shard,
                         self.pack_polled(session, shard, moving, left.collect(), delivery, out),
@@ -410,11 +432,14 @@ impl Engine {
             }
         }
         self.arm(session);
+        if self.is_knocking(session) {
+            return Ok(self.keep_posting(id, session, delivery));
+        }
         out.send(id, |bytes| print_ok(bytes, delivery));
         Ok(self.answered_one(id, delivery.keep_alive, out))
     }
 
-    /// Acts on a packet of a session, or keeps it while the session waits for the storage.
+    /// Acts on a packet of a session, or keeps it while the session waits.
     fn part_received(&mut self, session: ConnId, part: Part<'_>, out: &mut Outputs) -> Step {
         if self.link_mut(session).is_some_and(|link| link.held.is_some()) {
             let (kind, bytes) = match part {
@@ -423,8 +448,8 @@ impl Engine {
             };
             // The packets stand one behind the other: kind, length, bytes.
             let head = [&[kind], &(bytes.len() as u32).to_le_bytes()[..]].concat();
-            self.hold(session, &head, out);
-            self.hold(session, bytes, out);
+            self.hold(session, |held| &mut held.parts, &head, out);
+            self.hold(session, |held| &mut held.parts, bytes, out);
             return Step::Go;
         }
         let step = match part {
@@ -435,20 +460,73 @@ impl Engine {
     }
 
     /// Acts on what [`part_received`](Self::part_received) has kept.
-    pub(super) fn held_parts(&mut self, session: ConnId, mut held: &[u8], out: &mut Outputs) {
-        while let [kind, a, b, c, d, rest @ ..] = held {
-            let (bytes, rest) = rest.split_at(u32::from_le_bytes([*a, *b, *c, *d]) as usize);
-            held = rest;
-            let part = match kind {
-                0 => Part::Text(std::str::from_utf8(bytes).unwrap_or_default()),
-                _ => Part::Binary(bytes),
-            };
+    pub(super) fn held_parts(&mut self, session: ConnId, held: &[u8], out: &mut Outputs) {
+        for part in parts_of(held) {
             match self.part_received(session, part, out) {
                 Step::Go | Step::Hold => {}
                 Step::Gone => return self.said_goodbye = false,
-                // It has joined and wants to go on at once, without a request that could take it there.
+                // It is connected and wants to go on at once, without a request that could take it there.
                 Step::Move(..) => return self.forget(session, LeaveReason::TransportError, out),
             }
+        }
+    }
+
+    /// Keeps a request with packets unanswered whose session may be about to move: it takes a connection along.
+    fn keep_posting(&mut self, id: ConnId, session: ConnId, delivery: Delivery<'_>) -> Outcome {
+        if let Some(queue) = self.outbox.queue(session) {
+            queue.posting = Some(id);
+        }
+        if let Some(front) = self.front_mut(id) {
+            front.posts_to = Some(session);
+        }
+        self.keep_waiting(id, session, delivery);
+        Outcome::Wait
+    }
+
+    /// Whether a session waits for what another shard says.
+    fn is_knocking(&mut self, session: ConnId) -> bool {
+        let held = self.link_mut(session).and_then(|link| link.held.as_ref());
+        held.is_some_and(|held| held.knock.is_some())
+    }
+
+    /// Answers the request with packets of a session that was kept waiting, if there is one.
+    pub(super) fn answer_post_of(&mut self, session: ConnId, out: &mut Outputs) {
+        if let Some(posting) = self.outbox.queue(session).and_then(|queue| queue.posting.take()) {
+            self.answer_post(posting, out);
+        }
+    }
+
+    fn answer_post(&mut self, id: ConnId, out: &mut Outputs) {
+        if let Some(front) = self.front_mut(id) {
+            front.posts_to = None;
+        }
+        let headers = OK_HEADERS.map(|(name, value)| (name.into(), value.into())).to_vec();
+        if self.give_answer(id, Answer { status: 200, headers, body: b"ok".into() }, out) {
+            self.resumed.push(id);
+            self.arm(id);
+        }
+    }
+
+    /// Takes a session to another shard with the connection of the request that asked for it.
+    pub(super) fn move_polled(
+        &mut self,
+        session: ConnId,
+        to: ShardId,
+        moving: Moving,
+        held: &[u8],
+        out: &mut Outputs,
+    ) {
+        let posting = self.outbox.queue(session).and_then(|queue| queue.posting);
+        let taken = posting.and_then(|id| Some((id, self.front_mut(id)?.take_asked()?)));
+        // As above.
+        let Some((id, (keep_alive, cors, rest))) = taken else {
+            return self.forget(session, LeaveReason::TransportError, out);
+        };
+        let delivery = Delivery { head: false, keep_alive, cors: cors.as_cors() };
+        let left = parts_of(held).map(Left::of).collect();
+        if let Some(mut parcel) = self.pack_polled(session, to, moving, left, delivery, out) {
+            parcel.append(&rest);
+            self.hand_over_front(id, to, &parcel, out);
         }
     }
 
@@ -532,6 +610,9 @@ impl Engine {
             }
         }
         self.arm(session);
+        if self.is_knocking(session) {
+            return self.keep_posting(id, session, delivery);
+        }
         out.send(id, |bytes| print_ok(bytes, delivery));
         self.answered_one(id, delivery.keep_alive, out)
     }
@@ -572,6 +653,9 @@ impl Engine {
     /// A session is over: whoever waits for its packets gets the last of them.
     pub(super) fn close_queue(&mut self, session: ConnId, sid: Option<MemberId>, out: &mut Outputs) {
         let Some(mut queue) = self.outbox.close(session) else { return };
+        if let Some(posting) = queue.posting.take() {
+            self.answer_post(posting, out);
+        }
         if self.said_goodbye
             && queue.waiting.is_none()
             && let Some(sid) = sid
@@ -658,6 +742,8 @@ impl Engine {
         let Some(State::Probe(probe)) = self.conns.get(id).map(|conn| &conn.state) else { return };
         let sid = probe.sid;
         match self.find_sid(sid, hops) {
+            // What it said is to be answered first, by the request that said it.
+            Found::Here(session) if self.is_knocking(session) => self.drop_probe(id, out),
             Found::Here(session) if is_polled(session) && self.upgrade_to(id, session, out) => {
                 self.link_received(id, rest, out);
             }
@@ -699,9 +785,13 @@ impl Engine {
         let State::Probe(probe) = &mut conn.state else { return false };
         link.take_over(std::mem::take(&mut probe.reader), probe.agreed, probe.window.take());
         let (line, seat, sid) = (link.line(id), link.seat, link.sid);
+        let waits = link.held.is_some();
         conn.state = State::Link(link);
         if let Some(sid) = sid {
             self.sids.put(sid, id);
+        }
+        if waits {
+            self.storage.relocate(session, id);
         }
         if let Some((key, member)) = seat
             && let Some(room) = self.rooms.get_mut(key)

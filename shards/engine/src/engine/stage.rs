@@ -1,5 +1,7 @@
 //! Commands on their way into sessions, and sessions as they come and go on this shard.
 
+use std::net::IpAddr;
+
 use super::Engine;
 use super::alarm::RoomKey;
 use super::crowd::{Guesses, Guessing};
@@ -23,7 +25,10 @@ impl Engine {
             Ok(Command::Join(join)) => {
                 let shard = join.session.shard(self.settings.shards);
                 if shard != self.settings.shard {
-                    self.leave_session(said.conn, LeaveReason::Left, out);
+                    if let Some(seat) = self.link_mut(said.conn).and_then(|link| link.seat) {
+                        self.knock(said, seat, shard, out);
+                        return Step::Hold;
+                    }
                     return Step::Move(
                         shard,
                         Moving::Join { ack: said.ack, payload: said.payload.to_owned() },
@@ -72,24 +77,21 @@ impl Engine {
         self.note_change(key);
     }
 
+    /// Takes a member in. It leaves the session that it was in for that, and only if this one admits it.
     fn join(&mut self, id: ConnId, join: &Join, out: &mut Outputs) -> Result<Ack, Reject> {
+        let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Ok(Ack::Done) };
         let Some(link) = self.link_mut(id) else { return Ok(Ack::Done) };
         let (seat, line, Some(member)) = (link.seat, link.line(id), link.member) else {
             return Ok(Ack::Done);
         };
+        self.admit(peer, member, join, seat.map(|(key, _)| key))?;
         if let Some((key, _)) = seat
             && self.rooms.get(key).is_some_and(|room| *room.session.id() != join.session)
         {
             self.leave_session(id, LeaveReason::Left, out);
         }
-        let guesses = join.passcode.is_some() || join.leader_pin.is_some();
         let key = match self.names.get(&join.session).copied() {
-            Some(key) => {
-                if guesses {
-                    self.may_guess(id, key)?;
-                }
-                key
-            }
+            Some(key) => key,
             // Who opens a session chooses its passcode and its PIN.
             None => self.make(&join.session, None, out)?,
         };
@@ -104,28 +106,55 @@ impl Engine {
             Some((joined, before, room.seated()))
         });
         let Some((joined, before, after)) = joined else { return Err(gone()) };
-        if joined.is_ok() {
-            self.counters.members += (after - before) as u32;
-            self.counters.sessions_empty -= u32::from(before == 0);
-            if let Some(link) = self.link_mut(id) {
-                link.seat = Some((key, member));
-            }
-        } else {
-            if guesses && joined.as_ref().is_err_and(|reject| reject.code == Code::BadPasscode) {
-                self.guessed_wrong(id, key);
-            }
-            // A session that was made for nobody is forgotten in time.
-            self.settle(key, out);
+        assert!(joined.is_ok(), "it was admitted");
+        self.counters.members += (after - before) as u32;
+        self.counters.sessions_empty -= u32::from(before == 0);
+        if let Some(link) = self.link_mut(id) {
+            link.seat = Some((key, member));
         }
         joined
+    }
+
+    /// Whether a session would let a member in that speaks from this address and leaves a session here for that; a wrong
+    /// guess counts.
+    pub(super) fn admit(
+        &mut self,
+        peer: IpAddr,
+        member: MemberId,
+        join: &Join,
+        leaves: Option<RoomKey>,
+    ) -> Result<(), Reject> {
+        let Some(key) = self.names.get(&join.session).copied() else {
+            let has_room = self.has_room_for_session() || self.is_left_empty(leaves);
+            return if has_room { Ok(()) } else { Err(no_room()) };
+        };
+        let guesses = join.passcode.is_some() || join.leader_pin.is_some();
+        if guesses {
+            self.may_guess(peer, key)?;
+        }
+        let admitted =
+            self.rooms.get(key).map_or_else(|| Err(gone()), |room| room.session.admit(member, join));
+        if guesses && admitted.as_ref().is_err_and(|reject| reject.code == Code::BadPasscode) {
+            self.guessed_wrong(peer, key);
+        }
+        admitted
+    }
+
+    /// Whether another session can be made.
+    pub(super) fn has_room_for_session(&self) -> bool {
+        !self.rooms.is_full() || self.counters.sessions_empty > 0
+    }
+
+    /// Whether nobody would stay if somebody left this session: then it would make room for another.
+    pub(super) fn is_left_empty(&self, leaves: Option<RoomKey>) -> bool {
+        leaves.and_then(|key| self.rooms.get(key)).is_some_and(|room| room.seated() == 1)
     }
 
     /// Whether somebody may try a passcode or PIN. Whose address has guessed wrong too often of late waits; and if the
     /// session was guessed at too often, whose address has guessed wrong at all, so that many addresses together
     /// do not get far, and still do not keep those out who know it.
-    fn may_guess(&self, id: ConnId, key: RoomKey) -> Result<(), Reject> {
+    fn may_guess(&self, peer: IpAddr, key: RoomKey) -> Result<(), Reject> {
         let now = self.now.at;
-        let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Ok(()) };
         let is_proxy = self.settings.manners.is_proxy(peer);
         let own = if is_proxy { Guesses::default() } else { self.crowd.guesses(peer) };
         let all = self.rooms.get(key).map(|room| room.guesses).unwrap_or_default();
@@ -137,11 +166,9 @@ impl Engine {
         })
     }
 
-    fn guessed_wrong(&mut self, id: ConnId, key: RoomKey) {
+    fn guessed_wrong(&mut self, peer: IpAddr, key: RoomKey) {
         let now = self.now.at;
-        if let Some(peer) = self.conns.get(id).map(|conn| conn.peer)
-            && !self.settings.manners.is_proxy(peer)
-        {
+        if !self.settings.manners.is_proxy(peer) {
             self.crowd.guessed_wrong(peer, now);
         }
         if let Some(room) = self.rooms.get_mut(key) {
@@ -222,7 +249,7 @@ impl Engine {
         out: &mut Outputs,
     ) -> Result<RoomKey, Reject> {
         if self.rooms.is_full() && !self.make_room(out) {
-            return Err(Reject::new(Code::SessionFull, "this server has no room for another session"));
+            return Err(no_room());
         }
         // A session that is made anew must look newer than any former one of its name, also to clients that knew
         // that before the server's restart.
@@ -315,6 +342,10 @@ impl Engine {
         self.names.remove(room.session.id());
         Some(room)
     }
+}
+
+fn no_room() -> Reject {
+    Reject::new(Code::SessionFull, "this server has no room for another session")
 }
 
 pub(super) fn gone() -> Reject {

@@ -9,11 +9,14 @@ use std::collections::{BTreeMap, VecDeque};
 use super::Engine;
 use super::alarm::{Alarm, RoomKey, Timer};
 use super::conns;
-use super::link::Said;
+use super::knock::Knock;
+use super::link::{Held, Said};
 use super::room::Room;
 use crate::io::{Found, Outcome, Output, Outputs, StorageNews};
 use crate::record::Record;
-use crate::speech::{Ack, LeaveReason, Reject};
+use crate::session::Session;
+use crate::speech::{Ack, Command, LeaveReason, Reject};
+use crate::wire::parse::{self, Event};
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::time::Micros;
 
@@ -52,12 +55,17 @@ struct Loading {
 }
 
 /// A `join_session` that waits.
-struct Waiting {
-    conn: ConnId,
-    /// Under which id it is to be acknowledged.
-    ack: Option<u64>,
-    /// The JSON of its first argument.
-    payload: String,
+enum Waiting {
+    /// Its sender is here.
+    Here {
+        conn: ConnId,
+        /// Under which id it is to be acknowledged.
+        ack: Option<u64>,
+        /// The JSON of its first argument.
+        payload: String,
+    },
+    /// Its sender asks from another shard.
+    There(Knock),
 }
 
 /// What the storage has of a session.
@@ -101,6 +109,16 @@ impl Storage {
         self.unstored.len() as u32
     }
 
+    /// A client that waits is at another connection now.
+    pub fn relocate(&mut self, from: ConnId, to: ConnId) {
+        for waiting in self.loading.values_mut().flat_map(|loading| &mut loading.waiting) {
+            match waiting {
+                Waiting::Here { conn, .. } if *conn == from => *conn = to,
+                Waiting::Here { .. } | Waiting::There(_) => {}
+            }
+        }
+    }
+
     /// Whether a session is among them, once.
     pub fn lists(&self, key: RoomKey) -> bool {
         self.unstored.iter().filter(|listed| **listed == key).count() == 1
@@ -115,26 +133,42 @@ impl Engine {
 
     /// Has the sender of a `join_session` wait for its session.
     pub(super) fn wait_for(&mut self, session: SessionId, said: Said<'_>, out: &mut Outputs) {
-        let Some(wait) = self.settings.storage_wait else { return };
         if let Some(link) = self.link_mut(said.conn) {
-            link.held = Some(Vec::new());
+            link.held = Some(Box::default());
         }
+        let payload = said.payload.to_owned();
+        self.load_for(session, Waiting::Here { conn: said.conn, ack: said.ack, payload }, out);
+    }
+
+    /// Has somebody of another shard wait to be told whether it may join.
+    pub(super) fn wait_to_answer(&mut self, session: SessionId, knock: Knock, out: &mut Outputs) {
+        self.load_for(session, Waiting::There(knock), out);
+    }
+
+    fn load_for(&mut self, session: SessionId, waiting: Waiting, out: &mut Outputs) {
+        let Some(wait) = self.settings.storage_wait else { return };
         let until = self.now.at + wait;
         let loading = self.storage.loading.entry(session.clone()).or_insert_with(|| {
             out.list.push(Output::Load { session: session.clone() });
             self.storage.deadlines.push_back((until, session));
             Loading { until, waiting: Vec::new() }
         });
-        loading.waiting.push(Waiting { conn: said.conn, ack: said.ack, payload: said.payload.to_owned() });
+        loading.waiting.push(waiting);
         self.arm_loading();
     }
 
-    /// Keeps what was read from a connection that waits, as much as a client in a hurry may send.
-    pub(super) fn hold(&mut self, id: ConnId, bytes: &[u8], out: &mut Outputs) {
+    /// Keeps what was read from a connection that waits in its `place`, as much as a client in a hurry may send.
+    pub(super) fn hold(
+        &mut self,
+        id: ConnId,
+        place: impl FnOnce(&mut Held) -> &mut Vec<u8>,
+        bytes: &[u8],
+        out: &mut Outputs,
+    ) {
         let most = self.settings.limits.message_bytes_max as usize + HELD_BYTES_MAX;
         let Some(held) = self.link_mut(id).and_then(|link| link.held.as_mut()) else { return };
-        held.extend_from_slice(bytes);
-        if held.len() > most {
+        place(held).extend_from_slice(bytes);
+        if held.parts.len() + held.bytes.len() > most {
             self.expel(
                 id,
                 "it says too much while it waits for its session",
@@ -195,39 +229,67 @@ impl Engine {
             Found::Nothing => None,
             Found::Record(_) | Found::Unknown => Some(record.is_some()),
         };
-        let Some(first) = waiting.iter().find(|waiting| self.conns.get(waiting.conn).is_some()) else {
-            return;
+        let is_there = |waiting: &Waiting| match waiting {
+            Waiting::Here { conn, .. } => self.conns.get(*conn).is_some(),
+            Waiting::There(_) => true,
         };
-        // It goes to another session, and that it leaves the one it was in may make room for that.
-        self.leave_session(first.conn, LeaveReason::Left, out);
+        if !waiting.iter().any(is_there) {
+            return;
+        }
+        if !self.has_room_for_session() {
+            self.make_room_by_leaving(&waiting, record.as_ref(), out);
+        }
         let made = self.make(session, record, out);
         if let Some(room) = made.as_ref().ok().and_then(|key| self.rooms.get_mut(*key)) {
             room.kept.restored = restored;
         }
         for waiting in waiting {
-            self.let_in(&waiting, made.as_ref().err(), out);
+            self.let_in(waiting, made.as_ref().err(), out);
         }
         if let Ok(key) = made {
             self.settle(key, out);
         }
     }
 
-    /// Goes on with a connection where it began to wait.
-    fn let_in(&mut self, waiting: &Waiting, reject: Option<&Reject>, out: &mut Outputs) {
-        let Waiting { conn: id, ack, ref payload } = *waiting;
-        let Some(mut held) = self.link_mut(id).and_then(|link| link.held.take()) else { return };
+    /// Has somebody leave the session that it is alone in, which makes room for the one that it waits for, if that will
+    /// let it in.
+    fn make_room_by_leaving(&mut self, waiting: &[Waiting], record: Option<&Record>, out: &mut Outputs) {
+        let opened =
+            record.map(|record| Session::from_record(record.clone(), &self.rules, self.now, self.last_epoch));
+        for waiting in waiting {
+            let Waiting::Here { conn, payload, .. } = waiting else { continue };
+            let Some((key, member)) = self.link_mut(*conn).and_then(|link| link.seat) else { continue };
+            let Ok(Command::Join(join)) = parse::command(Event::JoinSession, payload) else { continue };
+            let admits = opened.as_ref().is_none_or(|session| session.admit(member, &join).is_ok());
+            if admits && self.is_left_empty(Some(key)) {
+                return self.leave_session(*conn, LeaveReason::Left, out);
+            }
+        }
+    }
+
+    /// Goes on with who waits, or says why not.
+    fn let_in(&mut self, waiting: Waiting, reject: Option<&Reject>, out: &mut Outputs) {
+        let (id, ack, payload) = match waiting {
+            Waiting::Here { conn, ack, payload } => (conn, ack, payload),
+            Waiting::There(knock) if reject.is_none() => return self.answer_knock(knock, out),
+            Waiting::There(knock) => return self.tell_knocker(knock, reject.cloned(), out),
+        };
+        let Some(held) = self.link_mut(id).and_then(|link| link.held.take()) else { return };
         match reject {
             Some(reject) => {
-                self.leave_session(id, LeaveReason::Left, out);
-                let said = Said { conn: id, name: "join_session", ack, payload };
+                let said = Said { conn: id, name: "join_session", ack, payload: &payload };
                 self.refuse(said, reject, out);
             }
-            None => self.join_late(id, ack, payload, out),
+            None => self.join_late(id, ack, &payload, out),
         }
-        if conns::is_polled(id) {
-            self.held_parts(id, &held, out);
-        } else {
-            self.link_received(id, &mut held, out);
+        self.go_on(id, *held, out);
+    }
+
+    /// Goes on with a connection where it began to wait.
+    pub(super) fn go_on(&mut self, id: ConnId, mut held: Held, out: &mut Outputs) {
+        self.held_parts(id, &held.parts, out);
+        if !conns::is_polled(id) {
+            self.link_received(id, &mut held.bytes, out);
         }
         self.arm(id);
     }

@@ -5,7 +5,7 @@ mod compression;
 mod polling;
 mod recovery;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Engine;
@@ -27,6 +27,7 @@ const UPGRADE: &[u8] =
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: band\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
+mod knock;
 mod leadership;
 mod manners;
 mod priorities;
@@ -57,8 +58,8 @@ pub(super) fn settings() -> Settings {
         },
         manners: Manners::default(),
         storage_wait: None,
-        application: Application::Band,
         goodbye: Goodbye::Disconnect,
+        application: Application::Band,
     }
 }
 
@@ -75,6 +76,9 @@ struct World {
     handed_over: u32,
     trace: Vec<u8>,
     outputs: Vec<u8>,
+    /// What shards wrote to each other and have not read, and whether that waits for [`deliver`](Self::deliver).
+    letters: VecDeque<(usize, Vec<u8>)>,
+    slow_mail: bool,
     /// What the storage was told to do, with the record if it is to store one.
     orders: Vec<(Output, Vec<u8>)>,
 }
@@ -93,6 +97,8 @@ impl World {
             handed_over: 0,
             trace: Vec::new(),
             outputs: Vec::new(),
+            letters: VecDeque::new(),
+            slow_mail: false,
             orders: Vec::new(),
         }
     }
@@ -186,6 +192,12 @@ impl World {
                     let parcel = &out.bytes[parcel.range()];
                     self.input(usize::from(to.0), Input::Arrived { conn, peer: PEER, parcel });
                 }
+                Output::Letter { to, letter } => {
+                    self.letters.push_back((usize::from(to.0), out.bytes[letter.range()].to_vec()));
+                    if !self.slow_mail {
+                        self.deliver();
+                    }
+                }
                 Output::Load { .. } | Output::Forget { .. } => self.orders.push((output.clone(), Vec::new())),
                 Output::Store { record, .. } => {
                     self.orders.push((output.clone(), out.bytes[record.range()].to_vec()));
@@ -196,6 +208,13 @@ impl World {
                     self.input(shard, Input::Answered { conn: *conn, answer });
                 }
             }
+        }
+    }
+
+    /// Brings the letters that are on their way.
+    fn deliver(&mut self) {
+        for (to, letter) in std::mem::take(&mut self.letters) {
+            self.input(to, Input::Letter { letter: &letter });
         }
     }
 

@@ -34,13 +34,39 @@ impl Session {
         if self.seat(member).is_some() {
             self.rejoin(now, member, join, out);
         } else {
-            self.admit(join)?;
+            self.admit(member, join)?;
             self.enter(now, member, join, out);
         }
         self.touch(now);
         let role = self.seat(member).map_or(Role::Follower, |seat| seat.member.role);
         let (epoch, version) = (self.epoch(), self.version());
         Ok(Ack::Joined { member, role, epoch, version, restored: None })
+    }
+
+    /// Whether a member would be [let in](Self::join).
+    ///
+    /// # Errors
+    /// As for joining.
+    pub fn admit(&self, member: MemberId, join: &Join) -> Result<(), Reject> {
+        let wrong = |field, message: &'static str| {
+            let reject = Reject::new(Code::BadPasscode, message);
+            Err(Reject { field: Some(field), ..reject })
+        };
+        if self.is_new() || self.seat(member).is_some() {
+            return Ok(());
+        }
+        if self.state.passcode.is_some() && join.passcode != self.state.passcode {
+            return wrong("passcode", "the session takes its passcode to join");
+        }
+        let pin_rules = self.state.leader_rule == LeaderRule::Pin;
+        if pin_rules && join.leader_pin.is_some() && join.leader_pin != self.state.leader_pin {
+            return wrong("leaderPin", "that is not the session's leader PIN; leave it out to follow");
+        }
+        if self.member_count() >= self.state.max_members {
+            let message = format!("the session has its {} members", self.state.max_members);
+            return Err(Reject::new(Code::SessionFull, message));
+        }
+        Ok(())
     }
 
     /// A member leaves on purpose. Its lead goes at once to the connected follower that has been here longest.
@@ -170,29 +196,6 @@ impl Session {
             let kept = self.kept.is_some() && self.leader() == Some(id);
             assert_eq!(seat.member.connected, !kept, "only the leader's seat is kept: {id:?}");
         }
-    }
-
-    /// Whether a newcomer may come in.
-    fn admit(&self, join: &Join) -> Result<(), Reject> {
-        let wrong = |field, message: &'static str| {
-            let reject = Reject::new(Code::BadPasscode, message);
-            Err(Reject { field: Some(field), ..reject })
-        };
-        if self.is_new() {
-            return Ok(());
-        }
-        if self.state.passcode.is_some() && join.passcode != self.state.passcode {
-            return wrong("passcode", "the session takes its passcode to join");
-        }
-        let pin_rules = self.state.leader_rule == LeaderRule::Pin;
-        if pin_rules && join.leader_pin.is_some() && join.leader_pin != self.state.leader_pin {
-            return wrong("leaderPin", "that is not the session's leader PIN; leave it out to follow");
-        }
-        if self.member_count() >= self.state.max_members {
-            let message = format!("the session has its {} members", self.state.max_members);
-            return Err(Reject::new(Code::SessionFull, message));
-        }
-        Ok(())
     }
 
     /// Whether nobody has ever been here.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 /// A refused command: a code for programs, a message for people, and the field at fault if there is one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reject {
@@ -26,7 +28,7 @@ impl Reject {
 }
 
 /// The protocol's error codes.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[allow(missing_docs)] // each says what `as_str` says
 pub enum Code {
     InvalidPayload,

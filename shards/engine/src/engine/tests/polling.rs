@@ -58,6 +58,19 @@ impl Poller {
         id
     }
 
+    /// Asks until a request waits: what came, and that request.
+    fn listen(&self, world: &mut World, shard: usize) -> (String, ConnId) {
+        let mut heard = String::new();
+        loop {
+            let id = self.get(world, shard);
+            world.turn();
+            match answer(world, id) {
+                Some((_, body)) => heard += &body,
+                None => return (heard, id),
+            }
+        }
+    }
+
     /// Asks until nothing more comes, and lets time pass.
     fn fetch(&self, world: &mut World, shard: usize) -> Vec<String> {
         let mut heard = Vec::new();
@@ -508,4 +521,74 @@ fn a_session_counts_for_its_address_besides_its_requests() {
     let third = world.open(0);
     world.bytes(third, b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(answer(&mut world, third).unwrap().0, 429, "a connection is left, and no session");
+}
+
+#[test]
+fn a_poller_that_is_refused_elsewhere_stays_and_one_that_is_not_goes() {
+    // The first name on shard 0, and one that is on each.
+    let mut names = (0..).map(|n| format!("session-{n}"));
+    let mut on =
+        |shard| names.find(|name| SessionId::parse(name).unwrap().shard(4) == ShardId(shard)).unwrap();
+    let open = on(0);
+    for target in 0..4 {
+        let locked = on(target);
+        let mut world = World::new(Settings { shards: 4, ..polling() });
+        let keeper = world.client(0);
+        world.say(keeper, &format!(r#"42["join_session",{{"sessionId":"{locked}","passcode":"right"}}]"#));
+        let (bob, _) = Poller::new(&mut world, 1, 4);
+        bob.post(&mut world, 1, "40");
+        bob.post(&mut world, 2, &join(&open, "Bob"));
+        world.pass(MS(20));
+        let (_, mut waiting) = bob.listen(&mut world, 1);
+        let witness = world.client(0);
+        world.say(witness, &join(&open, "Witness"));
+        let mut try_it = |world: &mut World, passcode: &str| {
+            let burst = [
+                format!(r#"427["join_session",{{"sessionId":"{locked}","passcode":"{passcode}"}}]"#),
+                format!(r#"428["chat_message",{{"sessionId":"{open}","message":"still here"}}]"#),
+            ];
+            assert_eq!(bob.post(world, 3, &burst.join("\u{1e}")), (200, "ok".into()));
+            world.pass(MS(20));
+            let mut heard = answer(world, waiting).unwrap().1;
+            let (more, next) = bob.listen(world, 3);
+            heard += &more;
+            waiting = next;
+            heard
+        };
+        let heard = try_it(&mut world, "wrong");
+        assert!(heard.contains(r#"437[{"ok":false,"error":{"code":"bad_passcode""#), "{heard}");
+        assert!(heard.contains(r#"438[{"ok":true"#), "{heard}");
+        assert!(world.events(witness).contains(&"chat_message".to_owned()));
+        let heard = try_it(&mut world, "right");
+        assert!(heard.contains(r#"437[{"ok":true"#), "{heard}");
+        assert!(heard.contains(r#"438[{"ok":false,"error":{"code":"not_member""#), "{heard}");
+        let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
+        assert_eq!(members, 3);
+    }
+}
+
+#[test]
+fn a_poller_that_goes_over_to_a_websocket_while_it_waits_for_its_session_is_let_in() {
+    let mut world = World::new(Settings { storage_wait: Some(MS(500)), ..polling() });
+    let (ann, _) = Poller::new(&mut world, 0, 4);
+    ann.post(&mut world, 0, "40");
+    ann.fetch(&mut world, 0);
+    let burst = [
+        r#"421["join_session",{"sessionId":"s","displayName":"Ann"}]"#,
+        r#"422["latency_probe",{"timestamp":1}]"#,
+    ];
+    let burst = burst.join("\u{1e}");
+    assert_eq!(ann.post(&mut world, 0, &burst), (200, "ok".into()));
+    let socket = candidate(&mut world, &ann, 0);
+    world.say(socket, "2probe");
+    world.say(socket, "5");
+    world.say(socket, r#"423["latency_probe",{"timestamp":2}]"#);
+    world.pass(MS(600));
+    let heard = world.heard(socket);
+    let acks: Vec<&String> = heard.iter().filter(|m| m.starts_with("43")).collect();
+    assert!(acks[0].starts_with(r#"431[{"ok":true"#), "{heard:?}");
+    assert!(
+        acks[1].starts_with("432[") && acks[2].starts_with("433["),
+        "in the order in which they were said"
+    );
 }

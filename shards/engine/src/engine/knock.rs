@@ -1,0 +1,174 @@
+//! Knocking at another shard: who is in a session and wants to join one that lives there keeps its seat until that
+//! one has said that it may come.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Engine;
+use super::alarm::RoomKey;
+use super::conns::is_polled;
+use super::link::{Held, Moving, Said};
+use crate::io::Outputs;
+use crate::speech::{Code, Command, Join, LeaveReason, Reject};
+use crate::wire::parse::{self, Event};
+use crate::words::ids::{ConnId, MemberId, ShardId};
+
+/// The fields for which somebody may be refused.
+const FIELDS: [&str; 2] = ["passcode", "leaderPin"];
+
+/// What shards write to each other, as the bytes of [`Output::Letter`](crate::io::Output::Letter).
+#[derive(Serialize, Deserialize)]
+enum Letter {
+    /// May I come?
+    Knock(Knock),
+    /// What this shard says to that.
+    Answer { knock: Knock, by: ShardId, refused: Option<Refused> },
+}
+
+/// A `join_session` whose sender asks from another shard.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Knock {
+    /// From where.
+    from: ShardId,
+    /// Where it sits there.
+    seat: (RoomKey, MemberId),
+    /// Which of that shard's it is: a member may come back on another connection, and knock again.
+    number: u64,
+    /// Who speaks.
+    peer: IpAddr,
+    /// Under which id it is to be acknowledged.
+    ack: Option<u64>,
+    /// The JSON of its first argument.
+    payload: String,
+}
+
+/// A [`Reject`] on its way.
+#[derive(Serialize, Deserialize)]
+struct Refused {
+    code: Code,
+    message: String,
+    field: Option<String>,
+}
+
+impl From<Reject> for Refused {
+    fn from(reject: Reject) -> Self {
+        let Reject { code, message, field } = reject;
+        Self { code, message: message.into_owned(), field: field.map(str::to_owned) }
+    }
+}
+
+impl From<Refused> for Reject {
+    fn from(refused: Refused) -> Self {
+        let named = |field: String| FIELDS.into_iter().find(|known| *known == field);
+        let field = refused.field.and_then(named);
+        Self { field, ..Self::new(refused.code, refused.message) }
+    }
+}
+
+impl Engine {
+    /// Asks the shard of another session whether the sender of a `join_session`, who is in one here, may come.
+    pub(super) fn knock(
+        &mut self,
+        said: Said<'_>,
+        seat: (RoomKey, MemberId),
+        to: ShardId,
+        out: &mut Outputs,
+    ) {
+        let Some(peer) = self.conns.get(said.conn).map(|conn| conn.peer) else { return };
+        self.knocks += 1;
+        let number = self.knocks;
+        if let Some(link) = self.link_mut(said.conn) {
+            link.held = Some(Box::new(Held { knock: Some(number), ..Held::default() }));
+        }
+        let from = self.settings.shard;
+        let knock = Knock { from, seat, number, peer, ack: said.ack, payload: said.payload.to_owned() };
+        write(to, &Letter::Knock(knock), out);
+    }
+
+    /// Reads what another shard writes.
+    pub(super) fn letter(&mut self, letter: &[u8], out: &mut Outputs) {
+        match postcard::from_bytes(letter) {
+            // At the end everybody is sent away, also who waits for an answer.
+            Ok(_) if self.draining => {}
+            Ok(Letter::Knock(knock)) => self.knocked(knock, out),
+            Ok(Letter::Answer { knock, by, refused }) => self.knock_answered(knock, by, refused, out),
+            // Only our own engine writes letters, so this is a trace that was tampered with.
+            Err(_) => {}
+        }
+    }
+
+    /// Somebody of another shard knocks. Answered when it is known what the storage has of the session.
+    fn knocked(&mut self, knock: Knock, out: &mut Outputs) {
+        let Some(join) = knock.join() else { return };
+        if self.must_load(&join.session) {
+            self.wait_to_answer(join.session, knock, out);
+        } else {
+            self.answer_knock(knock, out);
+        }
+    }
+
+    /// Says whether who knocks may come, as things are now.
+    pub(super) fn answer_knock(&mut self, knock: Knock, out: &mut Outputs) {
+        let Some(join) = knock.join() else { return };
+        let refused = self.admit(knock.peer, knock.seat.1, &join, None).err();
+        self.tell_knocker(knock, refused, out);
+    }
+
+    /// Tells who knocks what has come of it.
+    pub(super) fn tell_knocker(&mut self, knock: Knock, refused: Option<Reject>, out: &mut Outputs) {
+        let to = knock.from;
+        let (by, refused) = (self.settings.shard, refused.map(Refused::from));
+        write(to, &Letter::Answer { knock, by, refused }, out);
+    }
+
+    /// The other shard has answered: who may come leaves its session and goes, who may not stays and is told why.
+    fn knock_answered(&mut self, knock: Knock, by: ShardId, refused: Option<Refused>, out: &mut Outputs) {
+        let Knock { seat: (key, member), number, ack, payload, .. } = knock;
+        // Its connection may be another one by now, or gone.
+        let Some(id) = self.rooms.get(key).and_then(|room| room.conn_of(member)) else { return };
+        let Some(link) = self.link_mut(id) else { return };
+        let Some(held) = link.held.take_if(|held| held.knock == Some(number)) else { return };
+        match refused {
+            Some(refused) => {
+                let said = Said { conn: id, name: Event::JoinSession.name(), ack, payload: &payload };
+                self.refuse(said, &refused.into(), out);
+                self.answer_post_of(id, out);
+                self.go_on(id, *held, out);
+            }
+            None => {
+                self.leave_session(id, LeaveReason::Left, out);
+                self.move_on(id, by, Moving::Join { ack, payload }, *held, out);
+            }
+        }
+    }
+
+    /// Takes a connection to another shard, with what it said meanwhile.
+    fn move_on(&mut self, id: ConnId, to: ShardId, moving: Moving, held: Held, out: &mut Outputs) {
+        if is_polled(id) {
+            return self.move_polled(id, to, moving, &held.parts, out);
+        }
+        if held.parts.is_empty() {
+            return self.hand_over(id, to, moving, &held.bytes, out);
+        }
+        // Said by requests of long-polling before a WebSocket took over, which no WebSocket could say again.
+        self.expel(id, "it wants to be in three sessions at once", LeaveReason::Forced, out);
+    }
+}
+
+impl Knock {
+    /// What it asks for; it was read by the other shard already.
+    fn join(&self) -> Option<Join> {
+        match parse::command(Event::JoinSession, &self.payload) {
+            Ok(Command::Join(join)) => Some(join),
+            _ => None,
+        }
+    }
+}
+
+fn write(to: ShardId, letter: &Letter, out: &mut Outputs) {
+    // Writing plain values to a vector fails only if one of them refuses, which none of ours does.
+    let letter = postcard::to_allocvec(letter).unwrap_or_default();
+    assert!(!letter.is_empty());
+    out.letter(to, &letter);
+}

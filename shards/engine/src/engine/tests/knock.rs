@@ -1,0 +1,145 @@
+//! Members of a session who want to join another one that may not let them in.
+
+use super::*;
+
+const SHARDS: u16 = 4;
+
+/// A session on the first shard, and another one on this shard.
+fn names(shard: u16, shards: u16) -> (String, String) {
+    let mut names = (0..).map(|n| format!("session-{n}"));
+    let mut on =
+        |shard| names.find(|name| SessionId::parse(name).unwrap().shard(shards) == ShardId(shard)).unwrap();
+    (on(0), on(shard))
+}
+
+fn join_with(ack: u32, session: &str, passcode: &str) -> String {
+    format!(r#"42{ack}["join_session",{{"sessionId":"{session}","passcode":"{passcode}"}}]"#)
+}
+
+fn chat(session: &str, text: &str) -> String {
+    format!(r#"42["chat_message",{{"sessionId":"{session}","message":"{text}"}}]"#)
+}
+
+/// Somebody in a session with a passcode, somebody in another, who is returned, and somebody who hears that one.
+fn neighbours(world: &mut World, locked: &str, open: &str) -> (ConnId, ConnId) {
+    let keeper = world.client(0);
+    world.say(keeper, &join_with(1, locked, "right"));
+    let (witness, bob) = (world.client(0), world.client(1 % world.shards.len()));
+    for conn in [witness, bob] {
+        world.say(conn, &join(open, "Bob"));
+    }
+    world.pass(MS(20));
+    world.heard(bob);
+    world.heard(witness);
+    (bob, witness)
+}
+
+#[test]
+fn who_is_refused_elsewhere_stays_where_it_was() {
+    for shards in [1, SHARDS] {
+        for target in 0..shards {
+            let mut world = World::new(Settings { shards, ..settings() });
+            let (open, locked) = names(target, shards);
+            let (bob, witness) = neighbours(&mut world, &locked, &open);
+            // In one read, what it says next as well.
+            let mut burst = masked(&join_with(7, &locked, "wrong"));
+            burst.extend(masked(&chat(&open, "still here")));
+            world.bytes(bob, &burst);
+            world.pass(MS(20));
+            let heard = world.heard(bob);
+            let refused = r#"437[{"ok":false,"error":{"code":"bad_passcode","message":"#;
+            assert!(heard[0].starts_with(refused) && heard[0].contains(r#""field":"passcode""#), "{heard:?}");
+            assert_eq!(world.events(witness), ["chat_message"], "{locked}");
+
+            world.say(bob, &join_with(8, &locked, "right"));
+            world.pass(MS(20));
+            let heard = world.heard(bob);
+            assert!(heard.iter().any(|m| m.starts_with(r#"438[{"ok":true"#)), "{heard:?}");
+            assert!(world.events(witness).contains(&"user_left".to_owned()));
+            let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
+            assert_eq!(members, 3);
+        }
+    }
+}
+
+#[test]
+fn who_finds_a_session_full_stays_where_it_was_and_so_does_who_guesses_too_often() {
+    let mut world = World::new(Settings { shards: SHARDS, session_members_max: 2, ..settings() });
+    let (open, locked) = names(2, SHARDS);
+    let (bob, witness) = neighbours(&mut world, &locked, &open);
+    let other = world.client(3);
+    world.say(other, &join_with(1, &locked, "right"));
+    for n in 0..11 {
+        world.pass(Micros::from_secs(1));
+        world.say(bob, &join_with(n, &locked, "wrong"));
+    }
+    let heard = world.heard(bob).join("\n");
+    assert!(heard.contains(r#"4310[{"ok":false,"error":{"code":"rate_limited""#), "{heard}");
+    world.pass(Micros::from_secs(600));
+    world.say(bob, &join_with(12, &locked, "right"));
+    let heard = world.heard(bob).join("\n");
+    assert!(heard.contains(r#"4312[{"ok":false,"error":{"code":"session_full""#), "{heard}");
+    world.heard(witness);
+    world.say(bob, &chat(&open, "still here"));
+    world.pass(MS(20));
+    assert_eq!(world.events(witness).last().unwrap(), "chat_message");
+}
+
+#[test]
+fn who_is_gone_before_the_answer_comes_is_gone() {
+    let mut world = World::new(Settings { shards: SHARDS, ..settings() });
+    let (open, locked) = names(2, SHARDS);
+    let (bob, witness) = neighbours(&mut world, &locked, &open);
+    world.slow_mail = true;
+    world.say(bob, &join_with(7, &locked, "right"));
+    world.say(bob, &chat(&open, "said too late"));
+    assert_eq!(world.letters.len(), 1);
+    let (shard, conn) = world.places[&bob];
+    world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    world.pass(MS(20));
+    assert!(world.events(witness).contains(&"user_left".to_owned()));
+    world.deliver();
+    world.deliver();
+    world.pass(MS(20));
+    assert_eq!((world.letters.len(), world.handed_over), (0, 2), "only the ways to their first sessions");
+    let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
+    assert_eq!(members, 2);
+    // Nor does a letter that nobody wrote do anything.
+    world.input(0, Input::Letter { letter: b"nonsense" });
+    world.turn();
+}
+
+#[test]
+fn who_comes_back_meanwhile_is_not_answered_with_what_it_asked_before() {
+    let transports = Transports { recovery: Micros::from_secs(120), ..settings().transports };
+    let mut world = World::new(Settings { shards: SHARDS, transports, ..settings() });
+    let ((open, locked), (_, third)) = (names(2, SHARDS), names(3, SHARDS));
+    let keeper = world.client(0);
+    world.say(keeper, &join_with(1, &locked, "right"));
+    let bob = world.open(0);
+    world.bytes(bob, UPGRADE);
+    world.say(bob, "40");
+    let greeting = world.heard(bob).pop().unwrap();
+    let pid = greeting.split_once(r#""pid":""#).unwrap().1.split_once('"').unwrap().0.to_owned();
+    world.say(bob, &join(&open, "Bob"));
+    world.pass(MS(20));
+    let heard = world.heard(bob);
+    let offset =
+        heard.iter().rev().find_map(|m| m.strip_suffix("\"]")?.rsplit_once('"')).unwrap().1.to_owned();
+    world.slow_mail = true;
+    world.say(bob, &join_with(7, &locked, "wrong"));
+    let (shard, conn) = world.places[&bob];
+    world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    world.places.remove(&bob);
+    let back = world.open(0);
+    world.bytes(back, UPGRADE);
+    world.say(back, &format!(r#"40{{"pid":"{pid}","offset":"{offset}"}}"#));
+    world.say(back, &format!(r#"427["join_session",{{"sessionId":"{third}"}}]"#));
+    for _ in 0..4 {
+        world.deliver();
+    }
+    world.pass(MS(20));
+    let acks: Vec<String> = world.heard(back).into_iter().filter(|m| m.starts_with("437")).collect();
+    assert!(acks.len() == 1 && acks[0].starts_with(r#"437[{"ok":true"#), "{acks:?}");
+    assert_eq!(world.shards[3].counters().members, 1);
+}
