@@ -17,7 +17,7 @@ use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 use clap::{Args, Parser, Subcommand};
 
-/// Serves one of three small applications over the driver and wire code of the server, for outside conformance
+/// Serves one of some small applications over the driver and wire code of the server, for outside conformance
 /// suites. Says where it listens; ends with SIGINT or SIGTERM.
 #[derive(Parser)]
 #[command(name = "examine")]
@@ -27,7 +27,6 @@ struct Options {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::enum_variant_names, reason = "so the applications are called")]
 enum Served {
     /// WebSocket at any path: every message comes back as it came
     WsEcho(Common),
@@ -36,6 +35,8 @@ enum Served {
     /// Socket.IO at /socket.io/ in the namespaces / and /custom: emits `auth` with the connect payload,
     /// `message` comes back as `message-back`, `message-with-ack` as its acknowledgement
     SocketEcho(Common),
+    /// Socket.IO at /socket.io/ as socket.io-client's own tests expect their server
+    ClientTests(Common),
 }
 
 #[derive(Args)]
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         Served::WsEcho(options) => (Application::WebSocketEcho, options),
         Served::EngineEcho(options) => (Application::EngineEcho, options),
         Served::SocketEcho(options) => (Application::SocketEcho, options),
+        Served::ClientTests(options) => (Application::ClientTests, options),
     };
     let clock = Clock::start();
     let board = Board::<Counters>::new(options.shards);

@@ -1,5 +1,9 @@
-//! Three small applications in place of a band, each above another layer of the wire: they echo WebSocket messages,
-//! Engine.IO messages, or Socket.IO events. Outside suites examine those layers through them.
+//! Small applications in place of a band, each above another layer of the wire: they echo WebSocket messages or
+//! Engine.IO messages, or say what a [script](super::script) has for Socket.IO events. Outside suites examine those
+//! layers through them.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
@@ -7,12 +11,14 @@ use super::alarm::RoomKey;
 use super::link::Step;
 use super::outbox::Lane;
 use super::recovery::{Bounds, Offset, Pid};
+use super::script::{self, Heard, Namespace, Say, Value};
 use super::slots::SlotKey;
 use super::{Engine, State};
 use crate::io::{Close, Outputs};
 use crate::session::Audience;
 use crate::speech::LeaveReason;
 use crate::wire::engine_packet;
+use crate::wire::http;
 use crate::wire::json;
 use crate::wire::payload::{Version, attachment_text};
 use crate::wire::socket_packet::{self, Body, Packet};
@@ -20,23 +26,38 @@ use crate::words::application::Application;
 use crate::words::ids::{ConnId, MemberId};
 use crate::words::time::Micros;
 
-/// The namespaces that there are.
-const NAMESPACES: [&str; 2] = ["/", "/custom"];
-
 /// Arguments of an event that comes back.
 const ARGUMENTS_MAX: usize = 1_000_000;
+
+/// Events of ours that a client may owe an acknowledgement for. Then the oldest is not expected any more.
+const ASKED_MAX: usize = 16;
 
 /// How long the second of two packets waits that a client gets unasked. Suites listen for it when they have had the
 /// first; if both came in one read it would be gone by then.
 const PAUSE: Micros = Micros::from_millis(20);
 
+/// How long a request for a session waits. Suites have clients that give up at once, which they must have time for.
+const HANDSHAKE: Micros = Micros::from_millis(10);
+
+/// How long a probe waits for its answer in socket.io-client's tests, one of which counts the packets of the first
+/// tenth of a second: other servers do not answer the waiting request earlier.
+pub const PROBE: Micros = Micros::from_millis(100);
+
 /// What is kept of a client.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Echoed {
+    /// The query of its first request.
+    query: String,
     joined: Vec<Joined>,
     /// Packets that wait, and until when.
     later: Vec<Vec<u8>>,
     due_at: Micros,
+    /// The names of events that it has emitted and a rule was about.
+    emitted: Vec<String>,
+    /// Events that it is asked to acknowledge: under which id, in which namespace, and their names.
+    asked: VecDeque<(u64, String, String)>,
+    /// How many there were so far.
+    asked_before: u64,
 }
 
 /// A client in a namespace.
@@ -45,14 +66,49 @@ pub struct Joined {
     namespace: String,
     /// Its socket id there.
     member: MemberId,
+    /// What it has connected with.
+    auth: String,
     /// What brings it back if the connection is lost.
     pid: Option<Pid>,
+}
+
+/// What came with something that a client said, as far as an answer may need it.
+#[derive(Clone, Copy, Default)]
+struct Words<'a> {
+    arguments: &'a [&'a str],
+    attachments: &'a [Vec<u8>],
+    /// Under which id it wants an acknowledgement.
+    ack: Option<u64>,
+    /// Whether the answer waits for a [`PAUSE`].
+    later: bool,
+}
+
+/// What is said, ready to be printed.
+#[derive(Default)]
+struct Speech<'a> {
+    arguments: Vec<Cow<'a, str>>,
+    attachments: Vec<Cow<'a, [u8]>>,
 }
 
 impl Echoed {
     /// When something is to be said.
     pub fn deadline(&self) -> Option<Micros> {
         (!self.later.is_empty()).then_some(self.due_at)
+    }
+
+    /// Notes that an event is to be acknowledged; its id.
+    fn ask(&mut self, namespace: &str, event: &str) -> u64 {
+        let id = self.asked_before;
+        self.asked_before += 1;
+        self.asked.truncate(ASKED_MAX - 1);
+        self.asked.push_front((id, namespace.to_owned(), event.to_owned()));
+        id
+    }
+
+    /// The name of an event that is acknowledged now, unless that was not asked for.
+    fn answered(&mut self, namespace: &str, id: u64) -> Option<String> {
+        let place = self.asked.iter().position(|(asked, place, _)| *asked == id && place == namespace)?;
+        self.asked.remove(place).map(|(_, _, event)| event)
     }
 }
 
@@ -81,33 +137,47 @@ impl Engine {
 
     /// A client is here and is to be greeted. Above Engine.IO there may be nothing to connect to; version 3 is
     /// connected by that.
-    pub(super) fn echo_opened(&mut self, id: ConnId, sid: MemberId, open: Vec<u8>, out: &mut Outputs) {
+    pub(super) fn echo_opened(
+        &mut self,
+        id: ConnId,
+        sid: MemberId,
+        open: Vec<u8>,
+        query: &str,
+        out: &mut Outputs,
+    ) {
+        let now = self.now.at;
         let is_bare = self.settings.application == Application::EngineEcho;
         let Some(link) = self.link_mut(id) else { return };
-        let mut echoed = Echoed::default();
         let is_old = link.version == Version::V3 && !is_bare;
+        let pause = if link.lane == Lane::Polled { HANDSHAKE } else { PAUSE };
+        let mut echoed = Echoed { query: query.to_owned(), ..Echoed::default() };
+        echoed.later.push(open);
+        echoed.due_at = now + pause;
         if is_old {
-            echoed.joined.push(Joined { namespace: "/".to_owned(), member: sid, pid: None });
+            let (namespace, auth) = ("/".to_owned(), "{}".to_owned());
+            echoed.joined.push(Joined { namespace, member: sid, auth, pid: None });
         }
         link.echo = Some(Box::new(echoed));
         if is_bare || is_old {
             link.settled();
         }
-        self.echo_later(id, open, out);
         if is_old {
             self.echo_later(id, socket_packet::CONNECTED_V3.to_vec(), out);
-            self.echo_event(id, "/", "auth", &["{}"], &[], true, out);
+            self.echo_greeting(id, "/", out);
         }
+        self.arm(id);
     }
 
-    /// Tells a packet after a pause, or now in the answer to a request.
+    /// Tells a packet after a pause. Who polls is told in the answer to a request, unless others wait already.
     fn echo_later(&mut self, id: ConnId, packet: Vec<u8>, out: &mut Outputs) {
         let due_at = self.now.at + PAUSE;
         let Some(link) = self.link_mut(id) else { return };
         match &mut link.echo {
-            Some(echoed) if link.lane != Lane::Polled => {
+            Some(echoed) if link.lane != Lane::Polled || !echoed.later.is_empty() => {
+                if echoed.later.is_empty() {
+                    echoed.due_at = due_at;
+                }
                 echoed.later.push(packet);
-                echoed.due_at = due_at;
                 self.arm(id);
             }
             _ => self.text(id, out, |bytes| bytes.extend_from_slice(&packet)),
@@ -122,7 +192,7 @@ impl Engine {
         }
     }
 
-    /// A packet of Socket.IO: `message` comes back as `message-back`, `message-with-ack` as its acknowledgement.
+    /// A packet of Socket.IO: what the script has for it is said.
     pub(super) fn echo_packet(
         &mut self,
         id: ConnId,
@@ -130,6 +200,7 @@ impl Engine {
         attachments: &[Vec<u8>],
         out: &mut Outputs,
     ) -> Step {
+        let known = self.echo_namespaces();
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         // Clients of version 3 put what they authenticate with behind the name.
         let (name, query) = match packet.namespace.split_once('?') {
@@ -139,8 +210,16 @@ impl Engine {
         let Some(echoed) = &mut link.echo else { return Step::Gone };
         let place = echoed.joined.iter().position(|joined| joined.namespace == name);
         match (&packet.body, place) {
-            (Body::Connect { .. }, None) if !NAMESPACES.contains(&name) => self.echo_refusal(id, packet, out),
             (Body::Connect { auth }, None) => {
+                let asked = |parameter: &str| parameters(&echoed.query).any(|(name, _)| name == parameter);
+                let refusal = match known.iter().find(|namespace| namespace.name == name) {
+                    None => Some("Invalid namespace"),
+                    Some(namespace) => namespace.refuses.why(asked),
+                };
+                if let Some(why) = refusal {
+                    self.text(id, out, |bytes| socket_packet::connect_error(bytes, packet.namespace, why));
+                    return Step::Go;
+                }
                 let before = auth
                     .and_then(socket_packet::recovery)
                     .and_then(|(pid, offset)| Some((Pid(MemberId::parse(&pid)?), Offset::parse(&offset)?)));
@@ -154,25 +233,118 @@ impl Engine {
                     return self.expel(id, "an event has too many arguments", LeaveReason::Forced, out);
                 };
                 let arguments = items.get(1..).unwrap_or_default();
-                match (&*event.name, ack) {
-                    ("message", _) => {
-                        self.echo_event(id, name, "message-back", arguments, attachments, false, out)
-                    }
-                    ("message-with-ack", Some(ack)) => {
-                        self.echo_ack(id, name, *ack, arguments, attachments, out);
-                    }
-                    _ => {}
+                let words = Words { arguments, attachments, ack: *ack, later: false };
+                self.echo_heard(id, name, Heard::Event(&event.name), words, out);
+            }
+            (Body::Ack { id: asked, array }, Some(_)) => {
+                if let Some(event) = echoed.answered(name, *asked)
+                    && let Some(arguments) = json::items(array, ARGUMENTS_MAX)
+                {
+                    let words = Words { arguments: &arguments, attachments, ..Words::default() };
+                    self.echo_heard(id, name, Heard::Answer(&event), words, out);
                 }
             }
-            (Body::Event { event: None, .. } | Body::Ack { .. }, Some(_)) => {}
+            (Body::Event { event: None, .. }, Some(_)) => {}
             _ => return self.expel(id, "it speaks where it is not connected", LeaveReason::Forced, out),
         }
         Step::Go
     }
 
-    fn echo_refusal(&mut self, id: ConnId, packet: &Packet<'_>, out: &mut Outputs) {
-        let why = "Invalid namespace";
-        self.text(id, out, |bytes| socket_packet::connect_error(bytes, packet.namespace, why));
+    fn echo_namespaces(&self) -> &'static [Namespace] {
+        script::namespaces(self.settings.application)
+    }
+
+    fn echo_greeting(&mut self, id: ConnId, namespace: &str, out: &mut Outputs) {
+        let greeting = self.echo_namespaces().iter().find(|known| known.name == namespace);
+        for say in greeting.map_or(&[][..], |known| known.greeting) {
+            self.echo_say(id, namespace, say, Words { later: true, ..Words::default() }, out);
+        }
+    }
+
+    /// Says what the script has for what was heard in a namespace.
+    fn echo_heard(
+        &mut self,
+        id: ConnId,
+        namespace: &str,
+        heard: Heard<'_>,
+        words: Words<'_>,
+        out: &mut Outputs,
+    ) {
+        let known = self.echo_namespaces().iter().find(|known| known.name == namespace);
+        let Some(echoed) = self.link_mut(id).and_then(|link| link.echo.as_mut()) else { return };
+        let before = |event: &str| echoed.emitted.iter().any(|emitted| emitted == event);
+        let rules = known.map_or(&[][..], |known| known.rules);
+        let Some(rule) = rules.iter().find(|rule| rule.fits(heard, words.arguments, before)) else { return };
+        if let Heard::Event(event) = heard
+            && !before(event)
+        {
+            echoed.emitted.push(event.to_owned());
+        }
+        for say in rule.says {
+            self.echo_say(id, namespace, say, words, out);
+        }
+    }
+
+    fn echo_say(&mut self, id: ConnId, namespace: &str, say: &Say, words: Words<'_>, out: &mut Outputs) {
+        match say {
+            Say::Emit(event, values) => {
+                let speech = self.echo_speech(id, namespace, values, words);
+                self.echo_event(id, namespace, event, &speech, words.later, out);
+            }
+            Say::Ask(event) => {
+                let Some(echoed) = self.link_mut(id).and_then(|link| link.echo.as_mut()) else { return };
+                let asked = echoed.ask(namespace, event);
+                self.text(id, out, |bytes| socket_packet::ask(bytes, namespace, asked, event));
+            }
+            Say::Acknowledge(values) => {
+                let Some(ack) = words.ack else { return };
+                let speech = self.echo_speech(id, namespace, values, words);
+                self.text(id, out, |bytes| {
+                    let arguments = speech.arguments.join(",");
+                    socket_packet::ack_with(bytes, namespace, speech.attachments.len(), ack, &arguments);
+                });
+                for attachment in &speech.attachments {
+                    self.send_attachment(id, attachment, out);
+                }
+            }
+        }
+    }
+
+    /// What values stand for, as the answer to some words.
+    fn echo_speech<'a>(
+        &mut self,
+        id: ConnId,
+        namespace: &str,
+        values: &[Value],
+        words: Words<'a>,
+    ) -> Speech<'a> {
+        let mut speech = Speech::default();
+        let Some(echoed) = self.link_mut(id).and_then(|link| link.echo.as_ref()) else { return speech };
+        let joined = echoed.joined.iter().find(|joined| joined.namespace == namespace);
+        let (member, auth) = joined.map_or(("", "{}"), |joined| (joined.member.as_str(), &*joined.auth));
+        for value in values {
+            let argument = match value {
+                Value::Arguments => {
+                    speech.arguments.extend(words.arguments.iter().map(|argument| Cow::Borrowed(*argument)));
+                    speech.attachments.extend(words.attachments.iter().map(|bytes| Cow::Borrowed(&**bytes)));
+                    continue;
+                }
+                Value::Json(json) => Cow::Borrowed(*json),
+                Value::Bytes(bytes) => {
+                    speech.attachments.push(Cow::Borrowed(bytes));
+                    let num = speech.attachments.len() - 1;
+                    Cow::Owned(format!(r#"{{"_placeholder":true,"num":{num}}}"#))
+                }
+                Value::SocketId => Cow::Owned(format!("\"{member}\"")),
+                Value::Auth => Cow::Owned(auth.to_owned()),
+                Value::Handshake => {
+                    let query = query_object(&echoed.query);
+                    Cow::Owned(format!(r#"{{"query":{query},"auth":{auth}}}"#))
+                }
+            };
+            speech.arguments.push(argument);
+        }
+        speech
     }
 
     /// Connects a client to a namespace: as who it was `before`, with what it missed, or anew.
@@ -193,7 +365,7 @@ impl Engine {
             Some(joined) => joined,
             None => {
                 let pid = recovers.then(|| Pid(self.new_id()));
-                Joined { namespace: namespace.to_owned(), member: self.new_id(), pid }
+                Joined { namespace: namespace.to_owned(), member: self.new_id(), auth: auth.to_owned(), pid }
             }
         };
         let Some(link) = self.link_mut(id) else { return };
@@ -210,7 +382,7 @@ impl Engine {
             }
             socket_packet::name_namespace(bytes, start, namespace);
         });
-        self.echo_event(id, namespace, "auth", &[auth], &[], true, out);
+        self.echo_greeting(id, namespace, out);
     }
 
     /// Who a client was, after it was told what it missed.
@@ -266,17 +438,16 @@ impl Engine {
     }
 
     /// Tells an event: with its offset to who may come back, and remembers it for that.
-    #[allow(clippy::too_many_arguments)] // the parts of an event
     fn echo_event(
         &mut self,
         id: ConnId,
         namespace: &str,
         name: &str,
-        arguments: &[&str],
-        attachments: &[Vec<u8>],
+        speech: &Speech<'_>,
         later: bool,
         out: &mut Outputs,
     ) {
+        let Speech { arguments, attachments } = speech;
         let mut packet = Vec::new();
         socket_packet::event_with(&mut packet, namespace, attachments.len(), name, arguments);
         let Some(link) = self.link_mut(id) else { return };
@@ -303,39 +474,28 @@ impl Engine {
             self.send_attachment(id, attachment, out);
         }
     }
-
-    fn echo_ack(
-        &mut self,
-        id: ConnId,
-        namespace: &str,
-        ack: u64,
-        arguments: &[&str],
-        attachments: &[Vec<u8>],
-        out: &mut Outputs,
-    ) {
-        self.text(id, out, |bytes| {
-            socket_packet::ack_with(bytes, namespace, attachments.len(), ack, arguments)
-        });
-        for attachment in attachments {
-            self.send_attachment(id, attachment, out);
-        }
-    }
 }
 
 /// What stands between a remembered event and its attachments; JSON has it escaped.
 const SEPARATOR: u8 = 0x1e;
 
-/// The parameters of a query as an object of texts.
+/// The parameters of a query, decoded.
+fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(name, value)| (http::decode(name), http::decode(value)))
+}
+
+/// The same as an object of texts.
 fn query_object(query: &str) -> String {
     let mut object = vec![b'{'];
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    for (name, value) in parameters(query) {
         if object.len() > 1 {
             object.push(b',');
         }
-        json::print_string(&mut object, name);
+        json::print_string(&mut object, &name);
         object.push(b':');
-        json::print_string(&mut object, value);
+        json::print_string(&mut object, &value);
     }
     object.push(b'}');
     String::from_utf8_lossy(&object).into_owned()

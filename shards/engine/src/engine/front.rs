@@ -321,7 +321,7 @@ impl Engine {
         let extension = agreed.map(|agreed| agreed.answer());
         out.send(id, |bytes| upgrade.print(bytes, cors, extension.as_deref()));
         let Some(session) = session else {
-            self.open_link(id, agreed, version, wants_base64(request), out);
+            self.open_link(id, agreed, version, wants_base64(request), request.query, out);
             return Outcome::Upgraded;
         };
         let Some(sid) = self.link_mut(session).and_then(|link| link.sid) else { return Outcome::Gone };
@@ -365,7 +365,7 @@ impl Engine {
             if let Some(outcome) = self.turn_away(id, request, out) {
                 return Ok(outcome);
             }
-            return self.open_polled(id, version, wants_base64(request), delivery, out);
+            return self.open_polled(id, version, request, delivery, out);
         };
         // A session whose time is over is so for a request of the same turn already.
         if let Found::Here(session) = self.look_for(id, &sid) {
@@ -573,7 +573,7 @@ pub fn too_many(bytes: &mut Vec<u8>, crowded: Crowded) {
 }
 
 /// Whether a client takes no bytes but as text: old ones in old browsers.
-fn wants_base64(request: &Request<'_>) -> bool {
+pub(super) fn wants_base64(request: &Request<'_>) -> bool {
     request.parameter("b64").is_some_and(|value| !value.is_empty())
 }
 

@@ -209,6 +209,7 @@ impl Engine {
         agreed: Option<Agreed>,
         version: Version,
         base64: bool,
+        query: &str,
         out: &mut Outputs,
     ) {
         let sid = self.new_id();
@@ -217,7 +218,7 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.state = State::Link(Box::new(link));
         self.counters.links += 1;
-        self.greet(id, sid, &[], out);
+        self.greet(id, sid, &[], query, out);
     }
 
     pub(super) fn new_link(&self, sid: Option<MemberId>, lane: Lane, version: Version, base64: bool) -> Link {
@@ -249,8 +250,15 @@ impl Engine {
         }
     }
 
-    /// Says what a client is told first. One that speaks version 3 is connected to `/` by that.
-    pub(super) fn greet(&mut self, id: ConnId, sid: MemberId, upgrades: &[&str], out: &mut Outputs) {
+    /// Says what a client is told first, which came with a `query`. One that speaks version 3 is connected to `/` by that.
+    pub(super) fn greet(
+        &mut self,
+        id: ConnId,
+        sid: MemberId,
+        upgrades: &[&str],
+        query: &str,
+        out: &mut Outputs,
+    ) {
         let settings = &self.settings;
         if settings.application == Application::WebSocketEcho {
             return;
@@ -264,8 +272,8 @@ impl Engine {
         };
         let mut packet = Vec::new();
         open.print(&mut packet);
-        if let Application::EngineEcho | Application::SocketEcho = self.settings.application {
-            return self.echo_opened(id, sid, packet, out);
+        if settings.application != Application::Band {
+            return self.echo_opened(id, sid, packet, query, out);
         }
         self.text(id, out, |bytes| bytes.extend_from_slice(&packet));
         let Some(link) = self.link_mut(id) else { return };
@@ -406,7 +414,9 @@ impl Engine {
         match self.settings.application {
             Application::Band => {}
             Application::WebSocketEcho => return self.echo_text(id, text, out),
-            Application::EngineEcho | Application::SocketEcho => self.echo_now(id, out),
+            Application::EngineEcho | Application::SocketEcho | Application::ClientTests => {
+                self.echo_now(id, out);
+            }
         }
         let now = self.now.at;
         let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
@@ -523,7 +533,7 @@ impl Engine {
         attachments: &[Vec<u8>],
         out: &mut Outputs,
     ) -> Step {
-        if self.settings.application == Application::SocketEcho {
+        if self.settings.application != Application::Band {
             return self.echo_packet(id, packet, attachments, out);
         }
         let connected = self.link_mut(id).is_some_and(|link| link.member.is_some());

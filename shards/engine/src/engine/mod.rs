@@ -23,6 +23,7 @@ pub mod rate;
 mod recovery;
 mod room;
 mod roster;
+mod script;
 pub mod slots;
 mod stage;
 mod storage;
@@ -415,7 +416,7 @@ impl Engine {
         conn.alarm.rang();
         match conn.state {
             State::Front(_) => self.front_due(id, out),
-            State::Probe(_) => self.drop_probe(id, out),
+            State::Probe(_) => self.probe_due(id, out),
             State::Link(_) => self.link_due(id, out),
         }
         self.arm(id);

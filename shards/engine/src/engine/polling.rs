@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::conns::is_polled;
-use super::front::Outcome;
+use super::front::{Outcome, wants_base64};
 use super::handover::Parcel;
 use super::link::{Moving, Step};
 use super::outbox::Lane;
-use super::{Conn, Engine, State};
+use super::{Conn, Engine, State, echo};
 use crate::io::{Answer, Close, Outputs};
 use crate::speech::LeaveReason;
 use crate::wire::deflate::{Agreed, Window};
@@ -22,6 +22,7 @@ use crate::wire::frame::{self, Message, Reader};
 use crate::wire::http::{Cors, Delivery, Method, Refusal, Request, Response};
 use crate::wire::packing::Packing;
 use crate::wire::payload::{self, Body, Packet, Part, Version};
+use crate::words::application::Application;
 use crate::words::ids::{ConnId, MemberId, ShardId};
 use crate::words::time::Micros;
 
@@ -80,6 +81,8 @@ pub struct Probe {
     sid: MemberId,
     probed: bool,
     since: Micros,
+    /// When it is to be answered, if that is not at once.
+    answer_at: Option<Micros>,
 }
 
 /// Where the session of a request is.
@@ -211,11 +214,11 @@ impl Queue {
 impl Probe {
     pub(super) fn new(sid: MemberId, agreed: Option<Agreed>, now: Micros) -> Self {
         let (reader, window) = (Reader::new(agreed.is_some()), agreed.and_then(Agreed::window));
-        Self { reader, agreed, window, sid, probed: false, since: now }
+        Self { reader, agreed, window, sid, probed: false, since: now, answer_at: None }
     }
 
     pub(super) fn deadline(&self) -> Micros {
-        self.since + UPGRADE_TIMEOUT
+        self.answer_at.unwrap_or(self.since + UPGRADE_TIMEOUT)
     }
 }
 
@@ -264,16 +267,17 @@ impl Engine {
         if is_there { Found::There(there) } else { Found::Nowhere }
     }
 
-    /// Opens a session by its first request, which is answered with the first packets at once.
+    /// Opens a session by its first request, which is answered with the first packets.
     pub(super) fn open_polled(
         &mut self,
         id: ConnId,
         version: Version,
-        base64: bool,
+        request: &Request<'_>,
         delivery: Delivery<'_>,
         out: &mut Outputs,
     ) -> Result<Outcome, Refusal> {
         let sid = self.new_polled_id();
+        let base64 = wants_base64(request);
         let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Ok(Outcome::Gone) };
         // It outlives this connection, so it counts for itself.
         if let Err(crowded) = self.enter(peer) {
@@ -289,9 +293,9 @@ impl Engine {
         self.counters.links += 1;
         self.sids.put(sid, session);
         self.outbox.open(session, Queue::new(version, base64));
-        self.greet(session, sid, &["websocket"], out);
+        self.greet(session, sid, &["websocket"], request.query, out);
         self.arm(session);
-        self.answer_poll(id, session, delivery, out)
+        self.poll(id, session, delivery, out)
     }
 
     /// Answers a request with what waits for it.
@@ -696,7 +700,6 @@ impl Engine {
             let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
                 return;
             };
-            let sid = probe.sid;
             let limits = &self.settings.limits;
             let text = match probe.reader.next(limits, bytes, &mut at) {
                 Ok(None) => return self.arm(id),
@@ -717,23 +720,40 @@ impl Engine {
                 Ok(Some(_)) | Err(_) => return self.drop_probe(id, out),
             };
             match text {
-                b"2probe" => {
-                    probe.probed = true;
-                    out.text(id, |bytes| bytes.extend_from_slice(b"3probe"));
-                    // If it has just moved, its next request waits no longer than for a ping.
-                    if let Some(session) = self.sids.here.get(&sid).copied()
-                        && let Some(queue) = self.outbox.queue(session)
-                    {
-                        queue.probed = Some(now + UPGRADE_TIMEOUT);
-                        if queue.is_idle() {
-                            queue.push_noop();
-                            self.outbox.tell(session);
-                        }
-                    }
+                b"2probe" if self.settings.application == Application::ClientTests => {
+                    probe.answer_at = Some(now + echo::PROBE);
                 }
+                b"2probe" => self.answer_probe(id, out),
                 b"5" if probe.probed => return self.take_over(id, 0, &mut bytes[at..], out),
                 _ => return self.drop_probe(id, out),
             }
+        }
+    }
+
+    /// Answers a WebSocket that wants to become a session's transport, and the request that the session has waiting.
+    fn answer_probe(&mut self, id: ConnId, out: &mut Outputs) {
+        let until = self.now.at + UPGRADE_TIMEOUT;
+        let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else { return };
+        probe.probed = true;
+        out.text(id, |bytes| bytes.extend_from_slice(b"3probe"));
+        // If it has just moved, its next request waits no longer than for a ping.
+        if let Some(session) = self.sids.here.get(&probe.sid).copied()
+            && let Some(queue) = self.outbox.queue(session)
+        {
+            queue.probed = Some(until);
+            if queue.is_idle() {
+                queue.push_noop();
+                self.outbox.tell(session);
+            }
+        }
+    }
+
+    /// Such a WebSocket has waited long enough: for its answer, or with taking over.
+    pub(super) fn probe_due(&mut self, id: ConnId, out: &mut Outputs) {
+        let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else { return };
+        match probe.answer_at.take() {
+            Some(_) => self.answer_probe(id, out),
+            None => self.drop_probe(id, out),
         }
     }
 

@@ -232,7 +232,7 @@ fn is_host(host: &str) -> bool {
 }
 
 /// Undoes percent-encoding and `+` for a space. What is encoded badly stays as it is.
-fn decode(text: &str) -> Cow<'_, str> {
+pub fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);
     }

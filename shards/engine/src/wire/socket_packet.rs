@@ -46,6 +46,8 @@ pub enum Body<'a> {
     Ack {
         /// The id that we gave.
         id: u64,
+        /// The array of what it answers, as it was written.
+        array: &'a str,
     },
 }
 
@@ -158,7 +160,7 @@ fn parse(text: &str) -> Result<(Packet<'_>, u8), PacketError> {
         b'1' if json.is_empty() => Body::Disconnect,
         b'2' if json.is_empty() => Body::Event { ack, event: None },
         b'2' | b'5' => Body::Event { ack, event: Some(event(json)?) },
-        b'3' | b'6' if json::is_array(json) => Body::Ack { id: ack.ok_or(PacketError::AckId)? },
+        b'3' | b'6' if json::is_array(json) => Body::Ack { id: ack.ok_or(PacketError::AckId)?, array: json },
         _ => return Err(PacketError::Payload),
     };
     if due > 0 && !json::placeholders_fit(json, due) {
@@ -220,23 +222,38 @@ pub fn ack(out: &mut Vec<u8>, id: u64, print: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Appends an event in any namespace with any arguments, as they are written, and so many attachments to follow.
-pub fn event_with(out: &mut Vec<u8>, namespace: &str, attachments: usize, name: &str, arguments: &[&str]) {
+pub fn event_with(
+    out: &mut Vec<u8>,
+    namespace: &str,
+    attachments: usize,
+    name: &str,
+    arguments: &[impl AsRef<str>],
+) {
     begin(out, [b'2', b'5'], namespace, attachments);
     out.push(b'[');
     json::print_string(out, name);
     for argument in arguments {
         out.push(b',');
-        out.extend_from_slice(argument.as_bytes());
+        out.extend_from_slice(argument.as_ref().as_bytes());
     }
     out.push(b']');
 }
 
-/// The same for an acknowledgement.
-pub fn ack_with(out: &mut Vec<u8>, namespace: &str, attachments: usize, id: u64, arguments: &[&str]) {
+/// The same for an event without arguments that the client is to acknowledge under `id`.
+pub fn ask(out: &mut Vec<u8>, namespace: &str, id: u64, name: &str) {
+    begin(out, [b'2', b'5'], namespace, 0);
+    out.extend_from_slice(id.to_string().as_bytes());
+    out.push(b'[');
+    json::print_string(out, name);
+    out.push(b']');
+}
+
+/// The same for an acknowledgement, whose arguments stand with commas between them.
+pub fn ack_with(out: &mut Vec<u8>, namespace: &str, attachments: usize, id: u64, arguments: &str) {
     begin(out, [b'3', b'6'], namespace, attachments);
     out.extend_from_slice(id.to_string().as_bytes());
     out.push(b'[');
-    out.extend_from_slice(arguments.join(",").as_bytes());
+    out.extend_from_slice(arguments.as_bytes());
     out.push(b']');
 }
 
@@ -346,8 +363,8 @@ mod tests {
             ("2[7]", "/", event(None, "7", None)),
             ("2", "/", Body::Event { ack: None, event: None }),
             ("25", "/", Body::Event { ack: Some(5), event: None }),
-            ("3456[1]", "/", Body::Ack { id: 456 }),
-            ("3/a,1[]", "/a", Body::Ack { id: 1 }),
+            ("3456[1]", "/", Body::Ack { id: 456, array: "[1]" }),
+            ("3/a,1[]", "/a", Body::Ack { id: 1, array: "[]" }),
         ] {
             assert_eq!(parse(text), Ok(Packet { namespace, body }), "{text}");
         }
@@ -470,6 +487,7 @@ mod tests {
         let one = |out: &mut Vec<u8>| out.push(b'1');
         assert_eq!(printed(&|out| event_to(out, "hi", one)), r#"42["hi",1]"#);
         assert_eq!(printed(&|out| ack(out, 456, one)), "43456[1]");
+        assert_eq!(printed(&|out| ask(out, "/a", 7, "hi")), r#"42/a,7["hi"]"#);
         assert_eq!(printed(&|out| connected(out, "a-B_9", None)), r#"40{"sid":"a-B_9"}"#);
         assert_eq!(printed(&|out| connected(out, "a", Some("b"))), r#"40{"sid":"a","pid":"b"}"#);
         assert_eq!(

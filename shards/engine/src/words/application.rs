@@ -15,13 +15,15 @@ pub enum Application {
     EngineEcho,
     /// Every Socket.IO event `message` comes back, in two namespaces.
     SocketEcho,
+    /// What socket.io-client's own tests expect of their server.
+    ClientTests,
 }
 
 impl Application {
     /// Where Engine.IO is spoken; nowhere if WebSockets are at any path.
     pub const fn path(self) -> Option<&'static str> {
         match self {
-            Self::Band | Self::SocketEcho => Some("/socket.io/"),
+            Self::Band | Self::SocketEcho | Self::ClientTests => Some("/socket.io/"),
             Self::EngineEcho => Some("/engine.io/"),
             Self::WebSocketEcho => None,
         }

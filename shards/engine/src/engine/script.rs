@@ -1,0 +1,218 @@
+//! Small Socket.IO applications as data: the namespaces that there are, and what is said there to what.
+
+use crate::words::application::Application;
+
+/// A namespace.
+pub struct Namespace {
+    pub name: &'static str,
+    /// Who is not let in.
+    pub refuses: Refuses,
+    /// What a client is told that has connected.
+    pub greeting: &'static [Say],
+    pub rules: &'static [Rule],
+}
+
+/// Who is not let into a namespace, and what it is told.
+#[derive(Clone, Copy)]
+pub enum Refuses {
+    Nobody,
+    Everybody(&'static str),
+    /// Clients whose query has this parameter.
+    With(&'static str, &'static str),
+}
+
+/// What is said to something; the first rule that fits counts.
+pub struct Rule {
+    pub hears: Heard<'static>,
+    /// The JSON of what its arguments must be.
+    pub with: Option<&'static str>,
+    /// The event that the client must have emitted before.
+    pub after: Option<&'static str>,
+    pub says: &'static [Say],
+}
+
+/// What a client has said.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub enum Heard<'a> {
+    /// An event of this name.
+    Event(&'a str),
+    /// The acknowledgement of an event of ours of this name.
+    Answer(&'a str),
+}
+
+/// What is said to a client.
+pub enum Say {
+    /// An event.
+    Emit(&'static str, &'static [Value]),
+    /// An event that is to be acknowledged.
+    Ask(&'static str),
+    /// The acknowledgement of what was heard, if the client wants one.
+    Acknowledge(&'static [Value]),
+}
+
+/// What stands in an argument.
+pub enum Value {
+    /// All the arguments of what was heard, bytes included. Nothing with bytes may stand before them.
+    Arguments,
+    /// This JSON.
+    Json(&'static str),
+    Bytes(&'static [u8]),
+    /// The client's id in the namespace.
+    SocketId,
+    /// What the client has connected to the namespace with.
+    Auth,
+    /// That, and the query of the client's first request.
+    Handshake,
+}
+
+/// The namespaces of an application; none if it is no such application.
+pub const fn namespaces(application: Application) -> &'static [Namespace] {
+    match application {
+        Application::SocketEcho => SOCKET_ECHO,
+        Application::ClientTests => CLIENT_TESTS,
+        Application::Band | Application::WebSocketEcho | Application::EngineEcho => &[],
+    }
+}
+
+const fn on(event: &'static str, says: &'static [Say]) -> Rule {
+    Rule { hears: Heard::Event(event), with: None, after: None, says }
+}
+
+/// The same if these are the event's arguments.
+const fn on_with(event: &'static str, with: &'static str, says: &'static [Say]) -> Rule {
+    Rule { with: Some(with), ..on(event, says) }
+}
+
+const fn open(name: &'static str, greeting: &'static [Say], rules: &'static [Rule]) -> Namespace {
+    Namespace { name, refuses: Refuses::Nobody, greeting, rules }
+}
+
+const SOCKET_ECHO: &[Namespace] = &[open("/", GREETING, ECHOES), open("/custom", GREETING, ECHOES)];
+
+const GREETING: &[Say] = &[Say::Emit("auth", &[Value::Auth])];
+
+const ECHOES: &[Rule] = &[
+    on("message", &[Say::Emit("message-back", &[Value::Arguments])]),
+    on("message-with-ack", &[Say::Acknowledge(&[Value::Arguments])]),
+];
+
+/// What socket.io-client's own tests expect of their server.
+const CLIENT_TESTS: &[Namespace] = &[
+    Namespace {
+        refuses: Refuses::With("fail", "Auth failed (main namespace)"),
+        ..open("/", &[], CLIENT_TESTS_MAIN)
+    },
+    open("/foo", &[], &[on("getId", &[Say::Acknowledge(&[Value::SocketId])])]),
+    open("/abc", &[Say::Emit("handshake", &[Value::Handshake])], &[]),
+    Namespace { refuses: Refuses::Everybody("Auth failed (custom namespace)"), ..open("/no", &[], &[]) },
+    open("/valid", &[], &[]),
+    open("/asd", &[], &[]),
+    open("/timeout_socket", &[], &[]),
+];
+
+const CLIENT_TESTS_MAIN: &[Rule] = &[
+    on("hi", &[Say::Emit("hi", &[])]),
+    on("echo", &[Say::Acknowledge(&[Value::Arguments])]),
+    on("ack", &[Say::Ask("ack")]),
+    Rule { hears: Heard::Answer("ack"), ..on_with("", r#"[5,{"test":true}]"#, &[Say::Emit("got it", &[])]) },
+    on("getId", &[Say::Acknowledge(&[Value::SocketId])]),
+    on("getHandshake", &[Say::Acknowledge(&[Value::Handshake])]),
+    on("getAckDate", &[Say::Acknowledge(&[A_DATE])]),
+    on("getDate", &[Say::Emit("takeDate", &[A_DATE])]),
+    on("getDateObj", &[Say::Emit("takeDateObj", &[Value::Json(r#"{"date":"2026-01-31T20:45:00.123Z"}"#)])]),
+    on("false", &[Say::Emit("false", &[Value::Json("false")])]),
+    on(
+        "getUtf8",
+        &[
+            Say::Emit("takeUtf8", &[Value::Json(r#""てすと""#)]),
+            Say::Emit("takeUtf8", &[Value::Json(r#""Я Б Г Д Ж Й""#)]),
+            Say::Emit("takeUtf8", &[Value::Json(r#""Ä ä Ü ü ß""#)]),
+            Say::Emit("takeUtf8", &[Value::Json(r#""utf8 — string""#)]),
+            Say::Emit("takeUtf8", &[Value::Json(r#""utf8 — string""#)]),
+        ],
+    ),
+    on("doge", &[Say::Emit("doge", &[Value::Bytes(b"asdfasdf")])]),
+    on("getbin", &[Say::Emit("takebin", &[Value::Bytes(b"asdfasdf")])]),
+    on_with("buffa", BYTES, &[Say::Emit("buffack", &[])]),
+    on_with("jsonbuff", BYTES_IN_JSON, &[Say::Emit("jsonbuff-ack", &[])]),
+    on_with("abuff1", BYTES, &[]),
+    Rule { after: Some("abuff1"), ..on("abuff2", &[Say::Emit("abuff2-ack", &[])]) },
+    on_with("blob", BYTES, &[Say::Emit("back", &[])]),
+    on_with("jsonblob", BYTES_IN_JSON, &[Say::Emit("jsonblob-ack", &[])]),
+    on_with("blob1", BYTES, &[]),
+    Rule { after: Some("blob1"), ..on_with("blob2", r#"["second"]"#, &[]) },
+    Rule { after: Some("blob2"), ..on_with("blob3", BYTES, &[Say::Emit("blob3-ack", &[])]) },
+];
+
+const A_DATE: Value = Value::Json(r#""2026-01-31T20:45:00.123Z""#);
+const BYTES: &str = r#"[{"_placeholder":true,"num":0}]"#;
+const BYTES_IN_JSON: &str = r#"[{"hello":"lol","message":{"_placeholder":true,"num":0},"goodbye":"gotcha"}]"#;
+
+impl Refuses {
+    /// Why a client may not enter; `asked` tells whether its query has a parameter.
+    pub fn why(self, asked: impl FnOnce(&str) -> bool) -> Option<&'static str> {
+        match self {
+            Self::Nobody => None,
+            Self::Everybody(why) => Some(why),
+            Self::With(parameter, why) => asked(parameter).then_some(why),
+        }
+    }
+}
+
+impl Rule {
+    /// Whether it is about this; `before` tells whether an event came before.
+    pub fn fits(&self, heard: Heard<'_>, arguments: &[&str], before: impl FnOnce(&str) -> bool) -> bool {
+        self.hears == heard
+            && self.with.is_none_or(|with| are(arguments, with))
+            && self.after.is_none_or(before)
+    }
+}
+
+/// Whether these arguments are what an array of JSON has, however it is written.
+fn are(arguments: &[&str], array: &str) -> bool {
+    let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).ok();
+    read(&format!("[{}]", arguments.join(","))) == read(array)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every text of JSON in the tables.
+    fn texts() -> Vec<&'static str> {
+        let namespaces = SOCKET_ECHO.iter().chain(CLIENT_TESTS);
+        let mut texts = Vec::new();
+        for namespace in namespaces {
+            texts.extend(namespace.rules.iter().filter_map(|rule| rule.with));
+            let says = namespace.rules.iter().flat_map(|rule| rule.says).chain(namespace.greeting);
+            for say in says {
+                let (Say::Emit(_, values) | Say::Acknowledge(values)) = say else { continue };
+                texts.extend(values.iter().filter_map(|value| match value {
+                    Value::Json(json) => Some(*json),
+                    _ => None,
+                }));
+            }
+        }
+        texts
+    }
+
+    #[test]
+    fn what_the_tables_say_is_json() {
+        let texts = texts();
+        assert!(texts.len() > 10, "{texts:?}");
+        for json in texts {
+            assert!(serde_json::from_str::<serde_json::Value>(json).is_ok(), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_rule_looks_at_name_arguments_and_what_came_before() {
+        let rule = Rule { after: Some("b"), ..on_with("a", r#"[5,{"x":true,"y":1}]"#, &[]) };
+        let fits = |heard, arguments: &[&str], before: &str| rule.fits(heard, arguments, |it| it == before);
+        assert!(fits(Heard::Event("a"), &["5", r#"{ "y":1, "x":true }"#], "b"));
+        assert!(!fits(Heard::Answer("a"), &["5", r#"{"x":true,"y":1}"#], "b"));
+        assert!(!fits(Heard::Event("c"), &["5", r#"{"x":true,"y":1}"#], "b"));
+        assert!(!fits(Heard::Event("a"), &["5"], "b"));
+        assert!(!fits(Heard::Event("a"), &["5", r#"{"x":true,"y":1}"#], "c"));
+    }
+}

@@ -1,0 +1,187 @@
+// What the unmodified socket.io-client promises its users, against `examine client-tests`: the server that its own
+// tests ask for.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { io, Manager } from "socket.io-client";
+import { startExamine } from "../support/examine.js";
+import { within } from "../support/wait.js";
+
+let server;
+before(async () => (server = await startExamine("client-tests", "--ping-interval", "2000", "--recovery", "120000")));
+after(() => server.stop());
+
+const hears = (emitter, event) =>
+  within(10_000, new Promise((done) => emitter.once(event, (...all) => done(all))), `${event} is heard`);
+
+function connect(namespace = "/", options = {}) {
+  const socket = io(server.url + namespace, { forceNew: true, reconnectionDelay: 10, ...options });
+  server.owns(() => socket.disconnect());
+  return socket;
+}
+
+const ask = (socket, ...words) => within(10_000, socket.emitWithAck(...words), `${words[0]} is acknowledged`);
+
+/** The events of this name that a socket hears from now on. */
+function collect(socket, event) {
+  const all = [];
+  socket.on(event, (...values) => all.push(values));
+  return all;
+}
+
+for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]]) {
+  describe(transports.join(" and "), () => {
+    const open = (namespace, options) => connect(namespace, { transports, ...options });
+
+    test("a socket knows its id, which is not the connection's, in each namespace", async () => {
+      for (const namespace of ["/", "/foo"]) {
+        const socket = open(namespace);
+        assert.equal(await ask(socket, "getId"), socket.id);
+        assert.notEqual(socket.id, socket.io.engine.id);
+      }
+    });
+
+    test("what is emitted before the connection stands arrives in order", async () => {
+      const socket = open();
+      const answers = await Promise.all([1, "two", null, { three: [3] }].map((value) => ask(socket, "echo", value)));
+      assert.deepEqual(answers, [1, "two", null, { three: [3] }]);
+    });
+
+    test("the server asks, and hears what is answered", async () => {
+      const socket = open();
+      const right = hears(socket, "got it");
+      const others = collect(socket, "got it");
+      const answers = [[6, { test: true }], [5, { test: false }], [5], [5, { test: true }]];
+      const asked = within(10_000, new Promise((done) => {
+        socket.on("ack", (answer) => {
+          answer(...answers.shift());
+          if (answers.length === 0) done();
+        });
+      }), "all was asked");
+      for (let i = 0; i < 4; i += 1) socket.emit("ack");
+      await Promise.all([asked, right]);
+      await ask(socket, "echo");
+      assert.equal(others.length, 1, "the other answers were wrong");
+    });
+
+    test("dates are texts, false is false, and other alphabets come through", async () => {
+      const socket = open();
+      assert.ok(Date.parse(await ask(socket, "getAckDate", {})) > 0);
+      const said = Promise.all(["takeDate", "takeDateObj", "false"].map((event) => hears(socket, event)));
+      const texts = collect(socket, "takeUtf8");
+      for (const event of ["getDate", "getDateObj", "false", "getUtf8"]) socket.emit(event);
+      const [[date], [{ date: inside }], [no]] = await said;
+      assert.deepEqual([typeof date, typeof inside, no], ["string", "string", false]);
+      await ask(socket, "echo");
+      assert.equal(texts.length, 5);
+      assert.deepEqual([texts[0][0], texts[3][0]], ["てすと", "utf8 — string"]);
+    });
+
+    test("bytes go both ways, alone and inside of objects, and keep their place among others", async () => {
+      const socket = open();
+      const bytes = Buffer.from([1, 2, 3, 0xff]);
+      const given = hears(socket, "doge");
+      socket.emit("doge");
+      assert.equal(Buffer.from((await given)[0]).toString(), "asdfasdf");
+      assert.deepEqual(await ask(socket, "echo", { deep: [bytes] }), { deep: [bytes] });
+      for (const [event, value, answer] of [
+        ["buffa", bytes, "buffack"],
+        ["jsonbuff", { hello: "lol", message: bytes, goodbye: "gotcha" }, "jsonbuff-ack"],
+      ]) {
+        const heard = hears(socket, answer);
+        socket.emit(event, value);
+        await heard;
+      }
+      const early = collect(socket, "abuff2-ack");
+      socket.emit("abuff2", "too early");
+      await ask(socket, "echo");
+      assert.equal(early.length, 0, "the bytes have not been there");
+      const heard = hears(socket, "abuff2-ack");
+      socket.emit("abuff1", bytes);
+      socket.emit("abuff2", "behind the bytes");
+      await heard;
+    });
+
+    test("the server sees query and auth, decoded", async () => {
+      const main = open("/?c=d", { query: undefined, auth: { token: "é" } });
+      const { query, auth } = await ask(main, "getHandshake");
+      assert.deepEqual([query.c, query.EIO, auth], ["d", "4", { token: "é" }]);
+      const given = open("/abc", { query: { "&a": "&=?a", space: "a b+c" }, auth: (give) => give({ e: "f" }) });
+      const [handshake] = await hears(given, "handshake");
+      assert.deepEqual([handshake.query["&a"], handshake.query.space], ["&=?a", "a b+c"]);
+      assert.deepEqual([handshake.auth, handshake.query.e], [{ e: "f" }, undefined]);
+    });
+
+    test("who is not let in hears why and does not try again", async () => {
+      for (const [namespace, options, why] of [
+        ["/no", {}, "Auth failed (custom namespace)"],
+        ["/", { query: { fail: true } }, "Auth failed (main namespace)"],
+        ["/nowhere", {}, "Invalid namespace"],
+      ]) {
+        const socket = open(namespace, options);
+        const [error] = await hears(socket, "connect_error");
+        assert.equal(error.message, why);
+        assert.deepEqual([socket.active, socket.connected], [false, false]);
+      }
+    });
+
+    test("a lost connection comes back as a new socket if it has heard nothing, else as the same", async () => {
+      const socket = open();
+      await hears(socket, "connect");
+      const first = socket.id;
+      socket.io.engine.close();
+      await hears(socket, "connect");
+      assert.deepEqual([socket.recovered, socket.id === first], [false, false]);
+      const heard = hears(socket, "hi");
+      socket.emit("hi");
+      await heard;
+      const second = socket.id;
+      socket.io.engine.close();
+      await hears(socket, "connect");
+      assert.deepEqual([socket.recovered, socket.id], [true, second]);
+      assert.equal(await ask(socket, "echo", "still there"), "still there");
+    });
+
+    test("a socket that was left is opened anew, and what was emitted meanwhile is not lost", async () => {
+      const socket = open();
+      await hears(socket, "connect");
+      socket.disconnect();
+      assert.equal(socket.id, undefined);
+      const answer = ask(socket, "echo", "meanwhile");
+      socket.connect();
+      assert.equal(await answer, "meanwhile");
+    });
+
+    test("namespaces share a connection, and leaving one leaves the others", async () => {
+      const manager = new Manager(server.url, { transports });
+      server.owns(() => manager._close());
+      const [foo, asd] = [manager.socket("/foo"), manager.socket("/asd")];
+      await Promise.all([hears(foo, "connect"), hears(asd, "connect")]);
+      foo.disconnect();
+      const valid = manager.socket("/valid");
+      await hears(valid, "connect");
+      assert.ok(asd.connected);
+      foo.connect();
+      await hears(foo, "connect");
+      assert.equal(await ask(foo, "getId"), foo.id);
+    });
+
+    test("an event that nobody acknowledges is given up, or sent again as often as was asked for", async () => {
+      const socket = open();
+      await assert.rejects(socket.timeout(50).emitWithAck("nobody knows this"));
+      const stubborn = open("/", { retries: 3, ackTimeout: 50 });
+      let heard = 0;
+      const often = within(10_000, new Promise((done) => stubborn.on("ack", () => (heard += 1) === 4 && done())), "four tries");
+      await assert.rejects(stubborn.emitWithAck("ack"));
+      await often;
+    });
+
+    test("a client that gives up at once never hears that it is open", async () => {
+      const socket = open("/", { timeout: 0, reconnection: false });
+      const connected = collect(socket, "connect");
+      assert.equal((await hears(socket, "connect_error"))[0].message, "timeout");
+      const patient = open();
+      await hears(patient, "connect");
+      assert.equal(connected.length, 0);
+    });
+  });
+}
