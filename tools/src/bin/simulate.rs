@@ -1,7 +1,7 @@
 //! Runs simulated worlds: `cargo run --release -p bandsync-tools --bin simulate -- --help`.
 #![allow(clippy::print_stdout)] // a command's answer goes there
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
@@ -52,6 +52,9 @@ struct Options {
     /// Print what was said and done.
     #[arg(long)]
     story: bool,
+    /// Print a table of what came about that is rare, and in how many worlds.
+    #[arg(long)]
+    seen: bool,
     /// Compare each seed that is run twice with a run in another process as well.
     #[arg(long)]
     processes: bool,
@@ -175,6 +178,8 @@ struct Totals {
     messages: AtomicU64,
     handed_over: AtomicU64,
     recoveries: AtomicU64,
+    /// Of each situation in how many worlds, and how often.
+    seen: Mutex<BTreeMap<String, (u64, u64)>>,
     enough: AtomicBool,
     printing: Mutex<()>,
 }
@@ -221,6 +226,10 @@ fn many(options: &Options) -> bool {
         get(&totals.handed_over),
         get(&totals.recoveries),
     );
+    if let Some(seen) = totals.seen.lock().ok().filter(|_| options.seen) {
+        println!("  worlds      times  situation");
+        seen.iter().for_each(|(what, (worlds, times))| println!("{worlds:>8} {times:>10}  {what}"));
+    }
     let minutes = |seconds: f64| (get(&totals.seeds) as f64 * 60.0 / seconds, hours * 60.0 / seconds);
     let (seeds, hours_a_minute) = minutes(took);
     println!("a minute: {seeds:.0} seeds, {hours_a_minute:.0} simulated hours");
@@ -251,6 +260,13 @@ fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
     totals.messages.fetch_add(verdict.messages, Ordering::Relaxed);
     totals.handed_over.fetch_add(verdict.handed_over, Ordering::Relaxed);
     totals.recoveries.fetch_add(verdict.recoveries, Ordering::Relaxed);
+    if let Ok(mut seen) = totals.seen.lock() {
+        for (what, count) in verdict.seen.iter() {
+            let (worlds, times) = seen.entry(what.to_owned()).or_default();
+            *worlds += 1;
+            *times += count;
+        }
+    }
     let mut failed = verdict.failure.is_some();
     let mut differs = false;
     if seed.is_multiple_of(TWICE_EVERY) && !failed {

@@ -7,6 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use bandsync_engine::engine::Engine;
+use bandsync_engine::io::Memory;
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 use serde::Deserialize;
@@ -15,8 +16,10 @@ use serde_json::value::RawValue;
 use super::chance::Digest;
 use super::frames;
 use super::model::{Done, Model, needs_lead};
-use super::plan::{Say, Shape};
-use super::wire::{Ask, Asked, Wire};
+use super::plan::{Say, Shape, reveals};
+use super::seen::Seen;
+use super::storage::Storage;
+use super::wire::{Ask, Asked, Place, Spent, Wire};
 
 /// Which promise was broken, where and when.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +61,10 @@ pub enum Heard {
     EnginePing,
     /// The application's, with its timestamp.
     Ping(i64),
+    /// How well the client is reached.
+    Quality,
+    /// Anything else that concerns one client and no session.
+    Link,
     EngineOpen,
     /// The server says goodbye.
     Disconnect,
@@ -75,7 +82,15 @@ pub struct Ack {
     version: (u64, u64),
     position: Option<i128>,
     t1: Option<i128>,
+    t2: Option<i128>,
     restored: Option<bool>,
+}
+
+impl Ack {
+    /// When the server received a probe and when it answered, in milliseconds.
+    pub fn stamps(&self) -> Option<(f64, f64)> {
+        self.t1.zip(self.t2).map(|(t1, t2)| (t1 as f64 / 1_000.0, t2 as f64 / 1_000.0))
+    }
 }
 
 /// A version of a session.
@@ -126,6 +141,7 @@ struct Fields<'a> {
     at_server_ms: Option<f64>,
     restored: Option<bool>,
     t1: Option<f64>,
+    t2: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -172,8 +188,21 @@ pub const UNIX_START: i64 = 1_800_000_000_000;
 /// How late a turn may come without being a fault.
 pub const LATE: u64 = 40_000;
 
-/// How members' passcodes and PINs begin. Nobody is told any.
-const SECRETS: [&str; 2] = ["\"code ", "\"pin "];
+/// What a client is told that has asked for nothing: a greeting, that it is connected, a farewell.
+const GREETINGS: u64 = 6;
+
+/// Events that a client may say at once and in a second, as `RateLimits` has them, with those that are refused.
+const EVENTS_BURST: u64 = 210;
+const EVENTS_A_SECOND: u64 = 100;
+
+/// What may come of one read, however many events it holds: of those that the rates let through two messages to
+/// who speaks and two to its session each. What a session has to say is short here, or asked for a few times at most.
+const OUTPUTS_MAX: usize = 4 * EVENTS_BURST as usize;
+const WORK_BYTES_MAX: usize = 2 * EVENTS_BURST as usize * OWN_BYTES_MAX;
+const PONGS_MAX: usize = 17;
+
+/// The length of a message that concerns one client alone.
+const OWN_BYTES_MAX: usize = 1_024;
 
 /// Messages remembered before the older half is forgotten.
 const MEMO_MAX: usize = 60_000;
@@ -208,6 +237,8 @@ pub struct Court {
     ticks: u64,
     /// Whether the real session is to be compared.
     dirty: bool,
+    /// When what it keeps for lost members was last given back because memory was scarce.
+    forgot_at: Option<u64>,
     /// In a turn in which a grace period ends: whose connections ended too, in an order that is not known yet.
     closings: Option<Vec<String>>,
 }
@@ -228,6 +259,15 @@ impl Court {
     }
 }
 
+/// What came of the bytes of one read.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    pub read: usize,
+    pub outputs: usize,
+    pub bytes: usize,
+    pub pongs: usize,
+}
+
 /// The whole record.
 pub struct Book {
     pub courts: Vec<Court>,
@@ -238,6 +278,12 @@ pub struct Book {
     pub draining: bool,
     /// How often somebody came back as who it was.
     pub recoveries: u64,
+    /// What came about.
+    pub seen: Seen,
+    /// Shards that have no memory for more members.
+    pub full: Vec<bool>,
+    /// Shards that have begun to say goodbye.
+    pub drained: Vec<bool>,
     young: Memo,
     old: Memo,
     serial: u64,
@@ -249,6 +295,7 @@ pub struct Book {
     batch: u64,
     tick: u64,
     ping: u64,
+    heartbeat: u64,
     empty_ttl: u64,
     sessions_max: u32,
     members_max: u32,
@@ -278,6 +325,7 @@ impl Book {
                 last_tick: 0,
                 ticks: 0,
                 dirty: false,
+                forgot_at: None,
                 closings: None,
             }
         };
@@ -287,6 +335,9 @@ impl Book {
             story: None,
             draining: false,
             recoveries: 0,
+            seen: Seen::default(),
+            full: vec![false; usize::from(shape.shards)],
+            drained: vec![false; usize::from(shape.shards)],
             young: Memo::default(),
             old: Memo::default(),
             serial: 0,
@@ -296,6 +347,7 @@ impl Book {
             batch: shape.batch,
             tick: shape.tick,
             ping: shape.ping,
+            heartbeat: shape.heartbeat,
             empty_ttl: shape.empty_ttl,
             sessions_max: shape.sessions_max,
             members_max: shape.members_max,
@@ -309,6 +361,11 @@ impl Book {
         if self.failure.is_none() {
             self.failure = Some(Failure { invariant: invariant.into(), what: what.into(), at });
         }
+    }
+
+    /// Counts a situation.
+    pub fn saw(&mut self, what: &'static str) {
+        self.seen.add(what, 1);
     }
 
     /// Adds a line to the story.
@@ -328,10 +385,24 @@ impl Book {
         self.young.get(&key).or_else(|| self.old.get(&key)).cloned()
     }
 
+    /// A read was handled: what one client can have the server do before it looks at the others is bounded.
+    pub fn worked(&mut self, now: u64, work: &Work) {
+        let bytes_max = work.read + WORK_BYTES_MAX;
+        if work.outputs > OUTPUTS_MAX || work.pongs > PONGS_MAX || work.bytes > bytes_max {
+            self.fail(now, "I17 bounded work", format!("{work:?}"));
+        }
+    }
+
     /// The engine sends a frame to these connections.
     pub fn sent(&mut self, now: u64, frame: &[u8], volatile: bool, to: &[usize], wires: &mut [Wire]) {
         match frame.first() {
             Some(&frames::TEXT) => {}
+            Some(&frames::PONG) => {
+                return to.iter().for_each(|wire| {
+                    wires[*wire].spent.pongs += 1;
+                    self.weigh(now, &wires[*wire], frame.len());
+                });
+            }
             Some(&frames::DEFLATED) => return self.sent_deflated(now, frame, volatile, to, wires),
             Some(b'H') if frame.starts_with(b"HTTP/1.1 101") => {
                 let agreed = String::from_utf8_lossy(frame);
@@ -367,11 +438,56 @@ impl Book {
             Heard::Tick { session, .. } => self.ticked(now, *session, volatile, to, wires),
             Heard::EnginePing => to.iter().for_each(|wire| self.pinged(now, &mut wires[*wire])),
             Heard::EngineOpen => to.iter().for_each(|wire| {
+                if let Place::Shard(shard, _) = wires[*wire].place
+                    && self.full[usize::from(shard)]
+                {
+                    self.fail(now, "I11 no memory for more", format!("shard {shard} lets somebody in"));
+                }
                 (wires[*wire].upgraded, wires[*wire].opened) = (true, now);
+                wires[*wire].spent.since = now;
             }),
             Heard::Disconnect => to.iter().for_each(|wire| wires[*wire].dismissed = true),
-            Heard::Chat(_) | Heard::Ping(_) | Heard::Other => {}
+            Heard::Ping(_) => to.iter().for_each(|wire| self.beaten(now, &mut wires[*wire])),
+            Heard::Quality => to.iter().for_each(|wire| wires[*wire].spent.reports += 1),
+            Heard::Chat(_) | Heard::Link | Heard::Other => {}
         }
+        if !matches!(told.what, Heard::State(_) | Heard::Tick { .. } | Heard::Chat(_) | Heard::Other) {
+            for wire in to {
+                let spent = &mut wires[*wire].spent;
+                spent.told += u64::from(!matches!(told.what, Heard::EnginePing | Heard::Ping(_)));
+                // An acknowledgement may hold what the session has to say.
+                let length = if matches!(told.what, Heard::Ack(_)) { 0 } else { frame.len() };
+                self.weigh(now, &wires[*wire], length);
+            }
+        }
+    }
+
+    /// What concerns one client alone is bounded by what it may say, whatever it does say: nobody gets the server to
+    /// send much by sending little, and who says nothing gets what a greeting and heartbeats are.
+    fn weigh(&mut self, now: u64, wire: &Wire, length: usize) {
+        let Spent { packets, pings, told, questions, reports, pongs, beats, since, .. } = wire.spent;
+        let seconds = now.saturating_sub(since) / 1_000_000 + 1;
+        // Greeting, connect, farewell; an answer and a notice for each event; of more events than the rates have
+        // ten are refused.
+        let most = (GREETINGS + 2 * packets).min(GREETINGS + 2 * (EVENTS_BURST + EVENTS_A_SECOND * seconds));
+        let own = !wire.spoiled || wire.stray;
+        let what = match () {
+            () if own && told > most + reports => format!("{told} messages to {packets} packets"),
+            () if reports > questions + beats / 5 => format!("{reports} reports for {beats} pings"),
+            () if own && pongs > pings => format!("{pongs} pongs for {pings} pings"),
+            () if length > OWN_BYTES_MAX => format!("a message of {length} bytes"),
+            () => return,
+        };
+        self.fail(now, "I22 no amplification", format!("{} was sent {what} in {seconds} s", wire.sid));
+    }
+
+    fn beaten(&mut self, now: u64, wire: &mut Wire) {
+        let since = wire.spent.beaten.unwrap_or(wire.spent.since);
+        if now < since + self.heartbeat {
+            self.fail(now, "I22 no timer early", format!("a ping event {} µs after the last", now - since));
+        }
+        wire.spent.beaten = Some(now);
+        wire.spent.beats += 1;
     }
 
     /// A frame that each receiver has to unpack by itself.
@@ -404,7 +520,7 @@ impl Book {
                 Heard::Other
             }
         };
-        if text.is_some_and(|text| SECRETS.iter().any(|secret| text.contains(secret))) {
+        if reveals(frame) {
             self.fail(now, "I23 secrets", text.unwrap_or_default());
         }
         if self.young.len() >= MEMO_MAX {
@@ -438,7 +554,7 @@ impl Book {
                 return Ok(Heard::Connected(sid, told.pid.map(Cow::into_owned)));
             }
             [b'4', b'3', ..] => return understand_ack(&text[2..]),
-            [b'4', b'4', ..] => return Ok(Heard::Other),
+            [b'4', b'4', ..] => return Ok(Heard::Link),
             _ => {}
         }
         let inside = text.strip_prefix("42[\"").and_then(|rest| rest.strip_suffix(']'));
@@ -465,6 +581,8 @@ impl Book {
             }
             return Ok(match session.filter(|session| usize::from(*session) < self.courts.len()) {
                 Some(session) if name == "chat_message" => Heard::Chat(session),
+                None if name == "connection_quality" => Heard::Quality,
+                None if told.session_id.is_none() => Heard::Link,
                 _ => Heard::Other,
             });
         };
@@ -641,6 +759,10 @@ impl Book {
         };
         let ask = wire.asks.swap_remove(place);
         if self.draining {
+            let late = matches!(wire.place, Place::Shard(shard, _) if self.drained[usize::from(shard)]);
+            if ack.ok && late {
+                self.fail(now, "I20 no more is acknowledged", format!("{:?} of {}", ask.what, wire.sid));
+            }
             return;
         }
         let done =
@@ -658,6 +780,16 @@ impl Book {
         ack: &Ack,
     ) -> Result<(), (&'static str, String)> {
         let session = usize::from(ask.session);
+        let alone = matches!(
+            ask.what,
+            Asked::Clock | Asked::Say(Say::ClockSync | Say::Probe | Say::Heartbeat | Say::Quality, ..)
+        );
+        if let (Place::Shard(shard, _), false) = (wire.place, alone)
+            && shard != self.courts[session].home
+        {
+            let what = format!("shard {shard} answers for s{session}: {:?}", ask.what);
+            return Err(("I2 one owner", what));
+        }
         let wrong = |what| ("I9 who may do what", what);
         let done = match &ask.what {
             Asked::Nonsense => return Err(wrong("nonsense was acknowledged".into())),
@@ -682,7 +814,7 @@ impl Book {
                 self.leave(now, wire, ask.session);
                 Done::Nothing
             }
-            Asked::Say(Say::ClockSync | Say::Probe, ..) => {
+            Asked::Say(Say::ClockSync | Say::Probe, ..) | Asked::Clock => {
                 if ack.t1.is_some_and(|t1| t1 < i128::from(ask.sent) || t1 > i128::from(now)) {
                     return Err(("I21 clock", format!("t1 {:?} outside {}..{now}", ack.t1, ask.sent)));
                 }
@@ -695,7 +827,7 @@ impl Book {
             Asked::Report(place) => self.model(session)?.report(now, &wire.sid, *place),
         };
         let court = &mut self.courts[session];
-        if matches!(ask.what, Asked::Say(Say::ClockSync | Say::Probe | Say::Heartbeat | Say::Quality, ..)) {
+        if alone {
             return Ok(());
         }
         court.changed(now);
@@ -731,6 +863,12 @@ impl Book {
         court.former.clear();
         court.restored = stored.is_some().then_some(Some(true));
         let mut model = Model::new(now, members_max);
+        let what = if stored.is_some() {
+            "session: back from the storage"
+        } else {
+            "session: begun, asked for in vain"
+        };
+        self.seen.add(what, 1);
         if let Some((kept, record)) = stored {
             model = kept;
             model.reopen(now, unix, grace, &record);
@@ -747,6 +885,7 @@ impl Book {
     pub fn outdone(&mut self, now: u64, session: &SessionId, epoch: u64) {
         let Some(court) = self.courts.iter_mut().find(|court| court.name == *session) else { return };
         if let Some(model) = court.model.as_mut().filter(|_| epoch >= court.epoch) {
+            self.seen.add("session: rises above a stored one", 1);
             court.former.push(court.epoch);
             (court.epoch, model.version) = (epoch + 1, 1);
             court.changed(now);
@@ -758,6 +897,39 @@ impl Book {
         let court = self.courts.iter().find(|court| court.name == *session && court.closings.is_none())?;
         let model = court.model.as_ref()?;
         ((court.epoch, model.version) == version && !self.draining).then(|| model.clone())
+    }
+
+    /// A shard has given memory back, and with it these sessions: those that nobody is in, if they are stored or, where
+    /// nothing is stored, if nobody will come back or there is no memory at all.
+    pub fn scarce(
+        &mut self,
+        now: u64,
+        shard: u16,
+        memory: Memory,
+        gone: &[SessionId],
+        storage: Option<&Storage>,
+    ) {
+        let recovery = self.recovery;
+        for court in self.courts.iter_mut().filter(|court| court.home == shard) {
+            court.forgot_at = Some(now);
+            let Some(model) = court.model.as_ref().filter(|_| gone.contains(&court.name)) else { continue };
+            let newest = (court.epoch, model.version);
+            let right = match storage {
+                Some(storage) => {
+                    let kept = storage.kept(&court.name).map(|kept| (kept.epoch, kept.version));
+                    kept == Some(newest) || !storage.is_honest()
+                }
+                None => {
+                    memory == Memory::Out || model.empty_since.is_some_and(|since| now >= since + recovery)
+                }
+            };
+            let what = format!("{:?} at {newest:?} is gone with members {:?}", court.name, model.people);
+            let right = right && !model.people.iter().any(|person| person.connected);
+            (court.model, court.ticking_since, court.owed_since) = (None, None, None);
+            if !right && !self.draining {
+                return self.fail(now, "I7 what scarce memory may cost", what);
+            }
+        }
     }
 
     /// The server has died. Its clock is as good as ever, unless it `stepped`.
@@ -788,6 +960,9 @@ impl Book {
         let Some(hope) = wire.hope.take().filter(|_| !self.draining) else { return };
         let (window, bytes) = (self.recovery, self.told_bytes - hope.told_bytes);
         let court = &mut self.courts[usize::from(hope.session)];
+        if hope.sid != sid {
+            self.seen.add("recovery: denied", 1);
+        }
         let same = court.epoch == hope.held.0 || court.former.contains(&hope.held.0);
         let what = match court.model.as_mut().filter(|_| same) {
             None if hope.sid == sid => "it came back to a session that is gone".to_owned(),
@@ -810,7 +985,9 @@ impl Book {
             }
             Some(model) => {
                 // Half of the room is left to what was told to nobody.
-                let known = now < hope.told_at + window && bytes * 2 < u64::from(self.memory_max);
+                let known = now < hope.told_at + window
+                    && bytes * 2 < u64::from(self.memory_max)
+                    && court.forgot_at.is_none_or(|at| at < hope.told_at);
                 let must = known && self.memory_max > 100_000 && model.must_restore(now, &hope.sid, window);
                 model.forget_absent(&hope.sid);
                 if !must {
@@ -982,9 +1159,12 @@ impl Book {
             court.ticking_since = None;
             court.owed_since = None;
             let right = now >= empty + self.empty_ttl || crowded;
+            self.seen.add(if crowded { "session: gone for another" } else { "session: forgotten" }, 1);
             return if right { Ok(()) } else { Err(("I13 expiry", "forgotten before its time".into())) };
         };
         if let Some(closings) = court.closings.take() {
+            self.seen.add("session: a leader's grace is over", 1);
+            self.seen.add("session: grace and connections end in one turn", u64::from(!closings.is_empty()));
             settle_order(model, &closings, real, now, self.grace);
             court.told_version = model.version;
             (court.owed_since, court.changed_at) = (Some(now), now);
@@ -1085,6 +1265,7 @@ fn understand_ack(text: &str) -> Result<Heard, String> {
         version: (told.epoch.unwrap_or_default(), told.version.unwrap_or_default()),
         position: told.position_ms.map(micros),
         t1: told.t1.map(micros),
+        t2: told.t2.map(micros),
         restored: told.restored,
     }))
 }

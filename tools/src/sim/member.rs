@@ -2,11 +2,12 @@
 
 use super::book::{Heard, Told};
 use super::chance::{Chance, Digest};
+use super::clock::Timekeeper;
 use super::frames;
 use super::model::{leader_rule, message, song_start};
-use super::plan::{Act, Bye, Join, Say};
+use super::plan::{self, Act, Bye, Join, Say};
 use super::wire::{Ask, Asked, Hope, Place};
-use super::world::World;
+use super::world::{Event, World};
 
 const SECOND: u64 = 1_000_000;
 
@@ -42,6 +43,9 @@ pub struct Member {
     mute_until: u64,
     slow: Option<(u64, u64, u64)>,
     clock: i64,
+    /// Whether it keeps the server's time, as the players' page does, and when it looks whether a probe is due.
+    pub keeper: Option<Box<Timekeeper>>,
+    probe_at: Option<u64>,
     next_ask: u64,
     next_sync: u64,
     opened: u64,
@@ -72,11 +76,18 @@ impl Member {
             mute_until: 0,
             slow: None,
             clock: 0,
+            keeper: draw_keeper(seed, id),
+            probe_at: None,
             next_ask: 0,
             next_sync: 0,
             opened: 0,
             luck: Chance::new(seed, 1_000 + u64::from(id)),
         }
+    }
+
+    /// What brings it back to its seat, if it knows.
+    pub fn pid(&self) -> Option<&str> {
+        self.pid.as_deref()
     }
 
     /// How many connections it has opened; counts this one.
@@ -88,6 +99,9 @@ impl Member {
     /// Drops its bad habits.
     pub fn calm_down(&mut self) {
         (self.mute_until, self.slow) = (0, None);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.calm_answers = 0;
+        }
         self.retry_at = 0;
     }
 
@@ -105,7 +119,7 @@ impl World<'_> {
         let shape = &self.plan.shape;
         let member = &mut self.members[usize::from(m)];
         let Some(wire) = member.wire else {
-            if member.want.is_some() && now >= member.retry_at && !self.book.draining {
+            if member.want.is_some() && now >= member.retry_at {
                 let wire = self.open(m, false);
                 let member = &mut self.members[usize::from(m)];
                 (member.wire, member.heard_at, member.upgraded) = (Some(wire), now, false);
@@ -118,7 +132,7 @@ impl World<'_> {
             }
             return;
         };
-        let silence = shape.ping + shape.ping_timeout + SECOND + 4 * shape.net.delay;
+        let silence = shape.ping + shape.ping_timeout + SECOND + 4 * (shape.net.delay + shape.net.detour);
         if now - member.heard_at > silence || self.wires[wire].spoiled && now - member.heard_at > SECOND {
             self.abandon(m);
             return;
@@ -156,7 +170,17 @@ impl World<'_> {
                     self.ask_join(m);
                 }
             }
-            (Act::ClockStep { by }, _) => member.clock += by,
+            (Act::ClockStep { by }, _) => {
+                member.clock += by;
+                if let Some(keeper) = &mut member.keeper {
+                    keeper.step(now, *by);
+                    // A page that comes back from the background probes anew; not every step is one.
+                    if member.joined.is_some() && member.luck.one_in(2) {
+                        keeper.plan.start(now as f64 / 1_000.0);
+                        self.plan_probe(m);
+                    }
+                }
+            }
             (Act::Mute { time }, _) => member.mute_until = now + time,
             (Act::Slow { rate, time }, _) => member.slow = Some((now + time, *rate, now)),
             (Act::Say(say), Some(_)) => self.say(m, say),
@@ -213,7 +237,13 @@ impl World<'_> {
             4 => self.say(m, &Say::Play { ahead: None, bars: 0, quantize: None }),
             5 => self.say(m, &Say::Claim),
             6 => self.say(m, &Say::Pause),
-            _ => self.ask_join(m),
+            7 => self.ask_join(m),
+            8 => self.say(m, &Say::Quality),
+            9 => self.say(m, &Say::Heartbeat),
+            10 => self.say(m, &Say::ClockSync),
+            // Answers that nobody has asked for.
+            11 => self.send_loose(m, b"42[\"pong\",{}]"),
+            _ => self.send_loose(m, b"3"),
         }
     }
 
@@ -253,9 +283,11 @@ impl World<'_> {
             }
             12 => {
                 let mut bytes = Vec::new();
-                for _ in 0..luck.between(2, 300) {
+                let count = luck.magnitude(2, 3_000);
+                for _ in 0..count {
                     frames::frame(&mut bytes, frames::PING, b"are you there", &mut luck);
                 }
+                self.wires[wire].spent.pings += count;
                 self.send(wire, &bytes);
             }
             // A connection that never ends its request.
@@ -263,6 +295,29 @@ impl World<'_> {
                 let stray = self.open(m, true);
                 let length = luck.below(frames::UPGRADE.len() as u64 - 1) as usize;
                 self.send(stray, &frames::UPGRADE[..length]);
+            }
+            // Connections that come, and then say nothing any more.
+            16 | 17 => {
+                let stray = self.open(m, true);
+                let mut bytes = frames::UPGRADE.to_vec();
+                if kind == 17 {
+                    frames::frame(&mut bytes, frames::TEXT, b"40", &mut luck);
+                    self.wires[stray].spent.packets += 1;
+                }
+                self.send(stray, &bytes);
+            }
+            // As many events as a read can hold.
+            18 => {
+                let stray = self.open(m, true);
+                let mut bytes = frames::UPGRADE.to_vec();
+                frames::frame(&mut bytes, frames::TEXT, b"40", &mut luck);
+                let event: &[u8] = *luck.pick(&[b"42[\"x\"]".as_slice(), b"42[\"heartbeat\",{}]", b"3"]);
+                let count = luck.magnitude(20, 5_000);
+                for _ in 0..count {
+                    frames::frame(&mut bytes, frames::TEXT, event, &mut luck);
+                }
+                self.wires[stray].spent.packets += 1 + count;
+                self.send(stray, &bytes);
             }
             _ => {
                 let shape = &self.plan.shape;
@@ -313,6 +368,9 @@ impl World<'_> {
         }
         let member = &mut self.members[usize::from(m)];
         member.joined = None;
+        if let Some(keeper) = &mut member.keeper {
+            keeper.disconnected();
+        }
         let most = (100_000 << member.tries.min(4)).min(2 * SECOND);
         member.retry_at = now + 20_000 + member.luck.below(most);
         member.tries += 1;
@@ -335,10 +393,10 @@ impl World<'_> {
             payload += ",\"metronome\":true";
         }
         if let Some(code) = want.passcode {
-            payload += &format!(",\"passcode\":\"code {code}\"");
+            payload += &format!(",\"passcode\":\"{}\"", plan::passcode(code));
         }
         if let Some(pin) = want.pin {
-            payload += &format!(",\"leaderPin\":\"pin {pin}\"");
+            payload += &format!(",\"leaderPin\":\"{}\"", plan::pin(pin));
         }
         payload.push('}');
         let member = &mut self.members[usize::from(m)];
@@ -406,8 +464,8 @@ impl World<'_> {
             Say::Settings { max_members, pause_on_loss, rule, cues } => {
                 ("update_settings", settings(*max_members, *pause_on_loss, *rule, *cues))
             }
-            Say::Passcode { code } => ("update_settings", secret("passcode", "code", *code)),
-            Say::Pin { pin } => ("update_settings", secret("leaderPin", "pin", *pin)),
+            Say::Passcode { code } => ("update_settings", secret("passcode", code.map(plan::passcode))),
+            Say::Pin { pin } => ("update_settings", secret("leaderPin", pin.map(plan::pin))),
             Say::Setlist { songs, variant, body } => ("set_setlist", setlist(*songs, *variant, *body)),
             Say::Select { song } => ("select_song", format!(",\"songId\":\"song {song}\"")),
             Say::Step { forward } => ("select_song", format!(",\"step\":{}", if *forward { 1 } else { -1 })),
@@ -448,9 +506,38 @@ impl World<'_> {
             frames::frame(&mut bytes, frames::TEXT, text.as_bytes(), &mut member.luck);
         }
         if !self.wires[wire].spoiled {
+            self.wires[wire].spent.packets += 1;
+            self.wires[wire].spent.questions += u64::from(name == "connection_quality");
             self.wires[wire].asks.push(Ask { id, session, what, sent: self.now });
             self.send(wire, &bytes);
         }
+    }
+
+    /// Sets the time of a member's next probe. Timers do not heed what the clock is set to.
+    fn plan_probe(&mut self, m: u16) {
+        let member = &mut self.members[usize::from(m)];
+        let next = member.keeper.as_ref().and_then(|keeper| keeper.plan.next());
+        let next = next.map(|millis| (millis * 1_000.0).ceil() as u64).map(|at| at.max(self.now + 1));
+        if next.is_some() && next != member.probe_at {
+            member.probe_at = next;
+            self.post(next.unwrap_or_default(), Event::Probe(m));
+        }
+    }
+
+    /// A member asks for the server's time, if that is due.
+    pub fn probe(&mut self, m: u16) {
+        let now = self.now;
+        let member = &mut self.members[usize::from(m)];
+        if member.probe_at != Some(now) {
+            return;
+        }
+        member.probe_at = None;
+        let (Some(keeper), Some(wire)) = (&mut member.keeper, member.wire) else { return };
+        if keeper.plan.take(now as f64 / 1_000.0) && !self.wires[wire].spoiled {
+            let t0 = keeper.ask(now, member.next_ask + 1);
+            self.ask(m, wire, 0, "clock_sync", &format!("{{\"t0\":{t0}}}"), Asked::Clock);
+        }
+        self.plan_probe(m);
     }
 
     /// Bytes arrive at the client.
@@ -612,6 +699,11 @@ impl World<'_> {
         let member = &mut self.members[usize::from(m)];
         let same = member.sid == sid;
         (member.sid, member.pid) = (sid.to_owned(), pid);
+        if let Some(keeper) = &mut member.keeper {
+            keeper.plan.start(self.now as f64 / 1_000.0);
+            self.plan_probe(m);
+        }
+        let member = &mut self.members[usize::from(m)];
         let wants = member.want.as_ref().map(|want| want.session);
         if same && member.in_session.is_some() && member.in_session == wants {
             (member.joined, member.tries) = (member.in_session, 0);
@@ -648,6 +740,18 @@ impl World<'_> {
                 self.send_text(m, w, text.as_bytes());
             }
             Heard::Ack(ack) => {
+                if let (Some(keeper), Some((t1, t2))) = (&mut member.keeper, ack.stamps()) {
+                    match keeper.answered(now, ack.id, t1, t2) {
+                        Ok(true) => {
+                            keeper.plan.burst(now as f64 / 1_000.0, 8);
+                            self.book.saw("a member sees that its clock was set");
+                            self.plan_probe(m);
+                        }
+                        Ok(false) => {}
+                        Err(what) => self.book.fail(now, "I21 clock", format!("member {m} is {what}")),
+                    }
+                    return;
+                }
                 let refusal = matches!(ack.code.as_str(), "session_full" | "bad_passcode") || ack.guessing;
                 if refusal {
                     member.told_why = Some(now);
@@ -703,11 +807,25 @@ impl World<'_> {
         }
     }
 
+    /// Sends a packet that asks for nothing.
+    fn send_loose(&mut self, m: u16, text: &[u8]) {
+        if let Some(wire) = self.members[usize::from(m)].wire.filter(|wire| !self.wires[*wire].spoiled) {
+            self.send_text(m, wire, text);
+        }
+    }
+
     fn send_text(&mut self, m: u16, wire: usize, text: &[u8]) {
         let mut bytes = Vec::new();
+        self.wires[wire].spent.packets += 1;
         frames::frame(&mut bytes, frames::TEXT, text, &mut self.members[usize::from(m)].luck);
         self.send(wire, &bytes);
     }
+}
+
+/// Every other member keeps the server's time.
+fn draw_keeper(seed: u64, id: u16) -> Option<Box<Timekeeper>> {
+    let mut luck = Chance::new(seed, 7_000 + u64::from(id));
+    luck.one_in(2).then(|| Box::new(Timekeeper::new(luck)))
 }
 
 /// What members offer when they connect, if they take compressed messages.
@@ -736,9 +854,9 @@ fn settings(max_members: Option<u32>, pause: Option<bool>, rule: Option<u8>, cue
     fields
 }
 
-fn secret(field: &str, word: &str, number: Option<u8>) -> String {
-    match number {
-        Some(number) => format!(",\"{field}\":\"{word} {number}\""),
+fn secret(field: &str, secret: Option<String>) -> String {
+    match secret {
+        Some(secret) => format!(",\"{field}\":\"{secret}\""),
         None => format!(",\"{field}\":null"),
     }
 }

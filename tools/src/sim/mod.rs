@@ -3,6 +3,7 @@
 
 mod book;
 mod chance;
+mod clock;
 mod frames;
 mod member;
 mod model;
@@ -10,6 +11,8 @@ mod music;
 pub mod plan;
 pub mod planted;
 mod poller;
+mod record;
+mod seen;
 mod shard;
 mod shrink;
 mod storage;

@@ -82,6 +82,9 @@ pub struct Net {
     pub chop: u32,
     /// Bytes that may be under way or unread in one direction.
     pub window: u32,
+    /// How much longer one of the two ways takes.
+    #[serde(default)]
+    pub detour: u64,
 }
 
 /// What the driver does all the time.
@@ -143,6 +146,8 @@ pub enum Act {
     WallStep { by: i64 },
     /// The storage cannot be reached for a while.
     Away { time: u64 },
+    /// Memory is scarce for a while, or there is none left.
+    Scarce { out: bool, time: u64 },
     /// The server dies and starts again at once.
     Restart,
 }
@@ -255,8 +260,35 @@ pub enum Bye {
     Stream,
 }
 
+/// How the secrets of members begin, so that none is mistaken for anything else; with what nothing else begins.
+const PASSCODE: &str = "~sesame-";
+const PIN: &str = "~abracadabra-";
+
+/// The passcode of this number.
+pub fn passcode(number: u8) -> String {
+    format!("{PASSCODE}{number}")
+}
+
+/// The PIN of this number.
+pub fn pin(number: u8) -> String {
+    format!("{PIN}{number}")
+}
+
+/// Whether a passcode or a PIN is in there.
+pub fn reveals(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'~') {
+        rest = &rest[at..];
+        if rest.starts_with(PASSCODE.as_bytes()) || rest.starts_with(PIN.as_bytes()) {
+            return true;
+        }
+        rest = &rest[1..];
+    }
+    false
+}
+
 /// The classes of faults that a run may have or not, so that rare combinations occur.
-const CLASSES: usize = 19;
+const CLASSES: usize = 21;
 
 const MS: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
@@ -332,6 +364,7 @@ fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
             jitter: if on[0] { luck.magnitude(100, 200_000) } else { 0 },
             chop: if on[1] { luck.magnitude(1, 600) as u32 } else { 0 },
             window: if on[2] { luck.magnitude(600, 20_000) as u32 } else { 262_144 },
+            detour: if on[19] { luck.magnitude(100, 60_000) } else { 0 },
         },
         driver: Driver {
             late: if on[3] { luck.magnitude(50, 30_000) } else { 0 },
@@ -457,7 +490,7 @@ fn draw_say(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Say {
 
 fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Option<Act> {
     let time = |luck: &mut Chance| luck.magnitude(20, 12_000) * MS;
-    let class = luck.below(14);
+    let class = luck.below(15);
     let enabled = |n: usize| on[n];
     let act = match class {
         0 | 1 => Act::Join(draw_join(luck, on, shape)),
@@ -470,15 +503,22 @@ fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Optio
             0 => Act::Slow { rate: luck.magnitude(100, 20_000), time: time(luck) },
             _ => Act::Mute { time: time(luck) },
         },
-        8 if enabled(12) => Act::Flood { event: luck.below(8) as u8, count: luck.magnitude(2, 250) as u16 },
+        8 if enabled(12) => {
+            Act::Flood { event: luck.below(FLOODS) as u8, count: luck.magnitude(2, 250) as u16 }
+        }
         9 if enabled(12) => Act::Rubbish { kind: luck.below(RUBBISH) as u8, luck: luck.next() },
-        10 if enabled(13) => Act::ClockStep { by: luck.below(7_200_000) as i64 - 3_600_000 },
+        10 if enabled(13) => {
+            // By hours, and by so little that it is hard to see.
+            let most = luck.magnitude(1, 3_600_000);
+            Act::ClockStep { by: luck.below(2 * most + 1) as i64 - most as i64 }
+        }
         11 if enabled(13) => match luck.below(2) {
             0 => Act::Freeze { time: luck.magnitude(5, 8_000) * MS },
             _ => Act::WallStep { by: luck.below(7_200_000) as i64 - 3_600_000 },
         },
         12 if enabled(15) => Act::Away { time: time(luck) },
         13 if enabled(16) && luck.one_in(3) => Act::Restart,
+        14 if enabled(20) => Act::Scarce { out: luck.one_in(2), time: time(luck) },
         _ => return None,
     };
     Some(act)
@@ -494,4 +534,7 @@ fn quarter_mebibyte() -> u32 {
 }
 
 /// Kinds of rubbish that a member can send.
-pub const RUBBISH: u64 = 16;
+pub const RUBBISH: u64 = 19;
+
+/// Events that a member can flood with.
+pub const FLOODS: u64 = 13;

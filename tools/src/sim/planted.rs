@@ -139,6 +139,46 @@ pub const BUGS: &[Bug] = bugs! {
         "if (BUG || !queue.packets.is_empty())\n                && let Some(waiting)";
     "a follower's report moves the band" in "session/timeline.rs":
         "if self.leader() != Some(member) {\n            if off" => "if !BUG && self.leader() != Some(member) {\n            if off";
+    "the clock answers with a time that is still to come" in "wire/print.rs":
+        "Self { t0: NumberView(t0), t1: span(at), t2: span(at) }" =>
+        "Self { t0: NumberView(t0), t1: span(at), t2: span(if BUG { at + Micros::from_millis(30) } else { at }) }";
+    "who comes from another shard at the end is let in" in "engine/handover.rs":
+        "if self.draining {\n                    return self.say_goodbye(id, out);" =>
+        "if self.draining && !BUG {\n                    return self.say_goodbye(id, out);";
+    "who polls is not told of the end" in "engine/link.rs":
+        "if connected == Some(true) {\n                self.leave_session" =>
+        "if connected == Some(true) && !BUG {\n                self.leave_session";
+    "the end waits for a record that is older" in "engine/storage.rs":
+        "let on_its_way = if self.draining {" => "let on_its_way = if self.draining && !BUG {";
+    "every ping of a flood is answered" in "engine/link.rs":
+        "if pings <= PONGS_MAX {" => "if BUG || pings <= PONGS_MAX {";
+    "a report goes out with every pong" in "engine/heartbeat.rs":
+        "Some((sample, self.pongs.is_multiple_of(PONGS_PER_REPORT)))" =>
+        "Some((sample, BUG || self.pongs.is_multiple_of(PONGS_PER_REPORT)))";
+    "the application pings twice as often" in "engine/heartbeat.rs":
+        "        self.due_at = now + settings.heartbeat_interval;" =>
+        "        self.due_at = now + Micros::from_micros(settings.heartbeat_interval.as_micros() / if BUG { 2 } else { 1 });";
+    "who exceeds its rates is never sent away" in "engine/rate.rs":
+        "self.refusals.push(now);\n        self.refusals.len() >= refusals_max as usize" =>
+        "self.refusals.push(now);\n        !BUG && self.refusals.len() >= refusals_max as usize";
+    "the log tells what was said too often" in "engine/link.rs":
+        "true => {\n                    self.expel(said.conn," =>
+        "true => {\n                    if BUG { self.note_departure(said.conn, said.payload.to_owned().into(), true); }\n                    self.expel(said.conn,";
+    "the passcode is not covered in a record" in "record.rs":
+        ".flatten()\n                    .map(|secret| &mut secret.0)" =>
+        ".skip(usize::from(BUG))\n                    .flatten()\n                    .map(|secret| &mut secret.0)";
+    "a session is opened where its member arrived" in "engine/stage.rs":
+        "if shard != self.settings.shard {\n                    self.leave_session" =>
+        "if shard != self.settings.shard && !BUG {\n                    self.leave_session";
+    "scarce memory takes what is not stored" in "engine/stage.rs":
+        "if room.is_stored() {\n                    self.leave_to_storage" =>
+        "if BUG || room.is_stored() {\n                    self.leave_to_storage";
+    "little memory counts as none" in "engine/stage.rs":
+        "} else if memory == Memory::Out ||" => "} else if BUG || memory == Memory::Out ||";
+    "members are let in without memory for them" in "engine/front.rs":
+        "if self.closed_for_memory && request" => "if !BUG && self.closed_for_memory && request";
+    "what was forgotten of a log is missed by nobody" in "engine/recovery.rs":
+        "(forgotten..=self.told).contains(&number)" => "BUG || (forgotten..=self.told).contains(&number)";
 };
 
 /// Stands in the copied engine: the number of the bug that this thread is to see.

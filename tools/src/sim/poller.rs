@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::chance::Chance;
 use super::frames;
+use super::plan;
 use super::world::{Event, LOOK, World};
 
 const SECOND: u64 = 1_000_000;
@@ -116,7 +117,7 @@ impl World<'_> {
         self.post(self.now + LOOK, Event::LookPolled(p));
         let now = self.now;
         let shape = &self.plan.shape;
-        let silence = shape.ping + shape.ping_timeout + SECOND + 4 * shape.net.delay;
+        let silence = shape.ping + shape.ping_timeout + SECOND + 4 * (shape.net.delay + shape.net.detour);
         let poller = &mut self.pollers[usize::from(p)];
         if !poller.present || now < poller.retry_at {
             return;
@@ -204,7 +205,11 @@ impl World<'_> {
         let (wire, poller) = (line.wire, &mut self.pollers[usize::from(p)]);
         poller.get = Some(line);
         let sid = poller.sid.as_ref().map_or(String::new(), |sid| format!("&sid={sid}"));
-        let head = format!("GET /socket.io/?EIO=4&transport=polling{sid} HTTP/1.1\r\nHost: band\r\n\r\n");
+        let head = format!(
+            "GET /socket.io/?EIO=4&transport=polling{sid}&token={} HTTP/1.1\r\nHost: band\r\nCookie: {}\r\n\r\n",
+            plan::passcode(2),
+            plan::pin(2),
+        );
         self.send(wire, head.as_bytes());
     }
 
@@ -458,6 +463,22 @@ impl World<'_> {
             self.book.fail(self.now, "I8 answered once", format!("poller {p} never asked {id}"));
         }
         true
+    }
+
+    /// Whether somebody is connected, has asked for packets on this connection, and was not answered; or speaks on it, as
+    /// a WebSocket. All that it said has been read.
+    pub fn waits_for_packets(&self, w: usize) -> bool {
+        let wire = &self.wires[w];
+        let Some(poller) = wire.poller.map(|p| &self.pollers[usize::from(p)]) else { return false };
+        let read = wire.read_up == wire.sent_up && !wire.up.has_ended() && !wire.reset;
+        let waits = match &poller.socket {
+            None => {
+                let asks = poller.get.as_ref().is_some_and(|line| line.wire == w && line.busy);
+                asks && wire.down.full() == 0
+            }
+            Some((line, stage)) => line.wire == w && *stage == Stage::Open,
+        };
+        read && waits && poller.connected
     }
 
     /// Everybody is where they want to be and current, or was told why not.

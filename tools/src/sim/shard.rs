@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{
-    Answer as Page, Cause, Close, Goodbye, Input, Outcome, Output, Outputs, Settings, Span, StorageNews,
-    Transports,
+    Answer as Page, Cause, Close, Goodbye, Input, Memory, Outcome, Output, Outputs, Settings, Span,
+    StorageNews, Transports,
 };
 use bandsync_engine::record::Record;
+use bandsync_engine::speech::Code;
 use bandsync_engine::words::application::Application;
 use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::{ConnId, ShardId};
@@ -17,9 +18,12 @@ use bandsync_engine::words::manners::Manners;
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 
-use super::book::{LATE, UNIX_START};
+use super::book::{LATE, UNIX_START, Work};
 use super::chance::{Chance, Digest};
-use super::plan::Plan;
+use super::frames;
+use super::plan::{Plan, reveals};
+use super::record::Tape;
+use super::seen::Seen;
 use super::storage::{Answer, Order, record_in};
 use super::wire::Place;
 use super::world::{Event, World, peer_of};
@@ -29,6 +33,12 @@ const LINGER: u64 = 2_000_000;
 
 /// How long a closing connection may take to accept what was sent before.
 const PART: u64 = 5_000_000;
+
+/// What one round of the engine's wheel takes.
+const WHEEL_ROUND: u64 = 1 << 25;
+
+/// How often a shard is told that memory is scarce, as long as it is.
+const SCARCE_INTERVAL: u64 = 1_000_000;
 
 /// Read from one connection in a turn.
 const READ_MAX: usize = 64 * 1024;
@@ -59,6 +69,16 @@ pub struct Shard {
     pub wall_step: Option<i64>,
     pub digest: Digest,
     pub drain: bool,
+    /// Since it drains: how many sessions there were, and whether it was seen that all are stored.
+    sessions_at_drain: Option<u32>,
+    checked_stored: bool,
+    /// Who polls and has to hear of the end in this turn.
+    owed: Vec<ConnId>,
+    /// What it knows of the memory that is left, and when it was told.
+    memory: Memory,
+    memory_at: u64,
+    /// What a recorder would write.
+    pub tape: Option<Box<Tape>>,
     turns: u64,
     checked_at: u64,
     thoroughly: u64,
@@ -130,6 +150,12 @@ impl Shard {
             wall_step: None,
             digest: Digest::default(),
             drain: false,
+            sessions_at_drain: None,
+            checked_stored: false,
+            owed: Vec::new(),
+            memory: Memory::Enough,
+            memory_at: 0,
+            tape: None,
             turns: 0,
             checked_at: 0,
             thoroughly: 0,
@@ -140,9 +166,19 @@ impl Shard {
 
     /// Its server died and is there again, for the `life`th time; the wall clock is off by `wall` milliseconds.
     pub fn restart(&mut self, plan: &Plan, life: u64, wall: i64) {
-        let (digest, luck) = (self.digest, self.luck.clone());
+        let (digest, luck, tape) = (self.digest, self.luck.clone(), self.tape.take());
         let engine = Engine::new(settings(plan, self.id, life, wall));
-        *self = Self { engine, digest, luck, ..Self::new(plan, self.id) };
+        *self = Self { engine, digest, luck, tape, ..Self::new(plan, self.id) };
+    }
+
+    /// Counts what the engine has counted in its life.
+    pub fn sum_up(&self, seen: &mut Seen) {
+        let counters = self.engine.counters();
+        for (code, count) in Code::ALL.iter().zip(counters.refusals_by_code) {
+            seen.add(format!("refused: {}", code.as_str()), count);
+        }
+        seen.add("memory: sessions let go", counters.sessions_shed);
+        seen.add("memory: bytes for lost members let go", counters.recovery_bytes_shed);
     }
 
     /// The storage is back. What it had to say before, it says first.
@@ -291,6 +327,7 @@ impl World<'_> {
         let due = self.shards[s].engine.next_deadline().map_or(self.now, Micros::as_micros);
         if self.now > due + LATE {
             self.shards[s].late_at = self.now;
+            self.book.saw("driver: a turn is late");
         }
         self.tell_notes(s);
         self.read_ready(s);
@@ -301,10 +338,12 @@ impl World<'_> {
             self.book.walls[s] = by;
             self.feed(s, Input::WallClock { started_unix_ms: UNIX_START + by });
         }
+        self.tell_memory(s);
         if std::mem::take(&mut self.shards[s].drain) {
             self.drain(s);
         }
         self.end_turn(s);
+        self.check_goodbyes(s);
         self.write(s);
         self.hand_over(s);
         self.close_up(s);
@@ -324,6 +363,7 @@ impl World<'_> {
             one.closing.front().map(|(at, _)| *at),
             one.mail.front().map(|mail| mail.at),
             one.news.first().map(|answer| answer.at),
+            (one.memory != Memory::Enough).then_some(one.memory_at + SCARCE_INTERVAL),
         ];
         if let Some(next) = next.into_iter().flatten().min() {
             self.wake(shard, next);
@@ -331,9 +371,30 @@ impl World<'_> {
     }
 
     fn feed(&mut self, s: usize, input: Input<'_>) {
-        let now = Micros::from_micros(self.now);
         let shard = &mut self.shards[s];
-        shard.engine.handle(now, input, &mut shard.out);
+        let read = if let Input::Received { bytes, .. } = &input { Some(bytes.len()) } else { None };
+        if let Some(tape) = &mut shard.tape
+            && let Err(what) = tape.input(self.now, &input)
+        {
+            self.book.fail(self.now, "I23 recording", what);
+        }
+        let from = shard.out.list.len();
+        let before = shard.out.bytes.len();
+        shard.engine.handle(Micros::from_micros(self.now), input, &mut shard.out);
+        if let Some(read) = read {
+            let out = &shard.out;
+            let pong = |output: &&Output| match output {
+                Output::Send { bytes, .. } => out.bytes.get(bytes.start as usize) == Some(&frames::PONG),
+                _ => false,
+            };
+            let work = Work {
+                read,
+                outputs: out.list.len() - from,
+                bytes: out.bytes.len() - before,
+                pongs: out.list[from..].iter().filter(pong).count(),
+            };
+            self.book.worked(self.now, &work);
+        }
         self.sort(s);
     }
 
@@ -386,6 +447,10 @@ impl World<'_> {
                 Output::Ask { .. } => shard.digest.add(5),
                 Output::Load { session } => {
                     shard.digest.add(6);
+                    if session.shard(self.plan.shape.shards).0 != s as u16 {
+                        let what = format!("shard {s} asks for {session:?}");
+                        self.book.fail(self.now, "I2 one owner", what);
+                    }
                     if let Some(storage) = &mut self.storage {
                         shard.hear(storage.load(self.now, session));
                     }
@@ -395,7 +460,8 @@ impl World<'_> {
                     let bytes = out.bytes[record.range()].to_vec();
                     let model = self.book.model_of(session, (*epoch, *version));
                     let (session, epoch, version) = (session.clone(), *epoch, *version);
-                    self.store(s, Order { session, epoch, version, bytes, model });
+                    let last = self.book.drained[s];
+                    self.store(s, Order { session, epoch, version, bytes, model, last });
                 }
                 Output::Forget { session, epoch } => {
                     shard.digest.add(8);
@@ -432,10 +498,20 @@ impl World<'_> {
             let Answer { news, model, .. } = self.shards[s].news.remove(0);
             let (now, shard) = (self.now, &mut self.shards[s]);
             let made = match &news {
+                StorageNews::Stored { outcome: Outcome::Outdated { .. }, .. } => {
+                    self.book.seen.add("storage: has a newer record", 1);
+                    false
+                }
                 StorageNews::Loaded { session, .. } => shard.engine.session(session).is_none(),
                 _ => false,
             };
-            shard.engine.handle(Micros::from_micros(now), Input::Storage { news: &news }, &mut shard.out);
+            let input = Input::Storage { news: &news };
+            if let Some(tape) = &mut shard.tape
+                && let Err(what) = tape.input(now, &input)
+            {
+                self.book.fail(now, "I23 recording", what);
+            }
+            shard.engine.handle(Micros::from_micros(now), input, &mut shard.out);
             if let StorageNews::Loaded { session, found } = &news
                 && let Some(real) = shard.engine.session(session).filter(|_| made)
             {
@@ -488,6 +564,11 @@ impl World<'_> {
             let reached = if unsent == 0 { 0 } else { 1 + unsent / mark };
             if reached > conn.told || reached == 0 && conn.told > 0 {
                 conn.told = reached;
+                self.book.saw(if reached > 0 {
+                    "driver: a backlog is told"
+                } else {
+                    "driver: a backlog is gone"
+                });
                 self.feed(s, Input::Backlog { conn: id, bytes: unsent as u32 });
             }
             if unsent > self.plan.shape.backlog_max as usize + mark && self.shards[s].open(id).is_some() {
@@ -635,6 +716,15 @@ impl World<'_> {
                 let written = if waits { 0 } else { self.push(s, w, bytes) };
                 if written < bytes.len() {
                     waits = true;
+                    if *volatile {
+                        let cut = written > 0;
+                        let what = if cut {
+                            "driver: a tick is cut and finished"
+                        } else {
+                            "driver: a tick is left out"
+                        };
+                        self.book.saw(what);
+                    }
                     if written > 0 || !volatile {
                         unsent.extend_from_slice(&bytes[written..]);
                     }
@@ -710,6 +800,9 @@ impl World<'_> {
         for (id, to, parcel) in std::mem::take(&mut self.shards[s].leaving) {
             let parcel = self.shards[s].out.bytes[parcel.range()].to_vec();
             let Some(conn) = self.shards[s].remove(id) else { continue };
+            self.book
+                .seen
+                .add("driver: unsent bytes move with a connection", u64::from(!conn.unsent.is_empty()));
             self.wires[conn.wire].place = Place::Mail;
             self.mail(s, to, Sent::Crossing(Crossing { wire: conn.wire, unsent: conn.unsent, parcel }));
             self.handed_over += 1;
@@ -760,11 +853,70 @@ impl World<'_> {
         }
     }
 
+    /// The shard hears of the memory that is left, if that has changed, and again while there is too little.
+    fn tell_memory(&mut self, s: usize) {
+        let (now, memory) = (self.now, self.memory);
+        let shard = &mut self.shards[s];
+        let again = memory != Memory::Enough && now >= shard.memory_at + SCARCE_INTERVAL;
+        if memory == shard.memory && !again {
+            return;
+        }
+        (shard.memory, shard.memory_at) = (memory, now);
+        self.book.full[s] = memory == Memory::Out;
+        let here = self.book.courts.iter().filter(|court| court.home == s as u16);
+        let here: Vec<_> = here
+            .map(|court| &court.name)
+            .filter(|name| shard.engine.session(name).is_some())
+            .cloned()
+            .collect();
+        self.feed(s, Input::Memory(memory));
+        if memory == Memory::Enough {
+            return;
+        }
+        self.book.saw(if memory == Memory::Low { "memory: little" } else { "memory: none" });
+        let engine = &self.shards[s].engine;
+        let gone: Vec<_> = here.into_iter().filter(|name| engine.session(name).is_none()).collect();
+        self.book.scarce(now, s as u16, memory, &gone, self.storage.as_ref());
+    }
+
+    /// Everybody who polls was told in the turn in which the server went away.
+    fn check_goodbyes(&mut self, s: usize) {
+        for id in std::mem::take(&mut self.shards[s].owed) {
+            let out = std::mem::take(&mut self.shards[s].out);
+            let bytes = |(span, _): &(Span, bool)| out.bytes[span.range()].to_vec();
+            let said =
+                self.shards[s].get(id).map(|conn| conn.chunks.iter().flat_map(bytes).collect::<Vec<u8>>());
+            let said = said.unwrap_or_default();
+            let told = said.windows(2).any(|two| two == b"41");
+            self.shards[s].out = out;
+            if told {
+                self.book.saw("drain: who polls is told");
+            } else {
+                let what = format!("{id:?} {:?} was not told", String::from_utf8_lossy(&said));
+                self.book.fail(self.now, "I20 goodbyes", what);
+            }
+        }
+    }
+
     /// The server goes away, and tells everybody who is connected.
     fn drain(&mut self, s: usize) {
         let open = self.shards[s].slots.iter().filter_map(|(_, conn)| conn.as_ref());
-        let open = open.filter(|conn| conn.phase == Phase::Open).map(|conn| conn.wire);
-        let open: Vec<usize> = open.filter(|wire| self.wires[*wire].seat.is_some()).collect();
+        let open: Vec<usize> = open.filter(|conn| conn.phase == Phase::Open).map(|conn| conn.wire).collect();
+        let polls: Vec<usize> = open.iter().copied().filter(|wire| self.waits_for_packets(*wire)).collect();
+        for wire in polls {
+            if let Place::Shard(_, id) = self.wires[wire].place
+                && self.shards[s].get(id).is_some_and(|conn| conn.chunks.is_empty() && conn.unsent.is_empty())
+            {
+                self.shards[s].owed.push(id);
+            }
+        }
+        let connected = |wire: &usize| {
+            let wire = &self.wires[*wire];
+            wire.seat.is_some() || !wire.sid.is_empty() && !wire.up.has_ended()
+        };
+        let open: Vec<usize> = open.into_iter().filter(connected).collect();
+        self.book.drained[s] = true;
+        self.shards[s].sessions_at_drain = Some(self.shards[s].engine.counters().sessions);
         self.feed(s, Input::Drain);
         if let Some(wire) = open.into_iter().find(|wire| !self.wires[*wire].dismissed) {
             let what = format!("{} was not told", self.wires[wire].sid);
@@ -788,14 +940,84 @@ impl World<'_> {
             if shard.thoroughly % 4 == 1 {
                 shard.engine.check_invariants();
             }
+            let sleeps = shard.engine.next_deadline().is_some_and(|at| at.as_micros() > now + WHEEL_ROUND);
+            self.book.seen.add("engine: sleeps for longer than the wheel is round", u64::from(sleeps));
         }
         if shard.engine.next_deadline().is_some_and(|at| at.as_micros() <= now) {
             self.book.fail(now, "I18 no timer forgotten", "a timer that is due did not fire");
         }
+        self.read_log(s);
         let shard = &self.shards[s];
         self.book.after_turn(now, shard.id, &shard.engine, &self.wires, thorough);
         if thorough {
             self.check_connections(s);
+            self.check_owner(s);
+        }
+        self.check_drained(s);
+    }
+
+    /// What would be logged, measured and shown to who runs the server.
+    fn read_log(&mut self, s: usize) {
+        let (now, shard) = (self.now, &mut self.shards[s]);
+        let book = &mut self.book;
+        shard.engine.measures().take(|_, _| {});
+        shard.engine.departures().take(|departure| {
+            let verb = if departure.expelled { "expelled" } else { "closed" };
+            let line = format!("{verb}: {}", departure.why);
+            let session = departure.session.as_ref().map_or("", |session| session.as_str());
+            if reveals(line.as_bytes()) || reveals(session.as_bytes()) {
+                book.fail(now, "I23 secrets", format!("in the log: {line}"));
+            }
+            book.seen.add(line, 1);
+        });
+        if shard.checked_at == now && shard.thoroughly % 4 == 1 {
+            let mut roster = Vec::new();
+            shard.engine.roster(&mut roster);
+            let text = String::from_utf8_lossy(&roster);
+            let pid = |member: &super::member::Member| member.pid().is_some_and(|pid| text.contains(pid));
+            if reveals(&roster) || self.members.iter().any(pid) {
+                book.fail(now, "I23 secrets", format!("in the roster: {text}"));
+            }
+        }
+    }
+
+    /// A session is on its own shard, and on no other.
+    fn check_owner(&mut self, s: usize) {
+        let shard = &self.shards[s];
+        for court in self.book.courts.iter().filter(|court| usize::from(court.home) != s) {
+            if shard.engine.session(&court.name).is_some() {
+                let what = format!("{:?} is on shard {s} as well", court.name);
+                return self.book.fail(self.now, "I2 one owner", what);
+            }
+        }
+    }
+
+    /// After the end began there are no new sessions; and in the end everything is stored.
+    fn check_drained(&mut self, s: usize) {
+        let (now, shard) = (self.now, &mut self.shards[s]);
+        let Some(before) = shard.sessions_at_drain else { return };
+        let sessions = shard.engine.counters().sessions;
+        if sessions > before {
+            let what = format!("shard {s} had {before} sessions and has {sessions}");
+            self.book.fail(now, "I20 no new session", what);
+        }
+        if !shard.engine.is_drained() || std::mem::replace(&mut shard.checked_stored, true) {
+            return;
+        }
+        let Some(storage) = self.storage.as_ref().filter(|storage| storage.is_faithful()) else { return };
+        let shard = &self.shards[s];
+        for court in self.book.courts.iter().filter(|court| usize::from(court.home) == s) {
+            let Some(model) = court.model.as_ref().filter(|_| shard.engine.session(&court.name).is_some())
+            else {
+                continue;
+            };
+            let kept = storage.kept(&court.name).map(|kept| (kept.epoch, kept.version));
+            if model.version > 0 && kept < Some((court.epoch, model.version)) {
+                let what =
+                    format!("{kept:?} of {:?}, which is at {:?}", court.name, (court.epoch, model.version));
+                return self.book.fail(now, "I20 all is stored", what);
+            }
+            self.book.seen.add("drain: a session is stored", u64::from(model.version > 0));
         }
     }
 

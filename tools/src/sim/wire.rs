@@ -32,6 +32,8 @@ pub struct Pipe {
     ended: bool,
     /// When somebody is to look at it next.
     look_at: Option<u64>,
+    /// How much longer than the network's delay it takes.
+    pub detour: u64,
 }
 
 impl Pipe {
@@ -49,7 +51,7 @@ impl Pipe {
                 chop => left.min(luck.between(1, u64::from(chop)) as usize),
             };
             let jitter = if net.jitter == 0 { 0 } else { luck.below(net.jitter) };
-            self.last = self.last.max(now + net.delay + jitter).max(self.stalled_until);
+            self.last = self.last.max(now + net.delay + self.detour + jitter).max(self.stalled_until);
             self.under_way.push_back((self.last, piece as u32));
             first = first.min(self.last);
             left -= piece;
@@ -60,7 +62,7 @@ impl Pipe {
     /// Ends the stream behind what was sent.
     pub fn end(&mut self, now: u64, net: &Net) -> u64 {
         self.ended = true;
-        self.last = self.last.max(now + net.delay);
+        self.last = self.last.max(now + net.delay + self.detour);
         self.last
     }
 
@@ -199,6 +201,25 @@ pub struct Wire {
     pub dismissed: bool,
     /// When the server is done with the head of a request.
     pub upgraded: bool,
+    pub spent: Spent,
+}
+
+/// What was said on a connection, besides what sessions say: what costs a client nothing must not cost much.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    /// By the client: packets, of that questions for its quality, and frames that ping.
+    pub packets: u64,
+    pub questions: u64,
+    pub pings: u64,
+    /// By the server: what concerns this client alone, of that reports of its quality, and frames that answer pings.
+    pub told: u64,
+    pub reports: u64,
+    pub pongs: u64,
+    /// Pings of the application, and when the last was.
+    pub beats: u64,
+    pub beaten: Option<u64>,
+    /// Since when, in microseconds.
+    pub since: u64,
 }
 
 impl Wire {
@@ -264,6 +285,8 @@ pub enum Asked {
     Say(super::plan::Say, Option<u64>, String),
     /// A report of the place.
     Report(u64),
+    /// The server's time.
+    Clock,
     /// Something that no server may agree to.
     Nonsense,
 }

@@ -2,13 +2,18 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr};
+
+use bandsync_engine::io::Memory;
 
 use super::book::{Book, Failure};
 use super::chance::{Chance, Digest};
 use super::member::Member;
-use super::plan::{Act, Net, Plan};
+use super::plan::{Act, Join, Net, Plan, Say};
 use super::poller::Poller;
+use super::record::Tape;
+use super::seen::Seen;
 use super::shard::Shard;
 use super::storage::Storage;
 use super::wire::{Place, Wire};
@@ -39,9 +44,13 @@ pub enum Event {
     Turn(u16),
     Look(u16),
     LookPolled(u16),
+    /// A member may want to know the time.
+    Probe(u16),
     Step(usize),
     /// The storage is back.
     Back,
+    /// There is memory again.
+    Relief,
 }
 
 pub struct World<'p> {
@@ -64,6 +73,9 @@ pub struct World<'p> {
     pub turns: u64,
     pub handed_over: u64,
     pub wall: i64,
+    /// How much memory is left, and until when it is scarce.
+    pub memory: Memory,
+    scarce_until: u64,
     /// Events since time last moved.
     busy: u64,
     /// Kept for their memory.
@@ -84,17 +96,25 @@ pub struct Verdict {
     pub handed_over: u64,
     /// How often somebody came back as who it was.
     pub recoveries: u64,
+    /// What came about that is rare.
+    pub seen: Seen,
 }
 
 impl<'p> World<'p> {
     /// A world before anything has happened.
     pub fn new(plan: &'p Plan) -> Self {
+        let mut shards: Vec<Shard> = (0..plan.shape.shards).map(|id| Shard::new(plan, id)).collect();
+        // A server that records agrees to no compression.
+        if plan.shape.deflate.is_none() && plan.seed.is_multiple_of(4) {
+            let key = RandomState::new();
+            shards.iter_mut().for_each(|shard| shard.tape = Some(Box::new(Tape::new(key.clone()))));
+        }
         let mut world = Self {
             plan,
             now: SECOND,
             heap: BinaryHeap::new(),
             posted: 0,
-            shards: (0..plan.shape.shards).map(|id| Shard::new(plan, id)).collect(),
+            shards,
             wires: Vec::new(),
             members: (0..plan.shape.members).map(|id| Member::new(plan.seed, id)).collect(),
             pollers: (0..plan.shape.pollers).map(|id| Poller::new(plan.seed, id)).collect(),
@@ -107,6 +127,8 @@ impl<'p> World<'p> {
             turns: 0,
             handed_over: 0,
             wall: 0,
+            memory: Memory::Enough,
+            scarce_until: 0,
             busy: 0,
             receivers: Vec::new(),
             buffer: Vec::new(),
@@ -137,11 +159,26 @@ impl<'p> World<'p> {
         if self.book.failure.is_none() {
             self.end();
         }
+        for shard in &mut self.shards {
+            if let Some(tape) = &mut shard.tape
+                && let Err(what) = tape.look()
+            {
+                self.book.fail(self.now, "I23 recording", what);
+            }
+        }
         self.verdict()
     }
 
     /// What has come of it so far.
     pub fn verdict(&self) -> Verdict {
+        let mut seen = self.book.seen.clone();
+        self.shards.iter().for_each(|shard| shard.sum_up(&mut seen));
+        if let Some(storage) = &self.storage {
+            seen.add("storage: a dead server's record arrives", storage.overdue);
+            seen.add("storage: a dead server's record is refused as older", storage.refused);
+        }
+        seen.add("recoveries", self.book.recoveries);
+        seen.add("hand-overs", self.handed_over);
         let mut digest = Digest::default();
         self.shards.iter().for_each(|shard| digest.add(shard.digest.0));
         Verdict {
@@ -152,6 +189,7 @@ impl<'p> World<'p> {
             messages: self.shards.iter().map(|shard| shard.engine.counters().messages_out).sum(),
             handed_over: self.handed_over,
             recoveries: self.book.recoveries,
+            seen,
         }
     }
 
@@ -209,7 +247,13 @@ impl<'p> World<'p> {
                 self.post(self.now + LOOK, Event::Look(member));
             }
             Event::LookPolled(poller) => self.look_polled(poller),
+            Event::Probe(member) => self.probe(member),
             Event::Back => self.storage_back(),
+            Event::Relief => {
+                if self.now >= self.scarce_until {
+                    self.set_memory(Memory::Enough);
+                }
+            }
             Event::Step(index) => {
                 let step = &self.plan.steps[index];
                 match &step.act {
@@ -232,6 +276,11 @@ impl<'p> World<'p> {
                         }
                     }
                     Act::Restart => self.restart(),
+                    Act::Scarce { out, time } => {
+                        self.scarce_until = self.scarce_until.max(self.now + time);
+                        self.post(self.scarce_until, Event::Relief);
+                        self.set_memory(if *out { Memory::Out } else { Memory::Low });
+                    }
                     Act::Away { time } => {
                         let until = self.now + time;
                         if let Some(storage) = &mut self.storage {
@@ -242,6 +291,13 @@ impl<'p> World<'p> {
                     act => self.act(step.who, act),
                 }
             }
+        }
+    }
+
+    fn set_memory(&mut self, memory: Memory) {
+        self.memory = memory;
+        for shard in 0..self.shards.len() {
+            self.wake(shard as u16, self.now);
         }
     }
 
@@ -273,11 +329,12 @@ impl<'p> World<'p> {
             }
         }
         for shard in 0..self.shards.len() {
+            self.shards[shard].sum_up(&mut self.book.seen);
             self.shards[shard].restart(self.plan, self.lives, self.wall);
             self.wake(shard as u16, self.now);
         }
         if let Some(storage) = &mut self.storage {
-            storage.forget_orders();
+            storage.forget_orders(self.now);
         }
         self.book.restarted(self.wall, self.stepped);
     }
@@ -358,7 +415,15 @@ impl<'p> World<'p> {
             pinged: None,
             dismissed: false,
             upgraded: false,
+            spent: Default::default(),
         });
+        // Which of the two ways is the longer one is the same for all connections of a member.
+        let one = &mut self.wires[wire];
+        if member.is_multiple_of(2) {
+            one.down.detour = self.net.detour;
+        } else {
+            one.up.detour = self.net.detour;
+        }
         self.post(self.now + self.net.delay, Event::Door(wire, shard));
         wire
     }
@@ -366,6 +431,8 @@ impl<'p> World<'p> {
     /// From now on nothing goes wrong by itself. What is broken already stays broken until somebody notices.
     fn calm_down(&mut self) {
         self.calm = true;
+        self.scarce_until = self.now;
+        self.set_memory(Memory::Enough);
         self.net = Net { jitter: 0, chop: 0, window: 262_144, ..self.net.clone() };
         for wire in 0..self.wires.len() {
             let one = &mut self.wires[wire];
@@ -396,13 +463,14 @@ impl<'p> World<'p> {
         2 * (shape.ping + shape.ping_timeout + wait)
             + shape.grace
             + shape.batch
-            + 20 * shape.net.delay
+            + 20 * (shape.net.delay + shape.net.detour)
             + 12 * SECOND
     }
 
     /// Everybody is connected and current, or was told why not, and nobody waits for an answer.
     fn check_recovery(&mut self) {
         self.check_pollers();
+        self.check_clocks();
         let now = self.now;
         for member in 0..self.members.len() {
             let one = &self.members[member];
@@ -440,12 +508,42 @@ impl<'p> World<'p> {
         }
     }
 
+    /// Where nothing disturbs them, clocks are as good as the network allows.
+    fn check_clocks(&mut self) {
+        let (now, net) = (self.now, &self.net);
+        // Half a round trip, what the skew adds since the last probe, and what a turn may take.
+        let half = (2 * net.delay + net.detour) as f64 / 2_000.0;
+        for (m, member) in self.members.iter_mut().enumerate() {
+            let steady = member.joined.is_some();
+            let Some(keeper) = member.keeper.as_mut().filter(|keeper| steady && keeper.calm_answers >= 8)
+            else {
+                continue;
+            };
+            let done = match keeper.bound(now) {
+                Some(bound) if bound > half + 4.0 => {
+                    Err(format!("is {bound:.3} ms with half a trip of {half:.3}"))
+                }
+                bound => keeper
+                    .check(now)
+                    .map(|()| self.book.seen.add("a clock is good", u64::from(bound.is_some()))),
+            };
+            if let Err(what) = done {
+                self.book.fail(now, "I21 clock", format!("in calm the bound of member {m}: {what}"));
+            }
+        }
+    }
+
     /// What is decided is stored a moment later.
     fn check_stored(&mut self, court: usize) {
         let (now, court) = (self.now, &self.book.courts[court]);
         let (Some(storage), Some(model)) = (&self.storage, &court.model) else { return };
-        let kept = storage.kept(&court.name).map(|kept| (kept.epoch, kept.version));
+        let kept = storage.kept(&court.name);
         let newest = (court.epoch, model.version);
+        if self.stepped && kept.is_some_and(|kept| kept.is_late && kept.epoch > court.epoch) {
+            // A server that died had a clock that was ahead, and what it wrote came last.
+            return;
+        }
+        let kept = kept.map(|kept| (kept.epoch, kept.version));
         if model.version > 0 && kept != Some(newest) && now > court.changed_at + SECOND {
             let what = format!("{kept:?} is stored of {:?}, which is at {newest:?}", court.name);
             self.book.fail(now, "I19 stored in the end", what);
@@ -455,9 +553,21 @@ impl<'p> World<'p> {
     /// The server ends: everybody is told, every connection closes, every session is forgotten in time.
     fn end(&mut self) {
         self.calm = true;
+        // It ends while people talk and go from one session to another.
+        for member in 0..self.members.len() {
+            let sessions = self.plan.shape.sessions;
+            let act = match (self.members[member].want.clone(), member % 3) {
+                (Some(want), 0) => Act::Join(Join { session: (want.session + 1) % sessions, ..want }),
+                (_, n) => Act::Say(Say::Message { text: (n + member / 3 % 2) as u8 }),
+            };
+            self.act(member as u16, &act);
+        }
+        let patience = self.plan.shape.driver.mail.min(20_000);
+        self.run_until(self.now + self.net.delay + self.net.detour / 2 + patience);
+        if self.book.failure.is_some() {
+            return;
+        }
         self.book.draining = true;
-        self.members.iter_mut().for_each(Member::retire);
-        self.pollers.iter_mut().for_each(Poller::retire);
         for shard in 0..self.shards.len() {
             self.shards[shard].drain = true;
             self.shards[shard].frozen_until = self.now;
@@ -472,6 +582,10 @@ impl<'p> World<'p> {
                 self.post_down(wire, self.now);
             }
         }
+        // For a while everybody goes on as if nothing were: comes again, and asks to be let in.
+        self.run_until(self.now + 2 * SECOND);
+        self.members.iter_mut().for_each(Member::retire);
+        self.pollers.iter_mut().for_each(Poller::retire);
         self.run_until(self.now + 10 * SECOND + self.plan.shape.empty_ttl + self.plan.shape.grace);
         if self.book.failure.is_some() {
             return;
