@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use inferno::collapse::Collapse;
 use inferno::collapse::perf::Folder;
-use inferno::flamegraph::{self, Options};
+use inferno::flamegraph::color::MultiPalette;
+use inferno::flamegraph::{self, Options, Palette};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -33,6 +34,9 @@ fn draw(stacks: &str, picture: &str) -> io::Result<()> {
     Folder::default().collapse(BufReader::new(File::open(stacks)?), &mut folded)?;
     let mut options = Options::default();
     options.title = "bandsync".into();
+    // Our crates and others of Rust, its standard library, and the rest, which is the kernel mostly.
+    options.colors = Palette::Multi(MultiPalette::Rust);
+    options.hash = true;
     let picture = BufWriter::new(File::create(picture)?);
     flamegraph::from_reader(&mut options, folded.as_slice(), picture).map_err(io::Error::other)
 }
