@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use bandsync_engine::io::Settings;
 use bandsync_engine::trace::Outcome;
+use serde_json::{Map, Value};
 
 use super::only_run;
 use super::run::Fault;
@@ -26,7 +28,10 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     let mut same = true;
     if one.header.settings != other.header.settings {
         same = false;
-        tell(&format!("< {:?}\n> {:?}", one.header.settings, other.header.settings));
+        let (one, other) = (fields(&one.header.settings), fields(&other.header.settings));
+        for (name, value) in one.iter().filter(|(name, value)| other.get(*name) != Some(value)) {
+            tell(&format!("< {name}: {value}\n> {name}: {}", other.get(name).unwrap_or(&Value::Null)));
+        }
     }
     let shared = one.takes.iter().zip(&other.takes).take_while(|(one, other)| one == other).count();
     let (left, right) = (one.takes.get(shared), other.takes.get(shared));
@@ -38,6 +43,14 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
         tell(&format!("all {shared} inputs are the same"));
     }
     Ok(same)
+}
+
+/// Settings by their names.
+fn fields(settings: &Settings) -> Map<String, Value> {
+    match serde_json::to_value(settings) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
 }
 
 fn told(take: Option<&Take>) -> String {

@@ -107,22 +107,32 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     let mut script = whole.clone();
     script.takes.truncate(needed);
 
-    let conns: BTreeSet<ConnId> = script.takes.iter().filter_map(|take| take.conn()).collect();
-    let conns = search.smallest(conns.into_iter().collect(), |kept| {
-        let kept: BTreeSet<ConnId> = kept.iter().copied().collect();
-        script.thinned(|_, take| take.conn().is_none_or(|conn| kept.contains(&conn)))
-    })?;
-    script = script.thinned(|_, take| take.conn().is_none_or(|conn| conns.contains(&conn)));
+    // Again until nothing more can go: what one could not do without may be of no use without another.
+    loop {
+        let before = script.takes.len();
+        let conns: BTreeSet<ConnId> = script.takes.iter().filter_map(|take| take.conn()).collect();
+        let conns = search.smallest(conns.into_iter().collect(), |kept| {
+            let kept: BTreeSet<ConnId> = kept.iter().copied().collect();
+            script.thinned(|_, take| take.conn().is_none_or(|conn| kept.contains(&conn)))
+        })?;
+        script = script.thinned(|_, take| take.conn().is_none_or(|conn| conns.contains(&conn)));
 
-    let places = search.smallest((0..script.takes.len()).collect(), |kept| {
-        let kept: BTreeSet<usize> = kept.iter().copied().collect();
-        script.thinned(|place, _| kept.contains(&place))
-    })?;
-    script = script.thinned(|place, _| places.binary_search(&place).is_ok());
+        let places = search.smallest((0..script.takes.len()).collect(), |kept| {
+            let kept: BTreeSet<usize> = kept.iter().copied().collect();
+            script.thinned(|place, _| kept.contains(&place))
+        })?;
+        script = script.thinned(|place, _| places.binary_search(&place).is_ok());
+        if script.takes.len() == before || search.tries == 0 {
+            break;
+        }
+    }
     script.write(&options.out)?;
     let tries = options.tries - search.tries;
     let (before, after, out) = (whole.takes.len(), script.takes.len(), options.out.display());
     tell(&format!("{after} of {before} inputs are enough, found in {tries} tries: {out}"));
+    if search.tries == 0 {
+        tell("there may be a smaller one: --tries allows more");
+    }
     Ok(true)
 }
 
