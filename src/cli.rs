@@ -35,12 +35,20 @@ pub fn parse() -> Asked {
     asked.unwrap_or_else(|error| error.exit())
 }
 
+/// The settings that stand before or behind the command; the latter count.
 fn typed(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
-    let value = |setting: &Setting| matches.get_one::<String>(setting.variable).cloned();
+    let behind = matches.subcommand().map(|(_, matches)| matches);
+    let given = |matches: &clap::ArgMatches, setting: &Setting| {
+        matches.try_get_one::<String>(setting.variable).ok().flatten().cloned()
+    };
+    let value = |setting: &Setting| {
+        behind.and_then(|matches| given(matches, setting)).or_else(|| given(matches, setting))
+    };
     SETTINGS.iter().filter_map(|setting| Some((setting.variable.to_owned(), value(setting)?))).collect()
 }
 
 fn command() -> Command {
+    let settings = || SETTINGS.map(argument);
     let serve = Command::new("serve").about("Runs the server; what happens without a command too");
     let command = Command::new("bandsync")
         .version(env!("CARGO_PKG_VERSION"))
@@ -55,18 +63,23 @@ fn command() -> Command {
              LOG_FILE anew; the server goes on.",
         )
         .disable_help_subcommand(true)
-        .subcommand(serve)
+        .subcommand(serve.args(settings()))
         .subcommand(replay::Options::augment_args(Command::new("replay")).about(
             "Runs recorded traces again through the same engine, as fast as it can, and compares the outputs",
         ))
         .subcommand(trace::Options::augment_args(Command::new("trace")).about("Looks inside recorded traces"))
-        .subcommand(Command::new("check").about("Looks at the configuration and this machine, and explains what it finds"))
+        .subcommand(
+            Command::new("check")
+                .about("Looks at the configuration and this machine, and explains what it finds")
+                .args(settings()),
+        )
         .subcommand(
             Command::new("top")
                 .about("Shows a running server in the terminal, anew every second")
-                .arg(Arg::new("url").value_name("URL").help("The server, http://127.0.0.1:PORT if none is given")),
+                .arg(Arg::new("url").value_name("URL").help("The server, http://127.0.0.1:PORT if none is given"))
+                .args(settings()),
         );
-    command.args(SETTINGS.map(argument))
+    command.args(settings())
 }
 
 fn argument(setting: &'static Setting) -> Arg {
@@ -74,7 +87,6 @@ fn argument(setting: &'static Setting) -> Arg {
         .long(setting.option)
         .value_name("VALUE")
         .help(explanation(setting))
-        .global(true)
         // A value such as `-3` reaches our own check, which names what is allowed.
         .allow_hyphen_values(true)
 }
@@ -116,6 +128,9 @@ mod tests {
         check("bandsync serve --port=1 --host ::1", &[("PORT", "1"), ("HOST", "::1")]);
         check("bandsync --port 1 serve --host ::1", &[("PORT", "1"), ("HOST", "::1")]);
         check("bandsync --port -3", &[("PORT", "-3")]);
+        check("bandsync --port 1 serve --port 2", &[("PORT", "2")]);
+        check("bandsync check --port 1", &[("PORT", "1")]);
+        check("bandsync top --port 1 http://stage", &[("PORT", "1")]);
     }
 
     #[test]
@@ -126,6 +141,17 @@ mod tests {
             let error = command().try_get_matches_from(arguments.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments}");
         }
+    }
+
+    /// Who replays a trace does not configure a server.
+    #[test]
+    fn what_reads_traces_has_options_of_its_own_alone() {
+        for arguments in ["bandsync replay --help", "bandsync trace show --help"] {
+            let help = command().try_get_matches_from(arguments.split(' ')).unwrap_err().to_string();
+            assert!(help.contains("--until") && !help.contains("--port"), "{help}");
+        }
+        let refused = command().try_get_matches_from(["bandsync", "replay", "--port", "1", "x"]).unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
     }
 
     #[test]
