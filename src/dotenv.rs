@@ -41,6 +41,17 @@ fn number(text: &str, line: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The file may be any other program's.
+        #[test]
+        fn any_text_is_read_or_refused_by_a_line_that_it_has(text in "[A-Z=${}'\"\\\\# a-zé\n\r\u{feff}]{0,80}") {
+            if let Err(DotEnvError::Line(line)) = parse(&text) {
+                prop_assert!((1..=text.lines().count()).contains(&line), "line {}", line);
+            }
+        }
+    }
 
     fn check(text: &str, expected: &[(&str, &str)]) {
         let expected = expected.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
