@@ -167,7 +167,8 @@ impl Report {
              <table>{times}</table>\
              <p>Lateness is against the grid of ticks, and a tick that never came counts for as long as its member had to \
              wait. Probes, chat and set-up count from when they should have begun. Spread is between the first and the \
-             last member of a session to get the same tick, gap between two ticks of a member.</p>\
+             last member of a session to get the same tick, gap between two ticks of a member. By the times named \
+             generator the generator itself was late; they are in all others.</p>\
              <table>{figures}</table>\n",
             self.sessions, self.members, self.joined, self.seconds
         )
@@ -229,7 +230,7 @@ impl Spread {
 }
 
 /// Two sides, each of one or more runs, with the ratio of their medians. A change is only said to be one when the
-/// two spreads do not overlap.
+/// two spreads do not overlap; a single run has no spread.
 pub fn compared(before: &[Report], after: &[Report]) -> String {
     let values = |reports: &[Report], wanted: &str| -> Vec<f64> {
         let all = reports.iter().flat_map(Report::figures);
@@ -241,7 +242,7 @@ pub fn compared(before: &[Report], after: &[Report]) -> String {
         let (Some(old), Some(new)) = (old, new) else { continue };
         let shown = |spread: Spread| format!("{:.3} ({:.3}–{:.3})", spread.median, spread.min, spread.max);
         let ratio = if old.median == 0.0 { String::new() } else { format!("{:.3}", new.median / old.median) };
-        let apart = new.min > old.max || new.max < old.min;
+        let apart = before.len() > 1 && after.len() > 1 && (new.min > old.max || new.max < old.min);
         let mark = if apart { " *" } else { "" };
         let label = if unit.is_empty() { name } else { format!("{name}, {unit}") };
         let _ = writeln!(text, "{label:<36} {:>28} {:>28} {ratio:>7}{mark}", shown(old), shown(new));
@@ -286,6 +287,7 @@ mod tests {
         };
         assert!(line(&[5.0, 6.0], &[5.5, 7.0]).ends_with("1.136"));
         assert!(line(&[5.0, 6.0], &[3.0, 2.0]).ends_with("0.455 *"));
+        assert!(line(&[5.0], &[2.5]).ends_with("0.500"));
     }
 
     #[test]

@@ -97,10 +97,18 @@ impl Crowd {
             self.events = events;
             let now = now();
             while let Some((deed, intended)) = self.habits.due(now) {
+                if self.measuring {
+                    self.tally.own.record(now.saturating_sub(intended));
+                }
                 self.act(deed, intended)?;
             }
         }
         Ok(())
+    }
+
+    /// Fixes the grids that ticks are measured against.
+    pub fn fix_grids(&mut self) {
+        self.grids.iter_mut().for_each(Grid::fix);
     }
 
     /// Lets everything happen until a line, or the end, comes on standard input: a pipe.

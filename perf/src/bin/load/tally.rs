@@ -34,16 +34,21 @@ pub struct Tally {
     pub chat: Times,
     /// From when a connection should have been begun to its snapshot.
     pub setup: Times,
+    /// From when a member should have done something until the generator came to it: in all other times, too.
+    pub own: Times,
 }
+
+/// Ticks of a session that its grid is learned from, at most.
+const LEARNED_MAX: usize = 128;
 
 /// The grid on which a session's ticks should come, learned from its first ones.
 #[derive(Debug, Default)]
 pub struct Grid {
     interval: Nanos,
-    /// Any tick's arrival; all others are seen against it.
-    base: Option<Nanos>,
-    /// How much earlier or later than the grid through the base the earliest tick came.
-    earliest: i64,
+    /// When ticks came before measuring, each at the first member that got it.
+    learned: Vec<Nanos>,
+    /// A point of the grid, before all that is measured.
+    origin: Option<Nanos>,
     /// The place of the tick that is arriving at the members now, and when it came first and last.
     current: (u64, Nanos, Nanos),
 }
@@ -53,18 +58,28 @@ impl Grid {
         Self { interval, ..Self::default() }
     }
 
-    /// Learns from a tick before measuring: the grid goes through the one that was the least late.
+    /// Takes in a tick before measuring.
     pub fn learn(&mut self, at: Nanos) {
-        let base = *self.base.get_or_insert(at);
-        let interval = self.interval as i64;
-        let off = (at as i64 - base as i64 + interval / 2).rem_euclid(interval) - interval / 2;
-        self.earliest = self.earliest.min(off);
+        let is_next = self.learned.last().is_none_or(|last| at > last + self.interval / 2);
+        if is_next && self.learned.len() < LEARNED_MAX {
+            self.learned.push(at);
+        }
+    }
+
+    /// Fixes the grid: through the tick against which all that were learned are the least late together. One that was
+    /// early for once, or later than half an interval, does not move it.
+    pub fn fix(&mut self) {
+        let late = |origin: Nanos, at: &Nanos| {
+            let interval = self.interval as i64;
+            (*at as i64 - origin as i64).rem_euclid(interval) as Nanos
+        };
+        let all_late = |origin: &&Nanos| self.learned.iter().map(|at| late(**origin, at)).sum::<Nanos>();
+        self.origin = self.learned.iter().min_by_key(all_late).copied();
     }
 
     /// The tick's place on the grid and how late it is for that.
-    fn place(&self, at: Nanos) -> (u64, Nanos) {
-        let origin = self.base.unwrap_or(at).saturating_add_signed(self.earliest);
-        let since = at.saturating_sub(origin);
+    fn place(&mut self, at: Nanos) -> (u64, Nanos) {
+        let since = at.saturating_sub(*self.origin.get_or_insert(at));
         let place = (since + SLACK) / self.interval;
         (place, since.saturating_sub(place * self.interval))
     }
@@ -104,14 +119,33 @@ mod tests {
     const GRID: Nanos = 16 * MILLISECOND;
 
     #[test]
-    fn the_grid_goes_through_the_earliest_tick() {
+    fn the_grid_goes_through_the_tick_that_is_least_late() {
         let mut grid = Grid::new(GRID);
-        for late in [3, 5, 2, 9] {
-            grid.learn(1_000 * GRID + late * GRID + late * MILLISECOND);
+        for (number, late) in [3, 5, 2, 9].into_iter().enumerate() {
+            grid.learn((1_000 + number as u64) * GRID + late * MILLISECOND);
         }
-        let origin = 1_000 * GRID + 3 * GRID + 2 * MILLISECOND;
+        grid.fix();
+        let origin = 1_002 * GRID + 2 * MILLISECOND;
         assert_eq!(grid.place(origin + 10 * GRID), (10, 0));
         assert_eq!(grid.place(origin + 10 * GRID + 7 * MILLISECOND), (10, 7 * MILLISECOND));
         assert_eq!(grid.place(origin + 10 * GRID - SLACK / 2), (10, 0));
+    }
+
+    #[test]
+    fn a_tick_that_is_very_late_does_not_move_the_grid() {
+        for very_late in [7, 9, 12, 15] {
+            for odd_one in [0, 13, 31] {
+                let mut grid = Grid::new(GRID);
+                for number in 0..32 {
+                    let late = if number == odd_one { very_late * MILLISECOND } else { 0 };
+                    let at = (1_000 + number) * GRID + late;
+                    grid.learn(at);
+                    grid.learn(at + 1_000);
+                }
+                grid.fix();
+                let (_, late) = grid.place(2_000 * GRID + MILLISECOND);
+                assert_eq!(late, MILLISECOND, "{very_late} ms in place {odd_one}");
+            }
+        }
     }
 }
