@@ -113,6 +113,12 @@ pub fn bars(title: &str, bars: &[(&str, f64, f64, f64)]) -> String {
     let at = |value: f64| NAMES + value / high * (WIDTH - RIGHT - NAMES);
     let height = TOP + ROOM * bars.len() as f64 + 14.0;
     let mut svg = opening(title, 14.0, height);
+    let _ = write!(
+        svg,
+        "<line x1='{0:.1}' x2='{0:.1}' y1='{TOP}' y2='{1:.1}' stroke='#000' stroke-dasharray='4 3'/>",
+        at(1.0),
+        height - 10.0
+    );
     for (number, (name, middle, least, greatest)) in bars.iter().enumerate() {
         let top = TOP + ROOM * number as f64;
         let centre = top + ROOM / 2.0;
@@ -121,7 +127,8 @@ pub fn bars(title: &str, bars: &[(&str, f64, f64, f64)]) -> String {
             "<text x='{:.1}' y='{:.1}' text-anchor='end'>{}</text>\
              <rect x='{NAMES}' y='{:.1}' width='{:.1}' height='{:.1}' fill='{}'/>\
              <path d='M{:.1} {centre:.1}H{:.1}m0 -4v8M{:.1} {:.1}v8' stroke='#000' fill='none'/>\
-             <text x='{:.1}' y='{:.1}'>{middle:.2} ({least:.2}–{greatest:.2})</text>",
+             <text x='{:.1}' y='{:.1}' stroke='#fff' stroke-width='4' paint-order='stroke'>\
+             {middle:.2} ({least:.2}–{greatest:.2})</text>",
             NAMES - 8.0,
             centre + 4.0,
             escaped(name),
@@ -137,18 +144,12 @@ pub fn bars(title: &str, bars: &[(&str, f64, f64, f64)]) -> String {
             centre + 4.0,
         );
     }
-    let _ = write!(
-        svg,
-        "<line x1='{0:.1}' x2='{0:.1}' y1='{TOP}' y2='{1:.1}' stroke='#000' stroke-dasharray='4 3'/>",
-        at(1.0),
-        height - 10.0
-    );
     svg + "</svg>"
 }
 
-/// Text as it may stand in markup.
+/// Text as it may stand in markup: without the marks of code that it has in tables.
 pub fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('`', "")
 }
 
 fn short(value: f64) -> String {

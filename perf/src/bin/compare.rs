@@ -56,6 +56,9 @@ fn main() -> io::Result<()> {
     let options = Options::parse();
     let mut place = Place::new(&options.target)?;
     let mut contenders = contenders(&options, &place);
+    if contenders.is_empty() {
+        return Err(io::Error::other("nobody is left to compare; `perf/compare` builds them"));
+    }
     let run = Run {
         name: "",
         server: "",

@@ -273,23 +273,21 @@ impl Bench {
         for (compression, most) in [("", 1.0), ("--compression", 1.5)] {
             let reports = self.runs(1, "idle", 2_000, 8, &format!("--in-flight 128 {compression}"));
             let found = spread(&reports, |report| Some(report.memory_end? / 1_024.0));
-            let (name, command) = if compression.is_empty() {
-                ("memory of an idle connection", "load --scenario idle --sessions 2000")
-            } else {
-                ("the same with compression agreed on", "load --scenario idle --sessions 2000 --compression")
+            let name = match compression {
+                "" => "memory of an idle connection, of 16 000",
+                _ => "the same with compression agreed on",
             };
-            self.goal(name, Bound::AtMost(most), "KiB", found, command);
+            self.goal(name, Bound::AtMost(most), "KiB", found, "./perf/compare --goals --only idle");
         }
     }
 
     fn joins(&mut self) {
         let reports = self.runs(3, "joins", 125, 8, "--in-flight 256");
         let found = spread(&reports, |report| Some(report.delivered as f64 / report.seconds));
-        let command = "load --scenario joins --in-flight 256";
+        let command = "./perf/compare --goals --only joins";
         self.goal("connections set up and joined", Bound::AtLeast(15_000.0), "a second", found, command);
         let reports = self.runs(3, "joins", 125, 8, "--rate 500");
         let found = spread(&reports, |report| Some(report.percentile("set-up", "p99")? / 1_000.0));
-        let command = "load --scenario joins --rate 500";
         self.goal("until joined, at 500 a second, p99", Bound::AtMost(10.0), "ms", found, command);
     }
 
@@ -297,19 +295,15 @@ impl Bench {
         let reports = self.runs(3, "chat", 10, 100, "--rate 500");
         let found = spread(&reports, |report| report.cpu_micros);
         let name = "CPU of a chat message for each who gets it, 500 000 a second";
-        let command = "load --scenario chat --sessions 10 --members 100 --rate 500";
-        self.goal(name, Bound::AtMost(1.0), "µs", found, command);
+        self.goal(name, Bound::AtMost(1.0), "µs", found, "./perf/compare --goals --only chat");
     }
 
     fn timeline(&mut self) {
         let more = "--tick-hz 0 --probes 1000000 --probe-interval 2500 --in-flight 128";
         let reports = self.runs(1, "ticks", 6_250, 8, more);
-        let command = "growth --only timeline";
         let found = spread(&reports, |report| Some(report.joined as f64 / report.cpu_share?));
         let name = "members that keep the timeline on a core, by the CPU of 50 000";
-        self.goal(name, Bound::AtLeast(50_000.0), "", found, command);
-        let found = spread(&reports, |report| Some(report.percentile("probe", "p99")? / 1_000.0));
-        self.goal("round trip of their clock probes, p99", Bound::AtMost(2.0), "ms", found, command);
+        self.goal(name, Bound::AtLeast(50_000.0), "members", found, "./perf/compare --goals --only timeline");
     }
 }
 
