@@ -17,7 +17,7 @@ use clap::Parser;
 /// added up.
 #[derive(Debug, Parser)]
 struct Options {
-    /// How long each run measures, in seconds.
+    /// How long each run measures, in seconds; longer where heartbeats come more rarely.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
     /// The axes to grow along, parted by commas; all of them without.
@@ -40,8 +40,6 @@ struct Axis {
     title: &'static str,
     /// What ends the growth.
     bound: &'static str,
-    /// Sessions and members of each.
-    sizes: &'static [(usize, usize)],
     lines: &'static [Line],
 }
 
@@ -49,75 +47,109 @@ struct Axis {
 struct Line {
     name: &'static str,
     scenario: &'static str,
+    /// Sessions and members of each.
+    sizes: &'static [(usize, usize)],
+    /// Seconds in which everything happens that happens again and again: it measures no shorter than that.
+    period: u64,
     /// More arguments for the generator.
     load: &'static [&'static str],
     /// More arguments for the server.
     server: &'static str,
 }
 
-/// As a player's page does: a probe each 2.5 s from everybody.
-const PROBES: [&str; 8] =
-    ["--probes", "1000000", "--probe-interval", "2500", "--in-flight", "128", "--warm-up", "3"];
+/// All ticks to everybody.
+const TICKS: Line = Line { name: "ticks", scenario: "ticks", sizes: &[], period: 1, load: &[], server: "" };
+
+/// Everybody has joined, and nothing plays. The application's heartbeat comes each 5 s.
+const IDLE: Line = Line {
+    name: "ping each 2.5 s",
+    scenario: "idle",
+    sizes: &[(125, 8), (1_250, 8), (3_125, 8), (6_250, 8), (9_375, 8), (12_500, 8)],
+    period: 5,
+    load: &["--probes", "0", "--in-flight", "128"],
+    server: "",
+};
+
+/// As a player's page does: no ticks, and a probe each 2.5 s from everybody.
+const TIMELINE: Line = Line {
+    name: "no ticks",
+    scenario: "ticks",
+    sizes: &[(125, 8), (1_250, 8), (2_500, 8), (3_750, 8), (5_000, 8), (6_250, 8)],
+    period: 5,
+    load: &TIMELINE_LOAD,
+    server: "",
+};
+const TIMELINE_LOAD: [&str; 8] =
+    ["--tick-hz", "0", "--probes", "1000000", "--probe-interval", "2500", "--in-flight", "128"];
+const SLOW_TICKS_LOAD: [&str; 8] =
+    ["--tick-hz", "1", "--probes", "1000000", "--probe-interval", "2500", "--in-flight", "128"];
+
+/// Heartbeats as most servers have them. Their runs last long, so that there are fewer.
+const RARE: &str = "--socket-ping-interval 25000 --socket-ping-timeout 20000 --heartbeat-interval 25000";
+const RARE_PERIOD: u64 = 25;
 
 const AXES: [Axis; 5] = [
     Axis {
         name: "sessions",
         title: "Sessions of 8, every tick to everybody",
         bound: "the kernel's send: a member costs 62.5 of them a second",
-        sizes: &[(16, 8), (32, 8), (64, 8), (96, 8), (128, 8), (160, 8), (192, 8), (256, 8)],
-        lines: &[Line { name: "ticks", scenario: "ticks", load: &[], server: "" }],
+        lines: &[Line {
+            sizes: &[(16, 8), (32, 8), (64, 8), (96, 8), (128, 8), (160, 8), (192, 8), (256, 8)],
+            ..TICKS
+        }],
     },
     Axis {
         name: "members",
         title: "Eight sessions, every tick to everybody",
         bound: "the same: a session of 256 costs what 32 of 8 do",
-        sizes: &[(8, 16), (8, 32), (8, 64), (8, 96), (8, 128), (8, 160), (8, 192), (8, 256)],
-        lines: &[Line { name: "ticks", scenario: "ticks", load: &[], server: "" }],
+        lines: &[Line {
+            sizes: &[(8, 16), (8, 32), (8, 64), (8, 96), (8, 128), (8, 160), (8, 192), (8, 256)],
+            ..TICKS
+        }],
     },
     Axis {
         name: "room",
         title: "One room, two ticks a second to everybody",
         bound: "filling it: whoever joins is told of everybody who is there",
-        sizes: &[(1, 500), (1, 1_000), (1, 2_500), (1, 5_000), (1, 7_500), (1, 10_000)],
         lines: &[Line {
-            name: "ticks",
-            scenario: "ticks",
+            sizes: &[(1, 500), (1, 1_000), (1, 2_500), (1, 5_000), (1, 7_500), (1, 10_000)],
+            period: 5,
             load: &["--tick-hz", "2", "--tick", "496"],
-            server: "",
+            ..TICKS
         }],
     },
     Axis {
         name: "idle",
         title: "Members that have joined and do nothing",
         bound: "heartbeats, which a longer interval makes rarer, and then memory",
-        sizes: &[(125, 8), (1_250, 8), (3_125, 8), (6_250, 8), (9_375, 8), (12_500, 8)],
         lines: &[
-            Line { name: "ping each 2.5 s", scenario: "idle", load: &PROBES_NONE, server: "" },
-            Line { name: "ping each 25 s", scenario: "idle", load: &PROBES_NONE, server: RARE },
+            IDLE,
+            Line {
+                name: "ping each 25 s",
+                sizes: &[(125, 8), (6_250, 8), (12_500, 8)],
+                period: RARE_PERIOD,
+                server: RARE,
+                ..IDLE
+            },
         ],
     },
     Axis {
         name: "timeline",
         title: "Members that keep the timeline while the music plays, with a clock probe each 2.5 s",
         bound: "probes and heartbeats, not music: it takes none of the core",
-        sizes: &[(125, 8), (625, 8), (1_250, 8), (2_500, 8), (3_750, 8), (5_000, 8), (6_250, 8)],
         lines: &[
-            Line { name: "no ticks", scenario: "ticks", load: &TIMELINE, server: "" },
-            Line { name: "no ticks, ping each 25 s", scenario: "ticks", load: &TIMELINE, server: RARE },
-            Line { name: "a tick a second", scenario: "ticks", load: &SLOW_TICKS, server: "" },
+            TIMELINE,
+            Line {
+                name: "no ticks, ping each 25 s",
+                sizes: &[(125, 8), (3_750, 8), (6_250, 8)],
+                period: RARE_PERIOD,
+                server: RARE,
+                ..TIMELINE
+            },
+            Line { name: "a tick a second", load: &SLOW_TICKS_LOAD, ..TIMELINE },
         ],
     },
 ];
-
-const RARE: &str = "--socket-ping-interval 25000 --socket-ping-timeout 20000 --heartbeat-interval 25000";
-const PROBES_NONE: [&str; 4] = ["--probes", "0", "--in-flight", "128"];
-const TIMELINE: [&str; 10] = with(["--tick-hz", "0"]);
-const SLOW_TICKS: [&str; 10] = with(["--tick-hz", "1"]);
-
-const fn with(rate: [&'static str; 2]) -> [&'static str; 10] {
-    let p = PROBES;
-    [rate[0], rate[1], p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]]
-}
 
 /// A line's name and what its runs found.
 type Found = (&'static str, Vec<Report>);
@@ -129,7 +161,7 @@ fn main() -> io::Result<()> {
     let wanted = |axis: &&Axis| options.only.is_empty() || options.only.iter().any(|name| name == axis.name);
     for axis in AXES.iter().filter(wanted) {
         let lines: Vec<Found> =
-            axis.lines.iter().map(|line| (line.name, grow(axis, line, &options, &mut place))).collect();
+            axis.lines.iter().map(|line| (line.name, grow(axis.name, line, &options, &mut place))).collect();
         let save = |what, picture| {
             std::fs::write(options.pictures.join(format!("{}-{what}.svg", axis.name)), picture)
         };
@@ -142,25 +174,25 @@ fn main() -> io::Result<()> {
 }
 
 /// The reports of all sizes that the machine can do.
-fn grow(axis: &Axis, line: &Line, options: &Options, place: &mut Place) -> Vec<Report> {
+fn grow(axis: &str, line: &Line, options: &Options, place: &mut Place) -> Vec<Report> {
     let more: Vec<String> = line.load.iter().map(|word| (*word).to_owned()).collect();
     let server = format!("{} {}", place.bandsync(), line.server);
     let mut reports = Vec::new();
-    for (sessions, members) in axis.sizes.iter().copied().filter(|(s, m)| s * m <= options.most) {
-        say(&format!("{}, {}: {sessions} × {members}", axis.name, line.name));
+    for (sessions, members) in line.sizes.iter().copied().filter(|(s, m)| s * m <= options.most) {
+        say(&format!("{axis}, {}: {sessions} × {members}", line.name));
         let run = Run {
-            name: axis.name,
+            name: axis,
             server: &server,
             scenario: line.scenario,
             sessions,
             members,
-            seconds: options.seconds,
+            seconds: options.seconds.max(line.period),
             more: &more,
         };
         match place.run_beside(&run) {
             Ok(report) => reports.push(report),
             // The line ends where the machine does.
-            Err(error) => say(&format!("{}: {error}", axis.name)),
+            Err(error) => say(&format!("{axis}: {error}")),
         }
     }
     reports

@@ -1,12 +1,12 @@
 //! What is measured: each message against the schedule it should have kept.
 
-use bandsync_perf::alarm::{MILLISECOND, Nanos};
+use bandsync_perf::alarm::Nanos;
 use bandsync_perf::latency::Times;
 
 use super::member::Member;
 
-/// A tick that comes this much before the grid still belongs to its own place on it.
-const SLACK: Nanos = MILLISECOND;
+/// A tick that comes this part of the interval before the grid still belongs to its own place on it.
+const SLACK_PART: Nanos = 16;
 
 /// All that is counted while measuring.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ impl Grid {
     /// The tick's place on the grid and how late it is for that.
     fn place(&mut self, at: Nanos) -> (u64, Nanos) {
         let since = at.saturating_sub(*self.origin.get_or_insert(at));
-        let place = (since + SLACK) / self.interval;
+        let place = (since + self.interval / SLACK_PART) / self.interval;
         (place, since.saturating_sub(place * self.interval))
     }
 }
@@ -114,6 +114,8 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use bandsync_perf::alarm::MILLISECOND;
+
     use super::*;
 
     const GRID: Nanos = 16 * MILLISECOND;
@@ -128,7 +130,7 @@ mod tests {
         let origin = 1_002 * GRID + 2 * MILLISECOND;
         assert_eq!(grid.place(origin + 10 * GRID), (10, 0));
         assert_eq!(grid.place(origin + 10 * GRID + 7 * MILLISECOND), (10, 7 * MILLISECOND));
-        assert_eq!(grid.place(origin + 10 * GRID - SLACK / 2), (10, 0));
+        assert_eq!(grid.place(origin + 10 * GRID - MILLISECOND / 2), (10, 0));
     }
 
     #[test]
