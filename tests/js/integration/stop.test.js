@@ -42,13 +42,15 @@ describe("stopping", () => {
       const reconnection = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 200, transports: [transport] };
       const one = await join(server, sessionId, { displayName: "Ada" }, reconnection);
       try {
-        const told = next(one, "error", (error) => error.code === "draining");
+        // Who polls is told by the request that waits, and there is none while it sends its next one.
+        const isTold = transport === "websocket" ? next(one, "error", (error) => error.code === "draining") : null;
         const gone = new Promise((done) => one.once("disconnect", done));
         const back = new Promise((done) => one.once("connect", done));
         const plain = transport === "websocket" ? await engineMember(server) : null;
         server.signal("SIGTERM");
-        assertShape(await told, { code: "draining", message: "string" });
-        assert.equal(await within(PATIENCE_MS, gone, "it is disconnected"), "transport close");
+        if (isTold) assertShape(await isTold, { code: "draining", message: "string" });
+        const reason = await within(PATIENCE_MS, gone, "it is disconnected");
+        assert.ok(reason === "transport close" || (!isTold && reason === "transport error"), reason);
         if (plain) assert.equal(await plain.closeCode(), 1001);
         const { code } = await within(PATIENCE_MS, server.exited, "the server exits");
         assert.equal(code, 0);
