@@ -1,10 +1,12 @@
 // Faults of networks and machines on the real process: descriptors that run out, links that die without a word, a process
 // that is stopped, and a whole hall of members that comes back or is sent home.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { execFileSync } from "node:child_process";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import { join as path } from "node:path";
+import { fileURLToPath } from "node:url";
 import { test } from "node:test";
 import { band, emit, freshSession, heard, join, next } from "../support/client.js";
 import { badNetwork } from "../support/proxy.js";
@@ -116,6 +118,52 @@ test("a server that was stopped for two seconds is at the right place at once, w
     const gap = Math.max(...positions.slice(resumed - 1, resumed + 2).map((position, i, all) => position - (all[i - 1] ?? position)));
     assert.ok(gap > 1_500, `the tick after the pause is only ${gap} ms on`);
   });
+});
+
+test("the wall clock is set by an hour, forth and back, and the music does not notice", async () => {
+  const directory = mkdtempSync(path(tmpdir(), "bandsync-clock-"));
+  const library = path(directory, "wall-clock.so");
+  execFileSync("cc", ["-shared", "-fPIC", "-O1", "-o", library, fileURLToPath(new URL("../support/wall-clock.c", import.meta.url))]);
+  const file = path(directory, "ahead");
+  const set = (seconds) => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigInt64LE(BigInt(seconds));
+    // In place, as the server has it in its memory.
+    const ahead = openSync(file, "r+");
+    writeSync(ahead, bytes, 0, 8, 0);
+    closeSync(ahead);
+  };
+  writeFileSync(file, Buffer.alloc(8));
+  const env = { LD_PRELOAD: library, CLOCK_AHEAD: file };
+  await served({ env }, async (server) => {
+    const playing = await band(server, 3);
+    const { leader, all, sessionId } = playing;
+    await play(playing);
+    const now = async () => (await emit(leader, "clock_sync", { t0: 1 })).t1;
+    const sync = () => emit(leader, "sync_request", { sessionId });
+    const { timeline } = await sync();
+    const [segment] = timeline.segments.slice(-1);
+    for (const by of [3_600, -3_600]) {
+      set(by);
+      // It is looked at every ten seconds.
+      let found;
+      for (let tries = 0; tries < 300; tries += 1) {
+        await pause(100);
+        const before = await now();
+        found = await sync();
+        const after = await now();
+        const at = (t) => (segment.p0 + (t * 1_000 - segment.t0)) / 1_000;
+        assert.ok(at(before) <= found.positionMs && found.positionMs <= at(after), `${found.positionMs} is not between ${at(before)} and ${at(after)}`);
+        if (Math.abs(found.serverTimestamp - Date.now() - by * 1_000) < 60_000) break;
+      }
+      assert.ok(Math.abs(found.serverTimestamp - Date.now() - by * 1_000) < 60_000, "times of day follow the clock");
+      assert.deepEqual(found.timeline, timeline, "the timeline knows no time of day");
+    }
+    const positions = heard(leader, "scroll_tick").map(({ positionMs }) => positionMs);
+    assert.ok(positions.slice(1).every((position, i) => position > positions[i]), "ticks move on");
+    for (const one of all) assert.equal(one.connected, true, "and no timer fired before its time");
+  });
+  rmSync(directory, { recursive: true });
 });
 
 test("a hall full of members comes back by itself after the server was killed", async () => {
