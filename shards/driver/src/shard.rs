@@ -45,6 +45,10 @@ pub(crate) const TIMER: Token = Token(usize::MAX - 2);
 /// Reports taken from epoll at once.
 const EVENTS_MAX: usize = 1_024;
 
+/// For how long a turn reads: whoever has more to say, or has not been heard by then, waits until what is due has been done.
+/// Longer than a turn of many members takes by itself.
+const READ_BUDGET: Micros = Micros::from_millis(2);
+
 /// Connections accepted in a turn.
 const ACCEPT_MAX: usize = 64;
 
@@ -490,16 +494,26 @@ impl<M: Machine> Shard<M> {
         self.notes = notes;
     }
 
-    /// Reads from every connection that has something, once round.
+    /// Reads from every connection that has something, once round, as long as the budget lasts.
     fn read_ready(&mut self, buffer: &mut [u8]) {
         let mut ready = std::mem::take(&mut self.ready);
-        ready.retain(|id| {
-            let more = self.is_crowded() || self.read(*id, buffer);
-            if let Some(conn) = self.conns.get_mut(*id).filter(|_| !more) {
+        let began = self.now;
+        let (mut heard, mut unfinished) = (0, 0);
+        while let Some(id) = ready.get(heard).copied()
+            && !self.is_crowded()
+            && self.now.since(began) < READ_BUDGET
+        {
+            heard += 1;
+            if self.read(id, buffer) {
+                ready[unfinished] = id;
+                unfinished += 1;
+            } else if let Some(conn) = self.conns.get_mut(id) {
                 conn.ready = false;
             }
-            more
-        });
+        }
+        // Who was not heard this time is the first next time.
+        ready.drain(unfinished..heard);
+        ready.rotate_left(unfinished);
         assert!(self.ready.is_empty(), "nothing becomes ready while reading");
         self.ready = ready;
     }

@@ -1,5 +1,10 @@
-// Attacks, each beside a band that plays in the same shard. Its ticks must all come, in order; and at the end they must
-// have been about as punctual as while it was left alone, in the same run, so that the machine's speed does not matter.
+// Attacks, each beside a band that plays in the same shard. Its ticks must all come, in order; and they must have been about
+// as punctual as while it was left alone, in the same run, so that the machine's speed does not matter. How punctual the
+// server was is told by its ticks themselves: each says where the song was when it was made, and they are due on a grid.
+//
+// A machine that others use as well adds delays of its own, so what is asserted leaves room for those. With
+// `QUIET_MACHINE=1` nothing else runs here: then each attack goes on for some seconds, and must leave the p99 of the
+// ticks' lateness within twice that of the quiet run.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { band, emit, freshSession, heard, join, next } from "../support/client.js";
@@ -9,8 +14,12 @@ import { PATIENCE_MS, within } from "../support/wait.js";
 import { ENGINE_PATH, OPCODE, RawSocket, engineMember, event, frame, head, rawMember, tcp, text, upgradeHead } from "../support/wire.js";
 
 const TICK_MS = 16;
-// What a machine that others use as well adds by itself.
-const SLACK_MS = 2 * TICK_MS;
+const QUIET = process.env.QUIET_MACHINE === "1";
+// What a machine that others use as well adds by itself; and on one that is quiet, what nobody could notice.
+const SLACK_MS = QUIET ? 0 : 2 * TICK_MS;
+const UNNOTICED_MS = 0.5;
+// Ticks that a quiet machine looks at for each attack.
+const TICKS = 300;
 
 let server;
 let honest;
@@ -18,47 +27,77 @@ let quiet;
 
 before(async () => {
   // One shard, so that there is no other to be undisturbed on.
-  server = await startServer({ env: { SHARDS: "1", SCROLL_TICK_INTERVAL: String(TICK_MS), HTTP_REQUESTS_PER_IP: "0", EVENT_RATES: "join_session=5" } });
+  server = await startServer({
+    env: { SHARDS: "1", SCROLL_TICK_INTERVAL: String(TICK_MS), HTTP_REQUESTS_PER_IP: "0", EVENT_RATES: "join_session=5" },
+    // Before the clients that attack, whose work on the same cores is not the server's.
+    under: QUIET ? ["chrt", "-f", "5"] : [],
+  });
   honest = await band(server, 3);
   assertDone(await emit(honest.leader, "play", { sessionId: honest.sessionId }), { epoch: "number", version: "number" });
   quiet = await during(async () => {
-    for (let i = 0; i < 60; i += 1) await next(honest.leader, "scroll_tick");
+    for (let i = 0; i < (QUIET ? 2 * TICKS : 60); i += 1) await next(honest.leader, "scroll_tick");
   });
 });
 after(() => server.stop());
 
-/** The steps between the server's ticks while something happens, in ms of the song; all members heard the same. */
+/** Where the song was at each of the server's ticks while something happens, in ms; all members heard the same. */
 async function during(act) {
   await Promise.all(honest.all.map((one) => next(one, "scroll_tick")));
   const from = heard(honest.leader, "scroll_tick").at(-1).positionMs;
   await act();
   for (let i = 0; i < 20; i += 1) await next(honest.leader, "scroll_tick");
   const to = heard(honest.leader, "scroll_tick").at(-1).positionMs;
-  await Promise.all(honest.all.map((one) => next(one, "scroll_tick", (tick) => tick.positionMs >= to)));
+  await Promise.all(honest.all.map((one) => heard(one, "scroll_tick").at(-1).positionMs >= to || next(one, "scroll_tick", (tick) => tick.positionMs >= to)));
   const [ticks, ...others] = honest.all.map((one) =>
     heard(one, "scroll_tick").filter((tick) => tick.positionMs >= from && tick.positionMs <= to),
   );
   for (const other of others) assert.deepEqual(other, ticks, "everybody heard every tick");
-  const steps = ticks.slice(1).map((tick, i) => tick.positionMs - ticks[i].positionMs);
-  assert.ok(steps.every((step) => step > 0), "ticks move on");
-  return steps;
+  const positions = ticks.map((tick) => tick.positionMs);
+  assert.ok(positions.slice(1).every((position, i) => position > positions[i]), "ticks move on");
+  return positions;
 }
 
 const p99 = (values) => [...values].sort((a, b) => a - b)[Math.ceil(values.length * 0.99) - 1];
 
-/** Steps between ticks under all attacks so far, and how late each attack made them. */
-const steps = [];
+/** Where the grid of ticks begins: behind the widest gap between all places of a tick in its interval. */
+function phase(positions) {
+  const places = positions.map((position) => position % TICK_MS).sort((a, b) => a - b);
+  const gaps = places.map((place, i) => place - (places[i - 1] ?? places.at(-1) - TICK_MS));
+  return places[gaps.indexOf(Math.max(...gaps))];
+}
+
+/** How late each tick was that was due between the first and the last; one that did not come is as late as the next. */
+function lateness(positions) {
+  const start = phase(quiet ?? positions);
+  const slot = (position) => Math.floor((position - start + 1e-6) / TICK_MS);
+  const late = [];
+  for (let i = 1; i < positions.length; i += 1) {
+    for (let due = slot(positions[i - 1]) + 1; due <= slot(positions[i]); due += 1) {
+      late.push(positions[i] - start - due * TICK_MS);
+    }
+  }
+  return late;
+}
+
+/** What is too late under attack. */
+const most = () => 2 * (Math.max(p99(lateness(quiet)), QUIET ? UNNOTICED_MS : 0) + SLACK_MS);
+
+/** How late the ticks were at p99 under each attack, and all of them under any. */
 const late = {};
-const lateness = (of) => Math.max(p99(of) - TICK_MS, 0);
+const under = [];
 
 /** An attack, while the band plays on. */
 function attack(name, act) {
-  test(name, async () => {
-    const found = await during(act);
-    steps.push(...found);
-    late[name] = lateness(found);
+  test(name, async (t) => {
+    const found = [];
+    do found.push(...lateness(await during(act)));
+    while (QUIET && found.length < TICKS);
+    under.push(...found);
+    late[name] = p99(found);
+    t.diagnostic(`ticks ${late[name].toFixed(2)} ms late at p99, left alone ${p99(lateness(quiet)).toFixed(2)} ms`);
     for (const one of honest.all) assert.deepEqual(heard(one, "error"), []);
     assertDone(await emit(honest.leader, "clock_sync", { t0: 1 }), { t0: 1, t1: "number", t2: "number" });
+    if (QUIET) assert.ok(late[name] <= most(), `${late[name]} ms late at p99`);
   });
 }
 
@@ -241,6 +280,5 @@ test("after all this nobody of the band was told anything but the music", async 
 });
 
 test("and its ticks were about as punctual as while it was left alone", () => {
-  const most = 2 * (lateness(quiet) + SLACK_MS);
-  assert.ok(lateness(steps) <= most, `${lateness(steps)} ms late at p99, left alone ${lateness(quiet)}: ${JSON.stringify(late, null, 1)}`);
+  assert.ok(p99(under) <= most(), `${p99(under)} ms late at p99, left alone ${p99(lateness(quiet))}: ${JSON.stringify(late, null, 1)}`);
 });

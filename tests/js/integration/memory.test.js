@@ -1,6 +1,7 @@
 // Memory that really fills: what a server gives back at its threshold, that nothing of it is lost, and that it turns
 // newcomers away at its limit while a band plays on.
 import assert from "node:assert/strict";
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { band, connect, emit, freshSession, heard, join, next } from "../support/client.js";
 import { residentBytes, startServer } from "../support/server.js";
@@ -78,9 +79,39 @@ test("at the threshold empty sessions go to the storage, memory goes back to the
   await server.stop();
 });
 
-test("at the limit newcomers are turned away politely, members stay, and it opens again", { timeout: 120_000 }, async () => {
+/** A memory cgroup with room for so many bytes, or null where none may be made. */
+function confine(bytes) {
+  const name = `bandsync-test-${process.pid}`;
+  for (const [root, limit, events] of [
+    ["/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.oom_control"],
+    ["/sys/fs/cgroup", "memory.max", "memory.events"],
+  ]) {
+    const group = `${root}/${name}`;
+    try {
+      mkdirSync(group);
+    } catch {
+      continue;
+    }
+    if (existsSync(`${group}/${limit}`)) {
+      writeFileSync(`${group}/${limit}`, String(bytes));
+      return {
+        under: ["sh", "-c", `echo $$ >${group}/cgroup.procs && exec "$@"`, "sh"],
+        kills: () => Number(/^oom_kill (\d+)$/m.exec(readFileSync(`${group}/${events}`, "utf8"))?.[1] ?? 0),
+        remove: () => rmdirSync(group),
+      };
+    }
+    rmdirSync(group);
+  }
+  return null;
+}
+
+for (const where of ["", ", where the system would kill it"])
+test(`at the limit newcomers are turned away politely, members stay, and it opens again${where}`, { timeout: 120_000 }, async (t) => {
+  // What the kernel kills for is more than what the server takes for its limit, and less than it would come to.
+  const group = where && confine((LIMIT_MB + 80) * 1_000_000);
+  if (group === null) return t.diagnostic("no memory cgroup may be made here");
   const env = { SHARDS: "1", MEMORY_THRESHOLD: String(THRESHOLD_MB), MEMORY_LIMIT: String(LIMIT_MB) };
-  const server = await startServer({ env });
+  const server = await startServer({ env, under: group ? group.under : [] });
   const { sessionId, leader } = await band(server, 2);
   assertDone(await emit(leader, "play", { sessionId }));
   const here = [];
@@ -105,4 +136,8 @@ test("at the limit newcomers are turned away politely, members stay, and it open
   const late = await join(server, sessionId);
   await next(late, "scroll_tick");
   await server.stop();
+  if (group) {
+    assert.equal(group.kills(), 0);
+    group.remove();
+  }
 });

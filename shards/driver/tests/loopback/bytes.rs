@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use bandsync_driver::{NoTap, Plan};
 use bandsync_engine::io::{Input, Outputs};
@@ -49,6 +50,46 @@ fn many_connections_on_several_shards_are_all_answered() {
     }
     assert_eq!(server.sum(|stats| stats.accepted.get()), 300);
     wait_until(|| server.board.counters(bandsync_engine::words::ids::ShardId(0)) > 0);
+    drop(sockets);
+    server.end();
+}
+
+/// A crowd that talks at once shall not keep the machine from what is due, and nobody of it is forgotten.
+#[test]
+fn a_turn_does_not_read_for_long_and_hears_everybody_in_time() {
+    const WORK: Duration = Duration::from_millis(1);
+    let (tell, told) = mpsc::channel();
+    let machine = move |_: Micros, input: Input<'_>, _: &mut Outputs| match input {
+        Input::Received { conn, .. } => {
+            thread::sleep(WORK);
+            tell.send(Some(conn)).unwrap();
+        }
+        Input::TurnEnded => tell.send(None).unwrap(),
+        _ => {}
+    };
+    let plan = Plan { read_bytes: 100, ..PLAN };
+    let server = Server::start_with(plan, vec![machine], Arc::new(Silent), |_| Box::new(NoTap));
+    let mut sockets: Vec<TcpStream> = (0..50).map(|_| server.connect()).collect();
+    for socket in &mut sockets {
+        socket.write_all(&pattern(1_000)).unwrap();
+    }
+    let mut heard: Vec<ConnId> = Vec::new();
+    let mut in_turn = 0;
+    while heard.len() < 500 {
+        match told.recv_timeout(PATIENCE).unwrap() {
+            Some(conn) => {
+                in_turn += 1;
+                heard.push(conn);
+            }
+            None => in_turn = 0,
+        }
+        // Two that are within the budget, and one that it ends with.
+        assert!(in_turn <= 3, "{in_turn} reads in one turn");
+    }
+    for conn in &heard {
+        let count = heard.iter().filter(|other| *other == conn).count();
+        assert_eq!(count, 10, "everybody has said all");
+    }
     drop(sockets);
     server.end();
 }

@@ -58,8 +58,10 @@ use slots::Arena;
 use storage::Storage;
 use wheel::Wheel;
 
-/// Bytes that may wait unsent for a connection when memory is scarce.
+/// Bytes that may wait unsent for a connection when memory is scarce, and for how long more than that: somebody on a slow
+/// network gets through a set list in that time, and who has stopped reading does not.
 const BACKLOG_SCARCE_BYTES: u32 = 256 * 1024;
+const BACKLOG_SCARCE_TIME: Micros = Micros::from_secs(5);
 
 /// One shard: a value that inputs change. See the [module](self).
 pub struct Engine {
@@ -108,14 +110,14 @@ struct Conn {
     /// Who speaks: the address it comes from, or the one that a trusted proxy speaks for.
     peer: IpAddr,
     alarm: Alarm,
-    /// Bytes that the kernel has not taken, as far as the driver has told.
-    behind: u32,
+    /// Since when a lot waits that the kernel has not taken, as far as the driver has told.
+    behind_since: Option<Micros>,
     state: State,
 }
 
 impl Conn {
     fn new(peer: IpAddr, state: State) -> Self {
-        Self { peer, alarm: Alarm::default(), behind: 0, state }
+        Self { peer, alarm: Alarm::default(), behind_since: None, state }
     }
 }
 
@@ -319,18 +321,16 @@ impl Engine {
 
     /// A reader that is too far behind is closed: its members would rather reconnect than see the past.
     fn backlog(&mut self, id: ConnId, bytes: u32, out: &mut Outputs) {
-        let most = self.backlog_max();
+        let now = self.now.at;
         let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.behind = bytes;
-        if bytes > most {
+        if bytes <= BACKLOG_SCARCE_BYTES {
+            conn.behind_since = None;
+        } else {
+            conn.behind_since.get_or_insert(now);
+        }
+        if bytes > self.settings.limits.backlog_bytes_max {
             self.close_slow_reader(id, out);
         }
-    }
-
-    /// Bytes that may wait for a reader: the largest message and more, but not when memory is scarce.
-    fn backlog_max(&self) -> u32 {
-        let most = self.settings.limits.backlog_bytes_max;
-        if self.memory == Memory::Enough { most } else { most.min(BACKLOG_SCARCE_BYTES) }
     }
 
     fn close_slow_reader(&mut self, id: ConnId, out: &mut Outputs) {
@@ -352,8 +352,10 @@ impl Engine {
     fn memory(&mut self, memory: Memory, out: &mut Outputs) {
         self.memory = memory;
         if memory != Memory::Enough {
-            let most = self.backlog_max();
-            let slow = self.conns.iter().filter(|(_, conn)| conn.behind > most).map(|(id, _)| id);
+            let now = self.now.at;
+            let is_slow =
+                |conn: &Conn| conn.behind_since.is_some_and(|since| since + BACKLOG_SCARCE_TIME <= now);
+            let slow = self.conns.iter().filter(|(_, conn)| is_slow(conn)).map(|(id, _)| id);
             for id in slow.collect::<Vec<_>>() {
                 self.close_slow_reader(id, out);
             }

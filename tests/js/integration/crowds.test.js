@@ -1,0 +1,227 @@
+// Faults at the size at which they are feared: thousands of clients that hang, crawl, come back at once or are sent home,
+// beside a band that must hear every tick in order. What such crowds cost in time is told and not judged, unless
+// `QUIET_MACHINE=1` says that nothing else runs here.
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join as path } from "node:path";
+import { test } from "node:test";
+import { band, connect, emit, freshSession, heard, join, next } from "../support/client.js";
+import { Extra, extra, many } from "../support/crowd.js";
+import { residentBytes, startServer } from "../support/server.js";
+import { assertDone } from "../support/shape.js";
+import { PATIENCE_MS, SLOWER, within } from "../support/wait.js";
+import { ENGINE_PATH, OPCODE, frame, head, request, tcp } from "../support/wire.js";
+
+const QUIET = process.env.QUIET_MACHINE === "1";
+const CHANGED = { epoch: "number", version: "number" };
+// What the server this one replaces promised to stay under.
+const MEMORY_MAX = 500 * 1024 * 1024;
+const LIMIT = { timeout: 120_000 * SLOWER };
+
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+const health = async (server) => JSON.parse((await request(server, "GET", "/health")).body);
+
+/** Looks until `holds`, every now and then. */
+async function until(what, holds, ms = 3 * PATIENCE_MS) {
+  let found;
+  const look = async () => {
+    for (;;) {
+      found = await holds();
+      if (found) return found;
+      await pause(100);
+    }
+  };
+  return within(ms, look(), what);
+}
+
+/** A band that plays while `act` happens; at the end all of it has heard the same ticks, in order. */
+async function beside(server, act) {
+  const playing = await band(server, 3);
+  const { leader, all, sessionId } = playing;
+  assertDone(await emit(leader, "play", { sessionId }), CHANGED);
+  await Promise.all(all.map((one) => next(one, "scroll_tick")));
+  const from = heard(leader, "scroll_tick").at(-1).positionMs;
+  await act(playing);
+  for (let i = 0; i < 10; i += 1) await next(leader, "scroll_tick", undefined, 3 * PATIENCE_MS);
+  const to = heard(leader, "scroll_tick").at(-1).positionMs;
+  await Promise.all(all.map((one) => heard(one, "scroll_tick").at(-1).positionMs >= to || next(one, "scroll_tick", (tick) => tick.positionMs >= to)));
+  const [ticks, ...others] = all.map((one) => heard(one, "scroll_tick").filter((tick) => tick.positionMs >= from && tick.positionMs <= to));
+  for (const other of others) assert.deepEqual(other, ticks, "everybody heard every tick");
+  assert.ok(ticks.slice(1).every((tick, i) => tick.positionMs > ticks[i].positionMs), "ticks move on");
+  for (const one of all) {
+    assert.equal(one.connected, true);
+    assert.deepEqual(heard(one, "error"), []);
+  }
+}
+
+test("a thousand readers that crawl or hang are sent away, and the band plays on", LIMIT, async (t) => {
+  const env = { SHARDS: "1", SCROLL_TICK_INTERVAL: "32", SOCKET_PING_INTERVAL: "2000", SOCKET_PING_TIMEOUT: "8000", LOG_LEVEL: "debug" };
+  const server = await startServer({ env });
+  await beside(server, async () => {
+    const sessions = Array.from({ length: 10 }, () => freshSession("mute"));
+    // They read what they must to be members, and from then on a kilobyte a second, or nothing.
+    const leaders = await many(10, 10, (i) => extra(server, sessions[i], { role: "leader" }, { sipping: 1024 }));
+    const others = await many(990, 50, (i) => extra(server, sessions[i % 10], { role: "follower" }, { sipping: 1024 }));
+    const crowd = [...leaders, ...others];
+    leaders.forEach((leader, i) => leader.say("play", { sessionId: sessions[i] }));
+    const timer = setInterval(() => crowd.forEach((one, i) => i % 2 === 0 && one.sip()), 1_000);
+    let most = 0;
+    await until("all of them are gone", async () => {
+      most = Math.max(most, residentBytes(server.pid));
+      return (await health(server)).sessions.members === 3;
+    }, 6 * PATIENCE_MS);
+    clearInterval(timer);
+    t.diagnostic(`${Math.round(most / 1e6)} MB at most`);
+    assert.ok(most < MEMORY_MAX, `${most} bytes`);
+    assert.match(server.logs, /connection closed: ping timeout/);
+  });
+  await server.stop();
+});
+
+test("readers that hang and say that they live are cut when their unread bytes fill the memory", LIMIT, async (t) => {
+  const threshold = 150_000_000;
+  const env = { SHARDS: "1", MEMORY_THRESHOLD: String(threshold / 1e6), SOCKET_PING_INTERVAL: "300000", STORAGE: "memory", LOG_LEVEL: "info" };
+  const server = await startServer({ env });
+  await beside(server, async () => {
+    const sessionId = freshSession("hoard");
+    const leader = await join(server, sessionId, { role: "leader" });
+    const crowd = await many(200, 50, () => extra(server, sessionId, { role: "follower" }, { sipping: 1024 }));
+    const timer = setInterval(() => crowd.forEach((one) => one.socket.write(frame(OPCODE.text, "3"))), 1_000);
+    const body = "x".repeat(99_000);
+    const setlist = { title: "long", songs: Array.from({ length: 9 }, (_, i) => ({ id: `s${i}`, title: "x", format: "text", body })) };
+    // Two of them are within the bound of each connection, and 300 MB for all.
+    for (const title of ["one", "two"]) assertDone(await emit(leader, "set_setlist", { sessionId, setlist: { ...setlist, title } }), CHANGED);
+    const most = residentBytes(server.pid);
+    await until("they are cut", async () => (await health(server)).sessions.members === 4);
+    clearInterval(timer);
+    await until("memory is given back", () => residentBytes(server.pid) < threshold);
+    t.diagnostic(`${Math.round(most / 1e6)} MB, then ${Math.round(residentBytes(server.pid) / 1e6)} MB`);
+    assert.match(server.logs, /it reads too slowly/);
+    assert.equal(leader.connected, true, "who reads stays");
+  });
+  await server.stop();
+});
+
+test("five thousand requests at a byte a second are cut off, and meanwhile members come in", LIMIT, async () => {
+  const server = await startServer({ env: { SHARDS: "1" } });
+  await beside(server, async () => {
+    const slow = await many(5_000, 200, () => tcp(server));
+    const bytes = head(server, "GET", ENGINE_PATH, { "X-Slow": "x".repeat(500) });
+    let sent = 0;
+    const timer = setInterval(() => {
+      for (const one of slow) if (!one.isEnded) one.write(bytes[sent]);
+      sent += 1;
+    }, 1_000);
+    let came = 0;
+    let over = false;
+    const coming = (async () => {
+      while (!over) {
+        (await connect(server)).disconnect();
+        came += 1;
+        await pause(100);
+      }
+    })();
+    await Promise.all(slow.map((one) => one.closed(4 * PATIENCE_MS)));
+    over = true;
+    clearInterval(timer);
+    await coming;
+    assert.ok(came > 10, `only ${came} came in meanwhile`);
+    assert.ok(sent < bytes.length - 4, "none of them was a whole request");
+  });
+  await server.stop();
+});
+
+test("a thousand joins and a thousand leaves of one session at once: all lists agree", LIMIT, async () => {
+  const server = await startServer({ env: { SHARDS: "1", EVENT_RATES: "join_session=20,other=20" } });
+  await beside(server, async () => {
+    const sessionId = freshSession("door");
+    const witness = await join(server, sessionId);
+    const crowd = await many(100, 50, (i) => extra(server, freshSession(`own-${i}`)));
+    const seen = () => [heard(witness, "user_joined").length, heard(witness, "user_left").length];
+    const before = seen()[0];
+    for (let round = 0; round < 10; round += 1) {
+      for (const one of crowd) {
+        one.say("join_session", { sessionId });
+        one.say("leave_session", { sessionId });
+      }
+    }
+    await until("the witness has heard of all of them", () => seen()[1] >= 1_000);
+    assert.deepEqual(seen(), [before + 1_000, 1_000]);
+    const here = new Set([witness.id]);
+    for (const { event, payload } of witness.heard) {
+      if (event === "user_joined") here.add(payload.member.socketId);
+      if (event === "user_left") assert.ok(here.delete(payload.socketId), "who leaves was there");
+    }
+    assert.deepEqual([...here], [witness.id]);
+    const last = await join(server, sessionId);
+    assert.deepEqual(last.snapshot.members.map((member) => member.socketId), [witness.id, last.id]);
+    assert.equal((await health(server)).sessions.members, 5);
+    crowd.forEach((one) => one.socket.destroy());
+  });
+  await server.stop();
+});
+
+const CROWD = Number(process.env.CROWD_SIZE ?? 10_000);
+const BAND_SIZE = 10;
+
+/** Has an extra join, however often that takes; `wait` ms before the first time and, as socket.io-client does it, ever more. */
+async function persist(server, sessionId, wait, failures) {
+  for (let next = wait; ; next = Math.min(2 * next, 5_000)) {
+    await pause(next * (0.5 + Math.random()));
+    const one = new Extra(server);
+    try {
+      return Object.assign(one, { ack: await one.join(sessionId) });
+    } catch (error) {
+      failures.push(error.message);
+    }
+  }
+}
+
+test("ten thousand members are told goodbye, and all of them come back to the server that follows", { timeout: 240_000 * SLOWER }, async (t) => {
+  const directory = mkdtempSync(path(tmpdir(), "bandsync-crowd-"));
+  const env = { DATA_DIR: directory, STORAGE: "file", LOG_LEVEL: "warn", DRAIN_TIMEOUT: "30000", STORAGE_WAIT: "10000" };
+  const sessions = Array.from({ length: CROWD / BAND_SIZE }, () => freshSession("hall"));
+  let server = await startServer({ env });
+  try {
+    const failures = [];
+    const session = (i) => sessions[Math.floor(i / BAND_SIZE)];
+    const members = await many(CROWD, 100, (i) => persist(server, session(i), 1, failures));
+    const asked = performance.now();
+    server.signal("SIGTERM");
+    const end = await within(4 * PATIENCE_MS, server.exited, "the server ends");
+    t.diagnostic(`goodbyes took ${Math.round(performance.now() - asked)} ms`);
+    assert.equal(end.code, 0);
+    assert.doesNotMatch(end.stderr, /panicked|cut off/);
+    const codes = await within(PATIENCE_MS, Promise.all(members.map((one) => one.goodbye)), "everybody's connection ends");
+    const others = codes.filter((code) => code !== 1001);
+    assert.deepEqual(others, [], "each was told that the server goes away");
+
+    server = await startServer({ env: { ...env, PORT: String(server.port) } });
+    const began = performance.now();
+    const took = [];
+    const back = await many(CROWD, CROWD, async (i) => {
+      const one = await persist(server, session(i), 1_000, failures);
+      assert.equal(one.ack.restored, true, "its session is there again");
+      took.push(performance.now() - began);
+      return one;
+    });
+    if (failures.length > 0) t.diagnostic(`${failures.length} tried again: ${failures[0]}`);
+    const p99 = took.sort((a, b) => a - b)[Math.ceil(0.99 * CROWD) - 1];
+    t.diagnostic(`99 of 100 were back after ${Math.round(p99)} ms, all after ${Math.round(took.at(-1))} ms`);
+    assert.equal((await health(server)).sessions.members, CROWD);
+    if (QUIET) assert.ok(p99 < 5_000, `${p99} ms`);
+
+    // Nobody listens to the goodbye, and who is in a hurry says so twice.
+    back.forEach((one) => one.socket.pause());
+    server.signal("SIGTERM");
+    await until("it drains", () => tcp(server).then((one) => one.destroy(), () => true));
+    server.signal("SIGTERM");
+    const hurried = await within(PATIENCE_MS, server.exited, "the server ends at once");
+    assert.equal(hurried.code, 143);
+  } finally {
+    server.signal("SIGKILL");
+    server.closers.splice(0).forEach((close) => close());
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
