@@ -765,8 +765,7 @@ impl Book {
             }
             return;
         }
-        let done =
-            if ack.ok { self.obeyed(now, wire, &ask, ack) } else { self.refused(now, wire, &ask, ack) };
+        let done = if ack.ok { self.obeyed(now, wire, &ask, ack) } else { self.refused(wire, &ask, ack) };
         if let Err((invariant, what)) = done {
             self.fail(now, invariant, what);
         }
@@ -1034,13 +1033,7 @@ impl Book {
         Ok(())
     }
 
-    fn refused(
-        &mut self,
-        now: u64,
-        wire: &mut Wire,
-        ask: &Ask,
-        ack: &Ack,
-    ) -> Result<(), (&'static str, String)> {
+    fn refused(&mut self, wire: &mut Wire, ask: &Ask, ack: &Ack) -> Result<(), (&'static str, String)> {
         let model = self.courts[usize::from(ask.session)].model.as_ref();
         let elsewhere = wire.seat != Some(ask.session);
         let wrong = match (&ask.what, ack.code.as_str()) {
