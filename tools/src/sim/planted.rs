@@ -90,10 +90,16 @@ pub const BUGS: &[Bug] = bugs! {
     "an empty session is forgotten early" in "engine/stage.rs":
         "Some(since) if since + ttl <= now => self.remove(key, out)," =>
         "Some(since) if BUG || since + ttl <= now => self.remove(key, out),";
+    "who is refused has left its session" in "engine/stage.rs":
+        "self.admit(peer, member, join, seat.map(|(key, _)| key))?;" =>
+        "if BUG { self.leave_session(id, LeaveReason::Left, out); }\n        self.admit(peer, member, join, seat.map(|(key, _)| key))?;";
+    "who knocks elsewhere has left its session" in "engine/knock.rs":
+        "self.knocks += 1;" =>
+        "if BUG { self.leave_session(said.conn, LeaveReason::Left, out); }\n        self.knocks += 1;";
     "an epoch goes back with the wall clock" in "engine/stage.rs":
         ".max(self.last_epoch + 1);" => ".max(if BUG { 0 } else { self.last_epoch + 1 });";
     "a slow reader is never closed" in "engine/mod.rs":
-        "if bytes > self.settings.limits.backlog_bytes_max &&" => "if !BUG && bytes > self.settings.limits.backlog_bytes_max &&";
+        "if bytes > self.settings.limits.backlog_bytes_max {" => "if !BUG && bytes > self.settings.limits.backlog_bytes_max {";
     "a silent peer is kept for ever" in "engine/link.rs":
         "Ping::AnswerBy(at) if at.min(link.heard_at + settings.limits.silence_max) <= now.at => {" =>
         "Ping::AnswerBy(at) if !BUG && at.min(link.heard_at + settings.limits.silence_max) <= now.at => {";
