@@ -408,7 +408,8 @@ impl Engine {
             out.close(old, Close::Abort);
         }
         let window = self.settings.transports.recovery;
-        let mut bounds = Bounds { window, limits: &self.settings.limits, bytes: &mut self.remembered };
+        let mut bounds =
+            Bounds { window, silence: window, limits: &self.settings.limits, bytes: &mut self.remembered };
         let joined = self.echoed.take(self.now.at, pid, &mut bounds)?;
         if joined.namespace != namespace || !self.echoed.reaches(offset.number) {
             return None;
@@ -429,7 +430,8 @@ impl Engine {
             return;
         }
         let window = self.settings.transports.recovery;
-        let mut bounds = Bounds { window, limits: &self.settings.limits, bytes: &mut self.remembered };
+        let mut bounds =
+            Bounds { window, silence: window, limits: &self.settings.limits, bytes: &mut self.remembered };
         for joined in echoed.into_iter().flat_map(|echoed| echoed.joined) {
             if let Some(pid) = joined.pid {
                 self.echoed.keep(self.now.at, pid, joined, &mut bounds);
@@ -463,8 +465,13 @@ impl Engine {
                 attachment_text(&mut whole, attachment, Version::V4);
             }
             let window = self.settings.transports.recovery;
-            let mut bounds = Bounds { window, limits: &self.settings.limits, bytes: &mut self.remembered };
-            self.echoed.push(self.now.at, Audience::One(member), whole, &mut bounds);
+            let mut bounds = Bounds {
+                window,
+                silence: window,
+                limits: &self.settings.limits,
+                bytes: &mut self.remembered,
+            };
+            self.echoed.push(self.now.at, Audience::One(member), &whole, &mut bounds);
         }
         if later {
             return self.echo_later(id, packet, out);

@@ -3,7 +3,11 @@
 //! Every event that a session tells, unless it is [volatile](is_volatile), ends with an offset: where it stands in
 //! the session's log. A client whose connection broke names the last offset that it saw and the secret `pid` that
 //! it was given. The offset leads to the shard and the session; the pid shows whose seat it was, and does so once.
-//! Snapshots carry an offset and are not in the log: whoever comes back is told a fresh one.
+//! Snapshots carry an offset and are not in the log, nor is the room's statistics: whoever comes back is told fresh
+//! ones.
+//!
+//! The log reaches back as far as somebody may have missed it. Of those who are lost that is since a little before
+//! the loss was noticed; who is here is pinged, so while nobody is lost, some seconds are enough.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,7 +18,7 @@ use super::Engine;
 use super::alarm::RoomKey;
 use super::outbox::Line;
 use super::slots::SlotKey;
-use crate::io::{Close, Outputs};
+use crate::io::{Close, Outputs, Settings};
 use crate::session::Audience;
 use crate::speech::{LeaveReason, Notice};
 use crate::wire::socket_packet;
@@ -74,10 +78,12 @@ pub fn is_volatile(notice: &Notice) -> bool {
 #[derive(Debug)]
 pub struct Memory<S> {
     entries: VecDeque<Entry>,
-    /// How many there were so far.
+    /// Their packets one behind the other, from `start` on. In one piece, because it is short-lived: among the
+    /// allocations of what stays it would leave holes that the allocator can give to nobody.
+    packets: Vec<u8>,
+    start: usize,
+    /// How many entries there were so far.
     told: u64,
-    /// Of all entries.
-    bytes: u64,
     absent: VecDeque<Absent<S>>,
 }
 
@@ -86,7 +92,8 @@ pub struct Memory<S> {
 struct Entry {
     at: Micros,
     audience: Audience,
-    packet: Box<[u8]>,
+    /// Of its packet.
+    bytes: u32,
 }
 
 /// Somebody who lost the connection.
@@ -101,15 +108,25 @@ struct Absent<S> {
 pub struct Bounds<'a> {
     /// For how long a member may come back.
     pub window: Micros,
+    /// How long a client may have heard nothing before that is noticed.
+    pub silence: Micros,
     /// The shard's limits.
     pub limits: &'a Limits,
     /// Bytes that the logs of the shard's sessions hold.
     pub bytes: &'a mut u64,
 }
 
+/// How long a client of these settings may have heard nothing before that is noticed: a ping must become due, and its
+/// answer stay away. Twice that and more, for timers may be late.
+pub fn silence(settings: &Settings) -> Micros {
+    const LATENESS: Micros = Micros::from_secs(5);
+    let noticed = settings.ping_interval + settings.ping_timeout;
+    (noticed + noticed + LATENESS).min(settings.transports.recovery)
+}
+
 impl<S> Default for Memory<S> {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), told: 0, bytes: 0, absent: VecDeque::new() }
+        Self { entries: VecDeque::new(), packets: Vec::new(), start: 0, told: 0, absent: VecDeque::new() }
     }
 }
 
@@ -120,15 +137,19 @@ impl<S> Memory<S> {
     }
 
     /// Notes an event that was told; as much as needed of what is older is forgotten.
-    pub fn push(&mut self, now: Micros, audience: Audience, packet: Vec<u8>, bounds: &mut Bounds<'_>) {
+    pub fn push(&mut self, now: Micros, audience: Audience, packet: &[u8], bounds: &mut Bounds<'_>) {
         self.prune(now, bounds);
-        let packet = packet.into_boxed_slice();
-        self.bytes += packet.len() as u64;
+        // Moving at most as much as was forgotten keeps the cost per byte constant.
+        if self.start as u64 >= self.bytes() {
+            self.packets.drain(..self.start);
+            self.start = 0;
+        }
+        self.packets.extend_from_slice(packet);
         *bounds.bytes += packet.len() as u64;
-        self.entries.push_back(Entry { at: now, audience, packet });
+        self.entries.push_back(Entry { at: now, audience, bytes: packet.len() as u32 });
         self.told += 1;
         let own = u64::from(bounds.limits.recovery_bytes_max);
-        while self.bytes > own || *bounds.bytes > bounds.limits.recovery_shard_bytes_max {
+        while self.bytes() > own || *bounds.bytes > bounds.limits.recovery_shard_bytes_max {
             if !self.forget_oldest(bounds) {
                 break;
             }
@@ -167,34 +188,40 @@ impl<S> Memory<S> {
             Audience::One(one) => one == member,
             Audience::Metronome => metronome,
         };
-        let later = self.entries.range(self.entries.len() - known..);
-        later.filter(concerns).map(|entry| &*entry.packet)
+        let unknown = self.entries.len() - known;
+        let before: usize = self.entries.range(..unknown).map(|entry| entry.bytes as usize).sum();
+        let mut end = self.start + before;
+        let packet = move |entry: &Entry| {
+            let start = end;
+            end += entry.bytes as usize;
+            concerns(&entry).then(|| &self.packets[start..end])
+        };
+        self.entries.range(unknown..).filter_map(packet)
     }
 
     /// When something here has certainly grown too old. Up to a window late, so that a busy session is not woken
     /// for each of its events.
-    pub fn deadline(&self, window: Micros) -> Option<Micros> {
-        let entry = self.entries.front().map(|entry| entry.at);
-        let absent = self.absent.front().map(|absent| absent.since);
-        entry.into_iter().chain(absent).min().map(|oldest| oldest + window + window)
+    pub fn deadline(&self, bounds: &Bounds<'_>) -> Option<Micros> {
+        let (window, silence) = (bounds.window, bounds.silence);
+        let absent = self.absent.front().map(|absent| absent.since + window + window);
+        absent.or_else(|| self.entries.front().map(|entry| entry.at + silence + silence))
     }
 
     /// Forgets what nobody may come back to any more.
     pub fn prune(&mut self, now: Micros, bounds: &mut Bounds<'_>) {
-        let window = bounds.window;
-        let over = |since: Micros| since + window < now;
-        while self.entries.front().is_some_and(|entry| over(entry.at)) {
-            self.forget_oldest(bounds);
-        }
-        while self.absent.front().is_some_and(|absent| over(absent.since)) {
+        let (window, silence) = (bounds.window, bounds.silence);
+        while self.absent.front().is_some_and(|absent| absent.since + window < now) {
             self.absent.pop_front();
+        }
+        let noticed = self.absent.front().map_or(now, |absent| absent.since);
+        while self.entries.front().is_some_and(|entry| entry.at + silence < noticed) {
+            self.forget_oldest(bounds);
         }
     }
 
     /// Forgets what was told, and gives its memory back.
     pub fn forget_told(&mut self, bounds: &mut Bounds<'_>) {
         while self.forget_oldest(bounds) {}
-        self.entries.shrink_to_fit();
     }
 
     /// Forgets everything; the session is about to go.
@@ -205,13 +232,17 @@ impl<S> Memory<S> {
 
     /// Bytes that the log holds.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        (self.packets.len() - self.start) as u64
     }
 
     fn forget_oldest(&mut self, bounds: &mut Bounds<'_>) -> bool {
         let Some(entry) = self.entries.pop_front() else { return false };
-        self.bytes -= entry.packet.len() as u64;
-        *bounds.bytes -= entry.packet.len() as u64;
+        self.start += entry.bytes as usize;
+        *bounds.bytes -= u64::from(entry.bytes);
+        if self.entries.is_empty() {
+            // A quiet session holds nothing for it.
+            (self.entries, self.packets, self.start) = (VecDeque::new(), Vec::new(), 0);
+        }
         true
     }
 }
@@ -241,7 +272,7 @@ impl Engine {
         self.counters.recoveries += 1;
         if let Some(link) = self.link_mut(id) {
             link.connected_as(member, Some(pid));
-            link.seat = Some((key, member));
+            link.room = Some(key);
         }
         self.text(id, out, |bytes| socket_packet::connected(bytes, member.as_str(), Some(pid.0.as_str())));
         self.settle(key, out);
@@ -259,7 +290,7 @@ mod tests {
     const BOB: MemberId = MemberId::from_bytes([2; 15]);
 
     fn bounds(bytes: &mut u64) -> Bounds<'_> {
-        Bounds { window: WINDOW, limits: &Limits::TINY, bytes }
+        Bounds { window: WINDOW, silence: WINDOW, limits: &Limits::TINY, bytes }
     }
 
     fn missed(memory: &Memory<()>, number: u64, member: MemberId) -> Vec<String> {
@@ -292,7 +323,7 @@ mod tests {
             (Audience::Metronome, "4"),
             (Audience::All, "5"),
         ] {
-            memory.push(Micros::ZERO, audience, packet.into(), &mut bounds(&mut bytes));
+            memory.push(Micros::ZERO, audience, packet.as_bytes(), &mut bounds(&mut bytes));
         }
         assert_eq!(missed(&memory, 0, ANN), ["0", "1", "5"]);
         assert_eq!(missed(&memory, 1, BOB), ["2", "3", "5"]);
@@ -307,22 +338,46 @@ mod tests {
         let most = u64::from(Limits::TINY.recovery_bytes_max);
         let packet = vec![b'x'; most as usize / 4];
         for _ in 0..10 {
-            memory.push(Micros::ZERO, Audience::All, packet.clone(), &mut bounds(&mut bytes));
+            memory.push(Micros::ZERO, Audience::All, &packet, &mut bounds(&mut bytes));
             assert!(memory.bytes() <= most && bytes == memory.bytes());
         }
         assert!(memory.reaches(6) && !memory.reaches(5), "the last four are known");
-        memory.push(Micros::ZERO, Audience::All, vec![b'x'; most as usize + 1], &mut bounds(&mut bytes));
+        memory.push(Micros::ZERO, Audience::All, &vec![b'x'; most as usize + 1], &mut bounds(&mut bytes));
         assert!(
             bytes == 0 && memory.reaches(11) && !memory.reaches(10),
             "what is larger than all is not kept"
         );
 
-        memory.push(Micros::from_secs(1), Audience::All, packet, &mut bounds(&mut bytes));
-        let over = memory.deadline(WINDOW).unwrap();
+        memory.push(Micros::from_secs(1), Audience::All, &packet, &mut bounds(&mut bytes));
+        let over = memory.deadline(&bounds(&mut bytes)).unwrap();
         memory.prune(Micros::from_secs(121), &mut bounds(&mut bytes));
         assert!(bytes > 0);
         memory.prune(over, &mut bounds(&mut bytes));
-        assert_eq!((bytes, memory.deadline(WINDOW)), (0, None));
+        assert_eq!((bytes, memory.deadline(&bounds(&mut 0))), (0, None));
+    }
+
+    #[test]
+    fn a_log_reaches_back_to_what_somebody_may_have_missed() {
+        let (mut memory, mut bytes) = (Memory::<()>::default(), 0);
+        let mut at = |memory: &mut Memory<()>, secs, lost: Option<u8>| {
+            let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
+            let now = Micros::from_secs(secs);
+            match lost {
+                Some(who) => memory.keep(now, Pid(MemberId::from_bytes([who; 15])), (), &mut bounds),
+                None => memory.push(now, Audience::All, secs.to_string().as_bytes(), &mut bounds),
+            }
+            missed(memory, 0, ANN).join(" ")
+        };
+        assert_eq!(at(&mut memory, 10, None), "10");
+        assert_eq!(at(&mut memory, 29, None), "10 29");
+        assert_eq!(at(&mut memory, 40, None), "29 40", "everybody has heard the first");
+        assert_eq!(at(&mut memory, 45, Some(1)), "29 40");
+        assert_eq!(at(&mut memory, 100, None), "29 40 100", "the lost one may not have");
+        assert_eq!(at(&mut memory, 110, Some(2)), "29 40 100");
+        assert_eq!(at(&mut memory, 166, None), "100 166", "the other was lost later");
+        assert_eq!(at(&mut memory, 231, None), "231");
+        let bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
+        assert_eq!(memory.deadline(&bounds), Some(Micros::from_secs(271)));
     }
 
     #[test]
@@ -330,8 +385,8 @@ mod tests {
         let (mut one, mut other, mut bytes) = (Memory::<()>::default(), Memory::<()>::default(), 0);
         let most = Limits::TINY.recovery_shard_bytes_max;
         for _ in 0..100 {
-            one.push(Micros::ZERO, Audience::All, vec![b'x'; 50], &mut bounds(&mut bytes));
-            other.push(Micros::ZERO, Audience::All, vec![b'x'; 50], &mut bounds(&mut bytes));
+            one.push(Micros::ZERO, Audience::All, &[b'x'; 50], &mut bounds(&mut bytes));
+            other.push(Micros::ZERO, Audience::All, &[b'x'; 50], &mut bounds(&mut bytes));
             assert!(bytes <= most, "{bytes}");
         }
         one.clear(&mut bounds(&mut bytes));

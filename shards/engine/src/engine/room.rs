@@ -5,7 +5,7 @@ use super::alarm::{Alarm, RoomKey, Timer};
 use super::batch::Batch;
 use super::crowd::Guesses;
 use super::outbox::{Line, Outbox};
-use super::recovery::{Bounds, Memory, Offset, Pid, is_volatile};
+use super::recovery::{self, Bounds, Memory, Offset, Pid, is_volatile};
 use super::storage::Kept;
 use super::wheel::Wheel;
 use crate::io::{Outputs, Settings};
@@ -69,7 +69,8 @@ pub struct Turn<'a> {
 impl Turn<'_> {
     fn bounds(&mut self) -> Bounds<'_> {
         let window = self.settings.transports.recovery;
-        Bounds { window, limits: &self.settings.limits, bytes: self.remembered }
+        let silence = recovery::silence(self.settings);
+        Bounds { window, silence, limits: &self.settings.limits, bytes: self.remembered }
     }
 }
 
@@ -230,8 +231,9 @@ impl Room {
             self.tick.set(turn.wheel, at, Timer::Tick(key));
         }
         let expires = self.empty_since.map(|since| since + turn.settings.limits.empty_session_ttl);
-        let forgets = self.memory.deadline(turn.settings.transports.recovery);
-        let deadline = [self.session.next_deadline(), expires, forgets].into_iter().flatten().min();
+        let forgets = self.memory.deadline(&turn.bounds());
+        let deadline =
+            [self.session.next_deadline(), expires, forgets].into_iter().flatten().min();
         self.deadline.set(turn.wheel, deadline, Timer::Room(key));
     }
 
@@ -299,11 +301,16 @@ impl Room {
             self.tell_snapshot(key, Audience::All, turn);
         }
         if batch.room_stats {
-            let stats = self.session.room_stats(turn.now.at);
-            let mut packet = Vec::with_capacity(PACKET_BYTES);
-            print::room_stats(&mut packet, self.session.id(), &stats);
-            self.tell_and_remember(key, Audience::All, packet, turn);
+            self.tell_stats(turn);
         }
+    }
+
+    /// Without an offset, for who comes back is told fresh ones.
+    fn tell_stats(&mut self, turn: &mut Turn<'_>) {
+        let stats = self.session.room_stats(turn.now.at);
+        let mut packet = Vec::with_capacity(PACKET_BYTES);
+        print::room_stats(&mut packet, self.session.id(), &stats);
+        self.tell(Audience::All, &packet, |_| true, turn);
     }
 
     fn tell_snapshot(&mut self, key: RoomKey, audience: Audience, turn: &mut Turn<'_>) {
@@ -343,7 +350,7 @@ impl Room {
         }
         self.append_offset(key, &mut packet, self.memory.told() + 1, turn);
         self.tell(audience, &packet, |seat| seat.line.pid.is_some(), turn);
-        self.memory.push(turn.now.at, audience, packet, &mut turn.bounds());
+        self.memory.push(turn.now.at, audience, &packet, &mut turn.bounds());
     }
 
     fn append_offset(&self, room: RoomKey, packet: &mut Vec<u8>, number: u64, turn: &Turn<'_>) {
