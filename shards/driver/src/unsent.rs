@@ -2,7 +2,10 @@
 
 /// A queue of bytes. It holds no memory while it is empty.
 #[derive(Debug, Default)]
-pub(crate) struct Unsent {
+pub(crate) struct Unsent(Option<Box<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
     bytes: Vec<u8>,
     /// So many at the front are written.
     written: usize,
@@ -17,39 +20,46 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Unsent {
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.0.is_none()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.written
+        self.front().len()
     }
 
     /// What is to be written next.
     pub(crate) fn front(&self) -> &[u8] {
-        &self.bytes[self.written..]
+        self.0.as_ref().map_or(&[], |waiting| &waiting.bytes[waiting.written..])
     }
 
     /// Appends a copy of `bytes`. False, and nothing kept, if that would be too much.
     #[must_use]
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
-        if self.len() + bytes.len() > BYTES_MAX {
+        let len = self.len();
+        if len + bytes.len() > BYTES_MAX {
             return false;
         }
-        // Moving at most as much as was written keeps the cost per byte constant.
-        if self.written >= self.len() {
-            self.bytes.drain(..self.written);
-            self.written = 0;
+        if bytes.is_empty() {
+            return true;
         }
-        self.bytes.extend_from_slice(bytes);
+        let waiting = self.0.get_or_insert_default();
+        // Moving at most as much as was written keeps the cost per byte constant.
+        if waiting.written >= len {
+            waiting.bytes.drain(..waiting.written);
+            waiting.written = 0;
+        }
+        waiting.bytes.extend_from_slice(bytes);
         true
     }
 
     /// Forgets `count` bytes from the front: the kernel took them.
     pub(crate) fn wrote(&mut self, count: usize) {
         assert!(count <= self.len(), "wrote {count} of {}", self.len());
-        self.written += count;
-        if self.written == self.bytes.len() {
-            *self = Self::default();
+        if let Some(waiting) = &mut self.0 {
+            waiting.written += count;
+            if waiting.written == waiting.bytes.len() {
+                self.0 = None;
+            }
         }
     }
 
@@ -88,7 +98,7 @@ mod tests {
         }
         unsent.wrote(unsent.len());
         assert!(unsent.is_empty());
-        assert_eq!(unsent.bytes.capacity(), 0);
+        assert!(unsent.0.is_none());
     }
 
     #[test]
@@ -98,7 +108,8 @@ mod tests {
             assert!(unsent.push(&[0; 100]));
             unsent.wrote(unsent.len() - 1);
         }
-        assert!(unsent.bytes.len() < 1_000, "{}", unsent.bytes.len());
+        let held = unsent.0.as_ref().map_or(0, |waiting| waiting.bytes.len());
+        assert!((1..1_000).contains(&held), "{held}");
     }
 
     #[test]

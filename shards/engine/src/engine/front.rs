@@ -324,7 +324,7 @@ impl Engine {
             self.open_link(id, agreed, version, wants_base64(request), request.query, out);
             return Outcome::Upgraded;
         };
-        let Some(sid) = self.link_mut(session).and_then(|link| link.sid) else { return Outcome::Gone };
+        let Some(sid) = self.link_mut(session).and_then(|link| link.sid()) else { return Outcome::Gone };
         let probe = Probe::new(sid, agreed, self.now.at);
         if let Some(conn) = self.conns.get_mut(id) {
             conn.state = State::Probe(Box::new(probe));

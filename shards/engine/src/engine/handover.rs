@@ -93,9 +93,9 @@ impl Engine {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(&mut self.wheel);
         let State::Link(link) = conn.state else { return };
-        assert!(link.seat.is_none(), "a connection leaves its session before it moves");
+        assert!(link.room.is_none(), "a connection leaves its session before it moves");
         self.counters.links -= 1;
-        if let Some(sid) = link.sid {
+        if let Some(sid) = link.sid() {
             self.sids.remove(sid);
         }
         let window = self.outbox.take_window(id);
@@ -133,7 +133,7 @@ impl Engine {
         };
         match parcel {
             Parcel::Socket { link, window, moving, mut rest } => {
-                if let Some(sid) = link.sid {
+                if let Some(sid) = link.sid() {
                     self.sids.put(sid, id);
                 }
                 self.take_in(id, peer, State::Link(Box::new(link)));
@@ -150,7 +150,7 @@ impl Engine {
             }
             _ if self.draining => out.close(id, Close::Abort),
             Parcel::Request { bytes, hops } => {
-                self.take_in(id, peer, State::Front(Front::handed_over(self.now.at, hops)));
+                self.take_in(id, peer, State::Front(Box::new(Front::handed_over(self.now.at, hops))));
                 self.front_received(id, &bytes, out);
             }
             Parcel::Probe { probe, hops, mut rest } => {
@@ -159,7 +159,7 @@ impl Engine {
                 self.arm(id);
             }
             Parcel::Polled { link, queue, moving, left, keep_alive, cors, rest } => {
-                self.take_in(id, peer, State::Front(Front::handed_over(self.now.at, 0)));
+                self.take_in(id, peer, State::Front(Box::new(Front::handed_over(self.now.at, 0))));
                 let delivery = Delivery { head: false, keep_alive, cors: cors.as_cors() };
                 match self.polled_arrived(id, link, queue, moving, left, delivery, out) {
                     Outcome::Moves(shard, Some(mut parcel)) => {

@@ -71,8 +71,8 @@ pub struct Pulse {
     due_at: Micros,
     /// The `ping` event that is not answered yet: when it went out, and the timestamp it carried.
     waiting: Option<(Micros, UnixMillis)>,
-    /// The smoothed round trip.
-    latency: Option<Micros>,
+    /// The smoothed round trip, in microseconds. No longer than the interval of the heartbeat.
+    latency: Option<u32>,
     pings: u32,
     pongs: u32,
     timeouts: u32,
@@ -83,6 +83,11 @@ impl Pulse {
     pub fn new(now: Micros, settings: &Settings) -> Self {
         let due_at = now + settings.heartbeat_interval;
         Self { opened_at: now, due_at, waiting: None, latency: None, pings: 0, pongs: 0, timeouts: 0 }
+    }
+
+    /// When the connection was opened, as far as this heartbeat goes back.
+    pub fn opened_at(&self) -> Micros {
+        self.opened_at
     }
 
     /// When the next `ping` event is due.
@@ -122,22 +127,22 @@ impl Pulse {
         self.pongs += 1;
         let sample = now.at.since(sent_at);
         let smoothed = self.latency.map_or(sample.as_micros(), |latency| {
-            (latency.as_micros() * (SMOOTHING - 1) + sample.as_micros()) / SMOOTHING
+            (u64::from(latency) * (SMOOTHING - 1) + sample.as_micros()) / SMOOTHING
         });
-        self.latency = Some(Micros::from_micros(smoothed));
+        self.latency = Some(u32::try_from(smoothed).unwrap_or(u32::MAX));
         Some((sample, self.pongs.is_multiple_of(PONGS_PER_REPORT)))
     }
 
     /// The smoothed round trip, once one was measured.
     pub fn latency(&self) -> Option<Micros> {
-        self.latency
+        self.latency.map(|latency| Micros::from_micros(latency.into()))
     }
 
     /// What `connection_quality` says.
     pub fn quality(&self, member: MemberId, now: Micros) -> Quality {
         Quality {
             member,
-            latency: self.latency,
+            latency: self.latency(),
             ping_count: self.pings,
             pong_count: self.pongs,
             timeouts: self.timeouts,

@@ -37,6 +37,8 @@ const PONGS_MAX: u32 = 16;
 pub(super) const NOT_SOCKET_IO: &str = "a packet is no Socket.IO";
 
 /// The protocol state of a client. It moves with the connection from shard to shard.
+///
+/// Most of a hundred thousand are idle, so what few of them need is in boxes.
 #[derive(Serialize, Deserialize)]
 pub struct Link {
     reader: Reader,
@@ -47,18 +49,17 @@ pub struct Link {
     /// Whether bytes have to be told as text.
     pub base64: bool,
     /// The Engine.IO session id, if it is needed: if requests of long-polling name it.
-    pub sid: Option<MemberId>,
+    sid: Option<Box<MemberId>>,
     /// What the client sent, if its compressed messages refer to that.
     window: Option<Box<Window>>,
     /// Holds a binary event while its attachments arrive.
     assembler: Assembler,
-    opened_at: Micros,
     /// When the last bytes came.
     heard_at: Micros,
     /// When the client last did more than show that it lives.
     active_at: Micros,
     /// When the attachments of the event that waits for them must be there.
-    attachments_by: Option<Micros>,
+    attachments_by: Option<Box<Micros>>,
     /// The Socket.IO socket id, while the client is connected to the namespace `/`.
     pub member: Option<MemberId>,
     /// What brings it back to its seat if the connection is lost.
@@ -70,9 +71,9 @@ pub struct Link {
     ping: Ping,
     pulse: Pulse,
     rates: Rates,
-    /// The session it is in, as which member. Not while it moves.
+    /// The session it is in, as the member that it is connected as. Not while it moves.
     #[serde(skip)]
-    pub seat: Option<(RoomKey, MemberId)>,
+    pub room: Option<RoomKey>,
     /// While it waits for the session that it wants to join: what was read meanwhile.
     #[serde(skip)]
     pub held: Option<Box<Held>>,
@@ -88,6 +89,10 @@ pub struct Held {
     /// Which answer of another shard is awaited.
     pub knock: Option<u64>,
 }
+
+// A size that the allocator has: one byte more costs a quarter more.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Link>() <= 256);
 
 /// What a packet leads to.
 pub(super) enum Step {
@@ -141,27 +146,28 @@ impl Link {
 
     /// When it has to be looked at again.
     pub fn deadline(&self, limits: &Limits) -> Micros {
-        let connect = (!self.was_connected).then(|| self.opened_at + limits.connect_timeout);
+        let connect = (!self.was_connected).then(|| self.pulse.opened_at() + limits.connect_timeout);
         let pulse = self.member.map(|_| self.pulse.deadline());
-        let idle = self.seat.is_none().then(|| self.active_at + limits.inactivity_max);
+        let idle = self.room.is_none().then(|| self.active_at + limits.inactivity_max);
         let silence = match self.ping {
             Ping::DueAt(_) => self.heard_at + limits.stale_after,
             Ping::AnswerBy(_) => self.heard_at + limits.silence_max,
         };
         let echo = self.echo.as_ref().and_then(|echo| echo.deadline());
-        let all = [connect, pulse, idle, self.attachments_by, Some(silence), echo];
+        let attachments = self.attachments_by.as_deref().copied();
+        let all = [connect, pulse, idle, attachments, Some(silence), echo];
         all.into_iter().flatten().fold(self.ping.deadline(), Micros::min)
     }
 
     /// What the client has let pass the time for, if anything.
     fn overdue(&self, now: Micros, limits: &Limits) -> Option<&'static str> {
-        if !self.was_connected && self.opened_at + limits.connect_timeout <= now {
+        if !self.was_connected && self.pulse.opened_at() + limits.connect_timeout <= now {
             return Some("it did not connect in time");
         }
-        if self.attachments_by.is_some_and(|at| at <= now) {
+        if self.attachments_by.as_ref().is_some_and(|at| **at <= now) {
             return Some("attachments that it announced did not come in time");
         }
-        let idle = self.seat.is_none() && self.active_at + limits.inactivity_max <= now;
+        let idle = self.room.is_none() && self.active_at + limits.inactivity_max <= now;
         idle.then_some("it is in no session and has done nothing for too long")
     }
 
@@ -176,6 +182,16 @@ impl Link {
             Some(agreed) => Lane::Streamed(agreed.server_max_window_bits),
         };
         self.window = window;
+    }
+
+    /// The Engine.IO session id, if requests name it.
+    pub fn sid(&self) -> Option<MemberId> {
+        self.sid.as_deref().copied()
+    }
+
+    /// The session it is in, and as whom.
+    pub fn seat(&self) -> Option<(RoomKey, MemberId)> {
+        self.room.zip(self.member)
     }
 
     /// What its session needs to know of it.
@@ -228,10 +244,9 @@ impl Engine {
             lane,
             version,
             base64,
-            sid,
+            sid: sid.map(Box::new),
             window: None,
             assembler: Assembler::default(),
-            opened_at: now,
             heard_at: now,
             active_at: now,
             attachments_by: None,
@@ -245,7 +260,7 @@ impl Engine {
             },
             pulse: Pulse::new(now, &self.settings),
             rates: Rates::default(),
-            seat: None,
+            room: None,
             held: None,
         }
     }
@@ -495,7 +510,7 @@ impl Engine {
         match link.assembler.text(text) {
             Ok(Some(packet)) => self.socket_packet(id, &packet, &[], out),
             Ok(None) => {
-                link.attachments_by = Some(by);
+                link.attachments_by = Some(Box::new(by));
                 Step::Go
             }
             Err(_) => self.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, out),
@@ -698,7 +713,9 @@ impl Engine {
     /// Acknowledges an event, if its sender wants that.
     pub(super) fn acknowledge(&mut self, said: Said<'_>, ack: &Ack, out: &mut Outputs) {
         let Some(id) = said.ack else { return };
-        let Some((seat, lane)) = self.link_mut(said.conn).map(|link| (link.seat, link.lane)) else { return };
+        let Some((seat, lane)) = self.link_mut(said.conn).map(|link| (link.seat(), link.lane)) else {
+            return;
+        };
         let session = seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id());
         self.outbox.text(out, said.conn, lane, |bytes| print::ack(bytes, id, session, ack));
     }

@@ -123,8 +123,8 @@ impl Conn {
 
 /// What a connection speaks.
 enum State {
-    /// HTTP, until it is upgraded.
-    Front(Front),
+    /// HTTP, until it is upgraded. In a box like the others, so that those who were upgraded pay nothing for it.
+    Front(Box<Front>),
     /// A WebSocket that may take over from long-polling.
     Probe(Box<Probe>),
     /// Socket.IO.
@@ -296,7 +296,7 @@ impl Engine {
             return out.close(id, Close::Gently);
         }
         let front = Front::new(self.now.at);
-        self.conns.insert(id, Conn::new(peer, State::Front(front)));
+        self.conns.insert(id, Conn::new(peer, State::Front(Box::new(front))));
         self.arm(id);
     }
 
@@ -461,7 +461,7 @@ impl Engine {
 
     fn note_departure(&mut self, id: ConnId, why: Cow<'static, str>, expelled: bool) {
         let Some(conn) = self.conns.get(id) else { return };
-        let seat = if let State::Link(link) = &conn.state { link.seat } else { None };
+        let seat = if let State::Link(link) = &conn.state { link.seat() } else { None };
         let session = seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id().clone());
         self.departures.add(Departure { conn: id, peer: conn.peer, session, why, expelled });
     }
@@ -483,15 +483,16 @@ impl Engine {
             State::Probe(probe) => self.probe_over(&probe),
             State::Link(link) => {
                 self.counters.links -= 1;
-                if let Some(sid) = link.sid {
+                let sid = link.sid();
+                if let Some(sid) = sid {
                     self.sids.remove(sid);
                 }
-                if let Some((key, member)) = link.seat {
+                if let Some((key, member)) = link.seat() {
                     self.part(key, member, reason, out);
                 }
                 self.echo_lost(link.echo, reason);
                 if is_polled(id) {
-                    self.close_queue(id, link.sid, out);
+                    self.close_queue(id, sid, out);
                 }
             }
         }

@@ -547,10 +547,10 @@ impl Engine {
         let mut conn = self.conns.remove(session)?;
         conn.alarm.cancel(&mut self.wheel);
         let State::Link(link) = conn.state else { return None };
-        assert!(link.seat.is_none(), "a connection leaves its session before it moves");
+        assert!(link.room.is_none(), "a connection leaves its session before it moves");
         self.counters.links -= 1;
         self.leave_crowd(conn.peer);
-        if let Some(sid) = link.sid {
+        if let Some(sid) = link.sid() {
             self.sids.moved(sid, to, self.now.at);
         }
         let mut queue = self.outbox.close(session)?;
@@ -583,7 +583,7 @@ impl Engine {
         out: &mut Outputs,
     ) -> Outcome {
         let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Outcome::Gone };
-        let sid = link.sid;
+        let sid = link.sid();
         let conn = Conn::new(peer, State::Link(Box::new(link)));
         let Some(session) = self.conns.insert_polled(conn) else {
             return self.refuse_request(id, Refusal::BadRequest.of_request(), delivery.cors, out);
@@ -804,7 +804,7 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(id) else { return false };
         let State::Probe(probe) = &mut conn.state else { return false };
         link.take_over(std::mem::take(&mut probe.reader), probe.agreed, probe.window.take());
-        let (line, seat, sid) = (link.line(id), link.seat, link.sid);
+        let (line, seat, sid) = (link.line(id), link.seat(), link.sid());
         let waits = link.held.is_some();
         conn.state = State::Link(link);
         if let Some(sid) = sid {

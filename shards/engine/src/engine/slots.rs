@@ -4,6 +4,7 @@
 //! (sessions). Both find a value with one bounds check and one comparison, and walk in index order.
 
 use std::marker::PhantomData;
+use std::ops::{Index, IndexMut};
 
 use crate::words::ids::ConnId;
 
@@ -31,11 +32,89 @@ impl SlotKey for ConnId {
     }
 }
 
+/// A list that grows by pieces of one size and never moves what is in it. A `Vec` doubles: then half of it is empty,
+/// and what it was before is left to the allocator, as much again.
+#[derive(Clone, Debug)]
+pub struct Pieces<T> {
+    pieces: Vec<Vec<T>>,
+}
+
+/// Values in a piece; a power of two, so that finding one is a shift.
+const PIECE: usize = 256;
+
+impl<T> Default for Pieces<T> {
+    fn default() -> Self {
+        Self { pieces: Vec::new() }
+    }
+}
+
+impl<T> Pieces<T> {
+    /// Appends a value.
+    pub fn push(&mut self, value: T) {
+        match self.pieces.last_mut().filter(|last| last.len() < PIECE) {
+            Some(last) => last.push(value),
+            None => {
+                let mut piece = Vec::with_capacity(PIECE);
+                piece.push(value);
+                self.pieces.push(piece);
+            }
+        }
+    }
+
+    /// The value at a place.
+    #[inline]
+    pub fn get(&self, place: usize) -> Option<&T> {
+        self.pieces.get(place / PIECE)?.get(place % PIECE)
+    }
+
+    /// As [`get`](Pieces::get), to change it.
+    #[inline]
+    pub fn get_mut(&mut self, place: usize) -> Option<&mut T> {
+        self.pieces.get_mut(place / PIECE)?.get_mut(place % PIECE)
+    }
+
+    /// All values in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.pieces.iter().flatten()
+    }
+
+    /// All values in order, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.pieces.iter_mut().flatten()
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.pieces.last().map_or(0, |last| (self.pieces.len() - 1) * PIECE + last.len())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+}
+
+impl<T> Index<usize> for Pieces<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, place: usize) -> &T {
+        &self.pieces[place / PIECE][place % PIECE]
+    }
+}
+
+impl<T> IndexMut<usize> for Pieces<T> {
+    #[inline]
+    fn index_mut(&mut self, place: usize) -> &mut T {
+        &mut self.pieces[place / PIECE][place % PIECE]
+    }
+}
+
 /// A table of at most `limit` values whose keys are allotted by the caller.
 #[derive(Clone, Debug)]
 pub struct Slots<K, T> {
     /// The generation and value of each tenant.
-    places: Vec<Option<(u32, T)>>,
+    places: Pieces<Option<(u32, T)>>,
     len: usize,
     limit: u32,
     keys: PhantomData<fn(K) -> K>,
@@ -44,7 +123,7 @@ pub struct Slots<K, T> {
 impl<K: SlotKey, T> Slots<K, T> {
     /// An empty table for keys with an index below `limit`.
     pub fn new(limit: u32) -> Slots<K, T> {
-        Slots { places: Vec::new(), len: 0, limit, keys: PhantomData }
+        Slots { places: Pieces::default(), len: 0, limit, keys: PhantomData }
     }
 
     /// Puts `value` where `key` says.
@@ -54,8 +133,8 @@ impl<K: SlotKey, T> Slots<K, T> {
     pub fn insert(&mut self, key: K, value: T) {
         assert!(key.index() < self.limit, "slot {} of at most {}", key.index(), self.limit);
         let place = key.index() as usize;
-        if self.places.len() <= place {
-            self.places.resize_with(place + 1, || None);
+        while self.places.len() <= place {
+            self.places.push(None);
         }
         assert!(self.places[place].is_none(), "slot {place} is taken");
         self.places[place] = Some((key.generation(), value));
@@ -211,6 +290,25 @@ mod tests {
         fn generation(self) -> u32 {
             self.1
         }
+    }
+
+    #[test]
+    fn a_list_of_pieces_is_a_list() {
+        let (mut pieces, mut list) = (Pieces::default(), Vec::new());
+        for value in 0..3 * PIECE {
+            assert!(pieces.len() == list.len() && pieces.is_empty() == list.is_empty());
+            assert_eq!(pieces.get(value), None);
+            assert_eq!(pieces.get_mut(value + PIECE), None);
+            pieces.push(value);
+            list.push(value);
+        }
+        let first: *const usize = &pieces[0];
+        pieces.iter_mut().for_each(|value| *value *= 2);
+        pieces[PIECE] += 1;
+        assert!(
+            pieces.iter().enumerate().all(|(place, value)| *value == 2 * place + usize::from(place == PIECE))
+        );
+        assert!(pieces.len() == list.len() && std::ptr::eq(first, &pieces[0]), "nothing has moved");
     }
 
     #[test]

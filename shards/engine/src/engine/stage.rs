@@ -25,7 +25,7 @@ impl Engine {
             Ok(Command::Join(join)) => {
                 let shard = join.session.shard(self.settings.shards);
                 if shard != self.settings.shard {
-                    if let Some(seat) = self.link_mut(said.conn).and_then(|link| link.seat) {
+                    if let Some(seat) = self.link_mut(said.conn).and_then(|link| link.seat()) {
                         self.knock(said, seat, shard, out);
                         return Step::Hold;
                     }
@@ -63,7 +63,7 @@ impl Engine {
             Err(reject) => self.refuse(said, reject, out),
         }
         // After the acknowledgement, so that the sender learns the outcome before the news.
-        if let Some((key, _)) = self.link_mut(said.conn).and_then(|link| link.seat) {
+        if let Some((key, _)) = self.link_mut(said.conn).and_then(|link| link.seat()) {
             self.settle(key, out);
         }
     }
@@ -81,7 +81,7 @@ impl Engine {
     fn join(&mut self, id: ConnId, join: &Join, out: &mut Outputs) -> Result<Ack, Reject> {
         let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Ok(Ack::Done) };
         let Some(link) = self.link_mut(id) else { return Ok(Ack::Done) };
-        let (seat, line, Some(member)) = (link.seat, link.line(id), link.member) else {
+        let (seat, line, Some(member)) = (link.seat(), link.line(id), link.member) else {
             return Ok(Ack::Done);
         };
         self.admit(peer, member, join, seat.map(|(key, _)| key))?;
@@ -110,7 +110,7 @@ impl Engine {
         self.counters.members += (after - before) as u32;
         self.counters.sessions_empty -= u32::from(before == 0);
         if let Some(link) = self.link_mut(id) {
-            link.seat = Some((key, member));
+            link.room = Some(key);
         }
         joined
     }
@@ -201,7 +201,7 @@ impl Engine {
 
     /// The seat of a connection, if it is in the session it names.
     fn seat_in(&mut self, id: ConnId, session: &SessionId) -> Result<(RoomKey, MemberId), Reject> {
-        let seat = self.link_mut(id).and_then(|link| link.seat);
+        let seat = self.link_mut(id).and_then(|link| link.seat());
         seat.filter(|(key, _)| self.rooms.get(*key).is_some_and(|room| room.session.id() == session))
             .ok_or_else(|| {
                 Reject::new(Code::NotMember, "you are not in this session: send join_session first")
@@ -210,7 +210,8 @@ impl Engine {
 
     /// Sends a connection's member out of its session, if it is in one, so that it can go elsewhere.
     pub(super) fn leave_session(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) {
-        if let Some((key, member)) = self.link_mut(id).and_then(|link| link.seat.take()) {
+        let left = self.link_mut(id).and_then(|link| link.room.take().zip(link.member));
+        if let Some((key, member)) = left {
             self.part(key, member, reason, out);
         }
     }
@@ -234,7 +235,7 @@ impl Engine {
     /// Notes that a member's client is alive.
     pub(super) fn heard_from(&mut self, id: ConnId) {
         let unix = self.now.unix;
-        if let Some((key, member)) = self.link_mut(id).and_then(|link| link.seat)
+        if let Some((key, member)) = self.link_mut(id).and_then(|link| link.seat())
             && let Some(room) = self.rooms.get_mut(key)
         {
             room.session.heard_from(member, unix);

@@ -258,7 +258,7 @@ impl Engine {
             record.map(|record| Session::from_record(record.clone(), &self.rules, self.now, self.last_epoch));
         for waiting in waiting {
             let Waiting::Here { conn, payload, .. } = waiting else { continue };
-            let Some((key, member)) = self.link_mut(*conn).and_then(|link| link.seat) else { continue };
+            let Some((key, member)) = self.link_mut(*conn).and_then(|link| link.seat()) else { continue };
             let Ok(Command::Join(join)) = parse::command(Event::JoinSession, payload) else { continue };
             let admits = opened.as_ref().is_none_or(|session| session.admit(member, &join).is_ok());
             if admits && self.is_left_empty(Some(key)) {

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::NonZeroU64;
 
+use super::slots::Pieces;
 use crate::words::time::Micros;
 
 /// Slots are 1.024 ms wide: a power of two, so that finding one is a shift, and narrow enough that
@@ -36,7 +37,7 @@ const STALE_MIN: usize = 64;
 /// of its own, its callers hold a bounded number of timers each. In steady state nothing is allocated.
 #[derive(Debug)]
 pub struct Wheel<T> {
-    entries: Vec<Entry<T>>,
+    entries: Pieces<Entry<T>>,
     /// First vacant entry; the others follow by `next`.
     vacant: u32,
     /// First entry of each slot.
@@ -86,7 +87,7 @@ impl<T: Copy> Wheel<T> {
     /// An empty wheel at the time `start`.
     pub fn new(start: Micros) -> Wheel<T> {
         Wheel {
-            entries: Vec::new(),
+            entries: Pieces::default(),
             vacant: NONE,
             heads: vec![NONE; SLOT_COUNT].into(),
             occupied: vec![0; SLOT_COUNT / 64].into(),
@@ -373,7 +374,7 @@ impl<T: Copy> Wheel<T> {
     }
 }
 
-fn is_set<T>(entries: &[Entry<T>], index: u32, set: NonZeroU64) -> bool {
+fn is_set<T>(entries: &Pieces<Entry<T>>, index: u32, set: NonZeroU64) -> bool {
     entries.get(index as usize).is_some_and(|entry| entry.set == set && entry.what.is_some())
 }
 
@@ -581,7 +582,7 @@ mod tests {
                 assert!(wheel.0.cancel(ids[name as usize]));
                 ids[name as usize] = wheel.set(now + name * 8 + 1, name);
             }
-            let capacity = (wheel.0.entries.capacity(), wheel.0.near.capacity());
+            let capacity = (wheel.0.entries.len(), wheel.0.near.capacity());
             if round > 20 {
                 assert_eq!(*grown.get_or_insert(capacity), capacity, "round {round}");
             }

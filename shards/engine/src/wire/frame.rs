@@ -117,6 +117,16 @@ impl std::error::Error for FrameError {}
 /// Between messages it owns no heap memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reader {
+    /// Whether compression was agreed on.
+    deflates: bool,
+    /// What has begun and not ended. In a box, for nearly all messages come whole, and nearly all connections wait for
+    /// one.
+    open: Option<Box<Open>>,
+}
+
+/// What a reader has to remember until more comes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Open {
     /// The first bytes of a header that is not all here.
     head: [u8; HEADER_BYTES_MAX],
     head_len: u8,
@@ -128,11 +138,20 @@ pub struct Reader {
     /// How many bytes of `message` are known to be whole UTF-8 characters.
     valid: u32,
     fragments: u32,
-    /// Whether compression was agreed on, and whether the unfinished message is compressed.
-    deflates: bool,
+    /// Whether the unfinished message is compressed.
     deflated: bool,
     /// The unfinished control frame, which may arrive inside the unfinished message.
     control: Vec<u8>,
+}
+
+/// How far the bytes at hand have led.
+enum Step {
+    /// They are used up.
+    More,
+    /// A message lies whole in them, from here on.
+    Whole { opcode: Opcode, deflated: bool, start: usize },
+    /// A message was put together from pieces.
+    Gathered(Opcode),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -183,11 +202,66 @@ impl Reader {
         at: &mut usize,
     ) -> Result<Option<Message<'a>>, FrameError> {
         self.free_delivered();
+        let step = match &mut self.open {
+            Some(open) => open.step(self.deflates, limits, input, at)?,
+            None if *at == input.len() => return Ok(None),
+            None => {
+                let mut open = Open::default();
+                let step = open.step(self.deflates, limits, input, at)?;
+                if open.has_begun() || matches!(step, Step::Gathered(_)) {
+                    self.open = Some(Box::new(open));
+                }
+                step
+            }
+        };
+        match (step, &self.open) {
+            (Step::Whole { opcode, deflated, start }, _) => {
+                read(opcode, deflated, &input[start..*at]).map(Some)
+            }
+            (Step::Gathered(opcode @ Opcode::Control(_)), Some(open)) => {
+                read(opcode, false, &open.control).map(Some)
+            }
+            (Step::Gathered(opcode @ Opcode::Data(_)), Some(open)) => {
+                read(opcode, open.deflated, &open.message).map(Some)
+            }
+            (Step::More | Step::Gathered(_), _) => Ok(None),
+        }
+    }
+
+    /// Whether a message or frame has begun and not ended.
+    pub fn in_message(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.has_begun())
+    }
+
+    /// Bytes of messages held on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.message.capacity() + open.control.capacity())
+    }
+
+    fn free_delivered(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.free_delivered();
+            if !open.has_begun() {
+                self.open = None;
+            }
+        }
+    }
+}
+
+impl Open {
+    /// Goes on until a message is whole or the bytes are used up.
+    fn step(
+        &mut self,
+        deflates: bool,
+        limits: &Limits,
+        input: &mut [u8],
+        at: &mut usize,
+    ) -> Result<Step, FrameError> {
         loop {
             if self.frame.is_none() {
-                self.frame = self.header(limits, input, at)?;
+                self.frame = self.header(deflates, limits, input, at)?;
             }
-            let Some(frame) = &mut self.frame else { return Ok(None) };
+            let Some(frame) = &mut self.frame else { return Ok(Step::More) };
             let opcode = frame.opcode;
             let last = frame.last;
             let start = *at;
@@ -196,18 +270,18 @@ impl Reader {
                 self.frame = None;
             }
             match opcode {
-                Opcode::Control(kind) if whole && self.control.is_empty() => {
-                    return read_control(kind, &input[start..*at]).map(Some);
+                Opcode::Control(_) if whole && self.control.is_empty() => {
+                    return Ok(Step::Whole { opcode, deflated: false, start });
                 }
-                Opcode::Control(kind) => {
+                Opcode::Control(_) => {
                     self.control.extend_from_slice(&input[start..*at]);
                     if whole {
-                        return read_control(kind, &self.control).map(Some);
+                        return Ok(Step::Gathered(opcode));
                     }
                 }
-                Opcode::Data(kind) if whole && last && self.message.is_empty() => {
+                Opcode::Data(_) if whole && last && self.message.is_empty() => {
                     self.kind = None;
-                    return read_data(kind, self.deflated, &input[start..*at]).map(Some);
+                    return Ok(Step::Whole { opcode, deflated: self.deflated, start });
                 }
                 Opcode::Data(kind) => {
                     self.message.extend_from_slice(&input[start..*at]);
@@ -216,24 +290,18 @@ impl Reader {
                     }
                     if whole && last {
                         self.kind = None;
-                        return read_data(kind, self.deflated, &self.message).map(Some);
+                        return Ok(Step::Gathered(opcode));
                     }
                 }
             }
             if !whole {
-                return Ok(None);
+                return Ok(Step::More);
             }
         }
     }
 
-    /// Whether a message or frame has begun and not ended.
-    pub fn in_message(&self) -> bool {
+    fn has_begun(&self) -> bool {
         self.kind.is_some() || self.frame.is_some() || self.head_len > 0
-    }
-
-    /// Bytes held on the heap.
-    pub fn heap_bytes(&self) -> usize {
-        self.message.capacity() + self.control.capacity()
     }
 
     fn free_delivered(&mut self) {
@@ -246,13 +314,19 @@ impl Reader {
     }
 
     /// Reads one header, part of which may have come with an earlier read; `None` while it is not whole.
-    fn header(&mut self, limits: &Limits, input: &[u8], at: &mut usize) -> Result<Option<Frame>, FrameError> {
+    fn header(
+        &mut self,
+        deflates: bool,
+        limits: &Limits,
+        input: &[u8],
+        at: &mut usize,
+    ) -> Result<Option<Frame>, FrameError> {
         let rest = &input[*at..];
         if self.head_len == 0
             && let Some((header, length, used)) = parse_header(rest)?
         {
             *at += used;
-            return self.start(limits, &header, length).map(Some);
+            return self.start(deflates, limits, &header, length).map(Some);
         }
         let known = usize::from(self.head_len);
         let more = rest.len().min(HEADER_BYTES_MAX - known);
@@ -261,7 +335,7 @@ impl Reader {
             Some((header, length, used)) => {
                 *at += used - known;
                 self.head_len = 0;
-                self.start(limits, &header, length).map(Some)
+                self.start(deflates, limits, &header, length).map(Some)
             }
             None => {
                 *at += more;
@@ -272,11 +346,17 @@ impl Reader {
     }
 
     /// Checks a header against the rules and against what went before, and opens its frame.
-    fn start(&mut self, limits: &Limits, header: &FrameHeader, length: u64) -> Result<Frame, FrameError> {
+    fn start(
+        &mut self,
+        deflates: bool,
+        limits: &Limits,
+        header: &FrameHeader,
+        length: u64,
+    ) -> Result<Frame, FrameError> {
         let mask = header.mask.ok_or(FrameError::Unmasked)?;
         // RSV1 on the first frame of a data message says that it is compressed.
         let begins = matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
-        if header.rsv1 && !(self.deflates && begins) || header.rsv2 || header.rsv3 {
+        if header.rsv1 && !(deflates && begins) || header.rsv2 || header.rsv3 {
             return Err(FrameError::ReservedBit);
         }
         let opcode = match header.opcode {
@@ -374,6 +454,13 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     }
     for (byte, mask) in chunks.into_remainder().iter_mut().zip(mask.iter().cycle()) {
         *byte ^= mask;
+    }
+}
+
+fn read(opcode: Opcode, deflated: bool, payload: &[u8]) -> Result<Message<'_>, FrameError> {
+    match opcode {
+        Opcode::Control(kind) => read_control(kind, payload),
+        Opcode::Data(kind) => read_data(kind, deflated, payload),
     }
 }
 
@@ -531,7 +618,7 @@ mod tests {
     fn read(limits: &Limits, stream: &[u8]) -> Vec<Said> {
         let (whole, reader) = read_pieces(limits, [stream]);
         if !reader.in_message() && !matches!(whole.last(), Some(Said::Failed(_))) {
-            assert_eq!(reader.heap_bytes(), 0, "an idle reader holds nothing");
+            assert_eq!((reader.heap_bytes(), &reader.open), (0, &None), "an idle reader holds nothing");
         }
         for cut in 0..=stream.len() {
             let (first, second) = stream.split_at(cut);
@@ -752,7 +839,7 @@ mod tests {
         assert_eq!(read(&TINY, &stream), [Said::Failed(FrameError::Utf8)]);
 
         let (_, reader) = read_pieces(&TINY, [&stream[..stream.len() - 1]]);
-        assert_eq!(reader.valid, 3, "what is known to be good is not looked at again");
+        assert_eq!(reader.open.as_ref().unwrap().valid, 3, "what is known to be good is not looked at again");
     }
 
     #[test]
