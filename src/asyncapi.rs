@@ -178,8 +178,8 @@ fn sent(event: Event) -> Told {
 const HEARD: &[(&str, &str, &str)] = &[
     (
         "snapshot",
-        "The whole session as it is: to a newcomer, and to all after every change.",
-        "sessionId:Session message:Text tempo:Tempo tempoBpm:Tempo position:Place isPlaying:Bool leaderSocketId:SocketId~ members:Members createdAt:Unix lastActiveAt:Unix settings:Settings serverTimestamp:Unix epoch:Count version:Count checksum:Checksum timeline:Timeline timeSignature:TimeSignature song?:CurrentSong setlist?:Setlist",
+        "The whole session as it is: to a newcomer, and to all after every change. Of more than 256 members it names those that have been here longest and the leader; then memberCount, which is there in no other case, says how many there are.",
+        "sessionId:Session message:Text tempo:Tempo tempoBpm:Tempo position:Place isPlaying:Bool leaderSocketId:SocketId~ members:Members memberCount?:Count createdAt:Unix lastActiveAt:Unix settings:Settings serverTimestamp:Unix epoch:Count version:Count checksum:Checksum timeline:Timeline timeSignature:TimeSignature song?:CurrentSong setlist?:Setlist",
     ),
     (
         "session_update",
@@ -188,13 +188,17 @@ const HEARD: &[(&str, &str, &str)] = &[
     ),
     (
         "room_stats",
-        "Who is here and what plays, last of a batch.",
+        "Who is here and what plays, last of a batch. In a session of more than 256 members once a second at most.",
         "sessionId:Session memberCount:Count connectedCount:Count isPlaying:Bool tempo:Tempo position:Place leader:SocketId~ uptime:Millis",
     ),
-    ("user_joined", "A member came.", "sessionId:Session member:Member memberCount:Count"),
+    (
+        "user_joined",
+        "A member came. In a session of more than 256 members only of those whom snapshots name.",
+        "sessionId:Session member:Member memberCount:Count",
+    ),
     (
         "user_left",
-        "A member is gone.",
+        "A member is gone. In a session of more than 256 members only of those whom snapshots name.",
         "sessionId:Session socketId:SocketId memberCount:Count newLeader:SocketId~ disconnectReason:LeaveReason timestamp:Unix",
     ),
     (

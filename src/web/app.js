@@ -281,8 +281,15 @@ function showMembers() {
     if (note) item.append(label("small", note));
     list.append(item);
   }
-  write($("count"), band.members.length > 0 ? String(band.members.length) : "");
-  $("alone").hidden = band.members.length > 1;
+  const others = band.memberCount - band.members.length;
+  if (others > 0) {
+    const item = document.createElement("li");
+    item.className = "member";
+    item.append(label("small", `and ${others} more`));
+    list.append(item);
+  }
+  write($("count"), band.memberCount > 0 ? String(band.memberCount) : "");
+  $("alone").hidden = band.memberCount > 1;
 
   const { leader, isLeader } = band;
   $("lead-controls").hidden = !isLeader;
@@ -613,7 +620,9 @@ let wishers = [];
 
 function showWish() {
   const here = new Set(band.members.filter((member) => member.connected !== false).map((member) => member.socketId));
-  wishers = band.isLeader ? wishers.filter((wisher) => here.has(wisher.id)) : [];
+  // Of a large session not everybody is named who is here.
+  const gone = (wisher) => band.memberCount <= band.members.length && !here.has(wisher.id);
+  wishers = band.isLeader ? wishers.filter((wisher) => !gone(wisher)) : [];
   $("wish").hidden = wishers.length === 0;
   if ($("wish").hidden) return;
   $("wish-text").textContent = "";

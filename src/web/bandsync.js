@@ -69,8 +69,10 @@ export class BandSync extends EventTarget {
   timeline = null;
   /** The newest snapshot with later updates merged in, or null. */
   snapshot = null;
-  /** `{ socketId, displayName, role, connected, … }` in the server's order. */
+  /** `{ socketId, displayName, role, connected, … }` in the server's order; of a large session the leader and a few. */
   members = [];
+  /** How many members there are, whether or not `members` has all of them. */
+  memberCount = 0;
   /** Socket id of the leader, or null. */
   leaderId = null;
   /** The server's clock, a BandClock. */
@@ -140,7 +142,7 @@ export class BandSync extends EventTarget {
     Object.assign(this.#options, options);
     this.#joined = deferred();
     this.#awaySince = null;
-    Object.assign(this, { timeline: null, snapshot: null, members: [], leaderId: null });
+    Object.assign(this, { timeline: null, snapshot: null, members: [], memberCount: 0, leaderId: null });
     this.#listen();
     this.#setStatus("connecting");
     this.#socket.open();
@@ -361,6 +363,7 @@ export class BandSync extends EventTarget {
     if (name === "snapshot") {
       this.snapshot = payload;
       if (Array.isArray(payload.members)) this.members = payload.members;
+      this.memberCount = payload.memberCount ?? this.members.length;
       this.leaderId = payload.leaderSocketId ?? null;
       if (this.#fresh && music.isTimeline(payload.timeline)) {
         this.timeline = null;
@@ -373,8 +376,10 @@ export class BandSync extends EventTarget {
     } else if (name === "user_joined" && isObject(payload.member)) {
       const others = this.members.filter((m) => m.socketId !== payload.member.socketId);
       this.members = [...others, payload.member];
+      this.memberCount = payload.memberCount ?? this.members.length;
     } else if (name === "user_left") {
       this.members = this.members.filter((m) => m.socketId !== payload.socketId);
+      this.memberCount = payload.memberCount ?? this.members.length;
       if (payload.newLeader !== undefined && payload.newLeader !== null) this.#lead(idOf(payload.newLeader));
     } else if (name === "role_changed") {
       if (payload.role === "leader") this.#lead(payload.socketId);
@@ -382,11 +387,14 @@ export class BandSync extends EventTarget {
     } else if (name === "leader_changed") {
       this.#lead(payload.newLeaderId);
     }
+    // In a large session they alone tell of those who come and go.
+    const counted = name === "room_stats" && Number.isInteger(payload.memberCount) && payload.memberCount !== this.memberCount;
+    if (counted) this.memberCount = payload.memberCount;
     this.#take(payload);
     this.#catchUp(payload);
     // The role to ask for when we come back is the one we have now.
     if (!this.#fresh && this.id !== null) this.#options.role = this.isLeader ? "leader" : "follower";
-    if (CHANGING.has(name)) this.#dispatch("change");
+    if (CHANGING.has(name) || counted) this.#dispatch("change");
   }
 
   #lead(id) {

@@ -204,7 +204,12 @@ fn measure(options: &Options) -> Result<(), String> {
 }
 
 fn session(n: u32) -> Changing {
-    let rules = Rules { members_max: 8, leader_grace: Micros::from_secs(10), claim_window: Micros::ZERO };
+    let rules = Rules {
+        members_max: 8,
+        leader_grace: Micros::from_secs(10),
+        claim_window: Micros::ZERO,
+        members_listed_max: 8,
+    };
     let now = Moment { at: Micros::from_secs(1), unix: UnixMillis(1_800_000_000_000) };
     let name = format!("bench-{n}");
     let id = SessionId::parse(&name).unwrap_or_else(|| panic!("{name} is a name"));

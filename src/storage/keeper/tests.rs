@@ -30,7 +30,12 @@ fn shard_of(session: usize) -> ShardId {
 
 /// A record that is sound, of any size that matters.
 fn record(session: &SessionId, epoch: u64, version: u64) -> Box<[u8]> {
-    let rules = Rules { members_max: 8, leader_grace: Micros::ZERO, claim_window: Micros::ZERO };
+    let rules = Rules {
+        members_max: 8,
+        leader_grace: Micros::ZERO,
+        claim_window: Micros::ZERO,
+        members_listed_max: 8,
+    };
     let now = Moment { at: Micros::from_secs(1), unix: UnixMillis(1_800_000_000_000) };
     let mut record = Session::new(session.clone(), &rules, epoch, now).record();
     record.timeline.version = version;

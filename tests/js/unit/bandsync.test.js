@@ -192,6 +192,21 @@ test("follows who is here and who leads", () =>
     assert.equal(band.isLeader, true);
   }));
 
+test("counts the members that a large session does not name", () =>
+  onStage(async (server, band) => {
+    assert.equal(band.memberCount, band.members.length, "as long as all are named");
+    server.event("snapshot", { ...server.snapshot, memberCount: 300 });
+    assert.equal(band.memberCount, 300);
+    let changes = 0;
+    band.addEventListener("change", () => (changes += 1));
+    for (const memberCount of [302, 302, 301]) server.event("room_stats", { sessionId: "stage", memberCount });
+    assert.deepEqual([band.memberCount, changes], [301, 2]);
+    server.event("user_left", { socketId: "b", memberCount: 256, newLeader: null });
+    assert.equal(band.memberCount, 256);
+    server.event("snapshot", server.snapshot);
+    assert.equal(band.memberCount, band.members.length, "all are named again");
+  }));
+
 test("plays on while the connection is lost, and comes back under the same name and role", () =>
   onStage(async (server, band) => {
     server.event("play", { sessionId: "stage", timeline: playing(2) });

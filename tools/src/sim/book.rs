@@ -117,6 +117,7 @@ struct Snapshot {
     playing: bool,
     leader: Option<String>,
     members: Vec<(String, bool)>,
+    member_count: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -133,6 +134,7 @@ struct Fields<'a> {
     is_playing: Option<bool>,
     leader_socket_id: Option<Cow<'a, str>>,
     members: Option<Vec<MemberFields<'a>>>,
+    member_count: Option<u32>,
     timestamp: Option<f64>,
     ok: Option<bool>,
     error: Option<ErrorFields<'a>>,
@@ -299,6 +301,7 @@ pub struct Book {
     empty_ttl: u64,
     sessions_max: u32,
     members_max: u32,
+    members_listed: u32,
     recovery: u64,
     memory_max: u32,
 }
@@ -351,6 +354,7 @@ impl Book {
             empty_ttl: shape.empty_ttl,
             sessions_max: shape.sessions_max,
             members_max: shape.members_max,
+            members_listed: shape.members_listed,
             recovery: shape.recovery,
             memory_max: shape.memory_max,
         }
@@ -602,6 +606,7 @@ impl Book {
             playing: told.is_playing.unwrap_or_default(),
             leader: told.leader_socket_id.map(Cow::into_owned),
             members: members.into_iter().map(|m| (m.socket_id.into_owned(), m.connected)).collect(),
+            member_count: told.member_count,
         });
         Ok(Heard::State(State { session, version, sum, timeline, snapshot }))
     }
@@ -724,7 +729,8 @@ impl Book {
             return;
         };
         let music = model.music.at(now);
-        let people = model.people.iter().map(|person| (&person.id, &person.connected));
+        let (people, count) = model.named(self.members_listed);
+        let members = snapshot.members.iter().map(|(id, connected)| (id.as_str(), *connected));
         let what = match () {
             () if state.version != (court.epoch, model.version) => {
                 format!("a snapshot of {:?} is sent at {:?}", state.version, (court.epoch, model.version))
@@ -736,8 +742,8 @@ impl Book {
             () if snapshot.leader != model.leader => {
                 format!("a snapshot says that {:?} leads", snapshot.leader)
             }
-            () if !snapshot.members.iter().map(|(id, connected)| (id, connected)).eq(people) => {
-                format!("a snapshot has the members {:?}, should be {:?}", snapshot.members, model.people)
+            () if !members.eq(people) || snapshot.member_count != count => {
+                format!("a snapshot has the members {:?}, should be of {:?}", snapshot, model.people)
             }
             () => return,
         };

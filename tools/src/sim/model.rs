@@ -419,14 +419,29 @@ impl Model {
         Done::Version(self.version)
     }
 
+    /// Whom a snapshot names, by id and connection, and how many there are if that is not everybody: of more than
+    /// `listed` an eighth, and the leader.
+    pub fn named(&self, listed: u32) -> (Vec<(&str, bool)>, Option<u32>) {
+        fn named(person: &Person) -> (&str, bool) {
+            (&person.id, person.connected)
+        }
+        let count = self.people.len() as u32;
+        if count <= listed {
+            return (self.people.iter().map(named).collect(), None);
+        }
+        let (first, others) = self.people.split_at(listed.div_ceil(8) as usize);
+        let leader = others.iter().filter(|person| Some(&person.id) == self.leader.as_ref());
+        (first.iter().chain(leader).map(named).collect(), Some(count))
+    }
+
     /// What is different about the real session, if anything.
     pub fn differs(&self, real: &Session, now: u64) -> Option<String> {
         let at = Moment { at: Micros::from_micros(now), unix: UnixMillis(0) };
         let shown = real.snapshot(at);
         let leads: Vec<&str> =
-            shown.members.iter().filter(|m| m.role == Role::Leader).map(|m| m.id.as_str()).collect();
+            real.members().filter(|m| m.role == Role::Leader).map(|m| m.id.as_str()).collect();
         let leader: Vec<&str> = self.leader.iter().map(String::as_str).collect();
-        let members = shown.members.iter().map(|member| (member.id.as_str(), member.connected));
+        let members = real.members().map(|member| (member.id.as_str(), member.connected));
         let people = self.people.iter().map(|person| (person.id.as_str(), person.connected));
         let settings = &shown.settings;
         let stats = real.room_stats(at.at);

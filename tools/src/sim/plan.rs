@@ -37,6 +37,9 @@ pub struct Shape {
     pub grace: u64,
     pub empty_ttl: u64,
     pub members_max: u32,
+    /// Members up to which everybody is told of everybody.
+    #[serde(default = "everybody")]
+    pub members_listed: u32,
     pub sessions_max: u32,
     pub connections_max: u32,
     pub message_max: u32,
@@ -308,7 +311,9 @@ impl Plan {
     pub fn draw(seed: u64, wanted: &Wanted) -> Self {
         let mut luck = Chance::new(seed, 1);
         let on: [bool; CLASSES] = std::array::from_fn(|_| luck.one_in(2));
-        let shape = draw_shape(&mut luck, &on, wanted);
+        let mut shape = draw_shape(&mut luck, &on, wanted);
+        // By luck of its own, so that all else of a seed stays as it was before there was this.
+        shape.members_listed = *Chance::new(seed, 8_000).pick(&[2, 5, 9, everybody()]);
         let steps = draw_steps(&mut luck, &on, &shape);
         Self { seed, shape, steps }
     }
@@ -344,6 +349,7 @@ fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
         grace: luck.magnitude(100, 6_000) * MS,
         empty_ttl: luck.magnitude(200, 12_000) * MS,
         members_max: *luck.pick(&[3, 8, 256, 256]),
+        members_listed: everybody(),
         sessions_max: if tight { luck.between(1, 3) as u32 } else { 1_000 },
         connections_max: if tight { luck.between(2, 30) as u32 } else { 1_000 },
         message_max: *luck.pick(&[4_096, 65_536, 1_000_000]),
@@ -525,6 +531,10 @@ fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Optio
 }
 
 /// What plans mean that were written before these were drawn.
+fn everybody() -> u32 {
+    256
+}
+
 fn two_minutes() -> u64 {
     120 * SECOND
 }

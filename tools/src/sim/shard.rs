@@ -275,6 +275,7 @@ fn settings(plan: &Plan, id: u16, life: u64, wall: i64) -> Settings {
             backlog_bytes_max: shape.backlog_max,
             empty_session_ttl: micros(shape.empty_ttl),
             recovery_bytes_max: shape.memory_max,
+            members_listed_max: shape.members_listed,
             ..Limits::PRODUCTION
         },
         tick_interval: micros(shape.tick),

@@ -9,7 +9,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use serde::{Deserialize, Serialize};
 
 /// What a trace begins with; the number is the version of everything behind it.
-pub const MAGIC: &[u8] = b"BANDSYNC TRACE 1\n";
+pub const MAGIC: &[u8] = b"BANDSYNC TRACE 2\n";
 
 /// What a trace of any version begins with.
 const ANY_MAGIC: &[u8] = b"BANDSYNC TRACE ";

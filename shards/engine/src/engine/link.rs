@@ -74,6 +74,9 @@ pub struct Link {
     /// The session it is in, as the member that it is connected as. Not while it moves.
     #[serde(skip)]
     pub room: Option<RoomKey>,
+    /// Where in the list of that session's members it was found last.
+    #[serde(skip)]
+    pub place: u32,
     /// While it waits for the session that it wants to join: what was read meanwhile.
     #[serde(skip)]
     pub held: Option<Box<Held>>,
@@ -261,6 +264,7 @@ impl Engine {
             pulse: Pulse::new(now, &self.settings),
             rates: Rates::default(),
             room: None,
+            place: 0,
             held: None,
         }
     }

@@ -186,6 +186,7 @@ impl Engine {
             members_max: settings.session_members_max,
             leader_grace: settings.leader_grace,
             claim_window: settings.batch_interval,
+            members_listed_max: settings.limits.members_listed_max,
         };
         Self {
             rules,

@@ -18,6 +18,9 @@ use crate::words::time::{Micros, Moment};
 /// Room for most packets, so that they need not grow while they are printed.
 const PACKET_BYTES: usize = 1024;
 
+/// How long the statistics of a large session may grow old: of all who come and go meanwhile they tell once.
+const STATS_INTERVAL: Micros = Micros::from_secs(1);
+
 /// A session on this shard.
 pub struct Room {
     /// The music and the people.
@@ -31,6 +34,8 @@ pub struct Room {
     next_tick: u64,
     /// Since when nobody is here.
     empty_since: Option<Micros>,
+    /// When the statistics of a large session are due.
+    stats_at: Option<Micros>,
     tick: Alarm,
     window: Alarm,
     deadline: Alarm,
@@ -85,6 +90,7 @@ impl Room {
             grid: Grid::new(settings.tick_interval, luck),
             next_tick: 0,
             empty_since: Some(now),
+            stats_at: None,
             tick: Alarm::default(),
             window: Alarm::default(),
             deadline: Alarm::default(),
@@ -211,6 +217,9 @@ impl Room {
                 Effect::Tell(one @ Audience::One(_), notice @ Notice::SyncResponse(_)) => {
                     self.tell_notice(key, one, &notice, turn);
                 }
+                Effect::RoomStats if self.session.is_large() => {
+                    self.stats_at.get_or_insert(turn.now.at + STATS_INTERVAL);
+                }
                 effect => self.batch.add(effect),
             }
         }
@@ -233,7 +242,7 @@ impl Room {
         let expires = self.empty_since.map(|since| since + turn.settings.limits.empty_session_ttl);
         let forgets = self.memory.deadline(&turn.bounds());
         let deadline =
-            [self.session.next_deadline(), expires, forgets].into_iter().flatten().min();
+            [self.session.next_deadline(), expires, forgets, self.stats_at].into_iter().flatten().min();
         self.deadline.set(turn.wheel, deadline, Timer::Room(key));
     }
 
@@ -276,6 +285,9 @@ impl Room {
             self.session.due(turn.now, effects);
         }
         self.gather(key, effects, turn);
+        if self.stats_at.is_some_and(|at| at <= turn.now.at) {
+            self.tell_stats(turn);
+        }
         self.arm(key, turn);
     }
 
@@ -307,6 +319,7 @@ impl Room {
 
     /// Without an offset, for who comes back is told fresh ones.
     fn tell_stats(&mut self, turn: &mut Turn<'_>) {
+        self.stats_at = None;
         let stats = self.session.room_stats(turn.now.at);
         let mut packet = Vec::with_capacity(PACKET_BYTES);
         print::room_stats(&mut packet, self.session.id(), &stats);
@@ -366,7 +379,15 @@ impl Room {
             Audience::One(member) => seat.member == member,
             Audience::Metronome => seat.metronome,
         };
-        let to = self.seats.iter().filter(hears).filter(|seat| meant(seat)).map(|seat| seat.line);
+        // One is looked for once, from the newcomers on, rather than with each pass over the audience.
+        let seats = match audience {
+            Audience::One(member) => {
+                let place = self.seats.iter().rposition(|seat| seat.member == member);
+                place.map_or(&[][..], |place| &self.seats[place..=place])
+            }
+            _ => &self.seats[..],
+        };
+        let to = seats.iter().filter(hears).filter(|seat| meant(seat)).map(|seat| seat.line);
         turn.outbox.fan_out(turn.out, to, packet);
     }
 

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::Engine;
 use super::alarm::RoomKey;
 use super::crowd::{Guesses, Guessing};
 use super::link::{Moving, Said, Step};
 use super::room::Room;
+use super::{Engine, State};
 use crate::io::{Memory, Outputs};
 use crate::record::Record;
 use crate::session::Session;
@@ -235,10 +235,12 @@ impl Engine {
     /// Notes that a member's client is alive.
     pub(super) fn heard_from(&mut self, id: ConnId) {
         let unix = self.now.unix;
-        if let Some((key, member)) = self.link_mut(id).and_then(|link| link.seat())
+        // Not by `link_mut`, for the rooms are needed beside it.
+        if let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state)
+            && let Some((key, member)) = link.seat()
             && let Some(room) = self.rooms.get_mut(key)
         {
-            room.session.heard_from(member, unix);
+            room.session.heard_from(member, &mut link.place, unix);
         }
     }
 

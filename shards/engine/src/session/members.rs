@@ -125,11 +125,26 @@ impl Session {
         true
     }
 
-    /// Notes that a member gave a sign of life.
-    pub fn heard_from(&mut self, member: MemberId, unix: UnixMillis) {
-        if let Some(seat) = self.seat_mut(member) {
-            seat.member.last_ping_at = unix;
+    /// Notes that a member gave a sign of life. `place` is where it was found last time, and says where it is now: so
+    /// that nobody is looked for among ten thousand with every sign.
+    pub fn heard_from(&mut self, member: MemberId, place: &mut u32, unix: UnixMillis) {
+        let seats = &mut self.state.seats;
+        let sits = |seat: &Seat| seat.member.id == member;
+        if !seats.get(*place as usize).is_some_and(sits) {
+            // Mostly somebody before it has left.
+            let before = &seats[..(*place as usize).min(seats.len())];
+            let found = before.iter().rposition(sits).or_else(|| seats.iter().position(sits));
+            let Some(found) = found else { return };
+            *place = found as u32;
         }
+        seats[*place as usize].member.last_ping_at = unix;
+    }
+
+    /// Whether it has so many members that not everybody can be told of everybody: each newcomer would cost as much
+    /// as all who are here, and filling the room the square of that. Then only those whom snapshots
+    /// [name](Self::named) are told of when they come and go, and the others are counted.
+    pub fn is_large(&self) -> bool {
+        self.member_count() > self.rules.members_listed_max
     }
 
     /// The members in order of joining, with those whose seat is kept.
@@ -154,12 +169,45 @@ impl Session {
         }
     }
 
+    /// The members that a snapshot names: all, or of a large session those that have been here longest, and the leader.
+    pub(super) fn named(&self) -> Vec<&Member> {
+        if !self.is_large() {
+            return self.members().collect();
+        }
+        let mut named: Vec<&Member> = self.members().take(self.named_of_many()).collect();
+        let leader = self.leader().and_then(|leader| self.seat(leader)).map(|seat| &seat.member);
+        named.extend(leader.filter(|leader| named.iter().all(|member| member.id != leader.id)));
+        named
+    }
+
+    /// Whether everybody is told of a member. A seat without a connection is the leader's, or was until now.
+    fn is_named(&self, member: MemberId) -> bool {
+        let stands_out =
+            |place: usize| place < self.named_of_many() || !self.state.seats[place].member.connected;
+        !self.is_large() || self.leader() == Some(member) || self.place_of(member).is_some_and(stands_out)
+    }
+
+    /// How many of a large session's members are named besides its leader: few, since each newcomer is told them.
+    fn named_of_many(&self) -> usize {
+        self.rules.members_listed_max.div_ceil(8) as usize
+    }
+
     pub(super) fn seat(&self, member: MemberId) -> Option<&Seat> {
-        self.state.seats.iter().find(|seat| seat.member.id == member)
+        self.place_of(member).map(|place| &self.state.seats[place])
     }
 
     pub(super) fn seat_mut(&mut self, member: MemberId) -> Option<&mut Seat> {
-        self.state.seats.iter_mut().find(|seat| seat.member.id == member)
+        self.place_of(member).map(|place| &mut self.state.seats[place])
+    }
+
+    /// The last seat is looked at first: it is a newcomer's, about whom there are many questions at once.
+    fn place_of(&self, member: MemberId) -> Option<usize> {
+        let seats = &self.state.seats;
+        let is_last = seats.last().is_some_and(|seat| seat.member.id == member);
+        if is_last {
+            return Some(seats.len() - 1);
+        }
+        seats.iter().position(|seat| seat.member.id == member)
     }
 
     pub(super) fn member_count(&self) -> u32 {
@@ -179,11 +227,30 @@ impl Session {
         new_leader: Option<MemberId>,
         out: &mut Vec<Effect>,
     ) {
+        let (was_named, was_large) = (self.is_named(member), self.is_large());
         self.state.seats.retain(|seat| seat.member.id != member);
         self.requests.retain(|&requester| requester != member);
-        let member_count = self.member_count();
-        let left = Notice::UserLeft { member, member_count, new_leader, reason, timestamp: now.unix };
-        out.push(Effect::Tell(Audience::All, left));
+        if was_named {
+            let member_count = self.member_count();
+            let left = Notice::UserLeft { member, member_count, new_leader, reason, timestamp: now.unix };
+            out.push(Effect::Tell(Audience::All, left));
+        }
+        if was_large && !self.is_large() {
+            // Nobody knows all of those who are left.
+            out.push(Effect::Snapshot(Audience::All));
+        }
+    }
+
+    /// Tells of somebody who has just sat down.
+    fn tell_of(&self, member: MemberId, out: &mut Vec<Effect>) {
+        if self.member_count() == self.rules.members_listed_max + 1 {
+            // From now on not everybody is told of, so what they know would grow old.
+            out.push(Effect::Snapshot(Audience::All));
+        }
+        if let Some(seat) = self.seat(member).filter(|_| self.is_named(member)) {
+            let (member, member_count) = (seat.member.clone(), self.member_count());
+            out.push(Effect::Tell(Audience::All, Notice::UserJoined { member, member_count }));
+        }
     }
 
     pub(super) fn check_members(&self) {
@@ -237,11 +304,7 @@ impl Session {
         if !takes_over {
             out.push(Effect::Snapshot(Audience::One(member)));
         }
-        if let Some(seat) = self.seat(member) {
-            let joined =
-                Notice::UserJoined { member: seat.member.clone(), member_count: self.member_count() };
-            out.push(Effect::Tell(Audience::All, joined));
-        }
+        self.tell_of(member, out);
         if takes_over {
             self.give_lead(now, Some(member), Some("claimed"), None, out);
             out.push(Effect::Snapshot(Audience::All));
@@ -258,12 +321,11 @@ impl Session {
         let (id, metronome) = (seat.member.id, seat.metronome);
         let led = seat.member.role == Role::Leader;
         let member = Member { role: Role::Follower, connected: true, ..seat.member };
-        let joined = Notice::UserJoined { member: member.clone(), member_count: self.member_count() + 1 };
         let later = self.state.seats.iter().position(|other| other.member.joined_at > member.joined_at);
         let place = later.unwrap_or(self.state.seats.len());
         self.state.seats.insert(place, Seat { member, metronome: false, ..seat });
         self.listen_to_metronome(now, id, metronome);
-        out.push(Effect::Tell(Audience::All, joined));
+        self.tell_of(id, out);
         if led && self.leader().is_none() && self.may_lead(id) {
             self.give_lead(now, Some(id), None, None, out);
             self.decide(now);
@@ -293,7 +355,8 @@ impl Session {
         seat.tick_hz = join.tick_hz;
         seat.knows_pin |= pin.is_some() && join.leader_pin == pin;
         seat.member.connected = true;
-        let shown_anew = seat.member != before;
+        let changed = seat.member != before;
+        let shown_anew = changed && self.is_named(member);
         self.listen_to_metronome(now, member, join.metronome);
 
         let audience = if shown_anew { Audience::All } else { Audience::One(member) };

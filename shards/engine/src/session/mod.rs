@@ -40,6 +40,8 @@ pub struct Rules {
     pub leader_grace: Micros,
     /// How long after a claim was granted another one loses: they count as made at once, and the first wins.
     pub claim_window: Micros,
+    /// Members up to which everybody is told of everybody; see [`Session::is_large`].
+    pub members_listed_max: u32,
 }
 
 /// A session.
@@ -288,7 +290,8 @@ impl Session {
             tempo: timeline.tempo_at(now.at),
             position: timeline.position_at(now.at),
             playing: timeline.is_playing_at(now.at),
-            members: self.members().collect(),
+            members: self.named(),
+            member_count: self.is_large().then(|| self.member_count()),
             created_at: state.created_at,
             last_active_at: state.last_active_unix,
             settings: self.settings(),

@@ -18,7 +18,13 @@ use crate::words::music::{Position, TimeSignature};
 /// are over.
 #[track_caller]
 fn check(script: &str, expected: &str) {
-    let mut room = Room::new(RULES);
+    check_under(RULES, script, expected);
+}
+
+/// The same under other rules.
+#[track_caller]
+fn check_under(rules: Rules, script: &str, expected: &str) {
+    let mut room = Room::new(rules);
     let mut said = String::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         room.run(line, &mut said);
@@ -28,8 +34,12 @@ fn check(script: &str, expected: &str) {
     assert_eq!(tidy(&said), tidy(expected), "\n{said}");
 }
 
-const RULES: Rules =
-    Rules { members_max: 4, leader_grace: Micros::from_secs(10), claim_window: Micros::ZERO };
+const RULES: Rules = Rules {
+    members_max: 4,
+    leader_grace: Micros::from_secs(10),
+    claim_window: Micros::ZERO,
+    members_listed_max: 4,
+};
 
 /// A session and the time in it.
 struct Room {
@@ -421,6 +431,105 @@ fn the_leader_hands_over_or_steps_down() {
          c follower: v3 | all <- role c Follower - | all <- role a Leader handed_over | all <- leader a after c | all <- snapshot
          a follower: v4 | all <- role a Follower - | all <- role b Leader handed_over | all <- leader b after a | all <- snapshot",
     );
+}
+
+/// Of more than two members one is named, and whoever leads.
+const CROWDED: Rules = Rules { members_max: 9, members_listed_max: 2, ..RULES };
+
+#[test]
+fn of_a_large_session_only_those_are_told_whom_snapshots_name() {
+    check_under(
+        CROWDED,
+        "a joins
+         b joins
+         c joins
+         d joins
+         d joins name=Dora
+         a joins name=Anna
+         d leaves
+         c lost
+         b leaves
+         b joins
+         c joins
+         d joins leader
+         a leaves",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         c joins: Follower v1 | c <- snapshot | all <- snapshot | stats
+         d joins: Follower v1 | d <- snapshot | stats
+         d joins name=Dora: Follower v1 | d <- snapshot
+         a joins name=Anna: Leader v1 | all <- snapshot
+         d leaves: stats
+         c lost: all <- snapshot | stats
+         b leaves: all <- left b 1 nobody | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         c joins: Follower v1 | c <- snapshot | all <- snapshot | stats
+         d joins leader: Leader v2 | all <- role a Follower claimed | all <- role d Leader - | all <- leader d after a | all <- snapshot | stats
+         a leaves: all <- left a 3 nobody | stats",
+    );
+}
+
+#[test]
+fn everybody_hears_that_a_large_session_s_leader_is_gone_and_who_leads_now() {
+    check_under(
+        CROWDED,
+        "a joins
+         b joins
+         c joins
+         d joins
+         d leader
+         d lost
+         +10000",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         c joins: Follower v1 | c <- snapshot | all <- snapshot | stats
+         d joins: Follower v1 | d <- snapshot | stats
+         d leader: v2 | all <- role a Follower claimed | all <- role d Leader - | all <- leader d after a | all <- snapshot
+         d lost: all <- snapshot | stats
+         +10000: all <- left d 3 a | all <- role a Leader leader_disconnected | all <- leader a after d | all <- snapshot | stats",
+    );
+}
+
+#[test]
+fn snapshots_of_a_large_session_name_the_first_and_the_leader() {
+    let mut room = Room::new(CROWDED);
+    let named = |room: &Room| {
+        let snapshot = room.session.snapshot(room.now);
+        let names: String = snapshot.members.iter().map(|member| letter(member.id)).collect();
+        (names, snapshot.member_count)
+    };
+    let mut said = String::new();
+    for (line, names, count) in [
+        ("a joins", "a", None),
+        ("b joins", "ab", None),
+        ("c joins", "a", Some(3)),
+        ("c leader", "ac", Some(3)),
+        ("d joins", "ac", Some(4)),
+        ("a leaves", "bc", Some(3)),
+        ("b leaves", "cd", None),
+    ] {
+        room.run(line, &mut said);
+        assert_eq!(named(&room), (names.into(), count), "{line}");
+    }
+}
+
+#[test]
+fn a_sign_of_life_is_noted_wherever_its_member_sits_now() {
+    let mut room = Room::new(CROWDED);
+    let (mut said, mut place) = (String::new(), 0);
+    let heard = |room: &mut Room, place: &mut u32, unix| {
+        room.session.heard_from(member("c"), place, UnixMillis(unix));
+        room.session.seat(member("c")).map(|seat| seat.member.last_ping_at.0)
+    };
+    for (line, at, found) in
+        [("a joins", 0, None), ("b joins", 0, None), ("c joins", 2, Some(7)), ("a leaves", 1, Some(7))]
+    {
+        room.run(line, &mut said);
+        assert_eq!(heard(&mut room, &mut place, 7), found, "{line}");
+        assert_eq!(place, at, "{line}");
+    }
+    place = 99;
+    assert_eq!(heard(&mut room, &mut place, 8), Some(8));
 }
 
 #[test]

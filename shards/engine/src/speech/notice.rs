@@ -284,8 +284,10 @@ pub struct Snapshot<'a> {
     pub position: i64,
     /// Whether time moves the position.
     pub playing: bool,
-    /// In order of joining; whoever leads is `leaderSocketId`.
+    /// In order of joining; whoever leads is `leaderSocketId`. Of a large session only some.
     pub members: Vec<&'a Member>,
+    /// How many there are, if not all of them are named.
+    pub member_count: Option<u32>,
     /// When the session was made.
     pub created_at: UnixMillis,
     /// When somebody last did something.

@@ -581,6 +581,8 @@ struct SnapshotView<'a> {
     is_playing: bool,
     leader_socket_id: Option<&'a str>,
     members: Vec<MemberView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member_count: Option<u32>,
     created_at: i64,
     last_active_at: i64,
     settings: SettingsView,
@@ -608,6 +610,7 @@ impl<'a> SnapshotView<'a> {
             is_playing: snapshot.playing,
             leader_socket_id: timeline.leader,
             members: snapshot.members.iter().map(|member| MemberView::new(member)).collect(),
+            member_count: snapshot.member_count,
             created_at: snapshot.created_at.0,
             last_active_at: snapshot.last_active_at.0,
             settings: SettingsView::new(&snapshot.settings),

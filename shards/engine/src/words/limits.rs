@@ -44,6 +44,9 @@ pub struct Limits {
     pub recovery_shard_bytes_max: u64,
     /// Lost members that a session knows to come back; of more, those lost first begin anew.
     pub recovery_seats_max: u32,
+    /// Members of a session up to which everybody is told of everybody. In a larger one that would cost the square of
+    /// their number: snapshots name an eighth of so many, and how many there are.
+    pub members_listed_max: u32,
 }
 
 impl Limits {
@@ -66,6 +69,7 @@ impl Limits {
         recovery_bytes_max: 256 * 1024,
         recovery_shard_bytes_max: 64 * 1024 * 1024,
         recovery_seats_max: 1_024,
+        members_listed_max: 256,
     };
 
     /// What tests run with to meet every bound.
@@ -87,6 +91,7 @@ impl Limits {
         recovery_bytes_max: 2_048,
         recovery_shard_bytes_max: 3_072,
         recovery_seats_max: 2,
+        members_listed_max: 3,
     };
 }
 

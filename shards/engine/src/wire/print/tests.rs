@@ -423,6 +423,7 @@ fn a_full_snapshot_has_everything_but_bodies() {
         position: 1_500_250,
         playing: true,
         members: vec![&ann, &ben],
+        member_count: None,
         created_at: UnixMillis(500),
         last_active_at: UnixMillis(600),
         settings: settings(),
@@ -445,6 +446,10 @@ fn a_full_snapshot_has_everything_but_bodies() {
         r#"{"id":"s2","title":"Jam","format":"text"}]}}]"#,
     ];
     assert_eq!(printed(|out| snapshot(out, &full)), expected.concat());
+
+    let of_many = Snapshot { member_count: Some(10_000), ..full };
+    let expected = expected.concat().replace("false}],", r#"false}],"memberCount":10000,"#);
+    assert_eq!(printed(|out| snapshot(out, &of_many)), expected);
 }
 
 #[test]
@@ -458,6 +463,7 @@ fn an_empty_snapshot_has_no_leader_and_no_songs() {
         position: 0,
         playing: false,
         members: vec![],
+        member_count: None,
         created_at: NOW,
         last_active_at: NOW,
         settings: settings(),
