@@ -42,6 +42,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
+    process::use_small_pages();
     match cli::parse() {
         Asked::Serve(typed) => configured(typed, log_and_serve),
         Asked::Check(typed) => configured(typed, |config| check::run(&config)),

@@ -42,7 +42,7 @@ static ALLOCATOR: Counted = Counted;
 #[test]
 fn an_idle_member_takes_little_memory() {
     const MEMBERS: i64 = 4_096;
-    const BYTES_MAX: i64 = 1_152;
+    const BYTES_MAX: i64 = 704;
     // Nobody answers pings here.
     let rare = Micros::from_secs(36_000);
     let limits =
