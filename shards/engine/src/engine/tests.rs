@@ -28,6 +28,7 @@ const UPGRADE: &[u8] =
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 mod knock;
+mod large;
 mod leadership;
 mod manners;
 mod priorities;

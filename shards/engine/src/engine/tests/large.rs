@@ -1,0 +1,60 @@
+//! Sessions of so many members that not everybody is told of everybody.
+
+use super::*;
+
+const JOIN: &str = r#"42["join_session",{"sessionId":"s"}]"#;
+
+/// Sessions of more than two are large.
+fn world() -> World {
+    let limits = Limits { members_listed_max: 2, ..settings().limits };
+    World::new(Settings { limits, ..settings() })
+}
+
+fn newcomer(world: &mut World) -> ConnId {
+    let id = world.client(0);
+    world.say(id, JOIN);
+    id
+}
+
+/// What a connection heard under this name.
+fn heard(world: &mut World, id: ConnId, name: &str) -> Vec<serde_json::Value> {
+    let messages = world.heard(id);
+    let events = messages.iter().filter_map(|message| message.strip_prefix("42"));
+    let events = events.map(|event| serde_json::from_str::<serde_json::Value>(event).unwrap());
+    events.filter(|event| event[0] == name).map(|event| event[1].clone()).collect()
+}
+
+#[test]
+fn all_who_come_within_a_second_are_counted_at_once() {
+    let mut world = world();
+    let [first, second, third] = [(); 3].map(|()| newcomer(&mut world));
+    world.pass(Micros::from_secs(2));
+    for id in [first, second, third] {
+        world.heard(id);
+    }
+    for _ in 0..20 {
+        newcomer(&mut world);
+        world.pass(Micros::from_millis(100));
+    }
+    let counts = |stats: Vec<serde_json::Value>| -> Vec<u64> {
+        stats.iter().map(|stats| stats["memberCount"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(counts(heard(&mut world, first, "room_stats")), [13, 23]);
+    assert_eq!(heard(&mut world, second, "user_joined"), [(); 0].map(|()| serde_json::Value::Null));
+    world.pass(Micros::from_secs(60));
+    assert_eq!(counts(heard(&mut world, third, "room_stats")), [13, 23], "and none without need");
+}
+
+#[test]
+fn a_newcomer_is_told_how_many_there_are_and_the_size_of_that_does_not_grow() {
+    let mut world = world();
+    let mut named = Vec::new();
+    for count in 1..=20 {
+        let id = newcomer(&mut world);
+        let snapshot = heard(&mut world, id, "snapshot").remove(0);
+        named.push(snapshot["members"].as_array().unwrap().len());
+        let told = snapshot.get("memberCount").map(|count| count.as_u64().unwrap());
+        assert_eq!(told, (count > 2).then_some(count));
+    }
+    assert_eq!(named, [[1, 2].as_slice(), &[1; 18]].concat());
+}
