@@ -40,12 +40,17 @@ pub struct Stage {
 impl Stage {
     /// Everybody has joined, and nothing plays yet.
     pub fn new(settings: Settings, sessions: u32, members: u32) -> Self {
+        Self::with_handshake(settings, sessions, members, &frames::handshake("band", false))
+    }
+
+    /// The same with clients that ask for their WebSockets in these words.
+    pub fn with_handshake(settings: Settings, sessions: u32, members: u32, handshake: &[u8]) -> Self {
         let engine = Engine::new(settings);
         let (now, out) = (Micros::from_secs(1), Outputs::default());
         let mut stage = Self { engine, now, out, sessions, trace: Some(Vec::new()), messages: 0 };
         for index in 0..sessions * members {
             stage.input(Input::Opened { conn: conn(index), peer: PEER });
-            stage.input(Input::Received { conn: conn(index), bytes: &mut frames::handshake("band", false) });
+            stage.input(Input::Received { conn: conn(index), bytes: &mut handshake.to_vec() });
             stage.say(index, "40");
             let role = if index < sessions { "leader" } else { "follower" };
             stage.tell(index, "join_session", &format!(",\"role\":\"{role}\",\"displayName\":\"Member\""));

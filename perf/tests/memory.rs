@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bandsync_engine::io::Settings;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::time::Micros;
+use bandsync_perf::frames;
 use bandsync_perf::gig::{self, Stage};
 
 /// The system's allocator, counted.
@@ -38,21 +39,29 @@ unsafe impl GlobalAlloc for Counted {
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
 
-/// One test, because another thread's memory would be counted too.
-#[test]
-fn an_idle_member_takes_little_memory() {
-    const MEMBERS: i64 = 4_096;
-    const BYTES_MAX: i64 = 704;
+/// Bytes that an engine holds for so many sessions of eight, whose members do nothing.
+fn held(sessions: u32, handshake: &[u8]) -> i64 {
     // Nobody answers pings here.
     let rare = Micros::from_secs(36_000);
     let limits =
         Limits { stale_after: rare, silence_max: rare, inactivity_max: rare, ..Settings::default().limits };
     let settings = Settings { limits, ping_interval: rare, heartbeat_interval: rare, ..gig::settings() };
     let before = HELD.load(Ordering::Relaxed);
-    let mut stage = Stage::new(settings, 512, 8);
+    let mut stage = Stage::with_handshake(settings, sessions, 8, handshake);
     stage.stop_tracing();
     // Until what is kept for lost members is forgotten.
     stage.pass(Micros::from_secs(600));
-    let each = (HELD.load(Ordering::Relaxed) - before) / MEMBERS;
-    assert!(each <= BYTES_MAX, "{each} bytes for each of {MEMBERS} members");
+    HELD.load(Ordering::Relaxed) - before
+}
+
+/// One test, because another thread's memory would be counted too.
+#[test]
+fn an_idle_member_takes_little_memory() {
+    const BYTES_MAX: i64 = 672;
+    for (what, compression) in [("plain", false), ("compressed", true)] {
+        let handshake = frames::handshake("band", compression);
+        // Of each further one: the timing wheel, and what compresses, belong to the shard.
+        let each = (held(1_024, &handshake) - held(512, &handshake)) / (512 * 8);
+        assert!(each <= BYTES_MAX, "{each} bytes for each further member, {what}");
+    }
 }
