@@ -32,7 +32,7 @@ struct Options {
     /// Looks for the largest number of members that each server carries instead, from half of the sessions on.
     #[arg(long)]
     capacity: bool,
-    /// Measures besides what idle connections, connecting and chat cost each of them.
+    /// Measures besides what idle connections, connecting and chat cost each of them, in at most two rounds.
     #[arg(long)]
     everything: bool,
     /// Servers to leave out, parted by commas.
@@ -164,14 +164,15 @@ fn others(options: &Options, place: &mut Place) -> String {
         say(scenario);
         let mut contenders = contenders(options, place);
         let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
-        let seconds = options.seconds.min(4);
+        // Idle members are kept alive each 2.5 s and each 5 s.
+        let seconds = if scenario == "idle" { 5 } else { options.seconds.min(4) };
         let run = Run { name: "", server: "", scenario, sessions, members, seconds, more: &more };
-        contest::compete(&mut contenders, options.rounds, place, &run);
+        contest::compete(&mut contenders, options.rounds.min(2), place, &run);
         contenders
     };
     let idle = measure("idle", 1_000, 8, &["--warm-up", "1"]);
-    let joins = measure("joins", 125, 8, &["--rate", "0", "--in-flight", "128"]);
-    let paced = measure("joins", 125, 8, &["--rate", "500", "--in-flight", "128"]);
+    let joins = measure("joins", 125, 8, &["--rate", "0", "--in-flight", "128", "--warm-up", "1"]);
+    let paced = measure("joins", 125, 8, &["--rate", "500", "--in-flight", "128", "--warm-up", "1"]);
     let chat = measure("chat", 10, 100, &["--rate", "200", "--warm-up", "1"]);
     let mut text = String::from(
         "| server | idle memory of 8 000, KiB each | their CPU, % of a core | set-ups a second | CPU µs each \
