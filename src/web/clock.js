@@ -25,11 +25,9 @@ const SETTLED_SAMPLES = 20;
 export class BandClock {
   #local;
   #mayStep;
-  #ring = [];
   /** The samples since the last step of a clock, and the line through them. */
-  #window = [];
+  #ring = [];
   #line = null;
-  #stepBefore = -Infinity;
   /** What now() adds to the local clock at local time `at`: follows the estimate without jumps. */
   #applied = null;
   #slewing = false;
@@ -54,22 +52,17 @@ export class BandClock {
     if (![c0, s1, s2, c3].every(Number.isFinite) || c3 < c0 || s2 < s1) return false;
     this.#ring.push({ c0, c3, upper: s1 - c0, lower: s2 - c3, mid: (s1 - c0 + s2 - c3) / 2, rtt: c3 - c0 - (s2 - s1) });
     if (this.#ring.length > RING) this.#ring.shift();
-    this.#window = sinceStep(this.#ring, c3);
-    this.#line = fit(this.#window);
-
-    const dropped = this.#ring.length - this.#window.length;
-    const newestDropped = dropped > 0 ? this.#ring[dropped - 1].c3 : -Infinity;
-    const stepped = newestDropped > this.#stepBefore;
-    if (stepped) this.#stepBefore = newestDropped;
-    return stepped;
+    // What a step made void is void for ever: with age its bounds get so wide that it would seem to agree again.
+    const before = this.#ring.length;
+    this.#ring = sinceStep(this.#ring, c3);
+    this.#line = fit(this.#ring);
+    return this.#ring.length < before;
   }
 
   /** Forgets everything: another server answers now, or the device slept. */
   reset() {
     this.#ring = [];
-    this.#window = [];
     this.#line = null;
-    this.#stepBefore = -Infinity;
   }
 
   /** Whether there is an estimate at all. */
@@ -79,12 +72,12 @@ export class BandClock {
 
   /** Probes answered since the last reset or step, at most 64. */
   get samples() {
-    return this.#window.length;
+    return this.#ring.length;
   }
 
   /** Least round trip of the samples in use, in milliseconds; null without any. */
   get roundTrip() {
-    return this.ready ? leastRtt(this.#window) : null;
+    return this.ready ? leastRtt(this.#ring) : null;
   }
 
   /**
@@ -94,11 +87,11 @@ export class BandClock {
   estimate(at = this.#local()) {
     if (!this.ready) return null;
     const { slope, slopeSd } = this.#line;
-    const likely = intersect(this.#window, at, slope, slopeSd);
+    const likely = intersect(this.#ring, at, slope, slopeSd);
     const offset = likely.lower <= likely.upper ? (likely.lower + likely.upper) / 2 : along(this.#line, at);
     // The line is a good guess and no more: where round trips scatter widely it may be far from the truth. What the
     // samples allow whatever the skew is sure.
-    const { lower, upper } = intersect(this.#window, at, 0, MAX_SKEW);
+    const { lower, upper } = intersect(this.#ring, at, 0, MAX_SKEW);
     return { offset, bound: Math.max(upper - offset, offset - lower, 0) + STAMP };
   }
 

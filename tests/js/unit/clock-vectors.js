@@ -29,7 +29,7 @@ function agreeing(samples) {
 }
 
 export function estimate(all, at) {
-  const samples = agreeing(all.slice(-64));
+  const samples = all.reduce((kept, s) => agreeing([...kept, s].slice(-64)), []);
   const least = Math.min(...samples.map(rtt));
   const w = (s) => 1 / (0.05 + 0.02 * least + (rtt(s) - least) / 2) ** 2;
   const total = sum(samples, w);

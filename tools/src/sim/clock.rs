@@ -27,13 +27,9 @@ const STEADY_APART: f64 = 2_500.0;
 /// What the server's clock reads, and how far off that can be.
 #[derive(Clone, Debug, Default)]
 pub struct BandClock {
+    /// The samples since the last step of a clock, and the line through them.
     ring: VecDeque<Sample>,
-    /// So many at the front are from before a clock stepped.
-    void: usize,
-    /// The line through the others.
     line: Option<Line>,
-    /// When the last sample came that a step made void.
-    stepped_before: Option<f64>,
 }
 
 /// An answered probe.
@@ -82,24 +78,21 @@ impl BandClock {
         if self.ring.len() > RING {
             self.ring.pop_front();
         }
-        self.void = self.void_at(c3);
+        // What a step made void is void for ever: with age its bounds get so wide that it would seem to agree again.
+        let void = self.void_at(c3);
+        self.ring.drain(..void);
         self.line = Some(self.fit());
-        let newest_void = self.void.checked_sub(1).map(|place| self.ring[place].c3);
-        let stepped = newest_void.is_some_and(|at| self.stepped_before.is_none_or(|before| at > before));
-        if stepped {
-            self.stepped_before = newest_void;
-        }
-        stepped
+        void > 0
     }
 
     /// Answers in use.
     pub fn samples(&self) -> usize {
-        self.ring.len() - self.void
+        self.ring.len()
     }
 
     /// The shortest round trip of those.
     pub fn round_trip(&self) -> f64 {
-        self.window().fold(f64::INFINITY, |least, sample| least.min(sample.rtt))
+        self.ring.iter().fold(f64::INFINITY, |least, sample| least.min(sample.rtt))
     }
 
     /// The offset at a local time, as soon as there is an answer.
@@ -114,15 +107,11 @@ impl BandClock {
         Some(Estimate { offset, bound: (upper - offset).max(offset - lower).max(0.0) + STAMP })
     }
 
-    fn window(&self) -> impl Iterator<Item = &Sample> {
-        self.ring.range(self.void..)
-    }
-
     /// How many of the oldest samples do not agree with the newest. What the samples allow can never be narrower
     /// than the path's own round trip; with 20 samples that is known well enough to ask for three quarters of it.
     fn void_at(&self, at: f64) -> usize {
-        let least_rtt = self.ring.iter().fold(f64::INFINITY, |least, sample| least.min(sample.rtt));
-        let least = if self.ring.len() >= SETTLED { (0.75 * least_rtt - 0.5).max(-0.3) } else { -0.3 };
+        let least =
+            if self.ring.len() >= SETTLED { (0.75 * self.round_trip() - 0.5).max(-0.3) } else { -0.3 };
         let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
         for (place, sample) in self.ring.iter().enumerate().rev() {
             let slack = MAX_SKEW * (at - sample.c0);
@@ -146,10 +135,10 @@ impl BandClock {
         };
         let when = |sample: &Sample| (sample.c0 + sample.c3) / 2.0;
         // Centred on the first sample: raw stamps are large, and their squares would eat the precision.
-        let first = self.ring[self.void];
+        let first = self.ring[0];
         let (t0, m0) = (when(&first), first.mid);
         let (mut sum, mut t, mut m) = (0.0, 0.0, 0.0);
-        for sample in self.window() {
+        for sample in &self.ring {
             let w = weight(sample);
             sum += w;
             t += w * (when(sample) - t0);
@@ -157,7 +146,7 @@ impl BandClock {
         }
         (t, m) = (t / sum, m / sum);
         let (mut tt, mut tm) = (0.0, 0.0);
-        for sample in self.window() {
+        for sample in &self.ring {
             let w = weight(sample);
             let apart = when(sample) - t0 - t;
             tt += w * apart * apart;
@@ -170,7 +159,7 @@ impl BandClock {
     /// What all samples allow, each carried to `at` along the slope and widened by `slack` for its age.
     fn intersect(&self, at: f64, slope: f64, slack: f64) -> (f64, f64) {
         let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
-        for sample in self.window() {
+        for sample in &self.ring {
             upper = upper.min(sample.upper + (slope + slack) * (at - sample.c0));
             lower = lower.max(sample.lower + (slope - slack) * (at - sample.c3));
         }
