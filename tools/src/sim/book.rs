@@ -187,6 +187,9 @@ type Memo = HashMap<u64, Rc<Told>, BuildHasherDefault<AsIs>>;
 /// The wall clock at the beginning of time, in milliseconds.
 pub const UNIX_START: i64 = 1_800_000_000_000;
 
+/// After how much silence a server in a hurry pings, in microseconds.
+pub const STALE_AFTER: u64 = 2_000_000;
+
 /// How late a turn may come without being a fault.
 pub const LATE: u64 = 40_000;
 
@@ -297,6 +300,7 @@ pub struct Book {
     batch: u64,
     tick: u64,
     ping: u64,
+    hurry: bool,
     heartbeat: u64,
     empty_ttl: u64,
     sessions_max: u32,
@@ -349,7 +353,8 @@ impl Book {
             grace: shape.grace,
             batch: shape.batch,
             tick: shape.tick,
-            ping: shape.ping,
+            ping: if shape.hurry { shape.ping.min(STALE_AFTER) } else { shape.ping },
+            hurry: shape.hurry,
             heartbeat: shape.heartbeat,
             empty_ttl: shape.empty_ttl,
             sessions_max: shape.sessions_max,
@@ -991,6 +996,7 @@ impl Book {
             Some(model) => {
                 // Half of the room is left to what was told to nobody.
                 let known = now < hope.told_at + window
+                    && !self.hurry
                     && bytes * 2 < u64::from(self.memory_max)
                     && court.forgot_at.is_none_or(|at| at < hope.told_at);
                 let must = known && self.memory_max > 100_000 && model.must_restore(now, &hope.sid, window);

@@ -306,6 +306,17 @@ impl World<'_> {
                 }
                 self.send(stray, &bytes);
             }
+            // An event whose attachments do not come, from somebody who says all else in time; and a second connect.
+            19 | 20 => {
+                let stray = self.open(m, true);
+                let mut bytes = frames::UPGRADE.to_vec();
+                frames::frame(&mut bytes, frames::TEXT, b"40", &mut luck);
+                let more: &[u8] =
+                    if kind == 19 { b"451-[\"cue\",{\"_placeholder\":true,\"num\":0}]" } else { b"40" };
+                frames::frame(&mut bytes, frames::TEXT, more, &mut luck);
+                self.wires[stray].spent.packets += 2;
+                self.send(stray, &bytes);
+            }
             // As many events as a read can hold.
             18 => {
                 let stray = self.open(m, true);

@@ -51,6 +51,9 @@ pub struct Shape {
     /// Bytes of events that a session keeps for those.
     #[serde(default = "quarter_mebibyte")]
     pub memory_max: u32,
+    /// Whether the server waits for little and keeps little: its other times and bounds are short then.
+    #[serde(default)]
+    pub hurry: bool,
     /// How messages are compressed for those who offer it: `Some(true)` with reference to those before.
     #[serde(default)]
     pub deflate: Option<bool>,
@@ -347,7 +350,12 @@ fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
         ping_timeout: luck.magnitude(400, 4_000) * MS,
         heartbeat: luck.magnitude(500, 8_000) * MS,
         grace: luck.magnitude(100, 6_000) * MS,
-        empty_ttl: luck.magnitude(200, 12_000) * MS,
+        empty_ttl: if luck.one_in(8) {
+            // Longer than a round of the engine's wheel.
+            luck.between(35_000, 90_000) * MS
+        } else {
+            luck.magnitude(200, 12_000) * MS
+        },
         members_max: *luck.pick(&[3, 8, 256, 256]),
         members_listed: everybody(),
         sessions_max: if tight { luck.between(1, 3) as u32 } else { 1_000 },
@@ -357,6 +365,7 @@ fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
         backlog_max: *luck.pick(&[4_096, 65_536, 262_144]),
         recovery: if luck.one_in(8) { 0 } else { luck.magnitude(1_000, 120_000) * MS },
         memory_max: *luck.pick(&[2_048, 262_144, 262_144]),
+        hurry: luck.one_in(3),
         deflate: if on[14] { Some(luck.one_in(2)) } else { None },
         storage: on[15].then(|| Storage {
             wait: luck.magnitude(20, 2_000) * MS,
@@ -496,7 +505,7 @@ fn draw_say(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Say {
 
 fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Option<Act> {
     let time = |luck: &mut Chance| luck.magnitude(20, 12_000) * MS;
-    let class = luck.below(15);
+    let class = luck.below(18);
     let enabled = |n: usize| on[n];
     let act = match class {
         0 | 1 => Act::Join(draw_join(luck, on, shape)),
@@ -509,10 +518,10 @@ fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Optio
             0 => Act::Slow { rate: luck.magnitude(100, 20_000), time: time(luck) },
             _ => Act::Mute { time: time(luck) },
         },
-        8 if enabled(12) => {
+        8 | 15 if enabled(12) => {
             Act::Flood { event: luck.below(FLOODS) as u8, count: luck.magnitude(2, 250) as u16 }
         }
-        9 if enabled(12) => Act::Rubbish { kind: luck.below(RUBBISH) as u8, luck: luck.next() },
+        9 | 16 if enabled(12) => Act::Rubbish { kind: luck.below(RUBBISH) as u8, luck: luck.next() },
         10 if enabled(13) => {
             // By hours, and by so little that it is hard to see.
             let most = luck.magnitude(1, 3_600_000);
@@ -524,7 +533,7 @@ fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Optio
         },
         12 if enabled(15) => Act::Away { time: time(luck) },
         13 if enabled(16) && luck.one_in(3) => Act::Restart,
-        14 if enabled(20) => Act::Scarce { out: luck.one_in(2), time: time(luck) },
+        14 | 17 if enabled(20) => Act::Scarce { out: luck.one_in(2), time: time(luck) },
         _ => return None,
     };
     Some(act)
@@ -544,7 +553,7 @@ fn quarter_mebibyte() -> u32 {
 }
 
 /// Kinds of rubbish that a member can send.
-pub const RUBBISH: u64 = 19;
+pub const RUBBISH: u64 = 21;
 
 /// Events that a member can flood with.
 pub const FLOODS: u64 = 13;

@@ -18,7 +18,7 @@ use bandsync_engine::words::manners::Manners;
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 
-use super::book::{LATE, UNIX_START, Work};
+use super::book::{LATE, STALE_AFTER, UNIX_START, Work};
 use super::chance::{Chance, Digest};
 use super::frames;
 use super::plan::{Plan, reveals};
@@ -33,6 +33,20 @@ const LINGER: u64 = 2_000_000;
 
 /// How long a closing connection may take to accept what was sent before.
 const PART: u64 = 5_000_000;
+
+/// Bounds that are met within the seconds of a world.
+const IN_A_HURRY: Limits = Limits {
+    head_timeout: Micros::from_secs(3),
+    connect_timeout: Micros::from_secs(4),
+    idle_timeout: Micros::from_secs(2),
+    attachments_timeout: Micros::from_secs(1),
+    stale_after: Micros::from_millis(STALE_AFTER / 1_000),
+    silence_max: Micros::from_secs(20),
+    inactivity_max: Micros::from_secs(6),
+    recovery_shard_bytes_max: 16 * 1024,
+    recovery_seats_max: 2,
+    ..Limits::PRODUCTION
+};
 
 /// What one round of the engine's wheel takes.
 const WHEEL_ROUND: u64 = 1 << 25;
@@ -276,7 +290,7 @@ fn settings(plan: &Plan, id: u16, life: u64, wall: i64) -> Settings {
             empty_session_ttl: micros(shape.empty_ttl),
             recovery_bytes_max: shape.memory_max,
             members_listed_max: shape.members_listed,
-            ..Limits::PRODUCTION
+            ..if shape.hurry { IN_A_HURRY } else { Limits::PRODUCTION }
         },
         tick_interval: micros(shape.tick),
         batch_interval: micros(shape.batch),

@@ -84,10 +84,11 @@ impl Search {
 
     /// Takes away what network, driver and settings do all the time.
     fn quieten(&mut self) {
-        let changes: [fn(&mut Plan); 15] = [
+        let changes: [fn(&mut Plan); 16] = [
             |plan| plan.shape.pollers = 0,
             |plan| plan.shape.storage = None,
             |plan| plan.shape.deflate = None,
+            |plan| plan.shape.hurry = false,
             |plan| plan.shape.net.jitter = 0,
             |plan| plan.shape.net.chop = 0,
             |plan| plan.shape.net.window = 262_144,

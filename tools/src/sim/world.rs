@@ -105,7 +105,7 @@ impl<'p> World<'p> {
     pub fn new(plan: &'p Plan) -> Self {
         let mut shards: Vec<Shard> = (0..plan.shape.shards).map(|id| Shard::new(plan, id)).collect();
         // A server that records agrees to no compression.
-        if plan.shape.deflate.is_none() && plan.seed.is_multiple_of(4) {
+        if plan.shape.deflate.is_none() && plan.seed.is_multiple_of(2) {
             let key = RandomState::new();
             shards.iter_mut().for_each(|shard| shard.tape = Some(Box::new(Tape::new(key.clone()))));
         }
