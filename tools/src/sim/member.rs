@@ -322,7 +322,8 @@ impl World<'_> {
                 let stray = self.open(m, true);
                 let mut bytes = frames::UPGRADE.to_vec();
                 frames::frame(&mut bytes, frames::TEXT, b"40", &mut luck);
-                let event: &[u8] = *luck.pick(&[b"42[\"x\"]".as_slice(), b"42[\"heartbeat\",{}]", b"3"]);
+                let events: [&[u8]; 3] = [b"42[\"x\"]", b"42[\"heartbeat\",{}]", b"3"];
+                let event = luck.pick(&events);
                 let count = luck.magnitude(20, 5_000);
                 for _ in 0..count {
                     frames::frame(&mut bytes, frames::TEXT, event, &mut luck);

@@ -38,7 +38,8 @@ const PART: u64 = 5_000_000;
 const IN_A_HURRY: Limits = Limits {
     head_timeout: Micros::from_secs(3),
     connect_timeout: Micros::from_secs(4),
-    idle_timeout: Micros::from_secs(2),
+    // Not as short as the pings are apart, or who polls would often ask on a connection that is being closed.
+    idle_timeout: Micros::from_secs(12),
     attachments_timeout: Micros::from_secs(1),
     stale_after: Micros::from_millis(STALE_AFTER / 1_000),
     silence_max: Micros::from_secs(20),
