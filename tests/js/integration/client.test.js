@@ -61,6 +61,11 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       await Promise.all([asked, right]);
       await ask(socket, "echo");
       assert.equal(others.length, 1, "the other answers were wrong");
+      for (const [id, answer] of [[3, [5, { test: true }]], [99, [5, { test: true }]]]) {
+        socket.packet({ type: 3, id, data: answer });
+      }
+      await ask(socket, "echo");
+      assert.equal(others.length, 1, "each question is answered once, and no other was asked");
     });
 
     test("dates are texts, false is false, and other alphabets come through", async () => {

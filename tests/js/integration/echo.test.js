@@ -165,8 +165,8 @@ describe("socket-echo", () => {
       assert.deepEqual(await back, values);
       const acked = new Promise((done) => socket.emit("message-with-ack", ...values, (...all) => done(all)));
       assert.deepEqual(await soon(acked, "the acknowledgement"), values);
-      const custom = connect(io2, "/custom?k=v", { transports });
-      assert.deepEqual((await hears(custom, "auth"))[0], { k: "v" });
+      const custom = connect(io2, "/custom?k=v%26w&sp%20ace=a+b", { transports });
+      assert.deepEqual((await hears(custom, "auth"))[0], { k: "v&w", "sp ace": "a b" });
     });
   }
 
