@@ -17,7 +17,7 @@ use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 use clap::{Args, Parser, Subcommand};
 
-/// Serves one of some small applications over the driver and wire code of the server, for outside conformance
+/// Serves one of several small applications over the driver and wire code of the server, for outside conformance
 /// suites. Says where it listens; ends with SIGINT or SIGTERM.
 #[derive(Parser)]
 #[command(name = "examine")]

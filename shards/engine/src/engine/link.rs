@@ -269,7 +269,8 @@ impl Engine {
         }
     }
 
-    /// Says what a client is told first, which came with a `query`. One that speaks version 3 is connected to `/` by that.
+    /// Says what a client is told first, which came with a `query`. One that speaks version 3 is connected to `/` by
+    /// that.
     pub(super) fn greet(
         &mut self,
         id: ConnId,
