@@ -79,6 +79,7 @@ impl Tape {
                     return check(record);
                 }
             }
+            Recorded::Letter { letter } => return check(letter),
             Recorded::Backlog { .. }
             | Recorded::Answered { .. }
             | Recorded::WallClock { .. }
