@@ -10,8 +10,8 @@ pub trait Host: Send + Sync + 'static {
     /// The answer to `question`, for [`Output::Ask`](bandsync_engine::io::Output::Ask).
     fn answer(&self, question: &Question) -> Answer;
 
-    /// Called on the shard's thread when memory has become scarce and the machine has let go what it could: gives
-    /// back what this thread keeps for later use.
+    /// Gives back to the system what the shard's thread, which calls this, keeps for later use: now and then while no
+    /// band plays, and each second while memory is scarce and the machine has let go what it could.
     fn trim(&self) {}
 
     /// Takes an order for the storage, whose answer comes by [`Post`](crate::Post) later. False if it cannot

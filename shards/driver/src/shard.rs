@@ -68,6 +68,11 @@ const CROWD: usize = 256;
 /// How often the wall clock is looked at.
 const WALL_INTERVAL: Micros = Micros::from_secs(10);
 
+/// How often the thread's memory that is free is given back to the system while no band plays. The allocator does so only
+/// when somebody asks it for more, which may be never: after ten thousand have joined at once and wait for the music.
+/// Then it takes some milliseconds, which is why a band is not disturbed for it.
+const TRIM_INTERVAL: Micros = Micros::from_secs(30);
+
 /// How far the wall clock must have moved for the machine to be told, in microseconds.
 const WALL_STEP: u64 = 2_000;
 
@@ -107,9 +112,10 @@ pub(crate) struct Shard<M: Machine> {
     unpublished: bool,
     /// Whether the other shards were told that all may end.
     told_end: bool,
-    /// What is being measured, and when it is handed over.
+    /// What is being measured, when it is handed over, and when memory is given back.
     gauges: Box<Gauges>,
     hand_over: Micros,
+    trim: Micros,
     memory: Memory,
     /// The last reading of the clock, and the same in nanoseconds.
     now: Micros,
@@ -196,6 +202,7 @@ impl<M: Machine> Shard<M> {
             told_end: false,
             gauges,
             hand_over: now + HAND_OVER_INTERVAL,
+            trim: now + TRIM_INTERVAL,
             memory: Memory::Enough,
             now,
             nanos: 0,
@@ -303,6 +310,10 @@ impl<M: Machine> Shard<M> {
             return;
         }
         self.hand_over = self.now + HAND_OVER_INTERVAL;
+        if self.now >= self.trim && gauges.tick_lateness.is_empty() {
+            self.trim = self.now + TRIM_INTERVAL;
+            self.parts.host.trim();
+        }
         let (id, board) = (self.parts.id, &self.parts.board);
         board.exchange(id).swap(&mut self.gauges);
         board.write_roster(id, self.now, |out| self.parts.machine.roster(out));
