@@ -66,8 +66,8 @@ const IDLE: Line = Line {
     scenario: "idle",
     sizes: &[(125, 8), (1_250, 8), (3_125, 8), (6_250, 8), (9_375, 8), (12_500, 8)],
     period: 5,
-    // Until what the joins left for members that may come back is forgotten.
-    load: &["--probes", "0", "--in-flight", "128", "--warm-up", "40"],
+    // Until what the joins left for members that may come back is forgotten and given back to the system.
+    load: &["--probes", "0", "--in-flight", "128", "--warm-up", "75"],
     server: "",
 };
 
