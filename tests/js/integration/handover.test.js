@@ -92,6 +92,29 @@ test("joining another session leaves the first, wherever the two live", async ()
   }
 });
 
+for (const transport of ["websocket", "polling"]) {
+  test(`who is refused by another session stays in the first, wherever the two live, by ${transport}`, async () => {
+    for (let i = 0; i < 8; i += 1) {
+      const [first, locked] = [freshSession("first"), freshSession("locked")];
+      await join(server, locked, { passcode: "right" });
+      const stays = await join(server, first);
+      const tries = await join(server, first, {}, { transports: [transport] });
+      const refused = emit(tries, "join_session", { sessionId: locked, passcode: "wrong" });
+      // Said before the answer is there.
+      const words = next(stays, "chat_message");
+      assertDone(await emit(tries, "chat_message", { sessionId: first, message: "still here" }));
+      assertRefused(await refused, "bad_passcode", "passcode");
+      assert.equal((await words).socketId, tries.id);
+      assert.deepEqual(heard(stays, "user_left"), []);
+      const left = next(stays, "user_left");
+      assertDone(await emit(tries, "join_session", { sessionId: locked, passcode: "right" }));
+      assert.equal((await left).socketId, tries.id);
+      stays.disconnect();
+      tries.disconnect();
+    }
+  });
+}
+
 test("leaving and coming back works any number of times", async () => {
   const sessionId = freshSession("again");
   const stays = await join(server, sessionId);
