@@ -67,6 +67,13 @@ test("clients of every kind are recorded, and nobody compresses", async (t) => {
   const stranger = open(server, { transports: ["polling"] });
   const refused = await emit(stranger, "join_session", { sessionId, passcode: "wrong sésame" });
   assert.equal(refused.error.code, "bad_passcode");
+  // Who is in another session asks its shard first, in a letter that has the passcode as well.
+  for (let i = 0; i < 6; i += 1) {
+    const neighbour = await join(server, freshSession("elsewhere"));
+    const wrong = await emit(neighbour, "join_session", { sessionId, passcode: "wrong sésame" });
+    assert.equal(wrong.error.code, "bad_passcode");
+    assert.equal((await emit(neighbour, "join_session", { sessionId, passcode })).ok, true);
+  }
 
   const old = ioOfVersion2(server.url, { reconnection: false, forceNew: true });
   server.owns(() => old.disconnect());
