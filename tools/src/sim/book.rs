@@ -1,13 +1,15 @@
 //! What everybody was told, held against the oracle: the models of all sessions, and the invariants that need to know
 //! who said what.
 
+#[path = "cost.rs"]
+mod cost;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use bandsync_engine::engine::Engine;
-use bandsync_engine::io::Memory;
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 use serde::Deserialize;
@@ -18,8 +20,8 @@ use super::frames;
 use super::model::{Done, Model, needs_lead};
 use super::plan::{Say, Shape, reveals};
 use super::seen::Seen;
-use super::storage::Storage;
-use super::wire::{Ask, Asked, Place, Spent, Wire};
+use super::wire::{Ask, Asked, Place, Wire};
+pub use cost::Work;
 
 /// Which promise was broken, where and when.
 #[derive(Clone, Debug, PartialEq)]
@@ -193,22 +195,6 @@ pub const STALE_AFTER: u64 = 2_000_000;
 /// How late a turn may come without being a fault.
 pub const LATE: u64 = 40_000;
 
-/// What a client is told that has asked for nothing: a greeting, that it is connected, a farewell.
-const GREETINGS: u64 = 6;
-
-/// Events that a client may say at once and in a second, as `RateLimits` has them, with those that are refused.
-const EVENTS_BURST: u64 = 210;
-const EVENTS_A_SECOND: u64 = 100;
-
-/// What may come of one read, however many events it holds: of those that the rates let through two messages to
-/// who speaks and two to its session each. What a session has to say is short here, or asked for a few times at most.
-const OUTPUTS_MAX: usize = 4 * EVENTS_BURST as usize;
-const WORK_BYTES_MAX: usize = 2 * EVENTS_BURST as usize * OWN_BYTES_MAX;
-const PONGS_MAX: usize = 17;
-
-/// The length of a message that concerns one client alone.
-const OWN_BYTES_MAX: usize = 1_024;
-
 /// Messages remembered before the older half is forgotten.
 const MEMO_MAX: usize = 60_000;
 
@@ -262,15 +248,6 @@ impl Court {
             self.changed_at = now;
         }
     }
-}
-
-/// What came of the bytes of one read.
-#[derive(Clone, Debug, Default)]
-pub struct Work {
-    pub read: usize,
-    pub outputs: usize,
-    pub bytes: usize,
-    pub pongs: usize,
 }
 
 /// The whole record.
@@ -394,14 +371,6 @@ impl Book {
         self.young.get(&key).or_else(|| self.old.get(&key)).cloned()
     }
 
-    /// A read was handled: what one client can have the server do before it looks at the others is bounded.
-    pub fn worked(&mut self, now: u64, work: &Work) {
-        let bytes_max = work.read + WORK_BYTES_MAX;
-        if work.outputs > OUTPUTS_MAX || work.pongs > PONGS_MAX || work.bytes > bytes_max {
-            self.fail(now, "I17 bounded work", format!("{work:?}"));
-        }
-    }
-
     /// The engine sends a frame to these connections.
     pub fn sent(&mut self, now: u64, frame: &[u8], volatile: bool, to: &[usize], wires: &mut [Wire]) {
         match frame.first() {
@@ -469,34 +438,6 @@ impl Book {
                 self.weigh(now, &wires[*wire], length);
             }
         }
-    }
-
-    /// What concerns one client alone is bounded by what it may say, whatever it does say: nobody gets the server to
-    /// send much by sending little, and who says nothing gets what a greeting and heartbeats are.
-    fn weigh(&mut self, now: u64, wire: &Wire, length: usize) {
-        let Spent { packets, pings, told, questions, reports, pongs, beats, since, .. } = wire.spent;
-        let seconds = now.saturating_sub(since) / 1_000_000 + 1;
-        // Greeting, connect, farewell; an answer and a notice for each event; of more events than the rates have
-        // ten are refused.
-        let most = (GREETINGS + 2 * packets).min(GREETINGS + 2 * (EVENTS_BURST + EVENTS_A_SECOND * seconds));
-        let own = !wire.spoiled || wire.stray;
-        let what = match () {
-            () if own && told > most + reports => format!("{told} messages to {packets} packets"),
-            () if reports > questions + beats / 5 => format!("{reports} reports for {beats} pings"),
-            () if own && pongs > pings => format!("{pongs} pongs for {pings} pings"),
-            () if length > OWN_BYTES_MAX => format!("a message of {length} bytes"),
-            () => return,
-        };
-        self.fail(now, "I22 no amplification", format!("{} was sent {what} in {seconds} s", wire.sid));
-    }
-
-    fn beaten(&mut self, now: u64, wire: &mut Wire) {
-        let since = wire.spent.beaten.unwrap_or(wire.spent.since);
-        if now < since + self.heartbeat {
-            self.fail(now, "I22 no timer early", format!("a ping event {} µs after the last", now - since));
-        }
-        wire.spent.beaten = Some(now);
-        wire.spent.beats += 1;
     }
 
     /// A frame that each receiver has to unpack by itself.
@@ -755,14 +696,6 @@ impl Book {
         self.fail(now, "I6 snapshot is the state", what);
     }
 
-    fn pinged(&mut self, now: u64, wire: &mut Wire) {
-        let since = wire.pinged.unwrap_or(wire.opened);
-        if now < since + self.ping {
-            self.fail(now, "I22 no timer early", format!("a ping {} µs after the last", now - since));
-        }
-        wire.pinged = Some(now);
-    }
-
     /// The server answered what a member asked.
     fn answered(&mut self, now: u64, wire: &mut Wire, ack: &Ack) {
         let Some(place) = wire.asks.iter().position(|ask| ask.id == ack.id) else {
@@ -909,39 +842,6 @@ impl Book {
         ((court.epoch, model.version) == version && !self.draining).then(|| model.clone())
     }
 
-    /// A shard has given memory back, and with it these sessions: those that nobody is in, if they are stored or, where
-    /// nothing is stored, if nobody will come back or there is no memory at all.
-    pub fn scarce(
-        &mut self,
-        now: u64,
-        shard: u16,
-        memory: Memory,
-        gone: &[SessionId],
-        storage: Option<&Storage>,
-    ) {
-        let recovery = self.recovery;
-        for court in self.courts.iter_mut().filter(|court| court.home == shard) {
-            court.forgot_at = Some(now);
-            let Some(model) = court.model.as_ref().filter(|_| gone.contains(&court.name)) else { continue };
-            let newest = (court.epoch, model.version);
-            let right = match storage {
-                Some(storage) => {
-                    let kept = storage.kept(&court.name).map(|kept| (kept.epoch, kept.version));
-                    kept == Some(newest) || !storage.is_honest()
-                }
-                None => {
-                    memory == Memory::Out || model.empty_since.is_some_and(|since| now >= since + recovery)
-                }
-            };
-            let what = format!("{:?} at {newest:?} is gone with members {:?}", court.name, model.people);
-            let right = right && !model.people.iter().any(|person| person.connected);
-            (court.model, court.ticking_since, court.owed_since) = (None, None, None);
-            if !right && !self.draining {
-                return self.fail(now, "I7 what scarce memory may cost", what);
-            }
-        }
-    }
-
     /// The server has died. Its clock is as good as ever, unless it `stepped`.
     pub fn restarted(&mut self, wall: i64, stepped: bool) {
         self.walls.fill(wall);
@@ -952,15 +852,6 @@ impl Book {
         }
         if stepped {
             self.clock_stepped();
-        }
-    }
-
-    /// The wall clock was set. A server that has not had a session since it began can only take the next epoch
-    /// from that.
-    pub fn clock_stepped(&mut self) {
-        for court in self.courts.iter_mut().filter(|court| court.is_news) {
-            court.epoch = 0;
-            court.facts.clear();
         }
     }
 

@@ -1,0 +1,121 @@
+//! What clients and scarce memory may cost: bounds on what is said, on work, and on what is forgotten.
+
+use bandsync_engine::io::Memory;
+use bandsync_engine::words::ids::SessionId;
+
+use super::super::storage::Storage;
+use super::super::wire::{Spent, Wire};
+use super::Book;
+
+/// What a client is told that has asked for nothing: a greeting, that it is connected, a farewell.
+const GREETINGS: u64 = 6;
+
+/// Events that a client may say at once and in a second, as `RateLimits` has them, with those that are refused.
+const EVENTS_BURST: u64 = 210;
+const EVENTS_A_SECOND: u64 = 100;
+
+/// What may come of one read, however many events it holds: of those that the rates let through two messages to
+/// who speaks and two to its session each. What a session has to say is short here, or asked for a few times at most.
+const OUTPUTS_MAX: usize = 4 * EVENTS_BURST as usize;
+const WORK_BYTES_MAX: usize = 2 * EVENTS_BURST as usize * OWN_BYTES_MAX;
+const PONGS_MAX: usize = 17;
+
+/// The length of a message that concerns one client alone.
+const OWN_BYTES_MAX: usize = 1_024;
+
+/// What came of the bytes of one read.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    pub read: usize,
+    pub outputs: usize,
+    pub bytes: usize,
+    pub pongs: usize,
+}
+
+impl Book {
+    /// A read was handled: what one client can have the server do before it looks at the others is bounded.
+    pub fn worked(&mut self, now: u64, work: &Work) {
+        let bytes_max = work.read + WORK_BYTES_MAX;
+        if work.outputs > OUTPUTS_MAX || work.pongs > PONGS_MAX || work.bytes > bytes_max {
+            self.fail(now, "I17 bounded work", format!("{work:?}"));
+        }
+    }
+
+    /// What concerns one client alone is bounded by what it may say, whatever it does say: nobody gets the server to
+    /// send much by sending little, and who says nothing gets what a greeting and heartbeats are.
+    pub(super) fn weigh(&mut self, now: u64, wire: &Wire, length: usize) {
+        let Spent { packets, pings, told, questions, reports, pongs, beats, since, .. } = wire.spent;
+        let seconds = now.saturating_sub(since) / 1_000_000 + 1;
+        // Greeting, connect, farewell; an answer and a notice for each event; of more events than the rates have
+        // ten are refused.
+        let most = (GREETINGS + 2 * packets).min(GREETINGS + 2 * (EVENTS_BURST + EVENTS_A_SECOND * seconds));
+        let own = !wire.spoiled || wire.stray;
+        let what = match () {
+            () if own && told > most + reports => format!("{told} messages to {packets} packets"),
+            () if reports > questions + beats / 5 => format!("{reports} reports for {beats} pings"),
+            () if own && pongs > pings => format!("{pongs} pongs for {pings} pings"),
+            () if length > OWN_BYTES_MAX => format!("a message of {length} bytes"),
+            () => return,
+        };
+        self.fail(now, "I22 no amplification", format!("{} was sent {what} in {seconds} s", wire.sid));
+    }
+
+    pub(super) fn beaten(&mut self, now: u64, wire: &mut Wire) {
+        let since = wire.spent.beaten.unwrap_or(wire.spent.since);
+        if now < since + self.heartbeat {
+            self.fail(now, "I22 no timer early", format!("a ping event {} µs after the last", now - since));
+        }
+        wire.spent.beaten = Some(now);
+        wire.spent.beats += 1;
+    }
+
+    /// A shard has given memory back, and with it these sessions: those that nobody is in, if they are stored or, where
+    /// nothing is stored, if nobody will come back or there is no memory at all.
+    pub fn scarce(
+        &mut self,
+        now: u64,
+        shard: u16,
+        memory: Memory,
+        gone: &[SessionId],
+        storage: Option<&Storage>,
+    ) {
+        let recovery = self.recovery;
+        for court in self.courts.iter_mut().filter(|court| court.home == shard) {
+            court.forgot_at = Some(now);
+            let Some(model) = court.model.as_ref().filter(|_| gone.contains(&court.name)) else { continue };
+            let newest = (court.epoch, model.version);
+            let right = match storage {
+                Some(storage) => {
+                    let kept = storage.kept(&court.name).map(|kept| (kept.epoch, kept.version));
+                    kept == Some(newest) || !storage.is_honest()
+                }
+                None => {
+                    memory == Memory::Out || model.empty_since.is_some_and(|since| now >= since + recovery)
+                }
+            };
+            let what = format!("{:?} at {newest:?} is gone with members {:?}", court.name, model.people);
+            let right = right && !model.people.iter().any(|person| person.connected);
+            (court.model, court.ticking_since, court.owed_since) = (None, None, None);
+            if !right && !self.draining {
+                return self.fail(now, "I7 what scarce memory may cost", what);
+            }
+        }
+    }
+
+    pub(super) fn pinged(&mut self, now: u64, wire: &mut Wire) {
+        let since = wire.pinged.unwrap_or(wire.opened);
+        if now < since + self.ping {
+            self.fail(now, "I22 no timer early", format!("a ping {} µs after the last", now - since));
+        }
+        wire.pinged = Some(now);
+    }
+
+    /// The wall clock was set. A server that has not had a session since it began can only take the next epoch
+    /// from that.
+    pub fn clock_stepped(&mut self) {
+        for court in self.courts.iter_mut().filter(|court| court.is_news) {
+            court.epoch = 0;
+            court.facts.clear();
+        }
+    }
+}
