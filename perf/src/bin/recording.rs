@@ -1,12 +1,12 @@
-//! What recording costs a shard: a server with and without `--record` in turns, and the shares of CPU time of the
-//! writer's thread and of what the shard itself does to record.
+//! What recording costs a shard: a server with and without `--record`, in turns or side by side, and the shares of
+//! CPU time of the writer's thread and of what the shard itself does to record.
 
 use std::fs;
 use std::hint::black_box;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bandsync_driver::recorder::format::{Ending, SegmentReader};
@@ -44,7 +44,11 @@ struct Options {
     /// Runs without and with recording.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Where the server listens.
+    /// Run both servers at the same time on the same core, each under a load of its own, so that whatever else the
+    /// machine does falls on both. Together they must leave some of the core free.
+    #[arg(long)]
+    side_by_side: bool,
+    /// Where the server listens; the one that records, a port further.
     #[arg(long, default_value = "127.0.0.1:7431")]
     address: SocketAddr,
     /// Where the traces go; those of the last round stay.
@@ -67,13 +71,16 @@ fn main() -> io::Result<()> {
     let mut screen = io::stdout().lock();
     let (mut ratios, mut writers, mut taps) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.rounds {
-        // In turns, so that what else the machine does is spread over both.
-        let (without, with) = if round % 2 == 0 {
-            let without = plain(&options)?;
-            (without, recorded(&options)?)
+        let (without, with) = if options.side_by_side {
+            let (plain, recording) = (Run::start(&options, false)?, Run::start(&options, true)?);
+            (plain.end()?.micros, recorded(&options, recording)?)
+        } else if round % 2 == 0 {
+            // In turns, so that what else the machine does is spread over both.
+            let without = Run::start(&options, false)?.end()?.micros;
+            (without, recorded(&options, Run::start(&options, true)?)?)
         } else {
-            let with = recorded(&options)?;
-            (plain(&options)?, with)
+            let with = recorded(&options, Run::start(&options, true)?)?;
+            (Run::start(&options, false)?.end()?.micros, with)
         };
         writeln!(
             screen,
@@ -105,48 +112,64 @@ fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     (at(0), at(values.len() / 2), at(values.len().saturating_sub(1)))
 }
 
-/// Starts the server, with further options.
-fn start(options: &Options, more: &str) -> io::Result<Server> {
-    let Options { server, address, .. } = options;
-    let command = format!(
-        "{} serve --host localhost --port {} --shards 1 --storage memory --log-level warn \
-         --scroll-tick-interval 16 --max-session-members 10000 {more}",
-        server.display(),
-        address.port()
-    );
-    Server::start(command.trim_end(), 0, *address)
+/// A server under load.
+struct Run {
+    server: Server,
+    load: Child,
+    report: PathBuf,
 }
 
-/// Drives it and returns the CPU time of a delivered message, in microseconds.
-fn drive(options: &Options, server: &Server) -> io::Result<f64> {
-    let file = options.traces.with_extension("json");
-    let status = Command::new(&options.load)
-        .args(["--address", &options.address.to_string(), "--pid", &server.pid().to_string()])
-        .args(["--scenario", &options.scenario, "--seconds", &options.seconds.to_string()])
-        .args(["--sessions", &options.sessions.to_string(), "--members", &options.members.to_string()])
-        .arg("--json")
-        .arg(&file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()?;
-    let report: Report = serde_json::from_slice(&fs::read(file)?)?;
-    let micros = report.cpu_micros.filter(|_| status.success());
-    micros.ok_or_else(|| io::Error::other("the load generator measured nothing"))
+/// What is known of it behind the load.
+struct Ended {
+    server: Server,
+    /// CPU time of a delivered message, in microseconds.
+    micros: f64,
 }
 
-fn plain(options: &Options) -> io::Result<f64> {
-    fs::create_dir_all(&options.traces)?;
-    drive(options, &start(options, "")?)
+impl Run {
+    fn start(options: &Options, records: bool) -> io::Result<Self> {
+        let Options { server, traces, .. } = options;
+        fs::create_dir_all(traces)?;
+        let (mut address, mut more) = (options.address, String::new());
+        if records {
+            fs::remove_dir_all(traces)?;
+            fs::create_dir_all(traces)?;
+            address.set_port(address.port() + 1);
+            more = format!("--record {}", traces.display());
+        }
+        let command = format!(
+            "{} serve --host localhost --port {} --shards 1 --storage memory --log-level warn \
+             --scroll-tick-interval 16 --max-session-members 10000 {more}",
+            server.display(),
+            address.port()
+        );
+        let server = Server::start(command.trim_end(), 0, address)?;
+        let report = traces.with_extension(format!("{}.json", address.port()));
+        let load = Command::new(&options.load)
+            .args(["--address", &address.to_string(), "--pid", &server.pid().to_string()])
+            .args(["--scenario", &options.scenario, "--seconds", &options.seconds.to_string()])
+            .args(["--sessions", &options.sessions.to_string(), "--members", &options.members.to_string()])
+            .arg("--json")
+            .arg(&report)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self { server, load, report })
+    }
+
+    /// Waits until the load is over.
+    fn end(mut self) -> io::Result<Ended> {
+        let status = self.load.wait()?;
+        let report: Report = serde_json::from_slice(&fs::read(&self.report)?)?;
+        let micros = report.cpu_micros.filter(|_| status.success());
+        let micros = micros.ok_or_else(|| io::Error::other("the load generator measured nothing"))?;
+        Ok(Ended { server: self.server, micros })
+    }
 }
 
-fn recorded(options: &Options) -> io::Result<Recorded> {
-    fs::remove_dir_all(&options.traces).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    })?;
-    fs::create_dir_all(&options.traces)?;
-    let server = start(options, &format!("--record {}", options.traces.display()))?;
-    let micros = drive(options, &server)?;
+fn recorded(options: &Options, run: Run) -> io::Result<Recorded> {
+    let Ended { server, micros } = run.end()?;
     let shard = cpu::thread_time(server.pid(), "shard-0")? as f64;
     let writer = cpu::thread_time(server.pid(), "recorder")? as f64;
     drop(server);
