@@ -10,12 +10,12 @@ use bandsync_driver::recorder::format::{Entry, Header, Packer, SegmentReader, St
 use bandsync_driver::recorder::redact::Redactor;
 use bandsync_engine::engine::Engine;
 use bandsync_engine::engine::handover;
-use bandsync_engine::io::{Found, Input, Output, Outputs, Settings, StorageNews};
+use bandsync_engine::io::{Cause, Found, Input, Memory, Output, Outputs, Settings, StorageNews};
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::wire::deflate::{Deflater, Inflater, Window, negotiate};
 use bandsync_engine::wire::frame::Reader;
-use bandsync_engine::wire::http::HeadReader;
+use bandsync_engine::wire::http::{HeadReader, upgrade};
 use bandsync_engine::wire::parse::{self, Event};
 use bandsync_engine::wire::payload::{self, Version};
 use bandsync_engine::wire::socket_packet::Assembler;
@@ -23,6 +23,8 @@ use bandsync_engine::wire::{engine_packet, json};
 use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::limits::Limits;
+use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
+use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 
 pub use mutate::mutate;
@@ -39,7 +41,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "http_head", run: http_head, seeds: &[HEAD, UPGRADE] },
     Target { name: "frames", run: frames, seeds: &[FRAME, FRAGMENTS, SPOKEN] },
     Target { name: "deflate", run: deflate, seeds: &[OFFER, DEFLATED] },
@@ -49,6 +51,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "redact", run: redact, seeds: &[SECRETS, SPOKEN, POSTED] },
     Target { name: "stored", run: stored, seeds: &[RECORD, INPUT, OUTPUTS] },
     Target { name: "connection", run: connection, seeds: &[HEAD, SPOKEN, POSTED] },
+    Target { name: "server", run: server, seeds: &[PROXIED, RETURNED] },
 ];
 
 const HEAD: &[u8] = include_bytes!("../../fuzz/corpus/http_head/page");
@@ -70,10 +73,19 @@ const INPUT: &[u8] = include_bytes!("../../fuzz/corpus/stored/input");
 const OUTPUTS: &[u8] = include_bytes!("../../fuzz/corpus/stored/outputs");
 const SPOKEN: &[u8] = include_bytes!("../../fuzz/corpus/connection/spoken");
 const POSTED: &[u8] = include_bytes!("../../fuzz/corpus/connection/posted");
+const PROXIED: &[u8] = include_bytes!("../../fuzz/corpus/server/proxied");
+const RETURNED: &[u8] = include_bytes!("../../fuzz/corpus/server/returned");
 
 /// The head of a request. However it is cut, it is the same head.
 pub fn http_head(data: &[u8]) {
-    let whole = HeadReader::default().parse(data).map(|head| head.map(|(_, length)| length));
+    let mut reader = HeadReader::default();
+    let whole = reader.parse(data).map(|head| {
+        head.map(|(request, length)| {
+            let _ = (request.parameter("sid"), request.has_token("connection", "upgrade"), upgrade(&request));
+            let _ = request.list("x-forwarded-for").filter_map(Network::parse).count();
+            length
+        })
+    });
     let mut reader = HeadReader::default();
     if let Ok(Some(length)) = whole {
         assert!(length <= data.len());
@@ -264,11 +276,11 @@ fn restore(record: &[u8]) {
     engine.handle(at, Input::Storage { news: &news }, &mut outputs);
     for _ in 0..8 {
         engine.handle(at, Input::TurnEnded, &mut outputs);
-        engine.check_invariants();
         outputs.clear();
-        let Some(next) = engine.next_deadline() else { return };
+        let Some(next) = engine.next_deadline() else { break };
         at = next.max(at);
     }
+    engine.check_invariants();
 }
 
 /// A connection to a whole engine: everything that a stranger can send.
@@ -282,8 +294,100 @@ pub fn connection(data: &[u8]) {
         at = at + Micros::from_millis(3);
         engine.handle(at, Input::Received { conn, bytes: &mut read.to_vec() }, &mut outputs);
         engine.handle(at, Input::TurnEnded, &mut outputs);
-        engine.check_invariants();
         outputs.clear();
+    }
+    // Only now: it looks at every slot for timers, which takes longer than all the rest.
+    engine.check_invariants();
+}
+
+/// What ends a piece of [`server`]'s input.
+const PIECE_END: u8 = 0x1d;
+
+/// Four connections to a whole engine that stands behind a proxy on the internet, with time that passes, and what a
+/// driver tells of them. The first byte of a piece says whose it is and what happens. What nobody could guess is
+/// filled in: `$` stands for the Engine.IO session given out last, `~` for the key to come back with.
+pub fn server(data: &[u8]) {
+    talk(data, &mut Vec::new());
+}
+
+/// The same; what the server says is appended to `said`.
+fn talk(data: &[u8], said: &mut Vec<u8>) {
+    let mut engine = Engine::new(on_the_internet());
+    let mut conns = [0, 1, 2, 3].map(|index| ConnId { index, generation: 0 });
+    let (mut at, mut outputs) = (Micros::ZERO, Outputs::default());
+    let peer = std::net::Ipv4Addr::LOCALHOST.into();
+    for conn in conns {
+        engine.handle(at, Input::Opened { conn, peer }, &mut outputs);
+    }
+    let (mut session, mut key) = (Vec::new(), Vec::new());
+    for piece in data.split(|byte| *byte == PIECE_END) {
+        let Some((what, rest)) = piece.split_first() else { continue };
+        let conn = conns[usize::from(what & 3)];
+        match what >> 2 & 7 {
+            0..4 => {
+                let filled = rest.iter().flat_map(|byte| match byte {
+                    b'$' => &session[..],
+                    b'~' => &key[..],
+                    byte => std::slice::from_ref(byte),
+                });
+                let mut bytes: Vec<u8> = filled.copied().collect();
+                engine.handle(at, Input::Received { conn, bytes: &mut bytes }, &mut outputs);
+            }
+            4 => {
+                engine.handle(at, Input::Closed { conn, cause: Cause::Failed }, &mut outputs);
+                let conn = ConnId { generation: conn.generation + 1, ..conn };
+                engine.handle(at, Input::Opened { conn, peer }, &mut outputs);
+                conns[usize::from(what & 3)] = conn;
+            }
+            5 => {
+                let bytes = 1_000 * rest.len() as u32;
+                engine.handle(at, Input::Backlog { conn, bytes }, &mut outputs);
+            }
+            6 => at = engine.next_deadline().map_or(at, |next| next.max(at)),
+            _ => {
+                let memory = if rest.is_empty() { Memory::Enough } else { Memory::Low };
+                engine.handle(at, Input::Memory(memory), &mut outputs);
+            }
+        }
+        engine.handle(at, Input::TurnEnded, &mut outputs);
+        for (known, before, after) in
+            [(&mut session, "{\"sid\":\"", "\",\"upgrades\""), (&mut key, "\"pid\":\"", "\"")]
+        {
+            if let Some(found) = told(&outputs.bytes, before.as_bytes(), after.as_bytes()) {
+                found.clone_into(known);
+            }
+        }
+        said.append(&mut outputs.bytes);
+        outputs.clear();
+    }
+    engine.check_invariants();
+}
+
+/// What was said last between these two.
+fn told<'a>(said: &'a [u8], before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
+    let places = said.windows(before.len()).enumerate().filter(|(_, bytes)| *bytes == before);
+    let found = places.filter_map(|(place, _)| {
+        let rest = &said[place + before.len()..];
+        let (found, rest) = rest.split_at(rest.iter().position(|byte| *byte == b'"')?);
+        rest.starts_with(after).then_some(found)
+    });
+    found.last()
+}
+
+/// Small bounds, one proxy that is believed, a list of pages and names.
+fn on_the_internet() -> Settings {
+    let proxies = ["127.0.0.0/8", "2001:db8::/32"].iter().filter_map(|text| Network::parse(text)).collect();
+    Settings {
+        shards: 1,
+        limits: Limits::TINY,
+        origins: Origins::Listed(vec!["https://band.example".into()]),
+        manners: Manners {
+            peers: PeerLimits { connections_max: 4, connections_per_second: 8, spares_loopback: false },
+            proxies,
+            hosts: Hosts::Local(vec!["band.example".into()]),
+            ..Manners::default()
+        },
+        ..Settings::default()
     }
 }
 
@@ -291,6 +395,17 @@ pub fn connection(data: &[u8]) {
 mod tests {
     use super::*;
     use bandsync_engine::words::rng::Rng;
+
+    /// Mutations of what is refused at once would find nothing.
+    #[test]
+    fn the_seeds_of_a_server_lead_into_a_session() {
+        for seed in [PROXIED, RETURNED] {
+            let mut said = Vec::new();
+            talk(seed, &mut said);
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.contains("\"ok\":true") && said.contains("scroll_tick"), "{said}");
+        }
+    }
 
     /// A short run in every test run; the long ones are `./tools/fuzz-all`.
     #[test]

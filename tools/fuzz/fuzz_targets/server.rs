@@ -1,0 +1,4 @@
+//! `server` under cargo-fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bandsync_tools::fuzz::server(data));
