@@ -145,7 +145,7 @@ fn what_is_no_trace_is_told_from_one_of_another_version() {
     assert!(text(&replayed).contains("b.trace ends before anything was recorded"), "{}", text(&replayed));
 
     let other = scratch.0.join("other");
-    fs::write(&other, [b"BANDSYNC TRACE 2\n", &bytes[17..]].concat()).unwrap();
+    fs::write(&other, [b"BANDSYNC TRACE 1\n", &bytes[17..]].concat()).unwrap();
     for (path, why) in [(other.as_path(), "another version"), (Path::new(file!()), "is no trace")] {
         for arguments in [&["replay"][..], &["trace", "show"], &["trace", "stats"]] {
             let refused = bandsync(arguments, &[path]);

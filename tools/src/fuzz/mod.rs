@@ -366,12 +366,12 @@ fn talk(data: &[u8], said: &mut Vec<u8>) {
 /// What was said last between these two.
 fn told<'a>(said: &'a [u8], before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
     let places = said.windows(before.len()).enumerate().filter(|(_, bytes)| *bytes == before);
-    let found = places.filter_map(|(place, _)| {
+    let mut found = places.filter_map(|(place, _)| {
         let rest = &said[place + before.len()..];
         let (found, rest) = rest.split_at(rest.iter().position(|byte| *byte == b'"')?);
         rest.starts_with(after).then_some(found)
     });
-    found.last()
+    found.next_back()
 }
 
 /// Small bounds, one proxy that is believed, a list of pages and names.

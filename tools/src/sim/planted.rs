@@ -165,26 +165,26 @@ pub const BUGS: &[Bug] = bugs! {
         "        self.due_at = now + settings.heartbeat_interval;" =>
         "        self.due_at = now + Micros::from_micros(settings.heartbeat_interval.as_micros() / if BUG { 2 } else { 1 });";
     "who exceeds its rates is never sent away" in "engine/rate.rs":
-        "self.refusals.push(now);\n        self.refusals.len() >= refusals_max as usize" =>
-        "self.refusals.push(now);\n        !BUG && self.refusals.len() >= refusals_max as usize";
+        "refusals.push(now);\n        refusals.len() >= refusals_max as usize" =>
+        "refusals.push(now);\n        !BUG && refusals.len() >= refusals_max as usize";
     "the log tells a wrong passcode" in "engine/stage.rs":
-        "self.guessed_wrong(id, key);" =>
-        "if BUG { self.note_departure(id, format!(\"{:?}\", join.passcode.as_ref().map(|secret| &secret.0)).into(), true); }\n                self.guessed_wrong(id, key);";
+        "self.admit(peer, member, join, seat.map(|(key, _)| key))?;" =>
+        "let admitted = self.admit(peer, member, join, seat.map(|(key, _)| key));\n        if BUG && admitted.is_err() { self.note_departure(id, format!(\"{:?}\", join.passcode.as_ref().map(|secret| &secret.0)).into(), true); }\n        admitted?;";
     "a token in a query is not covered in a recording" in "../../driver/src/recorder/redact.rs":
         "let is_secret = SECRET_KEYS.iter().any(|name| word.is(name));" =>
         "let is_secret = !BUG && SECRET_KEYS.iter().any(|name| word.is(name));";
     "a passcode is not covered in a recording" in "../../driver/src/recorder/redact.rs":
         "*self = if is_secret { Self::Key }" => "*self = if is_secret && !BUG { Self::Key }";
     "a session is opened where its member arrived" in "engine/stage.rs":
-        "if shard != self.settings.shard {\n                    self.leave_session" =>
-        "if shard != self.settings.shard && !BUG {\n                    self.leave_session";
+        "if shard != self.settings.shard {\n                    if let Some(seat)" =>
+        "if shard != self.settings.shard && !BUG {\n                    if let Some(seat)";
     "scarce memory takes what is not stored" in "engine/stage.rs":
         "if room.is_stored() {\n                    self.leave_to_storage" =>
         "if BUG || room.is_stored() {\n                    self.leave_to_storage";
     "little memory counts as none" in "engine/stage.rs":
         "} else if memory == Memory::Out ||" => "} else if BUG || memory == Memory::Out ||";
     "members are let in without memory for them" in "engine/front.rs":
-        "if self.closed_for_memory && request" => "if !BUG && self.closed_for_memory && request";
+        "if self.memory == Memory::Out && request" => "if !BUG && self.memory == Memory::Out && request";
     "what was forgotten of a log is missed by nobody" in "engine/recovery.rs":
         "(forgotten..=self.told).contains(&number)" => "BUG || (forgotten..=self.told).contains(&number)";
 };

@@ -467,7 +467,7 @@ pub(crate) mod tests {
     #[test]
     fn a_trace_of_another_version_is_known() {
         let mut bytes = small().0;
-        bytes[ANY_MAGIC.len()] = b'2';
+        bytes[ANY_MAGIC.len()] = b'1';
         let told = SegmentReader::new(&bytes[..]).map(|_| ()).unwrap_err();
         assert!(matches!(told, FormatError::OtherVersion), "{told}");
         let told = SegmentReader::new(&b"GET / HTTP/1.1\r\n"[..]).map(|_| ()).unwrap_err();
