@@ -55,10 +55,19 @@ async function beside(server, act) {
   }
 }
 
+/** The same on a server of its own, which ends whatever happens: or a failure would keep the file from ending. */
+async function served(env, act) {
+  const server = await startServer({ env });
+  try {
+    await beside(server, () => act(server));
+  } finally {
+    await server.stop();
+  }
+}
+
 test("a thousand readers that crawl or hang are sent away, and the band plays on", LIMIT, async (t) => {
   const env = { SHARDS: "1", SCROLL_TICK_INTERVAL: "32", SOCKET_PING_INTERVAL: "2000", SOCKET_PING_TIMEOUT: "8000", LOG_LEVEL: "debug" };
-  const server = await startServer({ env });
-  await beside(server, async () => {
+  await served(env, async (server) => {
     const sessions = Array.from({ length: 10 }, () => freshSession("mute"));
     // They read what they must to be members, and from then on a kilobyte a second, or nothing.
     const leaders = await many(10, 10, (i) => extra(server, sessions[i], { role: "leader" }, { sipping: 1024 }));
@@ -74,16 +83,14 @@ test("a thousand readers that crawl or hang are sent away, and the band plays on
     clearInterval(timer);
     t.diagnostic(`${Math.round(most / 1e6)} MB at most`);
     assert.ok(most < MEMORY_MAX, `${most} bytes`);
-    assert.match(server.logs, /connection closed: ping timeout/);
+    await until("the log says why", () => server.logs.includes("connection closed: ping timeout"));
   });
-  await server.stop();
 });
 
 test("readers that hang and say that they live are cut when their unread bytes fill the memory", LIMIT, async (t) => {
   const threshold = 150_000_000;
   const env = { SHARDS: "1", MEMORY_THRESHOLD: String(threshold / 1e6), SOCKET_PING_INTERVAL: "300000", STORAGE: "memory", LOG_LEVEL: "info" };
-  const server = await startServer({ env });
-  await beside(server, async () => {
+  await served(env, async (server) => {
     const sessionId = freshSession("hoard");
     const leader = await join(server, sessionId, { role: "leader" });
     const crowd = await many(200, 50, () => extra(server, sessionId, { role: "follower" }, { sipping: 1024 }));
@@ -97,15 +104,13 @@ test("readers that hang and say that they live are cut when their unread bytes f
     clearInterval(timer);
     await until("memory is given back", () => residentBytes(server.pid) < threshold);
     t.diagnostic(`${Math.round(most / 1e6)} MB, then ${Math.round(residentBytes(server.pid) / 1e6)} MB`);
-    assert.match(server.logs, /it reads too slowly/);
+    await until("the log says why", () => server.logs.includes("it reads too slowly"));
     assert.equal(leader.connected, true, "who reads stays");
   });
-  await server.stop();
 });
 
 test("five thousand requests at a byte a second are cut off, and meanwhile members come in", LIMIT, async () => {
-  const server = await startServer({ env: { SHARDS: "1" } });
-  await beside(server, async () => {
+  await served({ SHARDS: "1" }, async (server) => {
     const slow = await many(5_000, 200, () => tcp(server));
     const bytes = head(server, "GET", ENGINE_PATH, { "X-Slow": "x".repeat(500) });
     let sent = 0;
@@ -129,12 +134,10 @@ test("five thousand requests at a byte a second are cut off, and meanwhile membe
     assert.ok(came > 10, `only ${came} came in meanwhile`);
     assert.ok(sent < bytes.length - 4, "none of them was a whole request");
   });
-  await server.stop();
 });
 
 test("a thousand joins and a thousand leaves of one session at once: all lists agree", LIMIT, async () => {
-  const server = await startServer({ env: { SHARDS: "1", EVENT_RATES: "join_session=20,other=20" } });
-  await beside(server, async () => {
+  await served({ SHARDS: "1", EVENT_RATES: "join_session=20,other=20" }, async (server) => {
     const sessionId = freshSession("door");
     const witness = await join(server, sessionId);
     const crowd = await many(100, 50, (i) => extra(server, freshSession(`own-${i}`)));
@@ -159,7 +162,6 @@ test("a thousand joins and a thousand leaves of one session at once: all lists a
     assert.equal((await health(server)).sessions.members, 5);
     crowd.forEach((one) => one.socket.destroy());
   });
-  await server.stop();
 });
 
 const CROWD = Number(process.env.CROWD_SIZE ?? 10_000);
