@@ -233,7 +233,8 @@ impl Engine {
             Waiting::Here { conn, .. } => self.conns.get(*conn).is_some(),
             Waiting::There(_) => true,
         };
-        if !waiting.iter().any(is_there) {
+        // At the end nobody is let in any more, also who waits on another shard.
+        if self.draining || !waiting.iter().any(is_there) {
             return;
         }
         if !self.has_room_for_session() {
