@@ -47,6 +47,8 @@ pub struct Model {
     pub kept_until: Option<u64>,
     /// Since when nobody has a connection.
     pub empty_since: Option<u64>,
+    /// When somebody left last, or what it takes to come in changed.
+    pub door_changed_at: u64,
     absent: Vec<Absent>,
     requests: Vec<String>,
     message: String,
@@ -86,6 +88,7 @@ impl Model {
             leader: None,
             kept_until: None,
             empty_since: Some(now),
+            door_changed_at: now,
             absent: Vec::new(),
             requests: Vec::new(),
             message: String::new(),
@@ -228,7 +231,7 @@ impl Model {
         self.kept_until = leader.map(|_| now + grace);
         self.requests.clear();
         self.absent.clear();
-        (self.version, self.empty_since) = (1, Some(now));
+        (self.version, self.empty_since, self.door_changed_at) = (1, Some(now), now);
     }
 
     /// Whether somebody that was lost has to be let in again.
@@ -295,6 +298,18 @@ impl Model {
         }
         if needs_lead(say, self.cues) && !self.leads(id) {
             return Err(format!("obeyed {id}, who does not lead: {say:?}"));
+        }
+        // Who takes the lead of a leader that is away takes its seat from it.
+        if matches!(
+            say,
+            Say::Settings { .. }
+                | Say::Passcode { .. }
+                | Say::Pin { .. }
+                | Say::Claim
+                | Say::HandTo { .. }
+                | Say::Approve { .. }
+        ) {
+            self.door_changed_at = now;
         }
         let at = at.unwrap_or(now).clamp(now, now + 30_000_000);
         let changed = match say {
@@ -545,6 +560,7 @@ impl Model {
     fn remove(&mut self, now: u64, id: &str, on_purpose: bool) {
         let led = self.leads(id);
         let heir = self.heir(id);
+        self.door_changed_at = now;
         self.people.retain(|person| person.id != id);
         self.requests.retain(|other| other != id);
         if led {
