@@ -1064,7 +1064,11 @@ impl Book {
             self.seen.add("session: grace and connections end in one turn", u64::from(!closings.is_empty()));
             settle_order(model, &closings, real, now, self.grace);
             court.told_version = model.version;
-            (court.owed_since, court.changed_at) = (Some(now), now);
+            // A window that was over in this turn may have told it already.
+            let newest = (court.epoch, model.version);
+            let mut seated = wires.iter().filter(|wire| wire.seat == Some(session as u16));
+            let owed = seated.any(|wire| wire.told != newest);
+            (court.owed_since, court.changed_at) = (owed.then_some(now), now);
         }
         let compare = std::mem::take(&mut court.dirty) || thorough || real.version() != model.version;
         if compare && let Some(what) = model.differs(real, now) {
