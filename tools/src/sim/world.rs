@@ -331,6 +331,8 @@ impl<'p> World<'p> {
         for shard in 0..self.shards.len() {
             self.shards[shard].sum_up(&mut self.book.seen);
             self.shards[shard].restart(self.plan, self.lives, self.wall);
+            // It has not heard yet how little memory there is.
+            self.book.full[shard] = false;
             self.wake(shard as u16, self.now);
         }
         if let Some(storage) = &mut self.storage {

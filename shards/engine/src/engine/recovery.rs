@@ -85,6 +85,9 @@ pub struct Memory<S> {
     /// How many entries there were so far.
     told: u64,
     absent: VecDeque<Absent<S>>,
+    /// Since when those who came back may have missed something, and until when they may come back once more with
+    /// that: a connection can break before it has brought what was missed.
+    returned: Option<(Micros, Micros)>,
 }
 
 /// An event that was told.
@@ -126,7 +129,14 @@ pub fn silence(settings: &Settings) -> Micros {
 
 impl<S> Default for Memory<S> {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), packets: Vec::new(), start: 0, told: 0, absent: VecDeque::new() }
+        Self {
+            entries: VecDeque::new(),
+            packets: Vec::new(),
+            start: 0,
+            told: 0,
+            absent: VecDeque::new(),
+            returned: None,
+        }
     }
 }
 
@@ -170,7 +180,10 @@ impl<S> Memory<S> {
     pub fn take(&mut self, now: Micros, pid: Pid, bounds: &mut Bounds<'_>) -> Option<S> {
         self.prune(now, bounds);
         let place = self.absent.iter().position(|absent| absent.pid == pid)?;
-        self.absent.remove(place).map(|absent| absent.seat)
+        let absent = self.absent.remove(place)?;
+        let since = self.returned.map_or(absent.since, |(since, _)| since.min(absent.since));
+        self.returned = Some((since, now + bounds.silence + bounds.window));
+        Some(absent.seat)
     }
 
     /// Whether everything that was told after so many events is still known.
@@ -204,7 +217,8 @@ impl<S> Memory<S> {
     pub fn deadline(&self, bounds: &Bounds<'_>) -> Option<Micros> {
         let (window, silence) = (bounds.window, bounds.silence);
         let absent = self.absent.front().map(|absent| absent.since + window + window);
-        absent.or_else(|| self.entries.front().map(|entry| entry.at + silence + silence))
+        let returned = || self.returned.map(|(_, until)| until + silence);
+        absent.or_else(returned).or_else(|| self.entries.front().map(|entry| entry.at + silence + silence))
     }
 
     /// Forgets what nobody may come back to any more.
@@ -213,7 +227,9 @@ impl<S> Memory<S> {
         while self.absent.front().is_some_and(|absent| absent.since + window < now) {
             self.absent.pop_front();
         }
-        let noticed = self.absent.front().map_or(now, |absent| absent.since);
+        self.returned = self.returned.filter(|(_, until)| now <= *until);
+        let lost = self.absent.front().map_or(now, |absent| absent.since);
+        let noticed = self.returned.map_or(lost, |(since, _)| lost.min(since));
         while self.entries.front().is_some_and(|entry| entry.at + silence < noticed) {
             self.forget_oldest(bounds);
         }
@@ -354,6 +370,26 @@ mod tests {
         assert!(bytes > 0);
         memory.prune(over, &mut bounds(&mut bytes));
         assert_eq!((bytes, memory.deadline(&bounds(&mut 0))), (0, None));
+    }
+
+    #[test]
+    fn who_is_lost_again_before_it_heard_what_it_missed_finds_it_still_there() {
+        let (mut memory, mut bytes) = (Memory::<()>::default(), 0);
+        let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
+        let pid = Pid(MemberId::from_bytes([1; 15]));
+        let secs = Micros::from_secs;
+        memory.push(secs(10), Audience::All, b"10", &mut bounds);
+        memory.keep(secs(25), pid, (), &mut bounds);
+        assert!(memory.take(secs(60), pid, &mut bounds).is_some());
+        memory.push(secs(70), Audience::All, b"70", &mut bounds);
+        memory.keep(secs(75), pid, (), &mut bounds);
+        assert!(memory.take(secs(100), pid, &mut bounds).is_some());
+        assert!(memory.reaches(0), "it has missed the same again");
+        // Twenty seconds in which a loss is noticed and the window are over.
+        let over = memory.deadline(&bounds).unwrap();
+        memory.prune(over, &mut bounds);
+        assert!(!memory.reaches(0), "nobody can come back with that any more");
+        assert_eq!((bytes, memory.deadline(&super::tests::bounds(&mut 0))), (0, None));
     }
 
     #[test]
