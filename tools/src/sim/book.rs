@@ -947,8 +947,8 @@ impl Book {
             }
             (Asked::Join(join), "session_full" | "bad_passcode") => {
                 let why = model.and_then(|model| model.refuses(&wire.sid, join));
-                // The answer of another shard tells how things were when it was asked.
-                let was_asked_before = model.is_some_and(|model| model.door_changed_at >= ask.sent);
+                // The answer of another shard tells how things were when it was asked; the session may be gone since.
+                let was_asked_before = model.is_none_or(|model| model.door_changed_at >= ask.sent);
                 // A full table of sessions refuses as a full session does.
                 let is_table_full = ack.code == "session_full" && self.sessions_max < 1_000;
                 why != Some(ack.code.as_str()) && !was_asked_before && !is_table_full
