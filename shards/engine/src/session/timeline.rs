@@ -246,6 +246,9 @@ impl Session {
         let passed = now.unix.0.saturating_sub(self.state.last_active_unix.0).max(0) as u64;
         let then = self.state.last_active_at + Micros::from_micros(passed.saturating_mul(1_000));
         let timeline = &mut self.state.timeline;
+        // A wall clock that was set back may say less than what has happened since anybody spoke: a pause at the end
+        // of a leader's grace.
+        let then = timeline.segments.first().map_or(then, |first| then.max(first.t0));
         let turned = timeline.turn(then, timeline.onward(then));
         assert!(turned.is_ok(), "the present takes no more room than what led to it");
         for segment in &mut timeline.segments {
