@@ -111,7 +111,7 @@ const AXES: [Axis; 5] = [
     Axis {
         name: "room",
         title: "One room, two ticks a second to everybody",
-        bound: "filling it: whoever joins is told of everybody who is there",
+        bound: "the burst: the last member of a large room is as late as it is long",
         lines: &[Line {
             sizes: &[(1, 500), (1, 1_000), (1, 2_500), (1, 5_000), (1, 7_500), (1, 10_000)],
             period: 5,
