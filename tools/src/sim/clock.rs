@@ -355,7 +355,9 @@ impl Timekeeper {
             Some(past) => {
                 // What older answers lose of their worth by the skew of the clocks.
                 let slack = 2.0 * MAX_SKEW * 200_000.0;
-                let seen = past.steps == 1 && past.by > past.best_before + past.best_since + slack + 1.0;
+                // Twice the round trips, because the best ones before may be forgotten by now.
+                let round_trips = past.best_before + past.best_since;
+                let seen = past.steps == 1 && past.by > 2.0 * round_trips + slack + 1.0;
                 bound + if seen { 0.0 } else { past.by }
             }
         };
