@@ -99,8 +99,13 @@ fn main() -> io::Result<()> {
     for (what, values) in
         [("writer", writers), ("shard itself", taps), ("both", both), ("with over without", ratios)]
     {
+        let (low, high) = interval(values.clone());
         let (least, median, most) = spread(values);
-        writeln!(screen, "{what:<18} {median:6.2} %   ({least:.2} to {most:.2})")?;
+        writeln!(
+            screen,
+            "{what:<18} {median:6.2} %   ({least:.2} to {most:.2}; the median is within {low:.2} to {high:.2} with \
+             95 % confidence)"
+        )?;
     }
     Ok(())
 }
@@ -110,6 +115,27 @@ fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     let at = |place: usize| values.get(place).copied().unwrap_or(f64::NAN);
     (at(0), at(values.len() / 2), at(values.len().saturating_sub(1)))
+}
+
+/// Where the median of what the values are drawn from lies with 95 % confidence, whatever they are distributed like:
+/// between the values that as few tosses of a fair coin in as many come below. With fewer than six there is no such
+/// interval.
+fn interval(mut values: Vec<f64>) -> (f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let count = values.len();
+    let (mut below, mut term, mut rank) = (0.0, 0.5_f64.powi(count as i32), None);
+    for heads in 0..count {
+        below += term;
+        if below > 0.025 {
+            break;
+        }
+        rank = Some(heads);
+        term *= (count - heads) as f64 / (heads + 1) as f64;
+    }
+    match rank.map(|rank| (values.get(rank), values.get(count - 1 - rank))) {
+        Some((Some(&low), Some(&high))) => (low, high),
+        _ => (f64::NEG_INFINITY, f64::INFINITY),
+    }
 }
 
 /// A server under load.
@@ -256,5 +282,20 @@ impl Inputs {
         recorder.finish();
         fs::remove_dir_all(directory)?;
         time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ranks are those of the tables of the sign test.
+    #[test]
+    fn the_interval_is_that_of_the_sign_test() {
+        let within = |count| interval((1..=count).map(f64::from).rev().collect());
+        assert_eq!(within(5), (f64::NEG_INFINITY, f64::INFINITY));
+        assert_eq!(within(6), (1.0, 6.0));
+        assert_eq!(within(10), (2.0, 9.0));
+        assert_eq!(within(40), (14.0, 27.0));
     }
 }
