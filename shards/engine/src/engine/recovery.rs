@@ -154,6 +154,10 @@ impl<S> Memory<S> {
             self.packets.drain(..self.start);
             self.start = 0;
         }
+        if self.packets.capacity() - self.packets.len() < packet.len() {
+            // By less than the doubling of a vector: most logs are of the few who joined, and then of nobody.
+            self.packets.reserve_exact(packet.len() + self.packets.len() / 4);
+        }
         self.packets.extend_from_slice(packet);
         *bounds.bytes += packet.len() as u64;
         self.entries.push_back(Entry { at: now, audience, bytes: packet.len() as u32 });
