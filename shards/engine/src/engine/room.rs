@@ -80,7 +80,7 @@ impl Turn<'_> {
 }
 
 impl Room {
-    /// A room for a new session; `luck` spreads the rooms over the tick interval.
+    /// A room for a new session; `luck` spreads the rooms over the moments of the tick interval.
     pub fn new(session: Session, settings: &Settings, luck: u64, now: Micros) -> Self {
         Self {
             session,
@@ -234,10 +234,8 @@ impl Room {
         let playing = self.session.is_playing(turn.now.at);
         // A tick that is due is not put off: it fires at the end of this turn.
         if !self.tick.at().is_some_and(|at| playing && at <= turn.now.at) {
-            let wanted = if playing { self.wanted_after(turn.now.at) } else { None };
-            self.next_tick = wanted.unwrap_or_default();
-            let at = wanted.map(|tick| self.grid.time_of(tick));
-            self.tick.set(turn.wheel, at, Timer::Tick(key));
+            let after = playing.then(|| self.grid.tick_at(turn.now.at));
+            self.arm_tick(key, after, turn.wheel);
         }
         let expires = self.empty_since.map(|since| since + turn.settings.limits.empty_session_ttl);
         let forgets = self.memory.deadline(&turn.bounds());
@@ -246,10 +244,18 @@ impl Room {
         self.deadline.set(turn.wheel, deadline, Timer::Room(key));
     }
 
-    /// The first tick after `now` that somebody wants. A session whose members keep the timeline by themselves
+    /// Sets the timer to the next tick that somebody wants after this one, if there is one.
+    fn arm_tick(&mut self, key: RoomKey, after: Option<u64>, wheel: &mut Wheel<Timer>) {
+        let wanted = after.and_then(|tick| self.wanted_after(tick));
+        self.next_tick = wanted.unwrap_or_default();
+        let at = wanted.map(|tick| self.grid.time_of(tick));
+        self.tick.set(wheel, at, Timer::Tick(key));
+    }
+
+    /// The first tick after this one that somebody wants. A session whose members keep the timeline by themselves
     /// sleeps through all the others.
-    fn wanted_after(&self, now: Micros) -> Option<u64> {
-        let next = self.grid.tick_at(now) + 1;
+    fn wanted_after(&self, tick: u64) -> Option<u64> {
+        let next = tick + 1;
         let mut wanted = None;
         for stride in self.seats.iter().map(|seat| u64::from(seat.stride)).filter(|stride| *stride > 0) {
             let tick = next.next_multiple_of(stride);
@@ -264,17 +270,20 @@ impl Room {
     /// A tick is due: tells everybody who wants it, or one that was missed since, where the band is.
     pub fn tick(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
         self.tick.rang();
-        if self.session.is_playing(turn.now.at) {
-            let tick = Notice::Tick(self.session.tick(turn.now));
-            let (first, last) = (self.next_tick, self.grid.tick_at(turn.now.at));
-            let wanting = |seat: &&Seat| {
-                let stride = u64::from(seat.stride);
-                stride > 0 && first.next_multiple_of(stride) <= last
-            };
-            let to = self.seats.iter().filter(wanting).map(|seat| seat.line);
-            turn.outbox.volatile(turn.out, to, |bytes| print::notice(bytes, self.session.id(), &tick));
+        if !self.session.is_playing(turn.now.at) {
+            return self.arm(key, turn);
         }
-        self.arm(key, turn);
+        let tick = Notice::Tick(self.session.tick(turn.now));
+        let (first, last) = (self.next_tick, self.grid.tick_at(turn.now.at));
+        let wanting = |seat: &&Seat| match u64::from(seat.stride) {
+            0 => false,
+            1 => true,
+            stride => first.next_multiple_of(stride) <= last,
+        };
+        let to = self.seats.iter().filter(wanting).map(|seat| seat.line);
+        turn.outbox.volatile(turn.out, to, |bytes| print::notice(bytes, self.session.id(), &tick));
+        // Nothing else is due any sooner or later for that.
+        self.arm_tick(key, Some(last), turn.wheel);
     }
 
     /// The session's own deadline has come.
@@ -412,6 +421,11 @@ impl Room {
     }
 }
 
+/// Between two moments at which sessions of a shard tick. Those that share one share a turn: one wake-up, one alarm and
+/// one submission to the ring instead of one each. As a session keeps its place among them, it ticks as evenly as
+/// alone, and the last of them is late by less than they are apart, until the core is full.
+const MOMENTS: Micros = Micros::from_micros(500);
+
 /// The moments of a session's ticks. They are fixed by the clock: a late tick is late, and never puts off the ones
 /// after it.
 #[derive(Clone, Copy, Debug)]
@@ -427,7 +441,8 @@ impl Grid {
         /// Longer than any stride.
         const STRIDES: u64 = 1 << 16;
         let interval = interval.as_micros();
-        Self { interval, shift: luck % (interval * STRIDES) }
+        let shift = luck % (interval * STRIDES);
+        Self { interval, shift: shift - shift % interval % MOMENTS.as_micros() }
     }
 
     /// The number of the last tick until `now`.
@@ -470,6 +485,14 @@ mod tests {
                 assert_eq!(grid.time_of(tick + 1) - at, Micros::from_millis(16), "{luck}");
             }
         }
+    }
+
+    #[test]
+    fn sessions_share_moments_and_use_them_all() {
+        let tick = |luck| Grid::new(Micros::from_millis(16), luck).time_of(1 << 17).as_micros() % 16_000;
+        let moments: std::collections::BTreeSet<u64> = (0..16_000 * 3).map(tick).collect();
+        assert_eq!(moments.len(), 32);
+        assert!(moments.iter().all(|at| at % 500 == 0));
     }
 
     #[test]
