@@ -380,6 +380,7 @@ impl Engine {
     /// Fires what is due: ticks and the rest first, then the batches, whatever their deadlines, because a tick
     /// matters more. Closing a window may make more due when windows have no length.
     fn fire_timers(&mut self, out: &mut Outputs) {
+        self.warm_up();
         loop {
             while let Some((due, timer)) = self.wheel.fire(self.now.at) {
                 match timer {
@@ -411,6 +412,17 @@ impl Engine {
             }
             self.windows = windows;
         }
+    }
+
+    /// Reads a little of each session that is about to tick. What was sent since its last tick has driven it out of the
+    /// cache; together they are fetched in the time of one, while one tick after the other waits for each.
+    fn warm_up(&mut self) {
+        let rooms = self.wheel.due(self.now.at).filter_map(|timer| match timer {
+            Timer::Tick(key) => self.rooms.get(*key),
+            _ => None,
+        });
+        let read = rooms.fold(0_u64, |read, room| read ^ room.glance());
+        std::hint::black_box(read);
     }
 
     /// A connection has waited long enough for something.

@@ -154,6 +154,16 @@ impl<T: Copy> Wheel<T> {
         what.map(|what| (deadline, what))
     }
 
+    /// What will fire at `now`, in no order. Nothing is taken out.
+    pub fn due(&mut self, now: Micros) -> impl Iterator<Item = &T> {
+        self.reach(slot_time(now));
+        let due = self.near.iter().filter(move |Reverse((deadline, ..))| *deadline <= now);
+        due.filter_map(|Reverse((_, set, index))| {
+            let entry = self.entries.get(*index as usize)?;
+            entry.what.as_ref().filter(|_| entry.set == *set)
+        })
+    }
+
     /// The earliest deadline of all, to the microsecond; `None` if no timer is set.
     ///
     /// Remembered between changes. After the earliest timer left its slot the next occupied slot is looked
