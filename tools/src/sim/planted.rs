@@ -72,8 +72,8 @@ pub const BUGS: &[Bug] = bugs! {
         "self.state.timeline.made_at = now.at;\n        self.sum();" =>
         "self.state.timeline.made_at = now.at;\n        if !(BUG && self.version() % 5 == 0) { self.sum(); }";
     "the next tick is counted from a late one" in "engine/room.rs":
-        "wanted.map(|tick| self.grid.time_of(tick))" =>
-        "wanted.map(|tick| if BUG { turn.now.at + turn.settings.tick_interval + Micros::from_micros(1) } else { self.grid.time_of(tick) })";
+        "self.arm_tick(key, Some(last), turn.wheel);" =>
+        "self.arm_tick(key, Some(last), turn.wheel);\n        if BUG && self.tick.at().is_some() {\n            let late = turn.now.at + turn.settings.tick_interval + Micros::from_micros(1);\n            self.tick.set(turn.wheel, Some(late), Timer::Tick(key));\n        }";
     "ticks queue like anything else" in "engine/outbox.rs":
         "out.fan_out(to.filter_map(direct), true, &print);" => "out.fan_out(to.filter_map(direct), !BUG, &print);";
     "a position is computed from the turn before" in "session/mod.rs":
