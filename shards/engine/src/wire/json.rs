@@ -47,10 +47,11 @@ pub fn items(array: &str, items_max: usize) -> Option<Vec<&str>> {
 /// Refuses what is nested deeper than [`DEPTH_MAX`].
 pub fn check_depth(text: &str) -> Result<(), Reject> {
     let mut depth = 0_usize;
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
         match byte {
-            b'"' => skip_string(&mut bytes),
+            b'"' => rest = behind_string(rest),
             b'[' | b'{' if depth == DEPTH_MAX => {
                 return Err(Reject::new(Code::InvalidPayload, "the payload is nested deeper than 32 levels"));
             }
@@ -62,16 +63,16 @@ pub fn check_depth(text: &str) -> Result<(), Reject> {
     Ok(())
 }
 
-fn skip_string(bytes: &mut std::str::Bytes<'_>) {
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => return,
-            b'\\' => {
-                bytes.next();
-            }
-            _ => {}
+/// What follows the string that these bytes are in.
+fn behind_string(mut bytes: &[u8]) -> &[u8] {
+    while let Some(place) = memchr::memchr2(b'"', b'\\', bytes) {
+        let escapes = bytes[place] == b'\\';
+        bytes = bytes.get(place + 1 + usize::from(escapes)..).unwrap_or_default();
+        if !escapes {
+            return bytes;
         }
     }
+    &[]
 }
 
 /// Appends a string with its quotes and escapes.
