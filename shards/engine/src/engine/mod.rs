@@ -32,7 +32,7 @@ mod tests;
 pub mod wheel;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use crate::io::{Cause, Close, Input, Memory, Output, Outputs, Settings};
@@ -62,6 +62,9 @@ use wheel::Wheel;
 /// network gets through a set list in that time, and who has stopped reading does not.
 const BACKLOG_SCARCE_BYTES: u32 = 256 * 1024;
 const BACKLOG_SCARCE_TIME: Micros = Micros::from_secs(5);
+
+/// Members that the batches of one turn are told to, before the next turn has its say.
+const TOLD_MAX: usize = 64;
 
 /// One shard: a value that inputs change. See the [module](self).
 pub struct Engine {
@@ -99,8 +102,8 @@ pub struct Engine {
     echoed: recovery::Memory<echo::Joined>,
     measures: Measures,
     departures: Departures,
-    /// Sessions whose batch window is over.
-    windows: Vec<RoomKey>,
+    /// Sessions whose batch window is over, the first to be told first.
+    windows: VecDeque<RoomKey>,
     /// Emptied after each use and kept for its memory.
     effects: Vec<Effect>,
 }
@@ -213,7 +216,7 @@ impl Engine {
             echoed: recovery::Memory::default(),
             measures: Measures::default(),
             departures: Departures::default(),
-            windows: Vec::new(),
+            windows: VecDeque::new(),
             effects: Vec::new(),
             settings,
         }
@@ -247,7 +250,7 @@ impl Engine {
 
     /// When [`Input::TurnEnded`] must come again even if nothing else happens.
     pub fn next_deadline(&self) -> Option<Micros> {
-        self.wheel.next_deadline()
+        if self.windows.is_empty() { self.wheel.next_deadline() } else { Some(self.now.at) }
     }
 
     /// Whether the shard was told to drain, nobody is left, and the storage was offered everything.
@@ -367,10 +370,11 @@ impl Engine {
     /// Fires what is due and answers who polls, until neither leads to more of the other: who polls too slowly is
     /// sent away, and a request that waited has others behind it.
     fn end_turn(&mut self, out: &mut Outputs) {
+        let mut told = 0;
         loop {
-            self.fire_timers(out);
+            self.fire_timers(&mut told, out);
             self.answer_polls(out);
-            let is_due = self.next_deadline().is_some_and(|at| at <= self.now.at);
+            let is_due = self.wheel.next_deadline().is_some_and(|at| at <= self.now.at);
             if !is_due && !self.outbox.has_told() {
                 return;
             }
@@ -379,7 +383,10 @@ impl Engine {
 
     /// Fires what is due: ticks and the rest first, then the batches, whatever their deadlines, because a tick
     /// matters more. Closing a window may make more due when windows have no length.
-    fn fire_timers(&mut self, out: &mut Outputs) {
+    ///
+    /// Once `told` members were told something the other windows wait for the next turn, with a tick before them if one
+    /// is due by then: after a power cut a hall full of people joins, and every session has something to tell at once.
+    fn fire_timers(&mut self, told: &mut usize, out: &mut Outputs) {
         self.warm_up();
         loop {
             while let Some((due, timer)) = self.wheel.fire(self.now.at) {
@@ -391,7 +398,7 @@ impl Engine {
                     }
                     Timer::Batch(key) => {
                         self.with_room(key, out, |room, _, _| room.window_over());
-                        self.windows.push(key);
+                        self.windows.push_back(key);
                     }
                     Timer::Room(key) => self.room_due(key, out),
                     Timer::Store => self.offer(out),
@@ -402,15 +409,19 @@ impl Engine {
             if self.windows.is_empty() {
                 return;
             }
-            let mut windows = std::mem::take(&mut self.windows);
-            for key in windows.drain(..) {
-                self.with_room(key, out, |room, turn, _| {
+            while *told < TOLD_MAX
+                && let Some(key) = self.windows.pop_front()
+            {
+                *told += self.with_room(key, out, |room, turn, _| {
                     room.flush(key, turn);
                     // What was told now is to be forgotten in time.
                     room.arm(key, turn);
+                    room.seated()
                 });
             }
-            self.windows = windows;
+            if *told >= TOLD_MAX {
+                return;
+            }
         }
     }
 

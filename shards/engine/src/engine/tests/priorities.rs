@@ -1,5 +1,6 @@
 //! In which order a turn tells things, and that nothing waits for ever.
 use super::*;
+use crate::engine::TOLD_MAX;
 
 /// Names of the events that a connection was sent, acknowledgements as `ack`.
 fn names(world: &mut World, id: ConnId) -> Vec<String> {
@@ -108,4 +109,53 @@ fn without_a_window_all_is_told_in_the_turn_in_which_it_arose() {
         world.turn();
         assert!(!names(&mut world, bob).is_empty(), "nothing came of {event}");
     }
+}
+
+/// Every session of a hall has something to tell at once: a turn tells so many, and a tick that has become due meanwhile goes
+/// before the others.
+#[test]
+fn a_tick_does_not_wait_for_the_batches_of_a_whole_hall() {
+    let (mut world, ann, _) = playing_at_a_tick(5);
+    let halls: Vec<Vec<ConnId>> = (0..10)
+        .map(|hall| {
+            (0..30)
+                .map(|_| {
+                    let member = world.client(0);
+                    world.say(member, &join(&format!("hall-{hall}"), "Eve"));
+                    member
+                })
+                .collect()
+        })
+        .collect();
+    world.pass(Micros::from_millis(100));
+    for (hall, members) in halls.iter().enumerate() {
+        members.iter().for_each(|member| drop(world.heard(*member)));
+        let chat = format!(r#"42["chat_message",{{"sessionId":"hall-{hall}","message":"la"}}]"#);
+        world.say(members[0], &chat);
+    }
+    let told = |world: &mut World| {
+        let hears = |world: &mut World, id| names(world, id).contains(&"chat_message".to_owned());
+        halls.iter().flatten().filter(|member| hears(world, **member)).count()
+    };
+    world.now = world.now + Micros::from_millis(6);
+    world.input(0, Input::TurnEnded);
+    let first = told(&mut world);
+    assert!((TOLD_MAX..TOLD_MAX + 30).contains(&first), "{first}");
+    assert_eq!(
+        world.shards[0].next_deadline(),
+        Some(world.now),
+        "the others wait for no more than their turn"
+    );
+    names(&mut world, ann);
+    world.now = world.now + Micros::from_millis(16);
+    world.input(0, Input::TurnEnded);
+    assert!(names(&mut world, ann).contains(&"scroll_tick".to_owned()));
+    let second = told(&mut world);
+    assert!(second < 2 * TOLD_MAX, "{second}");
+    let mut all = first + second;
+    for _ in 0..10 {
+        world.input(0, Input::TurnEnded);
+        all += told(&mut world);
+    }
+    assert_eq!(all, 300);
 }
