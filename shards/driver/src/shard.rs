@@ -45,18 +45,24 @@ pub(crate) const TIMER: Token = Token(usize::MAX - 2);
 /// Reports taken from epoll at once.
 const EVENTS_MAX: usize = 1_024;
 
-/// For how long a turn reads: whoever has more to say, or has not been heard by then, waits until what is due has been done.
-/// Longer than a turn of many members takes by itself.
-const READ_BUDGET: Micros = Micros::from_millis(2);
+/// For how long a turn takes in what others want: whoever has more to say, or has not been heard by then, waits until what
+/// is due has been done.
+const INTAKE: Micros = Micros::from_millis(1);
+
+/// For how long it does so although something is due: else a shard that is always late would hear nobody.
+const INTAKE_LEAST: Micros = Micros::from_micros(250);
+
+/// Connections that a turn may have something to send to before it takes in no more: sends cost more than what they answer.
+const SENDS_MAX: usize = 64;
 
 /// Connections accepted in a turn.
-const ACCEPT_MAX: usize = 64;
+const ACCEPT_MAX: usize = 16;
 
 /// Connections accepted at last, when the server drains: as many as the kernel keeps for us.
 const ACCEPT_LAST_MAX: usize = 4_096;
 
 /// Connections and letters taken out of the mailbox in a turn.
-const MAIL_MAX: usize = 256;
+const MAIL_MAX: usize = 32;
 
 /// How long connections wait for another try at a mailbox that is full, if nothing else happens.
 const POST_RETRY: Micros = Micros::from_millis(1);
@@ -274,7 +280,7 @@ impl<M: Machine> Shard<M> {
             self.report(event);
         }
         self.tell_notes();
-        self.read_ready(buffer);
+        self.read_ready(buffer, due);
         self.accept_waiting();
         self.open_mail();
         self.look_at_wall_clock();
@@ -505,14 +511,16 @@ impl<M: Machine> Shard<M> {
         self.notes = notes;
     }
 
-    /// Reads from every connection that has something, once round, as long as the budget lasts.
-    fn read_ready(&mut self, buffer: &mut [u8]) {
+    /// Reads from every connection that has something, once round, as long as there is time until something is due.
+    fn read_ready(&mut self, buffer: &mut [u8], due: Option<Micros>) {
         let mut ready = std::mem::take(&mut self.ready);
-        let began = self.now;
+        let least = self.now + INTAKE_LEAST;
+        let until = due.map_or(self.now + INTAKE, |due| due.clamp(least, self.now + INTAKE));
         let (mut heard, mut unfinished) = (0, 0);
         while let Some(id) = ready.get(heard).copied()
             && !self.is_crowded()
-            && self.now.since(began) < READ_BUDGET
+            && self.now < until
+            && self.writer.touched() < SENDS_MAX
         {
             heard += 1;
             if self.read(id, buffer) {

@@ -86,6 +86,11 @@ impl Writer {
         self.chunks.push(Chunk { bytes, next: NONE, volatile });
     }
 
+    /// How many connections this turn has something for.
+    pub(crate) fn touched(&self) -> usize {
+        self.touched.len()
+    }
+
     /// A writer that sends through a ring, if the kernel has it.
     pub(crate) fn with_ring() -> Self {
         let ring = Ring::new();
