@@ -411,7 +411,7 @@ impl Engine {
         let mut bounds =
             Bounds { window, silence: window, limits: &self.settings.limits, bytes: &mut self.remembered };
         let joined = self.echoed.take(self.now.at, pid, &mut bounds)?;
-        if joined.namespace != namespace || !self.echoed.reaches(offset.number) {
+        if joined.namespace != namespace || !self.echoed.reaches(offset.number, joined.member, false) {
             return None;
         }
         let missed = self.echoed.missed(offset.number, joined.member, false);

@@ -74,6 +74,9 @@ pub fn is_volatile(notice: &Notice) -> bool {
     )
 }
 
+/// Forgotten entries of which it is known whom they concerned.
+const FORGOTTEN_MAX: usize = 32;
+
 /// What a session told, and the seats of those that may come back to it.
 #[derive(Debug)]
 pub struct Memory<S> {
@@ -84,6 +87,9 @@ pub struct Memory<S> {
     start: usize,
     /// How many entries there were so far.
     told: u64,
+    /// Whom the newest of the forgotten entries concerned, as far back as none concerned everybody. A member that was
+    /// told none of them has missed nothing, however small the number that it names.
+    forgotten: VecDeque<Audience>,
     absent: VecDeque<Absent<S>>,
     /// Since when those who came back may have missed something, and until when they may come back once more with
     /// that: a connection can break before it has brought what was missed.
@@ -134,6 +140,7 @@ impl<S> Default for Memory<S> {
             packets: Vec::new(),
             start: 0,
             told: 0,
+            forgotten: VecDeque::new(),
             absent: VecDeque::new(),
             returned: None,
         }
@@ -190,28 +197,26 @@ impl<S> Memory<S> {
         Some(absent.seat)
     }
 
-    /// Whether everything that was told after so many events is still known.
-    pub fn reaches(&self, number: u64) -> bool {
+    /// Whether everything that a member was told after so many events is still known.
+    pub fn reaches(&self, number: u64, member: MemberId, metronome: bool) -> bool {
         let forgotten = self.told - self.entries.len() as u64;
-        (forgotten..=self.told).contains(&number)
+        let behind = usize::try_from(forgotten.saturating_sub(number)).unwrap_or(usize::MAX);
+        let missed = |audience: &Audience| audience.concerns(member, metronome);
+        number <= self.told
+            && behind <= self.forgotten.len()
+            && !self.forgotten.iter().rev().take(behind).any(missed)
     }
 
     /// What was told to a member after so many events, in order.
     pub fn missed(&self, number: u64, member: MemberId, metronome: bool) -> impl Iterator<Item = &[u8]> {
         let known = self.told.saturating_sub(number).min(self.entries.len() as u64) as usize;
-        let concerns = move |entry: &&Entry| match entry.audience {
-            Audience::All => true,
-            Audience::Others(other) => other != member,
-            Audience::One(one) => one == member,
-            Audience::Metronome => metronome,
-        };
         let unknown = self.entries.len() - known;
         let before: usize = self.entries.range(..unknown).map(|entry| entry.bytes as usize).sum();
         let mut end = self.start + before;
         let packet = move |entry: &Entry| {
             let start = end;
             end += entry.bytes as usize;
-            concerns(&entry).then(|| &self.packets[start..end])
+            entry.audience.concerns(member, metronome).then(|| &self.packets[start..end])
         };
         self.entries.range(unknown..).filter_map(packet)
     }
@@ -259,6 +264,14 @@ impl<S> Memory<S> {
         let Some(entry) = self.entries.pop_front() else { return false };
         self.start += entry.bytes as usize;
         *bounds.bytes -= u64::from(entry.bytes);
+        if entry.audience == Audience::All {
+            self.forgotten = VecDeque::new();
+        } else {
+            self.forgotten.push_back(entry.audience);
+            if self.forgotten.len() > FORGOTTEN_MAX {
+                self.forgotten.pop_front();
+            }
+        }
         if self.entries.is_empty() {
             // A quiet session holds nothing for it.
             (self.entries, self.packets, self.start) = (VecDeque::new(), Vec::new(), 0);
@@ -349,7 +362,10 @@ mod tests {
         assert_eq!(missed(&memory, 1, BOB), ["2", "3", "5"]);
         assert_eq!(missed(&memory, 5, BOB), ["5"]);
         assert_eq!(missed(&memory, 6, BOB), [""; 0]);
-        assert!(memory.reaches(6) && !memory.reaches(7), "nobody has seen what was not told yet");
+        assert!(
+            memory.reaches(6, ANN, false) && !memory.reaches(7, ANN, false),
+            "nobody has seen what was not told yet"
+        );
     }
 
     #[test]
@@ -361,10 +377,10 @@ mod tests {
             memory.push(Micros::ZERO, Audience::All, &packet, &mut bounds(&mut bytes));
             assert!(memory.bytes() <= most && bytes == memory.bytes());
         }
-        assert!(memory.reaches(6) && !memory.reaches(5), "the last four are known");
+        assert!(memory.reaches(6, ANN, false) && !memory.reaches(5, ANN, false), "the last four are known");
         memory.push(Micros::ZERO, Audience::All, &vec![b'x'; most as usize + 1], &mut bounds(&mut bytes));
         assert!(
-            bytes == 0 && memory.reaches(11) && !memory.reaches(10),
+            bytes == 0 && memory.reaches(11, ANN, false) && !memory.reaches(10, ANN, false),
             "what is larger than all is not kept"
         );
 
@@ -388,11 +404,11 @@ mod tests {
         memory.push(secs(70), Audience::All, b"70", &mut bounds);
         memory.keep(secs(75), pid, (), &mut bounds);
         assert!(memory.take(secs(100), pid, &mut bounds).is_some());
-        assert!(memory.reaches(0), "it has missed the same again");
+        assert!(memory.reaches(0, ANN, false), "it has missed the same again");
         // Twenty seconds in which a loss is noticed and the window are over.
         let over = memory.deadline(&bounds).unwrap();
         memory.prune(over, &mut bounds);
-        assert!(!memory.reaches(0), "nobody can come back with that any more");
+        assert!(!memory.reaches(0, ANN, false), "nobody can come back with that any more");
         assert_eq!((bytes, memory.deadline(&super::tests::bounds(&mut 0))), (0, None));
     }
 
@@ -418,6 +434,28 @@ mod tests {
         assert_eq!(at(&mut memory, 231, None), "231");
         let bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
         assert_eq!(memory.deadline(&bounds), Some(Micros::from_secs(271)));
+    }
+
+    #[test]
+    fn who_missed_nothing_of_what_is_forgotten_may_come_back() {
+        let (mut memory, mut bytes) = (Memory::<()>::default(), 0);
+        let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
+        let reach =
+            |memory: &Memory<()>, number| [ANN, BOB].map(|member| memory.reaches(number, member, false));
+        for audience in [Audience::All, Audience::One(BOB), Audience::Others(ANN), Audience::Metronome] {
+            memory.push(Micros::ZERO, audience, b"x", &mut bounds);
+        }
+        assert_eq!(reach(&memory, 0), [true, true]);
+        memory.prune(Micros::from_secs(60), &mut bounds);
+        assert_eq!(reach(&memory, 0), [false, false], "the first was for everybody");
+        assert_eq!(reach(&memory, 1), [true, false]);
+        assert_eq!(reach(&memory, 3), [true, true]);
+        assert!(!memory.reaches(3, ANN, true) && memory.reaches(4, ANN, true));
+        for _ in 0..=FORGOTTEN_MAX {
+            memory.push(Micros::from_secs(60), Audience::One(BOB), b"x", &mut bounds);
+        }
+        memory.forget_told(&mut bounds);
+        assert!(!memory.reaches(4, ANN, false) && memory.reaches(5, ANN, false), "what is known has a bound");
     }
 
     #[test]

@@ -163,7 +163,8 @@ impl Room {
     ) -> Option<MemberId> {
         let absent = self.memory.take(turn.now.at, pid, &mut turn.bounds())?;
         let (member, metronome) = (absent.seat.member.id, absent.seat.metronome);
-        if !self.memory.reaches(number) || !self.session.restore(turn.now, absent, effects) {
+        if !self.memory.reaches(number, member, metronome) || !self.session.restore(turn.now, absent, effects)
+        {
             return None;
         }
         self.sit(member, line, turn.settings);
@@ -390,12 +391,7 @@ impl Room {
 
     /// Tells a packet to those of an audience that are `meant`.
     fn tell(&self, audience: Audience, packet: &[u8], meant: impl Fn(&Seat) -> bool, turn: &mut Turn<'_>) {
-        let hears = |seat: &&Seat| match audience {
-            Audience::All => true,
-            Audience::Others(member) => seat.member != member,
-            Audience::One(member) => seat.member == member,
-            Audience::Metronome => seat.metronome,
-        };
+        let hears = |seat: &&Seat| audience.concerns(seat.member, seat.metronome);
         // One is looked for once, from the newcomers on, rather than with each pass over the audience.
         let seats = match audience {
             Audience::One(member) => {

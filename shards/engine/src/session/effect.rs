@@ -16,6 +16,18 @@ pub enum Audience {
     Metronome,
 }
 
+impl Audience {
+    /// Whether this member is among it; `metronome` says that it wants metronome ticks.
+    pub fn concerns(self, member: MemberId, metronome: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Others(other) => other != member,
+            Self::One(one) => one == member,
+            Self::Metronome => metronome,
+        }
+    }
+}
+
 /// Something to tell, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
