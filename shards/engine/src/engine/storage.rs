@@ -220,7 +220,7 @@ impl Engine {
     /// Opens a session with what is stored of it, and lets in who waited. An answer that comes too late finds
     /// nobody waiting, and the session that was begun without it stays.
     fn loaded(&mut self, session: &SessionId, found: &Found, out: &mut Outputs) {
-        let Some(Loading { waiting, .. }) = self.storage.loading.remove(session) else { return };
+        let Some(Loading { mut waiting, .. }) = self.storage.loading.remove(session) else { return };
         let record = match found {
             Found::Record(bytes) => Record::parse(bytes).ok().filter(|record| record.session == *session),
             Found::Nothing | Found::Unknown => None,
@@ -238,7 +238,7 @@ impl Engine {
             return;
         }
         if !self.has_room_for_session() {
-            self.make_room_by_leaving(&waiting, record.as_ref(), out);
+            self.make_room_by_leaving(&mut waiting, record.as_ref(), out);
         }
         let made = self.make(session, record, out);
         if let Some(room) = made.as_ref().ok().and_then(|key| self.rooms.get_mut(*key)) {
@@ -253,17 +253,19 @@ impl Engine {
     }
 
     /// Has somebody leave the session that it is alone in, which makes room for the one that it waits for, if that will
-    /// let it in.
-    fn make_room_by_leaving(&mut self, waiting: &[Waiting], record: Option<&Record>, out: &mut Outputs) {
+    /// let it in. It goes first then: whoever opens a session chooses its passcode, and has nowhere to go back to.
+    fn make_room_by_leaving(&mut self, waiting: &mut [Waiting], record: Option<&Record>, out: &mut Outputs) {
         let opened =
             record.map(|record| Session::from_record(record.clone(), &self.rules, self.now, self.last_epoch));
-        for waiting in waiting {
-            let Waiting::Here { conn, payload, .. } = waiting else { continue };
-            let Some((key, member)) = self.link_mut(*conn).and_then(|link| link.seat()) else { continue };
+        for place in 0..waiting.len() {
+            let Waiting::Here { conn, payload, .. } = &waiting[place] else { continue };
+            let conn = *conn;
+            let Some((key, member)) = self.link_mut(conn).and_then(|link| link.seat()) else { continue };
             let Ok(Command::Join(join)) = parse::command(Event::JoinSession, payload) else { continue };
             let admits = opened.as_ref().is_none_or(|session| session.admit(member, &join).is_ok());
             if admits && self.is_left_empty(Some(key)) {
-                return self.leave_session(*conn, LeaveReason::Left, out);
+                waiting[..=place].rotate_right(1);
+                return self.leave_session(conn, LeaveReason::Left, out);
             }
         }
     }
