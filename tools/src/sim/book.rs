@@ -230,6 +230,8 @@ pub struct Court {
     dirty: bool,
     /// When what it keeps for lost members was last given back because memory was scarce.
     forgot_at: Option<u64>,
+    /// Who was not known any more and should have been, unless the session turns out to have gone in the same turn.
+    denied: Option<String>,
     /// In a turn in which a grace period ends: whose connections ended too, in an order that is not known yet.
     closings: Option<Vec<String>>,
 }
@@ -310,6 +312,7 @@ impl Book {
                 ticks: 0,
                 dirty: false,
                 forgot_at: None,
+                denied: None,
                 closings: None,
             }
         };
@@ -892,10 +895,8 @@ impl Book {
                     && court.forgot_at.is_none_or(|at| at < hope.told_at);
                 let must = known && self.memory_max > 100_000 && model.must_restore(now, &hope.sid, window);
                 model.forget_absent(&hope.sid);
-                if !must {
-                    return;
-                }
-                format!("{} was not known any more", hope.sid)
+                court.denied = must.then_some(hope.sid);
+                return;
             }
         };
         self.fail(now, "I6 recovery", what);
@@ -931,7 +932,7 @@ impl Book {
         court.is_news = false;
         court.chats.clear();
         court.former.clear();
-        court.restored = None;
+        (court.restored, court.denied) = (None, None);
         court.model = Some(Model::new(now, members_max));
         Ok(())
     }
@@ -1039,6 +1040,10 @@ impl Book {
     ) -> Result<(), (&'static str, String)> {
         let court = &mut self.courts[session];
         let real = engine.session(&court.name);
+        let denied = court.denied.take().filter(|_| court.model.is_some() && real.is_some());
+        if let Some(sid) = denied {
+            return Err(("I6 recovery", format!("{sid} was not known any more")));
+        }
         let Some(model) = &mut court.model else {
             // One that was made for a member who was then refused is empty.
             let empty = real.is_none_or(|real| real.is_empty());

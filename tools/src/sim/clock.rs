@@ -276,6 +276,9 @@ struct Past {
     best_before: f64,
     best_since: f64,
     since: usize,
+    /// Whether something was asked before and answered since. Its round trip is off by the step, and with it what it
+    /// allows, which may then agree with what is wrong as well as with what is right.
+    straddled: bool,
 }
 
 impl Timekeeper {
@@ -315,6 +318,7 @@ impl Timekeeper {
             best_before: best,
             best_since: f64::INFINITY,
             since: 0,
+            straddled: false,
         });
         (past.at, past.best_since, past.since) = (now, f64::INFINITY, 0);
         past.by += millis.abs() as f64;
@@ -335,6 +339,8 @@ impl Timekeeper {
             if sent >= past.at {
                 past.since += 1;
                 past.best_since = past.best_since.min(c3 - c0 - (s2 - s1));
+            } else {
+                past.straddled = true;
             }
             if past.since >= self.band.samples() {
                 self.past = None;
@@ -357,7 +363,7 @@ impl Timekeeper {
                 let slack = 2.0 * MAX_SKEW * 200_000.0;
                 // Twice the round trips, because the best ones before may be forgotten by now.
                 let round_trips = past.best_before + past.best_since;
-                let seen = past.steps == 1 && past.by > 2.0 * round_trips + slack + 1.0;
+                let seen = past.steps == 1 && !past.straddled && past.by > 2.0 * round_trips + slack + 1.0;
                 bound + if seen { 0.0 } else { past.by }
             }
         };

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::chance::Chance;
 use super::frames;
 use super::plan;
-use super::world::{Event, LOOK, World};
+use super::world::{Event, LOOK, Newest, World};
 
 const SECOND: u64 = 1_000_000;
 
@@ -106,7 +106,7 @@ impl Poller {
         self.lines().any(|line| line.wire == wire)
     }
 
-    fn session(&self) -> String {
+    pub fn session(&self) -> String {
         format!("p{}", self.band)
     }
 }
@@ -481,19 +481,25 @@ impl World<'_> {
         read && waits && poller.connected
     }
 
-    /// Everybody is where they want to be and current, or was told why not.
-    pub fn check_pollers(&mut self) {
+    /// Everybody is where they want to be and was told what was `due`, or was told why not.
+    pub fn check_pollers(&mut self, due: &Newest) {
         let now = self.now;
+        // A ping waits for a request, and its answer for the end of another: with less time than that who polls is
+        // lost again and again.
+        let shape = &self.plan.shape;
+        let trip = 2 * shape.net.delay + shape.net.detour;
+        let in_time = 3 * trip + 2 * shape.net.jitter < shape.ping_timeout;
         for (p, poller) in self.pollers.iter().enumerate() {
             let Some(name) = SessionId::parse(&poller.session()) else { continue };
-            let home = usize::from(name.shard(self.plan.shape.shards).0);
-            let real = self.shards[home].engine.session(&name);
-            let newest = real.map(|real| (real.epoch(), real.version()));
+            let (newest, due) = (self.newest(&name), due.get(&name));
             let late = poller.asks.iter().find(|(_, at)| now - at > 3 * SECOND);
             let what = match () {
                 () if poller.told_why.is_some_and(|at| now - at < 6 * SECOND) => continue,
+                () if !poller.joined && !in_time => continue,
                 () if !poller.joined => format!("is not in {name:?}, and was not told why"),
-                () if newest != Some(poller.held) => format!("holds {:?} of {newest:?}", poller.held),
+                () if newest < Some(poller.held) || due.is_some_and(|due| poller.held < *due) => {
+                    format!("holds {:?} of {newest:?}", poller.held)
+                }
                 () if late.is_some() => format!("was never answered: {late:?}"),
                 () => continue,
             };

@@ -98,7 +98,7 @@ pub struct Shard {
     checked_at: u64,
     thoroughly: u64,
     /// When a turn last came so late that what clients did in time was seen too late.
-    late_at: u64,
+    pub late_at: u64,
     /// What the storage has to say, in order of time.
     news: Vec<Answer>,
 }
@@ -342,7 +342,7 @@ impl World<'_> {
         self.turns += 1;
         let due = self.shards[s].engine.next_deadline().map_or(self.now, Micros::as_micros);
         if self.now > due + LATE {
-            self.shards[s].late_at = self.now;
+            self.shards[s].late_at = self.shards[s].late_at.max(self.now);
             self.book.saw("driver: a turn is late");
         }
         self.tell_notes(s);
@@ -1054,7 +1054,7 @@ impl World<'_> {
             let wire = &self.wires[conn.wire];
             let since = wire.pinged.unwrap_or(wire.opened).max(late_at);
             if wire.upgraded && now >= since + shape.ping + shape.ping_timeout + LATE {
-                let what = format!("neither pinged nor closed for {} µs", now - since);
+                let what = format!("{} was neither pinged nor closed for {} µs", wire.sid, now - since);
                 self.book.fail(now, "I18 no timer forgotten", what);
             }
         }

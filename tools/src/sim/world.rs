@@ -1,11 +1,12 @@
 //! The world: shards, members, a network and one heap of what happens when. One plan in, one verdict out.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bandsync_engine::io::Memory;
+use bandsync_engine::words::ids::SessionId;
 
 use super::book::{Book, Failure};
 use super::chance::{Chance, Digest};
@@ -31,6 +32,9 @@ const SECOND: u64 = 1_000_000;
 
 /// More events than this at one instant are a loop.
 const BUSY_MAX: u64 = 200_000;
+
+/// Sessions and the versions that they are at.
+pub type Newest = BTreeMap<SessionId, (u64, u64)>;
 
 /// Something that happens. The order of the variants decides nothing: of two at one time the one posted first is first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -152,8 +156,11 @@ impl<'p> World<'p> {
         if self.plan.shape.calm && self.book.failure.is_none() {
             self.calm_down();
             self.run_until(self.now + self.time_to_recover());
+            // What has just changed is still on its way to some.
+            let due = self.newest_of_all();
+            self.run_until(self.now + self.time_to_tell());
             if self.book.failure.is_none() {
-                self.check_recovery();
+                self.check_recovery(&due);
             }
         }
         if self.book.failure.is_none() {
@@ -262,6 +269,8 @@ impl<'p> World<'p> {
                         let until = self.now + time;
                         let one = &mut self.shards[shard];
                         one.frozen_until = one.frozen_until.max(until);
+                        // What came meanwhile, such as a pong or a connection, is taken in late.
+                        one.late_at = one.late_at.max(until);
                         // The turn that was to come comes when the shard wakes.
                         one.turn_at = None;
                         self.wake(shard as u16, until);
@@ -469,17 +478,36 @@ impl<'p> World<'p> {
             + 12 * SECOND
     }
 
-    /// Everybody is connected and current, or was told why not, and nobody waits for an answer.
-    fn check_recovery(&mut self) {
-        self.check_pollers();
+    /// How long it may take until everybody has been told of a change.
+    fn time_to_tell(&self) -> u64 {
+        let shape = &self.plan.shape;
+        2 * shape.batch + 4 * (shape.net.delay + shape.net.detour) + SECOND
+    }
+
+    /// The version that a session is at, if there is one of this name.
+    pub fn newest(&self, name: &SessionId) -> Option<(u64, u64)> {
+        let home = usize::from(name.shard(self.plan.shape.shards).0);
+        let session = self.shards[home].engine.session(name)?;
+        Some((session.epoch(), session.version()))
+    }
+
+    /// The versions of all sessions that members and pollers go to.
+    fn newest_of_all(&self) -> Newest {
+        let bands = self.pollers.iter().filter_map(|poller| SessionId::parse(&poller.session()));
+        let names = self.book.courts.iter().map(|court| court.name.clone()).chain(bands);
+        names.filter_map(|name| Some((name.clone(), self.newest(&name)?))).collect()
+    }
+
+    /// Everybody is connected and was told what was `due`, or was told why not, and nobody waits for an answer.
+    fn check_recovery(&mut self, due: &Newest) {
+        self.check_pollers(due);
         self.check_clocks();
         let now = self.now;
         for member in 0..self.members.len() {
             let one = &self.members[member];
             let Some(want) = &one.want else { continue };
-            let court = &self.book.courts[usize::from(want.session)];
-            let real = self.shards[usize::from(court.home)].engine.session(&court.name);
-            let newest = real.map(|real| (real.epoch(), real.version()));
+            let name = &self.book.courts[usize::from(want.session)].name;
+            let (newest, due) = (self.newest(name), due.get(name));
             let told_why = one.told_why.is_some_and(|at| now - at < 5 * SECOND);
             let what = match one.wire.map(|wire| &self.wires[wire]) {
                 _ if told_why => continue,
@@ -490,7 +518,9 @@ impl<'p> World<'p> {
                         want.session, wire.place, wire.asks
                     )
                 }
-                Some(_) if newest != Some(one.held) => format!("holds {:?} of {newest:?}", one.held),
+                Some(_) if newest < Some(one.held) || due.is_some_and(|due| one.held < *due) => {
+                    format!("holds {:?} of {newest:?}", one.held)
+                }
                 Some(wire) => {
                     let late = wire.asks.iter().find(|ask| !wire.spoiled && now - ask.sent > 3 * SECOND);
                     let Some(ask) = late else { continue };
