@@ -18,6 +18,7 @@ mod chain;
 mod closing;
 mod conns;
 mod ending;
+mod intake;
 mod mail;
 mod pin;
 mod ring;

@@ -20,6 +20,11 @@ pub trait Machine: Send + 'static {
     /// When the machine wants an [`Input::TurnEnded`] even if nothing else happens.
     fn next_deadline(&self) -> Option<Micros>;
 
+    /// Whether something that it does in time would be missed if it came a little late.
+    fn is_ticking(&self) -> bool {
+        true
+    }
+
     /// After [`Input::Drain`]: whether nothing is left to be done.
     fn is_drained(&self) -> bool;
 
@@ -46,6 +51,10 @@ impl Machine for bandsync_engine::engine::Engine {
 
     fn next_deadline(&self) -> Option<Micros> {
         self.next_deadline()
+    }
+
+    fn is_ticking(&self) -> bool {
+        self.is_ticking()
     }
 
     fn is_drained(&self) -> bool {

@@ -31,6 +31,7 @@ use crate::conns::{Conn, Conns, Phase, id, token};
 use crate::ending::Ending;
 use crate::gauge::{Gauges, HAND_OVER_INTERVAL};
 use crate::host::{Host, Order};
+use crate::intake::Intake;
 use crate::machine::Machine;
 use crate::mail::{Crossing, Mail, Mailbox, Outbox};
 use crate::tap::Tap;
@@ -45,24 +46,8 @@ pub(crate) const TIMER: Token = Token(usize::MAX - 2);
 /// Reports taken from epoll at once.
 const EVENTS_MAX: usize = 1_024;
 
-/// For how long a turn takes in what others want: whoever has more to say, or has not been heard by then, waits until what
-/// is due has been done.
-const INTAKE: Micros = Micros::from_millis(1);
-
-/// For how long it does so although something is due: else a shard that is always late would hear nobody.
-const INTAKE_LEAST: Micros = Micros::from_micros(250);
-
-/// Connections that a turn may have something to send to before it takes in no more: sends cost more than what they answer.
-const SENDS_MAX: usize = 64;
-
-/// Connections accepted in a turn.
-const ACCEPT_MAX: usize = 16;
-
 /// Connections accepted at last, when the server drains: as many as the kernel keeps for us.
 const ACCEPT_LAST_MAX: usize = 4_096;
-
-/// Connections and letters taken out of the mailbox in a turn.
-const MAIL_MAX: usize = 32;
 
 /// How long connections wait for another try at a mailbox that is full, if nothing else happens.
 const POST_RETRY: Micros = Micros::from_millis(1);
@@ -280,9 +265,13 @@ impl<M: Machine> Shard<M> {
             self.report(event);
         }
         self.tell_notes();
-        self.read_ready(buffer, due);
-        self.accept_waiting();
-        self.open_mail();
+        let intake = match due.filter(|_| self.parts.machine.is_ticking()) {
+            Some(due) => Intake::before(due, self.now),
+            None => Intake::at_leisure(self.now),
+        };
+        self.read_ready(buffer, intake);
+        self.accept_waiting(intake);
+        self.open_mail(intake);
         self.look_at_wall_clock();
         self.look_at_memory();
         self.heed_end();
@@ -511,16 +500,14 @@ impl<M: Machine> Shard<M> {
         self.notes = notes;
     }
 
-    /// Reads from every connection that has something, once round, as long as there is time until something is due.
-    fn read_ready(&mut self, buffer: &mut [u8], due: Option<Micros>) {
+    /// Reads from every connection that has something, once round, within the turn's bounds.
+    fn read_ready(&mut self, buffer: &mut [u8], intake: Intake) {
         let mut ready = std::mem::take(&mut self.ready);
-        let least = self.now + INTAKE_LEAST;
-        let until = due.map_or(self.now + INTAKE, |due| due.clamp(least, self.now + INTAKE));
         let (mut heard, mut unfinished) = (0, 0);
         while let Some(id) = ready.get(heard).copied()
             && !self.is_crowded()
-            && self.now < until
-            && self.writer.touched() < SENDS_MAX
+            && self.now < intake.until
+            && self.writer.touched() < intake.sends
         {
             heard += 1;
             if self.read(id, buffer) {
@@ -630,12 +617,12 @@ impl<M: Machine> Shard<M> {
         self.forget(id);
     }
 
-    fn accept_waiting(&mut self) {
+    fn accept_waiting(&mut self, intake: Intake) {
         let now = self.now;
         if let Some(accept) = &mut self.accept {
             accept.wake(now);
         }
-        self.accept_up_to(ACCEPT_MAX);
+        self.accept_up_to(intake.accepts);
     }
 
     fn accept_up_to(&mut self, count: usize) {
@@ -667,7 +654,7 @@ impl<M: Machine> Shard<M> {
         self.poll.registry().register(&mut conn.socket, token(id), Interest::READABLE).is_ok()
     }
 
-    fn open_mail(&mut self) {
+    fn open_mail(&mut self, intake: Intake) {
         let woken = std::mem::take(&mut self.woken);
         if !woken && !self.mail_waits {
             return;
@@ -677,7 +664,7 @@ impl<M: Machine> Shard<M> {
             self.gauges.queue.saturating_record(waiting);
             self.stats().mail_max.see(waiting);
         }
-        self.mail_waits = self.parts.mailbox.bell().look(woken, MAIL_MAX, || self.open_one());
+        self.mail_waits = self.parts.mailbox.bell().look(woken, intake.mail, || self.open_one());
     }
 
     /// Takes in one piece of mail and one of the storage's news. Says whether there was either.

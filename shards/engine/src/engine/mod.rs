@@ -85,6 +85,8 @@ pub struct Engine {
     said_goodbye: bool,
     crowd: Crowd,
     rooms: Arena<RoomKey, Room>,
+    /// How many of them tick.
+    ticking: u32,
     names: BTreeMap<SessionId, RoomKey>,
     /// How much memory the process has left.
     memory: Memory,
@@ -204,6 +206,7 @@ impl Engine {
             said_goodbye: false,
             crowd: Crowd::default(),
             rooms: Arena::new(settings.limits.sessions_max),
+            ticking: 0,
             names: BTreeMap::new(),
             memory: Memory::Enough,
             storage: Storage::default(),
@@ -251,6 +254,11 @@ impl Engine {
     /// When [`Input::TurnEnded`] must come again even if nothing else happens.
     pub fn next_deadline(&self) -> Option<Micros> {
         if self.windows.is_empty() { self.wheel.next_deadline() } else { Some(self.now.at) }
+    }
+
+    /// Whether a session ticks, so that somebody may hear it if what is due comes late.
+    pub fn is_ticking(&self) -> bool {
+        self.ticking > 0
     }
 
     /// Whether the shard was told to drain, nobody is left, and the storage was offered everything.
@@ -384,10 +392,12 @@ impl Engine {
     /// Fires what is due: ticks and the rest first, then the batches, whatever their deadlines, because a tick
     /// matters more. Closing a window may make more due when windows have no length.
     ///
-    /// Once `told` members were told something the other windows wait for the next turn, with a tick before them if one
-    /// is due by then: after a power cut a hall full of people joins, and every session has something to tell at once.
+    /// While something ticks, once `told` members were told something the other windows wait for the next turn, with a
+    /// tick before them if one is due by then: after a power cut a hall full of people joins, and every session has
+    /// something to tell at once.
     fn fire_timers(&mut self, told: &mut usize, out: &mut Outputs) {
         self.warm_up();
+        let most = if self.is_ticking() { TOLD_MAX } else { usize::MAX };
         loop {
             while let Some((due, timer)) = self.wheel.fire(self.now.at) {
                 match timer {
@@ -409,7 +419,7 @@ impl Engine {
             if self.windows.is_empty() {
                 return;
             }
-            while *told < TOLD_MAX
+            while *told < most
                 && let Some(key) = self.windows.pop_front()
             {
                 *told += self.with_room(key, out, |room, turn, _| {
@@ -419,7 +429,7 @@ impl Engine {
                     room.seated()
                 });
             }
-            if *told >= TOLD_MAX {
+            if *told >= most {
                 return;
             }
         }
@@ -559,14 +569,17 @@ impl Engine {
             outbox: &mut self.outbox,
             out,
         };
-        act(room, &mut turn, &mut self.effects)
+        let ticked = room.is_ticking();
+        let done = act(room, &mut turn, &mut self.effects);
+        self.ticking = self.ticking + u32::from(room.is_ticking()) - u32::from(ticked);
+        done
     }
 
     /// What must hold at the end of every turn; costs a walk over everything, so tests call it.
     pub fn check_invariants(&self) {
         self.wheel.check_invariants();
         assert_eq!(self.names.len(), self.rooms.len(), "every session has a name");
-        let (mut seated, mut empty, mut remembered) = (0, 0, 0);
+        let (mut seated, mut empty, mut remembered, mut ticking) = (0, 0, 0, 0);
         for (name, key) in &self.names {
             let room = self.rooms.get(*key).unwrap_or_else(|| panic!("session {name:?} is gone"));
             assert_eq!(room.session.id(), name);
@@ -574,8 +587,10 @@ impl Engine {
             assert_eq!(room.kept.is_listed(), self.storage.lists(*key), "changed sessions are listed once");
             seated += room.seated();
             remembered += room.remembered();
+            ticking += u32::from(room.is_ticking());
             empty += u32::from(room.empty_since().is_some());
         }
+        assert_eq!(ticking, self.ticking, "sessions that tick are counted");
         assert_eq!(empty, self.counters.sessions_empty, "empty sessions are counted");
         assert_eq!(seated as u32, self.counters.members, "members are counted");
         assert_eq!(remembered, self.remembered, "what is kept for lost members is counted");

@@ -194,6 +194,11 @@ impl Room {
         self.memory.bytes()
     }
 
+    /// Whether somebody waits for a tick.
+    pub fn is_ticking(&self) -> bool {
+        self.tick.at().is_some()
+    }
+
     /// Since when nobody is here, if so.
     pub fn empty_since(&self) -> Option<Micros> {
         self.empty_since

@@ -340,6 +340,7 @@ impl Engine {
         // Nothing is told, for nobody is there.
         self.with_room(key, &mut Outputs::default(), |room, turn, _| room.clear(turn));
         let room = self.rooms.remove(key)?;
+        assert!(!room.is_ticking(), "nobody is there who would hear it");
         assert_eq!(room.seated(), 0, "nobody's session is forgotten");
         self.counters.sessions_empty -= 1;
         self.names.remove(room.session.id());
