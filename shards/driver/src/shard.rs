@@ -506,8 +506,7 @@ impl<M: Machine> Shard<M> {
         let (mut heard, mut unfinished) = (0, 0);
         while let Some(id) = ready.get(heard).copied()
             && !self.is_crowded()
-            && self.now < intake.until
-            && self.writer.touched() < intake.sends
+            && intake.has_time(self.now, self.writer.touched())
         {
             heard += 1;
             if self.read(id, buffer) {
