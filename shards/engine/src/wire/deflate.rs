@@ -243,7 +243,9 @@ impl Inflater {
     fn inflate_block(&mut self, part: &mut &[u8], bytes_max: usize) -> Result<bool, InflateError> {
         // One byte more than allowed shows that there is too much.
         let room = bytes_max + 1 - self.message.len();
-        self.message.reserve_exact(room.min(part.len().saturating_mul(4).max(1_024)));
+        // To the double at least, or a long text that compresses well is copied for each of its kilobytes.
+        let more = part.len().saturating_mul(4).max(self.message.len()).max(1_024);
+        self.message.reserve_exact(room.min(more));
         let mut message = std::mem::take(&mut self.message);
         let state = self.state();
         let (read, written) = (state.total_in(), state.total_out());
