@@ -156,6 +156,13 @@ impl<S> Memory<S> {
     /// Notes an event that was told; as much as needed of what is older is forgotten.
     pub fn push(&mut self, now: Micros, audience: Audience, packet: &[u8], bounds: &mut Bounds<'_>) {
         self.prune(now, bounds);
+        let own = u64::from(bounds.limits.recovery_bytes_max);
+        self.told += 1;
+        if packet.len() as u64 > own {
+            // It would be forgotten at once, and with it all that is older.
+            self.forget_told(bounds);
+            return self.note_forgotten(audience);
+        }
         // Moving at most as much as was forgotten keeps the cost per byte constant.
         if self.start as u64 >= self.bytes() {
             self.packets.drain(..self.start);
@@ -168,8 +175,6 @@ impl<S> Memory<S> {
         self.packets.extend_from_slice(packet);
         *bounds.bytes += packet.len() as u64;
         self.entries.push_back(Entry { at: now, audience, bytes: packet.len() as u32 });
-        self.told += 1;
-        let own = u64::from(bounds.limits.recovery_bytes_max);
         while self.bytes() > own || *bounds.bytes > bounds.limits.recovery_shard_bytes_max {
             if !self.forget_oldest(bounds) {
                 break;
@@ -264,19 +269,23 @@ impl<S> Memory<S> {
         let Some(entry) = self.entries.pop_front() else { return false };
         self.start += entry.bytes as usize;
         *bounds.bytes -= u64::from(entry.bytes);
-        if entry.audience == Audience::All {
-            self.forgotten = VecDeque::new();
-        } else {
-            self.forgotten.push_back(entry.audience);
-            if self.forgotten.len() > FORGOTTEN_MAX {
-                self.forgotten.pop_front();
-            }
-        }
+        self.note_forgotten(entry.audience);
         if self.entries.is_empty() {
             // A quiet session holds nothing for it.
             (self.entries, self.packets, self.start) = (VecDeque::new(), Vec::new(), 0);
         }
         true
+    }
+
+    fn note_forgotten(&mut self, audience: Audience) {
+        if audience == Audience::All {
+            self.forgotten = VecDeque::new();
+            return;
+        }
+        self.forgotten.push_back(audience);
+        if self.forgotten.len() > FORGOTTEN_MAX {
+            self.forgotten.pop_front();
+        }
     }
 }
 
