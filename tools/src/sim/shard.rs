@@ -1053,7 +1053,9 @@ impl World<'_> {
         for conn in open {
             let wire = &self.wires[conn.wire];
             let since = wire.pinged.unwrap_or(wire.opened).max(late_at);
-            if wire.upgraded && now >= since + shape.ping + shape.ping_timeout + LATE {
+            // A pong waits while its sender knocks at another shard and then goes there: as long as three letters.
+            let late = LATE + 3 * shape.driver.mail;
+            if wire.upgraded && now >= since + shape.ping + shape.ping_timeout + late {
                 let what = format!("{} was neither pinged nor closed for {} µs", wire.sid, now - since);
                 self.book.fail(now, "I18 no timer forgotten", what);
             }
