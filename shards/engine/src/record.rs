@@ -53,6 +53,7 @@ impl Record {
 
     /// Appends the record as bytes.
     pub fn print(&self, bytes: &mut Vec<u8>) {
+        bytes.reserve(self.setlist.as_ref().map_or(0, Setlist::size));
         bytes.extend_from_slice(&self.format.to_le_bytes());
         let sum_at = bytes.len();
         bytes.extend_from_slice(&[0; SUM_BYTES]);

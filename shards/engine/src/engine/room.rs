@@ -358,7 +358,8 @@ impl Room {
     }
 
     fn tell_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, turn: &mut Turn<'_>) {
-        let mut packet = Vec::with_capacity(PACKET_BYTES);
+        let text = if let Notice::Setlist(setlist) = notice { setlist.size() } else { 0 };
+        let mut packet = Vec::with_capacity(PACKET_BYTES + text);
         print::notice(&mut packet, self.session.id(), notice);
         let audience = match notice {
             // It may come back to what it has missed, but not to its own leaving.

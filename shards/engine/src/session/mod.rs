@@ -451,8 +451,56 @@ impl Session {
 
 /// CRC-32 of the bytes that a value is stored as.
 fn sum_of(value: &impl Serialize) -> u32 {
-    // Plain data into memory: there is nothing that could fail.
-    crc32fast::hash(&postcard::to_allocvec(value).unwrap_or_default())
+    // Plain data, and nothing that could be full: there is nothing that could fail.
+    postcard::serialize_with_flavor(value, Summing::default()).unwrap_or_default()
+}
+
+/// Sums the bytes that a value is stored as up, without storing them: the texts of a set list may be a megabyte.
+struct Summing {
+    sum: crc32fast::Hasher,
+    /// The last bytes, for many of them come one by one.
+    last: [u8; 64],
+    length: usize,
+}
+
+impl Default for Summing {
+    fn default() -> Self {
+        Self { sum: crc32fast::Hasher::new(), last: [0; 64], length: 0 }
+    }
+}
+
+impl Summing {
+    fn flush(&mut self) {
+        self.sum.update(&self.last[..self.length]);
+        self.length = 0;
+    }
+}
+
+impl postcard::ser_flavors::Flavor for Summing {
+    type Output = u32;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        if bytes.len() > self.last.len() - self.length {
+            self.flush();
+        }
+        match self.last.get_mut(self.length..self.length + bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.length += bytes.len();
+            }
+            None => self.sum.update(bytes),
+        }
+        Ok(())
+    }
+
+    fn finalize(mut self) -> postcard::Result<u32> {
+        self.flush();
+        Ok(self.sum.finalize())
+    }
 }
 
 /// The wall clock at another instant near `now`.

@@ -58,7 +58,7 @@ impl Session {
 
     /// `get_song`.
     pub(super) fn get_song(&self, id: &str) -> Result<Ack, Reject> {
-        let songs = self.state.setlist.iter().flat_map(|setlist| &setlist.songs);
+        let songs = self.state.setlist.iter().flat_map(|setlist| &*setlist.songs);
         songs.into_iter().find(|song| song.id == id).cloned().map(Ack::Song).ok_or_else(no_such_song)
     }
 

@@ -885,3 +885,13 @@ fn a_sync_request_brings_a_snapshot_to_who_holds_another_state() {
          b sync version=1: 1250 | b <- sync 1250 | b <- snapshot",
     );
 }
+
+#[test]
+fn a_checksum_is_that_of_the_bytes_that_would_be_stored() {
+    let stored = |value: &(u32, String, Vec<String>)| crc32fast::hash(&postcard::to_allocvec(value).unwrap());
+    for length in 0..300 {
+        let words = vec!["la".repeat(length % 40), "x".repeat(length)];
+        let value = (length as u32, "y".repeat(length / 2), words);
+        assert_eq!(super::sum_of(&value), stored(&value), "{length}");
+    }
+}

@@ -1,5 +1,7 @@
 //! What a member says: one value for each client event of the protocol, checked field by field.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Number, Role, Secret};
@@ -203,8 +205,16 @@ pub struct SettingsChange {
 pub struct Setlist {
     /// Up to 200 characters.
     pub title: String,
-    /// Up to 500 songs with ids of their own.
-    pub songs: Vec<Song>,
+    /// Up to 500 songs with ids of their own. Shared, for their texts may be a megabyte.
+    pub songs: Arc<[Song]>,
+}
+
+impl Setlist {
+    /// About as many bytes as it takes when it is written.
+    pub fn size(&self) -> usize {
+        // Names and numbers are short beside the words of a song, in which line breaks take two bytes in JSON.
+        self.songs.iter().map(|song| 256 + song.body.len() + song.body.len() / 16).sum()
+    }
 }
 
 /// A song with its words and chords.

@@ -299,7 +299,7 @@ fn setlist(list: Field<'_>) -> Result<Setlist, Reject> {
         }
         read.push(song);
     }
-    Ok(Setlist { title, songs: read })
+    Ok(Setlist { title, songs: read.into() })
 }
 
 fn song(json: &str) -> Result<Song, Reject> {
@@ -484,7 +484,7 @@ fn printable(text: &str, lines: Lines) -> String {
     };
     // In stretches: a song is 100 kB of text that is nearly all of the plainest kind.
     let (mut printable, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(place) = rest.bytes().position(|byte| !matches!(byte, b' '..=b'~')) {
+    while let Some(place) = first_unplain(rest.as_bytes()) {
         let (plain, other) = rest.split_at(place);
         printable.push_str(plain);
         let mut chars = other.chars();
@@ -493,6 +493,16 @@ fn printable(text: &str, lines: Lines) -> String {
     }
     printable.push_str(rest);
     printable
+}
+
+/// Where the first byte is that is no printable ASCII.
+fn first_unplain(text: &[u8]) -> Option<usize> {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~');
+    // Whether all of a piece are plain is asked of 64 bytes at once, which one byte after the other is not.
+    let pieces = text.chunks_exact(64);
+    let plain = pieces.take_while(|piece| piece.iter().fold(true, |plain, byte| plain & is_plain(byte)));
+    let start = 64 * plain.count();
+    text[start..].iter().position(|byte| !is_plain(byte)).map(|place| start + place)
 }
 
 /// An object, as it was written.

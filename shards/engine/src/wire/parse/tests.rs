@@ -413,6 +413,20 @@ fn a_member_asks_for_the_state() {
 }
 
 #[test]
+fn long_texts_are_made_printable_wherever_something_is_not() {
+    for length in [0, 1, 63, 64, 65, 127, 128, 129, 200] {
+        let plain = "~ la".repeat(50)[..length].to_owned();
+        assert_eq!(printable(&plain, Lines::One), plain);
+        for place in 0..length {
+            let with = |bad: &str| [&plain[..place], bad, &plain[place..]].concat();
+            assert_eq!(printable(&with("\u{7f}"), Lines::One), plain, "{place} of {length}");
+            assert_eq!(printable(&with("\n"), Lines::One), with(" "), "{place} of {length}");
+            assert_eq!(printable(&with("é"), Lines::One), with("é"), "{place} of {length}");
+        }
+    }
+}
+
+#[test]
 fn texts_are_made_printable() {
     let raw = r#""\u0000 one\r\n\ttwo\u001b[31m \u0085\u007f\n""#;
     let SessionCommand::UpdateMessage(message) = said(Event::UpdateMessage, "message", raw) else {
@@ -699,7 +713,7 @@ fn a_set_list_is_read_whole() {
         body: String::new(),
         duration: None,
     };
-    assert_eq!(read, Ok(Setlist { title: "Friday".into(), songs: vec![full, bare] }));
+    assert_eq!(read, Ok(Setlist { title: "Friday".into(), songs: [full, bare].into() }));
     assert_eq!(read_setlist(r#"{"title":"","songs":[]}"#), Ok(Setlist::default()));
 }
 

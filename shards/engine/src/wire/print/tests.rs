@@ -138,7 +138,7 @@ fn setlist() -> Setlist {
         body: String::new(),
         duration: None,
     };
-    Setlist { title: "Friday".into(), songs: vec![full, bare] }
+    Setlist { title: "Friday".into(), songs: [full, bare].into() }
 }
 
 fn printed(print: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -579,7 +579,7 @@ fn acknowledgements_carry_what_was_asked_for() {
         r#","sessionId":"stage","positionMs":1500.25,"tempoBpm":90.5,"isPlaying":true,"serverTime":1700000000123,"serverTimestamp":1700000000123,"epoch":3,"version":7,"checksum":"0000beef","timeline":$T"#,
     );
     check_ack(
-        Ack::Song(setlist().songs.swap_remove(0)),
+        Ack::Song(setlist().songs[0].clone()),
         r#","song":{"id":"s1","title":"Harbour","artist":"Us","key":"Em","tempoBpm":96,"timeSignature":{"numerator":6,"denominator":8},"format":"chordpro","body":"[Em]One\ntwo","durationMs":180000.5}"#,
     );
     check_ack(Ack::Clock { t0: Number(7.5), at: MOMENT.at }, r#","t0":7.5,"t1":12345.678,"t2":12345.678"#);
