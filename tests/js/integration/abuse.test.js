@@ -55,13 +55,14 @@ async function during(act) {
   return positions;
 }
 
-const p99 = (values) => [...values].sort((a, b) => a - b)[Math.ceil(values.length * 0.99) - 1];
+const percentile = (values, part) => [...values].sort((a, b) => a - b)[Math.ceil(values.length * part) - 1];
+const p99 = (values) => percentile(values, 0.99);
 
-/** Where the grid of ticks begins: behind the widest gap between all places of a tick in its interval. */
+/** Where the grid of ticks begins: where most of them are least late. A few that are very late are early for the next. */
 function phase(positions) {
-  const places = positions.map((position) => position % TICK_MS).sort((a, b) => a - b);
-  const gaps = places.map((place, i) => place - (places[i - 1] ?? places.at(-1) - TICK_MS));
-  return places[gaps.indexOf(Math.max(...gaps))];
+  const places = positions.map((position) => position % TICK_MS);
+  const most = (start) => percentile(places.map((place) => (place - start + TICK_MS) % TICK_MS), 0.9);
+  return places.map((start) => [most(start), start]).reduce((best, one) => (one[0] < best[0] ? one : best))[1];
 }
 
 /** How late each tick was that was due between the first and the last; one that did not come is as late as the next. */
