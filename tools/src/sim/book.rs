@@ -1105,14 +1105,9 @@ impl Book {
         if wanted.is_some_and(|wanted| next.is_none_or(|next| next > wanted)) {
             return Err(("I18 no timer forgotten", format!("wakes at {next:?}, needed at {wanted:?}")));
         }
-        if let Some(since) = court.owed_since.filter(|since| now >= since + self.batch) {
+        if court.owed_since.is_some_and(|since| now >= since + self.batch) {
             let newest = (court.epoch, model.version);
             let own = |wire: &&Wire| wire.seat == Some(session as u16) && wire.told != newest;
-            // Who has just come and taken the lead hears of it with all, in a window that began later.
-            let waits = |wire: &Wire| wire.told == (0, 0) && now < since + 2 * self.batch;
-            if wires.iter().filter(own).any(waits) {
-                return Ok(());
-            }
             court.owed_since = None;
             let behind = wires.iter().find(own);
             if let Some(wire) = behind {

@@ -300,12 +300,10 @@ impl Session {
         if leads && was_alone {
             self.seat_leader(Some(member));
         }
-        let takes_over = leads && !was_alone;
-        if !takes_over {
-            out.push(Effect::Snapshot(Audience::One(member)));
-        }
+        // Also who takes the lead over is shown how things stand at once, and again with all when they are told.
+        out.push(Effect::Snapshot(Audience::One(member)));
         self.tell_of(member, out);
-        if takes_over {
+        if leads && !was_alone {
             self.give_lead(now, Some(member), Some("claimed"), None, out);
             out.push(Effect::Snapshot(Audience::All));
         } else if !leads && join.role == Some(Role::Leader) && self.state.leader_rule == LeaderRule::Ask {

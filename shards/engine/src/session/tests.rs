@@ -404,7 +404,7 @@ fn under_the_open_rule_whoever_asks_leads() {
          c leader
          c leader",
         "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
-         b joins leader: Leader v2 | all <- joined b Follower 2 | all <- role a Follower claimed | all <- role b Leader - | all <- leader b after a | all <- snapshot | stats
+         b joins leader: Leader v2 | b <- snapshot | all <- joined b Follower 2 | all <- role a Follower claimed | all <- role b Leader - | all <- leader b after a | all <- snapshot | stats
          c joins: Follower v2 | c <- snapshot | all <- joined c Follower 3 | stats
          c leader: v3 | all <- role b Follower claimed | all <- role c Leader - | all <- leader c after b | all <- snapshot
          c leader: v3",
@@ -464,7 +464,7 @@ fn of_a_large_session_only_those_are_told_whom_snapshots_name() {
          b leaves: all <- left b 1 nobody | stats
          b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
          c joins: Follower v1 | c <- snapshot | all <- snapshot | stats
-         d joins leader: Leader v2 | all <- role a Follower claimed | all <- role d Leader - | all <- leader d after a | all <- snapshot | stats
+         d joins leader: Leader v2 | d <- snapshot | all <- role a Follower claimed | all <- role d Leader - | all <- leader d after a | all <- snapshot | stats
          a leaves: all <- left a 3 nobody | stats",
     );
 }
@@ -558,7 +558,7 @@ fn a_member_that_asked_to_follow_does_not_lead_by_coming_first() {
          b joins",
         "a joins follower: Follower v1 | a <- snapshot | all <- joined a Follower 1 | stats
          a play: NotLeader!
-         b joins: Leader v2 | all <- joined b Follower 2 | all <- role b Leader - | all <- leader b after nobody | all <- snapshot | stats",
+         b joins: Leader v2 | b <- snapshot | all <- joined b Follower 2 | all <- role b Leader - | all <- leader b after nobody | all <- snapshot | stats",
     );
 }
 
@@ -632,7 +632,7 @@ fn under_the_pin_rule_only_who_knows_the_pin_leads() {
         "a joins pin=1234: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
          b joins leader: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
          c joins leader pin=1: BadPasscode leaderPin!
-         c joins leader pin=1234: Leader v2 | all <- joined c Follower 3 | all <- role a Follower claimed | all <- role c Leader - | all <- leader c after a | all <- snapshot | stats
+         c joins leader pin=1234: Leader v2 | c <- snapshot | all <- joined c Follower 3 | all <- role a Follower claimed | all <- role c Leader - | all <- leader c after a | all <- snapshot | stats
          b leader: NotAllowed!
          c leaves: all <- left c 2 a | all <- role a Leader leader_left | all <- leader a after c | all <- snapshot | stats
          c joins: Follower v3 | c <- snapshot | all <- joined c Follower 3 | stats
@@ -705,7 +705,7 @@ fn a_leader_that_returns_as_another_takes_its_seat() {
         "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
          b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
          a lost: all <- snapshot | stats
-         c joins leader: Leader v3 | all <- joined c Follower 3 | all <- left a 2 c | all <- role c Leader - | all <- leader c after a | all <- snapshot | stats",
+         c joins leader: Leader v3 | c <- snapshot | all <- joined c Follower 3 | all <- left a 2 c | all <- role c Leader - | all <- leader c after a | all <- snapshot | stats",
     );
 }
 
