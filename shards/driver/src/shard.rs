@@ -375,6 +375,11 @@ impl<M: Machine> Shard<M> {
 
     /// Sorts new outputs onto the connections and lists that they concern.
     fn sort(&mut self) {
+        let fanouts = self.out.list[self.sorted..].iter().filter_map(|output| match output {
+            Output::Fanout { to, .. } => Some(&self.out.receivers[to.range()]),
+            _ => None,
+        });
+        self.conns.fetch(fanouts.flatten());
         while let Some(output) = self.out.list.get(self.sorted) {
             match *output {
                 Output::Send { to, bytes } => {

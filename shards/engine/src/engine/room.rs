@@ -275,10 +275,9 @@ impl Room {
 
     /// Reads what a tick reads, for that to be in the cache. What it returns means nothing.
     pub fn glance(&self) -> u64 {
-        let seat = self.seats.first().map_or(0, |seat| u64::from(seat.stride));
-        let last = self.seats.last().map_or(0, |seat| u64::from(seat.stride));
+        let seats = self.seats.iter().fold(0, |read, seat| read ^ u64::from(seat.stride));
         let name = self.session.id().as_str().as_bytes().first().map_or(0, |byte| u64::from(*byte));
-        seat ^ last ^ name ^ u64::from(self.session.is_playing(Micros::ZERO))
+        seats ^ name ^ u64::from(self.session.is_playing(Micros::ZERO))
     }
 
     /// A tick is due: tells everybody who wants it, or one that was missed since, where the band is.
