@@ -895,7 +895,9 @@ impl Book {
                     && court.forgot_at.is_none_or(|at| at < hope.told_at);
                 let must = known && self.memory_max > 100_000 && model.must_restore(now, &hope.sid, window);
                 model.forget_absent(&hope.sid);
-                court.denied = must.then_some(hope.sid);
+                if must {
+                    court.denied = Some(hope.sid);
+                }
                 return;
             }
         };
