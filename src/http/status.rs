@@ -113,6 +113,9 @@ struct Storage {
     queue: usize,
     /// Sessions whose newest state that thread has still to store.
     pending: u64,
+    /// Bytes of records that wait, in the queue and for the storage itself; a change that finds 8 MiB of them waits in
+    /// its session.
+    waiting_bytes: usize,
     /// Records written since the start.
     written: u64,
     /// States that were replaced by newer ones before they were written.
@@ -200,6 +203,7 @@ impl Storage {
             since,
             queue: desk.queue(),
             pending: number(&status.pending),
+            waiting_bytes: desk.waiting_bytes(),
             written: number(&status.written),
             coalesced: number(&status.coalesced),
             failures: number(&status.failures),

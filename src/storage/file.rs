@@ -304,7 +304,7 @@ fn said(error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{Place, Plan, Storage};
+    use super::super::{Place, Plan, Storage, Waiting, Weight};
     use super::*;
 
     /// A directory that goes with the test.
@@ -337,7 +337,11 @@ mod tests {
     }
 
     fn put(epoch: u64, version: u64) -> Change {
-        Change::Put { epoch, version, record: Box::new([epoch as u8, version as u8]) }
+        Change::Put {
+            epoch,
+            version,
+            record: Waiting::new(Box::new([epoch as u8, version as u8]), &Weight::default()),
+        }
     }
 
     fn apply(store: &mut Store, session: &str, change: Change) -> Applied {

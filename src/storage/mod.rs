@@ -10,6 +10,7 @@ mod history;
 mod keeper;
 mod redis;
 mod status;
+mod waiting;
 
 use std::io;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use history::{History, INTERVAL_MS, Point};
 pub use keeper::Keeper;
 pub use redis::{RedisPlace, Topology};
 pub use status::{Condition, Status};
+use waiting::{Waiting, Weight};
 
 /// Orders that may wait for the thread.
 const QUEUE_MAX: usize = 16_384;
@@ -116,7 +118,7 @@ pub trait Backend: Send {
 #[derive(Clone, Debug)]
 pub enum Change {
     /// It takes the place of the one that is there, unless that looks newer.
-    Put { epoch: u64, version: u64, record: Box<[u8]> },
+    Put { epoch: u64, version: u64, record: Waiting },
     /// It is deleted, unless it has a higher epoch.
     Delete { epoch: u64 },
 }
@@ -183,6 +185,7 @@ enum Order {
 #[derive(Clone)]
 pub struct Desk {
     orders: Option<Sender<Order>>,
+    weight: Weight,
     /// How the storage does.
     pub status: Arc<Status>,
     /// What was measured.
@@ -193,7 +196,7 @@ impl Desk {
     /// A desk that takes nothing: sessions are in memory alone.
     pub fn nowhere() -> Self {
         let status = Arc::new(Status::new(Place::Memory.name()));
-        Self { orders: None, status, history: Arc::default() }
+        Self { orders: None, weight: Weight::default(), status, history: Arc::default() }
     }
 
     /// Asks for a session. False if there is no room for the order.
@@ -201,7 +204,7 @@ impl Desk {
         self.put(|| Order::Load { shard, session: session.clone(), since: Instant::now() })
     }
 
-    /// Has a record stored. False if there is no room for the order.
+    /// Has a record stored. False if there is no room for the order, or for so many bytes.
     pub fn store(
         &self,
         shard: ShardId,
@@ -210,8 +213,11 @@ impl Desk {
         version: u64,
         record: &[u8],
     ) -> bool {
-        let put = || Change::Put { epoch, version, record: record.into() };
-        self.put(|| Order::Change { shard, session: session.clone(), change: put() })
+        let put = || {
+            let change = Change::Put { epoch, version, record: self.weight.take(record)? };
+            Some(Order::Change { shard, session: session.clone(), change })
+        };
+        self.try_put(put)
     }
 
     /// Has a session deleted. False if there is no room for the order.
@@ -237,9 +243,19 @@ impl Desk {
         self.orders.as_ref().map_or(0, Sender::len)
     }
 
-    /// The record is copied only when there is room for it: a full queue is the time to save work.
+    /// Bytes of records that wait, in the queue or for the backend.
+    pub fn waiting_bytes(&self) -> usize {
+        self.weight.bytes()
+    }
+
     fn put(&self, order: impl FnOnce() -> Order) -> bool {
-        self.orders.as_ref().is_some_and(|orders| !orders.is_full() && orders.try_send(order()).is_ok())
+        self.try_put(|| Some(order()))
+    }
+
+    /// The record is copied only when there is room for it: a full queue is the time to save work.
+    fn try_put(&self, order: impl FnOnce() -> Option<Order>) -> bool {
+        let Some(orders) = self.orders.as_ref().filter(|orders| !orders.is_full()) else { return false };
+        order().is_some_and(|order| orders.try_send(order).is_ok())
     }
 }
 
@@ -274,7 +290,10 @@ impl Storage {
         if let Err(Failure::Newer(reason)) = keeper.open() {
             return Err(reason);
         }
-        Ok(Self { desk: Desk { orders: Some(sender), status, history }, keeper: Some((keeper, receiver)) })
+        Ok(Self {
+            desk: Desk { orders: Some(sender), weight: Weight::default(), status, history },
+            keeper: Some((keeper, receiver)),
+        })
     }
 
     /// Where orders are taken.

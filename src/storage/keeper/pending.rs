@@ -10,8 +10,8 @@ use super::super::Change;
 /// Changes carried out at once.
 const BATCH_MAX: usize = 512;
 
-/// Bytes carried out at once, the change that goes over included.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes carried out at once, the change that goes over included. A backend makes several copies of them.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Default)]
 pub struct Pending {
@@ -42,7 +42,7 @@ impl Pending {
     /// What a session will be when its change is carried out, if one waits.
     pub fn find(&self, session: &SessionId) -> Option<Found> {
         self.changes.get(session).map(|(_, change)| match change {
-            Change::Put { record, .. } => Found::Record(record.clone()),
+            Change::Put { record, .. } => Found::Record(record[..].into()),
             Change::Delete { .. } => Found::Nothing,
         })
     }

@@ -12,7 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::super::{Place, Point};
+use super::super::{Place, Point, Waiting, Weight};
 use super::*;
 
 const SESSIONS: usize = 4;
@@ -166,7 +166,7 @@ impl Backend for Shared {
                     world.puts += 1;
                     let losses = world.losses;
                     world.written.insert((session.clone(), *epoch, *version), losses);
-                    world.records.insert(session.clone(), (*epoch, *version, record.clone()));
+                    world.records.insert(session.clone(), (*epoch, *version, record[..].into()));
                     Ok(Applied::Done)
                 }
                 Change::Delete { epoch } if there.is_some_and(|there| there.0 > *epoch) => {
@@ -250,6 +250,7 @@ struct Band {
     shared: Shared,
     keeper: Keeper,
     sessions: Vec<Known>,
+    weight: Weight,
 }
 
 impl Band {
@@ -266,7 +267,7 @@ impl Band {
             unanswered: 0,
             confirmed: None,
         };
-        Self { shared, keeper, sessions: vec![known; SESSIONS] }
+        Self { shared, keeper, sessions: vec![known; SESSIONS], weight: Weight::default() }
     }
 
     fn offer(&mut self, session: usize) {
@@ -285,7 +286,11 @@ impl Band {
             known.offered = Some(newest);
             known.unanswered += 1;
             let (epoch, version) = newest;
-            let change = Change::Put { epoch, version, record: record(&name(session), epoch, version) };
+            let change = Change::Put {
+                epoch,
+                version,
+                record: Waiting::new(record(&name(session), epoch, version), &self.weight),
+            };
             self.keeper.accept(Order::Change { shard: shard_of(session), session: name(session), change });
         }
     }
@@ -470,6 +475,7 @@ proptest! {
         band.check_confirmed();
         prop_assert_eq!(band.keeper.status.condition(), super::super::Condition::Well);
         prop_assert!(band.keeper.pending.is_empty() && band.keeper.unsent.is_empty());
+        prop_assert_eq!(band.weight.bytes(), 0, "records give their room back");
         let world = band.shared.lock();
         for (session, known) in band.sessions.iter().enumerate() {
             let there = world.records.get(&name(session)).map(|(epoch, version, _)| (*epoch, *version));

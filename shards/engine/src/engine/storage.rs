@@ -24,6 +24,9 @@ use crate::words::time::Micros;
 /// and a turn never prints more than [`OFFERS_MAX`] records.
 const OFFER_INTERVAL: Micros = Micros::from_millis(5);
 
+/// How long nothing is offered after the storage had no room: printing what it refuses would be for nothing.
+const OFFER_AGAIN: Micros = Micros::from_millis(100);
+
 /// Records offered at once.
 const OFFERS_MAX: usize = 128;
 
@@ -42,6 +45,8 @@ pub(super) struct Storage {
     deadlines: VecDeque<(Micros, SessionId)>,
     /// Sessions that changed and have no record on its way, in order of changing.
     unstored: VecDeque<RoomKey>,
+    /// Whether it had no room for what it was offered last.
+    is_full: bool,
     /// Sessions that left memory before their time, by when the storage is to forget them, with their epochs.
     left: BTreeMap<(Micros, SessionId), u64>,
     offer: Alarm,
@@ -346,10 +351,9 @@ impl Engine {
 
     fn arm_offer(&mut self) {
         let waits = !self.storage.unstored.is_empty();
-        if self.storage.offer.at().is_some() != waits {
-            let at = waits.then(|| self.now.at + OFFER_INTERVAL);
-            self.storage.offer.set(&mut self.wheel, at, Timer::Store);
-        }
+        let at = self.now.at + if self.storage.is_full { OFFER_AGAIN } else { OFFER_INTERVAL };
+        let at = self.storage.offer.at().map_or(at, |set| set.min(at));
+        self.storage.offer.set(&mut self.wheel, waits.then_some(at), Timer::Store);
     }
 
     /// Notes what came of a record.
@@ -357,6 +361,10 @@ impl Engine {
         let Some(room) = self.rooms.get_mut(key) else { return };
         if room.kept.offered == Some(which) {
             room.kept.offered = None;
+            self.storage.is_full = outcome == Outcome::Refused;
+            if self.storage.is_full {
+                self.storage.offer.cancel(&mut self.wheel);
+            }
         }
         match outcome {
             Outcome::Kept => room.kept.stored = Some(which),
@@ -371,6 +379,7 @@ impl Engine {
             }
         }
         self.settle(key, out);
+        self.arm_offer();
     }
 
     /// Has the storage forget a session that is gone from memory.

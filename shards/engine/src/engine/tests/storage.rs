@@ -176,9 +176,14 @@ fn what_was_refused_is_offered_again() {
     world.pass(MS(10));
     assert_eq!(world.keep(Outcome::Refused).len(), 1);
     assert_eq!(world.shards[0].counters().sessions_unstored, 1);
+    world.pass(MS(95));
+    assert_eq!(world.orders, [], "not at once, as it would be refused again");
     world.pass(MS(10));
     assert_eq!(world.keep(Outcome::Kept).len(), 1);
     assert_eq!(world.shards[0].counters().sessions_unstored, 0);
+    world.say(ann, r#"42["seek",{"sessionId":"s","position":5}]"#);
+    world.pass(MS(10));
+    assert_eq!(world.keep(Outcome::Kept).len(), 1, "there is room again");
 }
 
 #[test]
@@ -378,7 +383,7 @@ fn a_session_that_makes_room_waits_in_the_storage_if_it_is_there() {
         world.say(ann, &format!(r#"42["leave_session",{{"sessionId":"{name}"}}]"#));
         // The record of joining, and that of leaving; only the second session's are taken.
         for _ in 0..2 {
-            world.pass(MS(20));
+            world.pass(MS(110));
             for (order, _) in std::mem::take(&mut world.orders) {
                 if let Output::Store { session, epoch, version, .. } = order {
                     let outcome = if session == id("second") { Outcome::Kept } else { Outcome::Refused };

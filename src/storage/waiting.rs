@@ -1,0 +1,79 @@
+//! The memory that records take while they wait to be stored.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes of records that may wait, in the queue and for the backend: thousands of sessions, or some ten with the
+/// largest set lists. What finds no room stays where it is, in its session, and is offered again.
+pub(super) const BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How many bytes wait now.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Weight(Arc<AtomicUsize>);
+
+impl Weight {
+    /// A copy of these bytes, unless too many wait already. One of any size may be the one that goes over.
+    pub fn take(&self, record: &[u8]) -> Option<Waiting> {
+        (self.bytes() < BYTES_MAX).then(|| Waiting::new(record.into(), self))
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A record that counts as waiting until the last copy of it is dropped.
+#[derive(Clone, Debug)]
+pub struct Waiting(Arc<Weighed>);
+
+#[derive(Debug)]
+struct Weighed {
+    bytes: Box<[u8]>,
+    weight: Weight,
+}
+
+impl Waiting {
+    pub(super) fn new(bytes: Box<[u8]>, weight: &Weight) -> Self {
+        weight.0.fetch_add(bytes.len(), Ordering::Relaxed);
+        Self(Arc::new(Weighed { bytes, weight: weight.clone() }))
+    }
+}
+
+impl Deref for Waiting {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.bytes
+    }
+}
+
+impl Drop for Weighed {
+    fn drop(&mut self) {
+        self.weight.0.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn records_wait_up_to_a_bound_and_give_their_room_back() {
+        let weight = Weight::default();
+        let half = vec![7; BYTES_MAX / 2];
+        let first = weight.take(&half).unwrap();
+        let copy = first.clone();
+        let second = weight.take(&half).unwrap();
+        assert!(weight.take(b"one more").is_none());
+        drop(first);
+        assert!(weight.take(b"one more").is_none(), "a copy still has it");
+        drop(copy);
+        assert_eq!(&weight.take(b"one more").unwrap()[..], b"one more");
+        drop(second);
+        assert_eq!(weight.bytes(), 0);
+    }
+}
