@@ -219,6 +219,8 @@ describe("Redis", { concurrency: 3 }, () => {
       const { ack } = await restored(server, freshSession("newcomer"));
       assert.deepEqual([ack.ok, ack.restored], [true, false]);
       const before = (await health(server)).storage.written;
+      const returns = () => server.logs.split("storage is back").length - 1;
+      const returnedBefore = returns();
       await come(redis);
       await well(server);
       await stored(redis, band.sessionId, { message: "during 5" });
@@ -226,7 +228,9 @@ describe("Redis", { concurrency: 3 }, () => {
       await until("nothing waits", async () => (await health(server)).storage.pending === 0);
       const { storage, sessions } = await health(server);
       const again = storage.written - before;
-      assert.ok(again <= sessions.total + 1, `${again} records for ${sessions.total} sessions`);
+      // On a loaded machine it may be slow once more, and come back again.
+      const times = returns() - returnedBefore;
+      assert.ok(again <= times * (sessions.total + 1), `${again} records for ${sessions.total} sessions, ${times} times`);
       await ticks.after();
       await server.stop();
     });

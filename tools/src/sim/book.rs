@@ -5,7 +5,7 @@
 mod cost;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
@@ -198,6 +198,9 @@ pub const LATE: u64 = 40_000;
 /// Messages remembered before the older half is forgotten.
 const MEMO_MAX: usize = 60_000;
 
+/// Events of each session of which it is known when they were told.
+const LOG_MAX: usize = 256;
+
 /// What was told of a version: its checksum and its timeline, as digests.
 type Fact = ((u64, u64), Option<u64>, Option<u64>);
 
@@ -273,6 +276,8 @@ pub struct Book {
     serial: u64,
     /// Bytes that all sessions have told so far.
     told_bytes: u64,
+    /// The newest events of each session's log, by what their offsets begin with: their numbers, and when they were told.
+    logs: BTreeMap<String, VecDeque<(u64, u64)>>,
     /// The wall clock of each shard, in milliseconds.
     pub walls: Vec<i64>,
     grace: u64,
@@ -286,6 +291,8 @@ pub struct Book {
     members_max: u32,
     members_listed: u32,
     recovery: u64,
+    /// After which time without news a loss is noticed at the latest, for all that was missed to be kept.
+    silence: u64,
     memory_max: u32,
 }
 
@@ -329,6 +336,7 @@ impl Book {
             old: Memo::default(),
             serial: 0,
             told_bytes: 0,
+            logs: BTreeMap::new(),
             walls: vec![0; usize::from(shape.shards)],
             grace: shape.grace,
             batch: shape.batch,
@@ -341,6 +349,7 @@ impl Book {
             members_max: shape.members_max,
             members_listed: shape.members_listed,
             recovery: shape.recovery,
+            silence: (2 * (shape.ping + shape.ping_timeout) + 5_000_000).min(shape.recovery),
             memory_max: shape.memory_max,
         }
     }
@@ -489,6 +498,13 @@ impl Book {
             }
         }
         let told = Rc::new(Told { what: heard, offset, at: now, bytes: self.told_bytes });
+        if let Some((offset, number)) = told.offset.as_ref().filter(|_| !told.is_snapshot()) {
+            let log = self.logs.entry(log_of(offset).to_owned()).or_default();
+            log.push_back((*number, now));
+            if log.len() > LOG_MAX {
+                log.pop_front();
+            }
+        }
         self.young.insert(Digest::of(frame), Rc::clone(&told));
         told
     }
@@ -848,6 +864,7 @@ impl Book {
     /// The server has died. Its clock is as good as ever, unless it `stepped`.
     pub fn restarted(&mut self, wall: i64, stepped: bool) {
         self.walls.fill(wall);
+        self.logs.clear();
         for court in &mut self.courts {
             (court.model, court.closings, court.restored) = (None, None, None);
             (court.ticking_since, court.owed_since) = (None, None);
@@ -888,12 +905,22 @@ impl Book {
                 }
             }
             Some(model) => {
+                let log = self.logs.get(log_of(&hope.offset));
+                let first_missed = log.and_then(|log| log.iter().find(|(number, _)| *number > hope.seen));
+                let missed_at = match first_missed {
+                    // What is between is not noted any more.
+                    Some((number, _)) if *number > hope.seen + 1 => hope.told_at,
+                    Some((_, at)) => *at,
+                    None => now,
+                };
                 // Half of the room is left to what was told to nobody.
                 let known = now < hope.told_at + window
                     && !self.hurry
                     && bytes * 2 < u64::from(self.memory_max)
                     && court.forgot_at.is_none_or(|at| at < hope.told_at);
-                let must = known && self.memory_max > 100_000 && model.must_restore(now, &hope.sid, window);
+                let must = known
+                    && self.memory_max > 100_000
+                    && model.must_restore(now, &hope.sid, window, missed_at + self.silence);
                 model.forget_absent(&hope.sid);
                 if must {
                     court.denied = Some(hope.sid);
@@ -1151,6 +1178,11 @@ fn offset_of(text: &str) -> Option<(String, u64)> {
     let (place, number) = offset.rsplit_once('.')?;
     place.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit()).then_some(())?;
     Some((offset.to_owned(), number.parse().ok()?))
+}
+
+/// What the offsets of one session's log have in common.
+pub fn log_of(offset: &str) -> &str {
+    offset.rsplit_once('.').map_or("", |(log, _)| log)
 }
 
 fn understand_ack(text: &str) -> Result<Heard, String> {

@@ -1,6 +1,6 @@
 //! The members of the band: clients that keep the protocol as well as their habits let them.
 
-use super::book::{Heard, Told};
+use super::book::{Heard, Told, log_of};
 use super::chance::{Chance, Digest};
 use super::clock::Timekeeper;
 use super::frames;
@@ -694,6 +694,7 @@ impl World<'_> {
                     sid,
                     session,
                     held,
+                    offset: offset.clone(),
                     seen: *seen,
                     told: Vec::new(),
                     told_at: *told_at,
@@ -732,9 +733,8 @@ impl World<'_> {
         let Some((offset, number)) = &told.offset else { return };
         let member = &mut self.members[usize::from(m)];
         let before = member.seen.replace((offset.clone(), *number, told.at, told.bytes));
-        let log = |offset: &str| offset.rsplit_once('.').map(|(log, _)| log.to_owned());
         let next = if told.is_snapshot() { *number } else { number.saturating_sub(1) };
-        if before.is_some_and(|(old, last, ..)| last > next && log(&old) == log(offset)) {
+        if before.is_some_and(|(old, last, ..)| last > next && log_of(&old) == log_of(offset)) {
             let what = format!("member {m} got event {offset} again or out of order");
             self.book.fail(self.now, "I15 each event once", what);
         }

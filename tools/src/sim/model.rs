@@ -235,10 +235,15 @@ impl Model {
     }
 
     /// Whether somebody that was lost has to be let in again.
-    pub fn must_restore(&self, now: u64, id: &str, window: u64) -> bool {
+    ///
+    /// What it missed first is kept until `kept_until`, unless its loss is noticed before.
+    pub fn must_restore(&self, now: u64, id: &str, window: u64, kept_until: u64) -> bool {
         let here = self.people.iter().any(|person| person.id == id);
         let room = here || self.people.len() < self.max_members as usize;
-        room && self.absent.iter().any(|absent| absent.person.id == id && now < absent.since + window)
+        room && self
+            .absent
+            .iter()
+            .any(|absent| absent.person.id == id && now < absent.since + window && absent.since <= kept_until)
     }
 
     /// Somebody that was lost has its seat again.

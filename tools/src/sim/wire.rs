@@ -259,7 +259,8 @@ pub struct Hope {
     pub session: u16,
     /// The newest state that it has seen.
     pub held: (u64, u64),
-    /// The number of the last event that it has seen, and those that it is told again.
+    /// Where the last event that it has seen stands, the number of that, and those that it is told again.
+    pub offset: String,
     pub seen: u64,
     pub told: Vec<u64>,
     /// When the last event that it has seen was first told, and what all sessions had told by then, in bytes.
