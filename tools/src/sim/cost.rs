@@ -23,10 +23,15 @@ const PONGS_MAX: usize = 17;
 /// The length of a message that concerns one client alone.
 const OWN_BYTES_MAX: usize = 1_024;
 
+/// No event that is told again is shorter.
+const EVENT_BYTES_MIN: usize = 64;
+
 /// What came of the bytes of one read.
 #[derive(Clone, Debug, Default)]
 pub struct Work {
     pub read: usize,
+    /// Bytes that somebody who has come back may be told again.
+    pub again: usize,
     pub outputs: usize,
     pub bytes: usize,
     pub pongs: usize,
@@ -35,8 +40,9 @@ pub struct Work {
 impl Book {
     /// A read was handled: what one client can have the server do before it looks at the others is bounded.
     pub fn worked(&mut self, now: u64, work: &Work) {
-        let bytes_max = work.read + WORK_BYTES_MAX;
-        if work.outputs > OUTPUTS_MAX || work.pongs > PONGS_MAX || work.bytes > bytes_max {
+        let bytes_max = work.read + work.again + WORK_BYTES_MAX;
+        let outputs_max = OUTPUTS_MAX + work.again / EVENT_BYTES_MIN;
+        if work.outputs > outputs_max || work.pongs > PONGS_MAX || work.bytes > bytes_max {
             self.fail(now, "I17 bounded work", format!("{work:?}"));
         }
     }

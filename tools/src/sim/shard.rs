@@ -396,6 +396,7 @@ impl World<'_> {
         }
         let from = shard.out.list.len();
         let before = shard.out.bytes.len();
+        let recoveries = shard.engine.counters().recoveries;
         shard.engine.handle(Micros::from_micros(self.now), input, &mut shard.out);
         if let Some(read) = read {
             let out = &shard.out;
@@ -403,8 +404,14 @@ impl World<'_> {
                 Output::Send { bytes, .. } => out.bytes.get(bytes.start as usize) == Some(&frames::PONG),
                 _ => false,
             };
+            let again = if shard.engine.counters().recoveries > recoveries {
+                self.plan.shape.memory_max as usize
+            } else {
+                0
+            };
             let work = Work {
                 read,
+                again,
                 outputs: out.list.len() - from,
                 bytes: out.bytes.len() - before,
                 pongs: out.list[from..].iter().filter(pong).count(),
