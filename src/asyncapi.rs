@@ -5,6 +5,7 @@
 
 use bandsync_engine::speech::Code;
 use bandsync_engine::wire::parse::Event;
+use bandsync_engine::words::ids::CommandId;
 use bandsync_engine::words::limits::{Limits, RateLimits};
 use serde_json::{Map, Value, json};
 
@@ -323,21 +324,26 @@ pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
         let mut refusals = vec![Code::InvalidPayload, Code::RateLimited, Code::Draining];
         refusals.extend(told.refusals);
         let codes: Vec<&str> = refusals.into_iter().map(Code::as_str).collect();
+        let once = event.is_applied_once();
+        let fields =
+            if once { format!("{} commandId?:CommandId", told.fields) } else { told.fields.to_owned() };
         messages.insert(
             format!("{name}.sent"),
             json!({
-                "name": name, "title": name, "summary": told.what, "payload": object(told.fields, true),
+                "name": name, "title": name, "summary": told.what, "payload": object(&fields, true),
                 "x-rate": { "perSecond": rate(event, rates), "burst": 2 * rate(event, rates) },
                 "x-refusals": codes,
             }),
         );
-        let done = format!("ok:True {}", told.ack);
+        let mut answers = vec![object(&format!("ok:True {}", told.ack), false)];
+        answers.extend(once.then(|| json!({ "$ref": "#/components/schemas/Repeated" })));
+        answers.push(json!({ "$ref": "#/components/schemas/Refused" }));
         messages.insert(
             format!("{name}.ack"),
             json!({
                 "name": name, "title": format!("acknowledgement of {name}"),
                 "summary": "If the client asks for one.",
-                "payload": { "anyOf": [object(&done, false), { "$ref": "#/components/schemas/Refused" }] },
+                "payload": { "anyOf": answers },
             }),
         );
         channel(&mut channels, name, "sent");
@@ -432,6 +438,15 @@ fn schemas() -> Value {
         ("Bool", json!({ "type": "boolean" })),
         ("Chart", json!({ "type": "string", "description": "ChordPro or text, with its spaces and tabs" })),
         ("Checksum", json!({ "type": "string", "pattern": "^[0-9a-f]{8}$" })),
+        (
+            "CommandId",
+            json!({
+                "type": "string",
+                "pattern": "^[A-Za-z0-9_-]+-[0-9]+$",
+                "maxLength": CommandId::BYTES_MAX,
+                "description": "<client>-<number>: what a client calls a command, the number rising, below 2^53. One that is not above the last that the session applied of this client changes nothing, so a command that got no answer may be sent again, also from another connection. The client part should be hard to guess. Of a session's clients the last 256 are remembered; a restart of the server forgets them.",
+            }),
+        ),
         ("Count", whole(0, EXACT)),
         ("CueText", text(1, 200)),
         ("CurrentSong", object("id:SongId title:Title artist?:Title key?:Key index:Count", false)),
@@ -485,6 +500,7 @@ fn schemas() -> Value {
         ("Quality", words(&["excellent", "good", "fair", "poor", "unknown"])),
         ("Quantize", words(&["bar", "beat"])),
         ("Refused", object("ok:False error:Error", false)),
+        ("Repeated", object("ok:True epoch:Count version:Count repeated:True", false)),
         ("Role", words(&["leader", "follower"])),
         ("Secret", text(0, 128)),
         (

@@ -20,6 +20,12 @@ const CATCH_UP_MS = 1000;
 /** The server keeps a leader's seat this long; who comes back later finds another in it, and does not push them out. */
 const SEAT_KEPT_MS = 10_000;
 const CHANGING = new Set(["snapshot", "session_update", "user_joined", "user_left", "role_changed", "leader_changed"]);
+/** What the server applies once by its `commandId`. */
+const APPLIED_ONCE = new Set([
+  "set_role", "request_leader", "approve_leader_request", "deny_leader_request", "update_message", "chat_message",
+  "update_settings", "cue", "play", "pause", "stop", "seek", "set_tempo", "tempo_change", "tempo_changed",
+  "set_time_signature", "set_setlist", "select_song",
+]);
 const BACKOFF_MS = { least: 500, most: 5000 };
 
 /** A refusal: the server's `code`, `message` and `field`, or ours: `offline`, `timeout`. */
@@ -64,6 +70,11 @@ export class BandSync extends EventTarget {
   #barSeen = null;
   #awaySince = null;
   #unlisten = [];
+  /** What our commands are called, through all connections: this and a number that rises. */
+  #client = randomText();
+  #commands = 0;
+  /** Commands whose answers were lost with the connection. */
+  #unanswered = new Set();
 
   /** The newest timeline, or null. */
   timeline = null;
@@ -158,9 +169,16 @@ export class BandSync extends EventTarget {
   /**
    * Sends any event of the protocol, `sessionId` added.
    * Resolves with the acknowledgement; rejects with a BandSyncError.
+   *
+   * A command whose answer is lost with the connection is sent again if that is back in time; the server applies it once.
    */
   request(event, fields = {}) {
-    return this.#ask(event, { sessionId: this.sessionId, ...fields });
+    const payload = { sessionId: this.sessionId, ...fields };
+    if (APPLIED_ONCE.has(event)) {
+      this.#commands += 1;
+      payload.commandId = `${this.#client}-${this.#commands}`;
+    }
+    return this.#ask(event, payload);
   }
 
   /** @param {{ atServerMs?: number, countInBars?: number, quantize?: "bar" | "beat" }} [options] */
@@ -265,6 +283,7 @@ export class BandSync extends EventTarget {
     this.#resumedAt = this.#now();
     this.#probeWhenDue();
     if (recovered) {
+      this.#sendAgain();
       // The server kept our seat; what was missed has been replayed. Ask for the state all the same.
       this.request("sync_request").then(
         () => this.#online(),
@@ -282,7 +301,10 @@ export class BandSync extends EventTarget {
     if (name) fields.displayName = name;
     this.#fresh = true;
     try {
-      const answer = await this.#ask("join_session", fields);
+      const answered = this.#ask("join_session", fields);
+      // Before anything newer can be sent, or the server would take that for the last of our commands.
+      this.#sendAgain();
+      const answer = await answered;
       this.#online();
       this.#joined?.resolve(answer);
     } catch (error) {
@@ -320,6 +342,7 @@ export class BandSync extends EventTarget {
   #end(error) {
     const joined = this.#joined;
     this.#joined = null;
+    for (const { fail } of this.#unanswered) fail();
     this.#plan.stop();
     clearTimeout(this.#probeTimer);
     clearTimeout(this.#retryTimer);
@@ -334,20 +357,33 @@ export class BandSync extends EventTarget {
   #ask(event, payload) {
     if (this.#socket.id === null) return Promise.reject(new BandSyncError({ code: "offline", message: "not connected" }));
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(
-        () => reject(new BandSyncError({ code: "timeout", message: `${event} was not answered` })),
-        REQUEST_TIMEOUT_MS,
-      );
-      this.#socket.emit(event, payload, (answer) => {
+      const fail = () => {
         clearTimeout(timer);
-        if (answer === undefined) reject(new BandSyncError({ code: "offline", message: "the connection was lost" }));
-        else if (answer?.ok === false) reject(new BandSyncError(answer.error ?? {}));
+        this.#unanswered.delete(command);
+        reject(new BandSyncError({ code: "offline", message: "the connection was lost" }));
+      };
+      const late = () => reject(new BandSyncError({ code: "timeout", message: `${event} was not answered` }));
+      const timer = setTimeout(() => (this.#unanswered.has(command) ? fail() : late()), REQUEST_TIMEOUT_MS);
+      const send = () => this.#socket.emit(event, payload, (answer) => {
+        if (answer === undefined && payload.commandId !== undefined && this.#joined) return this.#unanswered.add(command);
+        if (answer === undefined) return fail();
+        clearTimeout(timer);
+        if (answer?.ok === false) reject(new BandSyncError(answer.error ?? {}));
         else {
           this.#take(answer);
           resolve(answer);
         }
+        return undefined;
       });
+      const command = { send, fail };
+      send();
     });
+  }
+
+  #sendAgain() {
+    const commands = [...this.#unanswered];
+    this.#unanswered.clear();
+    for (const { send } of commands) send();
   }
 
   #heard(name, payload, ack) {
@@ -655,6 +691,10 @@ function isObject(value) {
 /** The old server names a leader by id, by member, or not at all. */
 function idOf(leader) {
   return isObject(leader) ? (leader.socketId ?? null) : leader;
+}
+
+function randomText() {
+  return Array.from(globalThis.crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(36).padStart(2, "0")).join("");
 }
 
 function deferred() {

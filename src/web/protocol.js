@@ -40,11 +40,13 @@ const shape = (schema) => (schema.type === "object" ? fields(schema) : element("
 function event(message, ack) {
   const parts = [element("h3", message.name), element("p", message.summary), fields(message.payload)];
   if (ack) {
-    const [done] = ack.payload.anyOf;
+    const [done, ...others] = ack.payload.anyOf;
+    const repeated = others.length > 1 ? [element("p", ["or ", ...words(others[0])], { class: "faint" })] : [];
     const rate = message["x-rate"];
     parts.push(
       element("p", "Acknowledged with", { class: "faint" }),
       fields(done),
+      ...repeated,
       element("p", `Refused with ${message["x-refusals"].join(", ")}.`, { class: "faint" }),
       element("p", `${rate.perSecond || "Any number"} a second, ${rate.burst || "any number"} at once.`, { class: "faint" }),
     );

@@ -101,6 +101,50 @@ test("what was held up for seconds arrives, and the newest state wins", async ()
   });
 });
 
+const SONGS = ["a", "b", "c", "d"].map((id) => ({ id, title: id, format: "text", body: "" }));
+
+async function told(socket, event) {
+  if (heard(socket, event).length === 0) await next(socket, event);
+}
+
+/** A band whose follower writes down what is said and which song is chosen; the set list stands at its first song. */
+async function reading(server) {
+  const { leader, followers: [follower], sessionId } = await band(server, 2);
+  assertDone(await emit(leader, "set_setlist", { sessionId, setlist: { title: "", songs: SONGS } }));
+  assertDone(await emit(leader, "select_song", { sessionId, songId: "a" }));
+  assertDone(await emit(leader, "update_settings", { sessionId, anyoneMayCue: true }));
+  await next(follower, "song_changed");
+  const said = () => heard(follower, "cue").map(({ text }) => text);
+  const chosen = () => heard(follower, "song_changed").map(({ songId }) => songId);
+  return { leader, follower, sessionId, said, chosen };
+}
+
+test("commands that socket.io-client sends again, as their answers are lost with the connection, are applied once", async () => {
+  await served({}, async (server) => {
+    const weather = await badNetwork(server);
+    const { leader, follower, sessionId, said, chosen } = await reading(server);
+    const again = { retries: 50, ackTimeout: 100, reconnection: true, reconnectionDelay: 20 };
+    const pedal = await join(weather, sessionId, { displayName: "Pedal" }, again);
+    assertDone(await emit(leader, "set_role", { sessionId, role: "leader", memberId: pedal.id }), CHANGED);
+    const commands = [["select_song", { step: 1 }], ["cue", { text: "one" }], ["select_song", { step: 1 }], ["cue", { text: "two" }]];
+    for (const [i, [event, fields]] of commands.entries()) {
+      const applied = next(follower, event === "cue" ? "cue" : "song_changed");
+      weather.freeze("down");
+      const answer = pedal.emitWithAck(event, { sessionId, commandId: `pedal-${i}`, ...fields });
+      await applied;
+      // What was held back goes with the connection, the acknowledgement among it.
+      weather.cut();
+      weather.thaw();
+      assertDone(await within(PATIENCE_MS, answer, `${event} is acknowledged`), { ...CHANGED, repeated: true });
+      assert.equal(pedal.recovered, true);
+    }
+    // What is told is told in order, so nothing of it is still on its way.
+    assertDone(await emit(leader, "chat_message", { sessionId, message: "end" }));
+    await within(PATIENCE_MS, told(follower, "chat_message"), "the end is heard");
+    assert.deepEqual([chosen(), said()], [["a", "b", "c"], ["one", "two"]]);
+  });
+});
+
 test("a server that was stopped for two seconds is at the right place at once, without a burst of old ticks", async () => {
   await served({ env: { SCROLL_TICK_INTERVAL: "16" } }, async (server) => {
     const playing = await band(server, 2);

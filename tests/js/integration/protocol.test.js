@@ -94,6 +94,7 @@ async function people() {
   return { sessionId, leader, follower: followers[0], stranger, all };
 }
 
+const isAppliedOnce = (name) => "commandId" in protocol.message(name, "sent").payload.properties;
 const fieldsOf = (fields, b) => (typeof fields === "function" ? fields(b) : (fields ?? {}));
 
 test("the table has every event of the document, and the document every event of the server", () => {
@@ -107,6 +108,7 @@ for (const [name, one] of Object.entries(EVENTS)) {
       await one.before?.(b);
       const who = one.own ? b.stranger : b[one.who ?? "leader"];
       const payload = { sessionId: b.sessionId, ...fieldsOf(one.fields, b) };
+      if (isAppliedOnce(name)) payload.commandId = "a_phone-7";
       assert.deepEqual(protocol.faults(name, "sent", payload), []);
       const staying = name === "leave_session" ? [b.leader] : b.all;
       const told = staying.flatMap((member) => (one.hears ?? []).map((event) => next(member, event)));
@@ -114,6 +116,11 @@ for (const [name, one] of Object.entries(EVENTS)) {
       assert.equal(ack.ok, true, JSON.stringify(ack));
       assert.deepEqual(protocol.faults(name, "ack", ack), []);
       await Promise.all(told);
+      // What is decided by somebody else may be asked again.
+      if (!isAppliedOnce(name) || ack.pending) return;
+      const again = await emit(who, name, payload);
+      assert.equal(again.repeated, true);
+      assert.deepEqual(protocol.faults(name, "ack", again), []);
     });
 
     test("is refused", async () => {
@@ -156,7 +163,8 @@ for (const [name, one] of Object.entries(EVENTS)) {
         return;
       }
       const right = { sessionId: b.sessionId, ...fieldsOf(one.fields, b) };
-      for (const [field, value] of Object.entries(one.wrong)) {
+      const wrong = { ...one.wrong, ...(isAppliedOnce(name) && { commandId: "a_phone" }) };
+      for (const [field, value] of Object.entries(wrong)) {
         const payload = { ...right, [field]: value };
         assert.notDeepEqual(protocol.faults(name, "sent", payload), [], `${field} is described as wrong`);
         // Joining is the rarest of all, so each try has a client of its own.

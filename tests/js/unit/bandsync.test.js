@@ -15,6 +15,9 @@ const timeline = (fields = {}) => ({
 });
 const playing = (version) => timeline({ version, segments: [{ ...timeline().segments[0], rate: 1 }] });
 
+/** A payload without what the command is called. */
+const unnamed = ({ commandId, ...payload }) => payload;
+
 /** A server in the same process: the test reads what was sent and says what comes back. */
 function stage() {
   const sockets = [];
@@ -141,22 +144,56 @@ test("commands resolve with the acknowledgement or reject with the server's reas
   onStage(async (server, band) => {
     server.answers.play = { ok: true, timeline: playing(2) };
     assert.equal((await band.play({ countInBars: 1 })).ok, true);
-    assert.deepEqual(server.events("play")[0].payload, { sessionId: "stage", countInBars: 1 });
+    assert.deepEqual(unnamed(server.events("play")[0].payload), { sessionId: "stage", countInBars: 1 });
     assert.equal(band.timeline.version, 2);
     server.answers.seek = { ok: false, error: { code: "not_leader", message: "only the leader may" } };
     await assert.rejects(band.seek(1000), { code: "not_leader", message: "only the leader may" });
     server.answers.tempo_change = { ok: true };
     await band.setTempo(98.5, 2000);
-    assert.deepEqual(server.events("tempo_change")[0].payload, { sessionId: "stage", tempo: 98.5, fadeTime: 2000 });
+    assert.deepEqual(unnamed(server.events("tempo_change")[0].payload), { sessionId: "stage", tempo: 98.5, fadeTime: 2000 });
   }));
 
-test("a command in flight when the connection ends is rejected, and so is one without a connection", () =>
+test("a command in flight when the connection ends for good is rejected, and so is one without a connection", (t) =>
   onStage(async (server, band) => {
-    const pending = band.pause();
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const [pending, question] = [band.pause(), band.request("get_song", { songId: "one" })];
     server.down = true;
     server.sockets[0].drop();
-    await assert.rejects(pending, { code: "offline" });
+    await assert.rejects(question, { code: "offline" });
     await assert.rejects(band.pause(), { code: "offline" });
+    t.mock.timers.tick(5_000);
+    await assert.rejects(pending, { code: "offline" });
+    t.mock.timers.reset();
+  }));
+
+test("a command in flight when one leaves is rejected at once", async () => {
+  const server = stage();
+  const band = member(server);
+  await band.join();
+  const pending = band.pause();
+  server.down = true;
+  server.sockets[0].drop();
+  band.leave();
+  await assert.rejects(pending, { code: "offline" });
+});
+
+test("commands whose answers are lost are sent again in their order, under their names, before anything newer", () =>
+  onStage(async (server, band) => {
+    const asked = [band.play(), band.seek(7_000)];
+    const back = heard(band, "status");
+    server.sockets[0].drop();
+    server.answers.play = { ok: true, epoch: 1, version: 3, repeated: true };
+    server.answers.seek = { ok: true, epoch: 1, version: 3 };
+    server.answers.pause = { ok: true };
+    await back;
+    assert.deepEqual((await Promise.all(asked)).map((ack) => ack.repeated), [true, undefined]);
+    await band.pause();
+    const commands = server.sent.filter(({ payload }) => payload.commandId);
+    assert.deepEqual(commands.map(({ name, socket }) => [name, socket]), [["play", 1], ["seek", 1], ["play", 2], ["seek", 2], ["pause", 2]]);
+    const names = commands.map(({ payload }) => /^[a-z0-9]{24}-(\d)$/.exec(payload.commandId)[1]);
+    assert.deepEqual(names, ["1", "2", "1", "2", "3"]);
+    const second = server.sent.filter(({ socket }) => socket === 2).map(({ name }) => name);
+    assert.ok(second.indexOf("join_session") < second.indexOf("play"), "in the session again");
   }));
 
 test("keeps the newest timeline of whatever message, and no malformed one", () =>

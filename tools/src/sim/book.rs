@@ -86,6 +86,8 @@ pub struct Ack {
     t1: Option<i128>,
     t2: Option<i128>,
     restored: Option<bool>,
+    repeated: bool,
+    pending: bool,
 }
 
 impl Ack {
@@ -144,6 +146,8 @@ struct Fields<'a> {
     pid: Option<Cow<'a, str>>,
     at_server_ms: Option<f64>,
     restored: Option<bool>,
+    repeated: Option<bool>,
+    pending: Option<bool>,
     t1: Option<f64>,
     t2: Option<f64>,
 }
@@ -752,6 +756,25 @@ impl Book {
             let what = format!("shard {shard} answers for s{session}: {:?}", ask.what);
             return Err(("I2 one owner", what));
         }
+        if let Some(command) = ask.command {
+            let model = self.model(session)?;
+            if model.has_applied(command) != ack.repeated {
+                let what = if ack.repeated { "was never applied" } else { "is applied again" };
+                return Err(("I8 at most once", format!("{:?}, {command:?}, {what}", ask.what)));
+            }
+            if ack.repeated {
+                let should = (self.courts[session].epoch, self.model(session)?.version);
+                self.seen.add("command: sent again, not applied again", 1);
+                return if ack.version == should {
+                    Ok(())
+                } else {
+                    Err(("I7 acknowledged is done", format!("{:?} for {should:?}, again", ack.version)))
+                };
+            }
+            if !ack.pending {
+                model.note_applied(command);
+            }
+        }
         let wrong = |what| ("I9 who may do what", what);
         let done = match &ask.what {
             Asked::Nonsense => return Err(wrong("nonsense was acknowledged".into())),
@@ -1202,6 +1225,8 @@ fn understand_ack(text: &str) -> Result<Heard, String> {
         t1: told.t1.map(micros),
         t2: told.t2.map(micros),
         restored: told.restored,
+        repeated: told.repeated == Some(true),
+        pending: told.pending == Some(true),
     }))
 }
 

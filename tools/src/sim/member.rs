@@ -1,5 +1,9 @@
 //! The members of the band: clients that keep the protocol as well as their habits let them.
 
+use std::collections::VecDeque;
+
+use bandsync_engine::wire::parse;
+
 use super::book::{Heard, Told, log_of};
 use super::chance::{Chance, Digest};
 use super::clock::Timekeeper;
@@ -10,6 +14,19 @@ use super::wire::{Ask, Asked, Hope, Place};
 use super::world::{Event, World};
 
 const SECOND: u64 = 1_000_000;
+
+/// Commands that a member may send again.
+const RECENT_MAX: usize = 4;
+
+/// A command as it was sent.
+#[derive(Clone)]
+struct Command {
+    session: u16,
+    name: &'static str,
+    payload: String,
+    what: Asked,
+    number: u64,
+}
 
 /// A client, over all its connections.
 pub struct Member {
@@ -47,6 +64,9 @@ pub struct Member {
     pub keeper: Option<Box<Timekeeper>>,
     probe_at: Option<u64>,
     next_ask: u64,
+    /// How many commands it has numbered, and the last few of them, which it may send again.
+    commands: u64,
+    recent: VecDeque<Command>,
     next_sync: u64,
     opened: u64,
     luck: Chance,
@@ -79,6 +99,8 @@ impl Member {
             keeper: draw_keeper(seed, id),
             probe_at: None,
             next_ask: 0,
+            commands: 0,
+            recent: VecDeque::new(),
             next_sync: 0,
             opened: 0,
             luck: Chance::new(seed, 1_000 + u64::from(id)),
@@ -499,12 +521,55 @@ impl World<'_> {
             Say::Heartbeat => ("heartbeat", format!(",\"timestamp\":{clock}")),
             Say::Quality => ("connection_quality", String::new()),
         };
-        let payload = format!("{{\"sessionId\":\"s{session}\"{fields}}}");
-        self.ask(m, wire, session, name, &payload, what);
+        let is_applied_once = parse::Event::from_name(name).is_some_and(parse::Event::is_applied_once);
+        if !is_applied_once {
+            let payload = format!("{{\"sessionId\":\"s{session}\"{fields}}}");
+            return self.ask(m, wire, session, name, &payload, what);
+        }
+        let member = &mut self.members[usize::from(m)];
+        member.commands += 1;
+        let number = member.commands;
+        let payload =
+            format!("{{\"sessionId\":\"s{session}\",\"commandId\":\"member-{m}-{number}\"{fields}}}");
+        let command = Command { session, name, payload, what, number };
+        member.recent.push_back(command.clone());
+        if member.recent.len() > RECENT_MAX {
+            member.recent.pop_front();
+        }
+        self.command(m, wire, command);
+    }
+
+    /// Back in its session, a member sends some of its last commands again, in any order: it does not know which of them
+    /// have reached the server.
+    fn say_again(&mut self, m: u16) {
+        let member = &mut self.members[usize::from(m)];
+        let (Some(wire), Some(session)) = (member.wire, member.joined) else { return };
+        let recent = std::mem::take(&mut member.recent);
+        let mut again: Vec<Command> =
+            recent.into_iter().filter(|command| command.session == session).collect();
+        for last in (1..again.len()).rev() {
+            let other = member.luck.below(last as u64 + 1) as usize;
+            again.swap(last, other);
+        }
+        again.truncate(member.luck.below(RECENT_MAX as u64 + 1) as usize);
+        for command in again {
+            self.command(m, wire, command);
+        }
+    }
+
+    fn command(&mut self, m: u16, wire: usize, command: Command) {
+        let Command { session, name, payload, what, number } = command;
+        let ask = Ask { id: 0, session, what, command: Some((m, number)), sent: self.now };
+        self.send_ask(m, wire, name, &payload, ask);
     }
 
     /// Sends an event and waits for its acknowledgement.
     fn ask(&mut self, m: u16, wire: usize, session: u16, name: &str, payload: &str, what: Asked) {
+        let ask = Ask { id: 0, session, what, command: None, sent: self.now };
+        self.send_ask(m, wire, name, payload, ask);
+    }
+
+    fn send_ask(&mut self, m: u16, wire: usize, name: &str, payload: &str, ask: Ask) {
         let member = &mut self.members[usize::from(m)];
         member.next_ask += 1;
         let id = member.next_ask;
@@ -520,7 +585,7 @@ impl World<'_> {
         if !self.wires[wire].spoiled {
             self.wires[wire].spent.packets += 1;
             self.wires[wire].spent.questions += u64::from(name == "connection_quality");
-            self.wires[wire].asks.push(Ask { id, session, what, sent: self.now });
+            self.wires[wire].asks.push(Ask { id, ..ask });
             self.send(wire, &bytes);
         }
     }
@@ -720,6 +785,7 @@ impl World<'_> {
         let wants = member.want.as_ref().map(|want| want.session);
         if same && member.in_session.is_some() && member.in_session == wants {
             (member.joined, member.tries) = (member.in_session, 0);
+            self.say_again(m);
             return;
         }
         if !same {
@@ -779,7 +845,8 @@ impl World<'_> {
                     return;
                 }
                 // The first state of a session is the snapshot that follows the join.
-                if member.joined.is_none() && self.wires[w].seat == Some(state.session) {
+                let comes_in = member.joined.is_none() && self.wires[w].seat == Some(state.session);
+                if comes_in {
                     (member.joined, member.tries) = (Some(state.session), 0);
                     member.in_session = member.joined;
                 }
@@ -797,6 +864,9 @@ impl World<'_> {
                 }
                 if clash {
                     self.book.fail(now, "I6 equal version, equal state", format!("member {m} at {held:?}"));
+                }
+                if comes_in {
+                    self.say_again(m);
                 }
             }
             Heard::Tick { session, version, serial } => {

@@ -1,6 +1,8 @@
 //! The oracle: a second, slow, obvious session that is fed with what the server acknowledged, in that order. It knows
 //! no bytes, no batches and no timers; after every step the real session has to say the same.
 
+use std::collections::BTreeMap;
+
 use bandsync_engine::record::Record;
 use bandsync_engine::session::Session;
 use bandsync_engine::speech::{LeaderRule, OnLeaderLoss, Role};
@@ -62,6 +64,8 @@ pub struct Model {
     /// Which list, and the ids and starts of its songs.
     songs: Option<(Say, Vec<SongStart>)>,
     song: Option<usize>,
+    /// Of each client the number of its last command.
+    applied: BTreeMap<u16, u64>,
 }
 
 /// In which tempo and signature a song starts.
@@ -100,6 +104,7 @@ impl Model {
             passcode: None,
             pin: None,
             songs: None,
+            applied: BTreeMap::new(),
             song: None,
         }
     }
@@ -220,6 +225,7 @@ impl Model {
 
     /// The server begins anew with what was stored of the session: as if everybody had lost the connection.
     pub fn reopen(&mut self, now: u64, unix: i64, grace: u64, record: &Record) {
+        self.applied.clear();
         const DESERTED_MS: i64 = 15 * 60 * 1_000;
         let passed = unix.saturating_sub(record.last_active_unix.0);
         let then = record.last_active_at.as_micros() + 1_000 * passed.max(0) as u64;
@@ -232,6 +238,15 @@ impl Model {
         self.requests.clear();
         self.absent.clear();
         (self.version, self.empty_since, self.door_changed_at) = (1, Some(now), now);
+    }
+
+    /// Whether this command of a client, or a later one, was applied.
+    pub fn has_applied(&self, (client, number): (u16, u64)) -> bool {
+        self.applied.get(&client).is_some_and(|last| number <= *last)
+    }
+
+    pub fn note_applied(&mut self, (client, number): (u16, u64)) {
+        self.applied.insert(client, number);
     }
 
     /// Whether somebody that was lost has to be let in again.

@@ -187,6 +187,10 @@ pub const BUGS: &[Bug] = bugs! {
         "if self.memory == Memory::Out && request" => "if !BUG && self.memory == Memory::Out && request";
     "what was forgotten of a log is missed by nobody" in "engine/recovery.rs":
         "&& behind <= self.forgotten.len()" => "&& (BUG || behind <= self.forgotten.len())";
+    "a command that is sent again is applied again" in "session/mod.rs":
+        "if id.is_some_and(|id| self.applied.has(id)) {" => "if !BUG && id.is_some_and(|id| self.applied.has(id)) {";
+    "of a command only the very last is known" in "session/applied.rs":
+        "id.number <= last.number" => "if BUG { id.number == last.number } else { id.number <= last.number }";
 };
 
 /// Stands in the copied engine: the number of the bug that this thread is to see.

@@ -12,7 +12,7 @@ use crate::record::Record;
 use crate::session::Session;
 use crate::speech::{Ack, Code, Command, Join, LeaveReason, Reject, SessionCommand};
 use crate::wire::parse::{self, Event};
-use crate::words::ids::{ConnId, MemberId, SessionId};
+use crate::words::ids::{CommandId, ConnId, MemberId, SessionId};
 
 impl Engine {
     /// Acts on a client event that is within the rates.
@@ -41,7 +41,7 @@ impl Engine {
                 self.join(said.conn, &join, out)
             }
             Ok(Command::Leave(session)) => self.leave(said.conn, &session, out),
-            Ok(Command::Session(session, command)) => self.speak(said.conn, &session, command, out),
+            Ok(Command::Session(session, id, command)) => self.speak(said.conn, &session, id, command, out),
             Err(reject) => Err(reject),
         };
         self.answer(said, done, out);
@@ -184,17 +184,18 @@ impl Engine {
 
     fn speak(
         &mut self,
-        id: ConnId,
+        conn: ConnId,
         session: &SessionId,
+        id: Option<CommandId>,
         command: SessionCommand,
         out: &mut Outputs,
     ) -> Result<Ack, Reject> {
-        let (key, member) = self.seat_in(id, session)?;
+        let (key, member) = self.seat_in(conn, session)?;
         let done = self.with_room(key, out, |room, turn, effects| {
             if matches!(command, SessionCommand::Sync { .. }) {
                 room.flush(key, turn);
             }
-            Some(room.session.handle(turn.now, member, command, effects))
+            Some(room.session.handle(turn.now, member, id, command, effects))
         });
         done.unwrap_or_else(|| Err(gone()))
     }

@@ -6,6 +6,7 @@
 //! `user_joined` and `user_left` tell of that. A command that finds its wish fulfilled already (play while
 //! playing) is acknowledged with the present version and changes nothing; so is nothing changed by a refusal.
 
+mod applied;
 mod effect;
 mod members;
 mod metronome;
@@ -22,12 +23,14 @@ pub use members::Absent;
 
 use serde::Serialize;
 
+use applied::Applied;
+
 use crate::record::{Record, Seat};
 use crate::speech::{
     Ack, Checksum, Code, LeaderRule, LeaveReason, Notice, OnLeaderLoss, Reject, RoomStats, SessionCommand,
     Snapshot, SyncResponse, TempoEvent, Tick,
 };
-use crate::words::ids::{MemberId, SessionId};
+use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{MeterChange, Segment, Tempo, Timeline};
 use crate::words::time::{Micros, Moment, UnixMillis};
 
@@ -58,6 +61,8 @@ pub struct Session {
     claimed_until: Micros,
     /// Followers that wait for the leader's answer, in order of asking.
     requests: Vec<MemberId>,
+    /// Of clients that number their commands.
+    applied: Applied,
     /// Scheduled segments that began up to here were announced.
     announced: Micros,
     /// The next beat to tell the metronome's listeners of, in micro-beats.
@@ -155,6 +160,7 @@ impl Session {
             kept: None,
             claimed_until: Micros::ZERO,
             requests: Vec::new(),
+            applied: Applied::default(),
             announced: now.at,
             next_beat: None,
             checksum: Checksum(0),
@@ -165,7 +171,8 @@ impl Session {
         session
     }
 
-    /// Does what a member says. [`Ack::Changed`] carries the version that has it.
+    /// Does what a member says. [`Ack::Changed`] carries the version that has it. A command whose `id` was applied before
+    /// is not applied again.
     ///
     /// # Errors
     /// A [`Reject`] for the member; nothing has changed then.
@@ -173,11 +180,15 @@ impl Session {
         &mut self,
         now: Moment,
         member: MemberId,
+        id: Option<CommandId>,
         command: SessionCommand,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         if !self.seat(member).is_some_and(|seat| seat.member.connected) {
             return Err(Reject::new(Code::NotMember, "join the session first"));
+        }
+        if id.is_some_and(|id| self.applied.has(id)) {
+            return Ok(Ack::Repeated { epoch: self.epoch(), version: self.version() });
         }
         let ack = match command {
             SessionCommand::SetRole { role, member: other } => self.set_role(now, member, role, other, out),
@@ -212,6 +223,10 @@ impl Session {
             SessionCommand::SelectSong(choice) => self.select_song(now, member, &choice, out),
             SessionCommand::GetSong(id) => self.get_song(&id),
         }?;
+        // Who waits for the leader's answer may ask again.
+        if let Some(id) = id.filter(|_| !matches!(ack, Ack::Pending)) {
+            self.applied.note(id);
+        }
         self.touch(now);
         Ok(ack)
     }

@@ -73,7 +73,7 @@ impl Room {
                 String::new()
             }
             "joins" => answer(self.session.join(now, member, &join(&words[1..]), &mut out)),
-            _ => answer(self.session.handle(now, member, command(&words, now), &mut out)),
+            _ => answer(self.session.handle(now, member, None, command(&words, now), &mut out)),
         };
         self.print(line, &answer, &out, said);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Number, Role, Secret};
-use crate::words::ids::{MemberId, SessionId};
+use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{Position, Tempo, TimeSignature};
 use crate::words::time::Micros;
 
@@ -16,8 +16,8 @@ pub enum Command {
     Join(Join),
     /// `leave_session`.
     Leave(SessionId),
-    /// Anything a member says in the session it names.
-    Session(SessionId, SessionCommand),
+    /// Anything a member says in the session it names, and what it calls that.
+    Session(SessionId, Option<CommandId>, SessionCommand),
     /// What concerns the connection alone.
     Link(LinkCommand),
 }

@@ -474,6 +474,13 @@ pub enum Ack {
         /// The state's version.
         version: u64,
     },
+    /// Of a command that was applied before: `epoch, version` of the present state, `repeated: true`.
+    Repeated {
+        /// The state's epoch.
+        epoch: u64,
+        /// The state's version.
+        version: u64,
+    },
     /// Of a request that somebody else decides: `pending: true`.
     Pending,
     /// Of `sync_request`: the fields of `sync_response`.

@@ -10,7 +10,7 @@ use crate::speech::{
     Code, Command, Join, LeaderRule, LinkCommand, Number, OnLeaderLoss, Quantize, Reject, Role, Secret,
     SessionCommand, Setlist, SettingsChange, Song, SongChoice, SongFormat, TempoEvent,
 };
-use crate::words::ids::{MemberId, SessionId};
+use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{Position, Tempo, TimeSignature};
 use crate::words::text::is_control;
 use crate::words::time::Micros;
@@ -94,12 +94,63 @@ events! {
     Error = "error",
 }
 
+impl Event {
+    /// Whether it changes something or says something in its session, so that sending it again must not do so twice. The
+    /// others ask, or tell how things stand.
+    pub const fn is_applied_once(self) -> bool {
+        match self {
+            Self::SetRole
+            | Self::RequestLeader
+            | Self::ApproveLeaderRequest
+            | Self::DenyLeaderRequest
+            | Self::UpdateMessage
+            | Self::ChatMessage
+            | Self::UpdateSettings
+            | Self::Cue
+            | Self::Play
+            | Self::Pause
+            | Self::Stop
+            | Self::Seek
+            | Self::SetTempo
+            | Self::TempoChange
+            | Self::TempoChanged
+            | Self::SetTimeSignature
+            | Self::SetSetlist
+            | Self::SelectSong => true,
+            Self::JoinSession
+            | Self::LeaveSession
+            | Self::SyncRequest
+            | Self::BeatSync
+            | Self::PositionSync
+            | Self::LatencyProbe
+            | Self::ClockSync
+            | Self::GetSong
+            | Self::Pong
+            | Self::Heartbeat
+            | Self::ConnectionQuality
+            | Self::HeartbeatResponse
+            | Self::RoleChanged
+            | Self::Error => false,
+        }
+    }
+}
+
 /// Reads what an event says. `payload` is the first argument behind the event's name as it was written,
 /// well-formed, or empty if there was none.
 ///
 /// Refuses with `invalid_payload`, `invalid_session_id` or `too_large`.
 pub fn command(event: Event, payload: &str) -> Result<Command, Reject> {
     json::check_depth(payload)?;
+    let mut command = read(event, payload)?;
+    if let Command::Session(_, id, _) = &mut command
+        && event.is_applied_once()
+    {
+        *id = command_id(payload)?;
+    }
+    Ok(command)
+}
+
+fn read(event: Event, payload: &str) -> Result<Command, Reject> {
     match event {
         Event::JoinSession => join(payload),
         Event::LeaveSession => {
@@ -216,7 +267,23 @@ fn in_session<'a, const N: usize>(
 ) -> Result<Command, Reject> {
     let found = fields(payload, names)?;
     let session = session_id(found[0])?;
-    Ok(Command::Session(session, read(found)?))
+    Ok(Command::Session(session, None, read(found)?))
+}
+
+/// Few clients name their commands, so it is looked for by itself.
+fn command_id(payload: &str) -> Result<Option<CommandId>, Reject> {
+    const NAME: &str = "commandId";
+    if !payload.contains(NAME) {
+        return Ok(None);
+    }
+    let [id] = fields(payload, [NAME])?;
+    id.optional(|id| {
+        let read = id.text().ok().and_then(|text| CommandId::parse(&text));
+        read.ok_or_else(|| {
+            let right = "must be a text of letters, digits, _ and - that ends in - and a number below 2^53";
+            id.wrong(format!("{right}, in all {} bytes at most", CommandId::BYTES_MAX))
+        })
+    })
 }
 
 /// Some events have nothing to say: old clients send them with no payload, or with `undefined`, which

@@ -524,6 +524,11 @@ enum AckView<'a> {
         epoch: u64,
         version: u64,
     },
+    Repeated {
+        epoch: u64,
+        version: u64,
+        repeated: bool,
+    },
     Pending {
         pending: bool,
     },
@@ -555,6 +560,9 @@ impl<'a> AckView<'a> {
                 restored: *restored,
             },
             Ack::Changed { epoch, version } => Self::Changed { epoch: *epoch, version: *version },
+            Ack::Repeated { epoch, version } => {
+                Self::Repeated { epoch: *epoch, version: *version, repeated: true }
+            }
             Ack::Pending => Self::Pending { pending: true },
             Ack::Sync(sync) => Self::Sync { session_id, fields: SyncView::new(sync) },
             Ack::Song(song) => Self::Song { song: SongView::whole(song) },

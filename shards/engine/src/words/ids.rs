@@ -87,15 +87,45 @@ impl SessionId {
     /// finished with MurmurHash3's 64-bit mixer, scaled to the number of shards by the high bits.
     pub fn shard(&self, shards: u16) -> ShardId {
         assert!(shards > 0);
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for byte in self.0.bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        ShardId(((u128::from(hash(&self.0)) * u128::from(shards)) >> 64) as u16)
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in text.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    for factor in [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53] {
+        hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
+    }
+    hash ^ (hash >> 33)
+}
+
+/// What a client calls a command, to send it again without having it applied again: `<client>-<number>`. The client part
+/// is the same for all of a client's commands, through all of its connections; the number rises.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CommandId {
+    /// The client part, as its hash: that of a text which others cannot guess cannot be met by chance.
+    pub client: u64,
+    /// The number.
+    pub number: u64,
+}
+
+impl CommandId {
+    /// The longest one, in bytes.
+    pub const BYTES_MAX: usize = 64;
+
+    /// Reads `<client>-<number>`: letters, digits, `_` and `-`, and a number below 2^53.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (client, number) = text.rsplit_once('-')?;
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+        if client.is_empty() || text.len() > Self::BYTES_MAX || !client.bytes().all(fits) || !is_number {
+            return None;
         }
-        for factor in [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53] {
-            hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
-        }
-        hash ^= hash >> 33;
-        ShardId(((u128::from(hash) * u128::from(shards)) >> 64) as u16)
+        let number = number.parse().ok().filter(|number| *number < 1 << 53)?;
+        Some(Self { client: hash(client), number })
     }
 }
 
@@ -132,6 +162,18 @@ mod tests {
         assert!(SessionId::parse(&"x".repeat(128)).is_some());
         for text in ["", "tab\there", "\u{7f}", &"x".repeat(129)] {
             assert_eq!(SessionId::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_id_is_a_client_and_a_number() {
+        let id = |text| CommandId::parse(text);
+        assert_eq!(id("a-b_C-17").map(|id| id.number), Some(17));
+        assert_eq!(id("ab-1").unwrap().client, id("ab-2").unwrap().client);
+        assert_ne!(id("ab-1").unwrap().client, id("aB-1").unwrap().client);
+        let long = format!("{}-1", "x".repeat(63));
+        for text in ["", "-1", "ab", "ab-", "ab-x", "ab-+1", "a b-1", "ab-9007199254740992", &long] {
+            assert_eq!(id(text), None, "{text:?}");
         }
     }
 

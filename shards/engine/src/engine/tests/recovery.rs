@@ -369,3 +369,89 @@ fn with_little_memory_nothing_is_kept_for_the_lost_and_a_band_may_still_come_bac
     world.input(0, Input::Memory(Memory::Low));
     assert_eq!(world.shards[0].counters().sessions, 0);
 }
+
+/// Fault 30: a leader's commands reach the server, the answers do not, and it sends all of them again in any order: from its
+/// seat, and as somebody new.
+#[test]
+fn commands_that_are_sent_again_after_a_reconnect_are_applied_once() {
+    let setlist = r#"{"title":"","songs":[{"id":"a","title":"A","format":"text","body":""},{"id":"b","title":"B","format":"text","body":""},{"id":"c","title":"C","format":"text","body":""}]}"#;
+    let say = |number: u64, event: &str, fields: &str| {
+        format!(r#"42{number}["{event}",{{"sessionId":"s","commandId":"phone-{number}"{fields}}}]"#)
+    };
+    let commands = [
+        say(1, "select_song", r#","step":1"#),
+        say(2, "play", ""),
+        say(3, "seek", r#","position":7000"#),
+        say(4, "chat_message", r#","message":"next""#),
+        say(5, "pause", ""),
+    ];
+    let s = SessionId::parse("s").unwrap();
+    for keeps_seat in [true, false] {
+        let mut world = World::new(recovering());
+        let [(ann, mut client), (bob, _)] = noting_duo(&mut world);
+        world.say(ann, &format!(r#"42["set_setlist",{{"sessionId":"s","setlist":{setlist}}}]"#));
+        world.say(ann, r#"42["select_song",{"sessionId":"s","songId":"a"}]"#);
+        for command in &commands {
+            world.say(ann, command);
+        }
+        world.pass(MS(10));
+        world.heard(bob);
+        lose(&mut world, ann);
+        if !keeps_seat {
+            client.pid = "A".repeat(20);
+        }
+        let (again, _) = come_back(&mut world, 0, &mut client);
+        if !keeps_seat {
+            world.say(again, &join("s", "Ann"));
+        }
+        world.pass(MS(10));
+        world.heard(again);
+        let version = world.shards[0].session(&s).unwrap().version();
+        for number in [3, 1, 5, 2, 4, 5] {
+            world.say(again, &commands[number - 1]);
+        }
+        world.pass(MS(10));
+        let acks: Vec<String> =
+            world.heard(again).into_iter().filter(|text| text.starts_with("43")).collect();
+        assert!(
+            acks.len() == 6 && acks.iter().all(|ack| ack.contains(r#""repeated":true"#)),
+            "keeps its seat: {keeps_seat}; {acks:?}"
+        );
+        let heard = world.heard(bob).join("\n");
+        assert!(!heard.contains("chat_message") && !heard.contains("song_changed"), "{heard}");
+        let session = world.shards[0].session(&s).unwrap();
+        assert_eq!(session.version(), version, "nothing was decided");
+        // What comes next is applied, and so is a command of another client with the same number.
+        for next in [say(6, "play", ""), say(7, "pause", ""), say(1, "play", "").replace("phone", "pedal")] {
+            world.say(again, &next);
+        }
+        world.pass(MS(10));
+        let acks = world.heard(again).into_iter().filter(|text| text.starts_with("43"));
+        let refused = if keeps_seat { "" } else { "not_leader" };
+        for ack in acks {
+            assert!(!ack.contains("repeated") && ack.contains(refused), "{ack}");
+        }
+    }
+}
+
+/// Who is refused may try again: nothing was applied.
+#[test]
+fn a_command_that_was_refused_is_applied_when_it_is_sent_again() {
+    let mut world = World::new(recovering());
+    let [(ann, _), (bob, _)] = noting_duo(&mut world);
+    let play = r#"421["play",{"sessionId":"s","commandId":"b-1"}]"#;
+    world.say(bob, play);
+    let s = SessionId::parse("s").unwrap();
+    let bob_id = world.shards[0].session(&s).unwrap().members().nth(1).unwrap().id;
+    world.say(
+        ann,
+        &format!(r#"42["set_role",{{"sessionId":"s","role":"leader","memberId":"{}"}}]"#, bob_id.as_str()),
+    );
+    world.say(bob, play);
+    world.say(bob, play);
+    world.pass(MS(10));
+    let acks: Vec<String> = world.heard(bob).into_iter().filter(|text| text.starts_with("431")).collect();
+    let found = ["not_leader", r#""ok":true,"epoch""#, "repeated"]
+        .map(|part| acks.iter().position(|ack| ack.contains(part)));
+    assert_eq!(found, [Some(0), Some(1), Some(2)], "{acks:?}");
+}

@@ -182,7 +182,7 @@ fn text_of(chars: usize) -> String {
 #[track_caller]
 fn check(event: Event, payload: &str, expected: SessionCommand) {
     let session = SessionId::parse("stage").unwrap();
-    assert_eq!(command(event, payload), Ok(Command::Session(session, expected)));
+    assert_eq!(command(event, payload), Ok(Command::Session(session, None, expected)));
 }
 
 #[track_caller]
@@ -439,7 +439,7 @@ fn texts_are_made_printable() {
 
 fn said(event: Event, field: &str, json: &str) -> SessionCommand {
     match set(event, field, json) {
-        Ok(Command::Session(_, command)) => command,
+        Ok(Command::Session(_, _, command)) => command,
         other => panic!("{other:?}"),
     }
 }
@@ -652,7 +652,7 @@ fn a_connection_speaks_of_itself() {
 fn a_song_is_chosen_by_id_or_by_step() {
     let choose =
         |fields: &str| match command(Event::SelectSong, &format!(r#"{{"sessionId":"stage"{fields}}}"#)) {
-            Ok(Command::Session(_, SessionCommand::SelectSong(choice))) => Ok(choice),
+            Ok(Command::Session(_, _, SessionCommand::SelectSong(choice))) => Ok(choice),
             Err(reject) => Err((reject.field.unwrap(), reject.message.into_owned())),
             other => panic!("{other:?}"),
         };
@@ -679,7 +679,7 @@ fn a_song_is_chosen_by_id_or_by_step() {
 fn read_setlist(setlist: &str) -> Result<Setlist, Reject> {
     let payload = format!(r#"{{"sessionId":"stage","setlist":{setlist}}}"#);
     match command(Event::SetSetlist, &payload)? {
-        Command::Session(_, SessionCommand::SetSetlist(setlist)) => Ok(setlist),
+        Command::Session(_, _, SessionCommand::SetSetlist(setlist)) => Ok(setlist),
         other => panic!("{other:?}"),
     }
 }
@@ -855,7 +855,7 @@ proptest! {
     #[test]
     fn texts_that_are_taken_are_printable_and_bounded(text: String) {
         let payload = json!({"sessionId": "stage", "message": text}).to_string();
-        if let Ok(Command::Session(_, SessionCommand::Chat { message, .. })) = command(Event::ChatMessage, &payload) {
+        if let Ok(Command::Session(_, _, SessionCommand::Chat { message, .. })) = command(Event::ChatMessage, &payload) {
             prop_assert!(!message.is_empty() && message.chars().count() <= 500);
             prop_assert!(!message.chars().any(|c| is_control(c) && c != '\n'));
             prop_assert_eq!(message.trim(), &message);
