@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use bandsync_engine::wire::parse;
 
-use super::book::{Heard, Told, log_of};
 use super::chance::{Chance, Digest};
 use super::clock::Timekeeper;
 use super::frames;
+use super::heard::{Heard, Told, log_of};
 use super::model::{leader_rule, message, song_start};
 use super::plan::{self, Act, Bye, Join, Say};
 use super::wire::{Ask, Asked, Hope, Place};

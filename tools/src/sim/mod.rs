@@ -5,6 +5,7 @@ mod book;
 mod chance;
 mod clock;
 mod frames;
+mod heard;
 mod member;
 mod model;
 mod music;

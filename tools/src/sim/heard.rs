@@ -1,0 +1,192 @@
+//! What the server says, as the simulator reads it.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// A message from the server, read once however many hear it.
+#[derive(Debug)]
+pub struct Told {
+    pub what: Heard,
+    /// Where it stands in its session's log, and the number of that.
+    pub offset: Option<(String, u64)>,
+    /// When it was first told, and what had been told by then, in bytes.
+    pub at: u64,
+    pub bytes: u64,
+}
+
+/// What a message says.
+#[derive(Debug)]
+pub enum Heard {
+    /// `40`: connected as this member, who may come back with this secret.
+    Connected(String, Option<String>),
+    Ack(Ack),
+    /// Anything that carries a version of a session.
+    State(State),
+    Tick {
+        session: u16,
+        version: (u64, u64),
+        serial: u64,
+    },
+    /// A member said something to this session.
+    Chat(u16),
+    /// Engine.IO's ping.
+    EnginePing,
+    /// The application's, with its timestamp.
+    Ping(i64),
+    /// How well the client is reached.
+    Quality,
+    /// Anything else that concerns one client and no session.
+    Link,
+    EngineOpen,
+    /// The server says goodbye.
+    Disconnect,
+    Other,
+}
+
+/// An acknowledgement.
+#[derive(Debug)]
+pub struct Ack {
+    pub id: u64,
+    pub ok: bool,
+    pub code: String,
+    /// Whether too many wrong passcodes are the reason.
+    pub guessing: bool,
+    pub version: (u64, u64),
+    pub position: Option<i128>,
+    pub t1: Option<i128>,
+    pub t2: Option<i128>,
+    pub restored: Option<bool>,
+    pub repeated: bool,
+    pub pending: bool,
+}
+
+impl Ack {
+    /// When the server received a probe and when it answered, in milliseconds.
+    pub fn stamps(&self) -> Option<(f64, f64)> {
+        self.t1.zip(self.t2).map(|(t1, t2)| (t1 as f64 / 1_000.0, t2 as f64 / 1_000.0))
+    }
+}
+
+/// A version of a session.
+#[derive(Debug)]
+pub struct State {
+    pub session: u16,
+    pub version: (u64, u64),
+    pub sum: Option<u64>,
+    pub timeline: Option<u64>,
+    pub snapshot: Option<Snapshot>,
+}
+
+impl Told {
+    /// Whether it contains what was told before rather than something new, and stands where that stood.
+    pub fn is_snapshot(&self) -> bool {
+        matches!(&self.what, Heard::State(State { snapshot: Some(_), .. }))
+    }
+}
+
+/// What a snapshot shows.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub position: i128,
+    pub playing: bool,
+    pub leader: Option<String>,
+    pub members: Vec<(String, bool)>,
+    pub member_count: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fields<'a> {
+    #[serde(borrow, default)]
+    pub session_id: Option<Cow<'a, str>>,
+    pub epoch: Option<u64>,
+    pub version: Option<u64>,
+    pub checksum: Option<Cow<'a, str>>,
+    pub timeline: Option<&'a RawValue>,
+    pub position: Option<f64>,
+    pub position_ms: Option<f64>,
+    pub is_playing: Option<bool>,
+    pub leader_socket_id: Option<Cow<'a, str>>,
+    pub members: Option<Vec<MemberFields<'a>>>,
+    pub member_count: Option<u32>,
+    pub timestamp: Option<f64>,
+    pub ok: Option<bool>,
+    pub error: Option<ErrorFields<'a>>,
+    pub sid: Option<Cow<'a, str>>,
+    pub pid: Option<Cow<'a, str>>,
+    pub at_server_ms: Option<f64>,
+    pub restored: Option<bool>,
+    pub repeated: Option<bool>,
+    pub pending: Option<bool>,
+    pub t1: Option<f64>,
+    pub t2: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberFields<'a> {
+    #[serde(borrow)]
+    pub socket_id: Cow<'a, str>,
+    pub connected: bool,
+}
+
+#[derive(Deserialize)]
+pub struct ErrorFields<'a> {
+    #[serde(borrow)]
+    pub code: Cow<'a, str>,
+    #[serde(borrow)]
+    pub message: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+pub struct VersionFields {
+    pub epoch: u64,
+    pub version: u64,
+}
+
+/// The offset at the end of an event, and its number.
+pub fn offset_of(text: &str) -> Option<(String, u64)> {
+    let inside = text.strip_prefix("42[")?.strip_suffix("\"]")?;
+    let (_, offset) = inside.rsplit_once(",\"")?;
+    let (place, number) = offset.rsplit_once('.')?;
+    place.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit()).then_some(())?;
+    Some((offset.to_owned(), number.parse().ok()?))
+}
+
+/// What the offsets of one session's log have in common.
+pub fn log_of(offset: &str) -> &str {
+    offset.rsplit_once('.').map_or("", |(log, _)| log)
+}
+
+pub fn understand_ack(text: &str) -> Result<Heard, String> {
+    let (id, json) = text.split_once('[').ok_or("no acknowledgement")?;
+    let json = json.strip_suffix(']').ok_or("no acknowledgement")?;
+    let id = id.parse().map_err(|_| "no acknowledgement id")?;
+    let told: Fields<'_> = parse(json)?;
+    let guessing = told.error.as_ref().is_some_and(|error| error.message.starts_with("too many wrong"));
+    let code = told.error.map(|error| error.code.into_owned()).unwrap_or_default();
+    Ok(Heard::Ack(Ack {
+        id,
+        ok: told.ok.ok_or("neither done nor refused")?,
+        code,
+        guessing,
+        version: (told.epoch.unwrap_or_default(), told.version.unwrap_or_default()),
+        position: told.position_ms.map(micros),
+        t1: told.t1.map(micros),
+        t2: told.t2.map(micros),
+        restored: told.restored,
+        repeated: told.repeated == Some(true),
+        pending: told.pending == Some(true),
+    }))
+}
+
+pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
+/// Milliseconds as they are printed, in microseconds.
+pub fn micros(millis: f64) -> i128 {
+    (millis * 1_000.0).round() as i128
+}
