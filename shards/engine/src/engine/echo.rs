@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::alarm::RoomKey;
 use super::link::Step;
 use super::outbox::Lane;
-use super::recovery::{Bounds, Offset, Pid};
+use super::recovery::{Bounds, Form, Offset, Pid};
 use super::script::{self, Heard, Namespace, Say, Value};
 use super::slots::SlotKey;
 use super::{Engine, State};
@@ -415,7 +415,7 @@ impl Engine {
             return None;
         }
         let missed = self.echoed.missed(offset.number, joined.member, false);
-        let missed: Vec<Vec<u8>> = missed.map(<[u8]>::to_vec).collect();
+        let missed: Vec<Vec<u8>> = missed.map(|missed| missed.bytes.to_vec()).collect();
         for event in missed {
             for packet in event.split(|byte| *byte == SEPARATOR) {
                 self.text(id, out, |bytes| bytes.extend_from_slice(packet));
@@ -471,7 +471,7 @@ impl Engine {
                 limits: &self.settings.limits,
                 bytes: &mut self.remembered,
             };
-            self.echoed.push(self.now.at, Audience::One(member), &whole, &mut bounds);
+            self.echoed.push(self.now.at, Audience::One(member), (Form::Packet, &whole), &mut bounds);
         }
         if later {
             return self.echo_later(id, packet, out);

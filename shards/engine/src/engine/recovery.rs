@@ -81,7 +81,7 @@ const FORGOTTEN_MAX: usize = 32;
 #[derive(Debug)]
 pub struct Memory<S> {
     entries: VecDeque<Entry>,
-    /// Their packets one behind the other, from `start` on. In one piece, because it is short-lived: among the
+    /// What they are kept as one behind the other, from `start` on. In one piece, because it is short-lived: among the
     /// allocations of what stays it would leave holes that the allocator can give to nobody.
     packets: Vec<u8>,
     start: usize,
@@ -96,13 +96,33 @@ pub struct Memory<S> {
     returned: Option<(Micros, Micros)>,
 }
 
+/// As what an event is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Form {
+    /// Its packet, with its offset.
+    Packet,
+    /// What the packet is printed from, a fifth of its size.
+    Notice,
+}
+
 /// An event that was told.
 #[derive(Debug)]
 struct Entry {
     at: Micros,
     audience: Audience,
-    /// Of its packet.
+    form: Form,
     bytes: u32,
+}
+
+/// An event that somebody has missed.
+#[derive(Clone, Copy, Debug)]
+pub struct Missed<'a> {
+    /// What its offset ends with.
+    pub number: u64,
+    /// As what it was kept.
+    pub form: Form,
+    /// What was kept.
+    pub bytes: &'a [u8],
 }
 
 /// Somebody who lost the connection.
@@ -154,7 +174,13 @@ impl<S> Memory<S> {
     }
 
     /// Notes an event that was told; as much as needed of what is older is forgotten.
-    pub fn push(&mut self, now: Micros, audience: Audience, packet: &[u8], bounds: &mut Bounds<'_>) {
+    pub fn push(
+        &mut self,
+        now: Micros,
+        audience: Audience,
+        (form, packet): (Form, &[u8]),
+        bounds: &mut Bounds<'_>,
+    ) {
         self.prune(now, bounds);
         let own = u64::from(bounds.limits.recovery_bytes_max);
         self.told += 1;
@@ -174,7 +200,7 @@ impl<S> Memory<S> {
         }
         self.packets.extend_from_slice(packet);
         *bounds.bytes += packet.len() as u64;
-        self.entries.push_back(Entry { at: now, audience, bytes: packet.len() as u32 });
+        self.entries.push_back(Entry { at: now, audience, form, bytes: packet.len() as u32 });
         while self.bytes() > own || *bounds.bytes > bounds.limits.recovery_shard_bytes_max {
             if !self.forget_oldest(bounds) {
                 break;
@@ -213,17 +239,20 @@ impl<S> Memory<S> {
     }
 
     /// What was told to a member after so many events, in order.
-    pub fn missed(&self, number: u64, member: MemberId, metronome: bool) -> impl Iterator<Item = &[u8]> {
+    pub fn missed(&self, number: u64, member: MemberId, metronome: bool) -> impl Iterator<Item = Missed<'_>> {
         let known = self.told.saturating_sub(number).min(self.entries.len() as u64) as usize;
         let unknown = self.entries.len() - known;
         let before: usize = self.entries.range(..unknown).map(|entry| entry.bytes as usize).sum();
         let mut end = self.start + before;
-        let packet = move |entry: &Entry| {
+        let mut number = self.told - known as u64;
+        let missed = move |entry: &Entry| {
             let start = end;
             end += entry.bytes as usize;
-            entry.audience.concerns(member, metronome).then(|| &self.packets[start..end])
+            number += 1;
+            let missed = Missed { number, form: entry.form, bytes: &self.packets[start..end] };
+            entry.audience.concerns(member, metronome).then_some(missed)
         };
-        self.entries.range(unknown..).filter_map(packet)
+        self.entries.range(unknown..).filter_map(missed)
     }
 
     /// When something here has certainly grown too old. Up to a window late, so that a busy session is not woken
@@ -305,7 +334,7 @@ impl Engine {
         let recovered = self.with_room(key, out, |room, turn, effects| {
             room.flush(key, turn);
             let before = room.seated();
-            let member = room.recover(pid, offset.number, line, turn, effects)?;
+            let member = room.recover(pid, offset, line, turn, effects)?;
             Some((member, before, room.seated()))
         });
         let Some((member, before, after)) = recovered else { return false };
@@ -336,7 +365,8 @@ mod tests {
     }
 
     fn missed(memory: &Memory<()>, number: u64, member: MemberId) -> Vec<String> {
-        memory.missed(number, member, false).map(|packet| String::from_utf8_lossy(packet).into()).collect()
+        let text = |missed: Missed<'_>| String::from_utf8_lossy(missed.bytes).into();
+        memory.missed(number, member, false).map(text).collect()
     }
 
     #[test]
@@ -365,7 +395,7 @@ mod tests {
             (Audience::Metronome, "4"),
             (Audience::All, "5"),
         ] {
-            memory.push(Micros::ZERO, audience, packet.as_bytes(), &mut bounds(&mut bytes));
+            memory.push(Micros::ZERO, audience, (Form::Packet, packet.as_bytes()), &mut bounds(&mut bytes));
         }
         assert_eq!(missed(&memory, 0, ANN), ["0", "1", "5"]);
         assert_eq!(missed(&memory, 1, BOB), ["2", "3", "5"]);
@@ -383,17 +413,18 @@ mod tests {
         let most = u64::from(Limits::TINY.recovery_bytes_max);
         let packet = vec![b'x'; most as usize / 4];
         for _ in 0..10 {
-            memory.push(Micros::ZERO, Audience::All, &packet, &mut bounds(&mut bytes));
+            memory.push(Micros::ZERO, Audience::All, (Form::Packet, &packet), &mut bounds(&mut bytes));
             assert!(memory.bytes() <= most && bytes == memory.bytes());
         }
         assert!(memory.reaches(6, ANN, false) && !memory.reaches(5, ANN, false), "the last four are known");
-        memory.push(Micros::ZERO, Audience::All, &vec![b'x'; most as usize + 1], &mut bounds(&mut bytes));
+        let large = vec![b'x'; most as usize + 1];
+        memory.push(Micros::ZERO, Audience::All, (Form::Packet, &large), &mut bounds(&mut bytes));
         assert!(
             bytes == 0 && memory.reaches(11, ANN, false) && !memory.reaches(10, ANN, false),
             "what is larger than all is not kept"
         );
 
-        memory.push(Micros::from_secs(1), Audience::All, &packet, &mut bounds(&mut bytes));
+        memory.push(Micros::from_secs(1), Audience::All, (Form::Packet, &packet), &mut bounds(&mut bytes));
         let over = memory.deadline(&bounds(&mut bytes)).unwrap();
         memory.prune(Micros::from_secs(121), &mut bounds(&mut bytes));
         assert!(bytes > 0);
@@ -407,10 +438,10 @@ mod tests {
         let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
         let pid = Pid(MemberId::from_bytes([1; 15]));
         let secs = Micros::from_secs;
-        memory.push(secs(10), Audience::All, b"10", &mut bounds);
+        memory.push(secs(10), Audience::All, (Form::Packet, b"10"), &mut bounds);
         memory.keep(secs(25), pid, (), &mut bounds);
         assert!(memory.take(secs(60), pid, &mut bounds).is_some());
-        memory.push(secs(70), Audience::All, b"70", &mut bounds);
+        memory.push(secs(70), Audience::All, (Form::Packet, b"70"), &mut bounds);
         memory.keep(secs(75), pid, (), &mut bounds);
         assert!(memory.take(secs(100), pid, &mut bounds).is_some());
         assert!(memory.reaches(0, ANN, false), "it has missed the same again");
@@ -429,7 +460,10 @@ mod tests {
             let now = Micros::from_secs(secs);
             match lost {
                 Some(who) => memory.keep(now, Pid(MemberId::from_bytes([who; 15])), (), &mut bounds),
-                None => memory.push(now, Audience::All, secs.to_string().as_bytes(), &mut bounds),
+                None => {
+                    let text = secs.to_string();
+                    memory.push(now, Audience::All, (Form::Packet, text.as_bytes()), &mut bounds);
+                }
             }
             missed(memory, 0, ANN).join(" ")
         };
@@ -452,7 +486,7 @@ mod tests {
         let reach =
             |memory: &Memory<()>, number| [ANN, BOB].map(|member| memory.reaches(number, member, false));
         for audience in [Audience::All, Audience::One(BOB), Audience::Others(ANN), Audience::Metronome] {
-            memory.push(Micros::ZERO, audience, b"x", &mut bounds);
+            memory.push(Micros::ZERO, audience, (Form::Packet, b"x"), &mut bounds);
         }
         assert_eq!(reach(&memory, 0), [true, true]);
         memory.prune(Micros::from_secs(60), &mut bounds);
@@ -461,7 +495,7 @@ mod tests {
         assert_eq!(reach(&memory, 3), [true, true]);
         assert!(!memory.reaches(3, ANN, true) && memory.reaches(4, ANN, true));
         for _ in 0..=FORGOTTEN_MAX {
-            memory.push(Micros::from_secs(60), Audience::One(BOB), b"x", &mut bounds);
+            memory.push(Micros::from_secs(60), Audience::One(BOB), (Form::Packet, b"x"), &mut bounds);
         }
         memory.forget_told(&mut bounds);
         assert!(!memory.reaches(4, ANN, false) && memory.reaches(5, ANN, false), "what is known has a bound");
@@ -472,8 +506,8 @@ mod tests {
         let (mut one, mut other, mut bytes) = (Memory::<()>::default(), Memory::<()>::default(), 0);
         let most = Limits::TINY.recovery_shard_bytes_max;
         for _ in 0..100 {
-            one.push(Micros::ZERO, Audience::All, &[b'x'; 50], &mut bounds(&mut bytes));
-            other.push(Micros::ZERO, Audience::All, &[b'x'; 50], &mut bounds(&mut bytes));
+            one.push(Micros::ZERO, Audience::All, (Form::Packet, &[b'x'; 50]), &mut bounds(&mut bytes));
+            other.push(Micros::ZERO, Audience::All, (Form::Packet, &[b'x'; 50]), &mut bounds(&mut bytes));
             assert!(bytes <= most, "{bytes}");
         }
         one.clear(&mut bounds(&mut bytes));

@@ -5,7 +5,7 @@ use super::alarm::{Alarm, RoomKey, Timer};
 use super::batch::Batch;
 use super::crowd::Guesses;
 use super::outbox::{Line, Outbox};
-use super::recovery::{self, Bounds, Memory, Offset, Pid, is_volatile};
+use super::recovery::{self, Bounds, Form, Memory, Offset, Pid, is_volatile};
 use super::storage::Kept;
 use super::wheel::Wheel;
 use crate::io::{Outputs, Settings};
@@ -69,6 +69,17 @@ pub struct Turn<'a> {
     pub outbox: &'a mut Outbox,
     /// What the shard wants done.
     pub out: &'a mut Outputs,
+}
+
+/// A notice that is kept for every member of a band that has come together, in few bytes; `None` for the others.
+fn pack(notice: &Notice) -> Option<Vec<u8>> {
+    let Notice::UserJoined { member, member_count } = notice else { return None };
+    postcard::to_allocvec(&(member, member_count)).ok()
+}
+
+fn unpack(bytes: &[u8]) -> Option<Notice> {
+    let (member, member_count) = postcard::from_bytes(bytes).ok()?;
+    Some(Notice::UserJoined { member, member_count })
 }
 
 impl Turn<'_> {
@@ -156,20 +167,30 @@ impl Room {
     pub fn recover(
         &mut self,
         pid: Pid,
-        number: u64,
+        offset: Offset,
         line: Line,
         turn: &mut Turn<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<MemberId> {
         let absent = self.memory.take(turn.now.at, pid, &mut turn.bounds())?;
         let (member, metronome) = (absent.seat.member.id, absent.seat.metronome);
-        if !self.memory.reaches(number, member, metronome) || !self.session.restore(turn.now, absent, effects)
+        if !self.memory.reaches(offset.number, member, metronome)
+            || !self.session.restore(turn.now, absent, effects)
         {
             return None;
         }
         self.sit(member, line, turn.settings);
-        for packet in self.memory.missed(number, member, metronome) {
-            turn.outbox.text(turn.out, line.conn, line.lane, |bytes| bytes.extend_from_slice(packet));
+        for missed in self.memory.missed(offset.number, member, metronome) {
+            let number = missed.number;
+            turn.outbox.text(turn.out, line.conn, line.lane, |bytes| match missed.form {
+                Form::Packet => bytes.extend_from_slice(missed.bytes),
+                Form::Notice => {
+                    if let Some(notice) = unpack(missed.bytes) {
+                        print::notice(bytes, self.session.id(), &notice);
+                        socket_packet::append_offset(bytes, &Offset { number, ..offset }.to_string());
+                    }
+                }
+            });
         }
         Some(member)
     }
@@ -368,7 +389,7 @@ impl Room {
         if is_volatile(notice) {
             self.tell(audience, &packet, |_| true, turn);
         } else {
-            self.tell_and_remember(key, audience, packet, turn);
+            self.tell_and_remember(key, audience, notice, packet, turn);
         }
     }
 
@@ -377,6 +398,7 @@ impl Room {
         &mut self,
         key: RoomKey,
         audience: Audience,
+        notice: &Notice,
         mut packet: Vec<u8>,
         turn: &mut Turn<'_>,
     ) {
@@ -386,7 +408,12 @@ impl Room {
         }
         self.append_offset(key, &mut packet, self.memory.told() + 1, turn);
         self.tell(audience, &packet, |seat| seat.line.pid.is_some(), turn);
-        self.memory.push(turn.now.at, audience, &packet, &mut turn.bounds());
+        let packed = pack(notice);
+        let kept = match &packed {
+            Some(packed) => (Form::Notice, &packed[..]),
+            None => (Form::Packet, &packet[..]),
+        };
+        self.memory.push(turn.now.at, audience, kept, &mut turn.bounds());
     }
 
     fn append_offset(&self, room: RoomKey, packet: &mut Vec<u8>, number: u64, turn: &Turn<'_>) {

@@ -455,3 +455,24 @@ fn a_command_that_was_refused_is_applied_when_it_is_sent_again() {
         .map(|part| acks.iter().position(|ack| ack.contains(part)));
     assert_eq!(found, [Some(0), Some(1), Some(2)], "{acks:?}");
 }
+
+#[test]
+fn who_joined_meanwhile_is_told_in_the_same_bytes() {
+    let mut world = World::new(recovering());
+    let [(ann, _), (bob, mut client)] = noting_duo(&mut world);
+    lose(&mut world, bob);
+    world.heard(ann);
+    let cyd = world.open(0);
+    world.bytes(cyd, UPGRADE);
+    world.say(cyd, "40");
+    world
+        .say(cyd, r#"42["join_session",{"sessionId":"s","displayName":"Cyd \"Ö\" \\","instrument":"tuba"}]"#);
+    world.pass(MS(10));
+    let told = |heard: Vec<String>| {
+        let joined = heard.into_iter().filter(|text| text.contains("user_joined") && text.contains("tuba"));
+        joined.collect::<Vec<_>>()
+    };
+    let there = told(world.heard(ann));
+    let (_, heard) = come_back(&mut world, 0, &mut client);
+    assert_eq!((there.len(), told(heard)), (1, there));
+}
