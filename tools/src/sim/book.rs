@@ -5,7 +5,7 @@
 mod cost;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
@@ -64,6 +64,9 @@ pub const LATE: u64 = 40_000;
 /// Messages remembered before the older half is forgotten.
 const MEMO_MAX: usize = 60_000;
 
+/// How long a seat may be kept for somebody who asked for it, with the time that the asking takes.
+const PROMISED: u64 = 5_000_000;
+
 /// Events of each session of which it is known when they were told.
 const LOG_MAX: usize = 256;
 
@@ -99,6 +102,8 @@ pub struct Court {
     dirty: bool,
     /// When what it keeps for lost members was last given back because memory was scarce.
     forgot_at: Option<u64>,
+    /// Who asked to join, and when.
+    askers: VecDeque<(u64, String)>,
     /// Who was not known any more and should have been, unless the session turns out to have gone in the same turn.
     denied: Option<String>,
     /// In a turn in which a grace period ends: whose connections ended too, in an order that is not known yet.
@@ -185,6 +190,7 @@ impl Book {
                 ticks: 0,
                 dirty: false,
                 forgot_at: None,
+                askers: VecDeque::new(),
                 denied: None,
                 closings: None,
             }
@@ -866,7 +872,14 @@ impl Book {
                 let was_asked_before = model.is_none_or(|model| model.door_changed_at >= ask.sent);
                 // A full table of sessions refuses as a full session does.
                 let is_table_full = ack.code == "session_full" && self.sessions_max < 1_000;
-                why != Some(ack.code.as_str()) && !was_asked_before && !is_table_full
+                // Who is on its way from another shard may have been promised the last seat.
+                let others = &self.courts[usize::from(ask.session)].askers;
+                let others = others.iter().filter(|(at, sid)| *sid != wire.sid && at + PROMISED >= ask.sent);
+                let others: BTreeSet<&String> = others.map(|(_, sid)| sid).collect();
+                let others = others.iter().filter(|sid| model.is_some_and(|model| !model.is_member(sid)));
+                let is_promised = ack.code == "session_full"
+                    && model.is_some_and(|model| model.is_full_with(others.count()));
+                why != Some(ack.code.as_str()) && !was_asked_before && !is_table_full && !is_promised
             }
             (
                 _,
@@ -884,6 +897,15 @@ impl Book {
             .model
             .as_mut()
             .ok_or(("I7 acknowledged is done", "by a session that is none".into()))
+    }
+
+    /// A member asks to join.
+    pub fn asked(&mut self, now: u64, session: u16, sid: &str) {
+        let askers = &mut self.courts[usize::from(session)].askers;
+        askers.push_back((now, sid.to_owned()));
+        while askers.front().is_some_and(|(at, _)| at + 2 * PROMISED < now) {
+            askers.pop_front();
+        }
     }
 
     /// A member is out of its session, on purpose.

@@ -438,6 +438,7 @@ impl World<'_> {
         // Another session counts from another epoch.
         (member.held, member.held_sum, member.last_tick) = ((0, 0), None, 0);
         member.retry_at = self.now + SECOND;
+        self.book.asked(self.now, want.session, &self.members[usize::from(m)].sid);
         self.ask(m, wire, want.session, "join_session", &payload, Asked::Join(want));
     }
 

@@ -190,6 +190,11 @@ impl Model {
         }
     }
 
+    /// Whether it is full with so many who are on their way.
+    pub fn is_full_with(&self, others: usize) -> bool {
+        self.people.len() + others >= self.max_members as usize
+    }
+
     /// A member left on purpose.
     pub fn leave(&mut self, now: u64, id: &str) {
         if self.is_member(id) {

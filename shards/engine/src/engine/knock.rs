@@ -13,9 +13,36 @@ use crate::io::Outputs;
 use crate::speech::{Code, Command, Join, LeaveReason, Reject};
 use crate::wire::parse::{self, Event};
 use crate::words::ids::{ConnId, MemberId, ShardId};
+use crate::words::time::Micros;
 
 /// The fields for which somebody may be refused.
 const FIELDS: [&str; 2] = ["passcode", "leaderPin"];
+
+/// How long a seat is kept for who was told that it may come: by far longer than a connection is on its way, and not so
+/// long that one which is lost on it keeps others out.
+const PROMISE: Micros = Micros::from_secs(1);
+
+/// Seats of a session that are kept for those who are on their way from another shard: they have given up another one.
+#[derive(Debug, Default)]
+pub(super) struct Promises(Vec<(Micros, MemberId)>);
+
+impl Promises {
+    fn make(&mut self, member: MemberId, now: Micros) {
+        self.keep(member);
+        self.0.push((now + PROMISE, member));
+    }
+
+    /// The member has its seat.
+    pub fn keep(&mut self, member: MemberId) {
+        self.0.retain(|(_, other)| *other != member);
+    }
+
+    /// Seats that are kept for anybody but this member.
+    pub fn to_others(&mut self, member: MemberId, now: Micros) -> u32 {
+        self.0.retain(|(until, _)| now < *until);
+        self.0.iter().filter(|(_, other)| *other != member).count() as u32
+    }
+}
 
 /// What shards write to each other, as the bytes of [`Output::Letter`](crate::io::Output::Letter).
 #[derive(Serialize, Deserialize)]
@@ -111,7 +138,14 @@ impl Engine {
     /// Says whether who knocks may come, as things are now.
     pub(super) fn answer_knock(&mut self, knock: Knock, out: &mut Outputs) {
         let Some(join) = knock.join() else { return };
-        let refused = self.admit(knock.peer, knock.seat.1, &join, None).err();
+        let member = knock.seat.1;
+        let refused = self.admit(knock.peer, member, &join, None).err();
+        let now = self.now.at;
+        if refused.is_none()
+            && let Some(room) = self.names.get(&join.session).and_then(|key| self.rooms.get_mut(*key))
+        {
+            room.promises.make(member, now);
+        }
         self.tell_knocker(knock, refused, out);
     }
 

@@ -4,6 +4,7 @@
 use super::alarm::{Alarm, RoomKey, Timer};
 use super::batch::Batch;
 use super::crowd::Guesses;
+use super::knock::Promises;
 use super::outbox::{Line, Outbox};
 use super::recovery::{self, Bounds, Form, Memory, Offset, Pid, is_volatile};
 use super::storage::Kept;
@@ -43,6 +44,8 @@ pub struct Room {
     pub kept: Kept,
     /// Wrong passcodes and PINs of late.
     pub guesses: Guesses,
+    /// Seats for those who were told on another shard that they may come.
+    pub promises: Promises,
 }
 
 /// A member's connection.
@@ -107,6 +110,7 @@ impl Room {
             deadline: Alarm::default(),
             kept: Kept::default(),
             guesses: Guesses::default(),
+            promises: Promises::default(),
         }
     }
 

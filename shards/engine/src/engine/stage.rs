@@ -101,6 +101,7 @@ impl Engine {
             let joined = room.session.join(turn.now, member, join, effects);
             if joined.is_ok() {
                 room.sit(member, line, turn.settings);
+                room.promises.keep(member);
             }
             let joined = joined.map(|ack| room.kept.told(ack));
             Some((joined, before, room.seated()))
@@ -132,8 +133,11 @@ impl Engine {
         if guesses {
             self.may_guess(peer, key)?;
         }
-        let admitted =
-            self.rooms.get(key).map_or_else(|| Err(gone()), |room| room.session.admit(member, join));
+        let now = self.now.at;
+        let admitted = self.rooms.get_mut(key).map_or_else(
+            || Err(gone()),
+            |room| room.session.admit(member, join, room.promises.to_others(member, now)),
+        );
         if guesses && admitted.as_ref().is_err_and(|reject| reject.code == Code::BadPasscode) {
             self.guessed_wrong(peer, key);
         }

@@ -267,7 +267,7 @@ impl Engine {
             let conn = *conn;
             let Some((key, member)) = self.link_mut(conn).and_then(|link| link.seat()) else { continue };
             let Ok(Command::Join(join)) = parse::command(Event::JoinSession, payload) else { continue };
-            let admits = opened.as_ref().is_none_or(|session| session.admit(member, &join).is_ok());
+            let admits = opened.as_ref().is_none_or(|session| session.admit(member, &join, 0).is_ok());
             if admits && self.is_left_empty(Some(key)) {
                 waiting[..=place].rotate_right(1);
                 return self.leave_session(conn, LeaveReason::Left, out);

@@ -34,7 +34,7 @@ impl Session {
         if self.seat(member).is_some() {
             self.rejoin(now, member, join, out);
         } else {
-            self.admit(member, join)?;
+            self.admit(member, join, 0)?;
             self.enter(now, member, join, out);
         }
         self.touch(now);
@@ -43,11 +43,11 @@ impl Session {
         Ok(Ack::Joined { member, role, epoch, version, restored: None })
     }
 
-    /// Whether a member would be [let in](Self::join).
+    /// Whether a member would be [let in](Self::join), if so many seats were kept for others.
     ///
     /// # Errors
     /// As for joining.
-    pub fn admit(&self, member: MemberId, join: &Join) -> Result<(), Reject> {
+    pub fn admit(&self, member: MemberId, join: &Join, promised: u32) -> Result<(), Reject> {
         let wrong = |field, message: &'static str| {
             let reject = Reject::new(Code::BadPasscode, message);
             Err(Reject { field: Some(field), ..reject })
@@ -62,7 +62,7 @@ impl Session {
         if pin_rules && join.leader_pin.is_some() && join.leader_pin != self.state.leader_pin {
             return wrong("leaderPin", "that is not the session's leader PIN; leave it out to follow");
         }
-        if self.member_count() >= self.state.max_members {
+        if self.member_count() + promised >= self.state.max_members {
             let message = format!("the session has its {} members", self.state.max_members);
             return Err(Reject::new(Code::SessionFull, message));
         }

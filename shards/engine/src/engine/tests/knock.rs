@@ -143,3 +143,52 @@ fn who_comes_back_meanwhile_is_not_answered_with_what_it_asked_before() {
     assert!(acks.len() == 1 && acks[0].starts_with(r#"437[{"ok":true"#), "{acks:?}");
     assert_eq!(world.shards[3].counters().members, 1);
 }
+
+/// A seat that one was promised nobody else takes, so of two who come at once the second stays where it was; and it is not
+/// kept for ever.
+#[test]
+fn of_two_who_come_for_the_last_seat_the_second_stays_where_it_was() {
+    let mut world = World::new(Settings { shards: SHARDS, session_members_max: 2, ..settings() });
+    let ((open, full), (_, other)) = (names(2, SHARDS), names(3, SHARDS));
+    let keeper = world.client(2);
+    world.say(keeper, &join(&full, "Keeper"));
+    let (bob, cyd) = (world.client(0), world.client(3));
+    world.say(bob, &join(&open, "Bob"));
+    world.say(cyd, &join(&other, "Cyd"));
+    world.pass(MS(20));
+    world.heard(cyd);
+    world.slow_mail = true;
+    world.say(bob, &join_with(7, &full, ""));
+    world.say(cyd, &join_with(8, &full, ""));
+    assert_eq!(world.letters.len(), 2);
+    for _ in 0..4 {
+        world.deliver();
+    }
+    world.slow_mail = false;
+    world.pass(MS(20));
+    assert!(world.heard(bob).iter().any(|m| m.starts_with(r#"437[{"ok":true"#)));
+    let heard = world.heard(cyd).join("\n");
+    assert!(heard.contains(r#"438[{"ok":false,"error":{"code":"session_full""#), "{heard}");
+    assert_eq!(world.shards[3].counters().members, 1, "it is where it was");
+
+    // Who is lost on its way keeps a seat for a second.
+    world
+        .say(bob, r#"42["leave_session",{"sessionId":""}]"#.replace("\"\"", &format!("\"{full}\"")).as_str());
+    world.say(bob, &join(&open, "Bob"));
+    world.pass(MS(20));
+    world.slow_mail = true;
+    world.say(bob, &join_with(7, &full, ""));
+    world.deliver();
+    let (shard, conn) = world.places[&bob];
+    world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    world.deliver();
+    world.slow_mail = false;
+    world.pass(MS(500));
+    world.say(cyd, &join_with(9, &full, ""));
+    world.pass(MS(600));
+    world.say(cyd, &join_with(10, &full, ""));
+    world.pass(MS(20));
+    let heard = world.heard(cyd).join("\n");
+    assert!(heard.contains(r#"439[{"ok":false,"error":{"code":"session_full""#), "{heard}");
+    assert!(heard.contains(r#"4310[{"ok":true"#), "{heard}");
+}
