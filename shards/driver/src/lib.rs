@@ -21,6 +21,10 @@ mod ending;
 mod intake;
 mod mail;
 mod pin;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+mod ring;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+#[path = "no_ring.rs"]
 mod ring;
 mod shard;
 mod timer;
