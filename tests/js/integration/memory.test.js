@@ -148,7 +148,10 @@ test(`at the limit newcomers are turned away politely, members stay, and it open
   assert.equal(health.status, 503);
   assert.deepEqual(JSON.parse(health.body).reasons.map((reason) => reason.name), ["memory_limit", "memory"]);
   assert.ok((await ticks(leader)) > 5, "the band plays on");
+  // Each of them is stored anew; of all their set lists only so much waits for that, and one more record.
   for (const { sessionId: name, member } of here) assertDone(await emit(member, "play", { sessionId: name }));
+  const { waitingBytes } = (await json(server, "/health")).storage;
+  assert.ok(waitingBytes < (8 + 1) * 1024 * 1024, `${waitingBytes} bytes of records wait`);
   here.forEach(({ member }) => member.disconnect());
   await until("an open door", async () => (await json(server, "/health")).status === "healthy");
   const late = await join(server, sessionId);

@@ -136,7 +136,7 @@ impl Engine {
         let now = self.now.at;
         let admitted = self.rooms.get_mut(key).map_or_else(
             || Err(gone()),
-            |room| room.session.admit(member, join, room.promises.to_others(member, now)),
+            |room| room.session.admit(member, join, room.promises.for_others(member, now)),
         );
         if guesses && admitted.as_ref().is_err_and(|reject| reject.code == Code::BadPasscode) {
             self.guessed_wrong(peer, key);

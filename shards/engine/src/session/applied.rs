@@ -7,24 +7,30 @@ use crate::words::ids::CommandId;
 /// Clients whose last command is remembered. Of one too many the one that was silent longest is forgotten.
 const CLIENTS_MAX: usize = 256;
 
-/// The last command of each client.
+/// The last command of each client. Most sessions have none, so it is boxed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Applied(VecDeque<CommandId>);
+pub(super) struct Applied(Option<Box<Last>>);
+
+/// The client that spoke last is the last one.
+#[derive(Clone, Debug, Default)]
+struct Last(VecDeque<CommandId>);
 
 impl Applied {
     /// Whether this command or a later one of its client was applied.
     pub fn has(&self, id: CommandId) -> bool {
-        self.0.iter().any(|last| last.client == id.client && id.number <= last.number)
+        let mut all = self.0.iter().flat_map(|last| &last.0);
+        all.any(|last| last.client == id.client && id.number <= last.number)
     }
 
     /// Notes a command that is applied.
     pub fn note(&mut self, id: CommandId) {
-        if let Some(place) = self.0.iter().position(|last| last.client == id.client) {
-            self.0.remove(place);
-        } else if self.0.len() == CLIENTS_MAX {
-            self.0.pop_front();
+        let Last(all) = &mut **self.0.get_or_insert_default();
+        if let Some(place) = all.iter().position(|last| last.client == id.client) {
+            all.remove(place);
+        } else if all.len() == CLIENTS_MAX {
+            all.pop_front();
         }
-        self.0.push_back(id);
+        all.push_back(id);
     }
 }
 
@@ -44,6 +50,6 @@ mod tests {
         assert!(applied.has(id(0, 8)) && !applied.has(id(0, 10)));
         applied.note(id(clients, 1));
         assert!(applied.has(id(0, 9)) && !applied.has(id(1, 7)) && applied.has(id(2, 7)));
-        assert_eq!(applied.0.len(), CLIENTS_MAX);
+        assert_eq!(applied.0.unwrap_or_default().0.len(), CLIENTS_MAX);
     }
 }
