@@ -1,21 +1,12 @@
 //! Stands in for the ring on machines that the io_uring crate does not know: there is none to be had.
 
 use std::io;
-use std::os::fd::RawFd;
 
-use bandsync_engine::io::Span;
+use crate::write::Request;
 
 /// No such thing is ever made.
 #[derive(Debug)]
 pub(crate) enum Ring {}
-
-/// A send, as the ring would take it.
-#[allow(dead_code)]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Request {
-    pub(crate) socket: RawFd,
-    pub(crate) bytes: Span,
-}
 
 impl Ring {
     pub(crate) fn new() -> io::Result<Self> {

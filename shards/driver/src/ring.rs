@@ -1,10 +1,10 @@
 //! Sends through io_uring: the frames of a whole turn with one system call.
 
 use std::io;
-use std::os::fd::RawFd;
 
-use bandsync_engine::io::Span;
 use io_uring::{IoUring, Probe, opcode, types};
+
+use crate::write::Request;
 
 /// Requests that the ring takes at once; a longer turn is submitted in parts.
 const ENTRIES: u32 = 256;
@@ -18,14 +18,6 @@ pub(crate) struct Ring {
     ring: IoUring,
     /// What came of each request of the last submit, by place, as the kernel says it: a count, or an error negated.
     results: Vec<Option<i32>>,
-}
-
-/// Bytes for one socket.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Request {
-    pub(crate) socket: RawFd,
-    /// A place in the bytes that are given with the requests.
-    pub(crate) bytes: Span,
 }
 
 impl Ring {

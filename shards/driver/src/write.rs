@@ -6,7 +6,7 @@
 //! Where the kernel has io_uring, the chains of one chunk (ticks, nearly always) go out together.
 
 use std::io::{self, ErrorKind, IoSlice, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use bandsync_engine::io::Span;
 use bandsync_engine::words::ids::ConnId;
@@ -16,7 +16,7 @@ use socket2::SockRef;
 use crate::board::Stats;
 use crate::chain::{Chain, NONE};
 use crate::conns::{Conn, Conns};
-use crate::ring::{Request, Ring};
+use crate::ring::Ring;
 
 /// Slices that one vectored call takes. More chunks than this wait for one connection only when a turn handled
 /// very many messages for it, and then a second call does not matter.
@@ -24,6 +24,15 @@ const SLICES: usize = 64;
 
 /// For fewer sends than this a ring costs more than the calls that it saves.
 const RING_MIN: usize = if cfg!(test) { 1 } else { 3 };
+
+/// Bytes for one socket, as a ring takes them. Where there is none nobody reads this.
+#[allow(dead_code)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) socket: RawFd,
+    /// A place in the bytes that are given with the requests.
+    pub(crate) bytes: Span,
+}
 
 /// The chunks of this turn, over all connections. Lists are kept from turn to turn.
 #[derive(Debug, Default)]
