@@ -1,4 +1,4 @@
-//! The monotonic clock in nanoseconds, and an alarm that a mio poll wakes for without rounding to milliseconds.
+//! The monotonic clock in nanoseconds, sleep, and an alarm that a mio poll wakes for without rounding to milliseconds.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -15,6 +15,9 @@ pub const SECOND: Nanos = 1_000_000_000;
 /// A millisecond.
 pub const MILLISECOND: Nanos = 1_000_000;
 
+/// A microsecond.
+pub const MICROSECOND: Nanos = 1_000;
+
 /// What the monotonic clock says.
 #[inline]
 pub fn now() -> Nanos {
@@ -22,6 +25,24 @@ pub fn now() -> Nanos {
     // SAFETY: the call writes to `time`, which outlives it. It cannot fail: the clock exists and the place is ours.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     time.tv_sec as Nanos * SECOND + time.tv_nsec as Nanos
+}
+
+/// Sleeps until the monotonic clock says `deadline`, or a signal comes.
+pub fn sleep_until(deadline: Nanos) {
+    let time = timespec(deadline);
+    // SAFETY: `time` outlives the call, and what would be left of the time is not asked for. If it fails, it is not slept.
+    unsafe {
+        libc::clock_nanosleep(
+            libc::CLOCK_MONOTONIC,
+            libc::TIMER_ABSTIME,
+            &raw const time,
+            std::ptr::null_mut(),
+        );
+    }
+}
+
+fn timespec(nanos: Nanos) -> libc::timespec {
+    libc::timespec { tv_sec: (nanos / SECOND) as i64, tv_nsec: (nanos % SECOND) as i64 }
 }
 
 /// A timerfd with absolute deadlines. It is never read: each expiry is a new edge.
@@ -61,11 +82,8 @@ impl Alarm {
         self.armed = deadline;
         let time = match deadline {
             Nanos::MAX => libc::timespec { tv_sec: 0, tv_nsec: 0 },
-            nanos => libc::timespec {
-                tv_sec: (nanos / SECOND) as i64,
-                // Zero would disarm.
-                tv_nsec: ((nanos % SECOND) as i64).max(1),
-            },
+            // Zero would disarm.
+            nanos => timespec(nanos.max(1)),
         };
         let setting =
             libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: time };
@@ -87,6 +105,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use mio::{Events, Poll};
+
+    #[test]
+    fn one_sleeps_until_the_deadline() {
+        let deadline = now() + 300_000;
+        sleep_until(deadline);
+        assert!(now() >= deadline);
+    }
 
     #[test]
     fn it_wakes_at_the_deadline_and_not_before() {

@@ -1,11 +1,11 @@
 //! Servers under the same load in turn, several rounds, so that what changes on the machine falls on all of them.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::report::{Report, Spread};
-use crate::run::{Place, Run};
+use crate::run::{Place, Run, say};
 
 /// The peer whose packages npm installs.
 const NODE: &str = "perf/peers/node";
@@ -139,10 +139,4 @@ pub fn capacity(
         }
     }
     Ok(most * run.members)
-}
-
-/// Tells the person who waits how far it is.
-pub fn say(text: &str) {
-    // What cannot be shown is not worth failing for.
-    let _ = writeln!(io::stderr(), "{text}");
 }

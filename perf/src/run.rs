@@ -46,11 +46,15 @@ pub struct Run<'a> {
 }
 
 impl Place {
-    /// Of programs that were built in cargo's folder `target`.
+    /// Of programs that were built in cargo's folder `target`. From now on this process runs in real time where that is
+    /// permitted, and so do the servers and the generators: the cores are theirs.
     ///
     /// # Errors
     /// If the folder for reports cannot be made.
     pub fn new(target: &std::path::Path) -> io::Result<Self> {
+        if let Err(error) = cpu::run_in_real_time() {
+            say(&format!("not in real time, so other work on this machine makes ticks late: {error}"));
+        }
         let reports = target.join("perf");
         std::fs::create_dir_all(&reports)?;
         let peers = target.join("peers/release");
@@ -163,6 +167,12 @@ impl Drop for Part {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Tells the person who waits how far it is.
+pub fn say(text: &str) {
+    // What cannot be shown is not worth failing for.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn finished(status: ExitStatus) -> io::Result<()> {

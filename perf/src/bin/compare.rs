@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use bandsync_perf::contest::{self, Contender, say};
+use bandsync_perf::contest::{self, Contender};
 use bandsync_perf::plot;
 use bandsync_perf::report::{Report, Spread};
-use bandsync_perf::run::{Place, Run};
+use bandsync_perf::run::{Place, Run, say};
 use clap::Parser;
 
 /// Runs the load generator against each server in turn and prints the ratios.

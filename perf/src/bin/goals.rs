@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use bandsync_perf::contest::{self, Contender, say};
+use bandsync_perf::contest::{self, Contender};
 use bandsync_perf::report::{Report, Spread};
-use bandsync_perf::run::{Place, Run};
+use bandsync_perf::run::{Place, Run, say};
 use bandsync_perf::server::Server;
 use clap::Parser;
 

@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use bandsync_perf::contest::say;
 use bandsync_perf::plot;
 use bandsync_perf::report::Report;
-use bandsync_perf::run::{Place, Run};
+use bandsync_perf::run::{Place, Run, say};
 use clap::Parser;
 
 /// Grows a server along each axis and draws what that costs. Build with `cargo build --release -p bandsync -p

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::time::Duration;
 
-use bandsync_perf::alarm::{Alarm, MILLISECOND, Nanos, now};
+use bandsync_perf::alarm::{Alarm, MICROSECOND, MILLISECOND, Nanos, now, sleep_until};
 use bandsync_perf::frames;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -81,8 +82,7 @@ impl Crowd {
         while !done(self) && now() < until {
             self.begin_opening()?;
             let next = self.habits.next().unwrap_or(Nanos::MAX).min(until);
-            self.alarm.set(next)?;
-            match self.poll.poll(&mut self.events, None) {
+            match self.await_events(next) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             }
@@ -104,6 +104,17 @@ impl Crowd {
             }
         }
         Ok(())
+    }
+
+    /// Waits until `next`, or for something to happen. In a nap nothing wakes it: a server on another core would have to
+    /// do that with an interrupt, and seldom pays for one where members are on other machines.
+    fn await_events(&mut self, next: Nanos) -> io::Result<()> {
+        if self.run.nap == 0 {
+            self.alarm.set(next)?;
+            return self.poll.poll(&mut self.events, None);
+        }
+        sleep_until(next.min(now() + self.run.nap * MICROSECOND));
+        self.poll.poll(&mut self.events, Some(Duration::ZERO))
     }
 
     /// Fixes the grids that ticks are measured against.
