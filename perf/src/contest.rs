@@ -78,7 +78,12 @@ pub fn contenders(place: &Place) -> Vec<Contender> {
             "socketioxide 0.18",
             &format!("{peers}/bandsync-peer-socketioxide PORT 16"),
         ),
-        Contender::new("node", "Node.js socket.io 4.8", &format!("node {NODE}/server.js PORT 16")),
+        // Its threads wait for each other by yielding, which gets them nowhere in real time on one core.
+        Contender::new(
+            "node",
+            "Node.js socket.io 4.8",
+            &format!("chrt --other 0 node {NODE}/server.js PORT 16"),
+        ),
     ]
 }
 

@@ -17,6 +17,9 @@ use super::tally::{Grid, Tally};
 const ALARM: Token = Token(usize::MAX);
 const CUE: Token = Token(usize::MAX - 1);
 
+/// How long it naps after several members had something at once.
+const BUSY: Nanos = MILLISECOND;
+
 /// Connections that may break before a run is given up.
 const BROKEN_MAX: u64 = 1_000;
 
@@ -28,6 +31,8 @@ pub struct Crowd {
     poll: Poll,
     alarm: Alarm,
     events: Events,
+    /// Until when more is likely to come: a while from when several members had something at once.
+    busy_until: Nanos,
     buffer: Vec<u8>,
     places: Vec<Option<Member>>,
     grids: Vec<Grid>,
@@ -54,6 +59,7 @@ impl Crowd {
             poll,
             alarm,
             events: Events::with_capacity(1_024),
+            busy_until: 0,
             buffer: vec![0; 65_536],
             places: (0..run.sessions * run.members).map(|_| None).collect(),
             grids: (0..run.sessions).map(|_| grid()).collect(),
@@ -106,15 +112,22 @@ impl Crowd {
         Ok(())
     }
 
-    /// Waits until `next`, or for something to happen. In a nap nothing wakes it: a server on another core would have to
-    /// do that with an interrupt, and seldom pays for one where members are on other machines.
+    /// Waits until `next`, or for something to happen. While much happens it naps instead, and nothing wakes it: a server
+    /// on another core would have to do that with an interrupt, and seldom pays for one where members are on other
+    /// machines.
     fn await_events(&mut self, next: Nanos) -> io::Result<()> {
-        if self.run.nap == 0 {
+        let now = now();
+        if now < self.busy_until {
+            sleep_until(next.min(now + self.run.nap * MICROSECOND));
+            self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
+        } else {
             self.alarm.set(next)?;
-            return self.poll.poll(&mut self.events, None);
+            self.poll.poll(&mut self.events, None)?;
         }
-        sleep_until(next.min(now() + self.run.nap * MICROSECOND));
-        self.poll.poll(&mut self.events, Some(Duration::ZERO))
+        if self.run.nap > 0 && self.events.iter().count() > 1 {
+            self.busy_until = now + BUSY;
+        }
+        Ok(())
     }
 
     /// Fixes the grids that ticks are measured against.

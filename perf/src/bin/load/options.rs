@@ -81,9 +81,9 @@ pub struct Run {
     /// Between two probes of one of them, in milliseconds.
     #[arg(long, default_value_t = 100)]
     pub probe_interval: u64,
-    /// How long it sleeps, in microseconds, before it reads all that has come meanwhile; what came first is found late
-    /// by that. 0 = it reads each message at once, and the server's core pays for waking it, which can be a third of
-    /// what a message costs.
+    /// How long it sleeps, in microseconds, before it reads all that has come meanwhile, while much comes; the first
+    /// of that is found late by so much. 0 = it reads each message at once, and the server's core pays for waking it,
+    /// which can be a third of what a message costs.
     #[arg(long, default_value_t = 50)]
     pub nap: u64,
     /// Offers compression when connecting, as browsers do.
