@@ -83,8 +83,8 @@ pub const BUGS: &[Bug] = bugs! {
         "room.flush(key, turn);\n            let before = room.seated();\n            let joined" =>
         "if !BUG { room.flush(key, turn); }\n            let before = room.seated();\n            let joined";
     "the window forgets its timer" in "engine/room.rs":
-        "if !self.batch.is_empty() && self.window.at().is_none() {" =>
-        "if !self.batch.is_empty() && self.window.at().is_none() && !(BUG && turn.now.at.as_micros() % 7 == 0) {";
+        "if self.window.at().is_none_or(|at| closes < at) {" =>
+        "if self.window.at().is_none_or(|at| closes < at) && !(BUG && turn.now.at.as_micros() % 7 == 0) {";
     "who leaves stays seated" in "engine/room.rs":
         "self.seats.retain(|seat| seat.member != member);" => "self.seats.retain(|seat| BUG || seat.member != member);";
     "an empty session is forgotten early" in "engine/stage.rs":

@@ -7,11 +7,20 @@
 //! Nothing starves: a window is told whole when it closes, so the least important of it waits for one window and
 //! not, as it might with a budget, for four. A window needs no budget because the rates of its members bound it.
 //!
+//! Only chat waits for longer, where it has many to go to: what one message costs is a send to each of them, and
+//! several in one send cost little more. Any update closes the window in its own time.
+//!
 //! A sync response overtakes nothing that it contains: the session's window is closed first, in the same write,
 //! or its asker would hear of older versions after a newer one.
 
 use crate::session::{Audience, Effect};
 use crate::speech::Notice;
+
+/// For every so many members chat waits for one window more: they are what a core sends to in a twentieth of one.
+const PATIENT_MEMBERS: usize = 50;
+
+/// Windows that chat waits for at most.
+const PATIENCE_MAX: usize = 4;
 
 /// The effects of one window, waiting.
 #[derive(Debug, Default)]
@@ -22,6 +31,8 @@ pub struct Batch {
     pub snapshot: bool,
     /// Whether everybody is owed the room's statistics.
     pub room_stats: bool,
+    /// Whether any of it is more than chat.
+    hurried: bool,
 }
 
 impl Batch {
@@ -30,10 +41,16 @@ impl Batch {
         self.updates.is_empty() && !self.snapshot && !self.room_stats
     }
 
+    /// After how many windows all of it is to be told to so many members.
+    pub fn windows(&self, members: usize) -> u64 {
+        if self.hurried { 1 } else { (1 + members / PATIENT_MEMBERS).min(PATIENCE_MAX) as u64 }
+    }
+
     /// Takes an effect in.
     ///
     /// A window holds no more than its members may send in it, which the rate limits bound.
     pub fn add(&mut self, effect: Effect) {
+        self.hurried |= !matches!(effect, Effect::Tell(_, Notice::Chat { .. }));
         match effect {
             Effect::Tell(audience, notice) => self.updates.push((audience, notice)),
             Effect::Snapshot(_) => self.snapshot = true,
@@ -45,6 +62,8 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::ids::MemberId;
+    use crate::words::time::UnixMillis;
 
     #[test]
     fn several_snapshots_of_a_window_are_one() {
@@ -55,6 +74,31 @@ mod tests {
             batch.add(Effect::RoomStats);
         }
         assert!(batch.snapshot && batch.room_stats && batch.updates.is_empty());
+    }
+
+    #[test]
+    fn chat_is_patient_where_many_hear_it_until_something_else_is_said() {
+        let chat = || Notice::Chat {
+            from: MemberId::from_bytes([1; 15]),
+            username: "Ann".into(),
+            message: "la".into(),
+            timestamp: UnixMillis(0),
+        };
+        let mut batch = Batch::default();
+        batch.add(Effect::Tell(Audience::All, chat()));
+        let windows = [0, 8, 49, 50, 100, 150, 10_000].map(|members| batch.windows(members));
+        assert_eq!(windows, [1, 1, 1, 2, 3, 4, 4]);
+        for effect in [
+            Effect::Tell(Audience::All, Notice::LeaderRequestApproved),
+            Effect::Snapshot(Audience::All),
+            Effect::RoomStats,
+        ] {
+            let mut batch = Batch::default();
+            batch.add(Effect::Tell(Audience::All, chat()));
+            batch.add(effect);
+            batch.add(Effect::Tell(Audience::All, chat()));
+            assert_eq!(batch.windows(10_000), 1);
+        }
     }
 
     #[test]

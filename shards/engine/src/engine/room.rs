@@ -239,8 +239,8 @@ impl Room {
         self.seats.len()
     }
 
-    /// Takes effects in. They go out when the window closes, which this opens if it was not; but a newcomer's
-    /// snapshot and the answer to a sync request never wait.
+    /// Takes effects in. They go out when the window closes, which this opens if it was not, and closes sooner if what
+    /// came may not wait as long; but a newcomer's snapshot and the answer to a sync request never wait.
     pub fn gather(&mut self, key: RoomKey, effects: &mut Vec<Effect>, turn: &mut Turn<'_>) {
         for effect in effects.drain(..) {
             match effect {
@@ -254,9 +254,13 @@ impl Room {
                 effect => self.batch.add(effect),
             }
         }
-        if !self.batch.is_empty() && self.window.at().is_none() {
-            let closes = turn.now.at + turn.settings.batch_interval;
-            self.window.set(turn.wheel, Some(closes), Timer::Batch(key));
+        if !self.batch.is_empty() {
+            let windows = self.batch.windows(self.seats.len());
+            let waits = Micros::from_micros(windows * turn.settings.batch_interval.as_micros());
+            let closes = turn.now.at + waits;
+            if self.window.at().is_none_or(|at| closes < at) {
+                self.window.set(turn.wheel, Some(closes), Timer::Batch(key));
+            }
         }
     }
 

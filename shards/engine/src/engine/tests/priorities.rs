@@ -93,6 +93,37 @@ fn the_least_important_waits_for_one_window_however_busy_the_others_are() {
     assert!(waited <= Micros::from_micros(5_500), "{waited:?}");
 }
 
+/// In a room of a hundred chat waits for three windows, and an update takes along what waits when its own window closes.
+#[test]
+fn chat_to_many_waits_until_something_else_is_said() {
+    let settings = Settings { heartbeat_interval: HOUR, ..settings() };
+    let mut world = World::new(settings);
+    let crowd: Vec<ConnId> = (0..100)
+        .map(|_| {
+            let member = world.client(0);
+            world.say(member, &join("s", "Eve"));
+            member
+        })
+        .collect();
+    world.pass(Micros::from_millis(100));
+    let (leader, listener) = (crowd[0], crowd[99]);
+    let chat = r#"42["chat_message",{"sessionId":"s","message":"la"}]"#;
+    let mut told_after = |seek_at: Option<u64>| {
+        names(&mut world, listener);
+        world.say(leader, chat);
+        (1..=20).find(|millis| {
+            if seek_at.is_some_and(|at| at + 1 == *millis) {
+                world.say(leader, r#"42["seek",{"sessionId":"s","position":1000}]"#);
+            }
+            world.pass(Micros::from_millis(1));
+            names(&mut world, listener).contains(&"chat_message".to_owned())
+        })
+    };
+    assert_eq!(told_after(None), Some(15));
+    assert_eq!(told_after(Some(2)), Some(7));
+    assert_eq!(told_after(Some(12)), Some(15));
+}
+
 #[test]
 fn without_a_window_all_is_told_in_the_turn_in_which_it_arose() {
     let mut settings = settings();
