@@ -190,7 +190,7 @@ pub const BATCH_INTERVAL: Setting = Setting {
     development: "5",
     production: "5",
     help: "How long events to a session may wait to go out together. Chat alone waits for up to four times as long in a \
-           session of 50 members and more. 0 lets nothing wait.",
+           session of 32 members and more. 0 lets nothing wait.",
     ..PLAIN
 };
 

@@ -16,8 +16,8 @@
 use crate::session::{Audience, Effect};
 use crate::speech::Notice;
 
-/// For every so many members chat waits for one window more: they are what a core sends to in a twentieth of one.
-const PATIENT_MEMBERS: usize = 50;
+/// For every so many members chat waits for one window more. Sending to them takes a core a thirtieth of one.
+const PATIENT_MEMBERS: usize = 32;
 
 /// Windows that chat waits for at most.
 const PATIENCE_MAX: usize = 4;
@@ -86,7 +86,7 @@ mod tests {
         };
         let mut batch = Batch::default();
         batch.add(Effect::Tell(Audience::All, chat()));
-        let windows = [0, 8, 49, 50, 100, 150, 10_000].map(|members| batch.windows(members));
+        let windows = [0, 8, 31, 32, 64, 96, 10_000].map(|members| batch.windows(members));
         assert_eq!(windows, [1, 1, 1, 2, 3, 4, 4]);
         for effect in [
             Effect::Tell(Audience::All, Notice::LeaderRequestApproved),
