@@ -299,6 +299,9 @@ const CLASSES: usize = 21;
 const MS: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
 
+/// Of so many worlds one has a single session with a crowd in it, for which chat waits for more than one window.
+const CROWDED: u64 = 48;
+
 /// What is asked of the worlds to be drawn.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
@@ -317,6 +320,12 @@ impl Plan {
         let mut shape = draw_shape(&mut luck, &on, wanted);
         // By luck of its own, so that all else of a seed stays as it was before there was this.
         shape.members_listed = *Chance::new(seed, 8_000).pick(&[2, 5, 9, everybody()]);
+        let mut crowd = Chance::new(seed, 8_001);
+        if wanted.members.is_none() && crowd.one_in(CROWDED) {
+            shape.members = crowd.between(33, 60) as u16;
+            shape.sessions = 1;
+            (shape.members_max, shape.sessions_max, shape.connections_max) = (256, 1_000, 1_000);
+        }
         let steps = draw_steps(&mut luck, &on, &shape);
         Self { seed, shape, steps }
     }

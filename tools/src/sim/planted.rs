@@ -85,6 +85,9 @@ pub const BUGS: &[Bug] = bugs! {
     "the window forgets its timer" in "engine/room.rs":
         "if self.window.at().is_none_or(|at| closes < at) {" =>
         "if self.window.at().is_none_or(|at| closes < at) && !(BUG && turn.now.at.as_micros() % 7 == 0) {";
+    "an update waits as long as chat" in "engine/batch.rs":
+        "self.hurried |= !matches!(effect, Effect::Tell(_, Notice::Chat { .. }));" =>
+        "self.hurried |= !BUG && !matches!(effect, Effect::Tell(_, Notice::Chat { .. }));";
     "who leaves stays seated" in "engine/room.rs":
         "self.seats.retain(|seat| seat.member != member);" => "self.seats.retain(|seat| BUG || seat.member != member);";
     "an empty session is forgotten early" in "engine/stage.rs":

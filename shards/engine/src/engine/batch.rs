@@ -8,7 +8,8 @@
 //! not, as it might with a budget, for four. A window needs no budget because the rates of its members bound it.
 //!
 //! Only chat waits for longer, where it has many to go to: what one message costs is a send to each of them, and
-//! several in one send cost little more. Any update closes the window in its own time.
+//! several in one send cost little more. Any update closes the window in its own time, and so does a message
+//! after which there are many: telling them all at once would hold up the ticks of other sessions.
 //!
 //! A sync response overtakes nothing that it contains: the session's window is closed first, in the same write,
 //! or its asker would hear of older versions after a newer one.
@@ -21,6 +22,9 @@ const PATIENT_MEMBERS: usize = 32;
 
 /// Windows that chat waits for at most.
 const PATIENCE_MAX: usize = 4;
+
+/// With so many messages chat waits for one window only: more to a send save little.
+const PLENTY: usize = 16;
 
 /// The effects of one window, waiting.
 #[derive(Debug, Default)]
@@ -43,7 +47,10 @@ impl Batch {
 
     /// After how many windows all of it is to be told to so many members.
     pub fn windows(&self, members: usize) -> u64 {
-        if self.hurried { 1 } else { (1 + members / PATIENT_MEMBERS).min(PATIENCE_MAX) as u64 }
+        if self.hurried || self.updates.len() >= PLENTY {
+            return 1;
+        }
+        (1 + members / PATIENT_MEMBERS).min(PATIENCE_MAX) as u64
     }
 
     /// Takes an effect in.
@@ -88,6 +95,11 @@ mod tests {
         batch.add(Effect::Tell(Audience::All, chat()));
         let windows = [0, 8, 31, 32, 64, 96, 10_000].map(|members| batch.windows(members));
         assert_eq!(windows, [1, 1, 1, 2, 3, 4, 4]);
+        for _ in 1..PLENTY {
+            assert_eq!(batch.windows(10_000), 4);
+            batch.add(Effect::Tell(Audience::All, chat()));
+        }
+        assert_eq!(batch.windows(10_000), 1);
         for effect in [
             Effect::Tell(Audience::All, Notice::LeaderRequestApproved),
             Effect::Snapshot(Audience::All),
