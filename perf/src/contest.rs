@@ -50,9 +50,16 @@ impl Contender {
         if self.command.contains(NODE) && !Path::new(NODE).join("node_modules").exists() {
             return Some(format!("npm has not installed {NODE}"));
         }
-        let found =
-            Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        found.is_err().then(|| format!("no program {program} is installed"))
+        let needed = [program].into_iter().chain(self.command.contains(NODE).then_some("node"));
+        let is_missing = |program: &&str| {
+            Command::new(program)
+                .arg("--version")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_err()
+        };
+        needed.into_iter().find(is_missing).map(|program| format!("no program {program} is installed"))
     }
 }
 

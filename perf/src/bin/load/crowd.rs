@@ -116,16 +116,16 @@ impl Crowd {
     /// on another core would have to do that with an interrupt, and seldom pays for one where members are on other
     /// machines.
     fn await_events(&mut self, next: Nanos) -> io::Result<()> {
-        let now = now();
-        if now < self.busy_until {
-            sleep_until(next.min(now + self.run.nap * MICROSECOND));
+        let begun = now();
+        if begun < self.busy_until {
+            sleep_until(next.min(begun + self.run.nap * MICROSECOND));
             self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
         } else {
             self.alarm.set(next)?;
             self.poll.poll(&mut self.events, None)?;
         }
-        if self.run.nap > 0 && self.events.iter().count() > 1 {
-            self.busy_until = now + BUSY;
+        if self.run.nap > 0 && self.events.iter().filter(|event| event.token() < CUE).nth(1).is_some() {
+            self.busy_until = now() + BUSY;
         }
         Ok(())
     }

@@ -40,6 +40,7 @@ fn main() -> io::Result<()> {
     if let Err(error) = cpu::pin(0, run.own_core) {
         complain(&format!("the generator is not pinned: {error}"));
     }
+    cpu::wake_on_time();
     let report = measure(run, server.as_ref())?;
     if let Some(path) = &run.json {
         report.save(path)?;
