@@ -83,7 +83,7 @@ pub struct Run {
     pub probe_interval: u64,
     /// How long it sleeps, in microseconds, before it reads all that has come meanwhile, while much comes; the first
     /// of that is found late by so much. 0 = it reads each message at once, and the server's core pays for waking it,
-    /// which can be a third of what a message costs.
+    /// which can be a quarter of what a message costs.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(..=1_000))]
     pub nap: u64,
     /// Offers compression when connecting, as browsers do.
