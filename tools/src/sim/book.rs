@@ -64,8 +64,9 @@ pub const LATE: u64 = 40_000;
 /// Messages remembered before the older half is forgotten.
 const MEMO_MAX: usize = 60_000;
 
-/// How long a seat may be kept for somebody who asked for it, with the time that the asking takes.
-const PROMISED: u64 = 5_000_000;
+/// How long after somebody asked for a seat it may be kept for it: with the time that the asking takes, and the eight
+/// seconds for which its shard may stand still before it reads that.
+const PROMISED: u64 = 13_000_000;
 
 /// Events of each session of which it is known when they were told.
 const LOG_MAX: usize = 256;

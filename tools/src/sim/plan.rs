@@ -325,6 +325,9 @@ impl Plan {
             shape.members = crowd.between(33, 60) as u16;
             shape.sessions = 1;
             (shape.members_max, shape.sessions_max, shape.connections_max) = (256, 1_000, 1_000);
+            // Who takes a hundred bytes at a time is never told of so many before it is given up.
+            (shape.backlog_max, shape.net.window) = (262_144, 262_144);
+            (shape.driver.short_write, shape.driver.short_read) = (0, 0);
         }
         let steps = draw_steps(&mut luck, &on, &shape);
         Self { seed, shape, steps }
