@@ -232,7 +232,7 @@ const HEARD: &[(&str, &str, &str)] = &[
     ("sync_response", "Where the band is, to who asked.", SYNC),
     (
         "chat_message",
-        "What a member says. In a session of 32 members and more it may come up to four batch windows later, with others.",
+        "What a member says. In a session of 32 members and more it may wait for up to four batch windows, to come with others.",
         "sessionId:Session message:Words username:Name socketId:SocketId timestamp:Unix",
     ),
     (
