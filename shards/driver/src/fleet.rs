@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use bandsync_engine::io::StorageNews;
+use bandsync_engine::io::{Answer, StorageNews};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 use mio::{Poll, Waker};
@@ -15,7 +15,7 @@ use crate::accept::bind;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::ending::Ending;
-use crate::host::Host;
+use crate::host::{Asker, Host};
 use crate::machine::Machine;
 use crate::mail::{Address, Outbox, mailbox};
 use crate::pin::pin_to_core;
@@ -139,7 +139,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Where the storage reaches the shards.
+    /// Where other threads reach the shards.
     pub fn post(&self) -> Post {
         Post { addresses: Arc::clone(&self.stop.addresses) }
     }
@@ -161,7 +161,7 @@ impl Fleet {
     }
 }
 
-/// The way from the storage to the shards.
+/// The way from other threads to the shards.
 #[derive(Clone, Debug)]
 pub struct Post {
     addresses: Arc<[Address]>,
@@ -175,6 +175,16 @@ impl Post {
     /// The news, if there is no room for them now.
     pub fn tell(&self, shard: ShardId, news: StorageNews) -> Result<(), StorageNews> {
         self.addresses.get(usize::from(shard.0)).map_or(Ok(()), |address| address.tell(news))
+    }
+
+    /// Answers a question for which [`Host::answer`] had no answer at once. Never waits. An answer for a connection
+    /// that has closed is dropped.
+    ///
+    /// # Errors
+    /// The answer, if there is no room for it now.
+    pub fn answer(&self, asker: Asker, answer: Answer) -> Result<(), Answer> {
+        let address = self.addresses.get(usize::from(asker.shard.0));
+        address.map_or(Ok(()), |address| address.answer(asker.conn, answer))
     }
 }
 

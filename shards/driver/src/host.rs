@@ -2,13 +2,14 @@
 //! itself, and keeps sessions.
 
 use bandsync_engine::io::{Answer, Question};
-use bandsync_engine::words::ids::{SessionId, ShardId};
+use bandsync_engine::words::ids::{ConnId, SessionId, ShardId};
 
 /// Called on the shard's thread, within the turn that asks. Everything must be ready or quick to do: as long as it
 /// takes, the shard plays no music.
 pub trait Host: Send + Sync + 'static {
-    /// The answer to `question`, for [`Output::Ask`](bandsync_engine::io::Output::Ask).
-    fn answer(&self, question: &Question) -> Answer;
+    /// The answer to `question`, for [`Output::Ask`](bandsync_engine::io::Output::Ask). `None` if it takes longer than
+    /// a turn may: then [`Post::answer`](crate::Post::answer) brings it to the asker.
+    fn answer(&self, asker: Asker, question: &Question) -> Option<Answer>;
 
     /// Gives back to the system what the shard's thread, which calls this, keeps for later use: now and then while no
     /// band plays, and each second while memory is scarce and the machine has let go what it could.
@@ -19,6 +20,15 @@ pub trait Host: Send + Sync + 'static {
     fn store(&self, _shard: ShardId, _order: Order<'_>) -> bool {
         false
     }
+}
+
+/// The connection that waits for an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Asker {
+    /// The shard of the connection.
+    pub shard: ShardId,
+    /// The connection.
+    pub conn: ConnId,
 }
 
 /// What a shard wants of the storage.

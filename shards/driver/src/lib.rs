@@ -35,7 +35,7 @@ pub use board::{Board, Stats};
 pub use clock::Clock;
 pub use fleet::{Fleet, Plan, Post};
 pub use gauge::Gauges;
-pub use host::{Host, Order};
+pub use host::{Asker, Host, Order};
 pub use machine::Machine;
 pub use recorder::{Backlog, RecordPlan, Recorder, ShardRecorder};
 pub use shard::End;

@@ -1,4 +1,5 @@
-//! Connections and letters on their way from one shard to another, and news of the storage, through bounded queues.
+//! Connections and letters on their way from one shard to another, news of the storage, and answers that took longer
+//! than a turn, through bounded queues.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -6,8 +7,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bandsync_engine::io::StorageNews;
-use bandsync_engine::words::ids::ShardId;
+use bandsync_engine::io::{Answer, StorageNews};
+use bandsync_engine::words::ids::{ConnId, ShardId};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::Waker;
 
@@ -40,6 +41,7 @@ pub(crate) enum Mail {
 pub(crate) struct Mailbox {
     mail: Receiver<Mail>,
     news: Receiver<StorageNews>,
+    answers: Receiver<(ConnId, Answer)>,
     bell: Arc<Bell<AtomicBool>>,
 }
 
@@ -48,18 +50,24 @@ pub(crate) struct Mailbox {
 pub(crate) struct Address {
     mail: Sender<Mail>,
     news: Sender<StorageNews>,
+    answers: Sender<(ConnId, Answer)>,
     /// So that a burst costs one system call.
     bell: Arc<Bell<AtomicBool>>,
     waker: Arc<Waker>,
 }
 
+/// Late answers that may wait for a shard. Guessed: operators ask a few times a second.
+const ANSWERS_ROOM: usize = 64;
+
 /// Queues for at most `room` connections and letters and as many news, whose shard `waker` wakes.
 pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
     let (sender, receiver) = bounded(room);
     let (news_sender, news_receiver) = bounded(room);
+    let (answer_sender, answer_receiver) = bounded(ANSWERS_ROOM);
     let bell = Arc::<Bell<AtomicBool>>::default();
-    let mailbox = Mailbox { mail: receiver, news: news_receiver, bell: Arc::clone(&bell) };
-    (mailbox, Address { mail: sender, news: news_sender, bell, waker })
+    let mailbox =
+        Mailbox { mail: receiver, news: news_receiver, answers: answer_receiver, bell: Arc::clone(&bell) };
+    (mailbox, Address { mail: sender, news: news_sender, answers: answer_sender, bell, waker })
 }
 
 impl Mailbox {
@@ -82,6 +90,11 @@ impl Mailbox {
     pub(crate) fn take_news(&self) -> Option<StorageNews> {
         self.news.try_recv().ok()
     }
+
+    /// The next late answer, and the connection that it is for.
+    pub(crate) fn take_answer(&self) -> Option<(ConnId, Answer)> {
+        self.answers.try_recv().ok()
+    }
 }
 
 impl Address {
@@ -103,6 +116,16 @@ impl Address {
         match self.bell.post(|| self.news.try_send(news), || self.wake_poll()) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(news)) => Err(news),
+            Err(TrySendError::Disconnected(_)) => Ok(()),
+        }
+    }
+
+    /// Posts the answer to a question of one of the shard's connections, or gives it back if the mailbox is full. An
+    /// answer for a shard that has ended is dropped.
+    pub(crate) fn answer(&self, conn: ConnId, answer: Answer) -> Result<(), Answer> {
+        match self.bell.post(|| self.answers.try_send((conn, answer)), || self.wake_poll()) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full((_, answer))) => Err(answer),
             Err(TrySendError::Disconnected(_)) => Ok(()),
         }
     }
@@ -246,6 +269,23 @@ mod tests {
         assert_eq!(mailbox.take_news(), None);
         drop(mailbox);
         assert_eq!(address.tell(StorageNews::Returned), Ok(()));
+    }
+
+    #[test]
+    fn a_late_answer_wakes_the_shard_and_comes_back_when_there_is_no_room() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mailbox, address) = mailbox(1, waker);
+        let conn = ConnId { index: 3, generation: 1 };
+        let answer = Answer { status: 200, headers: Vec::new(), body: b"late"[..].into() };
+        for place in 0..ANSWERS_ROOM {
+            assert_eq!(address.answer(conn, answer.clone()), Ok(()), "{place}");
+        }
+        assert_eq!(wakeups(&mut poll), 1);
+        assert_eq!(address.answer(conn, answer.clone()), Err(answer.clone()));
+        assert_eq!(mailbox.take_answer(), Some((conn, answer.clone())));
+        drop(mailbox);
+        assert_eq!(address.answer(conn, answer), Ok(()));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::closing::Closing;
 use crate::conns::{Conn, Conns, Phase, id, token};
 use crate::ending::Ending;
 use crate::gauge::{Gauges, HAND_OVER_INTERVAL};
-use crate::host::{Host, Order};
+use crate::host::{Asker, Host, Order};
 use crate::intake::Intake;
 use crate::machine::Machine;
 use crate::mail::{Crossing, Mail, Mailbox, Outbox};
@@ -671,11 +671,12 @@ impl<M: Machine> Shard<M> {
         self.mail_waits = self.parts.mailbox.bell().look(woken, intake.mail, || self.open_one());
     }
 
-    /// Takes in one piece of mail and one of the storage's news. Says whether there was either.
+    /// Takes in one piece of mail, one of the storage's news and one late answer. Returns whether there was any.
     fn open_one(&mut self) -> bool {
         let mail = self.parts.mailbox.take();
         let news = self.parts.mailbox.take_news();
-        let some = mail.is_some() || news.is_some();
+        let answer = self.parts.mailbox.take_answer();
+        let some = mail.is_some() || news.is_some() || answer.is_some();
         match mail {
             Some(Mail::Crossing(crossing)) => self.take_in(*crossing),
             Some(Mail::Letter(letter)) => {
@@ -687,6 +688,12 @@ impl<M: Machine> Shard<M> {
         if let Some(news) = news {
             self.look_at_clock();
             self.feed(Input::Storage { news: &news });
+        }
+        if let Some((conn, answer)) = answer
+            && self.conns.open_mut(conn).is_some()
+        {
+            self.look_at_clock();
+            self.feed_measured(Input::Answered { conn, answer });
         }
         some
     }
@@ -797,9 +804,11 @@ impl<M: Machine> Shard<M> {
         let Some(Output::Ask { conn, question }) = self.out.list.get(place) else { return };
         let conn = *conn;
         if self.conns.open_mut(conn).is_some() {
-            let answer = self.parts.host.answer(question);
-            self.look_at_clock();
-            self.feed_measured(Input::Answered { conn, answer });
+            let asker = Asker { shard: self.parts.id, conn };
+            if let Some(answer) = self.parts.host.answer(asker, question) {
+                self.look_at_clock();
+                self.feed_measured(Input::Answered { conn, answer });
+            }
         }
     }
 

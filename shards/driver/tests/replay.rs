@@ -7,7 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bandsync_driver::{Board, Clock, End, Fleet, Host, Plan, Tap};
+use bandsync_driver::{Asker, Board, Clock, End, Fleet, Host, Plan, Tap};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{Answer, Input, Outputs, Question, Settings};
 use bandsync_engine::trace::{self, Recorded};
@@ -49,8 +49,8 @@ impl Tap for Recorder {
 struct Page;
 
 impl Host for Page {
-    fn answer(&self, question: &Question) -> Answer {
-        Answer { status: 200, headers: Vec::new(), body: question.path.clone().into_bytes().into() }
+    fn answer(&self, _: Asker, question: &Question) -> Option<Answer> {
+        Some(Answer { status: 200, headers: Vec::new(), body: question.path.clone().into_bytes().into() })
     }
 }
 

@@ -278,6 +278,8 @@ pub struct Question {
     pub if_none_match: String,
     /// The `Authorization` header.
     pub authorization: String,
+    /// Whether the answer may be compressed with gzip.
+    pub takes_gzip: bool,
     /// Where the request comes from.
     pub peer: IpAddr,
 }

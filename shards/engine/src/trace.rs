@@ -155,9 +155,19 @@ impl Digest {
                 self.put(&[3, conn.index, conn.generation, u32::from(to.0), parcel.end - parcel.start]);
             }
             Output::Ask { conn, question } => {
-                let Question { head, path, query, accept, if_none_match, authorization, peer: _, forwarded } =
-                    question;
-                self.put(&[4, conn.index, conn.generation, u32::from(*head), u32::from(*forwarded)]);
+                let Question {
+                    head,
+                    path,
+                    query,
+                    accept,
+                    if_none_match,
+                    authorization,
+                    takes_gzip,
+                    peer: _,
+                    forwarded,
+                } = question;
+                let flags = u32::from(*forwarded) | u32::from(*takes_gzip) << 1;
+                self.put(&[4, conn.index, conn.generation, u32::from(*head), flags]);
                 for hidden in [query, authorization] {
                     self.put(&[hidden.len() as u32]);
                 }
@@ -311,6 +321,7 @@ mod tests {
             accept: "*/*".into(),
             if_none_match: String::new(),
             authorization: String::new(),
+            takes_gzip: false,
             peer: PEER,
         };
         Outputs {

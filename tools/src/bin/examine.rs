@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bandsync_driver::{Board, Clock, Fleet, Host, NoTap, Plan};
+use bandsync_driver::{Asker, Board, Clock, Fleet, Host, NoTap, Plan};
 use bandsync_engine::engine::{Counters, Engine};
 use bandsync_engine::io::{Answer, Question, Settings, Transports};
 use bandsync_engine::words::application::Application;
@@ -92,9 +92,9 @@ struct Common {
 struct Nothing;
 
 impl Host for Nothing {
-    fn answer(&self, _question: &Question) -> Answer {
+    fn answer(&self, _: Asker, _question: &Question) -> Option<Answer> {
         let headers = vec![("Content-Type".into(), "application/json".into())];
-        Answer { status: 404, headers, body: br#"{"error":"Not found"}"#[..].into() }
+        Some(Answer { status: 404, headers, body: br#"{"error":"Not found"}"#[..].into() })
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::io::Write;
 use std::net::Ipv4Addr;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use bandsync_driver::{Host, Machine, NoTap, Tap};
+use bandsync_driver::{Asker, Host, Machine, NoTap, Tap};
 use bandsync_engine::io::{Answer, Close, Input, Output, Outputs, Question};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
@@ -15,8 +16,8 @@ use crate::support::{PLAN, Server, Silent, Strict, close, echo, read, read_all, 
 struct Parrot;
 
 impl Host for Parrot {
-    fn answer(&self, question: &Question) -> Answer {
-        Answer { status: 200, headers: Vec::new(), body: question.path.clone().into_bytes().into() }
+    fn answer(&self, _: Asker, question: &Question) -> Option<Answer> {
+        Some(Answer { status: 200, headers: Vec::new(), body: question.path.clone().into_bytes().into() })
     }
 }
 
@@ -28,10 +29,50 @@ fn ask(conn: ConnId, path: &str) -> Output {
         accept: String::new(),
         if_none_match: String::new(),
         authorization: String::new(),
+        takes_gzip: false,
         forwarded: false,
         peer: Ipv4Addr::LOCALHOST.into(),
     };
     Output::Ask { conn, question }
+}
+
+/// Passes questions on and answers none at once.
+struct Slow(Mutex<Sender<Asker>>);
+
+impl Host for Slow {
+    fn answer(&self, asker: Asker, _: &Question) -> Option<Answer> {
+        self.0.lock().unwrap().send(asker).unwrap();
+        None
+    }
+}
+
+#[test]
+fn a_late_answer_reaches_its_asker_and_no_other() {
+    let machine = |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
+        Input::Received { conn, .. } => out.list.push(ask(conn, "/")),
+        Input::Answered { conn, answer } => send(out, conn, &answer.body),
+        Input::Closed { conn, .. } => close(out, conn, Close::Abort),
+        _ => {}
+    };
+    let (questions, asked) = channel();
+    let host = Arc::new(Slow(Mutex::new(questions)));
+    let server = Server::start_with(PLAN, vec![machine], host, |_| Box::new(NoTap));
+    let post = server.fleet.post();
+    let answer =
+        |text: &str| Answer { status: 200, headers: Vec::new(), body: text.as_bytes().to_vec().into() };
+    let mut gone = server.connect();
+    gone.write_all(b"?").unwrap();
+    let of_gone = asked.recv().unwrap();
+    drop(gone);
+    wait_until(|| server.board.stats(of_gone.shard).open.get() == 0);
+    let mut here = server.connect();
+    here.write_all(b"?").unwrap();
+    let of_here = asked.recv().unwrap();
+    post.answer(of_gone, answer("lost")).unwrap();
+    post.answer(of_here, answer("here")).unwrap();
+    assert_eq!(read(&mut here, 4), b"here");
+    drop(here);
+    server.end();
 }
 
 #[test]

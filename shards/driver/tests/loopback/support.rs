@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use bandsync_driver::{Board, Clock, End, Fleet, Host, Machine, NoTap, Plan, Stats, Tap};
+use bandsync_driver::{Asker, Board, Clock, End, Fleet, Host, Machine, NoTap, Plan, Stats, Tap};
 use bandsync_engine::io::{Answer, Close, Input, Output, Outputs, Question, Span};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
@@ -135,7 +135,7 @@ pub fn echo(_: Micros, input: Input<'_>, out: &mut Outputs) {
 pub struct Silent;
 
 impl Host for Silent {
-    fn answer(&self, question: &Question) -> Answer {
+    fn answer(&self, _: Asker, question: &Question) -> Option<Answer> {
         panic!("asked for {}", question.path);
     }
 }

@@ -588,6 +588,7 @@ fn question(request: &Request<'_>, peer: IpAddr) -> Question {
         accept: header("accept"),
         if_none_match: header("if-none-match"),
         authorization: header("authorization"),
+        takes_gzip: Packing::of(request) == Packing::Gzip,
         peer,
     }
 }
