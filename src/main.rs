@@ -7,6 +7,7 @@ mod asyncapi;
 mod banner;
 mod check;
 mod cli;
+mod client;
 mod config;
 mod dotenv;
 mod http;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use bandsync_engine::words::text::is_control;
 use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use ureq::Agent;
 
+use crate::client;
 use crate::http::Token;
 use crate::process::{complain, tell};
 
@@ -18,7 +20,10 @@ use crate::process::{complain, tell};
 const EVERY: Duration = Duration::from_secs(1);
 
 /// How long the server may take to answer.
-const TIMEOUT_SECONDS: u64 = 5;
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest answer that is read: a hundred thousand sessions take a third of it.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
 /// Lines of sessions.
 const SESSIONS_MAX: usize = 15;
@@ -38,9 +43,10 @@ pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
     }
     let live = io::stdout().is_terminal();
     let address = format!("{}/dashboard/data", url.trim_end_matches('/'));
+    let agent = client::agent(url, TIMEOUT);
     let mut seen = false;
     while !stop.load(Ordering::Relaxed) {
-        match look(&address, token) {
+        match look(&agent, &address, token) {
             Ok(data) if live => {
                 seen = true;
                 tell(&format!("{CLEAR}{}\nCtrl-C ends this view, not the server.", view(&data)));
@@ -60,14 +66,19 @@ pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn look(address: &str, token: Option<&Token>) -> Result<Value, String> {
-    let mut request = minreq::get(address).with_timeout(TIMEOUT_SECONDS);
+fn look(agent: &Agent, address: &str, token: Option<&Token>) -> Result<Value, String> {
+    let mut request = agent.get(address);
     if let Some(token) = token {
-        request = request.with_header("Authorization", format!("Bearer {}", token.reveal()));
+        request = request.header("Authorization", format!("Bearer {}", token.reveal()));
     }
-    let response = request.send().map_err(|error| format!("does not answer: {error}"))?;
-    match response.status_code {
-        200 => serde_json::from_slice(response.as_bytes()).map_err(|_| "is no BandSync server".to_owned()),
+    let silent = |error| format!("does not answer: {}", client::reason(&error));
+    let mut response = request.call().map_err(silent)?;
+    match response.status().as_u16() {
+        200 => {
+            let body =
+                response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(silent)?;
+            serde_json::from_slice(&body).map_err(|_| "is no BandSync server".to_owned())
+        }
         401 => Err("wants the token in ADMIN_TOKEN".to_owned()),
         403 => Err("shows itself to its own machine only; start it with ADMIN_TOKEN".to_owned()),
         code => Err(format!("answers {code}: is it a BandSync server?")),
@@ -88,7 +99,7 @@ fn view(data: &Value) -> String {
             text(&health["status"]),
             number(&health["uptime"]) as u64,
             number(&health["memory"]["rss"]) / 1e6,
-            number(&performance["cpuUsage"]),
+            number(&performance["cpuPercent"]),
         ),
     );
     line(
@@ -208,7 +219,7 @@ mod tests {
         let data = serde_json::json!({
             "version": "1", "health": {"status": "degraded", "uptime": 90.5, "memory": {"rss": 20_000_000}},
             "metrics": {
-                "performance": {"messagesOutPerSecond": 480.2}, "sessions": {"members": 2},
+                "performance": {"messagesOutPerSecond": 480.2, "cpuPercent": 33.3}, "sessions": {"members": 2},
                 "alerts": [{"name": "memory", "message": "much"}],
                 "queues": [{"name": "log", "waiting": 3, "room": 4096}],
                 "percentiles": {"roundTrip": {"count": 3, "p99": 7.25}},
@@ -222,6 +233,7 @@ mod tests {
             "degraded",
             "up 90 s",
             "20.0 MB",
+            "cpu 33.3 %",
             "480 messages/s",
             "! memory: much",
             "queues: log 3/4096",

@@ -5,12 +5,18 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use log::{debug, warn};
+use serde::Serialize;
+use ureq::Agent;
+
+use super::Event;
+use crate::client;
+use crate::process;
 
 /// What may wait to be told; what comes when that is full is left out.
 const WAITING_MAX: usize = 64;
 
 /// How long one try may take, how many there are, and the pause before the second; it doubles for each further one.
-const TIMEOUT_SECONDS: u64 = 5;
+const TIMEOUT: Duration = Duration::from_secs(5);
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -20,7 +26,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Begins to tell `url`, which begins with `http://`.
+    /// Begins to tell `url`, which begins with `http://` or `https://`.
     pub fn start(url: String) -> io::Result<Self> {
         let (queue, bodies) = sync_channel(WAITING_MAX);
         let run = move || tell_all(&url, &bodies);
@@ -28,20 +34,45 @@ impl Webhook {
         Ok(Self { queue })
     }
 
-    /// Has a JSON object posted. Never waits.
-    pub fn post(&self, body: String) {
+    /// Has an alert posted that came or went. Never waits.
+    pub fn tell(&self, event: &Event) {
+        let text = sentence(event);
+        if let Ok(body) = serde_json::to_string(&Body { text, event }) {
+            self.post(body);
+        }
+    }
+
+    fn post(&self, body: String) {
         if self.queue.try_send(body).is_err() {
             warn!("the webhook is too slow: an alert was not passed on");
         }
     }
 }
 
+/// What is posted: fields for programs, and a sentence for people under the name that Slack and what is compatible
+/// with it show.
+#[derive(Serialize)]
+struct Body<'a> {
+    text: String,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+fn sentence(Event { event, alert, .. }: &Event) -> String {
+    let host = process::host_name().map_or_else(String::new, |name| format!(" on {name}"));
+    let (name, unit) = (alert.name, alert.unit);
+    let value = format!("{:.1} {unit}", alert.value);
+    let values = format!("{}, limit {:.1}", value.trim_end(), alert.limit);
+    format!("BandSync{host}: alert {name} {event}: {} ({values})", alert.message)
+}
+
 fn tell_all(url: &str, bodies: &Receiver<String>) {
+    let agent = client::agent(url, TIMEOUT);
     while let Ok(body) = bodies.recv() {
         let mut pause = PAUSE;
         for left in (0..TRIES).rev() {
             // The address is never logged: it may carry a secret.
-            match post(url, &body) {
+            match post(&agent, url, &body) {
                 Ok(()) => break,
                 Err(reason) if left == 0 => warn!("the webhook took no alert: {reason}"),
                 Err(reason) => debug!("the webhook took no alert yet: {reason}"),
@@ -52,18 +83,11 @@ fn tell_all(url: &str, bodies: &Receiver<String>) {
     }
 }
 
-fn post(url: &str, body: &str) -> Result<(), String> {
-    let request = minreq::post(url)
-        .with_header("Content-Type", "application/json")
-        .with_header("User-Agent", concat!("bandsync/", env!("CARGO_PKG_VERSION")))
-        .with_body(body)
-        .with_timeout(TIMEOUT_SECONDS)
-        .with_follow_redirects(false)
-        .with_max_headers_size(16 * 1_024)
-        .with_max_status_line_length(1_024);
-    // What is answered is not read, only whether it was taken.
-    let response = request.send_lazy().map_err(|error| error.to_string())?;
-    match response.status_code {
+fn post(agent: &Agent, url: &str, body: &str) -> Result<(), String> {
+    let request = agent.post(url).header("Content-Type", "application/json");
+    // The answer is not read, only whether the alert was taken.
+    let response = request.send(body).map_err(|error| client::reason(&error))?;
+    match response.status().as_u16() {
         200..=299 => Ok(()),
         code => Err(format!("it answered {code}")),
     }
@@ -104,6 +128,19 @@ mod tests {
         assert_eq!(take(&listener, "503 Service Unavailable"), "{\"n\":1}");
         assert_eq!(take(&listener, "204 No Content"), "{\"n\":1}");
         assert_eq!(take(&listener, "200 OK"), "{\"n\":2}");
+    }
+
+    #[test]
+    fn an_alert_has_fields_for_programs_and_a_sentence_for_people() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let webhook = Webhook::start(format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let alert = super::super::thresholds::storage_alert(Duration::from_secs(3));
+        webhook.tell(&Event { timestamp: 7, event: "raised", alert });
+        let body: serde_json::Value = serde_json::from_str(&take(&listener, "200 OK")).unwrap();
+        assert_eq!((&body["name"], &body["timestamp"]), (&"storage".into(), &7.into()));
+        let text = body["text"].as_str().unwrap();
+        assert!(text.starts_with("BandSync") && text.contains("alert storage raised: the storage"), "{text}");
+        assert!(text.ends_with("(1.0, limit 0.5)"), "{text}");
     }
 
     #[test]

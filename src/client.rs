@@ -1,0 +1,52 @@
+//! HTTP requests to other servers: alerts to a webhook, and `bandsync top`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_native_certs::CertificateResult;
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, Error};
+
+/// An agent for `url` that follows no redirects and takes every status as an answer. A request takes `timeout` at most.
+///
+/// Trusted are the authorities that the system trusts, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR` alone if one of
+/// these is set, as for Redis: an operator's own authority works, and no list ages with the binary.
+pub fn agent(url: &str, timeout: Duration) -> Agent {
+    let found = match url.starts_with("https:") {
+        true => rustls_native_certs::load_native_certs(),
+        false => CertificateResult::default(),
+    };
+    for error in &found.errors {
+        log::warn!("a certificate authority cannot be read: {error}");
+    }
+    let roots: Vec<_> = found.certs.iter().map(|cert| Certificate::from_der(cert).to_owned()).collect();
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .root_certs(RootCerts::Specific(Arc::new(roots)))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build();
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .timeout_global(Some(timeout))
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .user_agent(concat!("bandsync/", env!("CARGO_PKG_VERSION")))
+        .build();
+    config.into()
+}
+
+/// What went wrong, without the address: it may carry a secret.
+pub fn reason(error: &Error) -> String {
+    match error {
+        Error::BadUri(_) => "the address cannot be read".to_owned(),
+        Error::Timeout(_) => "no answer in time".to_owned(),
+        Error::HostNotFound => "no such host".to_owned(),
+        Error::Io(error) if error.to_string().contains("UnknownIssuer") => UNTRUSTED.to_owned(),
+        Error::Rustls(error) if error.to_string().contains("UnknownIssuer") => UNTRUSTED.to_owned(),
+        Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+const UNTRUSTED: &str = "its certificate comes from an authority that is not trusted here (install the system's \
+    package ca-certificates, or name the authority's file in SSL_CERT_FILE)";
