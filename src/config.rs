@@ -384,11 +384,7 @@ fn data_directory(given: &Given) -> Option<PathBuf> {
     let variable =
         |name: &str| given.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = |rest: &str| variable("HOME").map(|home| home.join(rest));
-    let data = if cfg!(target_vendor = "apple") {
-        home("Library/Application Support")
-    } else {
-        variable("XDG_DATA_HOME").filter(|path| path.is_absolute()).or_else(|| home(".local/share"))
-    };
+    let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute()).or_else(|| home(".local/share"));
     data.map(|data| data.join("bandsync"))
 }
 
@@ -419,10 +415,12 @@ fn origin(text: &str) -> Option<String> {
     fits.then(|| format!("{scheme}://{authority}").to_ascii_lowercase())
 }
 
-/// An address that alerts can be posted to: this server speaks no TLS.
+/// An address that alerts can be posted to.
 fn webhook(text: &str) -> Option<String> {
-    let authority = text.strip_prefix("http://")?.split(['/', '?', '#']).next()?;
-    let fits = !authority.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let address: ureq::http::Uri = text.parse().ok()?;
+    let fits = matches!(address.scheme_str(), Some("http" | "https"))
+        && address.host().is_some_and(|host| !host.is_empty())
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then(|| text.to_owned())
 }
 

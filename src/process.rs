@@ -9,10 +9,34 @@ use std::time::Duration;
 /// What the process has used.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Usage {
-    /// Memory in RAM, in bytes. Where there is no `/proc`, the most there ever was.
+    /// Memory in RAM, in bytes. Without `/proc`, the most there ever was.
     pub resident_bytes: u64,
-    /// Time on cores, user and system, of all threads together.
-    pub cpu: Duration,
+    /// Time on cores of all threads together.
+    pub cpu: CpuTime,
+}
+
+/// Time that threads spent on cores.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct CpuTime {
+    /// In our own code.
+    pub user: Duration,
+    /// In the kernel.
+    pub system: Duration,
+}
+
+impl CpuTime {
+    /// Both together.
+    pub fn total(self) -> Duration {
+        self.user + self.system
+    }
+
+    /// The time spent since `earlier`.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
+        }
+    }
 }
 
 /// Looks now. What cannot be learned is zero.
@@ -21,14 +45,78 @@ pub fn usage() -> Usage {
     let duration = |time: libc::timeval| {
         Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
     };
-    Usage {
-        resident_bytes: resident_bytes().unwrap_or(totals.ru_maxrss as u64 * MAXRSS_UNIT),
-        cpu: duration(totals.ru_utime) + duration(totals.ru_stime),
+    let cpu = CpuTime { user: duration(totals.ru_utime), system: duration(totals.ru_stime) };
+    Usage { resident_bytes: resident_bytes().unwrap_or(totals.ru_maxrss as u64 * 1_024), cpu }
+}
+
+/// The process as `process_*` metrics describe it. A fact that cannot be learned is `None`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Facts {
+    /// Address space, in bytes.
+    pub virtual_bytes: Option<u64>,
+    /// Address space that the process may have, in bytes; `None` if it is unlimited.
+    pub virtual_bytes_max: Option<u64>,
+    /// Open files and sockets.
+    pub files_open: Option<u64>,
+    /// Files and sockets that may be open.
+    pub files_max: Option<u64>,
+    /// Threads.
+    pub threads: Option<u64>,
+    /// When the process started, in milliseconds of Unix time.
+    pub started_unix_ms: Option<u64>,
+}
+
+/// Looks now. Takes some system calls, so no shard calls it.
+pub fn facts() -> Facts {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let of_stat = process(&stat);
+    let boot_ms =
+        std::fs::read_to_string("/proc/stat").ok().as_deref().and_then(boot_seconds).map(|at| at * 1_000);
+    Facts {
+        virtual_bytes: of_stat.map(|(_, _, bytes)| bytes),
+        virtual_bytes_max: limit(libc::RLIMIT_AS),
+        files_open: open_files(),
+        files_max: limit(libc::RLIMIT_NOFILE),
+        threads: of_stat.map(|(threads, _, _)| threads),
+        started_unix_ms: boot_ms
+            .zip(of_stat)
+            .map(|(boot, (_, ticks, _))| boot + ticks * 1_000 / ticks_per_second()),
     }
 }
 
-/// `ru_maxrss` counts kilobytes, except on Apple's systems.
-const MAXRSS_UNIT: u64 = if cfg!(target_vendor = "apple") { 1 } else { 1_024 };
+/// Threads, start in ticks since the system's start, and bytes of address space, from `/proc/self/stat`.
+fn process(stat: &str) -> Option<(u64, u64, u64)> {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let number = |place: usize| fields.get(place)?.parse().ok();
+    Some((number(17)?, number(19)?, number(20)?))
+}
+
+/// When the system started, in seconds of Unix time, from `/proc/stat`.
+fn boot_seconds(stat: &str) -> Option<u64> {
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+/// Kernels from 6.2 on know the number; others list the files.
+fn open_files() -> Option<u64> {
+    let folder = Path::new("/proc/self/fd");
+    match std::fs::metadata(folder).ok()?.len() {
+        // The list has itself in it.
+        0 => std::fs::read_dir(folder).ok().map(|files| files.count().saturating_sub(1) as u64),
+        count => Some(count),
+    }
+}
+
+fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is ours and of the type the call fills.
+    let known = unsafe { libc::getrlimit(resource, &mut limit) } == 0;
+    (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+fn ticks_per_second() -> u64 {
+    // SAFETY: the call takes a number and gives a number.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1)
+}
 
 fn resource_usage() -> libc::rusage {
     // SAFETY: the structure consists of integers, for which zero is a value.
@@ -62,12 +150,11 @@ pub struct ThreadUsage {
     pub system: Duration,
 }
 
-/// Every thread of this process; none where there is no `/proc`.
+/// Every thread of this process; none without `/proc`.
 pub fn threads() -> Vec<ThreadUsage> {
     let Ok(entries) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
     let stats = entries.flatten().filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
-    // SAFETY: the call takes a number and gives a number.
-    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1);
+    let ticks = ticks_per_second();
     stats.filter_map(|stat| thread(&stat, ticks)).collect()
 }
 
@@ -121,7 +208,6 @@ pub fn trim() {
 /// Has the system back this process with ordinary pages only. The allocator asks for huge ones, of which a few used bytes
 /// take two mebibytes: an empty server took 17 MiB instead of 5, and eight members another 4.
 pub fn use_small_pages() {
-    #[cfg(target_os = "linux")]
     // SAFETY: the call takes plain numbers and changes how later pages are found, nothing else. A kernel that knows no
     // huge pages refuses, and all is well.
     unsafe {
@@ -184,6 +270,12 @@ fn send_notice(path: &std::ffi::OsStr, state: &str) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
+/// The name of this machine.
+pub fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// Tells the person who started us, even if the log is off. That nobody listens any more is no reason to die.
@@ -255,7 +347,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn the_system_uses_no_huge_pages_for_us() {
         use_small_pages();
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -271,6 +362,29 @@ mod tests {
         while usage().cpu == before.cpu {
             std::hint::black_box(resident_bytes());
         }
+    }
+
+    #[test]
+    fn the_process_is_described_by_numbers_of_now() {
+        let facts = facts();
+        let held: Vec<std::fs::File> = (0..5).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        let more = super::facts();
+        assert!(facts.threads >= Some(1) && facts.virtual_bytes > Some(1 << 20), "{facts:?}");
+        assert!(more.files_open >= Some(5) && more.files_open < more.files_max, "{more:?}");
+        drop(held);
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+        let age = now.abs_diff(facts.started_unix_ms.unwrap());
+        assert!(age < 3_600_000, "a test is no hour old: {age} ms");
+    }
+
+    #[test]
+    fn a_process_is_read_whatever_its_name() {
+        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 12 0 4711 65536 3";
+        assert_eq!(process(stat), Some((12, 4_711, 65_536)));
+        assert_eq!(process("7 (a) S 1 2"), None);
+        assert_eq!(boot_seconds("cpu 1 2\nbtime 1700000000\n"), Some(1_700_000_000));
+        assert_eq!(boot_seconds("cpu 1 2\n"), None);
     }
 
     #[test]

@@ -484,11 +484,12 @@ pub const ALERT_CPU_TIME: Setting = Setting {
 pub const ALERT_WEBHOOK: Setting = Setting {
     option: "alert-webhook",
     variable: "ALERT_WEBHOOK",
-    allowed: Allowed::Told("`none` or an address that begins with http://"),
+    allowed: Allowed::Told("`none` or an address that begins with https:// or http://"),
     development: "none",
     production: "none",
     secret: true,
-    help: "Where alerts are posted as JSON when they are raised and when they are cleared. TLS is for a proxy. It may carry a token in its path, so it is never logged.",
+    help: "Where alerts are posted as JSON when they are raised and when they are cleared; Slack takes them as they are. \
+           SSL_CERT_FILE names an authority of your own. The address may carry a token, so it is never logged.",
     ..PLAIN
 };
 

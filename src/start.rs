@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bandsync_driver::{
@@ -15,7 +16,7 @@ use bandsync_engine::words::time::Micros;
 use log::debug;
 
 use crate::config::Config;
-use crate::http::Site;
+use crate::http::{Progress, Site};
 use crate::logging;
 use crate::monitor::history::{FIELDS, HistoryStore, Row};
 use crate::monitor::{self, Monitor, Queue, ShardTotals, Totals};
@@ -30,6 +31,10 @@ pub struct Server {
     fleet: Fleet,
     recorder: Option<Recorder>,
     storage: Running,
+    /// How far it is, for `/readyz`.
+    progress: Arc<Progress>,
+    /// The thread that answers what takes long.
+    clerk: JoinHandle<()>,
 }
 
 impl Server {
@@ -57,7 +62,16 @@ impl Server {
         let monitoring = monitor::Plan { store: Some(series), ..config.monitoring() };
         let monitor = Monitor::start(Arc::clone(&totals), monitoring)?;
         let token = config.admin_token.clone();
-        let site = Site::new(totals, monitor, desk, config.target_latency, token, config.http_requests);
+        let progress = Arc::new(Progress::default());
+        let (site, clerk) = Site::new(
+            totals,
+            monitor,
+            desk,
+            config.target_latency,
+            Arc::clone(&progress),
+            token,
+            config.http_requests,
+        );
         let site: Arc<dyn Host> = Arc::new(site.describing(&config.engine));
         let plan = Plan {
             pin: config.pin,
@@ -71,8 +85,16 @@ impl Server {
             (Engine::new(settings(shard)), farewell)
         };
         let fleet = Fleet::start(&plan, clock, &board, &site, crew)?;
+        let post = fleet.post();
+        let clerk = clerk.start(move |asker, answer| post.answer(asker, answer))?;
         let storage = storage.start(Mail { post: fleet.post(), shards: config.shards })?;
-        Ok(Self { fleet, recorder, storage })
+        progress.started();
+        Ok(Self { fleet, recorder, storage, progress, clerk })
+    }
+
+    /// From here on balancers are told to send nobody. To be called before [`Server::drain`].
+    pub fn announce_end(&self) {
+        self.progress.draining();
     }
 
     /// The port that it listens on.
@@ -83,8 +105,11 @@ impl Server {
     /// Says goodbye to everybody and waits until all shards have ended, at most this long. False if one of them
     /// had panicked.
     pub fn drain(self, within: Duration) -> bool {
+        self.announce_end();
         self.fleet.drain(within);
         let ends = self.fleet.join();
+        // It ends with the last shard that could ask it; a panic of its was told in the log.
+        let _ = self.clerk.join();
         debug!("the shards ended: {ends:?}");
         if let Some(recorder) = self.recorder {
             recorder.finish();

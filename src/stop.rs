@@ -77,6 +77,7 @@ pub fn run(stopping: &Stopping, server: Server, drain_timeout: Duration) -> Exit
     match stopping.reasons.recv() {
         Ok(Reason::Signal(signal)) => {
             let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
+            server.announce_end();
             info!("{name}: saying goodbye, for at most {} ms", drain_timeout.as_millis());
             process::notify("STOPPING=1");
             tell("Stopping; once more to stop at once.");

@@ -77,6 +77,7 @@ mod tests {
             accept: String::new(),
             if_none_match: String::new(),
             authorization: authorization.into(),
+            takes_gzip: false,
             peer,
         };
         let token = token.map(|text| Token::parse(text).unwrap());

@@ -2,8 +2,12 @@
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
+use std::io::Write;
+use std::sync::LazyLock;
 
 use bandsync_engine::io::Answer;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 /// A file as it is served.
 struct Asset {
@@ -33,31 +37,62 @@ const ASSETS: [Asset; 14] = [
     Asset { path: "/favicon.svg", content_type: "image/svg+xml", body: include_bytes!("../web/favicon.svg") },
 ];
 
-/// The files with their tags.
+/// The files, with what is made of them once.
+static MADE: LazyLock<[Made; ASSETS.len()]> = LazyLock::new(|| ASSETS.map(|asset| Made::of(asset.body)));
+
+/// The files, ready to be served.
 pub struct Assets {
-    tags: [String; ASSETS.len()],
+    made: &'static [Made],
+}
+
+/// What is made of a file.
+struct Made {
+    tag: String,
+    /// The file compressed, with a tag of its own, as each form of a page has; `None` if that saves nothing.
+    packed: Option<(String, Vec<u8>)>,
 }
 
 impl Assets {
     pub fn embedded() -> Self {
-        Self { tags: ASSETS.map(|asset| tag(asset.body)) }
+        Self { made: &*MADE }
     }
 
-    /// The file at `path`, or that the asker has it already: `if_none_match` lists what it has.
-    pub fn answer(&self, path: &str, if_none_match: &str) -> Option<Answer> {
+    /// The file at `path`, or 304 if `if_none_match`, the tags that the client has, names it.
+    pub fn answer(&self, path: &str, if_none_match: &str, takes_gzip: bool) -> Option<Answer> {
         let place = ASSETS.iter().position(|asset| asset.path == path)?;
-        let (asset, tag) = (&ASSETS[place], &self.tags[place]);
+        let (asset, made) = (&ASSETS[place], &self.made[place]);
+        let (tag, body, packed) = match &made.packed {
+            Some((tag, packed)) if takes_gzip => (tag, packed.as_slice(), true),
+            _ => (&made.tag, asset.body, false),
+        };
         let known = |other: &str| other == "*" || other.strip_prefix("W/").unwrap_or(other) == tag;
         let unchanged = if_none_match.split(',').any(|other| known(other.trim()));
-        let headers = vec![
+        let mut headers = vec![
             (Cow::Borrowed("Content-Type"), Cow::Borrowed(asset.content_type)),
             (Cow::Borrowed("ETag"), Cow::Owned(tag.clone())),
             // To be kept, but asked about each time: after an update everybody has the new files at once.
             (Cow::Borrowed("Cache-Control"), Cow::Borrowed("no-cache")),
+            (Cow::Borrowed("Vary"), Cow::Borrowed("Accept-Encoding")),
         ];
-        let (status, body) = if unchanged { (304, [].as_slice()) } else { (200, asset.body) };
+        if packed && !unchanged {
+            headers.push((Cow::Borrowed("Content-Encoding"), Cow::Borrowed("gzip")));
+        }
+        let (status, body) = if unchanged { (304, [].as_slice()) } else { (200, body) };
         Some(Answer { status, headers, body: Cow::Borrowed(body) })
     }
+}
+
+impl Made {
+    fn of(body: &[u8]) -> Self {
+        let packed = gzip(body, Compression::best()).filter(|packed| packed.len() < body.len() * 9 / 10);
+        Self { tag: tag(body), packed: packed.map(|packed| (tag(&packed), packed)) }
+    }
+}
+
+/// A body in the format of gzip.
+pub fn gzip(body: &[u8], level: Compression) -> Option<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), level);
+    encoder.write_all(body).and_then(|()| encoder.finish()).ok()
 }
 
 /// Changes when the content does. A hasher made like this has fixed keys, so a restart changes no tag.
@@ -70,6 +105,8 @@ fn tag(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::io::Read;
+
     use super::*;
 
     #[test]
@@ -78,7 +115,38 @@ mod tests {
         for (place, asset) in ASSETS.iter().enumerate() {
             assert!(!asset.body.is_empty(), "{}", asset.path);
             assert!(ASSETS[..place].iter().all(|other| other.path != asset.path), "{}", asset.path);
-            assert!(!assets.tags[..place].contains(&assets.tags[place]), "{}", asset.path);
+            let tags = |made: &Made| [Some(made.tag.clone()), made.packed.clone().map(|(tag, _)| tag)];
+            let own = tags(&assets.made[place]).into_iter().flatten().collect::<Vec<_>>();
+            let others = assets.made[..place].iter().flat_map(tags).flatten().collect::<Vec<_>>();
+            assert!(own.iter().all(|tag| !others.contains(tag)), "{}", asset.path);
+            assert_ne!(own.first(), own.get(1), "{}", asset.path);
+        }
+    }
+
+    #[test]
+    fn a_client_that_takes_gzip_gets_the_same_file_in_fewer_bytes() {
+        let assets = Assets::embedded();
+        let header = |answer: &Answer, name: &str| {
+            answer.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.to_string())
+        };
+        for asset in &ASSETS {
+            let whole = assets.answer(asset.path, "", false).unwrap();
+            let packed = assets.answer(asset.path, "", true).unwrap();
+            assert_eq!((header(&whole, "Content-Encoding"), whole.body.as_ref()), (None, asset.body));
+            for answer in [&whole, &packed] {
+                assert_eq!(header(answer, "Vary").as_deref(), Some("Accept-Encoding"), "{}", asset.path);
+            }
+            if asset.body.len() > 1_000 {
+                assert_eq!(header(&packed, "Content-Encoding").as_deref(), Some("gzip"), "{}", asset.path);
+                assert!(packed.body.len() < asset.body.len() * 3 / 5, "{}", asset.path);
+                let mut unpacked = Vec::new();
+                flate2::read::GzDecoder::new(packed.body.as_ref()).read_to_end(&mut unpacked).unwrap();
+                assert_eq!(unpacked, asset.body, "{}", asset.path);
+            }
+            for (answer, takes_gzip) in [(whole, false), (packed, true)] {
+                let tag = header(&answer, "ETag").unwrap();
+                assert_eq!(assets.answer(asset.path, &tag, takes_gzip).unwrap().status, 304);
+            }
         }
     }
 

@@ -1,13 +1,16 @@
 //! The answers to plain HTTP requests: pages, health, metrics, and where to look instead.
 //!
 //! Only `GET` and `HEAD` come here; the engine answers everything else, and adds length, connection, security
-//! and CORS headers to what is answered here. This runs on a shard's thread, so it is quick and never waits.
+//! and CORS headers to what is answered here. [`Site`] runs on a shard's thread, so it is quick and never waits.
+//! Answers that take longer come from the [`clerk`]'s thread.
 
 mod admin;
 mod assets;
 mod budget;
+mod clerk;
 mod dashboard;
 mod history;
+mod probes;
 mod prometheus;
 mod status;
 
@@ -15,9 +18,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bandsync_driver::{Host, Order};
+use bandsync_driver::{Asker, Host, Order};
 use bandsync_engine::io::{Answer, Question, Settings};
 use bandsync_engine::words::ids::ShardId;
+use flate2::Compression;
 
 use crate::asyncapi;
 use crate::monitor::thresholds::Status;
@@ -26,47 +30,95 @@ use crate::storage::Desk;
 pub use admin::Token;
 use assets::Assets;
 use budget::Budget;
-use prometheus::Format;
+pub use clerk::Clerk;
+use clerk::Inbox;
+pub use probes::Progress;
+use prometheus::{Format, Process};
 
-/// All that answers are made of.
+/// The shards' part: pages, probes, and whether a client may see the rest.
 pub struct Site {
     assets: Assets,
+    office: Arc<Office>,
+    /// Where questions go that take longer.
+    inbox: Inbox,
+    progress: Arc<Progress>,
+    admin_token: Option<Token>,
+    budget: Budget,
+    /// The body of /asyncapi.json, and the same compressed.
+    protocol: Vec<u8>,
+    protocol_packed: Option<Vec<u8>>,
+}
+
+/// All that answers about the running server are made of.
+struct Office {
     totals: Arc<dyn Totals>,
     monitor: Monitor,
     desk: Desk,
     target_latency: Duration,
-    admin_token: Option<Token>,
-    budget: Budget,
-    /// What /asyncapi.json says.
-    protocol: Vec<u8>,
 }
 
 impl Site {
+    /// The site, and the clerk that is to be started when the shards can be reached.
     pub fn new(
         totals: Arc<dyn Totals>,
         monitor: Monitor,
         desk: Desk,
         target_latency: Duration,
+        progress: Arc<Progress>,
         admin_token: Option<Token>,
         per_second: u32,
-    ) -> Self {
-        let budget = Budget::new(per_second);
-        Self {
+    ) -> (Self, Clerk) {
+        let office = Arc::new(Office { totals, monitor, desk, target_latency });
+        let (inbox, clerk) = Clerk::new(Arc::clone(&office));
+        let site = Self {
             assets: Assets::embedded(),
-            totals,
-            monitor,
-            desk,
-            target_latency,
+            office,
+            inbox,
+            progress,
             admin_token,
-            budget,
+            budget: Budget::new(per_second),
             protocol: Vec::new(),
-        }
+            protocol_packed: None,
+        };
+        (site, clerk)
     }
 
     /// The same, with a description of the protocol as these settings have it.
     pub fn describing(self, settings: &Settings) -> Self {
         let document = asyncapi::document(&settings.manners.rates, &settings.limits);
-        Self { protocol: document.to_string().into_bytes(), ..self }
+        let protocol = document.to_string().into_bytes();
+        let protocol_packed = assets::gzip(&protocol, Compression::best());
+        Self { protocol, protocol_packed, ..self }
+    }
+
+    fn protocol(&self, takes_gzip: bool) -> Answer {
+        let packed = self.protocol_packed.as_ref().filter(|_| takes_gzip);
+        let mut answer = answer(200, JSON, packed.unwrap_or(&self.protocol).clone());
+        answer.headers.push((Cow::Borrowed("Vary"), Cow::Borrowed("Accept-Encoding")));
+        if packed.is_some() {
+            answer.headers.push((Cow::Borrowed("Content-Encoding"), Cow::Borrowed("gzip")));
+        }
+        answer
+    }
+
+    /// Answers from the clerk's thread, if the client may see it.
+    fn later(&self, asker: Asker, question: &Question) -> Option<Answer> {
+        if let Err(refusal) = admin::check(self.admin_token.as_ref(), question) {
+            return Some(refusal);
+        }
+        self.inbox.try_send((asker, question.clone())).is_err().then(busy)
+    }
+}
+
+impl Office {
+    /// The answer to a question that the clerk was given.
+    fn answer(&self, question: &Question) -> Answer {
+        let answer = match question.path.as_str() {
+            "/metrics/history" => self.history(question),
+            "/dashboard/data" => self.dashboard(),
+            _ => self.metrics(question),
+        };
+        clerk::packed(answer, question.takes_gzip)
     }
 
     fn health(&self) -> Answer {
@@ -81,7 +133,8 @@ impl Site {
         let (report, uptime) = (self.monitor.newest(), self.monitor.uptime());
         let always_text = (question.path == "/metrics/prometheus").then_some(Format::Prometheus);
         if let Some(format) = text_format(&question.accept).or(always_text) {
-            let text = prometheus::text(format, &self.totals.shards(), &report, uptime, &self.desk.status);
+            let (shards, process) = (self.totals.shards(), Process::now());
+            let text = prometheus::text(format, &shards, &report, uptime, &self.desk.status, &process);
             return answer(200, format.content_type(), text.into_bytes());
         }
         json(&status::Metrics::now(&self.totals.shards(), &report, uptime, self.target_latency, &self.desk))
@@ -138,25 +191,28 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl Host for Site {
-    fn answer(&self, question: &Question) -> Answer {
-        if let Err(wait) = self.budget.take(question.peer) {
-            return too_many(wait);
-        }
-        let admin = |answer: fn(&Self, &Question) -> Answer| match admin::check(
-            self.admin_token.as_ref(),
-            question,
-        ) {
-            Ok(()) => answer(self, question),
-            Err(refusal) => refusal,
-        };
+    fn answer(&self, asker: Asker, question: &Question) -> Option<Answer> {
+        // A probe that is refused could end the server, and a refusal costs as much as the answer.
         match question.path.as_str() {
-            "/asyncapi.json" => answer(200, JSON, self.protocol.clone()),
-            "/health" => self.health(),
-            "/metrics" | "/metrics/prometheus" => admin(Self::metrics),
-            "/metrics/history" => admin(Self::history),
-            "/dashboard/data" => admin(|site, _| site.dashboard()),
-            path => self.assets.answer(path, &question.if_none_match).unwrap_or_else(|| not_found(question)),
+            "/livez" => return Some(probes::live(&self.office.monitor.newest())),
+            "/readyz" => return Some(probes::ready(&self.progress, &self.office.monitor.newest())),
+            _ => {}
         }
+        if let Err(wait) = self.budget.take(question.peer) {
+            return Some(too_many(wait));
+        }
+        let answer = match question.path.as_str() {
+            "/metrics" | "/metrics/prometheus" | "/metrics/history" | "/dashboard/data" => {
+                return self.later(asker, question);
+            }
+            "/asyncapi.json" => self.protocol(question.takes_gzip),
+            "/health" => self.office.health(),
+            path => {
+                let page = self.assets.answer(path, &question.if_none_match, question.takes_gzip);
+                page.unwrap_or_else(|| not_found(question))
+            }
+        };
+        Some(answer)
     }
 
     fn trim(&self) {
@@ -165,11 +221,11 @@ impl Host for Site {
 
     fn store(&self, shard: ShardId, order: Order<'_>) -> bool {
         match order {
-            Order::Load(session) => self.desk.load(shard, session),
+            Order::Load(session) => self.office.desk.load(shard, session),
             Order::Store { session, epoch, version, record } => {
-                self.desk.store(shard, session, epoch, version, record)
+                self.office.desk.store(shard, session, epoch, version, record)
             }
-            Order::Forget { session, epoch } => self.desk.forget(shard, session, epoch),
+            Order::Forget { session, epoch } => self.office.desk.forget(shard, session, epoch),
         }
     }
 }
@@ -201,6 +257,13 @@ fn too_many(wait: Duration) -> Answer {
     answer
 }
 
+/// Too many questions wait for the clerk.
+fn busy() -> Answer {
+    let mut answer = answer(503, JSON, br#"{"error":"Busy"}"#.as_slice());
+    answer.headers.push((Cow::Borrowed("Retry-After"), Cow::Borrowed("1")));
+    answer
+}
+
 /// People get a page, programs get JSON, and who missed `/socket.io/` by little gets told. Nothing of the path
 /// is repeated, so there is nothing to escape.
 fn not_found(question: &Question) -> Answer {
@@ -223,6 +286,10 @@ const NOT_FOUND_PAGE: &str = "<!doctype html><html lang=\"en\"><meta charset=\"u
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::io::Read;
+
+    use bandsync_engine::words::ids::ConnId;
+
     use super::*;
     use crate::monitor::ShardTotals;
 
@@ -241,16 +308,22 @@ mod tests {
         }
     }
 
-    fn site() -> Site {
+    const ASKER: Asker = Asker { shard: ShardId(0), conn: ConnId { index: 1, generation: 0 } };
+
+    fn site() -> (Site, Clerk) {
         let totals: Arc<dyn Totals> = Arc::new(Two);
         let config =
             crate::config::Config::check(&crate::config::Given { cores: 1, ..Default::default() }).unwrap();
         let monitor = Monitor::start(Arc::clone(&totals), config.monitoring()).unwrap();
-        Site::new(totals, monitor, Desk::nowhere(), Duration::from_millis(25), None, 100)
+        let progress = Arc::new(Progress::default());
+        progress.started();
+        let target = Duration::from_millis(25);
+        let (site, clerk) = Site::new(totals, monitor, Desk::nowhere(), target, progress, None, 100);
+        (site.describing(&config.engine), clerk)
     }
 
-    fn ask(path: &str, accept: &str, if_none_match: &str) -> Answer {
-        site().answer(&Question {
+    fn question(path: &str, accept: &str, if_none_match: &str) -> Question {
+        Question {
             forwarded: false,
             head: false,
             path: path.into(),
@@ -258,8 +331,14 @@ mod tests {
             accept: accept.into(),
             if_none_match: if_none_match.into(),
             authorization: String::new(),
+            takes_gzip: false,
             peer: [127, 0, 0, 1].into(),
-        })
+        }
+    }
+
+    fn ask(path: &str, accept: &str, if_none_match: &str) -> Answer {
+        let ((site, clerk), question) = (site(), question(path, accept, if_none_match));
+        site.answer(ASKER, &question).unwrap_or_else(|| clerk.office.answer(&question))
     }
 
     fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
@@ -276,23 +355,39 @@ mod tests {
         assert_eq!((answer.status, header(&answer, "Cache-Control")), (200, "no-store"));
         let health: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(health["status"], "healthy");
-        assert_eq!(health["redis"]["status"], "disabled");
+        assert_eq!((&health["redis"], &health["redisStatus"]), (&false.into(), &"disabled".into()));
         assert_eq!(health["storage"]["place"], "memory");
         assert!(health["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')));
-        assert_eq!(number(&health, "/connections/current"), 6.0);
+        assert_eq!(number(&health, "/connections"), 6.0);
+        assert_eq!(number(&health, "/connectionsDetail/current"), 6.0);
+        assert_eq!(health["reasons"], serde_json::json!([]));
         assert_eq!(number(&health, "/sessions/active"), 2.0);
         assert_eq!(number(&health, "/sessions/total"), 10.0);
         assert_eq!(health["shards"].as_array().map(Vec::len), Some(2));
-        assert!(number(&health, "/uptime") >= 0.0 && number(&health, "/memory/rss") > 0.0);
+        assert!(number(&health, "/uptime") >= 0.0 && number(&health, "/memory/rss") > 1_000_000.0);
+        assert!(number(&health, "/memory/heapUsed") > 0.0);
     }
 
     #[test]
     fn metrics_have_the_names_that_dashboards_read() {
         let answer = ask("/metrics", "", "");
         let metrics: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
-        for name in ["messagesPerSecond", "avgLatency", "turnTime", "memoryUsage", "cpuUsage"] {
+        for name in [
+            "messagesPerSecond",
+            "avgLatency",
+            "turnTime",
+            "cpuPercent",
+            "memoryUsage/heapUsed",
+            "memoryUsage/rss",
+            "cpuUsage/user",
+            "cpuUsage/system",
+        ] {
             assert!(number(&metrics, &format!("/performance/{name}")) >= 0.0);
         }
+        let megabytes = number(&metrics, "/performance/memoryUsage/rss");
+        let bytes = number(&metrics, "/performance/memoryBytes");
+        assert!((megabytes - bytes / 1_048_576.0).abs() <= 0.005_001, "{megabytes} for {bytes}");
+        assert_eq!((megabytes * 100.0).round() / 100.0, megabytes, "two decimals");
         assert_eq!(number(&metrics, "/performance/activeConnections"), 6.0);
         assert_eq!(number(&metrics, "/performance/targetLatency"), 25.0);
         assert_eq!(number(&metrics, "/sessions/members"), 4.0);
@@ -324,20 +419,71 @@ mod tests {
 
     #[test]
     fn who_asks_too_much_is_told_to_wait() {
-        let site = site();
-        let question = Question {
-            head: false,
-            path: "/health".into(),
-            query: String::new(),
-            accept: String::new(),
-            if_none_match: String::new(),
-            authorization: String::new(),
-            forwarded: false,
-            peer: [127, 0, 0, 1].into(),
-        };
-        let refused = (0..1_000).map(|_| site.answer(&question)).find(|answer| answer.status == 429).unwrap();
+        let (site, _clerk) = site();
+        let health = question("/health", "", "");
+        let answers = (0..1_000).filter_map(|_| site.answer(ASKER, &health));
+        let refused = answers.into_iter().find(|answer| answer.status == 429).unwrap();
+        for probe in ["/livez", "/readyz"] {
+            assert_eq!(site.answer(ASKER, &question(probe, "", "")).unwrap().status, 200, "{probe}");
+        }
         assert_eq!(header(&refused, "Retry-After"), "1");
         assert_eq!(refused.body.as_ref(), br#"{"error":"Too many requests"}"#);
+    }
+
+    #[test]
+    fn what_takes_long_is_left_to_the_clerk_and_refused_when_too_much_waits() {
+        let (site, clerk) = site();
+        let metrics = question("/metrics", "", "");
+        assert_eq!(site.answer(ASKER, &metrics), None);
+        let refused = (0..90).find_map(|_| site.answer(ASKER, &metrics)).unwrap();
+        assert_eq!((refused.status, header(&refused, "Retry-After")), (503, "1"));
+        assert_eq!(site.answer(ASKER, &question("/health", "", "")).unwrap().status, 200);
+        let (posted, answers) = crossbeam_channel::unbounded();
+        // The first try finds no room.
+        let tries = std::sync::atomic::AtomicU32::new(0);
+        let post = move |asker, answer: Answer| match tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        {
+            0 => Err(answer),
+            _ => posted.send((asker, answer)).map_err(|error| error.0.1),
+        };
+        let thread = clerk.start(post).unwrap();
+        drop(site);
+        thread.join().unwrap();
+        let answers: Vec<_> = answers.iter().collect();
+        assert_eq!(answers.len(), 64);
+        assert!(answers.iter().all(|(asker, answer)| *asker == ASKER && answer.status == 200));
+    }
+
+    #[test]
+    fn a_stranger_s_question_does_not_reach_the_clerk() {
+        let (site, clerk) = site();
+        let forwarded = Question { forwarded: true, ..question("/metrics", "", "") };
+        assert_eq!(site.answer(ASKER, &forwarded).unwrap().status, 403);
+        drop(site);
+        let thread = clerk.start(|_, answer| panic!("{answer:?}")).unwrap();
+        assert!(thread.join().is_ok());
+    }
+
+    #[test]
+    fn a_client_that_takes_gzip_gets_fewer_bytes() {
+        let (site, clerk) = site();
+        for path in ["/metrics/prometheus", "/asyncapi.json", "/app.js"] {
+            let whole = question(path, "", "");
+            let packed = Question { takes_gzip: true, ..whole.clone() };
+            let ask =
+                |question| site.answer(ASKER, question).unwrap_or_else(|| clerk.office.answer(question));
+            let (whole, packed) = (ask(&whole), ask(&packed));
+            let encodings = [&whole, &packed].map(|answer| header(answer, "Content-Encoding"));
+            assert_eq!(encodings, ["", "gzip"], "{path}");
+            assert!(header(&whole, "Vary").contains("Accept-Encoding"), "{path}");
+            assert!(packed.body.len() * 2 < whole.body.len(), "{path}");
+            let mut unpacked = Vec::new();
+            flate2::read::GzDecoder::new(packed.body.as_ref()).read_to_end(&mut unpacked).unwrap();
+            let words = |body: &[u8]| String::from_utf8_lossy(body).split([' ', '\n']).count();
+            assert_eq!(words(&unpacked), words(&whole.body), "{path}");
+        }
+        let health = Question { takes_gzip: true, ..question("/health", "", "") };
+        assert_eq!(header(&site.answer(ASKER, &health).unwrap(), "Content-Encoding"), "");
     }
 
     #[test]

@@ -8,8 +8,9 @@ use std::time::Duration;
 use bandsync_engine::speech::Code;
 
 use crate::monitor::latency::{self, GAUGES, MAILBOX};
-use crate::monitor::thresholds::Status;
+use crate::monitor::thresholds::{self, Status};
 use crate::monitor::{Report, ShardTotals, sum};
+use crate::process::{Facts, Usage};
 use crate::storage;
 
 /// Which of the two.
@@ -44,14 +45,17 @@ enum Kind {
     /// Its name ends with `_total`.
     Counter,
     Histogram,
+    /// Labels whose value is always 1; its name ends with `_info`. The older format has no word for it.
+    Info,
 }
 
 impl Kind {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Gauge => "gauge",
-            Self::Counter => "counter",
-            Self::Histogram => "histogram",
+    const fn word(self, format: Format) -> &'static str {
+        match (self, format) {
+            (Self::Gauge, _) | (Self::Info, Format::Prometheus) => "gauge",
+            (Self::Counter, _) => "counter",
+            (Self::Histogram, _) => "histogram",
+            (Self::Info, Format::OpenMetrics) => "info",
         }
     }
 }
@@ -117,6 +121,19 @@ const HISTOGRAMS: [(&str, &str); GAUGES] = [
 /// Units that names end with; OpenMetrics has them said.
 const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 
+/// The process at the moment of the answer.
+pub struct Process {
+    pub usage: Usage,
+    pub facts: Facts,
+}
+
+impl Process {
+    /// Looks now, with some system calls.
+    pub fn now() -> Self {
+        Self { usage: crate::process::usage(), facts: crate::process::facts() }
+    }
+}
+
 /// Everything there is, as of now where that can be and otherwise as of the monitor's last look.
 pub fn text(
     format: Format,
@@ -124,6 +141,7 @@ pub fn text(
     report: &Report,
     uptime: Duration,
     storage: &storage::Status,
+    process: &Process,
 ) -> String {
     let mut out = Text { format, out: String::with_capacity(48 * 1_024) };
     for Series { name, kind, help, read } in SERIES {
@@ -140,7 +158,8 @@ pub fn text(
     for (gauge, (name, help)) in HISTOGRAMS.into_iter().enumerate() {
         out.histogram(gauge, name, help, report);
     }
-    out.process(report, uptime);
+    out.server(report, uptime);
+    out.process(process, report.allocator.committed);
     out.threads(report);
     out.queues(report);
     out.storage(storage);
@@ -158,7 +177,11 @@ struct Text {
 }
 
 impl Text {
-    fn process(&mut self, report: &Report, uptime: Duration) {
+    fn server(&mut self, report: &Report, uptime: Duration) {
+        let name = "bandsync_build_info";
+        self.head(name, Kind::Info, "Version of the server and the kind of machine that it was built for.");
+        let (version, arch) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+        self.line(format_args!("{name}{{version=\"{version}\",arch=\"{arch}\"}} 1"));
         let gauges = [
             ("bandsync_uptime_seconds", "How long the server has been running.", uptime.as_secs_f64()),
             ("bandsync_resident_memory_bytes", "Memory in RAM.", report.sample.resident_bytes as f64),
@@ -177,6 +200,45 @@ impl Text {
         self.head(name, Kind::Gauge, "Part of the last second that a shard spent in turns.");
         for (shard, one) in report.shards.iter().enumerate() {
             self.line(format_args!("{name}{{shard=\"{shard}\"}} {}", one.busy_percent / 100.0));
+        }
+    }
+
+    /// The metrics that Prometheus's own libraries have for every process. One that is not known, or unlimited, is left
+    /// out.
+    fn process(&mut self, Process { usage, facts }: &Process, heap_bytes: u64) {
+        let whole = |value: u64| Some(value as f64);
+        let limit = |limit: Option<u64>| limit.map(|limit| limit as f64);
+        let metrics = [
+            (
+                "process_cpu_seconds_total",
+                Kind::Counter,
+                "Time on cores, user and system, in seconds.",
+                Some(usage.cpu.total().as_secs_f64()),
+            ),
+            ("process_resident_memory_bytes", Kind::Gauge, "Memory in RAM.", whole(usage.resident_bytes)),
+            ("process_heap_bytes", Kind::Gauge, "Memory that the allocator holds.", whole(heap_bytes)),
+            ("process_virtual_memory_bytes", Kind::Gauge, "Address space.", limit(facts.virtual_bytes)),
+            (
+                "process_virtual_memory_max_bytes",
+                Kind::Gauge,
+                "Address space that the process may have.",
+                limit(facts.virtual_bytes_max),
+            ),
+            ("process_open_fds", Kind::Gauge, "Open files and sockets.", limit(facts.files_open)),
+            ("process_max_fds", Kind::Gauge, "Files and sockets that may be open.", limit(facts.files_max)),
+            ("process_threads", Kind::Gauge, "Threads.", limit(facts.threads)),
+            (
+                "process_start_time_seconds",
+                Kind::Gauge,
+                "Unix time of the start, in seconds.",
+                facts.started_unix_ms.map(|at| at as f64 / 1_000.0),
+            ),
+        ];
+        for (name, kind, help, value) in metrics {
+            if let Some(value) = value {
+                self.head(name, kind, help);
+                self.line(format_args!("{name} {value}"));
+            }
         }
     }
 
@@ -253,9 +315,10 @@ impl Text {
             let holds = u8::from(report.status == status);
             self.line(format_args!("bandsync_health{{status=\"{name}\"}} {holds}"));
         }
-        self.head("bandsync_alert", Kind::Gauge, "1 for each alert that is raised.");
-        for alert in &report.alerts {
-            self.line(format_args!("bandsync_alert{{name=\"{}\"}} 1", alert.name));
+        self.head("bandsync_alert", Kind::Gauge, "1 for an alert that is raised, 0 for the others.");
+        for name in thresholds::names() {
+            let raised = u8::from(report.alerts.iter().any(|alert| alert.name == name));
+            self.line(format_args!("bandsync_alert{{name=\"{name}\"}} {raised}"));
         }
     }
 
@@ -285,14 +348,16 @@ impl Text {
         }
     }
 
-    /// What comes before a metric's lines. In OpenMetrics a counter is called by its name without `_total`.
+    /// What comes before a metric's lines. In OpenMetrics a counter is called by its name without `_total`, and labels
+    /// without `_info`.
     fn head(&mut self, name: &str, kind: Kind, help: &str) {
         let family = match (self.format, kind) {
             (Format::OpenMetrics, Kind::Counter) => name.strip_suffix("_total").unwrap_or(name),
+            (Format::OpenMetrics, Kind::Info) => name.strip_suffix("_info").unwrap_or(name),
             _ => name,
         };
         self.line(format_args!("# HELP {family} {help}"));
-        self.line(format_args!("# TYPE {family} {}", kind.word()));
+        self.line(format_args!("# TYPE {family} {}", kind.word(self.format)));
         let unit = UNITS.iter().find(|unit| family.ends_with(*unit));
         if let (Format::OpenMetrics, Some(unit)) = (self.format, unit) {
             self.line(format_args!("# UNIT {family} {unit}"));
@@ -314,6 +379,7 @@ fn label(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::monitor::{Queue, ShardReport, ThreadShare};
+    use crate::process::CpuTime;
     use crate::storage::Desk;
 
     fn written(format: Format) -> String {
@@ -334,7 +400,18 @@ mod tests {
         report.threads = vec![thread("shard-0"), thread("a \"b\""), thread("shard-0")];
         report.queues = vec![Queue { name: "storage", waiting: 3, room: 64 }];
         let shards = [ShardTotals { messages_in: 7, ..ShardTotals::default() }, ShardTotals::default()];
-        text(format, &shards, &report, Duration::from_secs(90), &Desk::nowhere().status)
+        let cpu = CpuTime { user: Duration::from_millis(1_250), system: Duration::from_millis(500) };
+        let facts = Facts {
+            virtual_bytes: Some(1 << 30),
+            virtual_bytes_max: None,
+            files_open: Some(12),
+            files_max: Some(1_024),
+            threads: Some(7),
+            started_unix_ms: Some(1_700_000_000_250),
+        };
+        let process = Process { usage: Usage { resident_bytes: 5_000_000, cpu }, facts };
+        report.alerts = vec![thresholds::storage_alert(Duration::ZERO)];
+        text(format, &shards, &report, Duration::from_secs(90), &Desk::nowhere().status, &process)
     }
 
     fn holds(text: &str, lines: &[&str]) {
@@ -365,8 +442,21 @@ mod tests {
                 "bandsync_storage_up{place=\"memory\"} 1",
                 "bandsync_health{status=\"healthy\"} 1",
                 "bandsync_uptime_seconds 90",
+                "# TYPE bandsync_build_info gauge",
+                "process_cpu_seconds_total 1.75",
+                "process_resident_memory_bytes 5000000",
+                "process_virtual_memory_bytes 1073741824",
+                "process_open_fds 12",
+                "process_max_fds 1024",
+                "process_threads 7",
+                "process_start_time_seconds 1700000000.25",
+                "bandsync_alert{name=\"storage\"} 1",
             ],
         );
+        assert!(!text.contains("process_virtual_memory_max_bytes"), "it is unlimited");
+        for name in thresholds::names().filter(|name| *name != thresholds::STORAGE) {
+            holds(&text, &[&format!("bandsync_alert{{name=\"{name}\"}} 0")]);
+        }
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap_or_default();
             let family =
@@ -389,6 +479,9 @@ mod tests {
                 "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"1e-6\"} 1",
                 "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"10.0\"} 22",
                 "# UNIT bandsync_shard_busy_ratio ratio",
+                "# TYPE bandsync_build info",
+                "# TYPE process_cpu_seconds counter",
+                "# UNIT process_start_time_seconds seconds",
             ],
         );
         assert!(text.ends_with("\n# EOF\n") && !text.contains("_total counter"));

@@ -1,4 +1,5 @@
-//! What `/health` and `/metrics` say, under the names that dashboards of the Node.js server read.
+//! The answers of `/health` and `/metrics`. Names of the Node.js server keep their types and units; ours stand beside
+//! them under other names.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,25 +9,31 @@ use serde::Serialize;
 
 use crate::logging::Timestamp;
 use crate::monitor::latency::{NAMES, Spread, Spreads};
-use crate::monitor::thresholds::{Alert, Status};
+use crate::monitor::thresholds::{self, Alert, Status};
 use crate::monitor::{Queue, Report, Sample, ShardTotals, ThreadShare, sum};
 use crate::storage::{Condition, Desk};
 use bandsync_engine::speech::Code;
 
 /// Whether all is well.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Health {
     status: Status,
-    /// Why it is not healthy: alerts that are raised, the worst first.
-    reasons: Vec<Alert>,
     /// RFC 3339, UTC.
     timestamp: String,
     /// In seconds.
     uptime: f64,
-    redis: Redis,
-    storage: Storage,
+    /// Whether sessions are stored in Redis and it answers.
+    redis: bool,
     memory: Memory,
-    connections: Connections,
+    /// WebSockets and sessions of long-polling now.
+    connections: u64,
+    /// Why the status is not `healthy`: alerts that are raised, the worst first. Never empty then.
+    reasons: Vec<Alert>,
+    /// `connected`, `degraded` or `disabled`.
+    redis_status: &'static str,
+    storage: Storage,
+    connections_detail: Connections,
     sessions: Sessions,
     shards: Vec<Shard>,
 }
@@ -78,8 +85,10 @@ struct Performance {
     avg_latency: f64,
     target_latency: f64,
     turn_time: f64,
-    /// In bytes.
-    memory_usage: u64,
+    memory_usage: MemoryUsage,
+    cpu_usage: CpuUsage,
+    /// Memory in RAM, in bytes.
+    memory_bytes: u64,
     /// Of it, what the allocator holds.
     allocator_committed: u64,
     /// What is kept for members that may come back, and what waits for slow readers, in bytes.
@@ -88,14 +97,24 @@ struct Performance {
     /// Lines of the log that were lost since the start.
     log_lines_lost: u64,
     /// In percent of one core.
-    cpu_usage: f64,
+    cpu_percent: f64,
     /// Of the busiest thread.
     cpu_busiest_thread: f64,
 }
 
+/// In MB of 2²⁰ bytes, with two decimals.
 #[derive(Serialize)]
-struct Redis {
-    status: &'static str,
+#[serde(rename_all = "camelCase")]
+struct MemoryUsage {
+    heap_used: f64,
+    rss: f64,
+}
+
+/// In seconds of the last full interval.
+#[derive(Serialize)]
+struct CpuUsage {
+    user: f64,
+    system: f64,
 }
 
 #[derive(Serialize)]
@@ -128,19 +147,22 @@ struct Storage {
     conflicts: u64,
 }
 
+/// In bytes.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Memory {
-    /// In bytes.
     rss: u64,
+    /// What the allocator holds.
+    heap_used: u64,
 }
 
 #[derive(Serialize)]
 struct Connections {
-    /// WebSockets now.
+    /// WebSockets and sessions of long-polling now.
     current: u64,
-    /// The most WebSockets at once.
+    /// The most of them at once.
     peak: u64,
-    /// Connections now that are not, or not yet, WebSockets.
+    /// Other connections now.
     http: u64,
 }
 
@@ -165,23 +187,29 @@ impl Health {
     pub fn now(shards: &[ShardTotals], report: &Report, uptime: Duration, desk: &Desk) -> Self {
         let (all, sample) = (sum(shards), &report.sample);
         let storage = Storage::of(desk);
-        // At once, while the monitor looks once a second.
-        let at_best = if storage.reason.is_some() { Status::Degraded } else { Status::Healthy };
+        let mut reasons = report.alerts.clone();
+        // The monitor looks once a second; what the storage says holds at once.
+        if storage.reason.is_some() && !reasons.iter().any(|alert| alert.name == thresholds::STORAGE) {
+            reasons.push(thresholds::storage_alert(uptime));
+        }
+        let at_best = if reasons.is_empty() { Status::Healthy } else { Status::Degraded };
+        let redis = storage.place == "redis";
+        let redis_status = match (redis, &storage.reason) {
+            (true, None) => "connected",
+            (true, Some(_)) => "degraded",
+            (false, _) => "disabled",
+        };
         Self {
             status: report.status.max(at_best),
-            reasons: report.alerts.clone(),
             timestamp: Timestamp(SystemTime::now()).to_string(),
             uptime: rounded(uptime.as_secs_f64()),
-            redis: Redis {
-                status: match (storage.place, &storage.reason) {
-                    ("redis", None) => "connected",
-                    ("redis", Some(_)) => "degraded",
-                    _ => "disabled",
-                },
-            },
+            redis: redis && storage.reason.is_none(),
+            memory: Memory { rss: sample.resident_bytes, heap_used: report.allocator.committed },
+            connections: all.connections,
+            reasons,
+            redis_status,
             storage,
-            memory: Memory { rss: sample.resident_bytes },
-            connections: Connections::of(&all, sample),
+            connections_detail: Connections::of(&all, sample),
             sessions: Sessions::of(&all),
             shards: shards.iter().map(Shard::of).collect(),
         }
@@ -236,12 +264,20 @@ impl Metrics {
                 avg_latency: rounded(sample.latency_ms),
                 turn_time: rounded(sample.turn_ms),
                 target_latency: rounded(target_latency.as_secs_f64() * 1_000.0),
-                memory_usage: sample.resident_bytes,
+                memory_usage: MemoryUsage {
+                    heap_used: megabytes(report.allocator.committed),
+                    rss: megabytes(sample.resident_bytes),
+                },
+                cpu_usage: CpuUsage {
+                    user: rounded(report.cpu.user.as_secs_f64()),
+                    system: rounded(report.cpu.system.as_secs_f64()),
+                },
+                memory_bytes: sample.resident_bytes,
                 allocator_committed: report.allocator.committed,
                 recovery_bytes: all.recovery_bytes,
                 unsent_bytes: all.unsent_bytes,
                 log_lines_lost: report.log_lines_lost,
-                cpu_usage: rounded(sample.cpu_percent),
+                cpu_percent: rounded(sample.cpu_percent),
                 cpu_busiest_thread: busiest.map_or(0.0, |one| rounded(one.user_percent + one.system_percent)),
             },
             connections: Connections::of(&all, sample),
@@ -296,6 +332,11 @@ fn shown(share: &ThreadShare) -> ThreadShare {
         system_percent: rounded(share.system_percent),
         ..share.clone()
     }
+}
+
+/// In units of 2²⁰ bytes, to a hundredth.
+fn megabytes(bytes: u64) -> f64 {
+    (bytes as f64 / 1_048_576.0 * 100.0).round() / 100.0
 }
 
 /// To a thousandth: more digits would only pretend.

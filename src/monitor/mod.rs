@@ -21,7 +21,7 @@ use bandsync_engine::speech::Code;
 use log::{info, warn};
 use serde::Serialize;
 
-use crate::process::{self, Allocator, ThreadUsage, Usage};
+use crate::process::{self, Allocator, CpuTime, ThreadUsage, Usage};
 use history::{History, HistoryStore, Row};
 use latency::{HANDLER, Meter, ROUND_TRIP, Spreads, TICK_LATENESS, TURN};
 use thresholds::{Alert, Change, Limits, Readings, Status, Thresholds};
@@ -185,6 +185,12 @@ pub struct Report {
     /// By descending use.
     pub threads: Vec<ThreadShare>,
     pub allocator: Allocator,
+    /// Time on cores in the last full interval; before there is one, since the start.
+    pub cpu: CpuTime,
+    /// How much memory the shards were told that there is.
+    pub memory: Memory,
+    /// Shards that have ended no turn for [`STALLED_AFTER`] samples.
+    pub stalled: u32,
     pub queues: Vec<Queue>,
     pub log_lines_lost: u64,
     pub status: Status,
@@ -298,6 +304,9 @@ struct Watch {
     /// When the running interval ends.
     interval_ends: Instant,
     first_interval: bool,
+    /// What was used when the running interval began, and in the one before.
+    interval_began: CpuTime,
+    interval_cpu: CpuTime,
     /// When memory was given back, and what was there before.
     shed: Option<(Instant, Usage, ShardTotals)>,
 }
@@ -306,7 +315,7 @@ impl Watch {
     fn begin(totals: Arc<dyn Totals>, plan: Plan) -> std::io::Result<Self> {
         let earlier = Look::now(totals.as_ref());
         let sample = Sample { resident_bytes: earlier.usage.resident_bytes, ..Sample::default() };
-        let report = Report { sample, ..Report::default() };
+        let report = Report { sample, allocator: process::allocator(), ..Report::default() };
         Ok(Self {
             totals,
             interval: plan.interval,
@@ -321,6 +330,8 @@ impl Watch {
             thresholds: Thresholds::new(plan.limits),
             interval_ends: earlier.at + plan.interval,
             first_interval: true,
+            interval_began: earlier.usage.cpu,
+            interval_cpu: CpuTime::default(),
             shed: None,
             earlier,
         })
@@ -343,7 +354,8 @@ impl Watch {
         let threads = later.shares(&self.earlier);
         let queues = self.totals.queues();
         let readings = self.readings(&later, &second, &threads, &queues);
-        let events = self.judge(&readings, &later, last.events.clone());
+        let events = self.judge(&readings, last.events.clone());
+        let memory = self.mind_memory(&later);
         self.tell_supervisor(&readings);
         if let Some(shard) = self.stuck() {
             // What hangs cannot be asked to end; who looks at the core that this leaves sees where it hung.
@@ -368,6 +380,12 @@ impl Watch {
             shards,
             threads,
             allocator: process::allocator(),
+            cpu: match self.first_interval {
+                true => later.usage.cpu.since(self.interval_began),
+                false => self.interval_cpu,
+            },
+            memory,
+            stalled: readings.shards_stalled,
             queues,
             log_lines_lost: self.totals.log_lines_lost(),
             status: self.thresholds.status(),
@@ -406,8 +424,8 @@ impl Watch {
         }
     }
 
-    /// Raises and clears alerts, tells of them, and acts on those about memory.
-    fn judge(&mut self, readings: &Readings, later: &Look, mut events: VecDeque<Event>) -> VecDeque<Event> {
+    /// Raises and clears alerts, and tells of them.
+    fn judge(&mut self, readings: &Readings, mut events: VecDeque<Event>) -> VecDeque<Event> {
         for change in self.thresholds.observe(readings) {
             let (event, alert) = match change {
                 Change::Raised(alert) => {
@@ -422,19 +440,19 @@ impl Watch {
                 }
             };
             let event = Event { timestamp: unix_ms(), event, alert };
-            if let (Some(webhook), Ok(body)) = (&self.webhook, serde_json::to_string(&event)) {
-                webhook.post(body);
+            if let Some(webhook) = &self.webhook {
+                webhook.tell(&event);
             }
             if events.len() == EVENTS_MAX {
                 events.pop_front();
             }
             events.push_back(event);
         }
-        self.mind_memory(later);
         events
     }
 
-    fn mind_memory(&mut self, later: &Look) {
+    /// Acts on the alerts about memory. Returns what the shards are told.
+    fn mind_memory(&mut self, later: &Look) -> Memory {
         let alerts = self.thresholds.alerts();
         let raised = |name| alerts.iter().any(|alert| alert.name == name);
         let memory = match (raised("memory"), raised("memory_limit")) {
@@ -445,7 +463,7 @@ impl Watch {
         self.totals.set_memory(memory);
         if memory == Memory::Enough {
             self.shed = None;
-            return;
+            return memory;
         }
         match &self.shed {
             None => {
@@ -468,6 +486,7 @@ impl Watch {
             }
             Some(_) => {}
         }
+        memory
     }
 
     /// A supervisor that watches over us hears that we live, unless a shard does not.
@@ -488,6 +507,8 @@ impl Watch {
         self.all.end_interval();
         self.shards.iter_mut().for_each(Meter::end_interval);
         self.first_interval = false;
+        self.interval_cpu = later.usage.cpu.since(self.interval_began);
+        self.interval_began = later.usage.cpu;
         while self.interval_ends <= later.at {
             self.interval_ends += self.interval;
         }
@@ -554,7 +575,7 @@ impl Look {
             bytes_out_per_second: rate(now.bytes_out, then.bytes_out),
             latency_ms: latency_ms.unwrap_or(last.latency_ms),
             turn_ms: turn_ms.unwrap_or_default(),
-            cpu_percent: 100.0 * self.usage.cpu.saturating_sub(earlier.usage.cpu).as_secs_f64() / seconds,
+            cpu_percent: 100.0 * self.usage.cpu.since(earlier.usage.cpu).total().as_secs_f64() / seconds,
             resident_bytes: self.usage.resident_bytes,
             connections_peak: last.connections_peak.max(now.connections),
             refusals_per_second: rate(now.refusals.iter().sum(), then.refusals.iter().sum()),
@@ -634,7 +655,9 @@ mod tests {
     }
 
     fn look(at: Instant, cpu_ms: u64, all: ShardTotals) -> Look {
-        let usage = Usage { resident_bytes: 7, cpu: Duration::from_millis(cpu_ms) };
+        let cpu =
+            CpuTime { user: Duration::from_millis(cpu_ms / 2), system: Duration::from_millis(cpu_ms / 2) };
+        let usage = Usage { resident_bytes: 7, cpu };
         Look { at, usage, threads: Vec::new(), shards: vec![all], all }
     }
 
@@ -779,7 +802,7 @@ mod tests {
         }
         let report = watch.newest.lock().unwrap().clone();
         assert_eq!((report.status, report.alerts[0].name), (Status::Unhealthy, "shard_stalled"));
-        assert_eq!((report.alerts[0].value, report.events.len()), (1.0, 1));
+        assert_eq!((report.alerts[0].value, report.events.len(), report.stalled), (1.0, 1, 1));
         made.shards.lock().unwrap().iter_mut().for_each(|shard| shard.turns += 1);
         watch.look();
         assert_eq!(watch.silent, [0, 0]);
@@ -809,7 +832,32 @@ mod tests {
         let limits = Limits { memory_bytes: 1, memory_limit_bytes: 1, ..LIMITS };
         let mut full = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(limits)).unwrap();
         full.look();
+        assert_eq!(watch.newest.lock().unwrap().memory, Memory::Low);
+        assert_eq!(full.newest.lock().unwrap().memory, Memory::Out);
         assert_eq!(*made.told.lock().unwrap(), [Memory::Low, Memory::Out]);
+    }
+
+    #[test]
+    fn cpu_time_is_that_of_a_whole_interval_and_before_of_what_there_is() {
+        let made = Arc::new(Made::default());
+        let plan = Plan { interval: Duration::from_secs(3_600), ..plan(LIMITS) };
+        let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan).unwrap();
+        let busy = |watch: &Watch| {
+            while process::usage().cpu.total() < watch.interval_began.total() + Duration::from_millis(5) {
+                std::hint::black_box(process::threads());
+            }
+        };
+        busy(&watch);
+        watch.look();
+        let first = watch.newest.lock().unwrap().cpu;
+        assert!(first.total() >= Duration::from_millis(5), "{first:?}");
+        watch.interval_ends = Instant::now();
+        watch.look();
+        let whole = watch.newest.lock().unwrap().cpu;
+        assert!(whole.total() >= first.total(), "{whole:?}");
+        busy(&watch);
+        watch.look();
+        assert_eq!(watch.newest.lock().unwrap().cpu, whole, "the running interval is not told of");
     }
 
     #[test]

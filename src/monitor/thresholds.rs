@@ -125,6 +125,13 @@ struct Rule {
     read: fn(&Readings) -> Option<f64>,
 }
 
+impl Rule {
+    fn alert(&self, value: f64, limit: f64, at: Duration) -> Alert {
+        let Self { name, severity, unit, what, .. } = *self;
+        Alert { name, severity, message: what.to_owned(), value, limit, unit, raised_at: at.as_secs_f64() }
+    }
+}
+
 enum Bound {
     Set(fn(&Limits) -> f64),
     /// Learned, but never below this: twice next to nothing is no trouble.
@@ -135,6 +142,9 @@ const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 const MEGABYTE: f64 = 1_000_000.0;
 
 const LATENCY_REST: fn(&Limits) -> Duration = |limits| SECONDS(10).max(limits.heartbeat * 5 / 2);
+
+/// The name of the alert of a storage that cannot be reached.
+pub const STORAGE: &str = "storage";
 
 const RULES: [Rule; 11] = [
     Rule {
@@ -238,7 +248,7 @@ const RULES: [Rule; 11] = [
         read: |readings| Some(f64::from(readings.shards_stalled)),
     },
     Rule {
-        name: "storage",
+        name: STORAGE,
         severity: Severity::Warning,
         unit: "",
         what: "the storage cannot be reached: the band plays on from memory",
@@ -248,6 +258,19 @@ const RULES: [Rule; 11] = [
         read: |readings| Some(f64::from(u8::from(readings.storage_down))),
     },
 ];
+
+/// The name of every alert.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|rule| rule.name)
+}
+
+/// The alert of a storage that cannot be reached, for the time until the monitor looks and raises it.
+pub fn storage_alert(at: Duration) -> Alert {
+    let storage_down = Readings { storage_down: true, at, ..Readings::default() };
+    let rule = RULES.iter().find(|rule| rule.name == STORAGE);
+    let Some(rule) = rule else { panic!("{STORAGE} is a rule") };
+    rule.alert((rule.read)(&storage_down).unwrap_or_default(), 0.5, at)
+}
 
 /// An alert is cleared under this part of its limit.
 const CLEAR_AT: f64 = 0.8;
@@ -335,9 +358,7 @@ impl Watch {
             return None;
         }
         (self.over_since, self.under_since) = (None, None);
-        let Rule { name, severity, unit, what, .. } = *rule;
-        let message = what.to_owned();
-        let alert = Alert { name, severity, message, value, limit, unit, raised_at: at.as_secs_f64() };
+        let alert = rule.alert(value, limit, at);
         self.raised = Some(alert.clone());
         Some(Change::Raised(alert))
     }

@@ -76,12 +76,12 @@ const PLOTS = [
   },
   {
     title: "CPU, of one core", unit: "%", lines: ["all", "busiest thread"], floor: 10,
-    live: ({ metrics: { performance } }) => [performance.cpuUsage, performance.cpuBusiestThread],
+    live: ({ metrics: { performance } }) => [performance.cpuPercent, performance.cpuBusiestThread],
     columns: ["cpuPercent"],
   },
   {
     title: "Memory", unit: "MB", lines: ["resident", "allocator"], floor: 20,
-    live: ({ metrics: { performance } }) => [performance.memoryUsage / 1e6, performance.allocatorCommitted / 1e6],
+    live: ({ metrics: { performance } }) => [performance.memoryBytes / 1e6, performance.allocatorCommitted / 1e6],
     columns: ["memoryBytes"], scale: 1e-6,
   },
 ];

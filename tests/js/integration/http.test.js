@@ -1,8 +1,10 @@
 // Plain HTTP on the same port: the answers, and what happens to requests that are none.
 import assert from "node:assert/strict";
+import http from "node:http";
+import { gunzipSync } from "node:zlib";
 import { after, before, describe, test } from "node:test";
 import { band, emit } from "../support/client.js";
-import { startServer } from "../support/server.js";
+import { residentBytes, startServer } from "../support/server.js";
 import { assertDone, assertShape } from "../support/shape.js";
 import { head, request, tcp } from "../support/wire.js";
 
@@ -22,13 +24,78 @@ describe("what there is to see", () => {
     const answer = await request(server, "GET", "/health");
     assert.equal(answer.status, 200);
     const health = json(answer);
-    for (const name of ["status", "timestamp", "uptime", "redis", "memory", "connections", "sessions"]) {
-      assert.ok(name in health, `${name} is missing in ${answer.body}`);
-    }
-    assert.equal(typeof health.status, "string");
+    // The old server's names with its types and units, and ours beside them.
+    assertShape(health, {
+      status: "string",
+      timestamp: "string",
+      uptime: "number",
+      redis: "boolean",
+      memory: "object",
+      connections: "number",
+      reasons: "array",
+      redisStatus: "string",
+      storage: "object",
+      connectionsDetail: "object",
+      sessions: "object",
+    });
+    assertShape(health.memory, { rss: "number", heapUsed: "number" });
+    assertShape(health.storage, { place: "string", status: "string" });
+    assertShape(health.connectionsDetail, { current: "number", peak: "number", http: "number" });
+    assertShape(health.sessions, { active: "number", total: "number", members: "number" });
+    assert.deepEqual([health.status, health.redis, health.redisStatus], ["healthy", false, "disabled"]);
+    assert.match(health.timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
     assert.ok(health.uptime >= 0);
-    assert.ok(count(health.connections) >= 3, answer.body);
-    assert.ok(count(health.sessions) >= 1, answer.body);
+    assert.ok(health.connections >= 3 && health.connections === health.connectionsDetail.current, answer.body);
+    assert.ok(health.sessions.active >= 1, answer.body);
+    const resident = residentBytes(server.pid);
+    assert.ok(health.memory.rss > resident / 4 && health.memory.rss < resident * 4, `${health.memory.rss} for ${resident}`);
+    assert.ok(health.memory.heapUsed > 100_000, answer.body);
+  });
+
+  test("a polling session counts as a connection", async () => {
+    const before = json(await request(server, "GET", "/health")).connections;
+    assert.equal((await request(server, "GET", "/socket.io/?EIO=4&transport=polling")).status, 200);
+    assert.equal(json(await request(server, "GET", "/health")).connections, before + 1);
+  });
+
+  test("a degraded server says why from its first second on", async () => {
+    // The directory is a file, so nothing can be stored.
+    const degraded = await startServer({ env: { STORAGE: "file", DATA_DIR: "/dev/null" } });
+    const health = json(await request(degraded, "GET", "/health"));
+    assert.deepEqual([health.status, health.reasons.map((reason) => reason.name)], ["degraded", ["storage"]]);
+    assert.match(health.reasons[0].message, /storage/);
+    await degraded.stop();
+  });
+
+  test("/livez and /readyz answer for supervisors and balancers, under any name", async () => {
+    for (const [path, body] of [["/livez", '{"live":true}'], ["/readyz", '{"ready":true}']]) {
+      for (const host of [undefined, "band.example", "10.0.0.11"]) {
+        const answer = await request(server, "GET", path, host ? { Host: host } : {});
+        assert.deepEqual([answer.status, answer.body], [200, body], `${path} of ${host}`);
+        assert.equal(answer.headers["cache-control"], "no-store");
+      }
+    }
+  });
+
+  test("pages and metrics are compressed for clients that take it, and are the same", async () => {
+    for (const path of ["/", "/app.js", "/bandsync.js", "/style.css", "/asyncapi.json", "/metrics", "/metrics/prometheus"]) {
+      const answers = await Promise.all(["identity", "gzip, deflate, br", "gzip;q=0, br"].map((encoding) => fetched(`${server.url}${path}`, encoding)));
+      assert.deepEqual(answers.map((answer) => answer.headers["content-encoding"]), [undefined, "gzip", undefined], path);
+      for (const answer of answers) {
+        assert.equal(answer.status, 200, path);
+        assert.match(answer.headers.vary, /Accept-Encoding/, path);
+        assert.equal(Number(answer.headers["content-length"]), answer.body.length, path);
+      }
+      const [whole, packed] = answers;
+      assert.ok(packed.body.length < whole.body.length / 1.5, `${path}: ${packed.body.length} of ${whole.body.length} bytes`);
+      const unpacked = gunzipSync(packed.body).toString();
+      if (!path.startsWith("/metrics")) assert.equal(unpacked, whole.body.toString(), path);
+      assert.equal(unpacked.split("\n").length, whole.body.toString().split("\n").length, path);
+    }
+    const page = await fetched(`${server.url}/app.js`, "gzip");
+    const again = await fetched(`${server.url}/app.js`, "gzip", { "If-None-Match": page.headers.etag });
+    assert.deepEqual([again.status, again.body.length, again.headers["content-encoding"]], [304, 0, undefined]);
+    assert.notEqual((await fetched(`${server.url}/app.js`, "identity")).headers.etag, page.headers.etag, "another form has another tag");
   });
 
   test("/metrics has the fields that the old server's dashboards read", async () => {
@@ -39,10 +106,19 @@ describe("what there is to see", () => {
       activeConnections: "number",
       messagesPerSecond: "number",
       avgLatency: "number",
-      memoryUsage: "number",
-      cpuUsage: "number",
+      memoryUsage: "object",
+      cpuUsage: "object",
+      memoryBytes: "number",
+      cpuPercent: "number",
     });
-    assert.ok("connections" in metrics && "sessions" in metrics, answer.body);
+    const { memoryUsage, memoryBytes, cpuUsage } = metrics.performance;
+    assertShape(memoryUsage, { heapUsed: "number", rss: "number" });
+    assertShape(cpuUsage, { user: "number", system: "number" });
+    for (const megabytes of Object.values(memoryUsage)) assert.equal(megabytes, Math.round(megabytes * 100) / 100, "two decimals");
+    assert.ok(Math.abs(memoryUsage.rss - memoryBytes / 2 ** 20) < 0.006, answer.body);
+    assert.ok(cpuUsage.user >= 0 && cpuUsage.user + cpuUsage.system < 60, answer.body);
+    assertShape(metrics.connections, { current: "number", peak: "number", http: "number" });
+    assert.ok("sessions" in metrics, answer.body);
   });
 
   test("/ is the page, and everything that it names is there", async () => {
@@ -68,8 +144,17 @@ describe("what there is to see", () => {
   });
 });
 
-// A count may stand alone or as the total or active part of an object.
-const count = (value) => (typeof value === "number" ? value : (value.current ?? value.active ?? value.total));
+/** An answer with its body as it came: `fetch` would unpack it. */
+function fetched(url, encoding, headers = {}) {
+  return new Promise((done, fail) => {
+    const asked = http.get(url, { headers: { "Accept-Encoding": encoding, ...headers } }, (answer) => {
+      const parts = [];
+      answer.on("data", (part) => parts.push(part));
+      answer.on("end", () => done({ status: answer.statusCode, headers: answer.headers, body: Buffer.concat(parts) }));
+    });
+    asked.on("error", fail);
+  });
+}
 
 describe("what there is not", () => {
   test("an unknown path is a 404", async () => {

@@ -3,11 +3,13 @@ import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { networkInterfaces, tmpdir } from "node:os";
 import { join as path } from "node:path";
 import { fileURLToPath } from "node:url";
 import { after, before, describe, test } from "node:test";
 import { band, emit, freshSession, join } from "../support/client.js";
+import { certificates } from "../support/certificates.js";
 import { binary, startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
 import { request } from "../support/wire.js";
@@ -145,6 +147,48 @@ describe("metrics", () => {
       const last = now.get(`bandsync_turn_duration_seconds_bucket{shard="${shard}",le="+Inf"}`);
       assert.equal(last, now.get(`bandsync_turn_duration_seconds_count{shard="${shard}"}`));
     }
+  });
+
+  test("the process, the build and every alert have a series from the first moment on", async () => {
+    const text = (await get(server, "/metrics/prometheus")).body;
+    const now = series(text);
+    const status = readFileSync(`/proc/${server.pid}/status`, "utf8");
+    const number = (name) => Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)[1]);
+    const near = (name, value, factor = 3) => assert.ok(now.get(name) > value / factor && now.get(name) < value * factor, `${name} is ${now.get(name)}, not about ${value}`);
+    near("process_resident_memory_bytes", number("VmRSS") * 1024);
+    near("process_virtual_memory_bytes", number("VmSize") * 1024);
+    near("process_threads", number("Threads"), 1.5);
+    near("process_open_fds", readdirSync(`/proc/${server.pid}/fd`).length, 2);
+    near("process_start_time_seconds", Date.now() / 1000, 1.0001);
+    const limits = readFileSync(`/proc/${server.pid}/limits`, "utf8");
+    assert.equal(now.get("process_max_fds"), Number(/^Max open files\s+(\d+)/m.exec(limits)[1]));
+    assert.ok(now.get("process_cpu_seconds_total") > 0);
+    assert.match(text, /^bandsync_build_info\{version="\d+\.\d+\.\d+",arch="\w+"\} 1$/m);
+    const alerts = [...now.keys()].filter((name) => name.startsWith("bandsync_alert{"));
+    for (const name of ["storage", "memory_limit", "shard_stalled", "cpu"]) assert.ok(alerts.includes(`bandsync_alert{name="${name}"}`), name);
+    const readme = readFileSync(`${TOP}README.md`, "utf8");
+    for (const alert of alerts) {
+      const [, name] = /name="(\w+)"/.exec(alert);
+      assert.ok(readme.includes(`\`${name}\``), `${name} is in the README`);
+    }
+    const openMetrics = (await get(server, "/metrics", { Accept: OPEN_METRICS })).body;
+    assert.match(openMetrics, /^# TYPE bandsync_build info$/m);
+    assert.match(openMetrics, /^# TYPE process_cpu_seconds counter$/m);
+  });
+
+  test("no shard prints what takes long: its thread waits for the clerk", async (t) => {
+    if (!canFreeze()) return t.skip("no thread can be stopped here: that takes python3 and the right to trace");
+    const one = await startServer({ env: { SHARDS: "1" } });
+    const thaw = await freeze(one.pid, "clerk");
+    const answers = ["/metrics", "/metrics/prometheus", "/metrics/history", "/dashboard/data"].map((path) => get(one, path));
+    let early = false;
+    for (const answer of answers) answer.then(() => (early = true));
+    // The shard answers the others meanwhile, on its only thread.
+    for (const path of ["/health", "/livez", "/readyz", "/"]) assert.equal((await get(one, path)).status, 200, path);
+    assert.equal(early, false, "the clerk was asked");
+    await thaw();
+    assert.deepEqual((await Promise.all(answers)).map((answer) => answer.status), [200, 200, 200, 200]);
+    await one.stop();
   });
 
   test("promtool finds no fault with either text, nor with the rules", async (t) => {
@@ -286,6 +330,36 @@ describe("alerts", () => {
     hook.close();
   });
 
+  test("an HTTPS webhook gets what Slack shows, if its authority is trusted", async (t) => {
+    if (spawnSync("openssl", ["version"]).error) return t.skip("openssl is not here");
+    const folder = mkdtempSync(path(tmpdir(), "bandsync-webhook-"));
+    const tls = certificates(folder, ["localhost"]);
+    const posted = [];
+    const hook = createSecureServer({ key: readFileSync(tls.key), cert: readFileSync(tls.cert) }, (request, response) => {
+      let body = "";
+      request.on("data", (part) => (body += part));
+      request.on("end", () => {
+        posted.push({ body: JSON.parse(body), type: request.headers["content-type"], url: request.url });
+        response.end("ok");
+      });
+    });
+    await new Promise((done) => hook.listen(0, "127.0.0.1", done));
+    const env = { STORAGE: "file", DATA_DIR: "/dev/null", ALERT_WEBHOOK: `https://localhost:${hook.address().port}/services/between-us` };
+    const stranger = await startServer({ env });
+    await until("the refusal", () => /the webhook took no alert: .*not trusted here.*SSL_CERT_FILE/.test(stranger.logs));
+    assert.equal(posted.length, 0);
+    assert.ok(!(await stranger.stop()).stderr.includes("between-us"), "the address of a webhook is a secret");
+    const server = await startServer({ env: { ...env, SSL_CERT_FILE: tls.authority } });
+    await until("the post", () => posted.length >= 1);
+    const [{ body, type, url }] = posted;
+    assert.deepEqual([type, url], ["application/json", "/services/between-us"]);
+    assert.deepEqual([body.event, body.name, body.severity], ["raised", "storage", "warning"]);
+    assert.match(body.text, /^BandSync on \S+: alert storage raised: /);
+    await server.stop();
+    hook.close();
+    rmSync(folder, { recursive: true });
+  });
+
   test("members who are further away than the heartbeat's interval raise one as well", async () => {
     const server = await startServer({ env: { HEARTBEAT_INTERVAL: "300", SYNC_TARGET_LATENCY: "10", ALERT_LATENCY: "100" } });
     const { all } = await band(server, 2);
@@ -314,11 +388,14 @@ describe("alerts", () => {
     });
     assert.equal(health.status, 503);
     assert.deepEqual(JSON.parse(health.body).reasons.map((reason) => [reason.name, reason.value]), [["shard_stalled", 1]]);
+    const probe = await until("the probe", () => answered("/livez"));
+    assert.deepEqual([probe.status, probe.body], [503, '{"live":false}']);
     const before = ear.alive();
     await new Promise((done) => setTimeout(done, 2500));
     assert.equal(ear.alive(), before, "nothing is said to systemd, which would start the server anew");
     await thaw();
-    await until("the end of it", async () => (await json(server, "/health")).status === "healthy");
+    await until("the end of it", async () => (await get(server, "/livez")).status === 200);
+    await until("the end of the alert", async () => (await json(server, "/health")).status === "healthy");
     await until("it lives again", () => ear.alive() > before);
     const { stderr } = await server.stop();
     assert.match(stderr, /alert shard_stalled raised/);
@@ -344,6 +421,7 @@ describe("alerts", () => {
     // The file is the first one's as long as that runs.
     const second = await startServer({ env });
     await until("the alert", async () => (await json(second, "/health")).reasons.some((reason) => reason.name === "storage"));
+    await until("the alert in the log", () => /alert storage raised/.test(second.logs));
     assert.equal((await json(first, "/health")).status, "healthy");
     await first.stop();
     await until("the end of it", async () => (await json(second, "/health")).status === "healthy");
@@ -382,6 +460,9 @@ describe("alerts", () => {
     const health = await get(full, "/health");
     assert.equal(health.status, 503);
     assert.equal(JSON.parse(health.body).status, "unhealthy");
+    const ready = await get(full, "/readyz");
+    assert.deepEqual([ready.status, ready.body], [503, '{"ready":false,"reasons":["memory"]}']);
+    assert.equal((await get(full, "/livez")).status, 200, "a restart would end the band");
     assertDone(await emit(leader, "play", { sessionId }));
     await full.stop();
   });

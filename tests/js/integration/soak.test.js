@@ -51,7 +51,7 @@ test(`memory and files stay what they are over ${SECONDS} s of bands that come a
   const line = samples.filter((_, i) => i % Math.ceil(samples.length / 40) === 0).map(({ bytes }) => (bytes / 1e6).toFixed(1)).join(" ");
   assert.ok(more <= NOISE_BYTES + BYTES_PER_CONNECTION_MAX * between, line);
   for (let tries = 0; ; tries += 1) {
-    const { connections: open, sessions } = JSON.parse((await request(server, "GET", "/health")).body);
+    const { connectionsDetail: open, sessions } = JSON.parse((await request(server, "GET", "/health")).body);
     // One is this request's own.
     if (open.current === 0 && open.http <= 1 && sessions.total === 0 && descriptors(server.pid) <= files + 2) break;
     assert.ok(tries < 100, `left: ${JSON.stringify({ open, sessions })}, ${descriptors(server.pid)} files instead of ${files}`);

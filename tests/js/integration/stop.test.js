@@ -8,7 +8,7 @@ import { band, emit, freshSession, join, next } from "../support/client.js";
 import { launch, startServer } from "../support/server.js";
 import { assertDone, assertShape } from "../support/shape.js";
 import { PATIENCE_MS, within } from "../support/wait.js";
-import { engineMember, tcp } from "../support/wire.js";
+import { engineMember, request, tcp } from "../support/wire.js";
 
 const ended = (run) => within(PATIENCE_MS, run.exited, "the run ends");
 
@@ -33,6 +33,26 @@ describe("stopping", () => {
       await assert.rejects(tcp(server), "nobody listens any more");
     });
   }
+
+  test("once it says that it stops, /readyz sends nobody any more", async () => {
+    const server = await startServer();
+    const ready = () => request(server, "GET", "/readyz").then((answer) => answer, () => null);
+    assert.equal((await ready()).status, 200);
+    const seen = [];
+    const stopped = () => /Stopping/.test(server.run.stdout);
+    server.signal("SIGTERM");
+    for (let over = false; !over; ) {
+      const told = stopped();
+      const answer = await ready();
+      seen.push(answer?.status ?? "closed");
+      if (told) assert.notEqual(answer?.status, 200, "a balancer would send members into the end");
+      if (answer?.status === 503) assert.equal(answer.body, '{"ready":false,"reasons":["draining"]}');
+      over = told && answer === null;
+    }
+    assert.ok(seen.includes("closed"));
+    const { code } = await within(PATIENCE_MS, server.exited, "the server exits");
+    assert.equal(code, 0);
+  });
 
   for (const transport of ["websocket", "polling"]) {
     test(`with DRAIN_GOODBYE=reconnect the stock client comes back by itself, by ${transport}`, async () => {

@@ -1,0 +1,74 @@
+//! A thread for answers that take longer than a turn of a shard may: metrics, history, and the dashboard's data.
+//!
+//! A shard checks who asks and puts the question into a bounded queue. The clerk prints the answer, compresses it if
+//! the client takes that, and posts it to the shard, which sends it.
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bandsync_driver::Asker;
+use bandsync_engine::io::{Answer, Question};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use flate2::Compression;
+
+use super::Office;
+use super::assets::gzip;
+
+/// Questions that may wait. Guessed: far more than a few dashboards and scrapers ask at once.
+const QUESTIONS_MAX: usize = 64;
+
+/// Pause before an answer is posted again to a shard that has no room for it.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// Shorter answers are not compressed: little is saved on them.
+const GZIP_MIN: usize = 1_024;
+
+/// Where shards put questions.
+pub type Inbox = Sender<(Asker, Question)>;
+
+/// The clerk before its thread starts.
+pub struct Clerk {
+    questions: Receiver<(Asker, Question)>,
+    pub(super) office: Arc<Office>,
+}
+
+impl Clerk {
+    pub(super) fn new(office: Arc<Office>) -> (Inbox, Self) {
+        let (inbox, questions) = bounded(QUESTIONS_MAX);
+        (inbox, Self { questions, office })
+    }
+
+    /// Starts the thread, which ends when the last [`Inbox`] is gone. `post` sends an answer, or gives it back if the
+    /// shard has no room for it now.
+    pub fn start<Post>(self, post: Post) -> io::Result<JoinHandle<()>>
+    where
+        Post: Fn(Asker, Answer) -> Result<(), Answer> + Send + 'static,
+    {
+        let run = move || {
+            for (asker, question) in &self.questions {
+                let mut answer = self.office.answer(&question);
+                while let Err(back) = post(asker, answer) {
+                    answer = back;
+                    std::thread::sleep(AGAIN);
+                }
+            }
+        };
+        std::thread::Builder::new().name("clerk".into()).spawn(run)
+    }
+}
+
+/// The same answer, compressed if the client takes that and it saves something.
+pub fn packed(mut answer: Answer, takes_gzip: bool) -> Answer {
+    answer.headers.push((Cow::Borrowed("Vary"), Cow::Borrowed("Accept, Accept-Encoding")));
+    if takes_gzip
+        && answer.body.len() >= GZIP_MIN
+        && let Some(packed) = gzip(&answer.body, Compression::fast())
+    {
+        answer.body = packed.into();
+        answer.headers.push((Cow::Borrowed("Content-Encoding"), Cow::Borrowed("gzip")));
+    }
+    answer
+}

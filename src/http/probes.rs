@@ -1,0 +1,102 @@
+//! `/livez` and `/readyz`: short answers for supervisors and balancers, which act on the status code.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use bandsync_engine::io::{Answer, Memory};
+use serde::Serialize;
+
+use crate::monitor::Report;
+
+/// How far the server is between its start and its end.
+#[derive(Debug, Default)]
+pub struct Progress(AtomicU8);
+
+const STARTING: u8 = 0;
+const SERVING: u8 = 1;
+const DRAINING: u8 = 2;
+
+impl Progress {
+    /// The server has everything that it needs. Changes nothing once it drains.
+    pub fn started(&self) {
+        let _ = self.0.compare_exchange(STARTING, SERVING, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// The server says goodbye. To be called before it does, so that a balancer sends nobody into the end.
+    pub fn draining(&self) {
+        self.0.store(DRAINING, Ordering::Relaxed);
+    }
+
+    /// Why the server should get no new members, if it should not.
+    fn reasons(&self, memory: Memory) -> Vec<&'static str> {
+        let progress = self.0.load(Ordering::Relaxed);
+        let all = [
+            (progress == STARTING, "starting"),
+            (progress == DRAINING, "draining"),
+            (memory == Memory::Out, "memory"),
+        ];
+        all.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
+    }
+}
+
+#[derive(Serialize)]
+struct Live {
+    live: bool,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<&'static str>,
+}
+
+/// 200 while every shard ends its turns, else 503: then a restart is the remedy, and nothing less.
+pub fn live(report: &Report) -> Answer {
+    let live = report.stalled == 0;
+    Answer { status: status(live), ..super::json(&Live { live }) }
+}
+
+/// 200 while new members are welcome, else 503 with the reasons.
+pub fn ready(progress: &Progress, report: &Report) -> Answer {
+    let reasons = progress.reasons(report.memory);
+    let ready = reasons.is_empty();
+    Answer { status: status(ready), ..super::json(&Ready { ready, reasons }) }
+}
+
+fn status(well: bool) -> u16 {
+    if well { 200 } else { 503 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(answer: &Answer) -> (u16, &str) {
+        (answer.status, std::str::from_utf8(&answer.body).unwrap_or_default())
+    }
+
+    #[test]
+    fn a_server_is_live_unless_a_shard_hangs() {
+        let mut report =
+            Report { status: crate::monitor::thresholds::Status::Unhealthy, ..Report::default() };
+        assert_eq!(told(&live(&report)), (200, r#"{"live":true}"#));
+        report.stalled = 1;
+        assert_eq!(told(&live(&report)), (503, r#"{"live":false}"#));
+    }
+
+    #[test]
+    fn a_server_is_ready_between_its_start_and_its_end_while_there_is_memory() {
+        let (progress, mut report) = (Progress::default(), Report::default());
+        assert_eq!(told(&ready(&progress, &report)), (503, r#"{"ready":false,"reasons":["starting"]}"#));
+        progress.started();
+        assert_eq!(told(&ready(&progress, &report)), (200, r#"{"ready":true}"#));
+        report.memory = Memory::Low;
+        assert_eq!(told(&ready(&progress, &report)).0, 200);
+        report.memory = Memory::Out;
+        assert_eq!(told(&ready(&progress, &report)), (503, r#"{"ready":false,"reasons":["memory"]}"#));
+        progress.draining();
+        progress.started();
+        let both = r#"{"ready":false,"reasons":["draining","memory"]}"#;
+        assert_eq!(told(&ready(&progress, &report)), (503, both));
+    }
+}
