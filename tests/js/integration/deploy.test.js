@@ -1,0 +1,135 @@
+// The files of tools/deploy that watch the server: Prometheus, the OpenTelemetry Collector for New Relic, Datadog, systemd.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { parse } from "yaml";
+import { band, emit } from "../support/client.js";
+import { shipped } from "../support/deploy.js";
+import { startServer } from "../support/server.js";
+import { assertDone } from "../support/shape.js";
+import { request } from "../support/wire.js";
+
+const TOP = fileURLToPath(new URL("../../../", import.meta.url));
+const TOKEN = "a-token-of-some-length";
+
+const promtool = [`${TOP}target/promtool/usr/bin/promtool`, "promtool"].find((one) => !spawnSync(one, ["--version"]).error);
+
+/** What brings the Agent's check; tools/test does the same. */
+const DATADOG = `${TOP}target/datadog/bin/python`;
+const BRING_DATADOG =
+  "python3 -m venv target/datadog && target/datadog/bin/pip install datadog-checks-base==38.7.0 binary cryptography jellyfish lazy-loader prometheus-client pydantic python-dateutil pyyaml requests requests-unixsocket2 simplejson wrapt";
+
+let server, folder, token, families;
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), "bandsync-deploy-"));
+  token = join(folder, "admin-token");
+  writeFileSync(token, TOKEN);
+  server = await startServer({ env: { ADMIN_TOKEN: TOKEN, STORAGE: "memory", HEARTBEAT_INTERVAL: "100" } });
+  const { sessionId, leader } = await band(server, 3);
+  assertDone(await emit(leader, "play", { sessionId }));
+  const { status, body } = await request(server, "GET", "/metrics", { Authorization: `Bearer ${TOKEN}`, Accept: "application/openmetrics-text" });
+  assert.equal(status, 200);
+  families = new Map([...body.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, kind]) => [name, kind]));
+});
+after(async () => {
+  await server?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** Has promtool read a configuration of Prometheus, with the files that it names. */
+function checkPrometheus(config) {
+  const file = join(folder, "prometheus.yml");
+  // JSON is YAML.
+  writeFileSync(file, JSON.stringify(config).replaceAll("/etc/bandsync/admin-token", token));
+  writeFileSync(join(folder, "prometheus-rules.yml"), shipped("prometheus-rules.yml"));
+  const { status, stdout, stderr } = spawnSync(promtool, ["check", "config", file], { encoding: "utf8" });
+  assert.equal(status, 0, stdout + stderr);
+}
+
+/** Where a scrape configuration finds metrics: the path must be one, with the token that it sends. */
+async function checkScrape({ metrics_path: path, authorization }) {
+  assert.deepEqual([authorization.type, authorization.credentials_file], ["Bearer", "/etc/bandsync/admin-token"]);
+  const answer = await request(server, "GET", path, { Authorization: `Bearer ${readFileSync(token, "utf8")}` });
+  assert.equal(answer.status, 200);
+  assert.match(answer.headers["content-type"], /^text\/plain; version=0\.0\.4/);
+}
+
+describe("Prometheus", () => {
+  test("finds the metrics", () => checkScrape(parse(shipped("prometheus.yml")).scrape_configs[0]));
+  test("promtool finds no fault", { skip: !promtool && "promtool is not here: ./tools/test brings it" }, () => {
+    checkPrometheus(parse(shipped("prometheus.yml")));
+  });
+});
+
+describe("the OpenTelemetry Collector", () => {
+  const config = parse(shipped("otel-collector.yml"));
+
+  test("sends what it reads to New Relic, through parts that are all there", async () => {
+    assert.deepEqual(Object.keys(config).sort(), ["exporters", "processors", "receivers", "service"]);
+    const { metrics, ...others } = config.service.pipelines;
+    assert.deepEqual(others, {});
+    for (const kind of ["receivers", "processors", "exporters"]) {
+      assert.deepEqual([...metrics[kind]].sort(), Object.keys(config[kind]).sort(), `every one of ${kind} is used`);
+    }
+    assert.deepEqual(metrics.processors.at(0), "memory_limiter", "first, as the collector wants it");
+    assert.deepEqual(metrics.processors.at(-1), "batch", "last");
+    const { endpoint, headers } = config.exporters.otlphttp;
+    assert.equal(new URL(endpoint).host, "otlp.nr-data.net");
+    assert.deepEqual(headers, { "api-key": "${env:NEW_RELIC_LICENSE_KEY}" });
+    await checkScrape(config.receivers.prometheus.config.scrape_configs[0]);
+  });
+
+  test("promtool finds no fault with its receiver", { skip: !promtool && "promtool is not here: ./tools/test brings it" }, () => {
+    checkPrometheus(config.receivers.prometheus.config);
+  });
+});
+
+describe("Datadog", () => {
+  const [instance] = parse(shipped("datadog-openmetrics.yml")).instances;
+  const mapped = new Map(instance.metrics.flatMap((one) => Object.entries(one)));
+
+  test("every metric has a name there, and every name a metric", () => {
+    // What has no value here: there is no limit.
+    const unlimited = ["process_virtual_memory_max_bytes"];
+    // Labels of the build, which is no measurement.
+    const served = [...families].filter(([name, kind]) => kind !== "info" && !unlimited.includes(name)).map(([name]) => name);
+    assert.ok(served.length > 40, `${served}`);
+    assert.deepEqual([...mapped.keys()].sort(), served.sort());
+    assert.equal(new Set(mapped.values()).size, mapped.size, "each has a name of its own");
+  });
+
+  test("the Agent's own check reads all of it", { skip: !existsSync(DATADOG) && `datadog-checks-base is not here: ${BRING_DATADOG}` }, () => {
+    const config = structuredClone(instance);
+    config.openmetrics_endpoint = instance.openmetrics_endpoint.replace("http://127.0.0.1:3001", server.url);
+    assert.equal(config.auth_token.reader.path, "/etc/bandsync/admin-token");
+    config.auth_token.reader.path = token;
+    const script = fileURLToPath(new URL("../support/datadog.py", import.meta.url));
+    const { status, stdout, stderr } = spawnSync(DATADOG, [script], { input: JSON.stringify(config), encoding: "utf8" });
+    assert.equal(status, 0, stderr);
+    const sent = JSON.parse(stdout.trim().split("\n").at(-1));
+    for (const [name, to] of mapped) {
+      const suffix = families.get(name) === "counter" ? ".count" : "";
+      assert.ok(sent[`bandsync.${to}${suffix}`] > 0, `${name} as bandsync.${to}${suffix} is not in ${Object.keys(sent)}`);
+    }
+  });
+});
+
+describe("restarts and balancing", () => {
+  test("balancers ask /readyz, nobody is restarted by /health", () => {
+    const balancers = { "haproxy.cfg": /option httpchk GET (\S+)/, Caddyfile: /health_uri (\S+)/ };
+    for (const [name, asks] of Object.entries(balancers)) assert.equal(asks.exec(shipped(name))[1], "/readyz", name);
+    const readme = shipped("README.md");
+    assert.match(readme, /livenessProbe:[^}]*path: \/livez/);
+    assert.match(readme, /readinessProbe:[^}]*path: \/readyz/);
+    assert.match(shipped("bandsync.service"), /^WatchdogSec=30$/m);
+  });
+
+  test("the unit reads the settings that the proxies need", () => {
+    assert.match(shipped("bandsync.service"), /^EnvironmentFile=-\/etc\/bandsync\/env$/m);
+    assert.match(shipped("bandsync.env"), /^# \/etc\/bandsync\/env/);
+  });
+});
