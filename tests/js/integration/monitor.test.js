@@ -176,8 +176,8 @@ describe("metrics", () => {
     assert.match(openMetrics, /^# TYPE process_cpu_seconds counter$/m);
   });
 
-  test("no shard prints what takes long: its thread waits for the clerk", async (t) => {
-    if (!canFreeze()) return t.skip("no thread can be stopped here: that takes python3 and the right to trace");
+  const frozen = { skip: !canFreeze() && "no thread can be stopped here: that takes python3 and the right to trace" };
+  test("no shard prints what takes long: it leaves that to the clerk", frozen, async () => {
     const one = await startServer({ env: { SHARDS: "1" } });
     const thaw = await freeze(one.pid, "clerk");
     const answers = ["/metrics", "/metrics/prometheus", "/metrics/history", "/dashboard/data"].map((path) => get(one, path));
@@ -330,8 +330,8 @@ describe("alerts", () => {
     hook.close();
   });
 
-  test("an HTTPS webhook gets what Slack shows, if its authority is trusted", async (t) => {
-    if (spawnSync("openssl", ["version"]).error) return t.skip("openssl is not here");
+  const secure = { skip: spawnSync("openssl", ["version"]).error && "openssl is not here: apt-get install openssl" };
+  test("an HTTPS webhook gets what Slack shows, if its authority is trusted", secure, async () => {
     const folder = mkdtempSync(path(tmpdir(), "bandsync-webhook-"));
     const tls = certificates(folder, ["localhost"]);
     const posted = [];
