@@ -9,6 +9,7 @@ use bandsync_perf::contest::{self, Contender};
 use bandsync_perf::plot;
 use bandsync_perf::report::{Report, Spread};
 use bandsync_perf::run::{Place, Run, say};
+use bandsync_perf::target;
 use clap::Parser;
 
 /// Runs the load generator against each server in turn and prints the ratios.
@@ -42,7 +43,7 @@ struct Options {
     #[arg(long)]
     with: Vec<String>,
     /// Where the programs are.
-    #[arg(long, default_value = "target")]
+    #[arg(long, default_value_os_t = target(""))]
     target: PathBuf,
     /// Where the plot goes, beside the folder of the reports.
     #[arg(long)]

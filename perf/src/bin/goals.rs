@@ -10,6 +10,7 @@ use bandsync_perf::contest::{self, Contender};
 use bandsync_perf::report::{Report, Spread};
 use bandsync_perf::run::{Place, Run, say};
 use bandsync_perf::server::Server;
+use bandsync_perf::target;
 use clap::Parser;
 
 /// Measures every goal in turn, in about ten minutes.
@@ -26,7 +27,7 @@ struct Options {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where the programs are.
-    #[arg(long, default_value = "target")]
+    #[arg(long, default_value_os_t = target(""))]
     target: PathBuf,
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use bandsync_perf::plot;
 use bandsync_perf::report::Report;
 use bandsync_perf::run::{Place, Run, say};
+use bandsync_perf::target;
 use clap::Parser;
 
 /// Grows a server along each axis and draws what that costs. Build with `cargo build --release -p bandsync -p
@@ -26,10 +27,10 @@ struct Options {
     #[arg(long, default_value_t = usize::MAX)]
     most: usize,
     /// Where the programs are.
-    #[arg(long, default_value = "target")]
+    #[arg(long, default_value_os_t = target(""))]
     target: PathBuf,
     /// Where the plots go.
-    #[arg(long, default_value = "target/perf")]
+    #[arg(long, default_value_os_t = target("perf"))]
     pictures: PathBuf,
 }
 

@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use bandsync_perf::{alarm, cpu, server::Server};
+use bandsync_perf::{alarm, cpu, server::Server, target};
 use clap::Parser;
 use hdrhistogram::Histogram;
 
@@ -20,13 +20,10 @@ use hdrhistogram::Histogram;
 #[derive(Debug, Parser)]
 struct Options {
     /// The server, whose address must be 127.0.0.1:7400.
-    #[arg(
-        long,
-        default_value = "target/release/bandsync --port 7400 --host localhost --shards 1 --log-level error"
-    )]
+    #[arg(long, default_value_t = server())]
     server: String,
     /// The load generator and what it is to do; `--seconds` and the server are added.
-    #[arg(long, default_value = "target/release/load")]
+    #[arg(long, default_value_t = target("release/load").display().to_string())]
     load: String,
     /// How long to measure.
     #[arg(long, default_value_t = 15)]
@@ -34,6 +31,14 @@ struct Options {
     /// More than this part, in percent, ends with exit code 1.
     #[arg(long, default_value_t = 1.0)]
     most: f64,
+}
+
+/// The server as it was built, with its arguments.
+fn server() -> String {
+    format!(
+        "{} --port 7400 --host localhost --shards 1 --log-level error",
+        target("release/bandsync").display()
+    )
 }
 
 const ADDRESS: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 7400));

@@ -18,16 +18,17 @@ use bandsync_engine::words::time::Micros;
 use bandsync_perf::cpu;
 use bandsync_perf::report::Report;
 use bandsync_perf::server::Server;
+use bandsync_perf::target;
 use clap::Parser;
 
 /// Measures what recording costs.
 #[derive(Debug, Parser)]
 struct Options {
     /// The server.
-    #[arg(long, default_value = "target/release/bandsync")]
+    #[arg(long, default_value_os_t = target("release/bandsync"))]
     server: PathBuf,
     /// The load generator.
-    #[arg(long, default_value = "target/release/load")]
+    #[arg(long, default_value_os_t = target("release/load"))]
     load: PathBuf,
     /// What the members do.
     #[arg(long, default_value = "ticks")]
@@ -52,7 +53,7 @@ struct Options {
     #[arg(long, default_value = "127.0.0.1:7431")]
     address: SocketAddr,
     /// Where the traces go; those of the last round stay.
-    #[arg(long, default_value = "target/perf/recording")]
+    #[arg(long, default_value_os_t = target("perf/recording"))]
     traces: PathBuf,
 }
 

@@ -1,16 +1,15 @@
 // The dashboard in a real browser, over bands that play. It also takes the picture that the README shows:
-// `BANDSYNC_PICTURES=1` puts it into the repository, otherwise it goes to target/browser.
+// `BANDSYNC_PICTURES=1` puts it into the repository, otherwise it goes to browser, in cargo's folder.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { launchBrowser, picture } from "../support/browser.js";
 import { emit, freshSession, join } from "../support/client.js";
+import { TOP, target } from "../support/paths.js";
 import { startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
 
-const TOP = fileURLToPath(new URL("../../../", import.meta.url));
-const PICTURE = process.env.BANDSYNC_PICTURES ? `${TOP}tests/pictures` : `${TOP}target/browser`;
+const PICTURE = process.env.BANDSYNC_PICTURES ? `${TOP}tests/pictures` : target("browser");
 // Long enough for lines in the picture.
 const PICTURE_MS = 20_000;
 
@@ -124,8 +123,8 @@ describe("the dashboard", () => {
     assert.ok(wide <= 0, `the page is ${wide} px too wide`);
     const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
     assert.ok(ground.match(/\d+/g).every((part) => Number(part) > 200), ground);
-    mkdirSync(`${TOP}target/browser`, { recursive: true });
-    await page.screenshot({ path: `${TOP}target/browser/dashboard-phone.png`, fullPage: true });
+    mkdirSync(target("browser"), { recursive: true });
+    await page.screenshot({ path: target("browser", "dashboard-phone.png"), fullPage: true });
     assert.deepEqual(page.complaints, []);
     await page.context().close();
   });

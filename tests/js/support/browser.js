@@ -1,10 +1,10 @@
 // Headless Chromium, the one that is installed: no browser is downloaded.
 import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { target } from "./paths.js";
 
-const PICTURES = fileURLToPath(new URL("../../../target/browser/", import.meta.url));
+const PICTURES = target("browser");
 
 const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
@@ -36,9 +36,9 @@ export function launchBrowser() {
   });
 }
 
-/** Leaves a picture of each page in `target/browser`. */
+/** Leaves a picture of each page in `browser`, in cargo's folder. */
 export async function picture(name, pages) {
   mkdirSync(PICTURES, { recursive: true });
-  const file = (i) => `${PICTURES}${name.replace(/\W+/g, "-")}-${i}.png`;
+  const file = (i) => `${PICTURES}/${name.replace(/\W+/g, "-")}-${i}.png`;
   await Promise.all(pages.map((page, i) => page.screenshot({ path: file(i), timeout: 5000 }).catch(() => {})));
 }

@@ -3,14 +3,12 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { leashed } from "./leash.js";
+import { target } from "./paths.js";
 import { SLOWER, within } from "./wait.js";
 
-const here = fileURLToPath(new URL(".", import.meta.url));
-
 /** The binary under test: `BANDSYNC_BIN`, or what `cargo build` leaves. */
-export const binary = resolve(process.env.BANDSYNC_BIN ?? join(here, "../../../target/debug/bandsync"));
+export const binary = resolve(process.env.BANDSYNC_BIN ?? target("debug", "bandsync"));
 
 const START_MS = 15_000 * SLOWER;
 const STOP_MS = 15_000 * SLOWER;

@@ -302,14 +302,15 @@ fn elsewhere(options: &Options, seed: u64) -> Option<String> {
 /// Plants every bug and says what became of it.
 fn try_planted(options: &Options) -> io::Result<bool> {
     let top = planted::top();
-    let copy = top.join("target/planted/tree");
+    let folder = planted::target(&top).join("planted");
+    let copy = folder.join("tree");
     println!("planting {} bugs in a copy of the engine and building it …", planted::BUGS.len());
     if copy.exists() {
         fs::remove_dir_all(&copy)?;
     }
     planted::plant(&top, &copy)?;
     let missing = planted::misplaced(&top)?;
-    let simulate = planted::build(&copy, &top.join("target/planted/build"))?;
+    let simulate = planted::build(&copy, &folder.join("build"))?;
     let began = Instant::now();
     let until = began + Duration::from_secs_f64(options.seconds.unwrap_or(60.0));
     let queue: Mutex<VecDeque<Suspect>> = Mutex::new((0..planted::BUGS.len()).map(Suspect::new).collect());

@@ -262,6 +262,12 @@ pub fn plant(top: &Path, copy: &Path) -> io::Result<()> {
     fs::write(&this, text.replacen(own, "bandsync_engine::planted::choose(number);", 1))
 }
 
+/// Returns cargo's folder: `CARGO_TARGET_DIR`, or `target` at the top where it is unset or empty.
+pub fn target(top: &Path) -> PathBuf {
+    let folder = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
+    top.join(folder.unwrap_or_else(|| "target".into()))
+}
+
 /// Builds the copy and gives the path of its simulator.
 ///
 /// # Errors
