@@ -37,7 +37,13 @@ fn text(config: &Config, port: u16, addresses: &[IpAddr]) -> String {
         line(if place == 0 { "open" } else { "" }, &url(*address, port));
     }
     if addresses.iter().all(IpAddr::is_loopback) {
-        line("", "(this machine only: --host all lets tablets on the same network connect)");
+        // With all addresses allowed there is nothing to set: the machine itself has no other.
+        let advice = if config.host.is_unspecified() {
+            "no network found: join the tablets' Wi-Fi, then start again"
+        } else {
+            "--host all lets tablets on the same network connect"
+        };
+        line("", &format!("(this machine only: {advice})"));
     }
     line("shards", &config.shards.to_string());
     line("storage", &kept(&config.storage.place));
@@ -142,6 +148,21 @@ mod tests {
         check("127.0.0.1", &["http://127.0.0.1:3001/"], None);
         check("::1", &["http://[::1]:3001/"], None);
         check("192.168.1.5", &["http://192.168.1.5:3001/"], Some("http://192.168.1.5:3001/"));
+    }
+
+    #[test]
+    fn a_machine_without_a_network_is_not_advised_to_set_what_is_set() {
+        let told = |host: &str| {
+            let command_line = [("HOST".to_owned(), host.to_owned())].into();
+            let given = Given { command_line, cores: 1, ..Given::default() };
+            text(&Config::check(&given).unwrap(), 4000, &["127.0.0.1".parse().unwrap()])
+        };
+        assert!(
+            told("all").contains("no network found") && !told("all").contains("--host"),
+            "{}",
+            told("all")
+        );
+        assert!(told("127.0.0.1").contains("--host all"), "{}", told("127.0.0.1"));
     }
 
     #[test]
