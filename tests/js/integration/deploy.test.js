@@ -9,19 +9,17 @@ import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { band, emit } from "../support/client.js";
 import { shipped } from "../support/deploy.js";
+import { target } from "../support/paths.js";
 import { startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
 import { request } from "../support/wire.js";
 
-const TOP = fileURLToPath(new URL("../../../", import.meta.url));
 const TOKEN = "a-token-of-some-length";
 
-const promtool = [`${TOP}target/promtool/usr/bin/promtool`, "promtool"].find((one) => !spawnSync(one, ["--version"]).error);
+const promtool = [target("promtool", "usr/bin/promtool"), "promtool"].find((one) => !spawnSync(one, ["--version"]).error);
 
-/** What brings the Agent's check; tools/test does the same. */
-const DATADOG = `${TOP}target/datadog/bin/python`;
-const BRING_DATADOG =
-  "python3 -m venv target/datadog && target/datadog/bin/pip install datadog-checks-base==38.7.0 binary cryptography jellyfish lazy-loader prometheus-client pydantic python-dateutil pyyaml requests requests-unixsocket2 simplejson wrapt";
+/** The Agent's check, as tools/test brings it. */
+const DATADOG = target("datadog", "bin/python");
 
 let server, folder, token, families;
 before(async () => {
@@ -102,7 +100,7 @@ describe("Datadog", () => {
     assert.equal(new Set(mapped.values()).size, mapped.size, "each has a name of its own");
   });
 
-  test("the Agent's own check reads all of it", { skip: !existsSync(DATADOG) && `datadog-checks-base is not here: ${BRING_DATADOG}` }, () => {
+  test("the Agent's own check reads all of it", { skip: !existsSync(DATADOG) && `datadog-checks-base is not here: ./tools/test --only integration brings it` }, () => {
     const config = structuredClone(instance);
     config.openmetrics_endpoint = instance.openmetrics_endpoint.replace("http://127.0.0.1:3001", server.url);
     assert.equal(config.auth_token.reader.path, "/etc/bandsync/admin-token");

@@ -6,15 +6,16 @@ import { createServer } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import { networkInterfaces, tmpdir } from "node:os";
 import { join as path } from "node:path";
-import { fileURLToPath } from "node:url";
 import { after, before, describe, test } from "node:test";
 import { band, emit, freshSession, join } from "../support/client.js";
 import { certificates } from "../support/certificates.js";
+import { TOP, target } from "../support/paths.js";
 import { binary, startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
+import { cannot, lacks } from "../support/skips.js";
 import { request } from "../support/wire.js";
 
-const TOP = fileURLToPath(new URL("../../../", import.meta.url));
+const hasPython = () => !spawnSync("python3", ["--version"]).error;
 const EVERY_MS = 100;
 
 /** What Prometheus says that it reads. */
@@ -176,7 +177,7 @@ describe("metrics", () => {
     assert.match(openMetrics, /^# TYPE process_cpu_seconds counter$/m);
   });
 
-  const frozen = { skip: !canFreeze() && "no thread can be stopped here: that takes python3 and the right to trace" };
+  const frozen = { skip: !canFreeze() && (hasPython() ? "not possible here: no process may be traced" : "python3 is not here: apt-get install python3") };
   test("no shard prints what takes long: it leaves that to the clerk", frozen, async () => {
     const one = await startServer({ env: { SHARDS: "1" } });
     const thaw = await freeze(one.pid, "clerk");
@@ -192,9 +193,9 @@ describe("metrics", () => {
   });
 
   test("promtool finds no fault with either text, nor with the rules", async (t) => {
-    const unpacked = `${TOP}target/promtool/usr/bin/promtool`;
+    const unpacked = target("promtool", "usr/bin/promtool");
     const promtool = existsSync(unpacked) ? unpacked : "promtool";
-    if (spawnSync(promtool, ["--version"]).error) return t.diagnostic("promtool is not here: ./tools/test brings it");
+    if (spawnSync(promtool, ["--version"]).error) return lacks(t, "promtool", "./tools/test --only integration unpacks it where the distribution has it");
     const text = (await get(server, "/metrics/prometheus")).body;
     const { status, stdout, stderr } = spawnSync(promtool, ["check", "metrics"], { input: text, encoding: "utf8" });
     assert.equal(status, 0, stdout + stderr);
@@ -375,7 +376,8 @@ describe("alerts", () => {
   });
 
   test("a shard that hangs is told of, and the supervisor hears nothing until it goes on", async (t) => {
-    if (!canFreeze()) return t.diagnostic("no thread can be stopped here: that takes python3 and the right to trace");
+    if (!hasPython()) return lacks(t, "python3", "apt-get install python3");
+    if (!canFreeze()) return cannot(t, "no process may be traced, so no thread can be stopped");
     const ear = await listen();
     const server = await startServer({ env: { NOTIFY_SOCKET: ear.path, WATCHDOG_USEC: "10000000", LOG_LEVEL: "warn" } });
     await until("it lives", () => ear.alive() >= 2);
@@ -404,7 +406,8 @@ describe("alerts", () => {
   });
 
   test("a shard that hangs for too long ends the process", async (t) => {
-    if (!canFreeze()) return t.diagnostic("no thread can be stopped here: that takes python3 and the right to trace");
+    if (!hasPython()) return lacks(t, "python3", "apt-get install python3");
+    if (!canFreeze()) return cannot(t, "no process may be traced, so no thread can be stopped");
     const server = await startServer({ env: { STALL_LIMIT: "6000", LOG_LEVEL: "warn" } });
     const thaw = await freeze(server.pid, "shard-1");
     await until("the server has had enough", () => /shard 1 hangs: the server ends, to be started anew/.test(server.logs));
@@ -488,7 +491,7 @@ describe("who may look", () => {
   });
 
   test("from another address it is refused unless a token is set", async (t) => {
-    if (!outside) return t.diagnostic("this machine has no address but its own");
+    if (!outside) return cannot(t, "this machine has no address but loopback");
     const server = await startServer({ env: { HOST: "all" } });
     const from = `http://${outside.address}:${server.port}`;
     for (const path of pages) assert.equal((await fetch(from + path)).status, 403, path);
@@ -499,7 +502,7 @@ describe("who may look", () => {
 
 describe("a supervisor", () => {
   test("hears that the server is ready, lives, and stops", async (t) => {
-    if (spawnSync("python3", ["--version"]).error) return t.diagnostic("python3 is not here");
+    if (!hasPython()) return lacks(t, "python3", "apt-get install python3");
     const ear = await listen();
     const server = await startServer({ env: { NOTIFY_SOCKET: ear.path, WATCHDOG_USEC: "10000000" } });
     await until("it lives", () => ear.alive() >= 2);
@@ -530,7 +533,7 @@ describe("top", () => {
   });
 
   test("shows it anew every second on a terminal, says when it is gone, and when it is back", async (t) => {
-    if (spawnSync("python3", ["--version"]).error) return t.diagnostic("python3 is not here");
+    if (!hasPython()) return lacks(t, "python3", "apt-get install python3");
     let server = await startServer();
     await band(server, 2);
     // Node.js has no terminals to give.

@@ -6,6 +6,7 @@ import { emit, freshSession, heard, join, next } from "../support/client.js";
 import { badNetwork } from "../support/proxy.js";
 import { Redis, certificates, startCluster, startSentinels, until, withTimeSeries } from "../support/redis.js";
 import { startServer } from "../support/server.js";
+import { lacks } from "../support/skips.js";
 import { request } from "../support/wire.js";
 
 const stops = [];
@@ -468,7 +469,7 @@ describe("Redis", { concurrency: 3 }, () => {
 
   test("with RedisTimeSeries the history is in series", async (t) => {
     const stack = withTimeSeries();
-    if (stack === null) return t.diagnostic("the module is not here: ./tools/test brings it");
+    if (stack === null) return lacks(t, "RedisTimeSeries", "./tools/test --only integration unpacks it");
     const redis = await redisServer(stack.args, stack.options);
     let server = await serve(redis.url);
     const key = "history:series:tickLatenessP99";

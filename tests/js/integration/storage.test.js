@@ -10,6 +10,7 @@ import { after, describe, test } from "node:test";
 import { emit, freshSession, heard, join, next } from "../support/client.js";
 import { until } from "../support/redis.js";
 import { startServer } from "../support/server.js";
+import { cannot } from "../support/skips.js";
 import { request } from "../support/wire.js";
 
 const directories = [];
@@ -271,7 +272,7 @@ describe("a file", () => {
     const mount = `mount -t tmpfs -o size=26m,mode=700 none ${place}`;
     const alone = ["unshare", ...(process.getuid() === 0 ? [] : ["--user", "--map-root-user"]), "--mount"];
     if (spawnSync(alone[0], [...alone.slice(1), "sh", "-c", mount]).status !== 0) {
-      return t.diagnostic("file systems may not be mounted here; the test before shows the same with a limit");
+      return cannot(t, "no file system may be mounted; the test before shows the same with a limit");
     }
     const under = [...alone, "sh", "-c", `${mount} && head -c 20m /dev/zero > ${place}/ballast && exec "$@"`, "sh"];
     const server = await serve({ env: { DATA_DIR: place, ...RATES }, under });

@@ -6,8 +6,8 @@ import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import tls from "node:tls";
-import { fileURLToPath } from "node:url";
 import { leashed } from "./leash.js";
+import { target } from "./paths.js";
 import { PATIENCE_MS, deferred, within } from "./wait.js";
 
 /** A port that nobody listens on now. Somebody may before we do. */
@@ -290,7 +290,7 @@ export function certificates() {
 
 /** How to start a Redis with the RedisTimeSeries module, as `tools/test` unpacks it; null where it did not. */
 export function withTimeSeries() {
-  const folder = fileURLToPath(new URL("../../../target/redis-stack/", import.meta.url));
+  const folder = target("redis-stack");
   const module = join(folder, "redistimeseries.so");
   if (!existsSync(module)) return null;
   return { args: ["--loadmodule", module], options: { env: { ...process.env, LD_LIBRARY_PATH: folder } } };
