@@ -31,6 +31,23 @@ pub fn check(file: &File) -> Vec<Breach> {
     unwanted.map(|(line, name)| file.breach(line, format!("{why} {name}"))).collect()
 }
 
+/// `cargo test` at the top runs every package, and `cargo run` starts the server.
+pub fn check_workspace(files: &[File]) -> Vec<Breach> {
+    let Some(manifest) = files.iter().find(|file| file.path == "Cargo.toml") else { return Vec::new() };
+    let list = |key: &str| {
+        let line = manifest.text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = ["));
+        line.unwrap_or_default().split('"').skip(1).step_by(2).collect::<Vec<_>>()
+    };
+    let defaults = list("default-members");
+    let left_out = list("members").into_iter().chain(["."]).filter(|member| !defaults.contains(member));
+    let mut breaches: Vec<Breach> =
+        left_out.map(|member| format!("Cargo.toml: `cargo test` leaves out {member}")).collect();
+    if !manifest.text.contains("\ndefault-run = \"bandsync\"\n") {
+        breaches.push("Cargo.toml: `cargo run` does not start the server".to_owned());
+    }
+    breaches
+}
+
 fn is_storage_or_ours(name: &str) -> bool {
     name.starts_with("bandsync") || ["redis", "redb"].contains(&name)
 }
@@ -104,4 +121,13 @@ fn a_dependency_without_a_reason_is_noticed() {
     let readme = File::new("README.md", "serde\n| `mio` | the poll |\nand `serde` elsewhere");
     let found = check_readme(&[manifest, readme]);
     assert_eq!(found, ["Cargo.toml:3: the README gives no reason for `serde`"]);
+}
+
+#[test]
+fn the_two_commands_mean_what_the_readme_says() {
+    let manifest = |text: &str| check_workspace(&[File::new("Cargo.toml", text)]).len();
+    let run = "[package]\ndefault-run = \"bandsync\"\n";
+    assert_eq!(manifest(&format!("members = [\"tools\"]\ndefault-members = [\".\", \"tools\"]\n{run}")), 0);
+    assert_eq!(manifest(&format!("members = [\"tools\"]\ndefault-members = [\".\"]\n{run}")), 1);
+    assert_eq!(manifest("members = [\"tools\"]\ndefault-members = [\".\", \"tools\"]\n"), 1);
 }
