@@ -1,5 +1,5 @@
 //! Small applications in place of a band, each above another layer of the wire: they echo WebSocket messages or
-//! Engine.IO messages, or say what a [script](super::script) has for Socket.IO events. Outside suites examine those
+//! Engine.IO messages, or say what a [script] has for Socket.IO events. Outside suites examine those
 //! layers through them.
 
 use std::borrow::Cow;

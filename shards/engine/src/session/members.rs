@@ -142,7 +142,7 @@ impl Session {
 
     /// Whether it has so many members that not everybody can be told of everybody: each newcomer would cost as much
     /// as all who are here, and filling the room the square of that. Then only those whom snapshots
-    /// [name](Self::named) are told of when they come and go, and the others are counted.
+    /// name are told of when they come and go, and the others are counted.
     pub fn is_large(&self) -> bool {
         self.member_count() > self.rules.members_listed_max
     }
