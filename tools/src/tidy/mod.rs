@@ -59,6 +59,7 @@ fn the_house_rules_hold() {
         breaches.extend(manifests::check(file));
     }
     breaches.extend(manifests::check_readme(&files));
+    breaches.extend(manifests::check_workspace(&files));
     breaches.extend(leftovers::check_top(&names(&top)));
     assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
 }
@@ -96,7 +97,9 @@ fn files(top: &Path) -> Vec<File> {
             }
             let file = File { path, text: String::new() };
             // The scripts of the two commands have no extension.
-            if file.has_extension(&EXTENSIONS) || ["tools/test", ".ci/run"].contains(&file.path.as_str()) {
+            if file.has_extension(&EXTENSIONS)
+                || ["tools/test", "tools/needs", "tools/fresh", ".ci/run"].contains(&file.path.as_str())
+            {
                 let text = fs::read_to_string(&full).unwrap_or_else(|error| panic!("{}: {error}", file.path));
                 files.push(File { text, ..file });
             }
