@@ -1,0 +1,427 @@
+//! What is covered, what stays, and that an engine does the same with both.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use bandsync_engine::engine::Engine;
+use bandsync_engine::io::{Answer, Input, Output, Outputs, Settings};
+use bandsync_engine::trace::{Digest, Outcome};
+use bandsync_engine::words::origins::Origins;
+use bandsync_engine::words::time::Micros;
+use proptest::prelude::*;
+
+const CONN: ConnId = ConnId { index: 0, generation: 0 };
+const UPGRADE: &str = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\n\
+                       Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A masked frame, whole or the first or last part of a message.
+fn frame(first: u8, payload: &str) -> Vec<u8> {
+    let mask = [7, 130, 0, 255];
+    let mut bytes = vec![first];
+    match payload.len() {
+        length @ 0..126 => bytes.push(0x80 | length as u8),
+        length => {
+            bytes.push(0x80 | 126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+    }
+    bytes.extend(mask);
+    bytes.extend(payload.bytes().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
+}
+
+fn unmasked(frame: &[u8]) -> String {
+    let start = if frame[1] & 0x7f == 126 { 4 } else { 2 };
+    let (mask, payload) = frame[start..].split_at(4);
+    let payload = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+    String::from_utf8(payload).unwrap()
+}
+
+/// Redacts what a connection sends in these reads.
+fn redact(key: &RandomState, reads: &[&[u8]]) -> Vec<u8> {
+    let mut stream = Stream::default();
+    let mut redacted = Vec::new();
+    for read in reads {
+        let mut read = read.to_vec();
+        stream.redact(key, &mut read);
+        redacted.extend(read);
+    }
+    redacted
+}
+
+fn message(key: &RandomState, text: &str) -> String {
+    let redacted = redact(key, &[UPGRADE.as_bytes(), &frame(0x81, text)]);
+    assert_eq!(&redacted[..UPGRADE.len()], UPGRADE.as_bytes());
+    unmasked(&redacted[UPGRADE.len()..])
+}
+
+#[test]
+fn secrets_go_and_everything_else_stays() {
+    let key = RandomState::new();
+    let told = r#"420["join_session",{"sessionId":"a","passcode":"hidden","x":"passcode","leaderPin" : "4711x","n":"token: 5"}]"#;
+    let redacted = message(&key, told);
+    assert!(!redacted.contains("hidden") && !redacted.contains("4711x"), "{redacted}");
+    assert_eq!(redacted.len(), told.len());
+    for part in [r#"420["join_session",{"sessionId":"a","passcode":""#, r#"","x":"passcode","leaderPin" : ""#]
+    {
+        assert!(redacted.contains(part), "{redacted}");
+    }
+    assert!(redacted.ends_with(r#"","n":"token: 5"}]"#), "{redacted}");
+    for harmless in [r#"42["chat",{"message":"the \"passcode\":\"x\" of old"}]"#, "2probe", "40"] {
+        assert_eq!(message(&key, harmless), harmless);
+    }
+}
+
+#[test]
+fn other_values_in_a_secrets_place_go_too() {
+    let key = RandomState::new();
+    let shape = |text: &str| message(&key, text);
+    assert_eq!(shape(r#"{"passcode":-4711.5e3,"b":2}"#), r#"{"passcode":-1111.1e1,"b":2}"#);
+    assert_eq!(shape(r#"{"passcode":null,"b":"c"}"#), r#"{"passcode":null,"b":"c"}"#);
+    assert_eq!(shape(r#"{"passcode":"","b":"c"}"#), r#"{"passcode":"","b":"c"}"#);
+    let nested = shape(r#"{"passcode":[{"a":"hidden\"} too"},12],"b":"c"}"#);
+    assert!(!nested.contains("hidden") && !nested.contains("too"), "{nested}");
+    assert!(nested.ends_with(r#""},11],"b":"c"}"#), "{nested}");
+}
+
+#[test]
+fn escapes_hide_nothing() {
+    let key = RandomState::new();
+    let redacted = message(&key, r#"{"pass\u0063ode":"a\u0062\u0063\u0064\u0065c\\\"d","b":"c"}"#);
+    assert!(!redacted.contains(r"\u0062\u0063\u0064\u0065"), "{redacted}");
+    assert!(redacted.starts_with(r#"{"pass\u0063ode":""#) && redacted.ends_with(r#"","b":"c"}"#));
+}
+
+#[test]
+fn equal_secrets_stay_equal_and_others_differ() {
+    let key = RandomState::new();
+    let secret = |text: &str| message(&key, &format!(r#"{{"passcode":"{text}"}}"#));
+    assert_eq!(secret("Ünlösbar 🎸"), secret("Ünlösbar 🎸"));
+    let all: Vec<String> = (0..500).map(|n| secret(&format!("{n:03}"))).collect();
+    for (place, one) in all.iter().enumerate() {
+        assert!(!all[..place].contains(one), "{place}");
+    }
+    let other = RandomState::new();
+    assert_ne!(message(&other, r#"{"passcode":"a long secret"}"#), secret("a long secret"));
+}
+
+#[test]
+fn heads_and_bodies_of_requests_are_redacted() {
+    let key = RandomState::new();
+    let told = "POST /x?a=b&token=hid%64en&c=d HTTP/1.1\r\nHost: hidden.example\r\nContent-Length: 41\r\nAuthorization: Bearer \
+                hidden1\r\ncookie:k=hidden2\r\n\r\n42[\"join_session\",{\"passcode\":\"hidden3\"}]";
+    let redacted = String::from_utf8(redact(&key, &[told.as_bytes()])).unwrap();
+    for secret in ["hid%64en", "hidden1", "hidden2", "hidden3"] {
+        assert!(!redacted.contains(secret), "{redacted}");
+    }
+    assert!(redacted.contains("?a=b&token=") && redacted.contains("&c=d HTTP"), "{redacted}");
+    assert!(redacted.contains("Host: hidden.example\r\n"), "{redacted}");
+    assert_eq!(redacted.len(), told.len());
+}
+
+#[test]
+fn after_a_refused_upgrade_requests_go_on() {
+    let key = RandomState::new();
+    let next = "GET /?token=hidden HTTP/1.1\r\n\r\n";
+    let redacted = redact(&key, &[UPGRADE.as_bytes(), &next.as_bytes()[..1], &next.as_bytes()[1..]]);
+    assert!(!String::from_utf8(redacted).unwrap().contains("hidden"));
+}
+
+#[test]
+fn what_is_compressed_is_wiped() {
+    let key = RandomState::new();
+    let parts =
+        [frame(0x41, "compressed"), frame(0x89, "ping"), frame(0x80, "the rest"), frame(0x81, "plain")];
+    let redacted = redact(&key, &[UPGRADE.as_bytes(), &parts.concat()]);
+    let mut rest = &redacted[UPGRADE.len()..];
+    let told = parts.each_ref().map(|part| {
+        let (told, after) = rest.split_at(part.len());
+        rest = after;
+        unmasked(told)
+    });
+    assert_eq!(told, ["\0".repeat(10), "ping".into(), "\0".repeat(8), "plain".into()]);
+}
+
+#[test]
+fn entries_are_redacted_where_they_lie() {
+    let mut entries = Vec::new();
+    let frame = frame(0x81, r#"{"leaderPin":"hidden"}"#);
+    let inputs = [
+        Recorded::Opened { conn: CONN, peer: [127, 0, 0, 1].into() },
+        Recorded::Received { conn: CONN, bytes: UPGRADE.as_bytes() },
+        Recorded::Received { conn: CONN, bytes: &frame },
+    ];
+    for input in &inputs {
+        trace::write_input(&mut entries, Micros::ZERO, input);
+        trace::write_outcome(&mut entries, Outcome::Nothing);
+    }
+    Redactor::new(RandomState::new()).redact(&mut entries);
+    let mut rest = &entries[..];
+    for input in &inputs[..2] {
+        assert_eq!(trace::read_input(&mut rest).unwrap().1, *input);
+        trace::read_outcome(&mut rest).unwrap();
+    }
+    let Recorded::Received { bytes, .. } = trace::read_input(&mut rest).unwrap().1 else { panic!() };
+    assert!(!unmasked(bytes).contains("hidden"));
+}
+
+/// What an engine does that takes these reads: the digest of a trace.
+fn digest<'a>(reads: impl IntoIterator<Item = (u32, &'a [u8])>) -> u32 {
+    let settings = Settings { origins: Origins::Any, ..Settings::default() };
+    let (mut engine, mut outputs, mut digest) =
+        (Engine::new(settings), Outputs::default(), Digest::default());
+    let (mut open, mut at) = (Vec::new(), Micros::from_millis(1));
+    let mut turn = |at, input: Input<'_>| {
+        engine.handle(at, input, &mut outputs);
+        digest.add(&outputs, 0);
+        let asked = outputs.list.iter().find_map(|output| match output {
+            Output::Ask { conn, .. } => Some(*conn),
+            _ => None,
+        });
+        let closed = outputs.list.iter().any(|output| matches!(output, Output::Close { .. }));
+        outputs.clear();
+        (asked, closed)
+    };
+    for (index, bytes) in reads {
+        at = at + Micros::from_secs(1);
+        let conn = ConnId { index, generation: 0 };
+        if !open.contains(&index) {
+            open.push(index);
+            turn(at, Input::Opened { conn, peer: [127, 0, 0, 1].into() });
+        }
+        let (asked, closed) = turn(at, Input::Received { conn, bytes: &mut bytes.to_vec() });
+        if let Some(conn) = asked.filter(|_| !closed) {
+            let body = b"page".to_vec().into();
+            let answer = Answer { status: 200, headers: Vec::new(), body };
+            turn(at, Input::Answered { conn, answer });
+        }
+        turn(at, Input::TurnEnded);
+    }
+    digest.sum()
+}
+
+/// The same for what the redactor makes of them.
+fn digest_of_redacted(reads: &[(u32, Vec<u8>)]) -> u32 {
+    let key = RandomState::new();
+    let mut streams: BTreeMap<u32, Stream> = BTreeMap::new();
+    let redacted: Vec<(u32, Vec<u8>)> = reads
+        .iter()
+        .map(|(index, read)| {
+            let mut read = read.clone();
+            streams.entry(*index).or_default().redact(&key, &mut read);
+            (*index, read)
+        })
+        .collect();
+    digest(redacted.iter().map(|(index, read)| (*index, &read[..])))
+}
+
+fn check_replay(reads: &[(u32, Vec<u8>)]) -> Result<(), TestCaseError> {
+    let before = digest(reads.iter().map(|(index, read)| (*index, &read[..])));
+    prop_assert_eq!(digest_of_redacted(reads), before);
+    Ok(())
+}
+
+/// A text in one of the spellings that JSON has for it.
+fn spell(text: &str, mut luck: u64) -> String {
+    let mut spelled = String::new();
+    for letter in text.chars() {
+        let escape = matches!(letter, '"' | '\\') || luck & 1 == 1;
+        let short = "\"\\/\n\t".find(letter).filter(|_| luck & 2 == 0);
+        match short {
+            Some(place) if escape => spelled.extend(['\\', char::from(b"\"\\/nt"[place])]),
+            _ if escape || letter < ' ' => {
+                let mut units = [0; 2];
+                for unit in letter.encode_utf16(&mut units) {
+                    let digits = if luck & 4 == 0 { format!("{unit:04x}") } else { format!("{unit:04X}") };
+                    spelled += &format!("\\u{digits}");
+                }
+            }
+            _ => spelled.push(letter),
+        }
+        luck = luck.rotate_right(3);
+    }
+    spelled
+}
+
+#[test]
+fn what_is_no_secret_of_json_stays() {
+    let key = RandomState::new();
+    for harmless in [
+        r#"40/"passcode":"echoed","#,
+        r#"42["chat_message",{"sessionId":"a","message":"really?token=abc&passcode=x"}]"#,
+    ] {
+        assert_eq!(message(&key, harmless), harmless);
+        let head = format!("POST /a&token=b HTTP/1.1\r\nContent-Length: {}\r\n", harmless.len());
+        let posted = format!("{head}X-Name: \"passcode\":\"x y\"\r\n\r\n{harmless}");
+        let read = |posted: String| String::from_utf8(redact(&key, &[posted.as_bytes()])).unwrap();
+        assert_eq!(read(posted.clone()), posted);
+        let after = format!("{posted}\r\nGET /?token=hidden HTTP/1.1\r\n\r\n");
+        assert!(read(after.clone()).starts_with(&posted) && !read(after).contains("hidden"));
+    }
+}
+
+#[test]
+fn a_number_stays_one_or_none() {
+    let key = RandomState::new();
+    let shape = |text: &str| message(&key, &format!(r#"{{"leaderPin":{text},"b":2}}"#));
+    for (told, covered) in [
+        ("00", "01"),
+        ("0", "0"),
+        ("0471", "0111"),
+        ("-0", "-0"),
+        ("-00", "-01"),
+        ("0.0e0", "0.1e1"),
+        ("905", "111"),
+        ("[0,00,-0,905]", "[0,01,-0,111]"),
+    ] {
+        assert_eq!(shape(told), format!(r#"{{"leaderPin":{covered},"b":2}}"#));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However a secret is spelled, it is the same.
+    #[test]
+    fn a_spelling_changes_nothing(secret in "[ -~ßд漢🎸\n\"\\\\/]{0,12}", luck: [u64; 2]) {
+        let key = RandomState::new();
+        let [one, other] = luck.map(|luck| {
+            let covered = message(&key, &format!(r#"{{"passcode":"{}"}}"#, spell(&secret, luck)));
+            serde_json::from_str::<serde_json::Value>(&covered).unwrap()["passcode"].as_str().unwrap().to_owned()
+        });
+        prop_assert_eq!(&one, &other);
+        prop_assert_eq!(one.chars().count(), secret.chars().count());
+        let mut stored = secret.clone();
+        cover_text(&key, &mut stored);
+        prop_assert_eq!(stored, one);
+    }
+
+    /// A band does the same in the replay, whatever it gives as its secrets.
+    #[test]
+    fn joins_are_replayed(
+        joins in prop::collection::vec((0_usize..28, 0_usize..28, any::<u64>(), 0_u32..3), 1..8),
+    ) {
+        const VALUES: [&str; 22] = [
+            "00", "0", "-0", "-01", "4711", "1e400", "0.0", "1.", "null", "true", "tru", "[]", "[0,01]",
+            r#"{"passcode":"x"}"#, r#""""#, r#""\ud800""#, r#""\ud83c\u0041""#, r#""\u00"#, r#""\x""#, "", ",",
+            "\"\u{7f}\u{0}\"",
+        ];
+        const SECRETS: [&str; 6] = ["a", "b", "Ünlösbar 🎸", "\"quoted\" \\ /", "漢字\t", "0"];
+        let value = |place: usize, luck| match VALUES.get(place) {
+            Some(value) => (*value).to_owned(),
+            None => format!("\"{}\"", spell(SECRETS[place - VALUES.len()], luck)),
+        };
+        let mut reads: Vec<(u32, Vec<u8>)> = Vec::new();
+        for (passcode, pin, luck, conn) in joins {
+            if reads.iter().all(|(index, _)| *index != conn) {
+                reads.push((conn, [UPGRADE.as_bytes(), &frame(0x81, "40")].concat()));
+            }
+            let (passcode, pin) = (value(passcode, luck), value(pin, luck.rotate_left(20)));
+            let text = format!(
+                r#"420["join_session",{{"sessionId":"s","passcode":{passcode},"leaderPin" : {pin}}}]"#
+            );
+            reads.push((conn, frame(0x81, &text)));
+        }
+        check_replay(&reads)?;
+    }
+
+    /// So does everything else that can be sent.
+    #[test]
+    fn attacks_are_replayed(
+        parts in prop::collection::vec((0_usize..40, 0_u32..2), 1..40),
+        framed: [bool; 2],
+    ) {
+        const PARTS: [&str; 40] = [
+            "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n",
+            "GET /x&token=y HTTP/1.1\r\nHost: a\r\n",
+            "get /health?token=y&token=z HTTP/1.1\r\nHost: a\r\n",
+            "POST /socket.io/?EIO=3&transport=polling&sid=a?token=b HTTP/1.1\r\nHost: a\r\n",
+            "Content-Length: 20\r\n",
+            "Content-Length: 0\r\n",
+            "Content-Length: x\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "Cookie: a=b\r\n",
+            "Upgrade: websocket\r\n",
+            "Upgrade: web socket, x\r\n",
+            "Connection: upgrade\r\n",
+            "Connection: close\r\n",
+            "Connection: keep-alive\r\n",
+            "X: \"passcode\":\"a b\"\r\n",
+            "\r\n",
+            "\n",
+            "40",
+            "40/\"passcode\":\"abc\",",
+            "42[\"join_session\",{\"sessionId\":\"s\",",
+            "42[\"chat_message\",{\"sessionId\":\"s\",\"message\":\"x?token=abc\"}]",
+            "42[\"update_message\",{\"sessionId\":\"s\",\"message\":\"a\\\"passcode\\\":\\\"b\"}]",
+            "42[\"clock_sync\",{\"t0\":1,\"token\":[0,{\"a\":00}]}]",
+            "\"passcode\":",
+            "\"leaderPin\" : ",
+            "\"pass\\u0063ode\":",
+            "\"secret\"",
+            "\"a\\u0062c\"",
+            "\"abc\"",
+            "\"unknown event\"",
+            "0",
+            "-00.5e1",
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\u{1e}",
+            "\"",
+        ];
+        // A frame ends where an empty part stands, and a read with every part.
+        let mut reads: Vec<(u32, Vec<u8>)> = Vec::new();
+        for conn in 0..2 {
+            let own = parts.iter().filter(|(_, of)| *of == conn).map(|(part, _)| PARTS[*part]);
+            if framed[conn as usize] {
+                reads.push((conn, [UPGRADE.as_bytes(), &frame(0x81, "40")].concat()));
+                let text: String = own.collect();
+                let join = r#"420["join_session",{"sessionId":"s","passcode":"abc"}]"#;
+                reads.push((conn, frame(0x81, join)));
+                reads.push((conn, text.split('\n').flat_map(|text| frame(0x81, text)).collect()));
+            } else {
+                reads.extend(own.map(|part| (conn, part.as_bytes().to_vec())));
+            }
+        }
+        check_replay(&reads)?;
+    }
+
+    /// Who knew the passcode of a stored session knows it in the replay as well.
+    #[test]
+    fn a_stored_secret_is_covered_as_a_spoken_one(secret in "[ -~äß🎸]{4,12}") {
+        let key = RandomState::new();
+        let mut stored = secret.clone();
+        cover_text(&key, &mut stored);
+        let spell = |secret: &str| secret.replace('\\', "\\\\").replace('"', "\\\"");
+        let spoken = message(&key, &format!(r#"{{"passcode":"{}"}}"#, spell(&secret)));
+        prop_assert_eq!(spoken, format!(r#"{{"passcode":"{}"}}"#, spell(&stored)));
+        prop_assert_eq!(stored.len(), secret.len());
+    }
+
+    /// Cuts and fragments make no difference.
+    #[test]
+    fn reads_may_be_cut_anywhere(secret in "[a-zé\"\\\\🎸]{0,12}", cuts in prop::collection::vec(0_usize..300, 0..6)) {
+        let key = RandomState::new();
+        let secret = secret.replace('\\', "\\\\").replace('"', "\\\"");
+        let (first, second) = (format!(r#"{{"passcode":"{secret}","a":"#), r#""b"}"#);
+        let mut bytes = UPGRADE.as_bytes().to_vec();
+        bytes.extend(frame(0x01, &first));
+        bytes.extend(frame(0x89, "ping"));
+        bytes.extend(frame(0x80, second));
+        let whole = redact(&key, &[&bytes]);
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let reads: Vec<&[u8]> = cuts.windows(2).map(|ends| &bytes[ends[0]..ends[1]]).collect();
+        prop_assert_eq!(redact(&key, &reads), whole.clone());
+        let length = frame(0x01, &first).len();
+        let text = unmasked(&whole[UPGRADE.len()..UPGRADE.len() + length]);
+        let shown = text.contains(&format!("\"{secret}\""));
+        prop_assert!(secret.chars().count() < 6 || secret.contains('\\') || !shown);
+        prop_assert!(whole.ends_with(&frame(0x80, second)));
+    }
+}
