@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::RateLimits;
 use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
 use bandsync_engine::words::origins::Origins;
+use bandsync_engine::words::rng::Seed;
 use bandsync_engine::words::time::Micros;
 
 use crate::dotenv::{self, DotEnvError};
@@ -115,6 +115,8 @@ pub enum ConfigError {
     Refused { name: String, value: String, allowed: String },
     /// The profile `internet` without what it takes: the variable, and what to give there.
     Unsafe(&'static str, &'static str),
+    /// The operating system gives no random numbers, for this reason.
+    NoRandomness(String),
     /// The file `.env` cannot be used.
     DotEnv(DotEnvError),
 }
@@ -250,9 +252,7 @@ impl Config {
         };
         let alert_webhook = values.unless_none(&settings::ALERT_WEBHOOK, webhook)?;
         let admin_token = values.unless_none(&settings::ADMIN_TOKEN, Token::parse)?;
-        // The standard library keys its hash maps with randomness of the operating system.
-        let random = RandomState::new().hash_one("seed");
-        let seed = values.whole_or(&settings::SEED, random)?;
+        let seed = values.seed()?;
         let record = Record {
             directory: values.told(&settings::RECORD_DIR, |text| Some(PathBuf::from(text)))?,
             file_bytes_max: values.whole(&settings::RECORD_MAX_BYTES)?,
@@ -322,6 +322,10 @@ impl Config {
         }
     }
 }
+
+/// Characters of a new passcode or PIN where strangers may guess: eight digits last for years at the rate that many
+/// addresses together have (`Guessing`).
+const SECRET_CHARS_ON_THE_INTERNET: u32 = 8;
 
 /// `NODE_ENV` belongs to others as well, who set it to `test` or `staging`: such a value is no mistake.
 fn profile(given: &Given, notes: &mut Vec<String>) -> Result<Profile, ConfigError> {
@@ -523,7 +527,8 @@ impl Values<'_> {
             let what = "the pages that may connect, such as https://band.example";
             return Err(ConfigError::Unsafe(settings::CORS_ORIGIN.variable, what));
         }
-        Ok((Manners { rates, peers, proxies, hosts }, requests))
+        let secret_chars_min = if is_lan { 0 } else { SECRET_CHARS_ON_THE_INTERNET };
+        Ok((Manners { rates, peers, proxies, hosts, secret_chars_min }, requests))
     }
 
     /// A count whose range ends within 32 bits.
@@ -531,6 +536,17 @@ impl Values<'_> {
         let value = self.whole(setting)?;
         assert!(value <= u64::from(u32::MAX), "{} allows too much", setting.variable);
         Ok(value as u32)
+    }
+
+    /// The seed that was given, or else 256 bits of the system's randomness.
+    fn seed(&mut self) -> Result<Seed, ConfigError> {
+        let Allowed::WholeOr { word, min, max } = settings::SEED.allowed else { panic!("SEED is a number") };
+        let parse = |text: &str| match text {
+            text if text == word => Some(None),
+            text => whole(text, min, max).map(|number| Some(Seed::from(number))),
+        };
+        let given = self.take(&settings::SEED, parse, |_| String::new())?;
+        given.map_or_else(random_seed, Ok)
     }
 
     fn millis(&mut self, setting: &'static Setting) -> Result<Micros, ConfigError> {
@@ -606,6 +622,13 @@ impl Values<'_> {
     }
 }
 
+/// A server whose ids can be foretold must not start, so there is nothing to fall back on.
+fn random_seed() -> Result<Seed, ConfigError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| ConfigError::NoRandomness(error.to_string()))?;
+    Ok(Seed::from_bytes(bytes))
+}
+
 /// Digits only: `u64` would take a `+` as well, and the message speaks of a whole number.
 fn whole(text: &str, min: u64, max: u64) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -635,6 +658,12 @@ impl fmt::Display for ConfigError {
             }
             Self::Unsafe(variable, what) => {
                 write!(f, "SECURITY_PROFILE=internet takes {variable}: {what}")
+            }
+            Self::NoRandomness(error) => {
+                write!(
+                    f,
+                    "the system has no random numbers for ids and secrets: {error}. Start it again later"
+                )
             }
             Self::DotEnv(DotEnvError::Line(line)) => {
                 write!(f, ".env line {line} cannot be read; allowed: NAME=value, a comment, an empty line")
@@ -873,7 +902,7 @@ mod tests {
     #[test]
     fn every_setting_is_shown_once_and_secrets_never() {
         let config = config(["", "SEED=424242", ""]);
-        assert_eq!(config.engine.seed, 424_242);
+        assert_eq!(config.engine.seed, Seed::from(424_242));
         let shown: Vec<_> = config.effective.iter().map(|line| line.variable).collect();
         assert_eq!(shown.len(), settings::SETTINGS.len());
         assert!(settings::SETTINGS.iter().all(|setting| shown.contains(&setting.variable)));

@@ -25,7 +25,9 @@ pub fn start(config: &Config, settings: &[Settings]) -> io::Result<Option<Record
         // Such as 20260131T204500123Z: sorts by time, and has nothing that a file system dislikes.
         name: now.replace(['-', ':', '.'], ""),
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        run: settings.first().map_or(0, |settings| settings.seed ^ settings.started_unix_ms as u64),
+        run: settings
+            .first()
+            .map_or(0, |settings| settings.seed.fingerprint() ^ settings.started_unix_ms as u64),
         file_bytes_max: record.file_bytes_max,
         file_span_max: record.file_span_max,
         files_max: record.files_max,

@@ -521,8 +521,9 @@ pub const SECURITY_PROFILE: Setting = Setting {
     development: "lan",
     production: "lan",
     help: "Where the server stands. `lan`: pages are let in under addresses and local names only, and one address \
-           may have many connections, since a venue may be behind one. `internet`: strict limits, and the server \
-           does not start without TRUSTED_PROXIES (one of them ends TLS) and a list in CORS_ORIGIN.",
+           may have many connections, since a venue may be behind one. `internet`: strict limits, passcodes and \
+           PINs of at least 8 characters, and the server does not start without TRUSTED_PROXIES (one of them ends \
+           TLS) and a list in CORS_ORIGIN.",
     ..PLAIN
 };
 

@@ -17,7 +17,7 @@ const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The shard that the evening takes place on.
 pub fn settings() -> Settings {
     Settings {
-        seed: 1,
+        seed: 1.into(),
         started_unix_ms: 1_800_000_000_000,
         tick_interval: Micros::from_millis(16),
         session_members_max: 10_000,

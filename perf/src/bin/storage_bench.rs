@@ -209,6 +209,7 @@ fn session(n: u32) -> Changing {
         leader_grace: Micros::from_secs(10),
         claim_window: Micros::ZERO,
         members_listed_max: 8,
+        secret_chars_min: 0,
     };
     let now = Moment { at: Micros::from_secs(1), unix: UnixMillis(1_800_000_000_000) };
     let name = format!("bench-{n}");

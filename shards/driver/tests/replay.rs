@@ -59,7 +59,7 @@ fn settings(shard: u16, started_unix_ms: i64) -> Settings {
     Settings {
         shard: ShardId(shard),
         shards: SHARDS,
-        seed: 7,
+        seed: 7.into(),
         started_unix_ms,
         tick_interval,
         ..Settings::default()

@@ -14,6 +14,7 @@ use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::manners::Manners;
 use crate::words::origins::Origins;
+use crate::words::rng::Seed;
 use crate::words::time::Micros;
 
 /// What a shard is told once, before its first input. With the inputs it determines every output.
@@ -23,8 +24,8 @@ pub struct Settings {
     pub shard: ShardId,
     /// How many there are.
     pub shards: u16,
-    /// Where all of the shard's randomness comes from.
-    pub seed: u64,
+    /// Where all randomness comes from, of this shard and the others.
+    pub seed: Seed,
     /// Unix time at the server's start, in milliseconds.
     pub started_unix_ms: i64,
     /// Bounds.
@@ -99,7 +100,7 @@ impl Default for Settings {
         Self {
             shard: ShardId(0),
             shards: 1,
-            seed: 0,
+            seed: Seed::from(0),
             started_unix_ms: 0,
             limits: Limits::PRODUCTION,
             tick_interval: Micros::from_millis(16),

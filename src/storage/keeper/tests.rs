@@ -35,6 +35,7 @@ fn record(session: &SessionId, epoch: u64, version: u64) -> Box<[u8]> {
         leader_grace: Micros::ZERO,
         claim_window: Micros::ZERO,
         members_listed_max: 8,
+        secret_chars_min: 0,
     };
     let now = Moment { at: Micros::from_secs(1), unix: UnixMillis(1_800_000_000_000) };
     let mut record = Session::new(session.clone(), &rules, epoch, now).record();

@@ -641,7 +641,7 @@ impl Book {
                 };
             }
             if !ack.pending {
-                model.note_applied(command);
+                model.note_applied(command, &wire.sid);
             }
         }
         let wrong = |what| ("I9 who may do what", what);

@@ -25,6 +25,7 @@ struct Command {
     name: &'static str,
     payload: String,
     what: Asked,
+    page: u16,
     number: u64,
 }
 
@@ -66,6 +67,9 @@ pub struct Member {
     next_ask: u64,
     /// How many commands it has numbered, and the last few of them, which it may send again.
     commands: u64,
+    /// Which of its pages sends them, each a client of its own, and whether it opens one after the other.
+    page: u16,
+    reloads: bool,
     recent: VecDeque<Command>,
     next_sync: u64,
     opened: u64,
@@ -100,6 +104,8 @@ impl Member {
             probe_at: None,
             next_ask: 0,
             commands: 0,
+            page: 0,
+            reloads: Chance::new(seed, 9_000 + u64::from(id)).one_in(4),
             recent: VecDeque::new(),
             next_sync: 0,
             opened: 0,
@@ -529,10 +535,11 @@ impl World<'_> {
         }
         let member = &mut self.members[usize::from(m)];
         member.commands += 1;
-        let number = member.commands;
-        let payload =
-            format!("{{\"sessionId\":\"s{session}\",\"commandId\":\"member-{m}-{number}\"{fields}}}");
-        let command = Command { session, name, payload, what, number };
+        member.page += u16::from(member.reloads && member.commands.is_multiple_of(2));
+        let (number, page) = (member.commands, member.page);
+        let client = format!("member-{m}-{page}");
+        let payload = format!("{{\"sessionId\":\"s{session}\",\"commandId\":\"{client}-{number}\"{fields}}}");
+        let command = Command { session, name, payload, what, page, number };
         member.recent.push_back(command.clone());
         if member.recent.len() > RECENT_MAX {
             member.recent.pop_front();
@@ -559,8 +566,8 @@ impl World<'_> {
     }
 
     fn command(&mut self, m: u16, wire: usize, command: Command) {
-        let Command { session, name, payload, what, number } = command;
-        let ask = Ask { id: 0, session, what, command: Some((m, number)), sent: self.now };
+        let Command { session, name, payload, what, page, number } = command;
+        let ask = Ask { id: 0, session, what, command: Some(((m, page), number)), sent: self.now };
         self.send_ask(m, wire, name, &payload, ask);
     }
 

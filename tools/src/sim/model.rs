@@ -1,8 +1,6 @@
 //! The oracle: a second, slow, obvious session that is fed with what the server acknowledged, in that order. It knows
 //! no bytes, no batches and no timers; after every step the real session has to say the same.
 
-use std::collections::BTreeMap;
-
 use bandsync_engine::record::Record;
 use bandsync_engine::session::Session;
 use bandsync_engine::speech::{LeaderRule, OnLeaderLoss, Role};
@@ -64,8 +62,8 @@ pub struct Model {
     /// Which list, and the ids and starts of its songs.
     songs: Option<(Say, Vec<SongStart>)>,
     song: Option<usize>,
-    /// Of each client the number of its last command.
-    applied: BTreeMap<u16, u64>,
+    /// Of each client the number of its last command, and for which member it spoke; the last one to speak comes last.
+    applied: Vec<((u16, u16), u64, String)>,
 }
 
 /// In which tempo and signature a song starts.
@@ -104,7 +102,7 @@ impl Model {
             passcode: None,
             pin: None,
             songs: None,
-            applied: BTreeMap::new(),
+            applied: Vec::new(),
             song: None,
         }
     }
@@ -126,6 +124,12 @@ impl Model {
     pub fn join(&mut self, unix: i64, id: &str, join: &Join) -> Result<Done, Wrong> {
         let pin = self.pin;
         self.empty_since = None;
+        if self.is_member(id) && join.passcode.is_some() && self.shows_wrong_passcode(join) {
+            return Err("a member tried a passcode from its seat".into());
+        }
+        if self.version != 0 && self.shows_wrong_pin(join) {
+            return Err("a wrong PIN was let in".into());
+        }
         if let Some(person) = self.people.iter_mut().find(|person| person.id == id) {
             person.wants_ticks = join.tick_hz.is_none();
             person.metronome = join.metronome;
@@ -144,11 +148,8 @@ impl Model {
                 self.rule = LeaderRule::Pin;
             }
         } else {
-            if self.passcode.is_some() && join.passcode != self.passcode {
+            if self.shows_wrong_passcode(join) {
                 return Err("a wrong passcode was let in".into());
-            }
-            if self.rule == LeaderRule::Pin && join.pin.is_some() && join.pin != self.pin {
-                return Err("a wrong PIN was let in".into());
             }
             if self.people.len() >= self.max_members as usize {
                 return Err(format!("more than {} members", self.max_members));
@@ -179,13 +180,24 @@ impl Model {
         Ok(Done::Version(self.version))
     }
 
-    /// Why a newcomer may not come in, as an error code.
+    fn shows_wrong_passcode(&self, join: &Join) -> bool {
+        self.passcode.is_some() && join.passcode != self.passcode
+    }
+
+    fn shows_wrong_pin(&self, join: &Join) -> bool {
+        self.pin.is_some() && join.pin.is_some() && join.pin != self.pin
+    }
+
+    /// Why somebody may not come in, or back to its seat, as an error code.
     pub fn refuses(&self, id: &str, join: &Join) -> Option<&'static str> {
-        let wrong_pin = self.rule == LeaderRule::Pin && join.pin.is_some() && join.pin != self.pin;
+        let is_seated = self.is_member(id);
         match () {
-            () if self.is_member(id) || self.version == 0 => None,
-            () if self.passcode.is_some() && join.passcode != self.passcode => Some("bad_passcode"),
-            () if wrong_pin => Some("bad_passcode"),
+            () if self.version == 0 => None,
+            () if self.shows_wrong_passcode(join) && (!is_seated || join.passcode.is_some()) => {
+                Some("bad_passcode")
+            }
+            () if self.shows_wrong_pin(join) => Some("bad_passcode"),
+            () if is_seated => None,
             () => (self.people.len() >= self.max_members as usize).then_some("session_full"),
         }
     }
@@ -246,12 +258,20 @@ impl Model {
     }
 
     /// Whether this command of a client, or a later one, was applied.
-    pub fn has_applied(&self, (client, number): (u16, u64)) -> bool {
-        self.applied.get(&client).is_some_and(|last| number <= *last)
+    pub fn has_applied(&self, (client, number): ((u16, u16), u64)) -> bool {
+        self.applied.iter().any(|(other, last, _)| *other == client && number <= *last)
     }
 
-    pub fn note_applied(&mut self, (client, number): (u16, u64)) {
-        self.applied.insert(client, number);
+    /// A session remembers four clients of a member; of more, the one that was silent longest is forgotten.
+    pub fn note_applied(&mut self, (client, number): ((u16, u16), u64), id: &str) {
+        self.applied.retain(|(other, ..)| *other != client);
+        let own = self.applied.iter().filter(|(_, _, of)| of == id).count();
+        if own >= 4
+            && let Some(oldest) = self.applied.iter().position(|(_, _, of)| of == id)
+        {
+            self.applied.remove(oldest);
+        }
+        self.applied.push((client, number, id.to_owned()));
     }
 
     /// Whether somebody that was lost has to be let in again.

@@ -280,7 +280,7 @@ fn settings(plan: &Plan, id: u16, life: u64, wall: i64) -> Settings {
     Settings {
         shard: ShardId(id),
         shards: shape.shards,
-        seed: plan.seed ^ life << 32,
+        seed: (plan.seed ^ life << 32).into(),
         started_unix_ms: UNIX_START + wall,
         limits: Limits {
             connections_max: shape.connections_max,

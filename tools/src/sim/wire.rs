@@ -274,8 +274,8 @@ pub struct Ask {
     pub id: u64,
     pub session: u16,
     pub what: Asked,
-    /// What a client calls its command: which client, and the number.
-    pub command: Option<(u16, u64)>,
+    /// What a client calls its command: which client, by member and page, and the number.
+    pub command: Option<((u16, u16), u64)>,
     pub sent: u64,
 }
 

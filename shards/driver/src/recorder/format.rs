@@ -9,7 +9,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use serde::{Deserialize, Serialize};
 
 /// What a trace begins with; the number is the version of everything behind it.
-pub const MAGIC: &[u8] = b"BANDSYNC TRACE 2\n";
+pub const MAGIC: &[u8] = b"BANDSYNC TRACE 3\n";
 
 /// What a trace of any version begins with.
 const ANY_MAGIC: &[u8] = b"BANDSYNC TRACE ";
@@ -366,7 +366,7 @@ pub(crate) mod tests {
         Settings {
             shard: ShardId(shard),
             shards: 2,
-            seed: 7,
+            seed: 7.into(),
             started_unix_ms: 1_700_000_000_000,
             limits: Limits::TINY,
             session_members_max: 8,

@@ -192,13 +192,14 @@ impl Engine {
             leader_grace: settings.leader_grace,
             claim_window: settings.batch_interval,
             members_listed_max: settings.limits.members_listed_max,
+            secret_chars_min: settings.manners.secret_chars_min,
         };
         Self {
             rules,
             now: Moment { at: Micros::ZERO, unix: UnixMillis(settings.started_unix_ms) },
             started_unix_ms: settings.started_unix_ms,
             draining: false,
-            rng: Rng::from_seed(settings.seed ^ u64::from(settings.shard.0)),
+            rng: Rng::from_key(settings.seed.of_shard(settings.shard)),
             wheel: Wheel::new(Micros::ZERO),
             conns: Conns::new(settings.limits.connections_max),
             sids: Sids::default(),

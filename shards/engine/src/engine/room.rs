@@ -3,7 +3,7 @@
 
 use super::alarm::{Alarm, RoomKey, Timer};
 use super::batch::Batch;
-use super::crowd::Guesses;
+use super::crowd::Guard;
 use super::knock::Promises;
 use super::outbox::{Line, Outbox};
 use super::recovery::{self, Bounds, Form, Memory, Offset, Pid, is_volatile};
@@ -42,8 +42,8 @@ pub struct Room {
     deadline: Alarm,
     /// What the storage has of it.
     pub kept: Kept,
-    /// Wrong passcodes and PINs of late.
-    pub guesses: Guesses,
+    /// The guesses at its passcode and its PIN.
+    pub guard: Guard,
     /// Seats for those who were told on another shard that they may come.
     pub promises: Promises,
 }
@@ -109,7 +109,7 @@ impl Room {
             window: Alarm::default(),
             deadline: Alarm::default(),
             kept: Kept::default(),
-            guesses: Guesses::default(),
+            guard: Guard::default(),
             promises: Promises::default(),
         }
     }

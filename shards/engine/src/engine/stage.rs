@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::alarm::RoomKey;
-use super::crowd::{Guesses, Guessing};
+use super::crowd::{Guesses, Guessing, Shown};
 use super::link::{Moving, Said, Step};
 use super::room::Room;
 use super::{Engine, State};
@@ -102,6 +102,7 @@ impl Engine {
             if joined.is_ok() {
                 room.sit(member, line, turn.settings);
                 room.promises.keep(member);
+                room.guard.right(peer, shown(join, &room.session));
             }
             let joined = joined.map(|ack| room.kept.told(ack));
             Some((joined, before, room.seated()))
@@ -116,8 +117,9 @@ impl Engine {
         joined
     }
 
-    /// Whether a session would let a member in that speaks from this address and leaves a session here for that; a wrong
-    /// guess counts.
+    /// Whether a session would let a member in, or back to its seat, that speaks from this address and leaves a session
+    /// here for that. This is the only place where a member's passcode or PIN is compared: a wrong one counts against
+    /// the address and the session.
     pub(super) fn admit(
         &mut self,
         peer: IpAddr,
@@ -126,12 +128,13 @@ impl Engine {
         leaves: Option<RoomKey>,
     ) -> Result<(), Reject> {
         let Some(key) = self.names.get(&join.session).copied() else {
+            self.rules.check_secrets(join.passcode.as_ref(), join.leader_pin.as_ref())?;
             let has_room = self.has_room_for_session() || self.is_left_empty(leaves);
             return if has_room { Ok(()) } else { Err(no_room()) };
         };
         let guesses = join.passcode.is_some() || join.leader_pin.is_some();
         if guesses {
-            self.may_guess(peer, key)?;
+            self.may_guess(peer, key, join)?;
         }
         let now = self.now.at;
         let admitted = self.rooms.get_mut(key).map_or_else(
@@ -154,15 +157,23 @@ impl Engine {
         leaves.and_then(|key| self.rooms.get(key)).is_some_and(|room| room.seated() == 1)
     }
 
-    /// Whether somebody may try a passcode or PIN. Whose address has guessed wrong too often of late waits; and if the
-    /// session was guessed at too often, whose address has guessed wrong at all, so that many addresses together
-    /// do not get far, and still do not keep those out who know it.
-    fn may_guess(&self, peer: IpAddr, key: RoomKey) -> Result<(), Reject> {
+    /// Whether an address may try a passcode or PIN.
+    ///
+    /// An address that guessed wrong too often waits. If the session was guessed at too often, all addresses wait that
+    /// have guessed wrong, so that many together do not get far. An address without a wrong guess is spared, or
+    /// guessers could keep the band out; but one customer may hold a /48 with 65 536 of these, so a network has only
+    /// so many spared guesses, and so has everybody together. An address that has shown these secrets before needs none.
+    fn may_guess(&self, peer: IpAddr, key: RoomKey, join: &Join) -> Result<(), Reject> {
         let now = self.now.at;
+        let Some(room) = self.rooms.get(key) else { return Ok(()) };
+        let guard = &room.guard;
         let is_proxy = self.settings.manners.is_proxy(peer);
         let own = if is_proxy { Guesses::default() } else { self.crowd.guesses(peer) };
-        let all = self.rooms.get(key).map(|room| room.guesses).unwrap_or_default();
-        let everybody = if is_proxy || own.any(now) { all.may(now, Guessing::IN_SESSION) } else { Ok(()) };
+        let is_known = || guard.knows(peer, shown(join, &room.session));
+        let is_spared = !is_proxy
+            && !own.any(now)
+            && (self.crowd.spares(peer, now) && guard.may_stranger(now) || is_known());
+        let everybody = if is_spared { Ok(()) } else { guard.may(now) };
         own.may(now, Guessing::OF_ADDRESS).and(everybody).map_err(|wait| {
             let seconds = wait.as_millis().div_ceil(1_000);
             let message = format!("too many wrong passcodes or PINs: try again in {seconds} s");
@@ -176,7 +187,7 @@ impl Engine {
             self.crowd.guessed_wrong(peer, now);
         }
         if let Some(room) = self.rooms.get_mut(key) {
-            room.guesses.wrong(now, Guessing::IN_SESSION);
+            room.guard.wrong(now);
         }
     }
 
@@ -351,6 +362,12 @@ impl Engine {
         self.names.remove(room.session.id());
         Some(room)
     }
+}
+
+/// The secrets of a session that a `join_session` shows.
+fn shown(join: &Join, session: &Session) -> Shown {
+    let (has_passcode, has_pin) = session.secrets();
+    Shown { passcode: has_passcode && join.passcode.is_some(), pin: has_pin && join.leader_pin.is_some() }
 }
 
 fn no_room() -> Reject {

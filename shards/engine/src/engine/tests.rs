@@ -39,7 +39,7 @@ pub(super) fn settings() -> Settings {
     Settings {
         shard: ShardId(0),
         shards: 1,
-        seed: 1,
+        seed: 1.into(),
         started_unix_ms: 1_800_000_000_000,
         limits: Limits { stale_after: HOUR, silence_max: HOUR, ..Limits::PRODUCTION },
         tick_interval: Micros::from_millis(16),

@@ -2,35 +2,43 @@
 
 use std::collections::VecDeque;
 
-use crate::words::ids::CommandId;
+use crate::words::ids::{CommandId, MemberId};
 
 /// Clients whose last command is remembered. Of one too many the one that was silent longest is forgotten.
 const CLIENTS_MAX: usize = 256;
+
+/// Clients of one member that are remembered, or a member that makes up client after client would have all others
+/// forgotten. A page that was loaded anew is another client. Guessed: nobody has more of them under way.
+const CLIENTS_OF_MEMBER_MAX: usize = 4;
 
 /// The last command of each client. Most sessions have none, so it is boxed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Applied(Option<Box<Last>>);
 
-/// The client that spoke last is the last one.
+/// By client, with the member that it spoke for. The client that spoke last is the last one.
 #[derive(Clone, Debug, Default)]
-struct Last(VecDeque<CommandId>);
+struct Last(VecDeque<(CommandId, MemberId)>);
 
 impl Applied {
     /// Whether this command or a later one of its client was applied.
     pub fn has(&self, id: CommandId) -> bool {
         let mut all = self.0.iter().flat_map(|last| &last.0);
-        all.any(|last| last.client == id.client && id.number <= last.number)
+        all.any(|(last, _)| last.client == id.client && id.number <= last.number)
     }
 
-    /// Notes a command that is applied.
-    pub fn note(&mut self, id: CommandId) {
+    /// Notes a command of a member that is applied.
+    pub fn note(&mut self, id: CommandId, member: MemberId) {
         let Last(all) = &mut **self.0.get_or_insert_default();
-        if let Some(place) = all.iter().position(|last| last.client == id.client) {
-            all.remove(place);
+        all.retain(|(last, _)| last.client != id.client);
+        let mut of_member = all.iter().enumerate().filter(|(_, (_, other))| *other == member);
+        let oldest_own = of_member.next().map(|(place, _)| place);
+        let own = usize::from(oldest_own.is_some()) + of_member.count();
+        if let Some(oldest) = oldest_own.filter(|_| own >= CLIENTS_OF_MEMBER_MAX) {
+            all.remove(oldest);
         } else if all.len() == CLIENTS_MAX {
             all.pop_front();
         }
-        all.push_back(id);
+        all.push_back((id, member));
     }
 }
 
@@ -38,18 +46,48 @@ impl Applied {
 mod tests {
     use super::*;
 
+    fn id(client: u64, number: u64) -> CommandId {
+        CommandId { client, number }
+    }
+
+    fn member(number: u8) -> MemberId {
+        MemberId::from_bytes([number; 15])
+    }
+
     #[test]
     fn the_client_that_was_silent_longest_is_forgotten_first() {
         let mut applied = Applied::default();
-        let id = |client, number| CommandId { client, number };
         let clients = CLIENTS_MAX as u64;
         for client in 0..clients {
-            applied.note(id(client, 7));
+            applied.note(id(client, 7), member(client as u8));
         }
-        applied.note(id(0, 9));
+        applied.note(id(0, 9), member(0));
         assert!(applied.has(id(0, 8)) && !applied.has(id(0, 10)));
-        applied.note(id(clients, 1));
+        applied.note(id(clients, 1), member(1));
         assert!(applied.has(id(0, 9)) && !applied.has(id(1, 7)) && applied.has(id(2, 7)));
         assert_eq!(applied.0.unwrap_or_default().0.len(), CLIENTS_MAX);
+    }
+
+    #[test]
+    fn one_member_cannot_have_the_clients_of_others_forgotten() {
+        let mut applied = Applied::default();
+        applied.note(id(0, 7), member(0));
+        for client in 1..=1_000 {
+            applied.note(id(client, 1), member(1));
+        }
+        assert!(applied.has(id(0, 7)));
+        assert!(!applied.has(id(996, 1)) && (997..=1_000).all(|client| applied.has(id(client, 1))));
+        assert_eq!(applied.0.as_ref().map(|last| last.0.len()), Some(1 + CLIENTS_OF_MEMBER_MAX));
+    }
+
+    #[test]
+    fn a_client_that_comes_back_as_another_member_is_that_ones() {
+        let mut applied = Applied::default();
+        applied.note(id(0, 1), member(0));
+        applied.note(id(0, 2), member(1));
+        for client in 1..=4 {
+            applied.note(id(client, 1), member(0));
+        }
+        assert!(applied.has(id(0, 2)) && (1..=4).all(|client| applied.has(id(client, 1))));
     }
 }

@@ -20,10 +20,12 @@ impl Session {
     /// Lets a member in, or back in. The first join of a session sets its passcode and its leader PIN, and with
     /// a PIN the rule that leading takes it. Who joins while nobody leads does so unless it asked to follow.
     ///
-    /// A member that joins again keeps its role and is sent the snapshot again.
+    /// A member that joins again keeps its role and is sent the snapshot again. It may leave its secrets out, but a wrong
+    /// one is refused as a newcomer's, so that a seat is no place to try them from.
     ///
     /// # Errors
-    /// `bad_passcode` for a wrong passcode or PIN (a missing PIN only makes a follower), `session_full`.
+    /// `bad_passcode` for a wrong passcode or PIN (a missing PIN only makes a follower), `session_full`, and
+    /// `invalid_payload` for secrets of a new session that are too short.
     pub fn join(
         &mut self,
         now: Moment,
@@ -31,10 +33,10 @@ impl Session {
         join: &Join,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
+        self.admit(member, join, 0)?;
         if self.seat(member).is_some() {
             self.rejoin(now, member, join, out);
         } else {
-            self.admit(member, join, 0)?;
             self.enter(now, member, join, out);
         }
         self.touch(now);
@@ -52,21 +54,32 @@ impl Session {
             let reject = Reject::new(Code::BadPasscode, message);
             Err(Reject { field: Some(field), ..reject })
         };
-        if self.is_new() || self.seat(member).is_some() {
-            return Ok(());
+        if self.is_new() {
+            return self.rules.check_secrets(join.passcode.as_ref(), join.leader_pin.as_ref());
         }
-        if self.state.passcode.is_some() && join.passcode != self.state.passcode {
+        let is_seated = self.seat(member).is_some();
+        let is_asked = !is_seated || join.passcode.is_some();
+        if is_asked && self.state.passcode.is_some() && join.passcode != self.state.passcode {
             return wrong("passcode", "the session takes its passcode to join");
         }
-        let pin_rules = self.state.leader_rule == LeaderRule::Pin;
-        if pin_rules && join.leader_pin.is_some() && join.leader_pin != self.state.leader_pin {
+        // Whatever the rule is: it may become `pin`, and a member that has shown the PIN leads then.
+        let has_pin = self.state.leader_pin.is_some();
+        if has_pin && join.leader_pin.is_some() && join.leader_pin != self.state.leader_pin {
             return wrong("leaderPin", "that is not the session's leader PIN; leave it out to follow");
+        }
+        if is_seated {
+            return Ok(());
         }
         if self.member_count() + promised >= self.state.max_members {
             let message = format!("the session has its {} members", self.state.max_members);
             return Err(Reject::new(Code::SessionFull, message));
         }
         Ok(())
+    }
+
+    /// Whether it has a passcode, and whether it has a PIN.
+    pub fn secrets(&self) -> (bool, bool) {
+        (self.state.passcode.is_some(), self.state.leader_pin.is_some())
     }
 
     /// A member leaves on purpose. Its lead goes at once to the connected follower that has been here longest.

@@ -27,8 +27,8 @@ use applied::Applied;
 
 use crate::record::{Record, Seat};
 use crate::speech::{
-    Ack, Checksum, Code, LeaderRule, LeaveReason, Notice, OnLeaderLoss, Reject, RoomStats, SessionCommand,
-    Snapshot, SyncResponse, TempoEvent, Tick,
+    Ack, Checksum, Code, LeaderRule, LeaveReason, Notice, OnLeaderLoss, Reject, RoomStats, Secret,
+    SessionCommand, Snapshot, SyncResponse, TempoEvent, Tick,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{MeterChange, Segment, Tempo, Timeline};
@@ -45,6 +45,26 @@ pub struct Rules {
     pub claim_window: Micros,
     /// Members up to which everybody is told of everybody; see [`Session::is_large`].
     pub members_listed_max: u32,
+    /// Characters that a new passcode or PIN has at least.
+    pub secret_chars_min: u32,
+}
+
+impl Rules {
+    /// Whether a session may take these as its new passcode and PIN.
+    ///
+    /// # Errors
+    /// `invalid_payload` for one that is too short.
+    pub fn check_secrets(&self, passcode: Option<&Secret>, pin: Option<&Secret>) -> Result<(), Reject> {
+        let least = self.secret_chars_min as usize;
+        for (field, secret) in [("passcode", passcode), ("leaderPin", pin)] {
+            if secret.is_some_and(|secret| secret.0.chars().count() < least) {
+                let message =
+                    format!("must have at least {least} characters here, or strangers could guess it");
+                return Err(Reject::field(field, message));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A session.
@@ -225,7 +245,7 @@ impl Session {
         }?;
         // Who waits for the leader's answer may ask again.
         if let Some(id) = id.filter(|_| !matches!(ack, Ack::Pending)) {
-            self.applied.note(id);
+            self.applied.note(id, member);
         }
         self.touch(now);
         Ok(ack)

@@ -16,6 +16,8 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         self.leader_only(member)?;
+        let [passcode, pin] = [&change.passcode, &change.leader_pin].map(|new| new.as_ref()?.as_ref());
+        self.rules.check_secrets(passcode, pin)?;
         let state = &self.state;
         let max_members = change.max_members.unwrap_or(state.max_members);
         let allowed = self.member_count()..=self.rules.members_max;

@@ -39,6 +39,7 @@ const RULES: Rules = Rules {
     leader_grace: Micros::from_secs(10),
     claim_window: Micros::ZERO,
     members_listed_max: 4,
+    secret_chars_min: 0,
 };
 
 /// A session and the time in it.
@@ -798,6 +799,60 @@ fn a_room_has_room_for_so_many() {
          b settings max=5: InvalidPayload maxMembers!
          b settings max=1: InvalidPayload maxMembers!
          b settings max=0: InvalidPayload maxMembers!",
+    );
+}
+
+/// A seat is no place to try secrets from, whatever the rule says of the PIN at that time.
+#[test]
+fn a_member_that_shows_a_wrong_secret_again_is_refused_and_learns_nothing() {
+    check(
+        "a joins passcode=x pin=1234
+         b joins passcode=x
+         b joins
+         b joins pin=1
+         b joins passcode=y pin=1234
+         b joins leader pin=12345
+         b leader
+         a settings rule=open
+         b joins name=Ben pin=1
+         a settings rule=pin
+         b leader
+         a joins pin=0
+         b joins pin=1234
+         b leader",
+        "a joins passcode=x pin=1234: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins passcode=x: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         b joins: Follower v1 | b <- snapshot
+         b joins pin=1: BadPasscode leaderPin!
+         b joins passcode=y pin=1234: BadPasscode passcode!
+         b joins leader pin=12345: BadPasscode leaderPin!
+         b leader: NotAllowed!
+         a settings rule=open: v2 | all <- settings
+         b joins name=Ben pin=1: BadPasscode leaderPin!
+         a settings rule=pin: v3 | all <- settings
+         b leader: NotAllowed!
+         a joins pin=0: BadPasscode leaderPin!
+         b joins pin=1234: Follower v3 | b <- snapshot
+         b leader: v4 | all <- role a Follower claimed | all <- role b Leader - | all <- leader b after a | all <- snapshot",
+    );
+}
+
+#[test]
+fn new_secrets_have_the_length_that_the_server_asks_for() {
+    check_under(
+        Rules { secret_chars_min: 8, ..RULES },
+        "a joins passcode=1234567
+         a joins pin=ééééééé
+         a joins passcode=12345678 pin=éééééééé
+         a settings passcode=short
+         a settings pin=short
+         a settings passcode=none",
+        "a joins passcode=1234567: InvalidPayload passcode!
+         a joins pin=ééééééé: InvalidPayload leaderPin!
+         a joins passcode=12345678 pin=éééééééé: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a settings passcode=short: InvalidPayload passcode!
+         a settings pin=short: InvalidPayload leaderPin!
+         a settings passcode=none: v2 | all <- settings",
     );
 }
 

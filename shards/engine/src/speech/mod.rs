@@ -11,6 +11,7 @@ pub use notice::*;
 pub use reject::*;
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 
 use crate::words::ids::MemberId;
 use crate::words::time::UnixMillis;
@@ -48,11 +49,28 @@ pub struct Member {
 pub struct Number(pub f64);
 
 /// A text that must never be logged, recorded or shown.
-#[derive(Clone, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Eq, Serialize, Deserialize)]
 pub struct Secret(pub String);
+
+/// The time that a comparison takes tells nothing of a secret but its length.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
     }
+}
+
+#[test]
+fn secrets_are_compared_as_texts_and_not_shown() {
+    let secret = |text: &str| Secret(text.into());
+    assert!(secret("4711") == secret("4711") && secret("") == secret(""));
+    for other in ["4712", "5711", "471", "47110", ""] {
+        assert!(secret(other) != secret("4711"), "{other}");
+    }
+    assert_eq!(format!("{:?}", secret("4711")), "***");
 }

@@ -17,6 +17,8 @@ pub struct Manners {
     pub proxies: Vec<Network>,
     /// Under which names web pages may know the server.
     pub hosts: Hosts,
+    /// Characters that a new passcode or PIN has at least; 0 = any that is not empty.
+    pub secret_chars_min: u32,
 }
 
 /// What one address may have and do on one shard. IPv6 addresses of one /64 count as one.
@@ -65,7 +67,7 @@ impl Hosts {
 }
 
 /// A range of addresses.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Network {
     address: IpAddr,
     /// How many leading bits count.
@@ -81,6 +83,21 @@ impl Network {
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Some(most), |bits| bits.parse().ok().filter(|bits| *bits <= most))?;
         Some(Self { address, bits })
+    }
+
+    /// The network of this width that an address lies in.
+    fn around(address: IpAddr, bits: u8) -> Self {
+        let address = match address {
+            IpAddr::V4(four) => {
+                let host = u32::MAX.checked_shr(bits.into()).unwrap_or(0);
+                Ipv4Addr::from(u32::from(four) & !host).into()
+            }
+            IpAddr::V6(six) => {
+                let host = u128::MAX.checked_shr(bits.into()).unwrap_or(0);
+                Ipv6Addr::from(u128::from(six) & !host).into()
+            }
+        };
+        Self { address, bits }
     }
 
     /// Whether an address lies in it.
@@ -146,6 +163,14 @@ pub fn household(address: IpAddr) -> IpAddr {
         IpAddr::V6(six) => Ipv6Addr::from(u128::from(six) & !u128::from(u64::MAX)).into(),
         four => four,
     }
+}
+
+/// The networks around a household, the nearest first. One customer may hold the whole of the first, which has 65 536
+/// households; an IPv6 provider has the whole of the second.
+pub fn networks(address: IpAddr) -> impl Iterator<Item = Network> {
+    let address = plain(address);
+    let widths: &[u8] = if address.is_ipv4() { &[16] } else { &[48, 32] };
+    widths.iter().map(move |&bits| Network::around(address, bits))
 }
 
 #[cfg(test)]
@@ -218,6 +243,15 @@ mod tests {
             assert!(!hosts.allow(bad), "{bad}");
             assert!(Hosts::Any.allow(bad));
         }
+    }
+
+    #[test]
+    fn networks_lie_around_a_household() {
+        let around = |address| networks(ip(address)).collect::<Vec<_>>();
+        let named =
+            |names: &[&str]| names.iter().map(|name| Network::parse(name).unwrap()).collect::<Vec<_>>();
+        assert_eq!(around("2001:db8:1:2:3:4:5:6"), named(&["2001:db8:1::/48", "2001:db8::/32"]));
+        assert_eq!(around("::ffff:192.0.2.1"), named(&["192.0.0.0/16"]));
     }
 
     #[test]

@@ -1,34 +1,82 @@
 //! The engine's only source of randomness: one seed in, the same numbers out, on every machine.
 
-/// A seeded generator: the ChaCha20 key stream (RFC 8439's block function with a 64-bit block counter).
+use std::fmt;
+
+use chacha20::ChaCha20Rng;
+use chacha20::rand_core::{Rng as _, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use super::ids::ShardId;
+
+/// The 256 bits that all randomness of a server follows from.
+///
+/// A recording keeps them, since a replay needs them; nothing else may show them.
+#[derive(Clone, Copy, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Seed([u8; 32]);
+
+impl Seed {
+    /// A seed of the operating system's randomness.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns this seed mixed with a shard's number, so that no two shards draw the same ids.
+    #[must_use]
+    pub fn of_shard(mut self, shard: ShardId) -> Self {
+        for (byte, own) in self.0.iter_mut().zip(shard.0.to_le_bytes()) {
+            *byte ^= own;
+        }
+        self
+    }
+
+    /// The first 64 bits of a stream that tells nothing about the ids: a number for this run.
+    pub fn fingerprint(self) -> u64 {
+        let mut stream = ChaCha20Rng::from_seed(self.0);
+        stream.set_stream(u64::MAX);
+        stream.next_u64()
+    }
+}
+
+/// A seed for tests, simulation and replay.
+impl From<u64> for Seed {
+    fn from(number: u64) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed")
+    }
+}
+
+/// A seeded generator: the ChaCha20 key stream with a 64-bit block counter, as the `chacha20` crate computes it.
 ///
 /// A stream cipher rather than a faster statistical generator, because its numbers become connection ids
-/// and recovery secrets: somebody who has been shown many of them must not be able to work out the next.
-/// Of two servers with one seed both say the same, so a seed outside tests has to come from the
+/// and recovery secrets: a client that has seen many of them must not be able to compute the next.
+/// Two servers with one seed draw the same ids, so a seed outside tests has to come from the
 /// operating system's entropy.
-#[derive(Clone)]
 pub struct Rng {
-    key: [u32; 8],
-    /// Number of the next block.
-    counter: u64,
+    stream: ChaCha20Rng,
     block: [u8; BLOCK_BYTES],
     /// Bytes of `block` already handed out.
     used: usize,
 }
 
+/// The stream is drawn in whole blocks, because the crate drops the rest of a 32-bit word that is used in part.
 const BLOCK_BYTES: usize = 64;
 
 impl Rng {
-    /// A generator for tests, simulation and replay; two seeds give unrelated sequences.
+    /// A generator for tests and simulation; two seeds give unrelated sequences.
     pub fn from_seed(seed: u64) -> Rng {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        Rng::from_key(key)
+        Rng::from_key(Seed::from(seed))
     }
 
-    /// A generator with the full strength of its 32 bytes.
-    pub fn from_key(key: [u8; 32]) -> Rng {
-        Rng { key: words(&key), counter: 0, block: [0; BLOCK_BYTES], used: BLOCK_BYTES }
+    /// A generator with the full strength of a seed's 256 bits.
+    pub fn from_key(Seed(key): Seed) -> Rng {
+        Rng { stream: ChaCha20Rng::from_seed(key), block: [0; BLOCK_BYTES], used: BLOCK_BYTES }
     }
 
     /// The next 64 bits.
@@ -58,8 +106,7 @@ impl Rng {
     pub fn fill(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             if self.used == BLOCK_BYTES {
-                self.block = chacha20_block(&self.key, split(self.counter));
-                self.counter += 1;
+                self.stream.fill_bytes(&mut self.block);
                 self.used = 0;
             }
             let length = bytes.len().min(BLOCK_BYTES - self.used);
@@ -71,67 +118,11 @@ impl Rng {
     }
 }
 
-impl std::fmt::Debug for Rng {
-    /// Leaves the key out: whoever has it knows every secret to come.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rng")
-            .field("counter", &self.counter)
-            .field("used", &self.used)
-            .finish_non_exhaustive()
+impl fmt::Debug for Rng {
+    /// Leaves the key out: it foretells every secret to come.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rng").field("used", &self.used).finish_non_exhaustive()
     }
-}
-
-/// The block counter as the first two of the four words that a block differs in; the nonce stays zero.
-fn split(counter: u64) -> [u32; 4] {
-    [counter as u32, (counter >> 32) as u32, 0, 0]
-}
-
-/// RFC 8439 section 2.3; `position` is the counter and nonce row.
-fn chacha20_block(key: &[u32; 8], position: [u32; 4]) -> [u8; BLOCK_BYTES] {
-    let mut start = [0; 16];
-    start[..4].copy_from_slice(&words::<4>(b"expand 32-byte k"));
-    start[4..12].copy_from_slice(key);
-    start[12..].copy_from_slice(&position);
-
-    let mut state = start;
-    for _ in 0..10 {
-        for column in 0..4 {
-            quarter_round(&mut state, column, column + 4, column + 8, column + 12);
-        }
-        for diagonal in 0..4 {
-            quarter_round(
-                &mut state,
-                diagonal,
-                4 + (diagonal + 1) % 4,
-                8 + (diagonal + 2) % 4,
-                12 + (diagonal + 3) % 4,
-            );
-        }
-    }
-
-    let mut block = [0; BLOCK_BYTES];
-    for (bytes, (mixed, first)) in block.chunks_exact_mut(4).zip(state.iter().zip(start)) {
-        bytes.copy_from_slice(&mixed.wrapping_add(first).to_le_bytes());
-    }
-    block
-}
-
-fn quarter_round(state: &mut [u32; 16], a: usize, b: usize, c: usize, d: usize) {
-    state[a] = state[a].wrapping_add(state[b]);
-    state[d] = (state[d] ^ state[a]).rotate_left(16);
-    state[c] = state[c].wrapping_add(state[d]);
-    state[b] = (state[b] ^ state[c]).rotate_left(12);
-    state[a] = state[a].wrapping_add(state[b]);
-    state[d] = (state[d] ^ state[a]).rotate_left(8);
-    state[c] = state[c].wrapping_add(state[d]);
-    state[b] = (state[b] ^ state[c]).rotate_left(7);
-}
-
-/// The first `4 * N` bytes as little-endian words.
-fn words<const N: usize>(bytes: &[u8]) -> [u32; N] {
-    std::array::from_fn(|i| {
-        u32::from_le_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]])
-    })
 }
 
 #[cfg(test)]
@@ -143,22 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn the_block_function_is_that_of_rfc_8439() {
-        // Section 2.3.2: key 00 … 1f, block counter 1, nonce 00:00:00:09:00:00:00:4a:00:00:00:00.
-        let key: [u8; 32] = std::array::from_fn(|i| i as u8);
-        let block = chacha20_block(&words(&key), [1, 0x0900_0000, 0x4a00_0000, 0]);
-        assert_eq!(
-            hex(&block),
-            "10f1e7e4d13b5915500fdd1fa32071c4c7d1f4c733c068030422aa9ac3d46c4e\
-             d2826446079faa0914c2d705d98b02a2b5129cd1de164eb9cbd083e8a2503c4e"
-        );
-    }
-
-    #[test]
     fn the_stream_is_that_of_the_zero_key_across_blocks() {
         // RFC 8439, appendix A.1, test vectors 1 and 2.
         let mut bytes = [0; 128];
-        Rng::from_key([0; 32]).fill(&mut bytes);
+        Rng::from_key(Seed::from_bytes([0; 32])).fill(&mut bytes);
         assert_eq!(
             hex(&bytes),
             "76b8e0ada0f13d90405d6ae55386bd28bdd219b8a08ded1aa836efcc8b770dc7\
@@ -177,6 +156,33 @@ mod tests {
     }
 
     #[test]
+    fn every_bit_of_a_seed_counts() {
+        let first = |bytes| Rng::from_key(Seed::from_bytes(bytes)).next_u64();
+        let zero = first([0; 32]);
+        for bit in 0..256 {
+            let mut bytes = [0; 32];
+            bytes[bit / 8] = 1 << (bit % 8);
+            assert_ne!(first(bytes), zero, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn shards_of_one_seed_draw_different_numbers() {
+        let draw = |shard| Rng::from_key(Seed::from(9).of_shard(ShardId(shard))).next_u64();
+        assert_eq!(draw(5), Rng::from_seed(9 ^ 5).next_u64(), "recordings of version 2 and 3 agree");
+        assert!((1..300).all(|shard| draw(shard) != draw(0)));
+    }
+
+    #[test]
+    fn a_seed_is_not_shown_and_its_fingerprint_is_no_part_of_the_stream() {
+        let seed = Seed::from(0x0123_4567_89ab_cdef);
+        assert_eq!(format!("{seed:?} {:?}", Rng::from_key(seed)), "Seed Rng { used: 64, .. }");
+        assert_ne!(seed.fingerprint(), Seed::from(1).fingerprint());
+        let mut rng = Rng::from_key(seed);
+        assert!((0..1_000).all(|_| rng.next_u64() != seed.fingerprint()));
+    }
+
+    #[test]
     fn filling_in_pieces_is_filling_at_once() {
         let mut whole = [0; 300];
         Rng::from_seed(9).fill(&mut whole);
@@ -191,7 +197,7 @@ mod tests {
     #[test]
     fn the_counter_carries_into_its_high_word() {
         let mut rng = Rng::from_seed(1);
-        rng.counter = u64::from(u32::MAX);
+        rng.stream.set_block_pos(u64::from(u32::MAX));
         let mut blocks = [0; 2 * BLOCK_BYTES];
         rng.fill(&mut blocks);
         let mut block_zero = [0; BLOCK_BYTES];

@@ -287,20 +287,8 @@ fn try_passcode(world: &mut World, id: ConnId, passcode: &str) -> String {
 
 #[test]
 fn who_guesses_secrets_gets_slower_and_keeps_nobody_out() {
-    let no_rates = RateLimits { join_session: 0, total: 0, refusals_max: 0, ..RateLimits::default() };
-    let mut world = world(|settings| {
-        settings.manners.rates = no_rates;
-        settings.manners.proxies = vec![Network::parse("127.0.0.1").unwrap()];
-    });
-    let from = |world: &mut World, address: &str| {
-        let id = world.open(0);
-        let speaks_for = format!("X-Forwarded-For: {address}");
-        let lines = [&UPGRADE_LINES[..], &["Host: band", &speaks_for]].concat();
-        world.bytes(id, format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes());
-        world.say(id, "40");
-        world.heard(id);
-        id
-    };
+    let mut world = unhurried(|_| {});
+    let from = client_from;
     let ann = from(&mut world, "203.0.113.1");
     assert!(try_passcode(&mut world, ann, "right").contains(r#""ok":true"#));
     let thief = from(&mut world, "203.0.113.2");
@@ -329,6 +317,137 @@ fn who_guesses_secrets_gets_slower_and_keeps_nobody_out() {
     assert!(try_passcode(&mut world, cid, "right").contains(r#""ok":true"#), "and still keep nobody out");
     world.pass(Micros::from_secs(60));
     assert!(try_passcode(&mut world, thief, "wrong").contains("bad_passcode"));
+}
+
+/// A world where nobody is too fast, and a connection to it that speaks for an address.
+fn unhurried(change: impl FnOnce(&mut Settings)) -> World {
+    let no_rates = RateLimits { join_session: 0, total: 0, refusals_max: 0, ..RateLimits::default() };
+    world(|settings| {
+        settings.manners.rates = no_rates;
+        settings.manners.proxies = vec![Network::parse("127.0.0.1").unwrap()];
+        change(settings);
+    })
+}
+
+fn client_from(world: &mut World, address: &str) -> ConnId {
+    let id = world.open(0);
+    let speaks_for = format!("X-Forwarded-For: {address}");
+    let lines = [&UPGRADE_LINES[..], &["Host: band", &speaks_for]].concat();
+    world.bytes(id, format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes());
+    world.say(id, "40");
+    world.heard(id);
+    id
+}
+
+/// What comes of joining with these fields besides.
+fn try_join(world: &mut World, id: ConnId, session: &str, fields: &str) -> String {
+    world.say(id, &format!(r#"427["join_session",{{"sessionId":"{session}"{fields}}}]"#));
+    world.pass(MS(1));
+    let heard = world.heard(id);
+    heard.into_iter().find(|message| message.starts_with("437")).unwrap()
+}
+
+/// A seat is no place to guess from: its guesses count as those of everybody else, on the session's own shard and
+/// from another one, against the address and against the session.
+#[test]
+fn a_pin_cannot_be_guessed_from_a_seat() {
+    for shards in [1, 4] {
+        let mut world = unhurried(|settings| settings.shards = shards);
+        let mut names = (0..).map(|n| format!("session-{n}"));
+        let mut on = |shard: u16| {
+            names.find(|name| SessionId::parse(name).unwrap().shard(shards) == ShardId(shard)).unwrap()
+        };
+        let (locked, other) = (on(0), on(shards - 1));
+        let ann = client_from(&mut world, "203.0.113.1");
+        assert!(try_join(&mut world, ann, &locked, r#","leaderPin":"4711""#).contains(r#""role":"leader""#));
+        for seat in [&locked, &other] {
+            let address = if *seat == locked { "203.0.113.2" } else { "203.0.113.3" };
+            let eve = client_from(&mut world, address);
+            assert!(try_join(&mut world, eve, seat, "").contains(r#""ok":true"#));
+            for pin in 0..10 {
+                let told = try_join(&mut world, eve, &locked, &format!(r#","leaderPin":"{pin:04}""#));
+                assert!(told.contains("bad_passcode") && told.contains(r#""field":"leaderPin""#), "{told}");
+            }
+            for pin in ["0000", "4711"] {
+                let told = try_join(&mut world, eve, &locked, &format!(r#","leaderPin":"{pin}""#));
+                assert!(told.contains("rate_limited"), "{told}");
+            }
+            // Another connection of the same address is the same guesser, and she still has her seat.
+            let again = client_from(&mut world, address);
+            assert!(try_join(&mut world, again, &locked, r#","leaderPin":"4711""#).contains("rate_limited"));
+            world.say(eve, &format!(r#"428["set_role",{{"sessionId":"{locked}","role":"leader"}}]"#));
+            assert!(world.heard(eve).iter().any(|m| m.starts_with(r#"438[{"ok":false"#)));
+            let told = try_join(&mut world, eve, seat, "");
+            assert!(told.contains(r#""ok":true"#), "{told}");
+        }
+        // Together they have used up what the session takes from addresses that guess.
+        for n in 0..10 {
+            let bot = client_from(&mut world, &format!("198.51.100.{n}"));
+            assert!(try_join(&mut world, bot, &locked, r#","leaderPin":"0""#).contains("bad_passcode"));
+        }
+        let bot = client_from(&mut world, "198.51.100.0");
+        assert!(try_join(&mut world, bot, &locked, r#","leaderPin":"0""#).contains("rate_limited"));
+        let bob = client_from(&mut world, "203.0.113.4");
+        assert!(try_join(&mut world, bob, &locked, r#","leaderPin":"4711""#).contains(r#""ok":true"#));
+    }
+}
+
+/// One customer of a provider may hold 65 536 addresses of /64.
+#[test]
+fn guesses_of_a_whole_network_have_a_bound_and_keep_the_band_in() {
+    let mut world = unhurried(|_| {});
+    let fields = |passcode: &str| format!(r#","passcode":"{passcode}""#);
+    let ann = client_from(&mut world, "2001:db8:1:1::a");
+    assert!(try_join(&mut world, ann, "s", &fields("right")).contains(r#""ok":true"#));
+    let mut compared = 0;
+    for n in 0..1_200 {
+        let bot = client_from(&mut world, &format!("2001:db8:1:{:x}::1", 0x1000 + n));
+        compared += u32::from(try_join(&mut world, bot, "s", &fields("wrong")).contains("bad_passcode"));
+        let (shard, conn) = world.places[&bot];
+        world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+    }
+    assert!((1_024..1_100).contains(&compared), "{compared} guesses of one /48 were compared");
+    // Others are not kept out, and neither is an address of that network that has been here before.
+    for address in ["2001:db8:2::1", "2001:db8:1:1::b", "203.0.113.4"] {
+        let member = client_from(&mut world, address);
+        let told = try_join(&mut world, member, "s", &fields("right"));
+        assert!(told.contains(r#""ok":true"#), "{address}: {told}");
+    }
+    let stranger = client_from(&mut world, "2001:db8:1:ffff::1");
+    assert!(try_join(&mut world, stranger, "s", &fields("right")).contains("rate_limited"));
+}
+
+#[test]
+fn short_secrets_are_refused_where_strangers_may_guess() {
+    for shards in [1, 4] {
+        let mut world = unhurried(|settings| {
+            settings.shards = shards;
+            settings.manners.secret_chars_min = 8;
+        });
+        let ann = client_from(&mut world, "203.0.113.1");
+        assert!(try_join(&mut world, ann, "first", "").contains(r#""ok":true"#));
+        for session in ["a", "b", "c", "d", "first"] {
+            for field in ["passcode", "leaderPin"] {
+                // To a session that is there it is a passcode like any other, and "first" has none.
+                let told = try_join(&mut world, ann, session, &format!(r#","{field}":"1234567""#));
+                let refused = told.contains("invalid_payload")
+                    && told.contains(&format!(r#""field":"{field}""#))
+                    && told.contains("at least 8 characters");
+                assert_eq!(refused, session != "first", "{told}");
+            }
+        }
+        for (field, secret, is_taken) in
+            [("passcode", "1234567", false), ("leaderPin", "1234567", false), ("passcode", "12345678", true)]
+        {
+            let update = format!(r#"428["update_settings",{{"sessionId":"first","{field}":"{secret}"}}]"#);
+            world.say(ann, &update);
+            let heard = world.heard(ann);
+            let answer = heard.iter().find(|message| message.starts_with("438")).unwrap();
+            assert_eq!(answer.contains(r#""ok":true"#), is_taken, "{answer}");
+            assert!(is_taken || answer.contains("at least 8 characters"), "{answer}");
+        }
+        assert!(try_join(&mut world, ann, "e", r#","passcode":"12345678""#).contains(r#""ok":true"#));
+    }
 }
 
 #[test]

@@ -434,6 +434,32 @@ fn commands_that_are_sent_again_after_a_reconnect_are_applied_once() {
     }
 }
 
+/// A member that makes up client after client has nobody's commands forgotten but its own.
+#[test]
+fn one_member_cannot_have_the_commands_of_others_forgotten() {
+    let mut world = World::new(settings());
+    let (ann, eve) = (world.client(0), world.client(0));
+    for (conn, name) in [(ann, "Ann"), (eve, "Eve")] {
+        world.say(conn, &join("s", name));
+    }
+    let chat = |client: &str| {
+        format!(r#"427["chat_message",{{"sessionId":"s","message":"hi","commandId":"{client}-1"}}]"#)
+    };
+    let send = |world: &mut World, conn, client: &str| {
+        world.say(conn, &chat(client));
+        let heard = world.heard(conn);
+        heard.into_iter().find(|message| message.starts_with("437")).unwrap()
+    };
+    assert!(!send(&mut world, ann, "ann").contains("repeated"));
+    for client in 0..300 {
+        let told = send(&mut world, eve, &format!("eve{client}"));
+        assert!(told.contains(r#""ok":true"#) && !told.contains("repeated"), "{told}");
+        world.pass(Micros::from_secs(1));
+    }
+    assert!(send(&mut world, ann, "ann").contains(r#""repeated":true"#));
+    assert!(send(&mut world, eve, "eve296").contains(r#""repeated":true"#), "her last four are known");
+}
+
 /// Who is refused may try again: nothing was applied.
 #[test]
 fn a_command_that_was_refused_is_applied_when_it_is_sent_again() {

@@ -119,7 +119,7 @@ fn a_stored_session_goes_on_where_the_clock_says() {
     // Another process, whose own clock says less, a minute later by the wall clock.
     let started_unix_ms = settings().started_unix_ms + 60_000;
     let mut second =
-        World::new(Settings { storage_wait: Some(WAIT), started_unix_ms, seed: 2, ..settings() });
+        World::new(Settings { storage_wait: Some(WAIT), started_unix_ms, seed: 2.into(), ..settings() });
     let bob = second.client(0);
     second.say(bob, JOIN);
     second.found("s", Found::Record(bytes.into()));
