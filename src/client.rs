@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use rustls_native_certs::CertificateResult;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
-use ureq::{Agent, Error};
+use ureq::{Agent, Error, Proxy};
 
 /// An agent for `url` that follows no redirects and takes every status as an answer. A request takes `timeout` at most.
 ///
 /// Trusted are the authorities that the system trusts, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR` alone if one of
-/// these is set, as for Redis: an operator's own authority works, and no list ages with the binary.
+/// these is set, as for Redis: an operator's own authority works, and no list ages with the binary. HTTPS goes through
+/// the proxy of `HTTPS_PROXY`, if that is set.
 pub fn agent(url: &str, timeout: Duration) -> Agent {
-    let found = match url.starts_with("https:") {
+    let is_secure = url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+    let found = match is_secure {
         true => rustls_native_certs::load_native_certs(),
         false => CertificateResult::default(),
     };
@@ -28,6 +30,8 @@ pub fn agent(url: &str, timeout: Duration) -> Agent {
     let config = Agent::config_builder()
         .tls_config(tls)
         .timeout_global(Some(timeout))
+        // What is asked in the clear is near.
+        .proxy(is_secure.then(Proxy::try_from_env).flatten())
         .max_redirects(0)
         .http_status_as_error(false)
         .user_agent(concat!("bandsync/", env!("CARGO_PKG_VERSION")))

@@ -489,7 +489,7 @@ pub const ALERT_WEBHOOK: Setting = Setting {
     production: "none",
     secret: true,
     help: "Where alerts are posted as JSON when they are raised and when they are cleared; Slack takes them as they are. \
-           SSL_CERT_FILE names an authority of your own. The address may carry a token, so it is never logged.",
+           SSL_CERT_FILE names an authority of your own, HTTPS_PROXY a proxy. The address may carry a token, so it is never logged.",
     ..PLAIN
 };
 

@@ -60,10 +60,16 @@ struct Body<'a> {
 
 fn sentence(Event { event, alert, .. }: &Event) -> String {
     let host = process::host_name().map_or_else(String::new, |name| format!(" on {name}"));
-    let (name, unit) = (alert.name, alert.unit);
+    let (name, unit, message) = (alert.name, alert.unit, &alert.message);
+    if *event == "cleared" {
+        return format!("BandSync{host}: alert {name} cleared. It was: {message}");
+    }
     let value = format!("{:.1} {unit}", alert.value);
-    let values = format!("{}, limit {:.1}", value.trim_end(), alert.limit);
-    format!("BandSync{host}: alert {name} {event}: {} ({values})", alert.message)
+    format!(
+        "BandSync{host}: alert {name} {event}: {message} ({}, limit {:.1})",
+        value.trim_end(),
+        alert.limit
+    )
 }
 
 fn tell_all(url: &str, bodies: &Receiver<String>) {
@@ -141,6 +147,9 @@ mod tests {
         let text = body["text"].as_str().unwrap();
         assert!(text.starts_with("BandSync") && text.contains("alert storage raised: the storage"), "{text}");
         assert!(text.ends_with("(1.0, limit 0.5)"), "{text}");
+        let alert = super::super::thresholds::storage_alert(Duration::from_secs(3));
+        let text = sentence(&Event { timestamp: 9, event: "cleared", alert });
+        assert!(text.contains("alert storage cleared. It was: the storage"), "{text}");
     }
 
     #[test]

@@ -141,5 +141,18 @@ for (const [name, { version }] of Object.entries(PROXIES)) {
       assert.ok([301, 302].includes(status), `${status}`);
       assert.equal(location, `https://${NAME}/`);
     });
+
+    test("a node that ends is left out", async () => {
+      const [gone] = nodes.splice(0, 1);
+      await gone.stop();
+      const sessions = Array.from({ length: 8 }, (_, i) => `left-out-${i}`);
+      const open = (sessionId) => proxy.get(`/socket.io/?EIO=4&transport=polling&sessionId=${sessionId}`).then(({ status }) => status, () => 0);
+      for (const deadline = performance.now() + 2 * PATIENCE_MS; ; ) {
+        const statuses = await Promise.all(sessions.map(open));
+        if (statuses.every((status) => status === 200)) break;
+        assert.ok(performance.now() < deadline, `${statuses}`);
+        await new Promise((done) => setTimeout(done, 200));
+      }
+    });
   });
 }
