@@ -34,7 +34,7 @@ pub struct Server {
     /// How far it is, for `/readyz`.
     progress: Arc<Progress>,
     /// The thread that answers what takes long.
-    clerk: JoinHandle<()>,
+    reporter: JoinHandle<()>,
 }
 
 impl Server {
@@ -63,7 +63,7 @@ impl Server {
         let monitor = Monitor::start(Arc::clone(&totals), monitoring)?;
         let token = config.admin_token.clone();
         let progress = Arc::new(Progress::default());
-        let (site, clerk) = Site::new(
+        let (site, reporter) = Site::new(
             totals,
             monitor,
             desk,
@@ -86,10 +86,10 @@ impl Server {
         };
         let fleet = Fleet::start(&plan, clock, &board, &site, crew)?;
         let post = fleet.post();
-        let clerk = clerk.start(move |asker, answer| post.answer(asker, answer))?;
+        let reporter = reporter.start(move |asker, answer| post.answer(asker, answer))?;
         let storage = storage.start(Mail { post: fleet.post(), shards: config.shards })?;
         progress.started();
-        Ok(Self { fleet, recorder, storage, progress, clerk })
+        Ok(Self { fleet, recorder, storage, progress, reporter })
     }
 
     /// From here on balancers are told to send nobody. To be called before [`Server::drain`].
@@ -109,7 +109,7 @@ impl Server {
         self.fleet.drain(within);
         let ends = self.fleet.join();
         // It ends with the last shard that could ask it; a panic of its was told in the log.
-        let _ = self.clerk.join();
+        let _ = self.reporter.join();
         debug!("the shards ended: {ends:?}");
         if let Some(recorder) = self.recorder {
             recorder.finish();

@@ -2,16 +2,16 @@
 //!
 //! Only `GET` and `HEAD` come here; the engine answers everything else, and adds length, connection, security
 //! and CORS headers to what is answered here. [`Site`] runs on a shard's thread, so it is quick and never waits.
-//! Answers that take longer come from the [`clerk`]'s thread.
+//! Answers that take longer come from the thread of [`reporter`].
 
 mod admin;
 mod assets;
 mod budget;
-mod clerk;
 mod dashboard;
 mod history;
 mod probes;
 mod prometheus;
+mod reporter;
 mod status;
 
 use std::borrow::Cow;
@@ -30,17 +30,17 @@ use crate::storage::Desk;
 pub use admin::Token;
 use assets::Assets;
 use budget::Budget;
-pub use clerk::Clerk;
-use clerk::Inbox;
 pub use probes::Progress;
 use prometheus::{Format, Process};
+use reporter::Questions;
+pub use reporter::Reporter;
 
 /// The shards' part: pages, probes, and whether a client may see the rest.
 pub struct Site {
     assets: Assets,
-    office: Arc<Office>,
+    reports: Arc<Reports>,
     /// Where questions go that take longer.
-    inbox: Inbox,
+    questions: Questions,
     progress: Arc<Progress>,
     admin_token: Option<Token>,
     budget: Budget,
@@ -50,7 +50,7 @@ pub struct Site {
 }
 
 /// All that answers about the running server are made of.
-struct Office {
+struct Reports {
     totals: Arc<dyn Totals>,
     monitor: Monitor,
     desk: Desk,
@@ -58,7 +58,7 @@ struct Office {
 }
 
 impl Site {
-    /// The site, and the clerk that is to be started when the shards can be reached.
+    /// The site, and the reporter that is to be started when the shards can be reached.
     pub fn new(
         totals: Arc<dyn Totals>,
         monitor: Monitor,
@@ -67,20 +67,20 @@ impl Site {
         progress: Arc<Progress>,
         admin_token: Option<Token>,
         per_second: u32,
-    ) -> (Self, Clerk) {
-        let office = Arc::new(Office { totals, monitor, desk, target_latency });
-        let (inbox, clerk) = Clerk::new(Arc::clone(&office));
+    ) -> (Self, Reporter) {
+        let reports = Arc::new(Reports { totals, monitor, desk, target_latency });
+        let (questions, reporter) = Reporter::new(Arc::clone(&reports));
         let site = Self {
             assets: Assets::embedded(),
-            office,
-            inbox,
+            reports,
+            questions,
             progress,
             admin_token,
             budget: Budget::new(per_second),
             protocol: Vec::new(),
             protocol_packed: None,
         };
-        (site, clerk)
+        (site, reporter)
     }
 
     /// The same, with a description of the protocol as these settings have it.
@@ -101,24 +101,24 @@ impl Site {
         answer
     }
 
-    /// Answers from the clerk's thread, if the client may see it.
+    /// Answers from the reporter's thread, if the client may see it.
     fn later(&self, asker: Asker, question: &Question) -> Option<Answer> {
         if let Err(refusal) = admin::check(self.admin_token.as_ref(), question) {
             return Some(refusal);
         }
-        self.inbox.try_send((asker, question.clone())).is_err().then(busy)
+        self.questions.try_send((asker, question.clone())).is_err().then(busy)
     }
 }
 
-impl Office {
-    /// The answer to a question that the clerk was given.
+impl Reports {
+    /// The answer to a question that the reporter was given.
     fn answer(&self, question: &Question) -> Answer {
         let answer = match question.path.as_str() {
             "/metrics/history" => self.history(question),
             "/dashboard/data" => self.dashboard(),
             _ => self.metrics(question),
         };
-        clerk::packed(answer, question.takes_gzip)
+        reporter::packed(answer, question.takes_gzip)
     }
 
     fn health(&self) -> Answer {
@@ -194,8 +194,8 @@ impl Host for Site {
     fn answer(&self, asker: Asker, question: &Question) -> Option<Answer> {
         // A probe that is refused could end the server, and a refusal costs as much as the answer.
         match question.path.as_str() {
-            "/livez" => return Some(probes::live(&self.office.monitor.newest())),
-            "/readyz" => return Some(probes::ready(&self.progress, &self.office.monitor.newest())),
+            "/livez" => return Some(probes::live(&self.reports.monitor.newest())),
+            "/readyz" => return Some(probes::ready(&self.progress, &self.reports.monitor.newest())),
             _ => {}
         }
         if let Err(wait) = self.budget.take(question.peer) {
@@ -206,7 +206,7 @@ impl Host for Site {
                 return self.later(asker, question);
             }
             "/asyncapi.json" => self.protocol(question.takes_gzip),
-            "/health" => self.office.health(),
+            "/health" => self.reports.health(),
             path => {
                 let page = self.assets.answer(path, &question.if_none_match, question.takes_gzip);
                 page.unwrap_or_else(|| not_found(question))
@@ -221,11 +221,11 @@ impl Host for Site {
 
     fn store(&self, shard: ShardId, order: Order<'_>) -> bool {
         match order {
-            Order::Load(session) => self.office.desk.load(shard, session),
+            Order::Load(session) => self.reports.desk.load(shard, session),
             Order::Store { session, epoch, version, record } => {
-                self.office.desk.store(shard, session, epoch, version, record)
+                self.reports.desk.store(shard, session, epoch, version, record)
             }
-            Order::Forget { session, epoch } => self.office.desk.forget(shard, session, epoch),
+            Order::Forget { session, epoch } => self.reports.desk.forget(shard, session, epoch),
         }
     }
 }
@@ -257,7 +257,7 @@ fn too_many(wait: Duration) -> Answer {
     answer
 }
 
-/// Too many questions wait for the clerk.
+/// Too many questions wait for the reporter.
 fn busy() -> Answer {
     let mut answer = answer(503, JSON, br#"{"error":"Busy"}"#.as_slice());
     answer.headers.push((Cow::Borrowed("Retry-After"), Cow::Borrowed("1")));
@@ -310,7 +310,7 @@ mod tests {
 
     const ASKER: Asker = Asker { shard: ShardId(0), conn: ConnId { index: 1, generation: 0 } };
 
-    fn site() -> (Site, Clerk) {
+    fn site() -> (Site, Reporter) {
         let totals: Arc<dyn Totals> = Arc::new(Two);
         let config =
             crate::config::Config::check(&crate::config::Given { cores: 1, ..Default::default() }).unwrap();
@@ -318,8 +318,8 @@ mod tests {
         let progress = Arc::new(Progress::default());
         progress.started();
         let target = Duration::from_millis(25);
-        let (site, clerk) = Site::new(totals, monitor, Desk::nowhere(), target, progress, None, 100);
-        (site.describing(&config.engine), clerk)
+        let (site, reporter) = Site::new(totals, monitor, Desk::nowhere(), target, progress, None, 100);
+        (site.describing(&config.engine), reporter)
     }
 
     fn question(path: &str, accept: &str, if_none_match: &str) -> Question {
@@ -337,8 +337,8 @@ mod tests {
     }
 
     fn ask(path: &str, accept: &str, if_none_match: &str) -> Answer {
-        let ((site, clerk), question) = (site(), question(path, accept, if_none_match));
-        site.answer(ASKER, &question).unwrap_or_else(|| clerk.office.answer(&question))
+        let ((site, reporter), question) = (site(), question(path, accept, if_none_match));
+        site.answer(ASKER, &question).unwrap_or_else(|| reporter.reports.answer(&question))
     }
 
     fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
@@ -419,7 +419,7 @@ mod tests {
 
     #[test]
     fn who_asks_too_much_is_told_to_wait() {
-        let (site, _clerk) = site();
+        let (site, _reporter) = site();
         let health = question("/health", "", "");
         let answers = (0..1_000).filter_map(|_| site.answer(ASKER, &health));
         let refused = answers.into_iter().find(|answer| answer.status == 429).unwrap();
@@ -431,8 +431,8 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_long_is_left_to_the_clerk_and_refused_when_too_much_waits() {
-        let (site, clerk) = site();
+    fn what_takes_long_is_left_to_the_reporter_and_refused_when_too_much_waits() {
+        let (site, reporter) = site();
         let metrics = question("/metrics", "", "");
         assert_eq!(site.answer(ASKER, &metrics), None);
         let refused = (0..90).find_map(|_| site.answer(ASKER, &metrics)).unwrap();
@@ -446,7 +446,7 @@ mod tests {
             0 => Err(answer),
             _ => posted.send((asker, answer)).map_err(|error| error.0.1),
         };
-        let thread = clerk.start(post).unwrap();
+        let thread = reporter.start(post).unwrap();
         drop(site);
         thread.join().unwrap();
         let answers: Vec<_> = answers.iter().collect();
@@ -455,23 +455,23 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_s_question_does_not_reach_the_clerk() {
-        let (site, clerk) = site();
+    fn a_stranger_s_question_does_not_reach_the_reporter() {
+        let (site, reporter) = site();
         let forwarded = Question { forwarded: true, ..question("/metrics", "", "") };
         assert_eq!(site.answer(ASKER, &forwarded).unwrap().status, 403);
         drop(site);
-        let thread = clerk.start(|_, answer| panic!("{answer:?}")).unwrap();
+        let thread = reporter.start(|_, answer| panic!("{answer:?}")).unwrap();
         assert!(thread.join().is_ok());
     }
 
     #[test]
     fn a_client_that_takes_gzip_gets_fewer_bytes() {
-        let (site, clerk) = site();
+        let (site, reporter) = site();
         for path in ["/metrics/prometheus", "/asyncapi.json", "/app.js"] {
             let whole = question(path, "", "");
             let packed = Question { takes_gzip: true, ..whole.clone() };
             let ask =
-                |question| site.answer(ASKER, question).unwrap_or_else(|| clerk.office.answer(question));
+                |question| site.answer(ASKER, question).unwrap_or_else(|| reporter.reports.answer(question));
             let (whole, packed) = (ask(&whole), ask(&packed));
             let encodings = [&whole, &packed].map(|answer| header(answer, "Content-Encoding"));
             assert_eq!(encodings, ["", "gzip"], "{path}");

@@ -178,15 +178,15 @@ describe("metrics", () => {
   });
 
   const frozen = { skip: !canFreeze() && (hasPython() ? "not possible here: no process may be traced" : "python3 is not here: apt-get install python3") };
-  test("no shard prints what takes long: it leaves that to the clerk", frozen, async () => {
+  test("no shard prints what takes long: it leaves that to the reporter", frozen, async () => {
     const one = await startServer({ env: { SHARDS: "1" } });
-    const thaw = await freeze(one.pid, "clerk");
+    const thaw = await freeze(one.pid, "reporter");
     const answers = ["/metrics", "/metrics/prometheus", "/metrics/history", "/dashboard/data"].map((path) => get(one, path));
     let early = false;
     for (const answer of answers) answer.then(() => (early = true));
     // The shard answers the others meanwhile, on its only thread.
     for (const path of ["/health", "/livez", "/readyz", "/"]) assert.equal((await get(one, path)).status, 200, path);
-    assert.equal(early, false, "the clerk was asked");
+    assert.equal(early, false, "the reporter was asked");
     await thaw();
     assert.deepEqual((await Promise.all(answers)).map((answer) => answer.status), [200, 200, 200, 200]);
     await one.stop();

@@ -1,6 +1,6 @@
 //! A thread for answers that take longer than a turn of a shard may: metrics, history, and the dashboard's data.
 //!
-//! A shard checks who asks and puts the question into a bounded queue. The clerk prints the answer, compresses it if
+//! A shard checks who asks and puts the question into a bounded queue. The reporter prints the answer, compresses it if
 //! the client takes that, and posts it to the shard, which sends it.
 
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use bandsync_engine::io::{Answer, Question};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use flate2::Compression;
 
-use super::Office;
+use super::Reports;
 use super::assets::gzip;
 
 /// Questions that may wait. Guessed: far more than a few dashboards and scrapers ask at once.
@@ -27,21 +27,21 @@ const AGAIN: Duration = Duration::from_millis(5);
 const GZIP_MIN: usize = 1_024;
 
 /// Where shards put questions.
-pub type Inbox = Sender<(Asker, Question)>;
+pub type Questions = Sender<(Asker, Question)>;
 
-/// The clerk before its thread starts.
-pub struct Clerk {
+/// The reporter before its thread starts.
+pub struct Reporter {
     questions: Receiver<(Asker, Question)>,
-    pub(super) office: Arc<Office>,
+    pub(super) reports: Arc<Reports>,
 }
 
-impl Clerk {
-    pub(super) fn new(office: Arc<Office>) -> (Inbox, Self) {
-        let (inbox, questions) = bounded(QUESTIONS_MAX);
-        (inbox, Self { questions, office })
+impl Reporter {
+    pub(super) fn new(reports: Arc<Reports>) -> (Questions, Self) {
+        let (sender, receiver) = bounded(QUESTIONS_MAX);
+        (sender, Self { questions: receiver, reports })
     }
 
-    /// Starts the thread, which ends when the last [`Inbox`] is gone. `post` sends an answer, or gives it back if the
+    /// Starts the thread, which ends when the last [`Questions`] is gone. `post` sends an answer, or gives it back if the
     /// shard has no room for it now.
     pub fn start<Post>(self, post: Post) -> io::Result<JoinHandle<()>>
     where
@@ -49,14 +49,14 @@ impl Clerk {
     {
         let run = move || {
             for (asker, question) in &self.questions {
-                let mut answer = self.office.answer(&question);
+                let mut answer = self.reports.answer(&question);
                 while let Err(back) = post(asker, answer) {
                     answer = back;
                     std::thread::sleep(AGAIN);
                 }
             }
         };
-        std::thread::Builder::new().name("clerk".into()).spawn(run)
+        std::thread::Builder::new().name("reporter".into()).spawn(run)
     }
 }
 
