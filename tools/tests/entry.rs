@@ -197,11 +197,11 @@ fn packages_wait_for_the_lock_and_start_nothing() {
         machine.program(&format!("bin/{helper}"), "");
     }
     machine.note("busy", "");
-    let (said, _) = machine.said(&["--packages", "redis-server", "caddy", "unheard-of", "nginx-light"]);
+    let (said, _) = machine.said(&["--packages", "redis-server", "caddy", "unheard-of", "nginx"]);
     holds(&said, &["waiting for it", "unheard-of: this distribution has no such package"]);
     let calls = machine.calls();
     let install = calls.split("install -y --no-install-recommends ").nth(1).unwrap();
-    assert!(install.starts_with("redis-server caddy nginx-light\npolicy 101\n"), "{calls}");
+    assert!(install.starts_with("redis-server caddy nginx\npolicy 101\n"), "{calls}");
     holds(
         &calls,
         &["update\n", "systemctl disable redis-server.service", "deb-systemd-helper disable nginx.service"],
