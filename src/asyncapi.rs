@@ -444,7 +444,7 @@ fn schemas() -> Value {
                 "type": "string",
                 "pattern": "^[A-Za-z0-9_-]+-[0-9]+$",
                 "maxLength": CommandId::BYTES_MAX,
-                "description": "<client>-<number>: what a client calls a command, the number rising, below 2^53. One that is not above the last that the session applied of this client changes nothing, so a command that got no answer may be sent again, also from another connection. The client part should be hard to guess. Of a session's clients the last 256 are remembered; a restart of the server forgets them.",
+                "description": "<client>-<number>: what a client calls a command, the number rising, below 2^53. One that is not above the last that the session applied of this client changes nothing, so a command that got no answer may be sent again, also from another connection. The client part should be hard to guess. Of a session's clients the last 256 are remembered, at most four of one member; a restart of the server forgets them.",
             }),
         ),
         ("Count", whole(0, EXACT)),
@@ -502,7 +502,10 @@ fn schemas() -> Value {
         ("Refused", object("ok:False error:Error", false)),
         ("Repeated", object("ok:True epoch:Count version:Count repeated:True", false)),
         ("Role", words(&["leader", "follower"])),
-        ("Secret", text(0, 128)),
+        (
+            "Secret",
+            json!({ "type": "string", "maxLength": 128, "description": "a new one has 8 characters or more where SECURITY_PROFILE is internet" }),
+        ),
         (
             "Segment",
             object("t0:Count p0:Integer b0:Integer rate:Rate bpm0:Count bpm1:Count ramp:Count", false),

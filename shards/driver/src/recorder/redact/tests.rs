@@ -200,6 +200,19 @@ fn digest<'a>(reads: impl IntoIterator<Item = (u32, &'a [u8])>) -> u32 {
     digest.sum()
 }
 
+/// The id of the session of long-polling that an engine opens first.
+fn first_sid(handshake: &str) -> String {
+    let settings = Settings { origins: Origins::Any, ..Settings::default() };
+    let (mut engine, mut outputs) = (Engine::new(settings), Outputs::default());
+    engine.handle(Micros::ZERO, Input::Opened { conn: CONN, peer: [127, 0, 0, 1].into() }, &mut outputs);
+    let mut bytes = handshake.as_bytes().to_vec();
+    engine.handle(Micros::ZERO, Input::Received { conn: CONN, bytes: &mut bytes }, &mut outputs);
+    engine.handle(Micros::ZERO, Input::TurnEnded, &mut outputs);
+    let said = String::from_utf8_lossy(&outputs.bytes);
+    let (_, rest) = said.split_once("\"sid\":\"").unwrap();
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
 /// The same for what the redactor makes of them.
 fn digest_of_redacted(reads: &[(u32, Vec<u8>)]) -> u32 {
     let key = RandomState::new();
@@ -423,5 +436,41 @@ proptest! {
         let shown = text.contains(&format!("\"{secret}\""));
         prop_assert!(secret.chars().count() < 6 || secret.contains('\\') || !shown);
         prop_assert!(whole.ends_with(&frame(0x80, second)));
+    }
+
+    /// And in the bodies of long-polling, of both versions.
+    #[test]
+    fn bodies_are_replayed(bodies in prop::collection::vec(prop::collection::vec(0_usize..14, 1..8), 1..6), version in 3..5) {
+        const PARTS: [&str; 14] = [
+            r#"40"#,
+            r#"420["join_session",{"sessionId":"s","passcode":"abc"}]"#,
+            r#"421["join_session",{"sessionId":"s","passcode":"a\u0062c","leaderPin":00}]"#,
+            r#"421["join_session",{"sessionId":"s","leaderPin":00}]"#,
+            r#"422["chat_message",{"sessionId":"s","message":"x?token=abc&secret=x"}]"#,
+            r#"42["update_message",{"sessionId":"s","message":"\"passcode\":\"b"}]"#,
+            r#"42["update_settings",{"sessionId":"s","passcode":"abd"}]"#,
+            r#"40/"passcode":"abc","#,
+            r#"42["passcode":"x"]"#,
+            "42[\"a\",{\"b\":\"\ncookie: abc\"}]",
+            r#"423["token","x"]"#,
+            r#"42["unknown ?token=x",{"token":"x"}]"#,
+            r#"""#,
+            r#"1"#,
+        ];
+        let handshake = format!("GET /socket.io/?EIO={version}&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n");
+        let target = format!("/socket.io/?EIO={version}&transport=polling&sid={}", first_sid(&handshake));
+        let poll = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut reads = vec![(0, handshake.into_bytes())];
+        for body in bodies {
+            let packets = body.iter().map(|part| PARTS[*part].to_owned());
+            let body = match version {
+                3 => packets.map(|packet| format!("{}:{packet}", packet.encode_utf16().count())).collect(),
+                _ => packets.collect::<Vec<_>>().join("\u{1e}"),
+            };
+            let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+            reads.push((0, (head + &body).into_bytes()));
+            reads.push((1, poll.clone().into_bytes()));
+        }
+        check_replay(&reads)?;
     }
 }
