@@ -385,7 +385,7 @@ let tempoTimer = null;
 
 /** Gathers quick presses into one change. */
 function wantTempo(bpm) {
-  wantedTempo = Math.min(400, Math.max(20, Math.round(bpm * 10) / 10));
+  wantedTempo = Math.min(400, Math.max(1, Math.round(bpm * 10) / 10));
   clearTimeout(tempoTimer);
   tempoTimer = setTimeout(sendTempo, 200);
 }

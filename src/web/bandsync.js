@@ -199,7 +199,7 @@ export class BandSync extends EventTarget {
     return this.request("seek", { position, ...options });
   }
 
-  /** @param {number} tempo BPM, 20 to 400 @param {number} [fadeTime] milliseconds of a ramp there */
+  /** @param {number} tempo BPM, 1 to 400 @param {number} [fadeTime] milliseconds of a ramp there */
   setTempo(tempo, fadeTime = 0) {
     return fadeTime > 0 ? this.request("tempo_change", { tempo, fadeTime }) : this.request("set_tempo", { tempo });
   }

@@ -73,11 +73,11 @@ pub enum SessionCommand {
         version: Option<u64>,
     },
     /// `update_message`: up to 500 characters.
-    UpdateMessage(String),
+    UpdateMessage(Message),
     /// `chat_message`.
     Chat {
         /// 1 to 500 characters.
-        message: String,
+        message: Message,
         /// The name to show, 1 to 64 characters; the member's own if `None`.
         username: Option<String>,
     },
@@ -143,6 +143,27 @@ pub enum SessionCommand {
     SelectSong(SongChoice),
     /// `get_song`.
     GetSong(String),
+}
+
+impl SessionCommand {
+    /// Whether one that came too fast may wait for room, and the next of its event makes it needless: a place or a
+    /// tempo that holds at once.
+    pub fn may_wait(&self) -> bool {
+        match self {
+            Self::SetTempo(_) | Self::ChangeTempo { .. } | Self::PositionSync { .. } => true,
+            Self::Seek { at, .. } => at.is_none(),
+            _ => false,
+        }
+    }
+}
+
+/// A message to all, and whether it was longer than such a message may be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Message {
+    /// What is left of it.
+    pub text: String,
+    /// Whether its end was cut off.
+    pub cut: bool,
 }
 
 /// The boundary a scheduled change waits for.

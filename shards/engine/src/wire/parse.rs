@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use super::json::{self, Field, fields};
 use crate::speech::{
-    Code, Command, Join, LeaderRule, LinkCommand, Number, OnLeaderLoss, Quantize, Reject, Role, Secret,
-    SessionCommand, Setlist, SettingsChange, Song, SongChoice, SongFormat, TempoEvent,
+    Code, Command, Join, LeaderRule, LinkCommand, Message, Number, OnLeaderLoss, Quantize, Reject, Role,
+    Secret, SessionCommand, Setlist, SettingsChange, Song, SongChoice, SongFormat, TempoEvent,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{Position, Tempo, TimeSignature};
@@ -21,6 +21,10 @@ const SETLIST_BYTES_MAX: usize = 1024 * 1024;
 const SONGS_MAX: usize = 500;
 /// Members that a session may be set to. The server's own bound is lower as a rule, and known elsewhere.
 const MEMBERS_MAX: u32 = 100_000;
+/// Characters of the name of a member, an instrument or a cue's target, and of a message to all. What is longer is
+/// cut, as the original did.
+const NAME_CHARS_MAX: usize = 64;
+const MESSAGE_CHARS_MAX: usize = 500;
 /// Characters of a passcode or PIN.
 const SECRET_CHARS_MAX: usize = 128;
 /// The longest fade of a tempo, an hour in milliseconds.
@@ -133,6 +137,53 @@ impl Event {
             | Self::Error => false,
         }
     }
+
+    /// Whether it is about the sender's session, and so takes effect behind all that its sender said there before. The
+    /// others concern the connection alone.
+    pub const fn is_command(self) -> bool {
+        !matches!(
+            self,
+            Self::LatencyProbe
+                | Self::ClockSync
+                | Self::Pong
+                | Self::Heartbeat
+                | Self::ConnectionQuality
+                | Self::HeartbeatResponse
+                | Self::RoleChanged
+                | Self::Error
+        )
+    }
+
+    /// Whether one that comes too fast may wait; see [`SessionCommand::may_wait`].
+    pub const fn may_wait(self) -> bool {
+        matches!(
+            self,
+            Self::SetTempo | Self::TempoChange | Self::TempoChanged | Self::Seek | Self::PositionSync
+        )
+    }
+}
+
+/// The event that does here what an event of the original's other dialect did there.
+pub fn our_name_for(name: &str) -> Option<&'static str> {
+    let event = match name {
+        "session:create" | "session:join" => Event::JoinSession,
+        "session:leave" => Event::LeaveSession,
+        "session:state_sync" => Event::SyncRequest,
+        "role:request" => Event::SetRole,
+        "role:transfer" => Event::ApproveLeaderRequest,
+        "metronome:start" => Event::Play,
+        "metronome:stop" => Event::Stop,
+        "tempo:change" | "tempo:ramp" => Event::TempoChange,
+        "metronome:beat" | "metronome:sync" => Event::BeatSync,
+        "position:sync" | "position:correction" | "error:sync_drift" => Event::PositionSync,
+        "latency:probe" | "latency:response" => Event::LatencyProbe,
+        "clock:sync_request" | "clock:sync_response" => Event::ClockSync,
+        "sheet:load" => Event::SelectSong,
+        "sheet:scroll" => Event::Seek,
+        "health:check" => Event::Heartbeat,
+        _ => return None,
+    };
+    Some(event.name())
 }
 
 /// Reads what an event says. `payload` is the first argument behind the event's name as it was written,
@@ -171,19 +222,20 @@ fn read(event: Event, payload: &str) -> Result<Command, Reject> {
             Ok(SessionCommand::Sync { checksum: optional_line(sum, 64)?, version: held.optional(version)? })
         }),
         Event::UpdateMessage => in_session(payload, ["sessionId", "message"], |[_, message]| {
-            Ok(SessionCommand::UpdateMessage(text(message, 0, 500, Lines::Many)?))
+            Ok(SessionCommand::UpdateMessage(cut_text(message, MESSAGE_CHARS_MAX, Lines::Many)?))
         }),
         Event::ChatMessage => {
             in_session(payload, ["sessionId", "message", "username"], |[_, message, username]| {
-                Ok(SessionCommand::Chat {
-                    message: text(message, 1, 500, Lines::Many)?,
-                    username: optional_line(username, 64)?,
-                })
+                let text = cut_text(message, MESSAGE_CHARS_MAX, Lines::Many)?;
+                if text.text.is_empty() {
+                    return Err(message.wrong("must be a text that is not empty"));
+                }
+                Ok(SessionCommand::Chat { message: text, username: name(username)? })
             })
         }
         Event::UpdateSettings => update_settings(payload),
         Event::Cue => in_session(payload, ["sessionId", "text", "target"], |[_, said, target]| {
-            Ok(SessionCommand::Cue { text: line(said, 1, 200)?, target: optional_line(target, 64)? })
+            Ok(SessionCommand::Cue { text: line(said, 1, 200)?, target: name(target)? })
         }),
 
         Event::Play => {
@@ -299,9 +351,9 @@ fn join(payload: &str) -> Result<Command, Reject> {
     )?;
     Ok(Command::Join(Join {
         session: session_id(session)?,
-        display_name: optional_line(display_name, 64)?,
+        display_name: name(display_name)?,
         role: wanted.optional(role)?,
-        instrument: optional_line(instrument, 64)?,
+        instrument: name(instrument)?,
         passcode: passcode.optional(secret)?.flatten(),
         leader_pin: leader_pin.optional(secret)?.flatten(),
         tick_hz: tick_hz.optional(|hz| whole(hz, 0, 125))?.map(|hz| hz as u8),
@@ -424,9 +476,9 @@ fn member_id(field: Field<'_>) -> Result<MemberId, Reject> {
 
 /// A tempo in BPM, rounded to thousandths.
 fn tempo(field: Field<'_>) -> Result<Tempo, Reject> {
-    let bpm = field.number().ok().filter(|bpm| (20.0..=400.0).contains(bpm));
+    let bpm = field.number().ok().filter(|bpm| (1.0..=400.0).contains(bpm));
     let tempo = bpm.and_then(|bpm| Tempo::from_milli_bpm((bpm * 1_000.0).round() as u32));
-    tempo.ok_or_else(|| field.wrong("must be a number from 20 to 400 BPM"))
+    tempo.ok_or_else(|| field.wrong("must be a number from 1 to 400 BPM"))
 }
 
 /// A position in milliseconds, rounded to microseconds.
@@ -514,6 +566,23 @@ fn new_secret(field: Field<'_>) -> Result<Option<Option<Secret>>, Reject> {
         Some("null") => Ok(Some(None)),
         Some(_) => secret(field).map(Some),
     }
+}
+
+/// What a member or its instrument is called, if anything.
+fn name(field: Field<'_>) -> Result<Option<String>, Reject> {
+    let name = field.optional(|field| cut_text(field, NAME_CHARS_MAX, Lines::One))?;
+    Ok(name.map(|name| name.text).filter(|name| !name.is_empty()))
+}
+
+/// A text for other people's screens that is cut where it is too long.
+fn cut_text(field: Field<'_>, chars_max: usize, lines: Lines) -> Result<Message, Reject> {
+    let text = field.text().map_err(|_| field.wrong("must be a text"))?;
+    let mut text = printable(&text, lines).trim().to_owned();
+    let end = text.char_indices().nth(chars_max).map(|(end, _)| end);
+    if let Some(end) = end {
+        text.truncate(text[..end].trim_end().len());
+    }
+    Ok(Message { text, cut: end.is_some() })
 }
 
 fn optional_line(field: Field<'_>, chars_max: usize) -> Result<Option<String>, Reject> {

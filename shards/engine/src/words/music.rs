@@ -17,14 +17,14 @@ pub const BEAT: i64 = 1_000_000;
 pub struct Tempo(u32);
 
 impl Tempo {
-    /// The slowest tempo, 20 BPM.
-    pub const MIN: Self = Self(20_000);
+    /// The slowest tempo, 1 BPM: where the slider of the original's page begins.
+    pub const MIN: Self = Self(1_000);
     /// The fastest tempo, 400 BPM.
     pub const MAX: Self = Self(400_000);
     /// The tempo of a session that nobody has set one for, 120 BPM.
     pub const DEFAULT: Self = Self(120_000);
 
-    /// From thousandths of a beat per minute, `None` outside 20 to 400 BPM.
+    /// From thousandths of a beat per minute, `None` outside 1 to 400 BPM.
     pub fn from_milli_bpm(milli_bpm: u32) -> Option<Self> {
         (Self::MIN.0..=Self::MAX.0).contains(&milli_bpm).then_some(Self(milli_bpm))
     }
