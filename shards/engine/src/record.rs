@@ -23,7 +23,7 @@ pub struct Record {
     pub last_active_at: Micros,
     /// The same instant on the wall clock: the only bridge to the clock of another server.
     pub last_active_unix: UnixMillis,
-    /// The message to all.
+    /// The message to all; an automatic one behind [`Record::AUTOMATIC`].
     pub message: String,
     /// Members that may be in the session.
     pub max_members: u32,
@@ -50,6 +50,19 @@ pub struct Record {
 impl Record {
     /// Rises when the fields change their meaning.
     pub const FORMAT: u16 = 1;
+
+    /// Begins a message that nobody has set. Members' texts have no such character.
+    pub const AUTOMATIC: char = '\u{1}';
+
+    /// The message as members see it.
+    pub fn message(&self) -> &str {
+        self.message.strip_prefix(Self::AUTOMATIC).unwrap_or(&self.message)
+    }
+
+    /// Whether a member has set the message.
+    pub fn is_message_set(&self) -> bool {
+        !self.message.is_empty() && !self.message.starts_with(Self::AUTOMATIC)
+    }
 
     /// Appends the record as bytes.
     pub fn print(&self, bytes: &mut Vec<u8>) {

@@ -16,6 +16,7 @@
 
 use crate::session::{Audience, Effect};
 use crate::speech::Notice;
+use crate::words::ids::MemberId;
 
 /// For every so many members chat waits for one window more. Sending to them takes a core a thirtieth of one.
 const PATIENT_MEMBERS: usize = 32;
@@ -33,6 +34,8 @@ pub struct Batch {
     pub updates: Vec<(Audience, Notice)>,
     /// Whether everybody is owed a snapshot.
     pub snapshot: bool,
+    /// The members that are owed one because their command changed nothing.
+    pub senders: Vec<MemberId>,
     /// Whether everybody is owed the room's statistics.
     pub room_stats: bool,
     /// Whether any of it is more than chat.
@@ -42,7 +45,7 @@ pub struct Batch {
 impl Batch {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.updates.is_empty() && !self.snapshot && !self.room_stats
+        self.updates.is_empty() && !self.snapshot && self.senders.is_empty() && !self.room_stats
     }
 
     /// After how many windows all of it is to be told to so many members.
@@ -60,6 +63,11 @@ impl Batch {
         self.hurried |= !matches!(effect, Effect::Tell(_, Notice::Chat { .. }));
         match effect {
             Effect::Tell(audience, notice) => self.updates.push((audience, notice)),
+            Effect::Snapshot(Audience::Sender(sender)) => {
+                if !self.senders.contains(&sender) {
+                    self.senders.push(sender);
+                }
+            }
             Effect::Snapshot(_) => self.snapshot = true,
             Effect::RoomStats => self.room_stats = true,
         }
@@ -69,7 +77,6 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::ids::MemberId;
     use crate::words::time::UnixMillis;
 
     #[test]
@@ -81,6 +88,16 @@ mod tests {
             batch.add(Effect::RoomStats);
         }
         assert!(batch.snapshot && batch.room_stats && batch.updates.is_empty());
+    }
+
+    #[test]
+    fn senders_are_owed_one_snapshot_each() {
+        let mut batch = Batch::default();
+        for id in [1, 2, 1] {
+            batch.add(Effect::Snapshot(Audience::Sender(MemberId::from_bytes([id; 15]))));
+        }
+        assert!(!batch.is_empty() && !batch.snapshot);
+        assert_eq!(batch.senders, [1, 2].map(|id| MemberId::from_bytes([id; 15])));
     }
 
     #[test]

@@ -362,6 +362,10 @@ impl Room {
         }
         if batch.snapshot {
             self.tell_snapshot(key, Audience::All, turn);
+        } else {
+            for sender in batch.senders {
+                self.tell_snapshot(key, Audience::Sender(sender), turn);
+            }
         }
         if batch.room_stats {
             self.tell_stats(turn);
@@ -394,7 +398,7 @@ impl Room {
             Notice::UserLeft { member, .. } => Audience::Others(*member),
             _ => audience,
         };
-        if is_volatile(notice) {
+        if is_volatile(notice) || matches!(audience, Audience::Sender(_)) {
             self.tell(audience, &packet, |_| true, turn);
         } else {
             self.tell_and_remember(key, audience, notice, packet, turn);
@@ -434,7 +438,7 @@ impl Room {
         let hears = |seat: &&Seat| audience.concerns(seat.member, seat.metronome);
         // One is looked for once, from the newcomers on, rather than with each pass over the audience.
         let seats = match audience {
-            Audience::One(member) => {
+            Audience::One(member) | Audience::Sender(member) => {
                 let place = self.seats.iter().rposition(|seat| seat.member == member);
                 place.map_or(&[][..], |place| &self.seats[place..=place])
             }

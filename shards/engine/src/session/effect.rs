@@ -12,6 +12,9 @@ pub enum Audience {
     Others(MemberId),
     /// This member.
     One(MemberId),
+    /// The member whose command changed nothing. It is told in turn, and never again: if it loses the connection
+    /// first, the snapshot of its return says the same.
+    Sender(MemberId),
     /// The members that [want metronome ticks](super::Session::wants_metronome).
     Metronome,
 }
@@ -22,7 +25,7 @@ impl Audience {
         match self {
             Self::All => true,
             Self::Others(other) => other != member,
-            Self::One(one) => one == member,
+            Self::One(one) | Self::Sender(one) => one == member,
             Self::Metronome => metronome,
         }
     }

@@ -1,5 +1,6 @@
 //! Who is in the room: joining, leaving, and losing the connection.
 
+use super::message::Came;
 use super::{Audience, Effect, Kept, Seat, Session};
 use crate::speech::{
     Ack, Code, Join, LeaderRule, LeaveReason, Member, Notice, OnLeaderLoss, Reject, Role, Secret,
@@ -313,11 +314,15 @@ impl Session {
         if leads && was_alone {
             self.seat_leader(Some(member));
         }
+        if self.leader().is_none() || was_alone {
+            self.caption(Came::Joined);
+        }
         // Also who takes the lead over is shown how things stand at once, and again with all when they are told.
         out.push(Effect::Snapshot(Audience::One(member)));
         self.tell_of(member, out);
         if leads && !was_alone {
             self.give_lead(now, Some(member), Some("claimed"), None, out);
+            self.caption(Came::Joined);
             out.push(Effect::Snapshot(Audience::All));
         } else if !leads && join.role == Some(Role::Leader) && self.state.leader_rule == LeaderRule::Ask {
             self.ask_leader(member, out);
@@ -339,8 +344,11 @@ impl Session {
         self.tell_of(id, out);
         if led && self.leader().is_none() && self.may_lead(id) {
             self.give_lead(now, Some(id), None, None, out);
+            self.caption(Came::Joined);
             self.decide(now);
             out.push(Effect::Snapshot(Audience::All));
+        } else if self.leader().is_none() {
+            self.caption(Came::Joined);
         }
     }
 
@@ -395,6 +403,8 @@ impl Session {
         if led {
             let why = if on_purpose { "leader_left" } else { "leader_disconnected" };
             self.give_lead(now, heir, None, Some(why), out);
+        } else if self.leader().is_none() {
+            self.caption(Came::Given);
         }
         let pauses = led && self.state.on_leader_loss == OnLeaderLoss::Pause
             || on_purpose && self.state.seats.is_empty();

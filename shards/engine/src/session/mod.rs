@@ -4,11 +4,13 @@
 //! `version` counts decisions: whatever changes playback, the lead, settings, songs or the message raises it by
 //! one. Who is merely present does not, or every newcomer would send all members asking for what they missed;
 //! `user_joined` and `user_left` tell of that. A command that finds its wish fulfilled already (play while
-//! playing) is acknowledged with the present version and changes nothing; so is nothing changed by a refusal.
+//! playing) is acknowledged with the present version and changes nothing, and its sender alone is told what all
+//! would have been; nor does a refusal change anything.
 
 mod applied;
 mod effect;
 mod members;
+mod message;
 mod metronome;
 mod roles;
 mod setlist;
@@ -24,10 +26,11 @@ pub use members::Absent;
 use serde::Serialize;
 
 use applied::Applied;
+use message::Came;
 
 use crate::record::{Record, Seat};
 use crate::speech::{
-    Ack, Checksum, Code, LeaderRule, LeaveReason, Notice, OnLeaderLoss, Reject, RoomStats, Secret,
+    Ack, Checksum, Code, LeaderRule, LeaveReason, Message, Notice, OnLeaderLoss, Reject, RoomStats, Secret,
     SessionCommand, Snapshot, SyncResponse, TempoEvent, Tick,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
@@ -142,7 +145,9 @@ impl Session {
             setlist: None,
             song: None,
         };
-        Self::with_state(state, rules, now, Micros::ZERO)
+        let mut session = Self::with_state(state, rules, now, Micros::ZERO);
+        session.caption(Came::Joined);
+        session
     }
 
     /// Opens a stored session again, as after the loss of every connection: followers are gone, the leader's
@@ -167,6 +172,9 @@ impl Session {
             seat.member.id
         });
         session.seat_leader(leader);
+        if leader.is_none() || session.state.message.is_empty() {
+            session.caption(Came::Joined);
+        }
         session.decide(now);
         session
     }
@@ -216,8 +224,12 @@ impl Session {
             SessionCommand::ApproveLeader { requester } => self.approve_leader(now, member, requester, out),
             SessionCommand::DenyLeader { requester } => self.deny_leader(member, requester, out),
             SessionCommand::Sync { checksum, version } => Ok(self.sync(now, member, checksum, version, out)),
-            SessionCommand::UpdateMessage(message) => Ok(self.update_message(now, message, out)),
-            SessionCommand::Chat { message, username } => Ok(self.chat(now, member, message, username, out)),
+            SessionCommand::UpdateMessage(Message { text, cut }) => {
+                Ok(self.update_message(now, member, text, out).cut_if(cut))
+            }
+            SessionCommand::Chat { message: Message { text, cut }, username } => {
+                Ok(self.chat(now, member, text, username, out).cut_if(cut))
+            }
             SessionCommand::UpdateSettings(change) => self.update_settings(now, member, change, out),
             SessionCommand::Cue { text, target } => self.cue(now, member, text, target, out),
             SessionCommand::Play { at, count_in_bars, quantize } => {
@@ -321,7 +333,7 @@ impl Session {
         let timeline = &state.timeline;
         Snapshot {
             session: &state.session,
-            message: &state.message,
+            message: state.message(),
             tempo: timeline.tempo_at(now.at),
             position: timeline.position_at(now.at),
             playing: timeline.is_playing_at(now.at),
@@ -413,15 +425,6 @@ impl Session {
         Ack::Sync(response)
     }
 
-    fn update_message(&mut self, now: Moment, message: String, out: &mut Vec<Effect>) -> Ack {
-        if message != self.state.message {
-            self.state.message = message;
-            self.decide(now);
-            out.push(Effect::Snapshot(Audience::All));
-        }
-        self.changed()
-    }
-
     fn chat(
         &self,
         now: Moment,
@@ -458,6 +461,13 @@ impl Session {
         self.sum();
     }
 
+    /// Tells everybody of a change, or its sender alone how things stand already.
+    fn report(&self, changed: bool, sender: MemberId, notice: Notice, out: &mut Vec<Effect>) -> Ack {
+        let audience = audience(changed, sender);
+        out.extend([Effect::Tell(audience, notice), Effect::Snapshot(audience)]);
+        self.changed()
+    }
+
     fn changed(&self) -> Ack {
         Ack::Changed { epoch: self.epoch(), version: self.version() }
     }
@@ -471,7 +481,7 @@ impl Session {
         let state = &self.state;
         self.checksum = Checksum(sum_of(&(
             &state.session,
-            &state.message,
+            if state.is_message_set() { &state.message } else { "" },
             (state.max_members, state.on_leader_loss, state.leader_rule, state.anyone_may_cue),
             (state.passcode.is_some(), state.leader_pin.is_some(), self.kept.is_some()),
             &state.timeline,
@@ -482,6 +492,11 @@ impl Session {
     fn sum_setlist(&mut self) {
         self.setlist_sum = sum_of(&self.state.setlist);
     }
+}
+
+/// Who is told what a command has come to.
+fn audience(changed: bool, sender: MemberId) -> Audience {
+    if changed { Audience::All } else { Audience::Sender(sender) }
 }
 
 /// CRC-32 of the bytes that a value is stored as.

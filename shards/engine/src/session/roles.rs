@@ -1,5 +1,6 @@
 //! Who leads: claiming, asking, handing over, and who comes next.
 
+use super::message::Came;
 use super::{Audience, Effect, Session};
 use crate::speech::{Ack, Code, LeaderRule, Notice, Reject, Role};
 use crate::words::ids::MemberId;
@@ -50,14 +51,20 @@ impl Session {
             }
         }
         match (role, other) {
-            (Role::Leader, None) if self.leader() == Some(member) => {}
-            (Role::Leader, None) => return self.claim(now, member, out),
+            (Role::Leader, None) if self.leader() == Some(member) => {
+                let changed = self.connect_leader(now, out);
+                self.tell_role(now, member, member, changed, out);
+            }
+            (Role::Leader, None) => return self.claim(now, member, Came::Connected, out),
             (Role::Leader, Some(_)) => self.pass_lead(now, other, None, Some("handed_over"), out),
             (Role::Follower, None) if self.leader() == Some(member) => {
                 self.pass_lead(now, self.successor(member), None, Some("handed_over"), out);
             }
-            (Role::Follower, None) => self.requests.retain(|&requester| requester != member),
-            (Role::Follower, Some(_)) => {}
+            (Role::Follower, None) => {
+                self.requests.retain(|&requester| requester != member);
+                self.tell_role(now, member, member, false, out);
+            }
+            (Role::Follower, Some(other)) => self.tell_role(now, member, other, false, out),
         }
         Ok(self.changed())
     }
@@ -70,8 +77,11 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         match self.leader() {
-            None => self.claim(now, member, out),
-            Some(leader) if leader == member => Ok(self.changed()),
+            None => self.claim(now, member, Came::Given, out),
+            Some(leader) if leader == member => {
+                self.tell_role(now, member, member, false, out);
+                Ok(self.changed())
+            }
             Some(_) => Ok(self.ask_leader(member, out)),
         }
     }
@@ -164,6 +174,23 @@ impl Session {
         for requester in requests.into_iter().filter(|&requester| Some(requester) != to) {
             out.push(Effect::Tell(Audience::One(requester), Notice::LeaderRequestDenied { reason }));
         }
+        self.caption(Came::Given);
+    }
+
+    /// Tells the sender of a command the role that a member has already; `shown` says that everybody is shown how
+    /// things stand anyway.
+    fn tell_role(&self, now: Moment, sender: MemberId, member: MemberId, shown: bool, out: &mut Vec<Effect>) {
+        let Some(seat) = self.seat(member) else { return };
+        let (role, new_leader) = (seat.member.role, seat.member.clone());
+        let same = Notice::RoleChanged { member, role, previous: role, reason: None, timestamp: now.unix };
+        out.push(Effect::Tell(Audience::Sender(sender), same));
+        if role == Role::Leader {
+            let same = Notice::LeaderChanged { new_leader, previous: Some(member) };
+            out.push(Effect::Tell(Audience::Sender(sender), same));
+        }
+        if !shown {
+            out.push(Effect::Snapshot(Audience::Sender(sender)));
+        }
     }
 
     /// Puts the role where the lead is, and says nothing.
@@ -188,7 +215,13 @@ impl Session {
         assert!(self.state.leader_rule != LeaderRule::Pin || self.state.leader_pin.is_some());
     }
 
-    fn claim(&mut self, now: Moment, member: MemberId, out: &mut Vec<Effect>) -> Result<Ack, Reject> {
+    fn claim(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        came: Came,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
         if !self.may_lead(member) {
             let message = "leading here takes the PIN: join again with leaderPin";
             return Err(Reject::new(Code::NotAllowed, message));
@@ -203,6 +236,7 @@ impl Session {
         }
         self.claimed_until = now.at + self.rules.claim_window;
         self.pass_lead(now, Some(member), Some("claimed"), None, out);
+        self.caption(came);
         Ok(self.changed())
     }
 

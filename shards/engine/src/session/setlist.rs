@@ -1,6 +1,6 @@
 //! Songs: the set list, which of them is played, and handing one out.
 
-use super::{Audience, Effect, Session};
+use super::{Effect, Session};
 use crate::speech::{Ack, Code, Notice, Reject, Setlist, Song, SongChoice};
 use crate::words::ids::MemberId;
 use crate::words::time::Moment;
@@ -16,15 +16,14 @@ impl Session {
     ) -> Result<Ack, Reject> {
         self.leader_only(member)?;
         if self.state.setlist.as_ref() == Some(&setlist) {
-            return Ok(self.changed());
+            return Ok(self.report(false, member, Notice::Setlist(setlist), out));
         }
         let selected = self.song().map(|(_, song)| song.id.clone());
         self.state.song = selected.and_then(|id| place_of(&setlist, &id));
         self.state.setlist = Some(setlist.clone());
         self.sum_setlist();
         self.decide(now);
-        out.extend([Effect::Tell(Audience::All, Notice::Setlist(setlist)), Effect::Snapshot(Audience::All)]);
-        Ok(self.changed())
+        Ok(self.report(true, member, Notice::Setlist(setlist), out))
     }
 
     /// `select_song`: stops at its beginning, in its tempo and signature. A step without a selected song goes
@@ -48,12 +47,9 @@ impl Session {
         if selected && !moved {
             self.decide(now);
         }
-        if selected || moved {
-            let timeline = self.state.timeline.clone();
-            let changed = Notice::SongChanged { song: id, index, timestamp: now.unix, timeline };
-            out.extend([Effect::Tell(Audience::All, changed), Effect::Snapshot(Audience::All)]);
-        }
-        Ok(self.changed())
+        let timeline = self.state.timeline.clone();
+        let notice = Notice::SongChanged { song: id, index, timestamp: now.unix, timeline };
+        Ok(self.report(selected || moved, member, notice, out))
     }
 
     /// `get_song`.

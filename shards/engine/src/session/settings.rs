@@ -1,6 +1,6 @@
 //! What the leader decides about the session itself.
 
-use super::{Audience, Effect, Session};
+use super::{Effect, Session, audience};
 use crate::speech::{Ack, LeaderRule, Notice, Reject, Settings, SettingsChange};
 use crate::words::ids::MemberId;
 use crate::words::time::Moment;
@@ -47,17 +47,18 @@ impl Session {
                 seat.knows_pin = state.leader_pin.is_some() && seat.member.id == member;
             }
         }
-        if new_secret || self.settings() != shown_before {
+        let changed = new_secret || self.settings() != shown_before;
+        if changed {
             self.decide(now);
-            let update = Notice::SessionUpdate {
-                settings: Some(self.settings()),
-                time_signature: None,
-                epoch: self.epoch(),
-                version: self.version(),
-                checksum: self.checksum(),
-            };
-            out.push(Effect::Tell(Audience::All, update));
         }
+        let update = Notice::SessionUpdate {
+            settings: Some(self.settings()),
+            time_signature: None,
+            epoch: self.epoch(),
+            version: self.version(),
+            checksum: self.checksum(),
+        };
+        out.push(Effect::Tell(audience(changed, member), update));
         Ok(self.changed())
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod at_random;
+mod message;
 mod playback;
 
 use std::fmt::Write as _;
@@ -191,9 +192,9 @@ fn command(words: &[&str], now: Moment) -> SessionCommand {
             checksum: words.get(1).filter(|word| !word.contains('=')).map(ToString::to_string),
             version: number(words, "version"),
         },
-        "message" => SessionCommand::UpdateMessage(words[1].into()),
+        "message" => SessionCommand::UpdateMessage(text(words.get(1).unwrap_or(&""))),
         "says" => {
-            SessionCommand::Chat { message: words[1].into(), username: value(words, "as").map(Into::into) }
+            SessionCommand::Chat { message: text(words[1]), username: value(words, "as").map(Into::into) }
         }
         "cue" => SessionCommand::Cue { text: words[1].into(), target: None },
         "play" => SessionCommand::Play {
@@ -234,6 +235,10 @@ fn command(words: &[&str], now: Moment) -> SessionCommand {
         "settings" => SessionCommand::UpdateSettings(settings(words)),
         other => panic!("no such command: {other}"),
     }
+}
+
+fn text(text: &str) -> Message {
+    Message { text: text.into(), cut: false }
 }
 
 /// `id:bpm:numerator` each.
@@ -294,6 +299,7 @@ fn effect(effect: &Effect) -> String {
         Audience::All => "all".into(),
         Audience::Others(id) => format!("not {}", letter(*id)),
         Audience::One(id) => letter(*id),
+        Audience::Sender(id) => format!("only {}", letter(*id)),
         Audience::Metronome => "listeners".into(),
     };
     match effect {
@@ -390,9 +396,9 @@ fn only_the_leader_moves_the_transport() {
          a play: v2 | all <- play 0 120 at 0 | all <- snapshot
          b pause: NotLeader!
          a pause: v3 | all <- pause 1500 | all <- snapshot
-         a pause: v3
+         a pause: v3 | only a <- pause 1500 | only a <- snapshot
          a stop: v4 | all <- stop | all <- snapshot
-         a stop: v4",
+         a stop: v4 | only a <- stop | only a <- snapshot",
     );
 }
 
@@ -408,7 +414,7 @@ fn under_the_open_rule_whoever_asks_leads() {
          b joins leader: Leader v2 | b <- snapshot | all <- joined b Follower 2 | all <- role a Follower claimed | all <- role b Leader - | all <- leader b after a | all <- snapshot | stats
          c joins: Follower v2 | c <- snapshot | all <- joined c Follower 3 | stats
          c leader: v3 | all <- role b Follower claimed | all <- role c Leader - | all <- leader c after b | all <- snapshot
-         c leader: v3",
+         c leader: v3 | only c <- role c Leader - | only c <- leader c after c | only c <- snapshot",
     );
 }
 
@@ -910,12 +916,12 @@ fn everybody_hears_chat_and_the_message() {
          b says hello: done | all <- Bo: hello
          b says hi as=B: done | all <- B: hi
          b message m: v2 | all <- snapshot
-         a message m: v2
+         a message m: v2 | only a <- snapshot
          a says hello: done | all <- User YWFh: hello
          b cue now: NotLeader!
          a cue go: done | all <- cue go of a
          a settings cues=all: v3 | all <- settings
-         a settings cues=all: v3
+         a settings cues=all: v3 | only a <- settings
          b cue now: done | all <- cue now of b",
     );
 }

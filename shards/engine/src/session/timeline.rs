@@ -4,7 +4,7 @@
 //! was scheduled for later than a change is planned again on the new ground: a start that was counted in
 //! begins at the new place and in the new tempo. Pause and stop cancel it.
 
-use super::{Audience, Effect, Session, unix_at};
+use super::{Audience, Effect, Session, audience, unix_at};
 use crate::speech::{Ack, Code, Notice, Number, Quantize, Reject, TempoEvent};
 use crate::words::ids::MemberId;
 use crate::words::music::{BEAT, MeterChange, Position, Segment, Tempo, TimeSignature, Timeline};
@@ -21,7 +21,7 @@ const DRIFT_MAX: u64 = 25_000;
 const METER_MAX: usize = 16;
 
 impl Session {
-    /// `play`. While the music plays, or counts in, there is nothing to do.
+    /// `play`. While the music plays, or counts in, it changes nothing.
     ///
     /// With `quantize` the place moves back to the beginning of its bar or beat, since a band that stands still
     /// has no running beat to wait for. `count_in_bars` are played before the place, as beats of the same grid.
@@ -37,7 +37,9 @@ impl Session {
         self.leader_only(member)?;
         let mut next = self.state.timeline.clone();
         if next.is_playing_at(now.at) {
-            return Ok(self.changed());
+            let (tempo, position) = (next.tempo_at(now.at), next.position_at(now.at));
+            let play = Notice::Play { tempo, position, timestamp: now.unix, timeline: next };
+            return Ok(self.report(false, member, play, out));
         }
         if let Some(quantize) = quantize {
             next.step_back(now.at, quantize);
@@ -47,12 +49,10 @@ impl Session {
         next.cancel_start(now.at);
         let start = next.start(at);
         next.turn(now.at, start)?;
-        if self.take_course(now, next) {
-            let (tempo, position) = (start.bpm0, start.p0);
-            let (timestamp, timeline) = (unix_at(now, at), self.state.timeline.clone());
-            self.tell_all(Notice::Play { tempo, position, timestamp, timeline }, out);
-        }
-        Ok(self.changed())
+        let changed = self.take_course(now, next);
+        let (tempo, position) = (start.bpm0, start.p0);
+        let (timestamp, timeline) = (unix_at(now, at), self.state.timeline.clone());
+        Ok(self.report(changed, member, Notice::Play { tempo, position, timestamp, timeline }, out))
     }
 
     /// `pause`: where it was pressed; a pause during the count-in goes back to where the music was to begin.
@@ -63,11 +63,11 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         self.leader_only(member)?;
-        if self.stand_still(now) {
+        let changed = self.stand_still(now);
+        if changed {
             self.decide(now);
-            self.tell_all(self.pause_notice(now), out);
         }
-        Ok(self.changed())
+        Ok(self.report(changed, member, self.pause_notice(now), out))
     }
 
     /// `stop`: pauses, at the beginning.
@@ -80,11 +80,9 @@ impl Session {
         self.leader_only(member)?;
         let mut next = self.state.timeline.clone();
         next.rewind(now.at);
-        if self.take_course(now, next) {
-            let timeline = self.state.timeline.clone();
-            self.tell_all(Notice::Stop { timestamp: now.unix, timeline }, out);
-        }
-        Ok(self.changed())
+        let changed = self.take_course(now, next);
+        let timeline = self.state.timeline.clone();
+        Ok(self.report(changed, member, Notice::Stop { timestamp: now.unix, timeline }, out))
     }
 
     /// `seek`: while playing, the beat goes on and only the position jumps; standing still, both are set.
@@ -99,11 +97,9 @@ impl Session {
         self.leader_only(member)?;
         let at = lead(now, at);
         let position = position.as_micros() as i64;
-        if self.move_to(now, at, position)? {
-            let (timestamp, timeline) = (unix_at(now, at), self.state.timeline.clone());
-            self.tell_all(Notice::Seek { position, timestamp, timeline }, out);
-        }
-        Ok(self.changed())
+        let changed = self.move_to(now, at, position)?;
+        let (timestamp, timeline) = (unix_at(now, at), self.state.timeline.clone());
+        Ok(self.report(changed, member, Notice::Seek { position, timestamp, timeline }, out))
     }
 
     /// A tempo change: from the present beat on, over `fade`. Standing still nothing is heard of a fade, so
@@ -122,12 +118,10 @@ impl Session {
         let fade = if self.is_playing(now.at) && old != tempo { fade } else { Micros::ZERO };
         let mut next = self.state.timeline.clone();
         next.set_tempo(now.at, tempo, fade)?;
-        if self.take_course(now, next) {
-            let timeline = self.state.timeline.clone();
-            let change = Notice::TempoChange { event, old, new: tempo, fade, timestamp: now.unix, timeline };
-            self.tell_all(change, out);
-        }
-        Ok(self.changed())
+        let changed = self.take_course(now, next);
+        let timeline = self.state.timeline.clone();
+        let change = Notice::TempoChange { event, old, new: tempo, fade, timestamp: now.unix, timeline };
+        Ok(self.report(changed, member, change, out))
     }
 
     /// `set_time_signature`: from the next bar line on, or from the present bar if the music stands still.
@@ -141,16 +135,15 @@ impl Session {
         self.leader_only(member)?;
         let mut next = self.state.timeline.clone();
         next.set_signature(now.at, signature);
-        if self.take_course(now, next) {
-            let update = Notice::SessionUpdate {
-                settings: None,
-                time_signature: Some((signature, self.state.timeline.clone())),
-                epoch: self.epoch(),
-                version: self.version(),
-                checksum: self.checksum(),
-            };
-            out.push(Effect::Tell(Audience::All, update));
-        }
+        let changed = self.take_course(now, next);
+        let update = Notice::SessionUpdate {
+            settings: None,
+            time_signature: Some((signature, self.state.timeline.clone())),
+            epoch: self.epoch(),
+            version: self.version(),
+            checksum: self.checksum(),
+        };
+        out.push(Effect::Tell(audience(changed, member), update));
         Ok(self.changed())
     }
 
@@ -277,15 +270,16 @@ impl Session {
     fn move_to(&mut self, now: Moment, at: Micros, position: i64) -> Result<bool, Reject> {
         let mut next = self.state.timeline.clone();
         let target = next.sought(at, position);
-        let here = next.is_still_at(now.at, position, target.b0) && !next.is_anything_scheduled(now.at);
+        let is_there = if next.is_playing_at(now.at) {
+            at == now.at && next.position_at(at) == position
+        } else {
+            next.is_still_at(now.at, position, target.b0)
+        };
+        let here = is_there && !next.is_anything_scheduled(now.at);
         if !here {
             next.turn(now.at, target)?;
         }
         Ok(self.take_course(now, next))
-    }
-
-    fn tell_all(&self, notice: Notice, out: &mut Vec<Effect>) {
-        out.extend([Effect::Tell(Audience::All, notice), Effect::Snapshot(Audience::All)]);
     }
 }
 

@@ -14,8 +14,8 @@ fn playing_already_play_changes_nothing() {
          a pause",
         "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
          a play: v2 | all <- play 0 120 at 0 | all <- snapshot
-         a play: v2
-         a play in=500 bar: v2
+         a play: v2 | only a <- play 1000 120 at 1000 | only a <- snapshot
+         a play in=500 bar: v2 | only a <- play 1000 120 at 1000 | only a <- snapshot
          a pause: v3 | all <- pause 2000 | all <- snapshot",
     );
 }
@@ -44,7 +44,7 @@ fn a_seek_goes_on_from_there() {
          a sync: 30000 | a <- sync 30000
          a pause: v5 | all <- pause 30000 | all <- snapshot
          a seek 1000: v6 | all <- seek 1000 at 2500 | all <- snapshot
-         a seek 1000: v6",
+         a seek 1000: v6 | only a <- seek 1000 at 2500 | only a <- snapshot",
     );
 }
 
@@ -60,7 +60,7 @@ fn a_start_is_scheduled_and_counted_in() {
         "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
          b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
          a play in=500 bars=1: v2 | all <- play -2000 120 at 500 | all <- snapshot
-         a play in=500 bars=1: v2
+         a play in=500 bars=1: v2 | only a <- play -2000 120 at 500 | only a <- snapshot
          +300: listeners <- beat 0.1 at 500
          +500: all <- snapshot | stats
          +800: listeners <- beat 0.2 at 1000
@@ -151,7 +151,7 @@ fn a_tempo_change_goes_on_from_the_beat() {
          a tempo 120 fade=5000",
         "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
          a set_tempo 100: v2 | all <- tempo 120 to 100 in 0 | all <- snapshot
-         a set_tempo 100: v2
+         a set_tempo 100: v2 | only a <- tempo 100 to 100 in 0 | only a <- snapshot
          a play: v3 | all <- play 0 100 at 0 | all <- snapshot
          a tempo 200 fade=2000: v4 | all <- tempo 100 to 200 in 2000 | all <- snapshot
          a set_tempo 150: v5 | all <- tempo 150 to 150 in 0 | all <- snapshot
@@ -182,7 +182,7 @@ fn a_signature_holds_from_the_next_bar() {
          +2300: listeners <- beat 2.2 at 2500
          +2800: listeners <- beat 2.3 at 3000
          a stop: v4 | all <- stop | all <- snapshot
-         a signature 3/4: v4",
+         a signature 3/4: v4 | only a <- signature 3/4",
     );
 }
 
@@ -277,7 +277,7 @@ fn a_song_brings_its_tempo_and_stops() {
          a song +1: v5 | all <- song 1 y | all <- snapshot
          a sync: 0 | a <- sync 0
          a song z: v6 | all <- song 2 z | all <- snapshot
-         a song z: v6
+         a song z: v6 | only a <- song 2 z | only a <- snapshot
          a song +1: NotAllowed!
          b gets z: la
          b gets q: InvalidPayload songId!
@@ -308,7 +308,7 @@ fn settings_are_taken_whole_or_not() {
          a settings pin=none: InvalidPayload leaderPin!
          a settings pin=none rule=open: v3 | all <- settings
          a settings max=3 loss=pause: v4 | all <- settings
-         a settings max=3: v4",
+         a settings max=3: v4 | only a <- settings",
     );
 }
 

@@ -1,0 +1,108 @@
+//! Commands that change nothing: they are answered, and nobody else hears of them.
+
+use super::*;
+
+/// What a member was sent, without the ticks.
+fn heard(world: &mut World, id: ConnId) -> Vec<String> {
+    let heard = world.heard(id);
+    heard.into_iter().filter(|text| !text.contains("scroll_tick")).collect()
+}
+
+fn version(text: &str) -> &str {
+    let (_, rest) = text.split_once("\"version\":").unwrap();
+    &rest[..rest.find([',', '}']).unwrap()]
+}
+
+#[test]
+fn the_sender_alone_gets_what_all_would_have_got() {
+    const CASES: [(&str, &str, &[&str]); 16] = [
+        ("pause", "", &["pause", "snapshot"]),
+        ("stop", "", &["stop", "snapshot"]),
+        ("seek", r#","position":0"#, &["seek", "snapshot"]),
+        ("set_tempo", r#","tempo":120"#, &["tempo_changed", "snapshot"]),
+        ("tempo_change", r#","tempo":120,"fadeTime":500"#, &["tempo_change", "snapshot"]),
+        ("tempo_changed", r#","tempo":120"#, &["tempo_changed", "snapshot"]),
+        ("update_message", r#","message":"hello""#, &["snapshot"]),
+        ("set_role", r#","role":"leader""#, &["role_changed", "leader_changed", "snapshot"]),
+        ("request_leader", "", &["role_changed", "leader_changed", "snapshot"]),
+        ("set_time_signature", r#","numerator":4,"denominator":4"#, &["session_update"]),
+        ("update_settings", r#","anyoneMayCue":false"#, &["session_update"]),
+        (
+            "set_setlist",
+            r#","setlist":{"title":"","songs":[{"id":"1","title":"1","format":"text","body":""}]}"#,
+            &["setlist", "snapshot"],
+        ),
+        ("select_song", r#","songId":"1""#, &["song_changed", "snapshot"]),
+        ("play", "", &["play", "snapshot"]),
+        ("seek", r#","position":250"#, &["seek", "snapshot"]),
+        ("set_tempo", r#","tempo":120"#, &["tempo_changed", "snapshot"]),
+    ];
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    // So that all of them have been done before.
+    for text in [
+        r#"42["update_message",{"sessionId":"s","message":"hello"}]"#,
+        r#"42["set_setlist",{"sessionId":"s","setlist":{"title":"","songs":[{"id":"1","title":"1","format":"text","body":""}]}}]"#,
+        r#"42["select_song",{"sessionId":"s","songId":"1"}]"#,
+    ] {
+        world.say(ann, text);
+    }
+    world.pass(Micros::from_secs(10));
+    for (name, fields, told) in CASES {
+        if name == "play" {
+            world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+        }
+        if world.shards[0].is_ticking() || name == "play" {
+            world.say(ann, r#"42["seek",{"sessionId":"s","position":0}]"#);
+            world.pass(MS(250));
+        }
+        for id in [ann, bob] {
+            world.heard(id);
+        }
+        world.say(ann, r#"428["sync_request",{"sessionId":"s"}]"#);
+        let before = world.heard(ann).iter().map(|text| version(text).to_owned()).next().unwrap();
+        // At the same instant, so that the music is where it was.
+        world.say(ann, &format!(r#"427["{name}",{{"sessionId":"s"{fields}}}]"#));
+        let mut answer = heard(&mut world, ann);
+        world.pass(MS(10));
+        answer.extend(heard(&mut world, ann));
+        assert!(answer[0].starts_with(r#"437[{"ok":true,"epoch":"#), "{name}: {answer:?}");
+        assert_eq!(version(&answer[0]), before, "{name}");
+        let names: Vec<&str> = answer[1..].iter().map(|text| text.split('"').nth(1).unwrap()).collect();
+        assert_eq!(names, told, "{name}");
+        assert_eq!(heard(&mut world, bob), Vec::<String>::new(), "{name}");
+        world.pass(Micros::from_secs(2) - MS(10));
+    }
+}
+
+#[test]
+fn a_follower_that_is_one_already_is_told_so() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    world.say(bob, r#"427["set_role",{"sessionId":"s","role":"follower"}]"#);
+    world.pass(MS(10));
+    let answer = world.heard(bob);
+    assert!(answer[0].starts_with(r#"437[{"ok":true,"epoch":"#), "{answer:?}");
+    assert!(answer[1].contains(r#""role":"follower","previousRole":"follower""#), "{answer:?}");
+    assert!(answer[2].starts_with(r#"42["snapshot""#) && answer.len() == 3, "{answer:?}");
+    assert_eq!(world.heard(ann), Vec::<String>::new());
+}
+
+/// In one window a change of everybody's is told to everybody once, and an answer never overtakes it.
+#[test]
+fn an_answer_does_not_overtake_a_change() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    for text in ["play", "play", "pause", "pause"] {
+        world.say(ann, &format!(r#"42["{text}",{{"sessionId":"s"}}]"#));
+    }
+    world.pass(MS(10));
+    assert_eq!(world.events(ann), ["play", "play", "pause", "pause", "snapshot"]);
+    assert_eq!(world.events(bob), ["play", "pause", "snapshot"]);
+    for _ in 0..3 {
+        world.say(ann, r#"42["pause",{"sessionId":"s"}]"#);
+    }
+    world.pass(MS(10));
+    assert_eq!(world.events(ann), ["pause", "pause", "pause", "snapshot"]);
+    assert_eq!(world.events(bob), Vec::<String>::new());
+}
