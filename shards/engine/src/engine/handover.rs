@@ -94,6 +94,10 @@ impl Engine {
         conn.alarm.cancel(&mut self.wheel);
         let State::Link(link) = conn.state else { return };
         assert!(link.room.is_none(), "a connection leaves its session before it moves");
+        assert!(
+            link.rates.late().is_none(),
+            "what waits is applied before the join that moves the connection"
+        );
         self.counters.links -= 1;
         if let Some(sid) = link.sid() {
             self.sids.remove(sid);

@@ -89,12 +89,13 @@ struct Refused {
     code: Code,
     message: String,
     field: Option<String>,
+    retry_after: Option<Micros>,
 }
 
 impl From<Reject> for Refused {
     fn from(reject: Reject) -> Self {
-        let Reject { code, message, field } = reject;
-        Self { code, message: message.into_owned(), field: field.map(str::to_owned) }
+        let Reject { code, message, field, retry_after } = reject;
+        Self { code, message: message.into_owned(), field: field.map(str::to_owned), retry_after }
     }
 }
 
@@ -102,7 +103,7 @@ impl From<Refused> for Reject {
     fn from(refused: Refused) -> Self {
         let named = |field: String| FIELDS.into_iter().find(|known| *known == field);
         let field = refused.field.and_then(named);
-        Self { field, ..Self::new(refused.code, refused.message) }
+        Self { field, retry_after: refused.retry_after, ..Self::new(refused.code, refused.message) }
     }
 }
 

@@ -1,11 +1,14 @@
 //! What speaks Engine.IO, mostly a WebSocket: frames in, Engine.IO and Socket.IO packets on them, and the connection's own events.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::alarm::RoomKey;
 use super::conns::is_polled;
 use super::echo::Echoed;
 use super::heartbeat::{Ping, Pulse};
+use super::late::Late;
 use super::measure::Measure;
 use super::outbox::{Lane, Line};
 use super::rate::{EventClass, Rates};
@@ -16,7 +19,7 @@ use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Quality, Re
 use crate::wire::deflate::{Agreed, InflateError, Window};
 use crate::wire::engine_packet;
 use crate::wire::frame::{self, FrameError, Message, Reader};
-use crate::wire::parse::Event;
+use crate::wire::parse::{self, Event};
 use crate::wire::payload::Version;
 use crate::wire::print;
 use crate::wire::socket_packet::{self, Assembler, Body, Packet};
@@ -57,7 +60,7 @@ pub struct Link {
     /// When the last bytes came.
     heard_at: Micros,
     /// When the client last did more than show that it lives.
-    active_at: Micros,
+    pub active_at: Micros,
     /// When the attachments of the event that waits for them must be there.
     attachments_by: Option<Box<Micros>>,
     /// The Socket.IO socket id, while the client is connected to the namespace `/`.
@@ -70,7 +73,7 @@ pub struct Link {
     was_connected: bool,
     ping: Ping,
     pulse: Pulse,
-    rates: Rates,
+    pub rates: Rates,
     /// The session it is in, as the member that it is connected as. Not while it moves.
     #[serde(skip)]
     pub room: Option<RoomKey>,
@@ -158,7 +161,8 @@ impl Link {
         };
         let echo = self.echo.as_ref().and_then(|echo| echo.deadline());
         let attachments = self.attachments_by.as_deref().copied();
-        let all = [connect, pulse, idle, attachments, Some(silence), echo];
+        let late = self.rates.late().and_then(Late::deadline);
+        let all = [connect, pulse, idle, attachments, Some(silence), echo, late];
         all.into_iter().flatten().fold(self.ping.deadline(), Micros::min)
     }
 
@@ -619,6 +623,7 @@ impl Engine {
         self.leave_session(id, LeaveReason::Disconnected, out);
         if let Some(link) = self.link_mut(id) {
             link.member = None;
+            link.rates.drop_late();
         }
     }
 
@@ -628,26 +633,16 @@ impl Engine {
         let Some(State::Link(link)) = self.conns.get_mut(said.conn).map(|conn| &mut conn.state) else {
             return Step::Gone;
         };
-        if let Err(refused) = link.rates.take(self.now.at, class(event), &self.settings.manners.rates) {
-            let retry_after = refused.retry_after;
-            let notice = LinkNotice::RateLimitExceeded { event: said.name, retry_after };
-            self.text(said.conn, out, |bytes| print::link(bytes, &notice));
-            if let Some(ack) = said.ack {
-                self.counters.refused(Code::RateLimited);
-                let wait = retry_after.as_millis() + 1;
-                let reject =
-                    Reject::new(Code::RateLimited, format!("too many of these: try again in {wait} ms"));
-                self.text(said.conn, out, |bytes| print::refusal(bytes, ack, &reject));
-            }
-            return match refused.close {
-                true => {
-                    self.expel(said.conn, "it exceeds its rates again and again", LeaveReason::Forced, out)
-                }
-                false => Step::Go,
-            };
+        if let Err(wait) = link.rates.take(self.now.at, class(event), &self.settings.manners.rates) {
+            return self.too_fast(said, event, wait, out);
         }
         if !matches!(event, Some(Event::Pong | Event::Heartbeat | Event::HeartbeatResponse)) {
             link.active_at = self.now.at;
+        }
+        if link.rates.late().is_some()
+            && let Some(event) = event.filter(|event| event.is_command())
+        {
+            self.catch_up(said, event, out);
         }
         match event {
             Some(_) if too_long => {
@@ -657,10 +652,37 @@ impl Engine {
             }
             Some(event) => self.command(event, said, out),
             None => {
-                let reject = Reject::new(Code::UnknownEvent, "this server knows no such event");
-                self.refuse(said, &reject, out);
+                let message = match parse::our_name_for(said.name) {
+                    Some(ours) => {
+                        format!("this server knows no such event: {ours} does the same here").into()
+                    }
+                    None => Cow::from("this server knows no such event"),
+                };
+                self.refuse(said, &Reject::new(Code::UnknownEvent, message), out);
                 Step::Go
             }
+        }
+    }
+
+    /// Keeps an event that came too fast for later, or refuses it. One refusal too many closes the connection.
+    #[cold]
+    fn too_fast(&mut self, said: Said<'_>, event: Option<Event>, wait: Micros, out: &mut Outputs) -> Step {
+        if event.is_some_and(|event| self.keep_late(said, event, wait, out)) {
+            return Step::Go;
+        }
+        let notice = LinkNotice::RateLimitExceeded { event: said.name, retry_after: wait };
+        self.text(said.conn, out, |bytes| print::link(bytes, &notice));
+        if let Some(ack) = said.ack {
+            self.counters.refused(Code::RateLimited);
+            let message = format!("too many of these: try again in {} ms", wait.as_millis() + 1);
+            let reject = Reject { retry_after: Some(wait), ..Reject::new(Code::RateLimited, message) };
+            self.text(said.conn, out, |bytes| print::refusal(bytes, ack, &reject));
+        }
+        let conn = self.conns.get_mut(said.conn);
+        let Some(State::Link(link)) = conn.map(|conn| &mut conn.state) else { return Step::Gone };
+        match link.rates.refuse(self.now.at, &self.settings.manners.rates) {
+            true => self.expel(said.conn, "it exceeds its rates again and again", LeaveReason::Forced, out),
+            false => Step::Go,
         }
     }
 
@@ -745,6 +767,7 @@ impl Engine {
         if link.echo.as_ref().is_some_and(|echo| echo.deadline().is_some_and(|at| at <= now.at)) {
             self.echo_now(id, out);
         }
+        self.late_due(id, out);
         let Some(link) = self.link_mut(id) else { return };
         match link.ping {
             Ping::AnswerBy(at) if at.min(link.heard_at + settings.limits.silence_max) <= now.at => {
@@ -828,7 +851,7 @@ impl Engine {
 }
 
 /// The token bucket that an event is taken from.
-fn class(event: Option<Event>) -> EventClass {
+pub(super) fn class(event: Option<Event>) -> EventClass {
     match event {
         Some(Event::PositionSync) => EventClass::PositionSync,
         Some(Event::SyncRequest) => EventClass::SyncRequest,

@@ -15,6 +15,7 @@ mod front;
 pub mod handover;
 mod heartbeat;
 mod knock;
+mod late;
 mod link;
 pub mod measure;
 mod outbox;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::late::Late;
 use crate::words::limits::RateLimits;
 use crate::words::time::Micros;
 
@@ -50,22 +51,13 @@ impl RateLimits {
     }
 }
 
-/// The event is to be dropped, and its sender told.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Refused {
-    /// When this has passed, but not before, the same event would be let through.
-    pub retry_after: Micros,
-    /// This was one refusal too many: the connection is to be closed.
-    pub close: bool,
-}
-
 /// What one connection has sent of late. Moves with it from shard to shard: their clocks are one.
 ///
 /// Each bucket is one time (GCRA): the instant at which it will be full again. A bucket that is full is
 /// like one that never was, so only those that are not take room, and a full one's place is used again.
 /// That makes 32 bytes for a connection that sends one kind of event at a time, as idle ones do, about 150 more
 /// once it has used up to five buckets at a time, and 100 more once it has been refused.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Rates {
     /// When the bucket for all events together is full again.
     total_full_at: Micros,
@@ -73,12 +65,15 @@ pub struct Rates {
     more: Option<Box<More>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 struct More {
     /// Besides the first, in no particular order: there are a handful.
     buckets: Vec<Bucket>,
     /// When events were refused, oldest first, within the last window.
     refusals: Vec<Micros>,
+    /// What came too fast and waits for room. Nothing does while the connection moves.
+    #[serde(skip)]
+    late: Late,
 }
 
 #[cfg(target_pointer_width = "64")]
@@ -91,21 +86,41 @@ struct Bucket {
 }
 
 impl Rates {
-    /// Lets an event through at the time `now`, or not. A refused event takes from no bucket.
+    /// Lets an event through at the time `now`, or not. An event that is not let through takes from no bucket.
     ///
     /// # Errors
-    /// When the bucket of its class, or that of all events, has run out.
-    pub fn take(&mut self, now: Micros, class: EventClass, limits: &RateLimits) -> Result<(), Refused> {
+    /// When the bucket of its class, or that of all events, has run out: after how long, but not before, the same
+    /// event would be let through.
+    pub fn take(&mut self, now: Micros, class: EventClass, limits: &RateLimits) -> Result<(), Micros> {
         let mine = self.buckets().position(|bucket| bucket.class == class);
         let full_at = mine.and_then(|place| self.buckets().nth(place)).map_or(Micros::ZERO, |b| b.full_at);
         let after_class = draw(now, full_at, limits.of(class));
         let after_total = draw(now, self.total_full_at, limits.total);
         let (Ok(full_at), Ok(total_full_at)) = (after_class, after_total) else {
             let wait = |drawn: Result<Micros, Micros>| drawn.err().unwrap_or_default();
-            let retry_after = wait(after_class).max(wait(after_total));
-            return Err(Refused { retry_after, close: self.refused_too_often(now, limits.refusals_max) });
+            return Err(wait(after_class).max(wait(after_total)));
         };
         self.total_full_at = total_full_at;
+        self.note(now, class, full_at, mine);
+        Ok(())
+    }
+
+    /// Lets an event through that could wait no longer. Its bucket becomes no emptier than empty, but the total of all
+    /// events goes into debt for it.
+    pub fn take_anyway(&mut self, now: Micros, class: EventClass, limits: &RateLimits) {
+        let mine = self.buckets().position(|bucket| bucket.class == class);
+        let full_at = mine.and_then(|place| self.buckets().nth(place)).map_or(Micros::ZERO, |b| b.full_at);
+        if let Ok(full_at) = draw(now, full_at, limits.of(class)) {
+            self.note(now, class, full_at, mine);
+        }
+        if limits.total > 0 {
+            let interval = Micros::from_micros(1_000_000 / u64::from(limits.total));
+            self.total_full_at = self.total_full_at.max(now) + interval;
+        }
+    }
+
+    /// Sets when the bucket of a class is full again; `mine` is its place, if it has one.
+    fn note(&mut self, now: Micros, class: EventClass, full_at: Micros, mine: Option<usize>) {
         let place = mine.or_else(|| self.buckets().position(|bucket| bucket.full_at <= now));
         let drawn = Bucket { class, full_at };
         if let Some(bucket) = place.and_then(|place| self.buckets_mut().nth(place)) {
@@ -116,7 +131,6 @@ impl Rates {
                 Some(_) => self.more.get_or_insert_default().buckets.push(drawn),
             }
         }
-        Ok(())
     }
 
     fn buckets(&self) -> impl Iterator<Item = &Bucket> {
@@ -127,7 +141,27 @@ impl Rates {
         self.first.iter_mut().chain(self.more.iter_mut().flat_map(|more| &mut more.buckets))
     }
 
-    fn refused_too_often(&mut self, now: Micros, refusals_max: u32) -> bool {
+    /// What waits for room, if anything does.
+    pub fn late(&self) -> Option<&Late> {
+        self.more.as_ref().map(|more| &more.late).filter(|late| !late.is_empty())
+    }
+
+    /// The place of what waits for room.
+    pub fn late_mut(&mut self) -> &mut Late {
+        &mut self.more.get_or_insert_default().late
+    }
+
+    /// Drops what waits for room.
+    pub fn drop_late(&mut self) {
+        if let Some(more) = &mut self.more {
+            more.late = Late::default();
+        }
+    }
+
+    /// Notes that an event was refused for coming too fast. True if this was one refusal too many, so the connection
+    /// is to be closed.
+    pub fn refuse(&mut self, now: Micros, limits: &RateLimits) -> bool {
+        let refusals_max = limits.refusals_max;
         if refusals_max == 0 {
             return false;
         }
@@ -166,6 +200,22 @@ mod tests {
 
     const SECOND: Micros = Micros::from_secs(1);
     const START: Micros = Micros::from_secs(7);
+
+    struct Refused {
+        retry_after: Micros,
+        close: bool,
+    }
+
+    /// Takes an event, and notes a refusal if there is no room for it.
+    fn attempt(
+        rates: &mut Rates,
+        now: Micros,
+        class: EventClass,
+        limits: &RateLimits,
+    ) -> Result<(), Refused> {
+        let taken = rates.take(now, class, limits);
+        taken.map_err(|retry_after| Refused { retry_after, close: rates.refuse(now, limits) })
+    }
 
     fn us(micros: u64) -> Micros {
         Micros::from_micros(micros)
@@ -223,7 +273,7 @@ mod tests {
         let mut rates = Rates::default();
         let events = (0..=255).flat_map(|event| [EventClass::Other(event); 3]);
         assert_eq!(events.filter(|&class| rates.take(START, class, &limits).is_ok()).count(), 200);
-        let wait = rates.take(START, EventClass::PositionSync, &limits).unwrap_err().retry_after;
+        let wait = rates.take(START, EventClass::PositionSync, &limits).unwrap_err();
         assert_eq!(wait, us(10_000));
     }
 
@@ -242,7 +292,8 @@ mod tests {
         let limits = RateLimits { join_session: 1, refusals_max: 10, ..unlimited() };
         // Takes what there is, until one is refused.
         let refuse = |rates: &mut Rates, now| {
-            let mut refused = (0..3).filter_map(|_| rates.take(now, EventClass::JoinSession, &limits).err());
+            let mut refused =
+                (0..3).filter_map(|_| attempt(rates, now, EventClass::JoinSession, &limits).err());
             refused.next().unwrap().close
         };
         let mut rates = Rates::default();
@@ -261,11 +312,11 @@ mod tests {
         let limits = RateLimits { join_session: 1, refusals_max: 3, ..unlimited() };
         let mut rates = Rates::default();
         for _ in 0..100 {
-            _ = rates.take(START, EventClass::JoinSession, &limits);
+            _ = attempt(&mut rates, START, EventClass::JoinSession, &limits);
         }
         assert_eq!(rates.more.as_ref().unwrap().refusals.len(), 3);
         let lifted = RateLimits { refusals_max: 0, ..limits };
-        assert!(!rates.take(START, EventClass::JoinSession, &lifted).unwrap_err().close);
+        assert!(!attempt(&mut rates, START, EventClass::JoinSession, &lifted).err().unwrap().close);
     }
 
     #[test]
@@ -278,6 +329,22 @@ mod tests {
             rates.take(now, EventClass::LatencyProbe, &limits).unwrap();
         }
         assert_eq!(rates.buckets().count(), 2);
+    }
+
+    #[test]
+    fn what_can_wait_no_longer_leaves_its_bucket_empty_and_the_total_in_debt() {
+        let limits = RateLimits { refusals_max: 0, ..RateLimits::default() };
+        let (tempo, other) = (EventClass::Other(1), EventClass::Other(2));
+        let mut rates = Rates::default();
+        assert_eq!(taken_at_once(&mut rates, START, tempo, &limits), 10);
+        for _ in 0..1_000 {
+            rates.take_anyway(START, tempo, &limits);
+        }
+        assert_eq!(rates.take(START, other, &limits), Err(us(8_110_000)), "811 more than there are at once");
+        let paid = START + us(8_110_000);
+        assert_eq!(taken_at_once(&mut rates, paid, tempo, &limits), 1);
+        let later = paid + SECOND;
+        assert_eq!(taken_at_once(&mut rates, later, tempo, &limits), 10, "its own bucket had no debt");
     }
 
     #[test]
@@ -336,7 +403,7 @@ mod tests {
                 let class = if which == 0 { EventClass::PositionSync } else { EventClass::Other(which) };
 
                 let before = rates.clone();
-                match rates.take(now, class, &limits) {
+                match attempt(&mut rates, now, class, &limits) {
                     Ok(()) => {
                         prop_assert_eq!(pail.missing().max(all.missing()), 0);
                         pail.parts -= pail.interval;

@@ -57,7 +57,7 @@ impl Engine {
     }
 
     /// Answers the sender, then tells its session what came of it.
-    fn answer(&mut self, said: Said<'_>, done: Result<Ack, Reject>, out: &mut Outputs) {
+    pub(super) fn answer(&mut self, said: Said<'_>, done: Result<Ack, Reject>, out: &mut Outputs) {
         match &done {
             Ok(ack) => self.acknowledge(said, ack, out),
             Err(reject) => self.refuse(said, reject, out),
@@ -177,7 +177,7 @@ impl Engine {
         own.may(now, Guessing::OF_ADDRESS).and(everybody).map_err(|wait| {
             let seconds = wait.as_millis().div_ceil(1_000);
             let message = format!("too many wrong passcodes or PINs: try again in {seconds} s");
-            Reject::new(Code::RateLimited, message)
+            Reject { retry_after: Some(wait), ..Reject::new(Code::RateLimited, message) }
         })
     }
 
@@ -197,7 +197,7 @@ impl Engine {
         Ok(Ack::Done)
     }
 
-    fn speak(
+    pub(super) fn speak(
         &mut self,
         conn: ConnId,
         session: &SessionId,
@@ -216,7 +216,7 @@ impl Engine {
     }
 
     /// The seat of a connection, if it is in the session it names.
-    fn seat_in(&mut self, id: ConnId, session: &SessionId) -> Result<(RoomKey, MemberId), Reject> {
+    pub(super) fn seat_in(&mut self, id: ConnId, session: &SessionId) -> Result<(RoomKey, MemberId), Reject> {
         let seat = self.link_mut(id).and_then(|link| link.seat());
         seat.filter(|(key, _)| self.rooms.get(*key).is_some_and(|room| room.session.id() == session))
             .ok_or_else(|| {

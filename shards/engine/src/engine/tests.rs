@@ -29,9 +29,11 @@ const UPGRADE: &[u8] =
 
 mod knock;
 mod large;
+mod late;
 mod leadership;
 mod manners;
 mod priorities;
+mod unchanged;
 
 const HOUR: Micros = Micros::from_secs(3_600);
 

@@ -401,7 +401,7 @@ pub enum LinkNotice<'a> {
         /// When it may be tried again.
         retry_after: Micros,
     },
-    /// `error`: `message, code, event, field?`.
+    /// `error`: `message, code, event, field?, retryAfter?`.
     Error {
         /// The event that was refused.
         event: &'a str,
@@ -481,6 +481,16 @@ pub enum Ack {
         /// The state's version.
         version: u64,
     },
+    /// Of a change that a later one of the same kind made needless before its turn came: `superseded: true`, with
+    /// `epoch, version` of the present state.
+    Superseded {
+        /// The state's epoch.
+        epoch: u64,
+        /// The state's version.
+        version: u64,
+    },
+    /// Of a message that was too long: `cut: true`, with `epoch, version` of the state if it has the message.
+    Cut(Option<(u64, u64)>),
     /// Of a request that somebody else decides: `pending: true`.
     Pending,
     /// Of `sync_request`: the fields of `sync_response`.
@@ -512,4 +522,16 @@ pub enum Ack {
     },
     /// Of `connection_quality`: its fields.
     Quality(Quality),
+}
+
+impl Ack {
+    /// Adds that the message of the command was cut.
+    pub fn cut_if(self, cut: bool) -> Self {
+        match self {
+            ack if !cut => ack,
+            Self::Changed { epoch, version } => Self::Cut(Some((epoch, version))),
+            Self::Done => Self::Cut(None),
+            ack => ack,
+        }
+    }
 }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::words::time::Micros;
+
 /// A refused command: a code for programs, a message for people, and the field at fault if there is one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reject {
@@ -13,17 +15,19 @@ pub struct Reject {
     pub message: Cow<'static, str>,
     /// The field at fault, as the protocol spells it.
     pub field: Option<&'static str>,
+    /// After how long the same would be let through, if it came too fast.
+    pub retry_after: Option<Micros>,
 }
 
 impl Reject {
     /// A refusal for a reason that is not one field's.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), field: None }
+        Self { code, message: message.into(), field: None, retry_after: None }
     }
 
     /// `invalid_payload`: what a field should have been.
     pub fn field(field: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: Code::InvalidPayload, message: message.into(), field: Some(field) }
+        Self { field: Some(field), ..Self::new(Code::InvalidPayload, message) }
     }
 }
 

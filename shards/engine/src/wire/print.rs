@@ -469,6 +469,8 @@ enum LinkView<'a> {
         event: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         field: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<Thousandths>,
     },
 }
 
@@ -499,6 +501,7 @@ impl<'a> LinkView<'a> {
                     code: reject.code.as_str(),
                     event,
                     field: reject.field,
+                    retry_after: reject.retry_after.map(span),
                 },
             ),
         }
@@ -528,6 +531,18 @@ enum AckView<'a> {
         epoch: u64,
         version: u64,
         repeated: bool,
+    },
+    Superseded {
+        superseded: bool,
+        epoch: u64,
+        version: u64,
+    },
+    Cut {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        epoch: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        version: Option<u64>,
+        cut: bool,
     },
     Pending {
         pending: bool,
@@ -562,6 +577,13 @@ impl<'a> AckView<'a> {
             Ack::Changed { epoch, version } => Self::Changed { epoch: *epoch, version: *version },
             Ack::Repeated { epoch, version } => {
                 Self::Repeated { epoch: *epoch, version: *version, repeated: true }
+            }
+            Ack::Superseded { epoch, version } => {
+                Self::Superseded { superseded: true, epoch: *epoch, version: *version }
+            }
+            Ack::Cut(state) => {
+                let (epoch, version) = state.unzip();
+                Self::Cut { epoch, version, cut: true }
             }
             Ack::Pending => Self::Pending { pending: true },
             Ack::Sync(sync) => Self::Sync { session_id, fields: SyncView::new(sync) },
@@ -775,16 +797,24 @@ impl<'a> QualityView<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ErrorView<'a> {
     code: &'static str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<Thousandths>,
 }
 
 impl<'a> ErrorView<'a> {
     fn new(reject: &'a Reject) -> Self {
-        Self { code: reject.code.as_str(), message: &reject.message, field: reject.field }
+        Self {
+            code: reject.code.as_str(),
+            message: &reject.message,
+            field: reject.field,
+            retry_after: reject.retry_after.map(span),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Every packet, to the byte.
 #![allow(clippy::unwrap_used)]
-use std::borrow::Cow;
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -573,6 +572,9 @@ fn acknowledgements_carry_what_was_asked_for() {
         r#","sessionId":"stage","socketId":"AAAAAAAAAAAAAAAAAAAA","role":"follower","epoch":3,"version":7"#,
     );
     check_ack(Ack::Changed { epoch: 3, version: 8 }, r#","epoch":3,"version":8"#);
+    check_ack(Ack::Superseded { epoch: 3, version: 8 }, r#","superseded":true,"epoch":3,"version":8"#);
+    check_ack(Ack::Cut(Some((3, 8))), r#","epoch":3,"version":8,"cut":true"#);
+    check_ack(Ack::Cut(None), r#","cut":true"#);
     check_ack(Ack::Pending, r#","pending":true"#);
     check_ack(
         Ack::Sync(sync()),
@@ -597,8 +599,8 @@ fn acknowledgements_carry_what_was_asked_for() {
 #[test]
 fn a_refusal_names_its_field_if_there_is_one() {
     assert_eq!(
-        printed(|out| refusal(out, u64::MAX, &Reject::field("tempo", "20 to 400 BPM"))),
-        r#"4318446744073709551615[{"ok":false,"error":{"code":"invalid_payload","message":"20 to 400 BPM","field":"tempo"}}]"#
+        printed(|out| refusal(out, u64::MAX, &Reject::field("tempo", "1 to 400 BPM"))),
+        r#"4318446744073709551615[{"ok":false,"error":{"code":"invalid_payload","message":"1 to 400 BPM","field":"tempo"}}]"#
     );
     assert_eq!(
         printed(|out| refusal(out, 0, &Reject::new(Code::NotLeader, "Only the leader may."))),
@@ -655,7 +657,7 @@ proptest! {
 
     #[test]
     fn a_tick_is_printed_as_any_notice(
-        name in "[^\\p{Cc}\u{202a}-\u{202e}\u{2066}-\u{2069}]{1,32}", position in -90_000_000_000..90_000_000_000_i64, milli_bpm in 20_000..400_000_u32,
+        name in "[^\\p{Cc}\u{202a}-\u{202e}\u{2066}-\u{2069}]{1,32}", position in -90_000_000_000..90_000_000_000_i64, milli_bpm in 1_000..400_000_u32,
         at in any::<i64>(), epoch in any::<u64>(), version in any::<u64>(),
     ) {
         let session = SessionId::parse(&name).unwrap();
@@ -681,7 +683,7 @@ proptest! {
         prop_assert_eq!(&payload["sessionId"], &name);
         prop_assert_eq!(&payload["message"], &message);
         prop_assert_eq!(&payload["username"], target.as_deref().unwrap_or(""));
-        let reject = Reject { code: Code::Internal, message: Cow::Owned(message.clone()), field: None };
+        let reject = Reject::new(Code::Internal, message.clone());
         let packet = printed(|out| link(out, &LinkNotice::Error { event: &name, reject: &reject }));
         let (_, payload) = read_back(&packet);
         prop_assert_eq!(&payload["event"], &name);
@@ -689,7 +691,7 @@ proptest! {
     }
 
     #[test]
-    fn any_number_is_json(position: i64, tempo in 20_000_u32..=400_000, epoch: u64, client: f64, at: u64) {
+    fn any_number_is_json(position in -(1_i64 << 53)..1 << 53, tempo in 1_000_u32..=400_000, epoch: u64, client: f64, at: u64) {
         let tick = Tick {
             position,
             tempo: Tempo::from_milli_bpm(tempo).unwrap(),

@@ -1,0 +1,197 @@
+//! Values that came too fast: the newest of each event waits until there is room for it, so that a slider that is
+//! dragged ends where it was let go.
+//!
+//! A value that waits is applied before any later command of its connection, whether there is room by then or not,
+//! so commands take effect in the order in which they were sent. For that one the total of the connection runs into
+//! debt: nobody sends more than that in the long run. None of this counts as a refusal.
+//!
+//! The values belong to the connection and end with it. `join_session` is a later command, so nothing waits when a
+//! connection moves to another shard.
+
+use super::link::{Said, class};
+use super::{Engine, State};
+use crate::io::Outputs;
+use crate::speech::{Ack, Command, SessionCommand};
+use crate::wire::parse::{self, Event};
+use crate::words::ids::{CommandId, ConnId, SessionId};
+use crate::words::music::Position;
+use crate::words::time::Micros;
+
+/// What waits of one connection, in order of arrival: at most one value of each event that may wait.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Late(Vec<Waiting>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Waiting {
+    event: Event,
+    ack: Option<u64>,
+    session: SessionId,
+    id: Option<CommandId>,
+    command: SessionCommand,
+    /// When it came.
+    since: Micros,
+    /// When there may be room for it.
+    due: Micros,
+}
+
+impl Late {
+    /// When there may be room for the first of them.
+    pub fn deadline(&self) -> Option<Micros> {
+        self.0.iter().map(|waiting| waiting.due).min()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn take(&mut self, event: Event) -> Option<Waiting> {
+        let place = self.0.iter().position(|waiting| waiting.event == event)?;
+        Some(self.0.remove(place))
+    }
+}
+
+impl Waiting {
+    /// Whether a later value of the same event takes its place. A command that is sent again does not, if it is older
+    /// by its number.
+    fn gives_way_to(&self, id: Option<CommandId>) -> bool {
+        let older =
+            |(own, other): (CommandId, CommandId)| own.client == other.client && other.number <= own.number;
+        !self.id.zip(id).is_some_and(older)
+    }
+}
+
+impl Engine {
+    /// Keeps an event that came too fast, if it is one of which the newest value counts and the others do not.
+    /// False if it is to be refused.
+    pub(super) fn keep_late(
+        &mut self,
+        said: Said<'_>,
+        event: Event,
+        wait: Micros,
+        out: &mut Outputs,
+    ) -> bool {
+        let Some((session, id, command)) = value(event, said.payload) else { return false };
+        if self.seat_in(said.conn, &session).is_err() {
+            return false;
+        }
+        let now = self.now.at;
+        let Some(link) = self.link_mut(said.conn) else { return false };
+        link.active_at = now;
+        let late = link.rates.late_mut();
+        let new = Waiting { event, ack: said.ack, session, id, command, since: now, due: now + wait };
+        let needless = match late.take(event) {
+            Some(old) if !old.gives_way_to(new.id) => {
+                late.0.push(old);
+                Some(new)
+            }
+            old => {
+                late.0.push(new);
+                old
+            }
+        };
+        if let Some(needless) = needless {
+            self.supersede(said.conn, &needless, out);
+        }
+        true
+    }
+
+    /// Applies what waits before a command that came later and has room. A new value of an event makes the one that
+    /// waits needless.
+    #[cold]
+    pub(super) fn catch_up(&mut self, said: Said<'_>, event: Event, out: &mut Outputs) {
+        let new = value(event, said.payload);
+        let Some(late) = self.link_mut(said.conn).map(|link| link.rates.late_mut()) else { return };
+        if let Some((session, id, _)) = new
+            && let Some(old) = late.take(event)
+        {
+            if old.session == session && old.gives_way_to(id) {
+                self.supersede(said.conn, &old, out);
+            } else {
+                late.0.push(old);
+            }
+        }
+        while self.apply_first(said.conn, true, out) {}
+    }
+
+    /// Applies what there is room for now, and what came before that.
+    pub(super) fn late_due(&mut self, id: ConnId, out: &mut Outputs) {
+        let now = self.now.at;
+        loop {
+            let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else { return };
+            let place =
+                link.rates.late().and_then(|late| late.0.iter().position(|waiting| waiting.due <= now));
+            let Some(place) = place else { return };
+            let event = link.rates.late_mut().0[place].event;
+            match link.rates.take(now, class(Some(event)), &self.settings.manners.rates) {
+                Err(wait) => link.rates.late_mut().0[place].due = now + wait,
+                Ok(()) => {
+                    for _ in 0..place {
+                        self.apply_first(id, true, out);
+                    }
+                    self.apply_first(id, false, out);
+                }
+            }
+        }
+    }
+
+    /// Applies the value that waits longest, with or without room for it. False if none waits.
+    fn apply_first(&mut self, id: ConnId, takes: bool, out: &mut Outputs) -> bool {
+        let now = self.now.at;
+        let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
+            return false;
+        };
+        if link.rates.late().is_none() {
+            return false;
+        }
+        let waiting = link.rates.late_mut().0.remove(0);
+        if link.rates.late().is_none() {
+            link.rates.drop_late();
+        }
+        let Waiting { event, ack, session, id: command_id, mut command, since, .. } = waiting;
+        if takes {
+            link.rates.take_anyway(now, class(Some(event)), &self.settings.manners.rates);
+        }
+        if let SessionCommand::PositionSync { position, .. } = &mut command
+            && self.is_playing(id)
+        {
+            // The place was reported when it came, and its sender has played on since.
+            let moved = Micros::from_micros(position.as_micros()) + now.since(since);
+            *position = Position::from_micros(moved.as_micros()).unwrap_or(Position::MAX);
+        }
+        let said = Said { conn: id, name: event.name(), ack, payload: "" };
+        let done = self.speak(id, &session, command_id, command, out);
+        self.answer(said, done, out);
+        true
+    }
+
+    fn is_playing(&mut self, id: ConnId) -> bool {
+        let seat = self.link_mut(id).and_then(|link| link.seat());
+        let room = seat.and_then(|(key, _)| self.rooms.get(key));
+        room.is_some_and(|room| room.session.is_playing(self.now.at))
+    }
+
+    fn supersede(&mut self, conn: ConnId, needless: &Waiting, out: &mut Outputs) {
+        let said = Said { conn, name: needless.event.name(), ack: needless.ack, payload: "" };
+        let seat = self.seat_in(conn, &needless.session);
+        match seat.map(|(key, _)| self.rooms.get(key).map(|room| &room.session)) {
+            Ok(Some(session)) => {
+                let ack = Ack::Superseded { epoch: session.epoch(), version: session.version() };
+                self.acknowledge(said, &ack, out);
+            }
+            Ok(None) => {}
+            Err(reject) => self.refuse(said, &reject, out),
+        }
+    }
+}
+
+/// What an event says, if it is one of which the newest value counts.
+fn value(event: Event, payload: &str) -> Option<(SessionId, Option<CommandId>, SessionCommand)> {
+    if !event.may_wait() {
+        return None;
+    }
+    match parse::command(event, payload) {
+        Ok(Command::Session(session, id, command)) if command.may_wait() => Some((session, id, command)),
+        _ => None,
+    }
+}

@@ -1,0 +1,315 @@
+//! Values that come faster than they may: the newest one wins.
+
+use super::*;
+use crate::words::limits::RateLimits;
+
+fn tempo(ack: u32, bpm: u32) -> String {
+    format!(r#"42{ack}["set_tempo",{{"sessionId":"s","tempo":{bpm}}}]"#)
+}
+
+/// The acknowledgements that a member was sent, with their ids, in order; and everything else that it was sent.
+fn acks(world: &mut World, id: ConnId) -> (Vec<(u32, String)>, Vec<String>) {
+    let heard = world.heard(id).into_iter().partition(|text| text.starts_with("43"));
+    let (acks, others): (Vec<String>, Vec<String>) = heard;
+    let read = |ack: String| {
+        let (id, text) = ack[2..].split_once('[').unwrap();
+        (id.parse().unwrap(), text.to_owned())
+    };
+    (acks.into_iter().map(read).collect(), others)
+}
+
+fn bpm(world: &World) -> u32 {
+    let session = world.shards.iter().find_map(|shard| shard.session(&SessionId::parse("s").unwrap()));
+    session.unwrap().room_stats(world.now).tempo.milli_bpm() / 1_000
+}
+
+/// A drag of 60 values in 1.5 s.
+#[test]
+fn a_slider_that_is_dragged_ends_where_it_was_let_go() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    for n in 0..60 {
+        world.say(ann, &tempo(n, 61 + n));
+        world.pass(MS(25));
+    }
+    world.pass(Micros::from_secs(1));
+    assert_eq!(bpm(&world), 120);
+    assert_eq!(world.closed.get(&ann), None);
+    let (acks, others) = acks(&mut world, ann);
+    assert!(others.iter().all(|text| !text.contains("rate_limit_exceeded")), "{others:?}");
+    let mut ids: Vec<u32> = acks.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids.last(), Some(&59));
+    ids.sort_unstable();
+    assert_eq!(ids, (0..60).collect::<Vec<u32>>(), "each is acknowledged once");
+    let (superseded, applied): (Vec<_>, Vec<_>) =
+        acks.iter().partition(|(_, text)| text.contains(r#""superseded":true,"epoch":"#));
+    assert!(acks.iter().all(|(_, text)| text.starts_with(r#"{"ok":true,"#)), "{acks:?}");
+    // Ten at once, and five each second.
+    assert_eq!((applied.len(), superseded.len()), (18, 42));
+    let told = world.heard(bob).iter().filter(|text| text.contains(r#"42["tempo_changed""#)).count();
+    assert_eq!(told, 18);
+}
+
+#[test]
+fn what_waits_is_applied_before_any_later_command() {
+    for later in ["play", "pause", "chat_message", "sync_request", "leave_session"] {
+        let mut world = World::new(settings());
+        let (ann, _) = duo(&mut world);
+        for n in 0..13 {
+            world.say(ann, &tempo(n, 60 + n));
+        }
+        assert_eq!(bpm(&world), 69, "ten at once");
+        world.say(ann, &format!(r#"42100["{later}",{{"sessionId":"s","message":"x"}}]"#));
+        assert_eq!(bpm(&world), 72, "{later}");
+        let (acks, _) = acks(&mut world, ann);
+        let last: Vec<u32> = acks[acks.len() - 4..].iter().map(|(id, _)| *id).collect();
+        assert_eq!(last, [10, 11, 12, 100], "{later}");
+        assert!(acks.iter().all(|(_, text)| text.starts_with(r#"{"ok":true"#)), "{acks:?}");
+        world.pass(Micros::from_secs(5));
+        assert_eq!(bpm(&world), 72);
+    }
+}
+
+#[test]
+fn what_concerns_the_connection_alone_does_not_hurry_what_waits() {
+    let mut world = World::new(settings());
+    let (ann, _) = duo(&mut world);
+    for n in 0..11 {
+        world.say(ann, &tempo(n, 60 + n));
+    }
+    for text in [
+        r#"42["latency_probe",{"timestamp":1}]"#,
+        r#"42["clock_sync",{"t0":1}]"#,
+        r#"42["heartbeat",{}]"#,
+        r#"42["connection_quality",{}]"#,
+        r#"42["no_such_event",{}]"#,
+    ] {
+        world.say(ann, text);
+    }
+    assert_eq!(bpm(&world), 69);
+    world.pass(MS(199));
+    assert_eq!(bpm(&world), 69);
+    world.pass(MS(1));
+    assert_eq!(bpm(&world), 70);
+}
+
+#[test]
+fn values_of_several_events_take_effect_in_the_order_in_which_they_came() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    let change = |ack: u32, bpm: u32| format!(r#"42{ack}["tempo_change",{{"sessionId":"s","tempo":{bpm}}}]"#);
+    for n in 0..10 {
+        world.say(ann, &tempo(n, 60 + n));
+    }
+    world.pass(MS(100));
+    for n in 0..10 {
+        world.say(ann, &change(20 + n, 80 + n));
+    }
+    world.pass(MS(5));
+    world.heard(ann);
+    world.heard(bob);
+    // There is room for the second of them later, and it must not overtake the third.
+    for text in [change(31, 91), tempo(11, 71), change(32, 92)] {
+        world.say(ann, &text);
+    }
+    world.pass(MS(95));
+    let (early, _) = acks(&mut world, ann);
+    assert_eq!(early.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [31, 11]);
+    assert_eq!(bpm(&world), 71);
+    world.pass(MS(300));
+    let (late, _) = acks(&mut world, ann);
+    assert_eq!(late.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [32]);
+    assert_eq!(bpm(&world), 92);
+}
+
+#[test]
+fn a_value_that_waits_takes_those_with_it_that_came_before() {
+    let rates = RateLimits { tempo_change: 1, ..RateLimits::default() };
+    let mut world = World::new(settings());
+    let mut settings = settings();
+    settings.manners.rates = rates;
+    world.shards = vec![Engine::new(settings)];
+    let (ann, _) = duo(&mut world);
+    let change = |ack: u32, bpm: u32| format!(r#"42{ack}["tempo_change",{{"sessionId":"s","tempo":{bpm}}}]"#);
+    for n in 10..20 {
+        world.say(ann, &tempo(n, 70 + n));
+    }
+    for n in 0..2 {
+        world.say(ann, &change(n, 60 + n));
+    }
+    world.heard(ann);
+    world.say(ann, &change(2, 62));
+    world.say(ann, &tempo(20, 90));
+    // The change would have to wait for a second, but the tempo behind it has room sooner.
+    world.pass(MS(200));
+    let (acks, _) = acks(&mut world, ann);
+    assert_eq!(acks.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 20]);
+    assert_eq!(bpm(&world), 90);
+}
+
+#[test]
+fn a_new_value_that_has_room_makes_the_one_needless_that_waits() {
+    let mut world = World::new(settings());
+    let (ann, _) = duo(&mut world);
+    for n in 0..11 {
+        world.say(ann, &tempo(n, 60 + n));
+    }
+    world.heard(ann);
+    // In one turn, before the timer that brings the eleventh.
+    world.now = world.now + MS(200);
+    world.say(ann, &tempo(11, 99));
+    let (acks, _) = acks(&mut world, ann);
+    assert_eq!(acks.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [10, 11]);
+    assert!(acks[0].1.contains("superseded") && !acks[1].1.contains("superseded"), "{acks:?}");
+    world.pass(Micros::from_secs(1));
+    assert_eq!(bpm(&world), 99);
+}
+
+#[test]
+fn a_command_that_is_sent_again_does_not_displace_a_newer_one() {
+    let mut world = World::new(settings());
+    let (ann, _) = duo(&mut world);
+    let named = |ack: u32, bpm: u32, number: u32| {
+        format!(r#"42{ack}["set_tempo",{{"sessionId":"s","tempo":{bpm},"commandId":"ann-{number}"}}]"#)
+    };
+    for n in 0..10 {
+        world.say(ann, &tempo(n, 60 + n));
+    }
+    world.heard(ann);
+    for text in [named(11, 97, 7), named(12, 95, 5)] {
+        world.say(ann, &text);
+    }
+    let (early, _) = acks(&mut world, ann);
+    assert!(early.len() == 1 && early[0].0 == 12 && early[0].1.contains("superseded"), "{early:?}");
+    world.say(ann, r#"42["chat_message",{"sessionId":"s","message":"x"}]"#);
+    assert_eq!(bpm(&world), 97);
+    world.pass(MS(200));
+    world.say(ann, &named(13, 96, 6));
+    world.pass(MS(400));
+    let (late, _) = acks(&mut world, ann);
+    assert!(late.iter().any(|(id, text)| *id == 13 && text.contains("repeated")), "{late:?}");
+    assert_eq!(bpm(&world), 97);
+}
+
+#[test]
+fn what_waits_ends_with_the_connection_and_with_the_namespace() {
+    for bye in ["41", "1", ""] {
+        let mut world = World::new(settings());
+        let (ann, bob) = duo(&mut world);
+        for n in 0..11 {
+            world.say(ann, &tempo(n, 60 + n));
+        }
+        match bye {
+            "" => {
+                let (shard, conn) = world.places[&ann];
+                world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+            }
+            bye => world.say(ann, bye),
+        }
+        world.pass(Micros::from_secs(1));
+        assert_eq!(bpm(&world), 69, "{bye:?}");
+        world.heard(bob);
+        if bye == "41" {
+            world.say(ann, "40");
+            world.say(ann, &join("s", "Ann"));
+            world.pass(Micros::from_secs(1));
+            assert_eq!(bpm(&world), 69);
+        }
+    }
+}
+
+#[test]
+fn what_waits_is_applied_before_a_join_that_moves_the_connection() {
+    let mut world = World::new(Settings { shards: 2, ..settings() });
+    let (ann, _) = duo(&mut world);
+    let home = SessionId::parse("s").unwrap().shard(2);
+    let other = (0..).map(|n| format!("t{n}")).find(|name| SessionId::parse(name).unwrap().shard(2) != home);
+    for n in 0..11 {
+        world.say(ann, &tempo(n, 60 + n));
+    }
+    world.say(ann, &join(&other.unwrap(), "Ann"));
+    assert_eq!(bpm(&world), 70);
+    world.pass(Micros::from_secs(1));
+    assert_eq!(world.closed.get(&ann), None);
+}
+
+#[test]
+fn what_cannot_wait_is_refused_and_counts() {
+    for bad in [
+        r#"["set_tempo",{"sessionId":"s","tempo":0}]"#,
+        r#"["set_tempo",{"sessionId":"elsewhere","tempo":90}]"#,
+        r#"["seek",{"sessionId":"s","position":1,"atServerMs":5}]"#,
+        r#"["play",{"sessionId":"s"}]"#,
+    ] {
+        let mut world = World::new(settings());
+        let (ann, _) = duo(&mut world);
+        for n in 0..12 {
+            world.say(ann, &tempo(n, 60 + n));
+            world.say(ann, &format!(r#"42["seek",{{"sessionId":"s","position":{n}}}]"#));
+            world.say(ann, r#"42["cue",{"sessionId":"s","text":"x"}]"#);
+            world.say(ann, &format!("42{}{bad}", 100 + n));
+            world.heard(ann);
+        }
+        for n in 0..9 {
+            let ack = 200 + n;
+            if world.places.contains_key(&ann) {
+                world.say(ann, &format!("42{ack}{bad}"));
+            }
+        }
+        let heard = world.heard(ann).join("\n");
+        let limited =
+            r#"[{"ok":false,"error":{"code":"rate_limited","message":"too many of these: try again in"#;
+        assert!(heard.contains(&format!("43200{limited}")) && heard.contains(r#","retryAfter":"#), "{heard}");
+        assert!(heard.contains(r#"42["rate_limit_exceeded",{"eventType":"#), "{heard}");
+        assert!(world.closed.contains_key(&ann), "{bad}");
+    }
+}
+
+/// However much is said, the total of a connection holds, also for what other commands bring forward.
+#[test]
+fn what_waits_keeps_to_the_total() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    let mut told = 0;
+    for round in 0..1_000 {
+        for n in 0..3 {
+            world.say(ann, &tempo(0, 60 + (round + n) % 100));
+            world.say(ann, &format!(r#"42["seek",{{"sessionId":"s","position":{}}}]"#, round + n));
+        }
+        if round % 11 == 0 {
+            world.say(ann, r#"42["chat_message",{"sessionId":"s","message":"x"}]"#);
+        }
+        world.pass(MS(10));
+        told += world
+            .heard(bob)
+            .iter()
+            .filter(|text| text.contains(r#"42["tempo"#) || text.contains(r#"42["seek"#))
+            .count();
+        world.heard(ann);
+    }
+    assert_eq!(world.closed.get(&ann), None);
+    assert!((100..=1_200).contains(&told), "{told} in ten seconds");
+}
+
+#[test]
+fn a_report_that_waits_counts_from_when_it_came() {
+    let mut world = World::new(settings());
+    let mut settings = settings();
+    settings.manners.rates.position_sync = 1;
+    world.shards = vec![Engine::new(settings)];
+    let (ann, bob) = duo(&mut world);
+    world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
+    world.pass(MS(100));
+    let report =
+        |ms: u32| format!(r#"42["position_sync",{{"sessionId":"s","positionMs":{ms},"timestamp":1}}]"#);
+    for _ in 0..3 {
+        world.say(ann, &report(100));
+    }
+    world.pass(MS(10));
+    world.heard(bob);
+    world.pass(Micros::from_secs(2));
+    let heard = world.heard(bob);
+    let told: Vec<&String> = heard.iter().filter(|text| text.contains("position_sync")).collect();
+    assert!(told.len() == 1 && told[0].contains(r#""positionMs":1100,"#), "{told:?}");
+    assert!(!heard.iter().any(|text| text.contains("snapshot")), "nobody was moved");
+}
