@@ -36,7 +36,7 @@ fn sent(event: Event) -> Told {
     match event {
         Event::JoinSession => told(
             "Joins a session, and makes it if need be. Who comes first leads, sets the passcode, and with a leader PIN the rule that leading takes it. Joining another session leaves the first.",
-            "sessionId:Session displayName?:Name role?:Role instrument?:Name passcode?:Secret leaderPin?:Secret tickHz?:TickHz metronome?:Bool",
+            "sessionId:Session displayName?:LongName role?:Role instrument?:LongName passcode?:Secret leaderPin?:Secret tickHz?:TickHz metronome?:Bool",
             "sessionId:Session socketId:SocketId role:Role epoch:Count version:Count",
             &[Code::InvalidSessionId, Code::BadPasscode, Code::SessionFull],
         ),
@@ -73,12 +73,18 @@ fn sent(event: Event) -> Told {
             SYNC,
             MEMBER,
         ),
-        Event::UpdateMessage => {
-            told("Sets the message on everybody's screen.", "sessionId:Session message:Text", CHANGED, MEMBER)
-        }
-        Event::ChatMessage => {
-            told("Says something to everybody.", "sessionId:Session message:Words username?:Name", "", MEMBER)
-        }
+        Event::UpdateMessage => told(
+            "Sets the message on everybody's screen, cut to 500 characters. The empty text brings the automatic messages back, which say who leads.",
+            "sessionId:Session message:LongText",
+            "epoch:Count version:Count cut?:True",
+            MEMBER,
+        ),
+        Event::ChatMessage => told(
+            "Says something to everybody, cut to 500 characters.",
+            "sessionId:Session message:LongWords username?:LongName",
+            "cut?:True",
+            MEMBER,
+        ),
         Event::UpdateSettings => told(
             "Changes the session's settings: all that are named or none. null takes a secret away.",
             "sessionId:Session maxMembers?:MaxMembers onLeaderLoss?:OnLeaderLoss leaderRule?:LeaderRule passcode?:Secret leaderPin?:Secret anyoneMayCue?:Bool",
@@ -87,7 +93,7 @@ fn sent(event: Event) -> Told {
         ),
         Event::Cue => told(
             "A short stage message with its server time.",
-            "sessionId:Session text:CueText target?:Name",
+            "sessionId:Session text:CueText target?:LongName",
             "",
             LEADER,
         ),
@@ -204,7 +210,7 @@ const HEARD: &[(&str, &str, &str)] = &[
     ),
     (
         "role_changed",
-        "A member leads or follows from now on.",
+        "A member leads or follows from now on. If it did already, its sender alone is told.",
         "sessionId:Session socketId:SocketId role:Role previousRole:Role reason?:ShortText timestamp:Unix",
     ),
     (
@@ -226,7 +232,7 @@ const HEARD: &[(&str, &str, &str)] = &[
     ),
     (
         "leader_changed",
-        "Somebody else leads.",
+        "Somebody else leads. To a leader that asked to lead: it does.",
         "sessionId:Session newLeaderId:SocketId newLeaderInfo:MemberInfo previousLeader:SocketId~",
     ),
     ("sync_response", "Where the band is, to who asked.", SYNC),
@@ -304,13 +310,13 @@ const HEARD: &[(&str, &str, &str)] = &[
     ("connection_quality", "To who asked, and after every fifth pong.", QUALITY),
     (
         "rate_limit_exceeded",
-        "The event was dropped; after ten such in a minute the connection is closed.",
+        "The event came too fast and was dropped; after ten such in a minute the connection is closed. Of set_tempo, tempo_change, tempo_changed, position_sync and seek without a time the newest waits instead.",
         "eventType:AnyText retryAfter:Millis",
     ),
     (
         "error",
         "An event without acknowledgement was refused.",
-        "message:AnyText code:ErrorCode event:AnyText field?:ShortText",
+        "message:AnyText code:ErrorCode event:AnyText field?:ShortText retryAfter?:Millis",
     ),
 ];
 
@@ -336,6 +342,7 @@ pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
             }),
         );
         let mut answers = vec![object(&format!("ok:True {}", told.ack), false)];
+        answers.extend(event.may_wait().then(|| json!({ "$ref": "#/components/schemas/Superseded" })));
         answers.extend(once.then(|| json!({ "$ref": "#/components/schemas/Repeated" })));
         answers.push(json!({ "$ref": "#/components/schemas/Refused" }));
         messages.insert(
@@ -368,7 +375,7 @@ pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
         "info": {
             "title": "BandSync",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Socket.IO v5 over Engine.IO v4, namespace /. Every event carries one JSON object. Unknown fields are ignored. With an acknowledgement a client event is answered {ok: true, …} or {ok: false, error}; without one a refusal arrives as the event error. Times named …ServerMs, t1 and t2 are milliseconds on the server's monotonic clock; others are Unix milliseconds. Positions are milliseconds into the song. Texts that others see are stripped of control characters, also of those that turn the direction of writing.",
+            "description": "Socket.IO v5 over Engine.IO v4, namespace /. Every event carries one JSON object. Unknown fields are ignored. With an acknowledgement a client event is answered {ok: true, …} or {ok: false, error}; without one a refusal arrives as the event error. Times named …ServerMs, t1 and t2 are milliseconds on the server's monotonic clock; others are Unix milliseconds. Positions are milliseconds into the song. Texts that others see are stripped of control characters, also of those that turn the direction of writing; characters are Unicode scalar values. A command that changes nothing is acknowledged with the present version, and its sender alone is sent what all would have been. Of set_tempo, tempo_change, tempo_changed, position_sync and seek without a time the newest that comes too fast waits until there is room for it, and is applied before any later command of the same connection; the one that it displaces is acknowledged with superseded.",
         },
         "defaultContentType": "application/json",
         "servers": { "here": { "host": "localhost:3001", "protocol": "ws", "pathname": "/socket.io/" } },
@@ -451,7 +458,7 @@ fn schemas() -> Value {
         ("CueText", text(1, 200)),
         ("CurrentSong", object("id:SongId title:Title artist?:Title key?:Key index:Count", false)),
         ("Denominator", json!({ "type": "integer", "enum": [1, 2, 4, 8, 16, 32] })),
-        ("Error", object("code:ErrorCode message:AnyText field?:ShortText", false)),
+        ("Error", object("code:ErrorCode message:AnyText field?:ShortText retryAfter?:Millis", false)),
         ("ErrorCode", words(&Code::ALL.map(Code::as_str))),
         ("Fade", number(0.0, 3_600_000.0)),
         ("False", json!({ "const": false })),
@@ -471,6 +478,9 @@ fn schemas() -> Value {
                 "server shutting down",
             ]),
         ),
+        ("LongName", json!({ "type": "string", "description": "cut to 64 characters" })),
+        ("LongText", json!({ "type": "string", "description": "cut to 500 characters" })),
+        ("LongWords", json!({ "type": "string", "minLength": 1, "description": "cut to 500 characters" })),
         ("MaxMembers", whole(1, 100_000)),
         (
             "Member",
@@ -531,7 +541,8 @@ fn schemas() -> Value {
         ("SongId", text(1, 64)),
         ("Songs", list("Song")),
         ("Step", json!({ "type": "integer", "enum": [1, -1] })),
-        ("Tempo", number(20.0, 400.0)),
+        ("Superseded", object("ok:True superseded:True epoch:Count version:Count", false)),
+        ("Tempo", number(1.0, 400.0)),
         ("Text", text(0, 500)),
         ("TickHz", whole(0, 125)),
         (
