@@ -112,7 +112,6 @@ describe("join_session", () => {
       ["sessionId", "x".repeat(129), "invalid_session_id"],
       ["sessionId", "line\nbreak", "invalid_session_id"],
       ["displayName", 7, "invalid_payload"],
-      ["displayName", "x".repeat(65), "invalid_payload"],
       ["role", "conductor", "invalid_payload"],
     ];
     for (const [field, value, code] of malformed) {
@@ -237,9 +236,9 @@ describe("tempo", () => {
     });
   }
 
-  const tempi = { tempo: [undefined, null, "120", 19.9, 400.1, -5, [], {}] };
+  const tempi = { tempo: [undefined, null, "120", 0.9, 400.1, -5, [], {}] };
   for (const event of ["set_tempo", "tempo_change", "tempo_changed"]) {
-    test(`${event} is the leader's, from 20 to 400`, () => guarded(event, { tempo: 120 }, tempi));
+    test(`${event} is the leader's, from 1 to 400`, () => guarded(event, { tempo: 1 }, tempi));
   }
 });
 
@@ -417,14 +416,16 @@ describe("messages", () => {
   });
 
   for (const event of ["update_message", "chat_message"]) {
-    test(`${event} is for members and at most 500 characters`, async () => {
+    test(`${event} is for members, and cut to 500 characters`, async () => {
       const { sessionId, leader } = await quartet();
       const stranger = await connect(server);
       await refusedBothWays(stranger, event, { sessionId, message: "hi" }, "not_member");
-      for (const message of [undefined, null, 7, {}, "x".repeat(501)]) {
+      for (const message of [undefined, null, 7, {}]) {
         assertRefused(await emit(leader, event, { sessionId, message }), "invalid_payload", "message");
       }
-      assertDone(await emit(leader, event, { sessionId, message: "ü".repeat(500) }), {});
+      const whole = await emit(leader, event, { sessionId, message: "ü".repeat(500) });
+      assertDone(whole);
+      assert.equal(whole.cut, undefined);
     });
   }
 });
@@ -490,13 +491,16 @@ describe("whatever else is sent", () => {
     const { sessionId, leader } = await band(server, 1);
     const told = next(leader, "rate_limit_exceeded");
     // Five a second and a burst of ten: some of these are too many, but fewer than ten, which would end the connection.
-    const burst = Array.from({ length: 18 }, (_, i) => emit(leader, "seek", { sessionId, position: i }));
+    const burst = Array.from({ length: 18 }, (_, i) => emit(leader, "update_message", { sessionId, message: `${i}` }));
     const acks = await Promise.all(burst);
     const refused = acks.filter((ack) => !ack.ok);
-    assert.ok(refused.length > 0, "eighteen seeks at once are too many");
-    refused.forEach((ack) => assertRefused(ack, "rate_limited"));
-    assertShape(await told, { eventType: "seek", retryAfter: "number" });
-    const { positionMs } = await sync(leader, sessionId);
-    assert.equal(positionMs, acks.findLastIndex((ack) => ack.ok), "the last that was done stands");
+    assert.ok(refused.length > 0, "eighteen messages at once are too many");
+    for (const ack of refused) {
+      assertRefused(ack, "rate_limited");
+      assert.ok(ack.error.retryAfter > 0 && ack.error.retryAfter <= 200, JSON.stringify(ack));
+    }
+    assertShape(await told, { eventType: "update_message", retryAfter: "number" });
+    const late = await join(server, sessionId, { role: "follower" });
+    assert.equal(late.snapshot.message, `${acks.findLastIndex((ack) => ack.ok)}`, "the last that was done stands");
   });
 });

@@ -1,0 +1,184 @@
+// What old clients expect of commands: an answer to each, the newest value of a slider, and texts that are cut.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { band, emit, freshSession, heard, join, next } from "../support/client.js";
+import { startServer } from "../support/server.js";
+import { assertDone, assertRefused, assertShape } from "../support/shape.js";
+
+let server;
+before(async () => (server = await startServer({ env: { SHARDS: "2" } })));
+after(() => server.stop());
+
+/** Everything that a member heard but ticks and pings, by name. */
+const names = (socket) =>
+  socket.heard.map((one) => one.event).filter((event) => !["scroll_tick", "ping", "connection_quality"].includes(event));
+
+/** Waits until all that was decided before was told to everybody, and forgets it. */
+async function settle({ sessionId, all }) {
+  const message = `settled ${Math.random()}`;
+  const told = all.map((member) => next(member, "snapshot", (one) => one.message === message));
+  assertDone(await emit(all[0], "update_message", { sessionId, message }));
+  await Promise.all(told);
+  for (const member of all) member.heard.length = 0;
+  return message;
+}
+
+/** The version that holds now. */
+const version = async ({ sessionId, leader }) => (await emit(leader, "sync_request", { sessionId })).version;
+
+const MOVES = ["role_changed", "leader_changed", "snapshot"];
+
+describe("a command that changes nothing is answered to its sender alone", () => {
+  for (const [event, fields, told, playing] of [
+    ["set_role", { role: "leader" }, MOVES],
+    ["set_tempo", { tempo: 120 }, ["tempo_changed", "snapshot"]],
+    ["tempo_change", { tempo: 120 }, ["tempo_change", "snapshot"]],
+    ["tempo_changed", { tempo: 120 }, ["tempo_changed", "snapshot"]],
+    ["set_tempo", { tempo: 120 }, ["tempo_changed", "snapshot"], true],
+    ["seek", { position: 0 }, ["seek", "snapshot"]],
+    ["play", {}, ["play", "snapshot"], true],
+    ["pause", {}, ["pause", "snapshot"]],
+    ["stop", {}, ["stop", "snapshot"]],
+    ["update_message", {}, ["snapshot"]],
+    ["set_role", { role: "follower" }, ["role_changed", "snapshot"], false, "follower"],
+  ]) {
+    for (const acknowledged of [true, false]) {
+      const how = `${playing ? " while playing" : ""}${acknowledged ? "" : ", unacknowledged"}`;
+      test(`${event} ${JSON.stringify(fields)}${how}`, async () => {
+        const b = await band(server, 3);
+        const sender = fields.role === "follower" ? b.followers[0] : b.leader;
+        assertDone(await emit(b.leader, "set_role", { sessionId: b.sessionId, role: "leader" }));
+        if (playing) assertDone(await emit(b.leader, "play", { sessionId: b.sessionId }));
+        const message = await settle(b);
+        const before = await version(b);
+        sender.heard.length = 0;
+        const payload = { sessionId: b.sessionId, ...(event === "update_message" ? { message } : {}), ...fields };
+        const last = next(sender, told.at(-1));
+        const answer = acknowledged ? await emit(sender, event, payload) : sender.emit(event, payload);
+        if (acknowledged) assertShape(answer, { ok: true, epoch: "number", version: before });
+        assert.equal((await last).version, before);
+        assert.deepEqual(names(sender), told);
+        // What the others hear next is the next change.
+        const others = b.all.filter((member) => member !== sender);
+        const changed = others.map((member) => next(member, "snapshot", (one) => one.version > before));
+        assertDone(await emit(b.leader, "update_message", { sessionId: b.sessionId, message: "next" }));
+        for (const snapshot of await Promise.all(changed)) assert.equal(snapshot.version, before + 1);
+        for (const member of others) assert.deepEqual(names(member), ["snapshot"]);
+      });
+    }
+  }
+});
+
+describe("the newest value wins", () => {
+  test("a slider that is dragged ends where it was let go, and nobody is sent away", async () => {
+    const { sessionId, leader, followers } = await band(server, 2);
+    const values = Array.from({ length: 60 }, (_, i) => 60 + i);
+    const last = next(followers[0], "tempo_changed", (one) => one.newTempo === 119);
+    const acks = await Promise.all(values.map((tempo) => emit(leader, "set_tempo", { sessionId, tempo })));
+    await last;
+    for (const ack of acks) assertDone(ack, { ok: true, epoch: "number", version: "number" });
+    assert.equal(acks.at(-1).superseded, undefined, "the last one is applied");
+    assert.equal(acks.filter((ack) => ack.superseded === true).length, 49);
+    assert.deepEqual(heard(leader, "rate_limit_exceeded"), []);
+    assert.equal((await emit(leader, "sync_request", { sessionId })).tempoBpm, 119);
+    assert.ok(leader.connected);
+  });
+
+  test("play comes behind the tempo that was sent before it", async () => {
+    const { sessionId, leader, followers } = await band(server, 2);
+    const told = next(followers[0], "play");
+    const drag = Array.from({ length: 30 }, (_, i) => emit(leader, "set_tempo", { sessionId, tempo: 80 + i }));
+    const play = await emit(leader, "play", { sessionId });
+    assertDone(play);
+    assert.equal((await told).tempoBpm, 109);
+    const newest = (await Promise.all(drag)).at(-1);
+    assert.ok(newest.version < play.version, JSON.stringify([newest, play]));
+  });
+
+  test("it holds for each of the five events, also without acknowledgements", async () => {
+    const { sessionId, leader } = await band(server, 1);
+    for (let i = 0; i < 40; i += 1) {
+      leader.emit("tempo_change", { sessionId, tempo: 100 + i });
+      leader.emit("tempo_changed", { sessionId, tempo: 200 + i });
+      leader.emit("seek", { sessionId, position: 1000 * i });
+      for (let k = 0; k < 3; k += 1) leader.emit("position_sync", { sessionId, positionMs: 10 * i, timestamp: i });
+    }
+    const { tempoBpm, positionMs } = await emit(leader, "sync_request", { sessionId });
+    assert.deepEqual([tempoBpm, positionMs], [239, 390]);
+    assert.deepEqual(heard(leader, "rate_limit_exceeded"), []);
+    assert.ok(leader.connected);
+  });
+
+  test("a place for later is not one of them", async () => {
+    const { sessionId, leader } = await band(server, 1);
+    const seeks = Array.from({ length: 13 }, (_, i) => emit(leader, "seek", { sessionId, position: i, atServerMs: 1 }));
+    const acks = await Promise.all(seeks);
+    assertRefused(acks.at(-1), "rate_limited");
+  });
+});
+
+describe("texts are cut where they are too long", () => {
+  const long = "🎸".repeat(700);
+  test("messages to 500 characters, which the acknowledgement says", async () => {
+    const { sessionId, leader, followers } = await band(server, 2);
+    const shown = next(followers[0], "snapshot", (one) => one.message.startsWith("🎸"));
+    assertDone(await emit(leader, "update_message", { sessionId, message: long }), {
+      ok: true,
+      epoch: "number",
+      version: "number",
+      cut: true,
+    });
+    assert.equal((await shown).message, "🎸".repeat(500));
+    const said = next(followers[0], "chat_message");
+    const chat = { sessionId, message: `\u202e${long}`, username: long };
+    assert.deepEqual(await emit(leader, "chat_message", chat), { ok: true, cut: true });
+    const { message, username } = await said;
+    assert.deepEqual([message, username], ["🎸".repeat(500), "🎸".repeat(64)]);
+    assertRefused(await emit(leader, "chat_message", { sessionId, message: "\u202e \u0000" }), "invalid_payload", "message");
+  });
+
+  test("names, instruments and the target of a cue to 64", async () => {
+    const sessionId = freshSession();
+    const member = await join(server, sessionId, { displayName: `\u0007${long}`, instrument: long });
+    const [own] = member.snapshot.members;
+    assert.deepEqual([own.displayName, own.instrument], ["🎸".repeat(64), "🎸".repeat(64)]);
+    const cue = next(member, "cue");
+    assertDone(await emit(member, "cue", { sessionId, text: "go", target: long }));
+    assert.equal((await cue).target, "🎸".repeat(64));
+  });
+});
+
+test("the automatic message says who leads until somebody sets another", async () => {
+  const sessionId = freshSession();
+  const ann = await join(server, sessionId, { displayName: "Ann" });
+  assert.equal(ann.snapshot.message, "Ann is leading");
+  const ben = await join(server, sessionId, { displayName: "Ben", role: "follower" });
+  assert.equal(ben.snapshot.message, "Ann is leading");
+  const shows = async (message, cause) => {
+    const shown = [ann, ben].filter((one) => one.connected).map((one) => next(one, "snapshot", (s) => s.message === message));
+    await cause();
+    await Promise.all(shown);
+  };
+  await shows("Leader connected", () => emit(ann, "set_role", { sessionId, role: "leader" }));
+  await shows("Ben is now leading", () => emit(ann, "set_role", { sessionId, role: "leader", memberId: ben.id }));
+  await shows("Waiting for verse", () => emit(ann, "update_message", { sessionId, message: "Waiting for verse" }));
+  await shows("Waiting for verse", () => emit(ann, "set_role", { sessionId, role: "leader" }));
+  await shows("Ann is leading", () => emit(ben, "update_message", { sessionId, message: "" }));
+  await shows("Leader connected", () => emit(ben, "set_role", { sessionId, role: "leader" }));
+});
+
+test("a tempo of one beat a minute is one", async () => {
+  const { sessionId, leader } = await band(server, 1);
+  assertDone(await emit(leader, "set_tempo", { sessionId, tempo: 1 }));
+  assert.equal((await emit(leader, "sync_request", { sessionId })).tempoBpm, 1);
+  assertRefused(await emit(leader, "set_tempo", { sessionId, tempo: 0.99 }), "invalid_payload", "tempo");
+});
+
+test("a name of the original's other dialect is answered with ours", async () => {
+  const { leader } = await band(server, 1);
+  for (const [theirs, ours] of [["session:join", "join_session"], ["metronome:start", "play"]]) {
+    const ack = await emit(leader, theirs, {});
+    assertRefused(ack, "unknown_event");
+    assert.match(ack.error.message, new RegExp(`\\b${ours}\\b`));
+  }
+});
