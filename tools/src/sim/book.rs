@@ -20,7 +20,7 @@ use super::heard::{
     Ack, Fields, Heard, Snapshot, State, Told, VersionFields, log_of, micros, offset_of, parse,
     understand_ack,
 };
-use super::model::{Done, Model, needs_lead};
+use super::model::{Done, LONG_MESSAGE, Model, needs_lead};
 use super::plan::{Say, Shape, reveals};
 use super::seen::Seen;
 use super::wire::{Ask, Asked, Place, Wire};
@@ -107,6 +107,10 @@ pub struct Court {
     askers: VecDeque<(u64, String)>,
     /// Who was not known any more and should have been, unless the session turns out to have gone in the same turn.
     denied: Option<String>,
+    /// Commands that changed nothing: whose they were, when, and whether the answer was told.
+    unchanged: Vec<(String, u64, bool)>,
+    /// What was told first of the latest versions.
+    changes: VecDeque<((u64, u64), u64)>,
     /// In a turn in which a grace period ends: whose connections ended too, in an order that is not known yet.
     closings: Option<Vec<String>>,
 }
@@ -193,6 +197,8 @@ impl Book {
                 forgot_at: None,
                 askers: VecDeque::new(),
                 denied: None,
+                unchanged: Vec::new(),
+                changes: VecDeque::new(),
                 closings: None,
             }
         };
@@ -446,7 +452,10 @@ impl Book {
             members: members.into_iter().map(|m| (m.socket_id.into_owned(), m.connected)).collect(),
             member_count: told.member_count,
         });
-        Ok(Heard::State(State { session, version, sum, timeline, snapshot }))
+        // Without the place in the log, which those who cannot come back are not told.
+        let said = &json[..values.into_iter::<serde::de::IgnoredAny>().byte_offset()];
+        let change = (snapshot.is_none() && name != "sync_response").then(|| Digest::of(said.as_bytes()));
+        Ok(Heard::State(State { session, version, sum, timeline, change, snapshot }))
     }
 
     /// A tick says where the music is: exactly there.
@@ -522,6 +531,7 @@ impl Book {
         if told_again {
             return;
         }
+        self.answered_alone(now, state, to, wires);
         let seated = wires.iter().filter(|wire| wire.seat == Some(state.session));
         let behind = seated.filter(|wire| wire.told != state.version).count();
         let court = &mut self.courts[session];
@@ -558,6 +568,34 @@ impl Book {
         if let Some(snapshot) = &state.snapshot {
             self.shown(now, state, snapshot);
         }
+    }
+
+    /// Of each version one event tells all what has changed. Others come to members alone whose commands changed nothing.
+    fn answered_alone(&mut self, now: u64, state: &State, to: &[usize], wires: &[Wire]) {
+        let court = &mut self.courts[usize::from(state.session)];
+        let others = to.iter().map(|wire| &wires[*wire].sid);
+        let mut strangers = others.filter(|sid| !court.unchanged.iter().any(|(own, ..)| own == *sid));
+        if let Some(change) = state.change {
+            let stranger = strangers.next();
+            match court.changes.iter().find(|(version, _)| *version == state.version) {
+                Some((_, first)) if *first != change => {
+                    if let Some(sid) = stranger.filter(|_| !self.draining) {
+                        let what = format!("{sid} hears of {:?} once more", state.version);
+                        return self.fail(now, "I24 what changed nothing", what);
+                    }
+                }
+                Some(_) => {}
+                None if stranger.is_none() => {}
+                None => {
+                    court.changes.push_back((state.version, change));
+                    if court.changes.len() > 64 {
+                        court.changes.pop_front();
+                    }
+                }
+            }
+        }
+        let told = |sid: &String| to.iter().any(|wire| wires[*wire].sid == *sid);
+        court.unchanged.iter_mut().filter(|(sid, ..)| told(sid)).for_each(|(.., done)| *done = true);
     }
 
     /// A snapshot is the state at the time of sending.
@@ -625,6 +663,33 @@ impl Book {
             let what = format!("shard {shard} answers for s{session}: {:?}", ask.what);
             return Err(("I2 one owner", what));
         }
+        let earlier = |other: &Ask| other.kind().is_some() && other.id < ask.id && other.came.is_some();
+        if !alone
+            && !ack.superseded
+            && let Some(other) = wire.asks.iter().find(|other| earlier(other))
+        {
+            let what = format!("{:?} before {:?}, which was sent sooner", ask.what, other.what);
+            return Err(("I25 in order", what));
+        }
+        if ack.superseded {
+            wire.spent.needless += 1;
+            self.seen.add("command: superseded by a newer value", 1);
+            let should = (self.courts[session].epoch, self.model(session)?.version);
+            if ack.version != should {
+                return Err((
+                    "I7 acknowledged is done",
+                    format!("{:?} for {should:?}, superseded", ack.version),
+                ));
+            }
+            let newer = wire.asks.iter().any(|other| other.came.is_some() && ask.gives_way_to(other));
+            return if ask.kind().is_some() && newer {
+                Ok(())
+            } else {
+                Err(("I25 the newest wins", format!("nothing takes the place of {:?}", ask.what)))
+            };
+        }
+        let waited = ask.kind().is_some() && ask.came.is_some_and(|came| came < now);
+        self.seen.add("command: waited for room", u64::from(waited));
         if let Some(command) = ask.command {
             let model = self.model(session)?;
             if model.has_applied(command) != ack.repeated {
@@ -662,7 +727,9 @@ impl Book {
                     court.owed_since = None;
                 }
                 let unix = self.unix(now, session);
-                self.model(session)?.join(unix, &wire.sid, join).map_err(wrong)?
+                self.model(session)?
+                    .join(unix, &wire.sid, &format!("Member {}", wire.member), join)
+                    .map_err(wrong)?
             }
             Asked::Leave => {
                 self.leave(now, wire, ask.session);
@@ -678,11 +745,26 @@ impl Book {
             Asked::Say(say, at, other) => {
                 self.model(session)?.say(now, &wire.sid, say, *at, other).map_err(wrong)?
             }
-            Asked::Report(place) => self.model(session)?.report(now, &wire.sid, *place),
+            Asked::Report(place) => {
+                self.model(session)?.report(now, &wire.sid, *place, ask.came.unwrap_or(now))
+            }
         };
+        if let Asked::Say(Say::Message { text }, ..) = &ask.what
+            && ack.cut != (*text == LONG_MESSAGE && !wire.member.is_multiple_of(2))
+        {
+            return Err(("I7 acknowledged is done", format!("cut: {}", ack.cut)));
+        }
         let court = &mut self.courts[session];
         if alone {
             return Ok(());
+        }
+        let version = court.model.as_ref().map_or(0, |model| model.version);
+        if matches!(ask.what, Asked::Say(..))
+            && done == Done::Version(version)
+            && version == court.told_version
+        {
+            self.seen.add("command: changes nothing", 1);
+            court.unchanged.push((wire.sid.clone(), now, false));
         }
         court.changed(now);
         if let Done::Version(version) = done {
@@ -759,6 +841,7 @@ impl Book {
         self.logs.clear();
         for court in &mut self.courts {
             (court.model, court.closings, court.restored) = (None, None, None);
+            court.unchanged.clear();
             (court.ticking_since, court.owed_since) = (None, None);
             court.is_news = true;
         }
@@ -862,6 +945,8 @@ impl Book {
         let model = self.courts[usize::from(ask.session)].model.as_ref();
         let elsewhere = wire.seat != Some(ask.session);
         let wrong = match (&ask.what, ack.code.as_str()) {
+            // Such a value waits; where its member is not, it cannot.
+            (_, "rate_limited") if ask.kind().is_some() => !elsewhere,
             (Asked::Say(..) | Asked::Leave | Asked::Report(_), "not_member") => !elsewhere,
             (Asked::Say(say, ..), "not_leader") => {
                 let leads = model.is_some_and(|model| model.leads(&wire.sid));
@@ -1021,6 +1106,14 @@ impl Book {
         if real.epoch() != court.epoch {
             return Err(("I3 epoch", format!("{} is {}", court.epoch, real.epoch())));
         }
+        let late = self.batch + LATE;
+        if let Some((sid, since, _)) =
+            court.unchanged.iter().find(|(_, since, done)| !done && now > since + late)
+            && wires.iter().any(|wire| wire.seat == Some(session as u16) && wire.sid == *sid)
+        {
+            return Err(("I24 what changed nothing", format!("{sid} got no answer since {since}")));
+        }
+        court.unchanged.retain(|(_, since, _)| now <= since + late);
         let ticking = model.music.at(now).playing && model.has_tick_listeners();
         match (ticking, court.ticking_since) {
             (true, None) => (court.ticking_since, court.ticks) = (Some(now), 0),

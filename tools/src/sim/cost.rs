@@ -35,13 +35,15 @@ pub struct Work {
     pub outputs: usize,
     pub bytes: usize,
     pub pongs: usize,
+    /// Acknowledgements of values that were superseded: those have no rate, and each event that comes has one at most.
+    pub needless: usize,
 }
 
 impl Book {
     /// A read was handled: what one client can have the server do before it looks at the others is bounded.
     pub fn worked(&mut self, now: u64, work: &Work) {
         let bytes_max = work.read + work.again + WORK_BYTES_MAX;
-        let outputs_max = OUTPUTS_MAX + work.again / EVENT_BYTES_MIN;
+        let outputs_max = OUTPUTS_MAX + work.again / EVENT_BYTES_MIN + work.needless;
         if work.outputs > outputs_max || work.pongs > PONGS_MAX || work.bytes > bytes_max {
             self.fail(now, "I17 bounded work", format!("{work:?}"));
         }
@@ -50,11 +52,13 @@ impl Book {
     /// What concerns one client alone is bounded by what it may say, whatever it does say: nobody gets the server to
     /// send much by sending little, and who says nothing gets what a greeting and heartbeats are.
     pub(super) fn weigh(&mut self, now: u64, wire: &Wire, length: usize) {
-        let Spent { packets, pings, told, questions, reports, pongs, beats, since, .. } = wire.spent;
+        let Spent { packets, pings, told, needless, questions, reports, pongs, beats, since, .. } =
+            wire.spent;
         let seconds = now.saturating_sub(since) / 1_000_000 + 1;
         // Greeting, connect, farewell; an answer and a notice for each event; of more events than the rates have
-        // ten are refused.
-        let most = (GREETINGS + 2 * packets).min(GREETINGS + 2 * (EVENTS_BURST + EVENTS_A_SECOND * seconds));
+        // ten are refused, and one is answered each that was superseded.
+        let most = (GREETINGS + 2 * packets)
+            .min(GREETINGS + 2 * (EVENTS_BURST + EVENTS_A_SECOND * seconds) + needless);
         let own = !wire.spoiled || wire.stray;
         let what = match () {
             () if own && told > most + reports => format!("{told} messages to {packets} packets"),
@@ -122,6 +126,7 @@ impl Book {
         for court in self.courts.iter_mut().filter(|court| court.is_news) {
             court.epoch = 0;
             court.facts.clear();
+            court.changes.clear();
         }
     }
 }

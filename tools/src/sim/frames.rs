@@ -74,6 +74,12 @@ pub fn stored(text: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Whether a short frame acknowledges a value that a newer one has made needless.
+pub fn is_superseded(frame: &[u8]) -> bool {
+    const WORD: &[u8] = b"\"superseded\":true";
+    frame.len() < 126 && frame.windows(WORD.len()).any(|part| part == WORD)
+}
+
 /// The length of the server's frame at the front of `bytes` with its header, and that of the header; `None` while it
 /// is not all here.
 pub fn whole(bytes: &[u8]) -> Option<(usize, usize)> {

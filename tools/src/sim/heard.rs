@@ -59,6 +59,8 @@ pub struct Ack {
     pub t2: Option<i128>,
     pub restored: Option<bool>,
     pub repeated: bool,
+    pub superseded: bool,
+    pub cut: bool,
     pub pending: bool,
 }
 
@@ -76,6 +78,8 @@ pub struct State {
     pub version: (u64, u64),
     pub sum: Option<u64>,
     pub timeline: Option<u64>,
+    /// Of an event that tells of a change: all that it says.
+    pub change: Option<u64>,
     pub snapshot: Option<Snapshot>,
 }
 
@@ -119,6 +123,8 @@ pub struct Fields<'a> {
     pub at_server_ms: Option<f64>,
     pub restored: Option<bool>,
     pub repeated: Option<bool>,
+    pub superseded: Option<bool>,
+    pub cut: Option<bool>,
     pub pending: Option<bool>,
     pub t1: Option<f64>,
     pub t2: Option<f64>,
@@ -178,6 +184,8 @@ pub fn understand_ack(text: &str) -> Result<Heard, String> {
         t2: told.t2.map(micros),
         restored: told.restored,
         repeated: told.repeated == Some(true),
+        superseded: told.superseded == Some(true),
+        cut: told.cut == Some(true),
         pending: told.pending == Some(true),
     }))
 }

@@ -8,7 +8,7 @@ use super::chance::{Chance, Digest};
 use super::clock::Timekeeper;
 use super::frames;
 use super::heard::{Heard, Told, log_of};
-use super::model::{leader_rule, message, song_start};
+use super::model::{LONG_MESSAGE, leader_rule, message, song_start};
 use super::plan::{self, Act, Bye, Join, Say};
 use super::wire::{Ask, Asked, Hope, Place};
 use super::world::{Event, World};
@@ -247,8 +247,8 @@ impl World<'_> {
                 self.post_down(wire, now + time);
             }
             (Act::Flood { event, count }, Some(_)) => {
-                for _ in 0..*count {
-                    self.flood(m, *event);
+                for nth in 0..*count {
+                    self.flood(m, *event, nth);
                 }
             }
             (Act::Rubbish { kind, luck }, Some(wire)) => self.send_rubbish(m, wire, *kind, *luck),
@@ -256,7 +256,8 @@ impl World<'_> {
         }
     }
 
-    fn flood(&mut self, m: u16, event: u8) {
+    fn flood(&mut self, m: u16, event: u8, nth: u16) {
+        let step = u32::from(nth);
         match event {
             0 => self.say(m, &Say::Chat),
             1 => self.say(m, &Say::Sync { stale: true }),
@@ -271,6 +272,16 @@ impl World<'_> {
             10 => self.say(m, &Say::ClockSync),
             // Answers that nobody has asked for.
             11 => self.send_loose(m, b"42[\"pong\",{}]"),
+            // Sliders that are dragged, and a press behind some of what they say.
+            13 => self.say(m, &Say::Tempo { milli: 60_000 + 100 * step }),
+            14 => self.say(m, &Say::Fade { milli: 60_000 + 100 * step, time: 0, real: step % 2 == 0 }),
+            15 => self.say(m, &Say::Seek { to: 1_000 * u64::from(nth), ahead: None }),
+            16 => match nth % 40 {
+                39 => self.say(m, &Say::Play { ahead: None, bars: 0, quantize: None }),
+                19 => self.say(m, &Say::Pause),
+                n if n % 2 == 0 => self.say(m, &Say::Tempo { milli: 90_000 + 100 * step }),
+                _ => self.say(m, &Say::PositionSync { off: 40_000 * (i64::from(nth % 3) - 1) }),
+            },
             _ => self.send_loose(m, b"3"),
         }
     }
@@ -292,7 +303,7 @@ impl World<'_> {
                     ("seek", "\"position\":-1"),
                     ("seek", "\"position\":\"5\""),
                     ("seek", "\"position\":1e400"),
-                    ("set_tempo", "\"tempo\":19.99"),
+                    ("set_tempo", "\"tempo\":0.99"),
                     ("set_tempo", "\"tempo\":null"),
                     ("set_tempo", "\"tempo\":1e9"),
                     ("set_role", "\"role\":\"admin\""),
@@ -495,7 +506,12 @@ impl World<'_> {
             Say::Signature { numerator, denominator } => {
                 ("set_time_signature", format!(",\"numerator\":{numerator},\"denominator\":{denominator}"))
             }
-            Say::Message { text } => ("update_message", format!(",\"message\":\"{}\"", message(*text))),
+            Say::Message { text } => {
+                // Every other of the long ones is longer than it may be.
+                let more =
+                    if *text == LONG_MESSAGE { "é".repeat(usize::from(m % 2) * 7) } else { String::new() };
+                ("update_message", format!(",\"message\":\"{}{more}\"", message(*text)))
+            }
             Say::Claim => ("set_role", ",\"role\":\"leader\"".into()),
             Say::StepDown => ("set_role", ",\"role\":\"follower\"".into()),
             Say::HandTo { .. } => ("set_role", format!(",\"role\":\"leader\",\"memberId\":\"{other}\"")),
@@ -567,13 +583,14 @@ impl World<'_> {
 
     fn command(&mut self, m: u16, wire: usize, command: Command) {
         let Command { session, name, payload, what, page, number } = command;
-        let ask = Ask { id: 0, session, what, command: Some(((m, page), number)), sent: self.now };
+        let command = Some(((m, page), number));
+        let ask = Ask { id: 0, session, what, command, sent: self.now, end: 0, came: None };
         self.send_ask(m, wire, name, &payload, ask);
     }
 
     /// Sends an event and waits for its acknowledgement.
     fn ask(&mut self, m: u16, wire: usize, session: u16, name: &str, payload: &str, what: Asked) {
-        let ask = Ask { id: 0, session, what, command: None, sent: self.now };
+        let ask = Ask { id: 0, session, what, command: None, sent: self.now, end: 0, came: None };
         self.send_ask(m, wire, name, payload, ask);
     }
 
@@ -593,7 +610,8 @@ impl World<'_> {
         if !self.wires[wire].spoiled {
             self.wires[wire].spent.packets += 1;
             self.wires[wire].spent.questions += u64::from(name == "connection_quality");
-            self.wires[wire].asks.push(Ask { id, ..ask });
+            let end = self.wires[wire].sent_up + bytes.len() as u64;
+            self.wires[wire].asks.push(Ask { id, end, ..ask });
             self.send(wire, &bytes);
         }
     }

@@ -22,6 +22,7 @@ pub struct Person {
     pub wants_ticks: bool,
     pub metronome: bool,
     knows_pin: bool,
+    name: String,
     /// By the server's wall clock, in milliseconds: who comes back sits where it sat.
     joined_at: i64,
 }
@@ -52,6 +53,8 @@ pub struct Model {
     absent: Vec<Absent>,
     requests: Vec<String>,
     message: String,
+    /// Whether a member has set it.
+    message_is_set: bool,
     max_members: u32,
     members_cap: u32,
     pause_on_loss: bool,
@@ -93,7 +96,8 @@ impl Model {
             door_changed_at: now,
             absent: Vec::new(),
             requests: Vec::new(),
-            message: String::new(),
+            message: "Waiting for members…".into(),
+            message_is_set: false,
             max_members: members_cap,
             members_cap,
             pause_on_loss: false,
@@ -121,7 +125,7 @@ impl Model {
     }
 
     /// A join was acknowledged; `unix` is the time on the server's wall clock.
-    pub fn join(&mut self, unix: i64, id: &str, join: &Join) -> Result<Done, Wrong> {
+    pub fn join(&mut self, unix: i64, id: &str, name: &str, join: &Join) -> Result<Done, Wrong> {
         let pin = self.pin;
         self.empty_since = None;
         if self.is_member(id) && join.passcode.is_some() && self.shows_wrong_passcode(join) {
@@ -169,13 +173,16 @@ impl Model {
             wants_ticks,
             metronome: join.metronome,
             knows_pin,
+            name: name.to_owned(),
             joined_at: unix,
         });
         if leads {
             self.give_lead(Some(id.to_owned()));
+            self.caption("{} is leading");
         } else if join.lead == Some(true) && self.rule == LeaderRule::Ask {
             self.ask(id);
         }
+        self.caption_nobody();
         self.version += u64::from(leads || is_new);
         Ok(Done::Version(self.version))
     }
@@ -254,6 +261,7 @@ impl Model {
         self.kept_until = leader.map(|_| now + grace);
         self.requests.clear();
         self.absent.clear();
+        self.caption_nobody();
         (self.version, self.empty_since, self.door_changed_at) = (1, Some(now), now);
     }
 
@@ -310,8 +318,10 @@ impl Model {
         self.people.insert(place.unwrap_or(self.people.len()), person);
         if led && self.leader.is_none() && self.may_lead(id) {
             self.give_lead(Some(id.to_owned()));
+            self.caption("{} is leading");
             self.version += 1;
         }
+        self.caption_nobody();
         Ok(())
     }
 
@@ -368,10 +378,22 @@ impl Model {
                 self.music.signature_from_here(now, *numerator, *denominator)
             }
             Say::Message { text } => {
-                let text = message(*text);
-                std::mem::replace(&mut self.message, text.clone()) != text
+                let (before, was_set) = (self.message.clone(), self.message_is_set);
+                self.message_is_set = *text != 0;
+                if *text != 0 {
+                    self.message = message(*text);
+                } else if was_set {
+                    self.caption("{} is leading");
+                    self.caption_nobody();
+                }
+                self.message != before
             }
-            Say::Claim => return self.claim(id),
+            Say::Claim if self.leads(id) => {
+                let before = self.message.clone();
+                self.caption("Leader connected");
+                self.message != before
+            }
+            Say::Claim => return self.claim(id, "Leader connected"),
             Say::StepDown => {
                 self.requests.retain(|other| other != id);
                 let led = self.leads(id);
@@ -380,7 +402,12 @@ impl Model {
                 }
                 led
             }
-            Say::HandTo { .. } if other == id => return self.claim(id),
+            Say::HandTo { .. } if other == id && self.leads(id) => {
+                let before = self.message.clone();
+                self.caption("Leader connected");
+                self.message != before
+            }
+            Say::HandTo { .. } if other == id => return self.claim(id, "Leader connected"),
             Say::HandTo { .. } => {
                 if !self.leads(id) {
                     return Err(format!("{id} gave away a lead that it did not have"));
@@ -392,7 +419,7 @@ impl Model {
                 true
             }
             Say::Ask => match &self.leader {
-                None => return self.claim(id),
+                None => return self.claim(id, "{} is now leading"),
                 Some(leader) if leader == id => false,
                 Some(_) => {
                     self.ask(id);
@@ -469,10 +496,14 @@ impl Model {
     }
 
     /// A leader or a follower reported its place, and was acknowledged.
-    pub fn report(&mut self, now: u64, id: &str, place: u64) -> Done {
+    ///
+    /// One that waited for room has played on since it `came`.
+    pub fn report(&mut self, now: u64, id: &str, place: u64, came: u64) -> Done {
         if !self.leads(id) {
             return Done::Nothing;
         }
+        let waited = if self.music.at(now).playing { now - came } else { 0 };
+        let place = (place + waited).min(86_400_000_000);
         let off = (self.music.at(now).position.max(0) - i128::from(place)).abs() > 25_000;
         let moved = off && self.music.seek(now, now, place);
         self.version += u64::from(moved);
@@ -560,10 +591,7 @@ impl Model {
         self.rule != LeaderRule::Pin || self.people.iter().any(|person| person.id == id && person.knows_pin)
     }
 
-    fn claim(&mut self, id: &str) -> Result<Done, Wrong> {
-        if self.leads(id) {
-            return Ok(Done::Version(self.version));
-        }
+    fn claim(&mut self, id: &str, caption: &str) -> Result<Done, Wrong> {
         if !self.may_lead(id) {
             return Err(format!("{id} leads without the PIN"));
         }
@@ -572,8 +600,25 @@ impl Model {
             return Ok(Done::Nothing);
         }
         self.give_lead(Some(id.to_owned()));
+        self.caption(caption);
         self.version += 1;
         Ok(Done::Version(self.version))
+    }
+
+    /// Has the automatic message say this of the leader, unless somebody has set another.
+    fn caption(&mut self, text: &str) {
+        let leader = self.people.iter().find(|person| Some(&person.id) == self.leader.as_ref());
+        if let Some(leader) = leader.filter(|_| !self.message_is_set) {
+            self.message = text.replace("{}", &leader.name);
+        }
+    }
+
+    /// The same where nobody leads.
+    fn caption_nobody(&mut self) {
+        if self.leader.is_none() && !self.message_is_set {
+            let whom = if self.people.is_empty() { "members" } else { "leader" };
+            self.message = format!("Waiting for {whom}…");
+        }
     }
 
     fn ask(&mut self, id: &str) {
@@ -600,6 +645,8 @@ impl Model {
             self.people.retain(|person| Some(&person.id) != previous.as_ref());
         }
         self.requests.clear();
+        self.caption("{} is now leading");
+        self.caption_nobody();
     }
 
     fn remove(&mut self, now: u64, id: &str, on_purpose: bool) {
@@ -611,6 +658,7 @@ impl Model {
         if led {
             self.give_lead(heir);
         }
+        self.caption_nobody();
         let pauses = led && self.pause_on_loss || on_purpose && self.people.is_empty();
         let paused = pauses && self.music.pause(now);
         self.version += u64::from(led || paused);
@@ -652,9 +700,16 @@ pub fn needs_lead(say: &Say, anyone_may_cue: bool) -> bool {
     }
 }
 
-/// The message of this number.
+/// A message that is as long as one may be.
+pub const LONG_MESSAGE: u8 = 4;
+
+/// The message of this number, as it is kept.
 pub fn message(number: u8) -> String {
-    if number == 0 { String::new() } else { format!("verse {number}") }
+    match number {
+        0 => String::new(),
+        LONG_MESSAGE => "é".repeat(500),
+        number => format!("verse {number}"),
+    }
 }
 
 /// The rule of this number.

@@ -134,7 +134,11 @@ impl Music {
     pub fn seek(&mut self, now: u64, at: u64, to: u64) -> bool {
         let here = self.at(now);
         let there = come_true(self.at(at), Wish::Seek(to.into()), 0);
-        let same = !here.playing && here.position == there.position && here.beat == there.beat;
+        let same = if here.playing {
+            at <= now && here.position == i128::from(to)
+        } else {
+            here.position == there.position && here.beat == there.beat
+        };
         if same && !self.is_anything_planned(now) {
             return false;
         }

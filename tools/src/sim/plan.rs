@@ -462,7 +462,7 @@ fn draw_say(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Say {
         0 => Some(luck.between(0, 3_000) as i64 * MS as i64 - 300 * MS as i64),
         _ => None,
     };
-    let tempo = |luck: &mut Chance| luck.between(20_000, 400_000) as u32;
+    let tempo = |luck: &mut Chance| luck.magnitude(1_000, 400_000) as u32;
     match luck.below(44) {
         0..=9 => {
             let bars = if luck.one_in(4) { luck.below(3) as u8 } else { 0 };
@@ -481,7 +481,7 @@ fn draw_say(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Say {
             numerator: luck.between(1, 9) as u8,
             denominator: *luck.pick(&[1, 2, 4, 8, 16, 32]),
         },
-        20 => Say::Message { text: luck.below(4) as u8 },
+        20 => Say::Message { text: luck.below(5) as u8 },
         21..=22 => Say::Claim,
         23 => Say::StepDown,
         24 => Say::HandTo { member },
@@ -568,4 +568,4 @@ fn quarter_mebibyte() -> u32 {
 pub const RUBBISH: u64 = 21;
 
 /// Events that a member can flood with.
-pub const FLOODS: u64 = 13;
+pub const FLOODS: u64 = 17;

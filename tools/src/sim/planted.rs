@@ -181,6 +181,17 @@ pub const BUGS: &[Bug] = bugs! {
         "let is_secret = !BUG && SECRET_KEYS.iter().any(|name| word.is(name));";
     "a passcode is not covered in a recording" in "../../driver/src/recorder/redact.rs":
         "self.state = if is_key { State::Key }" => "self.state = if is_key && !BUG { State::Key }";
+    "what changes nothing is told to all" in "session/mod.rs":
+        "if changed { Audience::All } else" => "if changed || BUG { Audience::All } else";
+    "what changes nothing is not answered" in "session/mod.rs":
+        "out.extend([Effect::Tell(audience, notice), Effect::Snapshot(audience)]);" =>
+        "if changed || !BUG { out.extend([Effect::Tell(audience, notice), Effect::Snapshot(audience)]); }";
+    "of two values that wait the older one wins" in "engine/late.rs":
+        "Some(old) if !old.gives_way_to(new.id) => {" => "Some(old) if BUG || !old.gives_way_to(new.id) => {";
+    "a later command overtakes what waits" in "engine/link.rs":
+        "self.catch_up(said, event, out);" => "if !BUG { self.catch_up(said, event, out); }";
+    "a report that waits is of when it is read" in "engine/late.rs":
+        "&& self.is_playing(id)" => "&& !BUG && self.is_playing(id)";
     "a session is opened where its member arrived" in "engine/stage.rs":
         "if shard != self.settings.shard {\n                    if let Some(seat)" =>
         "if shard != self.settings.shard && !BUG {\n                    if let Some(seat)";

@@ -25,7 +25,7 @@ use super::plan::{Plan, reveals};
 use super::record::Tape;
 use super::seen::Seen;
 use super::storage::{Answer, Order, record_in};
-use super::wire::Place;
+use super::wire::{Ask, Place};
 use super::world::{Event, World, peer_of};
 
 /// How long a peer may take to end its side after the server ended its own.
@@ -404,6 +404,10 @@ impl World<'_> {
                 Output::Send { bytes, .. } => out.bytes.get(bytes.start as usize) == Some(&frames::PONG),
                 _ => false,
             };
+            let needless = |output: &&Output| match output {
+                Output::Send { bytes, .. } => frames::is_superseded(&out.bytes[bytes.range()]),
+                _ => false,
+            };
             let again = if shard.engine.counters().recoveries > recoveries {
                 self.plan.shape.memory_max as usize
             } else {
@@ -415,6 +419,7 @@ impl World<'_> {
                 outputs: out.list.len() - from,
                 bytes: out.bytes.len() - before,
                 pongs: out.list[from..].iter().filter(pong).count(),
+                needless: out.list[from..].iter().filter(needless).count(),
             };
             self.book.worked(self.now, &work);
         }
@@ -646,6 +651,9 @@ impl World<'_> {
             wire.marks.front().map(|mark| (mark - wire.read_up) as usize).filter(|left| *left <= count);
         count = mark.unwrap_or(count);
         if count > 0 {
+            let (now, end) = (self.now, wire.read_up + count as u64);
+            let came = |ask: &&mut Ask| ask.came.is_none() && ask.end <= end;
+            wire.asks.iter_mut().filter(came).for_each(|ask| ask.came = Some(now));
             let mut bytes = std::mem::take(&mut self.buffer);
             bytes.clear();
             bytes.extend_from_slice(&wire.up.here()[..count]);

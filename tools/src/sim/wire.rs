@@ -6,7 +6,7 @@ use bandsync_engine::words::ids::ConnId;
 use flate2::{Decompress, FlushDecompress};
 
 use super::chance::Chance;
-use super::plan::Net;
+use super::plan::{Net, Say};
 
 /// Pieces that what is sent at once is cut into.
 const PIECES_MAX: u32 = 24;
@@ -213,6 +213,7 @@ pub struct Spent {
     pub pings: u64,
     /// By the server: what concerns this client alone, of that reports of its quality, and frames that answer pings.
     pub told: u64,
+    pub needless: u64,
     pub reports: u64,
     pub pongs: u64,
     /// Pings of the application, and when the last was.
@@ -277,6 +278,30 @@ pub struct Ask {
     /// What a client calls its command: which client, by member and page, and the number.
     pub command: Option<((u16, u16), u64)>,
     pub sent: u64,
+    /// Where it ends in the stream to the server, and when it was read there.
+    pub end: u64,
+    pub came: Option<u64>,
+}
+
+impl Ask {
+    /// Which values may wait for room, one of each kind.
+    pub fn kind(&self) -> Option<&'static str> {
+        match &self.what {
+            Asked::Report(_) => Some("position_sync"),
+            Asked::Say(Say::Tempo { .. }, ..) => Some("set_tempo"),
+            Asked::Say(Say::Fade { real: false, .. }, ..) => Some("tempo_change"),
+            Asked::Say(Say::Fade { real: true, .. }, ..) => Some("tempo_changed"),
+            Asked::Say(Say::Seek { ahead: None, .. }, ..) => Some("seek"),
+            _ => None,
+        }
+    }
+
+    /// Whether another one that waits makes this one needless: it was sent later, or is a later command of the client.
+    pub fn gives_way_to(&self, other: &Self) -> bool {
+        let later =
+            self.command.zip(other.command).is_some_and(|(own, other)| own.0 == other.0 && own.1 <= other.1);
+        self.kind() == other.kind() && self.session == other.session && (other.id > self.id || later)
+    }
 }
 
 /// What was asked.
@@ -285,7 +310,7 @@ pub enum Asked {
     Join(super::plan::Join),
     Leave,
     /// With the instant and the member that it names.
-    Say(super::plan::Say, Option<u64>, String),
+    Say(Say, Option<u64>, String),
     /// A report of the place.
     Report(u64),
     /// The server's time.
