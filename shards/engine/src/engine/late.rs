@@ -45,9 +45,8 @@ impl Late {
         self.0.is_empty()
     }
 
-    fn take(&mut self, event: Event) -> Option<Waiting> {
-        let place = self.0.iter().position(|waiting| waiting.event == event)?;
-        Some(self.0.remove(place))
+    fn place_of(&self, event: Event) -> Option<usize> {
+        self.0.iter().position(|waiting| waiting.event == event)
     }
 }
 
@@ -80,12 +79,10 @@ impl Engine {
         link.active_at = now;
         let late = link.rates.late_mut();
         let new = Waiting { event, ack: said.ack, session, id, command, since: now, due: now + wait };
-        let needless = match late.take(event) {
-            Some(old) if !old.gives_way_to(new.id) => {
-                late.0.push(old);
-                Some(new)
-            }
+        let needless = match late.place_of(event) {
+            Some(old) if !late.0[old].gives_way_to(new.id) => Some(new),
             old => {
+                let old = old.map(|old| late.0.remove(old));
                 late.0.push(new);
                 old
             }
@@ -103,13 +100,12 @@ impl Engine {
         let new = value(event, said.payload);
         let Some(late) = self.link_mut(said.conn).map(|link| link.rates.late_mut()) else { return };
         if let Some((session, id, _)) = new
-            && let Some(old) = late.take(event)
+            && let Some(old) = late.place_of(event)
+            && late.0[old].session == session
+            && late.0[old].gives_way_to(id)
         {
-            if old.session == session && old.gives_way_to(id) {
-                self.supersede(said.conn, &old, out);
-            } else {
-                late.0.push(old);
-            }
+            let old = late.0.remove(old);
+            self.supersede(said.conn, &old, out);
         }
         while self.apply_first(said.conn, true, out) {}
     }
@@ -142,6 +138,7 @@ impl Engine {
             return false;
         };
         if link.rates.late().is_none() {
+            link.rates.drop_late();
             return false;
         }
         let waiting = link.rates.late_mut().0.remove(0);

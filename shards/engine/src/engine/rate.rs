@@ -55,7 +55,7 @@ impl RateLimits {
 ///
 /// Each bucket is one time (GCRA): the instant at which it will be full again. A bucket that is full is
 /// like one that never was, so only those that are not take room, and a full one's place is used again.
-/// That makes 32 bytes for a connection that sends one kind of event at a time, as idle ones do, about 150 more
+/// That makes 32 bytes for a connection that sends one kind of event at a time, as idle ones do, about 170 more
 /// once it has used up to five buckets at a time, and 100 more once it has been refused.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Rates {

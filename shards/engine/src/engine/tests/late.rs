@@ -192,6 +192,31 @@ fn a_command_that_is_sent_again_does_not_displace_a_newer_one() {
 }
 
 #[test]
+fn a_command_that_is_sent_again_does_not_change_the_order() {
+    let mut world = World::new(settings());
+    let (ann, _) = duo(&mut world);
+    let named = |ack: u32, bpm: u32, number: u32| {
+        format!(r#"42{ack}["set_tempo",{{"sessionId":"s","tempo":{bpm},"commandId":"ann-{number}"}}]"#)
+    };
+    let seek = |ack: u32, ms: u32| format!(r#"42{ack}["seek",{{"sessionId":"s","position":{ms}}}]"#);
+    for n in 0..10 {
+        world.say(ann, &seek(n, n));
+    }
+    world.pass(MS(100));
+    for n in 20..30 {
+        world.say(ann, &tempo(n, 60 + n));
+    }
+    world.heard(ann);
+    // The seek has room first, and the tempo came before it.
+    for text in [named(31, 97, 7), seek(32, 5_000), named(33, 95, 5)] {
+        world.say(ann, &text);
+    }
+    world.pass(MS(100));
+    let (acks, _) = acks(&mut world, ann);
+    assert_eq!(acks.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [33, 31, 32]);
+}
+
+#[test]
 fn what_waits_ends_with_the_connection_and_with_the_namespace() {
     for bye in ["41", "1", ""] {
         let mut world = World::new(settings());
