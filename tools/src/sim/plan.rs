@@ -531,7 +531,9 @@ fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Optio
             _ => Act::Mute { time: time(luck) },
         },
         8 | 15 if enabled(12) => {
-            Act::Flood { event: luck.below(FLOODS) as u8, count: luck.magnitude(2, 250) as u16 }
+            let drags = luck.one_in(3);
+            let event = if drags { luck.between(DRAGS, FLOODS - 1) } else { luck.below(FLOODS) };
+            Act::Flood { event: event as u8, count: luck.magnitude(2, 250) as u16 }
         }
         9 | 16 if enabled(12) => Act::Rubbish { kind: luck.below(RUBBISH) as u8, luck: luck.next() },
         10 if enabled(13) => {
@@ -567,5 +569,6 @@ fn quarter_mebibyte() -> u32 {
 /// Kinds of rubbish that a member can send.
 pub const RUBBISH: u64 = 21;
 
-/// Events that a member can flood with.
+/// Events that a member can flood with; from the second number on they are sliders that are dragged.
 pub const FLOODS: u64 = 17;
+const DRAGS: u64 = 13;

@@ -187,7 +187,8 @@ pub const BUGS: &[Bug] = bugs! {
         "out.extend([Effect::Tell(audience, notice), Effect::Snapshot(audience)]);" =>
         "if changed || !BUG { out.extend([Effect::Tell(audience, notice), Effect::Snapshot(audience)]); }";
     "of two values that wait the older one wins" in "engine/late.rs":
-        "Some(old) if !old.gives_way_to(new.id) => {" => "Some(old) if BUG || !old.gives_way_to(new.id) => {";
+        "Some(old) if !late.0[old].gives_way_to(new.id) => Some(new)," =>
+        "Some(old) if BUG || !late.0[old].gives_way_to(new.id) => Some(new),";
     "a later command overtakes what waits" in "engine/link.rs":
         "self.catch_up(said, event, out);" => "if !BUG { self.catch_up(said, event, out); }";
     "a report that waits is of when it is read" in "engine/late.rs":
