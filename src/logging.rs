@@ -14,9 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use fern::colors::{Color, ColoredLevelConfig};
 use log::kv::{Key, Value, VisitSource};
-use log::{LevelFilter, Record};
+use log::{Level, LevelFilter, Record};
 
 /// Lines that may wait to be written; what comes when the queue is full is counted and lost.
 const LINES_MAX: usize = 4_096;
@@ -345,14 +344,9 @@ impl Style {
         let (time, level) = (Timestamp(now), record.level());
         match self {
             Self::Coloured => {
-                let colours =
-                    ColoredLevelConfig::new().info(Color::Green).debug(Color::Blue).trace(Color::Magenta);
-                format!(
-                    "{time} {:5} {}{message}{}",
-                    colours.color(level),
-                    Shard::current(),
-                    Fields::of(record)
-                )
+                let colour = colour(level);
+                let (shard, fields) = (Shard::current(), Fields::of(record));
+                format!("{time} \x1b[{colour}m{level:5}\x1b[0m {shard}{message}{fields}")
             }
             Self::Plain => format!("{time} {level:5} {}{message}{}", Shard::current(), Fields::of(record)),
             Self::Json => json_line(&time, level, record.target(), &message.to_string(), Fields::of(record)),
@@ -361,7 +355,7 @@ impl Style {
 
     /// A line of the log about itself.
     fn own_line(self, told: &str) -> String {
-        let (time, level) = (Timestamp(SystemTime::now()), log::Level::Warn);
+        let (time, level) = (Timestamp(SystemTime::now()), Level::Warn);
         match self {
             Self::Json => json_line(&time, level, "bandsync::logging", told, Fields::default()),
             Self::Coloured | Self::Plain => format!("{time} {level:5} {told}"),
@@ -369,8 +363,19 @@ impl Style {
     }
 }
 
+/// The ANSI colour of a level's name on a terminal.
+fn colour(level: Level) -> u8 {
+    match level {
+        Level::Error => 31,
+        Level::Warn => 33,
+        Level::Info => 32,
+        Level::Debug => 34,
+        Level::Trace => 35,
+    }
+}
+
 /// One object: `time, level, target`, then `shard, conn, session` and other fields if there are any, then `msg`.
-fn json_line(time: &Timestamp, level: log::Level, target: &str, msg: &str, fields: Fields) -> String {
+fn json_line(time: &Timestamp, level: Level, target: &str, msg: &str, fields: Fields) -> String {
     let mut cells: Vec<(String, serde_json::Value)> = vec![
         ("time".into(), time.to_string().into()),
         ("level".into(), level.as_str().into()),
@@ -484,6 +489,17 @@ mod tests {
         assert_eq!(choose(LogFormat::Pretty, true), Style::Coloured);
         assert_eq!(choose(LogFormat::Json, true), Style::Json);
         assert_eq!(Style::choose(LogFormat::Pretty, true, true), Style::Plain);
+    }
+
+    #[test]
+    fn a_level_has_its_colour_on_a_terminal_and_nothing_else_has() {
+        for (level, expected) in
+            [(Level::Error, "\x1b[31mERROR\x1b[0m"), (Level::Info, "\x1b[32mINFO \x1b[0m")]
+        {
+            let record = Record::builder().level(level).build();
+            let line = Style::Coloured.line(UNIX_EPOCH, &record, &format_args!("ready"));
+            assert_eq!(line, format!("1970-01-01T00:00:00.000Z {expected} ready"));
+        }
     }
 
     #[test]

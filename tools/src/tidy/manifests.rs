@@ -68,6 +68,15 @@ pub fn check_readme(files: &[File]) -> Vec<Breach> {
         .collect()
 }
 
+/// Crates that came with others and are kept out: the tables of Unicode that `idna_adapter` has from 1.1 on (21 crates,
+/// for host names that Redis never has), and `colored`, whose licence is another than all others'.
+pub fn check_lock(lock: &str) -> Vec<Breach> {
+    let names = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    let unwanted = names.filter(|name| name.starts_with("icu_") || *name == "colored");
+    let remedy = "cargo update -p idna_adapter --precise 1.0.0, and fern without features";
+    unwanted.map(|name| format!("Cargo.lock: {name} is back: {remedy}")).collect()
+}
+
 /// The names in all of a manifest's dependency tables, with the lines where they first stand.
 fn dependencies(manifest: &str) -> Vec<(usize, String)> {
     let mut found: Vec<(usize, String)> = Vec::new();
@@ -132,4 +141,12 @@ fn the_two_commands_mean_what_the_readme_says() {
     assert_eq!(manifest(&format!("members = [\"tools\"]\ndefault-members = [\".\", \"tools\"]\n{run}")), 0);
     assert_eq!(manifest(&format!("members = [\"tools\"]\ndefault-members = [\".\"]\n{run}")), 1);
     assert_eq!(manifest("members = [\"tools\"]\ndefault-members = [\".\", \"tools\"]\n"), 1);
+}
+
+#[test]
+fn a_crate_that_came_back_is_noticed() {
+    let lock = "[[package]]\nname = \"icu_properties\"\n\n[[package]]\nname = \"idna\"\n";
+    assert_eq!(check_lock(lock).len(), 1);
+    assert_eq!(check_lock("name = \"colored\"").len(), 1);
+    assert_eq!(check_lock("name = \"fern\""), [""; 0]);
 }

@@ -60,6 +60,8 @@ fn the_house_rules_hold() {
     }
     breaches.extend(manifests::check_readme(&files));
     breaches.extend(manifests::check_workspace(&files));
+    let lock = fs::read_to_string(top.join("Cargo.lock")).expect("a lock file");
+    breaches.extend(manifests::check_lock(&lock));
     breaches.extend(leftovers::check_top(&names(&top)));
     assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
 }
