@@ -37,6 +37,7 @@ pub use fleet::{Fleet, Plan, Post};
 pub use gauge::Gauges;
 pub use host::{Asker, Host, Order};
 pub use machine::Machine;
+pub use pin::allowed_cores;
 pub use recorder::{Backlog, RecordPlan, Recorder, ShardRecorder};
 pub use shard::End;
 pub use tap::{NoTap, Tap};

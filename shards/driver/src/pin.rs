@@ -2,10 +2,10 @@
 
 use std::io;
 
-/// Pins the calling thread to the `n`th of the cores that the process may run on; with fewer cores than that
-/// it goes round. Containers and cgroups may refuse, and nothing depends on it but speed.
+/// Pins the calling thread to the `n`th of the cores that the process may run on, modulo their number. Containers and
+/// cgroups may refuse, and nothing depends on it but speed.
 pub(crate) fn pin_to_core(n: usize) -> io::Result<()> {
-    let allowed = allowed_cores()?;
+    let allowed = mask()?;
     let cores: Vec<usize> =
         (0..libc::CPU_SETSIZE as usize).filter(|core| contains(&allowed, *core)).collect();
     let Some(core) = n.checked_rem(cores.len()).map(|place| cores[place]) else {
@@ -14,8 +14,17 @@ pub(crate) fn pin_to_core(n: usize) -> io::Result<()> {
     set_core(core)
 }
 
-/// The cores that the calling thread may run on.
-fn allowed_cores() -> io::Result<libc::cpu_set_t> {
+/// Counts the cores that the calling thread may run on, those of its affinity mask.
+///
+/// # Errors
+/// If the system does not say, which it does not beyond 1024 cores.
+pub fn allowed_cores() -> io::Result<usize> {
+    let allowed = mask()?;
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|core| contains(&allowed, *core)).count())
+}
+
+/// The calling thread's affinity mask.
+fn mask() -> io::Result<libc::cpu_set_t> {
     // SAFETY: a set of bits, for which all zeros is the empty set.
     let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the size is that of the set, which is ours to write to.
@@ -49,8 +58,7 @@ mod tests {
     fn a_pinned_thread_may_run_on_one_core() {
         let count = std::thread::spawn(|| {
             pin_to_core(1_000_003).unwrap();
-            let allowed = allowed_cores().unwrap();
-            (0..libc::CPU_SETSIZE as usize).filter(|core| contains(&allowed, *core)).count()
+            allowed_cores().unwrap()
         });
         assert_eq!(count.join().unwrap(), 1);
     }
