@@ -63,9 +63,9 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Goodbye {
     /// With Socket.IO's disconnect, after which its clients stay away until they are told to connect.
-    #[default]
     Disconnect,
     /// With nothing else: its clients come back by themselves.
+    #[default]
     Reconnect,
 }
 

@@ -10,6 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use bandsync_engine::engine::Engine;
+use bandsync_engine::io::Goodbye;
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 use serde::Deserialize;
@@ -147,6 +148,8 @@ pub struct Book {
     pub full: Vec<bool>,
     /// Shards that have begun to say goodbye.
     pub drained: Vec<bool>,
+    /// How they say it.
+    pub goodbye: Goodbye,
     young: Memo,
     old: Memo,
     serial: u64,
@@ -173,7 +176,7 @@ pub struct Book {
 }
 
 impl Book {
-    pub fn new(shape: &Shape) -> Self {
+    pub fn new(shape: &Shape, goodbye: Goodbye) -> Self {
         let court = |n: u16| {
             let name =
                 SessionId::parse(&format!("s{n}")).unwrap_or_else(|| unreachable!("a name of two letters"));
@@ -211,6 +214,7 @@ impl Book {
             seen: Seen::default(),
             full: vec![false; usize::from(shape.shards)],
             drained: vec![false; usize::from(shape.shards)],
+            goodbye,
             young: Memo::default(),
             old: Memo::default(),
             serial: 0,
@@ -315,7 +319,13 @@ impl Book {
                 (wires[*wire].upgraded, wires[*wire].opened) = (true, now);
                 wires[*wire].spent.since = now;
             }),
+            Heard::Disconnect if self.goodbye == Goodbye::Reconnect => {
+                self.fail(now, "I20 goodbyes", "a client is told to stay away".to_owned());
+            }
             Heard::Disconnect => to.iter().for_each(|wire| wires[*wire].dismissed = true),
+            Heard::Link if self.goodbye == Goodbye::Reconnect && frames::is_draining(frame) => {
+                to.iter().for_each(|wire| wires[*wire].dismissed = true);
+            }
             Heard::Ping(_) => to.iter().for_each(|wire| self.beaten(now, &mut wires[*wire])),
             Heard::Quality => to.iter().for_each(|wire| wires[*wire].spent.reports += 1),
             Heard::Chat(_) | Heard::Link | Heard::Other => {}

@@ -15,6 +15,14 @@ pub const CLOSE: u8 = 0x88;
 pub const PING: u8 = 0x89;
 pub const PONG: u8 = 0x8a;
 
+/// The code of the error that says that the server goes away.
+pub const DRAINING: &[u8] = b"\"draining\"";
+
+/// Whether the server says in this frame that it goes away.
+pub fn is_draining(frame: &[u8]) -> bool {
+    frame.windows(DRAINING.len()).any(|bytes| bytes == DRAINING)
+}
+
 /// Appends a masked frame.
 pub fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], luck: &mut Chance) {
     out.push(first);

@@ -274,6 +274,11 @@ impl Shard {
     }
 }
 
+/// How this world's servers say goodbye; both ways in turn.
+pub fn goodbye(plan: &Plan) -> Goodbye {
+    if plan.seed.is_multiple_of(3) { Goodbye::Disconnect } else { Goodbye::Reconnect }
+}
+
 fn settings(plan: &Plan, id: u16, life: u64, wall: i64) -> Settings {
     let shape = &plan.shape;
     let micros = Micros::from_micros;
@@ -312,7 +317,7 @@ fn settings(plan: &Plan, id: u16, life: u64, wall: i64) -> Settings {
         },
         application: Application::Band,
         manners: Manners::default(),
-        goodbye: Goodbye::Disconnect,
+        goodbye: goodbye(plan),
         storage_wait: shape.storage.as_ref().map(|storage| micros(storage.wait)),
     }
 }
@@ -918,7 +923,9 @@ impl World<'_> {
             let said =
                 self.shards[s].get(id).map(|conn| conn.chunks.iter().flat_map(bytes).collect::<Vec<u8>>());
             let said = said.unwrap_or_default();
-            let told = said.windows(2).any(|two| two == b"41");
+            // In an answer of polling, or in a frame if the client has gone over to a WebSocket.
+            let stays_away = said.windows(3).any(|three| matches!(three, b"\x1e41" | b"\x0241"));
+            let told = frames::is_draining(&said) && stays_away == (self.book.goodbye == Goodbye::Disconnect);
             self.shards[s].out = out;
             if told {
                 self.book.saw("drain: who polls is told");

@@ -15,7 +15,7 @@ use super::plan::{Act, Join, Net, Plan, Say};
 use super::poller::Poller;
 use super::record::Tape;
 use super::seen::Seen;
-use super::shard::Shard;
+use super::shard::{Shard, goodbye};
 use super::storage::Storage;
 use super::wire::{Place, Wire};
 
@@ -122,7 +122,7 @@ impl<'p> World<'p> {
             wires: Vec::new(),
             members: (0..plan.shape.members).map(|id| Member::new(plan.seed, id)).collect(),
             pollers: (0..plan.shape.pollers).map(|id| Poller::new(plan.seed, id)).collect(),
-            book: Book::new(&plan.shape),
+            book: Book::new(&plan.shape, goodbye(plan)),
             storage: plan.shape.storage.clone().map(|habits| Storage::new(habits, plan.seed)),
             lives: 0,
             stepped: false,
