@@ -8,47 +8,96 @@ use log::debug;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
-use crate::config::Config;
+use crate::config::{Config, Effective};
 use crate::process::tell;
 use crate::storage::Place;
+
+/// Lines printed at most, the code for tablets apart. One more is left for the storage's line in the log.
+const LINES_MAX: usize = 11;
+
+/// Addresses shown at most.
+const ADDRESSES_MAX: usize = 3;
+
+/// Columns after which settings go on in the next line.
+const COLUMNS: usize = 90;
 
 /// Prints it on standard output, whatever the log's level: whoever starts a server wants to know where it is.
 pub fn show(config: &Config, port: u16) {
     let interfaces = interfaces();
-    let addresses = reachable(config.host, &interfaces);
-    tell(text(config, port, &addresses).trim_end());
+    let tablets = best_for_tablets(config.host, &interfaces);
+    let (addresses, rest) = text(config, port, &reachable(config.host, &interfaces), tablets);
+    tell(addresses.trim_end());
     if io::stdout().is_terminal()
-        && let Some(address) = best_for_tablets(config.host, &interfaces)
+        && let Some(address) = tablets
         && let Ok(code) = QrCode::new(url(address, port))
     {
         // Most terminals are dark, and a code is read as dark on light: what is light is drawn.
         let drawn = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
-        tell(&format!("\n{drawn}\n{}\n", url(address, port)));
+        tell(&drawn);
     }
+    tell(rest.trim_end());
 }
 
-fn text(config: &Config, port: u16, addresses: &[IpAddr]) -> String {
-    let mut text = format!("BandSync {} ({})\n", env!("CARGO_PKG_VERSION"), config.profile.name());
-    let mut line = |what: &str, value: &str| {
+/// The lines above the code and those below it.
+fn text(config: &Config, port: u16, reachable: &[IpAddr], tablets: Option<IpAddr>) -> (String, String) {
+    let mut head = format!("BandSync {} ({})\n", env!("CARGO_PKG_VERSION"), config.profile.name());
+    let mut rest = String::new();
+    let line = |text: &mut String, what: &str, value: &str| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {what:<9}{value}");
     };
-    for (place, address) in addresses.iter().enumerate() {
-        line(if place == 0 { "open" } else { "" }, &url(*address, port));
-    }
-    if addresses.iter().all(IpAddr::is_loopback) {
-        // With all addresses allowed there is nothing to set: the machine itself has no other.
-        let advice = if config.host.is_unspecified() {
-            "no network found: join the tablets' Wi-Fi, then start again"
-        } else {
-            "--host all lets tablets on the same network connect"
+    let others = reachable.iter().copied().filter(|address| Some(*address) != tablets);
+    let addresses: Vec<IpAddr> = tablets.into_iter().chain(others).collect();
+    let hidden = addresses.len().saturating_sub(ADDRESSES_MAX);
+    for (place, address) in addresses.iter().take(ADDRESSES_MAX).enumerate() {
+        let more = match hidden {
+            0 => String::new(),
+            _ if place + 1 < ADDRESSES_MAX => String::new(),
+            _ => format!("  and {hidden} more of this machine's addresses"),
         };
-        line("", &format!("(this machine only: {advice})"));
+        line(&mut head, if place == 0 { "open" } else { "" }, &format!("{}{more}", url(*address, port)));
     }
-    line("shards", &config.shards.to_string());
-    line("storage", &kept(&config.storage.place));
-    line("stop", "Ctrl-C");
-    text
+    if let Some(hint) = loneliness(config.host, &addresses) {
+        line(&mut head, "", hint);
+    }
+    line(&mut rest, "storage", &kept(&config.storage.place));
+    let pinned = if config.pin { "pinned" } else { "not pinned" };
+    line(&mut rest, "shards", &format!("{} ({}; {pinned})", config.shards, config.cores));
+    // The last line, and the warnings that the log begins with.
+    let used = head.lines().count() + rest.lines().count() + 1 + config.notes.len();
+    let assignments = config.effective.iter().filter(|setting| setting.differs).map(Effective::assignment);
+    for (place, settings) in wrapped(assignments, LINES_MAX.saturating_sub(used).max(1)).iter().enumerate() {
+        line(&mut rest, if place == 0 { "settings" } else { "" }, settings);
+    }
+    line(&mut rest, "stop", "Ctrl-C");
+    (head, rest)
+}
+
+/// Why no tablet can connect now, and what to do about it.
+fn loneliness(host: IpAddr, addresses: &[IpAddr]) -> Option<&'static str> {
+    if !addresses.iter().all(IpAddr::is_loopback) {
+        None
+    } else if host.is_unspecified() {
+        Some("(no network found: join the tablets' Wi-Fi, and open the address that this machine has there)")
+    } else {
+        Some("(this machine only: --host all lets tablets on the same network connect)")
+    }
+}
+
+/// Words in at most so many lines, of which the last is as long as it must be.
+fn wrapped(words: impl Iterator<Item = String>, lines_max: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        let full = lines.len() >= lines_max;
+        match lines.last_mut() {
+            Some(line) if full || line.len() + word.len() < COLUMNS => {
+                line.push(' ');
+                line.push_str(&word);
+            }
+            _ => lines.push(word),
+        }
+    }
+    lines
 }
 
 /// Where sessions are, and what that means to whoever starts the server.
@@ -117,7 +166,8 @@ fn best_for_tablets(host: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::Given;
+    use crate::given::{Cores, Given};
+    use crate::settings::{Allowed, SETTINGS};
 
     fn machine() -> Vec<Interface> {
         [
@@ -150,35 +200,76 @@ mod tests {
         check("192.168.1.5", &["http://192.168.1.5:3001/"], Some("http://192.168.1.5:3001/"));
     }
 
-    #[test]
-    fn a_machine_without_a_network_is_not_advised_to_set_what_is_set() {
-        let told = |host: &str| {
-            let command_line = [("HOST".to_owned(), host.to_owned())].into();
-            let given = Given { command_line, cores: 1, ..Given::default() };
-            text(&Config::check(&given).unwrap(), 4000, &["127.0.0.1".parse().unwrap()])
-        };
-        assert!(
-            told("all").contains("no network found") && !told("all").contains("--host"),
-            "{}",
-            told("all")
-        );
-        assert!(told("127.0.0.1").contains("--host all"), "{}", told("127.0.0.1"));
+    fn config(environment: &str) -> Config {
+        let pairs = environment.split(' ').filter_map(|pair| pair.split_once('='));
+        let environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let cores = Cores { count: 3, quota: None };
+        Config::check(&Given { cores, environment, ..Given::default() }).unwrap()
+    }
+
+    fn whole(config: &Config, reachable: &[&str], tablets: Option<&str>) -> String {
+        let reachable: Vec<IpAddr> = reachable.iter().map(|address| address.parse().unwrap()).collect();
+        let (head, rest) = text(config, 4000, &reachable, tablets.map(|address| address.parse().unwrap()));
+        head + &rest
     }
 
     #[test]
     fn a_person_learns_where_what_and_how_to_stop() {
-        let given = Given { cores: 3, ..Given::default() };
-        let config = Config::check(&given).unwrap();
-        let text = text(&config, 4000, &["127.0.0.1".parse().unwrap()]);
+        let text = whole(&config("HOST=localhost"), &["127.0.0.1"], None);
         for part in [
             "(development)",
             "http://127.0.0.1:4000/",
             "this machine only",
-            "shards   3",
             "storage  file",
+            "shards   3 (3 cores; pinned)",
+            "settings HOST=localhost\n",
             "Ctrl-C",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
+        assert!(
+            whole(&config("SHARDS=1"), &["127.0.0.1"], None).contains("shards   1 (3 cores; not pinned)")
+        );
+        assert!(!whole(&config(""), &["127.0.0.1"], None).contains("settings"));
+    }
+
+    /// It listens on all addresses already; the machine has none.
+    #[test]
+    fn a_machine_without_a_network_is_not_told_to_listen_everywhere() {
+        let text = whole(&config(""), &["127.0.0.1"], None);
+        assert!(text.contains("no network found") && !text.contains("--host all"), "{text}");
+        let text = whole(&config(""), &["127.0.0.1", "192.168.1.5"], Some("192.168.1.5"));
+        assert!(!text.contains("no network found") && !text.contains("--host all"), "{text}");
+    }
+
+    #[test]
+    fn the_address_for_tablets_comes_first() {
+        let text = whole(&config(""), &["127.0.0.1", "172.17.0.1", "192.168.1.5"], Some("192.168.1.5"));
+        let second = text.lines().nth(1).unwrap();
+        assert_eq!(second, "  open     http://192.168.1.5:4000/");
+        assert!(text.contains("http://127.0.0.1:4000/\n"), "{text}");
+    }
+
+    #[test]
+    fn it_is_at_most_twelve_lines_and_names_each_setting_that_differs() {
+        let many: Vec<String> = SETTINGS
+            .iter()
+            .filter_map(|setting| match setting.allowed {
+                Allowed::Whole { max, .. } => Some(format!("{}={max}", setting.variable)),
+                _ => None,
+            })
+            .chain(
+                ["REDIS_TTL=7", "NODE_ENV=test", "SERVER_ID=a", "BANDSYNC_PORT=tcp://10.0.0.1:1"]
+                    .map(String::from),
+            )
+            .collect();
+        let config = config(&many.join(" "));
+        let addresses = ["127.0.0.1", "192.168.1.5", "172.17.0.1", "172.18.0.1", "fd00::5"];
+        let text = whole(&config, &addresses, Some("192.168.1.5"));
+        assert!(config.notes.len() + text.lines().count() < 12, "{:?}\n{text}", config.notes);
+        for setting in config.effective.iter().filter(|setting| setting.differs) {
+            assert!(text.contains(&setting.assignment()), "{setting} in {text}");
+        }
+        assert!(text.contains("and 2 more"), "{text}");
     }
 }

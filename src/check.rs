@@ -110,6 +110,14 @@ pub fn run(config: &Config) -> ExitCode {
     }
 }
 
+/// Lists every setting with its unit and where it came from.
+pub fn list_settings(config: &Config) -> ExitCode {
+    for setting in &config.effective {
+        tell(&setting.to_string());
+    }
+    ExitCode::SUCCESS
+}
+
 impl Finding {
     fn new(mark: Mark, what: &'static str, told: impl Into<String>) -> Self {
         Self { mark, what, told: told.into() }
@@ -153,15 +161,13 @@ fn files() -> Finding {
 }
 
 fn cores(config: &Config) -> Finding {
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    match u64::from(config.shards) {
-        shards if shards > cores => Finding::new(
-            Mark::Advice,
-            "cores",
-            format!("{shards} shards share {cores} cores, so they wait for each other: --shards auto fits"),
-        ),
-        shards => Finding::new(Mark::Good, "cores", format!("{shards} shards on {cores} cores")),
+    let (cores, shards) = (config.cores, config.shards);
+    if shards > cores.usable() {
+        let told = format!("{shards} shards share {cores}, so they wait for each other: --shards auto fits");
+        return Finding::new(Mark::Advice, "cores", told);
     }
+    let pinned = if config.pin { "each pinned to one" } else { "not pinned" };
+    Finding::new(Mark::Good, "cores", format!("{shards} shards on {cores}, {pinned}"))
 }
 
 fn clock(source: &str) -> Finding {
@@ -365,12 +371,17 @@ fn ports(range: &str) -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::Given;
+    use crate::given::Given;
 
     fn config(pairs: &[(&str, &str)]) -> Config {
         let environment =
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Config::check(&Given { cores: 1, environment, ..Given::default() }).unwrap()
+        Config::check(&Given {
+            cores: crate::given::Cores { count: 1, quota: None },
+            environment,
+            ..Given::default()
+        })
+        .unwrap()
     }
 
     #[test]

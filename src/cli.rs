@@ -1,10 +1,13 @@
 //! The command line: made from the table of settings, read as plain text.
 
 use std::collections::BTreeMap;
+use std::io;
 
-use clap::{Arg, Args, Command, FromArgMatches};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, Args, Command, FromArgMatches, ValueHint};
+use clap_complete::Shell;
 
-use crate::settings::{SETTINGS, Setting};
+use crate::settings::{self, SETTINGS, Setting};
 use crate::{replay, trace};
 
 /// What is to be done; settings are by the name of the variable that means the same.
@@ -12,23 +15,34 @@ pub enum Asked {
     Serve(BTreeMap<String, String>),
     /// Look at the configuration and the machine.
     Check(BTreeMap<String, String>),
+    /// List the settings that hold.
+    ListSettings(BTreeMap<String, String>),
     /// Watch the server at this address, or at the port that the settings name.
     Top(BTreeMap<String, String>, Option<String>),
     /// Run a trace again.
     Replay(replay::Options),
     /// Look inside a trace.
     Trace(trace::Options),
+    /// Print a script that completes the command line in this shell.
+    Completions(Shell),
+    /// Print the manual page.
+    Man,
 }
 
 /// What was typed. Ends the process after `--help`, after `--version`, and (with code 2) after an option that does
 /// not exist.
 pub fn parse() -> Asked {
-    let matches = command().get_matches();
+    let matches = command(Purpose::Parse).get_matches();
     let asked = match matches.subcommand() {
         Some(("replay", matches)) => replay::Options::from_arg_matches(matches).map(Asked::Replay),
         Some(("trace", matches)) => trace::Options::from_arg_matches(matches).map(Asked::Trace),
+        Some(("check", check)) if check.get_flag(ONLY_SETTINGS) => Ok(Asked::ListSettings(typed(&matches))),
         Some(("check", _)) => Ok(Asked::Check(typed(&matches))),
         Some(("top", top)) => Ok(Asked::Top(typed(&matches), top.get_one::<String>("url").cloned())),
+        Some(("completions", of)) => {
+            Ok(of.get_one(SHELL).map_or(Asked::Man, |shell| Asked::Completions(*shell)))
+        }
+        Some(("man", _)) => Ok(Asked::Man),
         _ => Ok(Asked::Serve(typed(&matches))),
     };
     // What is wrong with the options was found before; this keeps the two descriptions from parting.
@@ -47,16 +61,59 @@ fn typed(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
     SETTINGS.iter().filter_map(|setting| Some((setting.variable.to_owned(), value(setting)?))).collect()
 }
 
-fn command() -> Command {
-    let settings = || SETTINGS.map(argument);
-    let serve = Command::new("serve").about("Runs the server; what happens without a command too");
+/// Writes a script with which this shell completes options, commands and values.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(Purpose::Complete), "bandsync", &mut script);
+    script
+}
+
+/// Writes the manual page.
+///
+/// # Errors
+/// None, for it is written to memory.
+pub fn manual() -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let man = clap_mangen::Man::new(command(Purpose::Parse));
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    // Not all options, which fill a screen.
+    page.extend_from_slice(b".SH SYNOPSIS\n\\fBbandsync\\fR [\\fIOPTIONS\\fR] [\\fICOMMAND\\fR]\n");
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    man.render_subcommands_section(&mut page)?;
+    man.render_extra_section(&mut page)?;
+    man.render_version_section(&mut page)?;
+    Ok(page)
+}
+
+/// The option of `check` that has it list the settings and nothing else.
+const ONLY_SETTINGS: &str = "only-settings";
+
+/// The argument of `completions`.
+const SHELL: &str = "shell";
+
+/// What the description of the command line is for.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Purpose {
+    /// To read arguments. Values are checked later, when those of the environment are known too.
+    Parse,
+    /// To complete them, values included.
+    Complete,
+}
+
+fn command(purpose: Purpose) -> Command {
+    let settings = || SETTINGS.map(|setting| argument(setting, purpose));
+    let serve = Command::new("serve").about("Runs the server, as does no command at all");
     let command = Command::new("bandsync")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Keeps a band on the same page, in the same bar.")
-        .after_help(
+        .max_term_width(100)
+        .after_long_help(
             "Every option can be given as the variable in brackets too, in the environment or in a file .env in \
-             the working directory. The command line goes before the environment, that before .env, that before \
-             the profile's default. An empty variable counts as not given.\n\n\
+             the working directory, and with BANDSYNC_ before its name, which counts first. The command line goes \
+             before the environment, that before .env, that before the profile's default. An empty variable counts \
+             as not given.\n\n\
              Exit codes: 0 stopped in order, 1 failed, 2 misconfigured, 130 or 143 stopped at once by a second \
              SIGINT or SIGTERM.\n\n\
              Signals: SIGINT and SIGTERM say goodbye to everybody and stop, a second one stops at once. SIGHUP opens \
@@ -64,31 +121,74 @@ fn command() -> Command {
         )
         .disable_help_subcommand(true)
         .subcommand(serve.args(settings()))
-        .subcommand(replay::Options::augment_args(Command::new("replay")).about(
-            "Runs recorded traces again through the same engine, as fast as it can, and compares the outputs",
-        ))
-        .subcommand(trace::Options::augment_args(Command::new("trace")).about("Looks inside recorded traces"))
         .subcommand(
             Command::new("check")
-                .about("Looks at the configuration and this machine, and explains what it finds")
+                .about("Explains what it finds in the configuration and this machine")
+                .arg(
+                    Arg::new(ONLY_SETTINGS)
+                        .long("settings")
+                        .action(ArgAction::SetTrue)
+                        .help("Only list the settings and their sources"),
+                )
                 .args(settings()),
         )
         .subcommand(
             Command::new("top")
-                .about("Shows a running server in the terminal, anew every second")
+                .about("Shows a running server in the terminal")
                 .arg(Arg::new("url").value_name("URL").help("The server, http://127.0.0.1:PORT if none is given"))
                 .args(settings()),
+        )
+        .subcommand(
+            replay::Options::augment_args(Command::new("replay"))
+                .about("Runs recorded traces again and compares the outputs"),
+        )
+        .subcommand(trace::Options::augment_args(Command::new("trace")).about("Looks inside recorded traces"))
+        .subcommand(
+            Command::new("completions")
+                .about("Prints a script that completes the command line")
+                .long_about(
+                    "Prints a script that completes commands, options and values. For bash:\n\n  \
+                     bandsync completions bash > ~/.local/share/bash-completion/completions/bandsync",
+                )
+                .arg(
+                    Arg::new(SHELL)
+                        .value_name("SHELL")
+                        .required(true)
+                        .value_parser(clap::value_parser!(Shell))
+                        .help("The shell that reads the script"),
+                ),
+        )
+        .subcommand(
+            Command::new("man")
+                .about("Prints the manual page")
+                .long_about("Prints the manual page. To read it: bandsync man > bandsync.1; man ./bandsync.1"),
         );
     command.args(settings())
 }
 
-fn argument(setting: &'static Setting) -> Arg {
-    Arg::new(setting.variable)
+fn argument(setting: &'static Setting, purpose: Purpose) -> Arg {
+    let argument = Arg::new(setting.variable)
         .long(setting.option)
         .value_name("VALUE")
-        .help(explanation(setting))
+        .help(setting.short)
+        .long_help(explanation(setting))
+        .help_heading(setting.heading())
+        .hide_short_help(setting.short.is_empty())
         // A value such as `-3` reaches our own check, which names what is allowed.
-        .allow_hyphen_values(true)
+        .allow_hyphen_values(true);
+    let is = |other: &Setting| setting.variable == other.variable;
+    let argument = argument.value_hint(match () {
+        () if is(&settings::DATA_DIR) || is(&settings::RECORD_DIR) => ValueHint::DirPath,
+        () if is(&settings::LOG_FILE) => ValueHint::FilePath,
+        () => ValueHint::Other,
+    });
+    // A path completes as a path; the word beside it is the default anyway.
+    let words =
+        if matches!(argument.get_value_hint(), ValueHint::Other) { setting.words() } else { Vec::new() };
+    match purpose {
+        Purpose::Complete if !words.is_empty() => argument.value_parser(PossibleValuesParser::new(words)),
+        _ => argument,
+    }
 }
 
 /// Meaning, range with unit, default for each profile, variable.
@@ -111,14 +211,14 @@ mod tests {
     use super::*;
 
     fn check(arguments: &str, expected: &[(&str, &str)]) {
-        let matches = command().try_get_matches_from(arguments.split(' ')).unwrap();
+        let matches = command(Purpose::Parse).try_get_matches_from(arguments.split(' ')).unwrap();
         let expected = expected.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         assert_eq!(typed(&matches), expected, "{arguments}");
     }
 
     #[test]
     fn clap_finds_no_fault_with_the_table() {
-        command().debug_assert();
+        command(Purpose::Parse).debug_assert();
     }
 
     #[test]
@@ -138,7 +238,7 @@ mod tests {
         for arguments in
             ["bandsync --louder", "bandsync sing", "bandsync --port", "bandsync --port 1 --port 2"]
         {
-            let error = command().try_get_matches_from(arguments.split(' ')).unwrap_err();
+            let error = command(Purpose::Parse).try_get_matches_from(arguments.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments}");
         }
     }
@@ -147,11 +247,80 @@ mod tests {
     #[test]
     fn what_reads_traces_has_options_of_its_own_alone() {
         for arguments in ["bandsync replay --help", "bandsync trace show --help"] {
-            let help = command().try_get_matches_from(arguments.split(' ')).unwrap_err().to_string();
+            let help =
+                command(Purpose::Parse).try_get_matches_from(arguments.split(' ')).unwrap_err().to_string();
             assert!(help.contains("--until") && !help.contains("--port"), "{help}");
         }
-        let refused = command().try_get_matches_from(["bandsync", "replay", "--port", "1", "x"]).unwrap_err();
+        let refused = command(Purpose::Parse)
+            .try_get_matches_from(["bandsync", "replay", "--port", "1", "x"])
+            .unwrap_err();
         assert_eq!(refused.exit_code(), 2);
+    }
+
+    #[test]
+    fn settings_can_be_listed() {
+        let matches =
+            command(Purpose::Parse).try_get_matches_from(["bandsync", "check", "--settings"]).unwrap();
+        assert!(matches.subcommand().unwrap().1.get_flag(ONLY_SETTINGS));
+    }
+
+    fn help(arguments: &str) -> String {
+        command(Purpose::Parse).try_get_matches_from(arguments.split(' ')).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_short_help_fits_a_screen() {
+        for arguments in ["bandsync -h", "bandsync serve -h", "bandsync check -h", "bandsync completions -h"]
+        {
+            let help = help(arguments);
+            assert!(help.lines().count() <= 24, "{help}");
+            let longest = help.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(longest <= 80, "{longest} columns: {help}");
+        }
+        assert!(help("bandsync -h").contains("--port <VALUE>"));
+    }
+
+    #[test]
+    fn the_long_help_has_every_setting_below_its_heading() {
+        let help = help("bandsync --help");
+        let mut rest = help.as_str();
+        let mut heading = None;
+        for setting in SETTINGS {
+            if setting.heading() != heading {
+                heading = setting.heading();
+                let title = format!("\n{}:\n", heading.unwrap());
+                rest = rest.split_once(title.as_str()).unwrap_or_else(|| panic!("{title}")).1;
+            }
+            let option = format!("--{} <VALUE>\n", setting.option);
+            rest = rest.split_once(option.as_str()).unwrap_or_else(|| panic!("{option}")).1;
+            assert!(rest.contains(&format!("[{}]", setting.variable)), "{}", setting.variable);
+        }
+    }
+
+    #[test]
+    fn values_can_be_completed_in_every_shell() {
+        for shell in [Shell::Bash, Shell::Elvish, Shell::Fish, Shell::PowerShell, Shell::Zsh] {
+            let script = String::from_utf8(completions(shell)).unwrap();
+            for setting in SETTINGS {
+                assert!(script.contains(setting.option), "{shell}: {}", setting.option);
+            }
+            // Elvish and PowerShell complete no values.
+            if [Shell::Bash, Shell::Fish, Shell::Zsh].contains(&shell) {
+                assert!(script.contains("production") && script.contains("pretty"), "{shell}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_manual_explains_every_setting_and_command() {
+        let page = String::from_utf8(manual().unwrap()).unwrap();
+        assert!(page.contains(".TH bandsync 1"), "{page}");
+        for setting in SETTINGS {
+            assert!(page.contains(&format!("[{}]", setting.variable)), "{}", setting.variable);
+        }
+        for name in ["serve", "check", "top", "replay", "trace", "completions", "man"] {
+            assert!(page.contains(name), "{name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! From what people gave, as text and from four places, to one checked value that never changes again.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -17,11 +16,12 @@ use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::rng::Seed;
 use bandsync_engine::words::time::Micros;
 
-use crate::dotenv::{self, DotEnvError};
+use crate::dotenv::DotEnvError;
+use crate::given::{Cores, Found, Given, Source};
 use crate::http::Token;
 use crate::logging::{Levels, LogFormat};
 use crate::monitor::{self, thresholds::Limits};
-use crate::settings::{self, Allowed, Setting};
+use crate::settings::{self, Allowed, Predecessor, Setting};
 use crate::storage::{self, Place, RedisPlace, Topology};
 
 /// Everything the server needs to know before it starts.
@@ -37,6 +37,8 @@ pub struct Config {
     pub shards: u16,
     /// Whether each shard stays on a core of its own.
     pub pin: bool,
+    /// Cores that the process may use.
+    pub cores: Cores,
     /// Whether the sends of a turn go out through io_uring, where the kernel has it.
     pub ring: bool,
     /// What is worth a line in the log.
@@ -67,7 +69,7 @@ pub struct Config {
     pub storage: storage::Plan,
     /// What every shard's engine is told; which shard it is, and the time, are filled in when it starts.
     pub engine: Settings,
-    /// What to print at start: every setting with its unit and where it came from.
+    /// Every setting with its unit and where it came from.
     pub effective: Vec<Effective>,
     /// What to warn of at start.
     pub notes: Vec<String>,
@@ -97,15 +99,8 @@ pub struct Effective {
     value: String,
     unit: &'static str,
     source: Source,
-}
-
-/// Where a value came from. The first that has one counts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Source {
-    CommandLine,
-    Environment,
-    DotEnv,
-    Default(Profile),
+    /// Whether it is something else than the default of its profile.
+    pub differs: bool,
 }
 
 /// Why there is no configuration.
@@ -121,74 +116,18 @@ pub enum ConfigError {
     DotEnv(DotEnvError),
 }
 
-/// What people gave, unchecked.
-#[derive(Debug, Default)]
-pub struct Given {
-    /// By variable name.
-    pub command_line: BTreeMap<String, String>,
-    pub environment: BTreeMap<String, String>,
-    pub dot_env: BTreeMap<String, String>,
-    /// Cores this process may use.
-    pub cores: u16,
-}
-
-impl Given {
-    /// Adds the environment, the file `.env` and the number of cores to what was typed.
-    pub fn gather(command_line: BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        Ok(Self {
-            command_line,
-            environment: std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(),
-            dot_env: dotenv::read().map_err(ConfigError::DotEnv)?,
-            cores: std::thread::available_parallelism()
-                .map_or(1, |n| u16::try_from(n.get()).unwrap_or(u16::MAX)),
-        })
-    }
-
-    /// The value of a variable and where it came from. An empty one counts as not given, so that
-    /// `PORT= bandsync` and a bare `PORT=` in a compose file mean the default.
-    fn find(&self, variable: &str) -> Option<(Source, &str)> {
-        let sources = [
-            (Source::CommandLine, &self.command_line),
-            (Source::Environment, &self.environment),
-            (Source::DotEnv, &self.dot_env),
-        ];
-        sources.into_iter().find_map(|(source, values)| {
-            let value = values.get(variable)?.trim();
-            (!value.is_empty() || source == Source::CommandLine).then_some((source, value))
-        })
-    }
-
-    /// One sentence about variables that did something in the server before this one, if there are any.
-    fn unused(&self) -> Option<String> {
-        let is_setting = |name: &str| settings::SETTINGS.iter().any(|setting| setting.variable == name);
-        let of_redis = |name: &str| name.starts_with("REDIS_") && !is_setting(name);
-        let known = |name: &str| of_redis(name) || settings::UNUSED_VARIABLES.contains(&name);
-        let mut names: Vec<&str> = self
-            .environment
-            .keys()
-            .chain(self.dot_env.keys())
-            .map(String::as_str)
-            .filter(|n| known(n))
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        (!names.is_empty())
-            .then(|| format!("these variables have no effect in this version: {}", names.join(", ")))
-    }
-}
-
 impl Config {
     /// Checks everything. The first value that is not allowed is the error.
     pub fn check(given: &Given) -> Result<Self, ConfigError> {
         let mut notes = Vec::new();
         let profile = profile(given, &mut notes)?;
-        let mut values = Values { given, profile, effective: Vec::new() };
+        let mut values =
+            Values { given, profile, effective: Vec::new(), predecessors: Vec::new(), notes: Vec::new() };
         values.one_of(&settings::PROFILE)?;
         let port = values.whole(&settings::PORT)?;
         let host = values.told(&settings::HOST, host)?;
-        let shards = values.whole_or(&settings::SHARDS, u64::from(given.cores.clamp(1, 256)))?;
-        let pin = values.switch(&settings::PIN_CORES, shards <= u64::from(given.cores))?;
+        let shards = values.whole_or(&settings::SHARDS, u64::from(given.cores.usable().clamp(1, 256)))?;
+        let pin = values.switch(&settings::PIN_CORES, given.cores.pins(shards))?;
         let log_levels = values.told(&settings::LOG_LEVEL, Levels::parse)?;
         let ring = values.switch(&settings::IO_URING, true)?;
         let log_format = match values.one_of(&settings::LOG_FORMAT)?.as_str() {
@@ -262,14 +201,19 @@ impl Config {
         let record = (record.directory.as_os_str() != "off").then_some(record);
         // Secrets cannot be covered in what is compressed.
         let compression = (compresses && record.is_none()).then_some(compression);
-        let effective = values.effective;
-        notes.extend(given.unused());
+        let Values { effective, predecessors, notes: refused, .. } = values;
+        notes.extend(given.service_links());
+        notes.extend(refused);
+        let used: Vec<&str> = predecessors.iter().flat_map(|old| old.variables).copied().collect();
+        notes.extend(inherited(&predecessors, &effective));
+        notes.extend(given.unused(&used));
         Ok(Self {
             profile,
             host,
             port: port as u16,
             shards: shards as u16,
             pin,
+            cores: given.cores,
             log_levels,
             ring,
             log_format,
@@ -329,19 +273,37 @@ const SECRET_CHARS_ON_THE_INTERNET: u32 = 8;
 
 /// `NODE_ENV` belongs to others as well, who set it to `test` or `staging`: such a value is no mistake.
 fn profile(given: &Given, notes: &mut Vec<String>) -> Result<Profile, ConfigError> {
-    if let Some((source, value)) = given.find(settings::PROFILE.variable) {
-        return Profile::parse(value).ok_or_else(|| refused(&settings::PROFILE, source, value));
+    if let Some(found) = given.find(&settings::PROFILE) {
+        return Profile::parse(&found.text).ok_or_else(|| refused(&settings::PROFILE, found));
     }
-    let Some((_, value)) = given.find("NODE_ENV") else { return Ok(Profile::Development) };
+    let Some(value) = given.plain("NODE_ENV") else { return Ok(Profile::Development) };
     Ok(Profile::parse(value).unwrap_or_else(|| {
         notes.push(format!("NODE_ENV is {value:?}, neither development nor production: development holds"));
         Profile::Development
     }))
 }
 
+/// One sentence about what variables of the Node.js server set, if they set anything.
+fn inherited(predecessors: &[&Predecessor], effective: &[Effective]) -> Option<String> {
+    let sets = predecessors.iter().filter_map(|old| {
+        let now = effective.iter().find(|now| now.variable == old.setting.variable)?;
+        let Source::Predecessor(variable) = now.source else { return None };
+        Some(format!("{variable} sets {}", now.assignment()))
+    });
+    let sets: Vec<String> = sets.collect();
+    (!sets.is_empty()).then(|| format!("variables of the Node.js server are used: {}", sets.join(", ")))
+}
+
 impl Profile {
     fn parse(text: &str) -> Option<Self> {
         [Self::Development, Self::Production].into_iter().find(|profile| profile.name() == text)
+    }
+
+    fn default_of(self, setting: &Setting) -> &'static str {
+        match self {
+            Self::Development => setting.development,
+            Self::Production => setting.production,
+        }
     }
 
     pub fn name(self) -> &'static str {
@@ -492,9 +454,12 @@ struct Values<'a> {
     given: &'a Given,
     profile: Profile,
     effective: Vec<Effective>,
+    /// Those that set something.
+    predecessors: Vec<&'static Predecessor>,
+    notes: Vec<String>,
 }
 
-impl Values<'_> {
+impl<'a> Values<'a> {
     fn whole(&mut self, setting: &'static Setting) -> Result<u64, ConfigError> {
         let Allowed::Whole { min, max } = setting.allowed else {
             panic!("{} is no number", setting.variable)
@@ -513,7 +478,7 @@ impl Values<'_> {
         };
         let limits = [&settings::CONNECTIONS_PER_IP, &settings::HANDSHAKES_PER_IP];
         // Who gives a number wants to see it hold, also from this machine.
-        let spares_loopback = is_lan && limits.iter().all(|setting| self.find(setting).1 == "auto");
+        let spares_loopback = is_lan && limits.iter().all(|setting| self.find(setting).text == "auto");
         let connections_max = self.whole_or(limits[0], if is_lan { 256 } else { 32 })? as u32;
         let connections_per_second = self.whole_or(limits[1], if is_lan { 100 } else { 10 })? as u32;
         let peers = PeerLimits { connections_max, connections_per_second, spares_loopback };
@@ -602,23 +567,44 @@ impl Values<'_> {
         parse: impl Fn(&str) -> Option<T>,
         show: impl Fn(&T) -> String,
     ) -> Result<T, ConfigError> {
-        let (source, text) = self.find(setting);
-        let value = parse(text).ok_or_else(|| refused(setting, source, text))?;
+        let mut found = self.find(setting);
+        let mut value = parse(&found.text);
+        if let Source::Predecessor(variable) = found.source {
+            let old = settings::PREDECESSORS.iter().find(|old| old.variables.contains(&variable));
+            if value.is_some() {
+                self.predecessors.extend(old);
+            } else {
+                // An old environment must not keep the server from starting.
+                let allowed = allowed_of(setting);
+                let ours = setting.variable;
+                self.notes.push(format!("{variable} is not used: for {ours} its value must be {allowed}"));
+                found = self.default_of(setting);
+                value = parse(&found.text);
+            }
+        }
+        let Some(value) = value else { return Err(refused(setting, found)) };
         let shown = if setting.secret { "(secret)".to_owned() } else { show(&value) };
         let Setting { variable, unit, .. } = *setting;
-        self.effective.push(Effective { variable, value: shown, unit, source });
+        let default = match setting.variable == settings::PROFILE.variable {
+            true => Profile::Development.name(),
+            false => self.profile.default_of(setting),
+        };
+        let differs = found.text != default;
+        self.effective.push(Effective { variable, value: shown, unit, source: found.source, differs });
         Ok(value)
     }
 
-    fn find(&self, setting: &'static Setting) -> (Source, &str) {
-        if setting.variable == settings::PROFILE.variable && self.given.find(setting.variable).is_none() {
-            return (Source::Default(self.profile), self.profile.name());
-        }
-        let default = match self.profile {
-            Profile::Development => setting.development,
-            Profile::Production => setting.production,
+    fn find(&self, setting: &'static Setting) -> Found<'a> {
+        self.given.find(setting).unwrap_or_else(|| self.default_of(setting))
+    }
+
+    fn default_of(&self, setting: &'static Setting) -> Found<'a> {
+        let text = match setting.variable == settings::PROFILE.variable {
+            true => self.profile.name(),
+            false => self.profile.default_of(setting),
         };
-        self.given.find(setting.variable).unwrap_or((Source::Default(self.profile), default))
+        let source = Source::Default(self.profile);
+        Found { source, name: setting.variable.to_owned(), text: text.into() }
     }
 }
 
@@ -635,18 +621,26 @@ fn whole(text: &str, min: u64, max: u64) -> Option<u64> {
     text.parse().ok().filter(|value| digits && (min..=max).contains(value))
 }
 
-fn refused(setting: &Setting, source: Source, value: &str) -> ConfigError {
-    let name = match source {
-        Source::CommandLine => format!("--{}", setting.option),
-        Source::Environment | Source::Default(_) => setting.variable.to_owned(),
-        Source::DotEnv => format!(".env: {}", setting.variable),
-    };
-    let allowed = format!("{} {}", setting.allowed, setting.unit).trim_end().to_owned();
+fn refused(setting: &Setting, found: Found<'_>) -> ConfigError {
     let value = match setting.secret {
         true => "(secret)".to_owned(),
-        false => value.to_owned(),
+        false => found.text.into_owned(),
     };
-    ConfigError::Refused { name, value, allowed }
+    ConfigError::Refused { name: found.name, value, allowed: allowed_of(setting) }
+}
+
+/// Which values a setting may have, with their unit.
+fn allowed_of(setting: &Setting) -> String {
+    format!("{} {}", setting.allowed, setting.unit).trim_end().to_owned()
+}
+
+impl Effective {
+    /// As it could be given: `PORT=4000`. What a shell or a terminal would not take as it is gets quotes.
+    pub fn assignment(&self) -> String {
+        let Self { variable, value, .. } = self;
+        let plain = |c: char| c.is_alphanumeric() || "-_./:,=*+@()[]".contains(c);
+        if value.chars().all(plain) { format!("{variable}={value}") } else { format!("{variable}={value:?}") }
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -675,7 +669,7 @@ impl fmt::Display for ConfigError {
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { variable, value, unit, source } = self;
+        let Self { variable, value, unit, source, .. } = self;
         write!(f, "{variable} = {value}")?;
         if !unit.is_empty() {
             write!(f, " {unit}")?;
@@ -684,6 +678,7 @@ impl fmt::Display for Effective {
             Source::CommandLine => write!(f, " (command line)"),
             Source::Environment => write!(f, " (environment)"),
             Source::DotEnv => write!(f, " (.env)"),
+            Source::Predecessor(variable) => write!(f, " ({variable} of the Node.js server)"),
             Source::Default(profile) => write!(f, " (default in {})", profile.name()),
         }
     }
@@ -704,7 +699,7 @@ mod tests {
             command_line: map(command_line),
             environment: map(environment),
             dot_env: map(dot_env),
-            cores: 4,
+            cores: Cores { count: 4, quota: None },
         }
     }
 
@@ -753,13 +748,13 @@ mod tests {
     #[test]
     fn the_profile_chooses_the_defaults() {
         use Profile::{Development, Production};
-        use log::LevelFilter::{Debug, Error, Warn};
-        check_profile(["", "", ""], Development, Debug, 50, 16);
-        check_profile(["", "BANDSYNC_ENV=development", ""], Development, Debug, 50, 16);
+        use log::LevelFilter::{Error, Info, Warn};
+        check_profile(["", "", ""], Development, Info, 50, 16);
+        check_profile(["", "BANDSYNC_ENV=development", ""], Development, Info, 50, 16);
         check_profile(["", "BANDSYNC_ENV=production", ""], Production, Warn, 25, 8);
         check_profile(["BANDSYNC_ENV=production", "BANDSYNC_ENV=development", ""], Production, Warn, 25, 8);
         check_profile(["", "NODE_ENV=production", ""], Production, Warn, 25, 8);
-        check_profile(["", "NODE_ENV=production", "BANDSYNC_ENV=development"], Development, Debug, 50, 16);
+        check_profile(["", "NODE_ENV=production", "BANDSYNC_ENV=development"], Development, Info, 50, 16);
         check_profile(["", "", "NODE_ENV=production LOG_LEVEL=error"], Production, Error, 25, 8);
     }
 
@@ -889,14 +884,41 @@ mod tests {
         }
     }
 
+    /// Shards, and whether they are pinned.
+    #[track_caller]
+    fn check_shards(count: u16, quota: Option<u16>, text: &str, expected: (u16, bool)) {
+        let given = Given { cores: Cores { count, quota }, ..given(["", text, ""]) };
+        let config = Config::check(&given).unwrap();
+        assert_eq!((config.shards, config.pin), expected, "{count} {quota:?} {text}");
+    }
+
     #[test]
-    fn shards_and_pinning_follow_the_cores() {
-        let pinned = |text| (config(["", text, ""]).shards, config(["", text, ""]).pin);
-        assert_eq!(pinned(""), (4, true));
-        assert_eq!(pinned("SHARDS=2"), (2, true));
-        assert_eq!(pinned("SHARDS=5"), (5, false));
-        assert_eq!(pinned("SHARDS=5 PIN_CORES=on"), (5, true));
-        assert_eq!(pinned("PIN_CORES=off"), (4, false));
+    fn shards_are_pinned_only_if_each_core_has_one() {
+        check_shards(4, None, "", (4, true));
+        // Another server with as few shards would be on the same cores.
+        check_shards(4, None, "SHARDS=1", (1, false));
+        check_shards(4, None, "SHARDS=2", (2, false));
+        check_shards(4, None, "SHARDS=4", (4, true));
+        check_shards(4, None, "SHARDS=5", (5, false));
+        check_shards(1, None, "", (1, true));
+        check_shards(4, None, "SHARDS=1 PIN_CORES=on", (1, true));
+        check_shards(4, None, "SHARDS=5 PIN_CORES=on", (5, true));
+        check_shards(4, None, "PIN_CORES=off", (4, false));
+    }
+
+    #[test]
+    fn a_cpu_quota_limits_the_shards_and_pins_none() {
+        check_shards(8, Some(2), "", (2, false));
+        check_shards(8, Some(2), "SHARDS=8", (8, false));
+        check_shards(8, Some(2), "SHARDS=2", (2, false));
+        check_shards(8, Some(2), "PIN_CORES=on", (2, true));
+        check_shards(1_000, None, "", (256, false));
+    }
+
+    #[test]
+    fn this_machine_has_cores() {
+        let cores = Cores::look();
+        assert!(cores.count >= 1 && cores.usable() >= 1 && cores.usable() <= cores.count, "{cores:?}");
     }
 
     #[test]
@@ -922,10 +944,150 @@ mod tests {
 
     #[test]
     fn variables_without_effect_are_named_once_without_their_values() {
-        let config =
-            config(["", "REDIS_PASSWORD=hush SERVER_ID=a PATH=/bin", "REDIS_PREFIX=hush SERVER_ID=b"]);
-        let expected = "these variables have no effect in this version: REDIS_PREFIX, SERVER_ID";
+        let config = config([
+            "",
+            "REDIS_PASSWORD=hush SERVER_ID=a PATH=/bin",
+            "REDIS_PREFIX=hush SERVER_ID=b BANDSYNC_PROT=1",
+        ]);
+        let expected = "these variables have no effect: BANDSYNC_PROT, REDIS_PREFIX, SERVER_ID";
         assert_eq!(config.notes, [expected]);
+    }
+
+    #[test]
+    fn a_variable_with_the_prefix_goes_before_the_bare_one() {
+        check_port(["", "PORT=2 BANDSYNC_PORT=4", ""], 4, "PORT = 4 (environment)");
+        check_port(["", "BANDSYNC_PORT=4", "PORT=3"], 4, "PORT = 4 (environment)");
+        check_port(["", "", "PORT=3 BANDSYNC_PORT=4"], 4, "PORT = 4 (.env)");
+        check_port(["PORT=1", "BANDSYNC_PORT=4", ""], 1, "PORT = 1 (command line)");
+        check_port(["", "PORT=2 BANDSYNC_PORT=", ""], 2, "PORT = 2 (environment)");
+        // The nearest source counts, whatever the name.
+        check_port(["", "PORT=2", "BANDSYNC_PORT=4"], 2, "PORT = 2 (environment)");
+        let error = Config::check(&given(["", "BANDSYNC_PORT=music", ""])).unwrap_err();
+        assert!(error.to_string().starts_with("BANDSYNC_PORT cannot be"), "{error}");
+    }
+
+    #[test]
+    fn every_setting_takes_the_prefix() {
+        for setting in settings::SETTINGS {
+            // Values that differ from each default, for those that have a list or a range.
+            let value = match setting.allowed {
+                Allowed::OneOf(words) if words.contains(&"internet") => continue,
+                Allowed::OneOf(words) => words[words.len() - 1].to_owned(),
+                Allowed::Whole { max, .. } | Allowed::WholeOr { max, .. } => max.to_string(),
+                Allowed::Told(_) => continue,
+            };
+            let with_prefix = match setting.variable.strip_prefix("BANDSYNC_") {
+                Some(_) => setting.variable.to_owned(),
+                None => format!("BANDSYNC_{}", setting.variable),
+            };
+            let bare = config(["", &format!("{}={value}", setting.variable), ""]);
+            let prefixed = config(["", &format!("{with_prefix}={value}"), ""]);
+            assert_eq!(bare.effective, prefixed.effective, "{with_prefix}");
+            assert_eq!(prefixed.notes, [""; 0], "{with_prefix}");
+        }
+    }
+
+    /// A Service of Kubernetes named like a part of ours sets variables that are none of ours.
+    #[test]
+    fn service_links_are_ignored_with_a_note() {
+        let links = "REDIS_HOST=redis REDIS_PORT=tcp://10.96.0.5:6379 REDIS_SERVICE_HOST=10.96.0.5 \
+                     REDIS_SERVICE_PORT=6379 REDIS_SERVICE_PORT_REDIS=6379 REDIS_PORT_6379_TCP=tcp://10.96.0.5:6379 \
+                     REDIS_PORT_6379_TCP_PROTO=tcp REDIS_PORT_6379_TCP_PORT=6379 REDIS_PORT_6379_TCP_ADDR=10.96.0.5 \
+                     REDIS_MASTER_PORT=tcp://10.96.0.6:6379";
+        check_place(links, "redis:6379 None 0");
+        let notes = config(["", links, ""]).notes;
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].starts_with("REDIS_PORT=\"tcp://10.96.0.5:6379\" is ignored"), "{notes:?}");
+        assert!(notes[0].contains("BANDSYNC_REDIS_PORT sets the port"), "{notes:?}");
+        check_place(&format!("{links} BANDSYNC_REDIS_PORT=7000"), "redis:7000 None 0");
+        // A Service named `bandsync`, and one named `bandsync-redis`.
+        let own = "PORT=4000 BANDSYNC_PORT=tcp://10.96.0.7:80 BANDSYNC_SERVICE_HOST=10.96.0.7 \
+                   BANDSYNC_PORT_80_TCP_ADDR=10.96.0.7 BANDSYNC_REDIS_PORT=udp://10.96.0.8:1";
+        let own = config(["", own, ""]);
+        assert_eq!(own.port, 4000);
+        assert_eq!(own.notes.len(), 2, "{:?}", own.notes);
+        assert!(
+            own.notes[0].starts_with("BANDSYNC_PORT=\"tcp://10.96.0.7:80\" is ignored"),
+            "{:?}",
+            own.notes
+        );
+        // Only an address of a Service is ignored.
+        assert!(Config::check(&given(["", "REDIS_PORT=music", ""])).is_err());
+        assert!(Config::check(&given(["", "HOST=tcp://10.96.0.5", ""])).is_err());
+        assert!(Config::check(&given(["REDIS_PORT=tcp://10.96.0.5:1", "", ""])).is_err());
+    }
+
+    #[test]
+    fn variables_of_the_node_server_set_ours() {
+        let old = "REDIS_ENABLED=true REDIS_TTL=7200 REDIS_COMMAND_TIMEOUT=5000 SOCKET_MAX_BUFFER_SIZE=2000000 \
+                   RATE_LIMIT_MAX_REQUESTS=300 RATE_LIMIT_WINDOW_MS=2000 REDIS_KEY_PREFIX=bandsync:";
+        for sources in [["", old, ""], ["", "", old]] {
+            let config = config(sources);
+            let Place::Redis(redis) = &config.storage.place else { panic!("{:?}", config.storage) };
+            assert_eq!(redis.timeout, Duration::from_secs(5));
+            assert_eq!(config.storage.ttl, Duration::from_secs(7_200));
+            assert_eq!(config.engine.limits.message_bytes_max, 2_000_000);
+            assert_eq!(config.engine.manners.rates.total, 150);
+            assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
+            for part in [
+                "REDIS_ENABLED sets STORAGE=redis",
+                "REDIS_TTL sets STORAGE_TTL=7200000",
+                "REDIS_COMMAND_TIMEOUT sets REDIS_TIMEOUT=5000",
+                "SOCKET_MAX_BUFFER_SIZE sets MAX_MESSAGE_BYTES=2000000",
+                "RATE_LIMIT_MAX_REQUESTS sets EVENT_RATES=total=150",
+            ] {
+                assert!(config.notes[0].contains(part), "{part}: {:?}", config.notes);
+            }
+            assert_eq!(config.notes[1], "these variables have no effect: REDIS_KEY_PREFIX");
+            let lines: Vec<_> = config.effective.iter().map(Effective::to_string).collect();
+            let ttl = "STORAGE_TTL = 7200000 ms (REDIS_TTL of the Node.js server)";
+            assert!(lines.iter().any(|line| line == ttl), "{lines:?}");
+        }
+        check_place("REDIS_ENABLED=false REDIS_HOST=stage DATA_DIR=d", "Some(\"d\")");
+        check_place("REDIS_ENABLED=true REDIS_HOST=stage", "stage:6379 None 0");
+    }
+
+    #[test]
+    fn our_own_names_go_before_those_of_the_node_server() {
+        let config =
+            config(["", "REDIS_TTL=7200 REDIS_ENABLED=true", "STORAGE_TTL=5000 BANDSYNC_STORAGE=memory"]);
+        assert_eq!(config.storage.ttl, Duration::from_secs(5));
+        assert!(matches!(config.storage.place, Place::Memory));
+        assert_eq!(config.notes, ["these variables have no effect: REDIS_ENABLED, REDIS_TTL"]);
+    }
+
+    #[test]
+    fn an_old_value_that_makes_no_sense_does_not_keep_the_server_from_starting() {
+        for (text, variable) in [
+            ("REDIS_TTL=soon", "REDIS_TTL"),
+            ("REDIS_TTL=0", "REDIS_TTL"),
+            ("SOCKET_MAX_BUFFER_SIZE=1e6", "SOCKET_MAX_BUFFER_SIZE"),
+            ("RATE_LIMIT_MAX_REQUESTS=0", "RATE_LIMIT_MAX_REQUESTS"),
+            ("REDIS_ENABLED=maybe", "REDIS_ENABLED"),
+        ] {
+            let config = config(["", text, ""]);
+            assert_eq!(config.storage.ttl, Duration::from_secs(3_600), "{text}");
+            assert!(config.notes[0].starts_with(&format!("{variable} is not used: ")), "{:?}", config.notes);
+        }
+    }
+
+    #[test]
+    fn what_differs_from_its_default_is_known() {
+        let given =
+            "NODE_ENV=production PORT=3001 HOST=localhost ADMIN_TOKEN=0123456789abcdef SHARDS=4 REDIS_TTL=5";
+        let config = config(["", given, ""]);
+        let differing: Vec<_> =
+            config.effective.iter().filter(|one| one.differs).map(Effective::assignment).collect();
+        let mut differing: Vec<&str> = differing.iter().map(String::as_str).collect();
+        differing.sort_unstable();
+        let expected = [
+            "ADMIN_TOKEN=(secret)",
+            "BANDSYNC_ENV=production",
+            "HOST=localhost",
+            "SHARDS=4",
+            "STORAGE_TTL=5000",
+        ];
+        assert_eq!(differing, expected);
     }
 
     #[track_caller]

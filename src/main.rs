@@ -10,6 +10,7 @@ mod cli;
 mod client;
 mod config;
 mod dotenv;
+mod given;
 mod http;
 mod logging;
 mod monitor;
@@ -26,10 +27,11 @@ mod trace;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use log::{debug, info, warn};
+use log::{debug, warn};
 
 use cli::Asked;
-use config::{Config, Given};
+use config::Config;
+use given::Given;
 
 /// Thousands of small buffers come and go on every shard thread at once, and one shard frees what another
 /// allotted when a connection is handed over. mimalloc keeps a heap per thread and takes such frees without a
@@ -47,13 +49,22 @@ fn main() -> ExitCode {
     match cli::parse() {
         Asked::Serve(typed) => configured(typed, log_and_serve),
         Asked::Check(typed) => configured(typed, |config| check::run(&config)),
+        Asked::ListSettings(typed) => configured(typed, |config| check::list_settings(&config)),
         Asked::Top(typed, url) => configured(typed, |config| {
             let url = url.unwrap_or_else(|| format!("http://127.0.0.1:{}", config.port));
             top::run(&url, config.admin_token.as_ref())
         }),
         Asked::Replay(options) => replay::run(&options),
         Asked::Trace(options) => trace::run(&options),
+        Asked::Completions(shell) => print(&cli::completions(shell)),
+        Asked::Man => print(&cli::manual().unwrap_or_default()),
     }
+}
+
+/// Prints text for another program, which may have enough of it before its end.
+fn print(text: &[u8]) -> ExitCode {
+    process::tell(String::from_utf8_lossy(text).trim_end());
+    ExitCode::SUCCESS
 }
 
 /// Goes on with the configuration that was typed or stands elsewhere, if it can be used.
@@ -88,7 +99,7 @@ fn serve(config: Config) -> ExitCode {
         warn!("{note}");
     }
     for setting in &config.effective {
-        info!("{setting}");
+        debug!("{setting}");
     }
     match process::raise_file_limit() {
         Ok(limit) => debug!("up to {limit} files and sockets may be open at once"),

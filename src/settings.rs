@@ -23,6 +23,8 @@ pub struct Setting {
     pub secret: bool,
     /// What it does, in sentences.
     pub help: &'static str,
+    /// What it does in a few words, for `-h`; empty if that leaves it out.
+    pub short: &'static str,
 }
 
 /// What a value may be.
@@ -59,6 +61,7 @@ const PLAIN: Setting = Setting {
     production: "",
     secret: false,
     help: "",
+    short: "",
 };
 
 pub const PROFILE: Setting = Setting {
@@ -68,6 +71,7 @@ pub const PROFILE: Setting = Setting {
     development: "development",
     production: "development",
     help: "Which set of defaults applies. If it is not given, NODE_ENV decides when it is one of the two.",
+    short: "Set of defaults: development or production",
     ..PLAIN
 };
 
@@ -78,6 +82,7 @@ pub const PORT: Setting = Setting {
     development: "3001",
     production: "3001",
     help: "The TCP port for everything: WebSocket, pages, health. 0 takes any free one.",
+    short: "TCP port, 0 for any free one [3001]",
     ..PLAIN
 };
 
@@ -89,6 +94,7 @@ pub const HOST: Setting = Setting {
     production: "all",
     help: "Where to listen. With `all` the tablets on the same Wi-Fi can connect; `localhost` serves this \
            machine only.",
+    short: "all, localhost or an IP address [all]",
     ..PLAIN
 };
 
@@ -98,7 +104,8 @@ pub const SHARDS: Setting = Setting {
     allowed: Allowed::WholeOr { word: "auto", min: 1, max: 256 },
     development: "auto",
     production: "auto",
-    help: "How many threads serve members. `auto` is one for each core that this process may use.",
+    help: "How many threads serve members. `auto` is one for each core that this process may use: those of its \
+           affinity mask, or fewer if a CPU quota (cgroup) allows fewer.",
     ..PLAIN
 };
 
@@ -108,8 +115,9 @@ pub const PIN_CORES: Setting = Setting {
     allowed: Allowed::OneOf(&["auto", "on", "off"]),
     development: "auto",
     production: "auto",
-    help: "Whether each shard stays on a core of its own. `auto` does so when there are at least as many cores \
-           as shards.",
+    help: "Whether each shard stays on a core of its own. `auto` does so if there are as many shards as cores in \
+           the affinity mask and no CPU quota allows fewer. `on` pins shard 0 to the first core, so two servers with \
+           one shard each would share it.",
     ..PLAIN
 };
 
@@ -128,12 +136,13 @@ pub const LOG_LEVEL: Setting = Setting {
     option: "log-level",
     variable: "LOG_LEVEL",
     allowed: Allowed::Told(
-        "off, error, warn, info, debug or trace, also for parts: `warn,bandsync::storage=debug`",
+        "`off`, `error`, `warn`, `info`, `debug` or `trace`, also for parts: `warn,bandsync::storage=debug`",
     ),
-    development: "debug",
+    development: "info",
     production: "warn",
-    help: "What is worth a line in the log, which goes to standard error. A level for a part of the program follows \
+    help: "Minimum level that is logged. The log goes to standard error. A level for a part of the program follows \
            its name and `=`; the longest name that fits counts.",
+    short: "off, error, warn, info, debug or trace",
     ..PLAIN
 };
 
@@ -384,11 +393,11 @@ pub const DRAIN_TIMEOUT: Setting = Setting {
 pub const DRAIN_GOODBYE: Setting = Setting {
     option: "drain-goodbye",
     variable: "DRAIN_GOODBYE",
-    allowed: Allowed::OneOf(&["disconnect", "reconnect"]),
-    development: "disconnect",
-    production: "disconnect",
-    help: "What clients do when the server is told to stop: after `disconnect` socket.io-client stays away until its \
-           program calls connect(), after `reconnect` it comes back by itself, for servers that are only restarted.",
+    allowed: Allowed::OneOf(&["reconnect", "disconnect"]),
+    development: "reconnect",
+    production: "reconnect",
+    help: "What clients do when the server stops: after `reconnect` socket.io-client comes back by itself, after \
+           `disconnect` it stays away until its program calls connect().",
     ..PLAIN
 };
 
@@ -501,6 +510,7 @@ pub const ADMIN_TOKEN: Setting = Setting {
     production: "none",
     secret: true,
     help: "Who sends it may see the dashboard and the metrics from other machines; without one only this machine may. Better in the environment than on the command line, where every user of the machine can read it.",
+    short: "Opens the operators' pages to its bearer",
     ..PLAIN
 };
 
@@ -524,6 +534,7 @@ pub const SECURITY_PROFILE: Setting = Setting {
            may have many connections, since a venue may be behind one. `internet`: strict limits, passcodes and \
            PINs of at least 8 characters, and the server does not start without TRUSTED_PROXIES (one of them ends \
            TLS) and a list in CORS_ORIGIN.",
+    short: "lan, or internet behind a proxy [lan]",
     ..PLAIN
 };
 
@@ -662,6 +673,7 @@ pub const DATA_DIR: Setting = Setting {
     development: "auto",
     production: "auto",
     help: "Where the file is. `auto` is the place that the system has for the data of programs.",
+    short: "Directory of the file with the sessions",
     ..PLAIN
 };
 
@@ -764,20 +776,21 @@ pub const REDIS_TIMEOUT: Setting = Setting {
     ..PLAIN
 };
 
-/// All of them, in the order of the help.
+/// All settings, in the order of the help.
 pub const SETTINGS: [&Setting; 63] = [
     &PROFILE,
     &PORT,
     &HOST,
+    &DATA_DIR,
+    &LOG_LEVEL,
+    &ADMIN_TOKEN,
+    &SECURITY_PROFILE,
+    // Threads
     &SHARDS,
     &PIN_CORES,
     &IO_URING,
-    &LOG_LEVEL,
-    &LOG_FORMAT,
-    &CORS_ORIGIN,
-    &SYNC_TARGET_LATENCY,
-    &SCROLL_TICK_INTERVAL,
-    &BATCH_INTERVAL,
+    &STALL_LIMIT,
+    // Connections
     &TRANSPORTS,
     &ENGINE_IO_3,
     &COMPRESSION,
@@ -788,21 +801,27 @@ pub const SETTINGS: [&Setting; 63] = [
     &SOCKET_PING_INTERVAL,
     &SOCKET_PING_TIMEOUT,
     &HEARTBEAT_INTERVAL,
+    &DRAIN_TIMEOUT,
+    &DRAIN_GOODBYE,
+    // Sessions
+    &SCROLL_TICK_INTERVAL,
+    &BATCH_INTERVAL,
     &LEADER_GRACE,
+    &SESSION_TTL,
     &MAX_SESSION_MEMBERS,
-    &MAX_CONNECTIONS,
     &MAX_SESSIONS,
-    &MAX_MESSAGE_BYTES,
-    &SECURITY_PROFILE,
-    &TRUSTED_PROXIES,
+    // Security and limits
+    &CORS_ORIGIN,
     &ALLOWED_HOSTS,
+    &TRUSTED_PROXIES,
     &CONNECTIONS_PER_IP,
     &HANDSHAKES_PER_IP,
     &HTTP_REQUESTS_PER_IP,
     &EVENT_RATES,
-    &SESSION_TTL,
+    &MAX_CONNECTIONS,
+    &MAX_MESSAGE_BYTES,
+    // Storage
     &STORAGE,
-    &DATA_DIR,
     &STORAGE_TTL,
     &STORAGE_WAIT,
     &REDIS_URL,
@@ -812,42 +831,139 @@ pub const SETTINGS: [&Setting; 63] = [
     &REDIS_DB,
     &REDIS_REPLICAS,
     &REDIS_TIMEOUT,
-    &DRAIN_TIMEOUT,
-    &DRAIN_GOODBYE,
-    &STALL_LIMIT,
+    // Log and monitoring
+    &LOG_FORMAT,
+    &LOG_FILE,
     &METRICS_INTERVAL,
+    &SYNC_TARGET_LATENCY,
     &MEMORY_THRESHOLD,
     &MEMORY_LIMIT,
     &ALERT_LATENCY,
     &ALERT_CPU,
     &ALERT_CPU_TIME,
     &ALERT_WEBHOOK,
-    &ADMIN_TOKEN,
-    &LOG_FILE,
-    &SEED,
+    // Recording and debugging
     &RECORD_DIR,
     &RECORD_MAX_BYTES,
     &RECORD_MAX_AGE,
     &RECORD_KEEP,
+    &SEED,
 ];
 
-/// Variables of the Node.js server that this one replaces, which mean nothing here yet. Whoever brings an old
-/// environment along is told so. Besides these, what begins with `REDIS_` and is no setting.
-pub const UNUSED_VARIABLES: [&str; 13] = [
+/// Headings of `--help`, each with the first setting below it. Those before the first heading are what most people
+/// need; `-h` shows them alone.
+pub const HEADINGS: [(&Setting, &str); 7] = [
+    (&SHARDS, "Threads"),
+    (&TRANSPORTS, "Connections"),
+    (&SCROLL_TICK_INTERVAL, "Sessions"),
+    (&CORS_ORIGIN, "Security and limits"),
+    (&STORAGE, "Storage"),
+    (&LOG_FORMAT, "Log and monitoring"),
+    (&RECORD_DIR, "Recording and debugging"),
+];
+
+/// A setting of the Node.js server that this one replaces.
+#[derive(Debug)]
+pub struct Predecessor {
+    /// Its variables, of which one at least is given.
+    pub variables: &'static [&'static str],
+    /// The setting here that means the same.
+    pub setting: &'static Setting,
+    /// Converts the values of `variables` to the text of `setting`. `None` if they make no sense.
+    pub convert: fn(&[Option<&str>]) -> Option<String>,
+}
+
+/// Variables of the Node.js server that set ours. Whatever is given under our own name counts before them.
+pub const PREDECESSORS: [Predecessor; 5] = [
+    Predecessor { variables: &["REDIS_ENABLED"], setting: &STORAGE, convert: storage_of_switch },
+    Predecessor { variables: &["REDIS_TTL"], setting: &STORAGE_TTL, convert: millis_of_seconds },
+    Predecessor { variables: &["REDIS_COMMAND_TIMEOUT"], setting: &REDIS_TIMEOUT, convert: unchanged },
+    Predecessor { variables: &["SOCKET_MAX_BUFFER_SIZE"], setting: &MAX_MESSAGE_BYTES, convert: unchanged },
+    Predecessor {
+        variables: &["RATE_LIMIT_MAX_REQUESTS", "RATE_LIMIT_WINDOW_MS"],
+        setting: &EVENT_RATES,
+        convert: total_rate,
+    },
+];
+
+fn unchanged(values: &[Option<&str>]) -> Option<String> {
+    Some((*values.first()?)?.to_owned())
+}
+
+/// The old server kept sessions in Redis if this was `true`, and in memory otherwise.
+fn storage_of_switch(values: &[Option<&str>]) -> Option<String> {
+    match *values.first()? {
+        Some("true") => Some("redis".to_owned()),
+        Some("false") => Some("file".to_owned()),
+        _ => None,
+    }
+}
+
+fn millis_of_seconds(values: &[Option<&str>]) -> Option<String> {
+    let seconds: u64 = (*values.first()?)?.parse().ok()?;
+    Some(seconds.checked_mul(1_000)?.to_string())
+}
+
+/// Events of one client in a window, as events in a second, rounded up. The one that is not given is as it was by
+/// default.
+fn total_rate(values: &[Option<&str>]) -> Option<String> {
+    let [requests, window] = values else { return None };
+    let requests: u64 = requests.unwrap_or("100").parse().ok()?;
+    let window: u64 = window.unwrap_or("1000").parse().ok()?;
+    // No event at all would be of no use, and 0 lifts the limit here.
+    let fits = requests > 0 && window > 0;
+    fits.then(|| format!("total={}", requests.saturating_mul(1_000).div_ceil(window)))
+}
+
+/// Other variables of the Node.js server, which mean nothing here. Besides these, whatever begins with `REDIS_` and is
+/// no setting.
+pub const UNUSED_VARIABLES: [&str; 10] = [
     "SERVER_ID",
     "SERVER_VERSION",
     "CONNECTION_TIMEOUT",
     "MAX_EVENT_BATCH_SIZE",
     "ENABLE_METRICS",
     "RATE_LIMIT_WINDOW",
-    "RATE_LIMIT_WINDOW_MS",
     "RATE_LIMIT_MAX",
-    "RATE_LIMIT_MAX_REQUESTS",
-    "SOCKET_MAX_BUFFER_SIZE",
     "SYNC_RATE_MS",
     "DEBUG_SYNC_ENGINE",
     "DEBUG_REDIS_EVENTS",
 ];
+
+/// Variables that begin with [`PREFIX`] and are for other programs of this repository.
+pub const FOREIGN_VARIABLES: [&str; 3] = ["BANDSYNC_BIN", "BANDSYNC_PICTURES", "BANDSYNC_SERVER_URL"];
+
+/// Each variable is also read with this before its name, which counts before the bare name.
+pub const PREFIX: &str = "BANDSYNC_";
+
+impl Setting {
+    /// Words that are allowed, for completion; a number or a path may be allowed besides.
+    pub fn words(&self) -> Vec<&'static str> {
+        match self.allowed {
+            Allowed::Whole { .. } => Vec::new(),
+            Allowed::WholeOr { word, .. } => vec![word],
+            Allowed::OneOf(words) => words.to_vec(),
+            Allowed::Told(text) => {
+                let quoted = text.split('`').skip(1).step_by(2);
+                quoted.filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase())).collect()
+            }
+        }
+    }
+
+    /// The names that its variable may have; the first that is given counts.
+    pub fn variables(&self) -> impl Iterator<Item = String> {
+        let own = (!self.variable.starts_with(PREFIX)).then(|| format!("{PREFIX}{}", self.variable));
+        own.into_iter().chain([self.variable.to_owned()])
+    }
+
+    /// The heading of `--help` above it, if there is one.
+    pub fn heading(&self) -> Option<&'static str> {
+        let place = |variable: &str| SETTINGS.iter().position(|setting| setting.variable == variable);
+        let own = place(self.variable);
+        let above = HEADINGS.iter().rev().find(|(first, _)| place(first.variable) <= own);
+        above.map(|(_, heading)| *heading)
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -867,11 +983,94 @@ mod tests {
         }
     }
 
+    /// Variable, default and range of each row of the README's table are those of the setting.
     #[test]
-    fn the_readme_explains_every_setting() {
+    fn the_readme_tells_every_setting_as_it_is() {
         let readme = include_str!("../README.md");
+        let rows = readme.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
+        let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
         for setting in SETTINGS {
-            assert!(readme.contains(&format!("`{}`", setting.variable)), "{}", setting.variable);
+            let variable = format!("{}`", setting.variable);
+            let row = rows.iter().find(|row| row[0].split(", `").any(|name| name == variable));
+            let Some([names, default, allowed, _]) = row.map(Vec::as_slice) else {
+                panic!("the README has no row for {variable}")
+            };
+            // A row for several settings names their defaults alone.
+            let many = names.contains(',');
+            let has = |cell: &str, word: &str| {
+                cell.split(|c: char| " ,;`".contains(c)).any(|part| part == word)
+                    || cell.contains(&format!("`{word}`"))
+            };
+            for value in [setting.development, setting.production] {
+                assert!(has(default, value), "{variable}: {value} in {default}");
+            }
+            if setting.development != setting.production {
+                assert!(default.contains("in production"), "{variable}: {default}");
+            }
+            let bound = |value: u64| match value {
+                u64::MAX => "2⁶⁴".to_owned(),
+                value if value == 1 << 40 => "2⁴⁰".to_owned(),
+                value => value.to_string(),
+            };
+            let expected: Vec<String> = match setting.allowed {
+                _ if many => Vec::new(),
+                Allowed::WholeOr { word, max: u64::MAX, .. } => vec![word.to_owned(), bound(u64::MAX)],
+                Allowed::Whole { min, max } => vec![bound(min), bound(max)],
+                Allowed::WholeOr { word, min, max } => vec![word.to_owned(), bound(min), bound(max)],
+                Allowed::OneOf(words) => words.iter().map(|word| (*word).to_owned()).collect(),
+                Allowed::Told(_) => Vec::new(),
+            };
+            for value in expected {
+                assert!(has(allowed, &value), "{variable}: {value} in {allowed}");
+            }
         }
+    }
+
+    #[test]
+    fn headings_come_in_the_order_of_the_settings() {
+        assert_eq!(PROFILE.heading(), None);
+        assert_eq!(SECURITY_PROFILE.heading(), None);
+        assert_eq!(SHARDS.heading(), Some("Threads"));
+        assert_eq!(STALL_LIMIT.heading(), Some("Threads"));
+        assert_eq!(SEED.heading(), Some("Recording and debugging"));
+        let mut headings: Vec<_> = SETTINGS.iter().filter_map(|setting| setting.heading()).collect();
+        headings.dedup();
+        assert_eq!(headings, HEADINGS.map(|(_, heading)| heading));
+    }
+
+    #[test]
+    fn words_can_be_completed() {
+        assert_eq!(HOST.words(), ["all", "localhost"]);
+        assert_eq!(LOG_LEVEL.words(), ["off", "error", "warn", "info", "debug", "trace"]);
+        assert_eq!(SHARDS.words(), ["auto"]);
+        assert_eq!(LOG_FORMAT.words(), ["auto", "pretty", "json"]);
+        assert_eq!(PORT.words(), [""; 0]);
+    }
+
+    #[test]
+    fn old_values_are_converted() {
+        let converted = |place: usize, values: &[Option<&str>]| (PREDECESSORS[place].convert)(values);
+        let check = |place, value, expected: Option<&str>| {
+            assert_eq!(converted(place, &[Some(value)]).as_deref(), expected, "{value}");
+        };
+        check(0, "true", Some("redis"));
+        check(0, "false", Some("file"));
+        check(0, "maybe", None);
+        check(1, "7200", Some("7200000"));
+        check(1, "an hour", None);
+        check(1, "99999999999999999", None);
+        check(2, "5000", Some("5000"));
+        for (requests, window, expected) in [
+            ("120", None, Some("total=120")),
+            ("100", Some("1000"), Some("total=100")),
+            ("100", Some("3000"), Some("total=34")),
+            ("1", Some("60000"), Some("total=1")),
+            ("0", Some("1000"), None),
+            ("100", Some("0"), None),
+            ("many", None, None),
+        ] {
+            assert_eq!(converted(4, &[Some(requests), window]).as_deref(), expected, "{requests} {window:?}");
+        }
+        assert_eq!(converted(4, &[None, Some("500")]).as_deref(), Some("total=200"));
     }
 }

@@ -292,11 +292,15 @@ pub fn advice(error: &io::Error, config: &Config) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::Given;
+    use crate::given::Given;
 
     #[test]
     fn an_error_says_what_to_do() {
-        let mut config = Config::check(&Given { cores: 1, ..Given::default() }).unwrap();
+        let mut config = Config::check(&Given {
+            cores: crate::given::Cores { count: 1, quota: None },
+            ..Given::default()
+        })
+        .unwrap();
         config.host = [192, 0, 2, 1].into();
         for (kind, part) in [
             (io::ErrorKind::AddrInUse, "port 3001 is in use"),

@@ -312,8 +312,11 @@ mod tests {
 
     fn site() -> (Site, Reporter) {
         let totals: Arc<dyn Totals> = Arc::new(Two);
-        let config =
-            crate::config::Config::check(&crate::config::Given { cores: 1, ..Default::default() }).unwrap();
+        let config = crate::config::Config::check(&crate::given::Given {
+            cores: crate::given::Cores { count: 1, quota: None },
+            ..Default::default()
+        })
+        .unwrap();
         let monitor = Monitor::start(Arc::clone(&totals), config.monitoring()).unwrap();
         let progress = Arc::new(Progress::default());
         progress.started();

@@ -17,6 +17,16 @@ describe("bandsync check", () => {
     }
   });
 
+  test("--settings lists every setting with its source, and nothing else", async () => {
+    const { code, stdout, stderr } = await check({ BANDSYNC_SHARDS: "1", ADMIN_TOKEN: "0123456789abcdef" }, ["--settings", "--leader-grace", "7"]);
+    assert.equal(code, 0, stderr);
+    const lines = stdout.trim().split("\n");
+    assert.ok(lines.length > 60 && lines.every((line) => /^[A-Z_0-9]+ = .+ \(.+\)$/.test(line)), stdout);
+    for (const line of ["SHARDS = 1 (environment)", "LEADER_GRACE = 7 ms (command line)", "DRAIN_GOODBYE = reconnect (default in development)", "ADMIN_TOKEN = (secret) (environment)"]) {
+      assert.ok(lines.includes(line), line);
+    }
+  });
+
   test("a port in use is trouble", async () => {
     const server = await startServer();
     const { code, stdout } = await check({ PORT: String(server.port) });

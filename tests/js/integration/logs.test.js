@@ -118,7 +118,7 @@ describe("the log", () => {
   });
 
   test("does not stop the band when the disk is full; what was lost is counted", async () => {
-    const server = await startServer({ env: { LOG_FILE: "/dev/full", LOG_LEVEL: "info" } });
+    const server = await startServer({ env: { LOG_FILE: "/dev/full", LOG_LEVEL: "debug" } });
     const { sessionId, leader } = await band(server, 2);
     assertDone(await emit(leader, "play", { sessionId }));
     await next(leader, "scroll_tick");
@@ -137,7 +137,7 @@ describe("the log", () => {
   test("goes to a file, and to a new one after SIGHUP", async () => {
     const folder = mkdtempSync(path(tmpdir(), "bandsync-log-"));
     const [file, old] = [path(folder, "log"), path(folder, "log.1")];
-    const server = await startServer({ env: { LOG_FILE: file } });
+    const server = await startServer({ env: { LOG_FILE: file, LOG_LEVEL: "debug" } });
     await until("the first lines", () => existsSync(file) && readFileSync(file, "utf8").includes("PORT"));
     renameSync(file, old);
     server.signal("SIGHUP");

@@ -1,9 +1,12 @@
 // Starting and stopping as an operator sees it: signals, exit codes, help, and where a setting comes from.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join as joinPath } from "node:path";
 import { describe, test } from "node:test";
+import { io } from "socket.io-client";
+import io2 from "socket.io-client-2";
 import { band, emit, freshSession, join, next } from "../support/client.js";
 import { launch, startServer } from "../support/server.js";
 import { assertDone, assertShape } from "../support/shape.js";
@@ -13,9 +16,9 @@ import { engineMember, request, tcp } from "../support/wire.js";
 const ended = (run) => within(PATIENCE_MS, run.exited, "the run ends");
 
 describe("stopping", () => {
-  for (const signal of ["SIGTERM", "SIGINT"]) {
-    test(`${signal} says goodbye to every client and exits with 0`, async () => {
-      const server = await startServer({ env: { SHARDS: "3" } });
+  for (const [signal, goodbye] of [["SIGTERM", undefined], ["SIGINT", "reconnect"], ["SIGTERM", "disconnect"]]) {
+    test(`${signal} says goodbye to every client and exits with 0, with DRAIN_GOODBYE=${goodbye ?? ""}`, async () => {
+      const server = await startServer({ env: { SHARDS: "3", DRAIN_GOODBYE: goodbye ?? "" } });
       const { all } = await band(server, 4);
       const idle = await tcp(server);
       const plain = await engineMember(server);
@@ -24,8 +27,10 @@ describe("stopping", () => {
       server.signal(signal);
       for (const error of await Promise.all(errors)) assertShape(error, { code: "draining", message: "string" });
       const reasons = await within(PATIENCE_MS, Promise.all(goodbyes), "every client is disconnected");
-      assert.deepEqual(new Set(reasons), new Set(["io server disconnect"]));
-      await plain.read((packet) => packet === "41", "the disconnect packet");
+      // After the first reason the stock client stays away, after the second it comes back.
+      const reason = goodbye === "disconnect" ? "io server disconnect" : "transport close";
+      assert.deepEqual(new Set(reasons), new Set([reason]));
+      if (goodbye === "disconnect") await plain.read((packet) => packet === "41", "the disconnect packet");
       assert.equal(await plain.closeCode(), 1001);
       await idle.closed();
       const { code } = await within(PATIENCE_MS, server.exited, "the server exits");
@@ -55,8 +60,8 @@ describe("stopping", () => {
   });
 
   for (const transport of ["websocket", "polling"]) {
-    test(`with DRAIN_GOODBYE=reconnect the stock client comes back by itself, by ${transport}`, async () => {
-      let server = await startServer({ env: { DRAIN_GOODBYE: "reconnect", STORAGE: "memory" } });
+    test(`the stock client comes back by itself after a restart, by ${transport}`, async () => {
+      let server = await startServer({ env: { STORAGE: "memory" } });
       const { port } = server;
       const sessionId = freshSession("restart");
       const reconnection = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 200, transports: [transport] };
@@ -86,6 +91,31 @@ describe("stopping", () => {
         await server.stop();
       } finally {
         one.disconnect();
+      }
+    });
+  }
+
+  for (const [version, client, transports] of [
+    [4, io, ["polling", "websocket"]],
+    [2, io2, ["polling", "websocket"]],
+    [2, io2, ["websocket"]],
+    [2, io2, ["polling"]],
+  ]) {
+    test(`socket.io-client ${version} comes back by itself after a restart, by ${transports.join(" and ")}`, async () => {
+      let server = await startServer({ env: { STORAGE: "memory" } });
+      const options = { transports, forceNew: true, reconnectionDelay: 20, reconnectionDelayMax: 200 };
+      const socket = client(server.url, options);
+      const connects = () => new Promise((done) => socket.once("connect", done));
+      try {
+        await within(PATIENCE_MS, connects(), "it connects");
+        const back = connects();
+        server.signal("SIGTERM");
+        assert.equal((await within(PATIENCE_MS, server.exited, "the server exits")).code, 0);
+        server = await startServer({ env: { PORT: String(server.port), STORAGE: "memory" } });
+        await within(PATIENCE_MS, back, "it is back without having been told to connect");
+        await server.stop();
+      } finally {
+        socket.disconnect();
       }
     });
   }
@@ -160,6 +190,35 @@ describe("the command line", () => {
     });
   }
 
+  test("-h fits a screen", async () => {
+    const { code, stdout } = await ended(launch({ args: ["-h"] }));
+    assert.equal(code, 0);
+    const lines = stdout.trimEnd().split("\n");
+    assert.ok(lines.length <= 24, stdout);
+    assert.ok(lines.every((line) => line.length <= 80), stdout);
+  });
+
+  test("bash completes options and their values", async () => {
+    const { code, stdout } = await ended(launch({ args: ["completions", "bash"] }));
+    assert.equal(code, 0);
+    const complete = (...words) => {
+      const line = `COMP_WORDS=(bandsync ${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.length}`;
+      const call = `${line}; _bandsync bandsync '${words.at(-1)}' '${words.at(-2) ?? "bandsync"}'; echo "\${COMPREPLY[@]}"`;
+      return execFileSync("bash", ["-c", `${stdout}\n${call}`], { encoding: "utf8" }).trim().split(" ");
+    };
+    assert.deepEqual(complete("--log-format", ""), ["auto", "pretty", "json"]);
+    assert.deepEqual(complete("serve", "--drain-goodbye", "re"), ["reconnect"]);
+    assert.ok(complete("--redis-p").includes("--redis-port"));
+    assert.ok(complete("che").includes("check"));
+  });
+
+  test("the manual page is one that man can read", async () => {
+    const { code, stdout } = await ended(launch({ args: ["man"] }));
+    assert.equal(code, 0);
+    assert.match(stdout, /^\.TH bandsync 1/m);
+    for (const part of [".SH NAME", ".SH SYNOPSIS", "PORT", "SIGTERM"]) assert.ok(stdout.includes(part), part);
+  });
+
   test("an unknown option is refused with exit code 2", async () => {
     const { code, stderr } = await ended(launch({ args: ["--louder"] }));
     assert.equal(code, 2);
@@ -176,6 +235,86 @@ describe("the command line", () => {
     } finally {
       await server.stop();
     }
+  });
+});
+
+describe("the start", () => {
+  /** What it printed on both streams. */
+  async function started(env) {
+    const server = await startServer({ env: { LOG_LEVEL: "", SHARDS: "", ...env } });
+    const { stdout, stderr } = await server.stop();
+    return (stdout + stderr).trim().split("\n").filter((line) => !/SIGTERM|Stopp/.test(line));
+  }
+
+  test("takes at most twelve lines, and the addresses come first", async () => {
+    const lines = await started({});
+    assert.ok(lines.length <= 12, lines.join("\n"));
+    assert.match(lines[1], /^ {2}open +http:\/\/127\.0\.0\.1:\d+\/$/);
+    const places = ["storage", "shards", "settings", "stop"].map((word) => lines.findIndex((line) => line.startsWith(`  ${word} `)));
+    assert.ok(places.every((place, at) => place > (places[at - 1] ?? 1)), lines.join("\n"));
+    assert.match(lines[places[2]], /PORT=0 HOST=127\.0\.0\.1$/);
+  });
+
+  test("names each setting that differs from its default, and is still as short", async () => {
+    const given = { LEADER_GRACE: "1", SESSION_TTL: "2000", RECOVERY_WINDOW: "3", BATCH_INTERVAL: "4", REDIS_TTL: "50", SERVER_ID: "a", BANDSYNC_ALERT_CPU: "60" };
+    const lines = await started({ ...given, BANDSYNC_ENV: "production", ADMIN_TOKEN: "0123456789abcdef" });
+    assert.ok(lines.length <= 12, lines.join("\n"));
+    const text = lines.join("\n");
+    for (const part of ["LEADER_GRACE=1", "SESSION_TTL=2000", "RECOVERY_WINDOW=3", "BATCH_INTERVAL=4", "STORAGE_TTL=50000", "ALERT_CPU=60", "BANDSYNC_ENV=production", "ADMIN_TOKEN=(secret)"]) {
+      assert.ok(text.includes(part), `${part} is not in\n${text}`);
+    }
+    assert.ok(!text.includes("0123456789abcdef"));
+  });
+
+  test("the log at debug has every setting", async () => {
+    const text = (await started({ LOG_LEVEL: "debug" })).join("\n");
+    for (const name of ["SOCKET_PING_TIMEOUT = 5000 ms (default in development)", "PORT = 0 (environment)"]) assert.ok(text.includes(name), name);
+  });
+});
+
+describe("cores", () => {
+  /** The cores on which the threads of shards may run, as the kernel lists them. */
+  function masks(pid) {
+    const threads = readdirSync(`/proc/${pid}/task`).map((id) => readFileSync(`/proc/${pid}/task/${id}/status`, "utf8"));
+    const shards = threads.filter((status) => /^Name:\tshard-\d+$/m.test(status));
+    return shards.map((status) => /^Cpus_allowed_list:\t(.+)$/m.exec(status)[1]).sort();
+  }
+  const [own] = /^Cpus_allowed_list:\t(.+)$/m.exec(readFileSync("/proc/self/status", "utf8")).slice(1);
+  const isOne = /^\d+$/;
+
+  test("two servers with one shard each are not pinned to the same core", async () => {
+    const servers = [await startServer({ env: { SHARDS: "1" } }), await startServer({ env: { SHARDS: "1" } })];
+    for (const server of servers) {
+      assert.deepEqual(masks(server.pid), [own]);
+    }
+    for (const server of servers) {
+      const { stdout } = await server.stop();
+      // With a single core there is no choice.
+      if (!isOne.test(own)) assert.match(stdout, /shards +1 \(\d+ cores.*; not pinned\)/);
+    }
+  });
+
+  test("as many shards as cores are pinned to one each", async (t) => {
+    const server = await startServer({ env: { SHARDS: "auto" } });
+    const found = masks(server.pid);
+    const { stdout } = await server.stop();
+    if (/CPU quota/.test(stdout)) {
+      t.diagnostic("a CPU quota holds here");
+      assert.deepEqual(new Set(found), new Set([own]));
+    } else {
+      assert.ok(found.every((mask) => isOne.test(mask)), found.join(" "));
+      assert.equal(new Set(found).size, found.length);
+      assert.match(stdout, /; pinned\)/);
+    }
+  });
+
+  test("PIN_CORES overrules that", async () => {
+    const on = await startServer({ env: { SHARDS: "1", PIN_CORES: "on" } });
+    assert.match(masks(on.pid)[0], isOne);
+    await on.stop();
+    const off = await startServer({ env: { SHARDS: "auto", PIN_CORES: "off" } });
+    assert.deepEqual(new Set(masks(off.pid)), new Set([own]));
+    await off.stop();
   });
 });
 
@@ -202,13 +341,33 @@ describe("where a setting comes from", () => {
     assert.equal(await pingInterval({ dotenv, env, args: ["--socket-ping-interval", "2000"] }), 2000);
   });
 
+  test("a name with BANDSYNC_ goes before the bare one", async () => {
+    assert.equal(await pingInterval({ env: { SOCKET_PING_INTERVAL: "3000", BANDSYNC_SOCKET_PING_INTERVAL: "3500" } }), 3500);
+    assert.equal(await pingInterval({ dotenv: "SOCKET_PING_INTERVAL=4000\nBANDSYNC_SOCKET_PING_INTERVAL=4500\n" }), 4500);
+  });
+
+  test("what Kubernetes sets beside Services named redis and bandsync is ignored, and a line says so", async () => {
+    const env = { REDIS_PORT: "tcp://10.96.0.5:6379", REDIS_PORT_6379_TCP: "tcp://10.96.0.5:6379", REDIS_SERVICE_HOST: "10.96.0.5", BANDSYNC_PORT: "tcp://10.96.0.6:80", STORAGE: "memory" };
+    const server = await startServer({ env });
+    const { stdout, stderr } = await server.stop();
+    const told = (stdout + stderr).split("\n").filter((line) => line.includes("is ignored"));
+    assert.equal(told.length, 2, stderr);
+    assert.match(told.join("\n"), /REDIS_PORT="tcp:\/\/10\.96\.0\.5:6379" is ignored/);
+    assert.doesNotMatch(stderr, /no effect/);
+  });
+
+  test("variables of the Node.js server set ours, and a line says so", async () => {
+    const env = { REDIS_TTL: "7200", RATE_LIMIT_MAX_REQUESTS: "50", SOCKET_MAX_BUFFER_SIZE: "5000", SERVER_ID: "a", BANDSYNC_ENV: "production", LOG_LEVEL: "" };
+    const server = await startServer({ env });
+    assert.equal((await engineMember(server)).opened.maxPayload, 5000);
+    const { stderr } = await server.stop();
+    assert.match(stderr, /REDIS_TTL sets STORAGE_TTL=7200000/);
+    assert.match(stderr, /RATE_LIMIT_MAX_REQUESTS sets EVENT_RATES=total=50/);
+    assert.match(stderr, /these variables have no effect: SERVER_ID/);
+  });
+
   test("the profile sets the log level and the tick, and NODE_ENV is honoured", async () => {
-    const effective = async (env) => {
-      // At info everything effective is printed; the level itself is then not the profile's.
-      const server = await startServer({ env });
-      const { stdout, stderr } = await server.stop();
-      return stdout + stderr;
-    };
+    const effective = async (env) => (await ended(launch({ args: ["check", "--settings"], env }))).stdout;
     assert.match(await effective({ BANDSYNC_ENV: "development" }), /SCROLL_TICK_INTERVAL\D*16/i);
     assert.match(await effective({ BANDSYNC_ENV: "production" }), /SCROLL_TICK_INTERVAL\D*8/i);
     assert.match(await effective({ NODE_ENV: "production" }), /SCROLL_TICK_INTERVAL\D*8/i);

@@ -1,0 +1,202 @@
+//! What people gave, as text: on the command line, in the environment, in `.env`, under our names and those of the server
+//! before this one; and what the machine gives.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::config::{ConfigError, Profile};
+use crate::dotenv;
+use crate::settings::{self, Setting};
+
+/// What people gave, unchecked.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// By variable name.
+    pub command_line: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, String>,
+    pub dot_env: BTreeMap<String, String>,
+    pub cores: Cores,
+}
+
+/// Where a value came from. The first that has one counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    CommandLine,
+    Environment,
+    DotEnv,
+    /// The environment or `.env`, under this name of the Node.js server.
+    Predecessor(&'static str),
+    Default(Profile),
+}
+
+/// A value as somebody gave it.
+pub struct Found<'a> {
+    pub source: Source,
+    /// The name under which it was given.
+    pub name: String,
+    pub text: Cow<'a, str>,
+}
+
+/// Cores that the process may use.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Cores {
+    /// Cores in its affinity mask.
+    pub count: u16,
+    /// Cores' worth of time that a CPU quota (cgroup) allows, rounded down, if that is less than `count`.
+    pub quota: Option<u16>,
+}
+
+impl Cores {
+    /// Asks the system. The standard library knows the quotas of cgroups, nested ones included.
+    pub fn look() -> Self {
+        let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let count = bandsync_driver::allowed_cores().unwrap_or(allowed);
+        let small = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+        Self { count: small(count), quota: (allowed < count).then(|| small(allowed)) }
+    }
+
+    /// Threads that can run at the same time.
+    pub fn usable(self) -> u16 {
+        self.quota.unwrap_or(self.count)
+    }
+
+    /// Whether each of so many shards has a core of its own. With fewer shards than cores a second server would pin
+    /// itself to the same ones. Under a quota a pinned thread that is out of time can't continue elsewhere.
+    pub fn pins(self, shards: u64) -> bool {
+        self.quota.is_none() && shards == u64::from(self.count)
+    }
+}
+
+impl fmt::Display for Cores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, quota } = self;
+        write!(f, "{count} {}", if *count == 1 { "core" } else { "cores" })?;
+        quota.map_or(Ok(()), |quota| write!(f, ", of which a CPU quota allows {quota}"))
+    }
+}
+
+impl Given {
+    /// Adds the environment, the file `.env` and the number of cores to what was typed.
+    pub fn gather(command_line: BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        Ok(Self {
+            command_line,
+            environment: std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(),
+            dot_env: dotenv::read().map_err(ConfigError::DotEnv)?,
+            cores: Cores::look(),
+        })
+    }
+
+    /// The value of a setting, under our names or those of the Node.js server.
+    pub fn find(&self, setting: &'static Setting) -> Option<Found<'_>> {
+        let typed = self.command_line.get(setting.variable).map(|text| Found {
+            source: Source::CommandLine,
+            name: format!("--{}", setting.option),
+            text: text.trim().into(),
+        });
+        typed.or_else(|| self.variable(setting)).or_else(|| self.predecessor(setting))
+    }
+
+    /// The value of a setting in the environment or `.env`, whichever of its names it has there.
+    fn variable(&self, setting: &Setting) -> Option<Found<'_>> {
+        self.sources().find_map(|(source, values)| {
+            setting.variables().find_map(|variable| {
+                let text = text_of(values, &variable).filter(|text| !is_service_link(&variable, text))?;
+                let name = match source {
+                    Source::DotEnv => format!(".env: {variable}"),
+                    _ => variable,
+                };
+                Some(Found { source, name, text: text.into() })
+            })
+        })
+    }
+
+    /// The value of a setting as the Node.js server had it.
+    fn predecessor(&self, setting: &Setting) -> Option<Found<'_>> {
+        settings::PREDECESSORS.iter().filter(|old| old.setting.variable == setting.variable).find_map(|old| {
+            let values: Vec<Option<&str>> =
+                old.variables.iter().map(|variable| self.plain(variable)).collect();
+            let name = *old.variables.iter().zip(&values).find(|(_, value)| value.is_some())?.0;
+            let text = (old.convert)(&values).unwrap_or_default();
+            Some(Found { source: Source::Predecessor(name), name: name.to_owned(), text: text.into() })
+        })
+    }
+
+    /// A variable under this name alone.
+    pub fn plain(&self, variable: &str) -> Option<&str> {
+        self.sources().find_map(|(_, values)| text_of(values, variable))
+    }
+
+    /// What can hold variables, the nearest first.
+    fn sources(&self) -> impl Iterator<Item = (Source, &BTreeMap<String, String>)> {
+        [(Source::Environment, &self.environment), (Source::DotEnv, &self.dot_env)].into_iter()
+    }
+
+    /// One sentence about each variable of ours that holds what Kubernetes sets beside a Service.
+    pub fn service_links(&self) -> Vec<String> {
+        let names = settings::SETTINGS
+            .iter()
+            .flat_map(|setting| setting.variables().map(move |variable| (setting.variable, variable)));
+        let links = names.filter_map(|(bare, variable)| {
+            let text = self.sources().find_map(|(_, values)| text_of(values, &variable))?;
+            let service = variable.strip_suffix("_PORT").filter(|_| is_service_link(&variable, text))?;
+            let service = service.to_ascii_lowercase().replace('_', "-");
+            let other = if variable == bare { format!("{}{bare}", settings::PREFIX) } else { bare.to_owned() };
+            Some(format!(
+                "{variable}={text:?} is ignored: Kubernetes sets it beside a Service named {service:?}. {other} sets \
+                 the port, and enableServiceLinks: false removes such variables"
+            ))
+        });
+        links.collect()
+    }
+
+    /// One sentence about variables that do nothing, if there are any: of the Node.js server, and such that look like
+    /// ours. `used` are those of the Node.js server that set something.
+    pub fn unused(&self, used: &[&str]) -> Option<String> {
+        let ours: BTreeSet<String> =
+            settings::SETTINGS.iter().flat_map(|setting| setting.variables()).collect();
+        let is_foreign = |name: &str| settings::FOREIGN_VARIABLES.contains(&name);
+        let begins = |name: &str| {
+            name.starts_with("REDIS_") || name.starts_with(settings::PREFIX) && !is_foreign(name)
+        };
+        let is_old = |name: &str| {
+            let mut predecessors = settings::PREDECESSORS.iter().flat_map(|old| old.variables);
+            settings::UNUSED_VARIABLES.contains(&name) || predecessors.any(|variable| *variable == name)
+        };
+        let names: BTreeSet<&str> = self
+            .sources()
+            .flat_map(|(_, values)| values)
+            .filter(|(name, text)| !is_service_link(name, text))
+            .map(|(name, _)| name.as_str())
+            .filter(|name| (begins(name) || is_old(name)) && !ours.contains(*name) && !used.contains(name))
+            .collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        (!names.is_empty()).then(|| format!("these variables have no effect: {}", names.join(", ")))
+    }
+}
+
+/// A variable's value without the spaces around it. An empty one counts as not given, so that `PORT= bandsync` and a
+/// bare `PORT=` in a compose file mean the default.
+fn text_of<'a>(values: &'a BTreeMap<String, String>, variable: &str) -> Option<&'a str> {
+    values.get(variable).map(|text| text.trim()).filter(|text| !text.is_empty())
+}
+
+/// Whether Kubernetes (or Docker, for linked containers) sets such a variable to say where a Service is. Beside a Service
+/// named `redis` these are `REDIS_SERVICE_HOST`, `REDIS_SERVICE_PORT`, `REDIS_SERVICE_PORT_<NAME>`,
+/// `REDIS_PORT=tcp://…` and `REDIS_PORT_6379_TCP…`.
+fn is_service_link(variable: &str, text: &str) -> bool {
+    const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
+    let address = PROTOCOLS
+        .iter()
+        .any(|protocol| text.trim().strip_prefix(protocol).is_some_and(|rest| rest.starts_with("://")));
+    let numbered = variable.split("_PORT_").skip(1).any(|rest| {
+        let (number, protocol) = rest.split_once('_').unwrap_or_default();
+        let protocol = protocol.split('_').next().unwrap_or_default().to_ascii_lowercase();
+        number.parse::<u16>().is_ok() && PROTOCOLS.contains(&protocol.as_str())
+    });
+    variable.ends_with("_PORT") && address
+        || numbered
+        || ["_SERVICE_HOST", "_SERVICE_PORT"].iter().any(|end| variable.ends_with(end))
+        || variable.contains("_SERVICE_PORT_")
+}
