@@ -155,7 +155,8 @@ fn command(purpose: Purpose) -> Command {
                         .value_name("SHELL")
                         .required(true)
                         .value_parser(clap::value_parser!(Shell))
-                        .help("The shell that reads the script"),
+                        .hide_possible_values(true)
+                        .help("bash, zsh, fish, elvish or powershell"),
                 ),
         )
         .subcommand(
