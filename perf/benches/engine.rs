@@ -2,11 +2,11 @@
 //! instructions by `perf/counted`.
 
 use bandsync_engine::engine::wheel::Wheel;
-use bandsync_engine::speech::{Notice, Tick};
+use bandsync_engine::speech::{Command, Notice, SessionCommand, Tick};
 use bandsync_engine::wire::frame::{self, Reader};
 use bandsync_engine::wire::parse::{self, Event};
 use bandsync_engine::wire::socket_packet::Assembler;
-use bandsync_engine::wire::{engine_packet, print};
+use bandsync_engine::wire::{engine_packet, json, print};
 use bandsync_engine::words::ids::SessionId;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::music::Tempo;
@@ -53,17 +53,72 @@ fn read_frame(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn packets(bencher: Bencher<'_, '_>) {
-    let mut assembler = Assembler::default();
+    let (mut assembler, mut reader) = (Assembler::default(), json::Reader::default());
     bencher.bench_local(|| match engine_packet::parse(black_box(CHAT)) {
-        Ok(engine_packet::Packet::Message(text)) => matches!(assembler.text(text), Ok(Some(_))),
+        Ok(engine_packet::Packet::Message(text)) => {
+            matches!(assembler.text(text, &mut reader.begin()), Ok(Some(_)))
+        }
         _ => false,
     });
 }
 
+/// An event of 58 bytes, one of 210, and a set list of 950 kB, from the array to the command: as simd-json reads
+/// them, and as serde_json does.
+#[divan::bench(args = [58, 210, 950_000], consts = [true, false])]
+fn read_event<const ON_TAPE: bool>(bencher: Bencher<'_, '_>, bytes: usize) {
+    let array = event_of(bytes);
+    let mut reader = json::Reader::default();
+    bencher.bench_local(|| {
+        let array = black_box(&*array);
+        let mut reading = reader.begin();
+        let event = if ON_TAPE { reading.event(array) } else { json::event(array) };
+        event.and_then(|event| {
+            let argument = event.argument.unwrap_or(json::Value::NONE);
+            parse::command(Event::from_name(&event.name)?, argument).ok()
+        })
+    });
+}
+
+/// A set list of 950 kB, to all members.
 #[divan::bench]
-fn parse_chat() -> bool {
-    let payload = r#"{"sessionId":"session 0","message":"Chorus twice, then the bridge"}"#;
-    parse::command(Event::ChatMessage, black_box(payload)).is_ok()
+fn print_setlist(bencher: Bencher<'_, '_>) {
+    let array = event_of(950_000);
+    let Some(argument) = json::event(&array).and_then(|event| event.argument) else { return };
+    let Ok(Command::Session(session, _, SessionCommand::SetSetlist(setlist))) =
+        parse::command(Event::SetSetlist, argument)
+    else {
+        return;
+    };
+    let notice = Notice::Setlist(setlist);
+    let mut out = Vec::with_capacity(2_000_000);
+    bencher.bench_local(|| {
+        out.clear();
+        print::notice(&mut out, black_box(&session), &notice);
+        out.len()
+    });
+}
+
+/// An event of about so many bytes.
+fn event_of(bytes: usize) -> String {
+    const LINE: &str = r#"[Em]Gröndal by the [C]river, and the lanterns are \"low\"\n"#;
+    match bytes {
+        58 => r#"["play",{"sessionId":"session 0","atServerMs":1795374685}]"#.into(),
+        210 => {
+            let message = "Chorus twice, then the bridge, and mind the fermata ".repeat(3);
+            format!(r#"["chat_message",{{"sessionId":"session 0","message":"{message}"}}]"#)
+        }
+        _ => {
+            let body = LINE.repeat(bytes / 130 / LINE.len());
+            let song = |n| {
+                format!(
+                    r#"{{"id":"s{n}","title":"Song {n}","tempoBpm":96.5,"format":"chordpro","body":"{body}"}}"#
+                )
+            };
+            let songs: Vec<String> = (0..130).map(song).collect();
+            let list = format!(r#"{{"title":"Friday","songs":[{}]}}"#, songs.join(","));
+            format!(r#"["set_setlist",{{"sessionId":"session 0","setlist":{list}}}]"#)
+        }
+    }
 }
 
 /// A tick, framed: once for each session and interval.

@@ -162,27 +162,44 @@ pub fn packets(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');
     let Some(text) = lines.next().and_then(|line| std::str::from_utf8(line).ok()) else { return };
     let _ = engine_packet::parse(text);
-    let mut assembler = Assembler::default();
-    let _ = assembler.text(text);
+    let (mut assembler, mut reader) = (Assembler::default(), json::Reader::default());
+    let _ = assembler.text(text, &mut reader.begin());
     for attachment in lines {
         if let Ok(Some(whole)) = assembler.binary(attachment, 1_000) {
-            let _ = whole.packet();
+            let _ = whole.packet(&mut reader.begin());
         }
     }
 }
 
-/// Client events: a name, and behind the first line its argument; or both in a packet.
+/// Client events: a name, and behind the first line its argument; or both in a packet. Both readers of JSON make
+/// the same of them, whichever event they are taken for.
 pub fn events(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Some(array) = text.find('[').map(|at| &text[at..])
-        && let Some(event) = json::event(array)
-        && let Some(known) = Event::from_name(&event.name)
-    {
-        let _ = parse::command(known, event.argument.unwrap_or_default());
+    let mut reader = json::Reader::default();
+    if let Some(array) = text.find('[').map(|at| &text[at..]) {
+        read_by_both(&mut reader, array);
     }
     let (name, payload) = text.split_once('\n').unwrap_or(("join_session", text));
     if let Some(known) = Event::from_name(name) {
         let _ = parse::command(known, payload);
+    }
+    // The reader has buffers of another event by now.
+    read_by_both(&mut reader, &format!("[\"{name}\",{payload}]"));
+}
+
+/// An event as simd-json reads it, if it accepts it, is what serde_json reads.
+fn read_by_both(reader: &mut json::Reader, array: &str) {
+    let written = json::event(array);
+    let mut reading = reader.begin();
+    let read = reading.event(array);
+    let (Some(read), Some(written)) = (&read, &written) else {
+        assert!(read.is_none() && written.is_none(), "only one reader takes it for an event: {array:?}");
+        return;
+    };
+    assert_eq!(read.name, written.name);
+    let [read, written] = [read, written].map(|event| event.argument.unwrap_or(json::Value::NONE));
+    for event in Event::ALL {
+        assert_eq!(parse::command(*event, read), parse::command(*event, written), "{event:?} of {array:?}");
     }
 }
 

@@ -123,7 +123,7 @@ impl Engine {
             link.held = Some(Box::new(Held { knock: Some(number), ..Held::default() }));
         }
         let from = self.settings.shard;
-        let knock = Knock { from, seat, number, peer, ack: said.ack, payload: said.payload.to_owned() };
+        let knock = Knock { from, seat, number, peer, ack: said.ack, payload: said.written() };
         write(to, &Letter::Knock(knock), out);
     }
 
@@ -179,7 +179,8 @@ impl Engine {
         let Some(held) = link.held.take_if(|held| held.knock == Some(number)) else { return };
         match refused {
             Some(refused) => {
-                let said = Said { conn: id, name: Event::JoinSession.name(), ack, payload: &payload };
+                let name = Event::JoinSession.name();
+                let said = Said { conn: id, name, ack, payload: payload.as_str().into(), array: "" };
                 self.refuse(said, &refused.into(), out);
                 self.answer_post_of(id, out);
                 self.go_on(id, *held, out);
@@ -207,7 +208,7 @@ impl Engine {
 impl Knock {
     /// What it asks for; it was read by the other shard already.
     fn join(&self) -> Option<Join> {
-        match parse::command(Event::JoinSession, &self.payload) {
+        match parse::command(Event::JoinSession, self.payload.as_str()) {
             Ok(Command::Join(join)) => Some(join),
             _ => None,
         }

@@ -12,6 +12,7 @@ use super::link::{Said, class};
 use super::{Engine, State};
 use crate::io::Outputs;
 use crate::speech::{Ack, Command, SessionCommand};
+use crate::wire::json::Value;
 use crate::wire::parse::{self, Event};
 use crate::words::ids::{CommandId, ConnId, SessionId};
 use crate::words::music::Position;
@@ -156,7 +157,7 @@ impl Engine {
             let moved = Micros::from_micros(position.as_micros()) + now.since(since);
             *position = Position::from_micros(moved.as_micros()).unwrap_or(Position::MAX);
         }
-        let said = Said { conn: id, name: event.name(), ack, payload: "" };
+        let said = Said { conn: id, name: event.name(), ack, payload: Value::NONE, array: "" };
         let done = self.speak(id, &session, command_id, command, out);
         self.answer(said, done, out);
         true
@@ -169,7 +170,8 @@ impl Engine {
     }
 
     fn supersede(&mut self, conn: ConnId, needless: &Waiting, out: &mut Outputs) {
-        let said = Said { conn, name: needless.event.name(), ack: needless.ack, payload: "" };
+        let said =
+            Said { conn, name: needless.event.name(), ack: needless.ack, payload: Value::NONE, array: "" };
         let seat = self.seat_in(conn, &needless.session);
         match seat.map(|(key, _)| self.rooms.get(key).map(|room| &room.session)) {
             Ok(Some(session)) => {
@@ -183,7 +185,7 @@ impl Engine {
 }
 
 /// What an event says, if it is one of which the newest value counts.
-fn value(event: Event, payload: &str) -> Option<(SessionId, Option<CommandId>, SessionCommand)> {
+fn value(event: Event, payload: Value<'_>) -> Option<(SessionId, Option<CommandId>, SessionCommand)> {
     if !event.may_wait() {
         return None;
     }

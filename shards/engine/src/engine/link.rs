@@ -19,6 +19,7 @@ use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Quality, Re
 use crate::wire::deflate::{Agreed, InflateError, Window};
 use crate::wire::engine_packet;
 use crate::wire::frame::{self, FrameError, Message, Reader};
+use crate::wire::json::{self, Value};
 use crate::wire::parse::{self, Event};
 use crate::wire::payload::Version;
 use crate::wire::print;
@@ -140,8 +141,17 @@ pub(super) struct Said<'a> {
     pub name: &'a str,
     /// Whether, and as what, it wants an acknowledgement.
     pub ack: Option<u64>,
-    /// The JSON of its first argument, empty if there is none.
-    pub payload: &'a str,
+    /// Its first argument.
+    pub payload: Value<'a>,
+    /// The array of all of it as it was written, if `payload` is not.
+    pub array: &'a str,
+}
+
+impl Said<'_> {
+    /// Its first argument as it was written, empty if there is none.
+    pub fn written(&self) -> String {
+        self.payload.written().or_else(|| json::argument(self.array)).unwrap_or_default().to_owned()
+    }
 }
 
 impl Link {
@@ -510,20 +520,31 @@ impl Engine {
             match socket_packet::event_name(text) {
                 Some((_, name)) if name == Event::SetSetlist.name() => {}
                 Some((ack, name)) if link.member.is_some() => {
-                    return self.event(Said { conn: id, name, ack, payload: "" }, true, out);
+                    let said = Said { conn: id, name, ack, payload: Value::NONE, array: "" };
+                    return self.event(said, true, out);
                 }
                 _ => return self.expel(id, "a packet is too long", LeaveReason::Forced, out),
             }
         }
-        let Some(link) = self.link_mut(id) else { return Step::Gone };
-        match link.assembler.text(text) {
-            Ok(Some(packet)) => self.socket_packet(id, &packet, &[], out),
-            Ok(None) => {
-                link.attachments_by = Some(Box::new(by));
-                Step::Go
+        self.with_reader(|engine, reading| {
+            let Some(link) = engine.link_mut(id) else { return Step::Gone };
+            match link.assembler.text(text, reading) {
+                Ok(Some(packet)) => engine.socket_packet(id, &packet, &[], out),
+                Ok(None) => {
+                    link.attachments_by = Some(Box::new(by));
+                    Step::Go
+                }
+                Err(_) => engine.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, out),
             }
-            Err(_) => self.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, out),
-        }
+        })
+    }
+
+    /// Lends the shard's reader of events. It is back afterwards, unless a long event has made it large.
+    fn with_reader(&mut self, act: impl FnOnce(&mut Self, &mut json::Reading<'_>) -> Step) -> Step {
+        let mut reader = self.reader.take().unwrap_or_default();
+        let step = act(self, &mut reader.begin());
+        self.reader = Some(reader).filter(|reader| reader.is_small());
+        step
     }
 
     /// Takes an attachment of a binary packet; with the last one the packet is there. None of our events has a
@@ -538,10 +559,10 @@ impl Engine {
         match link.assembler.binary(data, limit) {
             Ok(Some(whole)) => {
                 link.attachments_by = None;
-                match whole.packet() {
-                    Ok(packet) => self.socket_packet(id, &packet, whole.attachments(), out),
-                    Err(_) => self.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, out),
-                }
+                self.with_reader(|engine, reading| match whole.packet(reading) {
+                    Ok(packet) => engine.socket_packet(id, &packet, whole.attachments(), out),
+                    Err(_) => engine.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, out),
+                })
             }
             Ok(None) => Step::Go,
             Err(_) => {
@@ -586,8 +607,9 @@ impl Engine {
                 return self.expel(id, "it speaks before it is connected", LeaveReason::Forced, out);
             }
             Body::Event { ack, event: Some(event) } => {
-                let payload = event.argument.unwrap_or_default();
-                return self.event(Said { conn: id, name: &event.name, ack: *ack, payload }, false, out);
+                let payload = event.argument.unwrap_or(Value::NONE);
+                let said = Said { conn: id, name: &event.name, ack: *ack, payload, array: event.array };
+                return self.event(said, false, out);
             }
             // We ask for no acknowledgements, so one is for nothing.
             Body::Event { event: None, .. } | Body::Ack { .. } => {}

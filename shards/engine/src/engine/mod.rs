@@ -40,6 +40,7 @@ use crate::io::{Cause, Close, Input, Memory, Output, Outputs, Settings};
 use crate::session::{Effect, Rules, Session};
 use crate::speech::{Code, LeaveReason};
 use crate::wire::deflate::Inflater;
+use crate::wire::json;
 use crate::words::application::Application;
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::rng::Rng;
@@ -99,6 +100,8 @@ pub struct Engine {
     counters: Counters,
     outbox: Outbox,
     inflater: Inflater,
+    /// Reads events. `None` while it is lent, and after one that made its buffers large.
+    reader: Option<Box<json::Reader>>,
     /// Bytes of events that the sessions keep for members that may come back.
     remembered: u64,
     /// The same of the echo, if that is what runs.
@@ -217,6 +220,7 @@ impl Engine {
             counters: Counters::default(),
             outbox: Outbox::new(settings.transports.compression),
             inflater: Inflater::default(),
+            reader: None,
             remembered: 0,
             echoed: recovery::Memory::default(),
             measures: Measures::default(),

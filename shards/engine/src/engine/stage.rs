@@ -29,10 +29,7 @@ impl Engine {
                         self.knock(said, seat, shard, out);
                         return Step::Hold;
                     }
-                    return Step::Move(
-                        shard,
-                        Moving::Join { ack: said.ack, payload: said.payload.to_owned() },
-                    );
+                    return Step::Move(shard, Moving::Join { ack: said.ack, payload: said.written() });
                 }
                 if self.must_load(&join.session) {
                     self.wait_for(join.session, said, out);
@@ -51,7 +48,7 @@ impl Engine {
     /// Handles the `join_session` that made a connection move here, or wait. The rates have let it through.
     pub(super) fn join_late(&mut self, id: ConnId, ack: Option<u64>, payload: &str, out: &mut Outputs) {
         let event = Event::JoinSession;
-        let said = Said { conn: id, name: event.name(), ack, payload };
+        let said = Said { conn: id, name: event.name(), ack, payload: payload.into(), array: "" };
         let step = self.command(event, said, out);
         assert!(matches!(step, Step::Go | Step::Hold), "a session is at home on one shard");
     }

@@ -141,7 +141,7 @@ impl Engine {
         if let Some(link) = self.link_mut(said.conn) {
             link.held = Some(Box::default());
         }
-        let payload = said.payload.to_owned();
+        let payload = said.written();
         self.load_for(session, Waiting::Here { conn: said.conn, ack: said.ack, payload }, out);
     }
 
@@ -266,7 +266,9 @@ impl Engine {
             let Waiting::Here { conn, payload, .. } = &waiting[place] else { continue };
             let conn = *conn;
             let Some((key, member)) = self.link_mut(conn).and_then(|link| link.seat()) else { continue };
-            let Ok(Command::Join(join)) = parse::command(Event::JoinSession, payload) else { continue };
+            let Ok(Command::Join(join)) = parse::command(Event::JoinSession, payload.as_str()) else {
+                continue;
+            };
             let admits = opened.as_ref().is_none_or(|session| session.admit(member, &join, 0).is_ok());
             if admits && self.is_left_empty(Some(key)) {
                 waiting[..=place].rotate_right(1);
@@ -285,7 +287,8 @@ impl Engine {
         let Some(held) = self.link_mut(id).and_then(|link| link.held.take()) else { return };
         match reject {
             Some(reject) => {
-                let said = Said { conn: id, name: "join_session", ack, payload: &payload };
+                let payload = payload.as_str().into();
+                let said = Said { conn: id, name: "join_session", ack, payload, array: "" };
                 self.refuse(said, reject, out);
             }
             None => self.join_late(id, ack, &payload, out),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::json::{self, Field, fields};
+use super::json::{Field, Value, fields};
 use crate::speech::{
     Code, Command, Join, LeaderRule, LinkCommand, Message, Number, OnLeaderLoss, Quantize, Reject, Role,
     Secret, SessionCommand, Setlist, SettingsChange, Song, SongChoice, SongFormat, TempoEvent,
@@ -186,12 +186,12 @@ pub fn our_name_for(name: &str) -> Option<&'static str> {
     Some(event.name())
 }
 
-/// Reads what an event says. `payload` is the first argument behind the event's name as it was written,
-/// well-formed, or empty if there was none.
+/// Reads what an event says. `payload` is the first argument behind the event's name.
 ///
 /// Refuses with `invalid_payload`, `invalid_session_id` or `too_large`.
-pub fn command(event: Event, payload: &str) -> Result<Command, Reject> {
-    json::check_depth(payload)?;
+pub fn command<'a>(event: Event, payload: impl Into<Value<'a>>) -> Result<Command, Reject> {
+    let payload = payload.into();
+    payload.check_depth()?;
     let mut command = read(event, payload)?;
     if let Command::Session(_, id, _) = &mut command
         && event.is_applied_once()
@@ -201,7 +201,7 @@ pub fn command(event: Event, payload: &str) -> Result<Command, Reject> {
     Ok(command)
 }
 
-fn read(event: Event, payload: &str) -> Result<Command, Reject> {
+fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
     match event {
         Event::JoinSession => join(payload),
         Event::LeaveSession => {
@@ -313,7 +313,7 @@ fn read(event: Event, payload: &str) -> Result<Command, Reject> {
 
 /// Reads the fields of an event that names its session in the first of them.
 fn in_session<'a, const N: usize>(
-    payload: &'a str,
+    payload: Value<'a>,
     names: [&'static str; N],
     read: impl FnOnce([Field<'a>; N]) -> Result<SessionCommand, Reject>,
 ) -> Result<Command, Reject> {
@@ -323,9 +323,9 @@ fn in_session<'a, const N: usize>(
 }
 
 /// Few clients name their commands, so it is looked for by itself.
-fn command_id(payload: &str) -> Result<Option<CommandId>, Reject> {
+fn command_id(payload: Value<'_>) -> Result<Option<CommandId>, Reject> {
     const NAME: &str = "commandId";
-    if !payload.contains(NAME) {
+    if !payload.may_have(NAME) {
         return Ok(None);
     }
     let [id] = fields(payload, [NAME])?;
@@ -340,11 +340,11 @@ fn command_id(payload: &str) -> Result<Option<CommandId>, Reject> {
 
 /// Some events have nothing to say: old clients send them with no payload, or with `undefined`, which
 /// arrives as `null`.
-fn or_empty(payload: &str) -> &str {
-    if payload.is_empty() || payload == "null" { "{}" } else { payload }
+fn or_empty(payload: Value<'_>) -> Value<'_> {
+    if payload.is_absent() { Value::from("{}") } else { payload }
 }
 
-fn join(payload: &str) -> Result<Command, Reject> {
+fn join(payload: Value<'_>) -> Result<Command, Reject> {
     let [session, display_name, wanted, instrument, passcode, leader_pin, tick_hz, metronome] = fields(
         payload,
         ["sessionId", "displayName", "role", "instrument", "passcode", "leaderPin", "tickHz", "metronome"],
@@ -361,7 +361,7 @@ fn join(payload: &str) -> Result<Command, Reject> {
     }))
 }
 
-fn update_settings(payload: &str) -> Result<Command, Reject> {
+fn update_settings(payload: Value<'_>) -> Result<Command, Reject> {
     let names =
         ["sessionId", "maxMembers", "onLeaderLoss", "leaderRule", "passcode", "leaderPin", "anyoneMayCue"];
     in_session(payload, names, |[_, max_members, loss, rule, passcode, leader_pin, anyone_may_cue]| {
@@ -383,7 +383,7 @@ fn update_settings(payload: &str) -> Result<Command, Reject> {
     })
 }
 
-fn change_tempo(payload: &str, event: TempoEvent) -> Result<Command, Reject> {
+fn change_tempo(payload: Value<'_>, event: TempoEvent) -> Result<Command, Reject> {
     in_session(payload, ["sessionId", "tempo", "fadeTime"], |[_, bpm, fade]| {
         let fade =
             fade.optional(|fade| millis(fade, FADE_MS_MAX, "from 0 to 3600000 ms, which is one hour"))?;
@@ -392,28 +392,30 @@ fn change_tempo(payload: &str, event: TempoEvent) -> Result<Command, Reject> {
 }
 
 fn setlist(list: Field<'_>) -> Result<Setlist, Reject> {
-    let json = object(list, "title and songs")?;
-    if json.len() > SETLIST_BYTES_MAX {
+    let value = object(list, "title and songs")?;
+    // A longer event is read as it was written.
+    if value.written().is_some_and(|json| json.len() > SETLIST_BYTES_MAX) {
         return Err(too_large(list, format!("must be at most {SETLIST_BYTES_MAX} bytes in all")));
     }
     let inside = |reject| within(list, list.name, reject);
-    let [title, songs] = fields(json, ["title", "songs"]).map_err(inside)?;
+    let [title, songs] = fields(value, ["title", "songs"]).map_err(inside)?;
     let title = line(title, 0, 200).map_err(inside)?;
-    let array = songs.json.filter(|json| json.starts_with('['));
+    let array = songs.value.filter(|value| value.is_array());
     let array = array.ok_or_else(|| inside(songs.wrong("must be an array of songs")))?;
     // In a well-formed array nothing but the number of items can be wrong.
-    let songs = json::items(array, SONGS_MAX)
+    let songs = array
+        .items(SONGS_MAX)
         .ok_or_else(|| too_large(list, format!("must have at most {SONGS_MAX} songs")))?;
 
     let mut ids = BTreeSet::new();
     let mut read = Vec::with_capacity(songs.len());
-    for (index, json) in songs.into_iter().enumerate() {
-        let place = format!("{}.songs[{index}]", list.name);
-        let song = song(json).map_err(|reject| within(list, &place, reject))?;
+    for (index, value) in songs.into_iter().enumerate() {
+        let place = || format!("{}.songs[{index}]", list.name);
+        let song = song(value).map_err(|reject| within(list, &place(), reject))?;
         if !ids.insert(song.id.clone()) {
             return Err(Reject::field(
                 list.name,
-                format!("{place}.id must be unlike those of the songs before it"),
+                format!("{}.id must be unlike those of the songs before it", place()),
             ));
         }
         read.push(song);
@@ -421,9 +423,9 @@ fn setlist(list: Field<'_>) -> Result<Setlist, Reject> {
     Ok(Setlist { title, songs: read.into() })
 }
 
-fn song(json: &str) -> Result<Song, Reject> {
+fn song(song: Value<'_>) -> Result<Song, Reject> {
     let [id, title, artist, key, bpm, signature, format, body, duration] = fields(
-        json,
+        song,
         ["id", "title", "artist", "key", "tempoBpm", "timeSignature", "format", "body", "durationMs"],
     )?;
     Ok(Song {
@@ -433,8 +435,8 @@ fn song(json: &str) -> Result<Song, Reject> {
         key: optional_line(key, 16)?,
         tempo: bpm.optional(tempo)?,
         time_signature: signature.optional(|signature| {
-            let json = object(signature, "numerator and denominator")?;
-            let [numerator, denominator] = fields(json, ["numerator", "denominator"])?;
+            let value = object(signature, "numerator and denominator")?;
+            let [numerator, denominator] = fields(value, ["numerator", "denominator"])?;
             time_signature(numerator, denominator).map_err(|reject| within(signature, signature.name, reject))
         })?,
         format: song_format(format)?,
@@ -561,9 +563,9 @@ fn secret(field: Field<'_>) -> Result<Option<Secret>, Reject> {
 
 /// A setting: left out it stays, while `null` and the empty text take the secret away.
 fn new_secret(field: Field<'_>) -> Result<Option<Option<Secret>>, Reject> {
-    match field.json {
+    match field.value {
         None => Ok(None),
-        Some("null") => Ok(Some(None)),
+        Some(value) if value.is_absent() => Ok(Some(None)),
         Some(_) => secret(field).map(Some),
     }
 }
@@ -641,9 +643,9 @@ fn first_unplain(text: &[u8]) -> Option<usize> {
     text[start..].iter().position(|byte| !is_plain(byte)).map(|place| start + place)
 }
 
-/// An object, as it was written.
-fn object<'a>(field: Field<'a>, with: &str) -> Result<&'a str, Reject> {
-    let object = field.json.filter(|json| json.starts_with('{'));
+/// An object.
+fn object<'a>(field: Field<'a>, with: &str) -> Result<Value<'a>, Reject> {
+    let object = field.value.filter(|value| value.is_object());
     object.ok_or_else(|| field.wrong(format!("must be an object with {with}")))
 }
 

@@ -17,7 +17,7 @@ const RESERVED: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// A packet from a client.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Packet<'a> {
     /// `/`, or another one as it was sent, with its query if it has one.
     pub namespace: &'a str,
@@ -26,7 +26,7 @@ pub struct Packet<'a> {
 }
 
 /// What a packet says.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Body<'a> {
     /// `0`: join the namespace.
     Connect {
@@ -90,11 +90,15 @@ impl Assembler {
     /// Takes an Engine.IO text message, of at most `bytes_max` as the frame reader saw to.
     ///
     /// `None` if it is the first part of a packet with attachments.
-    pub fn text<'a>(&mut self, text: &'a str) -> Result<Option<Packet<'a>>, PacketError> {
+    pub fn text<'a>(
+        &mut self,
+        text: &'a str,
+        reading: &'a mut json::Reading<'_>,
+    ) -> Result<Option<Packet<'a>>, PacketError> {
         if self.waiting.is_some() {
             return Err(PacketError::Order);
         }
-        let (packet, due) = parse(text)?;
+        let (packet, due) = parse(text, reading)?;
         if due == 0 {
             return Ok(Some(packet));
         }
@@ -125,8 +129,8 @@ impl Assembler {
 
 impl Binary {
     /// The packet, with placeholders where its attachments belong.
-    pub fn packet(&self) -> Result<Packet<'_>, PacketError> {
-        parse(&self.text).map(|(packet, _)| packet)
+    pub fn packet<'a>(&'a self, reading: &'a mut json::Reading<'_>) -> Result<Packet<'a>, PacketError> {
+        parse(&self.text, reading).map(|(packet, _)| packet)
     }
 
     /// What the placeholders stand for, by their `num`.
@@ -144,7 +148,7 @@ pub fn event_name(text: &str) -> Option<(Option<u64>, &str)> {
 }
 
 /// Reads a packet, and how many attachments are to follow.
-fn parse(text: &str) -> Result<(Packet<'_>, u8), PacketError> {
+fn parse<'a>(text: &'a str, reading: &'a mut json::Reading<'_>) -> Result<(Packet<'a>, u8), PacketError> {
     let kind = *text.as_bytes().first().ok_or(PacketError::Kind)?;
     let rest = text.get(1..).ok_or(PacketError::Kind)?;
     let (due, rest) = match kind {
@@ -159,7 +163,7 @@ fn parse(text: &str) -> Result<(Packet<'_>, u8), PacketError> {
         b'0' if json::is_object(json) => Body::Connect { auth: Some(json) },
         b'1' if json.is_empty() => Body::Disconnect,
         b'2' if json.is_empty() => Body::Event { ack, event: None },
-        b'2' | b'5' => Body::Event { ack, event: Some(event(json)?) },
+        b'2' | b'5' => Body::Event { ack, event: Some(event(json, reading)?) },
         b'3' | b'6' if json::is_array(json) => Body::Ack { id: ack.ok_or(PacketError::AckId)?, array: json },
         _ => return Err(PacketError::Payload),
     };
@@ -195,12 +199,12 @@ fn digits(text: &str) -> (Option<u64>, &str) {
     (number.parse().ok(), rest)
 }
 
-fn event(json: &str) -> Result<json::Event<'_>, PacketError> {
+fn event<'a>(json: &'a str, reading: &'a mut json::Reading<'_>) -> Result<json::Event<'a>, PacketError> {
     // White space in front would be fine in JSON, but other decoders take it for an acknowledgement id.
     if !json.starts_with('[') {
         return Err(PacketError::Payload);
     }
-    let event = json::event(json).ok_or(PacketError::Payload)?;
+    let event = reading.event(json).ok_or(PacketError::Payload)?;
     if RESERVED.contains(&&*event.name) { Err(PacketError::ReservedName) } else { Ok(event) }
 }
 
@@ -329,19 +333,37 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Reads a text with both readers of JSON.
     fn parse(text: &str) -> Result<Packet<'_>, PacketError> {
-        super::parse(text).map(|(packet, _)| bare(packet))
+        let mut reader = json::Reader::default();
+        let read = super::parse(text, &mut reader.begin()).map(|(packet, _)| bare(text, packet));
+        let mut used = reader.begin();
+        let _ = used.event("[]");
+        let written = super::parse(text, &mut used).map(|(packet, _)| bare(text, packet));
+        assert_eq!(read, written, "{text}");
+        read
     }
 
-    /// Without the text of the event's array, for comparison with what was made by hand.
-    fn bare(mut packet: Packet<'_>) -> Packet<'_> {
-        if let Body::Event { event: Some(event), .. } = &mut packet.body {
-            event.array = "";
-        }
-        packet
+    /// Without the text of the event's array and with a written argument, for comparison with what was made by hand.
+    fn bare<'a>(text: &'a str, packet: Packet<'_>) -> Packet<'a> {
+        let within = |part: &str| text.find(part).map_or("", |at| &text[at..at + part.len()]);
+        let namespace = if packet.namespace == "/" { "/" } else { within(packet.namespace) };
+        let body = match packet.body {
+            Body::Connect { auth } => Body::Connect { auth: auth.map(within) },
+            Body::Disconnect => Body::Disconnect,
+            Body::Ack { id, array } => Body::Ack { id, array: within(array) },
+            Body::Event { ack, event: None } => Body::Event { ack, event: None },
+            Body::Event { ack, event: Some(event) } => {
+                let argument = event.argument.and_then(|_| Some(within(json::argument(event.array)?).into()));
+                let name = Cow::Owned(event.name.into_owned());
+                Body::Event { ack, event: Some(json::Event { name, argument, array: "" }) }
+            }
+        };
+        Packet { namespace, body }
     }
 
     fn event<'a>(ack: Option<u64>, name: &'a str, argument: Option<&'a str>) -> Body<'a> {
+        let argument = argument.map(json::Value::from);
         Body::Event { ack, event: Some(json::Event { name: Cow::Borrowed(name), argument, array: "" }) }
     }
 
@@ -439,29 +461,32 @@ mod tests {
 
     #[test]
     fn waits_for_every_attachment() {
-        let mut assembler = Assembler::default();
+        let (mut assembler, mut reader) = (Assembler::default(), json::Reader::default());
         let text = r#"52-/a,7["b",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;
-        assert_eq!(assembler.text(text), Ok(None));
+        assert_eq!(assembler.text(text, &mut reader.begin()), Ok(None));
         assert_eq!(assembler.binary(b"one", 1000), Ok(None));
         assert!(assembler.is_waiting());
         let binary = assembler.binary(b"", 1000).unwrap().unwrap();
         assert_eq!(binary.attachments(), [b"one".to_vec(), vec![]]);
         let body = event(Some(7), "b", Some(r#"{"_placeholder":true,"num":0}"#));
-        assert_eq!(binary.packet().map(bare), Ok(Packet { namespace: "/a", body }));
+        assert_eq!(
+            binary.packet(&mut reader.begin()).map(|packet| bare(text, packet)),
+            Ok(Packet { namespace: "/a", body })
+        );
         assert_eq!(assembler, Assembler::default());
-        assert!(assembler.text("2[\"next\"]").unwrap().is_some());
+        assert!(assembler.text("2[\"next\"]", &mut reader.begin()).unwrap().is_some());
     }
 
     #[test]
     fn keeps_text_and_attachments_in_order_and_bounded() {
-        let mut assembler = Assembler::default();
+        let (mut assembler, mut reader) = (Assembler::default(), json::Reader::default());
         assert_eq!(assembler.binary(b"x", 1000), Err(PacketError::Order), "none is due");
 
-        assembler.text("51-[\"a\"]").unwrap();
-        assert_eq!(assembler.text("2[\"b\"]"), Err(PacketError::Order));
+        assembler.text("51-[\"a\"]", &mut reader.begin()).unwrap();
+        assert_eq!(assembler.text("2[\"b\"]", &mut reader.begin()), Err(PacketError::Order));
 
-        let mut assembler = Assembler::default();
-        assembler.text("53-[\"a\"]").unwrap();
+        let (mut assembler, mut reader) = (Assembler::default(), json::Reader::default());
+        assembler.text("53-[\"a\"]", &mut reader.begin()).unwrap();
         assert_eq!(assembler.binary(&[0; 40], 100), Ok(None));
         assert_eq!(assembler.binary(&[0; 52], 100), Ok(None));
         assert_eq!(assembler.binary(&[0; 1], 100), Err(PacketError::TooLarge));

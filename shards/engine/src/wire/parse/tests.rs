@@ -4,6 +4,20 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::wire::json;
+
+/// Reads a payload with both readers of JSON, which must say the same.
+fn command(event: Event, payload: &str) -> Result<Command, Reject> {
+    let written = super::command(event, payload);
+    let array = format!("[\"{}\",{payload}]", event.name());
+    let mut reader = json::Reader::default();
+    let mut reading = reader.begin();
+    if let Some(found) = reading.event(&array) {
+        let argument = found.argument.unwrap_or(json::Value::NONE);
+        assert_eq!(super::command(event, argument), written, "{array}");
+    }
+    written
+}
 
 const BEN: &str = "BBBBBBBBBBBBBBBBBBBB";
 
