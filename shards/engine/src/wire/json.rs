@@ -14,6 +14,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 use simd_json::{Buffers, Node, StaticNode, Tape, fill_tape_padded};
 
+use super::scan;
 use crate::speech::{Code, Reject};
 
 /// How deep objects and arrays may be nested in a payload.
@@ -189,7 +190,12 @@ impl Reader {
 
     /// Whether the buffers are small enough to be kept.
     pub fn is_small(&self) -> bool {
-        self.input.capacity() <= 2 * KEPT_BYTES_MAX
+        self.kept_bytes() <= 8 * KEPT_BYTES_MAX
+    }
+
+    /// Bytes that are kept for the next event, but for what simd-json keeps in proportion to them.
+    pub fn kept_bytes(&self) -> usize {
+        self.input.capacity() + self.tape.0.capacity() * size_of::<Node<'_>>()
     }
 }
 
@@ -264,8 +270,29 @@ fn behind_string(mut bytes: &[u8]) -> &[u8] {
 
 /// Appends a string with its quotes and escapes.
 pub fn print_string(out: &mut Vec<u8>, text: &str) {
-    let written = serde_json::to_writer(out, text);
-    assert!(written.is_ok(), "a string is written to memory");
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let is_escaped = |word| scan::below(word, b' ') | scan::equal(word, b'"') | scan::equal(word, b'\\');
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(place) = scan::first(rest, is_escaped) {
+        out.extend_from_slice(&rest[..place]);
+        match rest[place] {
+            byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            byte => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+        }
+        rest = &rest[place + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
 }
 
 impl<'a> Field<'a> {
@@ -636,6 +663,13 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4_096))]
 
         #[test]
+        fn strings_are_printed_as_serde_json_prints_them(text in "[\\x00-\\x7fé🎸\u{85}]{0,90}") {
+            let mut out = b"before".to_vec();
+            print_string(&mut out, &text);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), format!("before{}", serde_json::to_string(&text).unwrap()));
+        }
+
+        #[test]
         fn both_readers_agree_wherever_both_accept(text in any_json()) {
             both(&text);
         }
@@ -707,6 +741,9 @@ mod tests {
         let set_list = format!("[\"a\",\"{}\"]", "x".repeat(900_000));
         assert!(reader.begin().event(&set_list).is_some());
         assert!(!reader.is_small());
+        let mut reader = Reader::default();
+        let _ = reader.begin().event(&format!("[\"a\"{}]", ",1".repeat(30_000)));
+        assert!(!reader.is_small(), "a short text of many values takes as much");
     }
 
     fn field<'a>(object: &'a str) -> Field<'a> {

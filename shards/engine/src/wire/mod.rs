@@ -16,4 +16,5 @@ pub mod packing;
 pub mod parse;
 pub mod payload;
 pub mod print;
+mod scan;
 pub mod socket_packet;

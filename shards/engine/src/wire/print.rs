@@ -6,6 +6,7 @@
 
 use serde::{Serialize, Serializer};
 
+use self::printer::Printer;
 use super::{json, socket_packet};
 use crate::speech::{
     Ack, Checksum, LeaderRule, LinkNotice, Member, Notice, Number, OnLeaderLoss, Quality, Reject, Role,
@@ -87,7 +88,7 @@ fn acknowledgement(out: &mut Vec<u8>, id: u64, payload: &impl Serialize) {
 
 /// A `Vec` takes all bytes and no view refuses to be serialised, so this cannot fail.
 fn value(out: &mut Vec<u8>, value: &impl Serialize) {
-    let written = serde_json::to_writer(out, value);
+    let written = value.serialize(Printer(out));
     assert!(written.is_ok(), "a view that cannot be printed: {written:?}");
 }
 
@@ -1110,6 +1111,8 @@ fn role_word(role: Role) -> &'static str {
         Role::Follower => "follower",
     }
 }
+
+mod printer;
 
 #[cfg(test)]
 mod tests;

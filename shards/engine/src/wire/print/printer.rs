@@ -1,0 +1,260 @@
+//! Values to JSON, to the byte as serde_json prints them.
+//!
+//! A third of what a server computes is printing, and serde_json looks at every byte of a text, and of the names of
+//! fields, for one that it must escape. Here names are copied, for they are ours and need no escaping, and texts
+//! are looked through by stretches (`json::print_string`).
+
+use std::fmt;
+
+use serde::ser::{Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
+
+use crate::wire::json;
+
+/// Prints one value at the end of these bytes.
+pub struct Printer<'o>(pub &'o mut Vec<u8>);
+
+/// An array or object that is being printed.
+pub struct Open<'o> {
+    out: &'o mut Vec<u8>,
+    /// What goes in front of the next item.
+    before: &'static [u8],
+    /// What ends it.
+    end: &'static [u8],
+}
+
+impl<'o> Printer<'o> {
+    fn open(self, begin: u8, end: &'static [u8]) -> Open<'o> {
+        self.0.push(begin);
+        Open { out: self.0, before: b"", end }
+    }
+
+    /// Numbers are printed by serde_json itself.
+    fn number(self, number: &impl Serialize) -> Result<(), fmt::Error> {
+        serde_json::to_writer(self.0, number).map_err(|_| fmt::Error)
+    }
+}
+
+impl Open<'_> {
+    fn separate(&mut self) {
+        self.out.extend_from_slice(self.before);
+        self.before = b",";
+    }
+
+    fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), fmt::Error> {
+        self.separate();
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        value.serialize(Printer(self.out))
+    }
+
+    fn close(self) {
+        self.out.extend_from_slice(self.end);
+    }
+}
+
+/// What no view has.
+type Unused = Impossible<(), fmt::Error>;
+
+impl<'o> Serializer for Printer<'o> {
+    type Ok = ();
+    type Error = fmt::Error;
+    type SerializeSeq = Open<'o>;
+    type SerializeTuple = Unused;
+    type SerializeTupleStruct = Unused;
+    type SerializeTupleVariant = Unused;
+    type SerializeMap = Open<'o>;
+    type SerializeStruct = Open<'o>;
+    type SerializeStructVariant = Unused;
+
+    fn serialize_bool(self, value: bool) -> Result<(), fmt::Error> {
+        self.0.extend_from_slice(if value { b"true" } else { b"false" });
+        Ok(())
+    }
+
+    fn serialize_i8(self, value: i8) -> Result<(), fmt::Error> {
+        self.number(&value)
+    }
+
+    fn serialize_i16(self, value: i16) -> Result<(), fmt::Error> {
+        self.number(&value)
+    }
+
+    fn serialize_i32(self, value: i32) -> Result<(), fmt::Error> {
+        self.number(&value)
+    }
+
+    fn serialize_i64(self, value: i64) -> Result<(), fmt::Error> {
+        self.number(&value)
+    }
+
+    fn serialize_u8(self, value: u8) -> Result<(), fmt::Error> {
+        self.number(&value)
+    }
+
+    fn serialize_u16(self, value: u16) -> Result<(), fmt::Error> {
+        self.number(&value)
+    }
+
+    fn serialize_u32(self, value: u32) -> Result<(), fmt::Error> {
+        self.number(&value)
+    }
+
+    fn serialize_u64(self, value: u64) -> Result<(), fmt::Error> {
+        self.number(&value)
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<(), fmt::Error> {
+        self.number(&value)
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<(), fmt::Error> {
+        self.number(&value)
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), fmt::Error> {
+        self.serialize_str(value.encode_utf8(&mut [0; 4]))
+    }
+
+    fn serialize_str(self, text: &str) -> Result<(), fmt::Error> {
+        json::print_string(self.0, text);
+        Ok(())
+    }
+
+    fn serialize_bytes(self, _: &[u8]) -> Result<(), fmt::Error> {
+        Err(fmt::Error)
+    }
+
+    fn serialize_none(self) -> Result<(), fmt::Error> {
+        self.serialize_unit()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), fmt::Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), fmt::Error> {
+        self.0.extend_from_slice(b"null");
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), fmt::Error> {
+        self.serialize_unit()
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, name: &'static str) -> Result<(), fmt::Error> {
+        self.serialize_str(name)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), fmt::Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> Result<(), fmt::Error> {
+        Err(fmt::Error)
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Open<'o>, fmt::Error> {
+        Ok(self.open(b'[', b"]"))
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Unused, fmt::Error> {
+        Err(fmt::Error)
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Unused, fmt::Error> {
+        Err(fmt::Error)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Unused, fmt::Error> {
+        Err(fmt::Error)
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Open<'o>, fmt::Error> {
+        Ok(self.open(b'{', b"}"))
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Open<'o>, fmt::Error> {
+        Ok(self.open(b'{', b"}"))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Unused, fmt::Error> {
+        Err(fmt::Error)
+    }
+}
+
+impl SerializeSeq for Open<'_> {
+    type Ok = ();
+    type Error = fmt::Error;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), fmt::Error> {
+        self.separate();
+        item.serialize(Printer(self.out))
+    }
+
+    fn end(self) -> Result<(), fmt::Error> {
+        self.close();
+        Ok(())
+    }
+}
+
+/// What is flattened into a struct. Names are texts here, and printed as such.
+impl SerializeMap for Open<'_> {
+    type Ok = ();
+    type Error = fmt::Error;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, name: &T) -> Result<(), fmt::Error> {
+        self.separate();
+        name.serialize(Printer(self.out))
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), fmt::Error> {
+        self.out.push(b':');
+        value.serialize(Printer(self.out))
+    }
+
+    fn end(self) -> Result<(), fmt::Error> {
+        self.close();
+        Ok(())
+    }
+}
+
+impl SerializeStruct for Open<'_> {
+    type Ok = ();
+    type Error = fmt::Error;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), fmt::Error> {
+        self.field(name, value)
+    }
+
+    fn end(self) -> Result<(), fmt::Error> {
+        self.close();
+        Ok(())
+    }
+}
