@@ -411,7 +411,7 @@ impl Open {
     /// the end of what is here is looked at again with the next piece.
     fn check_utf8(&mut self) -> Result<(), FrameError> {
         let fresh = &self.message[self.valid as usize..];
-        match std::str::from_utf8(fresh) {
+        match simdutf8::compat::from_utf8(fresh) {
             Ok(_) => self.valid += fresh.len() as u32,
             Err(cut) if cut.error_len().is_none() => self.valid += cut.valid_up_to() as u32,
             Err(_) => return Err(FrameError::Utf8),
@@ -467,7 +467,7 @@ fn read(opcode: Opcode, deflated: bool, payload: &[u8]) -> Result<Message<'_>, F
 fn read_data(kind: Kind, deflated: bool, payload: &[u8]) -> Result<Message<'_>, FrameError> {
     match kind {
         _ if deflated => Ok(Message::Deflated { text: kind == Kind::Text, payload }),
-        Kind::Text => std::str::from_utf8(payload).map(Message::Text).map_err(|_| FrameError::Utf8),
+        Kind::Text => simdutf8::basic::from_utf8(payload).map(Message::Text).map_err(|_| FrameError::Utf8),
         Kind::Binary => Ok(Message::Binary(payload)),
     }
 }

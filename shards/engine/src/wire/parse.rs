@@ -3,9 +3,11 @@
 //! Every refusal names the field at fault and says what would have been right. An optional field that is
 //! `null` counts as left out, and so does an optional text with nothing in it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::json::{Field, Value, fields};
+use super::scan;
 use crate::speech::{
     Code, Command, Join, LeaderRule, LinkCommand, Message, Number, OnLeaderLoss, Quantize, Reject, Role,
     Secret, SessionCommand, Setlist, SettingsChange, Song, SongChoice, SongFormat, TempoEvent,
@@ -448,7 +450,7 @@ fn song(song: Value<'_>) -> Result<Song, Reject> {
 /// A chart, in which spaces and tabs stand for something, also at the beginning and the end of a line.
 fn song_body(body: Field<'_>) -> Result<String, Reject> {
     let body = body.text().map_err(|_| body.wrong("must be a text"))?;
-    Ok(printable(&body, Lines::Chart))
+    Ok(printable(&body, Lines::Chart).into_owned())
 }
 
 fn song_choice(song: Field<'_>, step: Field<'_>) -> Result<SongChoice, Reject> {
@@ -613,34 +615,57 @@ enum Lines {
 }
 
 /// The text without control characters. Where one of them kept words apart, a space does.
-fn printable(text: &str, lines: Lines) -> String {
-    let kept = |c: char| match (c, lines) {
+fn printable(text: &str, lines: Lines) -> Cow<'_, str> {
+    let Some(place) = first_other(text, lines) else { return Cow::Borrowed(text) };
+    let (mut printable, mut rest) = (String::with_capacity(text.len()), text);
+    let mut place = Some(place);
+    while let Some(at) = place {
+        let (same, other) = rest.split_at(at);
+        printable.push_str(same);
+        let mut chars = other.chars();
+        printable.extend(chars.next().and_then(|c| shown(c, lines)));
+        rest = chars.as_str();
+        place = first_other(rest, lines);
+    }
+    printable.push_str(rest);
+    Cow::Owned(printable)
+}
+
+/// What is shown of a character, if anything.
+fn shown(c: char, lines: Lines) -> Option<char> {
+    match (c, lines) {
         ('\n', Lines::Many | Lines::Chart) => Some('\n'),
         ('\t', Lines::Chart) => Some('\t'),
         ('\n' | '\t' | '\u{2028}' | '\u{2029}', _) => Some(' '),
         _ => (!is_control(c)).then_some(c),
-    };
-    // In stretches: a song is 100 kB of text that is nearly all of the plainest kind.
-    let (mut printable, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(place) = first_unplain(rest.as_bytes()) {
-        let (plain, other) = rest.split_at(place);
-        printable.push_str(plain);
-        let mut chars = other.chars();
-        printable.extend(chars.next().and_then(kept));
-        rest = chars.as_str();
     }
-    printable.push_str(rest);
-    printable
 }
 
-/// Where the first byte is that is no printable ASCII.
-fn first_unplain(text: &[u8]) -> Option<usize> {
-    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~');
-    // Whether all of a piece are plain is asked of 64 bytes at once, which one byte after the other is not.
-    let pieces = text.chunks_exact(64);
-    let plain = pieces.take_while(|piece| piece.iter().fold(true, |plain, byte| plain & is_plain(byte)));
-    let start = 64 * plain.count();
-    text[start..].iter().position(|byte| !is_plain(byte)).map(|place| start + place)
+/// The place of the first character that is not shown as it is. Nearly all of a song of 100 kB is ASCII, which is
+/// looked through by stretches.
+fn first_other(text: &str, lines: Lines) -> Option<usize> {
+    let unplain = |word| scan::below(word, b' ') | scan::equal(word, 0x7f) | scan::beyond_ascii(word);
+    let mut at = 0;
+    loop {
+        let rest = &text.as_bytes()[at..];
+        at += match lines {
+            Lines::One => scan::first(rest, unplain),
+            Lines::Many => scan::first(rest, |word| unplain(word) & !scan::equal(word, b'\n')),
+            Lines::Chart => scan::first(rest, |word| {
+                unplain(word) & !scan::equal(word, b'\n') & !scan::equal(word, b'\t')
+            }),
+        }?;
+        // Other scripts have few characters of ASCII between theirs.
+        for c in text[at..].chars() {
+            if shown(c, lines) != Some(c) {
+                return Some(at);
+            }
+            at += c.len_utf8();
+            if c.is_ascii_alphanumeric() {
+                break;
+            }
+        }
+    }
 }
 
 /// An object.

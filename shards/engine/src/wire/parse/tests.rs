@@ -931,6 +931,17 @@ proptest! {
         }
     }
 
+    /// By stretches as character by character.
+    #[test]
+    fn what_is_shown_of_a_text_is_what_is_shown_of_its_characters(
+        text in "([a-z ]{0,40}|[\\x00-\\x20\\x7f-\\x9fö\u{2028}\u{2029}\u{202e}\u{2067}яש🎸]{0,6}){0,8}",
+    ) {
+        for lines in [Lines::One, Lines::Many, Lines::Chart] {
+            let expected: String = text.chars().filter_map(|c| shown(c, lines)).collect();
+            prop_assert_eq!(printable(&text, lines), expected);
+        }
+    }
+
     #[test]
     fn numbers_are_rounded_to_their_units(micros in 0..=86_400_000_000_u64, milli_bpm in 1_000..=400_000_u32) {
         let ms = micros as f64 / 1_000.0;
