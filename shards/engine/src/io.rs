@@ -409,10 +409,17 @@ pub enum Close {
 }
 
 impl Outputs {
-    /// Empties the lists and keeps their memory.
+    /// Bytes that are kept from use to use for their memory: more are only kept while as many are needed.
+    pub const KEPT_BYTES_MAX: usize = 256 * 1024;
+
+    /// Empties the lists and keeps their memory, but for what a long message made them grow by.
     pub fn clear(&mut self) {
+        let used = self.bytes.len();
         self.list.clear();
         self.bytes.clear();
         self.receivers.clear();
+        if used <= self.bytes.capacity() / 4 {
+            self.bytes.shrink_to(Self::KEPT_BYTES_MAX);
+        }
     }
 }

@@ -252,7 +252,10 @@ impl Engine {
             Input::Storage { news } => self.storage_said(news, out),
             Input::Drain => self.drain(out),
             Input::Memory(memory) => self.memory(memory, out),
-            Input::TurnEnded => self.end_turn(out),
+            Input::TurnEnded => {
+                self.end_turn(out);
+                self.give_back();
+            }
         }
         self.counters.messages_out += messages(&out.list[before..]);
     }
@@ -393,6 +396,19 @@ impl Engine {
                 return;
             }
         }
+    }
+
+    /// Gives back the buffers that a long message has made large.
+    fn give_back(&mut self) {
+        self.inflater.give_back();
+        self.outbox.give_back();
+    }
+
+    /// Bytes of the buffers that are kept for the next message, of any connection.
+    #[cfg(test)]
+    fn kept_bytes(&self) -> usize {
+        let reader = self.reader.as_ref().map_or(0, |reader| reader.kept_bytes());
+        reader + self.inflater.kept_bytes() + self.outbox.kept_bytes()
     }
 
     /// Fires what is due: ticks and the rest first, then the batches, whatever their deadlines, because a tick

@@ -160,6 +160,17 @@ impl Outbox {
         self.told.push(id);
     }
 
+    /// Gives back the memory that a long message took.
+    pub fn give_back(&mut self) {
+        self.deflater.give_back();
+    }
+
+    /// Bytes that are kept for the next message.
+    #[cfg(test)]
+    pub fn kept_bytes(&self) -> usize {
+        self.deflater.kept_bytes()
+    }
+
     /// Whether sessions of long-polling were told something that was not looked at.
     pub fn has_told(&self) -> bool {
         !self.told.is_empty()

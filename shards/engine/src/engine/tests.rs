@@ -31,6 +31,7 @@ mod knock;
 mod large;
 mod late;
 mod leadership;
+mod long;
 mod manners;
 mod priorities;
 mod unchanged;
@@ -247,10 +248,16 @@ fn masked(text: &str) -> Vec<u8> {
     let mut frame = vec![0x81];
     match text.len() {
         length @ 0..=125 => frame.push(0x80 | length as u8),
-        length => {
-            frame.push(0x80 | 126);
-            frame.extend_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
-        }
+        length => match u16::try_from(length) {
+            Ok(length) => {
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&length.to_be_bytes());
+            }
+            Err(_) => {
+                frame.push(0x80 | 127);
+                frame.extend_from_slice(&(length as u64).to_be_bytes());
+            }
+        },
     }
     frame.extend_from_slice(&mask);
     frame.extend(text.bytes().zip(mask.into_iter().cycle()).map(|(byte, mask)| byte ^ mask));

@@ -200,7 +200,6 @@ impl Inflater {
         bytes_max: u32,
     ) -> Result<&[u8], InflateError> {
         self.message.clear();
-        self.message.shrink_to(Self::KEPT_BYTES_MAX);
         let before = window.as_ref().map_or(&[][..], |window| &window.0);
         self.begin(before)?;
         let mut finals = 0;
@@ -224,6 +223,18 @@ impl Inflater {
             window.extend(&self.message, BITS_MAX);
         }
         Ok(&self.message)
+    }
+
+    /// Gives back the memory that a long message took.
+    pub fn give_back(&mut self) {
+        if self.message.capacity() > Self::KEPT_BYTES_MAX {
+            self.message = Vec::new();
+        }
+    }
+
+    /// Bytes that are kept for the next message.
+    pub fn kept_bytes(&self) -> usize {
+        self.message.capacity()
     }
 
     fn begin(&mut self, window: &[u8]) -> Result<(), InflateError> {
@@ -279,6 +290,18 @@ impl Deflater {
     pub fn new(level: u8) -> Self {
         let level = flate2::Compression::new(u32::from(level.clamp(1, 9)));
         Self { level, states: Default::default(), message: Vec::new() }
+    }
+
+    /// Gives back the memory that a long message took.
+    pub fn give_back(&mut self) {
+        if self.message.capacity() > Inflater::KEPT_BYTES_MAX {
+            self.message = Vec::new();
+        }
+    }
+
+    /// Bytes that are kept for the next message.
+    pub fn kept_bytes(&self) -> usize {
+        self.message.capacity()
     }
 
     /// The payload of a frame that holds `message` compressed, for a receiver with a window of this many bits.
