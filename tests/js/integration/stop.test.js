@@ -285,6 +285,8 @@ describe("cores", () => {
   test("two servers with one shard each are not pinned to the same core", async () => {
     const servers = [await startServer({ env: { SHARDS: "1" } }), await startServer({ env: { SHARDS: "1" } })];
     for (const server of servers) {
+      // A shard that answers is pinned, if it ever is.
+      await engineMember(server);
       assert.deepEqual(masks(server.pid), [own]);
     }
     for (const server of servers) {
@@ -296,6 +298,11 @@ describe("cores", () => {
 
   test("as many shards as cores are pinned to one each", async (t) => {
     const server = await startServer({ env: { SHARDS: "auto" } });
+    await within(PATIENCE_MS, (async () => {
+      const shards = () => Number(/shards +(\d+)/.exec(server.run.stdout)?.[1]);
+      const settled = () => masks(server.pid).length === shards() && (/not pinned/.test(server.run.stdout) || masks(server.pid).every((mask) => isOne.test(mask)));
+      while (!settled()) await new Promise((done) => setTimeout(done, 20));
+    })(), "each shard is where it stays");
     const found = masks(server.pid);
     const { stdout } = await server.stop();
     if (/CPU quota/.test(stdout)) {
@@ -310,9 +317,11 @@ describe("cores", () => {
 
   test("PIN_CORES overrules that", async () => {
     const on = await startServer({ env: { SHARDS: "1", PIN_CORES: "on" } });
+    await engineMember(on);
     assert.match(masks(on.pid)[0], isOne);
     await on.stop();
     const off = await startServer({ env: { SHARDS: "auto", PIN_CORES: "off" } });
+    await engineMember(off);
     assert.deepEqual(new Set(masks(off.pid)), new Set([own]));
     await off.stop();
   });
