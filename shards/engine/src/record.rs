@@ -51,6 +51,10 @@ impl Record {
     /// Rises when the fields change their meaning.
     pub const FORMAT: u16 = 1;
 
+    /// Highest epoch that a stored record may have. Guessed: 2^52 leaves an epoch above it that JSON still carries
+    /// exactly, and no wall clock in milliseconds gets near it.
+    pub const EPOCH_MAX: u64 = 1 << 52;
+
     /// Begins a message that nobody has set. Members' texts have no such character.
     pub const AUTOMATIC: char = '\u{1}';
 
@@ -150,7 +154,7 @@ impl Record {
             && led
             && self.song.is_none_or(|song| (song as usize) < songs)
             && [self.created_at, self.last_active_unix].iter().all(|at| (0..UNIX_MAX).contains(&at.0))
-            && timeline.epoch < FAR
+            && timeline.epoch <= Self::EPOCH_MAX
             && timeline.version < FAR
             && (1..=Timeline::SEGMENTS_MAX).contains(&timeline.segments.len())
             && timeline.segments.is_sorted_by(|a, b| a.t0 < b.t0)
@@ -363,13 +367,16 @@ mod tests {
 
     #[test]
     fn what_contradicts_itself_is_no_session() {
-        let breaks: [fn(&mut Record); 9] = [
+        let breaks: [fn(&mut Record); 12] = [
             |record| record.timeline.segments.clear(),
             |record| record.timeline.segments[0].t0 = Micros::from_micros(u64::MAX),
             |record| record.timeline.segments[0].p0 = i64::MIN,
             |record| record.timeline.meter[0].signature.numerator = 0,
             |record| record.timeline.leader = None,
             |record| record.timeline.epoch = u64::MAX,
+            |record| record.timeline.epoch = (1 << 53) + 1,
+            |record| record.timeline.epoch = Record::EPOCH_MAX + 1,
+            |record| record.timeline.version = (1 << 53) + 1,
             |record| record.seats.push(record.seats[0].clone()),
             |record| record.song = Some(0),
             |record| record.leader_rule = LeaderRule::Pin,

@@ -272,12 +272,17 @@ impl Engine {
         // The wall clock may have been set back since: then the next epoch is as good.
         let epoch = (self.now.unix.0.max(1) as u64).max(self.last_epoch + 1);
         let luck = self.rng.next_u64();
+        let is_new = record.is_none();
         let made = match record {
             Some(record) => Session::from_record(record, &self.rules, self.now, epoch),
             None => Session::new(session.clone(), &self.rules, epoch, self.now),
         };
-        // What was stored may have been begun under a clock that was ahead of this one.
-        self.last_epoch = made.epoch();
+        // A stored session may have begun under a clock that was ahead of this one.
+        if is_new {
+            self.last_epoch = made.epoch();
+        } else {
+            self.note_epoch(made.epoch());
+        }
         let room = Room::new(made, &self.settings, luck, self.now.at);
         let key = self.rooms.insert(room);
         self.names.insert(session.clone(), key);

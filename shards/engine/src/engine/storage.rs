@@ -36,6 +36,10 @@ const OFFER_BYTES_MAX: usize = 1024 * 1024;
 /// How much may be read from a connection that waits, besides one message.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
+/// Epochs up to here may come from a wall clock, in milliseconds: that of the year 2527. A higher one was written by
+/// somebody else, and no other session may begin above it.
+pub(super) const CLOCK_EPOCH_MAX: u64 = 1 << 44;
+
 /// What a shard has to do with the storage.
 #[derive(Default)]
 pub(super) struct Storage {
@@ -372,17 +376,27 @@ impl Engine {
         match outcome {
             Outcome::Kept => room.kept.stored = Some(which),
             Outcome::Refused => {}
+            // There is no epoch above it that could be stored. The next change is offered again.
+            Outcome::Outdated { epoch } if epoch >= Record::EPOCH_MAX => room.kept.stored = Some(which),
             Outcome::Outdated { epoch } => {
                 let now = self.now;
                 self.with_room(key, out, |room, turn, effects| {
                     room.flush(key, turn);
                     room.session.rise_above(epoch, now, effects);
                 });
-                self.last_epoch = self.last_epoch.max(epoch + 1);
+                self.note_epoch(epoch + 1);
             }
         }
         self.settle(key, out);
         self.arm_offer();
+    }
+
+    /// Remembers the epoch of a session from storage, so that a session made anew gets a higher one. An epoch that no
+    /// clock shows concerns its own session alone.
+    pub(super) fn note_epoch(&mut self, epoch: u64) {
+        if epoch <= CLOCK_EPOCH_MAX {
+            self.last_epoch = self.last_epoch.max(epoch);
+        }
     }
 
     /// Has the storage forget a session that is gone from memory.

@@ -1,5 +1,6 @@
 //! Sessions that come from the storage and go there, with a storage that answers when the test says so.
 
+use super::super::storage::CLOCK_EPOCH_MAX;
 use super::*;
 use crate::io::{Found, Outcome, StorageNews};
 use crate::record::Record;
@@ -399,4 +400,49 @@ fn a_session_that_makes_room_waits_in_the_storage_if_it_is_there() {
     assert_eq!([has("first"), has("second"), has("third")], [true, false, true]);
     let forgets = world.orders.iter().filter(|(order, _)| matches!(order, Output::Forget { .. }));
     assert_eq!(forgets.count(), 0, "what is stored stays");
+}
+
+#[test]
+fn an_epoch_that_no_clock_shows_is_the_problem_of_its_session_alone() {
+    for epoch in [Record::EPOCH_MAX - 1, Record::EPOCH_MAX, 1 << 53, (1 << 53) + 1, u64::MAX] {
+        let mut world = world();
+        let ann = alone(&mut world);
+        world.say(ann, PLAY);
+        world.pass(MS(10));
+        assert_eq!(world.keep(Outcome::Outdated { epoch }).len(), 1);
+        // It rises as far as a record may, and is stored once at most, not for ever.
+        world.pass(MS(20));
+        let again = world.keep(Outcome::Outdated { epoch: u64::MAX });
+        assert_eq!(again.len(), usize::from(epoch < Record::EPOCH_MAX), "{epoch}");
+        world.pass(MS(1_000));
+        assert_eq!(world.keep(Outcome::Kept).len(), 0, "{epoch}");
+        // Sessions that begin later stay on the clock.
+        let ben = world.client(0);
+        world.say(ben, &join("other", "Ben"));
+        world.found("other", Found::Nothing);
+        let ack = world.acknowledged(ben).unwrap();
+        assert!(ack["epoch"].as_u64().unwrap() <= CLOCK_EPOCH_MAX, "{ack}");
+    }
+}
+
+#[test]
+fn a_record_with_an_epoch_that_no_clock_shows_raises_no_other() {
+    let mut first = world();
+    let ann = first.client(0);
+    first.say(ann, JOIN);
+    first.found("s", Found::Nothing);
+    first.pass(MS(20));
+    let mut record = first.keep(Outcome::Kept).pop().unwrap();
+    record.timeline.epoch = Record::EPOCH_MAX;
+    let mut bytes = Vec::new();
+    record.print(&mut bytes);
+    let mut world = world();
+    let ann = world.client(0);
+    world.say(ann, JOIN);
+    world.found("s", Found::Record(bytes.into()));
+    assert_eq!(world.acknowledged(ann).unwrap()["epoch"], Record::EPOCH_MAX + 1);
+    let ben = world.client(0);
+    world.say(ben, &join("other", "Ben"));
+    world.found("other", Found::Nothing);
+    assert!(world.acknowledged(ben).unwrap()["epoch"].as_u64().unwrap() <= CLOCK_EPOCH_MAX);
 }
