@@ -102,7 +102,7 @@ fn cell_text(cell: f64) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -143,12 +143,12 @@ mod tests {
 
     impl HistoryStore for Shelf {
         fn load(&mut self, max: usize) -> Vec<Row> {
-            let rows = self.0.lock().unwrap();
+            let rows = self.0.lock();
             rows[rows.len().saturating_sub(max)..].to_vec()
         }
 
         fn append(&mut self, row: &Row) {
-            self.0.lock().unwrap().push(*row);
+            self.0.lock().push(*row);
         }
     }
 

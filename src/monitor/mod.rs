@@ -11,7 +11,7 @@ mod webhook;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +19,7 @@ use bandsync_driver::Gauges;
 use bandsync_engine::io::Memory;
 use bandsync_engine::speech::Code;
 use log::{info, warn};
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::process::{self, Allocator, CpuTime, ThreadUsage, Usage};
@@ -262,12 +263,12 @@ impl Monitor {
 
     /// The newest report.
     pub fn newest(&self) -> Arc<Report> {
-        Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.newest.lock())
     }
 
     /// Rows of the history as JSON: see [`History::json`].
     pub fn history(&self, since: u64, max: usize) -> Vec<u8> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).json(since, max)
+        self.history.lock().json(since, max)
     }
 
     /// How long the server has been running.
@@ -349,7 +350,7 @@ impl Watch {
             meter.end_second();
         }
         let second = self.all.end_second();
-        let last = Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner));
+        let last = Arc::clone(&self.newest.lock());
         let sample = later.since(&self.earlier, &last.sample);
         let threads = later.shares(&self.earlier);
         let queues = self.totals.queues();
@@ -392,7 +393,7 @@ impl Watch {
             alerts: self.thresholds.alerts(),
             events,
         };
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(report);
+        *self.newest.lock() = Arc::new(report);
         self.earlier = later;
     }
 
@@ -533,7 +534,7 @@ impl Watch {
             sample.resident_bytes as f64,
             sample.refusals_per_second,
         ];
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).append(&row);
+        self.history.lock().append(&row);
     }
 }
 
@@ -771,39 +772,39 @@ mod tests {
 
     impl Totals for Made {
         fn shards(&self) -> Vec<ShardTotals> {
-            self.shards.lock().unwrap().clone()
+            self.shards.lock().clone()
         }
 
         fn collect(&self, _: usize, read: &mut dyn FnMut(&Gauges)) {
             let mut gauges = Gauges::new();
-            for nanos in self.round_trips.lock().unwrap().drain(..) {
+            for nanos in self.round_trips.lock().drain(..) {
                 gauges.round_trip.saturating_record(nanos);
             }
             read(&gauges);
         }
 
         fn queues(&self) -> Vec<Queue> {
-            self.queues.lock().unwrap().clone()
+            self.queues.lock().clone()
         }
 
         fn set_memory(&self, memory: Memory) {
-            self.told.lock().unwrap().push(memory);
+            self.told.lock().push(memory);
         }
     }
 
     #[test]
     fn a_shard_that_ends_no_turn_is_told_of_and_forgiven() {
         let made = Arc::new(Made::default());
-        made.shards.lock().unwrap().resize(2, ShardTotals::default());
+        made.shards.lock().resize(2, ShardTotals::default());
         let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(LIMITS)).unwrap();
         for _ in 0..STALLED_AFTER {
-            made.shards.lock().unwrap()[0].turns += 1;
+            made.shards.lock()[0].turns += 1;
             watch.look();
         }
-        let report = watch.newest.lock().unwrap().clone();
+        let report = watch.newest.lock().clone();
         assert_eq!((report.status, report.alerts[0].name), (Status::Unhealthy, "shard_stalled"));
         assert_eq!((report.alerts[0].value, report.events.len(), report.stalled), (1.0, 1, 1));
-        made.shards.lock().unwrap().iter_mut().for_each(|shard| shard.turns += 1);
+        made.shards.lock().iter_mut().for_each(|shard| shard.turns += 1);
         watch.look();
         assert_eq!(watch.silent, [0, 0]);
     }
@@ -814,27 +815,27 @@ mod tests {
         let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(LIMITS)).unwrap();
         let queue = |name, waiting| Queue { name, waiting, room: 100 };
         for (waiting, status) in [(50, Status::Healthy), (51, Status::Degraded)] {
-            *made.queues.lock().unwrap() = vec![queue("storage", 3), queue("log", waiting), queue("x", 0)];
+            *made.queues.lock() = vec![queue("storage", 3), queue("log", waiting), queue("x", 0)];
             watch.look();
-            let report = watch.newest.lock().unwrap().clone();
+            let report = watch.newest.lock().clone();
             assert_eq!((report.status, report.queues.len()), (status, 3));
         }
-        assert_eq!(watch.newest.lock().unwrap().alerts[0].name, "queue");
+        assert_eq!(watch.newest.lock().alerts[0].name, "queue");
     }
 
     #[test]
     fn scarce_memory_is_told_to_the_shards() {
         let made = Arc::new(Made::default());
-        made.shards.lock().unwrap().resize(1, ShardTotals { turns: 1, ..ShardTotals::default() });
+        made.shards.lock().resize(1, ShardTotals { turns: 1, ..ShardTotals::default() });
         let limits = Limits { memory_bytes: 1, ..LIMITS };
         let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(limits)).unwrap();
         watch.look();
         let limits = Limits { memory_bytes: 1, memory_limit_bytes: 1, ..LIMITS };
         let mut full = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(limits)).unwrap();
         full.look();
-        assert_eq!(watch.newest.lock().unwrap().memory, Memory::Low);
-        assert_eq!(full.newest.lock().unwrap().memory, Memory::Out);
-        assert_eq!(*made.told.lock().unwrap(), [Memory::Low, Memory::Out]);
+        assert_eq!(watch.newest.lock().memory, Memory::Low);
+        assert_eq!(full.newest.lock().memory, Memory::Out);
+        assert_eq!(*made.told.lock(), [Memory::Low, Memory::Out]);
     }
 
     #[test]
@@ -849,31 +850,31 @@ mod tests {
         };
         busy(&watch);
         watch.look();
-        let first = watch.newest.lock().unwrap().cpu;
+        let first = watch.newest.lock().cpu;
         assert!(first.total() >= Duration::from_millis(5), "{first:?}");
         watch.interval_ends = Instant::now();
         watch.look();
-        let whole = watch.newest.lock().unwrap().cpu;
+        let whole = watch.newest.lock().cpu;
         assert!(whole.total() >= first.total(), "{whole:?}");
         busy(&watch);
         watch.look();
-        assert_eq!(watch.newest.lock().unwrap().cpu, whole, "the running interval is not told of");
+        assert_eq!(watch.newest.lock().cpu, whole, "the running interval is not told of");
     }
 
     #[test]
     fn an_interval_ends_with_a_row() {
         let made = Arc::new(Made::default());
-        made.shards.lock().unwrap().resize(1, ShardTotals { members: 8, ..ShardTotals::default() });
+        made.shards.lock().resize(1, ShardTotals { members: 8, ..ShardTotals::default() });
         let plan = Plan { interval: Duration::from_nanos(1), ..plan(LIMITS) };
         let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan).unwrap();
         // Otherwise the loop over missed intervals would be long.
         watch.interval = Duration::from_secs(3_600);
-        *made.round_trips.lock().unwrap() = vec![7_000_000; 3];
+        *made.round_trips.lock() = vec![7_000_000; 3];
         watch.look();
-        let report = watch.newest.lock().unwrap().clone();
+        let report = watch.newest.lock().clone();
         assert_eq!((report.interval[ROUND_TRIP].count, report.shards[0].interval[ROUND_TRIP].count), (3, 3));
         let history: serde_json::Value =
-            serde_json::from_slice(&watch.history.lock().unwrap().json(0, 10)).unwrap();
+            serde_json::from_slice(&watch.history.lock().json(0, 10)).unwrap();
         let column = |name| history::FIELDS.iter().position(|field| *field == name).unwrap();
         assert_eq!(history["rows"][0][column("members")], 8);
         let p99 = history["rows"][0][column("roundTripP99")].as_f64().unwrap();

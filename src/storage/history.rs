@@ -2,7 +2,8 @@
 //! at once. The storage keeps the same points, so that the series go on after a restart.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// A metric's name and value.
 pub type Point = (String, f64);
@@ -34,7 +35,7 @@ impl History {
     /// Takes measurements of an instant (Unix milliseconds) in. When the first of another interval come, the
     /// means of the one before are its points, which are returned to be stored, with the interval's beginning.
     pub fn add(&self, at: i64, points: &[Point]) -> Option<(i64, Vec<Point>)> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let interval = at.div_euclid(INTERVAL_MS) * INTERVAL_MS;
         let mut whole = None;
@@ -57,7 +58,7 @@ impl History {
 
     /// Puts stored points before those that were measured since.
     pub fn restore(&self, points: Vec<(i64, Point)>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.lock();
         let now = inner.series.values().filter_map(|series| series.front()).map(|(at, _)| *at).min();
         for (at, point) in points {
             if now.is_none_or(|now| at < now) {
@@ -71,13 +72,13 @@ impl History {
 
     /// The names of all metrics that have points.
     pub fn metrics(&self) -> Vec<String> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner.lock();
         inner.series.keys().cloned().collect()
     }
 
     /// The points of a metric since an instant; `None` if there is no such metric.
     pub fn since(&self, metric: &str, since: i64) -> Option<Vec<(i64, f64)>> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner.lock();
         let series = inner.series.get(metric)?;
         Some(series.iter().filter(|(at, _)| *at >= since).copied().collect())
     }

@@ -1,8 +1,9 @@
 //! How the storage does, for everybody to see.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
+
+use parking_lot::Mutex;
 
 /// Whether the backend works.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -57,16 +58,16 @@ impl Status {
 
     /// Whether the backend works.
     pub fn condition(&self) -> Condition {
-        self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.condition.lock().clone()
     }
 
     pub(super) fn well(&self) {
-        *self.condition.lock().unwrap_or_else(PoisonError::into_inner) = Condition::Well;
+        *self.condition.lock() = Condition::Well;
     }
 
     /// Notes a failure. True if all was well before.
     pub(super) fn degraded(&self, reason: &str) -> bool {
-        let mut condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut condition = self.condition.lock();
         let before = match &*condition {
             Condition::Well => None,
             Condition::Degraded { since, .. } => Some(*since),

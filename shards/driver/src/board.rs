@@ -1,11 +1,12 @@
 //! The board: numbers that every shard writes and anybody may read while the server runs.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bandsync_engine::io::Memory;
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
+use parking_lot::Mutex;
 
 use crate::gauge::{Exchange, Gauges};
 
@@ -52,7 +53,7 @@ impl<C: Copy + Default> Board<C> {
 
     /// What a shard's machine counted as of its last turn.
     pub fn counters(&self, shard: ShardId) -> C {
-        *self.shards[usize::from(shard.0)].counters.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.shards[usize::from(shard.0)].counters.lock()
     }
 
     /// Shows to `read` what a shard measured since the last call, one set for each second or so.
@@ -73,7 +74,7 @@ impl<C: Copy + Default> Board<C> {
 
     /// What a shard's machine told of itself last, as JSON; empty if nobody had asked for it.
     pub fn roster(&self, shard: ShardId) -> Vec<u8> {
-        self.shards[usize::from(shard.0)].roster.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shards[usize::from(shard.0)].roster.lock().clone()
     }
 
     pub(crate) fn memory(&self) -> Memory {
@@ -87,7 +88,7 @@ impl<C: Copy + Default> Board<C> {
     /// Has a roster written, if one is wanted and nobody is reading the last one.
     pub(crate) fn write_roster(&self, shard: ShardId, now: Micros, write: impl FnOnce(&mut Vec<u8>)) {
         if now.as_micros() < self.rosters_until.load(Ordering::Relaxed)
-            && let Ok(mut roster) = self.shards[usize::from(shard.0)].roster.try_lock()
+            && let Some(mut roster) = self.shards[usize::from(shard.0)].roster.try_lock()
         {
             roster.clear();
             write(&mut roster);
@@ -96,12 +97,8 @@ impl<C: Copy + Default> Board<C> {
 
     /// Shows a machine's counters. False if somebody is reading them: a shard never waits, it tries again.
     pub(crate) fn publish(&self, shard: ShardId, counters: C) -> bool {
-        match self.shards[usize::from(shard.0)].counters.try_lock() {
-            Ok(mut shown) => *shown = counters,
-            Err(std::sync::TryLockError::Poisoned(poisoned)) => *poisoned.into_inner() = counters,
-            Err(std::sync::TryLockError::WouldBlock) => return false,
-        }
-        true
+        let shown = self.shards[usize::from(shard.0)].counters.try_lock();
+        shown.map(|mut shown| *shown = counters).is_some()
     }
 }
 

@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
 
 use bandsync_engine::session::{Rules, Session};
 use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
+use parking_lot::{Mutex, MutexGuard};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -100,9 +100,8 @@ impl Shared {
         })))
     }
 
-    /// A panic while it is held is one that a test asked for.
     fn lock(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn keeper(&self) -> Keeper {

@@ -4,6 +4,7 @@
 
 mod layers;
 mod leftovers;
+mod locks;
 mod manifests;
 mod purity;
 mod source;
@@ -52,6 +53,7 @@ fn the_house_rules_hold() {
         if file.is_rust() {
             let source = Source::new(&file.text);
             breaches.extend(layers::check(file, &source));
+            breaches.extend(locks::check(file, &source));
             breaches.extend(purity::check(file, &source));
             breaches.extend(leftovers::check_rust(file));
         }

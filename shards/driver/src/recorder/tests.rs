@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bandsync_engine::io::{Output, Span};
 use bandsync_engine::words::ids::ConnId;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::format::tests::settings;
 use super::format::{Ending, SegmentReader};
@@ -34,7 +34,7 @@ impl Disk {
     }
 
     fn files(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
-        self.0.files.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.files.lock()
     }
 }
 
