@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::logging;
 use crate::monitor::history::{FIELDS, HistoryStore, Row};
 use crate::monitor::{self, Monitor, Queue, ShardTotals, Totals};
 use crate::record;
-use crate::storage::{self, Condition, Desk, Point, Running, Storage};
+use crate::storage::{self, Desk, Point, Running, Storage};
 
 /// Connections that may wait on their way to another shard.
 const MAILBOX_ROOM: usize = 1_024;
@@ -192,7 +193,15 @@ const ROSTERS_FOR: Micros = Micros::from_secs(10);
 
 impl Totals for Shards {
     fn storage_down(&self) -> bool {
-        self.desk.status.condition() != Condition::Well
+        !self.desk.status.is_up()
+    }
+
+    fn sessions_unstored(&self) -> u64 {
+        self.desk.status.unstored.load(Ordering::Relaxed)
+    }
+
+    fn sessions_shared(&self) -> u64 {
+        self.desk.status.shared.load(Ordering::Relaxed)
     }
 
     fn shards(&self) -> Vec<ShardTotals> {

@@ -284,7 +284,7 @@ impl Text {
     fn storage(&mut self, status: &storage::Status) {
         let name = "bandsync_storage_up";
         self.head(name, Kind::Gauge, "Whether the storage can be reached, by what it is.");
-        let up = u8::from(status.condition() == storage::Condition::Well);
+        let up = u8::from(status.is_up());
         self.line(format_args!("{name}{{place=\"{}\"}} {up}", status.place));
         let numbers = [
             (

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::logging::Timestamp;
 use crate::monitor::latency::{NAMES, Spread, Spreads};
-use crate::monitor::thresholds::{self, Alert, Status};
+use crate::monitor::thresholds::{self, Alert, Readings, Status};
 use crate::monitor::{Queue, Report, Sample, ShardTotals, ThreadShare, sum};
 use crate::storage::{Condition, Desk};
 use bandsync_engine::speech::Code;
@@ -189,21 +189,32 @@ impl Health {
         let storage = Storage::of(desk);
         let mut reasons = report.alerts.clone();
         // The monitor looks once a second; what the storage says holds at once.
-        if storage.reason.is_some() && !reasons.iter().any(|alert| alert.name == thresholds::STORAGE) {
-            reasons.push(thresholds::storage_alert(uptime));
+        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let is_up = desk.status.is_up();
+        let now = thresholds::storage_alerts(&Readings {
+            at: uptime,
+            storage_down: !is_up,
+            sessions_unstored: number(&desk.status.unstored),
+            sessions_shared: number(&desk.status.shared),
+            ..Readings::default()
+        });
+        for alert in now {
+            if !reasons.iter().any(|raised| raised.name == alert.name) {
+                reasons.push(alert);
+            }
         }
         let at_best = if reasons.is_empty() { Status::Healthy } else { Status::Degraded };
         let redis = storage.place == "redis";
-        let redis_status = match (redis, &storage.reason) {
-            (true, None) => "connected",
-            (true, Some(_)) => "degraded",
+        let redis_status = match (redis, is_up) {
+            (true, true) => "connected",
+            (true, false) => "degraded",
             (false, _) => "disabled",
         };
         Self {
             status: report.status.max(at_best),
             timestamp: Timestamp(SystemTime::now()).to_string(),
             uptime: rounded(uptime.as_secs_f64()),
-            redis: redis && storage.reason.is_none(),
+            redis: redis && is_up,
             memory: Memory { rss: sample.resident_bytes, heap_used: report.allocator.committed },
             connections: all.connections,
             reasons,

@@ -10,8 +10,8 @@ pub mod thresholds;
 mod webhook;
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -125,6 +125,16 @@ pub trait Totals: Send + Sync + 'static {
     /// Whether the storage cannot be reached.
     fn storage_down(&self) -> bool {
         false
+    }
+
+    /// Sessions that cannot be stored, while all others can.
+    fn sessions_unstored(&self) -> u64 {
+        0
+    }
+
+    /// Sessions that another server keeps as well.
+    fn sessions_shared(&self) -> u64 {
+        0
     }
 
     /// Who plays where: one JSON array for each shard that has told lately. Asking has them tell for a while.
@@ -422,6 +432,8 @@ impl Watch {
             queue_fill: queues.iter().map(Queue::fill).fold(0.0, f64::max),
             shards_stalled: self.silent.iter().filter(|silent| **silent >= STALLED_AFTER).count() as u32,
             storage_down: self.totals.storage_down(),
+            sessions_unstored: self.totals.sessions_unstored(),
+            sessions_shared: self.totals.sessions_shared(),
         }
     }
 
@@ -873,8 +885,7 @@ mod tests {
         watch.look();
         let report = watch.newest.lock().clone();
         assert_eq!((report.interval[ROUND_TRIP].count, report.shards[0].interval[ROUND_TRIP].count), (3, 3));
-        let history: serde_json::Value =
-            serde_json::from_slice(&watch.history.lock().json(0, 10)).unwrap();
+        let history: serde_json::Value = serde_json::from_slice(&watch.history.lock().json(0, 10)).unwrap();
         let column = |name| history::FIELDS.iter().position(|field| *field == name).unwrap();
         assert_eq!(history["rows"][0][column("members")], 8);
         let p99 = history["rows"][0][column("roundTripP99")].as_f64().unwrap();

@@ -40,6 +40,10 @@ pub struct Readings {
     pub shards_stalled: u32,
     /// Whether the storage cannot be reached.
     pub storage_down: bool,
+    /// Sessions that cannot be stored, while all others can.
+    pub sessions_unstored: u64,
+    /// Sessions that another server keeps as well.
+    pub sessions_shared: u64,
 }
 
 /// What the settings allow.
@@ -146,7 +150,7 @@ const LATENCY_REST: fn(&Limits) -> Duration = |limits| SECONDS(10).max(limits.he
 /// The name of the alert of a storage that cannot be reached.
 pub const STORAGE: &str = "storage";
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 13] = [
     Rule {
         name: "sync_latency_mean",
         severity: Severity::Warning,
@@ -257,6 +261,27 @@ const RULES: [Rule; 11] = [
         rest: |_| SECONDS(2),
         read: |readings| Some(f64::from(u8::from(readings.storage_down))),
     },
+    Rule {
+        name: "sessions_unstored",
+        severity: Severity::Warning,
+        unit: "sessions",
+        what: "single sessions cannot be stored: a restart loses what changed in them. The log says why",
+        limit: Bound::Set(|_| 0.5),
+        hold: |_| Duration::ZERO,
+        rest: |_| SECONDS(2),
+        read: |readings| Some(readings.sessions_unstored as f64),
+    },
+    Rule {
+        name: "sessions_shared",
+        severity: Severity::Warning,
+        unit: "sessions",
+        what: "another server keeps the same sessions: each overwrites what the other stored. See that all members of \
+               a session reach the same server",
+        limit: Bound::Set(|_| 0.5),
+        hold: |_| Duration::ZERO,
+        rest: |_| SECONDS(2),
+        read: |readings| Some(readings.sessions_shared as f64),
+    },
 ];
 
 /// The name of every alert.
@@ -264,12 +289,20 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     RULES.iter().map(|rule| rule.name)
 }
 
-/// The alert of a storage that cannot be reached, for the time until the monitor looks and raises it.
+/// The alerts about storage that these readings raise, for the time until the monitor looks and raises them.
+pub fn storage_alerts(readings: &Readings) -> Vec<Alert> {
+    let rules =
+        RULES.iter().filter(|rule| [STORAGE, "sessions_unstored", "sessions_shared"].contains(&rule.name));
+    let raised =
+        rules.map(|rule| (rule, (rule.read)(readings).unwrap_or_default())).filter(|(_, value)| *value > 0.5);
+    raised.map(|(rule, value)| rule.alert(value, 0.5, readings.at)).collect()
+}
+
+/// The alert of a storage that cannot be reached.
+#[cfg(test)]
 pub fn storage_alert(at: Duration) -> Alert {
     let storage_down = Readings { storage_down: true, at, ..Readings::default() };
-    let rule = RULES.iter().find(|rule| rule.name == STORAGE);
-    let Some(rule) = rule else { panic!("{STORAGE} is a rule") };
-    rule.alert((rule.read)(&storage_down).unwrap_or_default(), 0.5, at)
+    storage_alerts(&storage_down).remove(0)
 }
 
 /// An alert is cleared under this part of its limit.
@@ -494,6 +527,8 @@ mod tests {
         check(Readings { queue_fill: 0.51, ..calm() }, 1, &["queue"], one);
         check(Readings { shards_stalled: 1, ..calm() }, 1, &["shard_stalled"], other);
         check(Readings { storage_down: true, ..calm() }, 1, &["storage"], one);
+        check(Readings { sessions_unstored: 1, ..calm() }, 1, &["sessions_unstored"], one);
+        check(Readings { sessions_shared: 1, ..calm() }, 1, &["sessions_shared"], one);
     }
 
     #[test]

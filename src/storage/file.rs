@@ -7,15 +7,16 @@
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bandsync_engine::words::ids::SessionId;
-use log::{error, info};
-use redb::{Database, DatabaseError, Error, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use log::{error, info, warn};
+use redb::{Database, DatabaseError, Error, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{Applied, Backend, Change, Failure, Point};
+use super::{Applied, Aside, Backend, Change, Failure, Point};
 
 /// The name of the file.
 const NAME: &str = "bandsync.redb";
@@ -31,6 +32,15 @@ const SESSIONS: TableDefinition<'_, &str, (u64, u64, &[u8])> = TableDefinition::
 
 /// Records that could not be read, by session id.
 const ASIDE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("quarantine");
+
+/// When a record was set aside, by session id, in Unix milliseconds.
+const ASIDE_SINCE: TableDefinition<'_, &str, u64> = TableDefinition::new("quarantine_since");
+
+/// How long records and files that were set aside are kept, in milliseconds: a week, as in Redis.
+const ASIDE_KEPT_MS: u64 = 7 * 24 * 3_600 * 1_000;
+
+/// What follows the name of a file that was set aside, before the Unix time in seconds.
+const DAMAGED: &str = "redb.damaged-";
 
 /// Measurements, by Unix milliseconds and metric.
 const HISTORY: TableDefinition<'_, (i64, &str), f64> = TableDefinition::new("history");
@@ -60,44 +70,69 @@ impl Store {
         self.open.as_ref().ok_or_else(|| Failure::Unavailable("the file is not open".into()))
     }
 
-    /// Opens the file, and sets one that is damaged aside.
-    fn open_file(&self, path: &Path) -> Result<Database, Failure> {
-        // Passcodes and PINs are in it as they are, so nobody else may read it.
-        let create = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-        create().map_err(|error| trouble(path, &error))?;
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let damage = match builder.create(path) {
-            Ok(database) => return Ok(database),
-            Err(DatabaseError::DatabaseAlreadyOpen) => {
-                let reason = format!(
-                    "{} is in use by another BandSync on this machine; end that one, or give this one a place of \
-                     its own with --data",
-                    path.display()
-                );
-                return Err(Failure::Unavailable(reason));
-            }
-            Err(DatabaseError::Storage(StorageError::Io(error)))
-                if error.kind() != ErrorKind::InvalidData =>
-            {
-                return Err(trouble(path, &error));
-            }
-            Err(error) => error,
+    /// Opens the file and reads which sessions it has. One that is damaged is set aside, and a new one made.
+    fn open_file(path: &Path) -> Result<(Database, BTreeSet<SessionId>), Failure> {
+        let damage = match Self::open_once(path) {
+            Err(Trouble::Damage(damage)) => damage,
+            Err(Trouble::Failure(failure)) => return Err(failure),
+            Ok(opened) => return Ok(opened),
         };
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let aside = path.with_extension(format!("redb.damaged-{seconds}"));
+        let aside = path.with_extension(format!("{DAMAGED}{}", unix_millis() / 1_000));
         fs::rename(path, &aside).map_err(|error| trouble(path, &error))?;
         error!(
-            "{} is damaged ({damage}): it is now {}, and sessions begin anew",
+            "{} is damaged ({damage}): it is now {}, kept for a week, and sessions begin anew",
             path.display(),
             aside.display()
         );
-        create().map_err(|error| trouble(path, &error))?;
-        builder.create(path).map_err(|error| failure(&error.into()))
+        Self::open_once(path).map_err(|again| match again {
+            Trouble::Failure(failure) => failure,
+            Trouble::Damage(damage) => Failure::Unavailable(format!("{}: {damage}", path.display())),
+        })
+    }
+
+    fn open_once(path: &Path) -> Result<(Database, BTreeSet<SessionId>), Trouble> {
+        let failed = |error| Trouble::Failure(trouble(path, &error));
+        // Passcodes and PINs are in it as they are, so nobody else may read it.
+        let is_new = !path.exists();
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(path);
+        let there = file.and_then(|file| file.metadata()).map_err(failed)?;
+        make_private(path);
+        if there.len() == 0 && !is_new {
+            warn!("{} is empty: sessions begin anew", path.display());
+        }
+        let open = || {
+            let mut builder = Database::builder();
+            builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+            let database = builder.create(path).map_err(|error| opening(path, error))?;
+            let known = Self::prepare(&database, path)?;
+            Ok((database, known))
+        };
+        // Its reader should not panic over any bytes; if it does, they are damaged.
+        let panicked = |_| Err(Trouble::Damage("reading it met a bug".into()));
+        catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(panicked)
+    }
+
+    /// Deletes files that were set aside more than a week ago, and keeps the others private.
+    fn tidy_up(directory: &Path) {
+        // A directory that cannot be read is reported when the file in it is opened.
+        let Ok(entries) = fs::read_dir(directory) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let since = name.strip_prefix("bandsync.").and_then(|rest| rest.strip_prefix(DAMAGED));
+            let Some(since) = since.and_then(|seconds| seconds.parse::<u64>().ok()) else { continue };
+            if since.saturating_mul(1_000).saturating_add(ASIDE_KEPT_MS) > unix_millis() {
+                make_private(&path);
+                continue;
+            }
+            match fs::remove_file(&path) {
+                Ok(()) => info!("{} was set aside a week ago and is deleted", path.display()),
+                Err(error) => warn!("{} cannot be deleted: {}", path.display(), said(&error)),
+            }
+        }
     }
 
     /// Makes sure that the tables are there and mean what we think, and that the file can be written to.
-    fn prepare(database: &Database, path: &Path) -> Result<BTreeSet<SessionId>, Failure> {
+    fn prepare(database: &Database, path: &Path) -> Result<BTreeSet<SessionId>, Trouble> {
         let prepare = || -> Result<Result<BTreeSet<SessionId>, u64>, Error> {
             let write = database.begin_write()?;
             let known = {
@@ -109,6 +144,7 @@ impl Store {
                 meta.insert("format", FORMAT)?;
                 write.open_table(HISTORY)?;
                 write.open_table(ASIDE)?;
+                write.open_table(ASIDE_SINCE)?;
                 let mut known = BTreeSet::new();
                 for entry in write.open_table(SESSIONS)?.iter()? {
                     known.extend(SessionId::parse(entry?.0.value()));
@@ -118,12 +154,12 @@ impl Store {
             write.commit()?;
             Ok(Ok(known))
         };
-        prepare().map_err(|error| failure(&error))?.map_err(|format| {
-            Failure::Newer(format!(
+        prepare().map_err(|error| reading(path, error))?.map_err(|format| {
+            Trouble::Failure(Failure::Newer(format!(
                 "{} was made by a later version of BandSync (format {format}, this one knows {FORMAT}). Start that \
                  version, give this one another place with --data, or start it with --storage memory",
                 path.display()
-            ))
+            )))
         })
     }
 }
@@ -140,8 +176,8 @@ impl Backend for Store {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(|error| trouble(directory, &error))?;
         let path = directory.join(NAME);
-        let database = self.open_file(&path)?;
-        let known = Self::prepare(&database, &path)?;
+        let (database, known) = Self::open_file(&path)?;
+        Self::tidy_up(directory);
         if self.strangers_expire.is_none() {
             info!("{} has {} sessions", path.display(), known.len());
             self.strangers = known;
@@ -224,6 +260,11 @@ impl Backend for Store {
     }
 
     fn expire(&mut self) -> Result<(), Failure> {
+        let now = unix_millis();
+        expire_aside(self.database()?, now).map_err(|error| failure(&error))?;
+        if let Some(directory) = &self.directory {
+            Self::tidy_up(directory);
+        }
         if self.strangers.is_empty() || self.strangers_expire.is_none_or(|at| at > Instant::now()) {
             return Ok(());
         }
@@ -234,16 +275,27 @@ impl Backend for Store {
         deleted.into_iter().collect::<Result<Vec<_>, _>>().map(|_| ())
     }
 
-    fn copy_aside(&mut self, session: &SessionId) -> Result<(), Failure> {
-        let copy_aside = |database: &Database| -> Result<(), Error> {
+    fn set_aside(&mut self, session: &SessionId, how: Aside) -> Result<(), Failure> {
+        let set_aside = |database: &Database| -> Result<(), Error> {
             let write = database.begin_write()?;
-            if let Some(entry) = write.open_table(SESSIONS)?.get(session.as_str())? {
-                write.open_table(ASIDE)?.insert(session.as_str(), entry.value().2)?;
+            {
+                let mut sessions = write.open_table(SESSIONS)?;
+                if let Some(entry) = sessions.get(session.as_str())? {
+                    write.open_table(ASIDE)?.insert(session.as_str(), entry.value().2)?;
+                    write.open_table(ASIDE_SINCE)?.insert(session.as_str(), unix_millis())?;
+                }
+                if how == Aside::Move {
+                    sessions.remove(session.as_str())?;
+                }
             }
             write.commit()?;
             Ok(())
         };
-        copy_aside(self.database()?).map_err(|error| failure(&error))
+        set_aside(self.database()?).map_err(|error| failure(&error))?;
+        if how == Aside::Move {
+            self.strangers.remove(session);
+        }
+        Ok(())
     }
 
     fn add_points(&mut self, at: i64, points: &[Point], oldest: i64) -> Result<(), Failure> {
@@ -275,6 +327,94 @@ impl Backend for Store {
         };
         read(self.database()?).map_err(|error| failure(&error))
     }
+}
+
+/// Deletes records that were set aside more than a week before `now`. For those of earlier versions, which did not
+/// note the time, the week begins now.
+fn expire_aside(database: &Database, now: u64) -> Result<(), Error> {
+    let read = database.begin_read()?;
+    let (aside, since) = (read.open_table(ASIDE)?, read.open_table(ASIDE_SINCE)?);
+    let (mut old, mut unknown) = (Vec::new(), Vec::new());
+    for entry in aside.iter()? {
+        let session = entry?.0.value().to_owned();
+        match since.get(session.as_str())?.map(|at| at.value()) {
+            Some(at) if at.saturating_add(ASIDE_KEPT_MS) <= now => old.push(session),
+            // A time in the future was noted under a clock that was ahead.
+            Some(at) if at <= now => {}
+            _ => unknown.push(session),
+        }
+    }
+    if old.is_empty() && unknown.is_empty() {
+        return Ok(());
+    }
+    let write = database.begin_write()?;
+    {
+        let (mut aside, mut since) = (write.open_table(ASIDE)?, write.open_table(ASIDE_SINCE)?);
+        for session in &old {
+            aside.remove(session.as_str())?;
+            since.remove(session.as_str())?;
+        }
+        for session in &unknown {
+            since.insert(session.as_str(), now)?;
+        }
+    }
+    write.commit()?;
+    if !old.is_empty() {
+        info!("{} records that were set aside a week ago are deleted", old.len());
+    }
+    Ok(())
+}
+
+/// Why the file is not open.
+enum Trouble {
+    /// What is in it was not written by the program.
+    Damage(String),
+    Failure(Failure),
+}
+
+fn opening(path: &Path, error: DatabaseError) -> Trouble {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => Trouble::Failure(Failure::Unavailable(format!(
+            "{} is in use by another BandSync on this machine; end that one, or give this one a place of its own with \
+             --data",
+            path.display()
+        ))),
+        error => reading(path, error.into()),
+    }
+}
+
+/// What is wrong with a file that could be opened. Whether the bytes are to blame or the disk: a file that ends too
+/// early was cut short.
+fn reading(path: &Path, error: Error) -> Trouble {
+    match error {
+        Error::Io(error) if ![ErrorKind::InvalidData, ErrorKind::UnexpectedEof].contains(&error.kind()) => {
+            Trouble::Failure(trouble(path, &error))
+        }
+        // The disk failed before; that is no fault of the bytes.
+        error @ (Error::PreviousIo | Error::LockPoisoned(_)) => Trouble::Failure(failure(&error)),
+        error => Trouble::Damage(error.to_string()),
+    }
+}
+
+/// The mode of files with secrets in them: for their owner alone.
+const PRIVATE: u32 = 0o600;
+
+/// Takes a file from everybody but its owner.
+fn make_private(path: &Path) {
+    let private = fs::metadata(path).and_then(|there| {
+        let is_open = there.permissions().mode() & 0o077 != 0;
+        if is_open { fs::set_permissions(path, fs::Permissions::from_mode(PRIVATE)) } else { Ok(()) }
+    });
+    if let Err(error) = private {
+        warn!(
+            "{} has passcodes and PINs in it, and others may read it: {error}. Run chmod 600 on it as its owner",
+            path.display()
+        );
+    }
+}
+
+fn unix_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 fn failure(error: &Error) -> Failure {
@@ -350,6 +490,9 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
+    /// Of the file, in bytes.
+    const PAGE: usize = 4_096;
+
     #[test]
     fn what_looks_newer_stays() {
         let directory = Directory::new("newer");
@@ -407,17 +550,131 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_set_aside_stays_when_the_record_goes() {
+    fn a_record_set_aside_is_kept_for_a_week() {
         let directory = Directory::new("aside");
         let mut store = directory.store(HOUR);
         apply(&mut store, "s", put(1, 7));
-        store.copy_aside(&id("s")).unwrap();
-        store.copy_aside(&id("nobody")).unwrap();
-        apply(&mut store, "s", Change::Delete { epoch: u64::MAX });
+        store.set_aside(&id("s"), Aside::Copy).unwrap();
+        assert!(store.load(&id("s")).unwrap().is_some());
+        store.set_aside(&id("s"), Aside::Move).unwrap();
+        store.set_aside(&id("nobody"), Aside::Move).unwrap();
+        assert_eq!(store.load(&id("s")), Ok(None));
         let database = store.open.as_ref().unwrap();
         let table = database.begin_read().unwrap().open_table(ASIDE).unwrap();
         assert_eq!(table.get("s").unwrap().unwrap().value(), [1, 7]);
         assert!(table.get("nobody").unwrap().is_none());
+        // One of a version that noted no time has its week from now on.
+        let write = database.begin_write().unwrap();
+        write.open_table(ASIDE).unwrap().insert("older", &[1, 2][..]).unwrap();
+        write.commit().unwrap();
+        let left = |after: u64| {
+            expire_aside(database, unix_millis() + after).unwrap();
+            let table = database.begin_read().unwrap().open_table(ASIDE).unwrap();
+            ["s", "older"].map(|session| table.get(session).unwrap().is_some())
+        };
+        assert_eq!(left(10_000), [true, true]);
+        assert_eq!(left(ASIDE_KEPT_MS + 1_000), [false, true]);
+        assert_eq!(left(ASIDE_KEPT_MS + 20_000), [false, false]);
+        store.expire().unwrap();
+    }
+
+    #[test]
+    fn files_are_private_and_those_set_aside_go_after_a_week() {
+        let directory = Directory::new("private");
+        drop(directory.store(HOUR));
+        let now = unix_millis() / 1_000;
+        let week = ASIDE_KEPT_MS / 1_000;
+        let names = [
+            NAME.to_owned(),
+            format!("bandsync.{DAMAGED}{}", now - week - 1),
+            format!("bandsync.{DAMAGED}{}", now - 60),
+        ];
+        for name in &names {
+            let path = directory.0.join(name);
+            if name != NAME {
+                fs::write(&path, b"secret").unwrap();
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        drop(directory.store(HOUR));
+        let mode = |name: &String| {
+            let there = fs::metadata(directory.0.join(name)).ok()?;
+            Some(there.permissions().mode() & 0o777)
+        };
+        assert_eq!(names.each_ref().map(mode), [Some(0o600), None, Some(0o600)]);
+    }
+
+    /// A file with sessions in it, as a server leaves it behind, and what is in it.
+    fn filled(directory: &Directory) -> (Vec<u8>, Vec<(SessionId, Box<[u8]>)>) {
+        let mut store = directory.store(HOUR);
+        let records: Vec<(SessionId, Box<[u8]>)> = (0..40_u8)
+            .map(|n| (id(&format!("band {n}")), vec![n; 40 + 60 * usize::from(n)].into()))
+            .collect();
+        for (session, record) in &records {
+            let record = Waiting::new(record.clone(), &Weight::default());
+            let put = Change::Put { epoch: 7, version: 3, record };
+            assert_eq!(apply(&mut store, session.as_str(), put), Applied::Done);
+        }
+        store.add_points(1_000, &[("cpu".to_owned(), 1.0)], 0).unwrap();
+        drop(store);
+        (fs::read(directory.0.join(NAME)).unwrap(), records)
+    }
+
+    /// Opens what is left of a file. Either all of it is there, or it is set aside and the new one works.
+    fn opens(directory: &Directory, bytes: &[u8], records: &[(SessionId, Box<[u8]>)], what: &str) -> bool {
+        for entry in fs::read_dir(&directory.0).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        fs::write(directory.0.join(NAME), bytes).unwrap();
+        let mut store = Store::new(Some(directory.0.clone()), HOUR);
+        assert_eq!(store.connect(), Ok(()), "{what}");
+        let is_aside = fs::read_dir(&directory.0).unwrap().count() == 2;
+        if bytes.is_empty() {
+            assert!(!is_aside, "{what}");
+        }
+        for (session, record) in records {
+            let expected = (!is_aside && !bytes.is_empty()).then_some(record);
+            assert_eq!(store.load(session).unwrap().as_ref(), expected, "{what}: {session:?}");
+        }
+        store.points(0).unwrap();
+        assert_eq!(apply(&mut store, "new", put(1, 1)), Applied::Done, "{what}");
+        is_aside
+    }
+
+    #[test]
+    fn a_file_that_was_cut_anywhere_is_damaged() {
+        let directory = Directory::new("cut");
+        let (whole, records) = filled(&directory);
+        assert!(whole.len() > 10 * PAGE);
+        let in_pages = (0..8).map(|page| page * PAGE + 1_000);
+        for cut in (0..whole.len()).step_by(PAGE).chain(in_pages) {
+            let is_aside = opens(&directory, &whole[..cut], &records, &format!("cut at {cut}"));
+            assert!(is_aside || cut == 0, "cut at {cut}");
+        }
+        assert!(!opens(&directory, &whole, &records, "whole"));
+    }
+
+    #[test]
+    fn a_flipped_bit_in_any_page_is_found_or_harmless() {
+        let directory = Directory::new("flip");
+        let (whole, records) = filled(&directory);
+        let mut found = 0;
+        for (page, start) in (0..whole.len()).step_by(PAGE).enumerate() {
+            // Beginnings of pages say what is in them; the first page is the file's own header.
+            let is_used = whole[start..].iter().take(PAGE).any(|byte| *byte != 0);
+            let places: Vec<usize> = match page {
+                0 => (0..320).step_by(3).collect(),
+                _ if is_used => vec![0, 1, 77, 2_000],
+                _ => vec![page % PAGE],
+            };
+            for place in places {
+                let mut bytes = whole.clone();
+                bytes[start + place] ^= 1 << (place % 8);
+                let what = format!("bit {} of byte {place} of page {page}", place % 8);
+                found += usize::from(opens(&directory, &bytes, &records, &what));
+            }
+        }
+        assert!(found > 100, "{found}");
     }
 
     #[test]

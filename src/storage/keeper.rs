@@ -26,8 +26,8 @@ use log::{debug, error, info, warn};
 use self::pending::Pending;
 use super::backoff::{Backoff, chance};
 use super::history::KEPT_MS;
-use super::status::count;
-use super::{Applied, Backend, Change, Failure, Foreign, History, Order, Plan, Shards, Status};
+use super::status::{Part, count};
+use super::{Applied, Aside, Backend, Change, Failure, Foreign, History, Order, Plan, Shards, Status};
 
 /// How long the backend must have worked for the next failure to count as the first.
 const STEADY: Duration = Duration::from_secs(10);
@@ -56,8 +56,15 @@ const POINTS_MAX: usize = 360;
 /// Sessions that are remembered as begun without their records.
 const UNSEEN_MAX: usize = 65_536;
 
-/// How long after its last write a session counts as in use here.
-const IN_USE: Duration = Duration::from_secs(60);
+/// How often another server that keeps the same sessions is told so, while it does. Guessed: seldom enough to cost
+/// nothing.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long another server counts as keeping a session after its last word about it: three announcements.
+const SHARED_FOR: Duration = Duration::from_secs(6);
+
+/// Maximum number of sessions that are known to be kept by another server too.
+const SHARED_MAX: usize = 1_024;
 
 /// Sessions that are remembered as told to be in use twice.
 const WARNED_MAX: usize = 1_024;
@@ -71,6 +78,8 @@ pub struct Keeper {
     history: Arc<History>,
     ttl: Duration,
     wait: Duration,
+    /// Whether other servers can be heard of.
+    listens: bool,
     pending: Pending,
     loads: VecDeque<(ShardId, SessionId, Instant)>,
     /// Sessions that were begun without knowing what is stored of them: that is set aside before it is replaced.
@@ -79,7 +88,13 @@ pub struct Keeper {
     alive: BTreeMap<SessionId, Alive>,
     /// The same by the time to refresh them.
     refreshes: BTreeSet<(Instant, SessionId)>,
-    /// Sessions of which it was told that another server keeps them too.
+    /// Sessions with a pending change that failed for them alone.
+    ailing: BTreeMap<SessionId, Ailment>,
+    /// Sessions that another server keeps as well, by when that was heard last.
+    shared: BTreeMap<SessionId, Instant>,
+    /// When to publish again which those are.
+    announce_at: Instant,
+    /// Sessions of which it was logged that another server keeps them too.
     warned: BTreeSet<SessionId>,
     points: VecDeque<(i64, Vec<super::Point>)>,
     /// Whether stored points were read back.
@@ -97,8 +112,21 @@ pub struct Keeper {
 
 #[derive(Clone, Copy)]
 struct Alive {
-    written: Instant,
     refresh: Instant,
+    /// Whether a member was connected when it was stored last; only known if other servers are heard of.
+    in_use: bool,
+    epoch: u64,
+    version: u64,
+}
+
+/// What is wrong with one session.
+#[derive(Default)]
+struct Ailment {
+    /// When to try again; `None` = at once.
+    retry: Option<Instant>,
+    backoff: Backoff,
+    /// Empty if what was stored has only been set aside.
+    reason: String,
 }
 
 impl Keeper {
@@ -128,11 +156,15 @@ impl Keeper {
             history,
             ttl: plan.ttl,
             wait: plan.wait,
+            listens: false,
             pending: Pending::default(),
             loads: VecDeque::new(),
             unseen: BTreeSet::new(),
             alive: BTreeMap::new(),
             refreshes: BTreeSet::new(),
+            ailing: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            announce_at: now,
             warned: BTreeSet::new(),
             points: VecDeque::new(),
             restored: false,
@@ -157,6 +189,7 @@ impl Keeper {
 
     /// Has the backend tell of other servers by `heard`, if it can.
     pub(super) fn listen(&mut self, heard: impl Fn(Foreign) + Send + 'static) -> std::io::Result<()> {
+        self.listens = true;
         self.backend.listen(Box::new(heard))
     }
 
@@ -165,7 +198,7 @@ impl Keeper {
         loop {
             self.take(orders);
             self.turn(shards);
-            if self.ending && (self.pending.is_empty() || self.retry.is_some()) {
+            if self.ending && (!self.has_work() || self.retry.is_some()) {
                 break;
             }
         }
@@ -188,6 +221,8 @@ impl Keeper {
         if self.retry.is_some() {
             self.tell_unknown();
         }
+        self.show_ailing();
+        self.show_shared();
         self.deliver(shards);
         self.status.pending.store(self.pending.len() as u64, Ordering::Relaxed);
     }
@@ -210,12 +245,16 @@ impl Keeper {
 
     /// How long there is nothing to do, unless an order comes.
     fn idle(&self) -> Option<Duration> {
+        let now = (self.clock)();
         let until = match self.retry {
-            Some(retry) => retry.saturating_duration_since((self.clock)()),
-            None if !self.pending.is_empty() || !self.loads.is_empty() || !self.points.is_empty() => {
+            Some(retry) => retry.saturating_duration_since(now),
+            None if self.has_work() || !self.loads.is_empty() || !self.points.is_empty() => {
                 return None;
             }
-            None => SLEEP,
+            None => {
+                let retries = self.ailing.values().filter_map(|ailment| ailment.retry);
+                retries.map(|at| at.saturating_duration_since(now)).min().unwrap_or(SLEEP).min(SLEEP)
+            }
         };
         let until = if self.unsent.is_empty() { until } else { until.min(TELL_AGAIN) };
         (!until.is_zero() && !self.ending).then_some(until)
@@ -235,7 +274,11 @@ impl Keeper {
                 }
             }
             Order::Foreign(foreign) => self.heard(&foreign),
-            Order::End => self.ending = true,
+            Order::End => {
+                self.ending = true;
+                // Those that failed alone get a last try.
+                self.ailing.values_mut().for_each(|ailment| ailment.retry = None);
+            }
         }
     }
 
@@ -243,6 +286,7 @@ impl Keeper {
     fn change(&mut self, shard: ShardId, session: SessionId, change: Change) {
         if let Change::Delete { .. } = change {
             self.let_go(&session);
+            self.shared.remove(&session);
         }
         if let Some((shard, Change::Put { epoch, version, .. })) =
             self.pending.put(session.clone(), shard, change)
@@ -253,23 +297,130 @@ impl Keeper {
         }
     }
 
-    /// Another server stored a session. If it is in use here as well, somebody should know.
-    fn heard(&mut self, foreign: &Foreign) {
+    /// Whether a change waits that may be carried out now.
+    fn has_work(&self) -> bool {
         let now = (self.clock)();
-        let in_use = |alive: &Alive| now.saturating_duration_since(alive.written) < IN_USE;
-        if !self.alive.get(&foreign.session).is_some_and(in_use) {
+        self.pending.has_any(|session| may_go(&self.ailing, session, now))
+    }
+
+    /// Hears that another server stored or keeps a session. If this server keeps it as well, both must know.
+    fn heard(&mut self, foreign: &Foreign) {
+        let Foreign { session, .. } = foreign;
+        let known = self.shared.contains_key(session);
+        // A session that its last member left may go on at another server.
+        let in_use = self.alive.get(session).is_some_and(|alive| alive.in_use);
+        if !in_use || !known && self.shared.len() >= SHARED_MAX {
             return;
         }
-        count(&self.status.conflicts, 1);
+        let now = (self.clock)();
+        self.shared.insert(session.clone(), now);
+        if foreign.stored || !known {
+            count(&self.status.conflicts, 1);
+        }
+        if foreign.stored && !known {
+            self.announce_at = now;
+        }
         if self.warned.len() >= WARNED_MAX {
             self.warned.clear();
         }
-        if self.warned.insert(foreign.session.clone()) {
+        if self.warned.insert(session.clone()) {
             warn!(
-                "session {:?} is in use at another server too, in epoch {} and version {}: they overwrite each \
+                "session {session:?} is in use at another server too, in epoch {} and version {}: they overwrite each \
                  other; see that all its members reach the same server",
-                foreign.session, foreign.epoch, foreign.version
+                foreign.epoch, foreign.version
             );
+        }
+    }
+
+    /// Notes which sessions another server keeps as well, and lets it know that they are kept here.
+    fn show_shared(&mut self) {
+        let now = (self.clock)();
+        self.shared.retain(|_, heard| now.saturating_duration_since(*heard) < SHARED_FOR);
+        let shared = self.shared.len();
+        if self.status.shared.swap(shared as u64, Ordering::Relaxed) != shared as u64 {
+            match shared {
+                0 => self.status.well(Part::Shared),
+                _ => {
+                    let reason = format!(
+                        "{} kept by another server as well, and each overwrites what the other stored: see that all \
+                         members of a session reach the same server; the log names the sessions",
+                        if shared == 1 {
+                            "a session is".to_owned()
+                        } else {
+                            format!("{shared} sessions are")
+                        }
+                    );
+                    self.status.degraded(Part::Shared, &reason);
+                }
+            }
+        }
+        if shared > 0 && self.announce_at <= now && self.retry.is_none() {
+            self.announce_at = now + ANNOUNCE_INTERVAL;
+            let kept = self.shared.keys().filter_map(|session| {
+                let Alive { epoch, version, .. } = *self.alive.get(session)?;
+                Some(Foreign { stored: false, session: session.clone(), epoch, version })
+            });
+            let kept: Vec<Foreign> = kept.collect();
+            let announced = self.attempt(|backend| {
+                backend.announce(&kept);
+                Ok(())
+            });
+            if let Err(failure) = announced {
+                debug!("storage: nothing could be announced: {failure}");
+            }
+        }
+    }
+
+    /// Notes which sessions cannot be stored, each for a reason of its own.
+    fn show_ailing(&mut self) {
+        let reasons =
+            || self.ailing.values().map(|ailment| &ailment.reason).filter(|reason| !reason.is_empty());
+        let count = reasons().count();
+        self.status.unstored.store(count as u64, Ordering::Relaxed);
+        match reasons().next() {
+            None => self.status.well(Part::Sessions),
+            Some(reason) => {
+                let reason = match count {
+                    1 => format!("a session cannot be stored, all others can: {reason}"),
+                    many => format!("{many} sessions cannot be stored, all others can: {reason}"),
+                };
+                self.status.degraded(Part::Sessions, &reason);
+            }
+        }
+    }
+
+    /// Has a session wait that failed alone.
+    fn ail(&mut self, session: &SessionId, reason: String) {
+        let (now, chance) = ((self.clock)(), (self.dice)());
+        count(&self.status.failures, 1);
+        let ailment = self.ailing.entry(session.clone()).or_default();
+        if ailment.reason.is_empty() {
+            warn!(session = session.as_str(); "session {session:?} cannot be stored, it is kept in memory meanwhile: {reason}");
+        }
+        ailment.reason = reason;
+        ailment.retry = Some(now + ailment.backoff.pause(chance));
+        self.pending.postpone(session);
+    }
+
+    /// Sets aside what is stored of a session that has a change to be carried out, because of `damage`. If that does
+    /// not help, the session waits.
+    fn clear_away(&mut self, session: &SessionId, damage: &str) -> Result<(), Failure> {
+        match self.attempt(|backend| backend.set_aside(session, Aside::Move)) {
+            Ok(()) => {
+                error!(session = session.as_str(); "what was stored of session {session:?} was set aside, because {damage}");
+                count(&self.status.set_aside, 1);
+                if self.ailing.contains_key(session) {
+                    self.ail(session, format!("what is stored of it made no sense again: {damage}"));
+                } else {
+                    self.ailing.insert(session.clone(), Ailment::default());
+                }
+                Ok(())
+            }
+            Err(Failure::Session(reason)) => {
+                self.ail(session, reason);
+                Ok(())
+            }
+            Err(failure) => Err(failure),
         }
     }
 
@@ -290,7 +441,15 @@ impl Keeper {
 
     fn answer_loads(&mut self) -> Result<(), Failure> {
         while let Some((shard, session, since)) = self.loads.front().cloned() {
-            let found = self.find(&session)?;
+            let found = match self.find(&session) {
+                Err(Failure::Session(reason)) => {
+                    error!(session = session.as_str(); "session {session:?} begins anew: {reason}");
+                    count(&self.status.failures, 1);
+                    self.not_seen(session.clone());
+                    Found::Unknown
+                }
+                found => found?,
+            };
             self.loads.pop_front();
             let waited = (self.clock)().saturating_duration_since(since);
             if waited > self.wait {
@@ -321,13 +480,12 @@ impl Keeper {
             Ok(_) => "it is that of another session".to_owned(),
             Err(Damage::Newer(format)) => format!("a later version made it, in format {format}"),
             Err(Damage::Checksum) => "its checksum is wrong".to_owned(),
+            Err(Damage::Malformed) if bytes.is_empty() => "its fields make no sense".to_owned(),
             Err(Damage::Malformed) => "it contradicts itself".to_owned(),
         };
+        self.attempt(|backend| backend.set_aside(session, Aside::Move))?;
         error!(session = session.as_str(); "session {session:?} begins anew: its record was set aside, because {damage}");
         count(&self.status.set_aside, 1);
-        self.attempt(|backend| backend.copy_aside(session))?;
-        let gone = Change::Delete { epoch: u64::MAX };
-        self.apply(&[(session.clone(), gone)])?.into_iter().collect::<Result<Vec<_>, _>>()?;
         Ok(Found::Unknown)
     }
 
@@ -339,25 +497,48 @@ impl Keeper {
 
     /// Carries out the changes that have waited longest. Those that fail wait again.
     fn carry_out(&mut self) -> Result<(), Failure> {
-        let batch = self.pending.batch();
+        let now = (self.clock)();
+        let mut batch = self.pending.batch(|session| may_go(&self.ailing, session, now));
+        for place in (0..batch.len()).rev() {
+            let session = batch[place].0.clone();
+            if self.unseen.contains(&session) {
+                match self.attempt(|backend| backend.set_aside(&session, Aside::Copy)) {
+                    Ok(()) => {
+                        self.unseen.remove(&session);
+                    }
+                    Err(Failure::Session(reason)) => {
+                        self.ail(&session, reason);
+                        batch.remove(place);
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+        }
         if batch.is_empty() {
             return Ok(());
-        }
-        for (session, _) in &batch {
-            if self.unseen.contains(session) {
-                self.attempt(|backend| backend.copy_aside(session))?;
-                self.unseen.remove(session);
-            }
         }
         let results = self.apply(&batch)?;
         let mut failed = Ok(());
         for ((session, change), result) in batch.into_iter().zip(results) {
-            match result {
-                Ok(applied) => self.carried_out(session, &change, applied),
-                Err(failure) => {
-                    self.pending.postpone(&session);
-                    failed = Err(failure);
+            let done = match result {
+                Ok(Applied::Senseless) => self.clear_away(&session, "its fields make no sense"),
+                // Nothing may rise above it.
+                Ok(Applied::Outdated { epoch }) if epoch >= Record::EPOCH_MAX => {
+                    self.clear_away(&session, &format!("its epoch {epoch} is none that a clock shows"))
                 }
+                Ok(applied) => {
+                    self.carried_out(session, &change, applied);
+                    continue;
+                }
+                Err(Failure::Session(reason)) => {
+                    self.ail(&session, reason);
+                    continue;
+                }
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = done {
+                self.pending.postpone(&session);
+                failed = Err(failure);
             }
         }
         failed
@@ -365,10 +546,12 @@ impl Keeper {
 
     /// Tells the shard what came of a change.
     fn carried_out(&mut self, session: SessionId, change: &Change, applied: Applied) {
+        self.ailing.remove(&session);
         let Some((shard, _)) = self.pending.remove(&session) else { return };
-        let Change::Put { epoch, version, .. } = *change else { return };
+        let Change::Put { epoch, version, record } = change else { return };
+        let (epoch, version) = (*epoch, *version);
         let outcome = match applied {
-            Applied::Done => Outcome::Kept,
+            Applied::Done | Applied::Senseless => Outcome::Kept,
             Applied::Outdated { epoch: other } => {
                 warn!(
                     session = session.as_str();
@@ -381,7 +564,11 @@ impl Keeper {
         count(&self.status.written, usize::from(applied == Applied::Done));
         let now = (self.clock)();
         self.let_go(&session);
-        self.keep(session.clone(), Alive { written: now, refresh: now + self.ttl / 3 });
+        let in_use = self.listens && has_members(record);
+        if !in_use {
+            self.shared.remove(&session);
+        }
+        self.keep(session.clone(), Alive { refresh: now + self.ttl / 3, in_use, epoch, version });
         self.unsent.push_back((shard, StorageNews::Stored { session, epoch, version, outcome }));
     }
 
@@ -444,12 +631,18 @@ impl Keeper {
     fn keep_points(&mut self) -> Result<(), Failure> {
         let oldest = unix_millis() - KEPT_MS;
         if !self.restored {
-            let points = self.attempt(|backend| backend.points(oldest))?;
-            self.history.restore(points);
+            match self.attempt(|backend| backend.points(oldest)) {
+                Err(Failure::Session(reason)) => debug!("stored measurements cannot be read: {reason}"),
+                points => self.history.restore(points?),
+            }
             self.restored = true;
         }
         while let Some((at, points)) = self.points.front().cloned() {
-            self.attempt(|backend| backend.add_points(at, &points, oldest))?;
+            match self.attempt(|backend| backend.add_points(at, &points, oldest)) {
+                // Somebody else's key of that name; no session needs these points.
+                Err(Failure::Session(reason)) => debug!("measurements cannot be stored: {reason}"),
+                added => added?,
+            }
             self.points.pop_front();
         }
         Ok(())
@@ -470,7 +663,7 @@ impl Keeper {
     fn failed(&mut self, failure: &Failure) {
         let now = (self.clock)();
         count(&self.status.failures, 1);
-        if self.status.degraded(&failure.to_string()) {
+        if self.status.degraded(Part::Backend, &failure.to_string()) {
             warn!("storage is degraded, sessions are kept in memory meanwhile: {failure}");
             if now.saturating_duration_since(self.since) > STEADY {
                 self.backoff.reset();
@@ -498,7 +691,7 @@ impl Keeper {
         info!(
             "storage is back; {pending} changed sessions waited here, and everything known is stored again"
         );
-        self.status.well();
+        self.status.well(Part::Backend);
         self.since = (self.clock)();
         self.check_at = self.since + CHECK_INTERVAL;
     }
@@ -526,6 +719,16 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Whether a member of the session was connected when its record was printed.
+fn has_members(record: &[u8]) -> bool {
+    Record::parse(record).is_ok_and(|record| record.seats.iter().any(|seat| seat.member.connected))
+}
+
+/// Whether a session's change may be carried out: it has not failed alone, or for long enough.
+fn may_go(ailing: &BTreeMap<SessionId, Ailment>, session: &SessionId, now: Instant) -> bool {
+    ailing.get(session).and_then(|ailment| ailment.retry).is_none_or(|retry| retry <= now)
 }
 
 /// What the wall clock says.

@@ -81,7 +81,7 @@ pub trait Backend: Send {
     /// Opens it, again if it was open, and makes sure that it can be written to.
     fn connect(&mut self) -> Result<(), Failure>;
 
-    /// The record of a session.
+    /// The record of a session; empty if what is stored there makes no sense.
     fn load(&mut self, session: &SessionId) -> Result<Option<Box<[u8]>>, Failure>;
 
     /// Carries out changes, and says what came of each. One that failed may have been carried out all the same.
@@ -104,8 +104,11 @@ pub trait Backend: Send {
     /// Deletes what has outlived its time, unless the backend does that by itself.
     fn expire(&mut self) -> Result<(), Failure>;
 
-    /// Copies a session's record, if there is one, to where it can be looked at.
-    fn copy_aside(&mut self, session: &SessionId) -> Result<(), Failure>;
+    /// Brings all that is stored of a session, if anything is, to where it can be looked at for a week.
+    fn set_aside(&mut self, session: &SessionId, how: Aside) -> Result<(), Failure>;
+
+    /// Publishes that these sessions are kept here, for other servers that keep them as well.
+    fn announce(&mut self, _kept: &[Foreign]) {}
 
     /// Adds measurements of one instant, in Unix milliseconds, and forgets those from before `oldest`.
     fn add_points(&mut self, at: i64, points: &[Point], oldest: i64) -> Result<(), Failure>;
@@ -123,6 +126,15 @@ pub enum Change {
     Delete { epoch: u64 },
 }
 
+/// How a record is set aside.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Aside {
+    /// It stays where it is, until it is replaced.
+    Copy,
+    /// It goes: it makes no sense.
+    Move,
+}
+
 /// What came of a [`Change`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Applied {
@@ -130,6 +142,8 @@ pub enum Applied {
     Done,
     /// What is there looks newer, and stays.
     Outdated { epoch: u64 },
+    /// What is there makes no sense, and stays until it is set aside.
+    Senseless,
 }
 
 /// Why a backend cannot do what it should.
@@ -139,18 +153,22 @@ pub enum Failure {
     Unavailable(String),
     /// What is stored was made by a later version of the program; it must not be touched.
     Newer(String),
+    /// The session that was asked about cannot be served; all others can. The sentence says what is wrong.
+    Session(String),
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self::Unavailable(reason) | Self::Newer(reason)) = self;
+        let (Self::Unavailable(reason) | Self::Newer(reason) | Self::Session(reason)) = self;
         f.write_str(reason)
     }
 }
 
-/// What another server stored.
+/// A session at another server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Foreign {
+    /// Whether the other server has just stored it, rather than answered that it keeps it as well.
+    pub stored: bool,
     /// The session.
     pub session: SessionId,
     /// Its epoch there.
@@ -175,7 +193,7 @@ enum Order {
         at: i64,
         points: Vec<Point>,
     },
-    /// Another server stored a session.
+    /// Another server stored a session, or keeps it.
     Foreign(Foreign),
     /// Nothing comes after it.
     End,

@@ -5,12 +5,12 @@ use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-/// Whether the backend works.
+/// Whether sessions are stored as they should be.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Condition {
-    /// It does.
+    /// They are.
     Well,
-    /// It does not; what changes is kept in memory meanwhile.
+    /// They are not, or not all of them.
     Degraded {
         /// What is wrong, in a sentence without secrets.
         reason: String,
@@ -24,7 +24,7 @@ pub enum Condition {
 pub struct Status {
     /// Where sessions are kept, in a word.
     pub place: &'static str,
-    condition: Mutex<Condition>,
+    troubles: Mutex<[Option<Trouble>; TROUBLES]>,
     /// Records written since the start.
     pub written: AtomicU64,
     /// Orders that were replaced by newer ones before they were carried out.
@@ -39,13 +39,36 @@ pub struct Status {
     pub conflicts: AtomicU64,
     /// Sessions whose newest order is still to be carried out.
     pub pending: AtomicU64,
+    /// Sessions that cannot be stored, while all others can.
+    pub unstored: AtomicU64,
+    /// Sessions that another server keeps as well.
+    pub shared: AtomicU64,
+}
+
+/// What can be wrong at once, the worst first.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    /// The backend does not work; what changes is kept in memory meanwhile.
+    Backend,
+    /// Single sessions cannot be stored.
+    Sessions,
+    /// Another server keeps sessions that are kept here.
+    Shared,
+}
+
+const TROUBLES: usize = 3;
+
+#[derive(Clone, Debug)]
+struct Trouble {
+    reason: String,
+    since: SystemTime,
 }
 
 impl Status {
     pub(super) fn new(place: &'static str) -> Self {
         Self {
             place,
-            condition: Mutex::new(Condition::Well),
+            troubles: Mutex::default(),
             written: AtomicU64::default(),
             coalesced: AtomicU64::default(),
             loads: AtomicU64::default(),
@@ -53,32 +76,66 @@ impl Status {
             set_aside: AtomicU64::default(),
             conflicts: AtomicU64::default(),
             pending: AtomicU64::default(),
+            unstored: AtomicU64::default(),
+            shared: AtomicU64::default(),
         }
     }
 
-    /// Whether the backend works.
+    /// Whether sessions are stored as they should be, with the worst that is wrong.
     pub fn condition(&self) -> Condition {
-        self.condition.lock().clone()
+        let troubles = self.troubles.lock();
+        let worst = troubles.iter().flatten().next();
+        worst.map_or(Condition::Well, |Trouble { reason, since }| Condition::Degraded {
+            reason: reason.clone(),
+            since: *since,
+        })
     }
 
-    pub(super) fn well(&self) {
-        *self.condition.lock() = Condition::Well;
+    /// Whether the backend works.
+    pub fn is_up(&self) -> bool {
+        self.troubles.lock()[Part::Backend as usize].is_none()
     }
 
-    /// Notes a failure. True if all was well before.
-    pub(super) fn degraded(&self, reason: &str) -> bool {
-        let mut condition = self.condition.lock();
-        let before = match &*condition {
-            Condition::Well => None,
-            Condition::Degraded { since, .. } => Some(*since),
-        };
-        let since = before.unwrap_or_else(SystemTime::now);
-        *condition = Condition::Degraded { reason: reason.to_owned(), since };
-        before.is_none()
+    pub(super) fn well(&self, part: Part) {
+        self.troubles.lock()[part as usize] = None;
+    }
+
+    /// Notes what is wrong. True if nothing was before.
+    pub(super) fn degraded(&self, part: Part, reason: &str) -> bool {
+        let trouble = &mut self.troubles.lock()[part as usize];
+        let since = trouble.as_ref().map(|trouble| trouble.since);
+        let reason = reason.to_owned();
+        *trouble = Some(Trouble { reason, since: since.unwrap_or_else(SystemTime::now) });
+        since.is_none()
     }
 }
 
 /// Counts.
 pub(super) fn count(counter: &AtomicU64, by: usize) {
     counter.fetch_add(by as u64, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_is_shown_and_each_part_recovers_by_itself() {
+        let status = Status::new("test");
+        let shown = || match status.condition() {
+            Condition::Well => String::new(),
+            Condition::Degraded { reason, .. } => reason,
+        };
+        assert!(status.degraded(Part::Shared, "shared") && !status.degraded(Part::Shared, "shared by two"));
+        assert!(status.is_up());
+        assert_eq!(shown(), "shared by two");
+        assert!(status.degraded(Part::Backend, "away"));
+        assert!(status.degraded(Part::Sessions, "one"));
+        assert_eq!((shown().as_str(), status.is_up()), ("away", false));
+        status.well(Part::Backend);
+        assert_eq!(shown(), "one");
+        status.well(Part::Sessions);
+        status.well(Part::Shared);
+        assert_eq!(status.condition(), Condition::Well);
+    }
 }

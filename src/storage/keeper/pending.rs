@@ -26,10 +26,6 @@ impl Pending {
         self.changes.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
-
     /// Takes a change in, and returns the one that it replaces.
     pub fn put(&mut self, session: SessionId, shard: ShardId, change: Change) -> Option<(ShardId, Change)> {
         let replaced = self.changes.insert(session.clone(), (shard, change));
@@ -47,11 +43,16 @@ impl Pending {
         })
     }
 
-    /// The changes that have waited longest, as many as are carried out at once.
-    pub fn batch(&self) -> Vec<(SessionId, Change)> {
+    /// Whether a change waits of a session that `may_go`.
+    pub fn has_any(&self, may_go: impl Fn(&SessionId) -> bool) -> bool {
+        self.order.iter().any(may_go)
+    }
+
+    /// The changes that have waited longest of sessions that `may_go`, as many as are carried out at once.
+    pub fn batch(&self, may_go: impl Fn(&SessionId) -> bool) -> Vec<(SessionId, Change)> {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        for session in &self.order {
+        for session in self.order.iter().filter(|session| may_go(session)) {
             if batch.len() >= BATCH_MAX || bytes >= BATCH_BYTES_MAX {
                 break;
             }

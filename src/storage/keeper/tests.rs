@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use bandsync_engine::record::Seat;
 use bandsync_engine::session::{Rules, Session};
+use bandsync_engine::speech::{Member, Role};
+use bandsync_engine::words::ids::MemberId;
 use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
 use parking_lot::{Mutex, MutexGuard};
 use proptest::collection::vec;
@@ -17,6 +20,7 @@ use super::*;
 
 const SESSIONS: usize = 4;
 const SHARDS: u16 = 2;
+const DESERTED: u64 = 1_000_000;
 const WAIT: Duration = Duration::from_millis(500);
 const TTL: Duration = Duration::from_secs(3_600);
 
@@ -40,6 +44,17 @@ fn record(session: &SessionId, epoch: u64, version: u64) -> Box<[u8]> {
     let now = Moment { at: Micros::from_secs(1), unix: UnixMillis(1_800_000_000_000) };
     let mut record = Session::new(session.clone(), &rules, epoch, now).record();
     record.timeline.version = version;
+    // Nobody is in one with this version.
+    let member = Member {
+        id: MemberId::from_bytes([1; 15]),
+        display_name: "Ann".into(),
+        role: Role::Follower,
+        joined_at: now.unix,
+        last_ping_at: now.unix,
+        instrument: None,
+        connected: version != DESERTED,
+    };
+    record.seats.push(Seat { member, tick_hz: None, metronome: false, knows_pin: false });
     let mut bytes = Vec::new();
     record.print(&mut bytes);
     bytes.into()
@@ -57,8 +72,23 @@ enum Fault {
     Panic,
 }
 
+/// What the backend does with all that concerns one session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Odd {
+    /// It gives answers that make no sense.
+    Answers,
+    /// What is stored makes no sense, until it is set aside.
+    Record,
+    /// The same, and setting it aside does not help.
+    Stuck,
+}
+
 /// The backend as the test sees it.
 struct World {
+    odd: BTreeMap<SessionId, Odd>,
+    /// Times that a session was set aside.
+    asides: u32,
+    announced: Vec<SessionId>,
     now: Instant,
     is_up: bool,
     fault: Option<Fault>,
@@ -84,6 +114,9 @@ struct Shared(Arc<Mutex<World>>);
 impl Shared {
     fn new() -> Self {
         Self(Arc::new(Mutex::new(World {
+            odd: BTreeMap::new(),
+            asides: 0,
+            announced: Vec::new(),
             now: Instant::now(),
             is_up: true,
             fault: None,
@@ -116,6 +149,7 @@ impl Shared {
         let mut keeper =
             Keeper::with(Box::new(self.clone()), &plan, status, Arc::default(), clock, Box::new(dice));
         keeper.open().unwrap();
+        keeper.listens = true;
         keeper
     }
 
@@ -125,6 +159,10 @@ impl Shared {
         world.now += slow;
         if world.is_up { Ok(()) } else { Err(down()) }
     }
+}
+
+fn odd() -> Failure {
+    Failure::Session("it makes no sense".into())
 }
 
 fn down() -> Failure {
@@ -142,7 +180,12 @@ impl Backend for Shared {
 
     fn load(&mut self, session: &SessionId) -> Result<Option<Box<[u8]>>, Failure> {
         self.call()?;
-        Ok(self.lock().records.get(session).map(|(_, _, record)| record.clone()))
+        let world = self.lock();
+        match world.odd.get(session) {
+            Some(Odd::Answers) => Err(odd()),
+            Some(Odd::Record | Odd::Stuck) => Ok(Some(Box::default())),
+            None => Ok(world.records.get(session).map(|(_, _, record)| record.clone())),
+        }
     }
 
     fn apply(&mut self, changes: &[(SessionId, Change)]) -> Vec<Result<Applied, Failure>> {
@@ -156,6 +199,17 @@ impl Backend for Shared {
             if matches!(fault, Some(Fault::Before)) || matches!(fault, Some(Fault::Half)) && place % 2 == 0 {
                 results.push(Err(down()));
                 continue;
+            }
+            match world.odd.get(session) {
+                Some(Odd::Answers) => {
+                    results.push(Err(odd()));
+                    continue;
+                }
+                Some(Odd::Record | Odd::Stuck) => {
+                    results.push(Ok(Applied::Senseless));
+                    continue;
+                }
+                None => {}
             }
             let there = world.records.get(session).map(|(epoch, version, _)| (*epoch, *version));
             let result = match change {
@@ -198,13 +252,28 @@ impl Backend for Shared {
         self.call()
     }
 
-    fn copy_aside(&mut self, session: &SessionId) -> Result<(), Failure> {
+    fn set_aside(&mut self, session: &SessionId, how: Aside) -> Result<(), Failure> {
         self.call()?;
         let mut world = self.lock();
+        world.asides += 1;
+        match world.odd.get(session) {
+            Some(Odd::Answers) => return Err(odd()),
+            Some(Odd::Record) => {
+                world.odd.remove(session);
+            }
+            Some(Odd::Stuck) | None => {}
+        }
         if let Some((_, _, record)) = world.records.get(session).cloned() {
             world.aside.insert(session.clone(), record);
         }
+        if how == Aside::Move && !world.odd.contains_key(session) {
+            world.records.remove(session);
+        }
         Ok(())
+    }
+
+    fn announce(&mut self, kept: &[Foreign]) {
+        self.lock().announced.extend(kept.iter().map(|kept| kept.session.clone()));
     }
 
     fn add_points(&mut self, _at: i64, _points: &[Point], _oldest: i64) -> Result<(), Failure> {
@@ -396,6 +465,7 @@ impl Band {
         {
             let mut world = self.shared.lock();
             (world.is_up, world.fault, world.slow, world.room) = (true, None, Duration::ZERO, usize::MAX);
+            world.odd.clear();
         }
         for _ in 0..20 {
             self.pass(Duration::from_secs(3));
@@ -419,6 +489,7 @@ enum Step {
     /// The backend is as it was when it was empty, and says so, or lost its connections.
     Wipe,
     Room(usize),
+    Odd(Index, Odd),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -436,6 +507,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u64..900).prop_map(Step::Slow),
         1 => Just(Step::Wipe),
         1 => (0_usize..4).prop_map(Step::Room),
+        1 => (any::<Index>(), prop_oneof![Just(Odd::Answers), Just(Odd::Stuck)])
+            .prop_map(|(session, odd)| Step::Odd(session, odd)),
     ]
 }
 
@@ -466,6 +539,9 @@ proptest! {
                     world.is_lost = true;
                 }
                 Step::Room(room) => band.shared.lock().room = room,
+                Step::Odd(session, odd) => {
+                    band.shared.lock().odd.insert(name(session.index(SESSIONS)), odd);
+                }
             }
             band.check_confirmed();
             prop_assert!(band.keeper.pending.len() <= SESSIONS);
@@ -474,7 +550,7 @@ proptest! {
         band.calm_down();
         band.check_confirmed();
         prop_assert_eq!(band.keeper.status.condition(), super::super::Condition::Well);
-        prop_assert!(band.keeper.pending.is_empty() && band.keeper.unsent.is_empty());
+        prop_assert!(band.keeper.pending.len() == 0 && band.keeper.unsent.is_empty());
         prop_assert_eq!(band.weight.bytes(), 0, "records give their room back");
         let world = band.shared.lock();
         for (session, known) in band.sessions.iter().enumerate() {
@@ -622,17 +698,116 @@ fn a_shard_that_is_full_keeps_no_other_waiting() {
 }
 
 #[test]
-fn a_session_in_use_at_two_servers_is_noticed() {
+fn a_session_in_use_at_two_servers_is_noticed_by_both_until_one_is_gone() {
+    use super::super::Condition;
     let mut band = Band::new();
     band.change(0);
     band.turn();
-    let foreign = |session| Order::Foreign(Foreign { session: name(session), epoch: 9, version: 1 });
+    let foreign =
+        |session, stored| Order::Foreign(Foreign { stored, session: name(session), epoch: 9, version: 1 });
     let conflicts = |band: &Band| band.keeper.status.conflicts.load(Ordering::Relaxed);
-    band.keeper.accept(foreign(0));
-    band.keeper.accept(foreign(1));
+    let is_well = |band: &Band| band.keeper.status.condition() == Condition::Well;
+    // One that is not kept here is nobody's business.
+    band.keeper.accept(foreign(1, true));
+    band.turn();
+    assert!(is_well(&band) && conflicts(&band) == 0);
+    band.keeper.accept(foreign(0, true));
+    band.turn();
+    assert!(!is_well(&band) && band.keeper.status.is_up());
+    assert_eq!(
+        (conflicts(&band), std::mem::take(&mut band.shared.lock().announced)),
+        (1, vec![name(0)]),
+        "answered at once"
+    );
+    // While the other one says that it keeps the session, both go on saying so.
+    for _ in 0..10 {
+        band.pass(ANNOUNCE_INTERVAL);
+        band.keeper.accept(foreign(0, false));
+        band.turn();
+        assert!(!is_well(&band));
+        assert_eq!(std::mem::take(&mut band.shared.lock().announced), [name(0)]);
+    }
     assert_eq!(conflicts(&band), 1);
-    // One that nobody changes here any more was taken over in order.
-    band.pass(IN_USE);
-    band.keeper.accept(foreign(0));
-    assert_eq!(conflicts(&band), 1);
+    band.pass(SHARED_FOR);
+    band.turn();
+    assert!(is_well(&band));
+    // Whoever only hears that it is kept elsewhere as well must know too.
+    band.keeper.accept(foreign(0, false));
+    band.turn();
+    assert!(!is_well(&band) && conflicts(&band) == 2);
+    // One that its last member left may go on elsewhere.
+    band.sessions[0].version = DESERTED - 1;
+    band.change(0);
+    band.turn();
+    band.turn();
+    assert!(is_well(&band));
+    band.keeper.accept(foreign(0, true));
+    band.turn();
+    assert!(is_well(&band));
+}
+
+#[test]
+fn what_makes_no_sense_is_set_aside_and_concerns_no_other_session() {
+    let mut band = Band::new();
+    band.shared.lock().odd.insert(name(0), Odd::Record);
+    (0..SESSIONS).for_each(|session| band.change(session));
+    for _ in 0..3 {
+        band.turn();
+    }
+    assert!(band.sessions.iter().all(|known| known.stored == Some((1, 1))));
+    let counted = |band: &Band| {
+        let status = &band.keeper.status;
+        (status.set_aside.load(Ordering::Relaxed), status.failures.load(Ordering::Relaxed))
+    };
+    assert_eq!(counted(&band), (1, 0));
+    // Also if it is found by a load.
+    band.shared.lock().odd.insert(name(1), Odd::Record);
+    band.load(1);
+    band.turn();
+    assert_eq!((band.sessions[1].loads, counted(&band)), (0, (2, 0)));
+    // An epoch that nothing can be above is one of these.
+    let beyond = (Record::EPOCH_MAX, 1, record(&name(2), 1, 1));
+    band.shared.lock().records.insert(name(2), beyond);
+    band.change(2);
+    for _ in 0..3 {
+        band.turn();
+    }
+    assert_eq!((band.sessions[2].stored, counted(&band)), (Some((1, 2)), (3, 0)));
+    assert_eq!(band.shared.lock().connects.len(), 1, "it never went away");
+}
+
+#[test]
+fn a_session_that_cannot_be_stored_is_tried_again_in_peace() {
+    use super::super::Condition;
+    for odd in [Odd::Answers, Odd::Stuck] {
+        let mut band = Band::new();
+        band.shared.lock().odd.insert(name(0), odd);
+        (0..SESSIONS).for_each(|session| band.change(session));
+        for _ in 0..600 {
+            band.pass(Duration::from_millis(100));
+            band.change(1);
+            band.turn();
+        }
+        band.turn();
+        assert_eq!((band.sessions[0].stored, band.sessions[1].stored), (None, Some((1, 601))), "{odd:?}");
+        assert!(band.shared.lock().asides < 60, "it does not go on all the time");
+        let failures = band.keeper.status.failures.load(Ordering::Relaxed);
+        assert!((10..100).contains(&failures), "{failures} within a minute");
+        assert!(band.keeper.status.is_up() && band.keeper.status.condition() != Condition::Well);
+        band.load(0);
+        band.turn();
+        assert_eq!(band.sessions[0].loads, 0, "it is answered at once");
+        assert_eq!(band.shared.lock().connects.len(), 1, "it never went away");
+        // At the end it gets one more try, and holds nothing up.
+        band.keeper.accept(Order::End);
+        assert!(band.keeper.has_work());
+        band.turn();
+        band.turn();
+        assert!(!band.keeper.has_work() || odd == Odd::Stuck);
+        band.keeper.ending = false;
+        band.shared.lock().odd.clear();
+        band.calm_down();
+        assert_eq!(band.sessions[0].stored, Some((1, 1)));
+        assert_eq!(band.keeper.status.condition(), Condition::Well);
+    }
 }

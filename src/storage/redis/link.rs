@@ -4,8 +4,10 @@
 //! in trouble is closed: an answer that comes late must not be taken for that of another command.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use log::info;
 use redis::{
     Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value, cmd,
 };
@@ -43,6 +45,8 @@ pub struct Link {
     nodes: Vec<Node>,
     /// First and last slot, and the place of the node that has them; empty if this is no Cluster.
     slots: Vec<(u16, u16, usize)>,
+    /// Whether the keys of one command must have one slot.
+    has_slots: bool,
 }
 
 struct Node {
@@ -53,17 +57,77 @@ struct Node {
 impl Link {
     /// Connects to every node that may be written to.
     pub fn open(place: &RedisPlace) -> RedisResult<Self> {
-        let mut link = Self { place: place.clone(), nodes: Vec::new(), slots: Vec::new() };
+        let mut link = Self { place: place.clone(), nodes: Vec::new(), slots: Vec::new(), has_slots: false };
         if let Topology::Cluster(_) = place.topology {
             link.learn_slots()?;
-            for node in &mut link.nodes {
-                node.connected(place.timeout)?;
-            }
         } else {
             let (info, connection) = open_primary(place)?;
             link.nodes.push(Node { info, connection: Some(connection) });
+            if let Topology::Single(_) = place.topology {
+                link.look_for_cluster()?;
+            }
+        }
+        for node in &mut link.nodes {
+            node.connected(place.timeout)?;
         }
         Ok(link)
+    }
+
+    /// Asks the only known server whether it is a node of a Cluster, and finds the others if it is. One that has all
+    /// slots is used as it is: it may be known to others by an address that cannot be reached from here.
+    fn look_for_cluster(&mut self) -> RedisResult<()> {
+        let Some(node) = self.nodes.first_mut() else { return Ok(()) };
+        let info = node.info.clone();
+        let connection = node.connected(self.place.timeout)?;
+        let answer = match cmd("CLUSTER").arg("SLOTS").query::<Value>(connection) {
+            Ok(answer) => answer,
+            Err(error) => {
+                // What knows no Clusters may close the connection over the question.
+                if error.code().is_none() {
+                    node.connection = None;
+                }
+                return Ok(());
+            }
+        };
+        let ranges = ranges(&answer, &info);
+        self.has_slots = !ranges.is_empty();
+        let is_spread = ranges.iter().any(|(_, _, other)| other.addr() != ranges[0].2.addr());
+        if !is_spread || !covers_all(&ranges) {
+            return Ok(());
+        }
+        self.be_cluster(&info);
+        self.take_slots(ranges);
+        info!(
+            "{} is a node of a Redis Cluster: all its {} primaries are used",
+            info.addr(),
+            self.nodes.len()
+        );
+        Ok(())
+    }
+
+    /// From now on the only known server is one of many.
+    fn be_cluster(&mut self, seed: &ConnectionInfo) {
+        self.place.topology = Topology::Cluster(vec![seed.clone()]);
+    }
+
+    /// The nodes of a Cluster that was found from a server named alone.
+    pub fn found_nodes(&self) -> Option<Vec<ConnectionInfo>> {
+        let nodes = || self.nodes.iter().map(|node| node.info.clone()).collect();
+        matches!(self.place.topology, Topology::Cluster(_)).then(nodes)
+    }
+
+    /// Where what is stored under a key may be moved to by one command: `quarantine:<key>`, or in a Cluster the
+    /// like with the same slot.
+    pub fn key_aside(&self, key: &str, same_slot: bool) -> String {
+        let plain = format!("quarantine:{key}");
+        if !same_slot && !self.has_slots && self.slots.is_empty() {
+            return plain;
+        }
+        let slot = slot_of(key.as_bytes());
+        let tagged = (0..).map(|n: u32| format!("quarantine:{{{n}}}:{key}"));
+        let mut names = [plain, format!("quarantine:{{{key}}}")].into_iter().chain(tagged);
+        // Numbers reach every slot.
+        names.find(|name| slot_of(name.as_bytes()) == slot).unwrap_or_default()
     }
 
     /// A key that begins with this for each node, such that the node has it.
@@ -78,12 +142,34 @@ impl Link {
     /// Sends commands, those of a node at once, and takes their answers in the order of the commands. If replicas
     /// are wanted, an answer counts when so many of them have what came before it.
     pub fn ask(&mut self, requests: &[Request], replicas: u32) -> Vec<Answer> {
-        let at = requests.iter().map(|request| self.node_of(&request.key)).collect::<Vec<_>>();
-        let mut answers: Vec<Answer> = requests.iter().map(|_| Err(lost())).collect();
-        let places: Vec<Vec<usize>> = (0..self.nodes.len())
-            .map(|n| (0..at.len()).filter(|place| at[*place] == Some(n)).collect())
-            .collect();
         let began = Instant::now();
+        let mut answers: Vec<Answer> = requests.iter().map(|_| Err(lost())).collect();
+        let mut open: Vec<usize> = (0..requests.len()).collect();
+        // An answer that cannot be read ends its connection. The commands around it are sent again, so that it
+        // concerns its own alone.
+        while !open.is_empty() && began.elapsed() < self.place.timeout * BATCH_FACTOR {
+            open = self.ask_once(requests, &open, &mut answers, replicas, began);
+        }
+        for (request, answer) in requests.iter().zip(&mut answers) {
+            self.follow(request, answer, replicas);
+        }
+        answers
+    }
+
+    /// Sends those of the commands that are still `open`, takes their answers, and returns those that got none because
+    /// another's could not be read.
+    fn ask_once(
+        &mut self,
+        requests: &[Request],
+        open: &[usize],
+        answers: &mut [Answer],
+        replicas: u32,
+        began: Instant,
+    ) -> Vec<usize> {
+        let at = open.iter().map(|place| (*place, self.node_of(&requests[*place].key))).collect::<Vec<_>>();
+        let places: Vec<Vec<usize>> = (0..self.nodes.len())
+            .map(|n| at.iter().filter(|(_, node)| *node == Some(n)).map(|(place, _)| *place).collect())
+            .collect();
         // All are at work before the first is waited for.
         let sent: Vec<RedisResult<()>> = places
             .iter()
@@ -93,19 +179,20 @@ impl Link {
                 node.send(&commands, replicas, self.place.timeout)
             })
             .collect();
+        let mut unanswered = Vec::new();
         for ((places, node), sent) in places.iter().zip(&mut self.nodes).zip(sent) {
             let received = match sent {
                 Ok(()) => node.receive(places.len(), replicas, began, self.place.timeout),
-                Err(error) => places.iter().map(|_| Err(error.clone())).collect(),
+                Err(error) => places.iter().map(|_| Some(Err(error.clone()))).collect(),
             };
             for (place, answer) in places.iter().zip(received) {
-                answers[*place] = answer;
+                match answer {
+                    Some(answer) => answers[*place] = answer,
+                    None => unanswered.push(*place),
+                }
             }
         }
-        for (request, answer) in requests.iter().zip(&mut answers) {
-            self.follow(request, answer, replicas);
-        }
-        answers
+        unanswered
     }
 
     /// The place of the node that has a key.
@@ -122,8 +209,15 @@ impl Link {
     fn follow(&mut self, request: &Request, answer: &mut Answer, replicas: u32) {
         for _ in 0..REDIRECTS_MAX {
             let Some((asking, host, port)) = answer.as_ref().err().and_then(redirection) else { return };
+            if let Topology::Single(info) = &self.place.topology {
+                let info = info.clone();
+                info!("{} is a node of a Redis Cluster: its redirections are followed", info.addr());
+                self.be_cluster(&info);
+            }
             let Topology::Cluster(seeds) = &self.place.topology else { return };
             let Some(seed) = seeds.first() else { return };
+            // A node that does not know its own name is where it was asked.
+            let host = if host.is_empty() { host_of(seed) } else { host };
             let node = self.node_at(elsewhere(seed, (host, port)));
             if !asking && self.learn_slots().is_err() {
                 return;
@@ -134,7 +228,7 @@ impl Link {
             // Learning keeps known nodes where they are.
             let node = &mut self.nodes[node];
             let last = match node.send(&commands, replicas, timeout) {
-                Ok(()) => node.receive(commands.len(), replicas, Instant::now(), timeout).pop(),
+                Ok(()) => node.receive(commands.len(), replicas, Instant::now(), timeout).pop().flatten(),
                 Err(error) => Some(Err(error)),
             };
             *answer = last.unwrap_or_else(|| Err(lost()));
@@ -152,11 +246,7 @@ impl Link {
                 .and_then(|mut connection| cmd("CLUSTER").arg("SLOTS").query::<Value>(&mut connection));
             match asked.map(|slots| ranges(&slots, &info)) {
                 Ok(ranges) if covers_all(&ranges) => {
-                    self.slots = Vec::new();
-                    for (first, last, info) in ranges {
-                        let node = self.node_at(info);
-                        self.slots.push((first, last, node));
-                    }
+                    self.take_slots(ranges);
                     return Ok(());
                 }
                 Ok(_) => last = (ErrorKind::Client, "the Redis Cluster has slots that no node serves").into(),
@@ -164,6 +254,14 @@ impl Link {
             }
         }
         Err(last)
+    }
+
+    fn take_slots(&mut self, ranges: Vec<(u16, u16, ConnectionInfo)>) {
+        self.slots.clear();
+        for (first, last, info) in ranges {
+            let node = self.node_at(info);
+            self.slots.push((first, last, node));
+        }
     }
 
     /// The place of a node, a new one if it was not known.
@@ -203,14 +301,38 @@ impl Node {
         sent
     }
 
-    fn receive(&mut self, count: usize, replicas: u32, began: Instant, timeout: Duration) -> Vec<Answer> {
+    /// The answers to as many commands. If one cannot be read, those after it have none, and if replicas must confirm
+    /// them, neither have those before it.
+    fn receive(
+        &mut self,
+        count: usize,
+        replicas: u32,
+        began: Instant,
+        timeout: Duration,
+    ) -> Vec<Option<Answer>> {
         let mut answers: Vec<Answer> = Vec::with_capacity(count);
         while answers.len() < count {
             match self.answer(began, timeout) {
                 Ok(answer) => answers.push(answer),
+                Err(error) if is_unreadable(&error) => {
+                    let mut answers: Vec<Option<Answer>> = answers.into_iter().map(Some).collect();
+                    if replicas > 0 {
+                        answers.fill_with(|| None);
+                    }
+                    answers.push(Some(Err(error)));
+                    answers.resize_with(count, || None);
+                    return answers;
+                }
                 Err(error) => answers.resize_with(count, || Err(error.clone())),
             }
         }
+        self.confirm(&mut answers, replicas, began, timeout);
+        answers.into_iter().map(Some).collect()
+    }
+
+    /// Waits until so many replicas have confirmed what was written. If they do not, no answer counts.
+    fn confirm(&mut self, answers: &mut [Answer], replicas: u32, began: Instant, timeout: Duration) {
+        let count = answers.len();
         if replicas > 0 && count > 0 {
             let confirmed = match self.answer(began, timeout) {
                 Ok(Ok(Value::Int(confirmed))) => Ok(confirmed),
@@ -222,7 +344,7 @@ impl Node {
                 RedisError::from((ErrorKind::Client, "replicas", detail))
             };
             let missing = match confirmed {
-                Ok(confirmed) if confirmed >= i64::from(replicas) => return answers,
+                Ok(confirmed) if confirmed >= i64::from(replicas) => return,
                 Ok(confirmed) => few(confirmed),
                 Err(error) => error,
             };
@@ -230,7 +352,6 @@ impl Node {
                 *answer = Err(missing.clone());
             }
         }
-        answers
     }
 
     /// What the server says next. Trouble closes the connection.
@@ -239,7 +360,9 @@ impl Node {
         let received = if began.elapsed() > timeout * BATCH_FACTOR {
             Err(io::Error::from(io::ErrorKind::TimedOut).into())
         } else {
-            connection.recv_response()
+            // Its reader should not panic over any bytes; if it does, they are no answer.
+            let read = AssertUnwindSafe(|| connection.recv_response());
+            catch_unwind(read).unwrap_or_else(|_| Err((ErrorKind::Parse, "reading it met a bug").into()))
         };
         match received.and_then(Value::extract_error) {
             Err(error) if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
@@ -328,12 +451,17 @@ fn elsewhere(info: &ConnectionInfo, (host, port): (String, u16)) -> ConnectionIn
     info.clone().set_addr(addr)
 }
 
+/// Whether an answer was read that is none.
+pub fn is_unreadable(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Parse
+}
+
 fn lost() -> RedisError {
     io::Error::from(io::ErrorKind::NotConnected).into()
 }
 
 /// Where `MOVED` and `ASK` send a command: whether it must ask there, host and port.
-fn redirection(error: &RedisError) -> Option<(bool, String, u16)> {
+pub fn redirection(error: &RedisError) -> Option<(bool, String, u16)> {
     let asking = match error.code()? {
         "ASK" => true,
         "MOVED" => false,
@@ -359,15 +487,18 @@ fn ranges(slots: &Value, asked: &ConnectionInfo) -> Vec<(u16, u16, ConnectionInf
             Some(Value::BulkString(host)) => String::from_utf8_lossy(host).into_owned(),
             _ => String::new(),
         };
-        let own = match asked.addr() {
-            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
-            _ => String::new(),
-        };
-        let host = if host.is_empty() { own } else { host };
+        let host = if host.is_empty() { host_of(asked) } else { host };
         let info = elsewhere(asked, (host, number(primary.get(1))?));
         Some((number(entry.first())?, number(entry.get(1))?, info))
     };
     items(slots).iter().filter_map(range).collect()
+}
+
+fn host_of(info: &ConnectionInfo) -> String {
+    match info.addr() {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
+        _ => String::new(),
+    }
 }
 
 fn covers_all(ranges: &[(u16, u16, ConnectionInfo)]) -> bool {
@@ -402,6 +533,20 @@ mod tests {
             [("123456789", 12_739), ("foo", 12_182), ("a{foo}b", 12_182), ("{}foo", 9_500), ("", 0)]
         {
             assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_aside_keeps_its_slot() {
+        let topology = Topology::parse("redis://stage").unwrap();
+        let place = RedisPlace { topology, replicas: 0, timeout: Duration::from_secs(1) };
+        let link = Link { place, nodes: Vec::new(), slots: Vec::new(), has_slots: false };
+        assert_eq!(link.key_aside("session:s", false), "quarantine:session:s");
+        for key in ["session:s", "session:a{foo}b", "session:a}b", "session:{", "session:{}x", "session:x{y"]
+        {
+            let aside = link.key_aside(key, true);
+            assert_eq!(slot_of(aside.as_bytes()), slot_of(key.as_bytes()), "{aside}");
+            assert!(aside.contains(key), "{aside}");
         }
     }
 

@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
-use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value, cmd};
+use log::debug;
+use redis::{Cmd, ConnectionInfo, ErrorKind, RedisError, Script, ServerErrorKind, Value, cmd};
 
 use super::backoff::chance;
-use super::{Applied, Backend, Change, Failure, Foreign, Point};
-use link::{Answer, Link, Request};
+use super::{Applied, Aside, Backend, Change, Failure, Foreign, Point};
+use link::{Answer, Link, Request, is_unreadable, redirection};
 use news::{Event, News};
 pub use place::{RedisPlace, Topology};
 use series::Kind;
@@ -40,25 +41,107 @@ pub struct Store {
     server: String,
     /// Keys of this server alone, one on each node: without them the node has lost its data.
     markers: Vec<String>,
+    /// The nodes of a Cluster that was found from the one server that is named.
+    found: Vec<ConnectionInfo>,
     history: Kind,
-    write: Script,
-    delete: Script,
+    scripts: Scripts,
 }
+
+/// The scripts, each with its text.
+#[derive(Clone)]
+struct Scripts {
+    load: (Script, String),
+    write: (Script, String),
+    delete: (Script, String),
+    aside: (Script, String),
+}
+
+/// Codes of errors that concern all that is asked of Redis. Any other concerns the session that was asked about.
+const OF_ALL: [&str; 14] = [
+    "OOM",
+    "READONLY",
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
+    "LOADING",
+    "BUSY",
+    "MISCONF",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "TRYAGAIN",
+    "UNKILLABLE",
+    "DENIED",
+];
+
+/// Maximum size of a stored record. Guessed: a hundred times what a session with the largest set list has been seen
+/// to take. A larger one was written by somebody else, and would take longer to load than Redis may take to answer.
+const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The common part of the scripts: the epoch and version of a session, or `nil` if what is stored of it makes no sense.
+/// Epoch and version are whole numbers that Lua has exactly; a hash with many more fields than ours is not ours.
+const SENSE: &str = r"
+local function whole(text)
+  local number = text and #text <= 16 and string.find(text, '^%d+$') and tonumber(text)
+  return number and number < 9007199254740992 and number or nil
+end
+local function there()
+  if redis.call('TYPE', KEYS[1]).ok ~= 'hash' or redis.call('HLEN', KEYS[1]) > 64 then
+    return nil
+  end
+  local fields = redis.call('HMGET', KEYS[1], 'epoch', 'version')
+  local epoch, version = whole(fields[1]), whole(fields[2])
+  if epoch and version then
+    return {epoch, version}
+  end
+end
+";
+
+/// KEYS: the session. ARGV: the maximum size of a record. The record, nothing, or 1 if what is there makes no sense.
+const LOAD: &str = r"
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  return false
+end
+local there = there()
+if not there or there[1] >= 4503599627370496 then
+  return 1
+end
+local size = redis.call('HSTRLEN', KEYS[1], 'record')
+if size == 0 or size > tonumber(ARGV[1]) then
+  return 1
+end
+return redis.call('HGET', KEYS[1], 'record')
+";
+
+/// KEYS: the session, and where to bring all that is stored of it. ARGV: its time to live there in milliseconds, and
+/// whether it moves. Nothing of it crosses the network, however large it is.
+const ASIDE: &str = r"
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  return 'done'
+end
+if ARGV[2] == 'move' then
+  redis.call('RENAME', KEYS[1], KEYS[2])
+  redis.call('PEXPIRE', KEYS[2], ARGV[1])
+else
+  redis.call('RESTORE', KEYS[2], ARGV[1], redis.call('DUMP', KEYS[1]), 'REPLACE')
+end
+return 'done'
+";
 
 /// KEYS: the session. ARGV: epoch, version, time to live in milliseconds, then fields and values.
 ///
 /// The first command that writes is one that needs memory, since Redis refuses no other after it. Fields of an older
-/// form of the record go last. A key of another type is nobody's session.
+/// form of the record go last. What makes no sense stays, to be set aside.
 const WRITE: &str = r"
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind == 'hash' then
-  local there = redis.call('HMGET', KEYS[1], 'epoch', 'version')
-  local epoch, version = tonumber(there[1] or '') or 0, tonumber(there[2] or '') or 0
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local there = there()
+  if not there then
+    return 'senseless'
+  end
+  local epoch, version = there[1], there[2]
   if epoch > tonumber(ARGV[1]) or (epoch == tonumber(ARGV[1]) and version > tonumber(ARGV[2])) then
     return string.format('%.0f', epoch)
   end
-elseif kind ~= 'none' then
-  redis.call('DEL', KEYS[1])
 end
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'version', ARGV[2], unpack(ARGV, 4))
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
@@ -78,18 +161,31 @@ return 'done'
 
 /// KEYS: the session. ARGV: epoch.
 const DELETE: &str = r"
-if redis.call('TYPE', KEYS[1]).ok == 'hash' then
-  local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '') or 0
-  if epoch > tonumber(ARGV[1]) then
-    return string.format('%.0f', epoch)
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local there = there()
+  if not there then
+    return 'senseless'
   end
+  if there[1] > tonumber(ARGV[1]) then
+    return string.format('%.0f', there[1])
+  end
+  redis.call('DEL', KEYS[1])
 end
-redis.call('DEL', KEYS[1])
 return 'done'
 ";
 
 impl Store {
     pub(super) fn new(place: RedisPlace, ttl: Duration) -> Self {
+        let script = |text: &str| {
+            let text = format!("{SENSE}{text}");
+            (Script::new(&text), text)
+        };
+        let scripts = Scripts {
+            load: script(LOAD),
+            write: script(WRITE),
+            delete: script(DELETE),
+            aside: script(ASIDE),
+        };
         Self {
             place,
             ttl,
@@ -97,9 +193,9 @@ impl Store {
             news: None,
             server: format!("{:016x}", chance()),
             markers: Vec::new(),
+            found: Vec::new(),
             history: Kind::SortedSet,
-            write: Script::new(WRITE),
-            delete: Script::new(DELETE),
+            scripts,
         }
     }
 
@@ -124,21 +220,29 @@ impl Store {
     }
 
     /// Runs scripts by their hashes; those that the server does not know, by their texts, from which it learns
-    /// them.
-    fn run(&mut self, calls: &[Call<'_>]) -> Result<Vec<Answer>, Failure> {
-        let replicas = self.place.replicas;
+    /// them. With `replicas` those are waited for that are wanted.
+    fn run(&mut self, calls: &[Call<'_>], replicas: u32) -> Result<Vec<Answer>, Failure> {
         let by_hash: Vec<Request> =
-            calls.iter().map(|call| call.request("EVALSHA", call.script.get_hash())).collect();
+            calls.iter().map(|call| call.request("EVALSHA", call.script.0.get_hash())).collect();
         let mut answers = self.ask(&by_hash, replicas)?;
         let unknown: Vec<usize> = (0..answers.len()).filter(|n| is_unknown_script(&answers[*n])).collect();
         if !unknown.is_empty() {
             let by_text: Vec<Request> =
-                unknown.iter().map(|n| calls[*n].request("EVAL", calls[*n].text)).collect();
+                unknown.iter().map(|n| calls[*n].request("EVAL", &calls[*n].script.1)).collect();
             for (n, answer) in unknown.into_iter().zip(self.ask(&by_text, replicas)?) {
                 answers[n] = answer;
             }
         }
         Ok(answers)
+    }
+
+    /// Runs one script.
+    fn run_one(&mut self, call: Call<'_>, replicas: u32) -> Result<Answer, Failure> {
+        self.run(&[call], replicas)?.pop().ok_or_else(senseless)
+    }
+
+    fn marker(&self) -> String {
+        format!("bandsync:server:{}", self.server)
     }
 
     fn mark(&mut self, only_if_there: bool) -> Result<Vec<Value>, Failure> {
@@ -177,6 +281,11 @@ impl Store {
             Some("BUSY") => "Redis is busy with somebody's script".into(),
             Some("MISCONF") => "Redis cannot save its data and takes no writes (MISCONF)".into(),
             Some("CLUSTERDOWN") => "the Redis Cluster is down".into(),
+            Some("MOVED") => {
+                "Redis is a node of a Cluster and does not say where the other nodes are; permit CLUSTER \
+                              SLOTS to this user"
+                    .into()
+            }
             _ if error.kind() == ErrorKind::AuthenticationFailed => {
                 "Redis refuses the password or the user".into()
             }
@@ -195,15 +304,30 @@ impl Store {
             }
             _ => format!("Redis: {error}"),
         };
-        Failure::Unavailable(reason)
+        let is_of_one =
+            error.code().is_some_and(|code| !OF_ALL.contains(&code)) && redirection(error).is_none();
+        if is_of_one || is_unreadable(error) {
+            Failure::Session(reason)
+        } else {
+            Failure::Unavailable(reason)
+        }
     }
 }
 
 impl Backend for Store {
     fn connect(&mut self) -> Result<(), Failure> {
         self.link = None;
-        let link = Link::open(&self.place).map_err(|error| self.failure(&error))?;
-        self.markers = link.key_on_each(&format!("bandsync:server:{}", self.server));
+        // Any node of a Cluster knows the others, also while the one that is named is away.
+        let opened = Link::open(&self.place).or_else(|error| match self.found.is_empty() {
+            true => Err(error),
+            false => {
+                let topology = Topology::Cluster(self.found.clone());
+                Link::open(&RedisPlace { topology, ..self.place.clone() }).map_err(|_| error)
+            }
+        });
+        let link = opened.map_err(|error| self.failure(&error))?;
+        self.markers = link.key_on_each(&self.marker());
+        self.found = link.found_nodes().unwrap_or_default();
         self.link = Some(link);
         // A server that is full, or a replica, accepts a connection and refuses this.
         self.mark(false)?;
@@ -217,7 +341,21 @@ impl Backend for Store {
         Ok(())
     }
 
+    fn announce(&mut self, kept: &[Foreign]) {
+        let Some(news) = &self.news else { return };
+        for Foreign { session, epoch, version, .. } in kept {
+            news.tell(session, Event::Kept, *epoch, *version);
+        }
+    }
+
     fn check(&mut self) -> Result<bool, Failure> {
+        let markers = self.link.as_ref().map(|link| link.key_on_each(&self.marker())).unwrap_or_default();
+        if markers != self.markers {
+            // The Cluster has other nodes than before.
+            self.found = self.link.as_ref().and_then(Link::found_nodes).unwrap_or_default();
+            self.markers = markers;
+            self.mark(false)?;
+        }
         let marks = self.mark(true)?;
         if marks.iter().all(|mark| *mark != Value::Nil) {
             return Ok(true);
@@ -227,35 +365,35 @@ impl Backend for Store {
     }
 
     fn load(&mut self, session: &SessionId) -> Result<Option<Box<[u8]>>, Failure> {
-        let mut get = cmd("HGET");
-        get.arg(key(session)).arg("record");
-        match self.ask(&[Request::new(key(session), get)], 0)?.pop() {
-            Some(Ok(Value::BulkString(bytes))) => Ok(Some(bytes.into())),
-            Some(Ok(Value::Nil)) => Ok(None),
-            // Somebody else's key of this name: no record can be read from it, so it is set aside like one.
-            Some(Err(error)) if error.code() == Some("WRONGTYPE") => Ok(Some(Box::default())),
-            Some(Err(error)) => Err(self.failure(&error)),
-            _ => Err(senseless()),
+        let script = self.scripts.load.clone();
+        let call =
+            Call { script: &script, keys: vec![key(session)], arguments: vec![text(RECORD_BYTES_MAX)] };
+        match self.run_one(call, 0)? {
+            Ok(Value::BulkString(bytes)) => Ok(Some(bytes.into())),
+            Ok(Value::Nil) => Ok(None),
+            Ok(Value::Int(1)) => Ok(Some(Box::default())),
+            Ok(_) => Err(senseless()),
+            Err(error) => Err(self.failure(&error)),
         }
     }
 
     fn apply(&mut self, changes: &[(SessionId, Change)]) -> Vec<Result<Applied, Failure>> {
         let ttl = self.ttl.as_millis() as u64;
-        let (write, delete) = (self.write.clone(), self.delete.clone());
+        let Scripts { write, delete, .. } = self.scripts.clone();
         let calls: Vec<Call<'_>> = changes
             .iter()
             .map(|(session, change)| match change {
                 Change::Put { epoch, version, record } => {
                     let mut arguments: Vec<Vec<u8>> = [*epoch, *version, ttl].map(text).into();
                     arguments.extend(fields(record));
-                    Call { script: &write, text: WRITE, key: key(session), arguments }
+                    Call { script: &write, keys: vec![key(session)], arguments }
                 }
                 Change::Delete { epoch } => {
-                    Call { script: &delete, text: DELETE, key: key(session), arguments: vec![text(*epoch)] }
+                    Call { script: &delete, keys: vec![key(session)], arguments: vec![text(*epoch)] }
                 }
             })
             .collect();
-        let applied: Vec<Result<Applied, Failure>> = match self.run(&calls) {
+        let applied: Vec<Result<Applied, Failure>> = match self.run(&calls, self.place.replicas) {
             Ok(answers) => answers
                 .into_iter()
                 .map(|answer| {
@@ -275,8 +413,16 @@ impl Backend for Store {
             refresh.arg(key(session)).arg(ttl);
             Request::new(key(session), refresh)
         };
-        let refreshed = self.demand(&sessions.iter().map(refresh).collect::<Vec<_>>())?;
-        Ok(refreshed.iter().all(|answer| *answer == Value::Int(1)))
+        let mut all_there = true;
+        for answer in self.ask(&sessions.iter().map(refresh).collect::<Vec<_>>(), 0)? {
+            match answer.map_err(|error| self.failure(&error)) {
+                Ok(answer) => all_there &= answer != Value::Int(0),
+                // It is written again before long, and fails there if it must.
+                Err(Failure::Session(reason)) => debug!("a session could not be refreshed: {reason}"),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(all_there)
     }
 
     /// Redis does that by itself.
@@ -284,16 +430,23 @@ impl Backend for Store {
         Ok(())
     }
 
-    fn copy_aside(&mut self, session: &SessionId) -> Result<(), Failure> {
-        // Not COPY, as the two keys may be on different nodes of a Cluster.
-        let (mut dump, mut restore) = (cmd("DUMP"), cmd("RESTORE"));
-        dump.arg(key(session));
-        let Value::BulkString(bytes) = self.demand_one(Request::new(key(session), dump))? else {
-            return Ok(());
-        };
-        let aside = format!("quarantine:{}", key(session));
-        restore.arg(&aside).arg(ASIDE_TTL.as_millis() as u64).arg(bytes).arg("REPLACE");
-        self.demand_one(Request::new(aside, restore)).map(|_| ())
+    fn set_aside(&mut self, session: &SessionId, how: Aside) -> Result<(), Failure> {
+        let script = self.scripts.aside.clone();
+        // Whether a single server is a node of a Cluster cannot always be asked.
+        for same_slot in [false, true] {
+            let link = self.link.as_ref();
+            let aside = link.map(|link| link.key_aside(&key(session), same_slot)).unwrap_or_default();
+            let how = if how == Aside::Move { "move" } else { "copy" };
+            let arguments = vec![text(ASIDE_TTL.as_millis()), text(how)];
+            let call = Call { script: &script, keys: vec![key(session), aside], arguments };
+            match self.run_one(call, 0)? {
+                Ok(answer) if applied(&answer) == Ok(Applied::Done) => return Ok(()),
+                Ok(_) => return Err(senseless()),
+                Err(error) if error.code() == Some("CROSSSLOT") && !same_slot => {}
+                Err(error) => return Err(self.failure(&error)),
+            }
+        }
+        Ok(())
     }
 
     fn add_points(&mut self, at: i64, points: &[Point], oldest: i64) -> Result<(), Failure> {
@@ -333,17 +486,17 @@ fn text(number: impl ToString) -> Vec<u8> {
 
 /// A script to be run.
 struct Call<'a> {
-    script: &'a Script,
-    text: &'static str,
-    key: String,
+    script: &'a (Script, String),
+    /// In a Cluster, of one slot.
+    keys: Vec<String>,
     arguments: Vec<Vec<u8>>,
 }
 
 impl Call<'_> {
     fn request(&self, name: &str, script: &str) -> Request {
         let mut command: Cmd = cmd(name);
-        command.arg(script).arg(1).arg(&self.key).arg(&self.arguments);
-        Request::new(&self.key, command)
+        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        Request::new(&self.keys[0], command)
     }
 }
 
@@ -357,7 +510,7 @@ fn certificate_is_wrong(error: &RedisError) -> bool {
 }
 
 fn senseless() -> Failure {
-    Failure::Unavailable("Redis gave an answer that makes no sense".into())
+    Failure::Session("Redis gave an answer that makes no sense".into())
 }
 
 fn applied(answer: &Value) -> Result<Applied, Failure> {
@@ -368,6 +521,7 @@ fn applied(answer: &Value) -> Result<Applied, Failure> {
     };
     match (said, said.parse()) {
         ("done", _) => Ok(Applied::Done),
+        ("senseless", _) => Ok(Applied::Senseless),
         (_, Ok(epoch)) => Ok(Applied::Outdated { epoch }),
         _ => Err(senseless()),
     }
@@ -411,6 +565,45 @@ fn millis(thousandths: i64) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn an_answer_that_makes_no_sense_concerns_its_session_alone() {
+        let said = |text: &str| redis::parse_redis_value(text.as_bytes()).unwrap();
+        assert_eq!(applied(&said("$4\r\ndone\r\n")), Ok(Applied::Done));
+        assert_eq!(applied(&said("$9\r\nsenseless\r\n")), Ok(Applied::Senseless));
+        assert_eq!(applied(&said("$2\r\n12\r\n")), Ok(Applied::Outdated { epoch: 12 }));
+        for text in [
+            ":5\r\n",
+            "*0\r\n",
+            "*1\r\n*1\r\n$4\r\ndone\r\n",
+            "$-1\r\n",
+            "$3\r\ninf\r\n",
+            "%0\r\n",
+            ",nan\r\n",
+            "$2\r\n-1\r\n",
+        ] {
+            assert_eq!(applied(&said(text)), Err(senseless()), "{text:?}");
+        }
+        let topology = Topology::parse("redis://stage").unwrap();
+        let place = RedisPlace { topology, replicas: 0, timeout: Duration::from_secs(1) };
+        let store = Store::new(place, Duration::from_secs(1));
+        let failure = |text: &str| store.failure(&said(text).extract_error().unwrap_err());
+        for text in [
+            "-ERR user_script:3: attempt to compare\r\n",
+            "-WRONGTYPE no\r\n",
+            "-ODD\r\n",
+            "-MOVED nowhere\r\n",
+        ] {
+            assert!(matches!(failure(text), Failure::Session(_)), "{text:?}");
+        }
+        for text in
+            ["-OOM full\r\n", "-READONLY no\r\n", "-LOADING soon\r\n", "-NOAUTH no\r\n", "-MOVED 1 a:1\r\n"]
+        {
+            assert!(matches!(failure(text), Failure::Unavailable(_)), "{text:?}");
+        }
+        let garbage = redis::parse_redis_value(b"HTTP/1.1 400\r\n").unwrap_err();
+        assert!(matches!(store.failure(&garbage), Failure::Session(_)));
+    }
 
     #[test]
     fn thousandths_are_decimals() {

@@ -51,6 +51,8 @@ struct Message {
 #[serde(rename_all = "lowercase")]
 pub enum Event {
     Stored,
+    /// Another server stored it, and this one keeps it as well.
+    Kept,
     Deleted,
 }
 
@@ -187,12 +189,17 @@ impl Subscriber {
         Ok(())
     }
 
-    /// What another server stored; anybody may write to the channel, so it may be anything.
+    /// What another server stored or keeps; anybody may write to the channel, so it may be anything.
     fn read(&self, text: &[u8]) -> Option<Foreign> {
         let message: Message = serde_json::from_slice(text).ok()?;
-        let stored = message.event == Event::Stored && message.server != self.server;
-        let session = stored.then(|| SessionId::parse(&message.session_id)).flatten()?;
-        Some(Foreign { session, epoch: message.epoch, version: message.version })
+        let is_foreign = message.event != Event::Deleted && message.server != self.server;
+        let session = is_foreign.then(|| SessionId::parse(&message.session_id)).flatten()?;
+        Some(Foreign {
+            stored: message.event == Event::Stored,
+            session,
+            epoch: message.epoch,
+            version: message.version,
+        })
     }
 }
 
@@ -209,9 +216,10 @@ mod tests {
         let said = |server: &str, event: &str| {
             let text =
                 format!(r#"{{"server":"{server}","sessionId":"s","event":"{event}","epoch":7,"version":3}}"#);
-            subscriber.read(text.as_bytes()).map(|foreign| (foreign.epoch, foreign.version))
+            subscriber.read(text.as_bytes()).map(|foreign| (foreign.epoch, foreign.version, foreign.stored))
         };
-        assert_eq!(said("you", "stored"), Some((7, 3)));
+        assert_eq!(said("you", "stored"), Some((7, 3, true)));
+        assert_eq!(said("you", "kept"), Some((7, 3, false)));
         assert_eq!((said("me", "stored"), said("you", "deleted"), said("you", "sung")), (None, None, None));
         assert!(subscriber.read(b"not JSON").is_none());
     }

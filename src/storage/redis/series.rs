@@ -117,7 +117,7 @@ pub fn points(answer: Value) -> Vec<(i64, f64)> {
             Some((at.parse().ok()?, value.parse().ok()?))
         }
     };
-    items.into_iter().filter_map(point).collect()
+    items.into_iter().filter_map(point).filter(|(_, value)| value.is_finite()).collect()
 }
 
 #[cfg(test)]
