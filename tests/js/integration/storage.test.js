@@ -182,6 +182,11 @@ describe("a file", () => {
     assert.equal(statSync(joinPath(env.DATA_DIR, "bandsync.redb")).mode & 0o777, 0o600);
     assert.equal(statSync(env.DATA_DIR).mode & 0o777, 0o700);
     await server.stop();
+    // Also if it was there before, with another mode.
+    chmodSync(joinPath(env.DATA_DIR, "bandsync.redb"), 0o664);
+    const next = await serve({ env });
+    assert.equal(statSync(joinPath(env.DATA_DIR, "bandsync.redb")).mode & 0o777, 0o600);
+    await next.stop();
   });
 
   test("belongs to one server; the other says so, plays on, and takes over", async () => {
@@ -211,6 +216,8 @@ describe("a file", () => {
       const bytes = readFileSync(file);
       writeFileSync(file, Buffer.concat([Buffer.from("not a database"), bytes.subarray(14)]));
     }],
+    ["that was cut in a page", (file) => truncateSync(file, 5_000)],
+    ["that was cut in its header", (file) => truncateSync(file, 100)],
     ["that was cut off", (file) => truncateSync(file, Math.floor(statSync(file).size / 2))],
     ["with wrong bytes everywhere", (file) => {
       const bytes = readFileSync(file);
