@@ -270,7 +270,7 @@ fn log_file(config: &Config) -> Finding {
 
 fn admin(config: &Config) -> Finding {
     let told = match (config.host.is_loopback(), &config.admin_token) {
-        (_, Some(_)) => "dashboard and metrics are open to this machine, and with the token to others",
+        (_, Some(_)) => "dashboard and metrics take the token in ADMIN_TOKEN, from this machine too",
         (true, None) => "dashboard and metrics are open to this machine",
         (false, None) => {
             "dashboard and metrics are open to this machine only; ADMIN_TOKEN opens them to others"

@@ -473,7 +473,8 @@ impl<'a> Values<'a> {
         let proxies = self.told(&settings::TRUSTED_PROXIES, networks)?;
         let hosts = match self.told(&settings::ALLOWED_HOSTS, names)? {
             Names::Auto if is_lan => Hosts::Local(hosts_of(origins)),
-            Names::Auto | Names::Any => Hosts::Any,
+            Names::Auto => Hosts::Public(hosts_of(origins)),
+            Names::Any => Hosts::Any,
             Names::Listed(names) => Hosts::Local([names, hosts_of(origins)].concat()),
         };
         let limits = [&settings::CONNECTIONS_PER_IP, &settings::HANDSHAKES_PER_IP];
@@ -852,7 +853,9 @@ mod tests {
         assert!(check(&format!("{proxy} CORS_ORIGIN=*")).is_err());
         let manners = check(&whole).unwrap().engine.manners;
         assert_eq!((manners.peers.connections_max, manners.peers.connections_per_second), (32, 10));
-        assert!(!manners.peers.spares_loopback && manners.hosts == Hosts::Any);
+        assert!(
+            !manners.peers.spares_loopback && manners.hosts == Hosts::Public(vec!["band.example".into()])
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Who may see how the server is doing, and who plays on it.
 
 use bandsync_engine::io::{Answer, Question};
+use bandsync_engine::words::manners::Named;
 use subtle::ConstantTimeEq;
 
 /// What an operator sends to be let in from another machine.
@@ -31,27 +32,60 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// Lets in who is on this machine, and who sends the token as `Authorization: Bearer`. A proxy on this machine speaks
-/// for others, so what it passes on needs the token.
-///
-/// # Errors
-/// The answer for who is not let in: 401 if a token would help, 403 if none is set.
-pub fn check(token: Option<&Token>, question: &Question) -> Result<(), Answer> {
-    if question.peer.to_canonical().is_loopback() && !question.forwarded {
-        return Ok(());
-    }
-    let Some(token) = token else {
-        return Err(super::answer(403, super::JSON, FORBIDDEN.as_bytes()));
-    };
-    let (scheme, guess) = question.authorization.split_once(' ').unwrap_or_default();
-    if scheme.eq_ignore_ascii_case("bearer") && token.is(guess.trim()) {
-        return Ok(());
-    }
-    let mut answer = super::answer(401, super::JSON, br#"{"error":"Unauthorized"}"#.as_slice());
-    answer.headers.push(("WWW-Authenticate".into(), "Bearer".into()));
-    Err(answer)
+/// Why a request may not see an operators' page.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Denied {
+    /// It names the server by a `Host` that may be a stranger's, whose page then reads the answer (DNS rebinding).
+    Host,
+    /// It lacks the token.
+    Token,
+    /// It comes from another machine, and no token is set.
+    Machine,
 }
 
+/// Decides whether a request may see an operators' page.
+///
+/// If a token is set, the request must carry it as `Authorization: Bearer`, wherever it comes from. Without one, only
+/// programs on this machine may look; what a proxy passed on comes from elsewhere. In both cases the server must be
+/// named as `ALLOWED_HOSTS` has it, and a request that no token vouches for must use a name of this machine or a
+/// listed one.
+///
+/// # Errors
+/// Why it may not.
+pub fn judge(token: Option<&Token>, question: &Question) -> Result<(), Denied> {
+    if question.named == Named::Foreign {
+        return Err(Denied::Host);
+    }
+    if let Some(token) = token {
+        let (scheme, guess) = question.authorization.split_once(' ').unwrap_or_default();
+        let vouched = scheme.eq_ignore_ascii_case("bearer") && token.is(guess.trim());
+        return if vouched { Ok(()) } else { Err(Denied::Token) };
+    }
+    if question.forwarded || !question.peer.to_canonical().is_loopback() {
+        return Err(Denied::Machine);
+    }
+    if question.named == Named::Known { Ok(()) } else { Err(Denied::Host) }
+}
+
+impl Denied {
+    /// The answer: 421 for the name, 401 if a token would help, 403 if none is set.
+    pub fn answer(self) -> Answer {
+        let (status, body) = match self {
+            Self::Host => (421, MISDIRECTED),
+            Self::Token => (401, UNAUTHORIZED),
+            Self::Machine => (403, FORBIDDEN),
+        };
+        let mut answer = super::answer(status, super::JSON, body.as_bytes());
+        if self == Self::Token {
+            answer.headers.push(("WWW-Authenticate".into(), "Bearer".into()));
+        }
+        answer
+    }
+}
+
+const MISDIRECTED: &str = r#"{"error":"Misdirected Request","hint":"The server is not known by this name here: use localhost or an address, or add the name to ALLOWED_HOSTS."}"#;
+const UNAUTHORIZED: &str =
+    r#"{"error":"Unauthorized","hint":"Send the token in ADMIN_TOKEN as Authorization: Bearer."}"#;
 const FORBIDDEN: &str = r#"{"error":"Forbidden","hint":"From other machines this takes a token: start the server with ADMIN_TOKEN and send it as Authorization: Bearer."}"#;
 
 #[cfg(test)]
@@ -63,41 +97,69 @@ mod tests {
 
     const SECRET: &str = "correct-horse-battery";
 
-    fn status(peer: &str, forwarded: bool, token: Option<&str>, authorization: &str) -> u16 {
+    fn question(peer: &str) -> Question {
         let peer: IpAddr = peer.parse().unwrap();
-        let question = Question {
-            forwarded,
+        Question {
+            forwarded: false,
+            host: "localhost".into(),
+            named: Named::Known,
             head: false,
             path: "/dashboard/data".into(),
             query: String::new(),
             accept: String::new(),
             if_none_match: String::new(),
-            authorization: authorization.into(),
+            authorization: String::new(),
             takes_gzip: false,
             peer,
-        };
+        }
+    }
+
+    fn judged(question: &Question, token: Option<&str>) -> u16 {
         let token = token.map(|text| Token::parse(text).unwrap());
-        check(token.as_ref(), &question).map_or_else(|answer| answer.status, |()| 200)
+        judge(token.as_ref(), question).map_or_else(|denied| denied.answer().status, |()| 200)
+    }
+
+    fn status(peer: &str, forwarded: bool, token: Option<&str>, authorization: &str) -> u16 {
+        judged(&Question { forwarded, authorization: authorization.into(), ..question(peer) }, token)
     }
 
     #[test]
-    fn this_machine_is_let_in_and_others_with_the_token() {
+    fn without_a_token_this_machine_alone_may_look() {
         for peer in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(status(peer, false, None, ""), 200, "{peer}");
+            assert_eq!(status(peer, true, None, ""), 403, "a proxy speaks for others: {peer}");
         }
-        for peer in ["192.0.2.7", "::ffff:192.0.2.7", "2001:db8::1"] {
+        for peer in ["192.0.2.7", "::ffff:192.0.2.7", "2001:db8::1", "::"] {
             assert_eq!(status(peer, false, None, ""), 403, "{peer}");
-            assert_eq!(status(peer, false, Some(SECRET), ""), 401, "{peer}");
-            assert_eq!(status(peer, false, Some(SECRET), &format!("Bearer {SECRET}")), 200, "{peer}");
-            assert_eq!(status(peer, false, Some(SECRET), &format!("bearer {SECRET} ")), 200, "{peer}");
         }
     }
 
     #[test]
-    fn a_proxy_on_this_machine_speaks_for_others() {
-        assert_eq!(status("127.0.0.1", true, None, ""), 403);
-        assert_eq!(status("127.0.0.1", true, Some(SECRET), "Bearer wrong-horse-battery"), 401);
-        assert_eq!(status("127.0.0.1", true, Some(SECRET), &format!("Bearer {SECRET}")), 200);
+    fn once_a_token_is_set_everybody_needs_it() {
+        for peer in ["127.0.0.1", "::1", "192.0.2.7", "::ffff:192.0.2.7", "2001:db8::1"] {
+            for forwarded in [false, true] {
+                assert_eq!(status(peer, forwarded, Some(SECRET), ""), 401, "{peer}");
+                assert_eq!(status(peer, forwarded, Some(SECRET), &format!("Bearer {SECRET}")), 200, "{peer}");
+                assert_eq!(
+                    status(peer, forwarded, Some(SECRET), &format!("bearer {SECRET} ")),
+                    200,
+                    "{peer}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_may_be_a_stranger_s_reads_nothing() {
+        let named = |named| Question { named, ..question("127.0.0.1") };
+        let with_token = |named| Question {
+            authorization: format!("Bearer {SECRET}"),
+            ..Question { named, ..question("192.0.2.7") }
+        };
+        assert_eq!(judged(&named(Named::Foreign), None), 421);
+        assert_eq!(judged(&named(Named::Public), None), 421, "no token vouches for it");
+        assert_eq!(judged(&with_token(Named::Foreign), Some(SECRET)), 421);
+        assert_eq!(judged(&with_token(Named::Public), Some(SECRET)), 200);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::asyncapi;
 use crate::monitor::thresholds::Status;
 use crate::monitor::{Monitor, Totals};
 use crate::storage::Desk;
+use admin::Denied;
 pub use admin::Token;
 use assets::Assets;
 use budget::Budget;
@@ -101,12 +102,39 @@ impl Site {
         answer
     }
 
-    /// Answers from the reporter's thread, if the client may see it.
+    /// Answers from the reporter's thread.
     fn later(&self, asker: Asker, question: &Question) -> Option<Answer> {
-        if let Err(refusal) = admin::check(self.admin_token.as_ref(), question) {
-            return Some(refusal);
-        }
         self.questions.try_send((asker, question.clone())).is_err().then(busy)
+    }
+
+    /// Whether a request may see what it asks for.
+    fn admit(&self, question: &Question) -> Result<(), Denied> {
+        let judged = || admin::judge(self.admin_token.as_ref(), question);
+        match Audience::of(&question.path) {
+            Audience::Everybody => Ok(()),
+            Audience::Operators => judged(),
+            Audience::Browsers => judged().or_else(|denied| match denied {
+                Denied::Host => Err(denied),
+                Denied::Token | Denied::Machine => Ok(()),
+            }),
+        }
+    }
+
+    /// The answer to a request that may not see what it asks for. In place of the dashboard a browser receives the
+    /// dashboard that asks for the token.
+    fn deny(&self, question: &Question, denied: Denied) -> Answer {
+        let mut answer = denied.answer();
+        let Question { path, peer, host, .. } = question;
+        if denied == Denied::Host {
+            log::warn!(path:%, peer:%; "refused {path} under the name {host:.100}: \
+                add the name to ALLOWED_HOSTS if it is yours");
+        } else if path == DASHBOARD && question.accept.contains("text/html") {
+            let page = self.assets.answer(path, "", false);
+            answer.body = page.map_or(answer.body, |page| page.body);
+            answer.headers.retain(|(name, _)| name != "Content-Type");
+            answer.headers.push((Cow::Borrowed("Content-Type"), Cow::Borrowed(HTML)));
+        }
+        answer
     }
 }
 
@@ -121,10 +149,12 @@ impl Reports {
         reporter::packed(answer, question.takes_gzip)
     }
 
-    fn health(&self) -> Answer {
+    /// Strangers receive it without what only operators may know.
+    fn health(&self, is_operator: bool) -> Answer {
         let report = self.monitor.newest();
         let health = status::Health::now(&self.totals.shards(), &report, self.monitor.uptime(), &self.desk);
         let status = if report.status == Status::Unhealthy { 503 } else { 200 };
+        let health = if is_operator { health } else { health.for_strangers() };
         Answer { status, ..json(&health) }
     }
 
@@ -162,6 +192,32 @@ impl Reports {
     }
 }
 
+/// Who may see an address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Audience {
+    /// Everybody, by any name of the server: pages for members, and probes.
+    Everybody,
+    /// Operators: the dashboard, metrics, history and their data.
+    Operators,
+    /// Browsers that show an operators' page: its scripts and styles, which they ask for without the token. They hold
+    /// no data, but like the page they are served by the server's own names only.
+    Browsers,
+}
+
+impl Audience {
+    fn of(path: &str) -> Self {
+        let is_operators = ["/dashboard", "/metrics"].iter().any(|start| path.starts_with(start));
+        match is_operators {
+            false => Self::Everybody,
+            true if path.ends_with(".js") || path.ends_with(".css") => Self::Browsers,
+            true => Self::Operators,
+        }
+    }
+}
+
+/// The operators' page.
+const DASHBOARD: &str = "/dashboard";
+
 /// Rows of history unless more are asked for: an hour at the default interval.
 const HISTORY_ROWS: usize = 360;
 
@@ -186,6 +242,34 @@ fn text_format(accept: &str) -> Option<Format> {
     best.1
 }
 
+/// Whether a client would rather have JSON than a page, by its `Accept`. Of equal weights the range that names its
+/// type more closely counts: `application/json, */*` asks for JSON, and `*/*` takes the page.
+fn prefers_json(accept: &str) -> bool {
+    let (json, page) = (weight(accept, "application", "json"), weight(accept, "text", "html"));
+    json.0 > 0.0 && json > page
+}
+
+/// The weight that an `Accept` gives a type by the range that names it most closely, and how closely that does.
+fn weight(accept: &str, kind: &str, subtype: &str) -> (f64, u8) {
+    let mut found = (0.0, 0);
+    for range in accept.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let (first, second) = parts.next().and_then(|name| name.split_once('/')).unwrap_or_default();
+        let closeness = match (first, second) {
+            ("*", "*") => 1,
+            (first, "*") if first.eq_ignore_ascii_case(kind) => 2,
+            (first, second) if first.eq_ignore_ascii_case(kind) && second.eq_ignore_ascii_case(subtype) => 3,
+            _ => continue,
+        };
+        let given = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let weight = given.map_or(Ok(1.0), str::parse::<f64>).unwrap_or(0.0).min(1.0);
+        if closeness > found.1 {
+            found = (if weight > 0.0 { weight } else { 0.0 }, closeness);
+        }
+    }
+    found
+}
+
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
@@ -201,16 +285,21 @@ impl Host for Site {
         if let Err(wait) = self.budget.take(question.peer) {
             return Some(too_many(wait));
         }
+        if let Err(denied) = self.admit(question) {
+            return Some(self.deny(question, denied));
+        }
         let answer = match question.path.as_str() {
+            "/" if prefers_json(&question.accept) => varying(answer(200, JSON, br#"{"ok":true}"#.as_slice())),
             "/metrics" | "/metrics/prometheus" | "/metrics/history" | "/dashboard/data" => {
                 return self.later(asker, question);
             }
             "/asyncapi.json" => self.protocol(question.takes_gzip),
-            "/health" => self.reports.health(),
-            path => {
-                let page = self.assets.answer(path, &question.if_none_match, question.takes_gzip);
-                page.unwrap_or_else(|| not_found(question))
-            }
+            "/health" => self.reports.health(admin::judge(self.admin_token.as_ref(), question).is_ok()),
+            path => match self.assets.answer(path, &question.if_none_match, question.takes_gzip) {
+                Some(page) if path == "/" => varying(page),
+                Some(file) => file,
+                None => not_found(question),
+            },
         };
         Some(answer)
     }
@@ -247,6 +336,15 @@ fn answer(status: u16, content_type: &'static str, body: impl Into<Cow<'static, 
         (Cow::Borrowed("Cache-Control"), Cow::Borrowed("no-store")),
     ];
     Answer { status, headers, body: body.into() }
+}
+
+/// Says that another `Accept` has another answer.
+fn varying(mut answer: Answer) -> Answer {
+    match answer.headers.iter_mut().find(|(name, _)| name == "Vary") {
+        Some((_, value)) => value.to_mut().push_str(", Accept"),
+        None => answer.headers.push((Cow::Borrowed("Vary"), Cow::Borrowed("Accept"))),
+    }
+    answer
 }
 
 /// An address that asks too much is told when to ask again, in whole seconds.
@@ -289,6 +387,7 @@ mod tests {
     use std::io::Read;
 
     use bandsync_engine::words::ids::ConnId;
+    use bandsync_engine::words::manners::Named;
 
     use super::*;
     use crate::monitor::ShardTotals;
@@ -325,9 +424,12 @@ mod tests {
         (site.describing(&config.engine), reporter)
     }
 
+    /// A request of this machine.
     fn question(path: &str, accept: &str, if_none_match: &str) -> Question {
         Question {
             forwarded: false,
+            host: "localhost".into(),
+            named: Named::Known,
             head: false,
             path: path.into(),
             query: String::new(),
@@ -369,6 +471,104 @@ mod tests {
         assert_eq!(health["shards"].as_array().map(Vec::len), Some(2));
         assert!(number(&health, "/uptime") >= 0.0 && number(&health, "/memory/rss") > 1_000_000.0);
         assert!(number(&health, "/memory/heapUsed") > 0.0);
+    }
+
+    #[test]
+    fn strangers_learn_from_health_neither_paths_nor_shards() {
+        let stranger = |question: Question| {
+            let answer = site().0.answer(ASKER, &question).unwrap();
+            assert_eq!(answer.status, 200);
+            serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()
+        };
+        let own = question("/health", "", "");
+        for question in [
+            Question { peer: [192, 0, 2, 1].into(), ..own.clone() },
+            Question { forwarded: true, ..own.clone() },
+            Question { named: Named::Foreign, ..own.clone() },
+        ] {
+            let health = stranger(question);
+            assert!(health.get("shards").is_none() && health["status"] == "healthy", "{health}");
+        }
+        assert!(stranger(own).get("shards").is_some());
+    }
+
+    #[test]
+    fn who_may_see_what_is_decided_by_the_path() {
+        for path in ["/dashboard", "/dashboard/data", "/metrics", "/metrics/prometheus", "/metrics/history"] {
+            assert_eq!(Audience::of(path), Audience::Operators, "{path}");
+        }
+        for path in ["/", "/health", "/livez", "/readyz", "/asyncapi.json", "/protocol", "/app.js"] {
+            assert_eq!(Audience::of(path), Audience::Everybody, "{path}");
+        }
+        for path in ["/dashboard.js", "/dashboard-plot.js", "/dashboard.css"] {
+            assert_eq!(Audience::of(path), Audience::Browsers, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_stranger_s_name_gets_421_for_everything_of_the_operators() {
+        let (site, _reporter) = site();
+        let foreign = |path: &str| Question { named: Named::Foreign, ..question(path, "", "") };
+        for path in ["/dashboard", "/dashboard.js", "/dashboard/data", "/metrics", "/metrics/nowhere"] {
+            assert_eq!(site.answer(ASKER, &foreign(path)).unwrap().status, 421, "{path}");
+        }
+        for path in ["/", "/health", "/protocol", "/asyncapi.json"] {
+            assert_eq!(site.answer(ASKER, &foreign(path)).unwrap().status, 200, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_browser_that_may_not_see_the_dashboard_is_asked_for_the_token() {
+        let (site, _reporter) = site();
+        let denied = |accept: &str| {
+            let peer = [192, 0, 2, 1].into();
+            site.answer(ASKER, &Question { peer, ..question("/dashboard", accept, "") }).unwrap()
+        };
+        let page = denied("text/html,*/*;q=0.8");
+        assert_eq!((page.status, header(&page, "Content-Type")), (403, HTML));
+        assert_eq!(header(&page, "Cache-Control"), "no-store");
+        assert!(page.body.starts_with(b"<!doctype html>"));
+        assert_eq!(header(&denied("*/*"), "Content-Type"), JSON);
+    }
+
+    #[test]
+    fn a_program_that_prefers_json_is_told_that_the_server_is_there() {
+        for accept in [
+            "application/json",
+            "application/json, text/plain, */*",
+            "application/json;q=0.9, text/html;q=0.8",
+            "text/html;q=0.1, APPLICATION/JSON;charset=utf-8;q=0.2",
+            "application/*",
+            "*/*;q=0.1, application/json;q=0.2",
+        ] {
+            let answer = ask("/", accept, "");
+            assert_eq!(
+                (answer.status, answer.body.as_ref()),
+                (200, br#"{"ok":true}"#.as_slice()),
+                "{accept}"
+            );
+            assert_eq!((header(&answer, "Content-Type"), header(&answer, "Vary")), (JSON, "Accept"));
+        }
+        for accept in [
+            "",
+            "*/*",
+            "text/html",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            "text/html, application/json",
+            "application/json;q=0",
+            "application/json;q=0, */*",
+            "application/json;q=0.5, */*",
+            "application/json;q=nan",
+            "application/jsonx",
+            ";,,q=1",
+        ] {
+            let answer = ask("/", accept, "");
+            assert_eq!(
+                (header(&answer, "Content-Type"), header(&answer, "Vary")),
+                (HTML, "Accept-Encoding, Accept"),
+                "{accept}"
+            );
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub struct Health {
     storage: Storage,
     connections_detail: Connections,
     sessions: Sessions,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     shards: Vec<Shard>,
 }
 
@@ -224,6 +225,18 @@ impl Health {
             sessions: Sessions::of(&all),
             shards: shards.iter().map(Shard::of).collect(),
         }
+    }
+}
+
+impl Health {
+    /// The same for whoever asks: without paths, hosts, the storage's words, and shards.
+    pub fn for_strangers(mut self) -> Self {
+        self.storage.reason = None;
+        self.shards.clear();
+        for alert in &mut self.reasons {
+            alert.message = thresholds::meaning(alert.name).to_owned();
+        }
+        self
     }
 }
 

@@ -305,6 +305,11 @@ pub fn storage_alert(at: Duration) -> Alert {
     storage_alerts(&storage_down).remove(0)
 }
 
+/// What an alert means, whatever was measured.
+pub fn meaning(name: &str) -> &'static str {
+    RULES.iter().find(|rule| rule.name == name).map_or("", |rule| rule.what)
+}
+
 /// An alert is cleared under this part of its limit.
 const CLEAR_AT: f64 = 0.8;
 

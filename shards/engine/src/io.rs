@@ -12,7 +12,7 @@ use crate::words::application::Application;
 use crate::words::compression::Compression;
 use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::limits::Limits;
-use crate::words::manners::Manners;
+use crate::words::manners::{Manners, Named};
 use crate::words::origins::Origins;
 use crate::words::rng::Seed;
 use crate::words::time::Micros;
@@ -265,8 +265,12 @@ pub enum Outcome {
 /// A plain HTTP request that the engine does not answer itself.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Question {
-    /// Whether a proxy passed it on: `peer` is the proxy then.
+    /// Whether a proxy passed it on. Then it does not come from this machine, whatever `peer` is.
     pub forwarded: bool,
+    /// The `Host` header.
+    pub host: String,
+    /// How the request names the server.
+    pub named: Named,
     /// True for `HEAD`: the engine leaves out the body by itself.
     pub head: bool,
     /// Percent-encoded, beginning with `/`, without the query.
@@ -281,7 +285,7 @@ pub struct Question {
     pub authorization: String,
     /// Whether the answer may be compressed with gzip.
     pub takes_gzip: bool,
-    /// Where the request comes from.
+    /// The client's address, or [`UNKNOWN`](crate::words::manners::UNKNOWN).
     pub peer: IpAddr,
 }
 

@@ -165,13 +165,15 @@ impl Digest {
                     takes_gzip,
                     peer: _,
                     forwarded,
+                    host,
+                    named,
                 } = question;
                 let flags = u32::from(*forwarded) | u32::from(*takes_gzip) << 1;
-                self.put(&[4, conn.index, conn.generation, u32::from(*head), flags]);
+                self.put(&[4, conn.index, conn.generation, u32::from(*head), flags, *named as u32]);
                 for hidden in [query, authorization] {
                     self.put(&[hidden.len() as u32]);
                 }
-                for text in [path, accept, if_none_match] {
+                for text in [path, accept, if_none_match, host] {
                     self.put(&[text.len() as u32]);
                     self.bytes.extend_from_slice(text.as_bytes());
                 }
@@ -269,6 +271,7 @@ mod tests {
     use super::*;
     use crate::io::{Found, Outcome as Stored, Span};
     use crate::words::ids::{SessionId, ShardId};
+    use crate::words::manners::Named;
 
     const CONN: ConnId = ConnId { index: 3, generation: 70_000 };
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -315,6 +318,8 @@ mod tests {
         let span = Span { start: 0, end: 4 };
         let question = Question {
             forwarded: true,
+            host: "band".into(),
+            named: Named::Known,
             head: true,
             path: "/".into(),
             query: "a=b".into(),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use bandsync_driver::{Asker, Host, Machine, NoTap, Tap};
 use bandsync_engine::io::{Answer, Close, Input, Output, Outputs, Question};
 use bandsync_engine::words::ids::ConnId;
+use bandsync_engine::words::manners::Named;
 use bandsync_engine::words::time::Micros;
 
 use crate::support::{PLAN, Server, Silent, Strict, close, echo, read, read_all, send, wait_until};
@@ -23,6 +24,8 @@ impl Host for Parrot {
 
 fn ask(conn: ConnId, path: &str) -> Output {
     let question = Question {
+        host: "band".into(),
+        named: Named::Known,
         head: false,
         path: path.into(),
         query: String::new(),

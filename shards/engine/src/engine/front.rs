@@ -2,7 +2,6 @@
 //! a link of it.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +21,7 @@ use crate::wire::payload::Version;
 use crate::words::application::Application;
 use crate::words::ids::{ConnId, MemberId, ShardId};
 use crate::words::limits::Limits;
-use crate::words::manners::plain;
+use crate::words::manners::{Named, Speaker, plain};
 use crate::words::time::Micros;
 
 /// Bytes that may wait behind a question that the host has not answered yet.
@@ -224,11 +223,12 @@ impl Engine {
                 self.answered_one(id, false, out)
             }
             Method::Get | Method::Head => {
-                let Some(peer) = self.speaker(id, request) else { return Outcome::Gone };
+                let Some(speaker) = self.speaker(id, request) else { return Outcome::Gone };
+                let named = request.named(&self.settings.manners.hosts);
                 let Some(front) = self.front_mut(id) else { return Outcome::Gone };
                 front.asked =
                     Some(Asked { head: delivery.head, keep_alive, cors: Shared::of(cors), session: None });
-                out.list.push(Output::Ask { conn: id, question: question(request, peer) });
+                out.list.push(Output::Ask { conn: id, question: question(request, speaker, named) });
                 Outcome::Wait
             }
             Method::Post | Method::Other => {
@@ -362,9 +362,6 @@ impl Engine {
                 return Err(Refusal::BadRequest);
             }
             let version = self.version(request)?;
-            if let Some(outcome) = self.turn_away(id, request, out) {
-                return Ok(outcome);
-            }
             return self.open_polled(id, version, request, delivery, out);
         };
         // A session whose time is over is so for a request of the same turn already.
@@ -456,24 +453,30 @@ impl Engine {
         let could_be_page =
             request.header("origin").is_some() || self.is_protocol(request) && !request.wants_upgrade();
         let hosts = &self.settings.manners.hosts;
-        let named = request.header("host").is_none_or(|host| hosts.allow(host));
+        let named = request.hosts().all(|host| hosts.allow(host));
         if cors == Cors::Silent && could_be_page && !named { Cors::Denied } else { cors }
     }
 
-    /// Who speaks on a connection, by this request.
-    fn speaker(&self, id: ConnId, request: &Request<'_>) -> Option<IpAddr> {
+    /// The client that a request comes from. A proxy's connection carries requests of many.
+    pub(super) fn speaker(&self, id: ConnId, request: &Request<'_>) -> Option<Speaker> {
         let peer = self.conns.get(id)?.peer;
-        Some(self.settings.manners.speaks_for(peer, request.list("x-forwarded-for")))
+        let lines = request.all("x-forwarded-for");
+        Some(self.settings.manners.speaker(peer, request.is_forwarded(), lines))
     }
 
-    /// Counts a connection that is to last under the address of whoever speaks on it.
+    /// Counts a connection that is to last under the client that it is for.
     fn seat_speaker(&mut self, id: ConnId, request: &Request<'_>) -> Result<(), Crowded> {
         let Some(speaker) = self.speaker(id, request) else { return Ok(()) };
         let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
-        if plain(conn.peer) == speaker {
+        let (before, manners) = (conn.speaker(), &self.settings.manners);
+        let is_exempt = manners.is_proxy(speaker.address)
+            || speaker.address.is_loopback() && manners.peers.spares_loopback;
+        // The address was counted when the connection was accepted, unless it was exempt.
+        if plain(before.address) == speaker.address && !(speaker.forwarded && is_exempt) {
             return Ok(());
         }
-        conn.peer = speaker;
+        (conn.peer, conn.forwarded) = (speaker.address, speaker.forwarded);
+        self.leave_crowd(before);
         self.enter(speaker)
     }
 
@@ -577,19 +580,20 @@ pub(super) fn wants_base64(request: &Request<'_>) -> bool {
     request.parameter("b64").is_some_and(|value| !value.is_empty())
 }
 
-fn question(request: &Request<'_>, peer: IpAddr) -> Question {
+fn question(request: &Request<'_>, speaker: Speaker, named: Named) -> Question {
     let header = |name| request.header(name).unwrap_or_default().to_owned();
-    let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
     Question {
-        forwarded: forwarded.into_iter().any(|name| request.header(name).is_some()),
+        forwarded: speaker.forwarded,
+        host: header("host"),
+        named,
         head: request.method == Method::Head,
         path: request.path.to_owned(),
         query: request.query.to_owned(),
-        accept: header("accept"),
+        accept: request.list("accept").collect::<Vec<_>>().join(","),
         if_none_match: header("if-none-match"),
         authorization: header("authorization"),
         takes_gzip: Packing::of(request) == Packing::Gzip,
-        peer,
+        peer: speaker.address,
     }
 }
 

@@ -1,7 +1,6 @@
 //! Giving a connection to the shard where its session lives: once, with its protocol state, and with the bytes
 //! that were read but not used.
 
-use std::net::IpAddr;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use crate::io::{Close, Outputs};
 use crate::wire::deflate::Window;
 use crate::wire::http::Delivery;
 use crate::words::ids::{ConnId, ShardId};
+use crate::words::manners::Speaker;
 
 /// What travels with a connection, as the bytes of [`Output::HandOver`](crate::io::Output::HandOver).
 #[derive(Serialize, Deserialize)]
@@ -53,13 +53,16 @@ pub(super) enum Parcel {
         left: Vec<Left>,
         keep_alive: bool,
         cors: Shared,
+        /// Under whom the session is counted, beside the connection.
+        speaker: Speaker,
         /// What came behind the request.
         rest: Vec<u8>,
     },
 }
 
-/// What is packed: who speaks, which the socket cannot tell if a proxy is in between, and the rest.
-type Packed = (IpAddr, Parcel);
+/// What is packed: under whom the connection is counted, which the socket cannot tell if a proxy is in between, and
+/// the rest.
+type Packed = (Speaker, Parcel);
 
 /// Where in a parcel the bytes lie that were read and not used, for whoever must look into what a member sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -103,35 +106,36 @@ impl Engine {
             self.sids.remove(sid);
         }
         let window = self.outbox.take_window(id);
+        let speaker = Speaker { address: conn.peer, forwarded: conn.forwarded };
         let parcel = Parcel::Socket { link: *link, window, moving, rest: rest.to_vec() };
-        self.send_parcel(id, conn.peer, to, &parcel, out);
+        self.send_parcel(id, speaker, to, &parcel, out);
     }
 
     /// Sends a connection that speaks HTTP to another shard.
     pub(super) fn hand_over_front(&mut self, id: ConnId, to: ShardId, parcel: &Parcel, out: &mut Outputs) {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(&mut self.wheel);
-        self.send_parcel(id, conn.peer, to, parcel, out);
+        self.send_parcel(id, conn.speaker(), to, parcel, out);
     }
 
     pub(super) fn send_parcel(
         &mut self,
         id: ConnId,
-        peer: IpAddr,
+        speaker: Speaker,
         to: ShardId,
         parcel: &Parcel,
         out: &mut Outputs,
     ) {
-        self.leave_crowd(peer);
+        self.leave_crowd(speaker);
         // Writing plain values to a vector fails only if one of them refuses, which none of ours does.
-        let parcel = postcard::to_allocvec(&(peer, parcel)).unwrap_or_default();
+        let parcel = postcard::to_allocvec(&(speaker, parcel)).unwrap_or_default();
         assert!(!parcel.is_empty());
         out.hand_over(id, to, &parcel);
     }
 
     /// Takes a connection over from another shard and goes on where that one stopped.
     pub(super) fn arrived(&mut self, id: ConnId, parcel: &[u8], out: &mut Outputs) {
-        let Ok((peer, parcel)) = postcard::from_bytes::<Packed>(parcel) else {
+        let Ok((speaker, parcel)) = postcard::from_bytes::<Packed>(parcel) else {
             // Only our own engine packs parcels, so this is a trace that was tampered with.
             return out.close(id, Close::Abort);
         };
@@ -140,7 +144,7 @@ impl Engine {
                 if let Some(sid) = link.sid() {
                     self.sids.put(sid, id);
                 }
-                self.take_in(id, peer, State::Link(Box::new(link)));
+                self.take_in(id, speaker, State::Link(Box::new(link)));
                 self.counters.links += 1;
                 if let Some(window) = window {
                     self.outbox.put_window(id, window);
@@ -154,18 +158,18 @@ impl Engine {
             }
             _ if self.draining => out.close(id, Close::Abort),
             Parcel::Request { bytes, hops } => {
-                self.take_in(id, peer, State::Front(Box::new(Front::handed_over(self.now.at, hops))));
+                self.take_in(id, speaker, State::Front(Box::new(Front::handed_over(self.now.at, hops))));
                 self.front_received(id, &bytes, out);
             }
             Parcel::Probe { probe, hops, mut rest } => {
-                self.take_in(id, peer, State::Probe(Box::new(probe)));
+                self.take_in(id, speaker, State::Probe(Box::new(probe)));
                 self.take_over(id, hops, &mut rest, out);
                 self.arm(id);
             }
-            Parcel::Polled { link, queue, moving, left, keep_alive, cors, rest } => {
-                self.take_in(id, peer, State::Front(Box::new(Front::handed_over(self.now.at, 0))));
+            Parcel::Polled { link, queue, moving, left, keep_alive, cors, speaker: of_session, rest } => {
+                self.take_in(id, speaker, State::Front(Box::new(Front::handed_over(self.now.at, 0))));
                 let delivery = Delivery { head: false, keep_alive, cors: cors.as_cors() };
-                match self.polled_arrived(id, link, queue, moving, left, delivery, out) {
+                match self.polled_arrived(id, of_session, link, queue, moving, left, delivery, out) {
                     Outcome::Moves(shard, Some(mut parcel)) => {
                         parcel.append(&rest);
                         self.hand_over_front(id, shard, &parcel, out);
@@ -177,9 +181,9 @@ impl Engine {
         }
     }
 
-    fn take_in(&mut self, id: ConnId, peer: IpAddr, state: State) {
-        self.arrive_in_crowd(peer);
-        self.conns.insert(id, Conn::new(peer, state));
+    fn take_in(&mut self, id: ConnId, speaker: Speaker, state: State) {
+        self.arrive_in_crowd(speaker);
+        self.conns.insert(id, Conn::of(speaker, state));
     }
 
     /// Does what made a connection move here.

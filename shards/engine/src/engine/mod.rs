@@ -43,6 +43,7 @@ use crate::wire::deflate::Inflater;
 use crate::wire::json;
 use crate::words::application::Application;
 use crate::words::ids::{ConnId, SessionId};
+use crate::words::manners::{PeerLimits, Speaker};
 use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
 
@@ -116,8 +117,11 @@ pub struct Engine {
 
 /// A connection.
 struct Conn {
-    /// Who speaks: the address it comes from, or the one that a trusted proxy speaks for.
+    /// The client's address: where the connection comes from, or what a trusted proxy says of a connection that
+    /// it upgraded.
     peer: IpAddr,
+    /// Whether a proxy passed on the request by which the client came. Then it is exempt from nothing.
+    forwarded: bool,
     alarm: Alarm,
     /// Since when a lot waits that the kernel has not taken, as far as the driver has told.
     behind_since: Option<Micros>,
@@ -125,8 +129,20 @@ struct Conn {
 }
 
 impl Conn {
+    /// A connection that comes from `peer` itself.
     fn new(peer: IpAddr, state: State) -> Self {
-        Self { peer, alarm: Alarm::default(), behind_since: None, state }
+        Self::of(Speaker { address: peer, forwarded: false }, state)
+    }
+
+    /// A connection of this client.
+    fn of(speaker: Speaker, state: State) -> Self {
+        let Speaker { address: peer, forwarded } = speaker;
+        Self { peer, forwarded, alarm: Alarm::default(), behind_since: None, state }
+    }
+
+    /// The address that it is counted under.
+    fn speaker(&self) -> Speaker {
+        Speaker { address: self.peer, forwarded: self.forwarded }
     }
 }
 
@@ -310,9 +326,10 @@ impl Engine {
             out.send(id, front::no_room);
             return out.close(id, Close::Gently);
         }
-        if let Err(crowded) = self.enter(peer) {
+        let speaker = Speaker { address: peer, forwarded: false };
+        if let Err(crowded) = self.enter(speaker) {
             self.turned_away(id, peer, crowded.why());
-            self.leave_crowd(peer);
+            self.leave_crowd(speaker);
             out.send(id, |bytes| front::too_many(bytes, crowded));
             return out.close(id, Close::Gently);
         }
@@ -526,7 +543,7 @@ impl Engine {
     fn forget(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(&mut self.wheel);
-        self.leave_crowd(conn.peer);
+        self.leave_crowd(conn.speaker());
         match conn.state {
             State::Front(front) => {
                 if let Some(session) = front.waits_for() {
@@ -556,23 +573,32 @@ impl Engine {
         self.outbox.take_window(id);
     }
 
-    /// Counts a connection of an address; a trusted proxy's own connections are nobody's.
-    fn enter(&mut self, peer: IpAddr) -> Result<(), Crowded> {
-        let manners = &self.settings.manners;
-        if manners.is_proxy(peer) { Ok(()) } else { self.crowd.enter(peer, self.now.at, &manners.peers) }
+    /// Counts a connection of an address. A trusted proxy's own connections are not counted, and nothing that a
+    /// proxy passed on is exempt.
+    fn enter(&mut self, speaker: Speaker) -> Result<(), Crowded> {
+        if !self.is_counted(speaker) {
+            return Ok(());
+        }
+        let peers = &self.settings.manners.peers;
+        let spares_loopback = peers.spares_loopback && !speaker.forwarded;
+        self.crowd.enter(speaker.address, self.now.at, &PeerLimits { spares_loopback, ..*peers })
     }
 
     /// Counts what came from another shard, where it was let in.
-    fn arrive_in_crowd(&mut self, peer: IpAddr) {
-        if !self.settings.manners.is_proxy(peer) {
-            self.crowd.arrive(peer);
+    fn arrive_in_crowd(&mut self, speaker: Speaker) {
+        if self.is_counted(speaker) {
+            self.crowd.arrive(speaker.address);
         }
     }
 
-    fn leave_crowd(&mut self, peer: IpAddr) {
-        if !self.settings.manners.is_proxy(peer) {
-            self.crowd.leave(peer, self.now.at);
+    fn leave_crowd(&mut self, speaker: Speaker) {
+        if self.is_counted(speaker) {
+            self.crowd.leave(speaker.address, self.now.at);
         }
+    }
+
+    fn is_counted(&self, speaker: Speaker) -> bool {
+        speaker.forwarded || !self.settings.manners.is_proxy(speaker.address)
     }
 
     /// Runs `act` on a room with all that it may reach.
@@ -620,8 +646,7 @@ impl Engine {
         assert_eq!(links as u32, self.counters.links, "links are counted");
         assert!(self.sids.len() <= links, "no session is known that is gone");
         assert!(self.outbox.len() <= links, "nothing is kept of connections that are gone");
-        let counted =
-            self.conns.iter().filter(|(_, conn)| !self.settings.manners.is_proxy(conn.peer)).count();
+        let counted = self.conns.iter().filter(|(_, conn)| self.is_counted(conn.speaker())).count();
         assert_eq!(counted as u64, self.crowd.connections(), "connections are counted under their addresses");
     }
 }

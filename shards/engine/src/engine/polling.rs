@@ -24,6 +24,7 @@ use crate::wire::packing::Packing;
 use crate::wire::payload::{self, Body, Packet, Part, Version};
 use crate::words::application::Application;
 use crate::words::ids::{ConnId, MemberId, ShardId};
+use crate::words::manners::Speaker;
 use crate::words::time::Micros;
 
 /// How long a WebSocket may take to become the transport of a session.
@@ -278,16 +279,16 @@ impl Engine {
     ) -> Result<Outcome, Refusal> {
         let sid = self.new_polled_id();
         let base64 = wants_base64(request);
-        let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Ok(Outcome::Gone) };
-        // It outlives this connection, so it counts for itself.
-        if let Err(crowded) = self.enter(peer) {
-            self.leave_crowd(peer);
+        let Some(speaker) = self.speaker(id, request) else { return Ok(Outcome::Gone) };
+        // It outlives this connection, which may be a proxy's, so it counts for itself.
+        if let Err(crowded) = self.enter(speaker) {
+            self.leave_crowd(speaker);
             return Ok(self.send_away(id, crowded, out));
         }
         let link = self.new_link(Some(sid), Lane::Polled, version, base64);
-        let conn = Conn::new(peer, State::Link(Box::new(link)));
+        let conn = Conn::of(speaker, State::Link(Box::new(link)));
         let Some(session) = self.conns.insert_polled(conn) else {
-            self.leave_crowd(peer);
+            self.leave_crowd(speaker);
             return Ok(self.no_room(id, out));
         };
         self.counters.links += 1;
@@ -546,10 +547,11 @@ impl Engine {
     ) -> Option<Box<Parcel>> {
         let mut conn = self.conns.remove(session)?;
         conn.alarm.cancel(&mut self.wheel);
+        let speaker = conn.speaker();
         let State::Link(link) = conn.state else { return None };
         assert!(link.room.is_none(), "a connection leaves its session before it moves");
         self.counters.links -= 1;
-        self.leave_crowd(conn.peer);
+        self.leave_crowd(speaker);
         if let Some(sid) = link.sid() {
             self.sids.moved(sid, to, self.now.at);
         }
@@ -566,6 +568,7 @@ impl Engine {
             left,
             keep_alive: delivery.keep_alive,
             cors,
+            speaker,
             rest: Vec::new(),
         }))
     }
@@ -575,6 +578,7 @@ impl Engine {
     pub(super) fn polled_arrived(
         &mut self,
         id: ConnId,
+        speaker: Speaker,
         link: super::link::Link,
         queue: Queue,
         moving: Moving,
@@ -582,13 +586,12 @@ impl Engine {
         delivery: Delivery<'_>,
         out: &mut Outputs,
     ) -> Outcome {
-        let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Outcome::Gone };
         let sid = link.sid();
-        let conn = Conn::new(peer, State::Link(Box::new(link)));
+        let conn = Conn::of(speaker, State::Link(Box::new(link)));
         let Some(session) = self.conns.insert_polled(conn) else {
             return self.refuse_request(id, Refusal::BadRequest.of_request(), delivery.cors, out);
         };
-        self.arrive_in_crowd(peer);
+        self.arrive_in_crowd(speaker);
         self.counters.links += 1;
         if let Some(sid) = sid {
             self.sids.put(sid, session);
@@ -770,9 +773,10 @@ impl Engine {
             Found::There(shard) => {
                 let Some(mut conn) = self.conns.remove(id) else { return };
                 conn.alarm.cancel(&mut self.wheel);
+                let speaker = conn.speaker();
                 let State::Probe(probe) = conn.state else { return };
                 let parcel = Parcel::Probe { probe: *probe, hops: hops + 1, rest: rest.to_vec() };
-                self.send_parcel(id, conn.peer, shard, &parcel, out);
+                self.send_parcel(id, speaker, shard, &parcel, out);
             }
             Found::Here(_) | Found::Nowhere => self.drop_probe(id, out),
         }
@@ -798,7 +802,7 @@ impl Engine {
     fn upgrade_to(&mut self, id: ConnId, session: ConnId, out: &mut Outputs) -> bool {
         let Some(mut old) = self.conns.remove(session) else { return false };
         old.alarm.cancel(&mut self.wheel);
-        self.leave_crowd(old.peer);
+        self.leave_crowd(old.speaker());
         let queue = self.outbox.close(session);
         let State::Link(mut link) = old.state else { return false };
         let Some(conn) = self.conns.get_mut(id) else { return false };

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use tungstenite::handshake::derive_accept_key;
 
+use crate::words::manners::{Hosts, Named};
 use crate::words::origins::Origins;
 
 /// Bytes of a request head, with the empty line that ends it.
@@ -67,6 +68,8 @@ pub struct Request<'a> {
     pub keep_alive: bool,
     /// Bytes of the body that follows the head.
     pub content_length: u64,
+    /// The host in a target of the form `http://host/path`.
+    authority: Option<&'a str>,
     is_http_1_1: bool,
     headers: [httparse::Header<'a>; HEADERS_MAX],
     header_count: usize,
@@ -103,7 +106,7 @@ impl<'a> Request<'a> {
             return Err(Refused::TARGET_TOO_LONG);
         }
         let method = Method::of(method);
-        let (path, query) = split_target(target, method).ok_or(Refused::BAD_REQUEST)?;
+        let (authority, path, query) = split_target(target, method).ok_or(Refused::BAD_REQUEST)?;
         let header_count = parsed.headers.len();
         let mut request = Self {
             method,
@@ -111,6 +114,7 @@ impl<'a> Request<'a> {
             query,
             keep_alive: false,
             content_length: 0,
+            authority,
             is_http_1_1: version == 1,
             headers,
             header_count,
@@ -154,9 +158,31 @@ impl<'a> Request<'a> {
         self.has_token("upgrade", "websocket") && self.has_token("connection", "upgrade")
     }
 
-    fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    /// The values of all header lines of this name in their order, as they were sent.
+    pub fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         let headers = self.headers[..self.header_count].iter();
         headers.filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    }
+
+    /// Whether a header line says that a proxy passed the request on. Its name says so, whatever its value is.
+    pub fn is_forwarded(&self) -> bool {
+        let headers = &self.headers[..self.header_count];
+        let names = |name: &str| FORWARDING_HEADERS.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let begins = |name: &str| {
+            name.get(..FORWARDING_PREFIX.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(FORWARDING_PREFIX))
+        };
+        headers.iter().any(|header| names(header.name) || begins(header.name))
+    }
+
+    /// Every name by which the request calls the server: `Host`, and the host in its target. At most two.
+    pub fn hosts(&self) -> impl Iterator<Item = &'a str> {
+        self.header("host").into_iter().chain(self.authority)
+    }
+
+    /// How the request names the server. Of two names the worse counts, and no name is a foreign one.
+    pub fn named(&self, hosts: &Hosts) -> Named {
+        self.hosts().map(|host| hosts.judge(host)).max().unwrap_or(Named::Foreign)
     }
 
     fn check_host(&self) -> Result<(), Refused> {
@@ -196,17 +222,38 @@ impl Method {
     }
 }
 
-/// Path and query of `/path?query`, of `http://host/path?query`, or of the `*` of `OPTIONS`.
-fn split_target(target: &str, method: Method) -> Option<(&str, &str)> {
+/// Headers that proxies add, besides those that begin with [`FORWARDING_PREFIX`].
+const FORWARDING_HEADERS: [&str; 10] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-envoy-external-address",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+];
+const FORWARDING_PREFIX: &str = "x-forwarded";
+
+/// Host, path and query of `/path?query`, of `http://host/path?query`, or of the `*` of `OPTIONS`.
+fn split_target(target: &str, method: Method) -> Option<(Option<&str>, &str, &str)> {
     if target == "*" {
-        return (method == Method::Options).then_some(("*", ""));
+        return (method == Method::Options).then_some((None, "*", ""));
     }
-    let local = match target.split_once("://") {
-        Some(("http" | "https", rest)) => &rest[rest.find('/')?..],
-        _ => target,
+    let (authority, local) = match target.split_once("://") {
+        Some(("http" | "https", rest)) => {
+            let (authority, local) = rest.split_at(rest.find('/')?);
+            (Some(authority), local)
+        }
+        _ => (None, target),
     };
+    if !authority.is_none_or(is_host) {
+        return None;
+    }
     let (path, query) = local.split_once('?').unwrap_or((local, ""));
-    (path.starts_with('/') && !local.contains('#')).then_some((path, query))
+    (path.starts_with('/') && !local.contains('#')).then_some((authority, path, query))
 }
 
 /// `name`, `1.2.3.4` or `[::1]`, with or without a port.
@@ -280,7 +327,7 @@ impl Origins {
         match self {
             Self::Any => Cors::Any,
             Self::Listed(list) if list.iter().any(|listed| same_origin(listed, origin)) => Cors::Only(origin),
-            _ if request.header("host").is_some_and(|host| is_at(origin, host)) => Cors::Silent,
+            _ if is_at_all(origin, request) => Cors::Silent,
             _ => Cors::Denied,
         }
     }
@@ -288,6 +335,12 @@ impl Origins {
 
 fn same_origin(listed: &str, origin: &str) -> bool {
     listed.trim_end_matches('/').eq_ignore_ascii_case(origin)
+}
+
+/// Whether the page was served by the host that the request is for, by every name that it has there.
+fn is_at_all(origin: &str, request: &Request<'_>) -> bool {
+    let mut hosts = request.hosts().peekable();
+    hosts.peek().is_some() && hosts.all(|host| is_at(origin, host))
 }
 
 /// Whether the page was served by this host. A proxy may have taken off TLS, so the scheme says nothing
@@ -412,6 +465,7 @@ fn reason(status: u16) -> &'static str {
         406 => "Not Acceptable",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        421 => "Misdirected Request",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
@@ -636,6 +690,8 @@ mod tests {
             "GET a HTTP/1.1",
             "CONNECT a:80 HTTP/1.1",
             "GET http://a HTTP/1.1",
+            "GET http:///x HTTP/1.1",
+            "GET http://u@a/x HTTP/1.1",
             "GET /a#b HTTP/1.1",
             "GET  / HTTP/1.1",
             "GET / HTTP/1.1 ",
@@ -701,6 +757,44 @@ mod tests {
         for host in ["", ":80", "a b", "a/b", "u@a", "a:b", "[::1", "[::1]x", "[x]", "a:1:2", "é", "a\\b"] {
             assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), 400, "{host}");
         }
+    }
+
+    #[test]
+    fn every_name_of_the_server_counts() {
+        let hosts = Hosts::Local(vec!["band.example".into()]);
+        for (head, named) in [
+            ("GET / HTTP/1.1\r\nHost: localhost:3001\r\n\r\n", Named::Known),
+            ("GET / HTTP/1.1\r\nHost: band.example\r\n\r\n", Named::Known),
+            ("GET / HTTP/1.1\r\nhOsT: evil.example\r\n\r\n", Named::Foreign),
+            ("GET / HTTP/1.0\r\n\r\n", Named::Foreign),
+            ("GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n", Named::Foreign),
+            ("GET http://localhost/ HTTP/1.1\r\nHost: evil.example\r\n\r\n", Named::Foreign),
+            ("GET http://[::1]:3001/ HTTP/1.1\r\nHost: localhost\r\n\r\n", Named::Known),
+            ("GET https://evil.example/ HTTP/1.0\r\n\r\n", Named::Foreign),
+        ] {
+            assert_eq!(parse(head).unwrap().named(&hosts), named, "{head}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_a_proxy_is_one_whatever_its_value_is() {
+        for line in [
+            &b"X-Forwarded-For: 192.0.2.1"[..],
+            b"x-FORWARDED-for:",
+            b"X-Forwarded-For: \xff",
+            b"X-Forwarded-For: a\r\nX-Forwarded-For: b",
+            b"Forwarded: for=_x",
+            b"Forwarded:",
+            b"X-Real-IP: \xc3\x28",
+            b"Via: 1.1 \xff",
+            b"X-Forwarded-Proto: https",
+            b"CF-Connecting-IP: 192.0.2.1",
+        ] {
+            let head = [b"GET / HTTP/1.1\r\nHost: a\r\n", line, b"\r\n\r\n"].concat();
+            let (request, _) = HeadReader::default().parse(&head).unwrap().unwrap();
+            assert!(request.is_forwarded(), "{}", line.escape_ascii());
+        }
+        assert!(!parse(&get("X-Other: forwarded\r\nForwarded-By: x\r\n")).unwrap().is_forwarded());
     }
 
     #[test]

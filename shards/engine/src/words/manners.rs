@@ -46,24 +46,52 @@ pub enum Hosts {
     Any,
     /// Addresses, names that no public name server gives out, and these, in small letters and without a port.
     Local(Vec<String>),
+    /// Any, but only [`Local`](Self::Local)'s prove that a request comes from this machine.
+    Public(Vec<String>),
+}
+
+/// How a request names the server, by [`Hosts`].
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub enum Named {
+    /// By an address, a local name, or a listed one.
+    Known,
+    /// By another name that is allowed. It may be a stranger's that points here.
+    Public,
+    /// By a name that is not allowed, or by none.
+    Foreign,
 }
 
 impl Hosts {
     /// Whether a page may know the server under this name, which may have a port.
     pub fn allow(&self, host: &str) -> bool {
-        let Self::Local(listed) = self else { return true };
-        let bare = match host.strip_prefix('[') {
-            // Nothing but an address stands in brackets.
-            Some(_) => return true,
-            None => host.split(':').next().unwrap_or(host),
-        };
-        let name = bare.trim_end_matches('.').to_ascii_lowercase();
-        let local = |suffix: &&str| name.strip_suffix(*suffix).is_some_and(|rest| rest.ends_with('.'));
-        name.parse::<Ipv4Addr>().is_ok()
-            || !name.contains('.')
-            || ["local", "localhost", "lan", "home.arpa", "internal"].iter().any(local)
-            || listed.contains(&name)
+        self.judge(host) != Named::Foreign
     }
+
+    /// Which kind of name this is. It may have a port.
+    pub fn judge(&self, host: &str) -> Named {
+        let (listed, other) = match self {
+            Self::Any => return Named::Known,
+            Self::Local(listed) => (listed, Named::Foreign),
+            Self::Public(listed) => (listed, Named::Public),
+        };
+        if is_local_or_listed(host, listed) { Named::Known } else { other }
+    }
+}
+
+fn is_local_or_listed(host: &str, listed: &[String]) -> bool {
+    let bare = match host.strip_prefix('[') {
+        // Nothing but an address stands in brackets.
+        Some(_) => return true,
+        None => host.split(':').next().unwrap_or(host),
+    };
+    let name = bare.trim_end_matches('.').to_ascii_lowercase();
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let local = |suffix: &&str| name.strip_suffix(*suffix).is_some_and(|rest| rest.ends_with('.'));
+    let is_local = !name.contains('.')
+        || name.parse::<Ipv4Addr>().is_ok()
+        || ["local", "localhost", "lan", "home.arpa", "internal"].iter().any(local)
+        || listed.contains(&name);
+    is_plain && is_local
 }
 
 /// A range of addresses.
@@ -116,37 +144,58 @@ impl Network {
 }
 
 impl Manners {
-    /// For whom a peer speaks: itself, unless it is a trusted proxy. `forwarded` is all of `X-Forwarded-For` in
-    /// its order; each proxy appended whom it heard from, so the last one that we do not trust is the one.
-    /// What stands before it anybody may have written.
-    pub fn speaks_for<'a>(&self, peer: IpAddr, forwarded: impl Iterator<Item = &'a str>) -> IpAddr {
-        let mut speaker = plain(peer);
-        if !self.is_proxy(speaker) {
-            return speaker;
+    /// Returns the client that a request comes from.
+    ///
+    /// `forwarded` says whether any header line tells of a proxy, and `lines` are those of `X-Forwarded-For` in
+    /// their order. Each proxy appends the address that it heard from, so the last one that is no trusted proxy
+    /// counts; anybody may have written what stands before it. If that hop cannot be read, or a trusted proxy
+    /// names none, the client is [`UNKNOWN`].
+    pub fn speaker<'a>(
+        &self,
+        peer: IpAddr,
+        forwarded: bool,
+        lines: impl DoubleEndedIterator<Item = &'a [u8]>,
+    ) -> Speaker {
+        let peer = plain(peer);
+        if !forwarded || !self.is_proxy(peer) {
+            return Speaker { address: peer, forwarded };
         }
-        let hops: Vec<&str> = forwarded.collect();
-        for hop in hops.into_iter().rev() {
-            let Some(address) = forwarded_address(hop) else { break };
-            speaker = address;
+        let mut address = UNKNOWN;
+        for hop in lines.rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
+            address = forwarded_address(hop).unwrap_or(UNKNOWN);
             if !self.is_proxy(address) {
                 break;
             }
         }
-        speaker
+        Speaker { address, forwarded }
     }
 
     /// Whether an address is a proxy that is believed.
     pub fn is_proxy(&self, address: IpAddr) -> bool {
-        self.proxies.iter().any(|network| network.contains(address))
+        !address.is_unspecified() && self.proxies.iter().any(|network| network.contains(address))
     }
 }
 
-/// Some proxies add the port.
-fn forwarded_address(hop: &str) -> Option<IpAddr> {
-    let hop = hop.trim();
+/// The address of every client whose own cannot be read. They share one count, are never this machine, and are
+/// exempt from nothing. No client has this address.
+pub const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+/// The client that a request comes from, as far as addresses tell.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Speaker {
+    /// Its address, or [`UNKNOWN`].
+    pub address: IpAddr,
+    /// Whether a proxy passed the request on. Then a loopback address is not a program on this machine.
+    pub forwarded: bool,
+}
+
+/// Reads a hop of `X-Forwarded-For`. Some proxies add the port.
+fn forwarded_address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
     let bracketed = hop.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(address, _)| address);
     let with_port = hop.rsplit_once(':').map(|(address, _)| address).filter(|address| !address.contains(':'));
-    [Some(hop), bracketed, with_port].into_iter().flatten().find_map(|text| text.parse().ok()).map(plain)
+    let address = [Some(hop), bracketed, with_port].into_iter().flatten().find_map(|text| text.parse().ok());
+    address.map(plain).filter(|address: &IpAddr| !address.is_unspecified())
 }
 
 /// An IPv4 address that came in the clothes of an IPv6 one, as it does to a listener for both.
@@ -160,6 +209,8 @@ pub fn plain(address: IpAddr) -> IpAddr {
 /// What an address is counted under: who has one IPv6 address has the whole /64.
 pub fn household(address: IpAddr) -> IpAddr {
     match plain(address) {
+        // Not to be counted with UNKNOWN.
+        IpAddr::V6(six) if six.is_loopback() => six.into(),
         IpAddr::V6(six) => Ipv6Addr::from(u128::from(six) & !u128::from(u64::MAX)).into(),
         four => four,
     }
@@ -206,18 +257,48 @@ mod tests {
             proxies: ["127.0.0.1", "10.0.0.0/8"].map(|text| Network::parse(text).unwrap()).to_vec(),
             ..Manners::default()
         };
-        for (peer, forwarded, speaker) in [
-            ("203.0.113.9", "198.51.100.1", "203.0.113.9"),
-            ("127.0.0.1", "198.51.100.1", "198.51.100.1"),
-            ("::ffff:127.0.0.1", "198.51.100.1:4711", "198.51.100.1"),
-            ("127.0.0.1", "1.2.3.4, 198.51.100.1, 10.1.1.1", "198.51.100.1"),
-            ("127.0.0.1", "[2001:db8::1]:99", "2001:db8::1"),
-            ("127.0.0.1", "2001:db8::1", "2001:db8::1"),
-            ("127.0.0.1", "1.2.3.4, unknown, 10.1.1.1", "10.1.1.1"),
-            ("127.0.0.1", "", "127.0.0.1"),
+        for (peer, lines, speaker) in [
+            ("203.0.113.9", &["198.51.100.1"][..], "203.0.113.9"),
+            ("127.0.0.1", &["198.51.100.1"], "198.51.100.1"),
+            ("::ffff:127.0.0.1", &["198.51.100.1:4711"], "198.51.100.1"),
+            ("127.0.0.1", &["1.2.3.4, 198.51.100.1,\t10.1.1.1"], "198.51.100.1"),
+            ("127.0.0.1", &["1.2.3.4", "198.51.100.1", "10.1.1.1"], "198.51.100.1"),
+            ("127.0.0.1", &["\u{ff}", "198.51.100.1"], "198.51.100.1"),
+            ("127.0.0.1", &["[2001:db8::1]:99"], "2001:db8::1"),
+            ("127.0.0.1", &["2001:db8::1"], "2001:db8::1"),
+            // A client of the proxy that is on the proxy's machine, or says so.
+            ("127.0.0.1", &["127.0.0.1"], "127.0.0.1"),
+            ("127.0.0.1", &["10.1.1.2, 10.1.1.1"], "10.1.1.2"),
         ] {
-            let hops = forwarded.split(',').map(str::trim);
-            assert_eq!(manners.speaks_for(ip(peer), hops), ip(speaker), "{peer} for {forwarded}");
+            let bytes = lines.iter().map(|line| line.as_bytes());
+            let found = manners.speaker(ip(peer), true, bytes);
+            assert_eq!(found, Speaker { address: ip(speaker), forwarded: true }, "{peer} for {lines:?}");
+        }
+        let direct = manners.speaker(ip("127.0.0.1"), false, std::iter::empty());
+        assert_eq!(direct, Speaker { address: ip("127.0.0.1"), forwarded: false });
+    }
+
+    #[test]
+    fn a_hop_that_cannot_be_read_is_an_unknown_stranger() {
+        let proxies = ["127.0.0.1", "::/0", "0.0.0.0/0"].map(|text| Network::parse(text).unwrap());
+        for trusted in [&proxies[..1], &proxies] {
+            let manners = Manners { proxies: trusted.to_vec(), ..Manners::default() };
+            let lines: [&[&[u8]]; 9] = [
+                &[],
+                &[b""],
+                &[b"\xff"],
+                &[b"198.51.100.1", b"\xff"],
+                &[b"198.51.100.1, "],
+                &[b"unknown, 127.0.0.1"],
+                &[b"_hidden"],
+                &[b"0.0.0.0"],
+                &[b"::"],
+            ];
+            for lines in lines {
+                let found = manners.speaker(ip("127.0.0.1"), true, lines.iter().copied());
+                assert_eq!(found.address, UNKNOWN, "{lines:?}");
+            }
+            assert!(!manners.is_proxy(UNKNOWN));
         }
     }
 
@@ -242,7 +323,10 @@ mod tests {
         {
             assert!(!hosts.allow(bad), "{bad}");
             assert!(Hosts::Any.allow(bad));
+            assert_eq!(Hosts::Public(vec!["band.example".into()]).judge(bad), Named::Public);
         }
+        assert!(!hosts.allow("evil%2eexample"), "no name has such a character");
+        assert_eq!(Hosts::Public(vec!["band.example".into()]).judge("band.example:80"), Named::Known);
     }
 
     #[test]
@@ -258,5 +342,6 @@ mod tests {
     fn a_household_is_one_address_or_one_subnet() {
         assert_eq!(household(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
         assert_eq!(household(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+        assert_ne!(household(ip("::1")), household(UNKNOWN));
     }
 }

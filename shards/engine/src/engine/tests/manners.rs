@@ -1,7 +1,8 @@
 //! What is expected of those who come, under the engine's clock.
 use super::*;
+use crate::io::Question;
 use crate::words::limits::RateLimits;
-use crate::words::manners::{Hosts, Network, PeerLimits};
+use crate::words::manners::{Hosts, Named, Network, PeerLimits};
 
 const SECOND: Micros = Micros::from_secs(1);
 
@@ -78,6 +79,129 @@ fn behind_a_proxy_each_client_is_counted_for_itself() {
     assert_eq!(status(&upgrade(&mut world, &one)), "429");
     assert_eq!(status(&upgrade(&mut world, &other)), "101");
     world.turn();
+}
+
+/// An upgrade whose header lines are any bytes.
+fn raw_upgrade(world: &mut World, lines: &[&[u8]]) -> String {
+    let id = world.open(0);
+    let mut head = UPGRADE_LINES.join("\r\n").into_bytes();
+    for line in [&[&b"Host: band"[..]], lines].concat() {
+        head.extend_from_slice(b"\r\n");
+        head.extend_from_slice(line);
+    }
+    head.extend_from_slice(b"\r\n\r\n");
+    world.bytes(id, &head);
+    status(&String::from_utf8_lossy(&world.sent[&id])).to_owned()
+}
+
+fn behind_a_proxy(connections_max: u32) -> World {
+    world(|settings| {
+        settings.manners.peers =
+            PeerLimits { connections_max, spares_loopback: true, ..PeerLimits::default() };
+        settings.manners.proxies = vec![Network::parse("127.0.0.1").unwrap()];
+        settings.transports.polling = true;
+    })
+}
+
+#[test]
+fn clients_whose_address_cannot_be_read_share_one_count() {
+    let mut world = behind_a_proxy(2);
+    let unreadable: [&[&[u8]]; 6] = [
+        &[b"X-Forwarded-For: \xff"],
+        &[b"X-Forwarded-For: 198.51.100.1", b"X-Forwarded-For: \xff"],
+        &[b"x-forwarded-for:"],
+        &[b"X-Forwarded-For: unknown"],
+        &[b"Via: 1.1 \xff"],
+        &[b"Forwarded: for=192.0.2.1"],
+    ];
+    let told: Vec<String> = unreadable.iter().map(|lines| raw_upgrade(&mut world, lines)).collect();
+    assert_eq!(told, ["101", "101", "429", "429", "429", "429"]);
+    assert_eq!(raw_upgrade(&mut world, &[b"X-Forwarded-For: 198.51.100.1"]), "101", "it is known");
+    world.turn();
+}
+
+#[test]
+fn several_lines_are_one_list_in_order() {
+    let mut world = behind_a_proxy(1);
+    let lines: [&[u8]; 2] = [b"X-Forwarded-For: 198.51.100.7", b"X-FORWARDED-FOR: 203.0.113.1"];
+    assert_eq!(raw_upgrade(&mut world, &lines), "101");
+    assert_eq!(raw_upgrade(&mut world, &[b"X-Forwarded-For: 203.0.113.1"]), "429", "the last one counts");
+    assert_eq!(raw_upgrade(&mut world, &[b"X-Forwarded-For: 198.51.100.7"]), "101");
+    world.turn();
+}
+
+#[test]
+fn what_a_proxy_passes_on_is_never_this_machine() {
+    for trusted in [true, false] {
+        let mut world = behind_a_proxy(2);
+        if !trusted {
+            world = self::world(|settings| {
+                settings.manners.peers =
+                    PeerLimits { connections_max: 2, spares_loopback: true, ..PeerLimits::default() };
+            });
+        }
+        for n in 0..4 {
+            assert_eq!(raw_upgrade(&mut world, &[]), "101", "a program here: {n}");
+        }
+        let claims: Vec<String> =
+            (0..8).map(|_| raw_upgrade(&mut world, &[b"X-Forwarded-For: 127.0.0.1"])).collect();
+        assert!(claims.contains(&"429".to_owned()), "{trusted}: {claims:?}");
+        world.turn();
+    }
+}
+
+#[test]
+fn a_connection_of_a_proxy_carries_requests_of_many() {
+    let mut world = behind_a_proxy(1);
+    let id = world.open(0);
+    let mut open = |world: &mut World, client: &str| {
+        let head = format!(
+            "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {client}\r\n\r\n"
+        );
+        world.bytes(id, head.as_bytes());
+        let sent = world.sent.remove(&id).unwrap();
+        status(&String::from_utf8_lossy(&sent)).to_owned()
+    };
+    assert_eq!(open(&mut world, "203.0.113.1"), "200");
+    assert_eq!(open(&mut world, "203.0.113.2"), "200", "it is another client");
+    assert_eq!(open(&mut world, "203.0.113.1"), "429");
+    world.turn();
+}
+
+/// What the host is asked about a request with these header lines.
+fn asked(world: &mut World, target: &str, lines: &[&[u8]]) -> Question {
+    let id = world.open(0);
+    let head = [format!("GET {target} HTTP/1.1").as_bytes(), &lines.join(&b"\r\n"[..])].join(&b"\r\n"[..]);
+    let (shard, conn) = world.places[&id];
+    let mut out = Outputs::default();
+    let mut bytes = [&head[..], b"\r\n\r\n"].concat();
+    world.shards[shard].handle(world.now, Input::Received { conn, bytes: &mut bytes }, &mut out);
+    match &out.list[..] {
+        [Output::Ask { question, .. }] => question.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_host_learns_whether_a_request_was_passed_on_and_by_which_name() {
+    let mut world = world(|settings| settings.manners.hosts = Hosts::Local(vec!["band.example".into()]));
+    let host: &[u8] = b"Host: band.example";
+    let question = asked(&mut world, "/metrics", &[host]);
+    assert_eq!((question.forwarded, question.named, &*question.host), (false, Named::Known, "band.example"));
+    for lines in [
+        &[&b"X-Forwarded-For: 192.0.2.1"[..], b"X-Forwarded-For: 192.0.2.2"][..],
+        &[b"X-Forwarded-For: \xff"],
+        &[b"Forwarded:"],
+        &[b"X-Real-IP: \xff", b"x-real-ip: a"],
+        &[b"VIA: 1.0 x"],
+    ] {
+        assert!(asked(&mut world, "/metrics", &[&[host], lines].concat()).forwarded, "{lines:?}");
+    }
+    assert_eq!(asked(&mut world, "/metrics", &[b"Host: evil.example"]).named, Named::Foreign);
+    assert_eq!(asked(&mut world, "http://evil.example/metrics", &[host]).named, Named::Foreign);
+    let accept =
+        asked(&mut world, "/", &[host, b"Accept: text/html;q=0.5", b"Accept: application/json"]).accept;
+    assert_eq!(accept, "text/html;q=0.5,application/json");
 }
 
 #[test]
