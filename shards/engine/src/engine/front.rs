@@ -147,7 +147,8 @@ impl Engine {
             }
             // Out of the table while the request is borrowed from it.
             let mut bytes = std::mem::take(&mut front.bytes);
-            let mut head = front.head;
+            // Of the next request nothing was seen yet.
+            let mut head = std::mem::take(&mut front.head);
             let (used, outcome) = match head.parse(&bytes) {
                 Ok(None) => {
                     front.head = head;
