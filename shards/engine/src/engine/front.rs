@@ -156,12 +156,13 @@ impl Engine {
                     break;
                 }
                 Ok(Some((request, length))) => {
-                    let body = &bytes[length..];
-                    let body = body.get(..request.content_length as usize).ok_or(body.len());
-                    (length + body.map_or(0, <[u8]>::len), self.request(id, &request, body.ok(), out))
+                    let body = bytes[length..].get(..request.content_length as usize);
+                    (length + body.map_or(0, <[u8]>::len), self.request(id, &request, body, out))
                 }
                 Err(refused) => (0, self.refuse_request(id, refused, Cors::Silent, out)),
             };
+            // A request is counted once, however many pieces its body comes in.
+            self.counters.requests += u64::from(!matches!(outcome, Outcome::More));
             match outcome {
                 Outcome::Upgraded => return self.link_received(id, &mut bytes[used..], out),
                 Outcome::Probing => return self.probe_received(id, &mut bytes[used..], out),
@@ -202,9 +203,8 @@ impl Engine {
         body: Option<&[u8]>,
         out: &mut Outputs,
     ) -> Outcome {
-        self.counters.requests += 1;
         let cors = self.judge(request);
-        // What follows the head of a request with a body is not read, so nothing can come after it.
+        // Of the bodies of these requests nothing is read, so nothing can come after them.
         let keep_alive = request.keep_alive && request.content_length == 0;
         let delivery = Delivery { head: request.method == Method::Head, keep_alive, cors };
         match request.method {

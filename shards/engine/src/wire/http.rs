@@ -66,7 +66,8 @@ pub struct Request<'a> {
     pub query: &'a str,
     /// Whether the connection may be used again after the answer.
     pub keep_alive: bool,
-    /// Bytes of the body that follows the head.
+    /// Bytes of the body that follows the head. Zero for `GET`, `HEAD` and upgrades, which are refused with one: a
+    /// server that answers without reading it would take it for the next request.
     pub content_length: u64,
     /// The host in a target of the form `http://host/path`.
     authority: Option<&'a str>,
@@ -196,17 +197,19 @@ impl<'a> Request<'a> {
 
     fn body_length(&self) -> Result<u64, Refused> {
         let lengths = self.all("content-length").count();
+        let takes_none = matches!(self.method, Method::Get | Method::Head) || self.wants_upgrade();
         if self.all("transfer-encoding").next().is_some() {
-            let ambiguous = lengths > 0 || !self.is_http_1_1;
+            let ambiguous = lengths > 0 || !self.is_http_1_1 || takes_none;
             return Err(if ambiguous { Refused::BAD_REQUEST } else { Refused::NO_CHUNKS });
         }
-        match (lengths, self.header("content-length")) {
+        let length = match (lengths, self.header("content-length")) {
             (0, _) => Ok(0),
             (1, Some(digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 digits.parse().map_err(|_| Refused::BAD_REQUEST)
             }
             _ => Err(Refused::BAD_REQUEST),
-        }
+        }?;
+        if takes_none && length > 0 { Err(Refused::BAD_REQUEST) } else { Ok(length) }
     }
 }
 
@@ -727,7 +730,10 @@ mod tests {
             (get("Content-Length: \r\n"), 400),
             (get("Content-Length: 99999999999999999999\r\n"), 400),
             (get("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), 400),
-            (get("Transfer-Encoding: chunked\r\n"), 501),
+            (get("Transfer-Encoding: chunked\r\n"), 400),
+            (get("Transfer-Encoding: chunked\r\n").replace("GET", "POST"), 501),
+            (get("Transfer-Encoding: identity\r\n").replace("GET", "HEAD"), 400),
+            (get("Transfer-Encoding: \r\n"), 400),
             (get("Transfer-Encoding : chunked\r\n"), 400),
             (get("A: b\r\n c\r\n"), 400),
             (get("A: b\n"), 400),
@@ -746,7 +752,22 @@ mod tests {
         for (head, expected) in cases {
             assert_eq!(status(&head), expected, "{head:?}");
         }
-        assert_eq!(parse(&get("Content-Length: 0005\r\n")).unwrap().content_length, 5);
+        let post = get("Content-Length: 0005\r\n").replace("GET", "POST");
+        assert_eq!(parse(&post).unwrap().content_length, 5);
+    }
+
+    #[test]
+    fn what_takes_no_body_is_refused_with_one() {
+        let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
+        for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"] {
+            let with = |rest: &str| status(&get(rest).replace("GET", method));
+            let takes_one = !matches!(method, "GET" | "HEAD");
+            assert_eq!(with("Content-Length: 1\r\n"), if takes_one { 200 } else { 400 }, "{method}");
+            assert_eq!(with("Content-Length: 00\r\n"), 200, "{method}");
+            assert_eq!(with(&format!("Content-Length: 1\r\n{upgrade}")), 400, "{method}");
+            assert_eq!(with(&format!("Content-Length: 0\r\n{upgrade}")), 200, "{method}");
+            assert_eq!(with(&format!("{upgrade}Transfer-Encoding: chunked\r\n")), 400, "{method}");
+        }
     }
 
     #[test]
