@@ -26,8 +26,8 @@ const SECRET_KEYS: [&[u8]; 6] =
     [b"passcode", b"leaderPin", b"token", b"password", b"secret", b"authorization"];
 
 /// Headers whose values are secret, in small letters.
-const SECRET_HEADERS: [&[u8]; 5] =
-    [b"authorization", b"proxy-authorization", b"cookie", b"x-admin-token", b"x-auth-token"];
+const SECRET_HEADERS: [&[u8]; 4] =
+    [b"authorization", b"proxy-authorization", b"x-admin-token", b"x-auth-token"];
 
 /// Redacts what one shard takes in.
 pub struct Redactor {
@@ -211,6 +211,8 @@ enum Line {
     Name(Word),
     /// A header's value that is secret.
     Secret(Veil),
+    /// The value of `Cookie`.
+    Cookies(Cookie),
     /// The items of `Upgrade` or, if so, of `Connection`.
     Items(Word, bool),
     /// The value of `Content-Length`.
@@ -236,6 +238,7 @@ impl Head {
             Line::Name(word) if *byte == b':' => {
                 self.line = match word {
                     word if SECRET_HEADERS.iter().any(|name| word.is(name)) => Line::Secret(Veil::default()),
+                    word if word.is(b"cookie") => Line::Cookies(Cookie::default()),
                     word if word.is(b"upgrade") => Line::Items(Word::default(), false),
                     word if word.is(b"connection") => Line::Items(Word::default(), true),
                     word if word.is(b"content-length") => Line::Length(Word::default()),
@@ -253,6 +256,7 @@ impl Head {
                 word.push(byte.to_ascii_lowercase());
             }
             Line::Secret(veil) => veil.cover(key, byte),
+            Line::Cookies(cookie) => cookie.take(key, byte),
             Line::Value => {}
         }
         None
@@ -297,6 +301,45 @@ impl Head {
 
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
+}
+
+/// A cookie, of which name and value are secret.
+///
+/// The exception is `io`, which names a session of Engine.IO 3. The engine compares it with what it made, so a replay
+/// takes the same value. Like a `sid`, it is worth nothing once the session is over.
+#[derive(Default)]
+struct Cookie {
+    /// How many bytes came.
+    length: usize,
+    /// How many of them were those that `io=` begins with; all of it shows the rest.
+    shown: usize,
+    veil: Veil,
+    /// The byte before, as it is written.
+    last: u8,
+}
+
+impl Cookie {
+    const SHOWN: &[u8] = b"io=";
+
+    fn take(&mut self, key: &RandomState, byte: &mut u8) {
+        match *byte {
+            b';' => return *self = Self::default(),
+            b' ' | b'\t' if self.length == 0 => return,
+            read if self.shown == self.length && Self::SHOWN.get(self.shown) == Some(&read) => {
+                self.shown += 1
+            }
+            _ if self.shown == Self::SHOWN.len() => {}
+            _ => {
+                self.veil.cover(key, byte);
+                // No other name may come to look like the one that is shown.
+                if self.length == 1 && (self.last, *byte) == (b'i', b'o') {
+                    *byte = b'p';
+                }
+            }
+        }
+        self.length += 1;
+        self.last = *byte;
+    }
 }
 
 /// Where in a request's target.

@@ -120,6 +120,24 @@ fn heads_and_bodies_of_requests_are_redacted() {
 }
 
 #[test]
+fn a_cookie_is_redacted_unless_it_names_a_session() {
+    let told = "GET / HTTP/1.1\r\nCookie: hidden0; io=AbCdEfGhIjKlMnOpQrSt;iota=hidden1; xio=hidden2\r\n\
+                COOKIE: hidden3=io=hidden4; io=second\r\nA: b\r\n\r\n";
+    for _ in 0..200 {
+        let redacted = String::from_utf8(redact(&RandomState::new(), &[told.as_bytes()])).unwrap();
+        assert!(!redacted.contains("hidden"), "{redacted}");
+        let shown = |line: &str| {
+            let pairs = line.split(';').map(str::trim);
+            pairs.filter(|pair| pair.starts_with("io=")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let lines: Vec<&str> = redacted.lines().collect();
+        assert_eq!(shown(&lines[1]["Cookie:".len()..]), ["io=AbCdEfGhIjKlMnOpQrSt"], "{redacted}");
+        assert_eq!(shown(&lines[2]["COOKIE:".len()..]), ["io=second"], "{redacted}");
+        assert_eq!(lines[3], "A: b");
+    }
+}
+
+#[test]
 fn after_a_refused_upgrade_requests_go_on() {
     let key = RandomState::new();
     let next = "GET /?token=hidden HTTP/1.1\r\n\r\n";
