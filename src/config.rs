@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bandsync_engine::io::{Goodbye, Settings, Transports};
+use bandsync_engine::io::{Goodbye, Settings, Transports, Version3};
 use bandsync_engine::words;
 use bandsync_engine::words::application::Application;
 use bandsync_engine::words::compression::Compression;
@@ -138,7 +138,12 @@ impl Config {
         };
         let log_file = values.unless_none(&settings::LOG_FILE, |path| Some(PathBuf::from(path)))?;
         let polling = values.one_of(&settings::TRANSPORTS)?.contains("polling");
-        let version_3 = values.one_of(&settings::ENGINE_IO_3)? == "on";
+        let is_internet = values.find(&settings::SECURITY_PROFILE).text == "internet";
+        let version_3 = match values.one_of(&settings::ENGINE_IO_3)?.as_str() {
+            "off" => Version3::Off,
+            "auto" if is_internet => Version3::WebSocketOnly,
+            _ => Version3::On,
+        };
         let compresses = values.one_of(&settings::COMPRESSION)? == "on";
         let compression = Compression {
             threshold: values.count(&settings::COMPRESSION_THRESHOLD)?,

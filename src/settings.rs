@@ -217,10 +217,12 @@ pub const TRANSPORTS: Setting = Setting {
 pub const ENGINE_IO_3: Setting = Setting {
     option: "engine-io-3",
     variable: "ENGINE_IO_3",
-    allowed: Allowed::OneOf(&["on", "off"]),
-    development: "on",
-    production: "on",
-    help: "Whether clients of version 2 (`EIO=3`) are let in.",
+    allowed: Allowed::OneOf(&["auto", "on", "off"]),
+    development: "auto",
+    production: "auto",
+    help: "Whether clients of version 2 (`EIO=3`) are let in. Everybody in a session sees the id by which they poll, \
+           so such a client is known by its address and, once it has returned it, by the cookie `io`. `auto` on \
+           `internet`: they may connect by WebSocket only; `on` lets them poll there too.",
     ..PLAIN
 };
 
@@ -509,7 +511,7 @@ pub const ADMIN_TOKEN: Setting = Setting {
     development: "none",
     production: "none",
     secret: true,
-    help: "Who sends it may see the dashboard and the metrics from other machines; without one only this machine may. Better in the environment than on the command line, where every user of the machine can read it.",
+    help: "Whoever sends it may see the dashboard and the metrics, from any machine. Once it is set, requests from this machine need it too; without one only this machine may look. Better in the environment than on the command line, where every user of the machine can read it.",
     short: "Opens the operators' pages to its bearer",
     ..PLAIN
 };
@@ -557,7 +559,8 @@ pub const ALLOWED_HOSTS: Setting = Setting {
     production: "auto",
     help: "Under which names web pages may reach the server, so that no stranger's name can be moved to its address \
            (DNS rebinding). `auto` on `lan`: addresses, names without a dot, .local, .lan, .internal, .home.arpa, \
-           and the hosts of CORS_ORIGIN; a list adds names to these. `auto` on `internet`: any.",
+           and the hosts of CORS_ORIGIN; a list adds names to these. `auto` on `internet`: any, but without the token \
+           the dashboard and the metrics are shown under these names only.",
     ..PLAIN
 };
 

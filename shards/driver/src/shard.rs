@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bandsync_engine::engine::departure::Manner;
 use bandsync_engine::engine::measure::Measure;
 use bandsync_engine::io::{Cause, Close, Found, Input, Memory, Outcome, Output, Outputs, Span, StorageNews};
 use bandsync_engine::words::ids::{ConnId, ShardId};
@@ -318,9 +319,13 @@ impl<M: Machine> Shard<M> {
     /// lost the band.
     fn tell_departures(&mut self) {
         self.parts.machine.departures(|departure| {
-            let level = if departure.expelled { Level::Info } else { Level::Debug };
-            let verb = if departure.expelled { "expelled" } else { "closed" };
             let (conn, peer, why) = (departure.conn, departure.peer, departure.why);
+            let (level, verb) = match departure.manner {
+                Manner::Left => (Level::Debug, "closed"),
+                Manner::Expelled => (Level::Info, "expelled"),
+                // A line of its own, of which the log keeps count by itself.
+                Manner::Misconfigured => return log::warn!(peer:%; "{why}"),
+            };
             match departure.session {
                 Some(session) => {
                     log::log!(level, conn:%, session = session.as_str(), peer:%; "connection {verb}: {why}");

@@ -75,11 +75,25 @@ pub struct Transports {
     /// Whether clients may begin with HTTP long-polling and go over to a WebSocket from there.
     pub polling: bool,
     /// Whether Engine.IO 3 is spoken, the language of socket.io-client 1 and 2.
-    pub version_3: bool,
+    pub version_3: Version3,
     /// How messages are compressed on WebSockets whose clients offer it; `None` = not at all.
     pub compression: Option<Compression>,
     /// For how long a member that lost its connection may come back as who it was; zero = not at all.
     pub recovery: Micros,
+}
+
+/// How clients of Engine.IO 3 may connect.
+///
+/// The id that their requests name is the id that other members see. One that polls is therefore known by its address,
+/// and by its cookie once it has returned that; a WebSocket names its session once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Version3 {
+    /// Not at all.
+    Off,
+    /// As others.
+    On,
+    /// By WebSocket from the beginning.
+    WebSocketOnly,
 }
 
 impl Default for Transports {
@@ -87,7 +101,7 @@ impl Default for Transports {
     fn default() -> Self {
         Self {
             polling: true,
-            version_3: true,
+            version_3: Version3::On,
             compression: Some(Compression::default()),
             recovery: Micros::from_secs(120),
         }

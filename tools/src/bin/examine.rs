@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bandsync_driver::{Asker, Board, Clock, Fleet, Host, NoTap, Plan};
 use bandsync_engine::engine::{Counters, Engine};
-use bandsync_engine::io::{Answer, Question, Settings, Transports};
+use bandsync_engine::io::{Answer, Question, Settings, Transports, Version3};
 use bandsync_engine::words::application::Application;
 use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::ShardId;
@@ -154,7 +154,7 @@ fn settings(application: Application, options: &Common, clock: Clock) -> Setting
         application,
         transports: Transports {
             polling: !options.no_polling,
-            version_3: options.eio3,
+            version_3: if options.eio3 { Version3::On } else { Version3::Off },
             compression: compresses.then_some(compression),
             recovery: Micros::from_millis(options.recovery),
         },

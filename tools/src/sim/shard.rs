@@ -1000,8 +1000,7 @@ impl World<'_> {
         let book = &mut self.book;
         shard.engine.measures().take(|_, _| {});
         shard.engine.departures().take(|departure| {
-            let verb = if departure.expelled { "expelled" } else { "closed" };
-            let line = format!("{verb}: {}", departure.why);
+            let line = format!("{:?}: {}", departure.manner, departure.why);
             let session = departure.session.as_ref().map_or("", |session| session.as_str());
             if reveals(line.as_bytes()) || reveals(session.as_bytes()) {
                 book.fail(now, "I23 secrets", format!("in the log: {line}"));

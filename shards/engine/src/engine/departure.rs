@@ -22,8 +22,19 @@ pub struct Departure {
     pub session: Option<SessionId>,
     /// Why, for people.
     pub why: Cow<'static, str>,
-    /// Whether we closed it because the peer broke a rule or a limit.
-    pub expelled: bool,
+    /// How.
+    pub manner: Manner,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Manner {
+    /// The client ended it, or was lost.
+    Left,
+    /// The server closed it because the client broke a rule or a limit.
+    Expelled,
+    /// The server refused it by its settings, which the operator may want to be others. The reason says which.
+    Misconfigured,
 }
 
 /// Departures that nobody has taken yet.
@@ -53,7 +64,7 @@ mod tests {
         for index in 0..DEPARTURES_MAX as u32 + 5 {
             let conn = ConnId { index, generation: 0 };
             let peer = [127, 0, 0, 1].into();
-            departures.add(Departure { conn, peer, session: None, why: "".into(), expelled: false });
+            departures.add(Departure { conn, peer, session: None, why: "".into(), manner: Manner::Left });
         }
         let mut taken = 0;
         departures.take(|departure| {

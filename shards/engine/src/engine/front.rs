@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::conns::is_polled;
 use super::crowd::Crowded;
+use super::departure::{Departure, Manner};
 use super::handover::Parcel;
 use super::polling::{self, Found, Probe};
 use super::{Engine, State};
-use crate::io::{Answer, Close, Memory, Output, Outputs, Question};
+use crate::io::{Answer, Close, Memory, Output, Outputs, Question, Version3};
 use crate::speech::LeaveReason;
 use crate::wire::deflate::{self, Agreed};
 use crate::wire::http::{
@@ -22,7 +23,7 @@ use crate::words::application::Application;
 use crate::words::ids::{ConnId, MemberId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::manners::{Named, Speaker, plain};
-use crate::words::time::Micros;
+use crate::words::time::{Micros, Moment, UnixMillis};
 
 /// Bytes that may wait behind a question that the host has not answered yet.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
@@ -206,10 +207,11 @@ impl Engine {
         let cors = self.judge(request);
         // Of the bodies of these requests nothing is read, so nothing can come after them.
         let keep_alive = request.keep_alive && request.content_length == 0;
+        let now = self.now.unix;
         let delivery = Delivery { head: request.method == Method::Head, keep_alive, cors };
         match request.method {
             Method::Options => {
-                out.send(id, |bytes| http::print_preflight(bytes, request, delivery));
+                out.send(id, |bytes| http::print_preflight(bytes, request, now, delivery));
                 self.answered_one(id, keep_alive, out)
             }
             _ if self.is_protocol(request) => self.handshake(id, request, body, cors, out),
@@ -220,7 +222,7 @@ impl Engine {
                 let headers = [(Cow::Borrowed("Content-Type"), Cow::Borrowed("text/plain; charset=utf-8"))];
                 let body = b"WebSockets are at /socket.io/";
                 let response = Response { status: 404, headers: &headers, body };
-                out.send(id, |bytes| response.print(bytes, Delivery { keep_alive: false, ..delivery }));
+                out.send(id, |bytes| response.print(bytes, now, Delivery { keep_alive: false, ..delivery }));
                 self.answered_one(id, false, out)
             }
             Method::Get | Method::Head => {
@@ -239,7 +241,7 @@ impl Engine {
                 ];
                 let response =
                     Response { status: 405, headers: &headers, body: br#"{"error":"Method not allowed"}"# };
-                out.send(id, |bytes| response.print(bytes, delivery));
+                out.send(id, |bytes| response.print(bytes, now, delivery));
                 self.answered_one(id, keep_alive, out)
             }
         }
@@ -271,8 +273,34 @@ impl Engine {
         done.unwrap_or_else(|refusal| {
             let upgrading = request.wants_upgrade();
             let refused = if upgrading { refusal.of_upgrade() } else { refusal.of_request() };
-            self.refuse_request(id, refused, cors, out)
+            let why = match refusal {
+                Refusal::Forbidden => self.why_forbidden(request),
+                Refusal::UnsupportedVersion if self.would_poll(request) => NO_POLLING_V3.to_owned(),
+                _ => return self.refuse_request(id, refused, cors, out),
+            };
+            self.refuse_by_setting(id, request, why, refused, cors, out)
         })
+    }
+
+    /// Why a page may not connect, and which setting lets it.
+    fn why_forbidden(&self, request: &Request<'_>) -> String {
+        let hosts = &self.settings.manners.hosts;
+        if let Some(host) = request.hosts().find(|host| !hosts.allow(host)) {
+            let host = for_log(host);
+            return format!(
+                "refused a page under the name {host}: add the name to ALLOWED_HOSTS if it is yours"
+            );
+        }
+        let host = request.hosts().next().map_or("no name".to_owned(), for_log);
+        let origin = request.header("origin").map_or("an unreadable origin".to_owned(), for_log);
+        format!("refused a page of {origin} at {host}: add its origin to CORS_ORIGIN if it is yours")
+    }
+
+    /// Whether a request is one of a client of version 3 that might connect by a WebSocket, and begins with polling.
+    fn would_poll(&self, request: &Request<'_>) -> bool {
+        self.settings.transports.version_3 == Version3::WebSocketOnly
+            && request.parameter("transport").as_deref() == Some("polling")
+            && request.parameter("EIO").as_deref() == Some("3")
     }
 
     /// A request for a WebSocket: for a new session, or for one that began with long-polling.
@@ -289,13 +317,16 @@ impl Engine {
             Some(Found::There(shard)) => return Ok(Outcome::Elsewhere(shard)),
             Some(Found::Nowhere) => return Err(Refusal::SessionUnknown),
         };
+        if session.is_some_and(|session| !self.is_of_client(id, session, request)) {
+            return Err(Refusal::SessionUnknown);
+        }
         if request.method != Method::Get {
             return Err(Refusal::BadMethod);
         }
         if !request.wants_upgrade() {
             return Err(Refusal::BadRequest);
         }
-        let version = self.version(request)?;
+        let version = self.version(request, false)?;
         if session.and_then(|session| self.link_mut(session)).is_some_and(|link| link.version != version) {
             return Err(Refusal::BadRequest);
         }
@@ -320,7 +351,8 @@ impl Engine {
             return outcome;
         }
         let extension = agreed.map(|agreed| agreed.answer());
-        out.send(id, |bytes| upgrade.print(bytes, cors, extension.as_deref()));
+        let now = self.now.unix;
+        out.send(id, |bytes| upgrade.print(bytes, now, cors, extension.as_deref()));
         let Some(session) = session else {
             self.open_link(id, agreed, version, wants_base64(request), request.query, out);
             return Outcome::Upgraded;
@@ -362,7 +394,7 @@ impl Engine {
             if request.wants_upgrade() {
                 return Err(Refusal::BadRequest);
             }
-            let version = self.version(request)?;
+            let version = self.version(request, true)?;
             return self.open_polled(id, version, request, delivery, out);
         };
         // A session whose time is over is so for a request of the same turn already.
@@ -378,7 +410,10 @@ impl Engine {
             }
             Found::Nowhere => return Err(Refusal::SessionUnknown),
         };
-        let version = self.version(request)?;
+        if !self.is_of_client(id, session, request) {
+            return Err(Refusal::SessionUnknown);
+        }
+        let version = self.version(request, true)?;
         let same = self.link_mut(session).is_some_and(|link| link.version == version);
         if !same || !polling::fits(request, session) {
             return Err(Refusal::BadRequest);
@@ -408,24 +443,27 @@ impl Engine {
 
     pub(super) fn send_away(&mut self, id: ConnId, crowded: Crowded, out: &mut Outputs) -> Outcome {
         self.note_expulsion(id, crowded.why());
-        out.send(id, |bytes| too_many(bytes, crowded));
+        let now = self.now.unix;
+        out.send(id, |bytes| too_many(bytes, now, crowded));
         self.drop_front(id, out);
         Outcome::Gone
     }
 
     pub(super) fn no_room(&mut self, id: ConnId, out: &mut Outputs) -> Outcome {
         self.note_expulsion(id, "there is no memory for more members");
-        out.send(id, no_room);
+        let now = self.now.unix;
+        out.send(id, |bytes| no_room(bytes, now));
         self.drop_front(id, out);
         Outcome::Gone
     }
 
-    /// The version that a request is in.
-    fn version(&self, request: &Request<'_>) -> Result<Version, Refusal> {
-        match request.parameter("EIO").as_deref() {
-            Some("4") => Ok(Version::V4),
-            _ if self.settings.transports.version_3 => Ok(Version::V3),
-            _ => Err(Refusal::UnsupportedVersion),
+    /// The version that a request is in, which polls or asks for a WebSocket.
+    fn version(&self, request: &Request<'_>, polls: bool) -> Result<Version, Refusal> {
+        match (request.parameter("EIO").as_deref(), self.settings.transports.version_3) {
+            (Some("4"), _) => Ok(Version::V4),
+            (_, Version3::On) => Ok(Version::V3),
+            (_, Version3::WebSocketOnly) if !polls => Ok(Version::V3),
+            (_, Version3::WebSocketOnly | Version3::Off) => Err(Refusal::UnsupportedVersion),
         }
     }
 
@@ -494,8 +532,8 @@ impl Engine {
         let response = Response { status: answer.status, headers: &answer.headers, body: &answer.body };
         let delivery =
             Delivery { head: asked.head, keep_alive: asked.keep_alive, cors: asked.cors.as_cors() };
-        out.send(id, |bytes| response.print(bytes, delivery));
-        let now = self.now.at;
+        let Moment { at: now, unix } = self.now;
+        out.send(id, |bytes| response.print(bytes, unix, delivery));
         if let Some(front) = self.front_mut(id) {
             front.since = now;
         }
@@ -518,7 +556,36 @@ impl Engine {
         out: &mut Outputs,
     ) -> Outcome {
         self.note_expulsion(id, refused.reason());
-        out.send(id, |bytes| refused.print(bytes, cors));
+        self.answer_refused(id, refused, cors, out)
+    }
+
+    /// Refuses a request that an operator may have wanted to be served, and tells in the log which setting does that.
+    fn refuse_by_setting(
+        &mut self,
+        id: ConnId,
+        request: &Request<'_>,
+        why: String,
+        refused: Refused,
+        cors: Cors<'_>,
+        out: &mut Outputs,
+    ) -> Outcome {
+        self.counters.expulsions += 1;
+        if let Some(speaker) = self.speaker(id, request) {
+            let (peer, why) = (speaker.address, why.into());
+            self.departures.add(Departure {
+                conn: id,
+                peer,
+                session: None,
+                why,
+                manner: Manner::Misconfigured,
+            });
+        }
+        self.answer_refused(id, refused, cors, out)
+    }
+
+    fn answer_refused(&mut self, id: ConnId, refused: Refused, cors: Cors<'_>, out: &mut Outputs) -> Outcome {
+        let now = self.now.unix;
+        out.send(id, |bytes| refused.print(bytes, now, cors));
         self.drop_front(id, out);
         Outcome::Gone
     }
@@ -538,7 +605,8 @@ impl Engine {
         if !front.bytes.is_empty() {
             let response = Response { status: 408, headers: &[], body: b"" };
             let delivery = Delivery { head: false, keep_alive: false, cors: Cors::Silent };
-            out.send(id, |bytes| response.print(bytes, delivery));
+            let unix = self.now.unix;
+            out.send(id, |bytes| response.print(bytes, unix, delivery));
         }
         self.drop_front(id, out);
     }
@@ -552,17 +620,17 @@ impl Engine {
 }
 
 /// What a connection is told that the shard has no room for, or no memory.
-pub fn no_room(bytes: &mut Vec<u8>) {
+pub fn no_room(bytes: &mut Vec<u8>, now: UnixMillis) {
     let headers = [
         (Cow::Borrowed("Content-Type"), Cow::Borrowed("application/json")),
         (Cow::Borrowed("Retry-After"), Cow::Borrowed("5")),
     ];
     let response = Response { status: 503, headers: &headers, body: br#"{"error":"Too many connections"}"# };
-    response.print(bytes, Delivery { head: false, keep_alive: false, cors: Cors::Silent });
+    response.print(bytes, now, Delivery { head: false, keep_alive: false, cors: Cors::Silent });
 }
 
 /// What an address is told that has or wants too much.
-pub fn too_many(bytes: &mut Vec<u8>, crowded: Crowded) {
+pub fn too_many(bytes: &mut Vec<u8>, now: UnixMillis, crowded: Crowded) {
     let (body, wait): (&[u8], _) = match crowded {
         Crowded::Connections => (br#"{"error":"Too many connections"}"#, Micros::from_secs(5)),
         Crowded::Haste(wait) => (br#"{"error":"Too many requests"}"#, wait),
@@ -573,12 +641,21 @@ pub fn too_many(bytes: &mut Vec<u8>, crowded: Crowded) {
         (Cow::Borrowed("Retry-After"), Cow::Owned(seconds)),
     ];
     let response = Response { status: 429, headers: &headers, body };
-    response.print(bytes, Delivery { head: false, keep_alive: false, cors: Cors::Silent });
+    response.print(bytes, now, Delivery { head: false, keep_alive: false, cors: Cors::Silent });
 }
 
 /// Whether a client takes no bytes but as text: old ones in old browsers.
 pub(super) fn wants_base64(request: &Request<'_>) -> bool {
     request.parameter("b64").is_some_and(|value| !value.is_empty())
+}
+
+/// What a client of version 3 is refused for that the profile lets in by WebSocket only.
+const NO_POLLING_V3: &str = "refused an EIO=3 client that polls, whose socket id would be its secret: let it connect by \
+    WebSocket alone, or set ENGINE_IO_3=on";
+
+/// A text from outside for the log: short, and on one line.
+fn for_log(text: &str) -> String {
+    text.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
 fn question(request: &Request<'_>, speaker: Speaker, named: Named) -> Question {

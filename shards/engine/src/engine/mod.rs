@@ -50,7 +50,7 @@ use crate::words::time::{Micros, Moment, UnixMillis};
 use alarm::{Alarm, RoomKey, Timer};
 use conns::{Conns, is_polled};
 use crowd::{Crowd, Crowded};
-use departure::{Departure, Departures};
+use departure::{Departure, Departures, Manner};
 use front::Front;
 use link::Link;
 use measure::{Measure, Measures};
@@ -323,14 +323,16 @@ impl Engine {
         }
         if self.conns.connections() >= self.settings.limits.connections_max as usize {
             self.turned_away(id, peer, "the shard has no room for more connections");
-            out.send(id, front::no_room);
+            let now = self.now.unix;
+            out.send(id, |bytes| front::no_room(bytes, now));
             return out.close(id, Close::Gently);
         }
         let speaker = Speaker { address: peer, forwarded: false };
         if let Err(crowded) = self.enter(speaker) {
             self.turned_away(id, peer, crowded.why());
             self.leave_crowd(speaker);
-            out.send(id, |bytes| front::too_many(bytes, crowded));
+            let now = self.now.unix;
+            out.send(id, |bytes| front::too_many(bytes, now, crowded));
             return out.close(id, Close::Gently);
         }
         let front = Front::new(self.now.at);
@@ -516,27 +518,33 @@ impl Engine {
         if let Some(State::Link(link)) = self.conns.get(id).map(|conn| &conn.state)
             && link.member.is_some()
         {
-            self.note_departure(id, why.into(), false);
+            self.note_departure(id, why.into(), Manner::Left);
         }
     }
 
     /// The same of a connection whose peer broke a rule or a limit.
     fn note_expulsion(&mut self, id: ConnId, why: impl Into<Cow<'static, str>>) {
         self.counters.expulsions += 1;
-        self.note_departure(id, why.into(), true);
+        self.note_departure(id, why.into(), Manner::Expelled);
     }
 
     /// Notes that somebody was not even let in.
     fn turned_away(&mut self, conn: ConnId, peer: IpAddr, why: &'static str) {
         self.counters.expulsions += 1;
-        self.departures.add(Departure { conn, peer, session: None, why: why.into(), expelled: true });
+        self.departures.add(Departure {
+            conn,
+            peer,
+            session: None,
+            why: why.into(),
+            manner: Manner::Expelled,
+        });
     }
 
-    fn note_departure(&mut self, id: ConnId, why: Cow<'static, str>, expelled: bool) {
+    fn note_departure(&mut self, id: ConnId, why: Cow<'static, str>, manner: Manner) {
         let Some(conn) = self.conns.get(id) else { return };
         let seat = if let State::Link(link) = &conn.state { link.seat() } else { None };
         let session = seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id().clone());
-        self.departures.add(Departure { conn: id, peer: conn.peer, session, why, expelled });
+        self.departures.add(Departure { conn: id, peer: conn.peer, session, why, manner });
     }
 
     /// Takes a connection out of the table, and its member out of its session.

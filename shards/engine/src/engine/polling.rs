@@ -24,8 +24,8 @@ use crate::wire::packing::Packing;
 use crate::wire::payload::{self, Body, Packet, Part, Version};
 use crate::words::application::Application;
 use crate::words::ids::{ConnId, MemberId, ShardId};
-use crate::words::manners::Speaker;
-use crate::words::time::Micros;
+use crate::words::manners::{Speaker, UNKNOWN};
+use crate::words::time::{Micros, UnixMillis};
 
 /// How long a WebSocket may take to become the transport of a session.
 const UPGRADE_TIMEOUT: Micros = Micros::from_secs(10);
@@ -69,6 +69,32 @@ pub struct Queue {
     posting: Option<ConnId>,
     /// Until when a WebSocket is expected to take over: meanwhile no request is kept waiting.
     probed: Option<Micros>,
+    /// What the requests of a client of version 3 are known by.
+    bond: Option<Box<Bond>>,
+}
+
+/// The cookie of sessions of version 3, under the name that such clients know.
+const COOKIE: &str = "io";
+
+/// What binds a session of version 3 to the client that opened it. Its id proves nothing: it is the member's public id.
+#[derive(Debug, Serialize, Deserialize)]
+struct Bond {
+    origin: Origin,
+    /// The value of [`COOKIE`], which nobody else knows.
+    cookie: MemberId,
+    /// Whether the client has been told it.
+    told: bool,
+    /// Whether the client has returned it. From then on every request needs it.
+    returned: bool,
+}
+
+/// Where a request comes from, as closely as that is known.
+#[derive(Debug, Eq, PartialEq, Serialize, Deserialize)]
+struct Origin {
+    speaker: Speaker,
+    /// What the nearest proxy says of its client, if that proxy is not trusted. Somebody else behind the same proxy
+    /// cannot say the same.
+    hop: Box<[u8]>,
 }
 
 /// A WebSocket that may become a session's transport.
@@ -173,7 +199,16 @@ impl Sids {
 impl Queue {
     /// Nothing yet, for a client of this version.
     pub fn new(version: Version, base64: bool) -> Self {
-        Self { version, base64, packets: Vec::new(), bytes: 0, waiting: None, posting: None, probed: None }
+        Self {
+            version,
+            base64,
+            packets: Vec::new(),
+            bytes: 0,
+            waiting: None,
+            posting: None,
+            probed: None,
+            bond: None,
+        }
     }
 
     /// Takes a packet in.
@@ -223,19 +258,30 @@ impl Probe {
     }
 }
 
-/// Appends an answer with packets.
-fn print_packets(bytes: &mut Vec<u8>, body: Body, packing: Packing, delivery: Delivery<'_>) {
-    let answer = packets_answer(body, packing);
-    Response { status: 200, headers: &answer.headers, body: &answer.body }.print(bytes, delivery);
+/// Appends an answer with packets, which may set the cookie of a session.
+fn print_packets(
+    bytes: &mut Vec<u8>,
+    now: UnixMillis,
+    body: Body,
+    cookie: Option<MemberId>,
+    packing: Packing,
+    delivery: Delivery<'_>,
+) {
+    let mut answer = packets_answer(body, packing);
+    if let Some(cookie) = cookie {
+        let value = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Lax", cookie.as_str());
+        answer.headers.push(("Set-Cookie".into(), value.into()));
+    }
+    Response { status: 200, headers: &answer.headers, body: &answer.body }.print(bytes, now, delivery);
 }
 
 /// What stands above the answer to a request with packets.
 const OK_HEADERS: [(&str, &str); 2] = [("Content-Type", "text/html"), ("Cache-Control", "no-store")];
 
 /// Appends the answer to a request with packets.
-fn print_ok(bytes: &mut Vec<u8>, delivery: Delivery<'_>) {
+fn print_ok(bytes: &mut Vec<u8>, now: UnixMillis, delivery: Delivery<'_>) {
     let headers = OK_HEADERS.map(|(name, value)| (name.into(), value.into()));
-    Response { status: 200, headers: &headers, body: b"ok" }.print(bytes, delivery);
+    Response { status: 200, headers: &headers, body: b"ok" }.print(bytes, now, delivery);
 }
 
 fn packets_answer(body: Body, packing: Packing) -> Answer {
@@ -293,10 +339,45 @@ impl Engine {
         };
         self.counters.links += 1;
         self.sids.put(sid, session);
-        self.outbox.open(session, Queue::new(version, base64));
+        let bond = (version == Version::V3).then(|| self.new_bond(id, request)).flatten();
+        self.outbox.open(session, Queue { bond: bond.map(Box::new), ..Queue::new(version, base64) });
         self.greet(session, sid, &["websocket"], request.query, out);
         self.arm(session);
         self.poll(id, session, delivery, out)
+    }
+
+    /// Binds a session to the client that opens it.
+    ///
+    /// A browser has one cookie for all its pages, so a value that it returns already is kept: its other sessions need
+    /// it. A client whose address is unknown has nothing but the cookie.
+    fn new_bond(&mut self, id: ConnId, request: &Request<'_>) -> Option<Bond> {
+        let origin = self.origin(id, request)?;
+        let value = |bytes| std::str::from_utf8(bytes).ok().and_then(MemberId::parse);
+        let returned = request.cookies(COOKIE).find_map(value);
+        let needs_cookie = returned.is_some() || origin.speaker.address == UNKNOWN;
+        let cookie = returned.unwrap_or_else(|| self.new_id());
+        Some(Bond { origin, cookie, told: false, returned: needs_cookie })
+    }
+
+    fn origin(&self, id: ConnId, request: &Request<'_>) -> Option<Origin> {
+        let speaker = self.speaker(id, request)?;
+        let is_trusted = self.settings.manners.is_proxy(self.conns.get(id)?.peer);
+        let last = request.all("x-forwarded-for").next_back().filter(|_| !is_trusted);
+        let hop = last.and_then(|line| line.rsplit(|byte| *byte == b',').next()).unwrap_or_default();
+        Some(Origin { speaker, hop: hop.trim_ascii().into() })
+    }
+
+    /// Whether a request comes from the client that opened the session, as far as its id does not prove that.
+    pub(super) fn is_of_client(&mut self, id: ConnId, session: ConnId, request: &Request<'_>) -> bool {
+        let origin = self.origin(id, request);
+        let queue = self.outbox.queue(session);
+        let Some(bond) = queue.and_then(|queue| queue.bond.as_deref_mut()) else { return true };
+        if origin.as_ref() != Some(&bond.origin) {
+            return false;
+        }
+        let has_cookie = request.cookies(COOKIE).any(|value| value == bond.cookie.as_str().as_bytes());
+        bond.returned |= has_cookie;
+        has_cookie || !bond.returned
     }
 
     /// Answers a request with what waits for it.
@@ -309,8 +390,10 @@ impl Engine {
     ) -> Result<Outcome, Refusal> {
         let Some(queue) = self.outbox.queue(session) else { return Err(Refusal::SessionUnknown) };
         let body = queue.body();
-        let packing = self.packing(id);
-        out.send(id, |bytes| print_packets(bytes, body, packing, delivery));
+        let bond = queue.bond.as_mut();
+        let cookie = bond.and_then(|bond| (!std::mem::replace(&mut bond.told, true)).then_some(bond.cookie));
+        let (packing, now) = (self.packing(id), self.now.unix);
+        out.send(id, |bytes| print_packets(bytes, now, body, cookie, packing, delivery));
         Ok(self.answered_one(id, delivery.keep_alive, out))
     }
 
@@ -322,7 +405,8 @@ impl Engine {
         delivery: Delivery<'_>,
         out: &mut Outputs,
     ) -> Outcome {
-        out.send(id, |bytes| print_packets(bytes, word, Packing::None, delivery));
+        let now = self.now.unix;
+        out.send(id, |bytes| print_packets(bytes, now, word, None, Packing::None, delivery));
         self.answered_one(id, delivery.keep_alive, out)
     }
 
@@ -440,7 +524,8 @@ impl Engine {
         if self.is_knocking(session) {
             return Ok(self.keep_posting(id, session, delivery));
         }
-        out.send(id, |bytes| print_ok(bytes, delivery));
+        let now = self.now.unix;
+        out.send(id, |bytes| print_ok(bytes, now, delivery));
         Ok(self.answered_one(id, delivery.keep_alive, out))
     }
 
@@ -620,7 +705,8 @@ impl Engine {
         if self.is_knocking(session) {
             return self.keep_posting(id, session, delivery);
         }
-        out.send(id, |bytes| print_ok(bytes, delivery));
+        let now = self.now.unix;
+        out.send(id, |bytes| print_ok(bytes, now, delivery));
         self.answered_one(id, delivery.keep_alive, out)
     }
 

@@ -1,7 +1,9 @@
 //! The whole engine from bytes to bytes, in a world of one thread and no clock.
 #![allow(clippy::unwrap_used)]
 
+mod bonds;
 mod compression;
+mod cuts;
 mod polling;
 mod recovery;
 
@@ -10,7 +12,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::Engine;
 use super::measure::Measure;
-use crate::io::{Answer, Cause, Close, Goodbye, Input, Memory, Output, Outputs, Settings, Transports};
+use crate::io::{
+    Answer, Cause, Close, Goodbye, Input, Memory, Output, Outputs, Settings, Transports, Version3,
+};
 use crate::speech::Code;
 use crate::trace::{self, Recorded};
 use crate::words::application::Application;
@@ -56,7 +60,7 @@ pub(super) fn settings() -> Settings {
         origins: Origins::Own,
         transports: Transports {
             polling: false,
-            version_3: false,
+            version_3: Version3::Off,
             compression: None,
             recovery: Micros::ZERO,
         },

@@ -10,6 +10,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::words::manners::{Hosts, Named};
 use crate::words::origins::Origins;
+use crate::words::time::UnixMillis;
 
 /// Bytes of a request head, with the empty line that ends it.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
@@ -163,6 +164,12 @@ impl<'a> Request<'a> {
     pub fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         let headers = self.headers[..self.header_count].iter();
         headers.filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    }
+
+    /// The values of all cookies of this name, over one header line or several.
+    pub fn cookies(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let pairs = self.all("cookie").flat_map(|line| line.split(|byte| *byte == b';'));
+        pairs.filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     }
 
     /// Whether a header line says that a proxy passed the request on. Its name says so, whatever its value is.
@@ -365,6 +372,11 @@ const SECURITY_HEADERS: &str = "X-Content-Type-Options: nosniff\r\n\
     Content-Security-Policy: default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
     Cross-Origin-Opener-Policy: same-origin\r\n\
+    Origin-Agent-Cluster: ?1\r\n\
+    X-DNS-Prefetch-Control: off\r\n\
+    X-Download-Options: noopen\r\n\
+    X-Permitted-Cross-Domain-Policies: none\r\n\
+    X-XSS-Protection: 0\r\n\
     Permissions-Policy: camera=(), geolocation=(), microphone=(), payment=(), usb=(), screen-wake-lock=(self)\r\n";
 
 /// An answer, to be printed.
@@ -390,8 +402,8 @@ pub struct Delivery<'a> {
 }
 
 impl Response<'_> {
-    /// Appends the answer with length, connection, security and CORS headers.
-    pub fn print(&self, out: &mut Vec<u8>, delivery: Delivery<'_>) {
+    /// Appends the answer with date, length, connection, security and CORS headers.
+    pub fn print(&self, out: &mut Vec<u8>, now: UnixMillis, delivery: Delivery<'_>) {
         print_status(out, self.status);
         for (name, value) in self.headers {
             print_header(out, name, value);
@@ -401,7 +413,7 @@ impl Response<'_> {
             print_header(out, "Content-Length", &self.body.len().to_string());
         }
         print_header(out, "Connection", if delivery.keep_alive { "keep-alive" } else { "close" });
-        print_policies(out, delivery.cors);
+        print_common(out, now, delivery.cors);
         out.extend_from_slice(b"\r\n");
         if !delivery.head && self.status != 304 {
             out.extend_from_slice(self.body);
@@ -410,7 +422,7 @@ impl Response<'_> {
 }
 
 /// Appends the answer to `OPTIONS`: what a page may send, if it may at all.
-pub fn print_preflight(out: &mut Vec<u8>, request: &Request<'_>, delivery: Delivery<'_>) {
+pub fn print_preflight(out: &mut Vec<u8>, request: &Request<'_>, now: UnixMillis, delivery: Delivery<'_>) {
     print_status(out, 204);
     print_header(out, "Content-Length", "0");
     print_header(out, "Connection", if delivery.keep_alive { "keep-alive" } else { "close" });
@@ -421,11 +433,13 @@ pub fn print_preflight(out: &mut Vec<u8>, request: &Request<'_>, delivery: Deliv
         }
         print_header(out, "Vary", "Access-Control-Request-Headers");
     }
-    print_policies(out, delivery.cors);
+    print_common(out, now, delivery.cors);
     out.extend_from_slice(b"\r\n");
 }
 
-fn print_policies(out: &mut Vec<u8>, cors: Cors<'_>) {
+/// Appends what every answer has: the date, and the policies for browsers.
+fn print_common(out: &mut Vec<u8>, now: UnixMillis, cors: Cors<'_>) {
+    print_date(out, now);
     out.extend_from_slice(SECURITY_HEADERS.as_bytes());
     let shared = match cors {
         Cors::Silent | Cors::Denied => "same-origin",
@@ -440,6 +454,39 @@ fn print_policies(out: &mut Vec<u8>, cors: Cors<'_>) {
         }
     };
     print_header(out, "Cross-Origin-Resource-Policy", shared);
+}
+
+/// Appends `Date: Sun, 06 Nov 1994 08:49:37 GMT`, in the one form that RFC 9110 lets a server write.
+fn print_date(out: &mut Vec<u8>, now: UnixMillis) {
+    const LAST: i64 = 253_402_300_799; // the end of the year 9999
+    let seconds = now.0.div_euclid(1_000).clamp(0, LAST) as u64;
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years begin with March, so that the day that comes and goes is their last.
+    let days_of_era = days + 719_468;
+    let (era, day) = (days_of_era / 146_097, days_of_era % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
+    let year = 400 * era + year + u64::from(month >= 10);
+    let name = |names: &'static str, place: u64| &names.as_bytes()[3 * place as usize..][..3];
+    let digits = |out: &mut Vec<u8>, number: u64| {
+        out.extend_from_slice(&[b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]);
+    };
+    out.extend_from_slice(b"Date: ");
+    out.extend_from_slice(name("ThuFriSatSunMonTueWed", days % 7));
+    out.extend_from_slice(b", ");
+    digits(out, day_of_month);
+    out.push(b' ');
+    out.extend_from_slice(name("MarAprMayJunJulAugSepOctNovDecJanFeb", month));
+    out.push(b' ');
+    digits(out, year / 100);
+    digits(out, year);
+    for (before, number) in [(b' ', second / 3_600), (b':', second / 60 % 60), (b':', second % 60)] {
+        out.push(before);
+        digits(out, number);
+    }
+    out.extend_from_slice(b" GMT\r\n");
 }
 
 fn print_status(out: &mut Vec<u8>, status: u16) {
@@ -497,8 +544,6 @@ impl Refused {
     const NO_CHUNKS: Self = Self::plain(501, "Transfer codings are not supported");
     /// A body that is larger than a message may be.
     pub const BODY_TOO_LARGE: Self = Self::plain(413, "Content Too Large");
-    /// Of an upgrade, for a page that may not connect.
-    pub const FORBIDDEN: Self = Self::plain(403, "Forbidden");
 
     const fn plain(status: u16, text: &'static str) -> Self {
         Self { status, text, kind: "text/plain; charset=utf-8", extra: None }
@@ -510,11 +555,11 @@ impl Refused {
     }
 
     /// Appends the answer, which says that the connection closes.
-    pub fn print(&self, out: &mut Vec<u8>, cors: Cors<'_>) {
+    pub fn print(&self, out: &mut Vec<u8>, now: UnixMillis, cors: Cors<'_>) {
         let mut headers = vec![(Cow::Borrowed("Content-Type"), Cow::Borrowed(self.kind))];
         headers.extend(self.extra.map(|(name, value)| (name.into(), value.into())));
         let response = Response { status: self.status, headers: &headers, body: self.text.as_bytes() };
-        response.print(out, Delivery { head: false, keep_alive: false, cors });
+        response.print(out, now, Delivery { head: false, keep_alive: false, cors });
     }
 }
 
@@ -599,7 +644,7 @@ fn is_key(key: &str) -> bool {
 
 impl Upgrade<'_> {
     /// Appends the answer after which the connection speaks WebSocket, with the extension that was agreed on.
-    pub fn print(&self, out: &mut Vec<u8>, cors: Cors<'_>, extension: Option<&str>) {
+    pub fn print(&self, out: &mut Vec<u8>, now: UnixMillis, cors: Cors<'_>, extension: Option<&str>) {
         print_status(out, 101);
         print_header(out, "Upgrade", "websocket");
         print_header(out, "Connection", "Upgrade");
@@ -610,7 +655,7 @@ impl Upgrade<'_> {
         if let Some(extension) = extension {
             print_header(out, "Sec-WebSocket-Extensions", extension);
         }
-        print_policies(out, cors);
+        print_common(out, now, cors);
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -621,6 +666,8 @@ mod tests {
 
     use super::*;
     use proptest::prelude::*;
+
+    const NOW: UnixMillis = UnixMillis(784_111_777_123);
 
     /// Parses a head whole, cut in two at every place, and byte by byte: all the same.
     fn parse(head: &str) -> Result<Request<'_>, Refused> {
@@ -665,7 +712,7 @@ mod tests {
         assert!(request.wants_upgrade() && request.keep_alive);
 
         let mut out = Vec::new();
-        upgrade(&request).unwrap().print(&mut out, Cors::Silent, None);
+        upgrade(&request).unwrap().print(&mut out, NOW, Cors::Silent, None);
         let answer = String::from_utf8(out).unwrap();
         assert!(answer.starts_with(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -768,6 +815,37 @@ mod tests {
             assert_eq!(with(&format!("Content-Length: 0\r\n{upgrade}")), 200, "{method}");
             assert_eq!(with(&format!("{upgrade}Transfer-Encoding: chunked\r\n")), 400, "{method}");
         }
+    }
+
+    #[test]
+    fn prints_the_date() {
+        let printed = |seconds: i64| {
+            let mut out = Vec::new();
+            print_date(&mut out, UnixMillis(seconds * 1_000 + 999));
+            String::from_utf8(out).unwrap()
+        };
+        for (seconds, date) in [
+            (-5, "Thu, 01 Jan 1970 00:00:00"),
+            (0, "Thu, 01 Jan 1970 00:00:00"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37"),
+            (951_782_399, "Mon, 28 Feb 2000 23:59:59"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00"),
+            (951_868_800, "Wed, 01 Mar 2000 00:00:00"),
+            (1_798_761_599, "Thu, 31 Dec 2026 23:59:59"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00"),
+            (i64::MAX / 1_000 - 1, "Fri, 31 Dec 9999 23:59:59"),
+        ] {
+            assert_eq!(printed(seconds), format!("Date: {date} GMT\r\n"), "{seconds}");
+        }
+    }
+
+    #[test]
+    fn reads_cookies_wherever_they_are() {
+        let head = get("Cookie: a=1; io=first;io=second\r\ncookie: xio=no; io= third \r\nX: io=no\r\n");
+        let request = parse(&head).unwrap();
+        let found: Vec<&[u8]> = request.cookies("io").collect();
+        assert_eq!(found, [&b"first"[..], b"second", b" third"]);
+        assert_eq!(parse(&get("Cookie: io\r\n")).unwrap().cookies("io").count(), 0);
     }
 
     #[test]
@@ -882,7 +960,7 @@ mod tests {
 
         let offered = head("GET", "13", key, "Sec-WebSocket-Protocol: chat, other\r\n");
         let mut out = Vec::new();
-        upgrade(&parse(&offered).unwrap()).unwrap().print(&mut out, Cors::Only("http://b"), None);
+        upgrade(&parse(&offered).unwrap()).unwrap().print(&mut out, NOW, Cors::Only("http://b"), None);
         let answer = String::from_utf8(out).unwrap();
         assert!(answer.contains("\r\nSec-WebSocket-Protocol: chat\r\n"));
         assert!(answer.contains("\r\nAccess-Control-Allow-Origin: http://b\r\nVary: Origin\r\n"));
@@ -927,17 +1005,19 @@ mod tests {
         let delivery = Delivery { head: false, keep_alive: true, cors: Cors::Silent };
         let printed = |response: Response<'_>, delivery| {
             let mut out = Vec::new();
-            response.print(&mut out, delivery);
+            response.print(&mut out, NOW, delivery);
             String::from_utf8(out).unwrap()
         };
         let answer = printed(response, delivery);
         assert_eq!(
             answer,
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\
-             X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n\
+             Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nX-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n\
              Content-Security-Policy: default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
-             Cross-Origin-Opener-Policy: same-origin\r\n\
+             Cross-Origin-Opener-Policy: same-origin\r\nOrigin-Agent-Cluster: ?1\r\n\
+             X-DNS-Prefetch-Control: off\r\nX-Download-Options: noopen\r\n\
+             X-Permitted-Cross-Domain-Policies: none\r\nX-XSS-Protection: 0\r\n\
              Permissions-Policy: camera=(), geolocation=(), microphone=(), payment=(), usb=(), \
              screen-wake-lock=(self)\r\nCross-Origin-Resource-Policy: same-origin\r\n\r\nhello"
         );
@@ -960,7 +1040,7 @@ mod tests {
         let request = parse(head).unwrap();
         let printed = |cors| {
             let mut out = Vec::new();
-            print_preflight(&mut out, &request, Delivery { head: false, keep_alive: true, cors });
+            print_preflight(&mut out, &request, NOW, Delivery { head: false, keep_alive: true, cors });
             String::from_utf8(out).unwrap()
         };
         let allowed = printed(Cors::Only("http://b"));
@@ -974,7 +1054,7 @@ mod tests {
     fn prints_refusals() {
         let printed = |refused: Refused| {
             let mut out = Vec::new();
-            refused.print(&mut out, Cors::Silent);
+            refused.print(&mut out, NOW, Cors::Silent);
             String::from_utf8(out).unwrap()
         };
         let plain = printed(Refusal::TransportUnknown.of_request());

@@ -7,7 +7,12 @@ use crate::words::compression::Compression;
 fn compressing(context_takeover: bool) -> Settings {
     let compression = Some(Compression { context_takeover, ..Compression::default() });
     Settings {
-        transports: Transports { polling: false, version_3: false, compression, recovery: Micros::ZERO },
+        transports: Transports {
+            polling: false,
+            version_3: Version3::Off,
+            compression,
+            recovery: Micros::ZERO,
+        },
         ..settings()
     }
 }
@@ -185,7 +190,8 @@ fn bad_compression_closes_the_connection() {
 #[test]
 fn a_malformed_offer_is_refused() {
     for (compression, status) in [(Some(Compression::default()), "400"), (None, "101")] {
-        let transports = Transports { polling: false, version_3: false, compression, recovery: Micros::ZERO };
+        let transports =
+            Transports { polling: false, version_3: Version3::Off, compression, recovery: Micros::ZERO };
         let mut world = World::new(Settings { transports, ..settings() });
         let id = world.open(0);
         let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();

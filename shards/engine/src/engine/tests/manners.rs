@@ -1,5 +1,6 @@
 //! What is expected of those who come, under the engine's clock.
 use super::*;
+use crate::engine::departure::Manner;
 use crate::io::Question;
 use crate::words::limits::RateLimits;
 use crate::words::manners::{Hosts, Named, Network, PeerLimits};
@@ -154,7 +155,7 @@ fn what_a_proxy_passes_on_is_never_this_machine() {
 fn a_connection_of_a_proxy_carries_requests_of_many() {
     let mut world = behind_a_proxy(1);
     let id = world.open(0);
-    let mut open = |world: &mut World, client: &str| {
+    let open = |world: &mut World, client: &str| {
         let head = format!(
             "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {client}\r\n\r\n"
         );
@@ -342,12 +343,44 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+#[test]
+fn a_refused_page_is_told_once_with_the_name_and_the_setting() {
+    let mut world = world(|settings| {
+        settings.manners.hosts = Hosts::Local(Vec::new());
+        settings.transports.polling = true;
+    });
+    let told = |world: &mut World| {
+        let mut all = Vec::new();
+        world.shards[0].departures().take(|one| all.push((one.manner, one.why.into_owned())));
+        all
+    };
+    let page: [&str; 2] = ["Host: band.example", "Origin: https://band.example"];
+    assert_eq!(status(&upgrade(&mut world, &page)), "403");
+    let why = "refused a page under the name band.example: add the name to ALLOWED_HOSTS if it is yours";
+    assert_eq!(told(&mut world), [(Manner::Misconfigured, why.to_owned())]);
+
+    let poll = "GET /socket.io/?EIO=4&transport=polling HTTP/1.1";
+    assert_eq!(
+        status(&ask(&mut world, &[poll, "Host: 127.0.0.1:3001", "Origin: https://band.example"])),
+        "403"
+    );
+    let why = "refused a page of https://band.example at 127.0.0.1:3001: \
+        add its origin to CORS_ORIGIN if it is yours";
+    assert_eq!(told(&mut world), [(Manner::Misconfigured, why.to_owned())]);
+
+    assert_eq!(status(&ask(&mut world, &[poll, "Host: band.example"])), "403");
+    assert!(told(&mut world)[0].1.contains("ALLOWED_HOSTS"));
+    let long = format!("Origin: http://{}\u{202e}", "x".repeat(200));
+    assert_eq!(status(&ask(&mut world, &[poll, "Host: localhost", &long])), "403");
+    assert!(told(&mut world)[0].1.len() < 250, "it is cut");
+}
+
 /// What the engine tells of a connection's end: in which session, whether it was expelled, and why.
 fn departures(world: &mut World) -> Vec<(Option<String>, bool, String)> {
     let mut all = Vec::new();
     world.shards[0].departures().take(|departure| {
         let session = departure.session.map(|session| session.as_str().to_owned());
-        all.push((session, departure.expelled, departure.why.into_owned()));
+        all.push((session, departure.manner != Manner::Left, departure.why.into_owned()));
     });
     all
 }

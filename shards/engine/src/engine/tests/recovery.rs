@@ -6,7 +6,7 @@ fn recovering() -> Settings {
     Settings {
         transports: Transports {
             polling: false,
-            version_3: false,
+            version_3: Version3::Off,
             compression: None,
             recovery: Micros::from_secs(120),
         },
