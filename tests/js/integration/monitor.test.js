@@ -480,7 +480,8 @@ describe("who may look", () => {
     const server = await startServer({ env: { ADMIN_TOKEN: secret, LOG_LEVEL: "trace" } });
     for (const path of pages) {
       const proxied = { "X-Forwarded-For": "192.0.2.7" };
-      assert.equal((await get(server, path)).status, 200, path);
+      assert.equal((await get(server, path)).status, 401, `this machine needs it too: ${path}`);
+      assert.equal((await get(server, path, { Authorization: `Bearer ${secret}` })).status, 200, path);
       assert.equal((await get(server, path, proxied)).status, 401, path);
       assert.equal((await get(server, path, { ...proxied, Authorization: "Bearer wrong" })).status, 401, path);
       assert.equal((await get(server, path, { ...proxied, Authorization: `Bearer ${secret}` })).status, 200, path);
