@@ -262,9 +262,9 @@ fn weight(accept: &str, kind: &str, subtype: &str) -> (f64, u8) {
             _ => continue,
         };
         let given = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        let weight = given.map_or(Ok(1.0), str::parse::<f64>).unwrap_or(0.0).min(1.0);
+        let weight = given.map_or(Ok(1.0), str::parse::<f64>).unwrap_or(0.0);
         if closeness > found.1 {
-            found = (if weight > 0.0 { weight } else { 0.0 }, closeness);
+            found = (if weight > 0.0 { weight.min(1.0) } else { 0.0 }, closeness);
         }
     }
     found
