@@ -582,7 +582,9 @@ fn name(field: Field<'_>) -> Result<Option<String>, Reject> {
 fn cut_text(field: Field<'_>, chars_max: usize, lines: Lines) -> Result<Message, Reject> {
     let text = field.text().map_err(|_| field.wrong("must be a text"))?;
     let mut text = printable(&text, lines).trim().to_owned();
-    let end = text.char_indices().nth(chars_max).map(|(end, _)| end);
+    // No text has more characters than bytes.
+    let is_long = text.len() > chars_max;
+    let end = if is_long { text.char_indices().nth(chars_max).map(|(end, _)| end) } else { None };
     if let Some(end) = end {
         text.truncate(text[..end].trim_end().len());
     }
