@@ -604,8 +604,11 @@ mod tests {
         assert_eq!(names.each_ref().map(mode), [Some(0o600), None, Some(0o600)]);
     }
 
+    /// A session and its record.
+    type Stored = (SessionId, Box<[u8]>);
+
     /// A file with sessions in it, as a server leaves it behind, and what is in it.
-    fn filled(directory: &Directory) -> (Vec<u8>, Vec<(SessionId, Box<[u8]>)>) {
+    fn filled(directory: &Directory) -> (Vec<u8>, Vec<Stored>) {
         let mut store = directory.store(HOUR);
         let records: Vec<(SessionId, Box<[u8]>)> = (0..40_u8)
             .map(|n| (id(&format!("band {n}")), vec![n; 40 + 60 * usize::from(n)].into()))
