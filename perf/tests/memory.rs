@@ -57,7 +57,8 @@ fn held(sessions: u32, handshake: &[u8]) -> i64 {
 /// One test, because another thread's memory would be counted too.
 #[test]
 fn an_idle_member_takes_little_memory() {
-    const BYTES_MAX: i64 = 672;
+    // Measured: 678. Six bytes more than before are the automatic message of a session of eight.
+    const BYTES_MAX: i64 = 680;
     for (what, compression) in [("plain", false), ("compressed", true)] {
         let handshake = frames::handshake("band", compression);
         // Of each further one: the timing wheel, and what compresses, belong to the shard.
