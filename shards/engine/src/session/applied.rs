@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use crate::words::ids::{CommandId, MemberId};
 
-/// Clients whose last command is remembered. Of one too many the one that was silent longest is forgotten.
+/// Clients whose last command is remembered. Of one too many, the one that was silent longest is forgotten: of members
+/// that have left if there are any, or a client that joins again and again would have all others forgotten.
 const CLIENTS_MAX: usize = 256;
 
 /// Clients of one member that are remembered, or a member that makes up client after client would have all others
@@ -15,30 +16,46 @@ const CLIENTS_OF_MEMBER_MAX: usize = 4;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Applied(Option<Box<Last>>);
 
-/// By client, with the member that it spoke for. The client that spoke last is the last one.
+/// By client. The client that spoke last is the last one.
 #[derive(Clone, Debug, Default)]
-struct Last(VecDeque<(CommandId, MemberId)>);
+struct Last(VecDeque<Client>);
+
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    /// Its last command.
+    last: CommandId,
+    /// The member that it spoke for.
+    member: MemberId,
+    /// Whether that member has left since.
+    has_left: bool,
+}
 
 impl Applied {
     /// Whether this command or a later one of its client was applied.
     pub fn has(&self, id: CommandId) -> bool {
         let mut all = self.0.iter().flat_map(|last| &last.0);
-        all.any(|(last, _)| last.client == id.client && id.number <= last.number)
+        all.any(|Client { last, .. }| last.client == id.client && id.number <= last.number)
     }
 
     /// Notes a command of a member that is applied.
     pub fn note(&mut self, id: CommandId, member: MemberId) {
         let Last(all) = &mut **self.0.get_or_insert_default();
-        all.retain(|(last, _)| last.client != id.client);
-        let mut of_member = all.iter().enumerate().filter(|(_, (_, other))| *other == member);
+        all.retain(|client| client.last.client != id.client);
+        let mut of_member = all.iter().enumerate().filter(|(_, client)| client.member == member);
         let oldest_own = of_member.next().map(|(place, _)| place);
         let own = usize::from(oldest_own.is_some()) + of_member.count();
         if let Some(oldest) = oldest_own.filter(|_| own >= CLIENTS_OF_MEMBER_MAX) {
             all.remove(oldest);
         } else if all.len() == CLIENTS_MAX {
-            all.pop_front();
+            all.remove(all.iter().position(|client| client.has_left).unwrap_or(0));
         }
-        all.push_back((id, member));
+        all.push_back(Client { last: id, member, has_left: false });
+    }
+
+    /// Notes that a member has left. Its clients may still send a command again.
+    pub fn left(&mut self, member: MemberId) {
+        let clients = self.0.iter_mut().flat_map(|last| &mut last.0);
+        clients.filter(|client| client.member == member).for_each(|client| client.has_left = true);
     }
 }
 
@@ -78,6 +95,21 @@ mod tests {
         assert!(applied.has(id(0, 7)));
         assert!(!applied.has(id(996, 1)) && (997..=1_000).all(|client| applied.has(id(client, 1))));
         assert_eq!(applied.0.as_ref().map(|last| last.0.len()), Some(1 + CLIENTS_OF_MEMBER_MAX));
+    }
+
+    #[test]
+    fn a_client_that_joins_again_and_again_has_none_of_the_members_forgotten() {
+        let mut applied = Applied::default();
+        applied.note(id(0, 7), member(0));
+        for client in 1..=1_000 {
+            let guest = member(1 + (client / 4) as u8);
+            applied.note(id(client, 1), guest);
+            applied.left(guest);
+        }
+        assert!(applied.has(id(0, 7)) && applied.has(id(1_000, 1)) && !applied.has(id(1, 1)));
+        applied.left(member(0));
+        assert!(applied.has(id(0, 7)), "it may come back");
+        assert_eq!(applied.0.unwrap_or_default().0.len(), CLIENTS_MAX);
     }
 
     #[test]

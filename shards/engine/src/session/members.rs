@@ -243,6 +243,7 @@ impl Session {
     ) {
         let (was_named, was_large) = (self.is_named(member), self.is_large());
         self.state.seats.retain(|seat| seat.member.id != member);
+        self.applied.left(member);
         self.requests.retain(|&requester| requester != member);
         if was_named {
             let member_count = self.member_count();
