@@ -48,6 +48,8 @@ describe("who counts as this machine", () => {
     "X-Real-IP: ::1\r\nX-Real-IP: ::1\r\n",
     "Via: 1.1 \x80\r\n",
     "X-Forwarded-Proto: https\r\n",
+    "Forwarded-For: 127.0.0.1\r\n",
+    "CDN-Loop: edge\r\n",
   ];
 
   for (const trusted of ["none", "127.0.0.1"]) {

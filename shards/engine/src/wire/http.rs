@@ -233,9 +233,13 @@ impl Method {
 }
 
 /// Headers that proxies add, besides those that begin with [`FORWARDING_PREFIX`].
-const FORWARDING_HEADERS: [&str; 10] = [
+const FORWARDING_HEADERS: [&str; 19] = [
     "forwarded",
+    "forwarded-for",
     "via",
+    "cdn-loop",
+    "client-ip",
+    "proxy-client-ip",
     "x-real-ip",
     "x-client-ip",
     "x-cluster-client-ip",
@@ -243,7 +247,12 @@ const FORWARDING_HEADERS: [&str; 10] = [
     "x-envoy-external-address",
     "true-client-ip",
     "cf-connecting-ip",
+    "cf-connecting-ipv6",
     "fastly-client-ip",
+    "fly-client-ip",
+    "x-azure-clientip",
+    "x-appengine-user-ip",
+    "x-proxyuser-ip",
 ];
 const FORWARDING_PREFIX: &str = "x-forwarded";
 
@@ -888,6 +897,8 @@ mod tests {
             b"Via: 1.1 \xff",
             b"X-Forwarded-Proto: https",
             b"CF-Connecting-IP: 192.0.2.1",
+            b"CDN-Loop: edge",
+            b"forwarded-FOR:",
         ] {
             let head = [b"GET / HTTP/1.1\r\nHost: a\r\n", line, b"\r\n\r\n"].concat();
             let (request, _) = HeadReader::default().parse(&head).unwrap().unwrap();
