@@ -470,7 +470,8 @@ mod tests {
         assert_eq!(number(&health, "/sessions/total"), 10.0);
         assert_eq!(health["shards"].as_array().map(Vec::len), Some(2));
         assert!(number(&health, "/uptime") >= 0.0 && number(&health, "/memory/rss") > 1_000_000.0);
-        assert!(number(&health, "/memory/heapUsed") > 0.0);
+        let heap = number(&health, "/memory/heapUsed");
+        assert!(heap > 0.0 && heap <= number(&health, "/memory/rss"));
     }
 
     #[test]

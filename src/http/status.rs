@@ -11,6 +11,7 @@ use crate::logging::Timestamp;
 use crate::monitor::latency::{NAMES, Spread, Spreads};
 use crate::monitor::thresholds::{self, Alert, Readings, Status};
 use crate::monitor::{Queue, Report, Sample, ShardTotals, ThreadShare, sum};
+use crate::process::Allocator;
 use crate::storage::{Condition, Desk};
 use bandsync_engine::speech::Code;
 
@@ -216,7 +217,7 @@ impl Health {
             timestamp: Timestamp(SystemTime::now()).to_string(),
             uptime: rounded(uptime.as_secs_f64()),
             redis: redis && is_up,
-            memory: Memory { rss: sample.resident_bytes, heap_used: report.allocator.committed },
+            memory: Memory { rss: sample.resident_bytes, heap_used: heap_used(&report.allocator, sample) },
             connections: all.connections,
             reasons,
             redis_status,
@@ -289,7 +290,7 @@ impl Metrics {
                 turn_time: rounded(sample.turn_ms),
                 target_latency: rounded(target_latency.as_secs_f64() * 1_000.0),
                 memory_usage: MemoryUsage {
-                    heap_used: megabytes(report.allocator.committed),
+                    heap_used: megabytes(heap_used(&report.allocator, sample)),
                     rss: megabytes(sample.resident_bytes),
                 },
                 cpu_usage: CpuUsage {
@@ -358,6 +359,12 @@ fn shown(share: &ThreadShare) -> ThreadShare {
     }
 }
 
+/// Bytes in RAM that the allocator holds. It counts what it has reserved, and the process may never have touched that:
+/// more than `rss` would make no sense to a dashboard of the Node.js server.
+fn heap_used(allocator: &Allocator, sample: &Sample) -> u64 {
+    allocator.committed.min(sample.resident_bytes)
+}
+
 /// In units of 2²⁰ bytes, to a hundredth.
 fn megabytes(bytes: u64) -> f64 {
     (bytes as f64 / 1_048_576.0 * 100.0).round() / 100.0
@@ -366,4 +373,11 @@ fn megabytes(bytes: u64) -> f64 {
 /// To a thousandth: more digits would only pretend.
 fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
+}
+
+#[test]
+fn no_more_heap_is_in_use_than_there_is_memory_in_ram() {
+    let sample = Sample { resident_bytes: 20, ..Sample::default() };
+    let used = |committed| heap_used(&Allocator { committed, committed_peak: 50 }, &sample);
+    assert_eq!((used(10), used(40)), (10, 20));
 }
