@@ -411,6 +411,8 @@ enum Names {
 
 fn names(text: &str) -> Option<Names> {
     let name = |text: &str| {
+        // The dot at the end of a full name is none of the name.
+        let text = text.strip_suffix('.').unwrap_or(text);
         let fits = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
         fits.then(|| text.to_ascii_lowercase())
     };
@@ -589,7 +591,13 @@ impl<'a> Values<'a> {
             }
         }
         let Some(value) = value else { return Err(refused(setting, found)) };
-        let shown = if setting.secret { "(secret)".to_owned() } else { show(&value) };
+        // A default is no secret, and says that none is set.
+        let is_secret = setting.secret && !matches!(found.source, Source::Default(_));
+        let shown = match (is_secret, setting.secret) {
+            (true, _) => "(secret)".to_owned(),
+            (false, true) => found.text.clone().into_owned(),
+            (false, false) => show(&value),
+        };
         let Setting { variable, unit, .. } = *setting;
         let default = match setting.variable == settings::PROFILE.variable {
             true => Profile::Development.name(),
@@ -875,7 +883,7 @@ mod tests {
     #[test]
     fn hosts_proxies_and_rates_are_read() {
         let manners = |text| config(["", text, ""]).engine.manners;
-        let listed = manners("ALLOWED_HOSTS=Stage.example,b CORS_ORIGIN=https://c.example:8443").hosts;
+        let listed = manners("ALLOWED_HOSTS=Stage.example.,b CORS_ORIGIN=https://c.example:8443").hosts;
         assert_eq!(listed, Hosts::Local(["stage.example", "b", "c.example"].map(String::from).to_vec()));
         assert_eq!(manners("ALLOWED_HOSTS=*").hosts, Hosts::Any);
         let rates = manners("EVENT_RATES=chat_message=3,total=0").rates;
@@ -884,7 +892,7 @@ mod tests {
         for value in ["10.0.0.0/40", "10.0.0.1,", "proxy"] {
             check_refused(&settings::TRUSTED_PROXIES, value);
         }
-        for value in ["a,", "https://a", "a:80"] {
+        for value in ["a,", ".", "https://a", "a:80"] {
             check_refused(&settings::ALLOWED_HOSTS, value);
         }
         for value in ["chat=1", "total=-1", "total", "total=1,"] {
@@ -939,6 +947,7 @@ mod tests {
         let lines: Vec<_> = config.effective.iter().map(Effective::to_string).collect();
         assert!(lines.iter().all(|line| !line.contains("424242")), "{lines:?}");
         assert!(lines.contains(&"SEED = (secret) (environment)".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"ADMIN_TOKEN = none (default in development)".to_owned()), "{lines:?}");
         assert!(
             lines.contains(&"SCROLL_TICK_INTERVAL = 16 ms (default in development)".to_owned()),
             "{lines:?}"
