@@ -2,11 +2,13 @@
 //!
 //! Files are read as text. Each rule is a function from a file, or from the tree, to what breaks it.
 
+mod circles;
 mod layers;
 mod leftovers;
 mod locks;
 mod manifests;
 mod purity;
+mod shape;
 mod source;
 
 use std::fs;
@@ -64,6 +66,8 @@ fn the_house_rules_hold() {
     breaches.extend(manifests::check_workspace(&files));
     let lock = fs::read_to_string(top.join("Cargo.lock")).expect("a lock file");
     breaches.extend(manifests::check_lock(&lock));
+    breaches.extend(shape::check(&files));
+    breaches.extend(shape::stale_excuses(&files));
     breaches.extend(leftovers::check_top(&names(&top)));
     assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
 }
