@@ -1,0 +1,46 @@
+//! `tools/linker`, through which cargo links: it passes on what the compiler says, and helps if there is none.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+/// Links with this `cc`, or none, and returns the exit code and all that was said.
+fn link(name: &str, compiler: Option<&str>) -> (i32, String) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("linker-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    for program in ["sh", "cat"] {
+        let found = ["/bin", "/usr/bin"].map(|place| Path::new(place).join(program));
+        symlink(found.into_iter().find(|path| path.exists()).unwrap(), folder.join(program)).unwrap();
+    }
+    if let Some(text) = compiler {
+        fs::write(folder.join("cc"), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(folder.join("cc"), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("linker"))
+        .args(["-o", "a b"])
+        .env_clear()
+        .env("PATH", &folder)
+        .output()
+        .unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), said)
+}
+
+#[test]
+fn a_compiler_does_what_it_is_asked_and_answers_for_itself() {
+    assert_eq!(link("works", Some("echo \"$# $2\"")), (0, "2 a b\n".to_owned()));
+    let (code, said) = link("fails", Some("[ \"$1\" = -E ] && exit 0; echo 'undefined symbol'; exit 3"));
+    assert_eq!((code, said.as_str()), (3, "undefined symbol\n"));
+}
+
+#[test]
+fn without_a_compiler_or_its_headers_it_says_what_to_install() {
+    for (name, compiler) in [("none", None), ("headers", Some("exit 1"))] {
+        let (code, said) = link(name, compiler);
+        assert!(code == 1 && said.contains("apt-get install gcc libc6-dev"), "{said}");
+    }
+}
