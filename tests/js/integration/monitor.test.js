@@ -83,8 +83,10 @@ print("thawed", flush=True)
 
 /** Stops a thread of a process; what is returned lets it go on. */
 async function freeze(pid, name) {
-  const threads = readdirSync(`/proc/${pid}/task`);
-  const thread = threads.find((one) => readFileSync(`/proc/${pid}/task/${one}/comm`, "utf8").trim() === name);
+  // A thread takes its name when it first runs, which may be after the server's first line.
+  const named = (one) => readFileSync(`/proc/${pid}/task/${one}/comm`, "utf8").trim() === name;
+  let thread;
+  await until(`there is a thread named ${name}`, () => (thread = readdirSync(`/proc/${pid}/task`).find(named)));
   const python = spawn("python3", ["-c", FREEZE, thread], { stdio: ["pipe", "pipe", "inherit"] });
   let said = "";
   python.stdout.setEncoding("utf8").on("data", (text) => (said += text));
