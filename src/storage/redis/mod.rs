@@ -539,7 +539,7 @@ fn fields(bytes: &[u8]) -> Vec<Vec<u8>> {
         let since = at.since(record.last_active_at).as_millis() as i64;
         field("format", record.format.to_string());
         field("sessionId", record.session.as_str().to_owned());
-        field("message", record.message);
+        field("message", record.message().to_owned());
         field("isPlaying", u8::from(timeline.is_playing_at(at)).to_string());
         field("position", millis(timeline.position_at(at)));
         field("tempo", millis(i64::from(timeline.tempo_at(at).milli_bpm())));

@@ -399,7 +399,9 @@ describe("Redis", { concurrency: 3 }, () => {
     const { ack } = await restored(server, band.sessionId);
     assert.deepEqual([ack.ok, ack.restored], [true, false]);
     await redis.launch();
-    await stored(redis, band.sessionId, { message: "" });
+    await until("the new one takes its place, with its message as members see it", async () =>
+      /^User .{4} is leading$/.test((await redis.session(band.sessionId)).message),
+    );
     assert.equal(await redis.ask("HGET", `quarantine:session:${band.sessionId}`, "message"), "of yesterday");
     assert.ok((await redis.ask("PTTL", `quarantine:session:${band.sessionId}`)) > 0);
     await server.stop();
