@@ -231,9 +231,10 @@ describe("Redis", { concurrency: 3 }, () => {
       await until("nothing waits", async () => (await health(server)).storage.pending === 0);
       const { storage, sessions } = await health(server);
       const again = storage.written - before;
-      // On a loaded machine it may be slow once more, and come back again.
+      // What waited may be written before the shards have offered everything again. On a loaded machine Redis may be
+      // slow once more, and come back again.
       const times = returns() - returnedBefore;
-      assert.ok(again <= times * (sessions.total + 1), `${again} records for ${sessions.total} sessions, ${times} times`);
+      assert.ok(again <= times * 2 * sessions.total, `${again} records for ${sessions.total} sessions, ${times} times`);
       await ticks.after();
       await server.stop();
     });
@@ -316,7 +317,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await say(band, "mine");
     const fields = await stored(redis, band.sessionId, { message: "mine" });
     assert.equal(Number(fields.epoch), Number(epoch) + 5_001);
-    assert.match(server.run.stderr, /another server keeps it/);
+    await until("the log says why", () => /another server keeps it/.test(server.logs));
     await server.stop();
   });
 
@@ -331,7 +332,7 @@ describe("Redis", { concurrency: 3 }, () => {
     const { ack } = await restored(server, band.sessionId);
     assert.equal(ack.restored, false);
     assert.equal(await redis.ask("EXISTS", `quarantine:session:${band.sessionId}`), 1);
-    assert.match(server.run.stderr, /checksum is wrong/);
+    await until("the log says why", () => /checksum is wrong/.test(server.logs));
     assert.equal((await health(server)).storage.setAside, 1);
     await server.stop();
   });
