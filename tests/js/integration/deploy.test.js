@@ -10,6 +10,7 @@ import { parse } from "yaml";
 import { band, emit } from "../support/client.js";
 import { shipped } from "../support/deploy.js";
 import { target } from "../support/paths.js";
+import { until } from "../support/redis.js";
 import { startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
 import { request } from "../support/wire.js";
@@ -29,9 +30,14 @@ before(async () => {
   server = await startServer({ env: { ADMIN_TOKEN: TOKEN, STORAGE: "memory", HEARTBEAT_INTERVAL: "100" } });
   const { sessionId, leader } = await band(server, 3);
   assertDone(await emit(leader, "play", { sessionId }));
-  const { status, body } = await request(server, "GET", "/metrics", { Authorization: `Bearer ${TOKEN}`, Accept: "application/openmetrics-text" });
-  assert.equal(status, 200);
-  families = new Map([...body.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, kind]) => [name, kind]));
+  const metrics = async () => {
+    const { status, body } = await request(server, "GET", "/metrics", { Authorization: `Bearer ${TOKEN}`, Accept: "application/openmetrics-text" });
+    assert.equal(status, 200);
+    families = new Map([...body.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, kind]) => [name, kind]));
+    return body;
+  };
+  // Histograms are merged once a second, and are not sent on while they are empty.
+  await until("the turns are counted", async () => /^bandsync_turn_duration_seconds_count\S* [1-9]/m.test(await metrics()));
 });
 after(async () => {
   await server?.stop();
