@@ -222,7 +222,7 @@ enum Line {
 }
 
 impl Head {
-    /// What follows, if this ends the head.
+    /// The state after the head, if this line ends it.
     fn take(&mut self, key: &RandomState, byte: &mut u8) -> Option<Stream> {
         if *byte == b'\n' {
             return self.end_line();
@@ -309,9 +309,9 @@ fn is_space(byte: u8) -> bool {
 /// takes the same value. Like a `sid`, it is worth nothing once the session is over.
 #[derive(Default)]
 struct Cookie {
-    /// How many bytes came.
+    /// Bytes that came.
     length: usize,
-    /// How many of them were those that `io=` begins with; all of it shows the rest.
+    /// Bytes at the beginning that equal `io=`. With all of them the rest is shown.
     shown: usize,
     veil: Veil,
     /// The byte before, as it is written.
@@ -445,7 +445,7 @@ struct Json {
     inside: bool,
 }
 
-/// What comes next in a packet.
+/// The next part of a packet.
 enum State {
     /// A word.
     Word(Word),
@@ -485,7 +485,7 @@ impl Digits {
     }
 }
 
-/// What packets of a long-polling body are separated by.
+/// Separator of the packets of a long-polling body.
 const SEPARATOR: u8 = 0x1e;
 
 impl Json {
