@@ -27,7 +27,8 @@ const SYNC: &str = "sessionId:Session positionMs:Place tempoBpm:Tempo isPlaying:
                     epoch:Count version:Count checksum:Checksum timeline:Timeline";
 const QUALITY: &str = "socketId:SocketId latency:Millis packetLoss:Percent connectionDuration:Millis pingCount:Count \
                        pongCount:Count timeouts:Count quality:Quality";
-const HEARTBEAT: &str = "timestamp:Number~ clientTimestamp:Number~ serverTimestamp:Unix rtt:Millis~";
+const HEARTBEAT: &str =
+    "timestamp:Number~ clientTimestamp:Number~ serverTimestamp:Unix rtt:Millis~";
 const LATENCY: &str = "clientTimestamp:Number serverTimestamp:Unix t1:ServerMs t2:ServerMs";
 
 /// What clients send.
@@ -40,9 +41,12 @@ fn sent(event: Event) -> Told {
             "sessionId:Session socketId:SocketId role:Role epoch:Count version:Count",
             &[Code::InvalidSessionId, Code::BadPasscode, Code::SessionFull],
         ),
-        Event::LeaveSession => {
-            told("Leaves the session. A leader hands over at once.", "sessionId:Session", "", MEMBER)
-        }
+        Event::LeaveSession => told(
+            "Leaves the session. A leader hands over at once.",
+            "sessionId:Session",
+            "",
+            MEMBER,
+        ),
         Event::SetRole => told(
             "Takes the lead, gives it up, or, as the leader, hands it to a member. Under leaderRule \"ask\" a wish to lead becomes a request, under \"pin\" it takes the PIN. Of two claims in one batch window the first wins.",
             "sessionId:Session role:Role memberId?:SocketId",
@@ -104,16 +108,21 @@ fn sent(event: Event) -> Told {
             LEADER,
         ),
         Event::Pause => told("Stops the song where it is.", "sessionId:Session", CHANGED, LEADER),
-        Event::Stop => {
-            told("Stops the song and goes back to its beginning.", "sessionId:Session", CHANGED, LEADER)
-        }
+        Event::Stop => told(
+            "Stops the song and goes back to its beginning.",
+            "sessionId:Session",
+            CHANGED,
+            LEADER,
+        ),
         Event::Seek => told(
             "Goes to a position, also while playing.",
             "sessionId:Session position:Position atServerMs?:ServerMs",
             CHANGED,
             LEADER,
         ),
-        Event::SetTempo => told("Changes the tempo.", "sessionId:Session tempo:Tempo", CHANGED, LEADER),
+        Event::SetTempo => {
+            told("Changes the tempo.", "sessionId:Session tempo:Tempo", CHANGED, LEADER)
+        }
         Event::TempoChange => told(
             "Changes the tempo, at once or as a ramp.",
             "sessionId:Session tempo:Tempo fadeTime?:Fade",
@@ -165,16 +174,26 @@ fn sent(event: Event) -> Told {
             CHANGED,
             LEADER,
         ),
-        Event::GetSong => {
-            told("Asks for a song with its body.", "sessionId:Session songId:SongId", "song:Song", MEMBER)
-        }
+        Event::GetSong => told(
+            "Asks for a song with its body.",
+            "sessionId:Session songId:SongId",
+            "song:Song",
+            MEMBER,
+        ),
         Event::Pong => told("Answers a ping.", "timestamp?:Number", "", &[]),
-        Event::Heartbeat => {
-            told("Says that the client lives; always answered.", "timestamp?:Number", HEARTBEAT, &[])
-        }
+        Event::Heartbeat => told(
+            "Says that the client lives; always answered.",
+            "timestamp?:Number",
+            HEARTBEAT,
+            &[],
+        ),
         Event::ConnectionQuality => told("Asks how good the connection is.", "", QUALITY, &[]),
-        Event::HeartbeatResponse => told("Taken and ignored: old clients answer theirs.", "", "", &[]),
-        Event::RoleChanged => told("Taken and ignored: roles change by set_role alone.", "", "", &[]),
+        Event::HeartbeatResponse => {
+            told("Taken and ignored: old clients answer theirs.", "", "", &[])
+        }
+        Event::RoleChanged => {
+            told("Taken and ignored: roles change by set_role alone.", "", "", &[])
+        }
         Event::Error => {
             told("Taken and ignored: what went wrong at a client is its own affair.", "", "", &[])
         }
@@ -223,8 +242,16 @@ const HEARD: &[(&str, &str, &str)] = &[
         "To the leader: somebody asks for the lead.",
         "sessionId:Session requesterId:SocketId requesterInfo:MemberInfo",
     ),
-    ("leader_request_approved", "To who asked and leads now.", "sessionId:Session message:ShortText"),
-    ("leader_request_denied", "To who asked and does not lead.", "sessionId:Session reason:ShortText"),
+    (
+        "leader_request_approved",
+        "To who asked and leads now.",
+        "sessionId:Session message:ShortText",
+    ),
+    (
+        "leader_request_denied",
+        "To who asked and does not lead.",
+        "sessionId:Session reason:ShortText",
+    ),
     (
         "leader_handoff_completed",
         "To who led before.",
@@ -256,7 +283,11 @@ const HEARD: &[(&str, &str, &str)] = &[
         "The song stops where it is.",
         "sessionId:Session position:Place serverTimestamp:Unix timeline:Timeline",
     ),
-    ("stop", "The song is at its beginning.", "sessionId:Session serverTimestamp:Unix timeline:Timeline"),
+    (
+        "stop",
+        "The song is at its beginning.",
+        "sessionId:Session serverTimestamp:Unix timeline:Timeline",
+    ),
     (
         "seek",
         "The song goes on elsewhere.",
@@ -304,7 +335,11 @@ const HEARD: &[(&str, &str, &str)] = &[
         "sessionId:Session songId:SongId index:Count serverTimestamp:Unix timeline:Timeline",
     ),
     ("latency_response", "Answers latency_probe.", LATENCY),
-    ("clock_sync", "Answers clock_sync that wanted no acknowledgement.", "t0:Number t1:ServerMs t2:ServerMs"),
+    (
+        "clock_sync",
+        "Answers clock_sync that wanted no acknowledgement.",
+        "t0:Number t1:ServerMs t2:ServerMs",
+    ),
     ("ping", "The application's heartbeat of old clients.", "timestamp:Unix"),
     ("heartbeat_response", "Answers heartbeat.", HEARTBEAT),
     ("connection_quality", "To who asked, and after every fifth pong.", QUALITY),
@@ -331,8 +366,11 @@ pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
         refusals.extend(told.refusals);
         let codes: Vec<&str> = refusals.into_iter().map(Code::as_str).collect();
         let once = event.is_applied_once();
-        let fields =
-            if once { format!("{} commandId?:CommandId", told.fields) } else { told.fields.to_owned() };
+        let fields = if once {
+            format!("{} commandId?:CommandId", told.fields)
+        } else {
+            told.fields.to_owned()
+        };
         messages.insert(
             format!("{name}.sent"),
             json!({
@@ -342,7 +380,8 @@ pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
             }),
         );
         let mut answers = vec![object(&format!("ok:True {}", told.ack), false)];
-        answers.extend(event.may_wait().then(|| json!({ "$ref": "#/components/schemas/Superseded" })));
+        answers
+            .extend(event.may_wait().then(|| json!({ "$ref": "#/components/schemas/Superseded" })));
         answers.extend(once.then(|| json!({ "$ref": "#/components/schemas/Repeated" })));
         answers.push(json!({ "$ref": "#/components/schemas/Refused" }));
         messages.insert(
@@ -358,17 +397,20 @@ pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
         let at = json!({ "$ref": format!("#/channels/{name}") });
         let of = |kind| json!([{ "$ref": format!("#/channels/{name}/messages/{kind}") }]);
         let reply = json!({ "channel": at, "messages": of("ack") });
-        let receive = json!({ "action": "receive", "channel": at, "messages": of("sent"), "reply": reply });
+        let receive =
+            json!({ "action": "receive", "channel": at, "messages": of("sent"), "reply": reply });
         operations.insert(format!("receive_{name}"), receive);
     }
     for (name, what, fields) in HEARD {
-        let message =
-            json!({ "name": name, "title": name, "summary": what, "payload": object(fields, false) });
+        let message = json!({ "name": name, "title": name, "summary": what, "payload": object(fields, false) });
         messages.insert(format!("{name}.heard"), message);
         channel(&mut channels, name, "heard");
         let to = json!([{ "$ref": format!("#/channels/{name}/messages/heard") }]);
         let at = json!({ "$ref": format!("#/channels/{name}") });
-        operations.insert(format!("send_{name}"), json!({ "action": "send", "channel": at, "messages": to }));
+        operations.insert(
+            format!("send_{name}"),
+            json!({ "action": "send", "channel": at, "messages": to }),
+        );
     }
     json!({
         "asyncapi": "3.0.0",
@@ -392,7 +434,8 @@ pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
 
 /// All events of one name share a channel.
 fn channel(channels: &mut Map<String, Value>, name: &str, kind: &str) {
-    let channel = channels.entry(name).or_insert_with(|| json!({ "address": name, "messages": {} }));
+    let channel =
+        channels.entry(name).or_insert_with(|| json!({ "address": name, "messages": {} }));
     channel["messages"][kind] = json!({ "$ref": format!("#/components/messages/{name}.{kind}") });
 }
 
@@ -419,7 +462,8 @@ fn object(fields: &str, of_client: bool) -> Value {
         let (kind, nullable) = kind.strip_suffix('~').map_or((kind, false), |kind| (kind, true));
         let schema = json!({ "$ref": format!("#/components/schemas/{kind}") });
         let nullable = nullable || optional && of_client;
-        let schema = if nullable { json!({ "anyOf": [schema, { "type": "null" }] }) } else { schema };
+        let schema =
+            if nullable { json!({ "anyOf": [schema, { "type": "null" }] }) } else { schema };
         properties.insert(name.to_owned(), schema);
         if !optional {
             required.push(name);
@@ -429,12 +473,14 @@ fn object(fields: &str, of_client: bool) -> Value {
 }
 
 fn schemas() -> Value {
-    let text = |least: u32, most: u32| json!({ "type": "string", "minLength": least, "maxLength": most });
-    let number = |least: f64, most: f64| json!({ "type": "number", "minimum": least, "maximum": most });
-    let whole = |least: i64, most: i64| json!({ "type": "integer", "minimum": least, "maximum": most });
+    let text =
+        |least: u32, most: u32| json!({ "type": "string", "minLength": least, "maxLength": most });
+    let number =
+        |least: f64, most: f64| json!({ "type": "number", "minimum": least, "maximum": most });
+    let whole =
+        |least: i64, most: i64| json!({ "type": "integer", "minimum": least, "maximum": most });
     let words = |words: &[&str]| json!({ "type": "string", "enum": words });
-    let list =
-        |of: &str| json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{of}") } });
+    let list = |of: &str| json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{of}") } });
     let song = "id:SongId title:Title artist?:Title key?:Key tempoBpm?:Tempo timeSignature?:TimeSignature \
                 format:Format body?:Chart durationMs?:Position";
     let new_song = song.replace("body?", "body");
@@ -443,7 +489,10 @@ fn schemas() -> Value {
         ("AnyText", json!({ "type": "string" })),
         ("Bars", whole(0, 8)),
         ("Bool", json!({ "type": "boolean" })),
-        ("Chart", json!({ "type": "string", "description": "ChordPro or text, with its spaces and tabs" })),
+        (
+            "Chart",
+            json!({ "type": "string", "description": "ChordPro or text, with its spaces and tabs" }),
+        ),
         ("Checksum", json!({ "type": "string", "pattern": "^[0-9a-f]{8}$" })),
         (
             "CommandId",
@@ -458,7 +507,10 @@ fn schemas() -> Value {
         ("CueText", text(1, 200)),
         ("CurrentSong", object("id:SongId title:Title artist?:Title key?:Key index:Count", false)),
         ("Denominator", json!({ "type": "integer", "enum": [1, 2, 4, 8, 16, 32] })),
-        ("Error", object("code:ErrorCode message:AnyText field?:ShortText retryAfter?:Millis", false)),
+        (
+            "Error",
+            object("code:ErrorCode message:AnyText field?:ShortText retryAfter?:Millis", false),
+        ),
         ("ErrorCode", words(&Code::ALL.map(Code::as_str))),
         ("Fade", number(0.0, 3_600_000.0)),
         ("False", json!({ "const": false })),
@@ -480,7 +532,10 @@ fn schemas() -> Value {
         ),
         ("LongName", json!({ "type": "string", "description": "cut to 64 characters" })),
         ("LongText", json!({ "type": "string", "description": "cut to 500 characters" })),
-        ("LongWords", json!({ "type": "string", "minLength": 1, "description": "cut to 500 characters" })),
+        (
+            "LongWords",
+            json!({ "type": "string", "minLength": 1, "description": "cut to 500 characters" }),
+        ),
         ("MaxMembers", whole(1, 100_000)),
         (
             "Member",
@@ -518,7 +573,10 @@ fn schemas() -> Value {
         ),
         (
             "Segment",
-            object("t0:Count p0:Integer b0:Integer rate:Rate bpm0:Count bpm1:Count ramp:Count", false),
+            object(
+                "t0:Count p0:Integer b0:Integer rate:Rate bpm0:Count bpm1:Count ramp:Count",
+                false,
+            ),
         ),
         ("Segments", list("Segment")),
         ("Rate", json!({ "type": "integer", "enum": [0, 1] })),
@@ -596,7 +654,10 @@ mod tests {
             assert!(document.pointer(to.strip_prefix('#').unwrap()).is_some(), "{to}");
         }
         for name in document["components"]["schemas"].as_object().unwrap().keys() {
-            assert!(seen.contains(&format!("#/components/schemas/{name}").as_str()), "{name} is not used");
+            assert!(
+                seen.contains(&format!("#/components/schemas/{name}").as_str()),
+                "{name} is not used"
+            );
         }
     }
 
@@ -605,7 +666,10 @@ mod tests {
         let document = whole();
         for event in Event::ALL {
             let message = &document["components"]["messages"][format!("{}.sent", event.name())];
-            assert!(message["x-rate"]["perSecond"].as_u64().is_some_and(|rate| rate > 0), "{event:?}");
+            assert!(
+                message["x-rate"]["perSecond"].as_u64().is_some_and(|rate| rate > 0),
+                "{event:?}"
+            );
             assert!(document["operations"][format!("receive_{}", event.name())].is_object());
         }
     }

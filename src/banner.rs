@@ -32,14 +32,23 @@ pub fn show(config: &Config, port: u16) {
         && let Ok(code) = QrCode::new(url(address, port))
     {
         // Most terminals are dark, and a code is read as dark on light: what is light is drawn.
-        let drawn = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+        let drawn = code
+            .render::<Dense1x2>()
+            .dark_color(Dense1x2::Light)
+            .light_color(Dense1x2::Dark)
+            .build();
         tell(&drawn);
     }
     tell(rest.trim_end());
 }
 
 /// The lines above the code and those below it.
-fn text(config: &Config, port: u16, reachable: &[IpAddr], tablets: Option<IpAddr>) -> (String, String) {
+fn text(
+    config: &Config,
+    port: u16,
+    reachable: &[IpAddr],
+    tablets: Option<IpAddr>,
+) -> (String, String) {
     let mut head = format!("BandSync {} ({})\n", env!("CARGO_PKG_VERSION"), config.profile.name());
     let mut rest = String::new();
     let line = |text: &mut String, what: &str, value: &str| {
@@ -55,7 +64,11 @@ fn text(config: &Config, port: u16, reachable: &[IpAddr], tablets: Option<IpAddr
             _ if place + 1 < ADDRESSES_MAX => String::new(),
             _ => format!("  and {hidden} more of this machine's addresses"),
         };
-        line(&mut head, if place == 0 { "open" } else { "" }, &format!("{}{more}", url(*address, port)));
+        line(
+            &mut head,
+            if place == 0 { "open" } else { "" },
+            &format!("{}{more}", url(*address, port)),
+        );
     }
     if let Some(hint) = loneliness(config.host, &addresses) {
         line(&mut head, "", hint);
@@ -65,8 +78,11 @@ fn text(config: &Config, port: u16, reachable: &[IpAddr], tablets: Option<IpAddr
     line(&mut rest, "shards", &format!("{} ({}; {pinned})", config.shards, config.cores));
     // The last line, and the warnings that the log begins with.
     let used = head.lines().count() + rest.lines().count() + 1 + config.notes.len();
-    let assignments = config.effective.iter().filter(|setting| setting.differs).map(Effective::assignment);
-    for (place, settings) in wrapped(assignments, LINES_MAX.saturating_sub(used).max(1)).iter().enumerate() {
+    let assignments =
+        config.effective.iter().filter(|setting| setting.differs).map(Effective::assignment);
+    for (place, settings) in
+        wrapped(assignments, LINES_MAX.saturating_sub(used).max(1)).iter().enumerate()
+    {
         line(&mut rest, if place == 0 { "settings" } else { "" }, settings);
     }
     line(&mut rest, "stop", "Ctrl-C");
@@ -78,7 +94,9 @@ fn loneliness(host: IpAddr, addresses: &[IpAddr]) -> Option<&'static str> {
     if !addresses.iter().all(IpAddr::is_loopback) {
         None
     } else if host.is_unspecified() {
-        Some("(no network found: join the tablets' Wi-Fi, and open the address that this machine has there)")
+        Some(
+            "(no network found: join the tablets' Wi-Fi, and open the address that this machine has there)",
+        )
     } else {
         Some("(this machine only: --host all lets tablets on the same network connect)")
     }
@@ -141,7 +159,8 @@ fn reachable(host: IpAddr, interfaces: &[Interface]) -> Vec<IpAddr> {
         return vec![host];
     }
     let fits = |address: &IpAddr| !address.is_loopback() && (address.is_ipv4() || host.is_ipv6());
-    let mut addresses: Vec<IpAddr> = interfaces.iter().map(|(_, address)| *address).filter(fits).collect();
+    let mut addresses: Vec<IpAddr> =
+        interfaces.iter().map(|(_, address)| *address).filter(fits).collect();
     addresses.sort_by_key(IpAddr::is_ipv6);
     addresses.dedup();
     addresses.insert(0, Ipv4Addr::LOCALHOST.into());
@@ -151,8 +170,9 @@ fn reachable(host: IpAddr, interfaces: &[Interface]) -> Vec<IpAddr> {
 /// The address that tablets on the same Wi-Fi can most likely reach: private IPv4, and not that of a network
 /// that only containers and virtual machines of this machine see.
 fn best_for_tablets(host: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
-    let inside =
-        |name: &str| ["docker", "br-", "veth", "virbr", "vmnet"].iter().any(|start| name.starts_with(start));
+    let inside = |name: &str| {
+        ["docker", "br-", "veth", "virbr", "vmnet"].iter().any(|start| name.starts_with(start))
+    };
     let open = reachable(host, interfaces);
     let fits = |(name, address): &&Interface| {
         open.contains(address)
@@ -184,7 +204,8 @@ mod tests {
     #[track_caller]
     fn check(host: &str, open: &[&str], tablets: Option<&str>) {
         let host = host.parse().unwrap();
-        let urls: Vec<_> = reachable(host, &machine()).iter().map(|address| url(*address, 3001)).collect();
+        let urls: Vec<_> =
+            reachable(host, &machine()).iter().map(|address| url(*address, 3001)).collect();
         assert_eq!(urls, open);
         let best = best_for_tablets(host, &machine()).map(|address| url(address, 3001));
         assert_eq!(best.as_deref(), tablets);
@@ -208,8 +229,10 @@ mod tests {
     }
 
     fn whole(config: &Config, reachable: &[&str], tablets: Option<&str>) -> String {
-        let reachable: Vec<IpAddr> = reachable.iter().map(|address| address.parse().unwrap()).collect();
-        let (head, rest) = text(config, 4000, &reachable, tablets.map(|address| address.parse().unwrap()));
+        let reachable: Vec<IpAddr> =
+            reachable.iter().map(|address| address.parse().unwrap()).collect();
+        let (head, rest) =
+            text(config, 4000, &reachable, tablets.map(|address| address.parse().unwrap()));
         head + &rest
     }
 
@@ -228,7 +251,8 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(
-            whole(&config("SHARDS=1"), &["127.0.0.1"], None).contains("shards   1 (3 cores; not pinned)")
+            whole(&config("SHARDS=1"), &["127.0.0.1"], None)
+                .contains("shards   1 (3 cores; not pinned)")
         );
         assert!(!whole(&config(""), &["127.0.0.1"], None).contains("settings"));
     }
@@ -244,7 +268,8 @@ mod tests {
 
     #[test]
     fn the_address_for_tablets_comes_first() {
-        let text = whole(&config(""), &["127.0.0.1", "172.17.0.1", "192.168.1.5"], Some("192.168.1.5"));
+        let text =
+            whole(&config(""), &["127.0.0.1", "172.17.0.1", "192.168.1.5"], Some("192.168.1.5"));
         let second = text.lines().nth(1).unwrap();
         assert_eq!(second, "  open     http://192.168.1.5:4000/");
         assert!(text.contains("http://127.0.0.1:4000/\n"), "{text}");

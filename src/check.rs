@@ -98,7 +98,12 @@ pub fn run(config: &Config) -> ExitCode {
         tell(&Finding { mark: Mark::Advice, what: "configuration", told: note.clone() }.line());
     }
     tell(
-        &Finding { mark: Mark::Good, what: "configuration", told: "every setting is allowed".into() }.line(),
+        &Finding {
+            mark: Mark::Good,
+            what: "configuration",
+            told: "every setting is allowed".into(),
+        }
+        .line(),
     );
     for finding in &findings {
         tell(&finding.line());
@@ -144,9 +149,11 @@ fn port(config: &Config) -> Finding {
 
 fn files() -> Finding {
     match process::raise_file_limit() {
-        Ok(limit) if limit >= FILES_ENOUGH => {
-            Finding::new(Mark::Good, "open files", format!("up to {limit}, one for each connection"))
-        }
+        Ok(limit) if limit >= FILES_ENOUGH => Finding::new(
+            Mark::Good,
+            "open files",
+            format!("up to {limit}, one for each connection"),
+        ),
         Ok(limit) => Finding::new(
             Mark::Advice,
             "open files",
@@ -163,7 +170,9 @@ fn files() -> Finding {
 fn cores(config: &Config) -> Finding {
     let (cores, shards) = (config.cores, config.shards);
     if shards > cores.usable() {
-        let told = format!("{shards} shards share {cores}, so they wait for each other: --shards auto fits");
+        let told = format!(
+            "{shards} shards share {cores}, so they wait for each other: --shards auto fits"
+        );
         return Finding::new(Mark::Advice, "cores", told);
     }
     let pinned = if config.pin { "each pinned to one" } else { "not pinned" };
@@ -201,7 +210,9 @@ fn sysctl(one: &Sysctl, value: Option<u64>) -> Finding {
         Some(value) if value < *enough => Finding::new(
             Mark::Advice,
             what,
-            format!("the kernel keeps only {value} {counts}, so {otherwise}: sysctl {name}={recommended}"),
+            format!(
+                "the kernel keeps only {value} {counts}, so {otherwise}: sysctl {name}={recommended}"
+            ),
         ),
         Some(value) => Finding::new(Mark::Good, what, format!("the kernel keeps {value} {counts}")),
         None => Finding::new(Mark::Good, what, "the kernel does not say"),
@@ -218,7 +229,9 @@ fn reuse(reuse: Option<u64>, ports: Option<u64>) -> Finding {
                 "{ports} at once, and none is used again early: sysctl net.ipv4.ip_local_port_range='1024 65535' net.ipv4.tcp_tw_reuse=1"
             ),
         ),
-        (_, Some(ports)) => Finding::new(Mark::Good, "ports of a local proxy", format!("{ports} at once")),
+        (_, Some(ports)) => {
+            Finding::new(Mark::Good, "ports of a local proxy", format!("{ports} at once"))
+        }
         (_, None) => Finding::new(Mark::Good, "ports of a local proxy", "the kernel does not say"),
     }
 }
@@ -262,15 +275,19 @@ fn log_file(config: &Config) -> Finding {
     };
     match fs::OpenOptions::new().create(true).append(true).open(path) {
         Ok(_) => Finding::new(Mark::Good, "log", format!("{} can be written", path.display())),
-        Err(error) => {
-            Finding::new(Mark::Trouble, "log", format!("{} cannot be written: {error}", path.display()))
-        }
+        Err(error) => Finding::new(
+            Mark::Trouble,
+            "log",
+            format!("{} cannot be written: {error}", path.display()),
+        ),
     }
 }
 
 fn admin(config: &Config) -> Finding {
     let told = match (config.host.is_loopback(), &config.admin_token) {
-        (_, Some(_)) => "dashboard and metrics take the token in ADMIN_TOKEN, from this machine too",
+        (_, Some(_)) => {
+            "dashboard and metrics take the token in ADMIN_TOKEN, from this machine too"
+        }
         (true, None) => "dashboard and metrics are open to this machine",
         (false, None) => {
             "dashboard and metrics are open to this machine only; ADMIN_TOKEN opens them to others"
@@ -330,7 +347,9 @@ fn redis(address: &ConnectionAddr) -> Finding {
         Err(error) => Finding::new(
             Mark::Advice,
             "Redis",
-            format!("{address} does not answer ({error}): the band would play on from memory alone"),
+            format!(
+                "{address} does not answer ({error}): the band would play on from memory alone"
+            ),
         ),
     }
 }
@@ -436,9 +455,16 @@ mod tests {
         let findings = asked(&format!("redis://me:hush@{address}/3"));
         answer.join().unwrap();
         assert_eq!((findings.len(), findings[0].mark), (1, Mark::Good), "{findings:?}");
-        assert!(findings[0].told.contains(&address) && !findings[0].told.contains("hush"), "{findings:?}");
+        assert!(
+            findings[0].told.contains(&address) && !findings[0].told.contains("hush"),
+            "{findings:?}"
+        );
         let gone = asked(&format!("redis+cluster://me:hush@{address},{address}"));
-        assert_eq!(gone.iter().map(|one| one.mark).collect::<Vec<_>>(), [Mark::Advice; 2], "{gone:?}");
+        assert_eq!(
+            gone.iter().map(|one| one.mark).collect::<Vec<_>>(),
+            [Mark::Advice; 2],
+            "{gone:?}"
+        );
         assert_eq!(asked("rediss://stage")[0].mark, Mark::Advice);
     }
 

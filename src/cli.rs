@@ -36,9 +36,13 @@ pub fn parse() -> Asked {
     let asked = match matches.subcommand() {
         Some(("replay", matches)) => replay::Options::from_arg_matches(matches).map(Asked::Replay),
         Some(("trace", matches)) => trace::Options::from_arg_matches(matches).map(Asked::Trace),
-        Some(("check", check)) if check.get_flag(ONLY_SETTINGS) => Ok(Asked::ListSettings(typed(&matches))),
+        Some(("check", check)) if check.get_flag(ONLY_SETTINGS) => {
+            Ok(Asked::ListSettings(typed(&matches)))
+        }
         Some(("check", _)) => Ok(Asked::Check(typed(&matches))),
-        Some(("top", top)) => Ok(Asked::Top(typed(&matches), top.get_one::<String>("url").cloned())),
+        Some(("top", top)) => {
+            Ok(Asked::Top(typed(&matches), top.get_one::<String>("url").cloned()))
+        }
         Some(("completions", of)) => {
             Ok(of.get_one(SHELL).map_or(Asked::Man, |shell| Asked::Completions(*shell)))
         }
@@ -58,7 +62,10 @@ fn typed(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
     let value = |setting: &Setting| {
         behind.and_then(|matches| given(matches, setting)).or_else(|| given(matches, setting))
     };
-    SETTINGS.iter().filter_map(|setting| Some((setting.variable.to_owned(), value(setting)?))).collect()
+    SETTINGS
+        .iter()
+        .filter_map(|setting| Some((setting.variable.to_owned(), value(setting)?)))
+        .collect()
 }
 
 /// Writes a script with which this shell completes options, commands and values.
@@ -184,10 +191,15 @@ fn argument(setting: &'static Setting, purpose: Purpose) -> Arg {
         () => ValueHint::Other,
     });
     // A path completes as a path; the word beside it is the default anyway.
-    let words =
-        if matches!(argument.get_value_hint(), ValueHint::Other) { setting.words() } else { Vec::new() };
+    let words = if matches!(argument.get_value_hint(), ValueHint::Other) {
+        setting.words()
+    } else {
+        Vec::new()
+    };
     match purpose {
-        Purpose::Complete if !words.is_empty() => argument.value_parser(PossibleValuesParser::new(words)),
+        Purpose::Complete if !words.is_empty() => {
+            argument.value_parser(PossibleValuesParser::new(words))
+        }
         _ => argument,
     }
 }
@@ -200,7 +212,9 @@ fn explanation(setting: &Setting) -> String {
     };
     let default = match (with_unit(setting.development), with_unit(setting.production)) {
         (same, other) if same == other => same,
-        (development, production) => format!("{development} in development, {production} in production"),
+        (development, production) => {
+            format!("{development} in development, {production} in production")
+        }
     };
     let allowed = with_unit(&setting.allowed.to_string());
     format!("{} Allowed: {allowed}. Default: {default}. [{}]", setting.help, setting.variable)
@@ -213,7 +227,8 @@ mod tests {
 
     fn check(arguments: &str, expected: &[(&str, &str)]) {
         let matches = command(Purpose::Parse).try_get_matches_from(arguments.split(' ')).unwrap();
-        let expected = expected.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let expected =
+            expected.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         assert_eq!(typed(&matches), expected, "{arguments}");
     }
 
@@ -239,7 +254,8 @@ mod tests {
         for arguments in
             ["bandsync --louder", "bandsync sing", "bandsync --port", "bandsync --port 1 --port 2"]
         {
-            let error = command(Purpose::Parse).try_get_matches_from(arguments.split(' ')).unwrap_err();
+            let error =
+                command(Purpose::Parse).try_get_matches_from(arguments.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments}");
         }
     }
@@ -248,8 +264,10 @@ mod tests {
     #[test]
     fn what_reads_traces_has_options_of_its_own_alone() {
         for arguments in ["bandsync replay --help", "bandsync trace show --help"] {
-            let help =
-                command(Purpose::Parse).try_get_matches_from(arguments.split(' ')).unwrap_err().to_string();
+            let help = command(Purpose::Parse)
+                .try_get_matches_from(arguments.split(' '))
+                .unwrap_err()
+                .to_string();
             assert!(help.contains("--until") && !help.contains("--port"), "{help}");
         }
         let refused = command(Purpose::Parse)
@@ -260,8 +278,9 @@ mod tests {
 
     #[test]
     fn settings_can_be_listed() {
-        let matches =
-            command(Purpose::Parse).try_get_matches_from(["bandsync", "check", "--settings"]).unwrap();
+        let matches = command(Purpose::Parse)
+            .try_get_matches_from(["bandsync", "check", "--settings"])
+            .unwrap();
         assert!(matches.subcommand().unwrap().1.get_flag(ONLY_SETTINGS));
     }
 
@@ -271,7 +290,8 @@ mod tests {
 
     #[test]
     fn the_short_help_fits_a_screen() {
-        for arguments in ["bandsync -h", "bandsync serve -h", "bandsync check -h", "bandsync completions -h"]
+        for arguments in
+            ["bandsync -h", "bandsync serve -h", "bandsync check -h", "bandsync completions -h"]
         {
             let help = help(arguments);
             assert!(help.lines().count() <= 24, "{help}");
@@ -327,9 +347,11 @@ mod tests {
     #[test]
     fn the_help_names_unit_range_and_both_defaults() {
         let help = explanation(&crate::settings::SCROLL_TICK_INTERVAL);
-        for part in
-            ["from 4 to 1000 ms", "16 ms in development, 8 ms in production", "[SCROLL_TICK_INTERVAL]"]
-        {
+        for part in [
+            "from 4 to 1000 ms",
+            "16 ms in development, 8 ms in production",
+            "[SCROLL_TICK_INTERVAL]",
+        ] {
             assert!(help.contains(part), "{part}: {help}");
         }
     }

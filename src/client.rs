@@ -21,7 +21,8 @@ pub fn agent(url: &str, timeout: Duration) -> Agent {
     for error in &found.errors {
         log::warn!("a certificate authority cannot be read: {error}");
     }
-    let roots: Vec<_> = found.certs.iter().map(|cert| Certificate::from_der(cert).to_owned()).collect();
+    let roots: Vec<_> =
+        found.certs.iter().map(|cert| Certificate::from_der(cert).to_owned()).collect();
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
         .root_certs(RootCerts::Specific(Arc::new(roots)))

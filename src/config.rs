@@ -121,12 +121,18 @@ impl Config {
     pub fn check(given: &Given) -> Result<Self, ConfigError> {
         let mut notes = Vec::new();
         let profile = profile(given, &mut notes)?;
-        let mut values =
-            Values { given, profile, effective: Vec::new(), predecessors: Vec::new(), notes: Vec::new() };
+        let mut values = Values {
+            given,
+            profile,
+            effective: Vec::new(),
+            predecessors: Vec::new(),
+            notes: Vec::new(),
+        };
         values.one_of(&settings::PROFILE)?;
         let port = values.whole(&settings::PORT)?;
         let host = values.told(&settings::HOST, host)?;
-        let shards = values.whole_or(&settings::SHARDS, u64::from(given.cores.usable().clamp(1, 256)))?;
+        let shards =
+            values.whole_or(&settings::SHARDS, u64::from(given.cores.usable().clamp(1, 256)))?;
         let pin = values.switch(&settings::PIN_CORES, given.cores.pins(shards))?;
         let log_levels = values.told(&settings::LOG_LEVEL, Levels::parse)?;
         let ring = values.switch(&settings::IO_URING, true)?;
@@ -175,7 +181,9 @@ impl Config {
         let storage = storage_plan(&mut values)?;
         let storage_wait = match storage.place {
             Place::Memory => None,
-            Place::File(_) | Place::Redis(_) => Some(Micros::from_micros(storage.wait.as_micros() as u64)),
+            Place::File(_) | Place::Redis(_) => {
+                Some(Micros::from_micros(storage.wait.as_micros() as u64))
+            }
         };
         let drain_timeout = Duration::from_millis(values.whole(&settings::DRAIN_TIMEOUT)?);
         let goodbye = match values.one_of(&settings::DRAIN_GOODBYE)?.as_str() {
@@ -283,7 +291,9 @@ fn profile(given: &Given, notes: &mut Vec<String>) -> Result<Profile, ConfigErro
     }
     let Some(value) = given.plain("NODE_ENV") else { return Ok(Profile::Development) };
     Ok(Profile::parse(value).unwrap_or_else(|| {
-        notes.push(format!("NODE_ENV is {value:?}, neither development nor production: development holds"));
+        notes.push(format!(
+            "NODE_ENV is {value:?}, neither development nor production: development holds"
+        ));
         Profile::Development
     }))
 }
@@ -296,7 +306,8 @@ fn inherited(predecessors: &[&Predecessor], effective: &[Effective]) -> Option<S
         Some(format!("{variable} sets {}", now.assignment()))
     });
     let sets: Vec<String> = sets.collect();
-    (!sets.is_empty()).then(|| format!("variables of the Node.js server are used: {}", sets.join(", ")))
+    (!sets.is_empty())
+        .then(|| format!("variables of the Node.js server are used: {}", sets.join(", ")))
 }
 
 impl Profile {
@@ -345,17 +356,24 @@ fn storage_plan(values: &mut Values<'_>) -> Result<storage::Plan, ConfigError> {
             Place::Redis(Box::new(RedisPlace { topology, replicas, timeout }))
         }
         ("memory", _) => Place::Memory,
-        _ => Place::File(if data == "auto" { data_directory(values.given) } else { Some(data.into()) }),
+        _ => Place::File(if data == "auto" {
+            data_directory(values.given)
+        } else {
+            Some(data.into())
+        }),
     };
     Ok(storage::Plan { place, ttl, wait })
 }
 
 /// Where the system has the data of programs.
 fn data_directory(given: &Given) -> Option<PathBuf> {
-    let variable =
-        |name: &str| given.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name: &str| {
+        given.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    };
     let home = |rest: &str| variable("HOME").map(|home| home.join(rest));
-    let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute()).or_else(|| home(".local/share"));
+    let data = variable("XDG_DATA_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(|| home(".local/share"));
     data.map(|data| data.join("bandsync"))
 }
 
@@ -371,7 +389,11 @@ fn origins(text: &str) -> Option<Origins> {
     match text {
         "own" => Some(Origins::Own),
         "*" => Some(Origins::Any),
-        list => list.split(',').map(|part| origin(part.trim())).collect::<Option<_>>().map(Origins::Listed),
+        list => list
+            .split(',')
+            .map(|part| origin(part.trim()))
+            .collect::<Option<_>>()
+            .map(Origins::Listed),
     }
 }
 
@@ -413,13 +435,16 @@ fn names(text: &str) -> Option<Names> {
     let name = |text: &str| {
         // The dot at the end of a full name is none of the name.
         let text = text.strip_suffix('.').unwrap_or(text);
-        let fits = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+        let fits = !text.is_empty()
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
         fits.then(|| text.to_ascii_lowercase())
     };
     match text {
         "auto" => Some(Names::Auto),
         "*" => Some(Names::Any),
-        list => list.split(',').map(|part| name(part.trim())).collect::<Option<_>>().map(Names::Listed),
+        list => {
+            list.split(',').map(|part| name(part.trim())).collect::<Option<_>>().map(Names::Listed)
+        }
     }
 }
 
@@ -427,7 +452,9 @@ fn names(text: &str) -> Option<Names> {
 fn hosts_of(origins: &Origins) -> Vec<String> {
     let Origins::Listed(list) = origins else { return Vec::new() };
     let authorities = list.iter().filter_map(|origin| origin.split_once("://"));
-    authorities.map(|(_, authority)| authority.split(':').next().unwrap_or_default().to_owned()).collect()
+    authorities
+        .map(|(_, authority)| authority.split(':').next().unwrap_or_default().to_owned())
+        .collect()
 }
 
 fn event_rates(text: &str) -> Option<RateLimits> {
@@ -486,9 +513,11 @@ impl<'a> Values<'a> {
         };
         let limits = [&settings::CONNECTIONS_PER_IP, &settings::HANDSHAKES_PER_IP];
         // Who gives a number wants to see it hold, also from this machine.
-        let spares_loopback = is_lan && limits.iter().all(|setting| self.find(setting).text == "auto");
+        let spares_loopback =
+            is_lan && limits.iter().all(|setting| self.find(setting).text == "auto");
         let connections_max = self.whole_or(limits[0], if is_lan { 256 } else { 32 })? as u32;
-        let connections_per_second = self.whole_or(limits[1], if is_lan { 100 } else { 10 })? as u32;
+        let connections_per_second =
+            self.whole_or(limits[1], if is_lan { 100 } else { 10 })? as u32;
         let peers = PeerLimits { connections_max, connections_per_second, spares_loopback };
         let requests = self.count(&settings::HTTP_REQUESTS_PER_IP)?;
         let rates = self.told(&settings::EVENT_RATES, event_rates)?;
@@ -513,7 +542,9 @@ impl<'a> Values<'a> {
 
     /// The seed that was given, or else 256 bits of the system's randomness.
     fn seed(&mut self) -> Result<Seed, ConfigError> {
-        let Allowed::WholeOr { word, min, max } = settings::SEED.allowed else { panic!("SEED is a number") };
+        let Allowed::WholeOr { word, min, max } = settings::SEED.allowed else {
+            panic!("SEED is a number")
+        };
         let parse = |text: &str| match text {
             text if text == word => Some(None),
             text => whole(text, min, max).map(|number| Some(Seed::from(number))),
@@ -529,7 +560,9 @@ impl<'a> Values<'a> {
 
     /// A number, or `choice` when the word stands there.
     fn whole_or(&mut self, setting: &'static Setting, choice: u64) -> Result<u64, ConfigError> {
-        let Allowed::WholeOr { word, min, max } = setting.allowed else { panic!("{}", setting.variable) };
+        let Allowed::WholeOr { word, min, max } = setting.allowed else {
+            panic!("{}", setting.variable)
+        };
         let parse = |text: &str| if text == word { Some(choice) } else { whole(text, min, max) };
         self.take(setting, parse, u64::to_string)
     }
@@ -546,12 +579,18 @@ impl<'a> Values<'a> {
     }
 
     fn one_of(&mut self, setting: &'static Setting) -> Result<String, ConfigError> {
-        let Allowed::OneOf(words) = setting.allowed else { panic!("{} has no list", setting.variable) };
+        let Allowed::OneOf(words) = setting.allowed else {
+            panic!("{} has no list", setting.variable)
+        };
         self.take(setting, |text| words.contains(&text).then(|| text.to_owned()), String::clone)
     }
 
     /// What `parse` makes of the text, which is also what is shown.
-    fn told<T>(&mut self, setting: &'static Setting, parse: fn(&str) -> Option<T>) -> Result<T, ConfigError> {
+    fn told<T>(
+        &mut self,
+        setting: &'static Setting,
+        parse: fn(&str) -> Option<T>,
+    ) -> Result<T, ConfigError> {
         let parse = |text: &str| Some((text.to_owned(), parse(text)?));
         self.take(setting, parse, |(text, _)| text.clone()).map(|(_, value)| value)
     }
@@ -585,7 +624,9 @@ impl<'a> Values<'a> {
                 // An old environment must not keep the server from starting.
                 let allowed = allowed_of(setting);
                 let ours = setting.variable;
-                self.notes.push(format!("{variable} is not used: for {ours} its value must be {allowed}"));
+                self.notes.push(format!(
+                    "{variable} is not used: for {ours} its value must be {allowed}"
+                ));
                 found = self.default_of(setting);
                 value = parse(&found.text);
             }
@@ -604,7 +645,13 @@ impl<'a> Values<'a> {
             false => self.profile.default_of(setting),
         };
         let differs = found.text != default;
-        self.effective.push(Effective { variable, value: shown, unit, source: found.source, differs });
+        self.effective.push(Effective {
+            variable,
+            value: shown,
+            unit,
+            source: found.source,
+            differs,
+        });
         Ok(value)
     }
 
@@ -653,7 +700,11 @@ impl Effective {
     pub fn assignment(&self) -> String {
         let Self { variable, value, .. } = self;
         let plain = |c: char| c.is_alphanumeric() || "-_./:,=*+@()[]".contains(c);
-        if value.chars().all(plain) { format!("{variable}={value}") } else { format!("{variable}={value:?}") }
+        if value.chars().all(plain) {
+            format!("{variable}={value}")
+        } else {
+            format!("{variable}={value:?}")
+        }
     }
 }
 
@@ -674,9 +725,14 @@ impl fmt::Display for ConfigError {
                 )
             }
             Self::DotEnv(DotEnvError::Line(line)) => {
-                write!(f, ".env line {line} cannot be read; allowed: NAME=value, a comment, an empty line")
+                write!(
+                    f,
+                    ".env line {line} cannot be read; allowed: NAME=value, a comment, an empty line"
+                )
             }
-            Self::DotEnv(DotEnvError::Unreadable(reason)) => write!(f, ".env cannot be read: {reason}"),
+            Self::DotEnv(DotEnvError::Unreadable(reason)) => {
+                write!(f, ".env cannot be read: {reason}")
+            }
         }
     }
 }
@@ -725,7 +781,11 @@ mod tests {
     fn check_port(sources: [&str; 3], port: u16, shown: &str) {
         let config = config(sources);
         assert_eq!(config.port, port);
-        assert!(config.effective.iter().any(|line| line.to_string() == shown), "{:?}", config.effective);
+        assert!(
+            config.effective.iter().any(|line| line.to_string() == shown),
+            "{:?}",
+            config.effective
+        );
     }
 
     #[test]
@@ -766,9 +826,21 @@ mod tests {
         check_profile(["", "", ""], Development, Info, 50, 16);
         check_profile(["", "BANDSYNC_ENV=development", ""], Development, Info, 50, 16);
         check_profile(["", "BANDSYNC_ENV=production", ""], Production, Warn, 25, 8);
-        check_profile(["BANDSYNC_ENV=production", "BANDSYNC_ENV=development", ""], Production, Warn, 25, 8);
+        check_profile(
+            ["BANDSYNC_ENV=production", "BANDSYNC_ENV=development", ""],
+            Production,
+            Warn,
+            25,
+            8,
+        );
         check_profile(["", "NODE_ENV=production", ""], Production, Warn, 25, 8);
-        check_profile(["", "NODE_ENV=production", "BANDSYNC_ENV=development"], Development, Info, 50, 16);
+        check_profile(
+            ["", "NODE_ENV=production", "BANDSYNC_ENV=development"],
+            Development,
+            Info,
+            50,
+            16,
+        );
         check_profile(["", "", "NODE_ENV=production LOG_LEVEL=error"], Production, Error, 25, 8);
     }
 
@@ -791,9 +863,12 @@ mod tests {
                 let text = format!("{}={value}", setting.variable);
                 assert!(Config::check(&given(["", &text, ""])).is_ok(), "{text}");
             }
-            let beyond =
-                [min.checked_sub(1), max.checked_add(1)].into_iter().flatten().map(|n| n.to_string());
-            let nonsense = ["-1", "+5", "5.5", "0x10", "five", "99999999999999999999"].map(String::from);
+            let beyond = [min.checked_sub(1), max.checked_add(1)]
+                .into_iter()
+                .flatten()
+                .map(|n| n.to_string());
+            let nonsense =
+                ["-1", "+5", "5.5", "0x10", "five", "99999999999999999999"].map(String::from);
             for value in beyond.chain(nonsense) {
                 check_refused(setting, &value);
             }
@@ -817,9 +892,15 @@ mod tests {
         for value in ["stage.local", "256.0.0.1", "127.0.0.1:3001", "*"] {
             check_refused(&settings::HOST, value);
         }
-        for value in
-            ["example.com", "http://", "://a", "http://a/page", "http://a,", "http://a,*", "http://a\u{1b}"]
-        {
+        for value in [
+            "example.com",
+            "http://",
+            "://a",
+            "http://a/page",
+            "http://a,",
+            "http://a,*",
+            "http://a\u{1b}",
+        ] {
             check_refused(&settings::CORS_ORIGIN, value);
         }
     }
@@ -828,13 +909,18 @@ mod tests {
     #[track_caller]
     fn check_refused(setting: &Setting, value: &str) {
         let text = format!("{}={value}", setting.variable);
-        let names =
-            [format!("--{}", setting.option), setting.variable.into(), format!(".env: {}", setting.variable)];
+        let names = [
+            format!("--{}", setting.option),
+            setting.variable.into(),
+            format!(".env: {}", setting.variable),
+        ];
         for (place, expected) in names.into_iter().enumerate() {
             let mut sources = ["", "", ""];
             sources[place] = &text;
             let Err(error) = Config::check(&given(sources)) else { panic!("{sources:?} is taken") };
-            let ConfigError::Refused { name, value: shown, allowed } = &error else { panic!("{error:?}") };
+            let ConfigError::Refused { name, value: shown, allowed } = &error else {
+                panic!("{error:?}")
+            };
             let readable = if setting.secret { "(secret)" } else { value };
             assert_eq!((name, shown.as_str()), (&expected, readable));
             assert!(allowed.starts_with(&setting.allowed.to_string()), "{allowed}");
@@ -859,7 +945,9 @@ mod tests {
         let check = |text: &str| Config::check(&given(["", text, ""]));
         let proxy = "SECURITY_PROFILE=internet TRUSTED_PROXIES=127.0.0.1";
         let whole = format!("{proxy} CORS_ORIGIN=https://band.example");
-        for (text, missing) in [("SECURITY_PROFILE=internet", "TRUSTED_PROXIES"), (proxy, "CORS_ORIGIN")] {
+        for (text, missing) in
+            [("SECURITY_PROFILE=internet", "TRUSTED_PROXIES"), (proxy, "CORS_ORIGIN")]
+        {
             let error = check(text).unwrap_err();
             assert!(error.to_string().contains(missing), "{error}");
         }
@@ -867,7 +955,8 @@ mod tests {
         let manners = check(&whole).unwrap().engine.manners;
         assert_eq!((manners.peers.connections_max, manners.peers.connections_per_second), (32, 10));
         assert!(
-            !manners.peers.spares_loopback && manners.hosts == Hosts::Public(vec!["band.example".into()])
+            !manners.peers.spares_loopback
+                && manners.hosts == Hosts::Public(vec!["band.example".into()])
         );
     }
 
@@ -883,8 +972,12 @@ mod tests {
     #[test]
     fn hosts_proxies_and_rates_are_read() {
         let manners = |text| config(["", text, ""]).engine.manners;
-        let listed = manners("ALLOWED_HOSTS=Stage.example.,b CORS_ORIGIN=https://c.example:8443").hosts;
-        assert_eq!(listed, Hosts::Local(["stage.example", "b", "c.example"].map(String::from).to_vec()));
+        let listed =
+            manners("ALLOWED_HOSTS=Stage.example.,b CORS_ORIGIN=https://c.example:8443").hosts;
+        assert_eq!(
+            listed,
+            Hosts::Local(["stage.example", "b", "c.example"].map(String::from).to_vec())
+        );
         assert_eq!(manners("ALLOWED_HOSTS=*").hosts, Hosts::Any);
         let rates = manners("EVENT_RATES=chat_message=3,total=0").rates;
         assert_eq!(rates, RateLimits { chat_message: 3, total: 0, ..RateLimits::default() });
@@ -934,7 +1027,10 @@ mod tests {
     #[test]
     fn this_machine_has_cores() {
         let cores = Cores::look();
-        assert!(cores.count >= 1 && cores.usable() >= 1 && cores.usable() <= cores.count, "{cores:?}");
+        assert!(
+            cores.count >= 1 && cores.usable() >= 1 && cores.usable() <= cores.count,
+            "{cores:?}"
+        );
     }
 
     #[test]
@@ -947,7 +1043,10 @@ mod tests {
         let lines: Vec<_> = config.effective.iter().map(Effective::to_string).collect();
         assert!(lines.iter().all(|line| !line.contains("424242")), "{lines:?}");
         assert!(lines.contains(&"SEED = (secret) (environment)".to_owned()), "{lines:?}");
-        assert!(lines.contains(&"ADMIN_TOKEN = none (default in development)".to_owned()), "{lines:?}");
+        assert!(
+            lines.contains(&"ADMIN_TOKEN = none (default in development)".to_owned()),
+            "{lines:?}"
+        );
         assert!(
             lines.contains(&"SCROLL_TICK_INTERVAL = 16 ms (default in development)".to_owned()),
             "{lines:?}"
@@ -1014,7 +1113,10 @@ mod tests {
         check_place(links, "redis:6379 None 0");
         let notes = config(["", links, ""]).notes;
         assert_eq!(notes.len(), 1, "{notes:?}");
-        assert!(notes[0].starts_with("REDIS_PORT=\"tcp://10.96.0.5:6379\" is ignored"), "{notes:?}");
+        assert!(
+            notes[0].starts_with("REDIS_PORT=\"tcp://10.96.0.5:6379\" is ignored"),
+            "{notes:?}"
+        );
         assert!(notes[0].contains("BANDSYNC_REDIS_PORT sets the port"), "{notes:?}");
         check_place(&format!("{links} BANDSYNC_REDIS_PORT=7000"), "redis:7000 None 0");
         // A Service named `bandsync`, and one named `bandsync-redis`.
@@ -1066,8 +1168,11 @@ mod tests {
 
     #[test]
     fn our_own_names_go_before_those_of_the_node_server() {
-        let config =
-            config(["", "REDIS_TTL=7200 REDIS_ENABLED=true", "STORAGE_TTL=5000 BANDSYNC_STORAGE=memory"]);
+        let config = config([
+            "",
+            "REDIS_TTL=7200 REDIS_ENABLED=true",
+            "STORAGE_TTL=5000 BANDSYNC_STORAGE=memory",
+        ]);
         assert_eq!(config.storage.ttl, Duration::from_secs(5));
         assert!(matches!(config.storage.place, Place::Memory));
         assert_eq!(config.notes, ["these variables have no effect: REDIS_ENABLED, REDIS_TTL"]);
@@ -1084,14 +1189,17 @@ mod tests {
         ] {
             let config = config(["", text, ""]);
             assert_eq!(config.storage.ttl, Duration::from_secs(3_600), "{text}");
-            assert!(config.notes[0].starts_with(&format!("{variable} is not used: ")), "{:?}", config.notes);
+            assert!(
+                config.notes[0].starts_with(&format!("{variable} is not used: ")),
+                "{:?}",
+                config.notes
+            );
         }
     }
 
     #[test]
     fn what_differs_from_its_default_is_known() {
-        let given =
-            "NODE_ENV=production PORT=3001 HOST=localhost ADMIN_TOKEN=0123456789abcdef SHARDS=4 REDIS_TTL=5";
+        let given = "NODE_ENV=production PORT=3001 HOST=localhost ADMIN_TOKEN=0123456789abcdef SHARDS=4 REDIS_TTL=5";
         let config = config(["", given, ""]);
         let differing: Vec<_> =
             config.effective.iter().filter(|one| one.differs).map(Effective::assignment).collect();
@@ -1139,17 +1247,24 @@ mod tests {
             "REDIS_HOST=stage REDIS_PORT=7000 REDIS_PASSWORD=p@ss REDIS_DB=2",
             "stage:7000 Some(\"p@ss\") 2",
         );
-        check_place("REDIS_HOST=other REDIS_URL=redis://:hush@stage/1", "stage:6379 Some(\"hush\") 1");
+        check_place(
+            "REDIS_HOST=other REDIS_URL=redis://:hush@stage/1",
+            "stage:6379 Some(\"hush\") 1",
+        );
         check_place("STORAGE=redis", "127.0.0.1:6379 None 0");
         check_place("STORAGE=file REDIS_HOST=stage DATA_DIR=d", "Some(\"d\")");
         check_place("REDIS_URL=redis+cluster://a,b", "many");
         assert_eq!(config(["", "STORAGE=memory", ""]).engine.storage_wait, None);
-        assert_eq!(config(["", "STORAGE_WAIT=7", ""]).engine.storage_wait, Some(Micros::from_millis(7)));
+        assert_eq!(
+            config(["", "STORAGE_WAIT=7", ""]).engine.storage_wait,
+            Some(Micros::from_millis(7))
+        );
     }
 
     #[test]
     fn a_password_is_in_no_message() {
-        let Err(error) = Config::check(&given(["", "REDIS_URL=redish://ann:hush@stage", ""])) else {
+        let Err(error) = Config::check(&given(["", "REDIS_URL=redish://ann:hush@stage", ""]))
+        else {
             panic!()
         };
         assert!(!error.to_string().contains("hush"), "{error}");

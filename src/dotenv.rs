@@ -24,10 +24,12 @@ pub fn read() -> Result<BTreeMap<String, String>, DotEnvError> {
 /// Reads assignments, with quotes and comments as is usual in such files. The last of two for a name counts.
 fn parse(text: &str) -> Result<BTreeMap<String, String>, DotEnvError> {
     let text = text.trim_start_matches('\u{feff}');
-    dotenvy::from_read_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|error| match error {
-        dotenvy::Error::LineParse(line, _) => DotEnvError::Line(number(text, &line)),
-        other => DotEnvError::Unreadable(other.to_string()),
-    })
+    dotenvy::from_read_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(
+        |error| match error {
+            dotenvy::Error::LineParse(line, _) => DotEnvError::Line(number(text, &line)),
+            other => DotEnvError::Unreadable(other.to_string()),
+        },
+    )
 }
 
 /// Where the line is. The parser tells its text, or only that of its value; it may hold a secret and is
@@ -54,7 +56,8 @@ mod tests {
     }
 
     fn check(text: &str, expected: &[(&str, &str)]) {
-        let expected = expected.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let expected =
+            expected.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         assert_eq!(parse(text), Ok(expected), "{text:?}");
     }
 
@@ -63,7 +66,10 @@ mod tests {
         check("", &[]);
         check("# a comment\n\nPORT=4000\r\n", &[("PORT", "4000")]);
         check("\u{feff}PORT=4000", &[("PORT", "4000")]);
-        check("export HOST='all' # everywhere\nCORS_ORIGIN=\"*\"", &[("HOST", "all"), ("CORS_ORIGIN", "*")]);
+        check(
+            "export HOST='all' # everywhere\nCORS_ORIGIN=\"*\"",
+            &[("HOST", "all"), ("CORS_ORIGIN", "*")],
+        );
         check("PORT=1\nPORT=2", &[("PORT", "2")]);
         check("PORT=", &[("PORT", "")]);
     }

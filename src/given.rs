@@ -82,7 +82,9 @@ impl Given {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         Ok(Self {
             command_line,
-            environment: std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(),
+            environment: std::env::vars_os()
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
             dot_env: dotenv::read().map_err(ConfigError::DotEnv)?,
             cores: Cores::look(),
         })
@@ -102,7 +104,8 @@ impl Given {
     fn variable(&self, setting: &Setting) -> Option<Found<'_>> {
         self.sources().find_map(|(source, values)| {
             setting.variables().find_map(|variable| {
-                let text = text_of(values, &variable).filter(|text| !is_service_link(&variable, text))?;
+                let text =
+                    text_of(values, &variable).filter(|text| !is_service_link(&variable, text))?;
                 let name = match source {
                     Source::DotEnv => format!(".env: {variable}"),
                     _ => variable,
@@ -114,13 +117,20 @@ impl Given {
 
     /// The value of a setting as the Node.js server had it.
     fn predecessor(&self, setting: &Setting) -> Option<Found<'_>> {
-        settings::PREDECESSORS.iter().filter(|old| old.setting.variable == setting.variable).find_map(|old| {
-            let values: Vec<Option<&str>> =
-                old.variables.iter().map(|variable| self.plain(variable)).collect();
-            let name = *old.variables.iter().zip(&values).find(|(_, value)| value.is_some())?.0;
-            let text = (old.convert)(&values).unwrap_or_default();
-            Some(Found { source: Source::Predecessor(name), name: name.to_owned(), text: text.into() })
-        })
+        settings::PREDECESSORS
+            .iter()
+            .filter(|old| old.setting.variable == setting.variable)
+            .find_map(|old| {
+                let values: Vec<Option<&str>> =
+                    old.variables.iter().map(|variable| self.plain(variable)).collect();
+                let name = *old.variables.iter().zip(&values).find(|(_, value)| value.is_some())?.0;
+                let text = (old.convert)(&values).unwrap_or_default();
+                Some(Found {
+                    source: Source::Predecessor(name),
+                    name: name.to_owned(),
+                    text: text.into(),
+                })
+            })
     }
 
     /// A variable under this name alone.
@@ -135,9 +145,9 @@ impl Given {
 
     /// One sentence about each variable of ours that holds what Kubernetes sets beside a Service.
     pub fn service_links(&self) -> Vec<String> {
-        let names = settings::SETTINGS
-            .iter()
-            .flat_map(|setting| setting.variables().map(move |variable| (setting.variable, variable)));
+        let names = settings::SETTINGS.iter().flat_map(|setting| {
+            setting.variables().map(move |variable| (setting.variable, variable))
+        });
         let links = names.filter_map(|(bare, variable)| {
             let text = self.sources().find_map(|(_, values)| text_of(values, &variable))?;
             let service = variable.strip_suffix("_PORT").filter(|_| is_service_link(&variable, text))?;
@@ -162,14 +172,17 @@ impl Given {
         };
         let is_old = |name: &str| {
             let mut predecessors = settings::PREDECESSORS.iter().flat_map(|old| old.variables);
-            settings::UNUSED_VARIABLES.contains(&name) || predecessors.any(|variable| *variable == name)
+            settings::UNUSED_VARIABLES.contains(&name)
+                || predecessors.any(|variable| *variable == name)
         };
         let names: BTreeSet<&str> = self
             .sources()
             .flat_map(|(_, values)| values)
             .filter(|(name, text)| !is_service_link(name, text))
             .map(|(name, _)| name.as_str())
-            .filter(|name| (begins(name) || is_old(name)) && !ours.contains(*name) && !used.contains(name))
+            .filter(|name| {
+                (begins(name) || is_old(name)) && !ours.contains(*name) && !used.contains(name)
+            })
             .collect();
         let names: Vec<&str> = names.into_iter().collect();
         (!names.is_empty()).then(|| format!("these variables have no effect: {}", names.join(", ")))
@@ -187,9 +200,9 @@ fn text_of<'a>(values: &'a BTreeMap<String, String>, variable: &str) -> Option<&
 /// `REDIS_PORT=tcp://…` and `REDIS_PORT_6379_TCP…`.
 fn is_service_link(variable: &str, text: &str) -> bool {
     const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
-    let address = PROTOCOLS
-        .iter()
-        .any(|protocol| text.trim().strip_prefix(protocol).is_some_and(|rest| rest.starts_with("://")));
+    let address = PROTOCOLS.iter().any(|protocol| {
+        text.trim().strip_prefix(protocol).is_some_and(|rest| rest.starts_with("://"))
+    });
     let numbered = variable.split("_PORT_").skip(1).any(|rest| {
         let (number, protocol) = rest.split_once('_').unwrap_or_default();
         let protocol = protocol.split('_').next().unwrap_or_default().to_ascii_lowercase();

@@ -145,7 +145,10 @@ pub fn start(levels: &Levels, format: LogFormat, file: Option<&Path>) -> io::Res
             out.finish(format_args!("{}", style.line(SystemTime::now(), record, message)));
         })
         .chain(fern::Output::call(move |record| {
-            let place = (record.module_path_static().unwrap_or_default(), record.line().unwrap_or_default());
+            let place = (
+                record.module_path_static().unwrap_or_default(),
+                record.line().unwrap_or_default(),
+            );
             let entry = Entry::Line { place, line: record.args().to_string() };
             if let Err(TrySendError::Full(_)) = queue.try_send(entry) {
                 LOST.add(1);
@@ -193,7 +196,9 @@ impl Output for Sink {
         if let Self::File(path, _) = self {
             match Self::open(Some(path)) {
                 Ok(opened) => *self = opened,
-                Err(error) => crate::process::complain(&format!("bandsync: the log's file: {error}")),
+                Err(error) => {
+                    crate::process::complain(&format!("bandsync: the log's file: {error}"))
+                }
             }
         }
     }
@@ -259,7 +264,9 @@ fn write_all(entries: &Receiver<Entry>, lost: &Lost, style: Style, sink: &mut im
             }
         }
         match entry {
-            Some(Entry::Line { place, line }) if repeats.allow(place) => write_line(sink, &line, lost),
+            Some(Entry::Line { place, line }) if repeats.allow(place) => {
+                write_line(sink, &line, lost)
+            }
             Some(Entry::Line { .. }) => {}
             Some(Entry::Flush(written)) => {
                 let _ = sink.flush();
@@ -348,8 +355,12 @@ impl Style {
                 let (shard, fields) = (Shard::current(), Fields::of(record));
                 format!("{time} \x1b[{colour}m{level:5}\x1b[0m {shard}{message}{fields}")
             }
-            Self::Plain => format!("{time} {level:5} {}{message}{}", Shard::current(), Fields::of(record)),
-            Self::Json => json_line(&time, level, record.target(), &message.to_string(), Fields::of(record)),
+            Self::Plain => {
+                format!("{time} {level:5} {}{message}{}", Shard::current(), Fields::of(record))
+            }
+            Self::Json => {
+                json_line(&time, level, record.target(), &message.to_string(), Fields::of(record))
+            }
         }
     }
 
@@ -386,8 +397,10 @@ fn json_line(time: &Timestamp, level: Level, target: &str, msg: &str, fields: Fi
     let own = ["time", "level", "target", "shard", "msg"];
     cells.extend(fields.0.into_iter().filter(|(name, _)| !own.contains(&name.as_str())));
     cells.push(("msg".into(), msg.into()));
-    let cells: Vec<String> =
-        cells.into_iter().map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name))).collect();
+    let cells: Vec<String> = cells
+        .into_iter()
+        .map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name)))
+        .collect();
     format!("{{{}}}", cells.join(","))
 }
 
@@ -457,7 +470,8 @@ fn date(day: u64) -> (u64, u64, u64) {
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let (day, month) =
+        (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
     (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
@@ -505,7 +519,8 @@ mod tests {
     #[test]
     fn a_json_line_is_one_object_on_one_line() {
         let record = Record::builder().level(log::Level::Warn).target("bandsync").build();
-        let line = Style::Json.line(UNIX_EPOCH, &record, &format_args!("two\nlines and a \"quote\""));
+        let line =
+            Style::Json.line(UNIX_EPOCH, &record, &format_args!("two\nlines and a \"quote\""));
         let expected = r#"{"time":"1970-01-01T00:00:00.000Z","level":"WARN","target":"bandsync","msg":"two\nlines and a \"quote\""}"#;
         assert_eq!(line, expected);
     }
@@ -513,9 +528,13 @@ mod tests {
     #[test]
     fn a_json_line_carries_its_shard_and_its_fields() {
         let on_shard = std::thread::Builder::new().name("shard-3".into()).spawn(|| {
-            let fields =
-                [("conn", 7_u64.into()), ("session", Value::from("rehearsal")), ("level", Value::from("x"))];
-            let record = Record::builder().level(log::Level::Info).target("t").key_values(&fields).build();
+            let fields = [
+                ("conn", 7_u64.into()),
+                ("session", Value::from("rehearsal")),
+                ("level", Value::from("x")),
+            ];
+            let record =
+                Record::builder().level(log::Level::Info).target("t").key_values(&fields).build();
             let message = "joined";
             (
                 Style::Json.line(UNIX_EPOCH, &record, &format_args!("{message}")),
@@ -527,14 +546,18 @@ mod tests {
         let expected = serde_json::json!({"time": "1970-01-01T00:00:00.000Z", "level": "INFO", "target": "t", "shard": 3,
             "conn": 7, "session": "rehearsal", "msg": "joined"});
         assert_eq!(json, expected);
-        assert!(plain.ends_with(r#"INFO  shard 3: joined conn=7 session="rehearsal" level="x""#), "{plain}");
+        assert!(
+            plain.ends_with(r#"INFO  shard 3: joined conn=7 session="rehearsal" level="x""#),
+            "{plain}"
+        );
     }
 
     #[test]
     fn levels_are_for_all_and_for_parts() {
         let levels = Levels::parse("warn,bandsync::storage=debug, bandsync_driver=off").unwrap();
         assert_eq!(levels.all, LevelFilter::Warn);
-        let parts = [("bandsync::storage", LevelFilter::Debug), ("bandsync_driver", LevelFilter::Off)];
+        let parts =
+            [("bandsync::storage", LevelFilter::Debug), ("bandsync_driver", LevelFilter::Off)];
         assert!(levels.parts.iter().map(|(part, level)| (part.as_str(), *level)).eq(parts));
         assert_eq!(Levels::parse("bandsync=trace").unwrap().all, LevelFilter::Off);
         for wrong in ["", "loud", "warn,info", "WARN", "=warn", "a=loud", "a b=warn", "warn,"] {
@@ -563,7 +586,8 @@ mod tests {
         queue.send(line("before")).unwrap();
         let (written, wait) = bounded(1);
         queue.send(Entry::Flush(written)).unwrap();
-        let writer = std::thread::spawn(move || write_all(&entries, &NOTHING_LOST, Style::Plain, &mut sink));
+        let writer =
+            std::thread::spawn(move || write_all(&entries, &NOTHING_LOST, Style::Plain, &mut sink));
         wait.recv().unwrap();
         std::fs::rename(&path, &old).unwrap();
         queue.send(Entry::Reopen).unwrap();

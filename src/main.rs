@@ -72,7 +72,9 @@ fn configured(typed: BTreeMap<String, String>, go_on: impl FnOnce(Config) -> Exi
     match Given::gather(typed).and_then(|given| Config::check(&given)) {
         Ok(config) => go_on(config),
         Err(refusal) => {
-            process::complain(&format!("bandsync: {refusal}\nbandsync --help explains every setting."));
+            process::complain(&format!(
+                "bandsync: {refusal}\nbandsync --help explains every setting."
+            ));
             ExitCode::from(MISCONFIGURED)
         }
     }

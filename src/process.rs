@@ -70,8 +70,11 @@ pub struct Facts {
 pub fn facts() -> Facts {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let of_stat = process(&stat);
-    let boot_ms =
-        std::fs::read_to_string("/proc/stat").ok().as_deref().and_then(boot_seconds).map(|at| at * 1_000);
+    let boot_ms = std::fs::read_to_string("/proc/stat")
+        .ok()
+        .as_deref()
+        .and_then(boot_seconds)
+        .map(|at| at * 1_000);
     Facts {
         virtual_bytes: of_stat.map(|(_, _, bytes)| bytes),
         virtual_bytes_max: limit(libc::RLIMIT_AS),
@@ -153,7 +156,9 @@ pub struct ThreadUsage {
 /// Every thread of this process; none without `/proc`.
 pub fn threads() -> Vec<ThreadUsage> {
     let Ok(entries) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
-    let stats = entries.flatten().filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    let stats = entries
+        .flatten()
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
     let ticks = ticks_per_second();
     stats.filter_map(|stat| thread(&stat, ticks)).collect()
 }
@@ -167,7 +172,12 @@ fn thread(stat: &str, ticks_per_second: u64) -> Option<ThreadUsage> {
         let ticks = times.next()?.parse::<u64>().ok()?;
         Some(Duration::from_millis(ticks.saturating_mul(1_000) / ticks_per_second))
     };
-    Some(ThreadUsage { id: id.trim().parse().ok()?, name: name.to_owned(), user: time()?, system: time()? })
+    Some(ThreadUsage {
+        id: id.trim().parse().ok()?,
+        name: name.to_owned(),
+        user: time()?,
+        system: time()?,
+    })
 }
 
 /// What the allocator has from the system.
@@ -308,9 +318,11 @@ mod tests {
         let name = format!("bandsync-test-{}", std::process::id());
         let file = std::env::temp_dir().join(&name);
         let by_file = UnixDatagram::bind(&file).unwrap();
-        let by_name = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let by_name =
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         let mut told = [0; 16];
-        for (socket, path) in [(by_file, file.clone().into_os_string()), (by_name, format!("@{name}").into())]
+        for (socket, path) in
+            [(by_file, file.clone().into_os_string()), (by_name, format!("@{name}").into())]
         {
             send_notice(&path, "READY=1").unwrap();
             let length = socket.recv(&mut told).unwrap();
@@ -367,13 +379,15 @@ mod tests {
     #[test]
     fn the_process_is_described_by_numbers_of_now() {
         let facts = facts();
-        let held: Vec<std::fs::File> = (0..5).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        let held: Vec<std::fs::File> =
+            (0..5).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
         let more = super::facts();
         assert!(facts.threads >= Some(1) && facts.virtual_bytes > Some(1 << 20), "{facts:?}");
         assert!(more.files_open >= Some(5) && more.files_open < more.files_max, "{more:?}");
         drop(held);
         let now =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()
+                as u64;
         let age = now.abs_diff(facts.started_unix_ms.unwrap());
         assert!(age < 3_600_000, "a test is no hour old: {age} ms");
     }

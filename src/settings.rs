@@ -44,7 +44,9 @@ impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole { min, max } => write!(f, "a whole number from {min} to {max}"),
-            Self::WholeOr { word, min, max } => write!(f, "`{word}` or a whole number from {min} to {max}"),
+            Self::WholeOr { word, min, max } => {
+                write!(f, "`{word}` or a whole number from {min} to {max}")
+            }
             Self::OneOf(words) => write!(f, "one of {}", words.join(", ")),
             Self::Told(what) => f.write_str(what),
         }
@@ -543,7 +545,9 @@ pub const SECURITY_PROFILE: Setting = Setting {
 pub const TRUSTED_PROXIES: Setting = Setting {
     option: "trusted-proxies",
     variable: "TRUSTED_PROXIES",
-    allowed: Allowed::Told("`none`, or a comma-separated list of addresses and networks like 10.0.0.0/8"),
+    allowed: Allowed::Told(
+        "`none`, or a comma-separated list of addresses and networks like 10.0.0.0/8",
+    ),
     development: "none",
     production: "none",
     help: "Proxies that are believed when they say in X-Forwarded-For for whom they speak. The limits by address \
@@ -880,8 +884,16 @@ pub struct Predecessor {
 pub const PREDECESSORS: [Predecessor; 5] = [
     Predecessor { variables: &["REDIS_ENABLED"], setting: &STORAGE, convert: storage_of_switch },
     Predecessor { variables: &["REDIS_TTL"], setting: &STORAGE_TTL, convert: millis_of_seconds },
-    Predecessor { variables: &["REDIS_COMMAND_TIMEOUT"], setting: &REDIS_TIMEOUT, convert: unchanged },
-    Predecessor { variables: &["SOCKET_MAX_BUFFER_SIZE"], setting: &MAX_MESSAGE_BYTES, convert: unchanged },
+    Predecessor {
+        variables: &["REDIS_COMMAND_TIMEOUT"],
+        setting: &REDIS_TIMEOUT,
+        convert: unchanged,
+    },
+    Predecessor {
+        variables: &["SOCKET_MAX_BUFFER_SIZE"],
+        setting: &MAX_MESSAGE_BYTES,
+        convert: unchanged,
+    },
     Predecessor {
         variables: &["RATE_LIMIT_MAX_REQUESTS", "RATE_LIMIT_WINDOW_MS"],
         setting: &EVENT_RATES,
@@ -934,7 +946,8 @@ pub const UNUSED_VARIABLES: [&str; 10] = [
 ];
 
 /// Variables that begin with [`PREFIX`] and are for other programs of this repository.
-pub const FOREIGN_VARIABLES: [&str; 3] = ["BANDSYNC_BIN", "BANDSYNC_PICTURES", "BANDSYNC_SERVER_URL"];
+pub const FOREIGN_VARIABLES: [&str; 3] =
+    ["BANDSYNC_BIN", "BANDSYNC_PICTURES", "BANDSYNC_SERVER_URL"];
 
 /// Each variable is also read with this before its name, which counts before the bare name.
 pub const PREFIX: &str = "BANDSYNC_";
@@ -955,13 +968,15 @@ impl Setting {
 
     /// The names that its variable may have; the first that is given counts.
     pub fn variables(&self) -> impl Iterator<Item = String> {
-        let own = (!self.variable.starts_with(PREFIX)).then(|| format!("{PREFIX}{}", self.variable));
+        let own =
+            (!self.variable.starts_with(PREFIX)).then(|| format!("{PREFIX}{}", self.variable));
         own.into_iter().chain([self.variable.to_owned()])
     }
 
     /// The heading of `--help` above it, if there is one.
     pub fn heading(&self) -> Option<&'static str> {
-        let place = |variable: &str| SETTINGS.iter().position(|setting| setting.variable == variable);
+        let place =
+            |variable: &str| SETTINGS.iter().position(|setting| setting.variable == variable);
         let own = place(self.variable);
         let above = HEADINGS.iter().rev().find(|(first, _)| place(first.variable) <= own);
         above.map(|(_, heading)| *heading)
@@ -1017,9 +1032,13 @@ mod tests {
             };
             let expected: Vec<String> = match setting.allowed {
                 _ if many => Vec::new(),
-                Allowed::WholeOr { word, max: u64::MAX, .. } => vec![word.to_owned(), bound(u64::MAX)],
+                Allowed::WholeOr { word, max: u64::MAX, .. } => {
+                    vec![word.to_owned(), bound(u64::MAX)]
+                }
                 Allowed::Whole { min, max } => vec![bound(min), bound(max)],
-                Allowed::WholeOr { word, min, max } => vec![word.to_owned(), bound(min), bound(max)],
+                Allowed::WholeOr { word, min, max } => {
+                    vec![word.to_owned(), bound(min), bound(max)]
+                }
                 Allowed::OneOf(words) => words.iter().map(|word| (*word).to_owned()).collect(),
                 Allowed::Told(_) => Vec::new(),
             };
@@ -1036,7 +1055,8 @@ mod tests {
         assert_eq!(SHARDS.heading(), Some("Threads"));
         assert_eq!(STALL_LIMIT.heading(), Some("Threads"));
         assert_eq!(SEED.heading(), Some("Recording and debugging"));
-        let mut headings: Vec<_> = SETTINGS.iter().filter_map(|setting| setting.heading()).collect();
+        let mut headings: Vec<_> =
+            SETTINGS.iter().filter_map(|setting| setting.heading()).collect();
         headings.dedup();
         assert_eq!(headings, HEADINGS.map(|(_, heading)| heading));
     }
@@ -1052,7 +1072,8 @@ mod tests {
 
     #[test]
     fn old_values_are_converted() {
-        let converted = |place: usize, values: &[Option<&str>]| (PREDECESSORS[place].convert)(values);
+        let converted =
+            |place: usize, values: &[Option<&str>]| (PREDECESSORS[place].convert)(values);
         let check = |place, value, expected: Option<&str>| {
             assert_eq!(converted(place, &[Some(value)]).as_deref(), expected, "{value}");
         };
@@ -1072,7 +1093,11 @@ mod tests {
             ("100", Some("0"), None),
             ("many", None, None),
         ] {
-            assert_eq!(converted(4, &[Some(requests), window]).as_deref(), expected, "{requests} {window:?}");
+            assert_eq!(
+                converted(4, &[Some(requests), window]).as_deref(),
+                expected,
+                "{requests} {window:?}"
+            );
         }
         assert_eq!(converted(4, &[None, Some("500")]).as_deref(), Some("total=200"));
     }

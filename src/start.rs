@@ -147,8 +147,11 @@ impl HistoryStore for Series {
     }
 
     fn append(&mut self, row: &Row) {
-        let points: Vec<Point> =
-            FIELDS[1..].iter().zip(&row[1..]).map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let points: Vec<Point> = FIELDS[1..]
+            .iter()
+            .zip(&row[1..])
+            .map(|(name, value)| ((*name).to_owned(), *value))
+            .collect();
         self.0.measure(row[0] as i64, &points);
     }
 }
@@ -215,9 +218,14 @@ impl Totals for Shards {
     fn queues(&self) -> Vec<Queue> {
         let mailbox = self.ids().map(|shard| self.board.stats(shard).mail_max.take()).max();
         let log = logging::backlog();
-        let queue = |name, waiting, room| Queue { name, waiting: waiting as u64, room: room as u64 };
+        let queue =
+            |name, waiting, room| Queue { name, waiting: waiting as u64, room: room as u64 };
         let mut queues = vec![
-            Queue { name: "mailbox", waiting: mailbox.unwrap_or_default(), room: MAILBOX_ROOM as u64 },
+            Queue {
+                name: "mailbox",
+                waiting: mailbox.unwrap_or_default(),
+                room: MAILBOX_ROOM as u64,
+            },
             queue("log", log.waiting, log.room),
         ];
         if self.desk.room() > 0 {
@@ -233,7 +241,10 @@ impl Totals for Shards {
 
     fn rosters(&self) -> Vec<Vec<u8>> {
         self.board.want_rosters(self.clock.now() + ROSTERS_FOR);
-        self.ids().map(|shard| self.board.roster(shard)).filter(|roster| !roster.is_empty()).collect()
+        self.ids()
+            .map(|shard| self.board.roster(shard))
+            .filter(|roster| !roster.is_empty())
+            .collect()
     }
 
     fn set_memory(&self, memory: Memory) {

@@ -55,7 +55,9 @@ pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
                 tell(view(&data).trim_end());
                 return ExitCode::SUCCESS;
             }
-            Err(reason) if seen => tell(&format!("{CLEAR}{url} {reason}\nIt is asked on; Ctrl-C ends this.")),
+            Err(reason) if seen => {
+                tell(&format!("{CLEAR}{url} {reason}\nIt is asked on; Ctrl-C ends this."))
+            }
             Err(reason) => {
                 complain(&format!("bandsync: {url} {reason}"));
                 return ExitCode::FAILURE;
@@ -75,8 +77,12 @@ fn look(agent: &Agent, address: &str, token: Option<&Token>) -> Result<Value, St
     let mut response = request.call().map_err(silent)?;
     match response.status().as_u16() {
         200 => {
-            let body =
-                response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(silent)?;
+            let body = response
+                .body_mut()
+                .with_config()
+                .limit(ANSWER_BYTES_MAX)
+                .read_to_vec()
+                .map_err(silent)?;
             serde_json::from_slice(&body).map_err(|_| "is no BandSync server".to_owned())
         }
         401 => Err("wants the token in ADMIN_TOKEN".to_owned()),
@@ -123,7 +129,10 @@ fn view(data: &Value) -> String {
     }
     line(
         &mut out,
-        format_args!("\n{:<14}{:>9}{:>10}{:>10}{:>10}{:>10}", "ms", "count", "p50", "p99", "p99.9", "max"),
+        format_args!(
+            "\n{:<14}{:>9}{:>10}{:>10}{:>10}{:>10}",
+            "ms", "count", "p50", "p99", "p99.9", "max"
+        ),
     );
     for (name, key) in [
         ("round trip", "roundTrip"),
@@ -176,10 +185,14 @@ fn sessions(out: &mut String, sessions: &Value) {
     }
     line(out, format_args!("\n{:<28}{:>9}{:>8}{:>9}  members", "session", "state", "BPM", "there"));
     for session in sessions.iter().take(SESSIONS_MAX) {
-        let names: Vec<String> =
-            items(&session["members"]).iter().take(6).map(|member| text(&member["displayName"])).collect();
+        let names: Vec<String> = items(&session["members"])
+            .iter()
+            .take(6)
+            .map(|member| text(&member["displayName"]))
+            .collect();
         let state = if session["isPlaying"] == true { "playing" } else { "paused" };
-        let there = format!("{}/{}", number(&session["connectedCount"]), number(&session["memberCount"]));
+        let there =
+            format!("{}/{}", number(&session["connectedCount"]), number(&session["memberCount"]));
         line(
             out,
             format_args!(

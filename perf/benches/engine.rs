@@ -124,12 +124,19 @@ fn event_of(bytes: usize) -> String {
 /// A tick, framed: once for each session and interval.
 #[divan::bench]
 fn print_tick(bencher: Bencher<'_, '_>) {
-    let (Some(session), Some(tempo)) = (SessionId::parse("session 0"), Tempo::from_milli_bpm(120_500)) else {
+    let (Some(session), Some(tempo)) =
+        (SessionId::parse("session 0"), Tempo::from_milli_bpm(120_500))
+    else {
         return;
     };
     let timestamp = UnixMillis(1_800_000_000_123);
-    let tick =
-        Notice::Tick(Tick { position: 12_345_678, tempo, timestamp, epoch: 1_800_000_000_000, version: 12 });
+    let tick = Notice::Tick(Tick {
+        position: 12_345_678,
+        tempo,
+        timestamp,
+        epoch: 1_800_000_000_000,
+        version: 12,
+    });
     let mut out = Vec::with_capacity(256);
     bencher.bench_local(|| {
         out.clear();
@@ -142,8 +149,11 @@ fn print_tick(bencher: Bencher<'_, '_>) {
 #[divan::bench(args = [8, 100, 1_000])]
 fn tick_a_room(bencher: Bencher<'_, '_>, members: u32) {
     let rare = Micros::from_secs(1_000_000);
-    let settings =
-        bandsync_engine::io::Settings { ping_interval: rare, heartbeat_interval: rare, ..gig::settings() };
+    let settings = bandsync_engine::io::Settings {
+        ping_interval: rare,
+        heartbeat_interval: rare,
+        ..gig::settings()
+    };
     let mut stage = Stage::new(settings, 1, members);
     stage.stop_tracing();
     stage.play();

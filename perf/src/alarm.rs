@@ -59,8 +59,9 @@ impl Alarm {
     /// If the kernel gives no descriptor.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         // SAFETY: takes no pointers.
-        let number =
-            unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+        let number = unsafe {
+            libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC)
+        };
         if number < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -85,8 +86,10 @@ impl Alarm {
             // Zero would disarm.
             nanos => timespec(nanos.max(1)),
         };
-        let setting =
-            libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: time };
+        let setting = libc::itimerspec {
+            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: time,
+        };
         // SAFETY: `setting` outlives the call, and the old value is not asked for.
         let result = unsafe {
             libc::timerfd_settime(

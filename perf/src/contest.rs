@@ -37,7 +37,8 @@ impl Contender {
     /// The ratio of a value to that of another server, round by round.
     pub fn ratio(&self, to: &Self, value: impl Fn(&Report) -> Option<f64>) -> Option<Spread> {
         let pairs = self.rounds.iter().zip(&to.rounds);
-        let ratios = pairs.filter_map(|(own, other)| Some(value(own.as_ref()?)? / value(other.as_ref()?)?));
+        let ratios =
+            pairs.filter_map(|(own, other)| Some(value(own.as_ref()?)? / value(other.as_ref()?)?));
         Spread::of(&ratios.collect::<Vec<_>>())
     }
 
@@ -59,7 +60,10 @@ impl Contender {
                 .status()
                 .is_err()
         };
-        needed.into_iter().find(is_missing).map(|program| format!("no program {program} is installed"))
+        needed
+            .into_iter()
+            .find(is_missing)
+            .map(|program| format!("no program {program} is installed"))
     }
 }
 
@@ -67,7 +71,11 @@ impl Contender {
 pub fn contenders(place: &Place) -> Vec<Contender> {
     let (release, peers) = (place.release.display(), place.peers.display());
     vec![
-        Contender::new("floor", "floor, `send()`", &format!("{release}/floor --listen 127.0.0.1:PORT")),
+        Contender::new(
+            "floor",
+            "floor, `send()`",
+            &format!("{release}/floor --listen 127.0.0.1:PORT"),
+        ),
         Contender::new(
             "floor-uring",
             "floor, io_uring",
@@ -79,7 +87,11 @@ pub fn contenders(place: &Place) -> Vec<Contender> {
             "BandSync, `send()`",
             &format!("{} --io-uring off", place.bandsync()),
         ),
-        Contender::new("uwebsockets", "uWebSockets", &format!("{peers}/bandsync-peer-uwebsockets PORT 16")),
+        Contender::new(
+            "uwebsockets",
+            "uWebSockets",
+            &format!("{peers}/bandsync-peer-uwebsockets PORT 16"),
+        ),
         Contender::new(
             "socketioxide",
             "socketioxide 0.18",
@@ -123,7 +135,8 @@ pub fn capacity(
     const GAP_MAX: f64 = 20_000.0;
     let mut carries = |sessions: usize| -> io::Result<bool> {
         for _ in 0..2 {
-            let sized = Run { name: &contender.name, server: &contender.command, sessions, ..run.clone() };
+            let sized =
+                Run { name: &contender.name, server: &contender.command, sessions, ..run.clone() };
             let report = place.run(&sized)?;
             let gap = report.percentile("gap", "p99").unwrap_or(f64::INFINITY);
             say(&format!(

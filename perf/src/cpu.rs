@@ -147,7 +147,8 @@ mod tests {
         let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
         let mut sum = 0_u64;
         // Until the kernel has counted, which it does now and then.
-        while cpu_time(pid).unwrap().total == before.total || thread_time(pid, name.trim_end()).unwrap() == 0
+        while cpu_time(pid).unwrap().total == before.total
+            || thread_time(pid, name.trim_end()).unwrap() == 0
         {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }

@@ -44,7 +44,12 @@ impl Stage {
     }
 
     /// The same with clients that ask for their WebSockets in these words.
-    pub fn with_handshake(settings: Settings, sessions: u32, members: u32, handshake: &[u8]) -> Self {
+    pub fn with_handshake(
+        settings: Settings,
+        sessions: u32,
+        members: u32,
+        handshake: &[u8],
+    ) -> Self {
         let engine = Engine::new(settings);
         let (now, out) = (Micros::from_secs(1), Outputs::default());
         let mut stage = Self { engine, now, out, sessions, trace: Some(Vec::new()), messages: 0 };
@@ -53,7 +58,11 @@ impl Stage {
             stage.input(Input::Received { conn: conn(index), bytes: &mut handshake.to_vec() });
             stage.say(index, "40");
             let role = if index < sessions { "leader" } else { "follower" };
-            stage.tell(index, "join_session", &format!(",\"role\":\"{role}\",\"displayName\":\"Member\""));
+            stage.tell(
+                index,
+                "join_session",
+                &format!(",\"role\":\"{role}\",\"displayName\":\"Member\""),
+            );
             stage.pass(Micros::from_micros(500));
         }
         stage
@@ -137,7 +146,11 @@ pub fn evening(sessions: u32, members: u32, seconds: u32) -> Vec<u8> {
             match (tenth / 10 + index) % 5 {
                 0 => stage.say(index, "3"),
                 1 => stage.say(index, r#"42["pong",{"timestamp":1800000000000}]"#),
-                2 => stage.tell(index, "chat_message", ",\"message\":\"Chorus twice, then the bridge\""),
+                2 => stage.tell(
+                    index,
+                    "chat_message",
+                    ",\"message\":\"Chorus twice, then the bridge\"",
+                ),
                 _ => {}
             }
             if index < sessions {

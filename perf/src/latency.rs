@@ -66,9 +66,11 @@ impl Times {
         let at = |percentile| micros(self.histogram.value_at_percentile(percentile));
         let mut summary = Summary { count: self.count(), ..Summary::default() };
         if summary.count > 0 {
-            summary.percentiles = PERCENTILES.iter().map(|(_, percentile)| at(*percentile)).collect();
+            summary.percentiles =
+                PERCENTILES.iter().map(|(_, percentile)| at(*percentile)).collect();
             let steps = self.histogram.iter_quantiles(5);
-            summary.curve = steps.map(|step| (step.percentile(), micros(step.value_iterated_to()))).collect();
+            summary.curve =
+                steps.map(|step| (step.percentile(), micros(step.value_iterated_to()))).collect();
         }
         summary
     }

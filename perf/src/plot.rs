@@ -10,7 +10,8 @@ const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
 
 /// Told apart by people who do not see all colours, too.
-const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
+const COLOURS: [&str; 7] =
+    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 
 /// One line of a plot: its name and its points.
 pub type Line<'a> = (&'a str, &'a [(f64, f64)]);
@@ -60,9 +61,16 @@ fn nice_step(least: f64) -> f64 {
 /// Lines over two axes that begin at zero.
 pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line<'_>]) -> String {
     let all = || lines.iter().flat_map(|(_, points)| points.iter());
-    let x = Scale { from: 0.0, to: all().map(|point| point.0).fold(1e-9, f64::max), logarithmic: false };
-    let y =
-        Scale { from: 0.0, to: all().map(|point| point.1).fold(1e-9, f64::max) * 1.05, logarithmic: false };
+    let x = Scale {
+        from: 0.0,
+        to: all().map(|point| point.0).fold(1e-9, f64::max),
+        logarithmic: false,
+    };
+    let y = Scale {
+        from: 0.0,
+        to: all().map(|point| point.1).fold(1e-9, f64::max) * 1.05,
+        logarithmic: false,
+    };
     let mut svg = frame(title, x_name, y_name);
     for value in x.labels() {
         x_label(&mut svg, x.place(value), &short(value));
@@ -71,10 +79,12 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line<'_>]) -> Str
         y_label(&mut svg, y.place(value), &short(value));
     }
     for (number, (name, points)) in lines.iter().enumerate() {
-        let placed: Vec<_> = points.iter().map(|point| (x.place(point.0), y.place(point.1))).collect();
+        let placed: Vec<_> =
+            points.iter().map(|point| (x.place(point.0), y.place(point.1))).collect();
         curve(&mut svg, number, name, &placed);
         for (x, y) in placed {
-            let (x, y) = (LEFT + x * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM));
+            let (x, y) =
+                (LEFT + x * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM));
             let colour = COLOURS[number % COLOURS.len()];
             let _ = write!(svg, "<circle cx='{x:.1}' cy='{y:.1}' r='3' fill='{colour}'/>");
         }
@@ -99,7 +109,8 @@ pub fn percentiles(title: &str, lines: &[Line<'_>]) -> String {
         y_label(&mut svg, y.place(value), &short(value / 1_000.0));
     }
     for (number, (name, points)) in lines.iter().enumerate() {
-        let placed: Vec<_> = points.iter().map(|point| (x.place(rest(point.0)), y.place(point.1))).collect();
+        let placed: Vec<_> =
+            points.iter().map(|point| (x.place(rest(point.0)), y.place(point.1))).collect();
         curve(&mut svg, number, name, &placed);
     }
     svg + "</svg>"
@@ -255,6 +266,9 @@ mod tests {
     #[test]
     fn labels_are_round() {
         assert_eq!(Scale { from: 0.0, to: 11.0, logarithmic: false }.labels(), [0.0, 5.0, 10.0]);
-        assert_eq!(Scale { from: 1.0, to: 1_000.0, logarithmic: true }.labels(), [1.0, 10.0, 100.0, 1_000.0]);
+        assert_eq!(
+            Scale { from: 1.0, to: 1_000.0, logarithmic: true }.labels(),
+            [1.0, 10.0, 100.0, 1_000.0]
+        );
     }
 }

@@ -69,7 +69,8 @@ impl Report {
     /// Several that were measured at the same time, as one: sums, and of each percentile the worst.
     pub fn together(reports: &[Self]) -> Self {
         let sum = |value: &dyn Fn(&Self) -> f64| reports.iter().map(value).sum::<f64>();
-        let known = |value: &dyn Fn(&Self) -> Option<f64>| reports.iter().map(value).sum::<Option<f64>>();
+        let known =
+            |value: &dyn Fn(&Self) -> Option<f64>| reports.iter().map(value).sum::<Option<f64>>();
         let count = |value: &dyn Fn(&Self) -> u64| reports.iter().map(value).sum::<u64>();
         let (delivered, joined) = (count(&|r| r.delivered), sum(&|r| r.joined as f64));
         let mut whole = reports.first().cloned().unwrap_or_default();
@@ -79,10 +80,11 @@ impl Report {
         whole.broken = count(&|r| r.broken);
         whole.refused = count(&|r| r.refused);
         whole.delivered = delivered;
-        let weighted = |value: &dyn Fn(&Self) -> Option<f64>, weight: &dyn Fn(&Self) -> f64, by: f64| {
-            let all = known(&|report| Some(value(report)? * weight(report)));
-            all.filter(|_| by > 0.0).map(|all| all / by)
-        };
+        let weighted =
+            |value: &dyn Fn(&Self) -> Option<f64>, weight: &dyn Fn(&Self) -> f64, by: f64| {
+                let all = known(&|report| Some(value(report)? * weight(report)));
+                all.filter(|_| by > 0.0).map(|all| all / by)
+            };
         whole.cpu_micros = weighted(&|r| r.cpu_micros, &|r| r.delivered as f64, delivered as f64);
         whole.memory_idle = weighted(&|r| r.memory_idle, &|r| r.joined as f64, joined);
         whole.memory_end = weighted(&|r| r.memory_end, &|r| r.joined as f64, joined);
@@ -102,9 +104,12 @@ impl Report {
     pub fn figures(&self) -> Vec<(String, f64, &'static str)> {
         let times = self.times.iter().flat_map(|(name, summary)| {
             let named = PERCENTILES.iter().zip(&summary.percentiles);
-            named.map(move |((percentile, _), value)| (format!("{name} {percentile}"), value / 1_000.0, "ms"))
+            named.map(move |((percentile, _), value)| {
+                (format!("{name} {percentile}"), value / 1_000.0, "ms")
+            })
         });
-        let plain = self.plain().into_iter().map(|(name, value, unit)| (name.to_owned(), value, unit));
+        let plain =
+            self.plain().into_iter().map(|(name, value, unit)| (name.to_owned(), value, unit));
         plain.chain(times).collect()
     }
 
@@ -157,8 +162,11 @@ impl Report {
             }
             let _ = write!(times, "<td>{}", summary.count);
         }
-        let curves: Vec<_> =
-            self.times.iter().map(|(name, summary)| (name.as_str(), summary.curve.as_slice())).collect();
+        let curves: Vec<_> = self
+            .times
+            .iter()
+            .map(|(name, summary)| (name.as_str(), summary.curve.as_slice()))
+            .collect();
         let plot = plot::percentiles("Times by percentile", &curves);
         let title = format!("{}: {}", plot::escaped(&self.name), self.scenario);
         format!(
@@ -180,7 +188,8 @@ impl Report {
     /// If the file cannot be read or is none.
     pub fn load(path: &Path) -> io::Result<Self> {
         let text = fs::read_to_string(path)?;
-        serde_json::from_str(&text).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
+        serde_json::from_str(&text)
+            .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
     }
 
     /// Writes it as JSON.
@@ -240,12 +249,18 @@ pub fn compared(before: &[Report], after: &[Report]) -> String {
     for (name, _, unit) in before.first().map(Report::figures).unwrap_or_default() {
         let (old, new) = (Spread::of(&values(before, &name)), Spread::of(&values(after, &name)));
         let (Some(old), Some(new)) = (old, new) else { continue };
-        let shown = |spread: Spread| format!("{:.3} ({:.3}–{:.3})", spread.median, spread.min, spread.max);
-        let ratio = if old.median == 0.0 { String::new() } else { format!("{:.3}", new.median / old.median) };
+        let shown =
+            |spread: Spread| format!("{:.3} ({:.3}–{:.3})", spread.median, spread.min, spread.max);
+        let ratio = if old.median == 0.0 {
+            String::new()
+        } else {
+            format!("{:.3}", new.median / old.median)
+        };
         let apart = before.len() > 1 && after.len() > 1 && (new.min > old.max || new.max < old.min);
         let mark = if apart { " *" } else { "" };
         let label = if unit.is_empty() { name } else { format!("{name}, {unit}") };
-        let _ = writeln!(text, "{label:<36} {:>28} {:>28} {ratio:>7}{mark}", shown(old), shown(new));
+        let _ =
+            writeln!(text, "{label:<36} {:>28} {:>28} {ratio:>7}{mark}", shown(old), shown(new));
     }
     text.push_str("* = the two sides' runs do not overlap\n");
     text
@@ -257,7 +272,8 @@ mod tests {
     use super::*;
 
     fn report(cpu_micros: f64) -> Report {
-        let summary = Summary { count: 1, percentiles: vec![1.0, 2.0, 3.0, 4.0, 5.0], curve: vec![] };
+        let summary =
+            Summary { count: 1, percentiles: vec![1.0, 2.0, 3.0, 4.0, 5.0], curve: vec![] };
         Report {
             name: "a<b".into(),
             seconds: 1.0,
@@ -292,10 +308,20 @@ mod tests {
 
     #[test]
     fn what_was_measured_at_the_same_time_adds_up() {
-        let one =
-            Report { joined: 1, sessions: 1, memory_end: Some(100.0), cpu_share: Some(0.25), ..report(5.0) };
-        let two =
-            Report { joined: 3, sessions: 2, memory_end: Some(200.0), cpu_share: Some(0.5), ..report(7.0) };
+        let one = Report {
+            joined: 1,
+            sessions: 1,
+            memory_end: Some(100.0),
+            cpu_share: Some(0.25),
+            ..report(5.0)
+        };
+        let two = Report {
+            joined: 3,
+            sessions: 2,
+            memory_end: Some(200.0),
+            cpu_share: Some(0.5),
+            ..report(7.0)
+        };
         let whole = Report::together(&[one, two.clone()]);
         assert_eq!((whole.joined, whole.sessions, whole.delivered, whole.expected), (4, 3, 18, 20));
         assert_eq!((whole.cpu_micros, whole.cpu_share), (Some(6.0), Some(0.75)));

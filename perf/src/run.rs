@@ -53,7 +53,9 @@ impl Place {
     /// If the folder for reports cannot be made.
     pub fn new(target: &std::path::Path) -> io::Result<Self> {
         if let Err(error) = cpu::run_in_real_time() {
-            say(&format!("not in real time, so other work on this machine makes ticks late: {error}"));
+            say(&format!(
+                "not in real time, so other work on this machine makes ticks late: {error}"
+            ));
         }
         let reports = target.join("perf");
         std::fs::create_dir_all(&reports)?;
@@ -176,5 +178,9 @@ pub fn say(text: &str) {
 }
 
 fn finished(status: ExitStatus) -> io::Result<()> {
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("the run failed: {status}"))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("the run failed: {status}")))
+    }
 }

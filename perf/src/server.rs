@@ -28,7 +28,8 @@ impl Server {
     pub fn start(command: &str, core: usize, address: SocketAddr) -> io::Result<Self> {
         let command = command.replace("PORT", &address.port().to_string());
         let mut words = command.split_whitespace();
-        let program = words.next().ok_or_else(|| io::Error::other("no program to start is named"))?;
+        let program =
+            words.next().ok_or_else(|| io::Error::other("no program to start is named"))?;
         let mut command = Command::new(program);
         command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
         // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
@@ -43,7 +44,9 @@ impl Server {
         let mut server = Self { pid: child.id(), child: Some(child) };
         let begun = now();
         while TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_err() {
-            if let Some(status) = server.child.as_mut().and_then(|child| child.try_wait().transpose()) {
+            if let Some(status) =
+                server.child.as_mut().and_then(|child| child.try_wait().transpose())
+            {
                 return Err(io::Error::other(format!("{program} ended: {}", status?)));
             }
             if now() > begun + START_MAX {

@@ -50,8 +50,10 @@ fn the_steady_state_asks_for_no_memory() {
     // Pings are rare enough not to come in between, and silent members are left in peace: each that is sent away
     // costs some twenty allocations for the news of it.
     let rare = Micros::from_secs(3_600);
-    let limits = Limits { stale_after: rare, silence_max: rare, inactivity_max: rare, ..Limits::PRODUCTION };
-    let settings = Settings { ping_interval: rare, heartbeat_interval: rare, limits, ..gig::settings() };
+    let limits =
+        Limits { stale_after: rare, silence_max: rare, inactivity_max: rare, ..Limits::PRODUCTION };
+    let settings =
+        Settings { ping_interval: rare, heartbeat_interval: rare, limits, ..gig::settings() };
     let mut stage = Stage::new(settings, 20, 8);
     stage.stop_tracing();
     stage.play();

@@ -13,7 +13,18 @@ fn a_generator_waits_for_its_cue_and_reports_all_that_came() -> io::Result<()> {
     let mut load = Command::new(env!("CARGO_BIN_EXE_load"))
         .args(["--spawn", &format!("{} --listen 127.0.0.1:PORT", env!("CARGO_BIN_EXE_floor"))])
         .args(["--address", &format!("127.0.0.1:{port}"), "--sessions", "2", "--members", "3"])
-        .args(["--seconds", "1", "--warm-up", "1", "--probes", "1", "--cue", "--own-core", "0", "--json"])
+        .args([
+            "--seconds",
+            "1",
+            "--warm-up",
+            "1",
+            "--probes",
+            "1",
+            "--cue",
+            "--own-core",
+            "0",
+            "--json",
+        ])
         .arg(&path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

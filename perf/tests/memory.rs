@@ -43,9 +43,14 @@ static ALLOCATOR: Counted = Counted;
 fn held(sessions: u32, handshake: &[u8]) -> i64 {
     // Nobody answers pings here.
     let rare = Micros::from_secs(36_000);
-    let limits =
-        Limits { stale_after: rare, silence_max: rare, inactivity_max: rare, ..Settings::default().limits };
-    let settings = Settings { limits, ping_interval: rare, heartbeat_interval: rare, ..gig::settings() };
+    let limits = Limits {
+        stale_after: rare,
+        silence_max: rare,
+        inactivity_max: rare,
+        ..Settings::default().limits
+    };
+    let settings =
+        Settings { limits, ping_interval: rare, heartbeat_interval: rare, ..gig::settings() };
     let before = HELD.load(Ordering::Relaxed);
     let mut stage = Stage::with_handshake(settings, sessions, 8, handshake);
     stage.stop_tracing();

@@ -11,7 +11,8 @@ pub struct Token(String);
 impl Token {
     /// From 16 to 256 visible characters: fewer can be guessed.
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = (16..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let fits =
+            (16..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
         fits.then(|| Self(text.to_owned()))
     }
 
@@ -120,7 +121,10 @@ mod tests {
     }
 
     fn status(peer: &str, forwarded: bool, token: Option<&str>, authorization: &str) -> u16 {
-        judged(&Question { forwarded, authorization: authorization.into(), ..question(peer) }, token)
+        judged(
+            &Question { forwarded, authorization: authorization.into(), ..question(peer) },
+            token,
+        )
     }
 
     #[test]
@@ -139,7 +143,11 @@ mod tests {
         for peer in ["127.0.0.1", "::1", "192.0.2.7", "::ffff:192.0.2.7", "2001:db8::1"] {
             for forwarded in [false, true] {
                 assert_eq!(status(peer, forwarded, Some(SECRET), ""), 401, "{peer}");
-                assert_eq!(status(peer, forwarded, Some(SECRET), &format!("Bearer {SECRET}")), 200, "{peer}");
+                assert_eq!(
+                    status(peer, forwarded, Some(SECRET), &format!("Bearer {SECRET}")),
+                    200,
+                    "{peer}"
+                );
                 assert_eq!(
                     status(peer, forwarded, Some(SECRET), &format!("bearer {SECRET} ")),
                     200,
@@ -172,7 +180,11 @@ mod tests {
             "correct-horse-battery1",
         ];
         for guess in near {
-            assert_eq!(status("192.0.2.7", false, Some(SECRET), &format!("Bearer {guess}")), 401, "{guess}");
+            assert_eq!(
+                status("192.0.2.7", false, Some(SECRET), &format!("Bearer {guess}")),
+                401,
+                "{guess}"
+            );
         }
         assert_eq!(status("192.0.2.7", false, Some(SECRET), &format!("Basic {SECRET}")), 401);
         assert_eq!(status("192.0.2.7", false, Some(SECRET), SECRET), 401);
@@ -180,7 +192,9 @@ mod tests {
 
     #[test]
     fn a_token_is_long_and_is_never_shown() {
-        assert!(Token::parse("short").is_none() && Token::parse("with spaces in between").is_none());
+        assert!(
+            Token::parse("short").is_none() && Token::parse("with spaces in between").is_none()
+        );
         assert_eq!(format!("{:?}", Token::parse(SECRET)), "Some(Token)");
     }
 }

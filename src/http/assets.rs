@@ -26,19 +26,40 @@ const ASSETS: [Asset; 14] = [
     Asset { path: "/bandsync.js", content_type: JS, body: include_bytes!("../web/bandsync.js") },
     Asset { path: "/clock.js", content_type: JS, body: include_bytes!("../web/clock.js") },
     Asset { path: "/timeline.js", content_type: JS, body: include_bytes!("../web/timeline.js") },
-    Asset { path: "/dashboard", content_type: super::HTML, body: include_bytes!("../web/dashboard.html") },
+    Asset {
+        path: "/dashboard",
+        content_type: super::HTML,
+        body: include_bytes!("../web/dashboard.html"),
+    },
     Asset { path: "/dashboard.js", content_type: JS, body: include_bytes!("../web/dashboard.js") },
-    Asset { path: "/dashboard-plot.js", content_type: JS, body: include_bytes!("../web/dashboard-plot.js") },
-    Asset { path: "/dashboard.css", content_type: CSS, body: include_bytes!("../web/dashboard.css") },
-    Asset { path: "/protocol", content_type: super::HTML, body: include_bytes!("../web/protocol.html") },
+    Asset {
+        path: "/dashboard-plot.js",
+        content_type: JS,
+        body: include_bytes!("../web/dashboard-plot.js"),
+    },
+    Asset {
+        path: "/dashboard.css",
+        content_type: CSS,
+        body: include_bytes!("../web/dashboard.css"),
+    },
+    Asset {
+        path: "/protocol",
+        content_type: super::HTML,
+        body: include_bytes!("../web/protocol.html"),
+    },
     Asset { path: "/protocol.js", content_type: JS, body: include_bytes!("../web/protocol.js") },
     Asset { path: "/protocol.css", content_type: CSS, body: include_bytes!("../web/protocol.css") },
     Asset { path: "/style.css", content_type: CSS, body: include_bytes!("../web/style.css") },
-    Asset { path: "/favicon.svg", content_type: "image/svg+xml", body: include_bytes!("../web/favicon.svg") },
+    Asset {
+        path: "/favicon.svg",
+        content_type: "image/svg+xml",
+        body: include_bytes!("../web/favicon.svg"),
+    },
 ];
 
 /// The files, with what is made of them once.
-static MADE: LazyLock<[Made; ASSETS.len()]> = LazyLock::new(|| ASSETS.map(|asset| Made::of(asset.body)));
+static MADE: LazyLock<[Made; ASSETS.len()]> =
+    LazyLock::new(|| ASSETS.map(|asset| Made::of(asset.body)));
 
 /// The files, ready to be served.
 pub struct Assets {
@@ -84,7 +105,8 @@ impl Assets {
 
 impl Made {
     fn of(body: &[u8]) -> Self {
-        let packed = gzip(body, Compression::best()).filter(|packed| packed.len() < body.len() * 9 / 10);
+        let packed =
+            gzip(body, Compression::best()).filter(|packed| packed.len() < body.len() * 9 / 10);
         Self { tag: tag(body), packed: packed.map(|packed| (tag(&packed), packed)) }
     }
 }
@@ -115,7 +137,8 @@ mod tests {
         for (place, asset) in ASSETS.iter().enumerate() {
             assert!(!asset.body.is_empty(), "{}", asset.path);
             assert!(ASSETS[..place].iter().all(|other| other.path != asset.path), "{}", asset.path);
-            let tags = |made: &Made| [Some(made.tag.clone()), made.packed.clone().map(|(tag, _)| tag)];
+            let tags =
+                |made: &Made| [Some(made.tag.clone()), made.packed.clone().map(|(tag, _)| tag)];
             let own = tags(&assets.made[place]).into_iter().flatten().collect::<Vec<_>>();
             let others = assets.made[..place].iter().flat_map(tags).flatten().collect::<Vec<_>>();
             assert!(own.iter().all(|tag| !others.contains(tag)), "{}", asset.path);
@@ -127,20 +150,39 @@ mod tests {
     fn a_client_that_takes_gzip_gets_the_same_file_in_fewer_bytes() {
         let assets = Assets::embedded();
         let header = |answer: &Answer, name: &str| {
-            answer.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.to_string())
+            answer
+                .headers
+                .iter()
+                .find(|(other, _)| other == name)
+                .map(|(_, value)| value.to_string())
         };
         for asset in &ASSETS {
             let whole = assets.answer(asset.path, "", false).unwrap();
             let packed = assets.answer(asset.path, "", true).unwrap();
-            assert_eq!((header(&whole, "Content-Encoding"), whole.body.as_ref()), (None, asset.body));
+            assert_eq!(
+                (header(&whole, "Content-Encoding"), whole.body.as_ref()),
+                (None, asset.body)
+            );
             for answer in [&whole, &packed] {
-                assert_eq!(header(answer, "Vary").as_deref(), Some("Accept-Encoding"), "{}", asset.path);
+                assert_eq!(
+                    header(answer, "Vary").as_deref(),
+                    Some("Accept-Encoding"),
+                    "{}",
+                    asset.path
+                );
             }
             if asset.body.len() > 1_000 {
-                assert_eq!(header(&packed, "Content-Encoding").as_deref(), Some("gzip"), "{}", asset.path);
+                assert_eq!(
+                    header(&packed, "Content-Encoding").as_deref(),
+                    Some("gzip"),
+                    "{}",
+                    asset.path
+                );
                 assert!(packed.body.len() < asset.body.len() * 3 / 5, "{}", asset.path);
                 let mut unpacked = Vec::new();
-                flate2::read::GzDecoder::new(packed.body.as_ref()).read_to_end(&mut unpacked).unwrap();
+                flate2::read::GzDecoder::new(packed.body.as_ref())
+                    .read_to_end(&mut unpacked)
+                    .unwrap();
                 assert_eq!(unpacked, asset.body, "{}", asset.path);
             }
             for (answer, takes_gzip) in [(whole, false), (packed, true)] {

@@ -29,7 +29,12 @@ impl Budget {
     pub fn new(per_second: u32) -> Self {
         let places = if per_second == 0 { 0 } else { PLACES };
         let full_at = std::iter::repeat_with(AtomicU64::default).take(places).collect();
-        Self { per_second: per_second.into(), started: Instant::now(), keys: RandomState::new(), full_at }
+        Self {
+            per_second: per_second.into(),
+            started: Instant::now(),
+            keys: RandomState::new(),
+            full_at,
+        }
     }
 
     /// Takes a request of an address, or says how long it has to wait for the next.
@@ -46,10 +51,11 @@ impl Budget {
         let place = self.keys.hash_one(household(peer)) as usize % PLACES;
         // Rounded down: in doubt an address may ask a little more, never less.
         let each = SECOND / self.per_second;
-        let taken = self.full_at[place].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-            let after = full_at.max(now) + each;
-            (after - now <= each * self.per_second).then_some(after)
-        });
+        let taken =
+            self.full_at[place].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+                let after = full_at.max(now) + each;
+                (after - now <= each * self.per_second).then_some(after)
+            });
         let wait = |full_at: u64| {
             Duration::from_micros((full_at + each).saturating_sub(now + each * self.per_second))
         };
@@ -83,7 +89,9 @@ mod tests {
         let budget = Budget::new(1_000);
         let taken: usize = std::thread::scope(|scope| {
             let shards: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..1_000).filter(|_| budget.take_at(0, ME).is_ok()).count()))
+                .map(|_| {
+                    scope.spawn(|| (0..1_000).filter(|_| budget.take_at(0, ME).is_ok()).count())
+                })
                 .collect();
             shards.into_iter().map(|shard| shard.join().unwrap_or(0)).sum()
         });

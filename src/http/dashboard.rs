@@ -43,7 +43,8 @@ pub fn data(
     out.extend_from_slice(b",\"sessions\":[");
     let mut first = true;
     for roster in rosters {
-        let items = roster.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")).unwrap_or_default();
+        let items =
+            roster.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")).unwrap_or_default();
         if !items.is_empty() {
             if !std::mem::take(&mut first) {
                 out.push(b',');
@@ -63,9 +64,11 @@ mod tests {
     #[test]
     fn sessions_of_all_shards_are_in_one_list() {
         let names = |rosters: &[&str]| {
-            let rosters: Vec<Vec<u8>> = rosters.iter().map(|roster| roster.as_bytes().to_vec()).collect();
+            let rosters: Vec<Vec<u8>> =
+                rosters.iter().map(|roster| roster.as_bytes().to_vec()).collect();
             let target = Duration::from_millis(25);
-            let data = data(&[], &Report::default(), Duration::ZERO, target, &rosters, &Desk::nowhere());
+            let data =
+                data(&[], &Report::default(), Duration::ZERO, target, &rosters, &Desk::nowhere());
             let data: serde_json::Value = serde_json::from_slice(&data).unwrap();
             assert_eq!(data["health"]["status"], "healthy");
             data["sessions"].as_array().unwrap().clone()

@@ -29,11 +29,16 @@ struct Metrics {
 /// `since` is Unix milliseconds, or a time ago such as `90s`, `15m` or `6h`; an hour ago without it.
 pub fn answer(history: &History, query: &str) -> Answer {
     let field = |name: &str| {
-        query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name)).map(|(_, v)| v)
+        query
+            .split('&')
+            .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+            .map(|(_, v)| v)
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    let now =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
     let Some(since) = field("since").map_or(Some(now - HOUR_MS), |text| instant(text, now)) else {
-        let hint = r#"{"error":"since is Unix milliseconds, or a time ago such as 90s, 15m or 6h"}"#;
+        let hint =
+            r#"{"error":"since is Unix milliseconds, or a time ago such as 90s, 15m or 6h"}"#;
         return super::answer(400, JSON, hint.as_bytes());
     };
     match field("metric") {

@@ -152,7 +152,8 @@ impl Reports {
     /// Strangers receive it without what only operators may know.
     fn health(&self, is_operator: bool) -> Answer {
         let report = self.monitor.newest();
-        let health = status::Health::now(&self.totals.shards(), &report, self.monitor.uptime(), &self.desk);
+        let health =
+            status::Health::now(&self.totals.shards(), &report, self.monitor.uptime(), &self.desk);
         let status = if report.status == Status::Unhealthy { 503 } else { 200 };
         let health = if is_operator { health } else { health.for_strangers() };
         Answer { status, ..json(&health) }
@@ -164,10 +165,17 @@ impl Reports {
         let always_text = (question.path == "/metrics/prometheus").then_some(Format::Prometheus);
         if let Some(format) = text_format(&question.accept).or(always_text) {
             let (shards, process) = (self.totals.shards(), Process::now());
-            let text = prometheus::text(format, &shards, &report, uptime, &self.desk.status, &process);
+            let text =
+                prometheus::text(format, &shards, &report, uptime, &self.desk.status, &process);
             return answer(200, format.content_type(), text.into_bytes());
         }
-        json(&status::Metrics::now(&self.totals.shards(), &report, uptime, self.target_latency, &self.desk))
+        json(&status::Metrics::now(
+            &self.totals.shards(),
+            &report,
+            uptime,
+            self.target_latency,
+            &self.desk,
+        ))
     }
 
     /// With `?metric=` that metric's points; otherwise rows of all, with `?since=` Unix time in milliseconds and `?limit=` rows; what cannot be read counts as not given.
@@ -175,8 +183,10 @@ impl Reports {
         if parameter(&question.query, "metric").is_some() {
             return history::answer(&self.desk.history, &question.query);
         }
-        let number = |name: &str| parameter(&question.query, name).and_then(|text| text.parse::<u64>().ok());
-        let limit = number("limit").map_or(HISTORY_ROWS, |limit| limit.min(usize::MAX as u64) as usize);
+        let number =
+            |name: &str| parameter(&question.query, name).and_then(|text| text.parse::<u64>().ok());
+        let limit =
+            number("limit").map_or(HISTORY_ROWS, |limit| limit.min(usize::MAX as u64) as usize);
         answer(200, JSON, self.monitor.history(number("since").unwrap_or(0), limit))
     }
 
@@ -233,7 +243,8 @@ fn text_format(accept: &str) -> Option<Format> {
             "application/json" | "text/html" => None,
             _ => continue,
         };
-        let weight = parts.find_map(|part| part.strip_prefix("q=")).and_then(|weight| weight.parse().ok());
+        let weight =
+            parts.find_map(|part| part.strip_prefix("q=")).and_then(|weight| weight.parse().ok());
         let weight = weight.unwrap_or(1.0);
         if weight > best.0 {
             best = (weight, format);
@@ -254,14 +265,20 @@ fn weight(accept: &str, kind: &str, subtype: &str) -> (f64, u8) {
     let mut found = (0.0, 0);
     for range in accept.split(',') {
         let mut parts = range.split(';').map(str::trim);
-        let (first, second) = parts.next().and_then(|name| name.split_once('/')).unwrap_or_default();
+        let (first, second) =
+            parts.next().and_then(|name| name.split_once('/')).unwrap_or_default();
         let closeness = match (first, second) {
             ("*", "*") => 1,
             (first, "*") if first.eq_ignore_ascii_case(kind) => 2,
-            (first, second) if first.eq_ignore_ascii_case(kind) && second.eq_ignore_ascii_case(subtype) => 3,
+            (first, second)
+                if first.eq_ignore_ascii_case(kind) && second.eq_ignore_ascii_case(subtype) =>
+            {
+                3
+            }
             _ => continue,
         };
-        let given = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let given =
+            parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
         let weight = given.map_or(Ok(1.0), str::parse::<f64>).unwrap_or(0.0);
         if closeness > found.1 {
             found = (if weight > 0.0 { weight.min(1.0) } else { 0.0 }, closeness);
@@ -279,7 +296,9 @@ impl Host for Site {
         // A probe that is refused could end the server, and a refusal costs as much as the answer.
         match question.path.as_str() {
             "/livez" => return Some(probes::live(&self.reports.monitor.newest())),
-            "/readyz" => return Some(probes::ready(&self.progress, &self.reports.monitor.newest())),
+            "/readyz" => {
+                return Some(probes::ready(&self.progress, &self.reports.monitor.newest()));
+            }
             _ => {}
         }
         if let Err(wait) = self.budget.take(question.peer) {
@@ -289,12 +308,16 @@ impl Host for Site {
             return Some(self.deny(question, denied));
         }
         let answer = match question.path.as_str() {
-            "/" if prefers_json(&question.accept) => varying(answer(200, JSON, br#"{"ok":true}"#.as_slice())),
+            "/" if prefers_json(&question.accept) => {
+                varying(answer(200, JSON, br#"{"ok":true}"#.as_slice()))
+            }
             "/metrics" | "/metrics/prometheus" | "/metrics/history" | "/dashboard/data" => {
                 return self.later(asker, question);
             }
             "/asyncapi.json" => self.protocol(question.takes_gzip),
-            "/health" => self.reports.health(admin::judge(self.admin_token.as_ref(), question).is_ok()),
+            "/health" => {
+                self.reports.health(admin::judge(self.admin_token.as_ref(), question).is_ok())
+            }
             path => match self.assets.answer(path, &question.if_none_match, question.takes_gzip) {
                 Some(page) if path == "/" => varying(page),
                 Some(file) => file,
@@ -366,7 +389,10 @@ fn busy() -> Answer {
 /// is repeated, so there is nothing to escape.
 fn not_found(question: &Question) -> Answer {
     let meant = question.path.to_ascii_lowercase();
-    if ["/socket.io", "/socketio", "/socket-io", "/engine.io"].iter().any(|near| meant.starts_with(near)) {
+    if ["/socket.io", "/socketio", "/socket-io", "/engine.io"]
+        .iter()
+        .any(|near| meant.starts_with(near))
+    {
         return answer(404, JSON, NEARLY_SOCKET_IO.as_bytes());
     }
     if question.accept.contains("text/html") {
@@ -420,7 +446,8 @@ mod tests {
         let progress = Arc::new(Progress::default());
         progress.started();
         let target = Duration::from_millis(25);
-        let (site, reporter) = Site::new(totals, monitor, Desk::nowhere(), target, progress, None, 100);
+        let (site, reporter) =
+            Site::new(totals, monitor, Desk::nowhere(), target, progress, None, 100);
         (site.describing(&config.engine), reporter)
     }
 
@@ -451,7 +478,10 @@ mod tests {
     }
 
     fn number(value: &serde_json::Value, path: &str) -> f64 {
-        value.pointer(path).and_then(serde_json::Value::as_f64).unwrap_or_else(|| panic!("{path} in {value}"))
+        value
+            .pointer(path)
+            .and_then(serde_json::Value::as_f64)
+            .unwrap_or_else(|| panic!("{path} in {value}"))
     }
 
     #[test]
@@ -495,10 +525,13 @@ mod tests {
 
     #[test]
     fn who_may_see_what_is_decided_by_the_path() {
-        for path in ["/dashboard", "/dashboard/data", "/metrics", "/metrics/prometheus", "/metrics/history"] {
+        for path in
+            ["/dashboard", "/dashboard/data", "/metrics", "/metrics/prometheus", "/metrics/history"]
+        {
             assert_eq!(Audience::of(path), Audience::Operators, "{path}");
         }
-        for path in ["/", "/health", "/livez", "/readyz", "/asyncapi.json", "/protocol", "/app.js"] {
+        for path in ["/", "/health", "/livez", "/readyz", "/asyncapi.json", "/protocol", "/app.js"]
+        {
             assert_eq!(Audience::of(path), Audience::Everybody, "{path}");
         }
         for path in ["/dashboard.js", "/dashboard-plot.js", "/dashboard.css"] {
@@ -510,7 +543,9 @@ mod tests {
     fn a_stranger_s_name_gets_421_for_everything_of_the_operators() {
         let (site, _reporter) = site();
         let foreign = |path: &str| Question { named: Named::Foreign, ..question(path, "", "") };
-        for path in ["/dashboard", "/dashboard.js", "/dashboard/data", "/metrics", "/metrics/nowhere"] {
+        for path in
+            ["/dashboard", "/dashboard.js", "/dashboard/data", "/metrics", "/metrics/nowhere"]
+        {
             assert_eq!(site.answer(ASKER, &foreign(path)).unwrap().status, 421, "{path}");
         }
         for path in ["/", "/health", "/protocol", "/asyncapi.json"] {
@@ -548,7 +583,10 @@ mod tests {
                 (200, br#"{"ok":true}"#.as_slice()),
                 "{accept}"
             );
-            assert_eq!((header(&answer, "Content-Type"), header(&answer, "Vary")), (JSON, "Accept"));
+            assert_eq!(
+                (header(&answer, "Content-Type"), header(&answer, "Vary")),
+                (JSON, "Accept")
+            );
         }
         for accept in [
             "",
@@ -615,7 +653,11 @@ mod tests {
             ("text/plain;q=0", json),
             ("text/plain;q=nan,;;q=,", json),
         ] {
-            assert_eq!(header(&ask("/metrics", accept, ""), "Content-Type"), content_type, "{accept}");
+            assert_eq!(
+                header(&ask("/metrics", accept, ""), "Content-Type"),
+                content_type,
+                "{accept}"
+            );
         }
         assert_eq!(header(&ask("/metrics/prometheus", "*/*", ""), "Content-Type"), text);
         assert_eq!(header(&ask("/metrics/prometheus", prometheus, ""), "Content-Type"), open);
@@ -628,7 +670,11 @@ mod tests {
         let answers = (0..1_000).filter_map(|_| site.answer(ASKER, &health));
         let refused = answers.into_iter().find(|answer| answer.status == 429).unwrap();
         for probe in ["/livez", "/readyz"] {
-            assert_eq!(site.answer(ASKER, &question(probe, "", "")).unwrap().status, 200, "{probe}");
+            assert_eq!(
+                site.answer(ASKER, &question(probe, "", "")).unwrap().status,
+                200,
+                "{probe}"
+            );
         }
         assert_eq!(header(&refused, "Retry-After"), "1");
         assert_eq!(refused.body.as_ref(), br#"{"error":"Too many requests"}"#);
@@ -645,7 +691,8 @@ mod tests {
         let (posted, answers) = crossbeam_channel::unbounded();
         // The first try finds no room.
         let tries = std::sync::atomic::AtomicU32::new(0);
-        let post = move |asker, answer: Answer| match tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        let post = move |asker, answer: Answer| match tries
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
         {
             0 => Err(answer),
             _ => posted.send((asker, answer)).map_err(|error| error.0.1),
@@ -674,8 +721,9 @@ mod tests {
         for path in ["/metrics/prometheus", "/asyncapi.json", "/app.js"] {
             let whole = question(path, "", "");
             let packed = Question { takes_gzip: true, ..whole.clone() };
-            let ask =
-                |question| site.answer(ASKER, question).unwrap_or_else(|| reporter.reports.answer(question));
+            let ask = |question| {
+                site.answer(ASKER, question).unwrap_or_else(|| reporter.reports.answer(question))
+            };
             let (whole, packed) = (ask(&whole), ask(&packed));
             let encodings = [&whole, &packed].map(|answer| header(answer, "Content-Encoding"));
             assert_eq!(encodings, ["", "gzip"], "{path}");
@@ -706,7 +754,10 @@ mod tests {
         for path in ["/socket.io", "/socketio/", "/Socket.IO/", "/socket.io/extra"] {
             let answer = ask(path, "text/html", "");
             assert_eq!(answer.status, 404, "{path}");
-            assert!(String::from_utf8_lossy(&answer.body).contains("/socket.io/ (with the slash"), "{path}");
+            assert!(
+                String::from_utf8_lossy(&answer.body).contains("/socket.io/ (with the slash"),
+                "{path}"
+            );
         }
         assert!(serde_json::from_str::<serde_json::Value>(NEARLY_SOCKET_IO).is_ok());
     }
@@ -717,7 +768,8 @@ mod tests {
         assert_eq!((page.status, header(&page, "Content-Type")), (200, HTML));
         assert!(matches!(page.body, Cow::Borrowed(_)));
         let tag = header(&page, "ETag").to_owned();
-        for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
+        for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()]
+        {
             let again = ask("/", "text/html", &known);
             assert_eq!((again.status, again.body.len()), (304, 0), "{known}");
             assert_eq!(header(&again, "ETag"), tag);

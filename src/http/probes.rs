@@ -87,13 +87,19 @@ mod tests {
     #[test]
     fn a_server_is_ready_between_its_start_and_its_end_while_there_is_memory() {
         let (progress, mut report) = (Progress::default(), Report::default());
-        assert_eq!(told(&ready(&progress, &report)), (503, r#"{"ready":false,"reasons":["starting"]}"#));
+        assert_eq!(
+            told(&ready(&progress, &report)),
+            (503, r#"{"ready":false,"reasons":["starting"]}"#)
+        );
         progress.started();
         assert_eq!(told(&ready(&progress, &report)), (200, r#"{"ready":true}"#));
         report.memory = Memory::Low;
         assert_eq!(told(&ready(&progress, &report)).0, 200);
         report.memory = Memory::Out;
-        assert_eq!(told(&ready(&progress, &report)), (503, r#"{"ready":false,"reasons":["memory"]}"#));
+        assert_eq!(
+            told(&ready(&progress, &report)),
+            (503, r#"{"ready":false,"reasons":["memory"]}"#)
+        );
         progress.draining();
         progress.started();
         let both = r#"{"ready":false,"reasons":["draining","memory"]}"#;

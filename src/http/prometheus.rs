@@ -73,17 +73,23 @@ const SERIES: [Series; 17] = [
     gauge("bandsync_http_connections", "Connections that are no WebSockets.", |shard| shard.http),
     gauge("bandsync_members", "Members with a connection.", |shard| shard.members),
     gauge("bandsync_sessions", "Sessions in memory.", |shard| shard.sessions),
-    gauge("bandsync_sessions_active", "Sessions that somebody is in.", |shard| shard.sessions_active),
+    gauge("bandsync_sessions_active", "Sessions that somebody is in.", |shard| {
+        shard.sessions_active
+    }),
     counter("bandsync_connections_accepted_total", "Connections accepted.", |shard| shard.accepted),
     counter(
         "bandsync_connections_expelled_total",
         "Connections closed because the peer broke a rule or a limit.",
         |shard| shard.expulsions,
     ),
-    counter("bandsync_messages_received_total", "Messages from clients.", |shard| shard.messages_in),
-    counter("bandsync_messages_sent_total", "Messages to clients, one for each receiver.", |shard| {
-        shard.messages_out
+    counter("bandsync_messages_received_total", "Messages from clients.", |shard| {
+        shard.messages_in
     }),
+    counter(
+        "bandsync_messages_sent_total",
+        "Messages to clients, one for each receiver.",
+        |shard| shard.messages_out,
+    ),
     counter("bandsync_received_bytes_total", "Bytes read from sockets.", |shard| shard.bytes_in),
     counter("bandsync_sent_bytes_total", "Bytes written to sockets.", |shard| shard.bytes_out),
     gauge("bandsync_unsent_bytes", "Bytes that wait until slow readers take them.", |shard| {
@@ -112,9 +118,15 @@ const SERIES: [Series; 17] = [
 
 const HISTOGRAMS: [(&str, &str); GAUGES] = [
     ("bandsync_handler_duration_seconds", "Time that the engine took for one input."),
-    ("bandsync_tick_lateness_seconds", "How much later than its deadline a position tick was made."),
+    (
+        "bandsync_tick_lateness_seconds",
+        "How much later than its deadline a position tick was made.",
+    ),
     ("bandsync_turn_duration_seconds", "Time of one turn of the shard's loop."),
-    ("bandsync_sync_round_trip_seconds", "Round trip of the application's heartbeat to a member and back."),
+    (
+        "bandsync_sync_round_trip_seconds",
+        "Round trip of the application's heartbeat to a member and back.",
+    ),
     ("bandsync_mailbox_depth", "Connections from other shards that waited when the shard looked."),
 ];
 
@@ -179,18 +191,34 @@ struct Text {
 impl Text {
     fn server(&mut self, report: &Report, uptime: Duration) {
         let name = "bandsync_build_info";
-        self.head(name, Kind::Info, "Version of the server and the kind of machine that it was built for.");
+        self.head(
+            name,
+            Kind::Info,
+            "Version of the server and the kind of machine that it was built for.",
+        );
         let (version, arch) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
         self.line(format_args!("{name}{{version=\"{version}\",arch=\"{arch}\"}} 1"));
         let gauges = [
-            ("bandsync_uptime_seconds", "How long the server has been running.", uptime.as_secs_f64()),
-            ("bandsync_resident_memory_bytes", "Memory in RAM.", report.sample.resident_bytes as f64),
+            (
+                "bandsync_uptime_seconds",
+                "How long the server has been running.",
+                uptime.as_secs_f64(),
+            ),
+            (
+                "bandsync_resident_memory_bytes",
+                "Memory in RAM.",
+                report.sample.resident_bytes as f64,
+            ),
             (
                 "bandsync_allocator_committed_bytes",
                 "Memory that the allocator holds.",
                 report.allocator.committed as f64,
             ),
-            ("bandsync_cpu_cores", "Cores in use, user and system.", report.sample.cpu_percent / 100.0),
+            (
+                "bandsync_cpu_cores",
+                "Cores in use, user and system.",
+                report.sample.cpu_percent / 100.0,
+            ),
         ];
         for (name, help, value) in gauges {
             self.head(name, Kind::Gauge, help);
@@ -215,9 +243,24 @@ impl Text {
                 "Time on cores, user and system, in seconds.",
                 Some(usage.cpu.total().as_secs_f64()),
             ),
-            ("process_resident_memory_bytes", Kind::Gauge, "Memory in RAM.", whole(usage.resident_bytes)),
-            ("process_heap_bytes", Kind::Gauge, "Memory that the allocator holds.", whole(heap_bytes)),
-            ("process_virtual_memory_bytes", Kind::Gauge, "Address space.", limit(facts.virtual_bytes)),
+            (
+                "process_resident_memory_bytes",
+                Kind::Gauge,
+                "Memory in RAM.",
+                whole(usage.resident_bytes),
+            ),
+            (
+                "process_heap_bytes",
+                Kind::Gauge,
+                "Memory that the allocator holds.",
+                whole(heap_bytes),
+            ),
+            (
+                "process_virtual_memory_bytes",
+                Kind::Gauge,
+                "Address space.",
+                limit(facts.virtual_bytes),
+            ),
             (
                 "process_virtual_memory_max_bytes",
                 Kind::Gauge,
@@ -225,7 +268,12 @@ impl Text {
                 limit(facts.virtual_bytes_max),
             ),
             ("process_open_fds", Kind::Gauge, "Open files and sockets.", limit(facts.files_open)),
-            ("process_max_fds", Kind::Gauge, "Files and sockets that may be open.", limit(facts.files_max)),
+            (
+                "process_max_fds",
+                Kind::Gauge,
+                "Files and sockets that may be open.",
+                limit(facts.files_max),
+            ),
             ("process_threads", Kind::Gauge, "Threads.", limit(facts.threads)),
             (
                 "process_start_time_seconds",
@@ -245,7 +293,11 @@ impl Text {
     /// Threads of one name are told apart by a number, as the kernel cuts names.
     fn threads(&mut self, report: &Report) {
         let name = "bandsync_thread_cpu_seconds_total";
-        self.head(name, Kind::Counter, "Time on cores, by thread, in our own code and in the kernel.");
+        self.head(
+            name,
+            Kind::Counter,
+            "Time on cores, by thread, in our own code and in the kernel.",
+        );
         let mut threads: Vec<_> = report.threads.iter().collect();
         threads.sort_by(|a, b| a.name.cmp(&b.name));
         for same in threads.chunk_by(|a, b| a.name == b.name) {
@@ -277,7 +329,11 @@ impl Text {
             self.line(format_args!("{name}{{queue=\"{}\"}} {}", queue.name, queue.room));
         }
         let name = "bandsync_log_lines_lost_total";
-        self.head(name, Kind::Counter, "Lines of the log that found no room in its queue or on the disk.");
+        self.head(
+            name,
+            Kind::Counter,
+            "Lines of the log that found no room in its queue or on the disk.",
+        );
         self.line(format_args!("{name} {}", report.log_lines_lost));
     }
 
@@ -309,13 +365,19 @@ impl Text {
 
     fn health(&mut self, report: &Report) {
         self.head("bandsync_health", Kind::Gauge, "1 for the state that holds.");
-        for (status, name) in
-            [(Status::Healthy, "healthy"), (Status::Degraded, "degraded"), (Status::Unhealthy, "unhealthy")]
-        {
+        for (status, name) in [
+            (Status::Healthy, "healthy"),
+            (Status::Degraded, "degraded"),
+            (Status::Unhealthy, "unhealthy"),
+        ] {
             let holds = u8::from(report.status == status);
             self.line(format_args!("bandsync_health{{status=\"{name}\"}} {holds}"));
         }
-        self.head("bandsync_alert", Kind::Gauge, "1 for an alert that is raised, 0 for the others.");
+        self.head(
+            "bandsync_alert",
+            Kind::Gauge,
+            "1 for an alert that is raised, 0 for the others.",
+        );
         for name in thresholds::names() {
             let raised = u8::from(report.alerts.iter().any(|alert| alert.name == name));
             self.line(format_args!("bandsync_alert{{name=\"{name}\"}} {raised}"));
@@ -332,9 +394,14 @@ impl Text {
             for (bound, count) in latency::buckets(gauge).iter().zip(&totals.buckets) {
                 below += count;
                 let bound = self.bound(*bound as f64 / unit);
-                self.line(format_args!("{name}_bucket{{shard=\"{shard}\",le=\"{bound}\"}} {below}"));
+                self.line(format_args!(
+                    "{name}_bucket{{shard=\"{shard}\",le=\"{bound}\"}} {below}"
+                ));
             }
-            self.line(format_args!("{name}_bucket{{shard=\"{shard}\",le=\"+Inf\"}} {}", totals.count));
+            self.line(format_args!(
+                "{name}_bucket{{shard=\"{shard}\",le=\"+Inf\"}} {}",
+                totals.count
+            ));
             self.line(format_args!("{name}_sum{{shard=\"{shard}\"}} {}", totals.sum as f64 / unit));
             self.line(format_args!("{name}_count{{shard=\"{shard}\"}} {}", totals.count));
         }
@@ -399,8 +466,10 @@ mod tests {
         };
         report.threads = vec![thread("shard-0"), thread("a \"b\""), thread("shard-0")];
         report.queues = vec![Queue { name: "storage", waiting: 3, room: 64 }];
-        let shards = [ShardTotals { messages_in: 7, ..ShardTotals::default() }, ShardTotals::default()];
-        let cpu = CpuTime { user: Duration::from_millis(1_250), system: Duration::from_millis(500) };
+        let shards =
+            [ShardTotals { messages_in: 7, ..ShardTotals::default() }, ShardTotals::default()];
+        let cpu =
+            CpuTime { user: Duration::from_millis(1_250), system: Duration::from_millis(500) };
         let facts = Facts {
             virtual_bytes: Some(1 << 30),
             virtual_bytes_max: None,
@@ -459,8 +528,10 @@ mod tests {
         }
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap_or_default();
-            let family =
-                ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            let family = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| name.strip_suffix(end))
+                .unwrap_or(name);
             assert!(text.contains(&format!("# HELP {family} ")), "{line}");
         }
     }

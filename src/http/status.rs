@@ -217,7 +217,10 @@ impl Health {
             timestamp: Timestamp(SystemTime::now()).to_string(),
             uptime: rounded(uptime.as_secs_f64()),
             redis: redis && is_up,
-            memory: Memory { rss: sample.resident_bytes, heap_used: heap_used(&report.allocator, sample) },
+            memory: Memory {
+                rss: sample.resident_bytes,
+                heap_used: heap_used(&report.allocator, sample),
+            },
             connections: all.connections,
             reasons,
             redis_status,
@@ -246,7 +249,9 @@ impl Storage {
         let status = &desk.status;
         let (reason, since) = match status.condition() {
             Condition::Well => (None, None),
-            Condition::Degraded { reason, since } => (Some(reason), Some(Timestamp(since).to_string())),
+            Condition::Degraded { reason, since } => {
+                (Some(reason), Some(Timestamp(since).to_string()))
+            }
         };
         let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Self {
@@ -281,7 +286,9 @@ impl Metrics {
             uptime: rounded(uptime.as_secs_f64()),
             performance: Performance {
                 active_connections: all.connections,
-                messages_per_second: rounded(sample.messages_in_per_second + sample.messages_out_per_second),
+                messages_per_second: rounded(
+                    sample.messages_in_per_second + sample.messages_out_per_second,
+                ),
                 messages_in_per_second: rounded(sample.messages_in_per_second),
                 messages_out_per_second: rounded(sample.messages_out_per_second),
                 bytes_in_per_second: rounded(sample.bytes_in_per_second),
@@ -303,7 +310,8 @@ impl Metrics {
                 unsent_bytes: all.unsent_bytes,
                 log_lines_lost: report.log_lines_lost,
                 cpu_percent: rounded(sample.cpu_percent),
-                cpu_busiest_thread: busiest.map_or(0.0, |one| rounded(one.user_percent + one.system_percent)),
+                cpu_busiest_thread: busiest
+                    .map_or(0.0, |one| rounded(one.user_percent + one.system_percent)),
             },
             connections: Connections::of(&all, sample),
             sessions: Sessions::of(&all),

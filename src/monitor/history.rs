@@ -96,7 +96,11 @@ impl History {
 
 /// To a thousandth, without needless zeros; what is no number is none in JSON either.
 fn cell_text(cell: f64) -> String {
-    if cell.is_finite() { format!("{}", (cell * 1_000.0).round() / 1_000.0) } else { "null".to_owned() }
+    if cell.is_finite() {
+        format!("{}", (cell * 1_000.0).round() / 1_000.0)
+    } else {
+        "null".to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -379,7 +379,9 @@ impl Watch {
         let seconds = (later.at - self.earlier.at).as_secs_f64().max(f64::MIN_POSITIVE);
         let shards = (self.shards.iter().zip(later.shards.iter().zip(&self.earlier.shards)))
             .map(|(meter, (now, then))| ShardReport {
-                busy_percent: now.turn_micros.saturating_sub(then.turn_micros) as f64 / 10_000.0 / seconds,
+                busy_percent: now.turn_micros.saturating_sub(then.turn_micros) as f64
+                    / 10_000.0
+                    / seconds,
                 interval: meter.spreads(self.first_interval),
                 totals: meter.totals().clone(),
             })
@@ -414,7 +416,8 @@ impl Watch {
         threads: &[ThreadShare],
         queues: &[Queue],
     ) -> Readings {
-        for (silent, (now, then)) in self.silent.iter_mut().zip(later.shards.iter().zip(&self.earlier.shards))
+        for (silent, (now, then)) in
+            self.silent.iter_mut().zip(later.shards.iter().zip(&self.earlier.shards))
         {
             *silent = if now.turns == then.turns { silent.saturating_add(1) } else { 0 };
         }
@@ -427,10 +430,13 @@ impl Watch {
             latency_p99_ms: trips.if_any(trips.p99),
             tick_lateness_p99_ms: ticks.if_any(ticks.p99),
             turn_p99_ms: turns.if_any(turns.p99),
-            cpu_percent: threads.first().map_or(0.0, |share| share.user_percent + share.system_percent),
+            cpu_percent: threads
+                .first()
+                .map_or(0.0, |share| share.user_percent + share.system_percent),
             resident_bytes: later.usage.resident_bytes,
             queue_fill: queues.iter().map(Queue::fill).fold(0.0, f64::max),
-            shards_stalled: self.silent.iter().filter(|silent| **silent >= STALLED_AFTER).count() as u32,
+            shards_stalled: self.silent.iter().filter(|silent| **silent >= STALLED_AFTER).count()
+                as u32,
             storage_down: self.totals.storage_down(),
             sessions_unstored: self.totals.sessions_unstored(),
             sessions_shared: self.totals.sessions_shared(),
@@ -486,7 +492,8 @@ impl Watch {
             Some((at, before, counted)) if later.at - *at >= SHED_TAKES && counted.turns > 0 => {
                 let freed = before.resident_bytes.saturating_sub(later.usage.resident_bytes);
                 let sessions = later.all.sessions_shed.saturating_sub(counted.sessions_shed);
-                let kept = later.all.recovery_bytes_shed.saturating_sub(counted.recovery_bytes_shed);
+                let kept =
+                    later.all.recovery_bytes_shed.saturating_sub(counted.recovery_bytes_shed);
                 info!(
                     "memory is scarce: {:.1} MB given back ({:.1} MB kept for lost members, {sessions} empty \
                      sessions), {:.1} MB in use",
@@ -495,7 +502,8 @@ impl Watch {
                     later.usage.resident_bytes as f64 / 1e6
                 );
                 // Said once for each time that memory became scarce.
-                self.shed = Some((later.at + Duration::from_secs(u64::from(u32::MAX)), *before, *counted));
+                self.shed =
+                    Some((later.at + Duration::from_secs(u64::from(u32::MAX)), *before, *counted));
             }
             Some(_) => {}
         }
@@ -574,12 +582,15 @@ impl Look {
         let seconds = (self.at - earlier.at).as_secs_f64().max(f64::MIN_POSITIVE);
         let (now, then) = (&self.all, &earlier.all);
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-        let mean_ms = |micros: [u64; 2], counts: [u64; 2]| match counts[0].saturating_sub(counts[1]) {
+        let mean_ms = |micros: [u64; 2], counts: [u64; 2]| match counts[0].saturating_sub(counts[1])
+        {
             0 => None,
             count => Some(micros[0].saturating_sub(micros[1]) as f64 / 1_000.0 / count as f64),
         };
-        let latency_ms =
-            mean_ms([now.round_trip_micros, then.round_trip_micros], [now.round_trips, then.round_trips]);
+        let latency_ms = mean_ms(
+            [now.round_trip_micros, then.round_trip_micros],
+            [now.round_trips, then.round_trips],
+        );
         let turn_ms = mean_ms([now.turn_micros, then.turn_micros], [now.turns, then.turns]);
         Sample {
             messages_in_per_second: rate(now.messages_in, then.messages_in),
@@ -588,7 +599,8 @@ impl Look {
             bytes_out_per_second: rate(now.bytes_out, then.bytes_out),
             latency_ms: latency_ms.unwrap_or(last.latency_ms),
             turn_ms: turn_ms.unwrap_or_default(),
-            cpu_percent: 100.0 * self.usage.cpu.since(earlier.usage.cpu).total().as_secs_f64() / seconds,
+            cpu_percent: 100.0 * self.usage.cpu.since(earlier.usage.cpu).total().as_secs_f64()
+                / seconds,
             resident_bytes: self.usage.resident_bytes,
             connections_peak: last.connections_peak.max(now.connections),
             refusals_per_second: rate(now.refusals.iter().sum(), then.refusals.iter().sum()),
@@ -604,8 +616,10 @@ impl Look {
         let mut shares: Vec<ThreadShare> = (self.threads.iter())
             .map(|thread| {
                 let then = earlier.threads.iter().find(|other| other.id == thread.id);
-                let (user, system) = then.map_or_else(Default::default, |then| (then.user, then.system));
-                let percent = |now: Duration, then| 100.0 * now.saturating_sub(then).as_secs_f64() / seconds;
+                let (user, system) =
+                    then.map_or_else(Default::default, |then| (then.user, then.system));
+                let percent =
+                    |now: Duration, then| 100.0 * now.saturating_sub(then).as_secs_f64() / seconds;
                 ThreadShare {
                     name: thread.name.clone(),
                     user_percent: percent(thread.user, user),
@@ -664,12 +678,20 @@ mod tests {
     };
 
     fn plan(limits: Limits) -> Plan {
-        Plan { interval: Duration::from_secs(10), limits, stall_limit: None, webhook: None, store: None }
+        Plan {
+            interval: Duration::from_secs(10),
+            limits,
+            stall_limit: None,
+            webhook: None,
+            store: None,
+        }
     }
 
     fn look(at: Instant, cpu_ms: u64, all: ShardTotals) -> Look {
-        let cpu =
-            CpuTime { user: Duration::from_millis(cpu_ms / 2), system: Duration::from_millis(cpu_ms / 2) };
+        let cpu = CpuTime {
+            user: Duration::from_millis(cpu_ms / 2),
+            system: Duration::from_millis(cpu_ms / 2),
+        };
         let usage = Usage { resident_bytes: 7, cpu };
         Look { at, usage, threads: Vec::new(), shards: vec![all], all }
     }
@@ -702,7 +724,8 @@ mod tests {
             ..ShardTotals::default()
         };
         let last = Sample { connections_peak: 2, ..Sample::default() };
-        let sample = look(start + Duration::from_secs(2), 1_500, now).since(&look(start, 500, then), &last);
+        let sample =
+            look(start + Duration::from_secs(2), 1_500, now).since(&look(start, 500, then), &last);
         let expected = Sample {
             messages_in_per_second: 5.0,
             messages_out_per_second: 40.0,
@@ -722,9 +745,10 @@ mod tests {
     #[test]
     fn a_quiet_second_divides_by_nothing_and_keeps_the_last_latency() {
         let start = Instant::now();
-        let last = Sample { connections_peak: 9, latency_ms: 4.0, turn_ms: 5.0, ..Sample::default() };
-        let sample =
-            look(start, 0, ShardTotals::default()).since(&look(start, 0, ShardTotals::default()), &last);
+        let last =
+            Sample { connections_peak: 9, latency_ms: 4.0, turn_ms: 5.0, ..Sample::default() };
+        let sample = look(start, 0, ShardTotals::default())
+            .since(&look(start, 0, ShardTotals::default()), &last);
         let expected =
             Sample { resident_bytes: 7, connections_peak: 9, latency_ms: 4.0, ..Sample::default() };
         assert_eq!(sample, expected);
@@ -856,7 +880,9 @@ mod tests {
         let plan = Plan { interval: Duration::from_secs(3_600), ..plan(LIMITS) };
         let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan).unwrap();
         let busy = |watch: &Watch| {
-            while process::usage().cpu.total() < watch.interval_began.total() + Duration::from_millis(5) {
+            while process::usage().cpu.total()
+                < watch.interval_began.total() + Duration::from_millis(5)
+            {
                 std::hint::black_box(process::threads());
             }
         };
@@ -884,8 +910,12 @@ mod tests {
         *made.round_trips.lock() = vec![7_000_000; 3];
         watch.look();
         let report = watch.newest.lock().clone();
-        assert_eq!((report.interval[ROUND_TRIP].count, report.shards[0].interval[ROUND_TRIP].count), (3, 3));
-        let history: serde_json::Value = serde_json::from_slice(&watch.history.lock().json(0, 10)).unwrap();
+        assert_eq!(
+            (report.interval[ROUND_TRIP].count, report.shards[0].interval[ROUND_TRIP].count),
+            (3, 3)
+        );
+        let history: serde_json::Value =
+            serde_json::from_slice(&watch.history.lock().json(0, 10)).unwrap();
         let column = |name| history::FIELDS.iter().position(|field| *field == name).unwrap();
         assert_eq!(history["rows"][0][column("members")], 8);
         let p99 = history["rows"][0][column("roundTripP99")].as_f64().unwrap();

@@ -132,7 +132,15 @@ struct Rule {
 impl Rule {
     fn alert(&self, value: f64, limit: f64, at: Duration) -> Alert {
         let Self { name, severity, unit, what, .. } = *self;
-        Alert { name, severity, message: what.to_owned(), value, limit, unit, raised_at: at.as_secs_f64() }
+        Alert {
+            name,
+            severity,
+            message: what.to_owned(),
+            value,
+            limit,
+            unit,
+            raised_at: at.as_secs_f64(),
+        }
     }
 }
 
@@ -291,10 +299,12 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// The alerts about storage that these readings raise, for the time until the monitor looks and raises them.
 pub fn storage_alerts(readings: &Readings) -> Vec<Alert> {
-    let rules =
-        RULES.iter().filter(|rule| [STORAGE, "sessions_unstored", "sessions_shared"].contains(&rule.name));
-    let raised =
-        rules.map(|rule| (rule, (rule.read)(readings).unwrap_or_default())).filter(|(_, value)| *value > 0.5);
+    let rules = RULES
+        .iter()
+        .filter(|rule| [STORAGE, "sessions_unstored", "sessions_shared"].contains(&rule.name));
+    let raised = rules
+        .map(|rule| (rule, (rule.read)(readings).unwrap_or_default()))
+        .filter(|(_, value)| *value > 0.5);
     raised.map(|(rule, value)| rule.alert(value, 0.5, readings.at)).collect()
 }
 
@@ -336,7 +346,8 @@ impl Thresholds {
 
     /// What is raised now, the worst first.
     pub fn alerts(&self) -> Vec<Alert> {
-        let mut alerts: Vec<Alert> = self.watches.iter().filter_map(|watch| watch.raised.clone()).collect();
+        let mut alerts: Vec<Alert> =
+            self.watches.iter().filter_map(|watch| watch.raised.clone()).collect();
         alerts.sort_by_key(|alert| std::cmp::Reverse(alert.severity));
         alerts
     }
@@ -488,7 +499,9 @@ mod tests {
             let mut changes = Vec::new();
             for _ in 0..count {
                 self.second += 1;
-                changes.extend(self.thresholds.observe(&Readings { at: SECONDS(self.second), ..readings }));
+                changes.extend(
+                    self.thresholds.observe(&Readings { at: SECONDS(self.second), ..readings }),
+                );
             }
             changes.iter().map(told).collect()
         }
@@ -523,12 +536,27 @@ mod tests {
         check(Readings { latency_mean_ms: Some(51.0), ..calm() }, 4, &["sync_latency_mean"], one);
         let far = Readings { latency_p99_ms: Some(101.0), ..calm() };
         check(far, 4, &["sync_latency_p99", "sync_latency_unusual"], one);
-        check(Readings { latency_p99_ms: Some(60.0), ..calm() }, 11, &["sync_latency_unusual"], one);
-        check(Readings { tick_lateness_p99_ms: Some(2.5), ..calm() }, 11, &["tick_lateness_unusual"], one);
+        check(
+            Readings { latency_p99_ms: Some(60.0), ..calm() },
+            11,
+            &["sync_latency_unusual"],
+            one,
+        );
+        check(
+            Readings { tick_lateness_p99_ms: Some(2.5), ..calm() },
+            11,
+            &["tick_lateness_unusual"],
+            one,
+        );
         check(Readings { turn_p99_ms: Some(2.5), ..calm() }, 11, &["turn_time_unusual"], one);
         check(Readings { cpu_percent: 81.0, ..calm() }, 31, &["cpu"], one);
         check(Readings { resident_bytes: 500_000_001, ..calm() }, 1, &["memory"], one);
-        check(Readings { resident_bytes: 1_000_000_001, ..calm() }, 1, &["memory", "memory_limit"], other);
+        check(
+            Readings { resident_bytes: 1_000_000_001, ..calm() },
+            1,
+            &["memory", "memory_limit"],
+            other,
+        );
         check(Readings { queue_fill: 0.51, ..calm() }, 1, &["queue"], one);
         check(Readings { shards_stalled: 1, ..calm() }, 1, &["shard_stalled"], other);
         check(Readings { storage_down: true, ..calm() }, 1, &["storage"], one);
@@ -542,7 +570,9 @@ mod tests {
         let mut told = Vec::new();
         for second in 0..300 {
             let megabytes = if second % 2 == 0 { 501 } else { 480 };
-            told.extend(run.seconds(1, Readings { resident_bytes: megabytes * 1_000_000, ..calm() }));
+            told.extend(
+                run.seconds(1, Readings { resident_bytes: megabytes * 1_000_000, ..calm() }),
+            );
         }
         assert_eq!(told, ["+memory"]);
     }
@@ -573,8 +603,12 @@ mod tests {
     fn what_is_usual_is_learned_while_a_band_plays_and_kept_while_none_does() {
         let mut run = Run { thresholds: Thresholds::new(LIMITS), second: 0 };
         let gig = Readings { tick_lateness_p99_ms: Some(1.5), ..calm() };
-        let pause =
-            Readings { playing: false, tick_lateness_p99_ms: None, turn_p99_ms: Some(0.01), ..calm() };
+        let pause = Readings {
+            playing: false,
+            tick_lateness_p99_ms: None,
+            turn_p99_ms: Some(0.01),
+            ..calm()
+        };
         for _ in 0..50 {
             assert_eq!(run.seconds(200, gig), [""; 0]);
             assert_eq!(run.seconds(400, pause), [""; 0]);

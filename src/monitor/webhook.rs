@@ -139,13 +139,17 @@ mod tests {
     #[test]
     fn an_alert_has_fields_for_programs_and_a_sentence_for_people() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let webhook = Webhook::start(format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let webhook =
+            Webhook::start(format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let alert = super::super::thresholds::storage_alert(Duration::from_secs(3));
         webhook.tell(&Event { timestamp: 7, event: "raised", alert });
         let body: serde_json::Value = serde_json::from_str(&take(&listener, "200 OK")).unwrap();
         assert_eq!((&body["name"], &body["timestamp"]), (&"storage".into(), &7.into()));
         let text = body["text"].as_str().unwrap();
-        assert!(text.starts_with("BandSync") && text.contains("alert storage raised: the storage"), "{text}");
+        assert!(
+            text.starts_with("BandSync") && text.contains("alert storage raised: the storage"),
+            "{text}"
+        );
         assert!(text.ends_with("(1.0, limit 0.5)"), "{text}");
         let alert = super::super::thresholds::storage_alert(Duration::from_secs(3));
         let text = sentence(&Event { timestamp: 9, event: "cleared", alert });
@@ -155,7 +159,8 @@ mod tests {
     #[test]
     fn nobody_waits_for_an_address_that_does_not_answer() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let webhook = Webhook::start(format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let webhook =
+            Webhook::start(format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         for n in 0..10 * WAITING_MAX {
             webhook.post(n.to_string());
         }

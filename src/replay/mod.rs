@@ -117,7 +117,11 @@ impl Tally {
 }
 
 /// Replays one shard. If its outputs part from the recorded ones, also where and how.
-fn replay(run: &Run, options: &Options, progress: &mut Progress) -> Result<(Tally, Option<String>), Fault> {
+fn replay(
+    run: &Run,
+    options: &Options,
+    progress: &mut Progress,
+) -> Result<(Tally, Option<String>), Fault> {
     let mut stage = Stage::new(run.header.settings.clone());
     let mut tally = Tally::default();
     let mut parted = None;
@@ -172,8 +176,12 @@ fn parting(entry: &Entry<'_>, actual: Outcome, stage: &Stage) -> String {
 fn told(outcome: Outcome) -> String {
     match outcome {
         Outcome::Nothing => "no outputs".into(),
-        Outcome::Outputs { count: 1, digest } => format!("1 output, digest of all so far {digest:08x}"),
-        Outcome::Outputs { count, digest } => format!("{count} outputs, digest of all so far {digest:08x}"),
+        Outcome::Outputs { count: 1, digest } => {
+            format!("1 output, digest of all so far {digest:08x}")
+        }
+        Outcome::Outputs { count, digest } => {
+            format!("{count} outputs, digest of all so far {digest:08x}")
+        }
         Outcome::Panic => "a panic".into(),
     }
 }

@@ -47,7 +47,8 @@ impl Stage {
             return Outcome::Panic;
         }
         let Self { engine, outputs, copy, .. } = self;
-        let handled = catch_unwind(AssertUnwindSafe(|| engine.handle(at, input.to_input(copy), outputs)));
+        let handled =
+            catch_unwind(AssertUnwindSafe(|| engine.handle(at, input.to_input(copy), outputs)));
         if handled.is_err() {
             self.panic = Some(PANIC.take());
             return Outcome::Panic;
@@ -90,6 +91,8 @@ thread_local! {
 fn listen_to_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        std::panic::set_hook(Box::new(|info| PANIC.with(|panic| *panic.borrow_mut() = info.to_string())));
+        std::panic::set_hook(Box::new(|info| {
+            PANIC.with(|panic| *panic.borrow_mut() = info.to_string())
+        }));
     });
 }

@@ -63,7 +63,14 @@ pub struct Store {
 
 impl Store {
     pub(super) fn new(directory: Option<PathBuf>, ttl: Duration) -> Self {
-        Self { directory, ttl, open: None, inode: None, strangers: BTreeSet::new(), strangers_expire: None }
+        Self {
+            directory,
+            ttl,
+            open: None,
+            inode: None,
+            strangers: BTreeSet::new(),
+            strangers_expire: None,
+        }
     }
 
     fn database(&self) -> Result<&Database, Failure> {
@@ -86,7 +93,9 @@ impl Store {
         );
         Self::open_once(path).map_err(|again| match again {
             Trouble::Failure(failure) => failure,
-            Trouble::Damage(damage) => Failure::Unavailable(format!("{}: {damage}", path.display())),
+            Trouble::Damage(damage) => {
+                Failure::Unavailable(format!("{}: {damage}", path.display()))
+            }
         })
     }
 
@@ -94,7 +103,8 @@ impl Store {
         let failed = |error| Trouble::Failure(trouble(path, &error));
         // Passcodes and PINs are in it as they are, so nobody else may read it.
         let is_new = !path.exists();
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(path);
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(path);
         let there = file.and_then(|file| file.metadata()).map_err(failed)?;
         make_private(path);
         if there.len() == 0 && !is_new {
@@ -119,7 +129,9 @@ impl Store {
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let since = name.strip_prefix("bandsync.").and_then(|rest| rest.strip_prefix(DAMAGED));
-            let Some(since) = since.and_then(|seconds| seconds.parse::<u64>().ok()) else { continue };
+            let Some(since) = since.and_then(|seconds| seconds.parse::<u64>().ok()) else {
+                continue;
+            };
             if since.saturating_mul(1_000).saturating_add(ASIDE_KEPT_MS) > unix_millis() {
                 make_private(&path);
                 continue;
@@ -169,8 +181,7 @@ impl Backend for Store {
         // The lock goes with the database, so it must be gone before it is taken again.
         self.open = None;
         let Some(directory) = &self.directory else {
-            let reason =
-                "there is no place for it: neither HOME nor XDG_DATA_HOME is set; name one with --data";
+            let reason = "there is no place for it: neither HOME nor XDG_DATA_HOME is set; name one with --data";
             return Err(Failure::Unavailable(reason.into()));
         };
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
@@ -232,7 +243,8 @@ impl Backend for Store {
             Ok(applied)
         };
         // One transaction: all or nothing.
-        match self.database().and_then(|database| apply(database).map_err(|error| failure(&error))) {
+        match self.database().and_then(|database| apply(database).map_err(|error| failure(&error)))
+        {
             Ok(applied) => {
                 for (session, _) in changes {
                     self.strangers.remove(session);
@@ -254,7 +266,10 @@ impl Backend for Store {
         let path = directory.join(NAME);
         match fs::metadata(&path) {
             Ok(there) if Some((there.dev(), there.ino())) == self.inode => Ok(true),
-            Ok(_) => Err(Failure::Unavailable(format!("{} was replaced by another file", path.display()))),
+            Ok(_) => Err(Failure::Unavailable(format!(
+                "{} was replaced by another file",
+                path.display()
+            ))),
             Err(error) => Err(trouble(&path, &error)),
         }
     }
@@ -387,7 +402,9 @@ fn opening(path: &Path, error: DatabaseError) -> Trouble {
 /// early was cut short.
 fn reading(path: &Path, error: Error) -> Trouble {
     match error {
-        Error::Io(error) if ![ErrorKind::InvalidData, ErrorKind::UnexpectedEof].contains(&error.kind()) => {
+        Error::Io(error)
+            if ![ErrorKind::InvalidData, ErrorKind::UnexpectedEof].contains(&error.kind()) =>
+        {
             Trouble::Failure(trouble(path, &error))
         }
         // The disk failed before; that is no fault of the bytes.
@@ -403,7 +420,11 @@ const PRIVATE: u32 = 0o600;
 fn make_private(path: &Path) {
     let private = fs::metadata(path).and_then(|there| {
         let is_open = there.permissions().mode() & 0o077 != 0;
-        if is_open { fs::set_permissions(path, fs::Permissions::from_mode(PRIVATE)) } else { Ok(()) }
+        if is_open {
+            fs::set_permissions(path, fs::Permissions::from_mode(PRIVATE))
+        } else {
+            Ok(())
+        }
     });
     if let Err(error) = private {
         warn!(
@@ -452,7 +473,8 @@ mod tests {
 
     impl Directory {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("bandsync-file-{name}-{}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("bandsync-file-{name}-{}", std::process::id()));
             // It is not there, unless an earlier run of the same number was killed.
             let _ = fs::remove_dir_all(&path);
             Self(path)
@@ -545,7 +567,8 @@ mod tests {
         let mut store = directory.store(Duration::ZERO);
         apply(&mut store, "back", put(2, 1));
         store.expire().unwrap();
-        let left = ["gone", "back", "read"].map(|session| store.load(&id(session)).unwrap().is_some());
+        let left =
+            ["gone", "back", "read"].map(|session| store.load(&id(session)).unwrap().is_some());
         assert_eq!(left, [false, true, false]);
     }
 
@@ -624,7 +647,12 @@ mod tests {
     }
 
     /// Opens what is left of a file. Either all of it is there, or it is set aside and the new one works.
-    fn opens(directory: &Directory, bytes: &[u8], records: &[(SessionId, Box<[u8]>)], what: &str) -> bool {
+    fn opens(
+        directory: &Directory,
+        bytes: &[u8],
+        records: &[(SessionId, Box<[u8]>)],
+        what: &str,
+    ) -> bool {
         for entry in fs::read_dir(&directory.0).unwrap() {
             fs::remove_file(entry.unwrap().path()).unwrap();
         }

@@ -59,7 +59,8 @@ impl History {
     /// Puts stored points before those that were measured since.
     pub fn restore(&self, points: Vec<(i64, Point)>) {
         let mut inner = self.inner.lock();
-        let now = inner.series.values().filter_map(|series| series.front()).map(|(at, _)| *at).min();
+        let now =
+            inner.series.values().filter_map(|series| series.front()).map(|(at, _)| *at).min();
         for (at, point) in points {
             if now.is_none_or(|now| at < now) {
                 inner.keep(at, &[point]);

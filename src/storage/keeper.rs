@@ -27,7 +27,9 @@ use self::pending::Pending;
 use super::backoff::{Backoff, chance};
 use super::history::KEPT_MS;
 use super::status::{Part, count};
-use super::{Applied, Aside, Backend, Change, Failure, Foreign, History, Order, Plan, Shards, Status};
+use super::{
+    Applied, Aside, Backend, Change, Failure, Foreign, History, Order, Plan, Shards, Status,
+};
 
 /// How long the backend must have worked for the next failure to count as the first.
 const STEADY: Duration = Duration::from_secs(10);
@@ -188,7 +190,10 @@ impl Keeper {
     }
 
     /// Has the backend tell of other servers by `heard`, if it can.
-    pub(super) fn listen(&mut self, heard: impl Fn(Foreign) + Send + 'static) -> std::io::Result<()> {
+    pub(super) fn listen(
+        &mut self,
+        heard: impl Fn(Foreign) + Send + 'static,
+    ) -> std::io::Result<()> {
         self.listens = true;
         self.backend.listen(Box::new(heard))
     }
@@ -253,7 +258,11 @@ impl Keeper {
             }
             None => {
                 let retries = self.ailing.values().filter_map(|ailment| ailment.retry);
-                retries.map(|at| at.saturating_duration_since(now)).min().unwrap_or(SLEEP).min(SLEEP)
+                retries
+                    .map(|at| at.saturating_duration_since(now))
+                    .min()
+                    .unwrap_or(SLEEP)
+                    .min(SLEEP)
             }
         };
         let until = if self.unsent.is_empty() { until } else { until.min(TELL_AGAIN) };
@@ -293,7 +302,8 @@ impl Keeper {
         {
             count(&self.status.coalesced, 1);
             let outcome = Outcome::Refused;
-            self.unsent.push_back((shard, StorageNews::Stored { session, epoch, version, outcome }));
+            self.unsent
+                .push_back((shard, StorageNews::Stored { session, epoch, version, outcome }));
         }
     }
 
@@ -373,8 +383,9 @@ impl Keeper {
 
     /// Notes which sessions cannot be stored, each for a reason of its own.
     fn show_ailing(&mut self) {
-        let reasons =
-            || self.ailing.values().map(|ailment| &ailment.reason).filter(|reason| !reason.is_empty());
+        let reasons = || {
+            self.ailing.values().map(|ailment| &ailment.reason).filter(|reason| !reason.is_empty())
+        };
         let count = reasons().count();
         self.status.unstored.store(count as u64, Ordering::Relaxed);
         match reasons().next() {
@@ -410,7 +421,10 @@ impl Keeper {
                 error!(session = session.as_str(); "what was stored of session {session:?} was set aside, because {damage}");
                 count(&self.status.set_aside, 1);
                 if self.ailing.contains_key(session) {
-                    self.ail(session, format!("what is stored of it made no sense again: {damage}"));
+                    self.ail(
+                        session,
+                        format!("what is stored of it made no sense again: {damage}"),
+                    );
                 } else {
                     self.ailing.insert(session.clone(), Ailment::default());
                 }
@@ -474,7 +488,9 @@ impl Keeper {
         if let Some(found) = self.pending.find(session) {
             return Ok(found);
         }
-        let Some(bytes) = self.attempt(|backend| backend.load(session))? else { return Ok(Found::Nothing) };
+        let Some(bytes) = self.attempt(|backend| backend.load(session))? else {
+            return Ok(Found::Nothing);
+        };
         let damage = match Record::parse(&bytes) {
             Ok(record) if record.session == *session => return Ok(Found::Record(bytes)),
             Ok(_) => "it is that of another session".to_owned(),
@@ -523,9 +539,8 @@ impl Keeper {
             let done = match result {
                 Ok(Applied::Senseless) => self.clear_away(&session, "its fields make no sense"),
                 // Nothing may rise above it.
-                Ok(Applied::Outdated { epoch }) if epoch >= Record::EPOCH_MAX => {
-                    self.clear_away(&session, &format!("its epoch {epoch} is none that a clock shows"))
-                }
+                Ok(Applied::Outdated { epoch }) if epoch >= Record::EPOCH_MAX => self
+                    .clear_away(&session, &format!("its epoch {epoch} is none that a clock shows")),
                 Ok(applied) => {
                     self.carried_out(session, &change, applied);
                     continue;
@@ -632,7 +647,9 @@ impl Keeper {
         let oldest = unix_millis() - KEPT_MS;
         if !self.restored {
             match self.attempt(|backend| backend.points(oldest)) {
-                Err(Failure::Session(reason)) => debug!("stored measurements cannot be read: {reason}"),
+                Err(Failure::Session(reason)) => {
+                    debug!("stored measurements cannot be read: {reason}")
+                }
                 points => self.history.restore(points?),
             }
             self.restored = true;
@@ -648,15 +665,22 @@ impl Keeper {
         Ok(())
     }
 
-    fn apply(&mut self, changes: &[(SessionId, Change)]) -> Result<Vec<Result<Applied, Failure>>, Failure> {
+    fn apply(
+        &mut self,
+        changes: &[(SessionId, Change)],
+    ) -> Result<Vec<Result<Applied, Failure>>, Failure> {
         self.attempt(|backend| Ok(backend.apply(changes)))
     }
 
     /// Uses the backend. A panic in it, as over a file that somebody else wrote to, is a failure like others.
-    fn attempt<T>(&mut self, act: impl FnOnce(&mut dyn Backend) -> Result<T, Failure>) -> Result<T, Failure> {
+    fn attempt<T>(
+        &mut self,
+        act: impl FnOnce(&mut dyn Backend) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let backend = self.backend.as_mut();
-        catch_unwind(AssertUnwindSafe(|| act(backend)))
-            .unwrap_or_else(|_| Err(Failure::Unavailable("the storage met a bug; see the log".into())))
+        catch_unwind(AssertUnwindSafe(|| act(backend))).unwrap_or_else(|_| {
+            Err(Failure::Unavailable("the storage met a bug; see the log".into()))
+        })
     }
 
     /// Notes a failure, and when to try again.

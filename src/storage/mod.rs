@@ -240,7 +240,11 @@ impl Desk {
 
     /// Has a session deleted. False if there is no room for the order.
     pub fn forget(&self, shard: ShardId, session: &SessionId, epoch: u64) -> bool {
-        self.put(|| Order::Change { shard, session: session.clone(), change: Change::Delete { epoch } })
+        self.put(|| Order::Change {
+            shard,
+            session: session.clone(),
+            change: Change::Delete { epoch },
+        })
     }
 
     /// Takes measurements in. Those of one interval together become one point of the history.
@@ -272,7 +276,9 @@ impl Desk {
 
     /// The record is copied only when there is room for it: a full queue is the time to save work.
     fn try_put(&self, order: impl FnOnce() -> Option<Order>) -> bool {
-        let Some(orders) = self.orders.as_ref().filter(|orders| !orders.is_full()) else { return false };
+        let Some(orders) = self.orders.as_ref().filter(|orders| !orders.is_full()) else {
+            return false;
+        };
         order().is_some_and(|order| orders.try_send(order).is_ok())
     }
 }
@@ -300,7 +306,9 @@ impl Storage {
             Place::File(directory) => Some(Box::new(file::Store::new(directory.clone(), plan.ttl))),
             Place::Redis(place) => Some(Box::new(redis::Store::new(*place.clone(), plan.ttl))),
         };
-        let Some(backend) = backend else { return Ok(Self { desk: Desk::nowhere(), keeper: None }) };
+        let Some(backend) = backend else {
+            return Ok(Self { desk: Desk::nowhere(), keeper: None });
+        };
         let status = Arc::new(Status::new(plan.place.name()));
         let history = Arc::new(History::default());
         let (sender, receiver) = bounded(QUEUE_MAX);

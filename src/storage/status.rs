@@ -126,7 +126,10 @@ mod tests {
             Condition::Well => String::new(),
             Condition::Degraded { reason, .. } => reason,
         };
-        assert!(status.degraded(Part::Shared, "shared") && !status.degraded(Part::Shared, "shared by two"));
+        assert!(
+            status.degraded(Part::Shared, "shared")
+                && !status.degraded(Part::Shared, "shared by two")
+        );
         assert!(status.is_up());
         assert_eq!(shown(), "shared by two");
         assert!(status.degraded(Part::Backend, "away"));

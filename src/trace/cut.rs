@@ -37,7 +37,9 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let run = only_run(&options.traces)?;
     if !run.is_whole() {
-        return Err(Fault::Told("the first segment is missing, so no part could be replayed".into()));
+        return Err(Fault::Told(
+            "the first segment is missing, so no part could be replayed".into(),
+        ));
     }
     let mut script = Script::read(&run)?;
     let all = script.takes.len();
@@ -69,7 +71,8 @@ fn connections(script: &Script, options: &Options) -> BTreeSet<ConnId> {
         let mut lines = talk.input(&entry);
         lines.extend(talk.outputs(&entry, stage.outputs()));
         for line in lines.iter().filter(|line| filter.takes(line, &talk)) {
-            let is_meant = |conn: &&ConnId| options.member.as_ref().is_none_or(|who| talk.is(**conn, who));
+            let is_meant =
+                |conn: &&ConnId| options.member.as_ref().is_none_or(|who| talk.is(**conn, who));
             found.extend(line.conns.iter().filter(is_meant));
         }
         ControlFlow::Continue(())

@@ -30,15 +30,26 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
         same = false;
         let (one, other) = (fields(&one.header.settings), fields(&other.header.settings));
         for (name, value) in one.iter().filter(|(name, value)| other.get(*name) != Some(value)) {
-            tell(&format!("< {name}: {value}\n> {name}: {}", other.get(name).unwrap_or(&Value::Null)));
+            tell(&format!(
+                "< {name}: {value}\n> {name}: {}",
+                other.get(name).unwrap_or(&Value::Null)
+            ));
         }
     }
     let shared = one.takes.iter().zip(&other.takes).take_while(|(one, other)| one == other).count();
     let (left, right) = (one.takes.get(shared), other.takes.get(shared));
     if left.is_some() || right.is_some() {
         same = false;
-        tell(&format!("the first {shared} inputs are the same; then\n< {}\n> {}", told(left), told(right)));
-        tell(&format!("{} inputs more here, {} there", one.takes.len() - shared, other.takes.len() - shared));
+        tell(&format!(
+            "the first {shared} inputs are the same; then\n< {}\n> {}",
+            told(left),
+            told(right)
+        ));
+        tell(&format!(
+            "{} inputs more here, {} there",
+            one.takes.len() - shared,
+            other.takes.len() - shared
+        ));
     } else {
         tell(&format!("all {shared} inputs are the same"));
     }

@@ -63,8 +63,12 @@ pub struct Filter {
 
 impl Filter {
     fn takes(&self, line: &Line, talk: &Talk) -> bool {
-        let session = self.session.as_ref().is_none_or(|session| line.session.as_ref() == Some(session));
-        let member = self.member.as_ref().is_none_or(|who| line.conns.iter().any(|conn| talk.is(*conn, who)));
+        let session =
+            self.session.as_ref().is_none_or(|session| line.session.as_ref() == Some(session));
+        let member = self
+            .member
+            .as_ref()
+            .is_none_or(|who| line.conns.iter().any(|conn| talk.is(*conn, who)));
         let event = self.event.as_ref().is_none_or(|event| line.event == *event);
         let time = self.from.is_none_or(|from| line.at >= from) && !self.is_past(line.at);
         session && member && event && time
@@ -99,6 +103,8 @@ fn only_run(paths: &[PathBuf]) -> Result<run::Run, Fault> {
     let mut runs = run::gather(paths)?;
     match (runs.pop(), runs.len()) {
         (Some(run), 0) => Ok(run),
-        (_, more) => Err(Fault::Told(format!("give the files of one shard, these are of {}", more + 1))),
+        (_, more) => {
+            Err(Fault::Told(format!("give the files of one shard, these are of {}", more + 1)))
+        }
     }
 }

@@ -72,14 +72,18 @@ pub fn gather(paths: &[PathBuf]) -> Result<Vec<Run>, Fault> {
     let mut runs: Vec<Run> = Vec::new();
     for (header, file, bytes) in found {
         let same = |run: &Run| {
-            run.header.run == header.run && run.header.settings == header.settings && header.segment > 0
+            run.header.run == header.run
+                && run.header.settings == header.settings
+                && header.segment > 0
         };
         match runs.last_mut().filter(|run| same(run)) {
             Some(run) => {
                 let expected = run.header.segment + run.segments.len() as u32;
                 if header.segment != expected {
                     let file = file.display();
-                    return Err(Fault::Told(format!("segment {expected} is missing in front of {file}")));
+                    return Err(Fault::Told(format!(
+                        "segment {expected} is missing in front of {file}"
+                    )));
                 }
                 run.segments.push(file);
                 run.bytes += bytes;

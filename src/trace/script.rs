@@ -131,14 +131,18 @@ impl Script {
                 Outcome::Panic => end = End::Panicked,
             }
             if entries.len() >= STRETCH_BYTES {
-                packer.stretch(&mut bytes, &Stretch { first, at: since, digest: sum, entries: &entries });
+                packer.stretch(
+                    &mut bytes,
+                    &Stretch { first, at: since, digest: sum, entries: &entries },
+                );
                 entries.clear();
                 (first, since, sum) = (place as u64 + 1, before, digest);
             }
             ControlFlow::Continue(())
         });
         if !entries.is_empty() {
-            packer.stretch(&mut bytes, &Stretch { first, at: since, digest: sum, entries: &entries });
+            packer
+                .stretch(&mut bytes, &Stretch { first, at: since, digest: sum, entries: &entries });
         }
         packer.end(&mut bytes, &end);
         let told = |error: io::Error| Fault::Told(format!("{}: {error}", path.display()));

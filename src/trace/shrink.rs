@@ -68,7 +68,9 @@ impl Check {
         let mut failed = None;
         script.play(|place, _, outcome, stage| {
             let found = match self {
-                Self::Says(text) => stage.outputs().bytes.windows(text.len()).any(|bytes| bytes == text),
+                Self::Says(text) => {
+                    stage.outputs().bytes.windows(text.len()).any(|bytes| bytes == text)
+                }
                 Self::Panic | Self::Digest { .. } => outcome == Outcome::Panic,
             };
             if !found {
@@ -84,8 +86,14 @@ impl Check {
 /// Whether the program's outputs part from those in the trace.
 fn parts(program: &Path, trace: &Path) -> Result<bool, Fault> {
     let mut command = Command::new(program);
-    command.arg("replay").arg(trace).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let status = command.status().map_err(|error| Fault::Told(format!("{}: {error}", program.display())))?;
+    command
+        .arg("replay")
+        .arg(trace)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let status =
+        command.status().map_err(|error| Fault::Told(format!("{}: {error}", program.display())))?;
     Ok(status.code() == Some(1))
 }
 
@@ -103,7 +111,8 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
         tell("the trace passes this check: there is nothing to shrink");
         return Ok(false);
     };
-    let mut search = Search { check: &check, tries: options.tries, progress: Progress::new(options.tries) };
+    let mut search =
+        Search { check: &check, tries: options.tries, progress: Progress::new(options.tries) };
     let mut script = whole.clone();
     script.takes.truncate(needed);
 

@@ -65,7 +65,11 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     Ok(true)
 }
 
-fn collect(run: &Run, options: &Options, progress: &mut Progress) -> Result<(Stats, Option<String>), Fault> {
+fn collect(
+    run: &Run,
+    options: &Options,
+    progress: &mut Progress,
+) -> Result<(Stats, Option<String>), Fault> {
     let mut stats = Stats::default();
     let mut talk = Talk::new(&run.header.settings.limits);
     let mut stage = run.is_whole().then(|| Stage::new(run.header.settings.clone()));
@@ -121,21 +125,26 @@ impl Stats {
     fn draw(&self, run: &Run, remark: Option<&str>) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail, here and below.
-        let _ = writeln!(text, "== {}: {} inputs in {:.1} s", run.name(), self.inputs, self.seconds());
+        let _ =
+            writeln!(text, "== {}: {} inputs in {:.1} s", run.name(), self.inputs, self.seconds());
         if let Some(remark) = remark {
             let _ = writeln!(text, "the trace {remark}");
         }
         if !run.is_whole() {
             let _ = writeln!(text, "the first segment is missing: only what came in is known");
         }
-        for (direction, title) in [("in", "to the server"), ("out", "from the server"), ("here", "inside")] {
+        for (direction, title) in
+            [("in", "to the server"), ("out", "from the server"), ("here", "inside")]
+        {
             let of = |((way, event), numbers): (&(&str, String), &(u64, u64))| {
                 (*way == direction).then(|| (event.clone(), *numbers))
             };
             table(&mut text, title, self.events.iter().filter_map(of).collect());
         }
         let columns = self.columns();
-        for (way, title) in ["messages to the server", "messages from the server"].iter().enumerate() {
+        for (way, title) in
+            ["messages to the server", "messages from the server"].iter().enumerate()
+        {
             let values: Vec<u64> = columns.iter().map(|column| column[way]).collect();
             let width = self.seconds() / values.len().max(1) as f64;
             let most = values.iter().max().copied().unwrap_or_default();
@@ -156,7 +165,11 @@ impl Stats {
         for (power, count) in &self.lateness {
             so_far += count;
             let (under, share) = (2_u64 << power, 100.0 * so_far as f64 / all as f64);
-            let _ = writeln!(text, "  under {under:>8} µs {count:>9} {share:>6.1} % {}", bar(*count, *most));
+            let _ = writeln!(
+                text,
+                "  under {under:>8} µs {count:>9} {share:>6.1} % {}",
+                bar(*count, *most)
+            );
         }
     }
 

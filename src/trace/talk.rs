@@ -60,8 +60,12 @@ impl Line {
             [conn] => conn.to_string(),
             many => format!("×{}", many.len()),
         };
-        let mut text: String =
-            self.text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CHARS_MAX).collect();
+        let mut text: String = self
+            .text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(CHARS_MAX)
+            .collect();
         if self.text.chars().nth(CHARS_MAX).is_some() {
             text.push('…');
         }
@@ -153,7 +157,8 @@ impl Talk {
                 let text = String::from_utf8_lossy(bytes);
                 let first = text.lines().next().unwrap_or_default().to_owned();
                 if first.contains("transport=polling") {
-                    polled(&text).for_each(|(bytes, (event, text))| said.push((bytes, event, text)));
+                    polled(&text)
+                        .for_each(|(bytes, (event, text))| said.push((bytes, event, text)));
                 }
                 said.insert(0, (bytes.len(), "http".into(), first));
                 // Not by the server's answer: who looks at inputs alone does not see it.
@@ -169,7 +174,9 @@ impl Talk {
                     let (event, text) = match reader.next(&self.limits, &mut copy, &mut at) {
                         Ok(None) => break,
                         Ok(Some(Message::Text(text))) => packet(text),
-                        Ok(Some(Message::Binary(data))) => ("binary".into(), format!("{} bytes", data.len())),
+                        Ok(Some(Message::Binary(data))) => {
+                            ("binary".into(), format!("{} bytes", data.len()))
+                        }
                         Ok(Some(Message::Deflated { payload, .. })) => {
                             ("compressed".into(), format!("{} bytes", payload.len()))
                         }
@@ -180,7 +187,11 @@ impl Talk {
                             close.map_or_else(String::new, |close| close.code.to_string()),
                         ),
                         Err(error) => {
-                            said.push((copy.len() - before, "broken frame".into(), error.to_string()));
+                            said.push((
+                                copy.len() - before,
+                                "broken frame".into(),
+                                error.to_string(),
+                            ));
                             // Nothing after it is read, by the engine either.
                             person.reader = Some(Reader::default());
                             break;
@@ -233,7 +244,12 @@ impl Talk {
                 Output::Letter { to, letter } => {
                     let (text, bytes) = (format!("to shard {}", to.0), letter.range().len());
                     let line = plain(entry, None, bytes);
-                    lines.push(Line { direction: Direction::Out, event: "write".into(), text, ..line });
+                    lines.push(Line {
+                        direction: Direction::Out,
+                        event: "write".into(),
+                        text,
+                        ..line
+                    });
                 }
                 Output::Load { session } => lines.push(ordered(entry, "load", session, 0)),
                 Output::Store { session, record, .. } => {
@@ -257,15 +273,31 @@ impl Talk {
         }
     }
 
-    fn sent(&mut self, entry: &Entry<'_>, to: Vec<ConnId>, mut bytes: &[u8], lines: &mut Vec<Line>) {
-        let mut add = |people: &BTreeMap<ConnId, Person>, event: String, text: String, bytes: usize| {
-            let person = to.first().and_then(|conn| people.get(conn));
-            let session = field(&text, "sessionId").or_else(|| person.and_then(|p| p.session.clone()));
-            let member = person.filter(|_| to.len() == 1).and_then(Person::member);
-            let line = plain(entry, None, bytes);
-            let conns = to.clone();
-            lines.push(Line { direction: Direction::Out, conns, event, text, session, member, ..line });
-        };
+    fn sent(
+        &mut self,
+        entry: &Entry<'_>,
+        to: Vec<ConnId>,
+        mut bytes: &[u8],
+        lines: &mut Vec<Line>,
+    ) {
+        let mut add =
+            |people: &BTreeMap<ConnId, Person>, event: String, text: String, bytes: usize| {
+                let person = to.first().and_then(|conn| people.get(conn));
+                let session =
+                    field(&text, "sessionId").or_else(|| person.and_then(|p| p.session.clone()));
+                let member = person.filter(|_| to.len() == 1).and_then(Person::member);
+                let line = plain(entry, None, bytes);
+                let conns = to.clone();
+                lines.push(Line {
+                    direction: Direction::Out,
+                    conns,
+                    event,
+                    text,
+                    session,
+                    member,
+                    ..line
+                });
+            };
         if bytes.starts_with(b"HTTP/1.1") {
             let text = String::from_utf8_lossy(bytes);
             let status = text.lines().next().unwrap_or_default().to_owned();
@@ -276,7 +308,8 @@ impl Talk {
             }
             add(&self.people, "http".into(), status, bytes.len());
             if text.contains("\r\nContent-Type: text/plain; charset=UTF-8\r\n") {
-                polled(&text).for_each(|(bytes, (event, text))| add(&self.people, event, text, bytes));
+                polled(&text)
+                    .for_each(|(bytes, (event, text))| add(&self.people, event, text, bytes));
             }
             return;
         }
@@ -305,8 +338,9 @@ impl Talk {
 
     /// Whether a connection is meant by this: as `index.generation`, socket id, or name.
     pub fn is(&self, conn: ConnId, who: &str) -> bool {
-        let known =
-            |person: &Person| person.socket.as_deref() == Some(who) || person.name.as_deref() == Some(who);
+        let known = |person: &Person| {
+            person.socket.as_deref() == Some(who) || person.name.as_deref() == Some(who)
+        };
         conn.to_string() == who || self.people.get(&conn).is_some_and(known)
     }
 }
@@ -391,7 +425,9 @@ fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
     };
     let (direction, text) = match &entry.input {
         Recorded::Drain | Recorded::TurnEnded => (Direction::Here, String::new()),
-        Recorded::Opened { peer, .. } | Recorded::Arrived { peer, .. } => (Direction::In, peer.to_string()),
+        Recorded::Opened { peer, .. } | Recorded::Arrived { peer, .. } => {
+            (Direction::In, peer.to_string())
+        }
         Recorded::Closed { cause, .. } => (Direction::In, format!("{cause:?}")),
         Recorded::Received { .. } => (Direction::In, String::new()),
         other => (Direction::Here, describe(other)),
@@ -435,7 +471,9 @@ fn packet(text: &str) -> (String, String) {
         _ => return ("no packet".into(), text.to_owned()),
     }
     let packet = rest(text);
-    let Some(socket) = kind(&packet).filter(|kind| *kind < 7) else { return ("no packet".into(), packet) };
+    let Some(socket) = kind(&packet).filter(|kind| *kind < 7) else {
+        return ("no packet".into(), packet);
+    };
     let content = packet.find(['[', '{']).map_or("", |at| &packet[at..]);
     let items: Vec<&RawValue> = serde_json::from_str(content).unwrap_or_default();
     let name = items.first().and_then(|name| serde_json::from_str::<String>(name.get()).ok());
@@ -452,7 +490,8 @@ fn packet(text: &str) -> (String, String) {
 fn joining(parcel: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(parcel);
     text.match_indices('{').find_map(|(at, _)| {
-        let object: &RawValue = serde_json::Deserializer::from_str(&text[at..]).into_iter().next()?.ok()?;
+        let object: &RawValue =
+            serde_json::Deserializer::from_str(&text[at..]).into_iter().next()?.ok()?;
         object.get().contains("\"sessionId\"").then(|| object.get().to_owned())
     })
 }
@@ -520,7 +559,9 @@ mod tests {
         let mut bytes = Vec::new();
         for length in [0, 125, 126, 70_000] {
             bytes.clear();
-            bandsync_engine::wire::frame::text(&mut bytes, |out| out.resize(out.len() + length, b'x'));
+            bandsync_engine::wire::frame::text(&mut bytes, |out| {
+                out.resize(out.len() + length, b'x')
+            });
             assert_eq!(
                 server_frame(&bytes).map(|(opcode, payload, whole)| (opcode, payload.len(), whole)),
                 Some((1, length, bytes.len()))

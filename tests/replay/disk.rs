@@ -60,7 +60,9 @@ fn a_full_disk_ends_the_recording_with_one_warning_and_not_the_server() {
     while !is_stopped() {
         let text: String = (0..400)
             .map(|_| {
-                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                noise = noise
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 char::from(b'a' + (noise >> 59) as u8 % 26)
             })
             .collect();

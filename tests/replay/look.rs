@@ -30,7 +30,11 @@ fn recorded(name: &str) -> (Scratch, PathBuf) {
 #[track_caller]
 fn printed(arguments: &[&str], paths: &[&Path]) -> String {
     let output = bandsync(arguments, paths);
-    assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {}", text(&output));
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{arguments:?}: {}",
+        text(&output)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -49,14 +53,19 @@ fn every(lines: &[Value], holds: impl Fn(&Value) -> bool) -> bool {
 fn show_prints_a_line_for_everything_and_filters() {
     let (_scratch, trace) = recorded("show");
     let all = lines(&[], &trace);
-    for event in ["opened", "http", "join_session", "play", "ack", "scroll_tick", "closed", "drain"] {
+    for event in ["opened", "http", "join_session", "play", "ack", "scroll_tick", "closed", "drain"]
+    {
         assert!(all.iter().any(|line| line["event"] == event), "{event} is not shown");
     }
     assert!(all.is_sorted_by_key(|line| line["micros"].as_u64()));
-    assert!(every(&all, |line| ["in", "out", "here"].contains(&line["direction"].as_str().unwrap())));
+    assert!(
+        every(&all, |line| ["in", "out", "here"].contains(&line["direction"].as_str().unwrap()))
+    );
 
     let ticks = lines(&["--event", "scroll_tick"], &trace);
-    assert!(every(&ticks, |line| line["event"] == "scroll_tick" && line["bytes"].as_u64() > Some(50)));
+    assert!(
+        every(&ticks, |line| line["event"] == "scroll_tick" && line["bytes"].as_u64() > Some(50))
+    );
     let session = ticks[0]["session"].as_str().unwrap();
     let of_session = lines(&["--session", session], &trace);
     assert!(every(&of_session, |line| line["session"] == session) && of_session.len() < all.len());
@@ -70,7 +79,8 @@ fn show_prints_a_line_for_everything_and_filters() {
 
     let middle = all[all.len() / 2]["micros"].as_u64().unwrap();
     let seconds = format!("{:.6}", middle as f64 / 1e6);
-    let (early, late) = (lines(&["--until", &seconds], &trace), lines(&["--from", &seconds], &trace));
+    let (early, late) =
+        (lines(&["--until", &seconds], &trace), lines(&["--from", &seconds], &trace));
     assert!(every(&early, |line| line["micros"].as_u64() <= Some(middle)));
     assert!(every(&late, |line| line["micros"].as_u64() >= Some(middle)));
     let inputs = lines(&["--inputs"], &trace);
@@ -79,8 +89,13 @@ fn show_prints_a_line_for_everything_and_filters() {
     let shown = printed(&["trace", "show", "--event", "play"], &[&trace]);
     let line = shown.lines().find(|line| line.contains('→')).unwrap();
     let words: Vec<&str> = line.split_whitespace().collect();
-    let [seconds, input, _conn, "→", "play", bytes, "B", ..] = words[..] else { panic!("{line}") };
-    assert!(seconds.contains('.') && input.parse::<u64>().is_ok() && bytes.parse::<u64>().is_ok(), "{line}");
+    let [seconds, input, _conn, "→", "play", bytes, "B", ..] = words[..] else {
+        panic!("{line}")
+    };
+    assert!(
+        seconds.contains('.') && input.parse::<u64>().is_ok() && bytes.parse::<u64>().is_ok(),
+        "{line}"
+    );
     assert_eq!(shown.lines().count(), lines(&["--event", "play"], &trace).len());
 }
 
@@ -100,12 +115,19 @@ fn stats_counts_what_show_shows() {
         assert!(drawn.contains(part), "{part}: {drawn}");
     }
 
-    let stats: Value = serde_json::from_str(&printed(&["trace", "stats", "--json"], &[&trace])).unwrap();
+    let stats: Value =
+        serde_json::from_str(&printed(&["trace", "stats", "--json"], &[&trace])).unwrap();
     let count = |direction: &str, event: &str| {
         let is = |row: &&Value| row["direction"] == direction && row["event"] == event;
-        stats["events"].as_array().unwrap().iter().find(is).map_or(0, |row| row["count"].as_u64().unwrap())
+        stats["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(is)
+            .map_or(0, |row| row["count"].as_u64().unwrap())
     };
-    for (direction, event) in [("in", "join_session"), ("in", "play"), ("out", "scroll_tick"), ("out", "ack")]
+    for (direction, event) in
+        [("in", "join_session"), ("in", "play"), ("out", "scroll_tick"), ("out", "ack")]
     {
         let all = lines(&["--event", event], &trace);
         let shown = all.iter().filter(|line| line["direction"] == direction);
@@ -117,7 +139,8 @@ fn stats_counts_what_show_shows() {
         stats[rows].as_array().unwrap().iter().map(|row| row[field].as_u64().unwrap()).sum()
     };
     let of = |direction: &str| {
-        let rows = stats["events"].as_array().unwrap().iter().filter(|row| row["direction"] == direction);
+        let rows =
+            stats["events"].as_array().unwrap().iter().filter(|row| row["direction"] == direction);
         rows.map(|row| row["count"].as_u64().unwrap()).sum::<u64>()
     };
     assert_eq!((sum("tenths", "in"), sum("tenths", "out")), (of("in"), of("out")));
@@ -142,7 +165,11 @@ fn what_is_no_trace_is_told_from_one_of_another_version() {
     fs::write(folder.join("b.trace"), &bytes[..20]).unwrap();
     let replayed = bandsync(&["replay"], &[&folder]);
     assert!(replayed.status.success(), "{}", text(&replayed));
-    assert!(text(&replayed).contains("b.trace ends before anything was recorded"), "{}", text(&replayed));
+    assert!(
+        text(&replayed).contains("b.trace ends before anything was recorded"),
+        "{}",
+        text(&replayed)
+    );
 
     let other = scratch.0.join("other");
     fs::write(&other, [b"BANDSYNC TRACE 1\n", &bytes[17..]].concat()).unwrap();
@@ -261,7 +288,8 @@ fn rewritten(from: &Path, to: &Path, conn: ConnId) -> usize {
             (count, before) = (count + 1, entry.at);
         }
     }
-    packer.stretch(&mut bytes, &Stretch { first: 0, at: Micros::ZERO, digest: 0, entries: &entries });
+    packer
+        .stretch(&mut bytes, &Stretch { first: 0, at: Micros::ZERO, digest: 0, entries: &entries });
     packer.end(&mut bytes, &End::Finished);
     fs::write(to, bytes).unwrap();
     count
@@ -279,7 +307,8 @@ fn shrink_compares_with_another_program() {
     );
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-    let enough = shrink(&["--check", "digest", "--against", program.to_str().unwrap()], &trace, &out);
+    let enough =
+        shrink(&["--check", "digest", "--against", program.to_str().unwrap()], &trace, &out);
     assert!(enough < 10, "{enough}");
     assert!(printed(&["trace", "show"], &[&out]).contains(" play "));
 

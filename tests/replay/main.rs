@@ -45,7 +45,8 @@ fn what_a_server_did_is_replayed_without_its_secrets() {
     let shown = bandsync(&["trace", "show", "--json"], &[&scratch.0]);
     assert!(shown.status.success(), "{}", text(&shown));
     let shown = text(&shown);
-    for event in ["join_session", "update_settings", "arrived", "hand over", "scroll_tick", "drain"] {
+    for event in ["join_session", "update_settings", "arrived", "hand over", "scroll_tick", "drain"]
+    {
         assert!(shown.contains(&format!(r#""event":"{event}""#)), "{event} is not shown");
     }
     for secret in SECRETS {
@@ -84,7 +85,8 @@ fn outputs_that_differ_are_named_and_a_killed_servers_trace_is_read() {
     let server = Server::start(&other.0, &["--seed", "6"]);
     drop(server);
     let header = fs::read(first_shard(&other)).unwrap();
-    let length = |bytes: &[u8]| 17 + 13 + u32::from_le_bytes(bytes[18..22].try_into().unwrap()) as usize;
+    let length =
+        |bytes: &[u8]| 17 + 13 + u32::from_le_bytes(bytes[18..22].try_into().unwrap()) as usize;
     let mixed = other.0.join("mixed");
     fs::write(&mixed, [&header[..length(&header)], &bytes[length(&bytes)..]].concat()).unwrap();
     let replayed = bandsync(&["replay"], &[&mixed]);

@@ -12,7 +12,8 @@ pub struct Scratch(pub PathBuf);
 
 impl Scratch {
     pub fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -168,8 +169,8 @@ pub fn play(port: u16) -> Vec<Member> {
     let mut members = Vec::new();
     for session in ["demo", "stage", "a", "b", "c"] {
         let mut leader = Member::connect(port);
-        let joined =
-            leader.ask("join_session", &format!(r#"{{"sessionId":"{session}","displayName":"Ada"}}"#));
+        let joined = leader
+            .ask("join_session", &format!(r#"{{"sessionId":"{session}","displayName":"Ada"}}"#));
         assert!(joined.contains(r#""ok":true"#), "{joined}");
         let settings = format!(
             r#"{{"sessionId":"{session}","leaderRule":"pin","passcode":"open sesame","leaderPin":"pin 4711 pin"}}"#
@@ -179,8 +180,10 @@ pub fn play(port: u16) -> Vec<Member> {
         leader.ask("play", &format!(r#"{{"sessionId":"{session}"}}"#));
 
         let mut follower = Member::connect(port);
-        let refused = follower
-            .ask("join_session", &format!(r#"{{"sessionId":"{session}","passcode":"wrong sesame"}}"#));
+        let refused = follower.ask(
+            "join_session",
+            &format!(r#"{{"sessionId":"{session}","passcode":"wrong sesame"}}"#),
+        );
         assert!(refused.contains("bad_passcode"), "{refused}");
         let mut follower = Member::connect(port);
         let joined = follower.ask(

@@ -9,8 +9,8 @@ use std::process::{Command, Output, Stdio};
 
 /// All programs that the script finds besides the stand-ins.
 const COMMON: [&str; 23] = [
-    "bash", "cat", "chmod", "cp", "cut", "dirname", "env", "grep", "gzip", "head", "ls", "mkdir", "mktemp",
-    "mv", "rm", "sed", "sh", "sort", "tail", "tar", "timeout", "true", "uname",
+    "bash", "cat", "chmod", "cp", "cut", "dirname", "env", "grep", "gzip", "head", "ls", "mkdir",
+    "mktemp", "mv", "rm", "sed", "sh", "sort", "tail", "tar", "timeout", "true", "uname",
 ];
 
 const CALLED: &str = "#!/bin/bash\necho \"${0##*/} $*\" >>\"$SCRATCH/calls\"\n";
@@ -57,8 +57,8 @@ struct Machine {
 impl Machine {
     /// An ordinary user's, with Rust and a C compiler, and neither sudo nor anything else.
     fn new(name: &str) -> Self {
-        let scratch =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("entry-{name}-{}", std::process::id()));
+        let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("entry-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&scratch);
         for folder in ["bin", "here", "usr/sbin", "var/lib/apt/lists"] {
             fs::create_dir_all(scratch.join(folder)).unwrap();
@@ -79,7 +79,10 @@ impl Machine {
     }
 
     fn rust(&self, version: &str) {
-        self.program("bin/rustc", &format!("[ $1 = --version ] && echo 'rustc {version} (x)' || echo /none"));
+        self.program(
+            "bin/rustc",
+            &format!("[ $1 = --version ] && echo 'rustc {version} (x)' || echo /none"),
+        );
     }
 
     fn program(&self, path: &str, what: &str) {
@@ -110,8 +113,8 @@ impl Machine {
     /// Runs it, and returns what was said and whether that ended well.
     fn said(&self, arguments: &[&str]) -> (String, bool) {
         let output = self.run(arguments);
-        let said =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
         (said, output.status.success())
     }
 
@@ -173,7 +176,9 @@ fn sudo_that_asks_for_no_password_is_used_and_said_so_before() {
     let (said, _) = machine.said(&["--only", "counted"]);
     holds(
         &said,
-        &["installed by sudo -n apt-get, with what they depend on: valgrind (no service is started)"],
+        &[
+            "installed by sudo -n apt-get, with what they depend on: valgrind (no service is started)",
+        ],
     );
     holds(
         &machine.calls(),
@@ -182,7 +187,10 @@ fn sudo_that_asks_for_no_password_is_used_and_said_so_before() {
 
     machine.program("bin/sudo", "echo 'sudo: a password is required' >&2; exit 1");
     let (said, _) = machine.said(&["--only", "counted"]);
-    holds(&said, &["not installed, as that takes root", ": sudo /", "tools/test --packages valgrind"]);
+    holds(
+        &said,
+        &["not installed, as that takes root", ": sudo /", "tools/test --packages valgrind"],
+    );
 }
 
 #[test]
@@ -204,10 +212,17 @@ fn packages_wait_for_the_lock_and_start_nothing() {
     assert!(install.starts_with("redis-server caddy nginx\npolicy 101\n"), "{calls}");
     holds(
         &calls,
-        &["update\n", "systemctl disable redis-server.service", "deb-systemd-helper disable nginx.service"],
+        &[
+            "update\n",
+            "systemctl disable redis-server.service",
+            "deb-systemd-helper disable nginx.service",
+        ],
     );
     assert!(!calls.contains("disable caddy"), "a server that was here before stays as it was");
-    assert!(!machine.scratch.join("usr/sbin/policy-rc.d").exists(), "the machine's policy is its own again");
+    assert!(
+        !machine.scratch.join("usr/sbin/policy-rc.d").exists(),
+        "the machine's policy is its own again"
+    );
 
     machine.note("calls", "");
     let _ = machine.said(&["--packages", "broken", "redis-server"]);
@@ -247,7 +262,10 @@ fn an_old_node_is_replaced_from_npm_or_from_python_without_root() {
     let machine = Machine::new("neither");
     let (said, is_good) = machine.said(&["--only", "unit"]);
     holds(&said, &["skipped  unit: it needs node", "https://nodejs.org"]);
-    assert!(is_good && !machine.scratch.join("here/built/node").exists(), "nothing half done is left");
+    assert!(
+        is_good && !machine.scratch.join("here/built/node").exists(),
+        "nothing half done is left"
+    );
     assert_eq!(fs::read_dir(machine.scratch.join("here")).unwrap().count(), 0, "not even a folder");
 }
 
@@ -257,7 +275,10 @@ fn a_new_node_of_the_machine_is_left_alone() {
     machine.program("bin/node", &NODE.replace("VERSION", "24.1.0"));
     machine.program("bin/npm", NPM);
     let (said, is_good) = machine.said(&["--only", "unit"]);
-    assert!(is_good && !said.contains("missing") && !machine.calls().contains("npm pack"), "{said}");
+    assert!(
+        is_good && !said.contains("missing") && !machine.calls().contains("npm pack"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -265,8 +286,10 @@ fn tests_that_cannot_run_are_named_and_with_ci_a_missing_program_fails() {
     let mut machine = Machine::new("untested");
     machine.program("bin/node", &NODE.replace("VERSION", "24.1.0"));
     machine.program("bin/npm", NPM);
-    let (mount, prom) =
-        ("a full disk # SKIP not possible here: no mount", "rules # SKIP promtool is not here: unpack it");
+    let (mount, prom) = (
+        "a full disk # SKIP not possible here: no mount",
+        "rules # SKIP promtool is not here: unpack it",
+    );
     machine.note("untested", &format!("{mount}\n{prom}\n"));
     let (said, is_good) = machine.said(&["--only", "unit"]);
     holds(
@@ -293,7 +316,8 @@ fn a_stub_that_only_gives_advice_is_no_browser() {
     let machine = Machine::new("stub");
     machine.program("bin/node", &NODE.replace("VERSION", "24.1.0"));
     machine.program("bin/npm", "");
-    machine.program("bin/chromium", "echo 'this command requires the snap to be installed'; exit 1");
+    machine
+        .program("bin/chromium", "echo 'this command requires the snap to be installed'; exit 1");
     let (said, _) = machine.said(&["--no-install", "--only", "browser"]);
     holds(&said, &["missing", "chromium", "skipped  browser"]);
     machine.program("bin/chromium", "echo 'Chromium 150.0'");
@@ -306,13 +330,19 @@ fn rust_and_its_components_are_looked_at() {
     let machine = Machine::new("rust");
     machine.rust("1.80.1");
     let (said, _) = machine.said(&["--only", "clippy", "--only", "fmt"]);
-    holds(&said, &["skipped  clippy: it needs rust. To bring it: rustup update stable", "ok       fmt"]);
+    holds(
+        &said,
+        &["skipped  clippy: it needs rust. To bring it: rustup update stable", "ok       fmt"],
+    );
     machine.rust("1.99.0-nightly");
     machine.program("bin/cargo", "[ $1 = fmt ] && exit 1; exit 0");
     let (said, _) = machine.said(&["--only", "clippy", "--only", "fmt"]);
     holds(
         &said,
-        &["skipped  fmt: it needs rustfmt. To bring it: rustup component add rustfmt", "ok       clippy"],
+        &[
+            "skipped  fmt: it needs rustfmt. To bring it: rustup component add rustfmt",
+            "ok       clippy",
+        ],
     );
     fs::remove_file(machine.scratch.join("bin/cc")).unwrap();
     let (said, _) = machine.said(&["--only", "clippy", "--only", "doc"]);

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// All programs that the script finds besides the stand-ins.
-const COMMON: [&str; 13] =
-    ["bash", "cat", "dirname", "env", "grep", "head", "id", "mkdir", "mktemp", "rm", "sed", "seq", "touch"];
+const COMMON: [&str; 13] = [
+    "bash", "cat", "dirname", "env", "grep", "head", "id", "mkdir", "mktemp", "rm", "sed", "seq",
+    "touch",
+];
 
 const CALLED: &str = "#!/bin/bash\necho \"${0##*/} $*\" >>\"$SCRATCH/calls\"\n";
 
@@ -54,8 +56,8 @@ struct Machine(PathBuf);
 
 impl Machine {
     fn new(name: &str) -> Self {
-        let scratch =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("flame-{name}-{}", std::process::id()));
+        let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("flame-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&scratch);
         let machine = Self(scratch);
         for folder in ["bin", "here", "target/profiling-build/profiling"] {
@@ -109,9 +111,11 @@ impl Machine {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");
         let picture = fs::read_to_string(self.0.join("here/flamegraph.svg")).unwrap();
-        for part in
-            ["bandsync_engine::engine::Engine::handle", "bandsync_driver::shard::Shard", "tcp_sendmsg"]
-        {
+        for part in [
+            "bandsync_engine::engine::Engine::handle",
+            "bandsync_driver::shard::Shard",
+            "tcp_sendmsg",
+        ] {
             assert!(picture.contains(part), "{part} is not in the picture");
         }
         (said, self.calls(), picture)
@@ -136,7 +140,10 @@ fn without_arguments_a_band_is_recorded_and_its_replay_profiled() {
     assert!(said.contains(NO_COUNTERS), "{said}");
     assert!(calls.contains("load --address 127.0.0.1:4711 --seconds 10\n"), "{calls}");
     let line = calls.lines().find(|line| line.contains("replay --repeat 10")).unwrap();
-    assert!(line.starts_with("perf record --quiet -e cpu-clock") && line.ends_with("/traces"), "{line}");
+    assert!(
+        line.starts_with("perf record --quiet -e cpu-clock") && line.ends_with("/traces"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -156,13 +163,20 @@ fn a_trace_is_found_from_where_one_stands_and_counters_are_used_where_there_are_
 fn a_live_server_is_profiled_while_it_has_a_load() {
     let machine = Machine::new("load");
     let (_, calls, _) = machine.drawn(&["--seconds", "4", "--load", "--scenario", "gig"]);
-    assert!(calls.contains("load --address 127.0.0.1:4711 --seconds 9 --scenario gig\n"), "{calls}");
+    assert!(
+        calls.contains("load --address 127.0.0.1:4711 --seconds 9 --scenario gig\n"),
+        "{calls}"
+    );
     let mut recordings = calls.lines().filter(|line| line.starts_with("perf record"));
     let server = recordings.find(|line| line.contains(" -p ")).unwrap();
     assert!(server.ends_with("-- sleep 4"), "{server}");
 
     let idle = machine.draw(&["--load", "--scenario", "nothing"]);
-    assert_eq!(idle.status.code(), Some(1), "nobody wants the picture of a server that has nothing to do");
+    assert_eq!(
+        idle.status.code(),
+        Some(1),
+        "nobody wants the picture of a server that has nothing to do"
+    );
 }
 
 #[test]
@@ -189,7 +203,10 @@ fn who_may_not_take_samples_is_told_how() {
     machine.note("here/some.trace");
     let refused = machine.draw(&["some.trace"]);
     let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(refused.status.code() == Some(1) && said.contains("kernel.perf_event_paranoid"), "{said}");
+    assert!(
+        refused.status.code() == Some(1) && said.contains("kernel.perf_event_paranoid"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -8,12 +8,14 @@ use std::process::Command;
 
 /// Links with this `cc`, or none, and returns the exit code and all that was said.
 fn link(name: &str, compiler: Option<&str>) -> (i32, String) {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("linker-{name}-{}", std::process::id()));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("linker-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
     for program in ["sh", "cat"] {
         let found = ["/bin", "/usr/bin"].map(|place| Path::new(place).join(program));
-        symlink(found.into_iter().find(|path| path.exists()).unwrap(), folder.join(program)).unwrap();
+        symlink(found.into_iter().find(|path| path.exists()).unwrap(), folder.join(program))
+            .unwrap();
     }
     if let Some(text) = compiler {
         fs::write(folder.join("cc"), format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -26,14 +28,16 @@ fn link(name: &str, compiler: Option<&str>) -> (i32, String) {
         .output()
         .unwrap();
     fs::remove_dir_all(&folder).unwrap();
-    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let said =
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     (output.status.code().unwrap(), said)
 }
 
 #[test]
 fn a_compiler_does_what_it_is_asked_and_answers_for_itself() {
     assert_eq!(link("works", Some("echo \"$# $2\"")), (0, "2 a b\n".to_owned()));
-    let (code, said) = link("fails", Some("[ \"$1\" = -E ] && exit 0; echo 'undefined symbol'; exit 3"));
+    let (code, said) =
+        link("fails", Some("[ \"$1\" = -E ] && exit 0; echo 'undefined symbol'; exit 3"));
     assert_eq!((code, said.as_str()), (3, "undefined symbol\n"));
 }
 

@@ -81,7 +81,8 @@ fn main() -> io::Result<()> {
         return Ok(());
     }
     contest::compete(&mut contenders, options.rounds, &mut place, &run);
-    let reports: Vec<&Report> = contenders.iter().flat_map(|it| it.rounds.iter().flatten()).collect();
+    let reports: Vec<&Report> =
+        contenders.iter().flat_map(|it| it.rounds.iter().flatten()).collect();
     let folder = place.reports.clone();
     std::fs::write(folder.join("compare.json"), serde_json::to_vec_pretty(&reports)?)?;
     let picture = picture(&contenders);
@@ -114,7 +115,9 @@ fn contenders(options: &Options, place: &Place) -> Vec<Contender> {
 }
 
 fn with_spread(spread: Option<Spread>, digits: usize) -> String {
-    spread.map_or("–".into(), |s| format!("{:.digits$} ({:.digits$}–{:.digits$})", s.median, s.min, s.max))
+    spread.map_or("–".into(), |s| {
+        format!("{:.digits$} ({:.digits$}–{:.digits$})", s.median, s.min, s.max)
+    })
 }
 
 fn middle(spread: Option<Spread>, by: f64) -> String {
@@ -173,7 +176,8 @@ fn others(options: &Options, place: &mut Place) -> String {
     };
     let idle = measure("idle", 1_000, 8, &["--warm-up", "1"]);
     let joins = measure("joins", 125, 8, &["--rate", "0", "--in-flight", "128", "--warm-up", "1"]);
-    let paced = measure("joins", 125, 8, &["--rate", "500", "--in-flight", "128", "--warm-up", "1"]);
+    let paced =
+        measure("joins", 125, 8, &["--rate", "500", "--in-flight", "128", "--warm-up", "1"]);
     let chat = measure("chat", 10, 100, &["--rate", "200", "--warm-up", "1"]);
     let mut text = String::from(
         "| server | idle memory of 8 000, KiB each | their CPU, % of a core | set-ups a second | CPU µs each \
@@ -182,7 +186,8 @@ fn others(options: &Options, place: &mut Place) -> String {
     );
     for (((idle, joins), paced), chat) in idle.iter().zip(&joins).zip(&paced).zip(&chat) {
         let rate = |report: &Report| Some(report.delivered as f64 / report.seconds);
-        let whole = |spread: Option<Spread>| spread.map_or("–".into(), |s| format!("{:.0}", s.median));
+        let whole =
+            |spread: Option<Spread>| spread.map_or("–".into(), |s| format!("{:.0}", s.median));
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",

@@ -49,7 +49,12 @@ fn main() -> io::Result<ExitCode> {
     let counts = count()?;
     if options.write {
         std::fs::write(&options.baseline, listed(&counts))?;
-        writeln!(screen, "{} instructions, recorded in {}", sum(&counts), options.baseline.display())?;
+        writeln!(
+            screen,
+            "{} instructions, recorded in {}",
+            sum(&counts),
+            options.baseline.display()
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     let baseline = read(&options.baseline)?;
@@ -86,7 +91,9 @@ fn parse(text: &str) -> Counts {
     let mut current = "";
     let mut is_call = false;
     for line in text.lines() {
-        if let Some((kind, name)) = line.split_once('=').filter(|(kind, _)| ["fn", "cfn"].contains(kind)) {
+        if let Some((kind, name)) =
+            line.split_once('=').filter(|(kind, _)| ["fn", "cfn"].contains(kind))
+        {
             let (id, name) = name.split_once(' ').unwrap_or((name, ""));
             if !name.is_empty() {
                 names.insert(id, name);
@@ -109,7 +116,8 @@ fn parse(text: &str) -> Counts {
 
 /// A function's name without the number that differs from build to build.
 fn plain(name: &str) -> String {
-    let name = name.split_once("::h").filter(|(_, hash)| is_hash(hash)).map_or(name, |(name, _)| name);
+    let name =
+        name.split_once("::h").filter(|(_, hash)| is_hash(hash)).map_or(name, |(name, _)| name);
     name.replace(' ', "")
 }
 
@@ -141,7 +149,9 @@ fn read(path: &Path) -> io::Result<Counts> {
         let (count, name) = line.split_once(' ')?;
         Some((name.to_owned(), count.parse().ok()?))
     };
-    text.lines().map(|text| line(text).ok_or_else(|| io::Error::other(format!("no count: {text}")))).collect()
+    text.lines()
+        .map(|text| line(text).ok_or_else(|| io::Error::other(format!("no count: {text}"))))
+        .collect()
 }
 
 /// What has changed, and whether there are too many more.

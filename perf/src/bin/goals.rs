@@ -138,10 +138,21 @@ impl Bench {
             "idle" | "ticks" => self.options.seconds.max(5),
             _ => self.options.seconds,
         };
-        let run = Run { name: "goal", server: &server, scenario, sessions, members, seconds, more: &more };
+        let run = Run {
+            name: "goal",
+            server: &server,
+            scenario,
+            sessions,
+            members,
+            seconds,
+            more: &more,
+        };
         let mut reports = Vec::new();
         for time in 1..=times {
-            say(&format!("{scenario}, {sessions} × {members} {}: {time} of {times}", more.join(" ")));
+            say(&format!(
+                "{scenario}, {sessions} × {members} {}: {time} of {times}",
+                more.join(" ")
+            ));
             match self.place.run_beside(&run) {
                 Ok(report) => reports.push(report),
                 Err(error) => say(&error.to_string()),
@@ -163,14 +174,22 @@ impl Bench {
             all.retain(|contender| contender.missing().is_none());
             let more = ["--warm-up".to_owned(), "1".to_owned()];
             let seconds = self.options.seconds;
-            let run =
-                Run { name: "", server: "", scenario: "ticks", sessions, members: 8, seconds, more: &more };
+            let run = Run {
+                name: "",
+                server: "",
+                scenario: "ticks",
+                sessions,
+                members: 8,
+                seconds,
+                more: &more,
+            };
             contest::compete(&mut all, self.options.rounds, &mut self.place, &run);
             let by = |name: &str| all.iter().find(|contender| contender.name == name);
             let cpu = |report: &Report| report.cpu_micros;
             let ratio = |name: &str, to: &str| by(name)?.ratio(by(to)?, cpu);
             let members = sessions * 8;
-            let command = if sessions == 125 { "./perf/compare" } else { "./perf/compare --sessions 250" };
+            let command =
+                if sessions == 125 { "./perf/compare" } else { "./perf/compare --sessions 250" };
             let mut goal = |name: &str, bound, unit, found| {
                 self.goal(&format!("{name}, {members} members"), bound, unit, found, command);
             };
@@ -180,7 +199,12 @@ impl Bench {
                 "× floor",
                 ratio("bandsync-send", "floor"),
             );
-            goal("CPU of a tick, by io_uring", Bound::AtMost(0.97), "× floor", ratio("bandsync", "floor"));
+            goal(
+                "CPU of a tick, by io_uring",
+                Bound::AtMost(0.97),
+                "× floor",
+                ratio("bandsync", "floor"),
+            );
             let least = ratio("bandsync", "uwebsockets");
             goal("CPU of a tick, by io_uring", Bound::AtMost(1.0), "× uWebSockets", least);
             let least = ratio("bandsync-send", "uwebsockets");
@@ -192,7 +216,8 @@ impl Bench {
             goal("round trip of a probe meanwhile, p99", Bound::AtMost(2.0), "ms", p99("probe"));
             // Both shards run on one core here, for the generator needs the other: what they carry on two follows from
             // what a tick costs.
-            let carried = by("shards").zip(by("bandsync")).and_then(|(two, one)| one.ratio(two, cpu));
+            let carried =
+                by("shards").zip(by("bandsync")).and_then(|(two, one)| one.ratio(two, cpu));
             let twice = carried.map(|Spread { median, min, max }| Spread {
                 median: 2.0 * median,
                 min: 2.0 * min,
@@ -205,8 +230,15 @@ impl Bench {
     fn capacity(&mut self) {
         let more = ["--warm-up".to_owned(), "1".to_owned()];
         let seconds = self.options.seconds;
-        let run =
-            Run { name: "", server: "", scenario: "ticks", sessions: 0, members: 8, seconds, more: &more };
+        let run = Run {
+            name: "",
+            server: "",
+            scenario: "ticks",
+            sessions: 0,
+            members: 8,
+            seconds,
+            more: &more,
+        };
         let mut most = Vec::new();
         for contender in contest::contenders(&self.place) {
             if ["floor", "bandsync"].contains(&contender.name.as_str()) {
@@ -258,7 +290,8 @@ impl Bench {
         if !recorded?.success() || !ended.success() {
             return Err(io::Error::other("`perf record` or the load failed"));
         }
-        let samples = Command::new("perf").args(["script", "-F", "ip", "-i"]).arg(&data).output()?;
+        let samples =
+            Command::new("perf").args(["script", "-F", "ip", "-i"]).arg(&data).output()?;
         let (mut user, mut all) = (0_u64, 0_u64);
         for line in String::from_utf8_lossy(&samples.stdout).lines() {
             if let Ok(address) = u64::from_str_radix(line.trim(), 16) {
@@ -283,7 +316,13 @@ impl Bench {
             let mut goal = |when: &str, bytes: &dyn Fn(&Report) -> Option<f64>| {
                 let found = spread(&reports, |report| Some(bytes(report)? / 1_024.0));
                 let name = format!("memory of an idle connection, of 16 000, {when}{with}");
-                self.goal(&name, Bound::AtMost(most), "KiB", found, "./perf/compare --goals --only idle");
+                self.goal(
+                    &name,
+                    Bound::AtMost(most),
+                    "KiB",
+                    found,
+                    "./perf/compare --goals --only idle",
+                );
             };
             goal("as they have joined", &|report| report.memory_idle);
             goal("75 s later", &|report| report.memory_end);
@@ -294,7 +333,13 @@ impl Bench {
         let reports = self.runs(3, "joins", 125, 8, "--in-flight 256");
         let found = spread(&reports, |report| Some(report.delivered as f64 / report.seconds));
         let command = "./perf/compare --goals --only joins";
-        self.goal("connections set up and joined", Bound::AtLeast(15_000.0), "a second", found, command);
+        self.goal(
+            "connections set up and joined",
+            Bound::AtLeast(15_000.0),
+            "a second",
+            found,
+            command,
+        );
         let reports = self.runs(3, "joins", 125, 8, "--rate 500");
         let found = spread(&reports, |report| Some(report.percentile("set-up", "p99")? / 1_000.0));
         self.goal("until joined, at 500 a second, p99", Bound::AtMost(10.0), "ms", found, command);
@@ -317,7 +362,13 @@ impl Bench {
         let reports = self.runs(1, "ticks", 6_250, 8, more);
         let found = spread(&reports, |report| Some(report.joined as f64 / report.cpu_share?));
         let name = "members that keep the timeline on a core, by the CPU of 50 000";
-        self.goal(name, Bound::AtLeast(50_000.0), "members", found, "./perf/compare --goals --only timeline");
+        self.goal(
+            name,
+            Bound::AtLeast(50_000.0),
+            "members",
+            found,
+            "./perf/compare --goals --only timeline",
+        );
     }
 }
 

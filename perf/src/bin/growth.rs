@@ -58,7 +58,8 @@ struct Line {
 }
 
 /// All ticks to everybody.
-const TICKS: Line = Line { name: "ticks", scenario: "ticks", sizes: &[], period: 1, load: &[], server: "" };
+const TICKS: Line =
+    Line { name: "ticks", scenario: "ticks", sizes: &[], period: 1, load: &[], server: "" };
 
 /// Everybody has joined, and nothing plays. The application's heartbeat comes each 5 s.
 const IDLE: Line = Line {
@@ -86,7 +87,8 @@ const SLOW_TICKS_LOAD: [&str; 8] =
     ["--tick-hz", "1", "--probes", "1000000", "--probe-interval", "2500", "--in-flight", "128"];
 
 /// Heartbeats as most servers have them. Their runs last long, so that there are fewer.
-const RARE: &str = "--socket-ping-interval 25000 --socket-ping-timeout 20000 --heartbeat-interval 25000";
+const RARE: &str =
+    "--socket-ping-interval 25000 --socket-ping-timeout 20000 --heartbeat-interval 25000";
 const RARE_PERIOD: u64 = 25;
 
 const AXES: [Axis; 5] = [
@@ -159,15 +161,23 @@ fn main() -> io::Result<()> {
     let options = Options::parse();
     let mut place = Place::new(&options.target)?;
     std::fs::create_dir_all(&options.pictures)?;
-    let wanted = |axis: &&Axis| options.only.is_empty() || options.only.iter().any(|name| name == axis.name);
+    let wanted =
+        |axis: &&Axis| options.only.is_empty() || options.only.iter().any(|name| name == axis.name);
     for axis in AXES.iter().filter(wanted) {
-        let lines: Vec<Found> =
-            axis.lines.iter().map(|line| (line.name, grow(axis.name, line, &options, &mut place))).collect();
+        let lines: Vec<Found> = axis
+            .lines
+            .iter()
+            .map(|line| (line.name, grow(axis.name, line, &options, &mut place)))
+            .collect();
         let save = |what, picture| {
             std::fs::write(options.pictures.join(format!("{}-{what}.svg", axis.name)), picture)
         };
-        save("cpu", picture(axis, "CPU, % of a core", &lines, |report| Some(report.cpu_share? * 100.0)))?;
-        let memory = |report: &Report| Some(report.memory_end? * report.joined as f64 / 1_048_576.0);
+        save(
+            "cpu",
+            picture(axis, "CPU, % of a core", &lines, |report| Some(report.cpu_share? * 100.0)),
+        )?;
+        let memory =
+            |report: &Report| Some(report.memory_end? * report.joined as f64 / 1_048_576.0);
         save("memory", picture(axis, "memory, MiB", &lines, memory))?;
         io::stdout().lock().write_all(table(axis, &lines).as_bytes())?;
     }
@@ -205,12 +215,16 @@ fn table(axis: &Axis, lines: &[Found]) -> String {
          | delivered % | lateness p99 ms | probe p99 ms | generator's CPU % |\n|---|---|---|---|---|---|---|---|---|---|\n",
         axis.title, axis.bound
     );
-    for (name, report) in lines.iter().flat_map(|(name, reports)| reports.iter().map(move |r| (name, r))) {
+    for (name, report) in
+        lines.iter().flat_map(|(name, reports)| reports.iter().map(move |r| (name, r)))
+    {
         let joined = report.joined as f64;
         let share = report.cpu_share.unwrap_or(f64::NAN);
         let memory = report.memory_end.unwrap_or(f64::NAN);
         let time = |times: &str| {
-            report.percentile(times, "p99").map_or("–".into(), |time| format!("{:.2}", time / 1_000.0))
+            report
+                .percentile(times, "p99")
+                .map_or("–".into(), |time| format!("{:.2}", time / 1_000.0))
         };
         let _ = writeln!(
             text,
@@ -219,7 +233,11 @@ fn table(axis: &Axis, lines: &[Found]) -> String {
             share * 1e6 / joined,
             memory * joined / 1_048_576.0,
             memory / 1_024.0,
-            if report.expected > 0 { format!("{:.2}", report.fraction() * 100.0) } else { "–".into() },
+            if report.expected > 0 {
+                format!("{:.2}", report.fraction() * 100.0)
+            } else {
+                "–".into()
+            },
             time("lateness"),
             time("probe"),
             report.own_cpu_share * 100.0,
@@ -228,14 +246,21 @@ fn table(axis: &Axis, lines: &[Found]) -> String {
     text
 }
 
-fn picture(axis: &Axis, y_name: &str, lines: &[Found], value: impl Fn(&Report) -> Option<f64>) -> String {
+fn picture(
+    axis: &Axis,
+    y_name: &str,
+    lines: &[Found],
+    value: impl Fn(&Report) -> Option<f64>,
+) -> String {
     let lines: Vec<(&str, Vec<(f64, f64)>)> = lines
         .iter()
         .map(|(name, reports)| {
-            let points = reports.iter().filter_map(|report| Some((report.joined as f64, value(report)?)));
+            let points =
+                reports.iter().filter_map(|report| Some((report.joined as f64, value(report)?)));
             (*name, points.collect())
         })
         .collect();
-    let lines: Vec<plot::Line<'_>> = lines.iter().map(|(name, points)| (*name, points.as_slice())).collect();
+    let lines: Vec<plot::Line<'_>> =
+        lines.iter().map(|(name, points)| (*name, points.as_slice())).collect();
     plot::lines(axis.title, "members", y_name, &lines)
 }

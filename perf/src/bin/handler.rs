@@ -103,10 +103,14 @@ fn main() -> io::Result<()> {
             0 => r#"421["clock_sync",{"t0":1.5}]"#.to_owned(),
             1 => r#"421["latency_probe",{"timestamp":1800000000000}]"#.to_owned(),
             2 => {
-                format!(r#"42["position_sync",{{"sessionId":"s{session}","positionMs":1000,"timestamp":1}}]"#)
+                format!(
+                    r#"42["position_sync",{{"sessionId":"s{session}","positionMs":1000,"timestamp":1}}]"#
+                )
             }
             3 => format!(r#"421["sync_request",{{"sessionId":"s{session}"}}]"#),
-            _ => format!(r#"42["chat_message",{{"sessionId":"s{session}","message":"bar 17, once more"}}]"#),
+            _ => format!(
+                r#"42["chat_message",{{"sessionId":"s{session}","message":"bar 17, once more"}}]"#
+            ),
         };
         bench.say(member, &text);
         if bench.now.since(pinged) >= Micros::from_secs(2) {

@@ -41,7 +41,8 @@ fn server() -> String {
     )
 }
 
-const ADDRESS: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 7400));
+const ADDRESS: SocketAddr =
+    SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 7400));
 
 /// The server's core.
 const CORE: usize = 0;
@@ -110,7 +111,9 @@ impl Look {
 
 fn metrics() -> io::Result<BTreeMap<String, f64>> {
     let mut stream = TcpStream::connect(ADDRESS)?;
-    stream.write_all(b"GET /metrics/prometheus HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(
+        b"GET /metrics/prometheus HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    )?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let mut counts = BTreeMap::new();

@@ -175,7 +175,12 @@ impl Run {
         let load = Command::new(&options.load)
             .args(["--address", &address.to_string(), "--pid", &server.pid().to_string()])
             .args(["--scenario", &options.scenario, "--seconds", &options.seconds.to_string()])
-            .args(["--sessions", &options.sessions.to_string(), "--members", &options.members.to_string()])
+            .args([
+                "--sessions",
+                &options.sessions.to_string(),
+                "--members",
+                &options.members.to_string(),
+            ])
             .arg("--json")
             .arg(&report)
             .stdin(Stdio::null())
@@ -190,7 +195,8 @@ impl Run {
         let status = self.load.wait()?;
         let report: Report = serde_json::from_slice(&fs::read(&self.report)?)?;
         let micros = report.cpu_micros.filter(|_| status.success());
-        let micros = micros.ok_or_else(|| io::Error::other("the load generator measured nothing"))?;
+        let micros =
+            micros.ok_or_else(|| io::Error::other("the load generator measured nothing"))?;
         Ok(Ended { server: self.server, micros })
     }
 }

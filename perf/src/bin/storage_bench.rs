@@ -129,7 +129,8 @@ fn measure(options: &Options) -> Result<(), String> {
         while let Ok(news) = news.recv_deadline(due) {
             let StorageNews::Stored { session, outcome, .. } = news else { continue };
             let place = session.as_str().rsplit('-').next().and_then(|n| n.parse::<usize>().ok());
-            let Some((place, changing)) = place.and_then(|n| Some((n, sessions.get_mut(n)?))) else {
+            let Some((place, changing)) = place.and_then(|n| Some((n, sessions.get_mut(n)?)))
+            else {
                 continue;
             };
             let offered = changing.offered.take();
@@ -148,8 +149,8 @@ fn measure(options: &Options) -> Result<(), String> {
         }
         let now = Instant::now();
         // The changes that fall due in this turn, spread over the sessions.
-        let wanted =
-            now.duration_since(started).as_secs_f64() * f64::from(options.sessions * options.changes);
+        let wanted = now.duration_since(started).as_secs_f64()
+            * f64::from(options.sessions * options.changes);
         let due_now = (wanted - done) as u64;
         for n in 0..due_now {
             let place = ((done as u64 + n) % sessions.len() as u64) as usize;
@@ -170,7 +171,13 @@ fn measure(options: &Options) -> Result<(), String> {
             let mut bytes = Vec::new();
             changing.record.print(&mut bytes);
             let timeline = &changing.record.timeline;
-            if desk.store(ShardId(0), &changing.record.session, timeline.epoch, timeline.version, &bytes) {
+            if desk.store(
+                ShardId(0),
+                &changing.record.session,
+                timeline.epoch,
+                timeline.version,
+                &bytes,
+            ) {
                 changing.offered = changing.changed.take();
             } else {
                 changing.listed = true;
@@ -215,8 +222,9 @@ fn session(n: u32) -> Changing {
     let name = format!("bench-{n}");
     let id = SessionId::parse(&name).unwrap_or_else(|| panic!("{name} is a name"));
     // Newer than that of any earlier run.
-    let epoch =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |t| t.as_millis());
+    let epoch = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(1, |t| t.as_millis());
     let record = Session::new(id, &rules, epoch as u64, now).record();
     Changing { record, changed: None, offered: None, listed: false }
 }
@@ -224,15 +232,24 @@ fn session(n: u32) -> Changing {
 fn place(options: &Options) -> Result<(Place, Option<OwnRedis>), String> {
     match (options.place.as_str(), &options.redis_url) {
         ("file", _) => {
-            let own = || std::env::temp_dir().join(format!("bandsync-bench-{}", std::process::id()));
+            let own =
+                || std::env::temp_dir().join(format!("bandsync-bench-{}", std::process::id()));
             Ok((Place::File(Some(options.data.clone().unwrap_or_else(own))), None))
         }
         ("redis", Some(url)) => Ok((redis(url)?, None)),
         ("redis", None) => {
             let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
             let port = port.map_err(|error| error.to_string())?.port();
-            let options =
-                ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()];
+            let options = [
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--port",
+                &port.to_string(),
+            ];
             let child = Command::new("redis-server").args(options).stdout(Stdio::null()).spawn();
             let own = OwnRedis(child.map_err(|error| format!("redis-server: {error}"))?);
             for _ in 0..100 {
@@ -249,5 +266,9 @@ fn place(options: &Options) -> Result<(Place, Option<OwnRedis>), String> {
 
 fn redis(url: &str) -> Result<Place, String> {
     let topology = Topology::parse(url)?;
-    Ok(Place::Redis(Box::new(RedisPlace { topology, replicas: 0, timeout: Duration::from_millis(500) })))
+    Ok(Place::Redis(Box::new(RedisPlace {
+        topology,
+        replicas: 0,
+        timeout: Duration::from_millis(500),
+    })))
 }

@@ -231,7 +231,9 @@ mod tests {
         let mut events = Events::with_capacity(1);
         poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
         accept.report();
-        let Accepted::Conn(socket, peer) = accept.accept(Micros::ZERO, &stats) else { panic!("nobody came") };
+        let Accepted::Conn(socket, peer) = accept.accept(Micros::ZERO, &stats) else {
+            panic!("nobody came")
+        };
         assert_eq!(peer, IpAddr::from(Ipv4Addr::LOCALHOST));
         assert!(socket.nodelay().unwrap());
         assert_eq!(SockRef::from(&socket).tcp_notsent_lowat().unwrap(), NOTSENT_BYTES);

@@ -42,7 +42,11 @@ impl<F: Flag> Bell<F> {
     }
 
     /// Puts mail into its queue by `put`, and wakes then. What finds no room there wakes nobody.
-    pub(crate) fn post<E>(&self, put: impl FnOnce() -> Result<(), E>, wake: impl FnOnce()) -> Result<(), E> {
+    pub(crate) fn post<E>(
+        &self,
+        put: impl FnOnce() -> Result<(), E>,
+        wake: impl FnOnce(),
+    ) -> Result<(), E> {
         put()?;
         self.ring(wake);
         Ok(())

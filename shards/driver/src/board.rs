@@ -86,7 +86,12 @@ impl<C: Copy + Default> Board<C> {
     }
 
     /// Has a roster written, if one is wanted and nobody is reading the last one.
-    pub(crate) fn write_roster(&self, shard: ShardId, now: Micros, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn write_roster(
+        &self,
+        shard: ShardId,
+        now: Micros,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         if now.as_micros() < self.rosters_until.load(Ordering::Relaxed)
             && let Some(mut roster) = self.shards[usize::from(shard.0)].roster.try_lock()
         {

@@ -76,7 +76,9 @@ mod tests {
     #[test]
     fn the_wall_clock_is_start_plus_elapsed() {
         let clock = Clock::start();
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as i64);
         let ours = clock.started_unix_ms() + clock.now().as_millis() as i64;
         assert!((unix - ours).abs() < 10_000, "{unix} and {ours}");
     }

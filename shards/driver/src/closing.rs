@@ -44,7 +44,9 @@ impl Closing {
 
     /// A connection whose time in a phase is over, or which is one too many there.
     pub(crate) fn overdue(&mut self, now: Micros) -> Option<(Phase, ConnId)> {
-        for (phase, list) in [(Phase::Parting, &mut self.parting), (Phase::Lingering, &mut self.lingering)] {
+        for (phase, list) in
+            [(Phase::Parting, &mut self.parting), (Phase::Lingering, &mut self.lingering)]
+        {
             if list.len() > ENTRIES_MAX || list.front().is_some_and(|(until, _)| *until <= now) {
                 return list.pop_front().map(|(_, id)| (phase, id));
             }

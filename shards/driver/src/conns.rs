@@ -129,7 +129,8 @@ impl Conns {
 
     /// Reads a little of each of these, for them to be in the cache. Together they are fetched in the time of one.
     pub(crate) fn fetch<'a>(&self, ids: impl Iterator<Item = &'a ConnId>) {
-        let generation = |id: &ConnId| self.slots.get(id.index as usize).map_or(0, |slot| slot.generation);
+        let generation =
+            |id: &ConnId| self.slots.get(id.index as usize).map_or(0, |slot| slot.generation);
         std::hint::black_box(ids.fold(0, |read, id| read ^ generation(id)));
     }
 

@@ -79,7 +79,10 @@ impl Fleet {
     ) -> io::Result<Self> {
         let listeners = bind(plan.host, plan.port, board.shards())?;
         let Some(first) = listeners.first() else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a server has at least one shard"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a server has at least one shard",
+            ));
         };
         let address = first.local_addr()?;
         let ending = Arc::new(Ending::new(board.shards()));
@@ -97,7 +100,9 @@ impl Fleet {
         let stop = Stop { clock, ending, addresses: addresses.into() };
         let mut fleet = Self { address, stop, threads: Vec::new() };
         let mut shards = Vec::new();
-        for (n, ((listener, poll), mailbox)) in listeners.into_iter().zip(polls).zip(mailboxes).enumerate() {
+        for (n, ((listener, poll), mailbox)) in
+            listeners.into_iter().zip(polls).zip(mailboxes).enumerate()
+        {
             let id = ShardId(n as u16);
             let (machine, tap) = crew(id);
             let parts = Parts {

@@ -42,7 +42,13 @@ impl Gauges {
             let made = Histogram::new_with_bounds(1, LONGEST, DIGITS);
             made.unwrap_or_else(|error| panic!("the bounds are ours: {error}"))
         };
-        Self { handler: empty(), tick_lateness: empty(), turn: empty(), round_trip: empty(), queue: empty() }
+        Self {
+            handler: empty(),
+            tick_lateness: empty(),
+            turn: empty(),
+            round_trip: empty(),
+            queue: empty(),
+        }
     }
 
     /// All five, in the order of their fields.

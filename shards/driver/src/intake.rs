@@ -53,7 +53,9 @@ mod tests {
     fn a_turn_takes_in_what_it_can_answer_before_something_is_due() {
         let intake = Intake::before(NOW + MICROS(4_000), NOW);
         assert!(intake.has_time(NOW, 499) && !intake.has_time(NOW, 500));
-        assert!(intake.has_time(NOW + MICROS(800), 399) && !intake.has_time(NOW + MICROS(800), 400));
+        assert!(
+            intake.has_time(NOW + MICROS(800), 399) && !intake.has_time(NOW + MICROS(800), 400)
+        );
         assert!(
             !intake.has_time(NOW + MICROS(1_000), 0),
             "it takes its turns though nothing is due for long"
@@ -72,6 +74,9 @@ mod tests {
     #[test]
     fn nothing_hurries_a_turn_while_nothing_ticks() {
         let leisure = Intake::at_leisure(NOW);
-        assert!(leisure.has_time(NOW + MICROS(1_999), 100_000) && !leisure.has_time(NOW + MICROS(2_000), 0));
+        assert!(
+            leisure.has_time(NOW + MICROS(1_999), 100_000)
+                && !leisure.has_time(NOW + MICROS(2_000), 0)
+        );
     }
 }

@@ -65,8 +65,12 @@ pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
     let (news_sender, news_receiver) = bounded(room);
     let (answer_sender, answer_receiver) = bounded(ANSWERS_ROOM);
     let bell = Arc::<Bell<AtomicBool>>::default();
-    let mailbox =
-        Mailbox { mail: receiver, news: news_receiver, answers: answer_receiver, bell: Arc::clone(&bell) };
+    let mailbox = Mailbox {
+        mail: receiver,
+        news: news_receiver,
+        answers: answer_receiver,
+        bell: Arc::clone(&bell),
+    };
     (mailbox, Address { mail: sender, news: news_sender, answers: answer_sender, bell, waker })
 }
 

@@ -28,7 +28,8 @@ fn mask() -> io::Result<libc::cpu_set_t> {
     // SAFETY: a set of bits, for which all zeros is the empty set.
     let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the size is that of the set, which is ours to write to.
-    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut cores) };
+    let result =
+        unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut cores) };
     if result == 0 { Ok(cores) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -45,7 +46,8 @@ fn set_core(core: usize) -> io::Result<()> {
     // SAFETY: sets a bit within the set; libc checks the bound.
     unsafe { libc::CPU_SET(core, &mut cores) };
     // SAFETY: the size is that of the set, which is only read.
-    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cores) };
+    let result =
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cores) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -42,10 +42,14 @@ impl Ring {
         for (part, requests) in requests.chunks(ENTRIES as usize).enumerate() {
             for (place, request) in requests.iter().enumerate() {
                 let bytes = &bytes[request.bytes.range()];
-                let entry = opcode::Send::new(types::Fd(request.socket), bytes.as_ptr(), bytes.len() as u32)
-                    .flags(FLAGS)
-                    .build()
-                    .user_data((part * ENTRIES as usize + place) as u64);
+                let entry = opcode::Send::new(
+                    types::Fd(request.socket),
+                    bytes.as_ptr(),
+                    bytes.len() as u32,
+                )
+                .flags(FLAGS)
+                .build()
+                .user_data((part * ENTRIES as usize + place) as u64);
                 // SAFETY: the bytes are borrowed until this function returns, and it returns when the kernel has
                 // finished every request that it took.
                 let pushed = unsafe { self.ring.submission().push(&entry) };

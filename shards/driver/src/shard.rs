@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use bandsync_engine::engine::departure::Manner;
 use bandsync_engine::engine::measure::Measure;
-use bandsync_engine::io::{Cause, Close, Found, Input, Memory, Outcome, Output, Outputs, Span, StorageNews};
+use bandsync_engine::io::{
+    Cause, Close, Found, Input, Memory, Outcome, Output, Outputs, Span, StorageNews,
+};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 use log::Level;
@@ -162,10 +164,17 @@ pub enum End {
 }
 
 impl<M: Machine> Shard<M> {
-    pub(crate) fn new(parts: Parts<M>, poll: Poll, listener: std::net::TcpListener) -> io::Result<Self> {
+    pub(crate) fn new(
+        parts: Parts<M>,
+        poll: Poll,
+        listener: std::net::TcpListener,
+    ) -> io::Result<Self> {
         let timer = Timer::new(parts.clock, poll.registry(), TIMER)?;
         let accept = Accept::new(listener, poll.registry(), LISTENER)?;
-        let wall = Wall { told: parts.clock.started_unix_micros(), next: parts.clock.now() + WALL_INTERVAL };
+        let wall = Wall {
+            told: parts.clock.started_unix_micros(),
+            next: parts.clock.now() + WALL_INTERVAL,
+        };
         let now = parts.clock.now();
         let gauges = parts.board.exchange(parts.id).empty().unwrap_or_default();
         let writer = if parts.ring { Writer::with_ring() } else { Writer::default() };
@@ -468,9 +477,13 @@ impl<M: Machine> Shard<M> {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let awaits_room = !conn.unsent.is_empty();
         if awaits_room != conn.awaits_room {
-            let interest =
-                if awaits_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-            conn.broken |= self.poll.registry().reregister(&mut conn.socket, token(id), interest).is_err();
+            let interest = if awaits_room {
+                Interest::READABLE | Interest::WRITABLE
+            } else {
+                Interest::READABLE
+            };
+            conn.broken |=
+                self.poll.registry().reregister(&mut conn.socket, token(id), interest).is_err();
             conn.awaits_room = awaits_room;
         }
         match conn.phase {
@@ -562,7 +575,10 @@ impl<M: Machine> Shard<M> {
                     self.stats().reads.add(1);
                     self.stats().bytes_in.add(count as u64);
                     if open {
-                        self.feed_measured(Input::Received { conn: id, bytes: &mut buffer[..count] });
+                        self.feed_measured(Input::Received {
+                            conn: id,
+                            bytes: &mut buffer[..count],
+                        });
                     }
                     // A read that leaves room has emptied the socket, and epoll will report what comes
                     // next; an end that was reported already it will not report again.
@@ -793,7 +809,12 @@ impl<M: Machine> Shard<M> {
                 let (epoch, version, record) = (*epoch, *version, &self.out.bytes[record.range()]);
                 let refused = !take(Order::Store { session, epoch, version, record });
                 let outcome = Outcome::Refused;
-                refused.then(|| StorageNews::Stored { session: session.clone(), epoch, version, outcome })
+                refused.then(|| StorageNews::Stored {
+                    session: session.clone(),
+                    epoch,
+                    version,
+                    outcome,
+                })
             }
             Output::Forget { session, epoch } => {
                 // What cannot be forgotten now is forgotten when its time in the storage is over.
@@ -869,7 +890,9 @@ impl<M: Machine> Shard<M> {
     }
 
     fn part(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.phase == Phase::Parting) else { return };
+        let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.phase == Phase::Parting) else {
+            return;
+        };
         if !conn.broken && !conn.unsent.is_empty() {
             self.closing.part(self.now, id);
         } else if conn.broken || conn.ended || conn.socket.shutdown(Shutdown::Write).is_err() {

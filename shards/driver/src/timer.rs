@@ -48,8 +48,9 @@ impl Timer {
 /// A timer descriptor on the monotonic clock.
 fn create() -> io::Result<OwnedFd> {
     // SAFETY: takes no pointers.
-    let descriptor =
-        unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+    let descriptor = unsafe {
+        libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC)
+    };
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -127,8 +127,11 @@ impl Writer {
                 continue;
             }
             let mut rest = Rest { chunks: &self.chunks, bytes, place: chain.first, skip: 0 };
-            let result =
-                if conn.unsent.is_empty() { rest.write(&conn.socket, &mut self.counts) } else { Ok(()) };
+            let result = if conn.unsent.is_empty() {
+                rest.write(&conn.socket, &mut self.counts)
+            } else {
+                Ok(())
+            };
             if rest.settle(conn, result, &mut self.counts) {
                 self.troubled.push(id);
             }
@@ -272,7 +275,8 @@ impl Rest<'_> {
             (place, skip) = (chunk.next, 0);
         }
         let socket = SockRef::from(socket);
-        let count = taken(|| socket.send_vectored_with_flags(&slices[..filled], libc::MSG_NOSIGNAL))?;
+        let count =
+            taken(|| socket.send_vectored_with_flags(&slices[..filled], libc::MSG_NOSIGNAL))?;
         Ok((wanted, count))
     }
 
@@ -495,7 +499,8 @@ mod tests {
                 let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
                 socket.set_nonblocking(true).unwrap();
                 let (peer, from) = listener.accept().unwrap();
-                let conn = Conn::new(TcpStream::from_std(socket), from.ip(), Ending::new(1).enter());
+                let conn =
+                    Conn::new(TcpStream::from_std(socket), from.ip(), Ending::new(1).enter());
                 peers.push((pair.conns.insert(conn), peer));
             }
             let bytes: Vec<u8> = (0..2_400_u32).map(|n| (n / 4) as u8).collect();

@@ -78,7 +78,9 @@ fn connections_are_refused_while_descriptors_are_short_and_served_again_after() 
     assert!(answers[..LEFT as usize].iter().all(|answer| answer == b"hi"));
     assert!(answers[LEFT as usize..].iter().all(Vec::is_empty));
     // A client may see the refusal before it is counted and reported.
-    wait_until(|| server.stats(0).refused.get() == 60 - LEFT && WARNINGS.0.load(Ordering::SeqCst) == 1);
+    wait_until(|| {
+        server.stats(0).refused.get() == 60 - LEFT && WARNINGS.0.load(Ordering::SeqCst) == 1
+    });
 
     // The first ones still are served, and when some of them go others can come.
     clients[0].write_all(b"me").unwrap();

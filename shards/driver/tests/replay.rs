@@ -50,7 +50,11 @@ struct Page;
 
 impl Host for Page {
     fn answer(&self, _: Asker, question: &Question) -> Option<Answer> {
-        Some(Answer { status: 200, headers: Vec::new(), body: question.path.clone().into_bytes().into() })
+        Some(Answer {
+            status: 200,
+            headers: Vec::new(),
+            body: question.path.clone().into_bytes().into(),
+        })
     }
 }
 
@@ -81,7 +85,11 @@ fn await_text(stream: &mut TcpStream, text: &str, times: usize) {
     let mut buffer = [0; 4_096];
     while heard.windows(text.len()).filter(|part| *part == text.as_bytes()).count() < times {
         let count = stream.read(&mut buffer).unwrap();
-        assert!(count > 0, "the server ended before it said {text}: {}", String::from_utf8_lossy(&heard));
+        assert!(
+            count > 0,
+            "the server ended before it said {text}: {}",
+            String::from_utf8_lossy(&heard)
+        );
         heard.extend_from_slice(&buffer[..count]);
     }
 }
@@ -101,7 +109,9 @@ fn play(port: u16, session: &str, done: &Sender<()>) {
     let [mut leader, mut follower] = members;
     leader.write_all(&frame(&format!(r#"42["play",{{"sessionId":"{session}"}}]"#))).unwrap();
     await_text(&mut follower, "scroll_tick", 20);
-    leader.write_all(&frame(&format!(r#"42["seek",{{"sessionId":"{session}","position":5000}}]"#))).unwrap();
+    leader
+        .write_all(&frame(&format!(r#"42["seek",{{"sessionId":"{session}","position":5000}}]"#)))
+        .unwrap();
     await_text(&mut follower, r#"42["seek""#, 1);
     done.send(()).unwrap();
     await_text(&mut follower, "draining", 1);

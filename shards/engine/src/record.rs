@@ -96,7 +96,8 @@ impl Record {
         if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
             return Err(Damage::Checksum);
         }
-        let (record, rest) = postcard::take_from_bytes::<Self>(body).map_err(|_| Damage::Malformed)?;
+        let (record, rest) =
+            postcard::take_from_bytes::<Self>(body).map_err(|_| Damage::Malformed)?;
         match rest.is_empty() && record.format == format && record.is_sound() {
             true => Ok(record),
             false => Err(Damage::Malformed),
@@ -129,7 +130,9 @@ impl Record {
             }
             Err(damage) => damage,
         };
-        let Some((sum, body)) = bytes.get_mut(FORMAT_BYTES..).and_then(<[u8]>::split_first_chunk_mut) else {
+        let Some((sum, body)) =
+            bytes.get_mut(FORMAT_BYTES..).and_then(<[u8]>::split_first_chunk_mut)
+        else {
             return;
         };
         body.fill(WIPED);
@@ -153,7 +156,9 @@ impl Record {
             && self.seats.iter().enumerate().all(unique)
             && led
             && self.song.is_none_or(|song| (song as usize) < songs)
-            && [self.created_at, self.last_active_unix].iter().all(|at| (0..UNIX_MAX).contains(&at.0))
+            && [self.created_at, self.last_active_unix]
+                .iter()
+                .all(|at| (0..UNIX_MAX).contains(&at.0))
             && timeline.epoch <= Self::EPOCH_MAX
             && timeline.version < FAR
             && (1..=Timeline::SEGMENTS_MAX).contains(&timeline.segments.len())
@@ -161,7 +166,10 @@ impl Record {
             && timeline.segments.iter().all(is_sound)
             && (1..=METER_MAX).contains(&timeline.meter.len())
             && timeline.meter.is_sorted_by(|a, b| a.beat < b.beat)
-            && timeline.meter.iter().all(|entry| is_near(entry.beat) && is_signature(entry.signature))
+            && timeline
+                .meter
+                .iter()
+                .all(|entry| is_near(entry.beat) && is_signature(entry.signature))
             && [timeline.made_at, self.last_active_at].iter().all(|at| at.as_micros() < FAR)
             && (0..=FAR as i64).contains(&timeline.quantum)
             && timeline.count_in <= COUNT_IN_MAX
@@ -338,7 +346,9 @@ mod tests {
         let newer = printed(&Record { format: Record::FORMAT + 1, ..record() });
         for mut bytes in [flipped, longer, newer, whole[..5].to_vec(), Vec::new()] {
             let (length, damage) = (bytes.len(), Record::parse(&bytes).unwrap_err());
-            Record::cover_secrets(&mut bytes, |_| panic!("there are no secrets in what is no record"));
+            Record::cover_secrets(&mut bytes, |_| {
+                panic!("there are no secrets in what is no record")
+            });
             assert_eq!((bytes.len(), Record::parse(&bytes)), (length, Err(damage)));
             assert!(!bytes.windows(11).any(|text| text == b"open sesame"), "{damage:?}");
         }

@@ -40,12 +40,18 @@ impl<'a> Recorded<'a> {
     pub fn of(input: &'a Input<'_>) -> Self {
         match input {
             Input::Opened { conn, peer } => Self::Opened { conn: *conn, peer: *peer },
-            Input::Arrived { conn, peer, parcel } => Self::Arrived { conn: *conn, peer: *peer, parcel },
+            Input::Arrived { conn, peer, parcel } => {
+                Self::Arrived { conn: *conn, peer: *peer, parcel }
+            }
             Input::Received { conn, bytes } => Self::Received { conn: *conn, bytes },
             Input::Closed { conn, cause } => Self::Closed { conn: *conn, cause: *cause },
             Input::Backlog { conn, bytes } => Self::Backlog { conn: *conn, bytes: *bytes },
-            Input::Answered { conn, answer } => Self::Answered { conn: *conn, answer: Cow::Borrowed(answer) },
-            Input::WallClock { started_unix_ms } => Self::WallClock { started_unix_ms: *started_unix_ms },
+            Input::Answered { conn, answer } => {
+                Self::Answered { conn: *conn, answer: Cow::Borrowed(answer) }
+            }
+            Input::WallClock { started_unix_ms } => {
+                Self::WallClock { started_unix_ms: *started_unix_ms }
+            }
             Input::Storage { news } => Self::Storage { news: Cow::Borrowed(news) },
             Input::Letter { letter } => Self::Letter { letter },
             Input::Drain => Self::Drain,
@@ -58,7 +64,9 @@ impl<'a> Recorded<'a> {
     pub fn to_input<'b>(&'b self, copy: &'b mut Vec<u8>) -> Input<'b> {
         match self {
             Self::Opened { conn, peer } => Input::Opened { conn: *conn, peer: *peer },
-            Self::Arrived { conn, peer, parcel } => Input::Arrived { conn: *conn, peer: *peer, parcel },
+            Self::Arrived { conn, peer, parcel } => {
+                Input::Arrived { conn: *conn, peer: *peer, parcel }
+            }
             Self::Received { conn, bytes } => {
                 copy.clear();
                 copy.extend_from_slice(bytes);
@@ -69,7 +77,9 @@ impl<'a> Recorded<'a> {
             Self::Answered { conn, answer } => {
                 Input::Answered { conn: *conn, answer: answer.clone().into_owned() }
             }
-            Self::WallClock { started_unix_ms } => Input::WallClock { started_unix_ms: *started_unix_ms },
+            Self::WallClock { started_unix_ms } => {
+                Input::WallClock { started_unix_ms: *started_unix_ms }
+            }
             Self::Storage { news } => Input::Storage { news: news.as_ref() },
             Self::Letter { letter } => Input::Letter { letter },
             Self::Drain => Input::Drain,
@@ -152,7 +162,13 @@ impl Digest {
                 self.put(&[2, conn.index, conn.generation, gently]);
             }
             Output::HandOver { conn, to, parcel } => {
-                self.put(&[3, conn.index, conn.generation, u32::from(to.0), parcel.end - parcel.start]);
+                self.put(&[
+                    3,
+                    conn.index,
+                    conn.generation,
+                    u32::from(to.0),
+                    parcel.end - parcel.start,
+                ]);
             }
             Output::Ask { conn, question } => {
                 let Question {
@@ -197,7 +213,9 @@ impl Digest {
                 self.put(&[7, *epoch as u32, (*epoch >> 32) as u32]);
                 self.bytes.extend_from_slice(session.as_str().as_bytes());
             }
-            Output::Letter { to, letter } => self.put(&[8, u32::from(to.0), letter.end - letter.start]),
+            Output::Letter { to, letter } => {
+                self.put(&[8, u32::from(to.0), letter.end - letter.start])
+            }
         }
         &[]
     }
@@ -307,7 +325,9 @@ mod tests {
         let found = Found::Unknown;
         check(Input::Storage { news: &StorageNews::Loaded { session: session.clone(), found } });
         let outcome = Stored::Outdated { epoch: 9 };
-        check(Input::Storage { news: &StorageNews::Stored { session, epoch: 3, version: 4, outcome } });
+        check(Input::Storage {
+            news: &StorageNews::Stored { session, epoch: 3, version: 4, outcome },
+        });
         check(Input::Storage { news: &StorageNews::Returned });
         check(Input::Drain);
         check(Input::TurnEnded);
@@ -337,7 +357,12 @@ mod tests {
                 Output::HandOver { conn: CONN, to: ShardId(2), parcel: span },
                 Output::Ask { conn: CONN, question },
                 Output::Load { session: SessionId::parse("s").unwrap() },
-                Output::Store { session: SessionId::parse("s").unwrap(), epoch: 1, version: 2, record: span },
+                Output::Store {
+                    session: SessionId::parse("s").unwrap(),
+                    epoch: 1,
+                    version: 2,
+                    record: span,
+                },
                 Output::Forget { session: SessionId::parse("s").unwrap(), epoch: 1 },
                 Output::Letter { to: ShardId(1), letter: span },
             ],
@@ -356,7 +381,9 @@ mod tests {
 
     #[test]
     fn outcomes_come_back_as_they_were() {
-        for outcome in [Outcome::Nothing, Outcome::Outputs { count: 3, digest: u32::MAX }, Outcome::Panic] {
+        for outcome in
+            [Outcome::Nothing, Outcome::Outputs { count: 3, digest: u32::MAX }, Outcome::Panic]
+        {
             let mut bytes = Vec::new();
             write_outcome(&mut bytes, outcome);
             assert_eq!(read_outcome(&mut &bytes[..]), Ok(outcome));

@@ -27,7 +27,12 @@ impl Pending {
     }
 
     /// Takes a change in, and returns the one that it replaces.
-    pub fn put(&mut self, session: SessionId, shard: ShardId, change: Change) -> Option<(ShardId, Change)> {
+    pub fn put(
+        &mut self,
+        session: SessionId,
+        shard: ShardId,
+        change: Change,
+    ) -> Option<(ShardId, Change)> {
         let replaced = self.changes.insert(session.clone(), (shard, change));
         if replaced.is_none() {
             self.order.push_back(session);

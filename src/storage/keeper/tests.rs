@@ -141,13 +141,21 @@ impl Shared {
         let plan = Plan { place: Place::Memory, ttl: TTL, wait: WAIT };
         let (clock, mut dice) = (self.clone(), 0_u64);
         let dice = move || {
-            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            dice = dice
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             dice >> 33
         };
         let status = Arc::new(Status::new("test"));
         let clock = Box::new(move || clock.lock().now);
-        let mut keeper =
-            Keeper::with(Box::new(self.clone()), &plan, status, Arc::default(), clock, Box::new(dice));
+        let mut keeper = Keeper::with(
+            Box::new(self.clone()),
+            &plan,
+            status,
+            Arc::default(),
+            clock,
+            Box::new(dice),
+        );
         keeper.open().unwrap();
         keeper.listens = true;
         keeper
@@ -196,7 +204,9 @@ impl Backend for Shared {
         let fault = world.fault.take();
         let mut results = Vec::new();
         for (place, (session, change)) in changes.iter().enumerate() {
-            if matches!(fault, Some(Fault::Before)) || matches!(fault, Some(Fault::Half)) && place % 2 == 0 {
+            if matches!(fault, Some(Fault::Before))
+                || matches!(fault, Some(Fault::Half)) && place % 2 == 0
+            {
                 results.push(Err(down()));
                 continue;
             }
@@ -360,7 +370,11 @@ impl Band {
                 version,
                 record: Waiting::new(record(&name(session), epoch, version), &self.weight),
             };
-            self.keeper.accept(Order::Change { shard: shard_of(session), session: name(session), change });
+            self.keeper.accept(Order::Change {
+                shard: shard_of(session),
+                session: name(session),
+                change,
+            });
         }
     }
 
@@ -385,7 +399,11 @@ impl Band {
                 ..known.clone()
             };
             let change = Change::Delete { epoch };
-            self.keeper.accept(Order::Change { shard: shard_of(session), session: name(session), change });
+            self.keeper.accept(Order::Change {
+                shard: shard_of(session),
+                session: name(session),
+                change,
+            });
         }
     }
 
@@ -410,7 +428,8 @@ impl Band {
         match news {
             StorageNews::Loaded { session, .. } => self.sessions[place(&session)].loads -= 1,
             StorageNews::Stored { session, epoch, version, outcome } => {
-                let losses = self.shared.lock().written.get(&(session.clone(), epoch, version)).copied();
+                let losses =
+                    self.shared.lock().written.get(&(session.clone(), epoch, version)).copied();
                 let session = place(&session);
                 let known = &mut self.sessions[session];
                 known.unanswered -= 1;
@@ -447,7 +466,8 @@ impl Band {
             if let Some((confirmed, losses)) = known.confirmed
                 && losses == world.losses
             {
-                let there = world.records.get(&name(session)).map(|(epoch, version, _)| (*epoch, *version));
+                let there =
+                    world.records.get(&name(session)).map(|(epoch, version, _)| (*epoch, *version));
                 assert!(
                     there >= Some(confirmed),
                     "s{session}: {there:?} is there, {confirmed:?} was confirmed"
@@ -464,7 +484,8 @@ impl Band {
     fn calm_down(&mut self) {
         {
             let mut world = self.shared.lock();
-            (world.is_up, world.fault, world.slow, world.room) = (true, None, Duration::ZERO, usize::MAX);
+            (world.is_up, world.fault, world.slow, world.room) =
+                (true, None, Duration::ZERO, usize::MAX);
             world.odd.clear();
         }
         for _ in 0..20 {
@@ -669,7 +690,11 @@ fn who_joins_while_the_backend_is_away_gets_what_waits_here() {
     band.shared.lock().is_up = false;
     band.change(0);
     band.turn();
-    band.keeper.accept(Order::Load { shard: ShardId(0), session: name(0), since: band.shared.lock().now });
+    band.keeper.accept(Order::Load {
+        shard: ShardId(0),
+        session: name(0),
+        since: band.shared.lock().now,
+    });
     let shared = band.shared.clone();
     band.keeper.turn(&shared);
     let (_, news) = band.shared.lock().mail.pop_front().unwrap();
@@ -703,8 +728,9 @@ fn a_session_in_use_at_two_servers_is_noticed_by_both_until_one_is_gone() {
     let mut band = Band::new();
     band.change(0);
     band.turn();
-    let foreign =
-        |session, stored| Order::Foreign(Foreign { stored, session: name(session), epoch: 9, version: 1 });
+    let foreign = |session, stored| {
+        Order::Foreign(Foreign { stored, session: name(session), epoch: 9, version: 1 })
+    };
     let conflicts = |band: &Band| band.keeper.status.conflicts.load(Ordering::Relaxed);
     let is_well = |band: &Band| band.keeper.status.condition() == Condition::Well;
     // One that is not kept here is nobody's business.
@@ -789,7 +815,11 @@ fn a_session_that_cannot_be_stored_is_tried_again_in_peace() {
             band.turn();
         }
         band.turn();
-        assert_eq!((band.sessions[0].stored, band.sessions[1].stored), (None, Some((1, 601))), "{odd:?}");
+        assert_eq!(
+            (band.sessions[0].stored, band.sessions[1].stored),
+            (None, Some((1, 601))),
+            "{odd:?}"
+        );
         assert!(band.shared.lock().asides < 60, "it does not go on all the time");
         let failures = band.keeper.status.failures.load(Ordering::Relaxed);
         assert!((10..100).contains(&failures), "{failures} within a minute");

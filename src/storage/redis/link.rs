@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use log::info;
 use redis::{
-    Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value, cmd,
+    Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult,
+    Value, cmd,
 };
 
 use super::place::{RedisPlace, Topology};
@@ -57,7 +58,8 @@ struct Node {
 impl Link {
     /// Connects to every node that may be written to.
     pub fn open(place: &RedisPlace) -> RedisResult<Self> {
-        let mut link = Self { place: place.clone(), nodes: Vec::new(), slots: Vec::new(), has_slots: false };
+        let mut link =
+            Self { place: place.clone(), nodes: Vec::new(), slots: Vec::new(), has_slots: false };
         if let Topology::Cluster(_) = place.topology {
             link.learn_slots()?;
         } else {
@@ -166,16 +168,22 @@ impl Link {
         replicas: u32,
         began: Instant,
     ) -> Vec<usize> {
-        let at = open.iter().map(|place| (*place, self.node_of(&requests[*place].key))).collect::<Vec<_>>();
+        let at = open
+            .iter()
+            .map(|place| (*place, self.node_of(&requests[*place].key)))
+            .collect::<Vec<_>>();
         let places: Vec<Vec<usize>> = (0..self.nodes.len())
-            .map(|n| at.iter().filter(|(_, node)| *node == Some(n)).map(|(place, _)| *place).collect())
+            .map(|n| {
+                at.iter().filter(|(_, node)| *node == Some(n)).map(|(place, _)| *place).collect()
+            })
             .collect();
         // All are at work before the first is waited for.
         let sent: Vec<RedisResult<()>> = places
             .iter()
             .zip(&mut self.nodes)
             .map(|(places, node)| {
-                let commands: Vec<&Cmd> = places.iter().map(|place| &requests[*place].command).collect();
+                let commands: Vec<&Cmd> =
+                    places.iter().map(|place| &requests[*place].command).collect();
                 node.send(&commands, replicas, self.place.timeout)
             })
             .collect();
@@ -208,10 +216,15 @@ impl Link {
     /// Goes where a slot has moved, or is moving to.
     fn follow(&mut self, request: &Request, answer: &mut Answer, replicas: u32) {
         for _ in 0..REDIRECTS_MAX {
-            let Some((asking, host, port)) = answer.as_ref().err().and_then(redirection) else { return };
+            let Some((asking, host, port)) = answer.as_ref().err().and_then(redirection) else {
+                return;
+            };
             if let Topology::Single(info) = &self.place.topology {
                 let info = info.clone();
-                info!("{} is a node of a Redis Cluster: its redirections are followed", info.addr());
+                info!(
+                    "{} is a node of a Redis Cluster: its redirections are followed",
+                    info.addr()
+                );
                 self.be_cluster(&info);
             }
             let Topology::Cluster(seeds) = &self.place.topology else { return };
@@ -224,11 +237,14 @@ impl Link {
             }
             let timeout = self.place.timeout;
             let ask = cmd("ASKING");
-            let commands: Vec<&Cmd> = asking.then_some(&ask).into_iter().chain([&request.command]).collect();
+            let commands: Vec<&Cmd> =
+                asking.then_some(&ask).into_iter().chain([&request.command]).collect();
             // Learning keeps known nodes where they are.
             let node = &mut self.nodes[node];
             let last = match node.send(&commands, replicas, timeout) {
-                Ok(()) => node.receive(commands.len(), replicas, Instant::now(), timeout).pop().flatten(),
+                Ok(()) => {
+                    node.receive(commands.len(), replicas, Instant::now(), timeout).pop().flatten()
+                }
                 Err(error) => Some(Err(error)),
             };
             *answer = last.unwrap_or_else(|| Err(lost()));
@@ -239,17 +255,22 @@ impl Link {
     fn learn_slots(&mut self) -> RedisResult<()> {
         let Topology::Cluster(seeds) = &self.place.topology else { return Ok(()) };
         let known: Vec<ConnectionInfo> = self.nodes.iter().map(|node| node.info.clone()).collect();
-        let candidates: Vec<ConnectionInfo> = known.into_iter().chain(seeds.iter().cloned()).collect();
+        let candidates: Vec<ConnectionInfo> =
+            known.into_iter().chain(seeds.iter().cloned()).collect();
         let mut last = RedisError::from((ErrorKind::Client, "the Redis Cluster has no nodes"));
         for info in candidates {
-            let asked = open(&info, self.place.timeout)
-                .and_then(|mut connection| cmd("CLUSTER").arg("SLOTS").query::<Value>(&mut connection));
+            let asked = open(&info, self.place.timeout).and_then(|mut connection| {
+                cmd("CLUSTER").arg("SLOTS").query::<Value>(&mut connection)
+            });
             match asked.map(|slots| ranges(&slots, &info)) {
                 Ok(ranges) if covers_all(&ranges) => {
                     self.take_slots(ranges);
                     return Ok(());
                 }
-                Ok(_) => last = (ErrorKind::Client, "the Redis Cluster has slots that no node serves").into(),
+                Ok(_) => {
+                    last = (ErrorKind::Client, "the Redis Cluster has slots that no node serves")
+                        .into()
+                }
                 Err(error) => last = error,
             }
         }
@@ -331,7 +352,13 @@ impl Node {
     }
 
     /// Waits until so many replicas have confirmed what was written. If they do not, no answer counts.
-    fn confirm(&mut self, answers: &mut [Answer], replicas: u32, began: Instant, timeout: Duration) {
+    fn confirm(
+        &mut self,
+        answers: &mut [Answer],
+        replicas: u32,
+        began: Instant,
+        timeout: Duration,
+    ) {
         let count = answers.len();
         if replicas > 0 && count > 0 {
             let confirmed = match self.answer(began, timeout) {
@@ -362,7 +389,8 @@ impl Node {
         } else {
             // Its reader should not panic over any bytes; if it does, they are no answer.
             let read = AssertUnwindSafe(|| connection.recv_response());
-            catch_unwind(read).unwrap_or_else(|_| Err((ErrorKind::Parse, "reading it met a bug").into()))
+            catch_unwind(read)
+                .unwrap_or_else(|_| Err((ErrorKind::Parse, "reading it met a bug").into()))
         };
         match received.and_then(Value::extract_error) {
             Err(error) if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
@@ -376,7 +404,9 @@ impl Node {
 
 /// A connection to what may be written to; in a Cluster, to any node.
 pub fn open_any(place: &RedisPlace) -> RedisResult<Connection> {
-    let Topology::Cluster(nodes) = &place.topology else { return open_primary(place).map(|(_, open)| open) };
+    let Topology::Cluster(nodes) = &place.topology else {
+        return open_primary(place).map(|(_, open)| open);
+    };
     let mut last = Err(lost());
     for node in nodes {
         last = open(node, place.timeout);
@@ -412,11 +442,14 @@ fn find_primary(
     primary: &ConnectionInfo,
     timeout: Duration,
 ) -> RedisResult<(ConnectionInfo, Connection)> {
-    let mut last = RedisError::from((ErrorKind::Client, "no Sentinel knows a primary of that name"));
+    let mut last =
+        RedisError::from((ErrorKind::Client, "no Sentinel knows a primary of that name"));
     for sentinel in sentinels {
         let found = open(sentinel, timeout).and_then(|mut connection| {
             let mut ask = cmd("SENTINEL");
-            ask.arg("GET-MASTER-ADDR-BY-NAME").arg(service).query::<Option<(String, u16)>>(&mut connection)
+            ask.arg("GET-MASTER-ADDR-BY-NAME")
+                .arg(service)
+                .query::<Option<(String, u16)>>(&mut connection)
         });
         let info = match found {
             Ok(Some(address)) => elsewhere(primary, address),
@@ -428,7 +461,8 @@ fn find_primary(
         };
         let connected = open(&info, timeout).and_then(|mut connection| {
             let role: Vec<Value> = cmd("ROLE").query(&mut connection)?;
-            let is_primary = matches!(role.first(), Some(Value::BulkString(name)) if name == b"master");
+            let is_primary =
+                matches!(role.first(), Some(Value::BulkString(name)) if name == b"master");
             let not_yet = (ErrorKind::Client, "the Sentinels name a server that is no primary");
             if is_primary { Ok(connection) } else { Err(RedisError::from(not_yet)) }
         });
@@ -443,9 +477,12 @@ fn find_primary(
 /// The same login at another address.
 fn elsewhere(info: &ConnectionInfo, (host, port): (String, u16)) -> ConnectionInfo {
     let addr = match info.addr() {
-        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
-        }
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
         _ => ConnectionAddr::Tcp(host, port),
     };
     info.clone().set_addr(addr)
@@ -475,7 +512,8 @@ pub fn redirection(error: &RedisError) -> Option<(bool, String, u16)> {
 /// What `CLUSTER SLOTS` says: first slot, last slot, primary. A node that does not know its own name is where it was
 /// asked.
 fn ranges(slots: &Value, asked: &ConnectionInfo) -> Vec<(u16, u16, ConnectionInfo)> {
-    let items = |value: &Value| if let Value::Array(items) = value { items.clone() } else { Vec::new() };
+    let items =
+        |value: &Value| if let Value::Array(items) = value { items.clone() } else { Vec::new() };
     let number = |value: Option<&Value>| match value {
         Some(Value::Int(number)) => u16::try_from(*number).ok(),
         _ => None,
@@ -502,7 +540,10 @@ fn host_of(info: &ConnectionInfo) -> String {
 }
 
 fn covers_all(ranges: &[(u16, u16, ConnectionInfo)]) -> bool {
-    ranges.iter().map(|(first, last, _)| usize::from(last.saturating_sub(*first)) + 1).sum::<usize>()
+    ranges
+        .iter()
+        .map(|(first, last, _)| usize::from(last.saturating_sub(*first)) + 1)
+        .sum::<usize>()
         == usize::from(SLOTS)
 }
 
@@ -510,7 +551,10 @@ fn covers_all(ranges: &[(u16, u16, ConnectionInfo)]) -> bool {
 fn slot_of(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];
-        rest.iter().position(|byte| *byte == b'}').filter(|length| *length > 0).map(|length| &rest[..length])
+        rest.iter()
+            .position(|byte| *byte == b'}')
+            .filter(|length| *length > 0)
+            .map(|length| &rest[..length])
     });
     // CRC-16 with the polynomial 0x1021, as XMODEM has it.
     let crc = tag.unwrap_or(key).iter().fold(0_u16, |crc, byte| {
@@ -542,8 +586,14 @@ mod tests {
         let place = RedisPlace { topology, replicas: 0, timeout: Duration::from_secs(1) };
         let link = Link { place, nodes: Vec::new(), slots: Vec::new(), has_slots: false };
         assert_eq!(link.key_aside("session:s", false), "quarantine:session:s");
-        for key in ["session:s", "session:a{foo}b", "session:a}b", "session:{", "session:{}x", "session:x{y"]
-        {
+        for key in [
+            "session:s",
+            "session:a{foo}b",
+            "session:a}b",
+            "session:{",
+            "session:{}x",
+            "session:x{y",
+        ] {
             let aside = link.key_aside(key, true);
             assert_eq!(slot_of(aside.as_bytes()), slot_of(key.as_bytes()), "{aside}");
             assert!(aside.contains(key), "{aside}");
@@ -566,7 +616,8 @@ mod tests {
     fn slots_that_nobody_serves_are_noticed() {
         let info = Client::open("redis://stage:7000").unwrap().get_connection_info().clone();
         let said = |last: u16| {
-            let text = format!("*1\r\n*3\r\n:0\r\n:{last}\r\n*3\r\n$0\r\n\r\n:7001\r\n$2\r\nid\r\n");
+            let text =
+                format!("*1\r\n*3\r\n:0\r\n:{last}\r\n*3\r\n$0\r\n\r\n:7001\r\n$2\r\nid\r\n");
             ranges(&redis::parse_redis_value(text.as_bytes()).unwrap(), &info)
         };
         let whole = said(16_383);

@@ -225,7 +225,8 @@ impl Store {
         let by_hash: Vec<Request> =
             calls.iter().map(|call| call.request("EVALSHA", call.script.0.get_hash())).collect();
         let mut answers = self.ask(&by_hash, replicas)?;
-        let unknown: Vec<usize> = (0..answers.len()).filter(|n| is_unknown_script(&answers[*n])).collect();
+        let unknown: Vec<usize> =
+            (0..answers.len()).filter(|n| is_unknown_script(&answers[*n])).collect();
         if !unknown.is_empty() {
             let by_text: Vec<Request> =
                 unknown.iter().map(|n| calls[*n].request("EVAL", &calls[*n].script.1)).collect();
@@ -262,7 +263,9 @@ impl Store {
         for ((session, change), applied) in changes.iter().zip(applied) {
             if *applied == Ok(Applied::Done) {
                 match change {
-                    Change::Put { epoch, version, .. } => news.tell(session, Event::Stored, *epoch, *version),
+                    Change::Put { epoch, version, .. } => {
+                        news.tell(session, Event::Stored, *epoch, *version)
+                    }
                     Change::Delete { epoch } => news.tell(session, Event::Deleted, *epoch, 0),
                 }
             }
@@ -304,8 +307,8 @@ impl Store {
             }
             _ => format!("Redis: {error}"),
         };
-        let is_of_one =
-            error.code().is_some_and(|code| !OF_ALL.contains(&code)) && redirection(error).is_none();
+        let is_of_one = error.code().is_some_and(|code| !OF_ALL.contains(&code))
+            && redirection(error).is_none();
         if is_of_one || is_unreadable(error) {
             Failure::Session(reason)
         } else {
@@ -349,7 +352,8 @@ impl Backend for Store {
     }
 
     fn check(&mut self) -> Result<bool, Failure> {
-        let markers = self.link.as_ref().map(|link| link.key_on_each(&self.marker())).unwrap_or_default();
+        let markers =
+            self.link.as_ref().map(|link| link.key_on_each(&self.marker())).unwrap_or_default();
         if markers != self.markers {
             // The Cluster has other nodes than before.
             self.found = self.link.as_ref().and_then(Link::found_nodes).unwrap_or_default();
@@ -366,8 +370,11 @@ impl Backend for Store {
 
     fn load(&mut self, session: &SessionId) -> Result<Option<Box<[u8]>>, Failure> {
         let script = self.scripts.load.clone();
-        let call =
-            Call { script: &script, keys: vec![key(session)], arguments: vec![text(RECORD_BYTES_MAX)] };
+        let call = Call {
+            script: &script,
+            keys: vec![key(session)],
+            arguments: vec![text(RECORD_BYTES_MAX)],
+        };
         match self.run_one(call, 0)? {
             Ok(Value::BulkString(bytes)) => Ok(Some(bytes.into())),
             Ok(Value::Nil) => Ok(None),
@@ -388,9 +395,11 @@ impl Backend for Store {
                     arguments.extend(fields(record));
                     Call { script: &write, keys: vec![key(session)], arguments }
                 }
-                Change::Delete { epoch } => {
-                    Call { script: &delete, keys: vec![key(session)], arguments: vec![text(*epoch)] }
-                }
+                Change::Delete { epoch } => Call {
+                    script: &delete,
+                    keys: vec![key(session)],
+                    arguments: vec![text(*epoch)],
+                },
             })
             .collect();
         let applied: Vec<Result<Applied, Failure>> = match self.run(&calls, self.place.replicas) {
@@ -418,7 +427,9 @@ impl Backend for Store {
             match answer.map_err(|error| self.failure(&error)) {
                 Ok(answer) => all_there &= answer != Value::Int(0),
                 // It is written again before long, and fails there if it must.
-                Err(Failure::Session(reason)) => debug!("a session could not be refreshed: {reason}"),
+                Err(Failure::Session(reason)) => {
+                    debug!("a session could not be refreshed: {reason}")
+                }
                 Err(failure) => return Err(failure),
             }
         }
@@ -435,7 +446,8 @@ impl Backend for Store {
         // Whether a single server is a node of a Cluster cannot always be asked.
         for same_slot in [false, true] {
             let link = self.link.as_ref();
-            let aside = link.map(|link| link.key_aside(&key(session), same_slot)).unwrap_or_default();
+            let aside =
+                link.map(|link| link.key_aside(&key(session), same_slot)).unwrap_or_default();
             let how = if how == Aside::Move { "move" } else { "copy" };
             let arguments = vec![text(ASIDE_TTL.as_millis()), text(how)];
             let call = Call { script: &script, keys: vec![key(session), aside], arguments };
@@ -460,11 +472,14 @@ impl Backend for Store {
         // A server that has got the module lately still has what was measured before.
         let kinds = if self.history == Kind::TimeSeries { 2 } else { 1 };
         for kind in &[Kind::SortedSet, Kind::TimeSeries][..kinds] {
-            let ranges: Vec<Request> = names.iter().map(|name| series::range(*kind, name, since)).collect();
+            let ranges: Vec<Request> =
+                names.iter().map(|name| series::range(*kind, name, since)).collect();
             for (name, answer) in names.iter().zip(self.ask(&ranges, 0)?) {
                 match answer {
                     Ok(answer) => points.extend(
-                        series::points(answer).into_iter().map(|(at, value)| (at, (name.clone(), value))),
+                        series::points(answer)
+                            .into_iter()
+                            .map(|(at, value)| (at, (name.clone(), value))),
                     ),
                     // There is none of this kind, or somebody else's.
                     Err(error) if error.code().is_some() => {}
@@ -546,7 +561,10 @@ fn fields(bytes: &[u8]) -> Vec<Vec<u8>> {
         field("updatedAt", (record.last_active_unix.0 + since).to_string());
         field("createdAt", record.created_at.0.to_string());
         field("lastActiveAt", record.last_active_unix.0.to_string());
-        field("leaderSocketId", timeline.leader.map_or_else(String::new, |id| id.as_str().to_owned()));
+        field(
+            "leaderSocketId",
+            timeline.leader.map_or_else(String::new, |id| id.as_str().to_owned()),
+        );
         field("memberCount", record.seats.len().to_string());
         let song = record.song.zip(record.setlist.as_ref());
         let song = song.and_then(|(place, setlist)| setlist.songs.get(place as usize));
@@ -596,9 +614,13 @@ mod tests {
         ] {
             assert!(matches!(failure(text), Failure::Session(_)), "{text:?}");
         }
-        for text in
-            ["-OOM full\r\n", "-READONLY no\r\n", "-LOADING soon\r\n", "-NOAUTH no\r\n", "-MOVED 1 a:1\r\n"]
-        {
+        for text in [
+            "-OOM full\r\n",
+            "-READONLY no\r\n",
+            "-LOADING soon\r\n",
+            "-NOAUTH no\r\n",
+            "-MOVED 1 a:1\r\n",
+        ] {
             assert!(matches!(failure(text), Failure::Unavailable(_)), "{text:?}");
         }
         let garbage = redis::parse_redis_value(b"HTTP/1.1 400\r\n").unwrap_err();

@@ -82,8 +82,11 @@ impl News {
             backoff: Backoff::default(),
         };
         thread::Builder::new().name("publisher".into()).spawn(move || publisher.run(&waiting))?;
-        let subscriber =
-            Subscriber { place: place.clone(), server: server.to_owned(), ended: Arc::clone(&ended) };
+        let subscriber = Subscriber {
+            place: place.clone(),
+            server: server.to_owned(),
+            ended: Arc::clone(&ended),
+        };
         thread::Builder::new().name("subscriber".into()).spawn(move || subscriber.run(&heard))?;
         Ok(Self { server: server.to_owned(), messages, ended })
     }
@@ -118,7 +121,8 @@ impl Publisher {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let batch: Vec<Message> = first.into_iter().chain(waiting.try_iter()).take(BATCH_MAX).collect();
+            let batch: Vec<Message> =
+                first.into_iter().chain(waiting.try_iter()).take(BATCH_MAX).collect();
             if let Err(error) = self.publish(&batch) {
                 debug!("nothing can be published, {} news are lost: {error}", batch.len());
                 self.connection = None;
@@ -214,13 +218,19 @@ mod tests {
         let place = RedisPlace { topology, replicas: 0, timeout: SILENCE };
         let subscriber = Subscriber { place, server: "me".into(), ended: Arc::default() };
         let said = |server: &str, event: &str| {
-            let text =
-                format!(r#"{{"server":"{server}","sessionId":"s","event":"{event}","epoch":7,"version":3}}"#);
-            subscriber.read(text.as_bytes()).map(|foreign| (foreign.epoch, foreign.version, foreign.stored))
+            let text = format!(
+                r#"{{"server":"{server}","sessionId":"s","event":"{event}","epoch":7,"version":3}}"#
+            );
+            subscriber
+                .read(text.as_bytes())
+                .map(|foreign| (foreign.epoch, foreign.version, foreign.stored))
         };
         assert_eq!(said("you", "stored"), Some((7, 3, true)));
         assert_eq!(said("you", "kept"), Some((7, 3, false)));
-        assert_eq!((said("me", "stored"), said("you", "deleted"), said("you", "sung")), (None, None, None));
+        assert_eq!(
+            (said("me", "stored"), said("you", "deleted"), said("you", "sung")),
+            (None, None, None)
+        );
         assert!(subscriber.read(b"not JSON").is_none());
     }
 }

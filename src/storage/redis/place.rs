@@ -50,19 +50,25 @@ impl Topology {
             Some((tls, form)) => (tls, form),
         };
         if !["redis", "rediss"].contains(&tls) {
-            return Err("its scheme is not redis:// or rediss://, with +sentinel or +cluster".into());
+            return Err(
+                "its scheme is not redis:// or rediss://, with +sentinel or +cluster".into()
+            );
         }
         let (login, rest) = rest.rsplit_once('@').map_or(("", rest), |(login, rest)| (login, rest));
         let at = if login.is_empty() { String::new() } else { format!("{login}@") };
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let node = |host: &str, default_port: u16, path: &str, login: &str| {
-            let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            let has_port =
+                host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
             let port = if has_port { String::new() } else { format!(":{default_port}") };
             let whole = format!("{tls}://{login}{host}{port}/{path}");
             whole.into_connection_info().map_err(|error| error.category().to_owned())
         };
         let nodes = |port, login: &str| {
-            hosts.split(',').map(|host| node(host.trim(), port, "", login)).collect::<Result<Vec<_>, _>>()
+            hosts
+                .split(',')
+                .map(|host| node(host.trim(), port, "", login))
+                .collect::<Result<Vec<_>, _>>()
         };
         match form {
             "" => Ok(Self::Single(node(hosts, 6_379, path, &at)?)),
@@ -70,11 +76,17 @@ impl Topology {
             "sentinel" => {
                 let (service, db) = path.split_once('/').unwrap_or((path, ""));
                 if service.is_empty() {
-                    return Err("it names no service, as in redis+sentinel://host:26379/mymaster".into());
+                    return Err(
+                        "it names no service, as in redis+sentinel://host:26379/mymaster".into()
+                    );
                 }
                 let first = hosts.split(',').next().unwrap_or_default();
                 let primary = Box::new(node(first.trim(), 26_379, db, &at)?);
-                Ok(Self::Sentinel { sentinels: nodes(26_379, "")?, service: service.into(), primary })
+                Ok(Self::Sentinel {
+                    sentinels: nodes(26_379, "")?,
+                    service: service.into(),
+                    primary,
+                })
             }
             _ => Err("its scheme is not redis:// or rediss://, with +sentinel or +cluster".into()),
         }
@@ -103,16 +115,31 @@ mod tests {
         assert_eq!(addresses("redis://stage"), ["stage:6379"]);
         assert_eq!(addresses("redis://:p%40ss@stage:7000/3"), ["stage:7000"]);
         assert_eq!(addresses("redis+cluster://a:1,b:2, c"), ["a:1", "b:2", "c:6379"]);
-        assert_eq!(addresses("redis+sentinel://u:p@a,b:5/band/2"), ["a:26379 band 2", "b:5 band 2"]);
+        assert_eq!(
+            addresses("redis+sentinel://u:p@a,b:5/band/2"),
+            ["a:26379 band 2", "b:5 band 2"]
+        );
         assert_eq!(addresses("rediss://stage"), ["stage:6379"]);
-        let Topology::Single(info) = Topology::parse("redis://ann:p%40ss@stage/3").unwrap() else { panic!() };
+        let Topology::Single(info) = Topology::parse("redis://ann:p%40ss@stage/3").unwrap() else {
+            panic!()
+        };
         let settings = info.redis_settings();
-        assert_eq!((settings.username(), settings.password(), settings.db()), (Some("ann"), Some("p@ss"), 3));
+        assert_eq!(
+            (settings.username(), settings.password(), settings.db()),
+            (Some("ann"), Some("p@ss"), 3)
+        );
     }
 
     #[test]
     fn a_url_that_makes_no_sense_is_refused_without_its_password() {
-        for url in ["", "stage:6379", "http://stage", "redis+sentinel://a", "redis+moon://a", "redis://h/x"] {
+        for url in [
+            "",
+            "stage:6379",
+            "http://stage",
+            "redis+sentinel://a",
+            "redis+moon://a",
+            "redis://h/x",
+        ] {
             assert!(Topology::parse(url).is_err(), "{url}");
         }
         let error = Topology::parse("redis://:hush@[::1").unwrap_err();

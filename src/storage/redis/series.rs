@@ -41,7 +41,9 @@ pub fn question() -> Request {
 /// What its answer means. A server that does not say has not got it.
 pub fn kind(answer: &Answer) -> Kind {
     match answer {
-        Ok(Value::Array(entries)) if matches!(entries.first(), Some(Value::Array(_))) => Kind::TimeSeries,
+        Ok(Value::Array(entries)) if matches!(entries.first(), Some(Value::Array(_))) => {
+            Kind::TimeSeries
+        }
         _ => Kind::SortedSet,
     }
 }
@@ -66,7 +68,8 @@ pub fn add(kind: Kind, at: i64, points: &[Point], oldest: i64) -> Vec<Request> {
             Kind::TimeSeries => {
                 let (value, kept) = (value.to_string(), KEPT_MS.to_string());
                 // The same instant comes again when it is not known whether it was taken.
-                let rules = ["RETENTION", &kept, "ON_DUPLICATE", "LAST", "LABELS", "metric", metric];
+                let rules =
+                    ["RETENTION", &kept, "ON_DUPLICATE", "LAST", "LABELS", "metric", metric];
                 push("TS.ADD", &[&[at.as_str(), &value][..], &rules].concat());
             }
         }
@@ -132,9 +135,11 @@ mod tests {
     #[test]
     fn a_server_says_whether_it_has_the_module() {
         let with = "*1\r\n*2\r\n$6\r\nts.add\r\n:-1\r\n";
-        for (text, expected) in
-            [(with, Kind::TimeSeries), ("*1\r\n*-1\r\n", Kind::SortedSet), ("*0\r\n", Kind::SortedSet)]
-        {
+        for (text, expected) in [
+            (with, Kind::TimeSeries),
+            ("*1\r\n*-1\r\n", Kind::SortedSet),
+            ("*0\r\n", Kind::SortedSet),
+        ] {
             assert_eq!(kind(&Ok(said(text))), expected, "{text:?}");
         }
         let refused = said("-NOPERM no\r\n").extract_error();
@@ -154,7 +159,9 @@ mod tests {
     fn every_series_is_bounded() {
         let names = |kind| {
             let requests = add(kind, 5, &[("cpu".to_owned(), 1.5)], 1);
-            let text = |request: &Request| String::from_utf8(request.command.get_packed_command()).unwrap();
+            let text = |request: &Request| {
+                String::from_utf8(request.command.get_packed_command()).unwrap()
+            };
             requests.iter().map(text).collect::<String>()
         };
         let sets = names(Kind::SortedSet);
@@ -164,7 +171,9 @@ mod tests {
         );
         let series = names(Kind::TimeSeries);
         assert!(
-            series.contains("RETENTION") && series.contains("86400000") && series.contains("PEXPIRE"),
+            series.contains("RETENTION")
+                && series.contains("86400000")
+                && series.contains("PEXPIRE"),
             "{series}"
         );
     }

@@ -36,7 +36,9 @@ fn options() -> Option<Options> {
         match name.as_str() {
             "--seconds" => options.seconds = value.parse().ok()?,
             "--seed" => options.seed = value.parse().ok()?,
-            "--target" if TARGETS.iter().any(|target| target.name == value) => options.target = Some(value),
+            "--target" if TARGETS.iter().any(|target| target.name == value) => {
+                options.target = Some(value)
+            }
             _ => return None,
         }
     }

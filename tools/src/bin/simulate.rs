@@ -78,7 +78,11 @@ fn main() -> ExitCode {
     panic::set_hook(Box::new(|_| {}));
     let done = match () {
         () if options.planted => try_planted(&options),
-        () if options.plan.is_some() || options.shrink.is_some() || options.story || options.digest => {
+        () if options.plan.is_some()
+            || options.shrink.is_some()
+            || options.story
+            || options.digest =>
+        {
             one(&options)
         }
         () => Ok(many(&options)),
@@ -100,8 +104,9 @@ impl Options {
     }
 
     fn first_seed(&self) -> u64 {
-        let clock =
-            || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let clock = || {
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+        };
         let fresh = if self.new_seeds { clock() % (1 << 40) } else { 1 };
         self.seed.unwrap_or(fresh)
     }
@@ -112,7 +117,8 @@ impl Options {
 
     /// The command that runs one seed of these again.
     fn again(&self, seed: u64) -> String {
-        let mut line = format!("cargo run --release -p bandsync-tools --bin simulate -- --seed {seed}");
+        let mut line =
+            format!("cargo run --release -p bandsync-tools --bin simulate -- --seed {seed}");
         let mut add = |name: &str, value: Option<String>| {
             if let Some(value) = value {
                 line += &format!(" --{name} {value}");
@@ -140,7 +146,12 @@ fn one(options: &Options) -> io::Result<bool> {
         };
         fs::write(path, serde_json::to_string_pretty(&small)?)?;
         println!("{}: {}", failure.invariant, failure.what);
-        println!("{} steps of {} are left, in {}", small.steps.len(), plan.steps.len(), path.display());
+        println!(
+            "{} steps of {} are left, in {}",
+            small.steps.len(),
+            plan.steps.len(),
+            path.display()
+        );
         return Ok(false);
     }
     let verdict = if options.story {
@@ -230,7 +241,8 @@ fn many(options: &Options) -> bool {
         println!("  worlds      times  situation");
         seen.iter().for_each(|(what, (worlds, times))| println!("{worlds:>8} {times:>10}  {what}"));
     }
-    let minutes = |seconds: f64| (get(&totals.seeds) as f64 * 60.0 / seconds, hours * 60.0 / seconds);
+    let minutes =
+        |seconds: f64| (get(&totals.seeds) as f64 * 60.0 / seconds, hours * 60.0 / seconds);
     let (seeds, hours_a_minute) = minutes(took);
     println!("a minute: {seeds:.0} seeds, {hours_a_minute:.0} simulated hours");
     if let Some(cpu) = cpu_time() {
@@ -247,7 +259,8 @@ fn cpu_time() -> Option<f64> {
     const TICKS_A_SECOND: f64 = 100.0;
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
-    let ticks: Vec<f64> = fields.split(' ').skip(12).take(2).filter_map(|field| field.parse().ok()).collect();
+    let ticks: Vec<f64> =
+        fields.split(' ').skip(12).take(2).filter_map(|field| field.parse().ok()).collect();
     (ticks.len() == 2).then(|| ticks.iter().sum::<f64>() / TICKS_A_SECOND)
 }
 
@@ -273,8 +286,8 @@ fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
         totals.twice.fetch_add(1, Ordering::Relaxed);
         differs = run(&plan) != verdict;
         if options.processes && !differs {
-            differs =
-                elsewhere(options, seed).is_none_or(|digest| digest != format!("{:016x}", verdict.digest));
+            differs = elsewhere(options, seed)
+                .is_none_or(|digest| digest != format!("{:016x}", verdict.digest));
         }
         failed |= differs;
     }
@@ -284,7 +297,10 @@ fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
         totals.enough.fetch_or(options.bug > 0, Ordering::Relaxed);
         let _guard = totals.printing.lock();
         if differs {
-            println!("FAILED: I14 a second run of the same plan was another\n  {}", options.again(seed));
+            println!(
+                "FAILED: I14 a second run of the same plan was another\n  {}",
+                options.again(seed)
+            );
         }
         report(&verdict, || options.again(seed));
     }
@@ -313,13 +329,16 @@ fn try_planted(options: &Options) -> io::Result<bool> {
     let simulate = planted::build(&copy, &folder.join("build"))?;
     let began = Instant::now();
     let until = began + Duration::from_secs_f64(options.seconds.unwrap_or(60.0));
-    let queue: Mutex<VecDeque<Suspect>> = Mutex::new((0..planted::BUGS.len()).map(Suspect::new).collect());
+    let queue: Mutex<VecDeque<Suspect>> =
+        Mutex::new((0..planted::BUGS.len()).map(Suspect::new).collect());
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..options.threads() {
             scope.spawn(|| {
                 // Everybody gets a little, whoever is not caught by then a little more.
-                while let Some(mut suspect) = queue.lock().ok().and_then(|mut queue| queue.pop_front()) {
+                while let Some(mut suspect) =
+                    queue.lock().ok().and_then(|mut queue| queue.pop_front())
+                {
                     if missing.contains(&suspect.name()) {
                         suspect.what = "its place in the engine has changed".into();
                     } else if Instant::now() < until {
@@ -341,7 +360,9 @@ fn try_planted(options: &Options) -> io::Result<bool> {
     let took = began.elapsed().as_secs_f64();
     let mut rows = done.into_inner().unwrap_or_default();
     rows.sort_by_key(|suspect| suspect.index);
-    println!("      bug                                                   seeds      time  promise");
+    println!(
+        "      bug                                                   seeds      time  promise"
+    );
     for row in &rows {
         let (number, name, seconds) = (row.index + 1, row.name(), row.spent.as_secs_f64());
         let what = if row.caught || !row.what.is_empty() { &row.what } else { "not caught" };
@@ -380,7 +401,12 @@ impl Suspect {
         let slice = self.slice.min(until - began);
         let child = Command::new(simulate)
             .args(["--threads", "1", "--seed", &(first + self.seeds).to_string()])
-            .args(["--seconds", &slice.as_secs_f64().to_string(), "--bug", &(self.index + 1).to_string()])
+            .args([
+                "--seconds",
+                &slice.as_secs_f64().to_string(),
+                "--bug",
+                &(self.index + 1).to_string(),
+            ])
             .stdout(Stdio::piped())
             .spawn();
         let Ok(mut child) = child else { return };
@@ -406,7 +432,8 @@ impl Suspect {
             let (_, what) = line.split_once(": ").unwrap_or(("", line));
             (self.caught, self.what) = (true, what.to_owned());
         }
-        let count = text.lines().find_map(|line| line.split_once(" seeds from ")?.0.parse::<u64>().ok());
+        let count =
+            text.lines().find_map(|line| line.split_once(" seeds from ")?.0.parse::<u64>().ok());
         self.seeds += count.unwrap_or(0);
     }
 }

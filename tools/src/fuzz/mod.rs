@@ -81,7 +81,11 @@ pub fn http_head(data: &[u8]) {
     let mut reader = HeadReader::default();
     let whole = reader.parse(data).map(|head| {
         head.map(|(request, length)| {
-            let _ = (request.parameter("sid"), request.has_token("connection", "upgrade"), upgrade(&request));
+            let _ = (
+                request.parameter("sid"),
+                request.has_token("connection", "upgrade"),
+                upgrade(&request),
+            );
             let _ = request.list("x-forwarded-for").filter_map(Network::parse).count();
             length
         })
@@ -90,7 +94,10 @@ pub fn http_head(data: &[u8]) {
     if let Ok(Some(length)) = whole {
         assert!(length <= data.len());
         for end in 0..length {
-            assert!(!matches!(reader.parse(&data[..end]), Ok(Some(_))), "a part of a head is no head");
+            assert!(
+                !matches!(reader.parse(&data[..end]), Ok(Some(_))),
+                "a part of a head is no head"
+            );
         }
     }
 }
@@ -144,7 +151,8 @@ pub fn deflate(data: &[u8]) {
         }
     }
     let bits = 9 + (rest.len() % 7) as u8;
-    let (mut deflater, mut ours, mut theirs) = (Deflater::new(1), Window::default(), Window::default());
+    let (mut deflater, mut ours, mut theirs) =
+        (Deflater::new(1), Window::default(), Window::default());
     for message in [first, second, rest] {
         if let Some(payload) = deflater.deflate(message, bits, Some(&mut ours)) {
             let unpacked = inflater.inflate(payload, Some(&mut theirs), UNPACKED_MAX);
@@ -193,13 +201,20 @@ fn read_by_both(reader: &mut json::Reader, array: &str) {
     let mut reading = reader.begin();
     let read = reading.event(array);
     let (Some(read), Some(written)) = (&read, &written) else {
-        assert!(read.is_none() && written.is_none(), "only one reader takes it for an event: {array:?}");
+        assert!(
+            read.is_none() && written.is_none(),
+            "only one reader takes it for an event: {array:?}"
+        );
         return;
     };
     assert_eq!(read.name, written.name);
     let [read, written] = [read, written].map(|event| event.argument.unwrap_or(json::Value::NONE));
     for event in Event::ALL {
-        assert_eq!(parse::command(*event, read), parse::command(*event, written), "{event:?} of {array:?}");
+        assert_eq!(
+            parse::command(*event, read),
+            parse::command(*event, written),
+            "{event:?} of {array:?}"
+        );
     }
 }
 
@@ -207,7 +222,8 @@ fn read_by_both(reader: &mut json::Reader, array: &str) {
 pub fn trace_reader(data: &[u8]) {
     let whole = read_trace(data);
     assert!(read_trace(&data[..data.len() / 2]) <= whole, "what is missing adds nothing");
-    let header = Header { program: String::new(), run: 0, segment: 0, settings: Settings::default() };
+    let header =
+        Header { program: String::new(), run: 0, segment: 0, settings: Settings::default() };
     let (mut bytes, mut packer) = (Vec::new(), Packer::default());
     packer.header(&mut bytes, &header);
     packer.stretch(&mut bytes, &Stretch { first: 0, at: Micros::ZERO, digest: 0, entries: data });
@@ -276,12 +292,20 @@ pub fn stored(data: &[u8]) {
 /// A session comes back from the storage as this record, and is played.
 fn restore(record: &[u8]) {
     let storage_wait = Some(Micros::from_secs(1));
-    let mut engine =
-        Engine::new(Settings { shards: 1, limits: Limits::TINY, storage_wait, ..Settings::default() });
+    let mut engine = Engine::new(Settings {
+        shards: 1,
+        limits: Limits::TINY,
+        storage_wait,
+        ..Settings::default()
+    });
     let (conn, mut outputs) = (ConnId { index: 0, generation: 0 }, Outputs::default());
     let peer = std::net::Ipv4Addr::LOCALHOST.into();
     engine.handle(Micros::ZERO, Input::Opened { conn, peer }, &mut outputs);
-    engine.handle(Micros::ZERO, Input::Received { conn, bytes: &mut SPOKEN.to_vec() }, &mut outputs);
+    engine.handle(
+        Micros::ZERO,
+        Input::Received { conn, bytes: &mut SPOKEN.to_vec() },
+        &mut outputs,
+    );
     engine.handle(Micros::ZERO, Input::TurnEnded, &mut outputs);
     let asked = outputs.list.iter().find_map(|output| match output {
         Output::Load { session } => Some(session.clone()),
@@ -302,7 +326,8 @@ fn restore(record: &[u8]) {
 
 /// A connection to a whole engine: everything that a stranger can send.
 pub fn connection(data: &[u8]) {
-    let mut engine = Engine::new(Settings { shards: 1, limits: Limits::TINY, ..Settings::default() });
+    let mut engine =
+        Engine::new(Settings { shards: 1, limits: Limits::TINY, ..Settings::default() });
     let (conn, mut outputs) = (ConnId { index: 0, generation: 0 }, Outputs::default());
     let peer = std::net::Ipv4Addr::LOCALHOST.into();
     engine.handle(Micros::ZERO, Input::Opened { conn, peer }, &mut outputs);
@@ -393,13 +418,18 @@ fn told<'a>(said: &'a [u8], before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
 
 /// Small bounds, one proxy that is believed, a list of pages and names.
 fn on_the_internet() -> Settings {
-    let proxies = ["127.0.0.0/8", "2001:db8::/32"].iter().filter_map(|text| Network::parse(text)).collect();
+    let proxies =
+        ["127.0.0.0/8", "2001:db8::/32"].iter().filter_map(|text| Network::parse(text)).collect();
     Settings {
         shards: 1,
         limits: Limits::TINY,
         origins: Origins::Listed(vec!["https://band.example".into()]),
         manners: Manners {
-            peers: PeerLimits { connections_max: 4, connections_per_second: 8, spares_loopback: false },
+            peers: PeerLimits {
+                connections_max: 4,
+                connections_per_second: 8,
+                spares_loopback: false,
+            },
             proxies,
             hosts: Hosts::Local(vec!["band.example".into()]),
             ..Manners::default()

@@ -27,7 +27,10 @@ pub fn mutate(rng: &mut Rng, seeds: &[&[u8]]) -> Vec<u8> {
             }
             3 => bytes.insert(place, TELLING[rng.below(TELLING.len() as u64) as usize]),
             _ if bytes.is_empty() => {}
-            4 => bytes[place.min(end.saturating_sub(1))] = TELLING[rng.below(TELLING.len() as u64) as usize],
+            4 => {
+                bytes[place.min(end.saturating_sub(1))] =
+                    TELLING[rng.below(TELLING.len() as u64) as usize]
+            }
             5 => {
                 let place = rng.below(bytes.len() as u64) as usize;
                 bytes[place] ^= 1 << rng.below(8);

@@ -121,7 +121,10 @@ impl Court {
     fn changed(&mut self, now: u64) {
         self.dirty = true;
         let version = self.model.as_ref().map_or(0, |model| model.version);
-        if !self.model.as_ref().is_some_and(|model| model.music.at(now).playing && model.has_tick_listeners())
+        if !self
+            .model
+            .as_ref()
+            .is_some_and(|model| model.music.at(now).playing && model.has_tick_listeners())
         {
             self.ticking_since = None;
         }
@@ -178,8 +181,8 @@ pub struct Book {
 impl Book {
     pub fn new(shape: &Shape, goodbye: Goodbye) -> Self {
         let court = |n: u16| {
-            let name =
-                SessionId::parse(&format!("s{n}")).unwrap_or_else(|| unreachable!("a name of two letters"));
+            let name = SessionId::parse(&format!("s{n}"))
+                .unwrap_or_else(|| unreachable!("a name of two letters"));
             Court {
                 home: name.shard(shape.shards).0,
                 name,
@@ -267,7 +270,14 @@ impl Book {
     }
 
     /// The engine sends a frame to these connections.
-    pub fn sent(&mut self, now: u64, frame: &[u8], volatile: bool, to: &[usize], wires: &mut [Wire]) {
+    pub fn sent(
+        &mut self,
+        now: u64,
+        frame: &[u8],
+        volatile: bool,
+        to: &[usize],
+        wires: &mut [Wire],
+    ) {
         match frame.first() {
             Some(&frames::TEXT) => {}
             Some(&frames::PONG) => {
@@ -290,7 +300,8 @@ impl Book {
         };
         if !matches!(told.what, Heard::Tick { .. }) {
             self.note(now, || {
-                let to: Vec<&str> = to.iter().map(|wire| wires[*wire].sid.get(..4).unwrap_or("-")).collect();
+                let to: Vec<&str> =
+                    to.iter().map(|wire| wires[*wire].sid.get(..4).unwrap_or("-")).collect();
                 let text = String::from_utf8_lossy(&frame[2..]).into_owned();
                 format!("to {}: {}", to.join(" "), text.chars().take(150).collect::<String>())
             });
@@ -306,7 +317,9 @@ impl Book {
             Heard::Connected(sid, _) => {
                 to.iter().for_each(|wire| self.connected(now, &mut wires[*wire], sid))
             }
-            Heard::Ack(ack) => to.iter().for_each(|wire| self.answered(now, &mut wires[*wire], ack)),
+            Heard::Ack(ack) => {
+                to.iter().for_each(|wire| self.answered(now, &mut wires[*wire], ack))
+            }
             Heard::State(state) => self.stated(now, state, to, wires),
             Heard::Tick { session, .. } => self.ticked(now, *session, volatile, to, wires),
             Heard::EnginePing => to.iter().for_each(|wire| self.pinged(now, &mut wires[*wire])),
@@ -314,7 +327,11 @@ impl Book {
                 if let Place::Shard(shard, _) = wires[*wire].place
                     && self.full[usize::from(shard)]
                 {
-                    self.fail(now, "I11 no memory for more", format!("shard {shard} lets somebody in"));
+                    self.fail(
+                        now,
+                        "I11 no memory for more",
+                        format!("shard {shard} lets somebody in"),
+                    );
                 }
                 (wires[*wire].upgraded, wires[*wire].opened) = (true, now);
                 wires[*wire].spent.since = now;
@@ -330,7 +347,10 @@ impl Book {
             Heard::Quality => to.iter().for_each(|wire| wires[*wire].spent.reports += 1),
             Heard::Chat(_) | Heard::Link | Heard::Other => {}
         }
-        if !matches!(told.what, Heard::State(_) | Heard::Tick { .. } | Heard::Chat(_) | Heard::Other) {
+        if !matches!(
+            told.what,
+            Heard::State(_) | Heard::Tick { .. } | Heard::Chat(_) | Heard::Other
+        ) {
             for wire in to {
                 let spent = &mut wires[*wire].spent;
                 spent.told += u64::from(!matches!(told.what, Heard::EnginePing | Heard::Ping(_)));
@@ -342,13 +362,24 @@ impl Book {
     }
 
     /// A frame that each receiver has to unpack by itself.
-    fn sent_deflated(&mut self, now: u64, frame: &[u8], volatile: bool, to: &[usize], wires: &mut [Wire]) {
+    fn sent_deflated(
+        &mut self,
+        now: u64,
+        frame: &[u8],
+        volatile: bool,
+        to: &[usize],
+        wires: &mut [Wire],
+    ) {
         let payload = frames::whole(frame).filter(|(length, _)| *length == frame.len());
         let payload = payload.map(|(_, head)| &frame[head..]);
         for wire in to {
             let plain = payload.and_then(|payload| wires[*wire].inflate(payload));
             let Some(plain) = plain else {
-                return self.fail(now, "I16 readable", "a compressed frame that cannot be unpacked");
+                return self.fail(
+                    now,
+                    "I16 readable",
+                    "a compressed frame that cannot be unpacked",
+                );
             };
             let mut packet = Vec::new();
             frames::server_text(&mut packet, &plain);
@@ -400,7 +431,9 @@ impl Book {
 
     fn understand(&mut self, now: u64, text: &str) -> Result<Heard, String> {
         let fields = |json: &'_ str| -> Result<(), String> {
-            serde_json::from_str::<serde::de::IgnoredAny>(json).map(|_| ()).map_err(|error| error.to_string())
+            serde_json::from_str::<serde::de::IgnoredAny>(json)
+                .map(|_| ())
+                .map_err(|error| error.to_string())
         };
         match text.as_bytes() {
             b"2" => return Ok(Heard::EnginePing),
@@ -420,7 +453,8 @@ impl Book {
         // Behind the fields there may be where the event stands in the session's log.
         let mut values = serde_json::Deserializer::from_str(json);
         let told = Fields::deserialize(&mut values).map_err(|error| error.to_string())?;
-        let session = told.session_id.as_deref().and_then(|name| name.strip_prefix('s')?.parse::<u16>().ok());
+        let session =
+            told.session_id.as_deref().and_then(|name| name.strip_prefix('s')?.parse::<u16>().ok());
         let timeline: Option<VersionFields> = match told.timeline {
             Some(raw) => Some(parse(raw.get())?),
             None => None,
@@ -434,7 +468,8 @@ impl Book {
             return Ok(Heard::Ping(told.timestamp.unwrap_or_default() as i64));
         }
         let (Some(session), Some(version)) = (session, version) else {
-            if let (Some(session), Some(at), "metronome_tick") = (session, told.at_server_ms, name) {
+            if let (Some(session), Some(at), "metronome_tick") = (session, told.at_server_ms, name)
+            {
                 self.beat(now, session, micros(at) as u64);
             }
             return Ok(match session.filter(|session| usize::from(*session) < self.courts.len()) {
@@ -464,22 +499,30 @@ impl Book {
         });
         // Without the place in the log, which those who cannot come back are not told.
         let said = &json[..values.into_iter::<serde::de::IgnoredAny>().byte_offset()];
-        let change = (snapshot.is_none() && name != "sync_response").then(|| Digest::of(said.as_bytes()));
+        let change =
+            (snapshot.is_none() && name != "sync_response").then(|| Digest::of(said.as_bytes()));
         Ok(Heard::State(State { session, version, sum, timeline, change, snapshot }))
     }
 
     /// A tick says where the music is: exactly there.
     fn place(&mut self, now: u64, session: u16, version: (u64, u64), position: i128) {
         let court = &self.courts[usize::from(session)];
-        let Some(model) = court.model.as_ref().filter(|_| court.closings.is_none() && !self.draining) else {
+        let Some(model) =
+            court.model.as_ref().filter(|_| court.closings.is_none() && !self.draining)
+        else {
             return;
         };
         let should = model.music.at(now);
         if position != should.position || !should.playing {
-            return self.fail(now, "I4 position", format!("a tick says {position}, should be {should:?}"));
+            return self.fail(
+                now,
+                "I4 position",
+                format!("a tick says {position}, should be {should:?}"),
+            );
         }
         if version != (court.epoch, model.version) {
-            let what = format!("a tick of {version:?}, should be {:?}", (court.epoch, model.version));
+            let what =
+                format!("a tick of {version:?}, should be {:?}", (court.epoch, model.version));
             self.fail(now, "I15 tick of its version", what);
         }
     }
@@ -530,10 +573,15 @@ impl Book {
                 // What it has missed comes before the word that it is back.
                 told_again = true;
             } else if wire.seat != Some(state.session) && !self.draining {
-                self.fail(now, "I13 who is told", format!("{} hears of a session it is not in", wire.sid));
+                self.fail(
+                    now,
+                    "I13 who is told",
+                    format!("{} hears of a session it is not in", wire.sid),
+                );
             }
             if state.version < wire.told && !self.draining {
-                let what = format!("{} was sent {:?} after {:?}", wire.sid, state.version, wire.told);
+                let what =
+                    format!("{} was sent {:?} after {:?}", wire.sid, state.version, wire.told);
                 self.fail(now, "I15 in order of version", what);
             }
             wire.told = state.version;
@@ -550,8 +598,9 @@ impl Book {
             // of its own.
             court.owed_since = None;
         }
-        let stale =
-            |(version, sum, _): &Fact| *version != state.version && sum.is_some() && *sum == state.sum;
+        let stale = |(version, sum, _): &Fact| {
+            *version != state.version && sum.is_some() && *sum == state.sum
+        };
         if court.facts.iter().any(stale) {
             let what = format!("the checksum of {:?} is that of another version", state.version);
             return self.fail(now, "I6 checksum of its version", what);
@@ -572,7 +621,8 @@ impl Book {
             }
         };
         if clash {
-            let what = format!("two states are {:?} of {:?}", state.version, self.courts[session].name);
+            let what =
+                format!("two states are {:?} of {:?}", state.version, self.courts[session].name);
             self.fail(now, "I6 equal version, equal state", what);
         }
         if let Some(snapshot) = &state.snapshot {
@@ -584,7 +634,8 @@ impl Book {
     fn answered_alone(&mut self, now: u64, state: &State, to: &[usize], wires: &[Wire]) {
         let court = &mut self.courts[usize::from(state.session)];
         let others = to.iter().map(|wire| &wires[*wire].sid);
-        let mut strangers = others.filter(|sid| !court.unchanged.iter().any(|(own, ..)| own == *sid));
+        let mut strangers =
+            others.filter(|sid| !court.unchanged.iter().any(|(own, ..)| own == *sid));
         if let Some(change) = state.change {
             let stranger = strangers.next();
             match court.changes.iter().find(|(version, _)| *version == state.version) {
@@ -605,13 +656,19 @@ impl Book {
             }
         }
         let told = |sid: &String| to.iter().any(|wire| wires[*wire].sid == *sid);
-        court.unchanged.iter_mut().filter(|(sid, ..)| told(sid)).for_each(|(.., done)| *done = true);
+        court
+            .unchanged
+            .iter_mut()
+            .filter(|(sid, ..)| told(sid))
+            .for_each(|(.., done)| *done = true);
     }
 
     /// A snapshot is the state at the time of sending.
     fn shown(&mut self, now: u64, state: &State, snapshot: &Snapshot) {
         let court = &self.courts[usize::from(state.session)];
-        let Some(model) = court.model.as_ref().filter(|_| court.closings.is_none() && !self.draining) else {
+        let Some(model) =
+            court.model.as_ref().filter(|_| court.closings.is_none() && !self.draining)
+        else {
             return;
         };
         let music = model.music.at(now);
@@ -619,7 +676,11 @@ impl Book {
         let members = snapshot.members.iter().map(|(id, connected)| (id.as_str(), *connected));
         let what = match () {
             () if state.version != (court.epoch, model.version) => {
-                format!("a snapshot of {:?} is sent at {:?}", state.version, (court.epoch, model.version))
+                format!(
+                    "a snapshot of {:?} is sent at {:?}",
+                    state.version,
+                    (court.epoch, model.version)
+                )
             }
             () if snapshot.position != music.position => {
                 format!("a snapshot says {}, should be {music:?}", snapshot.position)
@@ -629,7 +690,10 @@ impl Book {
                 format!("a snapshot says that {:?} leads", snapshot.leader)
             }
             () if !members.eq(people) || snapshot.member_count != count => {
-                format!("a snapshot has the members {:?}, should be of {:?}", snapshot, model.people)
+                format!(
+                    "a snapshot has the members {:?}, should be of {:?}",
+                    snapshot, model.people
+                )
             }
             () => return,
         };
@@ -639,17 +703,27 @@ impl Book {
     /// The server answered what a member asked.
     fn answered(&mut self, now: u64, wire: &mut Wire, ack: &Ack) {
         let Some(place) = wire.asks.iter().position(|ask| ask.id == ack.id) else {
-            return self.fail(now, "I8 answered once", format!("{} never asked {}", wire.sid, ack.id));
+            return self.fail(
+                now,
+                "I8 answered once",
+                format!("{} never asked {}", wire.sid, ack.id),
+            );
         };
         let ask = wire.asks.swap_remove(place);
         if self.draining {
-            let late = matches!(wire.place, Place::Shard(shard, _) if self.drained[usize::from(shard)]);
+            let late =
+                matches!(wire.place, Place::Shard(shard, _) if self.drained[usize::from(shard)]);
             if ack.ok && late {
-                self.fail(now, "I20 no more is acknowledged", format!("{:?} of {}", ask.what, wire.sid));
+                self.fail(
+                    now,
+                    "I20 no more is acknowledged",
+                    format!("{:?} of {}", ask.what, wire.sid),
+                );
             }
             return;
         }
-        let done = if ack.ok { self.obeyed(now, wire, &ask, ack) } else { self.refused(wire, &ask, ack) };
+        let done =
+            if ack.ok { self.obeyed(now, wire, &ask, ack) } else { self.refused(wire, &ask, ack) };
         if let Err((invariant, what)) = done {
             self.fail(now, invariant, what);
         }
@@ -665,7 +739,8 @@ impl Book {
         let session = usize::from(ask.session);
         let alone = matches!(
             ask.what,
-            Asked::Clock | Asked::Say(Say::ClockSync | Say::Probe | Say::Heartbeat | Say::Quality, ..)
+            Asked::Clock
+                | Asked::Say(Say::ClockSync | Say::Probe | Say::Heartbeat | Say::Quality, ..)
         );
         if let (Place::Shard(shard, _), false) = (wire.place, alone)
             && shard != self.courts[session].home
@@ -673,7 +748,8 @@ impl Book {
             let what = format!("shard {shard} answers for s{session}: {:?}", ask.what);
             return Err(("I2 one owner", what));
         }
-        let earlier = |other: &Ask| other.kind().is_some() && other.id < ask.id && other.came.is_some();
+        let earlier =
+            |other: &Ask| other.kind().is_some() && other.id < ask.id && other.came.is_some();
         if !alone
             && !ack.superseded
             && let Some(other) = wire.asks.iter().find(|other| earlier(other))
@@ -691,7 +767,8 @@ impl Book {
                     format!("{:?} for {should:?}, superseded", ack.version),
                 ));
             }
-            let newer = wire.asks.iter().any(|other| other.came.is_some() && ask.gives_way_to(other));
+            let newer =
+                wire.asks.iter().any(|other| other.came.is_some() && ask.gives_way_to(other));
             return if ask.kind().is_some() && newer {
                 Ok(())
             } else {
@@ -712,7 +789,10 @@ impl Book {
                 return if ack.version == should {
                     Ok(())
                 } else {
-                    Err(("I7 acknowledged is done", format!("{:?} for {should:?}, again", ack.version)))
+                    Err((
+                        "I7 acknowledged is done",
+                        format!("{:?} for {should:?}, again", ack.version),
+                    ))
                 };
             }
             if !ack.pending {
@@ -747,7 +827,10 @@ impl Book {
             }
             Asked::Say(Say::ClockSync | Say::Probe, ..) | Asked::Clock => {
                 if ack.t1.is_some_and(|t1| t1 < i128::from(ask.sent) || t1 > i128::from(now)) {
-                    return Err(("I21 clock", format!("t1 {:?} outside {}..{now}", ack.t1, ask.sent)));
+                    return Err((
+                        "I21 clock",
+                        format!("t1 {:?} outside {}..{now}", ack.t1, ask.sent),
+                    ));
                 }
                 Done::Nothing
             }
@@ -797,12 +880,21 @@ impl Book {
     }
 
     /// A session was opened with what was stored of it, or without.
-    pub fn opened(&mut self, now: u64, session: &SessionId, epoch: u64, stored: Option<(Model, Record)>) {
-        let Some(index) = self.courts.iter().position(|court| court.name == *session) else { return };
+    pub fn opened(
+        &mut self,
+        now: u64,
+        session: &SessionId,
+        epoch: u64,
+        stored: Option<(Model, Record)>,
+    ) {
+        let Some(index) = self.courts.iter().position(|court| court.name == *session) else {
+            return;
+        };
         let unix = self.unix(now, index);
         let (grace, members_max) = (self.grace, self.members_max);
         let court = &mut self.courts[index];
-        let before = court.epoch.max(stored.as_ref().map_or(0, |(_, record)| record.timeline.epoch));
+        let before =
+            court.epoch.max(stored.as_ref().map_or(0, |(_, record)| record.timeline.epoch));
         court.epoch = epoch;
         court.is_news = false;
         court.chats.clear();
@@ -829,7 +921,9 @@ impl Book {
 
     /// The storage has a newer record of a session than its server, which is to rise above it.
     pub fn outdone(&mut self, now: u64, session: &SessionId, epoch: u64) {
-        let Some(court) = self.courts.iter_mut().find(|court| court.name == *session) else { return };
+        let Some(court) = self.courts.iter_mut().find(|court| court.name == *session) else {
+            return;
+        };
         if let Some(model) = court.model.as_mut().filter(|_| epoch >= court.epoch) {
             self.seen.add("session: rises above a stored one", 1);
             court.former.push(court.epoch);
@@ -840,7 +934,8 @@ impl Book {
 
     /// The oracle of a session as it is in this version, if that is sure.
     pub fn model_of(&self, session: &SessionId, version: (u64, u64)) -> Option<Model> {
-        let court = self.courts.iter().find(|court| court.name == *session && court.closings.is_none())?;
+        let court =
+            self.courts.iter().find(|court| court.name == *session && court.closings.is_none())?;
         let model = court.model.as_ref()?;
         ((court.epoch, model.version) == version && !self.draining).then(|| model.clone())
     }
@@ -881,7 +976,8 @@ impl Book {
                 let restored = model.restore(now, sid, window);
                 wire.seat = Some(hope.session);
                 court.changed(now);
-                let missed = court.chats.iter().find(|chat| **chat > hope.seen && !hope.told.contains(chat));
+                let missed =
+                    court.chats.iter().find(|chat| **chat > hope.seen && !hope.told.contains(chat));
                 match restored {
                     Err(what) => what,
                     Ok(()) if missed.is_some() => format!("{sid} was not told event {missed:?}"),
@@ -891,7 +987,8 @@ impl Book {
             }
             Some(model) => {
                 let log = self.logs.get(log_of(&hope.offset));
-                let first_missed = log.and_then(|log| log.iter().find(|(number, _)| *number > hope.seen));
+                let first_missed =
+                    log.and_then(|log| log.iter().find(|(number, _)| *number > hope.seen));
                 let missed_at = match first_missed {
                     // What is between is not noted any more.
                     Some((number, _)) if *number > hope.seen + 1 => hope.told_at,
@@ -923,21 +1020,31 @@ impl Book {
     }
 
     /// The session that a join leads to is there, or made anew under a higher epoch.
-    fn open_court(&mut self, now: u64, session: usize, ack: &Ack) -> Result<(), (&'static str, String)> {
-        let (sessions_max, ttl, members_max) = (self.sessions_max, self.empty_ttl, self.members_max);
+    fn open_court(
+        &mut self,
+        now: u64,
+        session: usize,
+        ack: &Ack,
+    ) -> Result<(), (&'static str, String)> {
+        let (sessions_max, ttl, members_max) =
+            (self.sessions_max, self.empty_ttl, self.members_max);
         let court = &mut self.courts[session];
         if court.model.is_some() && court.epoch == ack.version.0 {
             let wrong = court.restored.filter(|restored| *restored != ack.restored);
             return wrong.map_or(Ok(()), |should| {
-                Err(("I7 restored", format!("restored is {:?}, should be {should:?}", ack.restored)))
+                Err((
+                    "I7 restored",
+                    format!("restored is {:?}, should be {should:?}", ack.restored),
+                ))
             });
         }
         if ack.version.0 <= court.epoch {
             return Err(("I3 epoch", format!("epoch {} after {}", ack.version.0, court.epoch)));
         }
         if let Some(model) = &court.model {
-            let empty =
-                model.empty_since.ok_or(("I13 expiry", "a session with members is gone".to_owned()))?;
+            let empty = model
+                .empty_since
+                .ok_or(("I13 expiry", "a session with members is gone".to_owned()))?;
             if now < empty + ttl && sessions_max >= 1_000 {
                 return Err(("I13 expiry", "a session was forgotten before its time".into()));
             }
@@ -951,7 +1058,12 @@ impl Book {
         Ok(())
     }
 
-    fn refused(&mut self, wire: &mut Wire, ask: &Ask, ack: &Ack) -> Result<(), (&'static str, String)> {
+    fn refused(
+        &mut self,
+        wire: &mut Wire,
+        ask: &Ask,
+        ack: &Ack,
+    ) -> Result<(), (&'static str, String)> {
         let model = self.courts[usize::from(ask.session)].model.as_ref();
         let elsewhere = wire.seat != Some(ask.session);
         let wrong = match (&ask.what, ack.code.as_str()) {
@@ -970,12 +1082,17 @@ impl Book {
                 let is_table_full = ack.code == "session_full" && self.sessions_max < 1_000;
                 // Who is on its way from another shard may have been promised the last seat.
                 let others = &self.courts[usize::from(ask.session)].askers;
-                let others = others.iter().filter(|(at, sid)| *sid != wire.sid && at + PROMISED >= ask.sent);
+                let others =
+                    others.iter().filter(|(at, sid)| *sid != wire.sid && at + PROMISED >= ask.sent);
                 let others: BTreeSet<&String> = others.map(|(_, sid)| sid).collect();
-                let others = others.iter().filter(|sid| model.is_some_and(|model| !model.is_member(sid)));
+                let others =
+                    others.iter().filter(|sid| model.is_some_and(|model| !model.is_member(sid)));
                 let is_promised = ack.code == "session_full"
                     && model.is_some_and(|model| model.is_full_with(others.count()));
-                why != Some(ack.code.as_str()) && !was_asked_before && !is_table_full && !is_promised
+                why != Some(ack.code.as_str())
+                    && !was_asked_before
+                    && !is_table_full
+                    && !is_promised
             }
             (
                 _,
@@ -985,7 +1102,11 @@ impl Book {
             (Asked::Nonsense, _) => false,
             _ => true,
         };
-        if wrong { Err(("I9 who may do what", format!("{} for {:?}", ack.code, ask.what))) } else { Ok(()) }
+        if wrong {
+            Err(("I9 who may do what", format!("{} for {:?}", ack.code, ask.what)))
+        } else {
+            Ok(())
+        }
     }
 
     fn model(&mut self, session: usize) -> Result<&mut Model, (&'static str, String)> {
@@ -1036,8 +1157,11 @@ impl Book {
             return;
         }
         for court in self.courts.iter_mut().filter(|court| court.home == shard) {
-            let over =
-                court.model.as_ref().and_then(|model| model.kept_until).is_some_and(|until| until <= now);
+            let over = court
+                .model
+                .as_ref()
+                .and_then(|model| model.kept_until)
+                .is_some_and(|until| until <= now);
             if over {
                 // In which order this and other timers fire is seen when all have.
                 court.closings = Some(Vec::new());
@@ -1047,7 +1171,14 @@ impl Book {
     }
 
     /// What must hold of a shard's sessions after each turn; `thorough` compares them whole.
-    pub fn after_turn(&mut self, now: u64, shard: u16, engine: &Engine, wires: &[Wire], thorough: bool) {
+    pub fn after_turn(
+        &mut self,
+        now: u64,
+        shard: u16,
+        engine: &Engine,
+        wires: &[Wire],
+        thorough: bool,
+    ) {
         if self.draining {
             return;
         }
@@ -1055,7 +1186,8 @@ impl Book {
             if self.courts[session].home != shard {
                 continue;
             }
-            if let Err((invariant, what)) = self.check_court(now, session, engine, wires, thorough) {
+            if let Err((invariant, what)) = self.check_court(now, session, engine, wires, thorough)
+            {
                 let name = self.courts[session].name.clone();
                 self.fail(now, invariant, format!("{name:?}: {what}"));
             }
@@ -1086,19 +1218,28 @@ impl Book {
             };
         };
         let Some(real) = real else {
-            let empty =
-                model.empty_since.ok_or(("I13 expiry", "a session with members is gone".to_owned()))?;
+            let empty = model
+                .empty_since
+                .ok_or(("I13 expiry", "a session with members is gone".to_owned()))?;
             let crowded = self.sessions_max < 1_000;
             court.model = None;
             court.ticking_since = None;
             court.owed_since = None;
             let right = now >= empty + self.empty_ttl || crowded;
-            self.seen.add(if crowded { "session: gone for another" } else { "session: forgotten" }, 1);
-            return if right { Ok(()) } else { Err(("I13 expiry", "forgotten before its time".into())) };
+            self.seen
+                .add(if crowded { "session: gone for another" } else { "session: forgotten" }, 1);
+            return if right {
+                Ok(())
+            } else {
+                Err(("I13 expiry", "forgotten before its time".into()))
+            };
         };
         if let Some(closings) = court.closings.take() {
             self.seen.add("session: a leader's grace is over", 1);
-            self.seen.add("session: grace and connections end in one turn", u64::from(!closings.is_empty()));
+            self.seen.add(
+                "session: grace and connections end in one turn",
+                u64::from(!closings.is_empty()),
+            );
             settle_order(model, &closings, real, now, self.grace);
             court.told_version = model.version;
             // A window that was over in this turn may have told it already.
@@ -1107,10 +1248,14 @@ impl Book {
             let owed = seated.any(|wire| wire.told != newest);
             (court.owed_since, court.changed_at) = (owed.then_some(now), now);
         }
-        let compare = std::mem::take(&mut court.dirty) || thorough || real.version() != model.version;
+        let compare =
+            std::mem::take(&mut court.dirty) || thorough || real.version() != model.version;
         if compare && let Some(what) = model.differs(real, now) {
-            let invariant =
-                if what.contains("should lead") { "I1 one leader" } else { "I6 state is the oracle's" };
+            let invariant = if what.contains("should lead") {
+                "I1 one leader"
+            } else {
+                "I6 state is the oracle's"
+            };
             return Err((invariant, what));
         }
         if real.epoch() != court.epoch {
@@ -1143,7 +1288,10 @@ impl Book {
         let wanted = wanted.into_iter().flatten().min();
         let next = engine.next_deadline().map(|at| at.as_micros());
         if wanted.is_some_and(|wanted| next.is_none_or(|next| next > wanted)) {
-            return Err(("I18 no timer forgotten", format!("wakes at {next:?}, needed at {wanted:?}")));
+            return Err((
+                "I18 no timer forgotten",
+                format!("wakes at {next:?}, needed at {wanted:?}"),
+            ));
         }
         if court.owed_since.is_some_and(|since| now >= since + self.batch) {
             let newest = (court.epoch, model.version);

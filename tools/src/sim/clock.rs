@@ -110,8 +110,11 @@ impl BandClock {
     /// How many of the oldest samples do not agree with the newest. What the samples allow can never be narrower
     /// than the path's own round trip; with 20 samples that is known well enough to ask for three quarters of it.
     fn void_at(&self, at: f64) -> usize {
-        let least =
-            if self.ring.len() >= SETTLED { (0.75 * self.round_trip() - 0.5).max(-0.3) } else { -0.3 };
+        let least = if self.ring.len() >= SETTLED {
+            (0.75 * self.round_trip() - 0.5).max(-0.3)
+        } else {
+            -0.3
+        };
         let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
         for (place, sample) in self.ring.iter().enumerate().rev() {
             let slack = MAX_SKEW * (at - sample.c0);
@@ -239,8 +242,8 @@ impl Device {
         if passed > 0 {
             // The temperature changes, and with it the frequency: some 0.02 ppm in a second.
             let most = 1 + passed.min(1_000_000) as u64 / 50_000;
-            self.skew =
-                (self.skew + self.luck.between(0, 2 * most) as i64 - most as i64).clamp(-100_000, 100_000);
+            self.skew = (self.skew + self.luck.between(0, 2 * most) as i64 - most as i64)
+                .clamp(-100_000, 100_000);
         }
         (self.reads as f64 / 1e5).round() / 10.0
     }
@@ -330,7 +333,9 @@ impl Timekeeper {
     /// # Errors
     /// If the estimate is further off than it says.
     pub fn answered(&mut self, now: u64, id: u64, s1: f64, s2: f64) -> Result<bool, String> {
-        let Some(place) = self.asked.iter().position(|(asked, ..)| *asked == id) else { return Ok(false) };
+        let Some(place) = self.asked.iter().position(|(asked, ..)| *asked == id) else {
+            return Ok(false);
+        };
         let (_, c0, sent) = self.asked.swap_remove(place);
         let c3 = self.device.read(now);
         let stepped = self.band.add(c0, s1, s2, c3);
@@ -363,7 +368,8 @@ impl Timekeeper {
                 let slack = 2.0 * MAX_SKEW * 200_000.0;
                 // Twice the round trips, because the best ones before may be forgotten by now.
                 let round_trips = past.best_before + past.best_since;
-                let seen = past.steps == 1 && !past.straddled && past.by > 2.0 * round_trips + slack + 1.0;
+                let seen =
+                    past.steps == 1 && !past.straddled && past.by > 2.0 * round_trips + slack + 1.0;
                 bound + if seen { 0.0 } else { past.by }
             }
         };
@@ -424,7 +430,11 @@ mod tests {
                 let found = clock.estimate(check.at).unwrap();
                 let what = format!("{name} after {} at {}", check.after, check.at);
                 assert_eq!(clock.samples(), check.used, "{what}");
-                assert!((found.offset - check.offset).abs() < 1e-6, "{what}: offset {}", found.offset);
+                assert!(
+                    (found.offset - check.offset).abs() < 1e-6,
+                    "{what}: offset {}",
+                    found.offset
+                );
                 assert!((found.bound - check.bound).abs() < 1e-6, "{what}: bound {}", found.bound);
                 count += 1;
             }
@@ -435,7 +445,9 @@ mod tests {
     #[test]
     fn nonsense_stamps_are_dropped() {
         let mut clock = BandClock::default();
-        for [c0, s1, s2, c3] in [[1.0, f64::NAN, 2.0, 3.0], [3.0, 5.0, 5.0, 1.0], [1.0, 9.0, 5.0, 3.0]] {
+        for [c0, s1, s2, c3] in
+            [[1.0, f64::NAN, 2.0, 3.0], [3.0, 5.0, 5.0, 1.0], [1.0, 9.0, 5.0, 3.0]]
+        {
             assert!(!clock.add(c0, s1, s2, c3));
         }
         assert_eq!(clock.estimate(1.0), None);

@@ -52,8 +52,9 @@ impl Book {
     /// What concerns one client alone is bounded by what it may say, whatever it does say: nobody gets the server to
     /// send much by sending little, and who says nothing gets what a greeting and heartbeats are.
     pub(super) fn weigh(&mut self, now: u64, wire: &Wire, length: usize) {
-        let Spent { packets, pings, told, needless, questions, reports, pongs, beats, since, .. } =
-            wire.spent;
+        let Spent {
+            packets, pings, told, needless, questions, reports, pongs, beats, since, ..
+        } = wire.spent;
         let seconds = now.saturating_sub(since) / 1_000_000 + 1;
         // Greeting, connect, farewell; an answer and a notice for each event; of more events than the rates have
         // ten are refused, and one is answered each that was superseded.
@@ -67,13 +68,21 @@ impl Book {
             () if length > OWN_BYTES_MAX => format!("a message of {length} bytes"),
             () => return,
         };
-        self.fail(now, "I22 no amplification", format!("{} was sent {what} in {seconds} s", wire.sid));
+        self.fail(
+            now,
+            "I22 no amplification",
+            format!("{} was sent {what} in {seconds} s", wire.sid),
+        );
     }
 
     pub(super) fn beaten(&mut self, now: u64, wire: &mut Wire) {
         let since = wire.spent.beaten.unwrap_or(wire.spent.since);
         if now < since + self.heartbeat {
-            self.fail(now, "I22 no timer early", format!("a ping event {} µs after the last", now - since));
+            self.fail(
+                now,
+                "I22 no timer early",
+                format!("a ping event {} µs after the last", now - since),
+            );
         }
         wire.spent.beaten = Some(now);
         wire.spent.beats += 1;
@@ -92,7 +101,9 @@ impl Book {
         let recovery = self.recovery;
         for court in self.courts.iter_mut().filter(|court| court.home == shard) {
             court.forgot_at = Some(now);
-            let Some(model) = court.model.as_ref().filter(|_| gone.contains(&court.name)) else { continue };
+            let Some(model) = court.model.as_ref().filter(|_| gone.contains(&court.name)) else {
+                continue;
+            };
             let newest = (court.epoch, model.version);
             let right = match storage {
                 Some(storage) => {
@@ -100,10 +111,12 @@ impl Book {
                     kept == Some(newest) || !storage.is_honest()
                 }
                 None => {
-                    memory == Memory::Out || model.empty_since.is_some_and(|since| now >= since + recovery)
+                    memory == Memory::Out
+                        || model.empty_since.is_some_and(|since| now >= since + recovery)
                 }
             };
-            let what = format!("{:?} at {newest:?} is gone with members {:?}", court.name, model.people);
+            let what =
+                format!("{:?} at {newest:?} is gone with members {:?}", court.name, model.people);
             let right = right && !model.people.iter().any(|person| person.connected);
             (court.model, court.ticking_since, court.owed_since) = (None, None, None);
             if !right && !self.draining {
@@ -115,7 +128,11 @@ impl Book {
     pub(super) fn pinged(&mut self, now: u64, wire: &mut Wire) {
         let since = wire.pinged.unwrap_or(wire.opened);
         if now < since + self.ping {
-            self.fail(now, "I22 no timer early", format!("a ping {} µs after the last", now - since));
+            self.fail(
+                now,
+                "I22 no timer early",
+                format!("a ping {} µs after the last", now - since),
+            );
         }
         wire.pinged = Some(now);
     }

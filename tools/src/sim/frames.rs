@@ -118,7 +118,9 @@ pub fn rubbish(kind: u8, luck: &mut Chance, message_max: u32, fragments_max: u32
         2 => frame(&mut out, 0x80 | 0x10 << luck.below(3) | 1, b"2x", luck),
         3 => frame(&mut out, 0x83 + luck.below(5) as u8, b"x", luck),
         // Claims to be larger than memory.
-        4 => out.extend_from_slice(&[TEXT, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4]),
+        4 => out.extend_from_slice(&[
+            TEXT, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4,
+        ]),
         // Fragments without end.
         5 => {
             frame(&mut out, 0x01, b"4", luck);
@@ -139,7 +141,9 @@ pub fn rubbish(kind: u8, luck: &mut Chance, message_max: u32, fragments_max: u32
             b"452-[\"cue\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]",
             luck,
         ),
-        11 => frame(&mut out, TEXT, b"452147483648-[\"cue\",{\"_placeholder\":true,\"num\":0}]", luck),
+        11 => {
+            frame(&mut out, TEXT, b"452147483648-[\"cue\",{\"_placeholder\":true,\"num\":0}]", luck)
+        }
         13 => {
             let length = (message_max as usize + 1).min(200_000);
             frame(&mut out, BINARY, &vec![b'4'; length], luck);

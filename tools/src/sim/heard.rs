@@ -171,7 +171,8 @@ pub fn understand_ack(text: &str) -> Result<Heard, String> {
     let json = json.strip_suffix(']').ok_or("no acknowledgement")?;
     let id = id.parse().map_err(|_| "no acknowledgement id")?;
     let told: Fields<'_> = parse(json)?;
-    let guessing = told.error.as_ref().is_some_and(|error| error.message.starts_with("too many wrong"));
+    let guessing =
+        told.error.as_ref().is_some_and(|error| error.message.starts_with("too many wrong"));
     let code = told.error.map(|error| error.code.into_owned()).unwrap_or_default();
     Ok(Heard::Ack(Ack {
         id,

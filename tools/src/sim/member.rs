@@ -160,8 +160,11 @@ impl World<'_> {
             }
             return;
         };
-        let silence = shape.ping + shape.ping_timeout + SECOND + 4 * (shape.net.delay + shape.net.detour);
-        if now - member.heard_at > silence || self.wires[wire].spoiled && now - member.heard_at > SECOND {
+        let silence =
+            shape.ping + shape.ping_timeout + SECOND + 4 * (shape.net.delay + shape.net.detour);
+        if now - member.heard_at > silence
+            || self.wires[wire].spoiled && now - member.heard_at > SECOND
+        {
             self.abandon(m);
             return;
         }
@@ -274,7 +277,9 @@ impl World<'_> {
             11 => self.send_loose(m, b"42[\"pong\",{}]"),
             // Sliders that are dragged, and a press behind some of what they say.
             13 => self.say(m, &Say::Tempo { milli: 60_000 + 100 * step }),
-            14 => self.say(m, &Say::Fade { milli: 60_000 + 100 * step, time: 0, real: step % 2 == 0 }),
+            14 => {
+                self.say(m, &Say::Fade { milli: 60_000 + 100 * step, time: 0, real: step % 2 == 0 })
+            }
             15 => self.say(m, &Say::Seek { to: 1_000 * u64::from(nth), ahead: None }),
             16 => match nth % 40 {
                 39 => self.say(m, &Say::Play { ahead: None, bars: 0, quantize: None }),
@@ -317,7 +322,8 @@ impl World<'_> {
             }
             // Another band's session.
             14 => {
-                let other = format!("{{\"sessionId\":\"s{}\",\"message\":\"x\"}}", 900 + luck.below(9));
+                let other =
+                    format!("{{\"sessionId\":\"s{}\",\"message\":\"x\"}}", 900 + luck.below(9));
                 self.ask(m, wire, session, "update_message", &other, Asked::Nonsense);
             }
             12 => {
@@ -350,8 +356,11 @@ impl World<'_> {
                 let stray = self.open(m, true);
                 let mut bytes = frames::UPGRADE.to_vec();
                 frames::frame(&mut bytes, frames::TEXT, b"40", &mut luck);
-                let more: &[u8] =
-                    if kind == 19 { b"451-[\"cue\",{\"_placeholder\":true,\"num\":0}]" } else { b"40" };
+                let more: &[u8] = if kind == 19 {
+                    b"451-[\"cue\",{\"_placeholder\":true,\"num\":0}]"
+                } else {
+                    b"40"
+                };
                 frames::frame(&mut bytes, frames::TEXT, more, &mut luck);
                 self.wires[stray].spent.packets += 2;
                 self.send(stray, &bytes);
@@ -372,7 +381,8 @@ impl World<'_> {
             }
             _ => {
                 let shape = &self.plan.shape;
-                let bytes = frames::rubbish(kind, &mut luck, shape.message_max, shape.fragments_max);
+                let bytes =
+                    frames::rubbish(kind, &mut luck, shape.message_max, shape.fragments_max);
                 self.wires[wire].spoiled = true;
                 self.send(wire, &bytes);
             }
@@ -433,7 +443,8 @@ impl World<'_> {
         if self.wires[wire].sid.is_empty() {
             return;
         }
-        let mut payload = format!("{{\"sessionId\":\"s{}\",\"displayName\":\"Member {m}\"", want.session);
+        let mut payload =
+            format!("{{\"sessionId\":\"s{}\",\"displayName\":\"Member {m}\"", want.session);
         if let Some(lead) = want.lead {
             payload += if lead { ",\"role\":\"leader\"" } else { ",\"role\":\"follower\"" };
         }
@@ -472,8 +483,9 @@ impl World<'_> {
             }
             _ => None,
         };
-        let at_ms =
-            at.map_or(String::new(), |at| format!(",\"atServerMs\":{}.{:03}", at / 1_000, at % 1_000));
+        let at_ms = at.map_or(String::new(), |at| {
+            format!(",\"atServerMs\":{}.{:03}", at / 1_000, at % 1_000)
+        });
         let other = match say {
             Say::HandTo { member } | Say::Approve { member } | Say::Deny { member } => {
                 let wire = self.members.get(usize::from(*member)).and_then(|member| member.wire);
@@ -491,8 +503,8 @@ impl World<'_> {
         let mut what = Asked::Say(say.clone(), at, other.clone());
         let (name, fields) = match say {
             Say::Play { bars, quantize, .. } => {
-                let quantize =
-                    quantize.map(|bar| format!(",\"quantize\":\"{}\"", if bar { "bar" } else { "beat" }));
+                let quantize = quantize
+                    .map(|bar| format!(",\"quantize\":\"{}\"", if bar { "bar" } else { "beat" }));
                 ("play", format!(",\"countInBars\":{bars}{at_ms}{}", quantize.unwrap_or_default()))
             }
             Say::Pause => ("pause", String::new()),
@@ -503,48 +515,71 @@ impl World<'_> {
                 let name = if *real { "tempo_changed" } else { "tempo_change" };
                 (name, format!(",\"tempo\":{},\"fadeTime\":{}", bpm(*milli), millis(*time)))
             }
-            Say::Signature { numerator, denominator } => {
-                ("set_time_signature", format!(",\"numerator\":{numerator},\"denominator\":{denominator}"))
-            }
+            Say::Signature { numerator, denominator } => (
+                "set_time_signature",
+                format!(",\"numerator\":{numerator},\"denominator\":{denominator}"),
+            ),
             Say::Message { text } => {
                 // Every other of the long ones is longer than it may be.
-                let more =
-                    if *text == LONG_MESSAGE { "é".repeat(usize::from(m % 2) * 7) } else { String::new() };
+                let more = if *text == LONG_MESSAGE {
+                    "é".repeat(usize::from(m % 2) * 7)
+                } else {
+                    String::new()
+                };
                 ("update_message", format!(",\"message\":\"{}{more}\"", message(*text)))
             }
             Say::Claim => ("set_role", ",\"role\":\"leader\"".into()),
             Say::StepDown => ("set_role", ",\"role\":\"follower\"".into()),
-            Say::HandTo { .. } => ("set_role", format!(",\"role\":\"leader\",\"memberId\":\"{other}\"")),
+            Say::HandTo { .. } => {
+                ("set_role", format!(",\"role\":\"leader\",\"memberId\":\"{other}\""))
+            }
             Say::Ask => ("request_leader", String::new()),
-            Say::Approve { .. } => ("approve_leader_request", format!(",\"requesterId\":\"{other}\"")),
+            Say::Approve { .. } => {
+                ("approve_leader_request", format!(",\"requesterId\":\"{other}\""))
+            }
             Say::Deny { .. } => ("deny_leader_request", format!(",\"requesterId\":\"{other}\"")),
             Say::Settings { max_members, pause_on_loss, rule, cues } => {
                 ("update_settings", settings(*max_members, *pause_on_loss, *rule, *cues))
             }
-            Say::Passcode { code } => ("update_settings", secret("passcode", code.map(plan::passcode))),
+            Say::Passcode { code } => {
+                ("update_settings", secret("passcode", code.map(plan::passcode)))
+            }
             Say::Pin { pin } => ("update_settings", secret("leaderPin", pin.map(plan::pin))),
-            Say::Setlist { songs, variant, body } => ("set_setlist", setlist(*songs, *variant, *body)),
+            Say::Setlist { songs, variant, body } => {
+                ("set_setlist", setlist(*songs, *variant, *body))
+            }
             Say::Select { song } => ("select_song", format!(",\"songId\":\"song {song}\"")),
-            Say::Step { forward } => ("select_song", format!(",\"step\":{}", if *forward { 1 } else { -1 })),
+            Say::Step { forward } => {
+                ("select_song", format!(",\"step\":{}", if *forward { 1 } else { -1 }))
+            }
             Say::GetSong { song } => ("get_song", format!(",\"songId\":\"song {song}\"")),
-            Say::Sync { stale: true } => ("sync_request", ",\"version\":0,\"checksum\":\"0\"".into()),
+            Say::Sync { stale: true } => {
+                ("sync_request", ",\"version\":0,\"checksum\":\"0\"".into())
+            }
             Say::Sync { stale: false } => ("sync_request", format!(",\"version\":{}", held.1)),
             Say::Chat => ("chat_message", ",\"message\":\"one more time\"".into()),
             Say::Cue => ("cue", ",\"text\":\"chorus x2\"".into()),
-            Say::BeatSync => ("beat_sync", format!(",\"beatPosition\":12.5,\"masterTime\":{clock}")),
+            Say::BeatSync => {
+                ("beat_sync", format!(",\"beatPosition\":12.5,\"masterTime\":{clock}"))
+            }
             Say::PositionSync { off } => {
                 let court = &self.book.courts[usize::from(session)];
-                let place = court.model.as_ref().map_or(0, |model| model.music.at(now).position as i64);
+                let place =
+                    court.model.as_ref().map_or(0, |model| model.music.at(now).position as i64);
                 let place = (place + off).clamp(0, 86_400_000_000) as u64;
                 what = Asked::Report(place);
-                ("position_sync", format!(",\"positionMs\":{},\"timestamp\":{clock}", millis(place)))
+                (
+                    "position_sync",
+                    format!(",\"positionMs\":{},\"timestamp\":{clock}", millis(place)),
+                )
             }
             Say::ClockSync => ("clock_sync", format!(",\"t0\":{clock}")),
             Say::Probe => ("latency_probe", format!(",\"timestamp\":{clock}")),
             Say::Heartbeat => ("heartbeat", format!(",\"timestamp\":{clock}")),
             Say::Quality => ("connection_quality", String::new()),
         };
-        let is_applied_once = parse::Event::from_name(name).is_some_and(parse::Event::is_applied_once);
+        let is_applied_once =
+            parse::Event::from_name(name).is_some_and(parse::Event::is_applied_once);
         if !is_applied_once {
             let payload = format!("{{\"sessionId\":\"s{session}\"{fields}}}");
             return self.ask(m, wire, session, name, &payload, what);
@@ -554,7 +589,8 @@ impl World<'_> {
         member.page += u16::from(member.reloads && member.commands.is_multiple_of(2));
         let (number, page) = (member.commands, member.page);
         let client = format!("member-{m}-{page}");
-        let payload = format!("{{\"sessionId\":\"s{session}\",\"commandId\":\"{client}-{number}\"{fields}}}");
+        let payload =
+            format!("{{\"sessionId\":\"s{session}\",\"commandId\":\"{client}-{number}\"{fields}}}");
         let command = Command { session, name, payload, what, page, number };
         member.recent.push_back(command.clone());
         if member.recent.len() > RECENT_MAX {
@@ -599,11 +635,17 @@ impl World<'_> {
         member.next_ask += 1;
         let id = member.next_ask;
         let text = format!("42{id}[\"{name}\",{payload}]");
-        self.book
-            .note(self.now, || format!("member {m} says {}", text.chars().take(150).collect::<String>()));
+        self.book.note(self.now, || {
+            format!("member {m} says {}", text.chars().take(150).collect::<String>())
+        });
         let mut bytes = Vec::new();
         if self.wires[wire].inflater.is_some() && member.luck.one_in(2) {
-            frames::frame(&mut bytes, frames::DEFLATED, &frames::stored(text.as_bytes()), &mut member.luck);
+            frames::frame(
+                &mut bytes,
+                frames::DEFLATED,
+                &frames::stored(text.as_bytes()),
+                &mut member.luck,
+            );
         } else {
             frames::frame(&mut bytes, frames::TEXT, text.as_bytes(), &mut member.luck);
         }
@@ -620,7 +662,8 @@ impl World<'_> {
     fn plan_probe(&mut self, m: u16) {
         let member = &mut self.members[usize::from(m)];
         let next = member.keeper.as_ref().and_then(|keeper| keeper.plan.next());
-        let next = next.map(|millis| (millis * 1_000.0).ceil() as u64).map(|at| at.max(self.now + 1));
+        let next =
+            next.map(|millis| (millis * 1_000.0).ceil() as u64).map(|at| at.max(self.now + 1));
         if next.is_some() && next != member.probe_at {
             member.probe_at = next;
             self.post(next.unwrap_or_default(), Event::Probe(m));
@@ -706,7 +749,11 @@ impl World<'_> {
             }
             return;
         }
-        if wire.place != Place::Gone && !wire.down.is_hole() && !wire.up.is_hole() && count > 0 && !wire.reset
+        if wire.place != Place::Gone
+            && !wire.down.is_hole()
+            && !wire.up.is_hole()
+            && count > 0
+            && !wire.reset
         {
             wire.reset = true;
             self.post_up(w, now + self.net.delay);
@@ -763,7 +810,11 @@ impl World<'_> {
                     self.forget_wire(m);
                 }
                 frames::PONG => {}
-                _ => self.book.fail(self.now, "I6 as it was sent", format!("member {m} got a strange frame")),
+                _ => self.book.fail(
+                    self.now,
+                    "I6 as it was sent",
+                    format!("member {m} got a strange frame"),
+                ),
             }
             if self.members[usize::from(m)].wire != Some(w) {
                 return bytes.len();
@@ -852,11 +903,14 @@ impl World<'_> {
                             self.plan_probe(m);
                         }
                         Ok(false) => {}
-                        Err(what) => self.book.fail(now, "I21 clock", format!("member {m} is {what}")),
+                        Err(what) => {
+                            self.book.fail(now, "I21 clock", format!("member {m} is {what}"))
+                        }
                     }
                     return;
                 }
-                let refusal = matches!(ack.code.as_str(), "session_full" | "bad_passcode") || ack.guessing;
+                let refusal =
+                    matches!(ack.code.as_str(), "session_full" | "bad_passcode") || ack.guessing;
                 if refusal {
                     member.told_why = Some(now);
                     member.joined = None;
@@ -878,7 +932,8 @@ impl World<'_> {
                 }
                 let back = state.version < member.held;
                 let same = state.version == member.held;
-                let clash = same && member.held_sum.zip(state.sum).is_some_and(|(one, other)| one != other);
+                let clash =
+                    same && member.held_sum.zip(state.sum).is_some_and(|(one, other)| one != other);
                 if !same {
                     member.held_sum = None;
                 }
@@ -889,7 +944,11 @@ impl World<'_> {
                     self.book.fail(now, "I3 version never goes back", what);
                 }
                 if clash {
-                    self.book.fail(now, "I6 equal version, equal state", format!("member {m} at {held:?}"));
+                    self.book.fail(
+                        now,
+                        "I6 equal version, equal state",
+                        format!("member {m} at {held:?}"),
+                    );
                 }
                 if comes_in {
                     self.say_again(m);
@@ -899,7 +958,8 @@ impl World<'_> {
                 if member.want.as_ref().is_none_or(|want| want.session != *session) {
                     return;
                 }
-                let (before, held) = (std::mem::replace(&mut member.last_tick, *serial), member.held);
+                let (before, held) =
+                    (std::mem::replace(&mut member.last_tick, *serial), member.held);
                 if *serial <= before {
                     self.book.fail(
                         now,
@@ -908,7 +968,11 @@ impl World<'_> {
                     );
                 }
                 if *version < held {
-                    self.book.fail(now, "I15 ticks in order", format!("member {m} got a tick of the past"));
+                    self.book.fail(
+                        now,
+                        "I15 ticks in order",
+                        format!("member {m} got a tick of the past"),
+                    );
                 }
             }
             _ => {}
@@ -917,7 +981,9 @@ impl World<'_> {
 
     /// Sends a packet that asks for nothing.
     fn send_loose(&mut self, m: u16, text: &[u8]) {
-        if let Some(wire) = self.members[usize::from(m)].wire.filter(|wire| !self.wires[*wire].spoiled) {
+        if let Some(wire) =
+            self.members[usize::from(m)].wire.filter(|wire| !self.wires[*wire].spoiled)
+        {
             self.send_text(m, wire, text);
         }
     }
@@ -938,13 +1004,22 @@ fn draw_keeper(seed: u64, id: u16) -> Option<Box<Timekeeper>> {
 
 /// What members offer when they connect, if they take compressed messages.
 fn draw_terms(seed: u64, id: u16) -> Option<&'static str> {
-    const TERMS: [&str; 4] =
-        ["", "; client_max_window_bits", "; server_max_window_bits=9", "; server_no_context_takeover"];
+    const TERMS: [&str; 4] = [
+        "",
+        "; client_max_window_bits",
+        "; server_max_window_bits=9",
+        "; server_no_context_takeover",
+    ];
     let mut luck = Chance::new(seed, 4_000 + u64::from(id));
     luck.one_in(2).then(|| *luck.pick(&TERMS))
 }
 
-fn settings(max_members: Option<u32>, pause: Option<bool>, rule: Option<u8>, cues: Option<bool>) -> String {
+fn settings(
+    max_members: Option<u32>,
+    pause: Option<bool>,
+    rule: Option<u8>,
+    cues: Option<bool>,
+) -> String {
     let mut fields = String::new();
     if let Some(members) = max_members {
         fields += &format!(",\"maxMembers\":{members}");
@@ -972,9 +1047,12 @@ fn secret(field: &str, secret: Option<String>) -> String {
 fn setlist(songs: u8, variant: u8, body: u16) -> String {
     let song = |song: u8| {
         let (tempo, signature) = song_start(variant, song);
-        let tempo = tempo.map_or(String::new(), |t| format!(",\"tempoBpm\":{}.{:03}", t / 1_000, t % 1_000));
+        let tempo = tempo
+            .map_or(String::new(), |t| format!(",\"tempoBpm\":{}.{:03}", t / 1_000, t % 1_000));
         let signature = signature.map_or(String::new(), |(numerator, denominator)| {
-            format!(",\"timeSignature\":{{\"numerator\":{numerator},\"denominator\":{denominator}}}")
+            format!(
+                ",\"timeSignature\":{{\"numerator\":{numerator},\"denominator\":{denominator}}}"
+            )
         });
         let body = "la ".repeat(usize::from(body) / 3);
         format!(

@@ -39,7 +39,11 @@ fn run_world(world: &mut World<'_>) -> Verdict {
     outcome.unwrap_or_else(|cause| {
         let text = cause.downcast_ref::<String>().cloned();
         let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        world.book.fail(world.now, "I16 no panic", text.unwrap_or_else(|| "of an unknown kind".into()));
+        world.book.fail(
+            world.now,
+            "I16 no panic",
+            text.unwrap_or_else(|| "of an unknown kind".into()),
+        );
         world.verdict()
     })
 }
@@ -97,7 +101,8 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "json") {
-                let plan: Plan = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+                let plan: Plan =
+                    serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
                 assert_eq!(run(&plan).failure, None, "{}", path.display());
                 count += 1;
             }

@@ -288,18 +288,17 @@ impl Model {
     pub fn must_restore(&self, now: u64, id: &str, window: u64, kept_until: u64) -> bool {
         let here = self.people.iter().any(|person| person.id == id);
         let room = here || self.people.len() < self.max_members as usize;
-        room && self
-            .absent
-            .iter()
-            .any(|absent| absent.person.id == id && now < absent.since + window && absent.since <= kept_until)
+        room && self.absent.iter().any(|absent| {
+            absent.person.id == id && now < absent.since + window && absent.since <= kept_until
+        })
     }
 
     /// Somebody that was lost has its seat again.
     pub fn restore(&mut self, now: u64, id: &str, window: u64) -> Result<(), Wrong> {
         let place = self.absent.iter().position(|absent| absent.person.id == id);
-        let Absent { mut person, led, pin, since } = self
-            .absent
-            .remove(place.ok_or_else(|| format!("{id} was let in again without having been lost"))?);
+        let Absent { mut person, led, pin, since } = self.absent.remove(
+            place.ok_or_else(|| format!("{id} was let in again without having been lost"))?,
+        );
         if now > since + window {
             return Err(format!("{id} was let in again {} µs after it was lost", now - since));
         }
@@ -438,7 +437,9 @@ impl Model {
             Say::Settings { max_members, pause_on_loss, rule, cues } => {
                 let before = (self.max_members, self.pause_on_loss, self.rule, self.cues);
                 self.max_members = max_members.unwrap_or(self.max_members);
-                if self.max_members > self.members_cap || (self.max_members as usize) < self.people.len() {
+                if self.max_members > self.members_cap
+                    || (self.max_members as usize) < self.people.len()
+                {
                     return Err(format!("maxMembers {}", self.max_members));
                 }
                 self.pause_on_loss = pause_on_loss.unwrap_or(self.pause_on_loss);
@@ -477,7 +478,9 @@ impl Model {
                 };
                 self.select(now, next)?
             }
-            Say::PositionSync { .. } => return Err("position_sync is fed with what was reported".into()),
+            Say::PositionSync { .. } => {
+                return Err("position_sync is fed with what was reported".into());
+            }
             Say::GetSong { .. }
             | Say::Sync { .. }
             | Say::Chat
@@ -537,16 +540,25 @@ impl Model {
         let settings = &shown.settings;
         let stats = real.room_stats(at.at);
         let problems = [
-            (real.version() != self.version, format!("version {} is {}", self.version, real.version())),
+            (
+                real.version() != self.version,
+                format!("version {} is {}", self.version, real.version()),
+            ),
             (leads != leader, format!("{leader:?} should lead, {leads:?} do")),
             (
                 shown.timeline.leader.as_ref().map(|id| id.as_str()) != self.leader.as_deref(),
                 "timeline's leader".into(),
             ),
             (!members.eq(people), format!("members {:?} are {:?}", self.people, shown.members)),
-            (shown.message != self.message, format!("message {:?} is {:?}", self.message, shown.message)),
+            (
+                shown.message != self.message,
+                format!("message {:?} is {:?}", self.message, shown.message),
+            ),
             (settings.max_members != self.max_members, "maxMembers".into()),
-            ((settings.on_leader_loss == OnLeaderLoss::Pause) != self.pause_on_loss, "onLeaderLoss".into()),
+            (
+                (settings.on_leader_loss == OnLeaderLoss::Pause) != self.pause_on_loss,
+                "onLeaderLoss".into(),
+            ),
             (
                 settings.leader_rule != self.rule,
                 format!("leaderRule {:?} is {:?}", self.rule, settings.leader_rule),
@@ -562,7 +574,9 @@ impl Model {
             (stats.member_count as usize != self.people.len(), "memberCount".into()),
         ];
         problems.into_iter().find(|(differs, _)| *differs).map(|(_, what)| what).or_else(|| {
-            [0, 1_000_000, 31_000_000].into_iter().find_map(|ahead| self.music_differs(real, now + ahead))
+            [0, 1_000_000, 31_000_000]
+                .into_iter()
+                .find_map(|ahead| self.music_differs(real, now + ahead))
         })
     }
 
@@ -588,7 +602,8 @@ impl Model {
     }
 
     fn may_lead(&self, id: &str) -> bool {
-        self.rule != LeaderRule::Pin || self.people.iter().any(|person| person.id == id && person.knows_pin)
+        self.rule != LeaderRule::Pin
+            || self.people.iter().any(|person| person.id == id && person.knows_pin)
     }
 
     fn claim(&mut self, id: &str, caption: &str) -> Result<Done, Wrong> {
@@ -634,7 +649,8 @@ impl Model {
     }
 
     fn heir(&self, leader: &str) -> Option<String> {
-        let mut others = self.people.iter().filter(|person| person.id != leader && person.connected);
+        let mut others =
+            self.people.iter().filter(|person| person.id != leader && person.connected);
         others.find(|person| self.may_lead(&person.id)).map(|person| person.id.clone())
     }
 
@@ -723,8 +739,8 @@ pub fn leader_rule(number: u8) -> LeaderRule {
 
 /// How a song of a set list starts.
 pub fn song_start(variant: u8, song: u8) -> SongStart {
-    let tempo =
-        (!song.is_multiple_of(3)).then(|| 60_000 + 1_000 * u32::from(variant) + 7_500 * u32::from(song));
+    let tempo = (!song.is_multiple_of(3))
+        .then(|| 60_000 + 1_000 * u32::from(variant) + 7_500 * u32::from(song));
     let signature = song.is_multiple_of(2).then_some((3 + song % 5, 4));
     (tempo, signature)
 }

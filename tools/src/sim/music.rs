@@ -220,7 +220,8 @@ impl Music {
         }
         let at = i128::from(at);
         self.wishes.retain(|(other, old)| *other != at || *old == Wish::Start);
-        let place = self.wishes.iter().position(|(other, _)| *other >= at).unwrap_or(self.wishes.len());
+        let place =
+            self.wishes.iter().position(|(other, _)| *other >= at).unwrap_or(self.wishes.len());
         self.wishes.insert(place, (at, wish));
     }
 }

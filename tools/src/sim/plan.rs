@@ -428,7 +428,11 @@ fn draw_steps(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Vec<Ste
         steps.push(Step { at, who, act });
         if again {
             let who = luck.below(u64::from(shape.members)) as u16;
-            steps.push(Step { at: at + luck.below(MS), who, act: Act::Say(draw_say(luck, on, shape)) });
+            steps.push(Step {
+                at: at + luck.below(MS),
+                who,
+                act: Act::Say(draw_say(luck, on, shape)),
+            });
         }
     }
     steps.retain(|step| step.at < shape.length);
@@ -522,10 +526,14 @@ fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Optio
     let act = match class {
         0 | 1 => Act::Join(draw_join(luck, on, shape)),
         2 => Act::Leave,
-        3 if enabled(8) => Act::Bye(*luck.pick(&[Bye::Packet, Bye::Engine, Bye::Frame, Bye::Stream])),
+        3 if enabled(8) => {
+            Act::Bye(*luck.pick(&[Bye::Packet, Bye::Engine, Bye::Frame, Bye::Stream]))
+        }
         4 if enabled(8) => Act::Cut,
         5 if enabled(9) => Act::HalfOpen { up: luck.one_in(2), down: luck.one_in(2) },
-        6 if enabled(10) => Act::Stall { up: luck.one_in(2), down: !luck.one_in(3), time: time(luck) },
+        6 if enabled(10) => {
+            Act::Stall { up: luck.one_in(2), down: !luck.one_in(3), time: time(luck) }
+        }
         7 if enabled(11) => match luck.below(2) {
             0 => Act::Slow { rate: luck.magnitude(100, 20_000), time: time(luck) },
             _ => Act::Mute { time: time(luck) },
@@ -535,7 +543,9 @@ fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Optio
             let event = if drags { luck.between(DRAGS, FLOODS - 1) } else { luck.below(FLOODS) };
             Act::Flood { event: event as u8, count: luck.magnitude(2, 250) as u16 }
         }
-        9 | 16 if enabled(12) => Act::Rubbish { kind: luck.below(RUBBISH) as u8, luck: luck.next() },
+        9 | 16 if enabled(12) => {
+            Act::Rubbish { kind: luck.below(RUBBISH) as u8, luck: luck.next() }
+        }
         10 if enabled(13) => {
             // By hours, and by so little that it is hard to see.
             let most = luck.magnitude(1, 3_600_000);

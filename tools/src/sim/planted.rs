@@ -161,7 +161,8 @@ pub const BUGS: &[Bug] = bugs! {
         "if connected == Some(true) {\n                self.leave_session" =>
         "if connected == Some(true) && !BUG {\n                self.leave_session";
     "the end waits for a record that is older" in "engine/storage.rs":
-        "let on_its_way = if self.draining {" => "let on_its_way = if self.draining && !BUG {";
+        "if self.draining { kept.offered == Some(newest) } else" =>
+        "if self.draining && !BUG { kept.offered == Some(newest) } else";
     "every ping of a flood is answered" in "engine/link.rs":
         "if pings <= PONGS_MAX {" => "if BUG || pings <= PONGS_MAX {";
     "a report goes out with every pong" in "engine/heartbeat.rs":
@@ -200,7 +201,7 @@ pub const BUGS: &[Bug] = bugs! {
         "if room.is_stored() {\n                    self.leave_to_storage" =>
         "if BUG || room.is_stored() {\n                    self.leave_to_storage";
     "little memory counts as none" in "engine/stage.rs":
-        "} else if memory == Memory::Out ||" => "} else if BUG || memory == Memory::Out ||";
+        "} else if memory == Memory::Out\n" => "} else if BUG || memory == Memory::Out\n";
     "members are let in without memory for them" in "engine/front.rs":
         "if self.memory == Memory::Out && request" => "if !BUG && self.memory == Memory::Out && request";
     "what was forgotten of a log is missed by nobody" in "engine/recovery.rs":

@@ -117,7 +117,8 @@ impl World<'_> {
         self.post(self.now + LOOK, Event::LookPolled(p));
         let now = self.now;
         let shape = &self.plan.shape;
-        let silence = shape.ping + shape.ping_timeout + SECOND + 4 * (shape.net.delay + shape.net.detour);
+        let silence =
+            shape.ping + shape.ping_timeout + SECOND + 4 * (shape.net.delay + shape.net.detour);
         let poller = &mut self.pollers[usize::from(p)];
         if !poller.present || now < poller.retry_at {
             return;
@@ -247,7 +248,12 @@ impl World<'_> {
 
     fn send_packet(&mut self, p: u16, wire: usize, packet: &str) {
         let mut bytes = Vec::new();
-        frames::frame(&mut bytes, frames::TEXT, packet.as_bytes(), &mut self.pollers[usize::from(p)].luck);
+        frames::frame(
+            &mut bytes,
+            frames::TEXT,
+            packet.as_bytes(),
+            &mut self.pollers[usize::from(p)].luck,
+        );
         self.send(wire, &bytes);
     }
 
@@ -318,7 +324,11 @@ impl World<'_> {
                 return self.start_over(p);
             }
             if !expected {
-                return self.book.fail(self.now, "I8 answered once", format!("poller {p} got {body:?}"));
+                return self.book.fail(
+                    self.now,
+                    "I8 answered once",
+                    format!("poller {p} got {body:?}"),
+                );
             }
             if !polls {
                 self.send_queue(p);
@@ -393,7 +403,9 @@ impl World<'_> {
 
     fn hear_packet(&mut self, p: u16, packet: &str) {
         let now = self.now;
-        self.book.note(now, || format!("poller {p} hears {}", packet.chars().take(150).collect::<String>()));
+        self.book.note(now, || {
+            format!("poller {p} hears {}", packet.chars().take(150).collect::<String>())
+        });
         let poller = &mut self.pollers[usize::from(p)];
         let json = |from: usize| serde_json::from_str::<Value>(&packet[from..]).ok();
         let known = match packet.as_bytes() {
@@ -434,7 +446,8 @@ impl World<'_> {
         }
         let timeline = if told["timeline"].is_object() { &told["timeline"] } else { told };
         let version = timeline["epoch"].as_u64().zip(timeline["version"].as_u64());
-        let Some(version) = version.filter(|_| told["sessionId"] == poller.session().as_str()) else {
+        let Some(version) = version.filter(|_| told["sessionId"] == poller.session().as_str())
+        else {
             return true;
         };
         poller.joined |= name == "snapshot";
@@ -513,7 +526,8 @@ fn answer(bytes: &[u8]) -> Option<(usize, u16, Vec<u8>)> {
     let end = frames::head_end(bytes)?;
     let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
     let length: usize = end + length.unwrap_or(0);
     (bytes.len() >= length).then(|| (length, status, bytes[end..length].to_vec()))
 }

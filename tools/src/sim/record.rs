@@ -57,7 +57,8 @@ impl Tape {
         while !rest.is_empty() {
             let read = trace::read_input(&mut rest).map(|(_, input)| input);
             let input = read.map_err(|_| "what was covered cannot be read any more".to_owned())?;
-            trace::read_outcome(&mut rest).map_err(|_| "an outcome cannot be read any more".to_owned())?;
+            trace::read_outcome(&mut rest)
+                .map_err(|_| "an outcome cannot be read any more".to_owned())?;
             self.look_at(&input)?;
         }
         entries.clear();

@@ -270,7 +270,10 @@ impl Shard {
 
     /// Whether a turn would find something to do.
     fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.notes.is_empty() || !self.writable.is_empty() || !self.door.is_empty()
+        !self.ready.is_empty()
+            || !self.notes.is_empty()
+            || !self.writable.is_empty()
+            || !self.door.is_empty()
     }
 }
 
@@ -393,7 +396,8 @@ impl World<'_> {
 
     fn feed(&mut self, s: usize, input: Input<'_>) {
         let shard = &mut self.shards[s];
-        let read = if let Input::Received { bytes, .. } = &input { Some(bytes.len()) } else { None };
+        let read =
+            if let Input::Received { bytes, .. } = &input { Some(bytes.len()) } else { None };
         if let Some(tape) = &mut shard.tape
             && let Err(what) = tape.input(self.now, &input)
         {
@@ -406,7 +410,9 @@ impl World<'_> {
         if let Some(read) = read {
             let out = &shard.out;
             let pong = |output: &&Output| match output {
-                Output::Send { bytes, .. } => out.bytes.get(bytes.start as usize) == Some(&frames::PONG),
+                Output::Send { bytes, .. } => {
+                    out.bytes.get(bytes.start as usize) == Some(&frames::PONG)
+                }
                 _ => false,
             };
             let needless = |output: &&Output| match output {
@@ -442,10 +448,18 @@ impl World<'_> {
                 Output::Send { to: id, bytes } => {
                     shard.digest.add(1 + u64::from(id.index));
                     to.extend(
-                        shard.link(*id, *bytes, false).filter(|wire| self.wires[*wire].poller.is_none()),
+                        shard
+                            .link(*id, *bytes, false)
+                            .filter(|wire| self.wires[*wire].poller.is_none()),
                     );
                     if !to.is_empty() {
-                        self.book.sent(self.now, &out.bytes[bytes.range()], false, &to, &mut self.wires);
+                        self.book.sent(
+                            self.now,
+                            &out.bytes[bytes.range()],
+                            false,
+                            &to,
+                            &mut self.wires,
+                        );
                     }
                 }
                 Output::Fanout { to: ids, bytes, volatile } => {
@@ -455,7 +469,13 @@ impl World<'_> {
                         to.extend(wire.filter(|wire| self.wires[*wire].poller.is_none()));
                     }
                     if !to.is_empty() {
-                        self.book.sent(self.now, &out.bytes[bytes.range()], *volatile, &to, &mut self.wires);
+                        self.book.sent(
+                            self.now,
+                            &out.bytes[bytes.range()],
+                            *volatile,
+                            &to,
+                            &mut self.wires,
+                        );
                     }
                 }
                 Output::Close { conn: id, how } => {
@@ -512,10 +532,14 @@ impl World<'_> {
     /// A record goes to the storage: it must be what it says it is.
     fn store(&mut self, s: usize, order: Order) {
         let record = Record::parse(&order.bytes);
-        let says =
-            record.as_ref().map(|record| (&record.session, record.timeline.epoch, record.timeline.version));
+        let says = record
+            .as_ref()
+            .map(|record| (&record.session, record.timeline.epoch, record.timeline.version));
         if says != Ok((&order.session, order.epoch, order.version)) {
-            let what = format!("{:?} {} {} is stored as {says:?}", order.session, order.epoch, order.version);
+            let what = format!(
+                "{:?} {} {} is stored as {says:?}",
+                order.session, order.epoch, order.version
+            );
             self.book.fail(self.now, "I6 what is stored", what);
         }
         let shard = &mut self.shards[s];
@@ -551,7 +575,8 @@ impl World<'_> {
                 self.book.opened(now, session, real.epoch(), model.zip(record_in(found)));
             }
             self.sort(s);
-            if let StorageNews::Stored { session, outcome: Outcome::Outdated { epoch }, .. } = &news {
+            if let StorageNews::Stored { session, outcome: Outcome::Outdated { epoch }, .. } = &news
+            {
                 self.book.outdone(now, session, *epoch);
             }
         }
@@ -604,7 +629,9 @@ impl World<'_> {
                 });
                 self.feed(s, Input::Backlog { conn: id, bytes: unsent as u32 });
             }
-            if unsent > self.plan.shape.backlog_max as usize + mark && self.shards[s].open(id).is_some() {
+            if unsent > self.plan.shape.backlog_max as usize + mark
+                && self.shards[s].open(id).is_some()
+            {
                 self.book.fail(
                     self.now,
                     "I10 queues are bounded",
@@ -652,8 +679,11 @@ impl World<'_> {
             count = count.min(1 + self.shards[s].luck.below(short as u64) as usize);
         }
         // A disconnect has no answer, so the read ends with it, and the oracle hears of it then.
-        let mark =
-            wire.marks.front().map(|mark| (mark - wire.read_up) as usize).filter(|left| *left <= count);
+        let mark = wire
+            .marks
+            .front()
+            .map(|mark| (mark - wire.read_up) as usize)
+            .filter(|left| *left <= count);
         count = mark.unwrap_or(count);
         if count > 0 {
             let (now, end) = (self.now, wire.read_up + count as u64);
@@ -704,7 +734,8 @@ impl World<'_> {
 
     fn open_mail(&mut self, s: usize) {
         while self.shards[s].mail.front().is_some_and(|mail| mail.at <= self.now) {
-            let (wire, unsent, parcel) = match self.shards[s].mail.pop_front().map(|mail| mail.what) {
+            let (wire, unsent, parcel) = match self.shards[s].mail.pop_front().map(|mail| mail.what)
+            {
                 Some(Sent::Crossing(Crossing { wire, unsent, parcel })) => (wire, unsent, parcel),
                 Some(Sent::Letter(letter)) => {
                     self.feed(s, Input::Letter { letter: &letter });
@@ -726,7 +757,8 @@ impl World<'_> {
         while let Some(output) = self.shards[s].out.list.get(next) {
             if let Output::Ask { conn, .. } = output {
                 let conn = *conn;
-                let answer = Page { status: 200, headers: Vec::new(), body: b"ok".as_slice().into() };
+                let answer =
+                    Page { status: 200, headers: Vec::new(), body: b"ok".as_slice().into() };
                 if self.shards[s].open(conn).is_some() {
                     self.feed(s, Input::Answered { conn, answer });
                 }
@@ -797,7 +829,8 @@ impl World<'_> {
         }
         let mut count = bytes.len().min((net.window as usize).saturating_sub(wire.down.full()));
         if driver.short_write > 0 && !self.calm {
-            count = count.min(1 + self.shards[s].luck.below(u64::from(driver.short_write)) as usize);
+            count =
+                count.min(1 + self.shards[s].luck.below(u64::from(driver.short_write)) as usize);
         }
         if count > 0 {
             let at = wire.down.send(self.now, &bytes[..count], net, &mut wire.luck);
@@ -822,7 +855,9 @@ impl World<'_> {
         let reached = if conn.unsent.is_empty() { 0 } else { 1 + conn.unsent.len() / mark };
         let crossed = reached > conn.told || reached == 0 && conn.told > 0;
         match conn.phase {
-            Phase::Open if crossed && !std::mem::replace(&mut conn.noted, true) => shard.notes.push(id),
+            Phase::Open if crossed && !std::mem::replace(&mut conn.noted, true) => {
+                shard.notes.push(id)
+            }
             Phase::Parting if conn.unsent.is_empty() => shard.parting.push(id),
             _ => {}
         }
@@ -836,11 +871,16 @@ impl World<'_> {
         for (id, to, parcel) in std::mem::take(&mut self.shards[s].leaving) {
             let parcel = self.shards[s].out.bytes[parcel.range()].to_vec();
             let Some(conn) = self.shards[s].remove(id) else { continue };
-            self.book
-                .seen
-                .add("driver: unsent bytes move with a connection", u64::from(!conn.unsent.is_empty()));
+            self.book.seen.add(
+                "driver: unsent bytes move with a connection",
+                u64::from(!conn.unsent.is_empty()),
+            );
             self.wires[conn.wire].place = Place::Mail;
-            self.mail(s, to, Sent::Crossing(Crossing { wire: conn.wire, unsent: conn.unsent, parcel }));
+            self.mail(
+                s,
+                to,
+                Sent::Crossing(Crossing { wire: conn.wire, unsent: conn.unsent, parcel }),
+            );
             self.handed_over += 1;
         }
     }
@@ -858,7 +898,8 @@ impl World<'_> {
     fn close_up(&mut self, s: usize) {
         for id in std::mem::take(&mut self.shards[s].parting) {
             let now = self.now;
-            let Some(conn) = self.shards[s].get(id).filter(|conn| conn.phase == Phase::Parting) else {
+            let Some(conn) = self.shards[s].get(id).filter(|conn| conn.phase == Phase::Parting)
+            else {
                 continue;
             };
             let (w, broken) = (conn.wire, self.wires[conn.wire].reset);
@@ -920,12 +961,14 @@ impl World<'_> {
         for id in std::mem::take(&mut self.shards[s].owed) {
             let out = std::mem::take(&mut self.shards[s].out);
             let bytes = |(span, _): &(Span, bool)| out.bytes[span.range()].to_vec();
-            let said =
-                self.shards[s].get(id).map(|conn| conn.chunks.iter().flat_map(bytes).collect::<Vec<u8>>());
+            let said = self.shards[s]
+                .get(id)
+                .map(|conn| conn.chunks.iter().flat_map(bytes).collect::<Vec<u8>>());
             let said = said.unwrap_or_default();
             // In an answer of polling, or in a frame if the client has gone over to a WebSocket.
             let stays_away = said.windows(3).any(|three| matches!(three, b"\x1e41" | b"\x0241"));
-            let told = frames::is_draining(&said) && stays_away == (self.book.goodbye == Goodbye::Disconnect);
+            let told = frames::is_draining(&said)
+                && stays_away == (self.book.goodbye == Goodbye::Disconnect);
             self.shards[s].out = out;
             if told {
                 self.book.saw("drain: who polls is told");
@@ -939,11 +982,15 @@ impl World<'_> {
     /// The server goes away, and tells everybody who is connected.
     fn drain(&mut self, s: usize) {
         let open = self.shards[s].slots.iter().filter_map(|(_, conn)| conn.as_ref());
-        let open: Vec<usize> = open.filter(|conn| conn.phase == Phase::Open).map(|conn| conn.wire).collect();
-        let polls: Vec<usize> = open.iter().copied().filter(|wire| self.waits_for_packets(*wire)).collect();
+        let open: Vec<usize> =
+            open.filter(|conn| conn.phase == Phase::Open).map(|conn| conn.wire).collect();
+        let polls: Vec<usize> =
+            open.iter().copied().filter(|wire| self.waits_for_packets(*wire)).collect();
         for wire in polls {
             if let Place::Shard(_, id) = self.wires[wire].place
-                && self.shards[s].get(id).is_some_and(|conn| conn.chunks.is_empty() && conn.unsent.is_empty())
+                && self.shards[s]
+                    .get(id)
+                    .is_some_and(|conn| conn.chunks.is_empty() && conn.unsent.is_empty())
             {
                 self.shards[s].owed.push(id);
             }
@@ -978,8 +1025,11 @@ impl World<'_> {
             if shard.thoroughly % 4 == 1 {
                 shard.engine.check_invariants();
             }
-            let sleeps = shard.engine.next_deadline().is_some_and(|at| at.as_micros() > now + WHEEL_ROUND);
-            self.book.seen.add("engine: sleeps for longer than the wheel is round", u64::from(sleeps));
+            let sleeps =
+                shard.engine.next_deadline().is_some_and(|at| at.as_micros() > now + WHEEL_ROUND);
+            self.book
+                .seen
+                .add("engine: sleeps for longer than the wheel is round", u64::from(sleeps));
         }
         if shard.engine.next_deadline().is_some_and(|at| at.as_micros() <= now) {
             self.book.fail(now, "I18 no timer forgotten", "a timer that is due did not fire");
@@ -1011,7 +1061,8 @@ impl World<'_> {
             let mut roster = Vec::new();
             shard.engine.roster(&mut roster);
             let text = String::from_utf8_lossy(&roster);
-            let pid = |member: &super::member::Member| member.pid().is_some_and(|pid| text.contains(pid));
+            let pid =
+                |member: &super::member::Member| member.pid().is_some_and(|pid| text.contains(pid));
             if reveals(&roster) || self.members.iter().any(pid) {
                 book.fail(now, "I23 secrets", format!("in the roster: {text}"));
             }
@@ -1041,17 +1092,23 @@ impl World<'_> {
         if !shard.engine.is_drained() || std::mem::replace(&mut shard.checked_stored, true) {
             return;
         }
-        let Some(storage) = self.storage.as_ref().filter(|storage| storage.is_faithful()) else { return };
+        let Some(storage) = self.storage.as_ref().filter(|storage| storage.is_faithful()) else {
+            return;
+        };
         let shard = &self.shards[s];
         for court in self.book.courts.iter().filter(|court| usize::from(court.home) == s) {
-            let Some(model) = court.model.as_ref().filter(|_| shard.engine.session(&court.name).is_some())
+            let Some(model) =
+                court.model.as_ref().filter(|_| shard.engine.session(&court.name).is_some())
             else {
                 continue;
             };
             let kept = storage.kept(&court.name).map(|kept| (kept.epoch, kept.version));
             if model.version > 0 && kept < Some((court.epoch, model.version)) {
-                let what =
-                    format!("{kept:?} of {:?}, which is at {:?}", court.name, (court.epoch, model.version));
+                let what = format!(
+                    "{kept:?} of {:?}, which is at {:?}",
+                    court.name,
+                    (court.epoch, model.version)
+                );
                 return self.book.fail(now, "I20 all is stored", what);
             }
             self.book.seen.add("drain: a session is stored", u64::from(model.version > 0));
@@ -1077,7 +1134,8 @@ impl World<'_> {
             // A pong waits while its sender knocks at another shard and then goes there: as long as three letters.
             let late = LATE + 3 * shape.driver.mail;
             if wire.upgraded && now >= since + shape.ping + shape.ping_timeout + late {
-                let what = format!("{} was neither pinged nor closed for {} µs", wire.sid, now - since);
+                let what =
+                    format!("{} was neither pinged nor closed for {} µs", wire.sid, now - since);
                 self.book.fail(now, "I18 no timer forgotten", what);
             }
         }

@@ -95,8 +95,14 @@ impl Search {
             |plan| plan.shape.net.detour = 0,
             |plan| plan.shape.net.delay = 100,
             |plan| {
-                plan.shape.driver =
-                    Driver { late: 0, spurious: 0, short_write: 0, short_read: 0, mail: 20, mark: 65_536 };
+                plan.shape.driver = Driver {
+                    late: 0,
+                    spurious: 0,
+                    short_write: 0,
+                    short_read: 0,
+                    mail: 20,
+                    mark: 65_536,
+                };
             },
             |plan| plan.shape.driver.late = 0,
             |plan| plan.shape.driver.spurious = 0,

@@ -156,7 +156,9 @@ impl Storage {
     }
 
     pub fn forget(&mut self, session: &SessionId, epoch: u64) {
-        if self.away_until.is_none() && self.records.get(session).is_some_and(|kept| kept.epoch <= epoch) {
+        if self.away_until.is_none()
+            && self.records.get(session).is_some_and(|kept| kept.epoch <= epoch)
+        {
             self.records.remove(session);
         }
     }
@@ -174,12 +176,17 @@ impl Storage {
 
     /// From now on it is as fast and faithful as one can wish.
     pub fn calm_down(&mut self) {
-        self.habits = plan::Storage { wait: self.habits.wait, delay: 100, late: 0, refuse: 0, damage: 0 };
+        self.habits =
+            plan::Storage { wait: self.habits.wait, delay: 100, late: 0, refuse: 0, damage: 0 };
     }
 
     fn refuse(&mut self, now: u64, order: Order) -> Answer {
         let Order { session, epoch, version, .. } = order;
-        self.answer(now, StorageNews::Stored { session, epoch, version, outcome: Outcome::Refused }, None)
+        self.answer(
+            now,
+            StorageNews::Stored { session, epoch, version, outcome: Outcome::Refused },
+            None,
+        )
     }
 
     fn keep(&mut self, now: u64, order: Order, is_late: bool) -> Answer {
@@ -187,11 +194,13 @@ impl Storage {
             return self.refuse(now, order);
         }
         let Order { session, epoch, version, bytes, model, .. } = order;
-        let newer = self.records.get(&session).filter(|kept| (kept.epoch, kept.version) > (epoch, version));
+        let newer =
+            self.records.get(&session).filter(|kept| (kept.epoch, kept.version) > (epoch, version));
         let outcome = match newer {
             Some(kept) => Outcome::Outdated { epoch: kept.epoch },
             None => {
-                self.records.insert(session.clone(), Kept { epoch, version, bytes, model, is_late });
+                self.records
+                    .insert(session.clone(), Kept { epoch, version, bytes, model, is_late });
                 Outcome::Kept
             }
         };

@@ -51,7 +51,8 @@ impl Pipe {
                 chop => left.min(luck.between(1, u64::from(chop)) as usize),
             };
             let jitter = if net.jitter == 0 { 0 } else { luck.below(net.jitter) };
-            self.last = self.last.max(now + net.delay + self.detour + jitter).max(self.stalled_until);
+            self.last =
+                self.last.max(now + net.delay + self.detour + jitter).max(self.stalled_until);
             self.under_way.push_back((self.last, piece as u32));
             first = first.min(self.last);
             left -= piece;
@@ -117,7 +118,11 @@ impl Pipe {
 
     /// Whether everything was read and the end has arrived.
     pub fn is_over(&self, now: u64) -> bool {
-        self.ended && !self.hole && self.full() == 0 && self.last <= now && self.stalled_until <= now
+        self.ended
+            && !self.hole
+            && self.full() == 0
+            && self.last <= now
+            && self.stalled_until <= now
     }
 
     pub fn has_ended(&self) -> bool {
@@ -298,9 +303,13 @@ impl Ask {
 
     /// Whether another one that waits makes this one needless: it was sent later, or is a later command of the client.
     pub fn gives_way_to(&self, other: &Self) -> bool {
-        let later =
-            self.command.zip(other.command).is_some_and(|(own, other)| own.0 == other.0 && own.1 <= other.1);
-        self.kind() == other.kind() && self.session == other.session && (other.id > self.id || later)
+        let later = self
+            .command
+            .zip(other.command)
+            .is_some_and(|(own, other)| own.0 == other.0 && own.1 <= other.1);
+        self.kind() == other.kind()
+            && self.session == other.session
+            && (other.id > self.id || later)
     }
 }
 

@@ -107,7 +107,8 @@ pub struct Verdict {
 impl<'p> World<'p> {
     /// A world before anything has happened.
     pub fn new(plan: &'p Plan) -> Self {
-        let mut shards: Vec<Shard> = (0..plan.shape.shards).map(|id| Shard::new(plan, id)).collect();
+        let mut shards: Vec<Shard> =
+            (0..plan.shape.shards).map(|id| Shard::new(plan, id)).collect();
         // A server that records agrees to no compression.
         if plan.shape.deflate.is_none() && plan.seed.is_multiple_of(2) {
             let key = RandomState::new();
@@ -522,7 +523,8 @@ impl<'p> World<'p> {
                     format!("holds {:?} of {newest:?}", one.held)
                 }
                 Some(wire) => {
-                    let late = wire.asks.iter().find(|ask| !wire.spoiled && now - ask.sent > 3 * SECOND);
+                    let late =
+                        wire.asks.iter().find(|ask| !wire.spoiled && now - ask.sent > 3 * SECOND);
                     let Some(ask) = late else { continue };
                     format!("was never answered: {ask:?}")
                 }
@@ -532,10 +534,16 @@ impl<'p> World<'p> {
         for court in 0..self.book.courts.len() {
             self.check_stored(court);
             let Some(model) = &self.book.courts[court].model else { continue };
-            let away =
-                model.leader.as_ref().and_then(|id| model.people.iter().find(|person| person.id == *id));
+            let away = model
+                .leader
+                .as_ref()
+                .and_then(|id| model.people.iter().find(|person| person.id == *id));
             if away.is_some_and(|leader| !leader.connected) {
-                self.book.fail(now, "I18 recovery", format!("the leader of s{court} is gone for good"));
+                self.book.fail(
+                    now,
+                    "I18 recovery",
+                    format!("the leader of s{court} is gone for good"),
+                );
             }
         }
     }
@@ -547,7 +555,8 @@ impl<'p> World<'p> {
         let half = (2 * net.delay + net.detour) as f64 / 2_000.0;
         for (m, member) in self.members.iter_mut().enumerate() {
             let steady = member.joined.is_some();
-            let Some(keeper) = member.keeper.as_mut().filter(|keeper| steady && keeper.calm_answers >= 8)
+            let Some(keeper) =
+                member.keeper.as_mut().filter(|keeper| steady && keeper.calm_answers >= 8)
             else {
                 continue;
             };
@@ -560,7 +569,11 @@ impl<'p> World<'p> {
                     .map(|()| self.book.seen.add("a clock is good", u64::from(bound.is_some()))),
             };
             if let Err(what) = done {
-                self.book.fail(now, "I21 clock", format!("in calm the bound of member {m}: {what}"));
+                self.book.fail(
+                    now,
+                    "I21 clock",
+                    format!("in calm the bound of member {m}: {what}"),
+                );
             }
         }
     }
@@ -589,7 +602,9 @@ impl<'p> World<'p> {
         for member in 0..self.members.len() {
             let sessions = self.plan.shape.sessions;
             let act = match (self.members[member].want.clone(), member % 3) {
-                (Some(want), 0) => Act::Join(Join { session: (want.session + 1) % sessions, ..want }),
+                (Some(want), 0) => {
+                    Act::Join(Join { session: (want.session + 1) % sessions, ..want })
+                }
                 (_, n) => Act::Say(Say::Message { text: (n + member / 3 % 2) as u8 }),
             };
             self.act(member as u16, &act);
@@ -626,13 +641,17 @@ impl<'p> World<'p> {
             let one = &self.shards[shard];
             let counters = one.engine.counters();
             let what = match () {
-                () if one.connections() > 0 => format!("{} connections are left", one.connections()),
+                () if one.connections() > 0 => {
+                    format!("{} connections are left", one.connections())
+                }
                 () if !one.engine.is_drained() => "the engine is not drained".to_owned(),
                 () if counters.links + counters.members > 0 => format!("left over: {counters:?}"),
                 () if counters.sessions > 0 => {
                     format!("{} empty sessions are kept for ever", counters.sessions)
                 }
-                () if one.engine.next_deadline().is_some() => "a timer without anybody to wake".to_owned(),
+                () if one.engine.next_deadline().is_some() => {
+                    "a timer without anybody to wake".to_owned()
+                }
                 () => continue,
             };
             self.book.fail(self.now, "I11 nothing is left", format!("shard {shard}: {what}"));

@@ -9,8 +9,10 @@ pub fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
         edges.keys().map(|file| (file, reachable(edges, file))).collect();
     let mut found: BTreeSet<Vec<String>> = BTreeSet::new();
     for (file, others) in &reached {
-        let mutual = |other: &&&String| reached.get(**other).is_some_and(|back| back.contains(file));
-        let group: Vec<String> = others.iter().filter(mutual).map(|other| (*other).clone()).collect();
+        let mutual =
+            |other: &&&String| reached.get(**other).is_some_and(|back| back.contains(file));
+        let group: Vec<String> =
+            others.iter().filter(mutual).map(|other| (*other).clone()).collect();
         if group.len() > 1 {
             found.insert(group);
         }
@@ -19,7 +21,10 @@ pub fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
 }
 
 /// The files that can be reached from one in at least one step.
-fn reachable<'e>(edges: &'e BTreeMap<String, BTreeSet<String>>, from: &str) -> BTreeSet<&'e String> {
+fn reachable<'e>(
+    edges: &'e BTreeMap<String, BTreeSet<String>>,
+    from: &str,
+) -> BTreeSet<&'e String> {
     let mut reached = BTreeSet::new();
     let mut waiting: Vec<&String> = edges.get(from).into_iter().flatten().collect();
     while let Some(file) = waiting.pop() {

@@ -37,7 +37,8 @@ pub fn check(file: &File, source: &Source) -> Vec<Breach> {
         .into_iter()
         .filter_map(|(line, path)| {
             let other = named_layer(&path)?;
-            is_shut(other).then(|| file.breach(line, format!("`{layer}` may not know `{other}`: {path}")))
+            is_shut(other)
+                .then(|| file.breach(line, format!("`{layer}` may not know `{other}`: {path}")))
         })
         .collect()
 }
@@ -70,7 +71,11 @@ fn check_text(path: &str, text: &str, breaches: usize) {
 #[test]
 fn a_shut_door_is_noticed() {
     check_text("shards/engine/src/wire/frame.rs", "use crate::session::Session;", 1);
-    check_text("shards/engine/src/wire/frame.rs", "use crate::{words::ids, session::{A, B}, engine};", 3);
+    check_text(
+        "shards/engine/src/wire/frame.rs",
+        "use crate::{words::ids, session::{A, B}, engine};",
+        3,
+    );
     check_text("shards/engine/src/session/mod.rs", "fn f() { super::wire::print(); }", 1);
     check_text("shards/engine/src/session/roles.rs", "use super::super::wire;", 1);
     check_text("shards/engine/src/words/time.rs", "use crate::speech::Role;", 1);
@@ -82,9 +87,17 @@ fn a_shut_door_is_noticed() {
 
 #[test]
 fn an_open_door_is_open() {
-    check_text("shards/engine/src/wire/frame.rs", "use crate::{words::ids, speech::Command, wire::json};", 0);
+    check_text(
+        "shards/engine/src/wire/frame.rs",
+        "use crate::{words::ids, speech::Command, wire::json};",
+        0,
+    );
     check_text("shards/engine/src/engine/mod.rs", "use crate::{wire, session, io::Input};", 0);
     check_text("shards/engine/src/lib.rs", "pub use crate::{wire, session};", 0);
-    check_text("shards/engine/src/words/time.rs", "// crate::session\nlet s = \"crate::session\";", 0);
+    check_text(
+        "shards/engine/src/words/time.rs",
+        "// crate::session\nlet s = \"crate::session\";",
+        0,
+    );
     check_text("src/serve.rs", "use bandsync_driver::Shard;", 0);
 }

@@ -2,7 +2,8 @@
 
 use super::{Breach, File};
 
-const LINES_MAX: usize = 1200;
+/// Wide enough for files that grew as their lines became narrower (100 columns).
+const LINES_MAX: usize = 1400;
 
 /// Words that mark what is not finished. Written in two parts, as this file is checked too.
 const LEFTOVERS: [&str; 6] = [
@@ -30,11 +31,14 @@ pub fn check(file: &File) -> Vec<Breach> {
     if lines >= LINES_MAX && !file.has_extension(&["json"]) {
         breaches.push(file.breach(lines, format!("a file has fewer than {LINES_MAX} lines")));
     }
-    let is_test = file.path.starts_with("tests/") && file.has_extension(&["js"]) && file.path != SKIPS;
+    let is_test =
+        file.path.starts_with("tests/") && file.has_extension(&["js"]) && file.path != SKIPS;
     for (at, line) in file.text.lines().enumerate() {
         let left = LEFTOVERS.iter().filter(|word| has_word(line, word));
         let untested = UNTESTED.iter().filter(|call| is_test && line.contains(**call));
-        breaches.extend(left.chain(untested).map(|word| file.breach(at + 1, format!("left open: {word}"))));
+        breaches.extend(
+            left.chain(untested).map(|word| file.breach(at + 1, format!("left open: {word}"))),
+        );
     }
     breaches
 }
@@ -54,7 +58,8 @@ pub fn check_rust(file: &File) -> Vec<Breach> {
 
 /// What holds for the names at the top of the repository.
 pub fn check_top(names: &[String]) -> Vec<Breach> {
-    let belongs = |name: &str| TOP.contains(&name) || name.starts_with("LICENSE") || name.starts_with('.');
+    let belongs =
+        |name: &str| TOP.contains(&name) || name.starts_with("LICENSE") || name.starts_with('.');
     let strange = names.iter().filter(|name| !belongs(name));
     strange.map(|name| format!("{name}: does not belong at the top")).collect()
 }
@@ -101,6 +106,7 @@ fn a_rust_file_without_introduction_or_with_an_unrun_test_is_noticed() {
 
 #[test]
 fn a_stranger_at_the_top_is_noticed() {
-    let names = ["Cargo.toml", "src", ".gitignore", "LICENSE-MIT", "notes.txt", "docs"].map(String::from);
+    let names =
+        ["Cargo.toml", "src", ".gitignore", "LICENSE-MIT", "notes.txt", "docs"].map(String::from);
     assert_eq!(check_top(&names).len(), 2);
 }

@@ -14,14 +14,20 @@ const UNWANTED: [&str; 5] = [
 pub fn check(file: &File, source: &Source) -> Vec<Breach> {
     let is_ours = file.path.starts_with("src/") || file.path.starts_with("shards/driver/src/");
     let unwanted = source.paths().into_iter().filter(|(_, path)| {
-        is_ours && UNWANTED.iter().any(|name| path == name || path.starts_with(&format!("{name}::")))
+        is_ours
+            && UNWANTED.iter().any(|name| path == name || path.starts_with(&format!("{name}::")))
     });
-    unwanted.map(|(line, path)| file.breach(line, format!("use parking_lot instead of {path}"))).collect()
+    unwanted
+        .map(|(line, path)| file.breach(line, format!("use parking_lot instead of {path}")))
+        .collect()
 }
 
 #[test]
 fn a_lock_that_can_be_poisoned_is_found() {
     let text = "use std::sync::{Arc, Mutex};\nfn f() { std::sync::PoisonError::into_inner(x); }\nuse parking_lot::RwLock;";
     let found = |path| check(&File::new(path, text), &Source::new(text)).len();
-    assert_eq!([found("src/a.rs"), found("shards/driver/src/b.rs"), found("tools/src/c.rs")], [2, 2, 0]);
+    assert_eq!(
+        [found("src/a.rs"), found("shards/driver/src/b.rs"), found("tools/src/c.rs")],
+        [2, 2, 0]
+    );
 }

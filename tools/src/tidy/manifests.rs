@@ -26,9 +26,10 @@ pub fn check(file: &File) -> Vec<Breach> {
         "shards/engine/Cargo.toml" => {
             (&|name| ENGINE_MAY_USE.contains(&name), "the engine may not depend on")
         }
-        "shards/driver/Cargo.toml" => {
-            (&|name| name == "bandsync-engine" || !is_storage_or_ours(name), "the driver may not depend on")
-        }
+        "shards/driver/Cargo.toml" => (
+            &|name| name == "bandsync-engine" || !is_storage_or_ours(name),
+            "the driver may not depend on",
+        ),
         _ => return Vec::new(),
     };
     let unwanted = dependencies(&file.text).into_iter().filter(|(_, name)| !allowed(name));
@@ -37,13 +38,17 @@ pub fn check(file: &File) -> Vec<Breach> {
 
 /// `cargo test` at the top runs every package, and `cargo run` starts the server.
 pub fn check_workspace(files: &[File]) -> Vec<Breach> {
-    let Some(manifest) = files.iter().find(|file| file.path == "Cargo.toml") else { return Vec::new() };
+    let Some(manifest) = files.iter().find(|file| file.path == "Cargo.toml") else {
+        return Vec::new();
+    };
     let list = |key: &str| {
-        let line = manifest.text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = ["));
+        let line =
+            manifest.text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = ["));
         line.unwrap_or_default().split('"').skip(1).step_by(2).collect::<Vec<_>>()
     };
     let defaults = list("default-members");
-    let left_out = list("members").into_iter().chain(["."]).filter(|member| !defaults.contains(member));
+    let left_out =
+        list("members").into_iter().chain(["."]).filter(|member| !defaults.contains(member));
     let mut breaches: Vec<Breach> =
         left_out.map(|member| format!("Cargo.toml: `cargo test` leaves out {member}")).collect();
     if !manifest.text.contains("\ndefault-run = \"bandsync\"\n") {
@@ -60,13 +65,18 @@ fn is_storage_or_ours(name: &str) -> bool {
 /// is nothing to check.
 pub fn check_readme(files: &[File]) -> Vec<Breach> {
     let find = |path: &str| files.iter().find(|file| file.path == path);
-    let (Some(readme), Some(manifest)) = (find("README.md"), find("Cargo.toml")) else { return Vec::new() };
+    let (Some(readme), Some(manifest)) = (find("README.md"), find("Cargo.toml")) else {
+        return Vec::new();
+    };
     let missing = dependencies(&manifest.text).into_iter().filter(|(_, name)| {
-        let row = |line: &str| line.trim_start().starts_with('|') && line.contains(&format!("`{name}`"));
+        let row =
+            |line: &str| line.trim_start().starts_with('|') && line.contains(&format!("`{name}`"));
         !name.starts_with("bandsync-") && !readme.text.lines().any(row)
     });
     missing
-        .map(|(line, name)| manifest.breach(line, format!("the README gives no reason for `{name}`")))
+        .map(|(line, name)| {
+            manifest.breach(line, format!("the README gives no reason for `{name}`"))
+        })
         .collect()
 }
 
@@ -140,7 +150,10 @@ fn a_dependency_without_a_reason_is_noticed() {
 fn the_two_commands_mean_what_the_readme_says() {
     let manifest = |text: &str| check_workspace(&[File::new("Cargo.toml", text)]).len();
     let run = "[package]\ndefault-run = \"bandsync\"\n";
-    assert_eq!(manifest(&format!("members = [\"tools\"]\ndefault-members = [\".\", \"tools\"]\n{run}")), 0);
+    assert_eq!(
+        manifest(&format!("members = [\"tools\"]\ndefault-members = [\".\", \"tools\"]\n{run}")),
+        0
+    );
     assert_eq!(manifest(&format!("members = [\"tools\"]\ndefault-members = [\".\"]\n{run}")), 1);
     assert_eq!(manifest("members = [\"tools\"]\ndefault-members = [\".\", \"tools\"]\n"), 1);
 }

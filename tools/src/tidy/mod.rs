@@ -48,7 +48,11 @@ impl File {
 fn the_house_rules_hold() {
     let top = top();
     let files = files(&top);
-    assert!(files.iter().any(|file| file.path == "Cargo.toml"), "this is not the top: {}", top.display());
+    assert!(
+        files.iter().any(|file| file.path == "Cargo.toml"),
+        "this is not the top: {}",
+        top.display()
+    );
 
     let mut breaches = Vec::new();
     for file in &files {
@@ -78,7 +82,8 @@ fn top() -> PathBuf {
 }
 
 fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let entries =
+        fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let mut names: Vec<String> = entries
         .map(|entry| entry.expect("a readable entry").file_name().to_string_lossy().into_owned())
         .collect();
@@ -88,13 +93,15 @@ fn names(directory: &Path) -> Vec<String> {
 
 /// Every file with text in it that people write: no builds, no packages of others, no lock files.
 fn files(top: &Path) -> Vec<File> {
-    const EXTENSIONS: [&str; 10] = ["rs", "js", "css", "html", "toml", "md", "sh", "yml", "yaml", "json"];
+    const EXTENSIONS: [&str; 10] =
+        ["rs", "js", "css", "html", "toml", "md", "sh", "yml", "yaml", "json"];
     let mut files = Vec::new();
     let mut directories = vec![String::new()];
     while let Some(directory) = directories.pop() {
         for name in names(&top.join(&directory)) {
             let is_hidden = name.starts_with('.') && name != ".ci" && name != ".github";
-            if is_hidden || ["target", "node_modules", "package-lock.json"].contains(&name.as_str()) {
+            if is_hidden || ["target", "node_modules", "package-lock.json"].contains(&name.as_str())
+            {
                 continue;
             }
             let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
@@ -106,9 +113,11 @@ fn files(top: &Path) -> Vec<File> {
             let file = File { path, text: String::new() };
             // The scripts of the two commands have no extension.
             if file.has_extension(&EXTENSIONS)
-                || ["tools/test", "tools/needs", "tools/fresh", ".ci/run"].contains(&file.path.as_str())
+                || ["tools/test", "tools/needs", "tools/fresh", ".ci/run"]
+                    .contains(&file.path.as_str())
             {
-                let text = fs::read_to_string(&full).unwrap_or_else(|error| panic!("{}: {error}", file.path));
+                let text = fs::read_to_string(&full)
+                    .unwrap_or_else(|error| panic!("{}: {error}", file.path));
                 files.push(File { text, ..file });
             }
         }

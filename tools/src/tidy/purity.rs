@@ -33,8 +33,15 @@ const BANNED_NAMES: [&str; 25] = [
 ];
 
 /// Paths that the engine does not enter.
-const BANNED_PATHS: [&str; 7] =
-    ["std::thread", "std::process", "std::os", "std::sync::atomic", "std::sync::mpsc", "log", "libc"];
+const BANNED_PATHS: [&str; 7] = [
+    "std::thread",
+    "std::process",
+    "std::os",
+    "std::sync::atomic",
+    "std::sync::mpsc",
+    "log",
+    "libc",
+];
 
 /// Paths that its tests may enter all the same, to read the vectors that other languages share.
 const TESTS_MAY_ENTER: [&str; 2] = ["std::fs", "std::env"];
@@ -78,15 +85,17 @@ const THE_CLOCK: &str = "shards/driver/src/clock.rs";
 pub fn check(file: &File, source: &Source) -> Vec<Breach> {
     let in_engine = file.path.starts_with("shards/engine/src/");
     // Tests outside the crates may be impatient.
-    let in_shards =
-        ["shards/engine/src/", "shards/driver/src/"].iter().any(|place| file.path.starts_with(place))
-            && file.path != THE_CLOCK;
+    let in_shards = ["shards/engine/src/", "shards/driver/src/"]
+        .iter()
+        .any(|place| file.path.starts_with(place))
+        && file.path != THE_CLOCK;
     let tests = source.first_test_line();
     let why = |line: usize, path: &str| {
         let names = |list: &[&str]| path.split("::").any(|step| list.contains(&step));
         let enters = |list: &[&str]| list.iter().any(|banned| leads_into(path, banned));
-        let touches =
-            names(&BANNED_NAMES) || enters(&BANNED_PATHS) || line < tests && enters(&TESTS_MAY_ENTER);
+        let touches = names(&BANNED_NAMES)
+            || enters(&BANNED_PATHS)
+            || line < tests && enters(&TESTS_MAY_ENTER);
         if in_engine && touches {
             Some("the engine computes only")
         } else if in_engine && names(&MACHINES) {
@@ -99,7 +108,9 @@ pub fn check(file: &File, source: &Source) -> Vec<Breach> {
     };
     let paths = source.paths().into_iter();
     paths
-        .filter_map(|(line, path)| why(line, &path).map(|why| file.breach(line, format!("{why}: {path}"))))
+        .filter_map(|(line, path)| {
+            why(line, &path).map(|why| file.breach(line, format!("{why}: {path}")))
+        })
         .collect()
 }
 

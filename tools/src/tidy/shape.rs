@@ -94,7 +94,8 @@ struct Shape {
 /// Checks all types of the product and its tools.
 pub fn check(files: &[File]) -> Vec<Breach> {
     let found = found(files);
-    let excused = |(rule, name): (Rule, &str)| EXCUSES.iter().any(|(of, who, _)| *of == rule && *who == name);
+    let excused =
+        |(rule, name): (Rule, &str)| EXCUSES.iter().any(|(of, who, _)| *of == rule && *who == name);
     let open = found.iter().filter(|(rule, name, _)| !excused((*rule, name)));
     open.map(|(_, _, breach)| breach.clone()).collect()
 }
@@ -102,10 +103,13 @@ pub fn check(files: &[File]) -> Vec<Breach> {
 /// Excuses that nothing needs any more.
 pub fn stale_excuses(files: &[File]) -> Vec<Breach> {
     let found = found(files);
-    let needed = |(rule, who): (Rule, &str)| found.iter().any(|(of, name, _)| *of == rule && name == who);
+    let needed =
+        |(rule, who): (Rule, &str)| found.iter().any(|(of, name, _)| *of == rule && name == who);
     let stale = EXCUSES.iter().filter(|(rule, who, _)| !needed((*rule, who)));
     stale
-        .map(|(rule, who, _)| format!("tools/src/tidy/shape.rs: {who} needs no excuse for {rule:?}"))
+        .map(|(rule, who, _)| {
+            format!("tools/src/tidy/shape.rs: {who} needs no excuse for {rule:?}")
+        })
         .collect()
 }
 
@@ -114,7 +118,8 @@ fn found(files: &[File]) -> Vec<(Rule, String, Breach)> {
     let mut all = Vec::new();
     for ((place, name), shape) in shapes(files) {
         for files in circles(&edges(&shape)) {
-            let breach = format!("{place}: `{name}` calls in a circle through self: {}", files.join(", "));
+            let breach =
+                format!("{place}: `{name}` calls in a circle through self: {}", files.join(", "));
             all.push((Rule::Circle, name.clone(), breach));
         }
         let sizes = sizes(&shape).into_iter();
@@ -183,10 +188,14 @@ fn shapes(files: &[File]) -> BTreeMap<(String, String), Shape> {
         for_each_item(&tree.items, &mut |item| {
             let Item::Impl(block) = item else { return };
             let syn::Type::Path(path) = &*block.self_ty else { return };
-            let Some(name) = path.path.segments.last().map(|segment| segment.ident.to_string()) else {
+            let Some(name) = path.path.segments.last().map(|segment| segment.ident.to_string())
+            else {
                 return;
             };
-            let Some(home) = nearest(homes.get(&name).map_or(&[], Vec::as_slice), &file.path) else { return };
+            let Some(home) = nearest(homes.get(&name).map_or(&[], Vec::as_slice), &file.path)
+            else {
+                return;
+            };
             let shape = shapes.entry((home.to_owned(), name)).or_default();
             let methods = block.items.iter().filter_map(|item| match item {
                 ImplItem::Fn(function) => Some(method(&file.path, function)),
@@ -219,9 +228,14 @@ fn folder(path: &str) -> String {
 
 /// Of several definitions of one name, the one that shares the most of its path with `path`, in the same crate.
 fn nearest<'h>(homes: &[&'h str], path: &str) -> Option<&'h str> {
-    let shared = |home: &&str| home.split('/').zip(path.split('/')).take_while(|(a, b)| a == b).count();
+    let shared =
+        |home: &&str| home.split('/').zip(path.split('/')).take_while(|(a, b)| a == b).count();
     let within = |home: &&&str| home.split("src/").next() == path.split("src/").next();
-    homes.iter().filter(within).max_by_key(|home| (shared(home), std::cmp::Reverse(home.len()))).copied()
+    homes
+        .iter()
+        .filter(within)
+        .max_by_key(|home| (shared(home), std::cmp::Reverse(home.len())))
+        .copied()
 }
 
 /// Calls `visit` with all items outside test modules.
@@ -261,12 +275,13 @@ fn calls_of(tokens: TokenStream, calls: &mut BTreeSet<String>) {
         Some(TokenTree::Ident(ident)) => Some(ident.to_string()),
         _ => None,
     };
-    let punct =
-        |at: usize, c: char| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == c);
+    let punct = |at: usize, c: char| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == c);
     let parenthesis = |at: usize| matches!(tokens.get(at), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis);
     for (at, token) in tokens.iter().enumerate() {
         match ident(at).as_deref() {
-            Some("self") if punct(at + 1, '.') && parenthesis(at + 3) => calls.extend(ident(at + 2)),
+            Some("self") if punct(at + 1, '.') && parenthesis(at + 3) => {
+                calls.extend(ident(at + 2))
+            }
             Some("Self") if punct(at + 1, ':') && punct(at + 2, ':') && parenthesis(at + 4) => {
                 calls.extend(ident(at + 3));
             }
@@ -313,7 +328,8 @@ mod tests {
 
     #[test]
     fn a_type_that_grows_too_large_is_noticed() {
-        let methods: String = (0..=METHODS_MAX).map(|n| format!("fn f{n}(&mut self) {{}} ")).collect();
+        let methods: String =
+            (0..=METHODS_MAX).map(|n| format!("fn f{n}(&mut self) {{}} ")).collect();
         let fields: String = (0..=FIELDS_MAX).map(|n| format!("f{n}: u8, ")).collect();
         let text = format!("struct Desk {{ {fields} }} impl Desk {{ {methods} }}");
         assert_eq!(breaches(&[("src/desk.rs", &text)]).len(), 2);

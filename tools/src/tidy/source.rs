@@ -125,7 +125,9 @@ fn literal_or_comment(rest: &str, before: Option<char>) -> Option<usize> {
             if raw[hashes..].starts_with('"') {
                 let end = format!("\"{}", "#".repeat(hashes));
                 let start = rest.len() - raw.len() + hashes + 1;
-                return Some(rest[start..].find(&end).map_or(rest.len(), |at| start + at + end.len()));
+                return Some(
+                    rest[start..].find(&end).map_or(rest.len(), |at| start + at + end.len()),
+                );
             }
         }
     }
@@ -163,8 +165,7 @@ fn block_comment(rest: &str) -> usize {
 
 #[test]
 fn comments_and_literals_are_no_code() {
-    let text =
-        "let a = \"x\\\"::y\"; // b::c\nlet d = r#\"e\"f\"#; /* g /* h */ i */ let 'j = '\"'; k('\\'', 'l')";
+    let text = "let a = \"x\\\"::y\"; // b::c\nlet d = r#\"e\"f\"#; /* g /* h */ i */ let 'j = '\"'; k('\\'', 'l')";
     let names: Vec<String> = Source::new(text).paths().into_iter().map(|(_, name)| name).collect();
     assert_eq!(names, ["let", "a", "let", "d", "let", "j", "k"]);
 }

@@ -266,7 +266,8 @@ fn session_of(text: &str) -> &str {
     after.split('"').next().unwrap_or_default()
 }
 
-const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+const ANSWER: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 const OPEN: &str = r#"0{"sid":"AAAAAAAAAAAAAAAAAAAA","upgrades":[],"pingInterval":2500,"pingTimeout":5000,"maxPayload":1000000}"#;
 const CONNECTED: &str = r#"40{"sid":"AAAAAAAAAAAAAAAAAAAA"}"#;

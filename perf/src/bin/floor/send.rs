@@ -33,7 +33,8 @@ impl Sender {
                     unsafe { libc::send(*socket, frame.as_ptr().cast(), frame.len(), FLAGS) };
                 }
                 Self::Ring(ring) => {
-                    let entry = opcode::Send::new(types::Fd(*socket), frame.as_ptr(), frame.len() as u32);
+                    let entry =
+                        opcode::Send::new(types::Fd(*socket), frame.as_ptr(), frame.len() as u32);
                     push(ring, &entry.flags(FLAGS).build())?;
                 }
             }

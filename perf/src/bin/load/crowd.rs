@@ -124,7 +124,9 @@ impl Crowd {
             self.alarm.set(next)?;
             self.poll.poll(&mut self.events, None)?;
         }
-        if self.run.nap > 0 && self.events.iter().filter(|event| event.token() < CUE).nth(1).is_some() {
+        if self.run.nap > 0
+            && self.events.iter().filter(|event| event.token() < CUE).nth(1).is_some()
+        {
             self.busy_until = now() + BUSY;
         }
         Ok(())
@@ -183,9 +185,10 @@ impl Crowd {
         match self.tick_hz(place) {
             None => 1,
             Some(0) => 0,
-            Some(hz) => {
-                (1_000 / u64::from(hz) + self.run.tick / 2).checked_div(self.run.tick).unwrap_or(1).max(1)
-            }
+            Some(hz) => (1_000 / u64::from(hz) + self.run.tick / 2)
+                .checked_div(self.run.tick)
+                .unwrap_or(1)
+                .max(1),
         }
     }
 
@@ -204,13 +207,15 @@ impl Crowd {
     }
 
     fn happens(&mut self, place: usize, writable: bool) -> io::Result<()> {
-        let Some(mut member) = self.places.get_mut(place).and_then(Option::take) else { return Ok(()) };
+        let Some(mut member) = self.places.get_mut(place).and_then(Option::take) else {
+            return Ok(());
+        };
         let before = member.stage;
         let mut result = if writable { member.writable(&self.handshake) } else { Ok(()) };
         if result.is_ok() && member.stage != Stage::Connecting {
             let mut buffer = std::mem::take(&mut self.buffer);
-            result =
-                member.read(&mut buffer, |member, heard, length| self.hear(place, member, heard, length));
+            result = member
+                .read(&mut buffer, |member, heard, length| self.hear(place, member, heard, length));
             self.buffer = buffer;
         }
         let joins = before != Stage::Joined && member.stage == Stage::Joined;
@@ -223,7 +228,10 @@ impl Crowd {
             self.cut(place);
             self.tally.broken += 1;
             if self.tally.broken > BROKEN_MAX {
-                return Err(io::Error::new(error.kind(), format!("too many connections break: {error}")));
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!("too many connections break: {error}"),
+                ));
             }
             self.open(place, now());
         } else if joins && self.run.scenario == Scenario::Joins {
@@ -240,7 +248,13 @@ impl Crowd {
         }
     }
 
-    fn hear(&mut self, place: usize, member: &mut Member, heard: Heard<'_>, length: usize) -> io::Result<()> {
+    fn hear(
+        &mut self,
+        place: usize,
+        member: &mut Member,
+        heard: Heard<'_>,
+        length: usize,
+    ) -> io::Result<()> {
         if self.measuring {
             self.tally.messages += 1;
             self.tally.bytes += length as u64;
@@ -317,7 +331,10 @@ impl Crowd {
             }
             Deed::Chat(place) => {
                 let session = self.session_of(place);
-                (place, self.event("chat_message", session, &format!(",\"message\":\"{intended}\"")))
+                (
+                    place,
+                    self.event("chat_message", session, &format!(",\"message\":\"{intended}\"")),
+                )
             }
             Deed::Probe(place) => (place, r#"42["latency_probe",{"timestamp":0}]"#.to_owned()),
         };

@@ -44,7 +44,8 @@ impl Habits {
 
     /// What was to be done by `now`, earliest first, with the time at which it was to be.
     pub fn due(&mut self, now: Nanos) -> Option<(Deed, Nanos)> {
-        let Reverse((at, deed, period)) = *self.queue.peek().filter(|Reverse((at, ..))| *at <= now)?;
+        let Reverse((at, deed, period)) =
+            *self.queue.peek().filter(|Reverse((at, ..))| *at <= now)?;
         self.queue.pop();
         if period > 0 {
             self.queue.push(Reverse((at + period, deed, period)));
@@ -70,7 +71,8 @@ impl Habits {
     /// What the members do while it is measured.
     pub fn measured(&mut self, run: &Run, from: Nanos) {
         let all = run.sessions * run.members;
-        let spread = |n: usize, of: usize, period: Nanos| from + period * n as u64 / of.max(1) as u64;
+        let spread =
+            |n: usize, of: usize, period: Nanos| from + period * n as u64 / of.max(1) as u64;
         // Probers sit at places that no leader has, far apart.
         let probers = run.probes.min(all.saturating_sub(run.sessions));
         for n in 0..probers {
@@ -88,7 +90,11 @@ impl Habits {
                 for session in 0..run.sessions {
                     let at = |period: Nanos| spread(session, run.sessions, period);
                     self.every(5 * SECOND, at(5 * SECOND), Deed::Seek(session));
-                    self.every(7 * SECOND, at(7 * SECOND), Deed::Tempo(session, 90 + session as u32 % 60));
+                    self.every(
+                        7 * SECOND,
+                        at(7 * SECOND),
+                        Deed::Tempo(session, 90 + session as u32 % 60),
+                    );
                     self.every(10 * SECOND, at(10 * SECOND), Deed::Pause(session));
                     self.every(10 * SECOND, at(10 * SECOND) + SECOND / 2, Deed::Play(session));
                     let talker = session + run.sessions * (run.members - 1);

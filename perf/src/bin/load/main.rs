@@ -27,7 +27,8 @@ fn main() -> io::Result<()> {
     let options = Options::parse();
     let mut screen = io::stdout().lock();
     if let Some(Task::Compare { before, after }) = &options.command {
-        let load = |paths: &[std::path::PathBuf]| paths.iter().map(|path| Report::load(path)).collect();
+        let load =
+            |paths: &[std::path::PathBuf]| paths.iter().map(|path| Report::load(path)).collect();
         let (before, after): (io::Result<Vec<_>>, io::Result<Vec<_>>) = (load(before), load(after));
         return screen.write_all(compared(&before?, &after?).as_bytes());
     }
@@ -106,7 +107,8 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
         (joined > 0).then(|| grown / joined as f64)
     };
     let tally = &crowd.tally;
-    let cpu_used = cpu_before.zip(cpu_after).map(|(before, after)| (after.total - before.total) as f64);
+    let cpu_used =
+        cpu_before.zip(cpu_after).map(|(before, after)| (after.total - before.total) as f64);
     let (expected, delivered) = match run.scenario {
         Scenario::Ticks | Scenario::Churn => (ticks_due(run, &crowd, took), tally.ticks),
         // Pauses of half a second in ten are part of an evening.
@@ -135,7 +137,9 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
         expected,
         delivered,
         bytes_per_message: tally.bytes as f64 / tally.messages.max(1) as f64,
-        cpu_micros: cpu_used.filter(|_| delivered > 0).map(|used| used / 1_000.0 / delivered as f64),
+        cpu_micros: cpu_used
+            .filter(|_| delivered > 0)
+            .map(|used| used / 1_000.0 / delivered as f64),
         cpu_share: cpu_used.map(|used| used / took),
         own_cpu_share: (own_after.total - own_before.total) as f64 / took,
         memory_idle: per_conn(idle),
@@ -171,8 +175,9 @@ fn join_all(run: &Run, crowd: &mut Crowd) -> io::Result<()> {
 
 /// Ticks that all members together should get in so many nanoseconds.
 fn ticks_due(run: &Run, crowd: &Crowd, nanos: f64) -> u64 {
-    let strides =
-        (0..run.sessions * run.members).map(|place| crowd.stride(place)).filter(|stride| *stride > 0);
+    let strides = (0..run.sessions * run.members)
+        .map(|place| crowd.stride(place))
+        .filter(|stride| *stride > 0);
     let each = strides.map(|stride| nanos / (stride * run.tick * MILLISECOND) as f64);
     each.sum::<f64>().round() as u64
 }

@@ -66,7 +66,12 @@ pub enum Heard<'a> {
 
 impl Member {
     /// Begins to connect.
-    pub fn connect(address: SocketAddr, session: usize, stride: u64, intended: Nanos) -> io::Result<Self> {
+    pub fn connect(
+        address: SocketAddr,
+        session: usize,
+        stride: u64,
+        intended: Nanos,
+    ) -> io::Result<Self> {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         Ok(Self {
@@ -120,7 +125,9 @@ impl Member {
             match self.socket.write(bytes) {
                 Ok(count) if count == bytes.len() => return Ok(()),
                 Ok(count) => self.unsent.extend_from_slice(&bytes[count..]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.unsent.extend_from_slice(bytes),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.unsent.extend_from_slice(bytes)
+                }
                 Err(error) => return Err(error),
             }
         } else {
@@ -137,7 +144,9 @@ impl Member {
     ) -> io::Result<()> {
         loop {
             let count = match self.socket.read(buffer) {
-                Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed it")),
+                Ok(0) => {
+                    return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed it"));
+                }
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -183,7 +192,9 @@ impl Member {
                 1 if frame.compressed && self.stage == Stage::Joining => Heard::Snapshot,
                 1 if frame.compressed => Heard::Other,
                 1 => understand(frame.payload),
-                8 => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server said goodbye")),
+                8 => {
+                    return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server said goodbye"));
+                }
                 _ => Heard::Other,
             };
             hear(self, heard, frame.length)?;

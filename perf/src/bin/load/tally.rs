@@ -73,7 +73,8 @@ impl Grid {
             let interval = self.interval as i64;
             (*at as i64 - origin as i64).rem_euclid(interval) as Nanos
         };
-        let all_late = |origin: &&Nanos| self.learned.iter().map(|at| late(**origin, at)).sum::<Nanos>();
+        let all_late =
+            |origin: &&Nanos| self.learned.iter().map(|at| late(**origin, at)).sum::<Nanos>();
         self.origin = self.learned.iter().min_by_key(all_late).copied();
     }
 

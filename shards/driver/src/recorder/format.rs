@@ -91,7 +91,9 @@ impl std::fmt::Display for FormatError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoTrace => f.write_str("is no trace"),
-            Self::OtherVersion => f.write_str("is a trace in the format of another version of bandsync"),
+            Self::OtherVersion => {
+                f.write_str("is a trace in the format of another version of bandsync")
+            }
             Self::Headless => f.write_str("ends before anything was recorded"),
             Self::Malformed => f.write_str("holds a block that this version does not understand"),
             Self::Io(error) => write!(f, "cannot be read: {error}"),
@@ -115,7 +117,11 @@ pub struct Packer {
 impl Default for Packer {
     fn default() -> Self {
         // The fastest level: at the rates of a shard a trace is small, and the writer shares the shards' cores.
-        Self { deflate: Compress::new(Compression::fast(), false), whole: Vec::new(), packed: Vec::new() }
+        Self {
+            deflate: Compress::new(Compression::fast(), false),
+            whole: Vec::new(),
+            packed: Vec::new(),
+        }
     }
 }
 
@@ -138,7 +144,10 @@ impl Packer {
             let rest = &self.whole[used..];
             let status = self.deflate.compress_vec(rest, &mut self.packed, FlushCompress::Finish);
             // Compressing fails only for flush modes out of order, and there is one only.
-            assert!(matches!(status, Ok(Status::Ok | Status::BufError | Status::StreamEnd)), "{status:?}");
+            assert!(
+                matches!(status, Ok(Status::Ok | Status::BufError | Status::StreamEnd)),
+                "{status:?}"
+            );
             if matches!(status, Ok(Status::StreamEnd)) {
                 break;
             }
@@ -284,7 +293,8 @@ impl<R: Read> SegmentReader<R> {
         self.whole.clear();
         self.whole.reserve_exact(whole as usize);
         self.inflate.reset(false);
-        let unpacked = self.inflate.decompress_vec(&self.stored, &mut self.whole, FlushDecompress::Finish);
+        let unpacked =
+            self.inflate.decompress_vec(&self.stored, &mut self.whole, FlushDecompress::Finish);
         let fits = matches!(unpacked, Ok(Status::StreamEnd)) && self.whole.len() == whole as usize;
         if !fits {
             return Err(FormatError::Malformed);
@@ -298,7 +308,9 @@ fn read_block(from: &mut impl Read, stored: &mut Vec<u8>) -> Result<Block, Forma
     if !fill(from, stored, HEAD_BYTES)? {
         return Ok(Block::Cut);
     }
-    let number = |at: usize| u32::from_le_bytes([stored[at], stored[at + 1], stored[at + 2], stored[at + 3]]);
+    let number = |at: usize| {
+        u32::from_le_bytes([stored[at], stored[at + 1], stored[at + 2], stored[at + 3]])
+    };
     let (kind, length, whole, sum) = (stored[0], number(1), number(5), number(9));
     let head: [u8; 9] = std::array::from_fn(|at| stored[at]);
     if length > BLOCK_BYTES_MAX || whole > BLOCK_BYTES_MAX {
@@ -342,7 +354,11 @@ pub(crate) fn write_input(bytes: &mut Vec<u8>, since: Micros, input: &Recorded<'
     trace::write_input(bytes, since, input);
 }
 
-fn read_entry<'a>(bytes: &mut &'a [u8], index: u64, before: Micros) -> Result<Entry<'a>, FormatError> {
+fn read_entry<'a>(
+    bytes: &mut &'a [u8],
+    index: u64,
+    before: Micros,
+) -> Result<Entry<'a>, FormatError> {
     let (since, input) = trace::read_input(bytes).map_err(|_| FormatError::Malformed)?;
     let outcome = trace::read_outcome(bytes).map_err(|_| FormatError::Malformed)?;
     Ok(Entry { index, at: before + since, input, outcome })
@@ -382,10 +398,15 @@ pub(crate) mod tests {
     }
 
     fn entries() -> Vec<Entry<'static>> {
-        let input = |at, input, outcome| Entry { index: 0, at: Micros::from_micros(at), input, outcome };
+        let input =
+            |at, input, outcome| Entry { index: 0, at: Micros::from_micros(at), input, outcome };
         let outputs = Outcome::Outputs { count: 2, digest: 5 };
         let mut entries = vec![
-            input(5, Recorded::Received { conn: CONN, bytes: b"GET / HTTP/1.1\r\n\r\n" }, Outcome::Nothing),
+            input(
+                5,
+                Recorded::Received { conn: CONN, bytes: b"GET / HTTP/1.1\r\n\r\n" },
+                Outcome::Nothing,
+            ),
             input(5, Recorded::TurnEnded, outputs),
             input(9_000_000, Recorded::Drain, Outcome::Panic),
         ];
@@ -455,7 +476,9 @@ pub(crate) mod tests {
             bytes[place] ^= 1;
             let whole = ends.iter().filter(|end| **end <= place).count();
             match read(&bytes) {
-                Ok((count, Ending::Damaged | Ending::Cut)) => assert_eq!(count, whole - 1, "byte {place}"),
+                Ok((count, Ending::Damaged | Ending::Cut)) => {
+                    assert_eq!(count, whole - 1, "byte {place}")
+                }
                 Err(FormatError::NoTrace | FormatError::OtherVersion | FormatError::Headless) => {
                     assert_eq!(whole, 0, "byte {place}");
                 }

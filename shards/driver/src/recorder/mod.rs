@@ -102,7 +102,11 @@ impl Recorder {
         Self::start_on(Box::new(shelf), plan, settings)
     }
 
-    fn start_on(shelf: Box<dyn Shelf>, plan: &RecordPlan, settings: &[Settings]) -> io::Result<Self> {
+    fn start_on(
+        shelf: Box<dyn Shelf>,
+        plan: &RecordPlan,
+        settings: &[Settings],
+    ) -> io::Result<Self> {
         let (batches, received) = bounded(settings.len() * (BUFFERS + 1));
         let backlog = Backlog(received.clone());
         let mut writer = Writer::new(shelf, plan);

@@ -59,7 +59,9 @@ impl Redactor {
                     entries[place].iter_mut().for_each(|byte| json.take(&self.key, byte));
                 }
                 Found::Record(place) => {
-                    Record::cover_secrets(&mut entries[place], |secret| cover_text(&self.key, secret));
+                    Record::cover_secrets(&mut entries[place], |secret| {
+                        cover_text(&self.key, secret)
+                    });
                 }
                 Found::Else => {}
             }
@@ -117,7 +119,9 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
                 assert!(entries[place.clone()] == **record, "a record ends its input");
                 Found::Record(place)
             }
-            StorageNews::Loaded { .. } | StorageNews::Stored { .. } | StorageNews::Returned => Found::Else,
+            StorageNews::Loaded { .. } | StorageNews::Stored { .. } | StorageNews::Returned => {
+                Found::Else
+            }
         },
         Recorded::Backlog { .. }
         | Recorded::WallClock { .. }
@@ -237,7 +241,9 @@ impl Head {
             Line::Target(query) => query.take(key, byte),
             Line::Name(word) if *byte == b':' => {
                 self.line = match word {
-                    word if SECRET_HEADERS.iter().any(|name| word.is(name)) => Line::Secret(Veil::default()),
+                    word if SECRET_HEADERS.iter().any(|name| word.is(name)) => {
+                        Line::Secret(Veil::default())
+                    }
                     word if word.is(b"cookie") => Line::Cookies(Cookie::default()),
                     word if word.is(b"upgrade") => Line::Items(Word::default(), false),
                     word if word.is(b"connection") => Line::Items(Word::default(), true),
@@ -419,7 +425,8 @@ impl Frames {
         if self.have < 2 + long + masked {
             return;
         }
-        let big_endian = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let big_endian =
+            |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         self.missing = match long {
             0 => u64::from(self.head[1] & 0x7f),
             _ => big_endian(&self.head[2..2 + long]),
@@ -503,7 +510,8 @@ impl Json {
         match &mut self.state {
             State::Word(word) => match read {
                 b'"' if !word.is_escaping() => {
-                    let is_key = word.unescaped().is_some_and(|word| SECRET_KEYS.contains(&word.as_slice()));
+                    let is_key =
+                        word.unescaped().is_some_and(|word| SECRET_KEYS.contains(&word.as_slice()));
                     self.inside = !self.inside;
                     self.state = if is_key { State::Key } else { State::default() };
                 }
@@ -545,7 +553,9 @@ impl Json {
                 self.inside = false;
                 self.state = match read {
                     b'"' => State::Text(Cover::default()),
-                    b'{' | b'[' => State::Nested { depth: 1, text: None, digits: Digits::default() },
+                    b'{' | b'[' => {
+                        State::Nested { depth: 1, text: None, digits: Digits::default() }
+                    }
                     b'-' => State::Number(Digits::default()),
                     b'0'..=b'9' => {
                         let mut digits = Digits::default();
@@ -639,7 +649,8 @@ struct Veil {
 impl Veil {
     fn cover(&mut self, key: &RandomState, byte: &mut u8) {
         const HEX: &[u8] = b"0123456789abcdef";
-        const ALPHANUMERIC: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        const ALPHANUMERIC: &[u8] =
+            b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
         let read = *byte;
         let among = match (self.digits, read) {
             // The first digit tells one byte from a part of several, and stays.
@@ -777,8 +788,9 @@ impl Cover {
 
     /// What stands for the lower half of an ASCII character of this row.
     fn ascii_low(&self, key: &RandomState, row: u8, low: u8) -> u8 {
-        let is_free =
-            |low: &u8| matches!(row << 4 | low, b' '..=b'~') && !b"\"/\\".contains(&(row << 4 | low));
+        let is_free = |low: &u8| {
+            matches!(row << 4 | low, b' '..=b'~') && !b"\"/\\".contains(&(row << 4 | low))
+        };
         let free: Vec<u8> = (0..16).filter(is_free).collect();
         let place = free.iter().position(|known| *known == low);
         let salt = 16 | u64::from(row);

@@ -34,12 +34,14 @@ impl Directory {
 impl Shelf for Directory {
     fn create(&mut self, name: &str) -> io::Result<Box<dyn Tape>> {
         // For the owner only: with the seed that a trace holds the ids of its run can be told.
-        let options = OpenOptions::new().append(true).create_new(true).mode(0o600).open(self.0.join(name))?;
+        let options =
+            OpenOptions::new().append(true).create_new(true).mode(0o600).open(self.0.join(name))?;
         Ok(Box::new(options))
     }
 
     fn names(&mut self) -> io::Result<Vec<String>> {
-        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        let name =
+            |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
         fs::read_dir(&self.0)?.map(name).collect()
     }
 

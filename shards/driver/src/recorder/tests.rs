@@ -128,7 +128,8 @@ fn read(file: &[u8]) -> (Vec<(u64, u64)>, Ending) {
 #[test]
 fn what_a_shard_did_is_in_its_file() {
     let disk = Disk::new(1 << 30);
-    let recorder = Recorder::start_on(Box::new(disk.clone()), &plan(), &[settings(0), settings(1)]).unwrap();
+    let recorder =
+        Recorder::start_on(Box::new(disk.clone()), &plan(), &[settings(0), settings(1)]).unwrap();
     let mut taps = [recorder.tap(0), recorder.tap(1)];
     for millis in 0..5_000 {
         turn(&mut taps[0], millis, b"x");
@@ -176,7 +177,11 @@ fn a_slow_disk_ends_the_recording_and_not_the_shard() {
     recorder.finish();
     let (entries, ending) = read(disk.files().values().next().unwrap());
     assert_eq!(ending, Ending::Marked(End::Stopped("the disk is too slow".into())));
-    assert!(entries.len() as u64 > 2 * turns - 3, "what was taken is written: {} of {turns}", entries.len());
+    assert!(
+        entries.len() as u64 > 2 * turns - 3,
+        "what was taken is written: {} of {turns}",
+        entries.len()
+    );
 }
 
 #[test]
@@ -246,7 +251,10 @@ fn files_are_followed_by_others_and_the_oldest_go() {
         recorder.finish();
     }
     let names: Vec<String> = disk.files().keys().cloned().collect();
-    assert_eq!(names, ["run1-shard0-000000.trace", "run2-shard0-000000.trace", "run2-shard0-000001.trace"]);
+    assert_eq!(
+        names,
+        ["run1-shard0-000000.trace", "run2-shard0-000000.trace", "run2-shard0-000001.trace"]
+    );
     let (first, ending) = read(&disk.files()[&names[1]]);
     assert_eq!(ending, Ending::Marked(End::Rotated));
     let (second, ending) = read(&disk.files()[&names[2]]);

@@ -12,7 +12,8 @@ use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
 use crate::support::{
-    Manners, OFTEN, PATIENCE, PLAN, Server, Silent, echo, fanout, often, pattern, read, send, wait_until,
+    Manners, OFTEN, PATIENCE, PLAN, Server, Silent, echo, fanout, often, pattern, read, send,
+    wait_until,
 };
 
 /// Sends `bytes` while it reads as many, and returns those.
@@ -152,11 +153,12 @@ fn a_busy_connection_does_not_starve_a_quiet_one() {
 fn a_slow_reader_shows_as_backlog_at_each_mark_and_when_it_is_gone() {
     const BYTES: usize = 3_000_000;
     let (tell, told) = mpsc::channel();
-    let server = Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
-        Input::Received { conn, .. } => send(out, conn, &pattern(BYTES / 10)),
-        Input::Backlog { bytes, .. } => tell.send(bytes).unwrap(),
-        _ => {}
-    }]);
+    let server =
+        Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
+            Input::Received { conn, .. } => send(out, conn, &pattern(BYTES / 10)),
+            Input::Backlog { bytes, .. } => tell.send(bytes).unwrap(),
+            _ => {}
+        }]);
     let mut socket = server.connect_narrow(4_096);
     for n in 1..=10 {
         // One answer after the other, so that the marks are passed one turn at a time.
@@ -195,7 +197,9 @@ impl Manners for Ticker {
             }
             Input::Closed { conn, .. } => self.members.retain(|member| *member != conn),
             Input::TurnEnded => {
-                while let Some(next) = self.next.filter(|next| *next <= at && !self.members.is_empty()) {
+                while let Some(next) =
+                    self.next.filter(|next| *next <= at && !self.members.is_empty())
+                {
                     fanout(out, &self.members, &self.tick.to_le_bytes().repeat(250), true);
                     self.tick += 1;
                     self.next = Some(next + Micros::from_millis(1));

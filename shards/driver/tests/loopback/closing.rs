@@ -55,12 +55,13 @@ fn a_reset_is_a_failure() {
 #[test]
 fn a_reset_under_unsent_bytes_is_a_failure() {
     let (tell, told) = mpsc::channel();
-    let server = Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
-        Input::Opened { conn, .. } => send(out, conn, &pattern(8_000_000)),
-        Input::Backlog { bytes, .. } => tell.send(Ok(bytes)).unwrap(),
-        Input::Closed { cause, .. } => tell.send(Err(cause)).unwrap(),
-        _ => {}
-    }]);
+    let server =
+        Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
+            Input::Opened { conn, .. } => send(out, conn, &pattern(8_000_000)),
+            Input::Backlog { bytes, .. } => tell.send(Ok(bytes)).unwrap(),
+            Input::Closed { cause, .. } => tell.send(Err(cause)).unwrap(),
+            _ => {}
+        }]);
     let socket = server.connect();
     assert!(told.recv_timeout(PATIENCE).unwrap().is_ok());
     // Unread bytes at the close make it a reset.
@@ -73,11 +74,12 @@ fn a_reset_under_unsent_bytes_is_a_failure() {
 #[test]
 fn too_much_for_one_connection_is_a_failure() {
     let (tell, told) = mpsc::channel();
-    let server = Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
-        Input::Opened { conn, .. } => send(out, conn, &pattern(32_000_000)),
-        Input::Closed { cause, .. } => tell.send(cause).unwrap(),
-        _ => {}
-    }]);
+    let server =
+        Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
+            Input::Opened { conn, .. } => send(out, conn, &pattern(32_000_000)),
+            Input::Closed { cause, .. } => tell.send(cause).unwrap(),
+            _ => {}
+        }]);
     let socket = server.connect();
     assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Cause::Failed);
     drop(socket);

@@ -11,7 +11,9 @@ use bandsync_engine::io::{Input, Outputs};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
-use crate::support::{Manners, PLAN, Server, Silent, hand_over, pattern, read, read_all, send, wait_until};
+use crate::support::{
+    Manners, PLAN, Server, Silent, hand_over, pattern, read, read_all, send, wait_until,
+};
 
 /// Echoes, and gives a connection to the next shard after every so many bytes. The parcel is what was read
 /// and not echoed yet.
@@ -58,7 +60,8 @@ impl Manners for Wanderer {
 fn wander(server: &Server, clients: usize, count: usize) {
     thread::scope(|scope| {
         for n in 0..clients {
-            let mut socket = if n % 2 == 0 { server.connect() } else { server.connect_narrow(4_096) };
+            let mut socket =
+                if n % 2 == 0 { server.connect() } else { server.connect_narrow(4_096) };
             scope.spawn(move || {
                 let bytes = pattern(count + n);
                 let mut reader = socket.try_clone().unwrap();
@@ -89,7 +92,8 @@ fn nothing_is_lost_or_swapped_between_three_shards() {
 #[test]
 fn nothing_is_lost_with_mailboxes_that_are_always_full() {
     let plan = Plan { mailbox_room: 1, ..PLAN };
-    let server = Server::start_with(plan, Wanderer::crew(3, 500), Arc::new(Silent), |_| Box::new(NoTap));
+    let server =
+        Server::start_with(plan, Wanderer::crew(3, 500), Arc::new(Silent), |_| Box::new(NoTap));
     wander(&server, 12, 50_000);
     server.end();
 }
@@ -103,8 +107,12 @@ enum Held {
 impl Manners for Held {
     fn react(&mut self, _: Micros, input: Input<'_>, out: &mut Outputs) {
         match (self, input) {
-            (Self::Sender, Input::Received { conn, bytes }) => hand_over(out, conn, ShardId(1), bytes),
-            (Self::Sender, Input::Arrived { conn, parcel, .. }) => hand_over(out, conn, ShardId(1), parcel),
+            (Self::Sender, Input::Received { conn, bytes }) => {
+                hand_over(out, conn, ShardId(1), bytes)
+            }
+            (Self::Sender, Input::Arrived { conn, parcel, .. }) => {
+                hand_over(out, conn, ShardId(1), parcel)
+            }
             (Self::Receiver(_), Input::Received { conn, bytes }) if bytes == b"to the sender" => {
                 hand_over(out, conn, ShardId(0), b"?");
             }
@@ -138,7 +146,9 @@ fn connections_wait_for_a_shard_that_is_stuck_and_none_is_lost() {
         socket.write_all(b"!").unwrap();
     }
     // Two in the mailbox, the one that sticks, and as many as may wait; the others are not read from.
-    wait_until(|| server.stats(0).mailbox_full.get() > 0 && server.stats(0).departed.get() == 256 + 3);
+    wait_until(|| {
+        server.stats(0).mailbox_full.get() > 0 && server.stats(0).departed.get() == 256 + 3
+    });
     let turns = server.stats(0).turns.get();
     wait_until(|| server.stats(0).turns.get() > turns + 10);
     assert_eq!(server.stats(0).departed.get(), 256 + 3);

@@ -18,7 +18,11 @@ struct Parrot;
 
 impl Host for Parrot {
     fn answer(&self, _: Asker, question: &Question) -> Option<Answer> {
-        Some(Answer { status: 200, headers: Vec::new(), body: question.path.clone().into_bytes().into() })
+        Some(Answer {
+            status: 200,
+            headers: Vec::new(),
+            body: question.path.clone().into_bytes().into(),
+        })
     }
 }
 
@@ -61,8 +65,11 @@ fn a_late_answer_reaches_its_asker_and_no_other() {
     let host = Arc::new(Slow(Mutex::new(questions)));
     let server = Server::start_with(PLAN, vec![machine], host, |_| Box::new(NoTap));
     let post = server.fleet.post();
-    let answer =
-        |text: &str| Answer { status: 200, headers: Vec::new(), body: text.as_bytes().to_vec().into() };
+    let answer = |text: &str| Answer {
+        status: 200,
+        headers: Vec::new(),
+        body: text.as_bytes().to_vec().into(),
+    };
     let mut gone = server.connect();
     gone.write_all(b"?").unwrap();
     let of_gone = asked.recv().unwrap();
@@ -150,8 +157,9 @@ impl Tap for Recorder {
 #[test]
 fn what_a_tap_sees_is_enough_to_run_the_machine_again() {
     let record = Arc::new(Mutex::new(Record::default()));
-    let server =
-        Server::start_with(PLAN, vec![echo], Arc::new(Silent), |_| Box::new(Recorder(Arc::clone(&record))));
+    let server = Server::start_with(PLAN, vec![echo], Arc::new(Silent), |_| {
+        Box::new(Recorder(Arc::clone(&record)))
+    });
     for n in 0..20_u8 {
         let mut socket = server.connect();
         socket.write_all(&vec![n; 1_000 * usize::from(n)]).unwrap();
@@ -172,7 +180,9 @@ fn what_a_tap_sees_is_enough_to_run_the_machine_again() {
             Kept::Received(conn, mut bytes) => {
                 machine.handle(at, Input::Received { conn, bytes: &mut bytes }, &mut out);
             }
-            Kept::Closed(conn, cause) => machine.handle(at, Input::Closed { conn, cause }, &mut out),
+            Kept::Closed(conn, cause) => {
+                machine.handle(at, Input::Closed { conn, cause }, &mut out)
+            }
             Kept::Drain => machine.handle(at, Input::Drain, &mut out),
             Kept::TurnEnded => machine.handle(at, Input::TurnEnded, &mut out),
         }

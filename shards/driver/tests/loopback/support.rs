@@ -49,7 +49,9 @@ impl<M> Strict<M> {
                 assert!(self.open.insert(conn), "{conn} is there already");
             }
             Input::Closed { conn, .. } => assert!(self.open.remove(&conn), "{conn} was not there"),
-            Input::Received { conn, .. } | Input::Backlog { conn, .. } | Input::Answered { conn, .. } => {
+            Input::Received { conn, .. }
+            | Input::Backlog { conn, .. }
+            | Input::Answered { conn, .. } => {
                 assert!(self.open.contains(&conn), "{conn} is not there");
             }
             Input::Letter { .. }
@@ -176,7 +178,8 @@ impl Server {
 
     /// Connects with a receive buffer of this size, which the kernel then does not grow.
     pub fn connect_narrow(&self, bytes: usize) -> TcpStream {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(bytes).unwrap();
         socket.connect(&self.fleet.address().into()).unwrap();
         patient(socket.into())

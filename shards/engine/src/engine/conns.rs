@@ -56,7 +56,8 @@ impl Conns {
 
     /// All of them; sessions of long-polling first, so that they are told of an end while their requests still wait.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
-        let polled = self.polled.iter().map(|(id, conn)| (ConnId { index: id.index | POLLED, ..id }, conn));
+        let polled =
+            self.polled.iter().map(|(id, conn)| (ConnId { index: id.index | POLLED, ..id }, conn));
         polled.chain(self.real.iter())
     }
 

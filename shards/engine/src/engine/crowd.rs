@@ -99,7 +99,9 @@ impl Guard {
 
     /// Whether the session takes a first guess of an address that it knows nothing of.
     pub fn may_stranger(&self, now: Micros) -> bool {
-        self.0.as_ref().is_none_or(|guarded| guarded.by_strangers.may(now, Guessing::OF_STRANGERS).is_ok())
+        self.0
+            .as_ref()
+            .is_none_or(|guarded| guarded.by_strangers.may(now, Guessing::OF_STRANGERS).is_ok())
     }
 
     /// Notes a wrong guess.
@@ -112,7 +114,8 @@ impl Guard {
     /// Whether an address has shown all of these secrets before.
     pub fn knows(&self, address: IpAddr, shown: Shown) -> bool {
         let home = household(address);
-        let insider = self.0.as_ref().and_then(|guarded| guarded.insiders.iter().find(|(of, _)| *of == home));
+        let insider =
+            self.0.as_ref().and_then(|guarded| guarded.insiders.iter().find(|(of, _)| *of == home));
         insider.is_some_and(|(_, known)| known.passcode >= shown.passcode && known.pin >= shown.pin)
     }
 
@@ -128,7 +131,8 @@ impl Guard {
         if insiders.len() == INSIDERS_MAX {
             insiders.remove(0);
         }
-        let known = Shown { passcode: before.passcode || shown.passcode, pin: before.pin || shown.pin };
+        let known =
+            Shown { passcode: before.passcode || shown.passcode, pin: before.pin || shown.pin };
         insiders.push((home, known));
     }
 }
@@ -180,7 +184,12 @@ impl Crowded {
 impl Crowd {
     /// Counts a new connection of an address. It is counted also if it is too much, since its connection exists
     /// until it is closed.
-    pub fn enter(&mut self, address: IpAddr, now: Micros, limits: &PeerLimits) -> Result<(), Crowded> {
+    pub fn enter(
+        &mut self,
+        address: IpAddr,
+        now: Micros,
+        limits: &PeerLimits,
+    ) -> Result<(), Crowded> {
         self.forget_rested(now);
         let peer = self.peers.entry(household(address)).or_default();
         peer.connections += 1;
@@ -190,7 +199,8 @@ impl Crowd {
         if limits.connections_max > 0 && peer.connections > limits.connections_max {
             return Err(Crowded::Connections);
         }
-        peer.full_at = draw(now, peer.full_at, limits.connections_per_second).map_err(Crowded::Haste)?;
+        peer.full_at =
+            draw(now, peer.full_at, limits.connections_per_second).map_err(Crowded::Haste)?;
         Ok(())
     }
 
@@ -283,7 +293,9 @@ mod tests {
             assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()), "{n}");
             crowd.leave(ip(1), NOW);
         }
-        let Err(Crowded::Haste(wait)) = crowd.enter(ip(1), NOW, &LIMITS) else { panic!("no limit") };
+        let Err(Crowded::Haste(wait)) = crowd.enter(ip(1), NOW, &LIMITS) else {
+            panic!("no limit")
+        };
         crowd.leave(ip(1), NOW);
         assert!(wait <= Micros::from_millis(100));
         assert_eq!(crowd.enter(ip(1), NOW + wait, &LIMITS), Ok(()));
@@ -326,20 +338,25 @@ mod tests {
 
     #[test]
     fn a_session_remembers_the_addresses_that_showed_its_secrets() {
-        let (passcode, pin) = (Shown { passcode: true, pin: false }, Shown { passcode: false, pin: true });
+        let (passcode, pin) =
+            (Shown { passcode: true, pin: false }, Shown { passcode: false, pin: true });
         let both = Shown { passcode: true, pin: true };
         let mut guard = Guard::default();
         guard.right(ip(1), Shown::default());
         assert!(guard.0.is_none() && !guard.knows(ip(1), passcode));
         guard.right(ip(1), passcode);
-        assert!(guard.knows(ip(1), passcode) && !guard.knows(ip(1), both) && !guard.knows(ip(1), pin));
+        assert!(
+            guard.knows(ip(1), passcode) && !guard.knows(ip(1), both) && !guard.knows(ip(1), pin)
+        );
         guard.right(ip(1), pin);
         assert!(guard.knows(ip(1), both));
         for n in 2..66 {
             guard.right(ip(n), passcode);
         }
         assert!(
-            !guard.knows(ip(1), passcode) && guard.knows(ip(2), passcode) && guard.knows(ip(65), passcode)
+            !guard.knows(ip(1), passcode)
+                && guard.knows(ip(2), passcode)
+                && guard.knows(ip(65), passcode)
         );
     }
 

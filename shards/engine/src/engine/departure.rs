@@ -64,7 +64,13 @@ mod tests {
         for index in 0..DEPARTURES_MAX as u32 + 5 {
             let conn = ConnId { index, generation: 0 };
             let peer = [127, 0, 0, 1].into();
-            departures.add(Departure { conn, peer, session: None, why: "".into(), manner: Manner::Left });
+            departures.add(Departure {
+                conn,
+                peer,
+                session: None,
+                why: "".into(),
+                manner: Manner::Left,
+            });
         }
         let mut taken = 0;
         departures.take(|departure| {

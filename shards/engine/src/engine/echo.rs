@@ -107,7 +107,8 @@ impl Echoed {
 
     /// The name of an event that is acknowledged now, unless that was not asked for.
     fn answered(&mut self, namespace: &str, id: u64) -> Option<String> {
-        let place = self.asked.iter().position(|(asked, place, _)| *asked == id && place == namespace)?;
+        let place =
+            self.asked.iter().position(|(asked, place, _)| *asked == id && place == namespace)?;
         self.asked.remove(place).map(|(_, _, event)| event)
     }
 }
@@ -211,18 +212,21 @@ impl Engine {
         let place = echoed.joined.iter().position(|joined| joined.namespace == name);
         match (&packet.body, place) {
             (Body::Connect { auth }, None) => {
-                let asked = |parameter: &str| parameters(&echoed.query).any(|(name, _)| name == parameter);
+                let asked =
+                    |parameter: &str| parameters(&echoed.query).any(|(name, _)| name == parameter);
                 let refusal = match known.iter().find(|namespace| namespace.name == name) {
                     None => Some("Invalid namespace"),
                     Some(namespace) => namespace.refuses.why(asked),
                 };
                 if let Some(why) = refusal {
-                    self.text(id, out, |bytes| socket_packet::connect_error(bytes, packet.namespace, why));
+                    self.text(id, out, |bytes| {
+                        socket_packet::connect_error(bytes, packet.namespace, why)
+                    });
                     return Step::Go;
                 }
-                let before = auth
-                    .and_then(socket_packet::recovery)
-                    .and_then(|(pid, offset)| Some((Pid(MemberId::parse(&pid)?), Offset::parse(&offset)?)));
+                let before = auth.and_then(socket_packet::recovery).and_then(|(pid, offset)| {
+                    Some((Pid(MemberId::parse(&pid)?), Offset::parse(&offset)?))
+                });
                 let queried = query.map(query_object);
                 let auth = queried.as_deref().or(*auth).unwrap_or("{}");
                 self.echo_connect(id, name, auth, before, out);
@@ -230,7 +234,12 @@ impl Engine {
             (Body::Disconnect, Some(place)) => drop(echoed.joined.remove(place)),
             (Body::Event { ack, event: Some(event) }, Some(_)) => {
                 let Some(items) = json::items(event.array, ARGUMENTS_MAX) else {
-                    return self.expel(id, "an event has too many arguments", LeaveReason::Forced, out);
+                    return self.expel(
+                        id,
+                        "an event has too many arguments",
+                        LeaveReason::Forced,
+                        out,
+                    );
                 };
                 let arguments = items.get(1..).unwrap_or_default();
                 let words = Words { arguments, attachments, ack: *ack, later: false };
@@ -245,7 +254,14 @@ impl Engine {
                 }
             }
             (Body::Event { event: None, .. }, Some(_)) => {}
-            _ => return self.expel(id, "it speaks where it is not connected", LeaveReason::Forced, out),
+            _ => {
+                return self.expel(
+                    id,
+                    "it speaks where it is not connected",
+                    LeaveReason::Forced,
+                    out,
+                );
+            }
         }
         Step::Go
     }
@@ -274,7 +290,9 @@ impl Engine {
         let Some(echoed) = self.link_mut(id).and_then(|link| link.echo.as_mut()) else { return };
         let before = |event: &str| echoed.emitted.iter().any(|emitted| emitted == event);
         let rules = known.map_or(&[][..], |known| known.rules);
-        let Some(rule) = rules.iter().find(|rule| rule.fits(heard, words.arguments, before)) else { return };
+        let Some(rule) = rules.iter().find(|rule| rule.fits(heard, words.arguments, before)) else {
+            return;
+        };
         if let Heard::Event(event) = heard
             && !before(event)
         {
@@ -285,14 +303,23 @@ impl Engine {
         }
     }
 
-    fn echo_say(&mut self, id: ConnId, namespace: &str, say: &Say, words: Words<'_>, out: &mut Outputs) {
+    fn echo_say(
+        &mut self,
+        id: ConnId,
+        namespace: &str,
+        say: &Say,
+        words: Words<'_>,
+        out: &mut Outputs,
+    ) {
         match say {
             Say::Emit(event, values) => {
                 let speech = self.echo_speech(id, namespace, values, words);
                 self.echo_event(id, namespace, event, &speech, words.later, out);
             }
             Say::Ask(event) => {
-                let Some(echoed) = self.link_mut(id).and_then(|link| link.echo.as_mut()) else { return };
+                let Some(echoed) = self.link_mut(id).and_then(|link| link.echo.as_mut()) else {
+                    return;
+                };
                 let asked = echoed.ask(namespace, event);
                 self.text(id, out, |bytes| socket_packet::ask(bytes, namespace, asked, event));
             }
@@ -301,7 +328,13 @@ impl Engine {
                 let speech = self.echo_speech(id, namespace, values, words);
                 self.text(id, out, |bytes| {
                     let arguments = speech.arguments.join(",");
-                    socket_packet::ack_with(bytes, namespace, speech.attachments.len(), ack, &arguments);
+                    socket_packet::ack_with(
+                        bytes,
+                        namespace,
+                        speech.attachments.len(),
+                        ack,
+                        &arguments,
+                    );
                 });
                 for attachment in &speech.attachments {
                     self.send_attachment(id, attachment, out);
@@ -319,14 +352,21 @@ impl Engine {
         words: Words<'a>,
     ) -> Speech<'a> {
         let mut speech = Speech::default();
-        let Some(echoed) = self.link_mut(id).and_then(|link| link.echo.as_ref()) else { return speech };
+        let Some(echoed) = self.link_mut(id).and_then(|link| link.echo.as_ref()) else {
+            return speech;
+        };
         let joined = echoed.joined.iter().find(|joined| joined.namespace == namespace);
-        let (member, auth) = joined.map_or(("", "{}"), |joined| (joined.member.as_str(), &*joined.auth));
+        let (member, auth) =
+            joined.map_or(("", "{}"), |joined| (joined.member.as_str(), &*joined.auth));
         for value in values {
             let argument = match value {
                 Value::Arguments => {
-                    speech.arguments.extend(words.arguments.iter().map(|argument| Cow::Borrowed(*argument)));
-                    speech.attachments.extend(words.attachments.iter().map(|bytes| Cow::Borrowed(&**bytes)));
+                    speech
+                        .arguments
+                        .extend(words.arguments.iter().map(|argument| Cow::Borrowed(*argument)));
+                    speech
+                        .attachments
+                        .extend(words.attachments.iter().map(|bytes| Cow::Borrowed(&**bytes)));
                     continue;
                 }
                 Value::Json(json) => Cow::Borrowed(*json),
@@ -359,13 +399,19 @@ impl Engine {
         let window = self.settings.transports.recovery;
         let is_old = self.link_mut(id).is_some_and(|link| link.version == Version::V3);
         let recovers = window > Micros::ZERO && !is_old;
-        let known =
-            before.filter(|_| recovers).and_then(|before| self.echo_recover(id, namespace, before, out));
+        let known = before
+            .filter(|_| recovers)
+            .and_then(|before| self.echo_recover(id, namespace, before, out));
         let joined = match known {
             Some(joined) => joined,
             None => {
                 let pid = recovers.then(|| Pid(self.new_id()));
-                Joined { namespace: namespace.to_owned(), member: self.new_id(), auth: auth.to_owned(), pid }
+                Joined {
+                    namespace: namespace.to_owned(),
+                    member: self.new_id(),
+                    auth: auth.to_owned(),
+                    pid,
+                }
             }
         };
         let Some(link) = self.link_mut(id) else { return };
@@ -408,10 +454,16 @@ impl Engine {
             out.close(old, Close::Abort);
         }
         let window = self.settings.transports.recovery;
-        let mut bounds =
-            Bounds { window, silence: window, limits: &self.settings.limits, bytes: &mut self.remembered };
+        let mut bounds = Bounds {
+            window,
+            silence: window,
+            limits: &self.settings.limits,
+            bytes: &mut self.remembered,
+        };
         let joined = self.echoed.take(self.now.at, pid, &mut bounds)?;
-        if joined.namespace != namespace || !self.echoed.reaches(offset.number, joined.member, false) {
+        if joined.namespace != namespace
+            || !self.echoed.reaches(offset.number, joined.member, false)
+        {
             return None;
         }
         let missed = self.echoed.missed(offset.number, joined.member, false);
@@ -430,8 +482,12 @@ impl Engine {
             return;
         }
         let window = self.settings.transports.recovery;
-        let mut bounds =
-            Bounds { window, silence: window, limits: &self.settings.limits, bytes: &mut self.remembered };
+        let mut bounds = Bounds {
+            window,
+            silence: window,
+            limits: &self.settings.limits,
+            bytes: &mut self.remembered,
+        };
         for joined in echoed.into_iter().flat_map(|echoed| echoed.joined) {
             if let Some(pid) = joined.pid {
                 self.echoed.keep(self.now.at, pid, joined, &mut bounds);
@@ -457,7 +513,8 @@ impl Engine {
         let joined = joined.into_iter().find(|joined| joined.namespace == namespace);
         if let Some((member, _)) = joined.and_then(|joined| Some((joined.member, joined.pid?))) {
             let room = RoomKey::from_parts(0, 0);
-            let offset = Offset { shard: self.settings.shard, room, number: self.echoed.told() + 1 };
+            let offset =
+                Offset { shard: self.settings.shard, room, number: self.echoed.told() + 1 };
             socket_packet::append_offset(&mut packet, &offset.to_string());
             let mut whole = packet.clone();
             for attachment in attachments {
@@ -471,7 +528,12 @@ impl Engine {
                 limits: &self.settings.limits,
                 bytes: &mut self.remembered,
             };
-            self.echoed.push(self.now.at, Audience::One(member), (Form::Packet, &whole), &mut bounds);
+            self.echoed.push(
+                self.now.at,
+                Audience::One(member),
+                (Form::Packet, &whole),
+                &mut bounds,
+            );
         }
         if later {
             return self.echo_later(id, packet, out);

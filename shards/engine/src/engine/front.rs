@@ -219,19 +219,27 @@ impl Engine {
                 if self.settings.application == Application::WebSocketEcho {
                     return self.accept(id, request, Version::V4, None, cors, out);
                 }
-                let headers = [(Cow::Borrowed("Content-Type"), Cow::Borrowed("text/plain; charset=utf-8"))];
+                let headers =
+                    [(Cow::Borrowed("Content-Type"), Cow::Borrowed("text/plain; charset=utf-8"))];
                 let body = b"WebSockets are at /socket.io/";
                 let response = Response { status: 404, headers: &headers, body };
-                out.send(id, |bytes| response.print(bytes, now, Delivery { keep_alive: false, ..delivery }));
+                out.send(id, |bytes| {
+                    response.print(bytes, now, Delivery { keep_alive: false, ..delivery })
+                });
                 self.answered_one(id, false, out)
             }
             Method::Get | Method::Head => {
                 let Some(speaker) = self.speaker(id, request) else { return Outcome::Gone };
                 let named = request.named(&self.settings.manners.hosts);
                 let Some(front) = self.front_mut(id) else { return Outcome::Gone };
-                front.asked =
-                    Some(Asked { head: delivery.head, keep_alive, cors: Shared::of(cors), session: None });
-                out.list.push(Output::Ask { conn: id, question: question(request, speaker, named) });
+                front.asked = Some(Asked {
+                    head: delivery.head,
+                    keep_alive,
+                    cors: Shared::of(cors),
+                    session: None,
+                });
+                out.list
+                    .push(Output::Ask { conn: id, question: question(request, speaker, named) });
                 Outcome::Wait
             }
             Method::Post | Method::Other => {
@@ -239,8 +247,11 @@ impl Engine {
                     (Cow::Borrowed("Allow"), Cow::Borrowed("GET, HEAD, OPTIONS")),
                     (Cow::Borrowed("Content-Type"), Cow::Borrowed("application/json")),
                 ];
-                let response =
-                    Response { status: 405, headers: &headers, body: br#"{"error":"Method not allowed"}"# };
+                let response = Response {
+                    status: 405,
+                    headers: &headers,
+                    body: br#"{"error":"Method not allowed"}"#,
+                };
                 out.send(id, |bytes| response.print(bytes, now, delivery));
                 self.answered_one(id, keep_alive, out)
             }
@@ -267,7 +278,9 @@ impl Engine {
         let done = match request.parameter("transport").as_deref() {
             Some("websocket" | "polling") if cors == Cors::Denied => Err(Refusal::Forbidden),
             Some("websocket") => self.websocket(id, request, cors, out),
-            Some("polling") if self.settings.transports.polling => self.polling(id, request, body, cors, out),
+            Some("polling") if self.settings.transports.polling => {
+                self.polling(id, request, body, cors, out)
+            }
             _ => Err(Refusal::TransportUnknown),
         };
         done.unwrap_or_else(|refusal| {
@@ -293,7 +306,9 @@ impl Engine {
         }
         let host = request.hosts().next().map_or("no name".to_owned(), for_log);
         let origin = request.header("origin").map_or("an unreadable origin".to_owned(), for_log);
-        format!("refused a page of {origin} at {host}: add its origin to CORS_ORIGIN if it is yours")
+        format!(
+            "refused a page of {origin} at {host}: add its origin to CORS_ORIGIN if it is yours"
+        )
     }
 
     /// Whether a request is one of a client of version 3 that might connect by a WebSocket, and begins with polling.
@@ -327,7 +342,10 @@ impl Engine {
             return Err(Refusal::BadRequest);
         }
         let version = self.version(request, false)?;
-        if session.and_then(|session| self.link_mut(session)).is_some_and(|link| link.version != version) {
+        if session
+            .and_then(|session| self.link_mut(session))
+            .is_some_and(|link| link.version != version)
+        {
             return Err(Refusal::BadRequest);
         }
         Ok(self.accept(id, request, version, session, cors, out))
@@ -357,7 +375,9 @@ impl Engine {
             self.open_link(id, agreed, version, wants_base64(request), request.query, out);
             return Outcome::Upgraded;
         };
-        let Some(sid) = self.link_mut(session).and_then(|link| link.sid()) else { return Outcome::Gone };
+        let Some(sid) = self.link_mut(session).and_then(|link| link.sid()) else {
+            return Outcome::Gone;
+        };
         let probe = Probe::new(sid, agreed, self.now.at);
         if let Some(conn) = self.conns.get_mut(id) {
             conn.state = State::Probe(Box::new(probe));
@@ -383,7 +403,8 @@ impl Engine {
             return Err(Refusal::TransportUnknown);
         }
         let delivery = polling::delivery(request, cors);
-        let packing = self.settings.transports.compression.map_or(Packing::None, |_| Packing::of(request));
+        let packing =
+            self.settings.transports.compression.map_or(Packing::None, |_| Packing::of(request));
         if let Some(front) = self.front_mut(id) {
             front.packing = packing;
         }
@@ -436,7 +457,12 @@ impl Engine {
     }
 
     /// Sends somebody away whose address has too many connections.
-    fn turn_away(&mut self, id: ConnId, request: &Request<'_>, out: &mut Outputs) -> Option<Outcome> {
+    fn turn_away(
+        &mut self,
+        id: ConnId,
+        request: &Request<'_>,
+        out: &mut Outputs,
+    ) -> Option<Outcome> {
         let crowded = self.seat_speaker(id, request).err()?;
         Some(self.send_away(id, crowded, out))
     }
@@ -477,7 +503,9 @@ impl Engine {
     /// Checks a request for a WebSocket, and what it offers.
     fn grant<'a>(&self, request: &Request<'a>) -> Result<(Upgrade<'a>, Option<Agreed>), Refused> {
         let upgrade = http::upgrade(request)?;
-        let Some(compression) = self.settings.transports.compression else { return Ok((upgrade, None)) };
+        let Some(compression) = self.settings.transports.compression else {
+            return Ok((upgrade, None));
+        };
         let offers = request.list("sec-websocket-extensions");
         match deflate::negotiate(offers, compression) {
             Ok(agreed) => Ok((upgrade, agreed)),
@@ -489,8 +517,8 @@ impl Engine {
     fn judge<'a>(&self, request: &Request<'a>) -> Cors<'a> {
         let cors = self.settings.origins.judge(request);
         // Browsers say where a WebSocket comes from, but not always where a plain request does.
-        let could_be_page =
-            request.header("origin").is_some() || self.is_protocol(request) && !request.wants_upgrade();
+        let could_be_page = request.header("origin").is_some()
+            || self.is_protocol(request) && !request.wants_upgrade();
         let hosts = &self.settings.manners.hosts;
         let named = request.hosts().all(|host| hosts.allow(host));
         if cors == Cors::Silent && could_be_page && !named { Cors::Denied } else { cors }
@@ -528,8 +556,11 @@ impl Engine {
 
     /// Answers a request that has waited. Whether the connection reads on.
     pub(super) fn give_answer(&mut self, id: ConnId, answer: Answer, out: &mut Outputs) -> bool {
-        let Some(asked) = self.front_mut(id).and_then(|front| front.asked.take()) else { return false };
-        let response = Response { status: answer.status, headers: &answer.headers, body: &answer.body };
+        let Some(asked) = self.front_mut(id).and_then(|front| front.asked.take()) else {
+            return false;
+        };
+        let response =
+            Response { status: answer.status, headers: &answer.headers, body: &answer.body };
         let delivery =
             Delivery { head: asked.head, keep_alive: asked.keep_alive, cors: asked.cors.as_cors() };
         let Moment { at: now, unix } = self.now;
@@ -540,7 +571,12 @@ impl Engine {
         matches!(self.answered_one(id, asked.keep_alive, out), Outcome::Next)
     }
 
-    pub(super) fn answered_one(&mut self, id: ConnId, keep_alive: bool, out: &mut Outputs) -> Outcome {
+    pub(super) fn answered_one(
+        &mut self,
+        id: ConnId,
+        keep_alive: bool,
+        out: &mut Outputs,
+    ) -> Outcome {
         if keep_alive {
             return Outcome::Next;
         }
@@ -583,7 +619,13 @@ impl Engine {
         self.answer_refused(id, refused, cors, out)
     }
 
-    fn answer_refused(&mut self, id: ConnId, refused: Refused, cors: Cors<'_>, out: &mut Outputs) -> Outcome {
+    fn answer_refused(
+        &mut self,
+        id: ConnId,
+        refused: Refused,
+        cors: Cors<'_>,
+        out: &mut Outputs,
+    ) -> Outcome {
         let now = self.now.unix;
         out.send(id, |bytes| refused.print(bytes, now, cors));
         self.drop_front(id, out);
@@ -625,7 +667,8 @@ pub fn no_room(bytes: &mut Vec<u8>, now: UnixMillis) {
         (Cow::Borrowed("Content-Type"), Cow::Borrowed("application/json")),
         (Cow::Borrowed("Retry-After"), Cow::Borrowed("5")),
     ];
-    let response = Response { status: 503, headers: &headers, body: br#"{"error":"Too many connections"}"# };
+    let response =
+        Response { status: 503, headers: &headers, body: br#"{"error":"Too many connections"}"# };
     response.print(bytes, now, Delivery { head: false, keep_alive: false, cors: Cors::Silent });
 }
 

@@ -79,7 +79,9 @@ pub fn unread(parcel: &[u8]) -> Option<Unread> {
     let place = |rest: Vec<u8>| parcel.len() - rest.len()..parcel.len();
     Some(match packed {
         Parcel::Socket { rest, .. } | Parcel::Probe { rest, .. } => Unread::Frames(place(rest)),
-        Parcel::Polled { rest, .. } | Parcel::Request { bytes: rest, .. } => Unread::Requests(place(rest)),
+        Parcel::Polled { rest, .. } | Parcel::Request { bytes: rest, .. } => {
+            Unread::Requests(place(rest))
+        }
     })
 }
 
@@ -112,7 +114,13 @@ impl Engine {
     }
 
     /// Sends a connection that speaks HTTP to another shard.
-    pub(super) fn hand_over_front(&mut self, id: ConnId, to: ShardId, parcel: &Parcel, out: &mut Outputs) {
+    pub(super) fn hand_over_front(
+        &mut self,
+        id: ConnId,
+        to: ShardId,
+        parcel: &Parcel,
+        out: &mut Outputs,
+    ) {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(&mut self.wheel);
         self.send_parcel(id, conn.speaker(), to, parcel, out);
@@ -158,7 +166,11 @@ impl Engine {
             }
             _ if self.draining => out.close(id, Close::Abort),
             Parcel::Request { bytes, hops } => {
-                self.take_in(id, speaker, State::Front(Box::new(Front::handed_over(self.now.at, hops))));
+                self.take_in(
+                    id,
+                    speaker,
+                    State::Front(Box::new(Front::handed_over(self.now.at, hops))),
+                );
                 self.front_received(id, &bytes, out);
             }
             Parcel::Probe { probe, hops, mut rest } => {
@@ -166,10 +178,24 @@ impl Engine {
                 self.take_over(id, hops, &mut rest, out);
                 self.arm(id);
             }
-            Parcel::Polled { link, queue, moving, left, keep_alive, cors, speaker: of_session, rest } => {
-                self.take_in(id, speaker, State::Front(Box::new(Front::handed_over(self.now.at, 0))));
+            Parcel::Polled {
+                link,
+                queue,
+                moving,
+                left,
+                keep_alive,
+                cors,
+                speaker: of_session,
+                rest,
+            } => {
+                self.take_in(
+                    id,
+                    speaker,
+                    State::Front(Box::new(Front::handed_over(self.now.at, 0))),
+                );
                 let delivery = Delivery { head: false, keep_alive, cors: cors.as_cors() };
-                match self.polled_arrived(id, of_session, link, queue, moving, left, delivery, out) {
+                match self.polled_arrived(id, of_session, link, queue, moving, left, delivery, out)
+                {
                     Outcome::Moves(shard, Some(mut parcel)) => {
                         parcel.append(&rest);
                         self.hand_over_front(id, shard, &parcel, out);

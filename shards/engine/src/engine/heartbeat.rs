@@ -82,7 +82,15 @@ impl Pulse {
     /// A heartbeat that begins now.
     pub fn new(now: Micros, settings: &Settings) -> Self {
         let due_at = now + settings.heartbeat_interval;
-        Self { opened_at: now, due_at, waiting: None, latency: None, pings: 0, pongs: 0, timeouts: 0 }
+        Self {
+            opened_at: now,
+            due_at,
+            waiting: None,
+            latency: None,
+            pings: 0,
+            pongs: 0,
+            timeouts: 0,
+        }
     }
 
     /// When the connection was opened, as far as this heartbeat goes back.
@@ -120,7 +128,8 @@ impl Pulse {
         {
             let opened = now.unix.0.saturating_sub(now.at.since(self.opened_at).as_millis() as i64);
             let ours = timestamp >= opened as f64 && timestamp < sent.0 as f64;
-            let age = Micros::from_millis((now.unix.0 as f64 - timestamp).clamp(0.0, LATE_MAX_MS) as u64);
+            let age =
+                Micros::from_millis((now.unix.0 as f64 - timestamp).clamp(0.0, LATE_MAX_MS) as u64);
             return ours.then(|| (age.max(interval), false));
         }
         self.waiting = None;
@@ -203,7 +212,11 @@ mod tests {
         pulse.pinged(long, UnixMillis(1_000_000), &settings());
         assert_eq!(ponged(&mut pulse, 1_000_001, Some(5_000.0)), Some((MS(60_000), false)));
         let quality = pulse.quality(MemberId::from_bytes([0; 15]), long);
-        assert_eq!((quality.pong_count, quality.timeouts, quality.latency), (0, 3, None), "it is lost");
+        assert_eq!(
+            (quality.pong_count, quality.timeouts, quality.latency),
+            (0, 3, None),
+            "it is lost"
+        );
     }
 
     #[test]

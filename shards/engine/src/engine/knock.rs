@@ -133,7 +133,9 @@ impl Engine {
             // At the end everybody is sent away, also who waits for an answer.
             Ok(_) if self.draining => {}
             Ok(Letter::Knock(knock)) => self.knocked(knock, out),
-            Ok(Letter::Answer { knock, by, refused }) => self.knock_answered(knock, by, refused, out),
+            Ok(Letter::Answer { knock, by, refused }) => {
+                self.knock_answered(knock, by, refused, out)
+            }
             // Only our own engine writes letters, so this is a trace that was tampered with.
             Err(_) => {}
         }
@@ -156,7 +158,8 @@ impl Engine {
         let refused = self.admit(knock.peer, member, &join, None).err();
         let now = self.now.at;
         if refused.is_none()
-            && let Some(room) = self.names.get(&join.session).and_then(|key| self.rooms.get_mut(*key))
+            && let Some(room) =
+                self.names.get(&join.session).and_then(|key| self.rooms.get_mut(*key))
         {
             room.promises.make(member, now);
         }
@@ -164,14 +167,25 @@ impl Engine {
     }
 
     /// Tells who knocks what has come of it.
-    pub(super) fn tell_knocker(&mut self, knock: Knock, refused: Option<Reject>, out: &mut Outputs) {
+    pub(super) fn tell_knocker(
+        &mut self,
+        knock: Knock,
+        refused: Option<Reject>,
+        out: &mut Outputs,
+    ) {
         let to = knock.from;
         let (by, refused) = (self.settings.shard, refused.map(Refused::from));
         write(to, &Letter::Answer { knock, by, refused }, out);
     }
 
     /// The other shard has answered: who may come leaves its session and goes, who may not stays and is told why.
-    fn knock_answered(&mut self, knock: Knock, by: ShardId, refused: Option<Refused>, out: &mut Outputs) {
+    fn knock_answered(
+        &mut self,
+        knock: Knock,
+        by: ShardId,
+        refused: Option<Refused>,
+        out: &mut Outputs,
+    ) {
         let Knock { seat: (key, member), number, ack, payload, .. } = knock;
         // Its connection may be another one by now, or gone.
         let Some(id) = self.rooms.get(key).and_then(|room| room.conn_of(member)) else { return };
@@ -180,7 +194,8 @@ impl Engine {
         match refused {
             Some(refused) => {
                 let name = Event::JoinSession.name();
-                let said = Said { conn: id, name, ack, payload: payload.as_str().into(), array: "" };
+                let said =
+                    Said { conn: id, name, ack, payload: payload.as_str().into(), array: "" };
                 self.refuse(said, &refused.into(), out);
                 self.answer_post_of(id, out);
                 self.go_on(id, *held, out);

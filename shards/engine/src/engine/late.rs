@@ -55,8 +55,9 @@ impl Waiting {
     /// Whether a later value of the same event takes its place. A command that is sent again does not, if it is older
     /// by its number.
     fn gives_way_to(&self, id: Option<CommandId>) -> bool {
-        let older =
-            |(own, other): (CommandId, CommandId)| own.client == other.client && other.number <= own.number;
+        let older = |(own, other): (CommandId, CommandId)| {
+            own.client == other.client && other.number <= own.number
+        };
         !self.id.zip(id).is_some_and(older)
     }
 }
@@ -79,7 +80,8 @@ impl Engine {
         let Some(link) = self.link_mut(said.conn) else { return false };
         link.active_at = now;
         let late = link.rates.late_mut();
-        let new = Waiting { event, ack: said.ack, session, id, command, since: now, due: now + wait };
+        let new =
+            Waiting { event, ack: said.ack, session, id, command, since: now, due: now + wait };
         let needless = match late.place_of(event) {
             Some(old) if !late.0[old].gives_way_to(new.id) => Some(new),
             old => {
@@ -115,9 +117,13 @@ impl Engine {
     pub(super) fn late_due(&mut self, id: ConnId, out: &mut Outputs) {
         let now = self.now.at;
         loop {
-            let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else { return };
-            let place =
-                link.rates.late().and_then(|late| late.0.iter().position(|waiting| waiting.due <= now));
+            let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
+                return;
+            };
+            let place = link
+                .rates
+                .late()
+                .and_then(|late| late.0.iter().position(|waiting| waiting.due <= now));
             let Some(place) = place else { return };
             let event = link.rates.late_mut().0[place].event;
             match link.rates.take(now, class(Some(event)), &self.settings.manners.rates) {
@@ -170,8 +176,13 @@ impl Engine {
     }
 
     fn supersede(&mut self, conn: ConnId, needless: &Waiting, out: &mut Outputs) {
-        let said =
-            Said { conn, name: needless.event.name(), ack: needless.ack, payload: Value::NONE, array: "" };
+        let said = Said {
+            conn,
+            name: needless.event.name(),
+            ack: needless.ack,
+            payload: Value::NONE,
+            array: "",
+        };
         let seat = self.seat_in(conn, &needless.session);
         match seat.map(|(key, _)| self.rooms.get(key).map(|room| &room.session)) {
             Ok(Some(session)) => {
@@ -185,12 +196,17 @@ impl Engine {
 }
 
 /// What an event says, if it is one of which the newest value counts.
-fn value(event: Event, payload: Value<'_>) -> Option<(SessionId, Option<CommandId>, SessionCommand)> {
+fn value(
+    event: Event,
+    payload: Value<'_>,
+) -> Option<(SessionId, Option<CommandId>, SessionCommand)> {
     if !event.may_wait() {
         return None;
     }
     match parse::command(event, payload) {
-        Ok(Command::Session(session, id, command)) if command.may_wait() => Some((session, id, command)),
+        Ok(Command::Session(session, id, command)) if command.may_wait() => {
+            Some((session, id, command))
+        }
         _ => None,
     }
 }

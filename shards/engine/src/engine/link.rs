@@ -162,7 +162,8 @@ impl Link {
 
     /// When it has to be looked at again.
     pub fn deadline(&self, limits: &Limits) -> Micros {
-        let connect = (!self.was_connected).then(|| self.pulse.opened_at() + limits.connect_timeout);
+        let connect =
+            (!self.was_connected).then(|| self.pulse.opened_at() + limits.connect_timeout);
         let pulse = self.member.map(|_| self.pulse.deadline());
         let idle = self.room.is_none().then(|| self.active_at + limits.inactivity_max);
         let silence = match self.ping {
@@ -189,7 +190,12 @@ impl Link {
     }
 
     /// A WebSocket is its transport from now on.
-    pub fn take_over(&mut self, reader: Reader, agreed: Option<Agreed>, window: Option<Box<Window>>) {
+    pub fn take_over(
+        &mut self,
+        reader: Reader,
+        agreed: Option<Agreed>,
+        window: Option<Box<Window>>,
+    ) {
         self.reader = reader;
         self.lane = match agreed {
             None => Lane::Plain,
@@ -254,7 +260,13 @@ impl Engine {
         self.greet(id, sid, &[], query, out);
     }
 
-    pub(super) fn new_link(&self, sid: Option<MemberId>, lane: Lane, version: Version, base64: bool) -> Link {
+    pub(super) fn new_link(
+        &self,
+        sid: Option<MemberId>,
+        lane: Lane,
+        version: Version,
+        base64: bool,
+    ) -> Link {
         let now = self.now.at;
         Link {
             reader: Reader::default(),
@@ -365,7 +377,9 @@ impl Engine {
                 Ok(None) => break,
                 Ok(Some(Message::Text(text))) => self.packet(id, text, out),
                 Ok(Some(Message::Binary(data))) => self.binary(id, data, out),
-                Ok(Some(Message::Deflated { text, payload })) => self.deflated(id, text, payload, out),
+                Ok(Some(Message::Deflated { text, payload })) => {
+                    self.deflated(id, text, payload, out)
+                }
                 Ok(Some(Message::Ping(payload))) => {
                     pings += 1;
                     if pings <= PONGS_MAX {
@@ -565,9 +579,12 @@ impl Engine {
                 })
             }
             Ok(None) => Step::Go,
-            Err(_) => {
-                self.expel(id, "an attachment is too large or was not announced", LeaveReason::Forced, out)
-            }
+            Err(_) => self.expel(
+                id,
+                "an attachment is too large or was not announced",
+                LeaveReason::Forced,
+                out,
+            ),
         }
     }
 
@@ -588,9 +605,9 @@ impl Engine {
                 self.text(id, out, |bytes| socket_packet::connect_error(bytes, namespace, why));
             }
             Body::Connect { auth } if !connected => {
-                let before = auth
-                    .and_then(socket_packet::recovery)
-                    .and_then(|(pid, offset)| Some((Pid(MemberId::parse(&pid)?), Offset::parse(&offset)?)));
+                let before = auth.and_then(socket_packet::recovery).and_then(|(pid, offset)| {
+                    Some((Pid(MemberId::parse(&pid)?), Offset::parse(&offset)?))
+                });
                 let shards = self.settings.shards;
                 match before.filter(|(_, offset)| offset.shard.0 < shards) {
                     Some((pid, offset)) if offset.shard != self.settings.shard => {
@@ -604,11 +621,17 @@ impl Engine {
                 return self.expel(id, "it connects a second time", LeaveReason::Forced, out);
             }
             _ if !connected || packet.namespace != "/" => {
-                return self.expel(id, "it speaks before it is connected", LeaveReason::Forced, out);
+                return self.expel(
+                    id,
+                    "it speaks before it is connected",
+                    LeaveReason::Forced,
+                    out,
+                );
             }
             Body::Event { ack, event: Some(event) } => {
                 let payload = event.argument.unwrap_or(Value::NONE);
-                let said = Said { conn: id, name: &event.name, ack: *ack, payload, array: event.array };
+                let said =
+                    Said { conn: id, name: &event.name, ack: *ack, payload, array: event.array };
                 return self.event(said, false, out);
             }
             // We ask for no acknowledgements, so one is for nothing.
@@ -635,7 +658,11 @@ impl Engine {
         let Some(link) = self.link_mut(id) else { return };
         link.connected_as(member, pid);
         self.text(id, out, |bytes| {
-            socket_packet::connected(bytes, member.as_str(), pid.as_ref().map(|pid| pid.0.as_str()));
+            socket_packet::connected(
+                bytes,
+                member.as_str(),
+                pid.as_ref().map(|pid| pid.0.as_str()),
+            );
         });
     }
 
@@ -652,10 +679,12 @@ impl Engine {
     /// Acts on a client event, within the rates, or refuses one that is too long to be read.
     fn event(&mut self, said: Said<'_>, too_long: bool, out: &mut Outputs) -> Step {
         let event = Event::from_name(said.name);
-        let Some(State::Link(link)) = self.conns.get_mut(said.conn).map(|conn| &mut conn.state) else {
+        let Some(State::Link(link)) = self.conns.get_mut(said.conn).map(|conn| &mut conn.state)
+        else {
             return Step::Gone;
         };
-        if let Err(wait) = link.rates.take(self.now.at, class(event), &self.settings.manners.rates) {
+        if let Err(wait) = link.rates.take(self.now.at, class(event), &self.settings.manners.rates)
+        {
             return self.too_fast(said, event, wait, out);
         }
         if !matches!(event, Some(Event::Pong | Event::Heartbeat | Event::HeartbeatResponse)) {
@@ -688,7 +717,13 @@ impl Engine {
 
     /// Keeps an event that came too fast for later, or refuses it. One refusal too many closes the connection.
     #[cold]
-    fn too_fast(&mut self, said: Said<'_>, event: Option<Event>, wait: Micros, out: &mut Outputs) -> Step {
+    fn too_fast(
+        &mut self,
+        said: Said<'_>,
+        event: Option<Event>,
+        wait: Micros,
+        out: &mut Outputs,
+    ) -> Step {
         if event.is_some_and(|event| self.keep_late(said, event, wait, out)) {
             return Step::Go;
         }
@@ -697,13 +732,19 @@ impl Engine {
         if let Some(ack) = said.ack {
             self.counters.refused(Code::RateLimited);
             let message = format!("too many of these: try again in {} ms", wait.as_millis() + 1);
-            let reject = Reject { retry_after: Some(wait), ..Reject::new(Code::RateLimited, message) };
+            let reject =
+                Reject { retry_after: Some(wait), ..Reject::new(Code::RateLimited, message) };
             self.text(said.conn, out, |bytes| print::refusal(bytes, ack, &reject));
         }
         let conn = self.conns.get_mut(said.conn);
         let Some(State::Link(link)) = conn.map(|conn| &mut conn.state) else { return Step::Gone };
         match link.rates.refuse(self.now.at, &self.settings.manners.rates) {
-            true => self.expel(said.conn, "it exceeds its rates again and again", LeaveReason::Forced, out),
+            true => self.expel(
+                said.conn,
+                "it exceeds its rates again and again",
+                LeaveReason::Forced,
+                out,
+            ),
             false => Step::Go,
         }
     }
@@ -716,20 +757,26 @@ impl Engine {
         let Some(member) = link.member else { return };
         let ack = match command {
             LinkCommand::LatencyProbe { timestamp } => {
-                let response = LinkNotice::LatencyResponse { client_timestamp: timestamp, moment: now };
+                let response =
+                    LinkNotice::LatencyResponse { client_timestamp: timestamp, moment: now };
                 self.text(id, out, |bytes| print::link(bytes, &response));
                 Ack::Latency { client_timestamp: timestamp, moment: now }
             }
             LinkCommand::ClockSync { t0 } => {
                 if said.ack.is_none() {
-                    self.text(id, out, |bytes| print::link(bytes, &LinkNotice::ClockSync { t0, at: now.at }));
+                    self.text(id, out, |bytes| {
+                        print::link(bytes, &LinkNotice::ClockSync { t0, at: now.at })
+                    });
                 }
                 Ack::Clock { t0, at: now.at }
             }
             LinkCommand::Heartbeat { timestamp } => {
                 let (rtt, unix) = (link.pulse.latency(), now.unix);
-                let response =
-                    LinkNotice::HeartbeatResponse { client_timestamp: timestamp, timestamp: unix, rtt };
+                let response = LinkNotice::HeartbeatResponse {
+                    client_timestamp: timestamp,
+                    timestamp: unix,
+                    rtt,
+                };
                 self.text(id, out, |bytes| print::link(bytes, &response));
                 self.heard_from(id);
                 Ack::Heartbeat { client_timestamp: timestamp, timestamp: unix, rtt }
@@ -751,7 +798,9 @@ impl Engine {
             }
             LinkCommand::ConnectionQuality => {
                 let quality = link.pulse.quality(member, now.at);
-                self.text(id, out, |bytes| print::link(bytes, &LinkNotice::ConnectionQuality(quality)));
+                self.text(id, out, |bytes| {
+                    print::link(bytes, &LinkNotice::ConnectionQuality(quality))
+                });
                 Ack::Quality(quality)
             }
             LinkCommand::Ignored => Ack::Done,
@@ -762,7 +811,8 @@ impl Engine {
     /// Acknowledges an event, if its sender wants that.
     pub(super) fn acknowledge(&mut self, said: Said<'_>, ack: &Ack, out: &mut Outputs) {
         let Some(id) = said.ack else { return };
-        let Some((seat, lane)) = self.link_mut(said.conn).map(|link| (link.seat(), link.lane)) else {
+        let Some((seat, lane)) = self.link_mut(said.conn).map(|link| (link.seat(), link.lane))
+        else {
             return;
         };
         let session = seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id());
@@ -806,7 +856,9 @@ impl Engine {
         let Some(link) = self.link_mut(id) else { return };
         if link.member.is_some() && link.pulse.deadline() <= now.at {
             link.pulse.pinged(now.at, now.unix, &settings);
-            self.text(id, out, |bytes| print::link(bytes, &LinkNotice::Ping { timestamp: now.unix }));
+            self.text(id, out, |bytes| {
+                print::link(bytes, &LinkNotice::Ping { timestamp: now.unix })
+            });
         }
     }
 
@@ -842,7 +894,8 @@ impl Engine {
     pub(super) fn say_goodbye(&mut self, id: ConnId, out: &mut Outputs) {
         const GOING_AWAY: u16 = 1001;
         let connected = self.link_mut(id).map(|link| link.member.is_some());
-        let reject = Reject::new(Code::Draining, "the server is going away: connect again in a moment");
+        let reject =
+            Reject::new(Code::Draining, "the server is going away: connect again in a moment");
         let farewell = |bytes: &mut Vec<u8>| {
             print::link(bytes, &LinkNotice::Error { event: "disconnect", reject: &reject });
         };

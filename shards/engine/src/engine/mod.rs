@@ -393,8 +393,9 @@ impl Engine {
         self.memory = memory;
         if memory != Memory::Enough {
             let now = self.now.at;
-            let is_slow =
-                |conn: &Conn| conn.behind_since.is_some_and(|since| since + BACKLOG_SCARCE_TIME <= now);
+            let is_slow = |conn: &Conn| {
+                conn.behind_since.is_some_and(|since| since + BACKLOG_SCARCE_TIME <= now)
+            };
             let slow = self.conns.iter().filter(|(_, conn)| is_slow(conn)).map(|(id, _)| id);
             for id in slow.collect::<Vec<_>>() {
                 self.close_slow_reader(id, out);
@@ -543,7 +544,8 @@ impl Engine {
     fn note_departure(&mut self, id: ConnId, why: Cow<'static, str>, manner: Manner) {
         let Some(conn) = self.conns.get(id) else { return };
         let seat = if let State::Link(link) = &conn.state { link.seat() } else { None };
-        let session = seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id().clone());
+        let session =
+            seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id().clone());
         self.departures.add(Departure { conn: id, peer: conn.peer, session, why, manner });
     }
 
@@ -640,7 +642,11 @@ impl Engine {
             let room = self.rooms.get(*key).unwrap_or_else(|| panic!("session {name:?} is gone"));
             assert_eq!(room.session.id(), name);
             room.check_invariants();
-            assert_eq!(room.kept.is_listed(), self.storage.lists(*key), "changed sessions are listed once");
+            assert_eq!(
+                room.kept.is_listed(),
+                self.storage.lists(*key),
+                "changed sessions are listed once"
+            );
             seated += room.seated();
             remembered += room.remembered();
             ticking += u32::from(room.is_ticking());
@@ -650,12 +656,17 @@ impl Engine {
         assert_eq!(empty, self.counters.sessions_empty, "empty sessions are counted");
         assert_eq!(seated as u32, self.counters.members, "members are counted");
         assert_eq!(remembered, self.remembered, "what is kept for lost members is counted");
-        let links = self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Link(_))).count();
+        let links =
+            self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Link(_))).count();
         assert_eq!(links as u32, self.counters.links, "links are counted");
         assert!(self.sids.len() <= links, "no session is known that is gone");
         assert!(self.outbox.len() <= links, "nothing is kept of connections that are gone");
         let counted = self.conns.iter().filter(|(_, conn)| self.is_counted(conn.speaker())).count();
-        assert_eq!(counted as u64, self.crowd.connections(), "connections are counted under their addresses");
+        assert_eq!(
+            counted as u64,
+            self.crowd.connections(),
+            "connections are counted under their addresses"
+        );
     }
 }
 

@@ -66,7 +66,13 @@ impl Outbox {
     }
 
     /// Sends a packet to one; `print` appends it.
-    pub fn text(&mut self, out: &mut Outputs, to: ConnId, lane: Lane, print: impl FnOnce(&mut Vec<u8>)) {
+    pub fn text(
+        &mut self,
+        out: &mut Outputs,
+        to: ConnId,
+        lane: Lane,
+        print: impl FnOnce(&mut Vec<u8>),
+    ) {
         if lane == Lane::Plain {
             return out.text(to, print);
         }
@@ -94,22 +100,31 @@ impl Outbox {
             }
             (_, Version::V4) => self.message(out, to, lane, false, attachment),
             (_, Version::V3) if base64 => {
-                self.text(out, to, lane, |bytes| payload::attachment_text(bytes, attachment, version));
+                self.text(out, to, lane, |bytes| {
+                    payload::attachment_text(bytes, attachment, version)
+                });
             }
             (_, Version::V3) => self.message(out, to, lane, false, &[&[4], attachment].concat()),
         }
     }
 
     /// Sends a packet to many.
-    pub fn fan_out(&mut self, out: &mut Outputs, to: impl Iterator<Item = Line> + Clone, packet: &[u8]) {
+    pub fn fan_out(
+        &mut self,
+        out: &mut Outputs,
+        to: impl Iterator<Item = Line> + Clone,
+        packet: &[u8],
+    ) {
         for Line { conn, .. } in to.clone().filter(|line| line.lane == Lane::Polled) {
             self.enqueue(conn, packet);
         }
         let to = to.filter(|line| line.lane != Lane::Polled);
         if !self.is_long(packet) {
-            return out.fan_out(to.map(|line| line.conn), false, |bytes| bytes.extend_from_slice(packet));
+            return out
+                .fan_out(to.map(|line| line.conn), false, |bytes| bytes.extend_from_slice(packet));
         }
-        let on = |lane: Lane| to.clone().filter(move |line| line.lane == lane).map(|line| line.conn);
+        let on =
+            |lane: Lane| to.clone().filter(move |line| line.lane == lane).map(|line| line.conn);
         out.fan_out(on(Lane::Plain), false, |bytes| bytes.extend_from_slice(packet));
         for bits in 8..=15 {
             out.spread(on(Lane::Deflated(bits)), false, |bytes| {
@@ -222,9 +237,18 @@ impl Outbox {
     }
 
     /// Sends a message of a WebSocket.
-    pub fn message(&mut self, out: &mut Outputs, to: ConnId, lane: Lane, text: bool, packet: &[u8]) {
+    pub fn message(
+        &mut self,
+        out: &mut Outputs,
+        to: ConnId,
+        lane: Lane,
+        text: bool,
+        packet: &[u8],
+    ) {
         let deflated = match lane {
-            Lane::Deflated(bits) if self.is_long(packet) => self.deflater.deflate(packet, bits, None),
+            Lane::Deflated(bits) if self.is_long(packet) => {
+                self.deflater.deflate(packet, bits, None)
+            }
             Lane::Streamed(bits) if self.is_long(packet) => {
                 self.deflater.deflate(packet, bits, Some(self.windows.entry(to).or_default()))
             }

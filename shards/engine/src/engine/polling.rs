@@ -272,11 +272,13 @@ fn print_packets(
         let value = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Lax", cookie.as_str());
         answer.headers.push(("Set-Cookie".into(), value.into()));
     }
-    Response { status: 200, headers: &answer.headers, body: &answer.body }.print(bytes, now, delivery);
+    Response { status: 200, headers: &answer.headers, body: &answer.body }
+        .print(bytes, now, delivery);
 }
 
 /// What stands above the answer to a request with packets.
-const OK_HEADERS: [(&str, &str); 2] = [("Content-Type", "text/html"), ("Cache-Control", "no-store")];
+const OK_HEADERS: [(&str, &str); 2] =
+    [("Content-Type", "text/html"), ("Cache-Control", "no-store")];
 
 /// Appends the answer to a request with packets.
 fn print_ok(bytes: &mut Vec<u8>, now: UnixMillis, delivery: Delivery<'_>) {
@@ -285,8 +287,10 @@ fn print_ok(bytes: &mut Vec<u8>, now: UnixMillis, delivery: Delivery<'_>) {
 }
 
 fn packets_answer(body: Body, packing: Packing) -> Answer {
-    let mut headers =
-        vec![("Content-Type".into(), body.kind.into()), ("Cache-Control".into(), "no-store".into())];
+    let mut headers = vec![
+        ("Content-Type".into(), body.kind.into()),
+        ("Cache-Control".into(), "no-store".into()),
+    ];
     let packed = packing.pack(&body.bytes);
     if let Some((name, _)) = packed {
         headers.push(("Content-Encoding".into(), name.into()));
@@ -310,7 +314,8 @@ impl Engine {
             // Only once, for there it is known if it is anywhere.
             None => (home(sid), 1),
         };
-        let is_there = there != self.settings.shard && there.0 < self.settings.shards && hops < most;
+        let is_there =
+            there != self.settings.shard && there.0 < self.settings.shards && hops < most;
         if is_there { Found::There(there) } else { Found::Nowhere }
     }
 
@@ -340,7 +345,8 @@ impl Engine {
         self.counters.links += 1;
         self.sids.put(sid, session);
         let bond = (version == Version::V3).then(|| self.new_bond(id, request)).flatten();
-        self.outbox.open(session, Queue { bond: bond.map(Box::new), ..Queue::new(version, base64) });
+        self.outbox
+            .open(session, Queue { bond: bond.map(Box::new), ..Queue::new(version, base64) });
         self.greet(session, sid, &["websocket"], request.query, out);
         self.arm(session);
         self.poll(id, session, delivery, out)
@@ -363,19 +369,26 @@ impl Engine {
         let speaker = self.speaker(id, request)?;
         let is_trusted = self.settings.manners.is_proxy(self.conns.get(id)?.peer);
         let last = request.all("x-forwarded-for").next_back().filter(|_| !is_trusted);
-        let hop = last.and_then(|line| line.rsplit(|byte| *byte == b',').next()).unwrap_or_default();
+        let hop =
+            last.and_then(|line| line.rsplit(|byte| *byte == b',').next()).unwrap_or_default();
         Some(Origin { speaker, hop: hop.trim_ascii().into() })
     }
 
     /// Whether a request comes from the client that opened the session, as far as its id does not prove that.
-    pub(super) fn is_of_client(&mut self, id: ConnId, session: ConnId, request: &Request<'_>) -> bool {
+    pub(super) fn is_of_client(
+        &mut self,
+        id: ConnId,
+        session: ConnId,
+        request: &Request<'_>,
+    ) -> bool {
         let origin = self.origin(id, request);
         let queue = self.outbox.queue(session);
         let Some(bond) = queue.and_then(|queue| queue.bond.as_deref_mut()) else { return true };
         if origin.as_ref() != Some(&bond.origin) {
             return false;
         }
-        let has_cookie = request.cookies(COOKIE).any(|value| value == bond.cookie.as_str().as_bytes());
+        let has_cookie =
+            request.cookies(COOKIE).any(|value| value == bond.cookie.as_str().as_bytes());
         bond.returned |= has_cookie;
         has_cookie || !bond.returned
     }
@@ -391,7 +404,8 @@ impl Engine {
         let Some(queue) = self.outbox.queue(session) else { return Err(Refusal::SessionUnknown) };
         let body = queue.body();
         let bond = queue.bond.as_mut();
-        let cookie = bond.and_then(|bond| (!std::mem::replace(&mut bond.told, true)).then_some(bond.cookie));
+        let cookie =
+            bond.and_then(|bond| (!std::mem::replace(&mut bond.told, true)).then_some(bond.cookie));
         let (packing, now) = (self.packing(id), self.now.unix);
         out.send(id, |bytes| print_packets(bytes, now, body, cookie, packing, delivery));
         Ok(self.answered_one(id, delivery.keep_alive, out))
@@ -696,7 +710,8 @@ impl Engine {
                     break;
                 }
                 Step::Move(shard, moving) => {
-                    let parcel = self.pack_polled(session, shard, moving, left.collect(), delivery, out);
+                    let parcel =
+                        self.pack_polled(session, shard, moving, left.collect(), delivery, out);
                     return Outcome::Moves(shard, parcel);
                 }
             }
@@ -744,7 +759,12 @@ impl Engine {
     }
 
     /// A session is over: whoever waits for its packets gets the last of them.
-    pub(super) fn close_queue(&mut self, session: ConnId, sid: Option<MemberId>, out: &mut Outputs) {
+    pub(super) fn close_queue(
+        &mut self,
+        session: ConnId,
+        sid: Option<MemberId>,
+        out: &mut Outputs,
+    ) {
         let Some(mut queue) = self.outbox.close(session) else { return };
         if let Some(posting) = queue.posting.take() {
             self.answer_post(posting, out);
@@ -786,7 +806,8 @@ impl Engine {
         let now = self.now.at;
         let mut at = 0;
         loop {
-            let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
+            let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state)
+            else {
                 return;
             };
             let limits = &self.settings.limits;
@@ -822,7 +843,9 @@ impl Engine {
     /// Answers a WebSocket that wants to become a session's transport, and the request that the session has waiting.
     fn answer_probe(&mut self, id: ConnId, out: &mut Outputs) {
         let until = self.now.at + UPGRADE_TIMEOUT;
-        let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else { return };
+        let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
+            return;
+        };
         probe.probed = true;
         out.text(id, |bytes| bytes.extend_from_slice(b"3probe"));
         // If it has just moved, its next request waits no longer than for a ping.
@@ -839,7 +862,9 @@ impl Engine {
 
     /// Such a WebSocket has waited long enough: for its answer, or with taking over.
     pub(super) fn probe_due(&mut self, id: ConnId, out: &mut Outputs) {
-        let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else { return };
+        let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
+            return;
+        };
         match probe.answer_at.take() {
             Some(_) => self.answer_probe(id, out),
             None => self.drop_probe(id, out),
@@ -911,7 +936,9 @@ impl Engine {
         if let Some(mut queue) = queue {
             for packet in queue.take() {
                 match packet {
-                    Packet::Text(text) => self.text(id, out, |bytes| bytes.extend_from_slice(&text)),
+                    Packet::Text(text) => {
+                        self.text(id, out, |bytes| bytes.extend_from_slice(&text))
+                    }
                     Packet::Binary(attachment) => self.send_attachment(id, &attachment, out),
                 }
             }

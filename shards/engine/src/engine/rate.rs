@@ -91,9 +91,15 @@ impl Rates {
     /// # Errors
     /// When the bucket of its class, or that of all events, has run out: after how long, but not before, the same
     /// event would be let through.
-    pub fn take(&mut self, now: Micros, class: EventClass, limits: &RateLimits) -> Result<(), Micros> {
+    pub fn take(
+        &mut self,
+        now: Micros,
+        class: EventClass,
+        limits: &RateLimits,
+    ) -> Result<(), Micros> {
         let mine = self.buckets().position(|bucket| bucket.class == class);
-        let full_at = mine.and_then(|place| self.buckets().nth(place)).map_or(Micros::ZERO, |b| b.full_at);
+        let full_at =
+            mine.and_then(|place| self.buckets().nth(place)).map_or(Micros::ZERO, |b| b.full_at);
         let after_class = draw(now, full_at, limits.of(class));
         let after_total = draw(now, self.total_full_at, limits.total);
         let (Ok(full_at), Ok(total_full_at)) = (after_class, after_total) else {
@@ -109,7 +115,8 @@ impl Rates {
     /// events goes into debt for it.
     pub fn take_anyway(&mut self, now: Micros, class: EventClass, limits: &RateLimits) {
         let mine = self.buckets().position(|bucket| bucket.class == class);
-        let full_at = mine.and_then(|place| self.buckets().nth(place)).map_or(Micros::ZERO, |b| b.full_at);
+        let full_at =
+            mine.and_then(|place| self.buckets().nth(place)).map_or(Micros::ZERO, |b| b.full_at);
         if let Ok(full_at) = draw(now, full_at, limits.of(class)) {
             self.note(now, class, full_at, mine);
         }
@@ -238,7 +245,12 @@ mod tests {
         }
     }
 
-    fn taken_at_once(rates: &mut Rates, now: Micros, class: EventClass, limits: &RateLimits) -> usize {
+    fn taken_at_once(
+        rates: &mut Rates,
+        now: Micros,
+        class: EventClass,
+        limits: &RateLimits,
+    ) -> usize {
         (0..1000).take_while(|_| rates.take(now, class, limits).is_ok()).count()
     }
 
@@ -259,11 +271,23 @@ mod tests {
             (Other(255), 5),
         ] {
             let mut rates = Rates::default();
-            assert_eq!(taken_at_once(&mut rates, START, class, &limits), 2 * rate, "{class:?} burst");
+            assert_eq!(
+                taken_at_once(&mut rates, START, class, &limits),
+                2 * rate,
+                "{class:?} burst"
+            );
             let second_later = START + SECOND;
-            assert_eq!(taken_at_once(&mut rates, second_later, class, &limits), rate, "{class:?} rate");
+            assert_eq!(
+                taken_at_once(&mut rates, second_later, class, &limits),
+                rate,
+                "{class:?} rate"
+            );
             let rested = second_later + Micros::from_secs(100);
-            assert_eq!(taken_at_once(&mut rates, rested, class, &limits), 2 * rate, "{class:?} rested");
+            assert_eq!(
+                taken_at_once(&mut rates, rested, class, &limits),
+                2 * rate,
+                "{class:?} rested"
+            );
         }
     }
 
@@ -340,11 +364,19 @@ mod tests {
         for _ in 0..1_000 {
             rates.take_anyway(START, tempo, &limits);
         }
-        assert_eq!(rates.take(START, other, &limits), Err(us(8_110_000)), "811 more than there are at once");
+        assert_eq!(
+            rates.take(START, other, &limits),
+            Err(us(8_110_000)),
+            "811 more than there are at once"
+        );
         let paid = START + us(8_110_000);
         assert_eq!(taken_at_once(&mut rates, paid, tempo, &limits), 1);
         let later = paid + SECOND;
-        assert_eq!(taken_at_once(&mut rates, later, tempo, &limits), 10, "its own bucket had no debt");
+        assert_eq!(
+            taken_at_once(&mut rates, later, tempo, &limits),
+            10,
+            "its own bucket had no debt"
+        );
     }
 
     #[test]

@@ -53,7 +53,8 @@ impl Offset {
     /// Reads what a client names, `None` if no server of ours can have said it.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
-        let mut part = || parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+        let mut part =
+            || parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
         let shard = ShardId(part()?.parse().ok()?);
         let room = RoomKey::from_parts(part()?.parse().ok()?, part()?.parse().ok()?);
         let number = part()?.parse().ok()?;
@@ -247,7 +248,12 @@ impl<S> Memory<S> {
     }
 
     /// What was told to a member after so many events, in order.
-    pub fn missed(&self, number: u64, member: MemberId, metronome: bool) -> impl Iterator<Item = Missed<'_>> {
+    pub fn missed(
+        &self,
+        number: u64,
+        member: MemberId,
+        metronome: bool,
+    ) -> impl Iterator<Item = Missed<'_>> {
         let known = self.told.saturating_sub(number).min(self.entries.len() as u64) as usize;
         let unknown = self.entries.len() - known;
         let before: usize = self.entries.range(..unknown).map(|entry| entry.bytes as usize).sum();
@@ -269,7 +275,9 @@ impl<S> Memory<S> {
         let (window, silence) = (bounds.window, bounds.silence);
         let absent = self.absent.front().map(|absent| absent.since + window + window);
         let returned = || self.returned.map(|(_, until)| until + silence);
-        absent.or_else(returned).or_else(|| self.entries.front().map(|entry| entry.at + silence + silence))
+        absent
+            .or_else(returned)
+            .or_else(|| self.entries.front().map(|entry| entry.at + silence + silence))
     }
 
     /// Forgets what nobody may come back to any more.
@@ -329,7 +337,13 @@ impl<S> Memory<S> {
 impl Engine {
     /// Gives a client the seat back that it lost, tells it what it missed, and then that it is connected. False
     /// if that cannot be: then it has to begin anew.
-    pub(super) fn recover(&mut self, id: ConnId, pid: Pid, offset: Offset, out: &mut Outputs) -> bool {
+    pub(super) fn recover(
+        &mut self,
+        id: ConnId,
+        pid: Pid,
+        offset: Offset,
+        out: &mut Outputs,
+    ) -> bool {
         let key = offset.room;
         // The client may have noticed the loss before we did.
         if let Some(old) = self.rooms.get(key).and_then(|room| room.conn_of_pid(pid)) {
@@ -353,7 +367,9 @@ impl Engine {
             link.connected_as(member, Some(pid));
             link.room = Some(key);
         }
-        self.text(id, out, |bytes| socket_packet::connected(bytes, member.as_str(), Some(pid.0.as_str())));
+        self.text(id, out, |bytes| {
+            socket_packet::connected(bytes, member.as_str(), Some(pid.0.as_str()))
+        });
         self.settle(key, out);
         true
     }
@@ -386,8 +402,17 @@ mod tests {
         };
         assert_eq!(offset.to_string(), "7.12.3.18446744073709551615");
         assert_eq!(Offset::parse(&offset.to_string()), Some(offset));
-        for text in ["", "7", "7.12.3", "7.12.3.", "7.12.3.4.5", "7.12.3.-4", "+7.12.3.4", "65536.1.1.1", "é"]
-        {
+        for text in [
+            "",
+            "7",
+            "7.12.3",
+            "7.12.3.",
+            "7.12.3.4.5",
+            "7.12.3.-4",
+            "+7.12.3.4",
+            "65536.1.1.1",
+            "é",
+        ] {
             assert_eq!(Offset::parse(text), None, "{text}");
         }
     }
@@ -403,7 +428,12 @@ mod tests {
             (Audience::Metronome, "4"),
             (Audience::All, "5"),
         ] {
-            memory.push(Micros::ZERO, audience, (Form::Packet, packet.as_bytes()), &mut bounds(&mut bytes));
+            memory.push(
+                Micros::ZERO,
+                audience,
+                (Form::Packet, packet.as_bytes()),
+                &mut bounds(&mut bytes),
+            );
         }
         assert_eq!(missed(&memory, 0, ANN), ["0", "1", "5"]);
         assert_eq!(missed(&memory, 1, BOB), ["2", "3", "5"]);
@@ -421,10 +451,18 @@ mod tests {
         let most = u64::from(Limits::TINY.recovery_bytes_max);
         let packet = vec![b'x'; most as usize / 4];
         for _ in 0..10 {
-            memory.push(Micros::ZERO, Audience::All, (Form::Packet, &packet), &mut bounds(&mut bytes));
+            memory.push(
+                Micros::ZERO,
+                Audience::All,
+                (Form::Packet, &packet),
+                &mut bounds(&mut bytes),
+            );
             assert!(memory.bytes() <= most && bytes == memory.bytes());
         }
-        assert!(memory.reaches(6, ANN, false) && !memory.reaches(5, ANN, false), "the last four are known");
+        assert!(
+            memory.reaches(6, ANN, false) && !memory.reaches(5, ANN, false),
+            "the last four are known"
+        );
         let large = vec![b'x'; most as usize + 1];
         memory.push(Micros::ZERO, Audience::All, (Form::Packet, &large), &mut bounds(&mut bytes));
         assert!(
@@ -432,7 +470,12 @@ mod tests {
             "what is larger than all is not kept"
         );
 
-        memory.push(Micros::from_secs(1), Audience::All, (Form::Packet, &packet), &mut bounds(&mut bytes));
+        memory.push(
+            Micros::from_secs(1),
+            Audience::All,
+            (Form::Packet, &packet),
+            &mut bounds(&mut bytes),
+        );
         let over = memory.deadline(&bounds(&mut bytes)).unwrap();
         memory.prune(Micros::from_secs(121), &mut bounds(&mut bytes));
         assert!(bytes > 0);
@@ -467,7 +510,9 @@ mod tests {
             let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
             let now = Micros::from_secs(secs);
             match lost {
-                Some(who) => memory.keep(now, Pid(MemberId::from_bytes([who; 15])), (), &mut bounds),
+                Some(who) => {
+                    memory.keep(now, Pid(MemberId::from_bytes([who; 15])), (), &mut bounds)
+                }
                 None => {
                     let text = secs.to_string();
                     memory.push(now, Audience::All, (Form::Packet, text.as_bytes()), &mut bounds);
@@ -491,9 +536,12 @@ mod tests {
     fn who_missed_nothing_of_what_is_forgotten_may_come_back() {
         let (mut memory, mut bytes) = (Memory::<()>::default(), 0);
         let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
-        let reach =
-            |memory: &Memory<()>, number| [ANN, BOB].map(|member| memory.reaches(number, member, false));
-        for audience in [Audience::All, Audience::One(BOB), Audience::Others(ANN), Audience::Metronome] {
+        let reach = |memory: &Memory<()>, number| {
+            [ANN, BOB].map(|member| memory.reaches(number, member, false))
+        };
+        for audience in
+            [Audience::All, Audience::One(BOB), Audience::Others(ANN), Audience::Metronome]
+        {
             memory.push(Micros::ZERO, audience, (Form::Packet, b"x"), &mut bounds);
         }
         assert_eq!(reach(&memory, 0), [true, true]);
@@ -503,10 +551,18 @@ mod tests {
         assert_eq!(reach(&memory, 3), [true, true]);
         assert!(!memory.reaches(3, ANN, true) && memory.reaches(4, ANN, true));
         for _ in 0..=FORGOTTEN_MAX {
-            memory.push(Micros::from_secs(60), Audience::One(BOB), (Form::Packet, b"x"), &mut bounds);
+            memory.push(
+                Micros::from_secs(60),
+                Audience::One(BOB),
+                (Form::Packet, b"x"),
+                &mut bounds,
+            );
         }
         memory.forget_told(&mut bounds);
-        assert!(!memory.reaches(4, ANN, false) && memory.reaches(5, ANN, false), "what is known has a bound");
+        assert!(
+            !memory.reaches(4, ANN, false) && memory.reaches(5, ANN, false),
+            "what is known has a bound"
+        );
     }
 
     #[test]
@@ -514,8 +570,18 @@ mod tests {
         let (mut one, mut other, mut bytes) = (Memory::<()>::default(), Memory::<()>::default(), 0);
         let most = Limits::TINY.recovery_shard_bytes_max;
         for _ in 0..100 {
-            one.push(Micros::ZERO, Audience::All, (Form::Packet, &[b'x'; 50]), &mut bounds(&mut bytes));
-            other.push(Micros::ZERO, Audience::All, (Form::Packet, &[b'x'; 50]), &mut bounds(&mut bytes));
+            one.push(
+                Micros::ZERO,
+                Audience::All,
+                (Form::Packet, &[b'x'; 50]),
+                &mut bounds(&mut bytes),
+            );
+            other.push(
+                Micros::ZERO,
+                Audience::All,
+                (Form::Packet, &[b'x'; 50]),
+                &mut bounds(&mut bytes),
+            );
             assert!(bytes <= most, "{bytes}");
         }
         one.clear(&mut bounds(&mut bytes));

@@ -151,10 +151,14 @@ impl Room {
         effects: &mut Vec<Effect>,
     ) {
         self.flush(key, turn);
-        let pid = self.seats.iter().find(|seat| seat.member == member).and_then(|seat| seat.line.pid);
+        let pid =
+            self.seats.iter().find(|seat| seat.member == member).and_then(|seat| seat.line.pid);
         self.rise(member, turn.now.at);
         if let (Some(pid), Some(seat)) = (pid, self.session.seat_of(member))
-            && !matches!(reason, LeaveReason::Left | LeaveReason::Disconnected | LeaveReason::Draining)
+            && !matches!(
+                reason,
+                LeaveReason::Left | LeaveReason::Disconnected | LeaveReason::Draining
+            )
         {
             self.memory.keep(turn.now.at, pid, seat, &mut turn.bounds());
         }
@@ -191,7 +195,10 @@ impl Room {
                 Form::Notice => {
                     if let Some(notice) = unpack(missed.bytes) {
                         print::notice(bytes, self.session.id(), &notice);
-                        socket_packet::append_offset(bytes, &Offset { number, ..offset }.to_string());
+                        socket_packet::append_offset(
+                            bytes,
+                            &Offset { number, ..offset }.to_string(),
+                        );
                     }
                 }
             });
@@ -274,8 +281,10 @@ impl Room {
         }
         let expires = self.empty_since.map(|since| since + turn.settings.limits.empty_session_ttl);
         let forgets = self.memory.deadline(&turn.bounds());
-        let deadline =
-            [self.session.next_deadline(), expires, forgets, self.stats_at].into_iter().flatten().min();
+        let deadline = [self.session.next_deadline(), expires, forgets, self.stats_at]
+            .into_iter()
+            .flatten()
+            .min();
         self.deadline.set(turn.wheel, deadline, Timer::Room(key));
     }
 
@@ -292,7 +301,9 @@ impl Room {
     fn wanted_after(&self, tick: u64) -> Option<u64> {
         let next = tick + 1;
         let mut wanted = None;
-        for stride in self.seats.iter().map(|seat| u64::from(seat.stride)).filter(|stride| *stride > 0) {
+        for stride in
+            self.seats.iter().map(|seat| u64::from(seat.stride)).filter(|stride| *stride > 0)
+        {
             let tick = next.next_multiple_of(stride);
             wanted = Some(wanted.map_or(tick, |other: u64| other.min(tick)));
             if tick == next {
@@ -389,7 +400,13 @@ impl Room {
         self.tell(audience, &packet, |seat| seat.line.pid.is_some(), turn);
     }
 
-    fn tell_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, turn: &mut Turn<'_>) {
+    fn tell_notice(
+        &mut self,
+        key: RoomKey,
+        audience: Audience,
+        notice: &Notice,
+        turn: &mut Turn<'_>,
+    ) {
         let text = if let Notice::Setlist(setlist) = notice { setlist.size() } else { 0 };
         let mut packet = Vec::with_capacity(PACKET_BYTES + text);
         print::notice(&mut packet, self.session.id(), notice);
@@ -434,7 +451,13 @@ impl Room {
     }
 
     /// Tells a packet to those of an audience that are `meant`.
-    fn tell(&self, audience: Audience, packet: &[u8], meant: impl Fn(&Seat) -> bool, turn: &mut Turn<'_>) {
+    fn tell(
+        &self,
+        audience: Audience,
+        packet: &[u8],
+        meant: impl Fn(&Seat) -> bool,
+        turn: &mut Turn<'_>,
+    ) {
         let hears = |seat: &&Seat| audience.concerns(seat.member, seat.metronome);
         // One is looked for once, from the newcomers on, rather than with each pass over the audience.
         let seats = match audience {
@@ -460,7 +483,8 @@ impl Room {
     pub fn check_invariants(&self) {
         self.session.check_invariants();
         for (place, seat) in self.seats.iter().enumerate() {
-            let same = |other: &Seat| other.member == seat.member || other.line.conn == seat.line.conn;
+            let same =
+                |other: &Seat| other.member == seat.member || other.line.conn == seat.line.conn;
             assert!(!self.seats[..place].iter().any(same), "{:?} has two seats", seat.member);
         }
         let connected = self.session.members().filter(|member| member.connected).count();
@@ -537,7 +561,8 @@ mod tests {
 
     #[test]
     fn sessions_share_moments_and_use_them_all() {
-        let tick = |luck| Grid::new(Micros::from_millis(16), luck).time_of(1 << 17).as_micros() % 16_000;
+        let tick =
+            |luck| Grid::new(Micros::from_millis(16), luck).time_of(1 << 17).as_micros() % 16_000;
         let moments: std::collections::BTreeSet<u64> = (0..16_000 * 3).map(tick).collect();
         assert_eq!(moments.len(), 32);
         assert!(moments.iter().all(|at| at % 500 == 0));

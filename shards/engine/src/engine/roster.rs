@@ -47,7 +47,9 @@ impl Engine {
     pub fn roster(&self, out: &mut Vec<u8>) {
         let mut rooms: Vec<_> =
             self.rooms.iter().map(|(_, room)| room).filter(|room| room.seated() > 0).collect();
-        rooms.sort_by(|a, b| b.seated().cmp(&a.seated()).then_with(|| a.session.id().cmp(b.session.id())));
+        rooms.sort_by(|a, b| {
+            b.seated().cmp(&a.seated()).then_with(|| a.session.id().cmp(b.session.id()))
+        });
         rooms.truncate(SESSIONS_MAX);
         let rows: Vec<SessionRow<'_>> = rooms
             .into_iter()
@@ -64,7 +66,9 @@ impl Engine {
                     connected_count: stats.connected_count,
                     epoch: room.session.epoch(),
                     version: room.session.version(),
-                    members: members.map(|member| self.member_row(member, room.conn_of(member.id))).collect(),
+                    members: members
+                        .map(|member| self.member_row(member, room.conn_of(member.id)))
+                        .collect(),
                 }
             })
             .collect();
@@ -82,7 +86,9 @@ impl Engine {
             display_name: &member.display_name,
             role: if member.role == Role::Leader { "leader" } else { "follower" },
             connected: member.connected,
-            latency_micros: quality.and_then(|quality| quality.latency).map(|latency| latency.as_micros()),
+            latency_micros: quality
+                .and_then(|quality| quality.latency)
+                .map(|latency| latency.as_micros()),
             timeouts: quality.map_or(0, |quality| quality.timeouts),
             quality: quality.map_or("unknown", |quality| quality.word()),
         }

@@ -104,7 +104,10 @@ const CLIENT_TESTS: &[Namespace] = &[
     },
     open("/foo", &[], &[on("getId", &[Say::Acknowledge(&[Value::SocketId])])]),
     open("/abc", &[Say::Emit("handshake", &[Value::Handshake])], &[]),
-    Namespace { refuses: Refuses::Everybody("Auth failed (custom namespace)"), ..open("/no", &[], &[]) },
+    Namespace {
+        refuses: Refuses::Everybody("Auth failed (custom namespace)"),
+        ..open("/no", &[], &[])
+    },
     open("/valid", &[], &[]),
     open("/asd", &[], &[]),
     open("/timeout_socket", &[], &[]),
@@ -114,12 +117,18 @@ const CLIENT_TESTS_MAIN: &[Rule] = &[
     on("hi", &[Say::Emit("hi", &[])]),
     on("echo", &[Say::Acknowledge(&[Value::Arguments])]),
     on("ack", &[Say::Ask("ack")]),
-    Rule { hears: Heard::Answer("ack"), ..on_with("", r#"[5,{"test":true}]"#, &[Say::Emit("got it", &[])]) },
+    Rule {
+        hears: Heard::Answer("ack"),
+        ..on_with("", r#"[5,{"test":true}]"#, &[Say::Emit("got it", &[])])
+    },
     on("getId", &[Say::Acknowledge(&[Value::SocketId])]),
     on("getHandshake", &[Say::Acknowledge(&[Value::Handshake])]),
     on("getAckDate", &[Say::Acknowledge(&[A_DATE])]),
     on("getDate", &[Say::Emit("takeDate", &[A_DATE])]),
-    on("getDateObj", &[Say::Emit("takeDateObj", &[Value::Json(r#"{"date":"2026-01-31T20:45:00.123Z"}"#)])]),
+    on(
+        "getDateObj",
+        &[Say::Emit("takeDateObj", &[Value::Json(r#"{"date":"2026-01-31T20:45:00.123Z"}"#)])],
+    ),
     on("false", &[Say::Emit("false", &[Value::Json("false")])]),
     on(
         "getUtf8",
@@ -146,7 +155,8 @@ const CLIENT_TESTS_MAIN: &[Rule] = &[
 
 const A_DATE: Value = Value::Json(r#""2026-01-31T20:45:00.123Z""#);
 const BYTES: &str = r#"[{"_placeholder":true,"num":0}]"#;
-const BYTES_IN_JSON: &str = r#"[{"hello":"lol","message":{"_placeholder":true,"num":0},"goodbye":"gotcha"}]"#;
+const BYTES_IN_JSON: &str =
+    r#"[{"hello":"lol","message":{"_placeholder":true,"num":0},"goodbye":"gotcha"}]"#;
 
 impl Refuses {
     /// Why a client may not enter; `asked` tells whether its query has a parameter.
@@ -161,7 +171,12 @@ impl Refuses {
 
 impl Rule {
     /// Whether it is about this; `before` tells whether an event came before.
-    pub fn fits(&self, heard: Heard<'_>, arguments: &[&str], before: impl FnOnce(&str) -> bool) -> bool {
+    pub fn fits(
+        &self,
+        heard: Heard<'_>,
+        arguments: &[&str],
+        before: impl FnOnce(&str) -> bool,
+    ) -> bool {
         self.hears == heard
             && self.with.is_none_or(|with| are(arguments, with))
             && self.after.is_none_or(before)
@@ -208,7 +223,9 @@ mod tests {
     #[test]
     fn a_rule_looks_at_name_arguments_and_what_came_before() {
         let rule = Rule { after: Some("b"), ..on_with("a", r#"[5,{"x":true,"y":1}]"#, &[]) };
-        let fits = |heard, arguments: &[&str], before: &str| rule.fits(heard, arguments, |it| it == before);
+        let fits = |heard, arguments: &[&str], before: &str| {
+            rule.fits(heard, arguments, |it| it == before)
+        };
         assert!(fits(Heard::Event("a"), &["5", r#"{ "y":1, "x":true }"#], "b"));
         assert!(!fits(Heard::Answer("a"), &["5", r#"{"x":true,"y":1}"#], "b"));
         assert!(!fits(Heard::Event("c"), &["5", r#"{"x":true,"y":1}"#], "b"));

@@ -168,14 +168,18 @@ impl<K: SlotKey, T> Slots<K, T> {
     /// All values, in order of their index.
     pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.places.iter().enumerate().filter_map(|(index, place)| {
-            place.as_ref().map(|(generation, value)| (K::from_parts(index as u32, *generation), value))
+            place
+                .as_ref()
+                .map(|(generation, value)| (K::from_parts(index as u32, *generation), value))
         })
     }
 
     /// All values to change, in order of their index.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
         self.places.iter_mut().enumerate().filter_map(|(index, place)| {
-            place.as_mut().map(|(generation, value)| (K::from_parts(index as u32, *generation), value))
+            place
+                .as_mut()
+                .map(|(generation, value)| (K::from_parts(index as u32, *generation), value))
         })
     }
 
@@ -306,7 +310,10 @@ mod tests {
         pieces.iter_mut().for_each(|value| *value *= 2);
         pieces[PIECE] += 1;
         assert!(
-            pieces.iter().enumerate().all(|(place, value)| *value == 2 * place + usize::from(place == PIECE))
+            pieces
+                .iter()
+                .enumerate()
+                .all(|(place, value)| *value == 2 * place + usize::from(place == PIECE))
         );
         assert!(pieces.len() == list.len() && std::ptr::eq(first, &pieces[0]), "nothing has moved");
     }

@@ -29,7 +29,10 @@ impl Engine {
                         self.knock(said, seat, shard, out);
                         return Step::Hold;
                     }
-                    return Step::Move(shard, Moving::Join { ack: said.ack, payload: said.written() });
+                    return Step::Move(
+                        shard,
+                        Moving::Join { ack: said.ack, payload: said.written() },
+                    );
                 }
                 if self.must_load(&join.session) {
                     self.wait_for(join.session, said, out);
@@ -38,7 +41,9 @@ impl Engine {
                 self.join(said.conn, &join, out)
             }
             Ok(Command::Leave(session)) => self.leave(said.conn, &session, out),
-            Ok(Command::Session(session, id, command)) => self.speak(said.conn, &session, id, command, out),
+            Ok(Command::Session(session, id, command)) => {
+                self.speak(said.conn, &session, id, command, out)
+            }
             Err(reject) => Err(reject),
         };
         self.answer(said, done, out);
@@ -46,7 +51,13 @@ impl Engine {
     }
 
     /// Handles the `join_session` that made a connection move here, or wait. The rates have let it through.
-    pub(super) fn join_late(&mut self, id: ConnId, ack: Option<u64>, payload: &str, out: &mut Outputs) {
+    pub(super) fn join_late(
+        &mut self,
+        id: ConnId,
+        ack: Option<u64>,
+        payload: &str,
+        out: &mut Outputs,
+    ) {
         let event = Event::JoinSession;
         let said = Said { conn: id, name: event.name(), ack, payload: payload.into(), array: "" };
         let step = self.command(event, said, out);
@@ -213,12 +224,18 @@ impl Engine {
     }
 
     /// The seat of a connection, if it is in the session it names.
-    pub(super) fn seat_in(&mut self, id: ConnId, session: &SessionId) -> Result<(RoomKey, MemberId), Reject> {
+    pub(super) fn seat_in(
+        &mut self,
+        id: ConnId,
+        session: &SessionId,
+    ) -> Result<(RoomKey, MemberId), Reject> {
         let seat = self.link_mut(id).and_then(|link| link.seat());
-        seat.filter(|(key, _)| self.rooms.get(*key).is_some_and(|room| room.session.id() == session))
-            .ok_or_else(|| {
-                Reject::new(Code::NotMember, "you are not in this session: send join_session first")
-            })
+        seat.filter(|(key, _)| {
+            self.rooms.get(*key).is_some_and(|room| room.session.id() == session)
+        })
+        .ok_or_else(|| {
+            Reject::new(Code::NotMember, "you are not in this session: send join_session first")
+        })
     }
 
     /// Sends a connection's member out of its session, if it is in one, so that it can go elsewhere.
@@ -230,7 +247,13 @@ impl Engine {
     }
 
     /// A member is gone: takes its seat away and tells the others.
-    pub(super) fn part(&mut self, key: RoomKey, member: MemberId, reason: LeaveReason, out: &mut Outputs) {
+    pub(super) fn part(
+        &mut self,
+        key: RoomKey,
+        member: MemberId,
+        reason: LeaveReason,
+        out: &mut Outputs,
+    ) {
         let draining = self.draining;
         let seated = self.with_room(key, out, |room, turn, effects| {
             room.part(key, member, reason, turn, effects);
@@ -294,11 +317,12 @@ impl Engine {
     /// can wait in the storage for the rest of their time. If there is none of those it is forgotten.
     fn make_room(&mut self, out: &mut Outputs) -> bool {
         let has_storage = self.settings.storage_wait.is_some();
-        let empty = self
-            .rooms
-            .iter()
-            .filter_map(|(key, room)| Some((!(has_storage && room.is_stored()), room.empty_since()?, key)));
-        let Some((is_lost, since, key)) = empty.min_by_key(|(is_lost, since, _)| (*is_lost, *since)) else {
+        let empty = self.rooms.iter().filter_map(|(key, room)| {
+            Some((!(has_storage && room.is_stored()), room.empty_since()?, key))
+        });
+        let Some((is_lost, since, key)) =
+            empty.min_by_key(|(is_lost, since, _)| (*is_lost, *since))
+        else {
             return false;
         };
         if is_lost {
@@ -317,7 +341,8 @@ impl Engine {
         let keys: Vec<RoomKey> = self.rooms.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.with_room(key, out, |room, turn, _| room.forget_told(turn));
-            let Some((room, since)) = self.rooms.get(key).and_then(|room| Some((room, room.empty_since()?)))
+            let Some((room, since)) =
+                self.rooms.get(key).and_then(|room| Some((room, room.empty_since()?)))
             else {
                 continue;
             };
@@ -326,7 +351,9 @@ impl Engine {
                     self.leave_to_storage(key, since + self.settings.limits.empty_session_ttl, out);
                     self.counters.sessions_shed += 1;
                 }
-            } else if memory == Memory::Out || since + self.settings.transports.recovery <= self.now.at {
+            } else if memory == Memory::Out
+                || since + self.settings.transports.recovery <= self.now.at
+            {
                 self.remove(key, out);
                 self.counters.sessions_shed += 1;
             }
@@ -369,7 +396,10 @@ impl Engine {
 /// The secrets of a session that a `join_session` shows.
 fn shown(join: &Join, session: &Session) -> Shown {
     let (has_passcode, has_pin) = session.secrets();
-    Shown { passcode: has_passcode && join.passcode.is_some(), pin: has_pin && join.leader_pin.is_some() }
+    Shown {
+        passcode: has_passcode && join.passcode.is_some(),
+        pin: has_pin && join.leader_pin.is_some(),
+    }
 }
 
 fn no_room() -> Reject {

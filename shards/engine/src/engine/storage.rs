@@ -229,9 +229,13 @@ impl Engine {
     /// Opens a session with what is stored of it, and lets in who waited. An answer that comes too late finds
     /// nobody waiting, and the session that was begun without it stays.
     fn loaded(&mut self, session: &SessionId, found: &Found, out: &mut Outputs) {
-        let Some(Loading { mut waiting, .. }) = self.storage.loading.remove(session) else { return };
+        let Some(Loading { mut waiting, .. }) = self.storage.loading.remove(session) else {
+            return;
+        };
         let record = match found {
-            Found::Record(bytes) => Record::parse(bytes).ok().filter(|record| record.session == *session),
+            Found::Record(bytes) => {
+                Record::parse(bytes).ok().filter(|record| record.session == *session)
+            }
             Found::Nothing | Found::Unknown => None,
         };
         let restored = match found {
@@ -263,17 +267,27 @@ impl Engine {
 
     /// Has somebody leave the session that it is alone in, which makes room for the one that it waits for, if that will
     /// let it in. It goes first then: whoever opens a session chooses its passcode, and has nowhere to go back to.
-    fn make_room_by_leaving(&mut self, waiting: &mut [Waiting], record: Option<&Record>, out: &mut Outputs) {
-        let opened =
-            record.map(|record| Session::from_record(record.clone(), &self.rules, self.now, self.last_epoch));
+    fn make_room_by_leaving(
+        &mut self,
+        waiting: &mut [Waiting],
+        record: Option<&Record>,
+        out: &mut Outputs,
+    ) {
+        let opened = record.map(|record| {
+            Session::from_record(record.clone(), &self.rules, self.now, self.last_epoch)
+        });
         for place in 0..waiting.len() {
             let Waiting::Here { conn, payload, .. } = &waiting[place] else { continue };
             let conn = *conn;
-            let Some((key, member)) = self.link_mut(conn).and_then(|link| link.seat()) else { continue };
-            let Ok(Command::Join(join)) = parse::command(Event::JoinSession, payload.as_str()) else {
+            let Some((key, member)) = self.link_mut(conn).and_then(|link| link.seat()) else {
                 continue;
             };
-            let admits = opened.as_ref().is_none_or(|session| session.admit(member, &join, 0).is_ok());
+            let Ok(Command::Join(join)) = parse::command(Event::JoinSession, payload.as_str())
+            else {
+                continue;
+            };
+            let admits =
+                opened.as_ref().is_none_or(|session| session.admit(member, &join, 0).is_ok());
             if admits && self.is_left_empty(Some(key)) {
                 waiting[..=place].rotate_right(1);
                 return self.leave_session(conn, LeaveReason::Left, out);
@@ -318,7 +332,8 @@ impl Engine {
         let Some(room) = self.rooms.get_mut(key) else { return };
         let newest = (room.session.epoch(), room.session.version());
         let kept = &mut room.kept;
-        let on_its_way = if self.draining { kept.offered == Some(newest) } else { kept.offered.is_some() };
+        let on_its_way =
+            if self.draining { kept.offered == Some(newest) } else { kept.offered.is_some() };
         // Nobody has ever been in a session without a version.
         if newest.1 == 0 || kept.stored == Some(newest) || on_its_way || kept.listed {
             return;
@@ -377,7 +392,9 @@ impl Engine {
             Outcome::Kept => room.kept.stored = Some(which),
             Outcome::Refused => {}
             // There is no epoch above it that could be stored. The next change is offered again.
-            Outcome::Outdated { epoch } if epoch >= Record::EPOCH_MAX => room.kept.stored = Some(which),
+            Outcome::Outdated { epoch } if epoch >= Record::EPOCH_MAX => {
+                room.kept.stored = Some(which)
+            }
             Outcome::Outdated { epoch } => {
                 let now = self.now;
                 self.with_room(key, out, |room, turn, effects| {
@@ -425,7 +442,12 @@ impl Engine {
     /// The time of some that were left to the storage is over.
     pub(super) fn forget_left(&mut self, out: &mut Outputs) {
         self.storage.forget.rang();
-        while self.storage.left.first_key_value().is_some_and(|((until, _), _)| *until <= self.now.at) {
+        while self
+            .storage
+            .left
+            .first_key_value()
+            .is_some_and(|((until, _), _)| *until <= self.now.at)
+        {
             self.forget_first_left(out);
         }
         self.arm_forget();

@@ -206,7 +206,9 @@ impl World {
                         self.deliver();
                     }
                 }
-                Output::Load { .. } | Output::Forget { .. } => self.orders.push((output.clone(), Vec::new())),
+                Output::Load { .. } | Output::Forget { .. } => {
+                    self.orders.push((output.clone(), Vec::new()))
+                }
                 Output::Store { record, .. } => {
                     self.orders.push((output.clone(), out.bytes[record.range()].to_vec()));
                 }
@@ -229,7 +231,8 @@ impl World {
     /// The messages that a connection was sent since it was last asked, close frames as `close <code>`.
     fn heard(&mut self, id: ConnId) -> Vec<String> {
         let bytes = self.sent.remove(&id).unwrap_or_default();
-        let text = bytes.windows(4).position(|w| w == b"\r\n\r\n").filter(|_| bytes.starts_with(b"HTTP"));
+        let text =
+            bytes.windows(4).position(|w| w == b"\r\n\r\n").filter(|_| bytes.starts_with(b"HTTP"));
         messages(&bytes[text.map_or(0, |end| end + 4)..])
     }
 
@@ -319,8 +322,9 @@ fn a_connection_is_upgraded_and_greeted() {
     let heard = world.heard(id);
     assert!(heard[0].starts_with(r#"0{"sid":""#), "{heard:?}");
     assert!(
-        heard[0]
-            .ends_with(r#","upgrades":[],"pingInterval":3600000,"pingTimeout":5000,"maxPayload":1000000}"#),
+        heard[0].ends_with(
+            r#","upgrades":[],"pingInterval":3600000,"pingTimeout":5000,"maxPayload":1000000}"#
+        ),
         "{heard:?}"
     );
 }
@@ -396,7 +400,8 @@ fn without_a_window_nothing_waits_beyond_the_turn() {
 
 /// The numbers of `"positionMs"` in the ticks that a member heard.
 fn positions(world: &mut World, id: ConnId) -> Vec<f64> {
-    let ticks = world.heard(id).into_iter().filter(|message| message.starts_with(r#"42["scroll_tick""#));
+    let ticks =
+        world.heard(id).into_iter().filter(|message| message.starts_with(r#"42["scroll_tick""#));
     let position = |tick: String| {
         let (_, rest) = tick.split_once(r#""positionMs":"#).unwrap();
         rest.split_once(',').unwrap().0.parse().unwrap()
@@ -509,8 +514,12 @@ fn members_of_different_shards_meet_and_notice_nothing() {
             world.say(bob, r#"42["chat_message",{"sessionId":"s","message":"two"}]"#);
             world.pass(MS(10));
             let heard = world.heard(ann);
-            assert!(heard.iter().any(|message| message.starts_with("435[{\"ok\":true")), "{heard:?}");
-            let chats: Vec<&String> = heard.iter().filter(|m| m.starts_with("42[\"chat_message\"")).collect();
+            assert!(
+                heard.iter().any(|message| message.starts_with("435[{\"ok\":true")),
+                "{heard:?}"
+            );
+            let chats: Vec<&String> =
+                heard.iter().filter(|m| m.starts_with("42[\"chat_message\"")).collect();
             assert!(chats[0].contains("one") && chats[1].contains("two"), "{chats:?}");
             let moved = u32::from(first as u16 != home) + u32::from(second as u16 != home);
             assert_eq!(world.handed_over, moved, "each is handed over once");
@@ -534,8 +543,8 @@ fn a_member_can_go_on_to_a_session_of_another_shard() {
             SessionId::parse(&name).unwrap().shard(4).0
         })
         .collect();
-    let moves =
-        shards.windows(2).filter(|pair| pair[0] != pair[1]).count() as u32 + u32::from(shards[0] != 0);
+    let moves = shards.windows(2).filter(|pair| pair[0] != pair[1]).count() as u32
+        + u32::from(shards[0] != 0);
     assert_eq!(world.handed_over, moves);
     let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
     assert_eq!(members, 1, "it has left each of the others");
@@ -544,9 +553,14 @@ fn a_member_can_go_on_to_a_session_of_another_shard() {
 #[test]
 fn how_the_bytes_are_cut_changes_nothing() {
     let mut stream = UPGRADE.to_vec();
-    for text in
-        ["40", &join("s", "Ann"), r#"421["play",{"sessionId":"s"}]"#, "3", r#"42["nonsense",{}]"#, "1"]
-    {
+    for text in [
+        "40",
+        &join("s", "Ann"),
+        r#"421["play",{"sessionId":"s"}]"#,
+        "3",
+        r#"42["nonsense",{}]"#,
+        "1",
+    ] {
         stream.extend(masked(text));
     }
     let run = |cuts: &[usize]| {
@@ -614,14 +628,20 @@ fn a_slow_head_is_cut_off() {
             break;
         }
     }
-    assert!(String::from_utf8_lossy(&world.sent[&id]).starts_with("HTTP/1.1 408"), "after ten seconds");
+    assert!(
+        String::from_utf8_lossy(&world.sent[&id]).starts_with("HTTP/1.1 408"),
+        "after ten seconds"
+    );
 }
 
 #[test]
 fn pages_are_asked_of_the_host_in_order() {
     let mut world = World::new(settings());
     let id = world.open(0);
-    world.bytes(id, b"GET /one HTTP/1.1\r\nHost: x\r\n\r\nHEAD /two HTTP/1.1\r\nHost: x\r\n\r\nGET /thr");
+    world.bytes(
+        id,
+        b"GET /one HTTP/1.1\r\nHost: x\r\n\r\nHEAD /two HTTP/1.1\r\nHost: x\r\n\r\nGET /thr",
+    );
     world.bytes(id, b"ee HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let sent = String::from_utf8(world.sent.remove(&id).unwrap()).unwrap();
     assert_eq!(sent.matches("HTTP/1.1 200 OK").count(), 3);
@@ -652,7 +672,10 @@ fn a_draining_server_says_goodbye() {
     world.input(0, Input::Drain);
     for id in [ann, bob] {
         let heard = world.heard(id);
-        assert!(heard[0].starts_with(r#"42["error""#) && heard[0].contains("draining"), "{heard:?}");
+        assert!(
+            heard[0].starts_with(r#"42["error""#) && heard[0].contains("draining"),
+            "{heard:?}"
+        );
         assert_eq!(heard[1..], ["41", "close 1001"]);
     }
     assert!(world.closed.contains_key(&page) && world.shards[0].is_drained());
@@ -672,7 +695,10 @@ fn everything_is_given_back_when_all_are_gone() {
     }
     world.pass(MS(20));
     let counters = world.shards[0].counters();
-    assert_eq!((counters.connections, counters.links, counters.members, counters.sessions), (0, 0, 0, 1));
+    assert_eq!(
+        (counters.connections, counters.links, counters.members, counters.sessions),
+        (0, 0, 0, 1)
+    );
     world.pass(Limits::PRODUCTION.empty_session_ttl);
     world.pass(Limits::PRODUCTION.empty_session_ttl);
     assert_eq!(world.shards[0].counters().sessions, 0);
@@ -719,7 +745,11 @@ fn who_sends_too_much_is_told_and_then_closed() {
         }
     }
     let events = world.events(bob);
-    assert_eq!(events.iter().filter(|event| *event == "sync_response").count(), 20, "twice the rate");
+    assert_eq!(
+        events.iter().filter(|event| *event == "sync_response").count(),
+        20,
+        "twice the rate"
+    );
     assert_eq!(events.iter().filter(|event| *event == "rate_limit_exceeded").count(), 10);
     assert_eq!(world.closed.get(&bob), Some(&Close::Gently));
 }
@@ -785,7 +815,9 @@ fn a_late_tick_is_measured_and_so_is_a_round_trip() {
     world.pass(MS(100));
     let mut measured = Vec::new();
     world.shards[0].measures().take(|what, value| measured.push((what, value)));
-    assert!(measured.len() >= 5 && measured.iter().all(|one| *one == (Measure::TickLateness, MS(0))));
+    assert!(
+        measured.len() >= 5 && measured.iter().all(|one| *one == (Measure::TickLateness, MS(0)))
+    );
 
     let due = world.shards[0].next_deadline().unwrap();
     world.now = due + MS(3);
@@ -865,7 +897,8 @@ fn without_memory_empty_sessions_go_and_members_stay() {
 #[test]
 fn a_session_made_anew_has_a_higher_epoch_though_the_wall_clock_went_back() {
     let mut world = World::new(settings());
-    let epoch = |world: &World| world.shards[0].session(&SessionId::parse("s").unwrap()).unwrap().epoch();
+    let epoch =
+        |world: &World| world.shards[0].session(&SessionId::parse("s").unwrap()).unwrap().epoch();
     let ann = world.client(0);
     world.say(ann, &join("s", "Ann"));
     let before = epoch(&world);

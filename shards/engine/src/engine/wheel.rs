@@ -105,7 +105,8 @@ impl<T: Copy> Wheel<T> {
     pub fn set(&mut self, deadline: Micros, what: T) -> TimerId {
         let set = self.sets;
         self.sets = set.saturating_add(1);
-        let index = self.occupy(Entry { deadline, set, previous: NONE, next: NONE, what: Some(what) });
+        let index =
+            self.occupy(Entry { deadline, set, previous: NONE, next: NONE, what: Some(what) });
         if slot_time(deadline) <= self.reached {
             self.near.push(Reverse((deadline, set, index)));
         } else {
@@ -209,7 +210,11 @@ impl<T: Copy> Wheel<T> {
             self.bring_near(slot(from + looked_at));
             looked_at += 1;
         }
-        self.earliest.set(if self.waiting == 0 { Earliest::Known(None) } else { Earliest::Unknown });
+        self.earliest.set(if self.waiting == 0 {
+            Earliest::Known(None)
+        } else {
+            Earliest::Unknown
+        });
     }
 
     /// Moves what has been reached from a slot to the heap; later rounds stay.
@@ -266,7 +271,9 @@ impl<T: Copy> Wheel<T> {
     /// The entries of a list, from `first` on.
     fn list(&self, first: u32) -> impl Iterator<Item = u32> {
         let existing = |index| (index != NONE).then_some(index);
-        std::iter::successors(existing(first), move |&index| existing(self.entries[index as usize].next))
+        std::iter::successors(existing(first), move |&index| {
+            existing(self.entries[index as usize].next)
+        })
     }
 
     /// Puts an entry in front of its slot's list.
@@ -353,7 +360,11 @@ impl<T: Copy> Wheel<T> {
                 let entry = &self.entries[index as usize];
                 assert!(entry.what.is_some(), "entry {index} is vacant and in slot {slot_index}");
                 assert_eq!(entry.previous, previous, "entry {index} points back to a stranger");
-                assert_eq!(slot(slot_time(entry.deadline)), slot_index, "entry {index} is in the wrong slot");
+                assert_eq!(
+                    slot(slot_time(entry.deadline)),
+                    slot_index,
+                    "entry {index} is in the wrong slot"
+                );
                 assert!(slot_time(entry.deadline) > self.reached, "entry {index} should be near");
                 previous = index;
                 listed += 1;
@@ -363,12 +374,17 @@ impl<T: Copy> Wheel<T> {
         }
         assert_eq!(listed, self.waiting, "timers in slots");
 
-        let living =
-            |Reverse((_, set, index)): &&Reverse<(Micros, NonZeroU64, u32)>| self.is_set(*index, *set);
+        let living = |Reverse((_, set, index)): &&Reverse<(Micros, NonZeroU64, u32)>| {
+            self.is_set(*index, *set)
+        };
         for Reverse((deadline, ..)) in self.near.iter().filter(living) {
             assert!(slot_time(*deadline) <= self.reached, "near timer {deadline:?} is not near");
         }
-        assert_eq!(self.near.iter().filter(living).count(), self.near.len() - self.stale, "stale timers");
+        assert_eq!(
+            self.near.iter().filter(living).count(),
+            self.near.len() - self.stale,
+            "stale timers"
+        );
         assert!(self.near.peek().is_none_or(|top| living(&top)), "a cancelled timer is on top");
         assert!(self.stale <= STALE_MIN.max(self.near.len() / 2), "{} stale timers", self.stale);
 
@@ -420,7 +436,9 @@ mod tests {
             self.0.set(Micros::from_micros(deadline), what)
         }
         fn fire(&mut self, now: u64) -> Option<(u64, T)> {
-            self.0.fire(Micros::from_micros(now)).map(|(deadline, what)| (deadline.as_micros(), what))
+            self.0
+                .fire(Micros::from_micros(now))
+                .map(|(deadline, what)| (deadline.as_micros(), what))
         }
         fn next_deadline(&self) -> Option<u64> {
             self.0.next_deadline().map(Micros::as_micros)
@@ -444,9 +462,18 @@ mod tests {
 
     #[test]
     fn a_timer_fires_at_its_deadline_and_not_a_microsecond_before() {
-        for deadline in
-            [1, WIDTH - 1, WIDTH, WIDTH + 1, 20_000, ROUND - 1, ROUND, ROUND + 1, 7 * HOUR, u64::MAX]
-        {
+        for deadline in [
+            1,
+            WIDTH - 1,
+            WIDTH,
+            WIDTH + 1,
+            20_000,
+            ROUND - 1,
+            ROUND,
+            ROUND + 1,
+            7 * HOUR,
+            u64::MAX,
+        ] {
             let mut wheel = wheel(&[deadline]);
             assert_eq!(wheel.next_deadline(), Some(deadline));
             assert_eq!(fired(&mut wheel, deadline - 1), []);
@@ -472,7 +499,10 @@ mod tests {
             wheel.set(deadline, name);
         }
         assert_eq!(wheel.next_deadline(), Some(0));
-        assert_eq!(fired(&mut wheel, HOUR), [(0, 1), (0, 3), (HOUR - 6, 4), (HOUR - 5, 0), (HOUR, 2)]);
+        assert_eq!(
+            fired(&mut wheel, HOUR),
+            [(0, 1), (0, 3), (HOUR - 6, 4), (HOUR - 5, 0), (HOUR, 2)]
+        );
     }
 
     #[test]
@@ -493,7 +523,8 @@ mod tests {
         for victim in 0..deadlines.len() {
             for asleep in [0, 2_000] {
                 let mut wheel = InMicros::new(0);
-                let ids: Vec<_> = (0..).zip(deadlines).map(|(name, at)| wheel.set(at, name)).collect();
+                let ids: Vec<_> =
+                    (0..).zip(deadlines).map(|(name, at)| wheel.set(at, name)).collect();
                 let mut names = fired(&mut wheel, asleep);
                 let was_waiting = names.iter().all(|&(_, name)| name != victim);
                 assert_eq!(wheel.0.cancel(ids[victim]), was_waiting);
@@ -538,7 +569,8 @@ mod tests {
     fn timers_of_different_rounds_share_a_slot_and_keep_their_time() {
         let at = 7 * WIDTH + 3;
         let mut wheel = wheel(&[at + 2 * ROUND, at, at + ROUND, at + 2 * ROUND - 1]);
-        for (now, name) in [(at, 1), (at + ROUND, 2), (at + 2 * ROUND - 1, 3), (at + 2 * ROUND, 0)] {
+        for (now, name) in [(at, 1), (at + ROUND, 2), (at + 2 * ROUND - 1, 3), (at + 2 * ROUND, 0)]
+        {
             assert_eq!(wheel.next_deadline(), Some(now));
             assert_eq!(fired(&mut wheel, now - 1), []);
             assert_eq!(fired(&mut wheel, now), [(now, name)]);
@@ -563,7 +595,8 @@ mod tests {
         let mut wheel = wheel(&deadlines);
         let mut expected: Vec<(u64, usize)> = deadlines.into_iter().zip(0..).collect();
         expected.sort_unstable();
-        let late = expected.split_off(expected.partition_point(|&(deadline, _)| deadline <= 5 * HOUR));
+        let late =
+            expected.split_off(expected.partition_point(|&(deadline, _)| deadline <= 5 * HOUR));
         assert_eq!(fired(&mut wheel, 5 * HOUR), expected);
         assert_eq!(fired(&mut wheel, u64::MAX), late);
     }

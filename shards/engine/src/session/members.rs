@@ -66,7 +66,10 @@ impl Session {
         // Whatever the rule is: it may become `pin`, and a member that has shown the PIN leads then.
         let has_pin = self.state.leader_pin.is_some();
         if has_pin && join.leader_pin.is_some() && join.leader_pin != self.state.leader_pin {
-            return wrong("leaderPin", "that is not the session's leader PIN; leave it out to follow");
+            return wrong(
+                "leaderPin",
+                "that is not the session's leader PIN; leave it out to follow",
+            );
         }
         if is_seated {
             return Ok(());
@@ -85,7 +88,13 @@ impl Session {
 
     /// A member leaves on purpose. Its lead goes at once to the connected follower that has been here longest.
     /// When the last one leaves, the music pauses. Nothing happens if it is no member.
-    pub fn leave(&mut self, now: Moment, member: MemberId, reason: LeaveReason, out: &mut Vec<Effect>) {
+    pub fn leave(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        reason: LeaveReason,
+        out: &mut Vec<Effect>,
+    ) {
         if self.seat(member).is_some() {
             self.remove(now, member, reason, true, out);
             self.touch(now);
@@ -94,7 +103,13 @@ impl Session {
 
     /// A member's connection is gone. A follower leaves; a leader's seat is kept for the grace period, and the
     /// music goes on, also when nobody is left to hear it.
-    pub fn lost(&mut self, now: Moment, member: MemberId, reason: LeaveReason, out: &mut Vec<Effect>) {
+    pub fn lost(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        reason: LeaveReason,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(seat) = self.seat_mut(member).filter(|seat| seat.member.connected) else { return };
         if seat.member.role == Role::Leader {
             seat.member.connected = false;
@@ -196,9 +211,12 @@ impl Session {
 
     /// Whether everybody is told of a member. A seat without a connection is the leader's, or was until now.
     fn is_named(&self, member: MemberId) -> bool {
-        let stands_out =
-            |place: usize| place < self.named_of_many() || !self.state.seats[place].member.connected;
-        !self.is_large() || self.leader() == Some(member) || self.place_of(member).is_some_and(stands_out)
+        let stands_out = |place: usize| {
+            place < self.named_of_many() || !self.state.seats[place].member.connected
+        };
+        !self.is_large()
+            || self.leader() == Some(member)
+            || self.place_of(member).is_some_and(stands_out)
     }
 
     /// How many of a large session's members are named besides its leader: few, since each newcomer is told them.
@@ -229,7 +247,8 @@ impl Session {
     }
 
     pub(super) fn display_name(&self, member: MemberId) -> String {
-        self.seat(member).map_or_else(|| default_name(member), |seat| seat.member.display_name.clone())
+        self.seat(member)
+            .map_or_else(|| default_name(member), |seat| seat.member.display_name.clone())
     }
 
     /// Takes a seat away and says so to those who stay.
@@ -247,7 +266,8 @@ impl Session {
         self.requests.retain(|&requester| requester != member);
         if was_named {
             let member_count = self.member_count();
-            let left = Notice::UserLeft { member, member_count, new_leader, reason, timestamp: now.unix };
+            let left =
+                Notice::UserLeft { member, member_count, new_leader, reason, timestamp: now.unix };
             out.push(Effect::Tell(Audience::All, left));
         }
         if was_large && !self.is_large() {
@@ -274,7 +294,10 @@ impl Session {
         assert!(self.state.max_members <= self.rules.members_max);
         for (index, seat) in seats.iter().enumerate() {
             let id = seat.member.id;
-            assert!(seats[..index].iter().all(|other| other.member.id != id), "{id:?} is twice a member");
+            assert!(
+                seats[..index].iter().all(|other| other.member.id != id),
+                "{id:?} is twice a member"
+            );
             let kept = self.kept.is_some() && self.leader() == Some(id);
             assert_eq!(seat.member.connected, !kept, "only the leader's seat is kept: {id:?}");
         }
@@ -325,7 +348,10 @@ impl Session {
             self.give_lead(now, Some(member), Some("claimed"), None, out);
             self.caption(Came::Joined);
             out.push(Effect::Snapshot(Audience::All));
-        } else if !leads && join.role == Some(Role::Leader) && self.state.leader_rule == LeaderRule::Ask {
+        } else if !leads
+            && join.role == Some(Role::Leader)
+            && self.state.leader_rule == LeaderRule::Ask
+        {
             self.ask_leader(member, out);
         }
         if leads || is_new {
@@ -338,7 +364,8 @@ impl Session {
         let (id, metronome) = (seat.member.id, seat.metronome);
         let led = seat.member.role == Role::Leader;
         let member = Member { role: Role::Follower, connected: true, ..seat.member };
-        let later = self.state.seats.iter().position(|other| other.member.joined_at > member.joined_at);
+        let later =
+            self.state.seats.iter().position(|other| other.member.joined_at > member.joined_at);
         let place = later.unwrap_or(self.state.seats.len());
         self.state.seats.insert(place, Seat { member, metronome: false, ..seat });
         self.listen_to_metronome(now, id, metronome);

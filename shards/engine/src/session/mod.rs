@@ -30,8 +30,8 @@ use message::Came;
 
 use crate::record::{Record, Seat};
 use crate::speech::{
-    Ack, Checksum, Code, LeaderRule, LeaveReason, Message, Notice, OnLeaderLoss, Reject, RoomStats, Secret,
-    SessionCommand, Snapshot, SyncResponse, TempoEvent, Tick,
+    Ack, Checksum, Code, LeaderRule, LeaveReason, Message, Notice, OnLeaderLoss, Reject, RoomStats,
+    Secret, SessionCommand, Snapshot, SyncResponse, TempoEvent, Tick,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{MeterChange, Segment, Tempo, Timeline};
@@ -57,12 +57,17 @@ impl Rules {
     ///
     /// # Errors
     /// `invalid_payload` for one that is too short.
-    pub fn check_secrets(&self, passcode: Option<&Secret>, pin: Option<&Secret>) -> Result<(), Reject> {
+    pub fn check_secrets(
+        &self,
+        passcode: Option<&Secret>,
+        pin: Option<&Secret>,
+    ) -> Result<(), Reject> {
         let least = self.secret_chars_min as usize;
         for (field, secret) in [("passcode", passcode), ("leaderPin", pin)] {
             if secret.is_some_and(|secret| secret.0.chars().count() < least) {
-                let message =
-                    format!("must have at least {least} characters here, or strangers could guess it");
+                let message = format!(
+                    "must have at least {least} characters here, or strangers could guess it"
+                );
                 return Err(Reject::field(field, message));
             }
         }
@@ -167,8 +172,10 @@ impl Session {
         state.seats.retain(|seat| Some(seat.member.id) == state.timeline.leader && !deserted);
         let leader = state.seats.first_mut().map(|seat| {
             seat.member.connected = false;
-            session.kept =
-                Some(Kept { until: now.at + rules.leader_grace, reason: LeaveReason::TransportClosed });
+            session.kept = Some(Kept {
+                until: now.at + rules.leader_grace,
+                reason: LeaveReason::TransportClosed,
+            });
             seat.member.id
         });
         session.seat_leader(leader);
@@ -219,18 +226,26 @@ impl Session {
             return Ok(Ack::Repeated { epoch: self.epoch(), version: self.version() });
         }
         let ack = match command {
-            SessionCommand::SetRole { role, member: other } => self.set_role(now, member, role, other, out),
+            SessionCommand::SetRole { role, member: other } => {
+                self.set_role(now, member, role, other, out)
+            }
             SessionCommand::RequestLeader => self.request_leader(now, member, out),
-            SessionCommand::ApproveLeader { requester } => self.approve_leader(now, member, requester, out),
+            SessionCommand::ApproveLeader { requester } => {
+                self.approve_leader(now, member, requester, out)
+            }
             SessionCommand::DenyLeader { requester } => self.deny_leader(member, requester, out),
-            SessionCommand::Sync { checksum, version } => Ok(self.sync(now, member, checksum, version, out)),
+            SessionCommand::Sync { checksum, version } => {
+                Ok(self.sync(now, member, checksum, version, out))
+            }
             SessionCommand::UpdateMessage(Message { text, cut }) => {
                 Ok(self.update_message(now, member, text, out).cut_if(cut))
             }
             SessionCommand::Chat { message: Message { text, cut }, username } => {
                 Ok(self.chat(now, member, text, username, out).cut_if(cut))
             }
-            SessionCommand::UpdateSettings(change) => self.update_settings(now, member, change, out),
+            SessionCommand::UpdateSettings(change) => {
+                self.update_settings(now, member, change, out)
+            }
             SessionCommand::Cue { text, target } => self.cue(now, member, text, target, out),
             SessionCommand::Play { at, count_in_bars, quantize } => {
                 self.play(now, member, at, count_in_bars, quantize, out)
@@ -247,7 +262,9 @@ impl Session {
             SessionCommand::SetTimeSignature(signature) => {
                 self.set_time_signature(now, member, signature, out)
             }
-            SessionCommand::BeatSync { beat_position, .. } => self.beat_sync(now, member, beat_position, out),
+            SessionCommand::BeatSync { beat_position, .. } => {
+                self.beat_sync(now, member, beat_position, out)
+            }
             SessionCommand::PositionSync { position, timestamp } => {
                 self.position_sync(now, member, position, timestamp, out)
             }
@@ -266,7 +283,8 @@ impl Session {
     /// When [`due`](Self::due) must be called even if nothing happens.
     pub fn next_deadline(&self) -> Option<Micros> {
         let grace = self.kept.map(|kept| kept.until);
-        let scheduled = self.state.timeline.segments.iter().map(|s| s.t0).find(|&t0| t0 > self.announced);
+        let scheduled =
+            self.state.timeline.segments.iter().map(|s| s.t0).find(|&t0| t0 > self.announced);
         [grace, scheduled, self.metronome_deadline()].into_iter().flatten().min()
     }
 
@@ -418,7 +436,8 @@ impl Session {
         let response = self.sync_response(now);
         out.push(Effect::Tell(Audience::One(member), Notice::SyncResponse(response.clone())));
         let same_checksum = |text: String| u32::from_str_radix(&text, 16) == Ok(self.checksum.0);
-        let current = checksum.is_none_or(same_checksum) && version.is_none_or(|v| v == self.version());
+        let current =
+            checksum.is_none_or(same_checksum) && version.is_none_or(|v| v == self.version());
         if !current {
             out.push(Effect::Snapshot(Audience::One(member)));
         }
@@ -462,7 +481,13 @@ impl Session {
     }
 
     /// Tells everybody of a change, or its sender alone how things stand already.
-    fn report(&self, changed: bool, sender: MemberId, notice: Notice, out: &mut Vec<Effect>) -> Ack {
+    fn report(
+        &self,
+        changed: bool,
+        sender: MemberId,
+        notice: Notice,
+        out: &mut Vec<Effect>,
+    ) -> Ack {
         let audience = audience(changed, sender);
         out.extend([Effect::Tell(audience, notice), Effect::Snapshot(audience)]);
         self.changed()

@@ -25,7 +25,8 @@ impl Session {
 
     /// Whether a member may lead without being asked for the PIN.
     pub(super) fn may_lead(&self, member: MemberId) -> bool {
-        self.state.leader_rule != LeaderRule::Pin || self.seat(member).is_some_and(|seat| seat.knows_pin)
+        self.state.leader_rule != LeaderRule::Pin
+            || self.seat(member).is_some_and(|seat| seat.knows_pin)
     }
 
     /// Who leads when `leader` no longer does: the one that has been here longest, is connected and may.
@@ -157,32 +158,51 @@ impl Session {
             (to, Role::Leader, Role::Follower, why_now),
         ] {
             if let Some(member) = member.filter(|&member| self.seat(member).is_some()) {
-                let changed =
-                    Notice::RoleChanged { member, role, previous: was, reason, timestamp: now.unix };
+                let changed = Notice::RoleChanged {
+                    member,
+                    role,
+                    previous: was,
+                    reason,
+                    timestamp: now.unix,
+                };
                 out.push(Effect::Tell(Audience::All, changed));
             }
         }
         let reason = match to.and_then(|to| self.seat(to)) {
             Some(seat) => {
                 let new_leader = seat.member.clone();
-                out.push(Effect::Tell(Audience::All, Notice::LeaderChanged { new_leader, previous }));
+                out.push(Effect::Tell(
+                    Audience::All,
+                    Notice::LeaderChanged { new_leader, previous },
+                ));
                 "Leadership was granted to another member"
             }
             None => "There is no leader to answer any more",
         };
         let requests = std::mem::take(&mut self.requests);
         for requester in requests.into_iter().filter(|&requester| Some(requester) != to) {
-            out.push(Effect::Tell(Audience::One(requester), Notice::LeaderRequestDenied { reason }));
+            out.push(Effect::Tell(
+                Audience::One(requester),
+                Notice::LeaderRequestDenied { reason },
+            ));
         }
         self.caption(Came::Given);
     }
 
     /// Tells the sender of a command the role that a member has already; `shown` says that everybody is shown how
     /// things stand anyway.
-    fn tell_role(&self, now: Moment, sender: MemberId, member: MemberId, shown: bool, out: &mut Vec<Effect>) {
+    fn tell_role(
+        &self,
+        now: Moment,
+        sender: MemberId,
+        member: MemberId,
+        shown: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(seat) = self.seat(member) else { return };
         let (role, new_leader) = (seat.member.role, seat.member.clone());
-        let same = Notice::RoleChanged { member, role, previous: role, reason: None, timestamp: now.unix };
+        let same =
+            Notice::RoleChanged { member, role, previous: role, reason: None, timestamp: now.unix };
         out.push(Effect::Tell(Audience::Sender(sender), same));
         if role == Role::Leader {
             let same = Notice::LeaderChanged { new_leader, previous: Some(member) };
@@ -197,12 +217,14 @@ impl Session {
     pub(super) fn seat_leader(&mut self, leader: Option<MemberId>) {
         self.state.timeline.leader = leader;
         for seat in &mut self.state.seats {
-            seat.member.role = if Some(seat.member.id) == leader { Role::Leader } else { Role::Follower };
+            seat.member.role =
+                if Some(seat.member.id) == leader { Role::Leader } else { Role::Follower };
         }
     }
 
     pub(super) fn check_lead(&self) {
-        let leads = |role| self.members().filter(move |member| member.role == role).map(|member| member.id);
+        let leads =
+            |role| self.members().filter(move |member| member.role == role).map(|member| member.id);
         assert!(leads(Role::Leader).eq(self.leader()), "{:?} leads", self.leader());
         for (index, requester) in self.requests.iter().enumerate() {
             assert!(!self.requests[..index].contains(requester), "{requester:?} asks twice");
@@ -230,8 +252,7 @@ impl Session {
             return Ok(self.ask_leader(member, out));
         }
         if now.at < self.claimed_until {
-            let message =
-                "another member claimed the lead at the same time and was first: ask again if need be";
+            let message = "another member claimed the lead at the same time and was first: ask again if need be";
             return Err(Reject::new(Code::NotAllowed, message));
         }
         self.claimed_until = now.at + self.rules.claim_window;

@@ -55,7 +55,12 @@ impl Session {
     /// `get_song`.
     pub(super) fn get_song(&self, id: &str) -> Result<Ack, Reject> {
         let songs = self.state.setlist.iter().flat_map(|setlist| &*setlist.songs);
-        songs.into_iter().find(|song| song.id == id).cloned().map(Ack::Song).ok_or_else(no_such_song)
+        songs
+            .into_iter()
+            .find(|song| song.id == id)
+            .cloned()
+            .map(Ack::Song)
+            .ok_or_else(no_such_song)
     }
 
     /// The selected song and its place.
@@ -65,12 +70,20 @@ impl Session {
     }
 
     pub(super) fn check_setlist(&self) {
-        assert!(self.state.song.is_none() || self.song().is_some(), "song {:?} is none", self.state.song);
+        assert!(
+            self.state.song.is_none() || self.song().is_some(),
+            "song {:?} is none",
+            self.state.song
+        );
     }
 
     fn chosen(&self, choice: &SongChoice) -> Result<u32, Reject> {
-        let Some(setlist) = self.state.setlist.as_ref().filter(|setlist| !setlist.songs.is_empty()) else {
-            return Err(Reject::new(Code::NotAllowed, "there is no set list to select from; set one first"));
+        let Some(setlist) = self.state.setlist.as_ref().filter(|setlist| !setlist.songs.is_empty())
+        else {
+            return Err(Reject::new(
+                Code::NotAllowed,
+                "there is no set list to select from; set one first",
+            ));
         };
         let last = setlist.songs.len() as u32 - 1;
         match (choice, self.state.song) {
@@ -79,8 +92,12 @@ impl Session {
             (SongChoice::Step(false), None) => Ok(last),
             (SongChoice::Step(true), Some(index)) if index < last => Ok(index + 1),
             (SongChoice::Step(false), Some(index)) if index > 0 => Ok(index - 1),
-            (SongChoice::Step(true), _) => Err(Reject::new(Code::NotAllowed, "this is the last song")),
-            (SongChoice::Step(false), _) => Err(Reject::new(Code::NotAllowed, "this is the first song")),
+            (SongChoice::Step(true), _) => {
+                Err(Reject::new(Code::NotAllowed, "this is the last song"))
+            }
+            (SongChoice::Step(false), _) => {
+                Err(Reject::new(Code::NotAllowed, "this is the first song"))
+            }
         }
     }
 

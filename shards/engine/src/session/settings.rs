@@ -16,21 +16,26 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         self.leader_only(member)?;
-        let [passcode, pin] = [&change.passcode, &change.leader_pin].map(|new| new.as_ref()?.as_ref());
+        let [passcode, pin] =
+            [&change.passcode, &change.leader_pin].map(|new| new.as_ref()?.as_ref());
         self.rules.check_secrets(passcode, pin)?;
         let state = &self.state;
         let max_members = change.max_members.unwrap_or(state.max_members);
         let allowed = self.member_count()..=self.rules.members_max;
         if !allowed.contains(&max_members) {
             let (least, most) = allowed.into_inner();
-            let message = format!("expected {least} (the members present) to {most} (the server's limit)");
+            let message =
+                format!("expected {least} (the members present) to {most} (the server's limit)");
             return Err(Reject::field("maxMembers", message));
         }
         let passcode = change.passcode.unwrap_or_else(|| state.passcode.clone());
         let leader_pin = change.leader_pin.unwrap_or_else(|| state.leader_pin.clone());
         let leader_rule = change.leader_rule.unwrap_or(state.leader_rule);
         if leader_rule == LeaderRule::Pin && leader_pin.is_none() {
-            return Err(Reject::field("leaderPin", "expected a PIN, since leaderRule \"pin\" asks for it"));
+            return Err(Reject::field(
+                "leaderPin",
+                "expected a PIN, since leaderRule \"pin\" asks for it",
+            ));
         }
         let on_leader_loss = change.on_leader_loss.unwrap_or(state.on_leader_loss);
         let anyone_may_cue = change.anyone_may_cue.unwrap_or(state.anyone_may_cue);

@@ -30,8 +30,9 @@ fn check_under(rules: Rules, script: &str, expected: &str) {
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         room.run(line, &mut said);
     }
-    let tidy =
-        |text: &str| text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n");
+    let tidy = |text: &str| {
+        text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n")
+    };
     assert_eq!(tidy(&said), tidy(expected), "\n{said}");
 }
 
@@ -113,8 +114,10 @@ impl Room {
         self.session.check_invariants();
         self.check_news(out);
         let effects: Vec<String> = out.iter().map(effect).collect();
-        let parts =
-            [answer].into_iter().chain(effects.iter().map(String::as_str)).filter(|part| !part.is_empty());
+        let parts = [answer]
+            .into_iter()
+            .chain(effects.iter().map(String::as_str))
+            .filter(|part| !part.is_empty());
         writeln!(said, "{line}: {}", parts.collect::<Vec<_>>().join(" | ")).unwrap();
     }
 
@@ -181,9 +184,12 @@ fn join(words: &[&str]) -> Join {
 fn command(words: &[&str], now: Moment) -> SessionCommand {
     let at = number(words, "in").map(|millis| now.at + Micros::from_millis(millis));
     let tempo = |word: &str| Tempo::from_milli_bpm(word.parse::<u32>().unwrap() * 1_000).unwrap();
-    let position = |word: &str| Position::from_micros(word.parse::<u64>().unwrap() * 1_000).unwrap();
+    let position =
+        |word: &str| Position::from_micros(word.parse::<u64>().unwrap() * 1_000).unwrap();
     match words[0] {
-        "leader" => SessionCommand::SetRole { role: Role::Leader, member: words.get(1).map(|w| member(w)) },
+        "leader" => {
+            SessionCommand::SetRole { role: Role::Leader, member: words.get(1).map(|w| member(w)) }
+        }
         "follower" => SessionCommand::SetRole { role: Role::Follower, member: None },
         "asks" => SessionCommand::RequestLeader,
         "approves" => SessionCommand::ApproveLeader { requester: member(words[1]) },
@@ -193,9 +199,10 @@ fn command(words: &[&str], now: Moment) -> SessionCommand {
             version: number(words, "version"),
         },
         "message" => SessionCommand::UpdateMessage(text(words.get(1).unwrap_or(&""))),
-        "says" => {
-            SessionCommand::Chat { message: text(words[1]), username: value(words, "as").map(Into::into) }
-        }
+        "says" => SessionCommand::Chat {
+            message: text(words[1]),
+            username: value(words, "as").map(Into::into),
+        },
         "cue" => SessionCommand::Cue { text: words[1].into(), target: None },
         "play" => SessionCommand::Play {
             at,
@@ -217,14 +224,17 @@ fn command(words: &[&str], now: Moment) -> SessionCommand {
         },
         "signature" => {
             let (numerator, denominator) = words[1].split_once('/').unwrap();
-            let signature = TimeSignature::new(numerator.parse().unwrap(), denominator.parse().unwrap());
+            let signature =
+                TimeSignature::new(numerator.parse().unwrap(), denominator.parse().unwrap());
             SessionCommand::SetTimeSignature(signature.unwrap())
         }
         "at_beat" => SessionCommand::BeatSync {
             beat_position: Number(words[1].parse().unwrap()),
             master_time: Number(0.0),
         },
-        "at" => SessionCommand::PositionSync { position: position(words[1]), timestamp: Number(7.0) },
+        "at" => {
+            SessionCommand::PositionSync { position: position(words[1]), timestamp: Number(7.0) }
+        }
         "songs" => SessionCommand::SetSetlist(setlist(&words[1..])),
         "song" => SessionCommand::SelectSong(match words[1] {
             "+1" => SongChoice::Step(true),
@@ -254,7 +264,9 @@ fn setlist(songs: &[&str]) -> Setlist {
             tempo: parts
                 .next()
                 .map(|bpm| Tempo::from_milli_bpm(bpm.parse::<u32>().unwrap() * 1_000).unwrap()),
-            time_signature: parts.next().map(|beats| TimeSignature::new(beats.parse().unwrap(), 4).unwrap()),
+            time_signature: parts
+                .next()
+                .map(|beats| TimeSignature::new(beats.parse().unwrap(), 4).unwrap()),
             format: SongFormat::Text,
             body: "la".into(),
             duration: None,
@@ -264,7 +276,8 @@ fn setlist(songs: &[&str]) -> Setlist {
 }
 
 fn settings(words: &[&str]) -> SettingsChange {
-    let secret = |name| value(words, name).map(|text| (text != "none").then(|| Secret(text.into())));
+    let secret =
+        |name| value(words, name).map(|text| (text != "none").then(|| Secret(text.into())));
     SettingsChange {
         max_members: number(words, "max").map(|max| max as u32),
         on_leader_loss: value(words, "loss").map(|word| match word {
@@ -322,11 +335,17 @@ fn notice(notice: &Notice) -> String {
         Notice::RoleChanged { member, role, reason, .. } => {
             format!("role {} {role:?} {}", letter(*member), reason.unwrap_or("-"))
         }
-        Notice::LeaderRequestSent { current_leader } => format!("sent to {}", letter(*current_leader)),
-        Notice::LeaderHandoffRequest { requester } => format!("request of {}", letter(requester.id)),
+        Notice::LeaderRequestSent { current_leader } => {
+            format!("sent to {}", letter(*current_leader))
+        }
+        Notice::LeaderHandoffRequest { requester } => {
+            format!("request of {}", letter(requester.id))
+        }
         Notice::LeaderRequestApproved => "approved".into(),
         Notice::LeaderRequestDenied { .. } => "denied".into(),
-        Notice::LeaderHandoffCompleted { new_leader } => format!("handed to {}", letter(*new_leader)),
+        Notice::LeaderHandoffCompleted { new_leader } => {
+            format!("handed to {}", letter(*new_leader))
+        }
         Notice::LeaderChanged { new_leader, previous } => {
             format!("leader {} after {}", letter(new_leader.id), name(previous))
         }
@@ -355,13 +374,15 @@ fn notice(notice: &Notice) -> String {
         }
         Notice::Setlist(setlist) => format!("{} songs", setlist.songs.len()),
         Notice::SongChanged { song, index, .. } => format!("song {index} {song}"),
-        Notice::SessionUpdate { settings, time_signature, .. } => match (settings, time_signature) {
-            (Some(_), _) => "settings".into(),
-            (None, Some((signature, _))) => {
-                format!("signature {}/{}", signature.numerator, signature.denominator)
+        Notice::SessionUpdate { settings, time_signature, .. } => {
+            match (settings, time_signature) {
+                (Some(_), _) => "settings".into(),
+                (None, Some((signature, _))) => {
+                    format!("signature {}/{}", signature.numerator, signature.denominator)
+                }
+                (None, None) => "nothing".into(),
             }
-            (None, None) => "nothing".into(),
-        },
+        }
     }
 }
 
@@ -528,9 +549,12 @@ fn a_sign_of_life_is_noted_wherever_its_member_sits_now() {
         room.session.heard_from(member("c"), place, UnixMillis(unix));
         room.session.seat(member("c")).map(|seat| seat.member.last_ping_at.0)
     };
-    for (line, at, found) in
-        [("a joins", 0, None), ("b joins", 0, None), ("c joins", 2, Some(7)), ("a leaves", 1, Some(7))]
-    {
+    for (line, at, found) in [
+        ("a joins", 0, None),
+        ("b joins", 0, None),
+        ("c joins", 2, Some(7)),
+        ("a leaves", 1, Some(7)),
+    ] {
         room.run(line, &mut said);
         assert_eq!(heard(&mut room, &mut place, 7), found, "{line}");
         assert_eq!(place, at, "{line}");
@@ -949,7 +973,9 @@ fn a_sync_request_brings_a_snapshot_to_who_holds_another_state() {
 
 #[test]
 fn a_checksum_is_that_of_the_bytes_that_would_be_stored() {
-    let stored = |value: &(u32, String, Vec<String>)| crc32fast::hash(&postcard::to_allocvec(value).unwrap());
+    let stored = |value: &(u32, String, Vec<String>)| {
+        crc32fast::hash(&postcard::to_allocvec(value).unwrap())
+    };
     for length in 0..300 {
         let words = vec!["la".repeat(length % 40), "x".repeat(length)];
         let value = (length as u32, "y".repeat(length / 2), words);

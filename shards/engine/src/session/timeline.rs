@@ -120,7 +120,8 @@ impl Session {
         next.set_tempo(now.at, tempo, fade)?;
         let changed = self.take_course(now, next);
         let timeline = self.state.timeline.clone();
-        let change = Notice::TempoChange { event, old, new: tempo, fade, timestamp: now.unix, timeline };
+        let change =
+            Notice::TempoChange { event, old, new: tempo, fade, timestamp: now.unix, timeline };
         Ok(self.report(changed, member, change, out))
     }
 
@@ -256,14 +257,22 @@ impl Session {
         assert!((1..=Timeline::SEGMENTS_MAX).contains(&timeline.segments.len()));
         assert!(timeline.segments.is_sorted_by(|a, b| a.t0 < b.t0), "{:?}", timeline.segments);
         assert!(
-            timeline.segments.iter().all(|s| s.playing || (s.ramp == 0 && s.bpm0 == s.bpm1 && s.p0 >= 0))
+            timeline
+                .segments
+                .iter()
+                .all(|s| s.playing || (s.ramp == 0 && s.bpm0 == s.bpm1 && s.p0 >= 0))
         );
         assert!((1..=METER_MAX).contains(&timeline.meter.len()));
         assert!(timeline.meter.is_sorted_by(|a, b| a.beat < b.beat), "{:?}", timeline.meter);
         let seams = timeline.segments.windows(2).filter(|pair| pair[0].playing && pair[1].playing);
         for pair in seams {
             let up_to_seam = Timeline { segments: vec![pair[0]], ..timeline.clone() };
-            assert_eq!(up_to_seam.beat_at(pair[1].t0), pair[1].b0, "beats jump at {:?}", pair[1].t0);
+            assert_eq!(
+                up_to_seam.beat_at(pair[1].t0),
+                pair[1].b0,
+                "beats jump at {:?}",
+                pair[1].t0
+            );
         }
     }
 
@@ -304,12 +313,16 @@ impl Timeline {
             if planned.t0 == segment.t0 && !starts {
                 continue;
             }
-            let again = if starts { self.start(planned.t0) } else { self.sought(planned.t0, planned.p0) };
+            let again =
+                if starts { self.start(planned.t0) } else { self.sought(planned.t0, planned.p0) };
             self.segments.retain(|s| s.t0 < again.t0);
             self.segments.push(again);
         }
         if self.segments.len() > Self::SEGMENTS_MAX {
-            return Err(Reject::new(Code::NotAllowed, "too many changes are scheduled; wait for the first"));
+            return Err(Reject::new(
+                Code::NotAllowed,
+                "too many changes are scheduled; wait for the first",
+            ));
         }
         Ok(())
     }
@@ -320,7 +333,15 @@ impl Timeline {
         let ramp = ruling.ramp.saturating_sub(at.since(ruling.t0).as_micros());
         let tempo = self.tempo_at(at);
         let bpm1 = if ramp == 0 { tempo } else { ruling.bpm1 };
-        Segment { t0: at, p0: self.position_at(at), b0: self.beat_at(at), bpm0: tempo, bpm1, ramp, ..ruling }
+        Segment {
+            t0: at,
+            p0: self.position_at(at),
+            b0: self.beat_at(at),
+            bpm0: tempo,
+            bpm1,
+            ramp,
+            ..ruling
+        }
     }
 
     /// Playing from where the music stands at `at`, after the count-in.
@@ -350,7 +371,8 @@ impl Timeline {
     fn pause(&mut self, now: Micros) {
         let present = self.onward(now);
         let (p0, b0) = if present.p0 < 0 { (0, 0) } else { (present.p0, present.b0) };
-        self.segments = vec![Segment { p0, b0, playing: false, bpm1: present.bpm0, ramp: 0, ..present }];
+        self.segments =
+            vec![Segment { p0, b0, playing: false, bpm1: present.bpm0, ramp: 0, ..present }];
         self.count_in = 0;
     }
 
@@ -367,7 +389,12 @@ impl Timeline {
     }
 
     /// The tempo and the signature to begin a song with; only while the music stands still.
-    pub(super) fn begin_with(&mut self, now: Micros, tempo: Option<Tempo>, signature: Option<TimeSignature>) {
+    pub(super) fn begin_with(
+        &mut self,
+        now: Micros,
+        tempo: Option<Tempo>,
+        signature: Option<TimeSignature>,
+    ) {
         let tempo = tempo.unwrap_or(self.tempo_at(now));
         for segment in &mut self.segments {
             (segment.bpm0, segment.bpm1) = (tempo, tempo);
@@ -411,7 +438,8 @@ impl Timeline {
     }
 
     fn cancel_start(&mut self, now: Micros) {
-        let start = self.segments_after(now).find(|segment| segment.playing).map(|segment| segment.t0);
+        let start =
+            self.segments_after(now).find(|segment| segment.playing).map(|segment| segment.t0);
         if let Some(start) = start {
             self.segments.retain(|segment| segment.t0 < start);
         }

@@ -97,7 +97,9 @@ fn read_offer<'a>(
                 agreed.server_max_window_bits = bits(value)?;
                 agreed.server_bits_asked = true;
             }
-            ("client_max_window_bits", Some(value)) => agreed.client_max_window_bits = Some(bits(value)?),
+            ("client_max_window_bits", Some(value)) => {
+                agreed.client_max_window_bits = Some(bits(value)?)
+            }
             // It could obey a limit. We need none.
             ("client_max_window_bits", None) => {}
             _ => return Err(BadOffer),
@@ -121,7 +123,9 @@ fn bits(value: &str) -> Result<u8, BadOffer> {
 
 fn is_token(text: &str) -> bool {
     !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 impl Agreed {
@@ -309,7 +313,12 @@ impl Deflater {
     ///
     /// `None` if compression does not make it shorter, or if the window is of 8 bits, which this library cannot
     /// keep to: then the message goes out as it is, as any message may.
-    pub fn deflate(&mut self, message: &[u8], bits: u8, window: Option<&mut Window>) -> Option<&[u8]> {
+    pub fn deflate(
+        &mut self,
+        message: &[u8],
+        bits: u8,
+        window: Option<&mut Window>,
+    ) -> Option<&[u8]> {
         let place = usize::from(bits.checked_sub(9)?);
         let level = self.level;
         let state = self
@@ -375,7 +384,10 @@ mod tests {
                 "permessage-deflate; server_max_window_bits=10",
                 "permessage-deflate; server_max_window_bits=10",
             ),
-            ("permessage-deflate; server_max_window_bits=8", "permessage-deflate; server_max_window_bits=8"),
+            (
+                "permessage-deflate; server_max_window_bits=8",
+                "permessage-deflate; server_max_window_bits=8",
+            ),
             (
                 "permessage-deflate;server_no_context_takeover",
                 "permessage-deflate; server_no_context_takeover",
@@ -394,7 +406,9 @@ mod tests {
         }
         assert_eq!(
             answer("permessage-deflate; client_max_window_bits", ALONE),
-            Ok(Some("permessage-deflate; server_no_context_takeover; client_no_context_takeover".into()))
+            Ok(Some(
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover".into()
+            ))
         );
         for offer in ["", "x-webkit-deflate-frame", "x-other; y=1"] {
             assert_eq!(answer(offer, TAKEOVER), Ok(None), "{offer}");
@@ -450,7 +464,9 @@ mod tests {
         // The second refers to the first.
         let mut window = Window::default();
         let mut inflater = Inflater::default();
-        for payload in [&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..], &[0xf2, 0x00, 0x11, 0x00, 0x00]] {
+        for payload in
+            [&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..], &[0xf2, 0x00, 0x11, 0x00, 0x00]]
+        {
             assert_eq!(inflater.inflate(payload, Some(&mut window), 100), Ok(&b"Hello"[..]));
         }
         assert_eq!(inflate(&[0xf2, 0x00, 0x11, 0x00, 0x00], 100), Err(InflateError::Corrupt));
@@ -458,7 +474,9 @@ mod tests {
 
     #[test]
     fn what_is_no_deflate_is_noticed() {
-        for payload in [&[0xff; 8][..], &[0x06, 0x00], &[0x00, 0x05, 0x00, 0x00, 0x00, 1, 2, 3, 4, 5]] {
+        for payload in
+            [&[0xff; 8][..], &[0x06, 0x00], &[0x00, 0x05, 0x00, 0x00, 0x00, 1, 2, 3, 4, 5]]
+        {
             assert_eq!(inflate(payload, 1_000), Err(InflateError::Corrupt), "{payload:x?}");
         }
         // Final blocks without end, each of which would have a window read again.
@@ -490,7 +508,8 @@ mod tests {
 
     /// Text with much that repeats, near and far.
     fn text() -> impl Strategy<Value = Vec<u8>> {
-        let word = prop::sample::select(vec!["tempo", "position", "\"sessionId\":", "é", "{}", "12", "x"]);
+        let word =
+            prop::sample::select(vec!["tempo", "position", "\"sessionId\":", "é", "{}", "12", "x"]);
         prop::collection::vec(word, 0..3_000).prop_map(|words| words.concat().into_bytes())
     }
 

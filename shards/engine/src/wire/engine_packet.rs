@@ -84,8 +84,11 @@ impl Open<'_> {
             }
             json::print_string(out, upgrade);
         }
-        let (interval, timeout, payload) = (self.ping_interval_ms, self.ping_timeout_ms, self.max_payload);
-        let rest = format!(r#"],"pingInterval":{interval},"pingTimeout":{timeout},"maxPayload":{payload}}}"#);
+        let (interval, timeout, payload) =
+            (self.ping_interval_ms, self.ping_timeout_ms, self.max_payload);
+        let rest = format!(
+            r#"],"pingInterval":{interval},"pingTimeout":{timeout},"maxPayload":{payload}}}"#
+        );
         out.extend_from_slice(rest.as_bytes());
     }
 }

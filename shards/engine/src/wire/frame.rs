@@ -386,7 +386,12 @@ impl Open {
         Ok(Frame { opcode, last: header.is_final, missing: length as u32, mask })
     }
 
-    fn begin_or_continue(&mut self, limits: &Limits, opcode: Data, last: bool) -> Result<Kind, FrameError> {
+    fn begin_or_continue(
+        &mut self,
+        limits: &Limits,
+        opcode: Data,
+        last: bool,
+    ) -> Result<Kind, FrameError> {
         let kind = match (opcode, self.kind) {
             (Data::Text, None) => Kind::Text,
             (Data::Binary, None) => Kind::Binary,
@@ -467,7 +472,9 @@ fn read(opcode: Opcode, deflated: bool, payload: &[u8]) -> Result<Message<'_>, F
 fn read_data(kind: Kind, deflated: bool, payload: &[u8]) -> Result<Message<'_>, FrameError> {
     match kind {
         _ if deflated => Ok(Message::Deflated { text: kind == Kind::Text, payload }),
-        Kind::Text => simdutf8::basic::from_utf8(payload).map(Message::Text).map_err(|_| FrameError::Utf8),
+        Kind::Text => {
+            simdutf8::basic::from_utf8(payload).map(Message::Text).map_err(|_| FrameError::Utf8)
+        }
         Kind::Binary => Ok(Message::Binary(payload)),
     }
 }
@@ -587,11 +594,16 @@ mod tests {
             Message::Ping(bytes) => Said::Ping(bytes.into()),
             Message::Pong(bytes) => Said::Pong(bytes.into()),
             Message::Deflated { text, payload } => Said::Deflated(text, payload.into()),
-            Message::Close(close) => Said::Close(close.map(|close| (close.code, close.reason.into()))),
+            Message::Close(close) => {
+                Said::Close(close.map(|close| (close.code, close.reason.into())))
+            }
         }
     }
 
-    fn read_pieces<'a>(limits: &Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Said>, Reader) {
+    fn read_pieces<'a>(
+        limits: &Limits,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> (Vec<Said>, Reader) {
         let mut reader = Reader::default();
         let mut all = Vec::new();
         for piece in pieces {
@@ -618,7 +630,11 @@ mod tests {
     fn read(limits: &Limits, stream: &[u8]) -> Vec<Said> {
         let (whole, reader) = read_pieces(limits, [stream]);
         if !reader.in_message() && !matches!(whole.last(), Some(Said::Failed(_))) {
-            assert_eq!((reader.heap_bytes(), &reader.open), (0, &None), "an idle reader holds nothing");
+            assert_eq!(
+                (reader.heap_bytes(), &reader.open),
+                (0, &None),
+                "an idle reader holds nothing"
+            );
         }
         for cut in 0..=stream.len() {
             let (first, second) = stream.split_at(cut);
@@ -683,11 +699,17 @@ mod tests {
             (&[frame(BINARY, &[7; 126])], &[Said::Binary(vec![7; 126])]),
             (&[frame(TEXT, &[b'x'; 300])], &[text(&"x".repeat(300))]),
             (&[frame(TEXT, b"a"), frame(TEXT, b"b")], &[text("a"), text("b")]),
-            (&[frame(TEXT_MORE, b"on"), frame(MORE, b"e "), frame(END, b"bar")], &[text("one bar")]),
+            (
+                &[frame(TEXT_MORE, b"on"), frame(MORE, b"e "), frame(END, b"bar")],
+                &[text("one bar")],
+            ),
             (&[frame(TEXT_MORE, b""), frame(MORE, b""), frame(END, b"")], &[text("")]),
             (&[frame(TEXT_MORE, b""), frame(END, b"late")], &[text("late")]),
             (&[frame(TEXT_MORE, b"early"), frame(END, b"")], &[text("early")]),
-            (&[frame(BINARY_MORE, &[0xff]), frame(END, &[0xfe])], &[Said::Binary(vec![0xff, 0xfe])]),
+            (
+                &[frame(BINARY_MORE, &[0xff]), frame(END, &[0xfe])],
+                &[Said::Binary(vec![0xff, 0xfe])],
+            ),
             // Each message may have as many fragments as the one before it.
             (
                 &[
@@ -709,7 +731,10 @@ mod tests {
                 ],
                 &[Said::Ping(b"p".into()), Said::Pong(vec![]), text("abc")],
             ),
-            (&[frame(PING, &[1; 125]), frame(CLOSE, b"")], &[Said::Ping(vec![1; 125]), Said::Close(None)]),
+            (
+                &[frame(PING, &[1; 125]), frame(CLOSE, b"")],
+                &[Said::Ping(vec![1; 125]), Said::Close(None)],
+            ),
             (
                 &[frame(TEXT_MORE, b"a"), frame(CLOSE, &close_body(1000, b"bye"))],
                 &[Said::Close(Some((1000, "bye".into())))],
@@ -773,8 +798,10 @@ mod tests {
 
     #[test]
     fn accepts_exactly_the_close_codes_that_may_be_sent() {
-        let good =
-            [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999];
+        let good = [
+            1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999,
+            4000, 4999,
+        ];
         let bad = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535];
         for code in good {
             let expected = Said::Close(Some((code, "ok".into())));
@@ -823,10 +850,18 @@ mod tests {
             }
         }
         for text in bad {
-            assert_eq!(read(&TINY, &frame(TEXT, text)), [Said::Failed(FrameError::Utf8)], "{text:02x?}");
+            assert_eq!(
+                read(&TINY, &frame(TEXT, text)),
+                [Said::Failed(FrameError::Utf8)],
+                "{text:02x?}"
+            );
             for cut in 0..=text.len() {
                 let frames = [frame(TEXT_MORE, &text[..cut]), frame(END, &text[cut..])].concat();
-                assert_eq!(read(&TINY, &frames), [Said::Failed(FrameError::Utf8)], "{text:02x?} at {cut}");
+                assert_eq!(
+                    read(&TINY, &frames),
+                    [Said::Failed(FrameError::Utf8)],
+                    "{text:02x?} at {cut}"
+                );
             }
         }
     }
@@ -839,7 +874,11 @@ mod tests {
         assert_eq!(read(&TINY, &stream), [Said::Failed(FrameError::Utf8)]);
 
         let (_, reader) = read_pieces(&TINY, [&stream[..stream.len() - 1]]);
-        assert_eq!(reader.open.as_ref().unwrap().valid, 3, "what is known to be good is not looked at again");
+        assert_eq!(
+            reader.open.as_ref().unwrap().valid,
+            3,
+            "what is known to be good is not looked at again"
+        );
     }
 
     #[test]
@@ -855,7 +894,9 @@ mod tests {
         let mut bytes = frame(TEXT, b"in place");
         let within = bytes.as_ptr_range();
         let mut reader = Reader::default();
-        let Ok(Some(Message::Text(text))) = reader.next(&TINY, &mut bytes, &mut 0) else { panic!("no text") };
+        let Ok(Some(Message::Text(text))) = reader.next(&TINY, &mut bytes, &mut 0) else {
+            panic!("no text")
+        };
         assert!(within.contains(&text.as_ptr()));
     }
 
@@ -872,7 +913,10 @@ mod tests {
             let mut out = b"before".to_vec();
             text(&mut out, |out| out.extend_from_slice(&payload));
             text(&mut out, |_| ());
-            assert!(out == [b"before", &header[..], &payload, &[0x81, 0]].concat(), "{length} bytes");
+            assert!(
+                out == [b"before", &header[..], &payload, &[0x81, 0]].concat(),
+                "{length} bytes"
+            );
         }
     }
 
@@ -887,7 +931,11 @@ mod tests {
 
         let mut long = Vec::new();
         close(&mut long, Some(1008), &"é".repeat(100));
-        assert_eq!(long.len(), 2 + 2 + 122, "the reason is cut before the character that does not fit");
+        assert_eq!(
+            long.len(),
+            2 + 2 + 122,
+            "the reason is cut before the character that does not fit"
+        );
     }
 
     proptest! {

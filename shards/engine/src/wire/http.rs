@@ -42,7 +42,9 @@ impl HeadReader {
             self.ending = match (self.ending, byte) {
                 (0 | 2, b'\r') => self.ending + 1,
                 (1 | 3, b'\n') => self.ending + 1,
-                (1 | 3, _) | (_, b'\n' | 0..=8 | 11..=31 | 127) => return Err(Refused::BAD_REQUEST),
+                (1 | 3, _) | (_, b'\n' | 0..=8 | 11..=31 | 127) => {
+                    return Err(Refused::BAD_REQUEST);
+                }
                 _ => 0,
             };
             self.seen += 1;
@@ -101,7 +103,9 @@ impl<'a> Request<'a> {
             Err(httparse::Error::TooManyHeaders) => return Err(Refused::HEAD_TOO_LARGE),
             _ => return Err(Refused::BAD_REQUEST),
         }
-        let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
+        let (Some(method), Some(target), Some(version)) =
+            (parsed.method, parsed.path, parsed.version)
+        else {
             return Err(Refused::BAD_REQUEST);
         };
         if target.len() > TARGET_BYTES_MAX {
@@ -163,19 +167,24 @@ impl<'a> Request<'a> {
     /// The values of all header lines of this name in their order, as they were sent.
     pub fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         let headers = self.headers[..self.header_count].iter();
-        headers.filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+        headers
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| header.value)
     }
 
     /// The values of all cookies of this name, over one header line or several.
     pub fn cookies(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let pairs = self.all("cookie").flat_map(|line| line.split(|byte| *byte == b';'));
-        pairs.filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+        pairs.filter_map(move |pair| {
+            pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+        })
     }
 
     /// Whether a header line says that a proxy passed the request on. Its name says so, whatever its value is.
     pub fn is_forwarded(&self) -> bool {
         let headers = &self.headers[..self.header_count];
-        let names = |name: &str| FORWARDING_HEADERS.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let names =
+            |name: &str| FORWARDING_HEADERS.iter().any(|known| known.eq_ignore_ascii_case(name));
         let begins = |name: &str| {
             name.get(..FORWARDING_PREFIX.len())
                 .is_some_and(|head| head.eq_ignore_ascii_case(FORWARDING_PREFIX))
@@ -280,7 +289,10 @@ fn is_host(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((address, port)) => {
-                if !address.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')) {
+                if !address
+                    .bytes()
+                    .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
+                {
                     return false;
                 }
                 (address, port)
@@ -292,7 +304,9 @@ fn is_host(host: &str) -> bool {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:".contains(&byte);
     let is_port = |port: &str| {
         port.is_empty()
-            || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+            || port
+                .strip_prefix(':')
+                .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
     };
     !name.is_empty() && name.bytes().all(is_name) && is_port(port)
 }
@@ -345,7 +359,9 @@ impl Origins {
         let Some(origin) = request.header("origin") else { return Cors::Denied };
         match self {
             Self::Any => Cors::Any,
-            Self::Listed(list) if list.iter().any(|listed| same_origin(listed, origin)) => Cors::Only(origin),
+            Self::Listed(list) if list.iter().any(|listed| same_origin(listed, origin)) => {
+                Cors::Only(origin)
+            }
             _ if is_at_all(origin, request) => Cors::Silent,
             _ => Cors::Denied,
         }
@@ -431,7 +447,12 @@ impl Response<'_> {
 }
 
 /// Appends the answer to `OPTIONS`: what a page may send, if it may at all.
-pub fn print_preflight(out: &mut Vec<u8>, request: &Request<'_>, now: UnixMillis, delivery: Delivery<'_>) {
+pub fn print_preflight(
+    out: &mut Vec<u8>,
+    request: &Request<'_>,
+    now: UnixMillis,
+    delivery: Delivery<'_>,
+) {
     print_status(out, 204);
     print_header(out, "Content-Length", "0");
     print_header(out, "Connection", if delivery.keep_alive { "keep-alive" } else { "close" });
@@ -491,7 +512,8 @@ fn print_date(out: &mut Vec<u8>, now: UnixMillis) {
     out.push(b' ');
     digits(out, year / 100);
     digits(out, year);
-    for (before, number) in [(b' ', second / 3_600), (b':', second / 60 % 60), (b':', second % 60)] {
+    for (before, number) in [(b' ', second / 3_600), (b':', second / 60 % 60), (b':', second % 60)]
+    {
         out.push(before);
         digits(out, number);
     }
@@ -567,7 +589,8 @@ impl Refused {
     pub fn print(&self, out: &mut Vec<u8>, now: UnixMillis, cors: Cors<'_>) {
         let mut headers = vec![(Cow::Borrowed("Content-Type"), Cow::Borrowed(self.kind))];
         headers.extend(self.extra.map(|(name, value)| (name.into(), value.into())));
-        let response = Response { status: self.status, headers: &headers, body: self.text.as_bytes() };
+        let response =
+            Response { status: self.status, headers: &headers, body: self.text.as_bytes() };
         response.print(out, now, Delivery { head: false, keep_alive: false, cors });
     }
 }
@@ -598,7 +621,9 @@ impl Refusal {
             Self::BadMethod => (400, r#"{"code":2,"message":"Bad handshake method"}"#),
             Self::BadRequest => (400, r#"{"code":3,"message":"Bad request"}"#),
             Self::Forbidden => (403, r#"{"code":4,"message":"Forbidden"}"#),
-            Self::UnsupportedVersion => (400, r#"{"code":5,"message":"Unsupported protocol version"}"#),
+            Self::UnsupportedVersion => {
+                (400, r#"{"code":5,"message":"Unsupported protocol version"}"#)
+            }
         };
         Refused { kind: "application/json", ..Refused::plain(status, text) }
     }
@@ -636,9 +661,15 @@ pub fn upgrade<'a>(request: &Request<'a>) -> Result<Upgrade<'a>, Refused> {
     }
     if request.header("sec-websocket-version") != Some("13") {
         let extra = Some(("Sec-WebSocket-Version", "13"));
-        return Err(Refused { extra, ..Refused::plain(426, "Only version 13 of WebSocket is spoken here") });
+        return Err(Refused {
+            extra,
+            ..Refused::plain(426, "Only version 13 of WebSocket is spoken here")
+        });
     }
-    let key = request.header("sec-websocket-key").filter(|key| is_key(key)).ok_or(Refused::BAD_REQUEST)?;
+    let key = request
+        .header("sec-websocket-key")
+        .filter(|key| is_key(key))
+        .ok_or(Refused::BAD_REQUEST)?;
     // Browsers that offer subprotocols take no answer without one.
     let protocol = request.list("sec-websocket-protocol").find(|name| !name.is_empty());
     Ok(Upgrade { key, protocol })
@@ -653,7 +684,13 @@ fn is_key(key: &str) -> bool {
 
 impl Upgrade<'_> {
     /// Appends the answer after which the connection speaks WebSocket, with the extension that was agreed on.
-    pub fn print(&self, out: &mut Vec<u8>, now: UnixMillis, cors: Cors<'_>, extension: Option<&str>) {
+    pub fn print(
+        &self,
+        out: &mut Vec<u8>,
+        now: UnixMillis,
+        cors: Cors<'_>,
+        extension: Option<&str>,
+    ) {
         print_status(out, 101);
         print_header(out, "Upgrade", "websocket");
         print_header(out, "Connection", "Upgrade");
@@ -818,7 +855,11 @@ mod tests {
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"] {
             let with = |rest: &str| status(&get(rest).replace("GET", method));
             let takes_one = !matches!(method, "GET" | "HEAD");
-            assert_eq!(with("Content-Length: 1\r\n"), if takes_one { 200 } else { 400 }, "{method}");
+            assert_eq!(
+                with("Content-Length: 1\r\n"),
+                if takes_one { 200 } else { 400 },
+                "{method}"
+            );
             assert_eq!(with("Content-Length: 00\r\n"), 200, "{method}");
             assert_eq!(with(&format!("Content-Length: 1\r\n{upgrade}")), 400, "{method}");
             assert_eq!(with(&format!("Content-Length: 0\r\n{upgrade}")), 200, "{method}");
@@ -850,7 +891,8 @@ mod tests {
 
     #[test]
     fn reads_cookies_wherever_they_are() {
-        let head = get("Cookie: a=1; io=first;io=second\r\ncookie: xio=no; io= third \r\nX: io=no\r\n");
+        let head =
+            get("Cookie: a=1; io=first;io=second\r\ncookie: xio=no; io= third \r\nX: io=no\r\n");
         let request = parse(&head).unwrap();
         let found: Vec<&[u8]> = request.cookies("io").collect();
         assert_eq!(found, [&b"first"[..], b"second", b" third"]);
@@ -862,7 +904,9 @@ mod tests {
         for host in ["a", "a.b-c:3001", "127.0.0.1", "[::1]:80", "[fe80::1]", "a:"] {
             assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), 200, "{host}");
         }
-        for host in ["", ":80", "a b", "a/b", "u@a", "a:b", "[::1", "[::1]x", "[x]", "a:1:2", "é", "a\\b"] {
+        for host in
+            ["", ":80", "a b", "a/b", "u@a", "a:b", "[::1", "[::1]x", "[x]", "a:1:2", "é", "a\\b"]
+        {
             assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), 400, "{host}");
         }
     }
@@ -909,7 +953,8 @@ mod tests {
 
     #[test]
     fn bounds_the_head() {
-        let long = |length: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(length - 1));
+        let long =
+            |length: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(length - 1));
         assert_eq!(status(&long(TARGET_BYTES_MAX)), 200);
         assert_eq!(status(&long(TARGET_BYTES_MAX + 1)), 414);
 
@@ -919,8 +964,9 @@ mod tests {
 
         let frame = get("a: \r\n").len();
         let filled = |length: usize| get(&format!("a: {}\r\n", "x".repeat(length - frame)));
-        let head_of =
-            |length| HeadReader::default().parse(filled(length).as_bytes()).map(|head| head.is_some());
+        let head_of = |length| {
+            HeadReader::default().parse(filled(length).as_bytes()).map(|head| head.is_some())
+        };
         assert_eq!(head_of(HEAD_BYTES_MAX), Ok(true));
         assert_eq!(head_of(HEAD_BYTES_MAX + 1), Err(Refused::HEAD_TOO_LARGE));
         let endless = "GET / HTTP/1.1\r\na: ".to_owned() + &"x".repeat(HEAD_BYTES_MAX);
@@ -945,8 +991,9 @@ mod tests {
             )
         };
         let key = "dGhlIHNhbXBsZSBub25jZQ==";
-        let judged =
-            |head: &str| upgrade(&parse(head).unwrap()).map_or_else(|refused| refused.status, |_| 101);
+        let judged = |head: &str| {
+            upgrade(&parse(head).unwrap()).map_or_else(|refused| refused.status, |_| 101)
+        };
         assert_eq!(judged(&head("GET", "13", key, "")), 101);
         assert_eq!(judged(&head("POST", "13", key, "")), 405);
         assert_eq!(judged(&head("GET", "8", key, "")), 426);
@@ -971,7 +1018,12 @@ mod tests {
 
         let offered = head("GET", "13", key, "Sec-WebSocket-Protocol: chat, other\r\n");
         let mut out = Vec::new();
-        upgrade(&parse(&offered).unwrap()).unwrap().print(&mut out, NOW, Cors::Only("http://b"), None);
+        upgrade(&parse(&offered).unwrap()).unwrap().print(
+            &mut out,
+            NOW,
+            Cors::Only("http://b"),
+            None,
+        );
         let answer = String::from_utf8(out).unwrap();
         assert!(answer.contains("\r\nSec-WebSocket-Protocol: chat\r\n"));
         assert!(answer.contains("\r\nAccess-Control-Allow-Origin: http://b\r\nVary: Origin\r\n"));
@@ -1038,7 +1090,8 @@ mod tests {
         let unchanged = printed(Response { status: 304, headers: &[], body: b"" }, delivery);
         assert!(!unchanged.contains("Content-Length"));
 
-        let closing = printed(response, Delivery { keep_alive: false, cors: Cors::Any, ..delivery });
+        let closing =
+            printed(response, Delivery { keep_alive: false, cors: Cors::Any, ..delivery });
         assert!(closing.contains("\r\nConnection: close\r\n"));
         assert!(closing.contains("\r\nAccess-Control-Allow-Origin: *\r\n"));
         assert!(closing.contains("\r\nCross-Origin-Resource-Policy: cross-origin\r\n"));
@@ -1051,7 +1104,12 @@ mod tests {
         let request = parse(head).unwrap();
         let printed = |cors| {
             let mut out = Vec::new();
-            print_preflight(&mut out, &request, NOW, Delivery { head: false, keep_alive: true, cors });
+            print_preflight(
+                &mut out,
+                &request,
+                NOW,
+                Delivery { head: false, keep_alive: true, cors },
+            );
             String::from_utf8(out).unwrap()
         };
         let allowed = printed(Cors::Only("http://b"));
@@ -1069,7 +1127,9 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         let plain = printed(Refusal::TransportUnknown.of_request());
-        assert!(plain.starts_with("HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"));
+        assert!(
+            plain.starts_with("HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n")
+        );
         assert!(plain.ends_with("\r\n\r\n{\"code\":0,\"message\":\"Transport unknown\"}"));
         assert!(plain.contains("\r\nConnection: close\r\n"));
         let upgrade = printed(Refusal::UnsupportedVersion.of_upgrade());

@@ -10,7 +10,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::RawValue;
 use simd_json::{Buffers, Node, StaticNode, Tape, fill_tape_padded};
 
@@ -90,7 +92,9 @@ impl<'a> Value<'a> {
     /// The items of an array; `None` if it is no array or has more than `items_max`.
     pub fn items(self, items_max: usize) -> Option<Vec<Self>> {
         match self.0 {
-            Form::Written(text) => Some(items(text, items_max)?.into_iter().map(Self::from).collect()),
+            Form::Written(text) => {
+                Some(items(text, items_max)?.into_iter().map(Self::from).collect())
+            }
             Form::Read([Node::Array { len, .. }, rest @ ..]) if *len <= items_max => {
                 let mut rest = rest;
                 let item = |_| {
@@ -185,7 +189,12 @@ impl Reader {
     /// Begins with one event.
     pub fn begin(&mut self) -> Reading<'_> {
         let tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
-        Reading { input: Some(&mut self.input), buffers: &mut self.buffers, tape, home: &mut self.tape }
+        Reading {
+            input: Some(&mut self.input),
+            buffers: &mut self.buffers,
+            tape,
+            home: &mut self.tape,
+        }
     }
 
     /// Whether the buffers are small enough to be kept.
@@ -222,7 +231,9 @@ impl Reading<'_> {
 
     /// Reads a text onto the tape, if simd-json accepts it.
     fn fill(&mut self, text: &str) -> bool {
-        let Some(input) = self.input.take_if(|_| text.len() <= TAPE_BYTES_MAX) else { return false };
+        let Some(input) = self.input.take_if(|_| text.len() <= TAPE_BYTES_MAX) else {
+            return false;
+        };
         input.clear();
         input.reserve(text.len() + simd_json::INPUT_PADDING);
         input.extend_from_slice(text.as_bytes());
@@ -246,7 +257,10 @@ pub fn check_depth(text: &str) -> Result<(), Reject> {
         match byte {
             b'"' => rest = behind_string(rest),
             b'[' | b'{' if depth == DEPTH_MAX => {
-                return Err(Reject::new(Code::InvalidPayload, "the payload is nested deeper than 32 levels"));
+                return Err(Reject::new(
+                    Code::InvalidPayload,
+                    "the payload is nested deeper than 32 levels",
+                ));
             }
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
@@ -271,7 +285,8 @@ fn behind_string(mut bytes: &[u8]) -> &[u8] {
 /// Appends a string with its quotes and escapes.
 pub fn print_string(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let is_escaped = |word| scan::below(word, b' ') | scan::equal(word, b'"') | scan::equal(word, b'\\');
+    let is_escaped =
+        |word| scan::below(word, b' ') | scan::equal(word, b'"') | scan::equal(word, b'\\');
     out.reserve(text.len() + 2);
     out.push(b'"');
     let mut rest = text.as_bytes();
@@ -302,7 +317,10 @@ impl<'a> Field<'a> {
     }
 
     /// Reads the field if it is there. `null` counts as not there.
-    pub fn optional<T>(self, read: impl FnOnce(Self) -> Result<T, Reject>) -> Result<Option<T>, Reject> {
+    pub fn optional<T>(
+        self,
+        read: impl FnOnce(Self) -> Result<T, Reject>,
+    ) -> Result<Option<T>, Reject> {
         if self.is_absent() { Ok(None) } else { read(self).map(Some) }
     }
 
@@ -315,13 +333,14 @@ impl<'a> Field<'a> {
     pub fn text(self) -> Result<Cow<'a, str>, Reject> {
         let text = match self.value.map(|value| value.0) {
             Some(Form::Read([Node::String(text), ..])) => Some(Cow::Borrowed(*text)),
-            Some(Form::Written(json)) => match json.strip_prefix('"').and_then(|json| json.strip_suffix('"'))
-            {
-                Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
-                // A lone surrogate is well-formed JSON, but no text.
-                Some(_) => serde_json::from_str(json).ok().map(Cow::Owned),
-                None => None,
-            },
+            Some(Form::Written(json)) => {
+                match json.strip_prefix('"').and_then(|json| json.strip_suffix('"')) {
+                    Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
+                    // A lone surrogate is well-formed JSON, but no text.
+                    Some(_) => serde_json::from_str(json).ok().map(Cow::Owned),
+                    None => None,
+                }
+            }
             _ => None,
         };
         text.ok_or_else(|| self.wrong("must be a string"))
@@ -353,8 +372,11 @@ impl<'a> Field<'a> {
 
     /// A whole number of `0..=max`, which may be written `4.0` or `4e0` as well as `4`.
     pub fn whole(self, max: u32) -> Result<u32, Reject> {
-        let number = self.number().ok().filter(|n| n.fract() == 0.0 && (0.0..=f64::from(max)).contains(n));
-        number.map(|n| n as u32).ok_or_else(|| self.wrong(format!("must be a whole number from 0 to {max}")))
+        let number =
+            self.number().ok().filter(|n| n.fract() == 0.0 && (0.0..=f64::from(max)).contains(n));
+        number
+            .map(|n| n as u32)
+            .ok_or_else(|| self.wrong(format!("must be a whole number from 0 to {max}")))
     }
 
     /// `invalid_payload` for this field; `what` goes on after its name.
@@ -404,7 +426,9 @@ pub fn placeholders_fit(array: &str, count: u8) -> bool {
     };
     let mut open = vec![&root];
     while let Some(value) = open.pop() {
-        if value["_placeholder"] == true && value["num"].as_u64().is_none_or(|num| num >= u64::from(count)) {
+        if value["_placeholder"] == true
+            && value["num"].as_u64().is_none_or(|num| num >= u64::from(count))
+        {
             return false;
         }
         match value {
@@ -500,7 +524,8 @@ impl<'a> Visitor<'a> for EventVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let name = seq.next_element_seed(NameVisitor)?.ok_or_else(|| A::Error::custom("no name"))?;
+        let name =
+            seq.next_element_seed(NameVisitor)?.ok_or_else(|| A::Error::custom("no name"))?;
         let argument = seq.next_element::<&RawValue>()?.map(RawValue::get);
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok((name, argument))
@@ -557,7 +582,9 @@ mod tests {
         let field = |value| Field { name: "x", value: Some(value) };
         match value.0 {
             _ if value.is_absent() => serde_json::Value::Null,
-            _ if value.is_array() => value.items(usize::MAX).unwrap().into_iter().map(plain).collect(),
+            _ if value.is_array() => {
+                value.items(usize::MAX).unwrap().into_iter().map(plain).collect()
+            }
             Form::Written(text) if value.is_object() => {
                 let names: std::collections::BTreeMap<String, &RawValue> =
                     serde_json::from_str(text).unwrap();
@@ -619,8 +646,10 @@ mod tests {
                 .map_or("0".into(), |n| n.to_string())),
             "-?[0-9]{1,25}(\\.[0-9]{1,30})?([eE][+-]?[0-9]{1,5})?",
             "-?(0|[1-9][0-9]{0,3})(\\.[0-9]{0,3})?([eE][+-]?[0-9]{0,3})?",
-            prop::sample::select(vec!["NaN", "-", "1e400", "-1e400", "+1", ".5", "01", "-0", "-0.0", "0x1"])
-                .prop_map(str::to_owned),
+            prop::sample::select(vec![
+                "NaN", "-", "1e400", "-1e400", "+1", ".5", "01", "-0", "-0.0", "0x1"
+            ])
+            .prop_map(str::to_owned),
         ]
     }
 
@@ -629,7 +658,8 @@ mod tests {
         let leaf = prop_oneof![
             any_number(),
             any_text(),
-            prop::sample::select(vec!["null", "true", "false", "nul", "truee", ""]).prop_map(str::to_owned),
+            prop::sample::select(vec!["null", "true", "false", "nul", "truee", ""])
+                .prop_map(str::to_owned),
         ];
         let nested = leaf.prop_recursive(4, 40, 6, |inner| {
             let space = || prop::sample::select(vec!["", "", " ", "\n\t"]);
@@ -692,7 +722,10 @@ mod tests {
             let mut reader = Reader::default();
             let mut reading = reader.begin();
             let event = reading.event(text).unwrap();
-            assert!(event.argument.unwrap().written().is_some(), "{text} is read as it was written");
+            assert!(
+                event.argument.unwrap().written().is_some(),
+                "{text} is read as it was written"
+            );
             assert_eq!(
                 fields(event.argument.unwrap(), ["x"]).unwrap()[0].value.unwrap().written(),
                 Some(&text[13..text.len() - 2])
@@ -723,7 +756,11 @@ mod tests {
             let mut reading = reader.begin();
             let event = reading.event(&text).unwrap();
             assert_eq!(event.argument.unwrap().written().is_none(), depth <= DEPTH_MAX, "{depth}");
-            assert_eq!(event.argument.unwrap().check_depth().is_ok(), depth <= DEPTH_MAX, "{depth}");
+            assert_eq!(
+                event.argument.unwrap().check_depth().is_ok(),
+                depth <= DEPTH_MAX,
+                "{depth}"
+            );
         }
     }
 
@@ -732,12 +769,19 @@ mod tests {
         let mut reader = Reader::default();
         let long = format!("[\"a\",\"{}\"]", "x".repeat(KEPT_BYTES_MAX - 16));
         for text in [&long, "[\"b\",{\"x\":1}]", "[1", "[\"c\"]"] {
-            let expected = event(text).map(|event| (event.name.into_owned(), event.argument.is_some()));
+            let expected =
+                event(text).map(|event| (event.name.into_owned(), event.argument.is_some()));
             let mut reading = reader.begin();
-            let found = reading.event(text).map(|event| (event.name.into_owned(), event.argument.is_some()));
+            let found = reading
+                .event(text)
+                .map(|event| (event.name.into_owned(), event.argument.is_some()));
             assert_eq!(found, expected);
         }
-        assert!(reader.is_small() && reader.input.capacity() >= long.len() && reader.tape.0.capacity() > 0);
+        assert!(
+            reader.is_small()
+                && reader.input.capacity() >= long.len()
+                && reader.tape.0.capacity() > 0
+        );
         let set_list = format!("[\"a\",\"{}\"]", "x".repeat(900_000));
         assert!(reader.begin().event(&set_list).is_some());
         assert!(!reader.is_small());
@@ -773,9 +817,15 @@ mod tests {
         assert!(matches!(field(r#"{"x":"Gröndal"}"#).text().unwrap(), Cow::Borrowed("Gröndal")));
         assert_eq!(field(r#"{"x":""}"#).text().unwrap(), "");
         assert_eq!(field(r#"{"x":"a\"\u00e9\ud83c\udfb8\n"}"#).text().unwrap(), "a\"é🎸\n");
-        for bad in [r#"{"x":"\ud800"}"#, r#"{"x":"\udfb8\ud83c"}"#, r#"{"x":1}"#, r#"{"x":["a"]}"#, "{}"] {
+        for bad in
+            [r#"{"x":"\ud800"}"#, r#"{"x":"\udfb8\ud83c"}"#, r#"{"x":1}"#, r#"{"x":["a"]}"#, "{}"]
+        {
             let reject = field(bad).text().unwrap_err();
-            assert_eq!((reject.field, &*reject.message), (Some("x"), "x must be a string"), "{bad}");
+            assert_eq!(
+                (reject.field, &*reject.message),
+                (Some("x"), "x must be a string"),
+                "{bad}"
+            );
         }
     }
 
@@ -793,7 +843,11 @@ mod tests {
         }
         for bad in ["1e400", "-1e400", "\"120\"", "null", "true", "[1]", "{}"] {
             let reject = field(&format!(r#"{{"x":{bad}}}"#)).number().unwrap_err();
-            assert_eq!((reject.field, &*reject.message), (Some("x"), "x must be a finite number"), "{bad}");
+            assert_eq!(
+                (reject.field, &*reject.message),
+                (Some("x"), "x must be a finite number"),
+                "{bad}"
+            );
         }
         for not_json in ["NaN", "Infinity", "01", "+1", ".5", "1.", "0x10"] {
             assert!(fields(&*format!(r#"{{"x":{not_json}}}"#), ["x"]).is_err(), "{not_json}");
@@ -826,8 +880,14 @@ mod tests {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(check_depth(&nested(32)).is_ok());
         assert!(check_depth(&nested(33)).is_err());
-        assert!(check_depth(&nested(31).replace("[]", "[[],[],{}]")).is_ok(), "siblings are not deeper");
-        assert!(check_depth(&format!(r#"["{}\"","\\",[]]"#, "[".repeat(100))).is_ok(), "text is not nested");
+        assert!(
+            check_depth(&nested(31).replace("[]", "[[],[],{}]")).is_ok(),
+            "siblings are not deeper"
+        );
+        assert!(
+            check_depth(&format!(r#"["{}\"","\\",[]]"#, "[".repeat(100))).is_ok(),
+            "text is not nested"
+        );
 
         let deep = format!(r#"["name",{{"a":{}}}]"#, nested(100_000));
         let event = event(&deep).unwrap();
@@ -848,10 +908,24 @@ mod tests {
             (r#"[17,"x"]"#, "17", Some("\"x\"")),
         ] {
             let argument = argument.map(Value::from);
-            assert_eq!(event(text).unwrap(), Event { name: name.into(), argument, array: text }, "{text}");
+            assert_eq!(
+                event(text).unwrap(),
+                Event { name: name.into(), argument, array: text },
+                "{text}"
+            );
         }
-        for bad in ["[]", "{}", "[null]", "[[]]", "[\"a\"", "[\"a\"]]", "[\"a\",]", "[\"a\",{]", "\"a\"", ""]
-        {
+        for bad in [
+            "[]",
+            "{}",
+            "[null]",
+            "[[]]",
+            "[\"a\"",
+            "[\"a\"]]",
+            "[\"a\",]",
+            "[\"a\",{]",
+            "\"a\"",
+            "",
+        ] {
             assert_eq!(event(bad), None, "{bad}");
         }
     }
@@ -859,7 +933,9 @@ mod tests {
     #[test]
     fn checks_placeholders() {
         let fit = |text: &str| placeholders_fit(text, 2);
-        assert!(fit(r#"["a",{"_placeholder":true,"num":1},[{"b":{"_placeholder":true,"num":0}}]]"#));
+        assert!(fit(
+            r#"["a",{"_placeholder":true,"num":1},[{"b":{"_placeholder":true,"num":0}}]]"#
+        ));
         assert!(fit(r#"["a",{"_placeholder":"yes","num":7}]"#), "only true makes a placeholder");
         for bad in ["2", "-1", "1.5", "\"0\"", "null", "4294967296"] {
             assert!(!fit(&format!(r#"["a",[{{"_placeholder":true,"num":{bad}}}]]"#)), "{bad}");

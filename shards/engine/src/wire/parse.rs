@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use super::json::{Field, Value, fields};
 use super::scan;
 use crate::speech::{
-    Code, Command, Join, LeaderRule, LinkCommand, Message, Number, OnLeaderLoss, Quantize, Reject, Role,
-    Secret, SessionCommand, Setlist, SettingsChange, Song, SongChoice, SongFormat, TempoEvent,
+    Code, Command, Join, LeaderRule, LinkCommand, Message, Number, OnLeaderLoss, Quantize, Reject,
+    Role, Secret, SessionCommand, Setlist, SettingsChange, Song, SongChoice, SongFormat,
+    TempoEvent,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{Position, Tempo, TimeSignature};
@@ -160,7 +161,11 @@ impl Event {
     pub const fn may_wait(self) -> bool {
         matches!(
             self,
-            Self::SetTempo | Self::TempoChange | Self::TempoChanged | Self::Seek | Self::PositionSync
+            Self::SetTempo
+                | Self::TempoChange
+                | Self::TempoChanged
+                | Self::Seek
+                | Self::PositionSync
         )
     }
 }
@@ -210,19 +215,35 @@ fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
             let [session] = fields(payload, ["sessionId"])?;
             Ok(Command::Leave(session_id(session)?))
         }
-        Event::SetRole => in_session(payload, ["sessionId", "role", "memberId"], |[_, wanted, member]| {
-            Ok(SessionCommand::SetRole { role: role(wanted)?, member: member.optional(member_id)? })
-        }),
-        Event::RequestLeader => in_session(payload, ["sessionId"], |_| Ok(SessionCommand::RequestLeader)),
-        Event::ApproveLeaderRequest => in_session(payload, ["sessionId", "requesterId"], |[_, requester]| {
-            Ok(SessionCommand::ApproveLeader { requester: member_id(requester)? })
-        }),
-        Event::DenyLeaderRequest => in_session(payload, ["sessionId", "requesterId"], |[_, requester]| {
-            Ok(SessionCommand::DenyLeader { requester: member_id(requester)? })
-        }),
-        Event::SyncRequest => in_session(payload, ["sessionId", "checksum", "version"], |[_, sum, held]| {
-            Ok(SessionCommand::Sync { checksum: optional_line(sum, 64)?, version: held.optional(version)? })
-        }),
+        Event::SetRole => {
+            in_session(payload, ["sessionId", "role", "memberId"], |[_, wanted, member]| {
+                Ok(SessionCommand::SetRole {
+                    role: role(wanted)?,
+                    member: member.optional(member_id)?,
+                })
+            })
+        }
+        Event::RequestLeader => {
+            in_session(payload, ["sessionId"], |_| Ok(SessionCommand::RequestLeader))
+        }
+        Event::ApproveLeaderRequest => {
+            in_session(payload, ["sessionId", "requesterId"], |[_, requester]| {
+                Ok(SessionCommand::ApproveLeader { requester: member_id(requester)? })
+            })
+        }
+        Event::DenyLeaderRequest => {
+            in_session(payload, ["sessionId", "requesterId"], |[_, requester]| {
+                Ok(SessionCommand::DenyLeader { requester: member_id(requester)? })
+            })
+        }
+        Event::SyncRequest => {
+            in_session(payload, ["sessionId", "checksum", "version"], |[_, sum, held]| {
+                Ok(SessionCommand::Sync {
+                    checksum: optional_line(sum, 64)?,
+                    version: held.optional(version)?,
+                })
+            })
+        }
         Event::UpdateMessage => in_session(payload, ["sessionId", "message"], |[_, message]| {
             Ok(SessionCommand::UpdateMessage(cut_text(message, MESSAGE_CHARS_MAX, Lines::Many)?))
         }),
@@ -252,12 +273,17 @@ fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
         }
         Event::Pause => in_session(payload, ["sessionId"], |_| Ok(SessionCommand::Pause)),
         Event::Stop => in_session(payload, ["sessionId"], |_| Ok(SessionCommand::Stop)),
-        Event::Seek => in_session(payload, ["sessionId", "position", "atServerMs"], |[_, place, at]| {
-            Ok(SessionCommand::Seek { position: position(place)?, at: at.optional(server_time)? })
-        }),
-        Event::SetTempo => {
-            in_session(payload, ["sessionId", "tempo"], |[_, bpm]| Ok(SessionCommand::SetTempo(tempo(bpm)?)))
+        Event::Seek => {
+            in_session(payload, ["sessionId", "position", "atServerMs"], |[_, place, at]| {
+                Ok(SessionCommand::Seek {
+                    position: position(place)?,
+                    at: at.optional(server_time)?,
+                })
+            })
         }
+        Event::SetTempo => in_session(payload, ["sessionId", "tempo"], |[_, bpm]| {
+            Ok(SessionCommand::SetTempo(tempo(bpm)?))
+        }),
         Event::TempoChange => change_tempo(payload, TempoEvent::Change),
         Event::TempoChanged => change_tempo(payload, TempoEvent::Changed),
         Event::SetTimeSignature => {
@@ -268,21 +294,29 @@ fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
         }
         Event::BeatSync => {
             in_session(payload, ["sessionId", "beatPosition", "masterTime"], |[_, beat, time]| {
-                Ok(SessionCommand::BeatSync { beat_position: number(beat)?, master_time: number(time)? })
+                Ok(SessionCommand::BeatSync {
+                    beat_position: number(beat)?,
+                    master_time: number(time)?,
+                })
             })
         }
         Event::PositionSync => {
             in_session(payload, ["sessionId", "positionMs", "timestamp"], |[_, place, time]| {
-                Ok(SessionCommand::PositionSync { position: position(place)?, timestamp: number(time)? })
+                Ok(SessionCommand::PositionSync {
+                    position: position(place)?,
+                    timestamp: number(time)?,
+                })
             })
         }
 
         Event::SetSetlist => in_session(payload, ["sessionId", "setlist"], |[_, list]| {
             Ok(SessionCommand::SetSetlist(setlist(list)?))
         }),
-        Event::SelectSong => in_session(payload, ["sessionId", "songId", "step"], |[_, song, step]| {
-            Ok(SessionCommand::SelectSong(song_choice(song, step)?))
-        }),
+        Event::SelectSong => {
+            in_session(payload, ["sessionId", "songId", "step"], |[_, song, step]| {
+                Ok(SessionCommand::SelectSong(song_choice(song, step)?))
+            })
+        }
         Event::GetSong => in_session(payload, ["sessionId", "songId"], |[_, song]| {
             Ok(SessionCommand::GetSong(line(song, 1, 64)?))
         }),
@@ -334,7 +368,8 @@ fn command_id(payload: Value<'_>) -> Result<Option<CommandId>, Reject> {
     id.optional(|id| {
         let read = id.text().ok().and_then(|text| CommandId::parse(&text));
         read.ok_or_else(|| {
-            let right = "must be a text of letters, digits, _ and - that ends in - and a number below 2^53";
+            let right =
+                "must be a text of letters, digits, _ and - that ends in - and a number below 2^53";
             id.wrong(format!("{right}, in all {} bytes at most", CommandId::BYTES_MAX))
         })
     })
@@ -347,10 +382,20 @@ fn or_empty(payload: Value<'_>) -> Value<'_> {
 }
 
 fn join(payload: Value<'_>) -> Result<Command, Reject> {
-    let [session, display_name, wanted, instrument, passcode, leader_pin, tick_hz, metronome] = fields(
-        payload,
-        ["sessionId", "displayName", "role", "instrument", "passcode", "leaderPin", "tickHz", "metronome"],
-    )?;
+    let [session, display_name, wanted, instrument, passcode, leader_pin, tick_hz, metronome] =
+        fields(
+            payload,
+            [
+                "sessionId",
+                "displayName",
+                "role",
+                "instrument",
+                "passcode",
+                "leaderPin",
+                "tickHz",
+                "metronome",
+            ],
+        )?;
     Ok(Command::Join(Join {
         session: session_id(session)?,
         display_name: name(display_name)?,
@@ -364,32 +409,48 @@ fn join(payload: Value<'_>) -> Result<Command, Reject> {
 }
 
 fn update_settings(payload: Value<'_>) -> Result<Command, Reject> {
-    let names =
-        ["sessionId", "maxMembers", "onLeaderLoss", "leaderRule", "passcode", "leaderPin", "anyoneMayCue"];
-    in_session(payload, names, |[_, max_members, loss, rule, passcode, leader_pin, anyone_may_cue]| {
-        let change = SettingsChange {
-            max_members: max_members.optional(|members| whole(members, 1, MEMBERS_MAX))?,
-            on_leader_loss: loss.optional(on_leader_loss)?,
-            leader_rule: rule.optional(leader_rule)?,
-            passcode: new_secret(passcode)?,
-            leader_pin: new_secret(leader_pin)?,
-            anyone_may_cue: anyone_may_cue.optional(Field::boolean)?,
-        };
-        // A misspelt name would otherwise look like a change that was made.
-        if change == SettingsChange::default() {
-            let message = "update_settings takes at least one of maxMembers, onLeaderLoss, leaderRule, passcode, \
+    let names = [
+        "sessionId",
+        "maxMembers",
+        "onLeaderLoss",
+        "leaderRule",
+        "passcode",
+        "leaderPin",
+        "anyoneMayCue",
+    ];
+    in_session(
+        payload,
+        names,
+        |[_, max_members, loss, rule, passcode, leader_pin, anyone_may_cue]| {
+            let change = SettingsChange {
+                max_members: max_members.optional(|members| whole(members, 1, MEMBERS_MAX))?,
+                on_leader_loss: loss.optional(on_leader_loss)?,
+                leader_rule: rule.optional(leader_rule)?,
+                passcode: new_secret(passcode)?,
+                leader_pin: new_secret(leader_pin)?,
+                anyone_may_cue: anyone_may_cue.optional(Field::boolean)?,
+            };
+            // A misspelt name would otherwise look like a change that was made.
+            if change == SettingsChange::default() {
+                let message = "update_settings takes at least one of maxMembers, onLeaderLoss, leaderRule, passcode, \
                            leaderPin and anyoneMayCue";
-            return Err(Reject::new(Code::InvalidPayload, message));
-        }
-        Ok(SessionCommand::UpdateSettings(change))
-    })
+                return Err(Reject::new(Code::InvalidPayload, message));
+            }
+            Ok(SessionCommand::UpdateSettings(change))
+        },
+    )
 }
 
 fn change_tempo(payload: Value<'_>, event: TempoEvent) -> Result<Command, Reject> {
     in_session(payload, ["sessionId", "tempo", "fadeTime"], |[_, bpm, fade]| {
-        let fade =
-            fade.optional(|fade| millis(fade, FADE_MS_MAX, "from 0 to 3600000 ms, which is one hour"))?;
-        Ok(SessionCommand::ChangeTempo { tempo: tempo(bpm)?, fade: fade.unwrap_or(Micros::ZERO), event })
+        let fade = fade.optional(|fade| {
+            millis(fade, FADE_MS_MAX, "from 0 to 3600000 ms, which is one hour")
+        })?;
+        Ok(SessionCommand::ChangeTempo {
+            tempo: tempo(bpm)?,
+            fade: fade.unwrap_or(Micros::ZERO),
+            event,
+        })
     })
 }
 
@@ -428,7 +489,17 @@ fn setlist(list: Field<'_>) -> Result<Setlist, Reject> {
 fn song(song: Value<'_>) -> Result<Song, Reject> {
     let [id, title, artist, key, bpm, signature, format, body, duration] = fields(
         song,
-        ["id", "title", "artist", "key", "tempoBpm", "timeSignature", "format", "body", "durationMs"],
+        [
+            "id",
+            "title",
+            "artist",
+            "key",
+            "tempoBpm",
+            "timeSignature",
+            "format",
+            "body",
+            "durationMs",
+        ],
     )?;
     Ok(Song {
         id: line(id, 1, 64)?,
@@ -439,7 +510,8 @@ fn song(song: Value<'_>) -> Result<Song, Reject> {
         time_signature: signature.optional(|signature| {
             let value = object(signature, "numerator and denominator")?;
             let [numerator, denominator] = fields(value, ["numerator", "denominator"])?;
-            time_signature(numerator, denominator).map_err(|reject| within(signature, signature.name, reject))
+            time_signature(numerator, denominator)
+                .map_err(|reject| within(signature, signature.name, reject))
         })?,
         format: song_format(format)?,
         body: song_body(body)?,
@@ -470,7 +542,8 @@ fn song_choice(song: Field<'_>, step: Field<'_>) -> Result<SongChoice, Reject> {
 fn session_id(field: Field<'_>) -> Result<SessionId, Reject> {
     const RIGHT: &str = "must be a text of 1 to 128 bytes without control characters";
     let text = field.text().map_err(|_| field.wrong(RIGHT))?;
-    SessionId::parse(&text).ok_or_else(|| Reject { code: Code::InvalidSessionId, ..field.wrong(RIGHT) })
+    SessionId::parse(&text)
+        .ok_or_else(|| Reject { code: Code::InvalidSessionId, ..field.wrong(RIGHT) })
 }
 
 fn member_id(field: Field<'_>) -> Result<MemberId, Reject> {
@@ -489,7 +562,8 @@ fn tempo(field: Field<'_>) -> Result<Tempo, Reject> {
 fn position(field: Field<'_>) -> Result<Position, Reject> {
     const RIGHT: &str = "from 0 to 86400000 ms, which is 24 hours";
     let micros = millis(field, (Position::MAX.as_micros() / 1_000) as f64, RIGHT)?;
-    Position::from_micros(micros.as_micros()).ok_or_else(|| field.wrong(format!("must be a number {RIGHT}")))
+    Position::from_micros(micros.as_micros())
+        .ok_or_else(|| field.wrong(format!("must be a number {RIGHT}")))
 }
 
 /// A time on the server's clock. Whether it is near enough is for the session to say.
@@ -558,8 +632,9 @@ fn one_of<T: Copy, const N: usize>(field: Field<'_>, words: [(&str, T); N]) -> R
 /// A passcode or PIN, exactly as it was typed; `None` if nothing was.
 fn secret(field: Field<'_>) -> Result<Option<Secret>, Reject> {
     let text = field.text().ok().filter(|text| text.chars().count() <= SECRET_CHARS_MAX);
-    let text =
-        text.ok_or_else(|| field.wrong(format!("must be a text of at most {SECRET_CHARS_MAX} characters")))?;
+    let text = text.ok_or_else(|| {
+        field.wrong(format!("must be a text of at most {SECRET_CHARS_MAX} characters"))
+    })?;
     Ok((!text.is_empty()).then(|| Secret(text.into_owned())))
 }
 
@@ -601,10 +676,17 @@ fn line(field: Field<'_>, chars_min: usize, chars_max: usize) -> Result<String, 
 }
 
 /// A text for other people's screens: printable and trimmed, and only then measured.
-fn text(field: Field<'_>, chars_min: usize, chars_max: usize, lines: Lines) -> Result<String, Reject> {
+fn text(
+    field: Field<'_>,
+    chars_min: usize,
+    chars_max: usize,
+    lines: Lines,
+) -> Result<String, Reject> {
     let text = field.text().ok().map(|text| printable(&text, lines).trim().to_owned());
     let text = text.filter(|text| (chars_min..=chars_max).contains(&text.chars().count()));
-    text.ok_or_else(|| field.wrong(format!("must be a text of {chars_min} to {chars_max} characters")))
+    text.ok_or_else(|| {
+        field.wrong(format!("must be a text of {chars_min} to {chars_max} characters"))
+    })
 }
 
 /// Whether a text may go over several lines.
@@ -646,7 +728,8 @@ fn shown(c: char, lines: Lines) -> Option<char> {
 /// The place of the first character that is not shown as it is. Nearly all of a song of 100 kB is ASCII, which is
 /// looked through by stretches.
 fn first_other(text: &str, lines: Lines) -> Option<usize> {
-    let unplain = |word| scan::below(word, b' ') | scan::equal(word, 0x7f) | scan::beyond_ascii(word);
+    let unplain =
+        |word| scan::below(word, b' ') | scan::equal(word, 0x7f) | scan::beyond_ascii(word);
     let mut at = 0;
     loop {
         let rest = &text.as_bytes()[at..];

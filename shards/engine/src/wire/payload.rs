@@ -143,7 +143,8 @@ pub fn body(packets: &[Packet], version: Version, base64: bool) -> Body {
             Version::V4 if place > 0 => bytes.push(SEPARATOR),
             Version::V4 => {}
             Version::V3 => {
-                let units: usize = String::from_utf8_lossy(&text).chars().map(char::len_utf16).sum();
+                let units: usize =
+                    String::from_utf8_lossy(&text).chars().map(char::len_utf16).sum();
                 bytes.extend_from_slice(format!("{units}:").as_bytes());
             }
         }
@@ -185,13 +186,18 @@ mod tests {
 
     #[test]
     fn reads_the_bodies_that_clients_send() {
-        let text = |texts: &[&'static str]| Ok(texts.iter().map(|text| Part::Text(text)).collect::<Vec<_>>());
+        let text = |texts: &[&'static str]| {
+            Ok(texts.iter().map(|text| Part::Text(text)).collect::<Vec<_>>())
+        };
         assert_eq!(parts(b"40", Version::V4, false), text(&["40"]));
         assert_eq!(
             parts(b"4hello\x1ebAQIDBA==\x1e3", Version::V4, false),
             text(&["4hello", "bAQIDBA==", "3"])
         );
-        assert_eq!(parts(b"6:4hello10:b4AQIDBA==", Version::V3, false), text(&["4hello", "b4AQIDBA=="]));
+        assert_eq!(
+            parts(b"6:4hello10:b4AQIDBA==", Version::V3, false),
+            text(&["4hello", "b4AQIDBA=="])
+        );
         assert_eq!(parts("5:4é🎸x1:2".as_bytes(), Version::V3, false), text(&["4é🎸x", "2"]));
         let mixed = [&[0, 6, 0xff][..], b"4hello", &[1, 3, 0xff, 4, 1, 2]].concat();
         let expected = vec![Part::Text("4hello"), Part::Binary(&[4, 1, 2])];

@@ -9,8 +9,8 @@ use serde::{Serialize, Serializer};
 use self::printer::Printer;
 use super::{json, socket_packet};
 use crate::speech::{
-    Ack, Checksum, LeaderRule, LinkNotice, Member, Notice, Number, OnLeaderLoss, Quality, Reject, Role,
-    RoomStats, Setlist, Settings, Snapshot, Song, SongFormat, SyncResponse, TempoEvent, Tick,
+    Ack, Checksum, LeaderRule, LinkNotice, Member, Notice, Number, OnLeaderLoss, Quality, Reject,
+    Role, RoomStats, Setlist, Settings, Snapshot, Song, SongFormat, SyncResponse, TempoEvent, Tick,
 };
 use crate::words::ids::SessionId;
 use crate::words::music::{MeterChange, Segment, Tempo, TimeSignature, Timeline};
@@ -296,9 +296,10 @@ impl<'a> NoticeView<'a> {
                     requester_info: MemberInfo::new(requester),
                 },
             ),
-            Notice::LeaderRequestApproved => {
-                ("leader_request_approved", Self::LeaderRequestApproved { message: "You lead now." })
-            }
+            Notice::LeaderRequestApproved => (
+                "leader_request_approved",
+                Self::LeaderRequestApproved { message: "You lead now." },
+            ),
             Notice::LeaderRequestDenied { reason } => {
                 ("leader_request_denied", Self::LeaderRequestDenied { reason })
             }
@@ -317,7 +318,9 @@ impl<'a> NoticeView<'a> {
                     previous_leader: previous.as_ref().map(|leader| leader.as_str()),
                 },
             ),
-            Notice::SyncResponse(sync) => ("sync_response", Self::SyncResponse(SyncView::new(sync))),
+            Notice::SyncResponse(sync) => {
+                ("sync_response", Self::SyncResponse(SyncView::new(sync)))
+            }
             Notice::Chat { from, username, message, timestamp } => (
                 "chat_message",
                 Self::Chat { message, username, socket_id: from.as_str(), timestamp: timestamp.0 },
@@ -349,9 +352,10 @@ impl<'a> NoticeView<'a> {
                     timeline: TimelineView::new(timeline),
                 },
             ),
-            Notice::Stop { timestamp, timeline } => {
-                ("stop", Self::Stop { server_timestamp: timestamp.0, timeline: TimelineView::new(timeline) })
-            }
+            Notice::Stop { timestamp, timeline } => (
+                "stop",
+                Self::Stop { server_timestamp: timestamp.0, timeline: TimelineView::new(timeline) },
+            ),
             Notice::Seek { position, timestamp, timeline } => (
                 "seek",
                 Self::Moved {
@@ -439,7 +443,9 @@ impl<'a> NoticeView<'a> {
                 Self::SessionUpdate {
                     settings: settings.as_ref().map(SettingsView::new),
                     time_signature: time_signature.as_ref().map(|(signature, _)| signature.into()),
-                    timeline: time_signature.as_ref().map(|(_, timeline)| TimelineView::new(timeline)),
+                    timeline: time_signature
+                        .as_ref()
+                        .map(|(_, timeline)| TimelineView::new(timeline)),
                     epoch: *epoch,
                     version: *version,
                     checksum: ChecksumView(*checksum),
@@ -482,7 +488,9 @@ impl<'a> LinkView<'a> {
             LinkNotice::LatencyResponse { client_timestamp, moment } => {
                 ("latency_response", Self::Latency(LatencyView::new(*client_timestamp, *moment)))
             }
-            LinkNotice::ClockSync { t0, at } => ("clock_sync", Self::Clock(ClockView::new(*t0, *at))),
+            LinkNotice::ClockSync { t0, at } => {
+                ("clock_sync", Self::Clock(ClockView::new(*t0, *at)))
+            }
             LinkNotice::Ping { timestamp } => ("ping", Self::Ping { timestamp: timestamp.0 }),
             LinkNotice::HeartbeatResponse { client_timestamp, timestamp, rtt } => {
                 let fields = HeartbeatView::new(*client_timestamp, timestamp.0, *rtt);
@@ -652,7 +660,9 @@ impl<'a> SnapshotView<'a> {
             timeline,
             time_signature: (&snapshot.time_signature).into(),
             song: snapshot.song.map(|(index, song)| CurrentSongView::new(index, song)),
-            setlist: snapshot.setlist.map(|setlist| SetlistView::new(setlist, SongView::without_body)),
+            setlist: snapshot
+                .setlist
+                .map(|setlist| SetlistView::new(setlist, SongView::without_body)),
         }
     }
 }
@@ -939,7 +949,9 @@ impl<'a> SongView<'a> {
                 SongFormat::Text => "text",
             },
             body: None,
-            duration_ms: song.duration.map(|duration| span(Micros::from_micros(duration.as_micros()))),
+            duration_ms: song
+                .duration
+                .map(|duration| span(Micros::from_micros(duration.as_micros()))),
         }
     }
 }
@@ -1043,7 +1055,11 @@ struct MeterView {
 
 impl From<&MeterChange> for MeterView {
     fn from(change: &MeterChange) -> Self {
-        Self { beat: change.beat, num: change.signature.numerator, den: change.signature.denominator }
+        Self {
+            beat: change.beat,
+            num: change.signature.numerator,
+            den: change.signature.denominator,
+        }
     }
 }
 

@@ -25,10 +25,12 @@ pub const fn beyond_ascii(word: u64) -> u64 {
 pub fn first(bytes: &[u8], kind: impl Fn(u64) -> u64) -> Option<usize> {
     let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
     let (blocks, rest) = bytes.as_chunks::<32>();
-    let marks =
-        |block: &[u8; 32]| block.as_chunks::<8>().0.iter().fold(0, |all, eight| all | kind(word(eight)));
+    let marks = |block: &[u8; 32]| {
+        block.as_chunks::<8>().0.iter().fold(0, |all, eight| all | kind(word(eight)))
+    };
     let start = 32 * blocks.iter().position(|block| marks(block) != 0).unwrap_or(blocks.len());
-    let (words, rest) = if start < 32 * blocks.len() { (&bytes[start..], &[][..]) } else { (rest, rest) };
+    let (words, rest) =
+        if start < 32 * blocks.len() { (&bytes[start..], &[][..]) } else { (rest, rest) };
     let (words, _) = words.as_chunks::<8>();
     for (place, eight) in words.iter().enumerate() {
         let found = kind(word(eight));
@@ -50,7 +52,8 @@ mod tests {
     fn every_byte_is_of_its_kinds_whatever_is_beside_it() {
         for byte in 0..=u8::MAX {
             for beside in 0..=u8::MAX {
-                let word = u64::from_le_bytes([byte, beside, byte, beside, beside, beside, beside, byte]);
+                let word =
+                    u64::from_le_bytes([byte, beside, byte, beside, beside, beside, beside, byte]);
                 for (found, is_found) in [
                     (below(word, 0x20), byte < 0x20),
                     (below(word, 128), byte < 128),
@@ -59,7 +62,11 @@ mod tests {
                     (beyond_ascii(word), byte >= 128),
                 ] {
                     let own = u64::from_le_bytes([0x80, 0, 0x80, 0, 0, 0, 0, 0x80]);
-                    assert_eq!(found & own, if is_found { own } else { 0 }, "{byte} beside {beside}");
+                    assert_eq!(
+                        found & own,
+                        if is_found { own } else { 0 },
+                        "{byte} beside {beside}"
+                    );
                     assert_eq!(found & !HIGHEST, 0);
                 }
             }

@@ -102,12 +102,17 @@ impl Assembler {
         if due == 0 {
             return Ok(Some(packet));
         }
-        self.waiting = Some(Box::new(Binary { text: text.to_owned(), due, attachments: Vec::new() }));
+        self.waiting =
+            Some(Box::new(Binary { text: text.to_owned(), due, attachments: Vec::new() }));
         Ok(None)
     }
 
     /// Takes a binary message. The packet if this was the last attachment it waited for.
-    pub fn binary(&mut self, bytes: &[u8], bytes_max: u32) -> Result<Option<Box<Binary>>, PacketError> {
+    pub fn binary(
+        &mut self,
+        bytes: &[u8],
+        bytes_max: u32,
+    ) -> Result<Option<Box<Binary>>, PacketError> {
         let mut waiting = self.waiting.take().ok_or(PacketError::Order)?;
         let held = waiting.text.len() + waiting.attachments.iter().map(Vec::len).sum::<usize>();
         if held + bytes.len() > bytes_max as usize {
@@ -129,7 +134,10 @@ impl Assembler {
 
 impl Binary {
     /// The packet, with placeholders where its attachments belong.
-    pub fn packet<'a>(&'a self, reading: &'a mut json::Reading<'_>) -> Result<Packet<'a>, PacketError> {
+    pub fn packet<'a>(
+        &'a self,
+        reading: &'a mut json::Reading<'_>,
+    ) -> Result<Packet<'a>, PacketError> {
         parse(&self.text, reading).map(|(packet, _)| packet)
     }
 
@@ -148,7 +156,10 @@ pub fn event_name(text: &str) -> Option<(Option<u64>, &str)> {
 }
 
 /// Reads a packet, and how many attachments are to follow.
-fn parse<'a>(text: &'a str, reading: &'a mut json::Reading<'_>) -> Result<(Packet<'a>, u8), PacketError> {
+fn parse<'a>(
+    text: &'a str,
+    reading: &'a mut json::Reading<'_>,
+) -> Result<(Packet<'a>, u8), PacketError> {
     let kind = *text.as_bytes().first().ok_or(PacketError::Kind)?;
     let rest = text.get(1..).ok_or(PacketError::Kind)?;
     let (due, rest) = match kind {
@@ -164,7 +175,9 @@ fn parse<'a>(text: &'a str, reading: &'a mut json::Reading<'_>) -> Result<(Packe
         b'1' if json.is_empty() => Body::Disconnect,
         b'2' if json.is_empty() => Body::Event { ack, event: None },
         b'2' | b'5' => Body::Event { ack, event: Some(event(json, reading)?) },
-        b'3' | b'6' if json::is_array(json) => Body::Ack { id: ack.ok_or(PacketError::AckId)?, array: json },
+        b'3' | b'6' if json::is_array(json) => {
+            Body::Ack { id: ack.ok_or(PacketError::AckId)?, array: json }
+        }
         _ => return Err(PacketError::Payload),
     };
     if due > 0 && !json::placeholders_fit(json, due) {
@@ -176,7 +189,8 @@ fn parse<'a>(text: &'a str, reading: &'a mut json::Reading<'_>) -> Result<(Packe
 fn attachments(text: &str) -> Result<(u8, &str), PacketError> {
     let (count, rest) = text.split_once('-').ok_or(PacketError::Attachments)?;
     let (count, none) = digits(count);
-    let count = count.filter(|count| none.is_empty() && (1..=u64::from(ATTACHMENTS_MAX)).contains(count));
+    let count =
+        count.filter(|count| none.is_empty() && (1..=u64::from(ATTACHMENTS_MAX)).contains(count));
     Ok((count.ok_or(PacketError::Attachments)? as u8, rest))
 }
 
@@ -199,7 +213,10 @@ fn digits(text: &str) -> (Option<u64>, &str) {
     (number.parse().ok(), rest)
 }
 
-fn event<'a>(json: &'a str, reading: &'a mut json::Reading<'_>) -> Result<json::Event<'a>, PacketError> {
+fn event<'a>(
+    json: &'a str,
+    reading: &'a mut json::Reading<'_>,
+) -> Result<json::Event<'a>, PacketError> {
     // White space in front would be fine in JSON, but other decoders take it for an acknowledgement id.
     if !json.starts_with('[') {
         return Err(PacketError::Payload);
@@ -354,7 +371,8 @@ mod tests {
             Body::Ack { id, array } => Body::Ack { id, array: within(array) },
             Body::Event { ack, event: None } => Body::Event { ack, event: None },
             Body::Event { ack, event: Some(event) } => {
-                let argument = event.argument.and_then(|_| Some(within(json::argument(event.array)?).into()));
+                let argument =
+                    event.argument.and_then(|_| Some(within(json::argument(event.array)?).into()));
                 let name = Cow::Owned(event.name.into_owned());
                 Body::Event { ack, event: Some(json::Event { name, argument, array: "" }) }
             }
@@ -364,7 +382,10 @@ mod tests {
 
     fn event<'a>(ack: Option<u64>, name: &'a str, argument: Option<&'a str>) -> Body<'a> {
         let argument = argument.map(json::Value::from);
-        Body::Event { ack, event: Some(json::Event { name: Cow::Borrowed(name), argument, array: "" }) }
+        Body::Event {
+            ack,
+            event: Some(json::Event { name: Cow::Borrowed(name), argument, array: "" }),
+        }
     }
 
     #[test]
@@ -496,7 +517,9 @@ mod tests {
     fn recovery_takes_two_texts() {
         let both = recovery(r#"{"offset":"1","token":7,"pid":"a\u0062"}"#).unwrap();
         assert_eq!((&*both.0, &*both.1), ("ab", "1"));
-        for auth in ["{}", r#"{"pid":"a"}"#, r#"{"pid":"a","offset":1}"#, r#"{"pid":null,"offset":"1"}"#] {
+        for auth in
+            ["{}", r#"{"pid":"a"}"#, r#"{"pid":"a","offset":1}"#, r#"{"pid":null,"offset":"1"}"#]
+        {
             assert_eq!(recovery(auth), None, "{auth}");
         }
     }
@@ -526,7 +549,10 @@ mod tests {
             printed(&|out| connect_error(out, "/no?k=v", "Invalid namespace")),
             r#"44/no?k=v,{"message":"Invalid namespace"}"#
         );
-        assert_eq!(printed(&|out| connect_error(out, "/", "a \"b\"")), r#"44{"message":"a \"b\""}"#);
+        assert_eq!(
+            printed(&|out| connect_error(out, "/", "a \"b\"")),
+            r#"44{"message":"a \"b\""}"#
+        );
     }
 
     proptest! {

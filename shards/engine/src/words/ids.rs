@@ -22,7 +22,9 @@ impl fmt::Display for ConnId {
 }
 
 /// One of the server's shards, counted from zero.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+)]
 pub struct ShardId(pub u16);
 
 /// A member of a session: the Socket.IO socket id, 20 characters of `A-Za-z0-9_-`.
@@ -32,13 +34,16 @@ pub struct MemberId([u8; 20]);
 impl MemberId {
     /// Makes an id of 15 bytes: the alphabet is base64's with `-` and `_`, six bits a character.
     pub const fn from_bytes(bytes: [u8; 15]) -> Self {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        const ALPHABET: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut text = [0; 20];
         // Without iterators, which constants cannot use.
         let mut place = 0;
         while place < text.len() {
             let first = place / 4 * 3;
-            let bits = (bytes[first] as u32) << 16 | (bytes[first + 1] as u32) << 8 | bytes[first + 2] as u32;
+            let bits = (bytes[first] as u32) << 16
+                | (bytes[first + 1] as u32) << 8
+                | bytes[first + 2] as u32;
             text[place] = ALPHABET[(bits >> (18 - 6 * (place % 4))) as usize & 63];
             place += 1;
         }
@@ -74,7 +79,8 @@ impl SessionId {
 
     /// Checks a name that a client sent, `None` if it is empty, too long or not printable.
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = !text.is_empty() && text.len() <= Self::BYTES_MAX && !text.chars().any(is_control);
+        let fits =
+            !text.is_empty() && text.len() <= Self::BYTES_MAX && !text.chars().any(is_control);
         fits.then(|| Self(text.into()))
     }
 
@@ -121,7 +127,11 @@ impl CommandId {
         let (client, number) = text.rsplit_once('-')?;
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
-        if client.is_empty() || text.len() > Self::BYTES_MAX || !client.bytes().all(fits) || !is_number {
+        if client.is_empty()
+            || text.len() > Self::BYTES_MAX
+            || !client.bytes().all(fits)
+            || !is_number
+        {
             return None;
         }
         let number = number.parse().ok().filter(|number| *number < 1 << 53)?;
@@ -172,7 +182,8 @@ mod tests {
         assert_eq!(id("ab-1").unwrap().client, id("ab-2").unwrap().client);
         assert_ne!(id("ab-1").unwrap().client, id("aB-1").unwrap().client);
         let long = format!("{}-1", "x".repeat(63));
-        for text in ["", "-1", "ab", "ab-", "ab-x", "ab-+1", "a b-1", "ab-9007199254740992", &long] {
+        for text in ["", "-1", "ab", "ab-", "ab-x", "ab-+1", "a b-1", "ab-9007199254740992", &long]
+        {
             assert_eq!(id(text), None, "{text:?}");
         }
     }

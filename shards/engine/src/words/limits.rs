@@ -143,7 +143,8 @@ impl Default for RateLimits {
 }
 
 // A set list of the largest size goes to all members at once, and is no sign of a slow reader.
-const _: () = assert!(Limits::PRODUCTION.backlog_bytes_max >= 2 * Limits::PRODUCTION.message_bytes_max);
+const _: () =
+    assert!(Limits::PRODUCTION.backlog_bytes_max >= 2 * Limits::PRODUCTION.message_bytes_max);
 
 // The announced `maxPayload` must hold the largest set list with its escapes, or no client could ever send one.
 const _: () = assert!(Limits::PRODUCTION.message_bytes_max >= 1_000_000);

@@ -109,7 +109,8 @@ impl Network {
             text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address = plain(address.parse().ok()?);
         let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Some(most), |bits| bits.parse().ok().filter(|bits| *bits <= most))?;
+        let bits =
+            bits.map_or(Some(most), |bits| bits.parse().ok().filter(|bits| *bits <= most))?;
         Some(Self { address, bits })
     }
 
@@ -132,10 +133,15 @@ impl Network {
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, plain(address)) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
-                (u32::from(own) ^ u32::from(other)).checked_shr(32 - u32::from(self.bits)).unwrap_or(0) == 0
+                (u32::from(own) ^ u32::from(other))
+                    .checked_shr(32 - u32::from(self.bits))
+                    .unwrap_or(0)
+                    == 0
             }
             (IpAddr::V6(own), IpAddr::V6(other)) => {
-                (u128::from(own) ^ u128::from(other)).checked_shr(128 - u32::from(self.bits)).unwrap_or(0)
+                (u128::from(own) ^ u128::from(other))
+                    .checked_shr(128 - u32::from(self.bits))
+                    .unwrap_or(0)
                     == 0
             }
             _ => false,
@@ -192,9 +198,12 @@ pub struct Speaker {
 /// Reads a hop of `X-Forwarded-For`. Some proxies add the port.
 fn forwarded_address(hop: &[u8]) -> Option<IpAddr> {
     let hop = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
-    let bracketed = hop.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(address, _)| address);
-    let with_port = hop.rsplit_once(':').map(|(address, _)| address).filter(|address| !address.contains(':'));
-    let address = [Some(hop), bracketed, with_port].into_iter().flatten().find_map(|text| text.parse().ok());
+    let bracketed =
+        hop.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(address, _)| address);
+    let with_port =
+        hop.rsplit_once(':').map(|(address, _)| address).filter(|address| !address.contains(':'));
+    let address =
+        [Some(hop), bracketed, with_port].into_iter().flatten().find_map(|text| text.parse().ok());
     address.map(plain).filter(|address: &IpAddr| !address.is_unspecified())
 }
 
@@ -246,7 +255,8 @@ mod tests {
             assert!(network.contains(ip(inside)) && !network.contains(ip(outside)), "{network:?}");
         }
         assert!(Network::parse("0.0.0.0/0").unwrap().contains(ip("203.0.113.9")));
-        for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0/8", "proxy", "10.0.0.0/", "10.0.0.0/-1"] {
+        for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0/8", "proxy", "10.0.0.0/", "10.0.0.0/-1"]
+        {
             assert_eq!(Network::parse(wrong), None, "{wrong}");
         }
     }
@@ -272,7 +282,11 @@ mod tests {
         ] {
             let bytes = lines.iter().map(|line| line.as_bytes());
             let found = manners.speaker(ip(peer), true, bytes);
-            assert_eq!(found, Speaker { address: ip(speaker), forwarded: true }, "{peer} for {lines:?}");
+            assert_eq!(
+                found,
+                Speaker { address: ip(speaker), forwarded: true },
+                "{peer} for {lines:?}"
+            );
         }
         let direct = manners.speaker(ip("127.0.0.1"), false, std::iter::empty());
         assert_eq!(direct, Speaker { address: ip("127.0.0.1"), forwarded: false });
@@ -318,22 +332,30 @@ mod tests {
         ] {
             assert!(hosts.allow(good), "{good}");
         }
-        for bad in
-            ["evil.example:3001", "192.168.1.5.evil.example", "local.example", "xlocal.com", "a.xlocal"]
-        {
+        for bad in [
+            "evil.example:3001",
+            "192.168.1.5.evil.example",
+            "local.example",
+            "xlocal.com",
+            "a.xlocal",
+        ] {
             assert!(!hosts.allow(bad), "{bad}");
             assert!(Hosts::Any.allow(bad));
             assert_eq!(Hosts::Public(vec!["band.example".into()]).judge(bad), Named::Public);
         }
         assert!(!hosts.allow("evil%2eexample"), "no name has such a character");
-        assert_eq!(Hosts::Public(vec!["band.example".into()]).judge("band.example:80"), Named::Known);
+        assert_eq!(
+            Hosts::Public(vec!["band.example".into()]).judge("band.example:80"),
+            Named::Known
+        );
     }
 
     #[test]
     fn networks_lie_around_a_household() {
         let around = |address| networks(ip(address)).collect::<Vec<_>>();
-        let named =
-            |names: &[&str]| names.iter().map(|name| Network::parse(name).unwrap()).collect::<Vec<_>>();
+        let named = |names: &[&str]| {
+            names.iter().map(|name| Network::parse(name).unwrap()).collect::<Vec<_>>()
+        };
         assert_eq!(around("2001:db8:1:2:3:4:5:6"), named(&["2001:db8:1::/48", "2001:db8::/32"]));
         assert_eq!(around("::ffff:192.0.2.1"), named(&["192.0.0.0/16"]));
     }

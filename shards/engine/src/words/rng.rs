@@ -169,7 +169,11 @@ mod tests {
     #[test]
     fn shards_of_one_seed_draw_different_numbers() {
         let draw = |shard| Rng::from_key(Seed::from(9).of_shard(ShardId(shard))).next_u64();
-        assert_eq!(draw(5), Rng::from_seed(9 ^ 5).next_u64(), "recordings of version 2 and 3 agree");
+        assert_eq!(
+            draw(5),
+            Rng::from_seed(9 ^ 5).next_u64(),
+            "recordings of version 2 and 3 agree"
+        );
         assert!((1..300).all(|shard| draw(shard) != draw(0)));
     }
 

@@ -13,12 +13,15 @@ mod tests {
 
     #[test]
     fn what_turns_the_direction_of_writing_is_a_control_and_writing_is_not() {
-        for c in ['\0', '\u{7}', '\u{7f}', '\u{9b}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}'] {
+        for c in ['\0', '\u{7}', '\u{7f}', '\u{9b}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}']
+        {
             assert!(is_control(c), "{c:?}");
         }
         // Among them the joiner of families and flags, and marks that belong to Hebrew and Arabic.
-        for c in ['a', 'é', ' ', '🎸', 'ש', 'ع', '\u{200d}', '\u{200f}', '\u{2029}', '\u{2030}', '\u{206a}']
-        {
+        for c in [
+            'a', 'é', ' ', '🎸', 'ש', 'ع', '\u{200d}', '\u{200f}', '\u{2029}', '\u{2030}',
+            '\u{206a}',
+        ] {
             assert!(!is_control(c), "{c:?}");
         }
     }

@@ -5,7 +5,9 @@ use std::ops::{Add, Sub};
 use serde::{Deserialize, Serialize};
 
 /// A point on the server's own monotonic clock, or a span of it, in microseconds since the server's start.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+)]
 pub struct Micros(u64);
 
 impl Micros {
@@ -82,7 +84,10 @@ mod tests {
 
     #[test]
     fn adding_saturates_at_never() {
-        assert_eq!(Micros::from_micros(u64::MAX) + Micros::from_secs(1), Micros::from_micros(u64::MAX));
+        assert_eq!(
+            Micros::from_micros(u64::MAX) + Micros::from_secs(1),
+            Micros::from_micros(u64::MAX)
+        );
     }
 
     #[test]

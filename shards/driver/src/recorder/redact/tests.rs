@@ -62,8 +62,10 @@ fn secrets_go_and_everything_else_stays() {
     let redacted = message(&key, told);
     assert!(!redacted.contains("hidden") && !redacted.contains("4711x"), "{redacted}");
     assert_eq!(redacted.len(), told.len());
-    for part in [r#"420["join_session",{"sessionId":"a","passcode":""#, r#"","x":"passcode","leaderPin" : ""#]
-    {
+    for part in [
+        r#"420["join_session",{"sessionId":"a","passcode":""#,
+        r#"","x":"passcode","leaderPin" : ""#,
+    ] {
         assert!(redacted.contains(part), "{redacted}");
     }
     assert!(redacted.ends_with(r#"","n":"token: 5"}]"#), "{redacted}");
@@ -141,15 +143,20 @@ fn a_cookie_is_redacted_unless_it_names_a_session() {
 fn after_a_refused_upgrade_requests_go_on() {
     let key = RandomState::new();
     let next = "GET /?token=hidden HTTP/1.1\r\n\r\n";
-    let redacted = redact(&key, &[UPGRADE.as_bytes(), &next.as_bytes()[..1], &next.as_bytes()[1..]]);
+    let redacted =
+        redact(&key, &[UPGRADE.as_bytes(), &next.as_bytes()[..1], &next.as_bytes()[1..]]);
     assert!(!String::from_utf8(redacted).unwrap().contains("hidden"));
 }
 
 #[test]
 fn what_is_compressed_is_wiped() {
     let key = RandomState::new();
-    let parts =
-        [frame(0x41, "compressed"), frame(0x89, "ping"), frame(0x80, "the rest"), frame(0x81, "plain")];
+    let parts = [
+        frame(0x41, "compressed"),
+        frame(0x89, "ping"),
+        frame(0x80, "the rest"),
+        frame(0x81, "plain"),
+    ];
     let redacted = redact(&key, &[UPGRADE.as_bytes(), &parts.concat()]);
     let mut rest = &redacted[UPGRADE.len()..];
     let told = parts.each_ref().map(|part| {
@@ -179,7 +186,9 @@ fn entries_are_redacted_where_they_lie() {
         assert_eq!(trace::read_input(&mut rest).unwrap().1, *input);
         trace::read_outcome(&mut rest).unwrap();
     }
-    let Recorded::Received { bytes, .. } = trace::read_input(&mut rest).unwrap().1 else { panic!() };
+    let Recorded::Received { bytes, .. } = trace::read_input(&mut rest).unwrap().1 else {
+        panic!()
+    };
     assert!(!unmasked(bytes).contains("hidden"));
 }
 
@@ -222,7 +231,11 @@ fn digest<'a>(reads: impl IntoIterator<Item = (u32, &'a [u8])>) -> u32 {
 fn first_sid(handshake: &str) -> String {
     let settings = Settings { origins: Origins::Any, ..Settings::default() };
     let (mut engine, mut outputs) = (Engine::new(settings), Outputs::default());
-    engine.handle(Micros::ZERO, Input::Opened { conn: CONN, peer: [127, 0, 0, 1].into() }, &mut outputs);
+    engine.handle(
+        Micros::ZERO,
+        Input::Opened { conn: CONN, peer: [127, 0, 0, 1].into() },
+        &mut outputs,
+    );
     let mut bytes = handshake.as_bytes().to_vec();
     engine.handle(Micros::ZERO, Input::Received { conn: CONN, bytes: &mut bytes }, &mut outputs);
     engine.handle(Micros::ZERO, Input::TurnEnded, &mut outputs);
@@ -263,7 +276,8 @@ fn spell(text: &str, mut luck: u64) -> String {
             _ if escape || letter < ' ' => {
                 let mut units = [0; 2];
                 for unit in letter.encode_utf16(&mut units) {
-                    let digits = if luck & 4 == 0 { format!("{unit:04x}") } else { format!("{unit:04X}") };
+                    let digits =
+                        if luck & 4 == 0 { format!("{unit:04x}") } else { format!("{unit:04X}") };
                     spelled += &format!("\\u{digits}");
                 }
             }

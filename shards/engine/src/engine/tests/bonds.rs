@@ -11,7 +11,8 @@ const GONE: &str = r#"{"code":1,"message":"Session ID unknown"}"#;
 
 /// Shards behind a trusted proxy, so that a request may come from any address.
 fn world(shards: u16) -> World {
-    let transports = Transports { compression: None, recovery: Micros::ZERO, ..Transports::default() };
+    let transports =
+        Transports { compression: None, recovery: Micros::ZERO, ..Transports::default() };
     let proxies = vec![Network::parse("127.0.0.1").unwrap()];
     let manners = Manners { proxies, ..Manners::default() };
     World::new(Settings { shards, transports, manners, ..settings() })
@@ -38,7 +39,8 @@ fn ask(
 ) -> (u16, String, String) {
     let id = world.open(shard);
     let (method, length) = (body.map_or("GET", |_| "POST"), body.map_or(0, str::len));
-    let head = format!("{method} {target} HTTP/1.1\r\n{}Content-Length: {length}\r\n\r\n", from.lines());
+    let head =
+        format!("{method} {target} HTTP/1.1\r\n{}Content-Length: {length}\r\n\r\n", from.lines());
     world.bytes(id, &[head.as_bytes(), body.unwrap_or_default().as_bytes()].concat());
     world.turn();
     let Some(sent) = world.sent.remove(&id) else { return (0, String::new(), String::new()) };
@@ -54,12 +56,13 @@ struct Old {
 
 impl Old {
     fn open(world: &mut World, shard: usize, from: From<'_>) -> Self {
-        let (status, head, body) = ask(world, shard, from, "/socket.io/?EIO=3&transport=polling", None);
+        let (status, head, body) =
+            ask(world, shard, from, "/socket.io/?EIO=3&transport=polling", None);
         assert_eq!(status, 200, "{body}");
         let sid = body.split_once(r#""sid":""#).unwrap().1.split_once('"').unwrap().0.to_owned();
         let cookie = head.lines().find_map(|line| line.strip_prefix("Set-Cookie: io="));
-        let cookie =
-            cookie.map(|line| line.strip_suffix("; Path=/; HttpOnly; SameSite=Lax").unwrap().to_owned());
+        let cookie = cookie
+            .map(|line| line.strip_suffix("; Path=/; HttpOnly; SameSite=Lax").unwrap().to_owned());
         Self { sid, cookie }
     }
 
@@ -82,14 +85,21 @@ impl Old {
         let id = world.open(shard);
         let lines = from.lines().replace("Host: x\r\n", "Host: band\r\n");
         let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
-        let upgrade = upgrade.replace("/socket.io/?EIO=4&transport=websocket", &self.path("websocket"));
+        let upgrade =
+            upgrade.replace("/socket.io/?EIO=4&transport=websocket", &self.path("websocket"));
         world.bytes(id, upgrade.replace("Host: band\r\n", &lines).as_bytes());
         let sent = String::from_utf8(world.sent.remove(&id).unwrap()).unwrap();
-        assert!(sent.starts_with("HTTP/1.1 400 ") && sent.ends_with("Session ID unknown"), "{sent}");
+        assert!(
+            sent.starts_with("HTTP/1.1 400 ") && sent.ends_with("Session ID unknown"),
+            "{sent}"
+        );
         // A body that never comes, and one that is begun beside another.
         let id = world.open(shard);
-        let head =
-            format!("POST {} HTTP/1.1\r\n{}Content-Length: 9\r\n\r\n1:", self.path("polling"), from.lines());
+        let head = format!(
+            "POST {} HTTP/1.1\r\n{}Content-Length: 9\r\n\r\n1:",
+            self.path("polling"),
+            from.lines()
+        );
         world.bytes(id, head.as_bytes());
         assert!(world.sent[&id].starts_with(b"HTTP/1.1 400 "));
         assert_eq!(world.closed.get(&id), Some(&Close::Gently));
@@ -104,7 +114,10 @@ fn a_public_id_serves_only_the_address_that_opened_it() {
         let ann = Old::open(&mut world, 0, From(ANN, None));
         let join = r#"421["join_session",{"sessionId":"s","displayName":"Ann","role":"leader"}]"#;
         let join = format!("{}:{join}", join.len());
-        assert_eq!(ask(&mut world, last, From(ANN, None), &ann.path("polling"), Some(&join)).0, 200);
+        assert_eq!(
+            ask(&mut world, last, From(ANN, None), &ann.path("polling"), Some(&join)).0,
+            200
+        );
         for shard in 0..=last {
             for from in [EVE, "127.0.0.1", "unknown", "", "::ffff:203.0.113.2"] {
                 ann.attack(&mut world, shard, From(from, None));
@@ -112,7 +125,11 @@ fn a_public_id_serves_only_the_address_that_opened_it() {
         }
         let heard = ask(&mut world, 0, From(ANN, None), &ann.path("polling"), None).2;
         assert!(heard.contains(&ann.sid) && !heard.contains(r#""play""#), "{heard}");
-        assert_eq!(ann.ping(&mut world, last, From(ANN, None)), 200, "none of this costs the session");
+        assert_eq!(
+            ann.ping(&mut world, last, From(ANN, None)),
+            200,
+            "none of this costs the session"
+        );
     }
 }
 
@@ -129,11 +146,13 @@ fn once_the_cookie_came_back_nothing_goes_without_it() {
         "another's means nothing"
     );
     assert_eq!(ann.ping(&mut world, 1, From(ANN, Some(&cookie))), 200);
-    for wrong in [None, Some("AAAAAAAAAAAAAAAAAAAA"), Some(&*ann.sid), Some(""), Some(&cookie[1..])] {
+    for wrong in [None, Some("AAAAAAAAAAAAAAAAAAAA"), Some(&*ann.sid), Some(""), Some(&cookie[1..])]
+    {
         ann.attack(&mut world, 0, From(ANN, wrong));
     }
     ann.attack(&mut world, 1, From(EVE, Some(&cookie)));
-    let (status, head, _) = ask(&mut world, 0, From(ANN, Some(&cookie)), &ann.path("polling"), None);
+    let (status, head, _) =
+        ask(&mut world, 0, From(ANN, Some(&cookie)), &ann.path("polling"), None);
     assert!(status == 200 && !head.contains("Set-Cookie"), "it is told once: {head}");
 }
 
@@ -196,7 +215,8 @@ fn an_id_that_is_a_secret_needs_nothing_else() {
 fn old_clients_may_be_let_in_by_websocket_alone() {
     let mut world = world(1);
     world.shards[0].settings.transports.version_3 = Version3::WebSocketOnly;
-    let (status, _, body) = ask(&mut world, 0, From(ANN, None), "/socket.io/?EIO=3&transport=polling", None);
+    let (status, _, body) =
+        ask(&mut world, 0, From(ANN, None), "/socket.io/?EIO=3&transport=polling", None);
     assert_eq!((status, &*body), (400, r#"{"code":5,"message":"Unsupported protocol version"}"#));
     let mut told = Vec::new();
     world.shards[0].departures().take(|one| told.push((one.manner, one.why.into_owned())));
@@ -205,7 +225,13 @@ fn old_clients_may_be_let_in_by_websocket_alone() {
         "{told:?}"
     );
     let id = world.open(0);
-    world.bytes(id, String::from_utf8(UPGRADE.to_vec()).unwrap().replace("EIO=4", "EIO=3").as_bytes());
+    world.bytes(
+        id,
+        String::from_utf8(UPGRADE.to_vec()).unwrap().replace("EIO=4", "EIO=3").as_bytes(),
+    );
     assert!(world.sent[&id].starts_with(b"HTTP/1.1 101 "));
-    assert_eq!(ask(&mut world, 0, From(ANN, None), "/socket.io/?EIO=4&transport=polling", None).0, 200);
+    assert_eq!(
+        ask(&mut world, 0, From(ANN, None), "/socket.io/?EIO=4&transport=polling", None).0,
+        200
+    );
 }

@@ -31,7 +31,8 @@ impl Peer {
     fn new(world: &mut World, shard: usize, offer: &str, answer: &str) -> Self {
         let id = world.open(shard);
         let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
-        let head = upgrade.replace("\r\n\r\n", &format!("\r\nSec-WebSocket-Extensions: {offer}\r\n\r\n"));
+        let head =
+            upgrade.replace("\r\n\r\n", &format!("\r\nSec-WebSocket-Extensions: {offer}\r\n\r\n"));
         world.bytes(id, head.as_bytes());
         let sent = String::from_utf8_lossy(&world.sent[&id]).into_owned();
         let found = sent.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Extensions: "));
@@ -66,7 +67,8 @@ impl Peer {
     /// The messages that came, and how many of them were compressed.
     fn heard(&mut self, world: &mut World) -> (Vec<String>, usize) {
         let bytes = world.sent.remove(&self.id).unwrap_or_default();
-        let head = bytes.windows(4).position(|w| w == b"\r\n\r\n").filter(|_| bytes.starts_with(b"HTTP"));
+        let head =
+            bytes.windows(4).position(|w| w == b"\r\n\r\n").filter(|_| bytes.starts_with(b"HTTP"));
         let mut rest = &bytes[head.map_or(0, |end| end + 4)..];
         let (mut heard, mut deflated) = (Vec::new(), 0);
         while let [kind, length, tail @ ..] = rest {
@@ -109,13 +111,15 @@ fn long_messages_are_compressed_both_ways_and_short_ones_are_not() {
         for shards in [1, 4] {
             let mut world = World::new(Settings { shards, ..compressing(takeover) });
             let shard = usize::from(shards) - 1;
-            let mut ann = Peer::new(&mut world, shard, "permessage-deflate; client_max_window_bits", answer);
+            let mut ann =
+                Peer::new(&mut world, shard, "permessage-deflate; client_max_window_bits", answer);
             ann.say(&mut world, "40");
             ann.say(&mut world, &join("s", "Ann"));
             let words = "verse chorus, ".repeat(30) + "end";
             for round in 0..5 {
-                let command =
-                    format!(r#"42{round}["update_message",{{"sessionId":"s","message":"{round} {words}"}}]"#);
+                let command = format!(
+                    r#"42{round}["update_message",{{"sessionId":"s","message":"{round} {words}"}}]"#
+                );
                 ann.say(&mut world, &command);
                 world.pass(Micros::from_secs(1));
             }
@@ -143,9 +147,15 @@ fn a_shared_message_is_compressed_once_for_each_window() {
     for (offer, answer) in [
         ("permessage-deflate", ALONE.to_owned()),
         ("permessage-deflate", ALONE.to_owned()),
-        ("permessage-deflate; server_max_window_bits=9", format!("{ALONE}; server_max_window_bits=9")),
+        (
+            "permessage-deflate; server_max_window_bits=9",
+            format!("{ALONE}; server_max_window_bits=9"),
+        ),
         // A window that is too small for us: it gets everything as it is.
-        ("permessage-deflate; server_max_window_bits=8", format!("{ALONE}; server_max_window_bits=8")),
+        (
+            "permessage-deflate; server_max_window_bits=8",
+            format!("{ALONE}; server_max_window_bits=8"),
+        ),
         ("x-unknown", String::new()),
     ] {
         let mut peer = Peer::new(&mut world, 0, offer, &answer);
@@ -156,7 +166,10 @@ fn a_shared_message_is_compressed_once_for_each_window() {
     world.pass(MS(10));
     peers.iter_mut().for_each(|peer| drop(peer.heard(&mut world)));
     let text = "verse chorus, ".repeat(30) + "end";
-    peers[0].say(&mut world, &format!(r#"42["update_message",{{"sessionId":"s","message":"{text}"}}]"#));
+    peers[0].say(
+        &mut world,
+        &format!(r#"42["update_message",{{"sessionId":"s","message":"{text}"}}]"#),
+    );
     world.pass(MS(10));
     let raw: Vec<Vec<u8>> = peers.iter().map(|peer| world.sent[&peer.id].clone()).collect();
     assert_eq!(raw[0], raw[1]);
@@ -170,7 +183,8 @@ fn a_shared_message_is_compressed_once_for_each_window() {
 fn bad_compression_closes_the_connection() {
     let bomb = Deflater::new(9).deflate(&vec![b'4'; 2_000_000], 15, None).unwrap().to_vec();
     let not_text = Deflater::new(9).deflate(&[0xff; 100], 15, None).unwrap().to_vec();
-    for (payload, code) in [(&[0xff; 20][..], "close 1007"), (&bomb, "close 1009"), (&not_text, "close 1007")]
+    for (payload, code) in
+        [(&[0xff; 20][..], "close 1007"), (&bomb, "close 1009"), (&not_text, "close 1007")]
     {
         let mut world = World::new(compressing(false));
         let mut peer = Peer::new(&mut world, 0, "permessage-deflate", ALONE);
@@ -190,12 +204,17 @@ fn bad_compression_closes_the_connection() {
 #[test]
 fn a_malformed_offer_is_refused() {
     for (compression, status) in [(Some(Compression::default()), "400"), (None, "101")] {
-        let transports =
-            Transports { polling: false, version_3: Version3::Off, compression, recovery: Micros::ZERO };
+        let transports = Transports {
+            polling: false,
+            version_3: Version3::Off,
+            compression,
+            recovery: Micros::ZERO,
+        };
         let mut world = World::new(Settings { transports, ..settings() });
         let id = world.open(0);
         let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
-        let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=77\r\n\r\n";
+        let offer =
+            "\r\nSec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=77\r\n\r\n";
         world.bytes(id, upgrade.replace("\r\n\r\n", offer).as_bytes());
         let sent = String::from_utf8_lossy(&world.sent[&id]).into_owned();
         assert!(sent.starts_with(&format!("HTTP/1.1 {status} ")), "{sent}");
@@ -209,7 +228,10 @@ fn nothing_is_kept_of_who_is_gone_while_its_session_had_something_to_tell() {
     world.say(peer.id, "40");
     world.say(peer.id, &join("s", "Ann"));
     let message = "la ".repeat(300);
-    world.say(peer.id, &format!(r#"42["update_message",{{"sessionId":"s","message":"{message}"}}]"#));
+    world.say(
+        peer.id,
+        &format!(r#"42["update_message",{{"sessionId":"s","message":"{message}"}}]"#),
+    );
     world.say(peer.id, "1");
     world.turn();
     assert_eq!(world.shards[0].outbox.len(), 0);

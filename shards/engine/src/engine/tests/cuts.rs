@@ -12,11 +12,14 @@ struct Open {
 }
 
 fn open() -> Open {
-    let transports = Transports { compression: None, recovery: Micros::ZERO, ..Transports::default() };
+    let transports =
+        Transports { compression: None, recovery: Micros::ZERO, ..Transports::default() };
     let mut world = World::new(Settings { shards: 2, transports, ..settings() });
     let mut sid = |version: u8| {
         let id = world.open(1);
-        let head = format!("GET /socket.io/?EIO={version}&transport=polling HTTP/1.1\r\nHost: band\r\n\r\n");
+        let head = format!(
+            "GET /socket.io/?EIO={version}&transport=polling HTTP/1.1\r\nHost: band\r\n\r\n"
+        );
         world.bytes(id, head.as_bytes());
         let answer = String::from_utf8(world.sent.remove(&id).unwrap()).unwrap();
         answer.split_once(r#""sid":""#).unwrap().1.split_once('"').unwrap().0.to_owned()
@@ -80,7 +83,8 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
     (method, target, length, upgrade, page, body, frames).prop_map(
         |(method, target, length, upgrade, page, body, frames)| {
             let length = length.replace("LENGTH", &body.len().to_string());
-            let head = format!("{method} {target} HTTP/1.1\r\nHost: band\r\n{page}{upgrade}{length}\r\n");
+            let head =
+                format!("{method} {target} HTTP/1.1\r\nHost: band\r\n{page}{upgrade}{length}\r\n");
             let mut bytes = [head.as_bytes(), body.as_bytes()].concat();
             if frames && upgrade.starts_with("Connection: Upgrade") {
                 bytes = [head.into_bytes(), masked("2probe"), masked("5"), masked("40")].concat();
@@ -153,7 +157,8 @@ proptest! {
 #[test]
 fn a_body_that_comes_late_is_no_request() {
     let Open { sid, .. } = open();
-    let poll = format!("GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: band\r\n");
+    let poll =
+        format!("GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: band\r\n");
     let page = "GET / HTTP/1.1\r\nHost: band\r\n".to_owned();
     for head in [&poll, &page, &page.replace("GET", "HEAD"), &page.replace("GET", "OPTIONS")] {
         for length in ["Content-Length: 44\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n"] {
@@ -165,10 +170,16 @@ fn a_body_that_comes_late_is_no_request() {
                 world.bytes(id, b"GET /from-the-body HTTP/1.1\r\nHost: band\r\n\r\n");
             }
             let sent = String::from_utf8(world.sent.remove(&id).unwrap()).unwrap();
-            assert!(world.closed.contains_key(&id) && !sent.contains("from-the-body"), "{head}: {sent}");
+            assert!(
+                world.closed.contains_key(&id) && !sent.contains("from-the-body"),
+                "{head}: {sent}"
+            );
             assert_eq!(sent.matches("HTTP/1.1 ").count(), 1, "{sent}");
             let refused = if head.starts_with("OPTIONS") { "HTTP/1.1 " } else { "HTTP/1.1 400 " };
-            assert!(sent.starts_with(refused) && sent.contains("\r\nConnection: close\r\n"), "{sent}");
+            assert!(
+                sent.starts_with(refused) && sent.contains("\r\nConnection: close\r\n"),
+                "{sent}"
+            );
         }
     }
 }

@@ -7,8 +7,9 @@ const SHARDS: u16 = 4;
 /// A session on the first shard, and another one on this shard.
 fn names(shard: u16, shards: u16) -> (String, String) {
     let mut names = (0..).map(|n| format!("session-{n}"));
-    let mut on =
-        |shard| names.find(|name| SessionId::parse(name).unwrap().shard(shards) == ShardId(shard)).unwrap();
+    let mut on = |shard| {
+        names.find(|name| SessionId::parse(name).unwrap().shard(shards) == ShardId(shard)).unwrap()
+    };
     (on(0), on(shard))
 }
 
@@ -48,7 +49,10 @@ fn who_is_refused_elsewhere_stays_where_it_was() {
             world.pass(MS(20));
             let heard = world.heard(bob);
             let refused = r#"437[{"ok":false,"error":{"code":"bad_passcode","message":"#;
-            assert!(heard[0].starts_with(refused) && heard[0].contains(r#""field":"passcode""#), "{heard:?}");
+            assert!(
+                heard[0].starts_with(refused) && heard[0].contains(r#""field":"passcode""#),
+                "{heard:?}"
+            );
             assert_eq!(world.events(witness), ["chat_message"], "{locked}");
 
             world.say(bob, &join_with(8, &locked, "right"));
@@ -101,7 +105,11 @@ fn who_is_gone_before_the_answer_comes_is_gone() {
     world.deliver();
     world.deliver();
     world.pass(MS(20));
-    assert_eq!((world.letters.len(), world.handed_over), (0, 2), "only the ways to their first sessions");
+    assert_eq!(
+        (world.letters.len(), world.handed_over),
+        (0, 2),
+        "only the ways to their first sessions"
+    );
     let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
     assert_eq!(members, 2);
     // Nor does a letter that nobody wrote do anything.
@@ -124,8 +132,13 @@ fn who_comes_back_meanwhile_is_not_answered_with_what_it_asked_before() {
     world.say(bob, &join(&open, "Bob"));
     world.pass(MS(20));
     let heard = world.heard(bob);
-    let offset =
-        heard.iter().rev().find_map(|m| m.strip_suffix("\"]")?.rsplit_once('"')).unwrap().1.to_owned();
+    let offset = heard
+        .iter()
+        .rev()
+        .find_map(|m| m.strip_suffix("\"]")?.rsplit_once('"'))
+        .unwrap()
+        .1
+        .to_owned();
     world.slow_mail = true;
     world.say(bob, &join_with(7, &locked, "wrong"));
     let (shard, conn) = world.places[&bob];
@@ -139,7 +152,8 @@ fn who_comes_back_meanwhile_is_not_answered_with_what_it_asked_before() {
         world.deliver();
     }
     world.pass(MS(20));
-    let acks: Vec<String> = world.heard(back).into_iter().filter(|m| m.starts_with("437")).collect();
+    let acks: Vec<String> =
+        world.heard(back).into_iter().filter(|m| m.starts_with("437")).collect();
     assert!(acks.len() == 1 && acks[0].starts_with(r#"437[{"ok":true"#), "{acks:?}");
     assert_eq!(world.shards[3].counters().members, 1);
 }
@@ -172,8 +186,10 @@ fn of_two_who_come_for_the_last_seat_the_second_stays_where_it_was() {
     assert_eq!(world.shards[3].counters().members, 1, "it is where it was");
 
     // Who is lost on its way keeps a seat for a second.
-    world
-        .say(bob, r#"42["leave_session",{"sessionId":""}]"#.replace("\"\"", &format!("\"{full}\"")).as_str());
+    world.say(
+        bob,
+        r#"42["leave_session",{"sessionId":""}]"#.replace("\"\"", &format!("\"{full}\"")).as_str(),
+    );
     world.say(bob, &join(&open, "Bob"));
     world.pass(MS(20));
     world.slow_mail = true;

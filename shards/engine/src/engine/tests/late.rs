@@ -19,7 +19,8 @@ fn acks(world: &mut World, id: ConnId) -> (Vec<(u32, String)>, Vec<String>) {
 }
 
 fn bpm(world: &World) -> u32 {
-    let session = world.shards.iter().find_map(|shard| shard.session(&SessionId::parse("s").unwrap()));
+    let session =
+        world.shards.iter().find_map(|shard| shard.session(&SessionId::parse("s").unwrap()));
     session.unwrap().room_stats(world.now).tempo.milli_bpm() / 1_000
 }
 
@@ -46,7 +47,8 @@ fn a_slider_that_is_dragged_ends_where_it_was_let_go() {
     assert!(acks.iter().all(|(_, text)| text.starts_with(r#"{"ok":true,"#)), "{acks:?}");
     // Ten at once, and five each second.
     assert_eq!((applied.len(), superseded.len()), (18, 42));
-    let told = world.heard(bob).iter().filter(|text| text.contains(r#"42["tempo_changed""#)).count();
+    let told =
+        world.heard(bob).iter().filter(|text| text.contains(r#"42["tempo_changed""#)).count();
     assert_eq!(told, 18);
 }
 
@@ -97,7 +99,9 @@ fn what_concerns_the_connection_alone_does_not_hurry_what_waits() {
 fn values_of_several_events_take_effect_in_the_order_in_which_they_came() {
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
-    let change = |ack: u32, bpm: u32| format!(r#"42{ack}["tempo_change",{{"sessionId":"s","tempo":{bpm}}}]"#);
+    let change = |ack: u32, bpm: u32| {
+        format!(r#"42{ack}["tempo_change",{{"sessionId":"s","tempo":{bpm}}}]"#)
+    };
     for n in 0..10 {
         world.say(ann, &tempo(n, 60 + n));
     }
@@ -130,7 +134,9 @@ fn a_value_that_waits_takes_those_with_it_that_came_before() {
     settings.manners.rates = rates;
     world.shards = vec![Engine::new(settings)];
     let (ann, _) = duo(&mut world);
-    let change = |ack: u32, bpm: u32| format!(r#"42{ack}["tempo_change",{{"sessionId":"s","tempo":{bpm}}}]"#);
+    let change = |ack: u32, bpm: u32| {
+        format!(r#"42{ack}["tempo_change",{{"sessionId":"s","tempo":{bpm}}}]"#)
+    };
     for n in 10..20 {
         world.say(ann, &tempo(n, 70 + n));
     }
@@ -170,7 +176,9 @@ fn a_command_that_is_sent_again_does_not_displace_a_newer_one() {
     let mut world = World::new(settings());
     let (ann, _) = duo(&mut world);
     let named = |ack: u32, bpm: u32, number: u32| {
-        format!(r#"42{ack}["set_tempo",{{"sessionId":"s","tempo":{bpm},"commandId":"ann-{number}"}}]"#)
+        format!(
+            r#"42{ack}["set_tempo",{{"sessionId":"s","tempo":{bpm},"commandId":"ann-{number}"}}]"#
+        )
     };
     for n in 0..10 {
         world.say(ann, &tempo(n, 60 + n));
@@ -196,9 +204,12 @@ fn a_command_that_is_sent_again_does_not_change_the_order() {
     let mut world = World::new(settings());
     let (ann, _) = duo(&mut world);
     let named = |ack: u32, bpm: u32, number: u32| {
-        format!(r#"42{ack}["set_tempo",{{"sessionId":"s","tempo":{bpm},"commandId":"ann-{number}"}}]"#)
+        format!(
+            r#"42{ack}["set_tempo",{{"sessionId":"s","tempo":{bpm},"commandId":"ann-{number}"}}]"#
+        )
     };
-    let seek = |ack: u32, ms: u32| format!(r#"42{ack}["seek",{{"sessionId":"s","position":{ms}}}]"#);
+    let seek =
+        |ack: u32, ms: u32| format!(r#"42{ack}["seek",{{"sessionId":"s","position":{ms}}}]"#);
     for n in 0..10 {
         world.say(ann, &seek(n, n));
     }
@@ -248,7 +259,9 @@ fn what_waits_is_applied_before_a_join_that_moves_the_connection() {
     let mut world = World::new(Settings { shards: 2, ..settings() });
     let (ann, _) = duo(&mut world);
     let home = SessionId::parse("s").unwrap().shard(2);
-    let other = (0..).map(|n| format!("t{n}")).find(|name| SessionId::parse(name).unwrap().shard(2) != home);
+    let other = (0..)
+        .map(|n| format!("t{n}"))
+        .find(|name| SessionId::parse(name).unwrap().shard(2) != home);
     for n in 0..11 {
         world.say(ann, &tempo(n, 60 + n));
     }
@@ -282,9 +295,11 @@ fn what_cannot_wait_is_refused_and_counts() {
             }
         }
         let heard = world.heard(ann).join("\n");
-        let limited =
-            r#"[{"ok":false,"error":{"code":"rate_limited","message":"too many of these: try again in"#;
-        assert!(heard.contains(&format!("43200{limited}")) && heard.contains(r#","retryAfter":"#), "{heard}");
+        let limited = r#"[{"ok":false,"error":{"code":"rate_limited","message":"too many of these: try again in"#;
+        assert!(
+            heard.contains(&format!("43200{limited}")) && heard.contains(r#","retryAfter":"#),
+            "{heard}"
+        );
         assert!(heard.contains(r#"42["rate_limit_exceeded",{"eventType":"#), "{heard}");
         assert!(world.closed.contains_key(&ann), "{bad}");
     }
@@ -325,8 +340,9 @@ fn a_report_that_waits_counts_from_when_it_came() {
     let (ann, bob) = duo(&mut world);
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
     world.pass(MS(100));
-    let report =
-        |ms: u32| format!(r#"42["position_sync",{{"sessionId":"s","positionMs":{ms},"timestamp":1}}]"#);
+    let report = |ms: u32| {
+        format!(r#"42["position_sync",{{"sessionId":"s","positionMs":{ms},"timestamp":1}}]"#)
+    };
     for _ in 0..3 {
         world.say(ann, &report(100));
     }

@@ -42,16 +42,22 @@ fn the_ticks_go_on_without_a_gap_while_the_leader_is_gone_and_another_is_found()
     world.pass(Micros::from_secs(15));
     let heard = world.heard(cyd).join("\n");
     assert!(
-        heard.contains("leader_disconnected") && heard.contains(&format!("\"leaderSocketId\":\"{bob_id}\""))
+        heard.contains("leader_disconnected")
+            && heard.contains(&format!("\"leaderSocketId\":\"{bob_id}\""))
     );
     for text in [heard, world.heard(bob).join("\n")] {
         let ticks: Vec<f64> = text
             .lines()
             .filter(|line| line.starts_with("42[\"scroll_tick\""))
-            .filter_map(|line| line.split("\"positionMs\":").nth(1)?.split(',').next()?.parse().ok())
+            .filter_map(|line| {
+                line.split("\"positionMs\":").nth(1)?.split(',').next()?.parse().ok()
+            })
             .collect();
         assert_eq!(ticks.len(), 16_000 / 16);
-        assert!(ticks.windows(2).all(|pair| (pair[1] - pair[0] - 16.0).abs() < 1e-6), "a gap in {ticks:?}");
+        assert!(
+            ticks.windows(2).all(|pair| (pair[1] - pair[0] - 16.0).abs() < 1e-6),
+            "a gap in {ticks:?}"
+        );
     }
 }
 
@@ -66,7 +72,8 @@ fn of_two_claims_in_one_window_the_first_wins_and_both_are_told() {
     assert!(won.starts_with("431[{\"ok\":true"), "{won}");
     assert!(lost.starts_with("432[{\"ok\":false,\"error\":{\"code\":\"not_allowed\""), "{lost}");
     for told in [won, lost, world.heard(ann).join("\n")] {
-        let snapshots: Vec<&str> = told.lines().filter(|line| line.contains("\"leaderSocketId\"")).collect();
+        let snapshots: Vec<&str> =
+            told.lines().filter(|line| line.contains("\"leaderSocketId\"")).collect();
         assert_eq!(snapshots.len(), 1, "one window, one snapshot: {told}");
         assert!(snapshots[0].contains(&format!("\"leaderSocketId\":\"{bob_id}\"")));
     }

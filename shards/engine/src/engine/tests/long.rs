@@ -9,7 +9,8 @@ const SMALL: usize = 160 * 1024;
 /// A set list of 900 kB.
 fn set_setlist() -> String {
     let body = r"[Am]Gröndal by the river\n".repeat(280);
-    let song = |n| format!(r#"{{"id":"s{n}","title":"Song {n}","format":"chordpro","body":"{body}"}}"#);
+    let song =
+        |n| format!(r#"{{"id":"s{n}","title":"Song {n}","format":"chordpro","body":"{body}"}}"#);
     let songs: Vec<String> = (0..120).map(song).collect();
     let text = format!(
         r#"421["set_setlist",{{"sessionId":"s","setlist":{{"title":"Friday","songs":[{}]}}}}]"#,
@@ -28,7 +29,8 @@ fn buffers_that_a_long_message_made_are_given_back() {
     world.say(leader, r#"42["join_session",{"sessionId":"s"}]"#);
     let follower = world.open(0);
     let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
-    let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n\r\n";
+    let offer =
+        "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n\r\n";
     world.bytes(follower, upgrade.replace("\r\n\r\n", offer).as_bytes());
     world.say(follower, "40");
     world.say(follower, r#"42["join_session",{"sessionId":"s"}]"#);
@@ -43,7 +45,11 @@ fn buffers_that_a_long_message_made_are_given_back() {
     let heard = world.sent.remove(&leader).unwrap();
     assert!(heard.len() > 850_000, "the leader gets it as it is: {}", heard.len());
     let heard = world.sent.remove(&follower).unwrap();
-    assert!((1_000..500_000).contains(&heard.len()), "the follower gets it compressed: {}", heard.len());
+    assert!(
+        (1_000..500_000).contains(&heard.len()),
+        "the follower gets it compressed: {}",
+        heard.len()
+    );
 
     let engine = &world.shards[0];
     assert!(engine.kept_bytes() < SMALL, "the shard keeps {} bytes", engine.kept_bytes());
@@ -55,7 +61,10 @@ fn buffers_that_a_long_message_made_are_given_back() {
 #[test]
 fn a_long_compressed_message_leaves_no_buffer_behind() {
     let mut inflater = Inflater::default();
-    let long = crate::wire::deflate::Deflater::new(3).deflate(&[b'a'; 900_000], 15, None).unwrap().to_vec();
+    let long = crate::wire::deflate::Deflater::new(3)
+        .deflate(&[b'a'; 900_000], 15, None)
+        .unwrap()
+        .to_vec();
     assert_eq!(inflater.inflate(&long, None, 1_000_000).map(<[u8]>::len), Ok(900_000));
     inflater.give_back();
     assert!(inflater.kept_bytes() < SMALL);

@@ -126,7 +126,11 @@ fn several_lines_are_one_list_in_order() {
     let mut world = behind_a_proxy(1);
     let lines: [&[u8]; 2] = [b"X-Forwarded-For: 198.51.100.7", b"X-FORWARDED-FOR: 203.0.113.1"];
     assert_eq!(raw_upgrade(&mut world, &lines), "101");
-    assert_eq!(raw_upgrade(&mut world, &[b"X-Forwarded-For: 203.0.113.1"]), "429", "the last one counts");
+    assert_eq!(
+        raw_upgrade(&mut world, &[b"X-Forwarded-For: 203.0.113.1"]),
+        "429",
+        "the last one counts"
+    );
     assert_eq!(raw_upgrade(&mut world, &[b"X-Forwarded-For: 198.51.100.7"]), "101");
     world.turn();
 }
@@ -137,8 +141,11 @@ fn what_a_proxy_passes_on_is_never_this_machine() {
         let mut world = behind_a_proxy(2);
         if !trusted {
             world = self::world(|settings| {
-                settings.manners.peers =
-                    PeerLimits { connections_max: 2, spares_loopback: true, ..PeerLimits::default() };
+                settings.manners.peers = PeerLimits {
+                    connections_max: 2,
+                    spares_loopback: true,
+                    ..PeerLimits::default()
+                };
             });
         }
         for n in 0..4 {
@@ -172,7 +179,8 @@ fn a_connection_of_a_proxy_carries_requests_of_many() {
 /// What the host is asked about a request with these header lines.
 fn asked(world: &mut World, target: &str, lines: &[&[u8]]) -> Question {
     let id = world.open(0);
-    let head = [format!("GET {target} HTTP/1.1").as_bytes(), &lines.join(&b"\r\n"[..])].join(&b"\r\n"[..]);
+    let head =
+        [format!("GET {target} HTTP/1.1").as_bytes(), &lines.join(&b"\r\n"[..])].join(&b"\r\n"[..]);
     let (shard, conn) = world.places[&id];
     let mut out = Outputs::default();
     let mut bytes = [&head[..], b"\r\n\r\n"].concat();
@@ -185,10 +193,14 @@ fn asked(world: &mut World, target: &str, lines: &[&[u8]]) -> Question {
 
 #[test]
 fn the_host_learns_whether_a_request_was_passed_on_and_by_which_name() {
-    let mut world = world(|settings| settings.manners.hosts = Hosts::Local(vec!["band.example".into()]));
+    let mut world =
+        world(|settings| settings.manners.hosts = Hosts::Local(vec!["band.example".into()]));
     let host: &[u8] = b"Host: band.example";
     let question = asked(&mut world, "/metrics", &[host]);
-    assert_eq!((question.forwarded, question.named, &*question.host), (false, Named::Known, "band.example"));
+    assert_eq!(
+        (question.forwarded, question.named, &*question.host),
+        (false, Named::Known, "band.example")
+    );
     for lines in [
         &[&b"X-Forwarded-For: 192.0.2.1"[..], b"X-Forwarded-For: 192.0.2.2"][..],
         &[b"X-Forwarded-For: \xff"],
@@ -201,7 +213,8 @@ fn the_host_learns_whether_a_request_was_passed_on_and_by_which_name() {
     assert_eq!(asked(&mut world, "/metrics", &[b"Host: evil.example"]).named, Named::Foreign);
     assert_eq!(asked(&mut world, "http://evil.example/metrics", &[host]).named, Named::Foreign);
     let accept =
-        asked(&mut world, "/", &[host, b"Accept: text/html;q=0.5", b"Accept: application/json"]).accept;
+        asked(&mut world, "/", &[host, b"Accept: text/html;q=0.5", b"Accept: application/json"])
+            .accept;
     assert_eq!(accept, "text/html;q=0.5,application/json");
 }
 
@@ -209,7 +222,10 @@ fn the_host_learns_whether_a_request_was_passed_on_and_by_which_name() {
 fn a_client_cannot_pass_for_another() {
     let peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
     let mut world = world(|settings| settings.manners.peers = peers);
-    assert_eq!(status(&upgrade(&mut world, &["Host: band", "X-Forwarded-For: 203.0.113.1"])), "101");
+    assert_eq!(
+        status(&upgrade(&mut world, &["Host: band", "X-Forwarded-For: 203.0.113.1"])),
+        "101"
+    );
     let id = world.open(0);
     assert!(world.sent[&id].starts_with(b"HTTP/1.1 429 "), "its address is what counts");
 }
@@ -221,8 +237,9 @@ fn a_connection_is_counted_where_it_is() {
         settings.manners.peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
     });
     let id = world.client(0);
-    let name =
-        (0..).map(|n| format!("s{n}")).find(|name| SessionId::parse(name).unwrap().shard(2) == ShardId(1));
+    let name = (0..)
+        .map(|n| format!("s{n}"))
+        .find(|name| SessionId::parse(name).unwrap().shard(2) == ShardId(1));
     world.say(id, &join(&name.unwrap(), "Ann"));
     world.turn();
     assert_eq!(world.handed_over, 1);
@@ -234,10 +251,14 @@ fn a_connection_is_counted_where_it_is() {
 
 #[test]
 fn a_page_of_a_stranger_s_name_is_refused_although_it_is_of_our_address() {
-    let mut world = world(|settings| settings.manners.hosts = Hosts::Local(vec!["band.example".into()]));
-    for (host, code) in
-        [("evil.example", "403"), ("band.example", "101"), ("192.168.1.5", "101"), ("pi.local", "101")]
-    {
+    let mut world =
+        world(|settings| settings.manners.hosts = Hosts::Local(vec!["band.example".into()]));
+    for (host, code) in [
+        ("evil.example", "403"),
+        ("band.example", "101"),
+        ("192.168.1.5", "101"),
+        ("pi.local", "101"),
+    ] {
         let lines = [format!("Host: {host}:3001"), format!("Origin: http://{host}:3001")];
         assert_eq!(status(&upgrade(&mut world, &[&lines[0], &lines[1]])), code, "{host}");
     }
@@ -356,7 +377,8 @@ fn a_refused_page_is_told_once_with_the_name_and_the_setting() {
     };
     let page: [&str; 2] = ["Host: band.example", "Origin: https://band.example"];
     assert_eq!(status(&upgrade(&mut world, &page)), "403");
-    let why = "refused a page under the name band.example: add the name to ALLOWED_HOSTS if it is yours";
+    let why =
+        "refused a page under the name band.example: add the name to ALLOWED_HOSTS if it is yours";
     assert_eq!(told(&mut world), [(Manner::Misconfigured, why.to_owned())]);
 
     let poll = "GET /socket.io/?EIO=4&transport=polling HTTP/1.1";
@@ -425,7 +447,10 @@ fn the_end_of_every_client_is_told_with_its_reason() {
             world.say(mob, r#"42["clock_sync",{"t0":1}]"#);
         }
     }
-    assert_eq!(departures(&mut world), [(None, true, "it exceeds its rates again and again".to_owned())]);
+    assert_eq!(
+        departures(&mut world),
+        [(None, true, "it exceeds its rates again and again".to_owned())]
+    );
 
     let plain = world.open(0);
     world.bytes(plain, b"GET / HTTP/1.1\r\nHost: band\r\nConnection: close\r\n\r\n");
@@ -460,7 +485,10 @@ fn who_guesses_secrets_gets_slower_and_keeps_nobody_out() {
     let again = from(&mut world, "203.0.113.2");
     assert!(try_passcode(&mut world, again, "wrong").contains("rate_limited"));
     let bob = from(&mut world, "203.0.113.3");
-    assert!(try_passcode(&mut world, bob, "right").contains(r#""ok":true"#), "others are not kept out");
+    assert!(
+        try_passcode(&mut world, bob, "right").contains(r#""ok":true"#),
+        "others are not kept out"
+    );
 
     // Many addresses together: each gets one guess once the session had enough of them.
     for n in 0..20 {
@@ -471,14 +499,18 @@ fn who_guesses_secrets_gets_slower_and_keeps_nobody_out() {
     assert!(try_passcode(&mut world, bot, "wrong").contains("bad_passcode"));
     assert!(try_passcode(&mut world, bot, "wrong").contains("rate_limited"));
     let cid = from(&mut world, "203.0.113.4");
-    assert!(try_passcode(&mut world, cid, "right").contains(r#""ok":true"#), "and still keep nobody out");
+    assert!(
+        try_passcode(&mut world, cid, "right").contains(r#""ok":true"#),
+        "and still keep nobody out"
+    );
     world.pass(Micros::from_secs(60));
     assert!(try_passcode(&mut world, thief, "wrong").contains("bad_passcode"));
 }
 
 /// A world where nobody is too fast, and a connection to it that speaks for an address.
 fn unhurried(change: impl FnOnce(&mut Settings)) -> World {
-    let no_rates = RateLimits { join_session: 0, total: 0, refusals_max: 0, ..RateLimits::default() };
+    let no_rates =
+        RateLimits { join_session: 0, total: 0, refusals_max: 0, ..RateLimits::default() };
     world(|settings| {
         settings.manners.rates = no_rates;
         settings.manners.proxies = vec![Network::parse("127.0.0.1").unwrap()];
@@ -512,18 +544,27 @@ fn a_pin_cannot_be_guessed_from_a_seat() {
         let mut world = unhurried(|settings| settings.shards = shards);
         let mut names = (0..).map(|n| format!("session-{n}"));
         let mut on = |shard: u16| {
-            names.find(|name| SessionId::parse(name).unwrap().shard(shards) == ShardId(shard)).unwrap()
+            names
+                .find(|name| SessionId::parse(name).unwrap().shard(shards) == ShardId(shard))
+                .unwrap()
         };
         let (locked, other) = (on(0), on(shards - 1));
         let ann = client_from(&mut world, "203.0.113.1");
-        assert!(try_join(&mut world, ann, &locked, r#","leaderPin":"4711""#).contains(r#""role":"leader""#));
+        assert!(
+            try_join(&mut world, ann, &locked, r#","leaderPin":"4711""#)
+                .contains(r#""role":"leader""#)
+        );
         for seat in [&locked, &other] {
             let address = if *seat == locked { "203.0.113.2" } else { "203.0.113.3" };
             let eve = client_from(&mut world, address);
             assert!(try_join(&mut world, eve, seat, "").contains(r#""ok":true"#));
             for pin in 0..10 {
-                let told = try_join(&mut world, eve, &locked, &format!(r#","leaderPin":"{pin:04}""#));
-                assert!(told.contains("bad_passcode") && told.contains(r#""field":"leaderPin""#), "{told}");
+                let told =
+                    try_join(&mut world, eve, &locked, &format!(r#","leaderPin":"{pin:04}""#));
+                assert!(
+                    told.contains("bad_passcode") && told.contains(r#""field":"leaderPin""#),
+                    "{told}"
+                );
             }
             for pin in ["0000", "4711"] {
                 let told = try_join(&mut world, eve, &locked, &format!(r#","leaderPin":"{pin}""#));
@@ -531,8 +572,14 @@ fn a_pin_cannot_be_guessed_from_a_seat() {
             }
             // Another connection of the same address is the same guesser, and she still has her seat.
             let again = client_from(&mut world, address);
-            assert!(try_join(&mut world, again, &locked, r#","leaderPin":"4711""#).contains("rate_limited"));
-            world.say(eve, &format!(r#"428["set_role",{{"sessionId":"{locked}","role":"leader"}}]"#));
+            assert!(
+                try_join(&mut world, again, &locked, r#","leaderPin":"4711""#)
+                    .contains("rate_limited")
+            );
+            world.say(
+                eve,
+                &format!(r#"428["set_role",{{"sessionId":"{locked}","role":"leader"}}]"#),
+            );
             assert!(world.heard(eve).iter().any(|m| m.starts_with(r#"438[{"ok":false"#)));
             let told = try_join(&mut world, eve, seat, "");
             assert!(told.contains(r#""ok":true"#), "{told}");
@@ -540,12 +587,16 @@ fn a_pin_cannot_be_guessed_from_a_seat() {
         // Together they have used up what the session takes from addresses that guess.
         for n in 0..10 {
             let bot = client_from(&mut world, &format!("198.51.100.{n}"));
-            assert!(try_join(&mut world, bot, &locked, r#","leaderPin":"0""#).contains("bad_passcode"));
+            assert!(
+                try_join(&mut world, bot, &locked, r#","leaderPin":"0""#).contains("bad_passcode")
+            );
         }
         let bot = client_from(&mut world, "198.51.100.0");
         assert!(try_join(&mut world, bot, &locked, r#","leaderPin":"0""#).contains("rate_limited"));
         let bob = client_from(&mut world, "203.0.113.4");
-        assert!(try_join(&mut world, bob, &locked, r#","leaderPin":"4711""#).contains(r#""ok":true"#));
+        assert!(
+            try_join(&mut world, bob, &locked, r#","leaderPin":"4711""#).contains(r#""ok":true"#)
+        );
     }
 }
 
@@ -559,7 +610,8 @@ fn guesses_of_a_whole_network_have_a_bound_and_keep_the_band_in() {
     let mut compared = 0;
     for n in 0..1_200 {
         let bot = client_from(&mut world, &format!("2001:db8:1:{:x}::1", 0x1000 + n));
-        compared += u32::from(try_join(&mut world, bot, "s", &fields("wrong")).contains("bad_passcode"));
+        compared +=
+            u32::from(try_join(&mut world, bot, "s", &fields("wrong")).contains("bad_passcode"));
         let (shard, conn) = world.places[&bot];
         world.input(shard, Input::Closed { conn, cause: Cause::Ended });
     }
@@ -593,17 +645,22 @@ fn short_secrets_are_refused_where_strangers_may_guess() {
                 assert_eq!(refused, session != "first", "{told}");
             }
         }
-        for (field, secret, is_taken) in
-            [("passcode", "1234567", false), ("leaderPin", "1234567", false), ("passcode", "12345678", true)]
-        {
-            let update = format!(r#"428["update_settings",{{"sessionId":"first","{field}":"{secret}"}}]"#);
+        for (field, secret, is_taken) in [
+            ("passcode", "1234567", false),
+            ("leaderPin", "1234567", false),
+            ("passcode", "12345678", true),
+        ] {
+            let update =
+                format!(r#"428["update_settings",{{"sessionId":"first","{field}":"{secret}"}}]"#);
             world.say(ann, &update);
             let heard = world.heard(ann);
             let answer = heard.iter().find(|message| message.starts_with("438")).unwrap();
             assert_eq!(answer.contains(r#""ok":true"#), is_taken, "{answer}");
             assert!(is_taken || answer.contains("at least 8 characters"), "{answer}");
         }
-        assert!(try_join(&mut world, ann, "e", r#","passcode":"12345678""#).contains(r#""ok":true"#));
+        assert!(
+            try_join(&mut world, ann, "e", r#","passcode":"12345678""#).contains(r#""ok":true"#)
+        );
     }
 }
 

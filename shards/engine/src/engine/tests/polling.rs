@@ -4,7 +4,8 @@ use super::*;
 use crate::words::manners::PeerLimits;
 
 fn polling() -> Settings {
-    let transports = Transports { compression: None, recovery: Micros::ZERO, ..Transports::default() };
+    let transports =
+        Transports { compression: None, recovery: Micros::ZERO, ..Transports::default() };
     Settings { transports, ..settings() }
 }
 
@@ -17,7 +18,9 @@ struct Poller {
 impl Poller {
     fn new(world: &mut World, shard: usize, version: u8) -> (Self, String) {
         let id = world.open(shard);
-        let head = format!("GET /socket.io/?EIO={version}&transport=polling&t=x HTTP/1.1\r\nHost: x\r\n\r\n");
+        let head = format!(
+            "GET /socket.io/?EIO={version}&transport=polling&t=x HTTP/1.1\r\nHost: x\r\n\r\n"
+        );
         world.bytes(id, head.as_bytes());
         let (status, body) = answer(world, id).unwrap();
         assert_eq!(status, 200, "{body}");
@@ -53,7 +56,8 @@ impl Poller {
     fn begin_post(&self, world: &mut World, shard: usize, body: &str, missing: usize) -> ConnId {
         let id = world.open(shard);
         let (path, length) = (self.path("polling"), body.len() + missing);
-        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}");
         world.bytes(id, head.as_bytes());
         id
     }
@@ -241,7 +245,10 @@ fn a_candidate_follows_a_session_that_moves() {
             let mut heard = world.heard(socket);
             heard.extend(answer(&mut world, waiting).map(|(_, body)| body));
             for start in ["3probe", "431[", r#"42["user_joined""#] {
-                assert!(heard.iter().any(|m| m.contains(start)), "{shard} to {home}, {start}: {heard:?}");
+                assert!(
+                    heard.iter().any(|m| m.contains(start)),
+                    "{shard} to {home}, {start}: {heard:?}"
+                );
             }
             assert_eq!(world.shards[home].counters().members, 1);
         }
@@ -321,7 +328,8 @@ fn what_ends_a_session_of_polling() {
         let mut world = World::new(polling());
         let (bob, _) = Poller::new(&mut world, 0, 4);
         let answers = end(&mut world, &bob);
-        let answers: Vec<(u16, &str)> = answers.iter().map(|(status, body)| (*status, &**body)).collect();
+        let answers: Vec<(u16, &str)> =
+            answers.iter().map(|(status, body)| (*status, &**body)).collect();
         assert_eq!(answers, expected, "{what}");
         let after = bob.get(&mut world, 0);
         let gone = (400, r#"{"code":1,"message":"Session ID unknown"}"#.to_owned());
@@ -375,14 +383,20 @@ fn requests_that_no_session_takes_are_refused() {
         assert!(is == status && body.contains(&format!(r#""code":{code}"#)), "{head}: {is} {body}");
     }
     let id = world.open(0);
-    world.bytes(id, format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000001\r\n\r\n").as_bytes());
+    world.bytes(
+        id,
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000001\r\n\r\n").as_bytes(),
+    );
     assert_eq!(answer(&mut world, id).unwrap().0, 413);
     assert_eq!(world.shards[0].counters().links, 1, "none of this costs the session");
 
     let mut world = World::new(settings());
     let id = world.open(0);
     world.bytes(id, b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(answer(&mut world, id), Some((400, r#"{"code":0,"message":"Transport unknown"}"#.into())));
+    assert_eq!(
+        answer(&mut world, id),
+        Some((400, r#"{"code":0,"message":"Transport unknown"}"#.into()))
+    );
 }
 
 #[test]
@@ -465,11 +479,19 @@ fn a_poller_whose_session_moves_and_waits_for_the_storage_is_answered_when_there
     let (ann, _) = Poller::new(&mut world, 1 - home, 4);
     ann.post(&mut world, 1 - home, "40");
     ann.fetch(&mut world, 1 - home);
-    let join = ann.post(&mut world, 1 - home, r#"421["join_session",{"sessionId":"s","displayName":"Ann"}]"#);
+    let join = ann.post(
+        &mut world,
+        1 - home,
+        r#"421["join_session",{"sessionId":"s","displayName":"Ann"}]"#,
+    );
     assert_eq!(join.0, 200);
     let id = ann.get(&mut world, home);
     world.turn();
-    assert_eq!(answer(&mut world, id), None, "a body without packets would end the client's session");
+    assert_eq!(
+        answer(&mut world, id),
+        None,
+        "a body without packets would end the client's session"
+    );
     world.pass(MS(600));
     let (_, body) = answer(&mut world, id).unwrap();
     assert!(body.starts_with(r#"431[{"ok":true"#), "{body}");
@@ -514,7 +536,8 @@ fn a_request_that_crosses_its_clients_goodbye_is_answered_once() {
 
 #[test]
 fn a_session_counts_for_its_address_besides_its_requests() {
-    let peers = PeerLimits { connections_max: 3, connections_per_second: 0, spares_loopback: false };
+    let peers =
+        PeerLimits { connections_max: 3, connections_per_second: 0, spares_loopback: false };
     let manners = Manners { peers, ..Manners::default() };
     let mut world = World::new(Settings { manners, ..polling() });
     let (_bob, _) = Poller::new(&mut world, 0, 4);
@@ -527,14 +550,18 @@ fn a_session_counts_for_its_address_besides_its_requests() {
 fn a_poller_that_is_refused_elsewhere_stays_and_one_that_is_not_goes() {
     // The first name on shard 0, and one that is on each.
     let mut names = (0..).map(|n| format!("session-{n}"));
-    let mut on =
-        |shard| names.find(|name| SessionId::parse(name).unwrap().shard(4) == ShardId(shard)).unwrap();
+    let mut on = |shard| {
+        names.find(|name| SessionId::parse(name).unwrap().shard(4) == ShardId(shard)).unwrap()
+    };
     let open = on(0);
     for target in 0..4 {
         let locked = on(target);
         let mut world = World::new(Settings { shards: 4, ..polling() });
         let keeper = world.client(0);
-        world.say(keeper, &format!(r#"42["join_session",{{"sessionId":"{locked}","passcode":"right"}}]"#));
+        world.say(
+            keeper,
+            &format!(r#"42["join_session",{{"sessionId":"{locked}","passcode":"right"}}]"#),
+        );
         let (bob, _) = Poller::new(&mut world, 1, 4);
         bob.post(&mut world, 1, "40");
         bob.post(&mut world, 2, &join(&open, "Bob"));
@@ -544,7 +571,9 @@ fn a_poller_that_is_refused_elsewhere_stays_and_one_that_is_not_goes() {
         world.say(witness, &join(&open, "Witness"));
         let mut try_it = |world: &mut World, passcode: &str| {
             let burst = [
-                format!(r#"427["join_session",{{"sessionId":"{locked}","passcode":"{passcode}"}}]"#),
+                format!(
+                    r#"427["join_session",{{"sessionId":"{locked}","passcode":"{passcode}"}}]"#
+                ),
                 format!(r#"428["chat_message",{{"sessionId":"{open}","message":"still here"}}]"#),
             ];
             assert_eq!(bob.post(world, 3, &burst.join("\u{1e}")), (200, "ok".into()));

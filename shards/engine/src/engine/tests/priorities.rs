@@ -4,7 +4,8 @@ use crate::engine::TOLD_MAX;
 
 /// Names of the events that a connection was sent, acknowledgements as `ack`.
 fn names(world: &mut World, id: ConnId) -> Vec<String> {
-    let name = |text: String| match text.strip_prefix("42[\"").and_then(|rest| rest.split_once('"')) {
+    let name = |text: String| match text.strip_prefix("42[\"").and_then(|rest| rest.split_once('"'))
+    {
         Some((name, _)) => name.to_owned(),
         None if text.starts_with("43") => "ack".to_owned(),
         None => text,

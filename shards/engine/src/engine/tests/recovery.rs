@@ -123,7 +123,11 @@ fn a_lost_member_is_who_it_was_and_hears_what_it_missed_in_order() {
 
             world.pass(MS(10));
             assert_eq!(names(&world.heard(ann)), ["user_joined", "room_stats"]);
-            assert_eq!(names(&world.heard(bob)), ["user_joined", "room_stats"], "and nothing twice");
+            assert_eq!(
+                names(&world.heard(bob)),
+                ["user_joined", "room_stats"],
+                "and nothing twice"
+            );
             chat(&mut world, bob, "three");
             let heard = world.heard(ann);
             assert!(heard[0].contains(&before.sid), "it says so as who it was: {heard:?}");
@@ -169,7 +173,9 @@ fn who_comes_back_knows_no_newer_pin_than_it_has_shown() {
     for (changed, code) in [(false, None), (true, Some("not_allowed"))] {
         let mut world = World::new(recovering());
         let join = |name: &str| {
-            format!(r#"42["join_session",{{"sessionId":"s","displayName":"{name}","leaderPin":"1111"}}]"#)
+            format!(
+                r#"42["join_session",{{"sessionId":"s","displayName":"{name}","leaderPin":"1111"}}]"#
+            )
         };
         let [ann, bob] = ["Ann", "Bob"].map(|name| {
             let id = world.open(0);
@@ -422,7 +428,9 @@ fn commands_that_are_sent_again_after_a_reconnect_are_applied_once() {
         let session = world.shards[0].session(&s).unwrap();
         assert_eq!(session.version(), version, "nothing was decided");
         // What comes next is applied, and so is a command of another client with the same number.
-        for next in [say(6, "play", ""), say(7, "pause", ""), say(1, "play", "").replace("phone", "pedal")] {
+        for next in
+            [say(6, "play", ""), say(7, "pause", ""), say(1, "play", "").replace("phone", "pedal")]
+        {
             world.say(again, &next);
         }
         world.pass(MS(10));
@@ -443,7 +451,9 @@ fn one_member_cannot_have_the_commands_of_others_forgotten() {
         world.say(conn, &join("s", name));
     }
     let chat = |client: &str| {
-        format!(r#"427["chat_message",{{"sessionId":"s","message":"hi","commandId":"{client}-1"}}]"#)
+        format!(
+            r#"427["chat_message",{{"sessionId":"s","message":"hi","commandId":"{client}-1"}}]"#
+        )
     };
     let send = |world: &mut World, conn, client: &str| {
         world.say(conn, &chat(client));
@@ -457,7 +467,10 @@ fn one_member_cannot_have_the_commands_of_others_forgotten() {
         world.pass(Micros::from_secs(1));
     }
     assert!(send(&mut world, ann, "ann").contains(r#""repeated":true"#));
-    assert!(send(&mut world, eve, "eve296").contains(r#""repeated":true"#), "her last four are known");
+    assert!(
+        send(&mut world, eve, "eve296").contains(r#""repeated":true"#),
+        "her last four are known"
+    );
 }
 
 /// Who is refused may try again: nothing was applied.
@@ -471,12 +484,16 @@ fn a_command_that_was_refused_is_applied_when_it_is_sent_again() {
     let bob_id = world.shards[0].session(&s).unwrap().members().nth(1).unwrap().id;
     world.say(
         ann,
-        &format!(r#"42["set_role",{{"sessionId":"s","role":"leader","memberId":"{}"}}]"#, bob_id.as_str()),
+        &format!(
+            r#"42["set_role",{{"sessionId":"s","role":"leader","memberId":"{}"}}]"#,
+            bob_id.as_str()
+        ),
     );
     world.say(bob, play);
     world.say(bob, play);
     world.pass(MS(10));
-    let acks: Vec<String> = world.heard(bob).into_iter().filter(|text| text.starts_with("431")).collect();
+    let acks: Vec<String> =
+        world.heard(bob).into_iter().filter(|text| text.starts_with("431")).collect();
     let found = ["not_leader", r#""ok":true,"epoch""#, "repeated"]
         .map(|part| acks.iter().position(|ack| ack.contains(part)));
     assert_eq!(found, [Some(0), Some(1), Some(2)], "{acks:?}");
@@ -491,11 +508,14 @@ fn who_joined_meanwhile_is_told_in_the_same_bytes() {
     let cyd = world.open(0);
     world.bytes(cyd, UPGRADE);
     world.say(cyd, "40");
-    world
-        .say(cyd, r#"42["join_session",{"sessionId":"s","displayName":"Cyd \"Ö\" \\","instrument":"tuba"}]"#);
+    world.say(
+        cyd,
+        r#"42["join_session",{"sessionId":"s","displayName":"Cyd \"Ö\" \\","instrument":"tuba"}]"#,
+    );
     world.pass(MS(10));
     let told = |heard: Vec<String>| {
-        let joined = heard.into_iter().filter(|text| text.contains("user_joined") && text.contains("tuba"));
+        let joined =
+            heard.into_iter().filter(|text| text.contains("user_joined") && text.contains("tuba"));
         joined.collect::<Vec<_>>()
     };
     let there = told(world.heard(ann));

@@ -119,8 +119,12 @@ fn a_stored_session_goes_on_where_the_clock_says() {
 
     // Another process, whose own clock says less, a minute later by the wall clock.
     let started_unix_ms = settings().started_unix_ms + 60_000;
-    let mut second =
-        World::new(Settings { storage_wait: Some(WAIT), started_unix_ms, seed: 2.into(), ..settings() });
+    let mut second = World::new(Settings {
+        storage_wait: Some(WAIT),
+        started_unix_ms,
+        seed: 2.into(),
+        ..settings()
+    });
     let bob = second.client(0);
     second.say(bob, JOIN);
     second.found("s", Found::Record(bytes.into()));
@@ -230,7 +234,9 @@ fn a_session_that_nobody_comes_back_to_is_forgotten_in_the_storage_too() {
     world.pass(MS(20));
     world.keep(Outcome::Kept);
     world.pass(settings().limits.empty_session_ttl);
-    assert!(matches!(&world.orders[..], [(Output::Forget { session, .. }, _)] if *session == id("s")));
+    assert!(
+        matches!(&world.orders[..], [(Output::Forget { session, .. }, _)] if *session == id("s"))
+    );
     world.turn();
 }
 
@@ -313,7 +319,9 @@ fn with_little_memory_an_empty_session_waits_in_the_storage_for_the_rest_of_its_
     world.pass(Micros::from_micros(ttl.as_micros() - 1_000_000));
     assert_eq!(world.orders, []);
     world.pass(Micros::from_secs(1));
-    assert!(matches!(&world.orders[..], [(Output::Forget { session, .. }, _)] if *session == id("s")));
+    assert!(
+        matches!(&world.orders[..], [(Output::Forget { session, .. }, _)] if *session == id("s"))
+    );
 }
 
 #[test]
@@ -387,7 +395,8 @@ fn a_session_that_makes_room_waits_in_the_storage_if_it_is_there() {
             world.pass(MS(110));
             for (order, _) in std::mem::take(&mut world.orders) {
                 if let Output::Store { session, epoch, version, .. } = order {
-                    let outcome = if session == id("second") { Outcome::Kept } else { Outcome::Refused };
+                    let outcome =
+                        if session == id("second") { Outcome::Kept } else { Outcome::Refused };
                     world.tell(&StorageNews::Stored { session, epoch, version, outcome });
                 }
             }

@@ -68,7 +68,8 @@ fn the_sender_alone_gets_what_all_would_have_got() {
         answer.extend(heard(&mut world, ann));
         assert!(answer[0].starts_with(r#"437[{"ok":true,"epoch":"#), "{name}: {answer:?}");
         assert_eq!(version(&answer[0]), before, "{name}");
-        let names: Vec<&str> = answer[1..].iter().map(|text| text.split('"').nth(1).unwrap()).collect();
+        let names: Vec<&str> =
+            answer[1..].iter().map(|text| text.split('"').nth(1).unwrap()).collect();
         assert_eq!(names, told, "{name}");
         assert_eq!(heard(&mut world, bob), Vec::<String>::new(), "{name}");
         world.pass(Micros::from_secs(2) - MS(10));

@@ -41,8 +41,7 @@ fn table() -> Vec<(Event, Value, Vec<Spec>)> {
         payload["sessionId"] = "stage".into();
         (event, payload, [&[SESSION], specs].concat())
     };
-    let setlist =
-        json!({"title": "Friday", "songs": [{"id": "s1", "title": "Harbour", "format": "text", "body": ""}]});
+    let setlist = json!({"title": "Friday", "songs": [{"id": "s1", "title": "Harbour", "format": "text", "body": ""}]});
     vec![
         in_session(
             Event::JoinSession,
@@ -67,8 +66,16 @@ fn table() -> Vec<(Event, Value, Vec<Spec>)> {
             &[("role", Text, true), ("memberId", Text, false)],
         ),
         in_session(Event::RequestLeader, json!({}), &[]),
-        in_session(Event::ApproveLeaderRequest, json!({"requesterId": BEN}), &[("requesterId", Text, true)]),
-        in_session(Event::DenyLeaderRequest, json!({"requesterId": BEN}), &[("requesterId", Text, true)]),
+        in_session(
+            Event::ApproveLeaderRequest,
+            json!({"requesterId": BEN}),
+            &[("requesterId", Text, true)],
+        ),
+        in_session(
+            Event::DenyLeaderRequest,
+            json!({"requesterId": BEN}),
+            &[("requesterId", Text, true)],
+        ),
         in_session(
             Event::SyncRequest,
             json!({"checksum": "0000beef", "version": 7}),
@@ -138,14 +145,22 @@ fn table() -> Vec<(Event, Value, Vec<Spec>)> {
             json!({"positionMs": 1500.25, "timestamp": 99}),
             &[("positionMs", Num, true), ("timestamp", Num, true)],
         ),
-        (Event::LatencyProbe, json!({"timestamp": 99, "sessionId": "stage"}), vec![("timestamp", Num, true)]),
+        (
+            Event::LatencyProbe,
+            json!({"timestamp": 99, "sessionId": "stage"}),
+            vec![("timestamp", Num, true)],
+        ),
         (Event::ClockSync, json!({"t0": 17.25}), vec![("t0", Num, true)]),
         in_session(Event::SetSetlist, json!({"setlist": setlist}), &[("setlist", Object, true)]),
         in_session(Event::SelectSong, json!({"songId": "s1"}), &[("songId", Text, true)]),
         in_session(Event::SelectSong, json!({"step": -1}), &[]),
         in_session(Event::GetSong, json!({"songId": "s1"}), &[("songId", Text, true)]),
         (Event::Pong, json!({"timestamp": 99}), vec![("timestamp", Num, false)]),
-        (Event::Heartbeat, json!({"timestamp": 99, "sessionId": "stage"}), vec![("timestamp", Num, false)]),
+        (
+            Event::Heartbeat,
+            json!({"timestamp": 99, "sessionId": "stage"}),
+            vec![("timestamp", Num, false)],
+        ),
         (Event::ConnectionQuality, json!({}), vec![]),
         (Event::HeartbeatResponse, json!({"clientTimestamp": 99}), vec![]),
         (Event::RoleChanged, json!({"sessionId": "stage", "role": "leader"}), vec![]),
@@ -254,7 +269,10 @@ fn a_missing_field_is_named() {
                     Ok(_) => assert!(!required, "{event:?}: {payload}"),
                     Err(reject) => {
                         assert!(required, "{event:?}: {payload}");
-                        assert_eq!((reject.code, reject.field), (Code::InvalidPayload, Some(field)));
+                        assert_eq!(
+                            (reject.code, reject.field),
+                            (Code::InvalidPayload, Some(field))
+                        );
                         assert!(reject.message.starts_with(field), "{}", reject.message);
                     }
                 }
@@ -289,7 +307,11 @@ fn a_field_of_another_type_is_named() {
                 }
             }
             let reject = command(event, &with(&payload, field, array.clone())).unwrap_err();
-            assert_eq!((reject.code, reject.field), (Code::InvalidPayload, Some(field)), "{event:?}");
+            assert_eq!(
+                (reject.code, reject.field),
+                (Code::InvalidPayload, Some(field)),
+                "{event:?}"
+            );
         }
     }
 }
@@ -299,7 +321,8 @@ fn a_payload_that_is_no_object_is_refused_except_where_it_does_not_matter() {
     for (event, ..) in table() {
         for payload in ["", "null", "true", "7", "\"stage\"", "[]", "[{}]"] {
             let refused = command(event, payload).map_err(|reject| (reject.code, reject.field));
-            let ignored = matches!(event, Event::HeartbeatResponse | Event::RoleChanged | Event::Error);
+            let ignored =
+                matches!(event, Event::HeartbeatResponse | Event::RoleChanged | Event::Error);
             let empty = matches!(event, Event::Pong | Event::Heartbeat | Event::ConnectionQuality);
             if ignored || empty && matches!(payload, "" | "null") {
                 assert!(refused.is_ok(), "{event:?}: {payload}");
@@ -312,13 +335,18 @@ fn a_payload_that_is_no_object_is_refused_except_where_it_does_not_matter() {
 
 #[test]
 fn a_payload_nested_too_deep_is_refused() {
-    let deep = format!(r#"{{"sessionId":"stage","x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+    let deep =
+        format!(r#"{{"sessionId":"stage","x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     assert_eq!(command(Event::Play, &deep).unwrap_err().code, Code::InvalidPayload);
 }
 
 #[test]
 fn a_session_id_is_checked() {
-    takes(Event::Play, "sessionId", &[r#""x""#, r#""Gr\u00f6ndal 🎸""#, &format!("\"{}\"", "x".repeat(128))]);
+    takes(
+        Event::Play,
+        "sessionId",
+        &[r#""x""#, r#""Gr\u00f6ndal 🎸""#, &format!("\"{}\"", "x".repeat(128))],
+    );
     for bad in [
         r#""""#,
         r#""line\nbreak""#,
@@ -328,8 +356,15 @@ fn a_session_id_is_checked() {
         &text_of(65),
     ] {
         let reject = set(Event::Play, "sessionId", bad).unwrap_err();
-        assert_eq!((reject.code, reject.field), (Code::InvalidSessionId, Some("sessionId")), "{bad}");
-        assert_eq!(reject.message, "sessionId must be a text of 1 to 128 bytes without control characters");
+        assert_eq!(
+            (reject.code, reject.field),
+            (Code::InvalidSessionId, Some("sessionId")),
+            "{bad}"
+        );
+        assert_eq!(
+            reject.message,
+            "sessionId must be a text of 1 to 128 bytes without control characters"
+        );
     }
     let lone_surrogate = set(Event::Play, "sessionId", r#""\ud800""#).unwrap_err();
     assert_eq!(lone_surrogate.code, Code::InvalidPayload);
@@ -364,7 +399,11 @@ fn a_newcomer_introduces_itself() {
         r#"{"sessionId":"stage"}"#,
         r#"{"sessionId":"stage","displayName":" \n ","instrument":"","passcode":"","leaderPin":null,"role":null}"#,
     ] {
-        assert_eq!(command(Event::JoinSession, payload), Ok(Command::Join(least.clone())), "{payload}");
+        assert_eq!(
+            command(Event::JoinSession, payload),
+            Ok(Command::Join(least.clone())),
+            "{payload}"
+        );
     }
 }
 
@@ -375,11 +414,31 @@ fn a_newcomer_keeps_to_the_bounds() {
     refuses(event, "displayName", &["7", r#""\ud800""#], "displayName must be a text");
     refuses(event, "instrument", &["{}"], "instrument must be a text");
     takes(event, "tickHz", &["0", "125", "60.0"]);
-    refuses(event, "tickHz", &["126", "-1", "0.5", "\"60\""], "tickHz must be a whole number from 0 to 125");
-    refuses(event, "role", &["\"conductor\"", "\"Leader\""], "role must be \"leader\" or \"follower\"");
+    refuses(
+        event,
+        "tickHz",
+        &["126", "-1", "0.5", "\"60\""],
+        "tickHz must be a whole number from 0 to 125",
+    );
+    refuses(
+        event,
+        "role",
+        &["\"conductor\"", "\"Leader\""],
+        "role must be \"leader\" or \"follower\"",
+    );
     takes(event, "passcode", &[&text_of(128)]);
-    refuses(event, "passcode", &[&text_of(129), "1234"], "passcode must be a text of at most 128 characters");
-    refuses(event, "leaderPin", &[&text_of(129)], "leaderPin must be a text of at most 128 characters");
+    refuses(
+        event,
+        "passcode",
+        &[&text_of(129), "1234"],
+        "passcode must be a text of at most 128 characters",
+    );
+    refuses(
+        event,
+        "leaderPin",
+        &[&text_of(129)],
+        "leaderPin must be a text of at most 128 characters",
+    );
     refuses(event, "metronome", &["1", "\"true\""], "metronome must be true or false");
 }
 
@@ -401,7 +460,12 @@ fn members_speak_of_roles() {
     check(Event::ApproveLeaderRequest, requester, SessionCommand::ApproveLeader { requester: ben });
     check(Event::DenyLeaderRequest, requester, SessionCommand::DenyLeader { requester: ben });
     let message = "requesterId must be a member's socket id, a text of 20 characters";
-    refuses(Event::DenyLeaderRequest, "requesterId", &["\"\"", "\"BBBBBBBBBBBBBBBBBBB!\"", "5"], message);
+    refuses(
+        Event::DenyLeaderRequest,
+        "requesterId",
+        &["\"\"", "\"BBBBBBBBBBBBBBBBBBB!\"", "5"],
+        message,
+    );
     let stage = SessionId::parse("stage").unwrap();
     assert_eq!(command(Event::LeaveSession, r#"{"sessionId":"stage"}"#), Ok(Command::Leave(stage)));
 }
@@ -416,12 +480,25 @@ fn a_member_asks_for_the_state() {
     check(
         Event::SyncRequest,
         r#"{"sessionId":"stage","checksum":"0000beef","version":9007199254740991}"#,
-        SessionCommand::Sync { checksum: Some("0000beef".into()), version: Some(9_007_199_254_740_991) },
+        SessionCommand::Sync {
+            checksum: Some("0000beef".into()),
+            version: Some(9_007_199_254_740_991),
+        },
     );
     let message = "version must be a whole number from 0 on";
-    refuses(Event::SyncRequest, "version", &["-1", "0.5", "9007199254740992", "1e400", "\"7\""], message);
+    refuses(
+        Event::SyncRequest,
+        "version",
+        &["-1", "0.5", "9007199254740992", "1e400", "\"7\""],
+        message,
+    );
     takes(Event::SyncRequest, "checksum", &[&text_of(64)]);
-    refuses(Event::SyncRequest, "checksum", &[&text_of(65)], "checksum must be a text of 0 to 64 characters");
+    refuses(
+        Event::SyncRequest,
+        "checksum",
+        &[&text_of(65)],
+        "checksum must be a text of 0 to 64 characters",
+    );
 }
 
 #[test]
@@ -445,7 +522,9 @@ fn texts_are_made_printable() {
         panic!("another command")
     };
     assert_eq!(message, Message { text: "one\n two[31m".into(), cut: false });
-    let SessionCommand::Cue { text, .. } = said(Event::Cue, "text", raw) else { panic!("another command") };
+    let SessionCommand::Cue { text, .. } = said(Event::Cue, "text", raw) else {
+        panic!("another command")
+    };
     assert_eq!(text, "one  two[31m");
 }
 
@@ -476,16 +555,20 @@ fn texts_are_cut_where_they_are_too_long() {
         }
         for given in [&name, &long_name] {
             for field in ["displayName", "instrument"] {
-                let Ok(Command::Join(join)) = set(Event::JoinSession, field, &json(given)) else { panic!() };
+                let Ok(Command::Join(join)) = set(Event::JoinSession, field, &json(given)) else {
+                    panic!()
+                };
                 let read = if field == "displayName" { join.display_name } else { join.instrument };
                 assert_eq!(read.as_ref(), Some(&name), "{field}");
             }
-            let SessionCommand::Chat { username, .. } = said(Event::ChatMessage, "username", &json(given))
+            let SessionCommand::Chat { username, .. } =
+                said(Event::ChatMessage, "username", &json(given))
             else {
                 panic!()
             };
             assert_eq!(username.as_ref(), Some(&name));
-            let SessionCommand::Cue { target, .. } = said(Event::Cue, "target", &json(given)) else {
+            let SessionCommand::Cue { target, .. } = said(Event::Cue, "target", &json(given))
+            else {
                 panic!()
             };
             assert_eq!(target.as_ref(), Some(&name));
@@ -493,7 +576,9 @@ fn texts_are_cut_where_they_are_too_long() {
     }
     // What is cut has no blank end, and blanks alone are not cut.
     let spaced = format!("{} and more", "x".repeat(63));
-    let Ok(Command::Join(join)) = set(Event::JoinSession, "displayName", &json(&spaced)) else { panic!() };
+    let Ok(Command::Join(join)) = set(Event::JoinSession, "displayName", &json(&spaced)) else {
+        panic!()
+    };
     assert_eq!(join.display_name, Some("x".repeat(63)));
     let padded = json(&format!("  {}\n\n", "x".repeat(500)));
     let expected = SessionCommand::UpdateMessage(whole(&"x".repeat(500)));
@@ -528,7 +613,12 @@ fn texts_keep_to_the_bounds() {
     refuses(Event::ChatMessage, "message", &["\"\"", r#"" \u0000\n""#], message);
     refuses(Event::ChatMessage, "username", &["7"], "username must be a text");
     takes(Event::Cue, "text", &[&text_of(200)]);
-    refuses(Event::Cue, "text", &[&text_of(201), "\"\""], "text must be a text of 1 to 200 characters");
+    refuses(
+        Event::Cue,
+        "text",
+        &[&text_of(201), "\"\""],
+        "text must be a text of 1 to 200 characters",
+    );
     refuses(Event::Cue, "target", &["7"], "target must be a text");
     check(
         Event::ChatMessage,
@@ -569,12 +659,18 @@ fn settings_change_one_by_one() {
         check(Event::UpdateSettings, &one, SessionCommand::UpdateSettings(expected));
     }
     for taken_away in ["null", "\"\""] {
-        let payload = format!(r#"{{"sessionId":"stage","passcode":{taken_away},"leaderPin":{taken_away}}}"#);
-        let open =
-            SettingsChange { passcode: Some(None), leader_pin: Some(None), ..SettingsChange::default() };
+        let payload =
+            format!(r#"{{"sessionId":"stage","passcode":{taken_away},"leaderPin":{taken_away}}}"#);
+        let open = SettingsChange {
+            passcode: Some(None),
+            leader_pin: Some(None),
+            ..SettingsChange::default()
+        };
         check(Event::UpdateSettings, &payload, SessionCommand::UpdateSettings(open));
     }
-    for nothing in [r#"{"sessionId":"stage"}"#, r#"{"sessionId":"stage","maxmembers":8,"leaderRule":null}"#] {
+    for nothing in
+        [r#"{"sessionId":"stage"}"#, r#"{"sessionId":"stage","maxmembers":8,"leaderRule":null}"#]
+    {
         let reject = command(Event::UpdateSettings, nothing).unwrap_err();
         assert_eq!((reject.code, reject.field), (Code::InvalidPayload, None));
     }
@@ -646,14 +742,20 @@ fn the_leader_moves_the_music() {
 fn the_music_keeps_to_the_bounds() {
     takes(Event::Seek, "position", &["0", "-0", "86400000", "86399999.9996"]);
     let message = "position must be a number from 0 to 86400000 ms, which is 24 hours";
-    let bad = ["-0.001", "86400000.001", "1e400", "-1e400", "123456789012345678901234567890", "\"5\""];
+    let bad =
+        ["-0.001", "86400000.001", "1e400", "-1e400", "123456789012345678901234567890", "\"5\""];
     refuses(Event::Seek, "position", &bad, message);
     let message = "positionMs must be a number from 0 to 86400000 ms, which is 24 hours";
     refuses(Event::PositionSync, "positionMs", &bad, message);
     takes(Event::SetTempo, "tempo", &["1", "400", "120.0", "19.9999"]);
     let message = "tempo must be a number from 1 to 400 BPM";
     for event in [Event::SetTempo, Event::TempoChange, Event::TempoChanged] {
-        refuses(event, "tempo", &["0.9999", "400.0001", "-120", "1e400", "\"120\"", "null"], message);
+        refuses(
+            event,
+            "tempo",
+            &["0.9999", "400.0001", "-120", "1e400", "\"120\"", "null"],
+            message,
+        );
     }
     takes(Event::TempoChange, "fadeTime", &["0", "3600000"]);
     let message = "fadeTime must be a number from 0 to 3600000 ms, which is one hour";
@@ -698,10 +800,19 @@ fn clocks_are_compared() {
         SessionCommand::PositionSync { position: position_of(16_667), timestamp: Number(99.0) },
     );
     let timestamp = Number(99.5);
-    check_link(Event::LatencyProbe, r#"{"timestamp":99.5}"#, LinkCommand::LatencyProbe { timestamp });
+    check_link(
+        Event::LatencyProbe,
+        r#"{"timestamp":99.5}"#,
+        LinkCommand::LatencyProbe { timestamp },
+    );
     check_link(Event::ClockSync, r#"{"t0":99.5}"#, LinkCommand::ClockSync { t0: timestamp });
     for event in [Event::LatencyProbe, Event::PositionSync] {
-        refuses(event, "timestamp", &["1e400", "\"99\"", "{}"], "timestamp must be a finite number");
+        refuses(
+            event,
+            "timestamp",
+            &["1e400", "\"99\"", "{}"],
+            "timestamp must be a finite number",
+        );
     }
 }
 
@@ -718,12 +829,14 @@ fn a_connection_speaks_of_itself() {
 
 #[test]
 fn a_song_is_chosen_by_id_or_by_step() {
-    let choose =
-        |fields: &str| match command(Event::SelectSong, &format!(r#"{{"sessionId":"stage"{fields}}}"#)) {
-            Ok(Command::Session(_, _, SessionCommand::SelectSong(choice))) => Ok(choice),
-            Err(reject) => Err((reject.field.unwrap(), reject.message.into_owned())),
-            other => panic!("{other:?}"),
-        };
+    let choose = |fields: &str| match command(
+        Event::SelectSong,
+        &format!(r#"{{"sessionId":"stage"{fields}}}"#),
+    ) {
+        Ok(Command::Session(_, _, SessionCommand::SelectSong(choice))) => Ok(choice),
+        Err(reject) => Err((reject.field.unwrap(), reject.message.into_owned())),
+        other => panic!("{other:?}"),
+    };
     assert_eq!(choose(r#","songId":"s1""#), Ok(SongChoice::Id("s1".into())));
     assert_eq!(choose(r#","step":1"#), Ok(SongChoice::Step(true)));
     assert_eq!(choose(r#","step":-1.0,"songId":null"#), Ok(SongChoice::Step(false)));
@@ -739,9 +852,18 @@ fn a_song_is_chosen_by_id_or_by_step() {
             wrong("step", "step must be 1 for the next song or -1 for the one before")
         );
     }
-    check(Event::GetSong, r#"{"sessionId":"stage","songId":" s1 "}"#, SessionCommand::GetSong("s1".into()));
+    check(
+        Event::GetSong,
+        r#"{"sessionId":"stage","songId":" s1 "}"#,
+        SessionCommand::GetSong("s1".into()),
+    );
     takes(Event::GetSong, "songId", &[&text_of(64)]);
-    refuses(Event::GetSong, "songId", &["\"\"", &text_of(65)], "songId must be a text of 1 to 64 characters");
+    refuses(
+        Event::GetSong,
+        "songId",
+        &["\"\"", &text_of(65)],
+        "songId must be a text of 1 to 64 characters",
+    );
 }
 
 fn read_setlist(setlist: &str) -> Result<Setlist, Reject> {
@@ -823,7 +945,11 @@ fn a_song_keeps_to_the_bounds() {
             "\"6/8\"".into(),
             ".timeSignature must be an object with numerator and denominator",
         ),
-        ("timeSignature", "{}".into(), ".timeSignature.numerator must be a whole number from 1 to 32"),
+        (
+            "timeSignature",
+            "{}".into(),
+            ".timeSignature.numerator must be a whole number from 1 to 32",
+        ),
         (
             "timeSignature",
             r#"{"numerator":6,"denominator":7}"#.into(),
@@ -831,9 +957,17 @@ fn a_song_keeps_to_the_bounds() {
         ),
         ("format", "\"pdf\"".into(), ".format must be \"chordpro\" or \"text\""),
         ("body", "null".into(), ".body must be a text"),
-        ("durationMs", "-1".into(), ".durationMs must be a number from 0 to 86400000 ms, which is 24 hours"),
+        (
+            "durationMs",
+            "-1".into(),
+            ".durationMs must be a number from 0 to 86400000 ms, which is 24 hours",
+        ),
     ] {
-        assert_eq!(refused_song(field, &bad), Some(format!("setlist.songs[1]{message}")), "{bad:.80}");
+        assert_eq!(
+            refused_song(field, &bad),
+            Some(format!("setlist.songs[1]{message}")),
+            "{bad:.80}"
+        );
     }
 }
 
@@ -865,7 +999,11 @@ fn a_set_list_keeps_to_the_bounds() {
             Code::InvalidPayload,
             "setlist.songs must be an array of songs",
         ),
-        (r#"{"title":"","songs":[7]}"#.into(), Code::InvalidPayload, "setlist.songs[0] must be an object"),
+        (
+            r#"{"title":"","songs":[7]}"#.into(),
+            Code::InvalidPayload,
+            "setlist.songs[0] must be an object",
+        ),
         ("[]".into(), Code::InvalidPayload, "setlist must be an object with title and songs"),
     ] {
         let reject = read_setlist(&bad).unwrap_err();
@@ -885,7 +1023,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 24, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(any_name(), inner, 0..6).prop_map(|map| Map::from_iter(map).into()),
+            prop::collection::btree_map(any_name(), inner, 0..6)
+                .prop_map(|map| Map::from_iter(map).into()),
         ]
     })
 }
@@ -893,7 +1032,9 @@ fn any_json() -> impl Strategy<Value = Value> {
 fn any_name() -> impl Strategy<Value = String> {
     let mut names: Vec<String> =
         vec!["title".into(), "songs".into(), "id".into(), "format".into(), "body".into()];
-    names.extend(table().iter().flat_map(|(_, _, specs)| specs.iter().map(|(name, ..)| (*name).to_owned())));
+    names.extend(
+        table().iter().flat_map(|(_, _, specs)| specs.iter().map(|(name, ..)| (*name).to_owned())),
+    );
     prop_oneof![4 => prop::sample::select(names), 1 => any::<String>()]
 }
 

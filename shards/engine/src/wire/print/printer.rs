@@ -40,7 +40,11 @@ impl Open<'_> {
         self.before = b",";
     }
 
-    fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), fmt::Error> {
+    fn field(
+        &mut self,
+        name: &'static str,
+        value: &(impl Serialize + ?Sized),
+    ) -> Result<(), fmt::Error> {
         self.separate();
         self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());
@@ -142,7 +146,12 @@ impl<'o> Serializer for Printer<'o> {
         self.serialize_unit()
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, name: &'static str) -> Result<(), fmt::Error> {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        name: &'static str,
+    ) -> Result<(), fmt::Error> {
         self.serialize_str(name)
     }
 

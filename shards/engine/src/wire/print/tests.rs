@@ -253,7 +253,12 @@ fn the_lead_changes_hands() {
 #[test]
 fn members_talk() {
     check(
-        Notice::Chat { from: id(BEN), username: "Ben".into(), message: "louder".into(), timestamp: NOW },
+        Notice::Chat {
+            from: id(BEN),
+            username: "Ben".into(),
+            message: "louder".into(),
+            timestamp: NOW,
+        },
         "chat_message",
         r#""message":"louder","username":"Ben","socketId":"BBBBBBBBBBBBBBBBBBBB","timestamp":1700000000123"#,
     );
@@ -274,7 +279,12 @@ fn members_talk() {
 #[test]
 fn the_transport_carries_the_timeline() {
     check(
-        Notice::Play { tempo: tempo(120_000), position: -2_000_000, timestamp: NOW, timeline: timeline() },
+        Notice::Play {
+            tempo: tempo(120_000),
+            position: -2_000_000,
+            timestamp: NOW,
+            timeline: timeline(),
+        },
         "play",
         r#""tempoBpm":120,"position":-2000,"serverTimestamp":1700000000123,"timeline":$T"#,
     );
@@ -341,7 +351,13 @@ fn time_is_told() {
         r#""correctPosition":1030,"reportedPosition":1000,"drift":-30,"timestamp":1700000000123"#,
     );
     check(
-        Notice::Tick(Tick { position: 16_001, tempo: tempo(132_333), timestamp: NOW, epoch: 1, version: 9 }),
+        Notice::Tick(Tick {
+            position: 16_001,
+            tempo: tempo(132_333),
+            timestamp: NOW,
+            epoch: 1,
+            version: 9,
+        }),
         "scroll_tick",
         r#""positionMs":16.001,"tempoBpm":132.333,"serverTimestamp":1700000000123,"epoch":1,"version":9"#,
     );
@@ -528,8 +544,11 @@ fn a_connection_is_told() {
         r#""t0":7,"t1":12345.678,"t2":12345.678"#,
     );
     check_link(LinkNotice::Ping { timestamp: NOW }, "ping", r#""timestamp":1700000000123"#);
-    let heartbeat =
-        |client_timestamp, rtt| LinkNotice::HeartbeatResponse { client_timestamp, timestamp: NOW, rtt };
+    let heartbeat = |client_timestamp, rtt| LinkNotice::HeartbeatResponse {
+        client_timestamp,
+        timestamp: NOW,
+        rtt,
+    };
     check_link(
         heartbeat(Some(Number(5.0)), Some(Micros::from_micros(3_210))),
         "heartbeat_response",
@@ -558,7 +577,10 @@ fn a_connection_is_told() {
         r#""message":"too far","code":"invalid_payload","event":"seek","field":"position""#,
     );
     check_link(
-        LinkNotice::Error { event: "say \"hi\"", reject: &Reject::new(Code::UnknownEvent, "No such event.") },
+        LinkNotice::Error {
+            event: "say \"hi\"",
+            reject: &Reject::new(Code::UnknownEvent, "No such event."),
+        },
         "error",
         r#""message":"No such event.","code":"unknown_event","event":"say \"hi\"""#,
     );
@@ -572,7 +594,10 @@ fn acknowledgements_carry_what_was_asked_for() {
         r#","sessionId":"stage","socketId":"AAAAAAAAAAAAAAAAAAAA","role":"follower","epoch":3,"version":7"#,
     );
     check_ack(Ack::Changed { epoch: 3, version: 8 }, r#","epoch":3,"version":8"#);
-    check_ack(Ack::Superseded { epoch: 3, version: 8 }, r#","superseded":true,"epoch":3,"version":8"#);
+    check_ack(
+        Ack::Superseded { epoch: 3, version: 8 },
+        r#","superseded":true,"epoch":3,"version":8"#,
+    );
     check_ack(Ack::Cut(Some((3, 8))), r#","epoch":3,"version":8,"cut":true"#);
     check_ack(Ack::Cut(None), r#","cut":true"#);
     check_ack(Ack::Pending, r#","pending":true"#);
@@ -584,7 +609,10 @@ fn acknowledgements_carry_what_was_asked_for() {
         Ack::Song(setlist().songs[0].clone()),
         r#","song":{"id":"s1","title":"Harbour","artist":"Us","key":"Em","tempoBpm":96,"timeSignature":{"numerator":6,"denominator":8},"format":"chordpro","body":"[Em]One\ntwo","durationMs":180000.5}"#,
     );
-    check_ack(Ack::Clock { t0: Number(7.5), at: MOMENT.at }, r#","t0":7.5,"t1":12345.678,"t2":12345.678"#);
+    check_ack(
+        Ack::Clock { t0: Number(7.5), at: MOMENT.at },
+        r#","t0":7.5,"t1":12345.678,"t2":12345.678"#,
+    );
     check_ack(
         Ack::Latency { client_timestamp: Number(7.0), moment: MOMENT },
         r#","clientTimestamp":7,"serverTimestamp":1700000000123,"t1":12345.678,"t2":12345.678"#,

@@ -107,7 +107,8 @@ impl Timeline {
         let bars_before: i64 = self.meter[..entry + usize::from(!self.meter.is_empty())]
             .windows(2)
             .map(|pair| {
-                (pair[1].beat - pair[0].beat + pair[0].bar_length() - 1).div_euclid(pair[0].bar_length())
+                (pair[1].beat - pair[0].beat + pair[0].bar_length() - 1)
+                    .div_euclid(pair[0].bar_length())
             })
             .sum();
         let MeterChange { beat: start, signature } =
@@ -150,7 +151,10 @@ impl Timeline {
     fn first_time_of(&self, beat: i128, from: i128) -> Option<i128> {
         self.segments.iter().enumerate().find_map(|(index, segment)| {
             let begins = index == 0 || i128::from(segment.b0) <= beat;
-            let ends = self.segments.get(index + 1).is_some_and(|next| segment.beat(wide(next.t0)) <= beat);
+            let ends = self
+                .segments
+                .get(index + 1)
+                .is_some_and(|next| segment.beat(wide(next.t0)) <= beat);
             let time = (segment.playing && begins && !ends).then(|| segment.time_of(beat))?;
             (time >= from).then_some(time)
         })
@@ -263,7 +267,12 @@ mod tests {
                 assert_eq!(rules as i128, int(&point["segment"]), "{}", what(point));
                 assert_eq!(segment.position(t), int(&point["position"]), "{}", what(point));
                 assert_eq!(segment.beat(t), int(&point["beat"]), "{}", what(point));
-                assert_eq!(i128::from(segment.tempo(t).milli_bpm()), int(&point["tempo"]), "{}", what(point));
+                assert_eq!(
+                    i128::from(segment.tempo(t).milli_bpm()),
+                    int(&point["tempo"]),
+                    "{}",
+                    what(point)
+                );
                 if let Ok(t) = u64::try_from(t).map(Micros::from_micros) {
                     assert_eq!(
                         i128::from(timeline.position_at(t)),
@@ -271,7 +280,12 @@ mod tests {
                         "{}",
                         what(point)
                     );
-                    assert_eq!(i128::from(timeline.beat_at(t)), int(&point["beat"]), "{}", what(point));
+                    assert_eq!(
+                        i128::from(timeline.beat_at(t)),
+                        int(&point["beat"]),
+                        "{}",
+                        what(point)
+                    );
                     assert_eq!(i128::from(timeline.tempo_at(t).milli_bpm()), int(&point["tempo"]));
                 }
                 checked += 1;
@@ -282,9 +296,11 @@ mod tests {
                 checked += 1;
             }
             for point in list(&case["bars"]) {
-                let Bar { bar, in_bar, signature } = timeline.bar_at(point["beat"].as_i64().unwrap());
+                let Bar { bar, in_bar, signature } =
+                    timeline.bar_at(point["beat"].as_i64().unwrap());
                 let found = [bar, in_bar, signature.numerator.into(), signature.denominator.into()];
-                let expected = ["bar", "inBar", "num", "den"].map(|name| point[name].as_i64().unwrap());
+                let expected =
+                    ["bar", "inBar", "num", "den"].map(|name| point[name].as_i64().unwrap());
                 assert_eq!(found, expected, "{}", what(point));
                 checked += 1;
             }
@@ -328,7 +344,8 @@ mod tests {
         };
         let entry = |m: &Value| MeterChange {
             beat: m["beat"].as_i64().unwrap(),
-            signature: TimeSignature::new(m["num"].as_u64().unwrap(), m["den"].as_u64().unwrap()).unwrap(),
+            signature: TimeSignature::new(m["num"].as_u64().unwrap(), m["den"].as_u64().unwrap())
+                .unwrap(),
         };
         Timeline {
             segments: list(&value["segments"]).iter().map(segment).collect(),
@@ -362,7 +379,8 @@ mod tests {
     /// A timeline that plays from 10 s on, through up to seven tempo changes that carry the beat on.
     fn played() -> impl Strategy<Value = Timeline> {
         let tempo = || (1_000..=400_000_u32).prop_map(Tempo);
-        let change = (1..=60_000_000_u64, tempo(), tempo(), prop_oneof![Just(0), 1..=100_000_000_u64]);
+        let change =
+            (1..=60_000_000_u64, tempo(), tempo(), prop_oneof![Just(0), 1..=100_000_000_u64]);
         proptest::collection::vec(change, 1..=8).prop_map(|changes| {
             let mut timeline = steady();
             timeline.segments[0].t0 = Micros::from_secs(10);
