@@ -1,7 +1,8 @@
-//! What clients and server say to each other, for machines: an AsyncAPI 3 document, made from one table.
+//! What clients and server say to each other, for machines: an AsyncAPI 3 document, made from one
+//! table.
 //!
-//! A client event that the engine knows and this table does not will not compile; that the server says what stands
-//! here and nothing else is tested on real traffic.
+//! A client event that the engine knows and this table does not will not compile; that the server
+//! says what stands here and nothing else is tested on real traffic.
 
 use bandsync_engine::speech::Code;
 use bandsync_engine::wire::parse::Event;
@@ -200,7 +201,8 @@ fn sent(event: Event) -> Told {
     }
 }
 
-/// What the server sends: name, meaning, fields. Where one name has two forms, the second's fields may be left out.
+/// What the server sends: name, meaning, fields. Where one name has two forms, the second's fields
+/// may be left out.
 const HEARD: &[(&str, &str, &str)] = &[
     (
         "snapshot",
@@ -452,7 +454,8 @@ fn rate(event: Event, rates: &RateLimits) -> u32 {
     }
 }
 
-/// The schema of an object with these fields. Clients may send more, and null for what they may leave out.
+/// The schema of an object with these fields. Clients may send more, and null for what they may
+/// leave out.
 fn object(fields: &str, of_client: bool) -> Value {
     let mut properties = Map::new();
     let mut required = Vec::new();

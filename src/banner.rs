@@ -12,7 +12,8 @@ use crate::config::{Config, Effective};
 use crate::process::tell;
 use crate::storage::Place;
 
-/// Lines printed at most, the code for tablets apart. One more is left for the storage's line in the log.
+/// Lines printed at most, the code for tablets apart. One more is left for the storage's line in
+/// the log.
 const LINES_MAX: usize = 11;
 
 /// Addresses shown at most.
@@ -21,7 +22,8 @@ const ADDRESSES_MAX: usize = 3;
 /// Columns after which settings go on in the next line.
 const COLUMNS: usize = 90;
 
-/// Prints it on standard output, whatever the log's level: whoever starts a server wants to know where it is.
+/// Prints it on standard output, whatever the log's level: whoever starts a server wants to know
+/// where it is.
 pub fn show(config: &Config, port: u16) {
     let interfaces = interfaces();
     let tablets = best_for_tablets(config.host, &interfaces);
@@ -152,8 +154,8 @@ fn interfaces() -> Vec<Interface> {
     }
 }
 
-/// Where a server that listens on `host` can be reached: this machine first, then IPv4, then IPv6. Of the
-/// loopback addresses only 127.0.0.1 is told, since the others lead to the same place.
+/// Where a server that listens on `host` can be reached: this machine first, then IPv4, then IPv6.
+/// Of the loopback addresses only 127.0.0.1 is told, since the others lead to the same place.
 fn reachable(host: IpAddr, interfaces: &[Interface]) -> Vec<IpAddr> {
     if !host.is_unspecified() {
         return vec![host];
@@ -167,8 +169,8 @@ fn reachable(host: IpAddr, interfaces: &[Interface]) -> Vec<IpAddr> {
     addresses
 }
 
-/// The address that tablets on the same Wi-Fi can most likely reach: private IPv4, and not that of a network
-/// that only containers and virtual machines of this machine see.
+/// The address that tablets on the same Wi-Fi can most likely reach: private IPv4, and not that of
+/// a network that only containers and virtual machines of this machine see.
 fn best_for_tablets(host: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
     let inside = |name: &str| {
         ["docker", "br-", "veth", "virbr", "vmnet"].iter().any(|start| name.starts_with(start))

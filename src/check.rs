@@ -1,4 +1,5 @@
-//! `bandsync check`: looks at the configuration and at the machine before anybody plays, and explains what it finds.
+//! `bandsync check`: looks at the configuration and at the machine before anybody plays, and
+//! explains what it finds.
 
 use std::fs;
 use std::io;
@@ -77,7 +78,8 @@ struct Finding {
     told: String,
 }
 
-/// Looks at everything and tells. Exit code 0 if the server can run, with advice or without; 1 if it cannot.
+/// Looks at everything and tells. Exit code 0 if the server can run, with advice or without; 1 if
+/// it cannot.
 pub fn run(config: &Config) -> ExitCode {
     let mut findings = vec![
         port(config),
@@ -296,7 +298,8 @@ fn admin(config: &Config) -> Finding {
     Finding::new(Mark::Good, "operator pages", told)
 }
 
-/// Where sessions are kept: of a file whether it can be written, of Redis whether each node answers.
+/// Where sessions are kept: of a file whether it can be written, of Redis whether each node
+/// answers.
 fn storage(place: &Place) -> Vec<Finding> {
     match place {
         Place::Memory => vec![Finding::new(Mark::Good, "storage", "sessions end with the process")],
@@ -335,8 +338,8 @@ fn file(directory: Option<&Path>) -> Finding {
     }
 }
 
-/// Only whether something answers as Redis does; a wrong password is an answer too. Who asks needs none, so that
-/// none can be told.
+/// Only whether something answers as Redis does; a wrong password is an answer too. Who asks needs
+/// none, so that none can be told.
 fn redis(address: &ConnectionAddr) -> Finding {
     let ConnectionAddr::Tcp(host, port) = address else {
         let told = format!("{address} speaks TLS, so this check cannot ask it");

@@ -29,8 +29,8 @@ pub enum Asked {
     Man,
 }
 
-/// What was typed. Ends the process after `--help`, after `--version`, and (with code 2) after an option that does
-/// not exist.
+/// What was typed. Ends the process after `--help`, after `--version`, and (with code 2) after an
+/// option that does not exist.
 pub fn parse() -> Asked {
     let matches = command(Purpose::Parse).get_matches();
     let asked = match matches.subcommand() {
@@ -49,7 +49,8 @@ pub fn parse() -> Asked {
         Some(("man", _)) => Ok(Asked::Man),
         _ => Ok(Asked::Serve(typed(&matches))),
     };
-    // What is wrong with the options was found before; this keeps the two descriptions from parting.
+    // What is wrong with the options was found before; this keeps the two descriptions from
+    // parting.
     asked.unwrap_or_else(|error| error.exit())
 }
 

@@ -7,11 +7,12 @@ use rustls_native_certs::CertificateResult;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Error, Proxy};
 
-/// An agent for `url` that follows no redirects and takes every status as an answer. A request takes `timeout` at most.
+/// An agent for `url` that follows no redirects and takes every status as an answer. A request
+/// takes `timeout` at most.
 ///
-/// Trusted are the authorities that the system trusts, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR` alone if one of
-/// these is set, as for Redis: an operator's own authority works, and no list ages with the binary. HTTPS goes through
-/// the proxy of `HTTPS_PROXY`, if that is set.
+/// Trusted are the authorities that the system trusts, or those of `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` alone if one of these is set, as for Redis: an operator's own authority works,
+/// and no list ages with the binary. HTTPS goes through the proxy of `HTTPS_PROXY`, if that is set.
 pub fn agent(url: &str, timeout: Duration) -> Agent {
     let is_secure = url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
     let found = match is_secure {

@@ -1,4 +1,5 @@
-//! From what people gave, as text and from four places, to one checked value that never changes again.
+//! From what people gave, as text and from four places, to one checked value that never changes
+//! again.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -67,7 +68,8 @@ pub struct Config {
     pub record: Option<Record>,
     /// Where sessions are kept.
     pub storage: storage::Plan,
-    /// What every shard's engine is told; which shard it is, and the time, are filled in when it starts.
+    /// What every shard's engine is told; which shard it is, and the time, are filled in when it
+    /// starts.
     pub engine: Settings,
     /// Every setting with its unit and where it came from.
     pub effective: Vec<Effective>,
@@ -280,11 +282,12 @@ impl Config {
     }
 }
 
-/// Characters of a new passcode or PIN where strangers may guess: eight digits last for years at the rate that many
-/// addresses together have (`Guessing`).
+/// Characters of a new passcode or PIN where strangers may guess: eight digits last for years at
+/// the rate that many addresses together have (`Guessing`).
 const SECRET_CHARS_ON_THE_INTERNET: u32 = 8;
 
-/// `NODE_ENV` belongs to others as well, who set it to `test` or `staging`: such a value is no mistake.
+/// `NODE_ENV` belongs to others as well, who set it to `test` or `staging`: such a value is no
+/// mistake.
 fn profile(given: &Given, notes: &mut Vec<String>) -> Result<Profile, ConfigError> {
     if let Some(found) = given.find(&settings::PROFILE) {
         return Profile::parse(&found.text).ok_or_else(|| refused(&settings::PROFILE, found));
@@ -696,7 +699,8 @@ fn allowed_of(setting: &Setting) -> String {
 }
 
 impl Effective {
-    /// As it could be given: `PORT=4000`. What a shell or a terminal would not take as it is gets quotes.
+    /// As it could be given: `PORT=4000`. What a shell or a terminal would not take as it is gets
+    /// quotes.
     pub fn assignment(&self) -> String {
         let Self { variable, value, .. } = self;
         let plain = |c: char| c.is_alphanumeric() || "-_./:,=*+@()[]".contains(c);
@@ -711,7 +715,8 @@ impl Effective {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Quoted and escaped, because a value may hold anything, even what moves a terminal's cursor.
+            // Quoted and escaped, because a value may hold anything, even what moves a terminal's
+            // cursor.
             Self::Refused { name, value, allowed } => {
                 write!(f, "{name} cannot be {value:?}; allowed: {allowed}")
             }
@@ -905,7 +910,8 @@ mod tests {
         }
     }
 
-    /// Whatever the source, the error shows the name as given there, the value, and what is allowed.
+    /// Whatever the source, the error shows the name as given there, the value, and what is
+    /// allowed.
     #[track_caller]
     fn check_refused(setting: &Setting, value: &str) {
         let text = format!("{}={value}", setting.variable);

@@ -21,7 +21,8 @@ pub fn read() -> Result<BTreeMap<String, String>, DotEnvError> {
     }
 }
 
-/// Reads assignments, with quotes and comments as is usual in such files. The last of two for a name counts.
+/// Reads assignments, with quotes and comments as is usual in such files. The last of two for a
+/// name counts.
 fn parse(text: &str) -> Result<BTreeMap<String, String>, DotEnvError> {
     let text = text.trim_start_matches('\u{feff}');
     dotenvy::from_read_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(
@@ -32,8 +33,8 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, DotEnvError> {
     )
 }
 
-/// Where the line is. The parser tells its text, or only that of its value; it may hold a secret and is
-/// therefore never shown.
+/// Where the line is. The parser tells its text, or only that of its value; it may hold a secret
+/// and is therefore never shown.
 fn number(text: &str, line: &str) -> usize {
     let first = line.lines().next().unwrap_or_default().trim();
     let is_it = |other: &str| !other.starts_with('#') && other.ends_with(first);

@@ -1,5 +1,5 @@
-//! What people gave, as text: on the command line, in the environment, in `.env`, under our names and those of the server
-//! before this one; and what the machine gives.
+//! What people gave, as text: on the command line, in the environment, in `.env`, under our names
+//! and those of the server before this one; and what the machine gives.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +43,8 @@ pub struct Found<'a> {
 pub struct Cores {
     /// Cores in its affinity mask.
     pub count: u16,
-    /// Cores' worth of time that a CPU quota (cgroup) allows, rounded down, if that is less than `count`.
+    /// Cores' worth of time that a CPU quota (cgroup) allows, rounded down, if that is less than
+    /// `count`.
     pub quota: Option<u16>,
 }
 
@@ -61,8 +62,9 @@ impl Cores {
         self.quota.unwrap_or(self.count)
     }
 
-    /// Whether each of so many shards has a core of its own. With fewer shards than cores a second server would pin
-    /// itself to the same ones. Under a quota a pinned thread that is out of time can't continue elsewhere.
+    /// Whether each of so many shards has a core of its own. With fewer shards than cores a second
+    /// server would pin itself to the same ones. Under a quota a pinned thread that is out of time
+    /// can't continue elsewhere.
     pub fn pins(self, shards: u64) -> bool {
         self.quota.is_none() && shards == u64::from(self.count)
     }
@@ -161,8 +163,8 @@ impl Given {
         links.collect()
     }
 
-    /// One sentence about variables that do nothing, if there are any: of the Node.js server, and such that look like
-    /// ours. `used` are those of the Node.js server that set something.
+    /// One sentence about variables that do nothing, if there are any: of the Node.js server, and
+    /// such that look like ours. `used` are those of the Node.js server that set something.
     pub fn unused(&self, used: &[&str]) -> Option<String> {
         let ours: BTreeSet<String> =
             settings::SETTINGS.iter().flat_map(|setting| setting.variables()).collect();
@@ -189,15 +191,15 @@ impl Given {
     }
 }
 
-/// A variable's value without the spaces around it. An empty one counts as not given, so that `PORT= bandsync` and a
-/// bare `PORT=` in a compose file mean the default.
+/// A variable's value without the spaces around it. An empty one counts as not given, so that
+/// `PORT= bandsync` and a bare `PORT=` in a compose file mean the default.
 fn text_of<'a>(values: &'a BTreeMap<String, String>, variable: &str) -> Option<&'a str> {
     values.get(variable).map(|text| text.trim()).filter(|text| !text.is_empty())
 }
 
-/// Whether Kubernetes (or Docker, for linked containers) sets such a variable to say where a Service is. Beside a Service
-/// named `redis` these are `REDIS_SERVICE_HOST`, `REDIS_SERVICE_PORT`, `REDIS_SERVICE_PORT_<NAME>`,
-/// `REDIS_PORT=tcp://…` and `REDIS_PORT_6379_TCP…`.
+/// Whether Kubernetes (or Docker, for linked containers) sets such a variable to say where a
+/// Service is. Beside a Service named `redis` these are `REDIS_SERVICE_HOST`, `REDIS_SERVICE_PORT`,
+/// `REDIS_SERVICE_PORT_<NAME>`, `REDIS_PORT=tcp://…` and `REDIS_PORT_6379_TCP…`.
 fn is_service_link(variable: &str, text: &str) -> bool {
     const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
     let address = PROTOCOLS.iter().any(|protocol| {

@@ -1,7 +1,8 @@
 //! The log: lines on standard error or in a file, pretty for people or as JSON for machines.
 //!
-//! Whoever logs only puts a line into a queue; a thread of its own writes it. A terminal that was stopped with
-//! Ctrl-S or a reader that hangs therefore never stops the music, and one that went away is no error.
+//! Whoever logs only puts a line into a queue; a thread of its own writes it. A terminal that was
+//! stopped with Ctrl-S or a reader that hangs therefore never stops the music, and one that went
+//! away is no error.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::BTreeMap;
@@ -94,8 +95,8 @@ pub struct Levels {
 }
 
 impl Levels {
-    /// From text such as `warn,bandsync::storage=debug`. What is said of no part holds for all; if it is left out,
-    /// only the parts log.
+    /// From text such as `warn,bandsync::storage=debug`. What is said of no part holds for all; if
+    /// it is left out, only the parts log.
     pub fn parse(text: &str) -> Option<Self> {
         let mut levels = Self { all: LevelFilter::Off, parts: Vec::new() };
         let mut said = false;
@@ -135,7 +136,8 @@ pub fn start(levels: &Levels, format: LogFormat, file: Option<&Path>) -> io::Res
     let _ = QUEUE.set(queue.clone());
     let mut dispatch = fern::Dispatch::new()
         .level(levels.all)
-        // The poll library tells every system call at this level; that drowns what we say ourselves.
+        // The poll library tells every system call at this level; that drowns what we say
+        // ourselves.
         .level_for("mio", levels.all.min(LevelFilter::Info));
     for (part, level) in &levels.parts {
         dispatch = dispatch.level_for(part.clone(), *level);
@@ -246,8 +248,8 @@ fn log_panics() {
     }));
 }
 
-/// Writes lines until nobody can log any more. What a full disk does not take is counted, and told once it takes
-/// something again.
+/// Writes lines until nobody can log any more. What a full disk does not take is counted, and told
+/// once it takes something again.
 fn write_all(entries: &Receiver<Entry>, lost: &Lost, style: Style, sink: &mut impl Output) {
     let mut repeats = Repeats::default();
     let mut patience = Instant::now();
@@ -303,7 +305,8 @@ fn put_line(sink: &mut impl Write, line: &str) -> io::Result<()> {
 const REPEATS_WINDOW: Duration = Duration::from_secs(1);
 const REPEATS_MAX: u32 = 100;
 
-/// Counts lines by where they come from, so that one that is told a thousand times a second drowns no others.
+/// Counts lines by where they come from, so that one that is told a thousand times a second drowns
+/// no others.
 #[derive(Default)]
 struct Repeats(BTreeMap<Place, u32>);
 
@@ -385,7 +388,8 @@ fn colour(level: Level) -> u8 {
     }
 }
 
-/// One object: `time, level, target`, then `shard, conn, session` and other fields if there are any, then `msg`.
+/// One object: `time, level, target`, then `shard, conn, session` and other fields if there are
+/// any, then `msg`.
 fn json_line(time: &Timestamp, level: Level, target: &str, msg: &str, fields: Fields) -> String {
     let mut cells: Vec<(String, serde_json::Value)> = vec![
         ("time".into(), time.to_string().into()),
@@ -460,8 +464,8 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The Gregorian date of a day counted from 1970-01-01. Years are counted from March, so that the leap day is
-/// the last of its year and the lengths of months follow one formula.
+/// The Gregorian date of a day counted from 1970-01-01. Years are counted from March, so that the
+/// leap day is the last of its year and the lengths of months follow one formula.
 fn date(day: u64) -> (u64, u64, u64) {
     const DAYS_TO_1970: u64 = 719_468;
     const DAYS_IN_400_YEARS: u64 = 146_097;

@@ -1,5 +1,5 @@
-//! BandSync, the server: reads its configuration, starts a shard on every core, says where it can be reached,
-//! and waits to be told to stop.
+//! BandSync, the server: reads its configuration, starts a shard on every core, says where it can
+//! be reached, and waits to be told to stop.
 //!
 //! The shards do the work (`shards/driver`, `shards/engine`); what is here stands around them.
 
@@ -33,10 +33,10 @@ use cli::Asked;
 use config::Config;
 use given::Given;
 
-/// Thousands of small buffers come and go on every shard thread at once, and one shard frees what another
-/// allotted when a connection is handed over. mimalloc keeps a heap per thread and takes such frees without a
-/// lock, and it returns memory after a burst, so that a server runs for weeks without growing. Leak checkers only
-/// know the system's.
+/// Thousands of small buffers come and go on every shard thread at once, and one shard frees what
+/// another allotted when a connection is handed over. mimalloc keeps a heap per thread and takes
+/// such frees without a lock, and it returns memory after a burst, so that a server runs for weeks
+/// without growing. Leak checkers only know the system's.
 #[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -87,7 +87,8 @@ pub fn facts() -> Facts {
     }
 }
 
-/// Threads, start in ticks since the system's start, and bytes of address space, from `/proc/self/stat`.
+/// Threads, start in ticks since the system's start, and bytes of address space, from
+/// `/proc/self/stat`.
 fn process(stat: &str) -> Option<(u64, u64, u64)> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let number = |place: usize| fields.get(place)?.parse().ok();
@@ -124,8 +125,8 @@ fn ticks_per_second() -> u64 {
 fn resource_usage() -> libc::rusage {
     // SAFETY: the structure consists of integers, for which zero is a value.
     let mut totals: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `totals` is ours and of the type the call fills. It fails for no value of the first argument
-    // that is named in its manual, and leaves zeros if it did.
+    // SAFETY: `totals` is ours and of the type the call fills. It fails for no value of the first
+    // argument that is named in its manual, and leaves zeros if it did.
     unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut totals) };
     totals
 }
@@ -163,7 +164,8 @@ pub fn threads() -> Vec<ThreadUsage> {
     stats.filter_map(|stat| thread(&stat, ticks)).collect()
 }
 
-/// From a line such as `12 (shard-0) S …`. The name may hold anything, a parenthesis too, so it ends at the last.
+/// From a line such as `12 (shard-0) S …`. The name may hold anything, a parenthesis too, so it
+/// ends at the last.
 fn thread(stat: &str, ticks_per_second: u64) -> Option<ThreadUsage> {
     let (head, rest) = stat.rsplit_once(')')?;
     let (id, name) = head.split_once('(')?;
@@ -215,18 +217,20 @@ pub fn trim() {
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
-/// Has the system back this process with ordinary pages only. The allocator asks for huge ones, of which a few used bytes
-/// take two mebibytes: an empty server took 17 MiB instead of 5, and eight members another 4.
+/// Has the system back this process with ordinary pages only. The allocator asks for huge ones, of
+/// which a few used bytes take two mebibytes: an empty server took 17 MiB instead of 5, and eight
+/// members another 4.
 pub fn use_small_pages() {
-    // SAFETY: the call takes plain numbers and changes how later pages are found, nothing else. A kernel that knows no
-    // huge pages refuses, and all is well.
+    // SAFETY: the call takes plain numbers and changes how later pages are found, nothing else. A
+    // kernel that knows no huge pages refuses, and all is well.
     unsafe {
         libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
     }
 }
 
-/// Raises the number of files and sockets that may be open to what the system allows, and returns it. A
-/// connection needs one, and the usual start value of 1024 is meant for programs that use `select`.
+/// Raises the number of files and sockets that may be open to what the system allows, and returns
+/// it. A connection needs one, and the usual start value of 1024 is meant for programs that use
+/// `select`.
 pub fn raise_file_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is ours and of the type the call fills.
@@ -254,8 +258,8 @@ pub fn may_write(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Tells the supervisor that started us, if it is one that wants to know (systemd's `Type=notify`): `READY=1`,
-/// `STOPPING=1`. What goes wrong is nothing that we could mend.
+/// Tells the supervisor that started us, if it is one that wants to know (systemd's `Type=notify`):
+/// `READY=1`, `STOPPING=1`. What goes wrong is nothing that we could mend.
 pub fn notify(state: &str) {
     if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
         let _ = send_notice(&path, state);
@@ -288,7 +292,8 @@ pub fn host_name() -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-/// Tells the person who started us, even if the log is off. That nobody listens any more is no reason to die.
+/// Tells the person who started us, even if the log is off. That nobody listens any more is no
+/// reason to die.
 pub fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }

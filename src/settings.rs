@@ -857,8 +857,8 @@ pub const SETTINGS: [&Setting; 63] = [
     &SEED,
 ];
 
-/// Headings of `--help`, each with the first setting below it. Those before the first heading are what most people
-/// need; `-h` shows them alone.
+/// Headings of `--help`, each with the first setting below it. Those before the first heading are
+/// what most people need; `-h` shows them alone.
 pub const HEADINGS: [(&Setting, &str); 7] = [
     (&SHARDS, "Threads"),
     (&TRANSPORTS, "Connections"),
@@ -880,7 +880,8 @@ pub struct Predecessor {
     pub convert: fn(&[Option<&str>]) -> Option<String>,
 }
 
-/// Variables of the Node.js server that set ours. Whatever is given under our own name counts before them.
+/// Variables of the Node.js server that set ours. Whatever is given under our own name counts
+/// before them.
 pub const PREDECESSORS: [Predecessor; 5] = [
     Predecessor { variables: &["REDIS_ENABLED"], setting: &STORAGE, convert: storage_of_switch },
     Predecessor { variables: &["REDIS_TTL"], setting: &STORAGE_TTL, convert: millis_of_seconds },
@@ -919,8 +920,8 @@ fn millis_of_seconds(values: &[Option<&str>]) -> Option<String> {
     Some(seconds.checked_mul(1_000)?.to_string())
 }
 
-/// Events of one client in a window, as events in a second, rounded up. The one that is not given is as it was by
-/// default.
+/// Events of one client in a window, as events in a second, rounded up. The one that is not given
+/// is as it was by default.
 fn total_rate(values: &[Option<&str>]) -> Option<String> {
     let [requests, window] = values else { return None };
     let requests: u64 = requests.unwrap_or("100").parse().ok()?;
@@ -930,8 +931,8 @@ fn total_rate(values: &[Option<&str>]) -> Option<String> {
     fits.then(|| format!("total={}", requests.saturating_mul(1_000).div_ceil(window)))
 }
 
-/// Other variables of the Node.js server, which mean nothing here. Besides these, whatever begins with `REDIS_` and is
-/// no setting.
+/// Other variables of the Node.js server, which mean nothing here. Besides these, whatever begins
+/// with `REDIS_` and is no setting.
 pub const UNUSED_VARIABLES: [&str; 10] = [
     "SERVER_ID",
     "SERVER_VERSION",

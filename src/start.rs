@@ -39,11 +39,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts everything. `ended` is called when a shard's thread ends, asked or not, on that thread.
+    /// Starts everything. `ended` is called when a shard's thread ends, asked or not, on that
+    /// thread.
     ///
     /// # Errors
-    /// If the address cannot be had, or the system has too little of something, or what is stored is not for this
-    /// version; [`advice`] says what to do.
+    /// If the address cannot be had, or the system has too little of something, or what is stored
+    /// is not for this version; [`advice`] says what to do.
     pub fn start(config: &Config, ended: impl Fn() + Clone + Send + 'static) -> io::Result<Self> {
         let storage = Storage::open(&config.storage).map_err(io::Error::other)?;
         let desk = storage.desk().clone();
@@ -103,8 +104,8 @@ impl Server {
         self.fleet.address().port()
     }
 
-    /// Says goodbye to everybody and waits until all shards have ended, at most this long. False if one of them
-    /// had panicked.
+    /// Says goodbye to everybody and waits until all shards have ended, at most this long. False if
+    /// one of them had panicked.
     pub fn drain(self, within: Duration) -> bool {
         self.announce_end();
         self.fleet.drain(within);
@@ -137,8 +138,8 @@ impl storage::Shards for Mail {
     }
 }
 
-/// The monitor's rows on their way to the storage, as a series for each column. They come back as series, not as
-/// rows.
+/// The monitor's rows on their way to the storage, as a series for each column. They come back as
+/// series, not as rows.
 struct Series(Desk);
 
 impl HistoryStore for Series {

@@ -1,5 +1,5 @@
-//! How the server ends: in order when it is told to, at once when it is told again, and with an error when
-//! one of its own threads is lost.
+//! How the server ends: in order when it is told to, at once when it is told again, and with an
+//! error when one of its own threads is lost.
 
 use std::io;
 use std::process::ExitCode;
@@ -33,11 +33,12 @@ pub struct Stopping {
 }
 
 impl Stopping {
-    /// From here on SIGINT and SIGTERM are reasons to end, and a second one ends the process on the spot, with
-    /// 128 and the signal's number as shells have it.
+    /// From here on SIGINT and SIGTERM are reasons to end, and a second one ends the process on the
+    /// spot, with 128 and the signal's number as shells have it.
     ///
-    /// SIGHUP only opens the log's file anew: a terminal that is closed by mistake must not end the gig. SIGPIPE is ignored
-    /// by Rust's runtime already, so that a peer that left shows as an error of the write.
+    /// SIGHUP only opens the log's file anew: a terminal that is closed by mistake must not end the
+    /// gig. SIGPIPE is ignored by Rust's runtime already, so that a peer that left shows as an
+    /// error of the write.
     pub fn watch() -> io::Result<Self> {
         let told = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
@@ -51,7 +52,8 @@ impl Stopping {
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in signals.forever() {
                 if signal == SIGHUP {
-                    // A terminal that was closed by mistake, or a program that rotates logs: neither ends the gig.
+                    // A terminal that was closed by mistake, or a program that rotates logs:
+                    // neither ends the gig.
                     logging::reopen();
                     info!("SIGHUP: the server goes on; a log's file is opened anew");
                 } else if tell.send(Reason::Signal(signal)).is_err() {
@@ -85,8 +87,8 @@ pub fn run(stopping: &Stopping, server: Server, drain_timeout: Duration) -> Exit
             tell("Stopped.");
             if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        // Nobody asked it to, so it panicked. Its sessions are gone and their members wait for nothing; the other
-        // shards' members are told, and a supervisor starts the server anew.
+        // Nobody asked it to, so it panicked. Its sessions are gone and their members wait for
+        // nothing; the other shards' members are told, and a supervisor starts the server anew.
         Ok(Reason::ShardEnded) | Err(_) => {
             error!("a shard is lost: the server ends, so that a supervisor can start it anew");
             server.drain(drain_timeout);

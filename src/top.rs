@@ -31,8 +31,8 @@ const SESSIONS_MAX: usize = 15;
 /// Clears a terminal.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-/// Shows the server at `url` until it is told to stop; once, if nobody looks at a terminal. A server that was there
-/// and goes away is asked on: who looks wants to see when it is back.
+/// Shows the server at `url` until it is told to stop; once, if nobody looks at a terminal. A
+/// server that was there and goes away is asked on: who looks wants to see when it is back.
 pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

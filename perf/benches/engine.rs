@@ -1,5 +1,5 @@
-//! How long the engine's parts take: `cargo bench -p bandsync-perf`. For people; what must not grow is counted in
-//! instructions by `perf/counted`.
+//! How long the engine's parts take: `cargo bench -p bandsync-perf`. For people; what must not grow
+//! is counted in instructions by `perf/counted`.
 
 use bandsync_engine::engine::wheel::Wheel;
 use bandsync_engine::speech::{Command, Notice, SessionCommand, Tick};
@@ -62,8 +62,8 @@ fn packets(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// An event of 58 bytes, one of 210, and a set list of 950 kB, from the array to the command: as simd-json reads
-/// them, and as serde_json does.
+/// An event of 58 bytes, one of 210, and a set list of 950 kB, from the array to the command: as
+/// simd-json reads them, and as serde_json does.
 #[divan::bench(args = [58, 210, 950_000], consts = [true, false])]
 fn read_event<const ON_TAPE: bool>(bencher: Bencher<'_, '_>, bytes: usize) {
     let array = event_of(bytes);

@@ -1,4 +1,5 @@
-//! The monotonic clock in nanoseconds, sleep, and an alarm that a mio poll wakes for without rounding to milliseconds.
+//! The monotonic clock in nanoseconds, sleep, and an alarm that a mio poll wakes for without
+//! rounding to milliseconds.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -22,7 +23,8 @@ pub const MICROSECOND: Nanos = 1_000;
 #[inline]
 pub fn now() -> Nanos {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes to `time`, which outlives it. It cannot fail: the clock exists and the place is ours.
+    // SAFETY: the call writes to `time`, which outlives it. It cannot fail: the clock exists and
+    // the place is ours.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     time.tv_sec as Nanos * SECOND + time.tv_nsec as Nanos
 }
@@ -30,7 +32,8 @@ pub fn now() -> Nanos {
 /// Sleeps until the monotonic clock says `deadline`, or a signal comes.
 pub fn sleep_until(deadline: Nanos) {
     let time = timespec(deadline);
-    // SAFETY: `time` outlives the call, and what would be left of the time is not asked for. If it fails, it is not slept.
+    // SAFETY: `time` outlives the call, and what would be left of the time is not asked for. If it
+    // fails, it is not slept.
     unsafe {
         libc::clock_nanosleep(
             libc::CLOCK_MONOTONIC,

@@ -1,4 +1,5 @@
-//! Servers under the same load in turn, several rounds, so that what changes on the machine falls on all of them.
+//! Servers under the same load in turn, several rounds, so that what changes on the machine falls
+//! on all of them.
 
 use std::io;
 use std::path::Path;
@@ -97,7 +98,8 @@ pub fn contenders(place: &Place) -> Vec<Contender> {
             "socketioxide 0.18",
             &format!("{peers}/bandsync-peer-socketioxide PORT 16"),
         ),
-        // Its threads wait for each other by yielding, which gets them nowhere in real time on one core.
+        // Its threads wait for each other by yielding, which gets them nowhere in real time on one
+        // core.
         Contender::new(
             "node",
             "Node.js socket.io 4.8",
@@ -106,7 +108,8 @@ pub fn contenders(place: &Place) -> Vec<Contender> {
     ]
 }
 
-/// Gives each of them a turn, `rounds` times. One that fails has lost the turn, and the others go on.
+/// Gives each of them a turn, `rounds` times. One that fails has lost the turn, and the others go
+/// on.
 pub fn compete(contenders: &mut [Contender], rounds: usize, place: &mut Place, run: &Run<'_>) {
     for round in 1..=rounds {
         for contender in &mut *contenders {
@@ -121,8 +124,9 @@ pub fn compete(contenders: &mut [Contender], rounds: usize, place: &mut Place, r
     }
 }
 
-/// The most members of whom each gets its ticks: at least 99.9 % of them, and 99 of a hundred gaps under 20 ms. Adds
-/// `sessions` until it fails and then halves the way, down to a sixteenth. A size that fails is tried once more.
+/// The most members of whom each gets its ticks: at least 99.9 % of them, and 99 of a hundred gaps
+/// under 20 ms. Adds `sessions` until it fails and then halves the way, down to a sixteenth. A size
+/// that fails is tried once more.
 ///
 /// # Errors
 /// If the server does not start or the generator fails.

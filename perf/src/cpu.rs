@@ -9,7 +9,8 @@ use crate::alarm::Nanos;
 pub struct CpuTime {
     /// All of it, of all threads that live, as the scheduler counts it.
     pub total: Nanos,
-    /// The part in user space, sampled at the kernel's tick: a hint only for work that a timer drives.
+    /// The part in user space, sampled at the kernel's tick: a hint only for work that a timer
+    /// drives.
     pub user: Nanos,
 }
 
@@ -79,7 +80,8 @@ pub fn anonymous_memory(pid: u32) -> io::Result<u64> {
     Ok(line.map_or(0, first_number) * 1_024)
 }
 
-/// Lets a process, or the calling thread if `pid` is 0, run on one core only. Its threads to come inherit that.
+/// Lets a process, or the calling thread if `pid` is 0, run on one core only. Its threads to come
+/// inherit that.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -95,7 +97,8 @@ pub fn pin(pid: u32, core: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets this process, and those it starts, run before all that is not in real time: what else the machine does waits.
+/// Lets this process, and those it starts, run before all that is not in real time: what else the
+/// machine does waits.
 ///
 /// # Errors
 /// If the system does not permit it.
@@ -108,7 +111,8 @@ pub fn run_in_real_time() -> io::Result<()> {
     }
 }
 
-/// Lets the calling thread's timers fire on time; otherwise the system may put them off by 50 µs. In real time it never does.
+/// Lets the calling thread's timers fire on time; otherwise the system may put them off by 50 µs.
+/// In real time it never does.
 pub fn wake_on_time() {
     // SAFETY: takes no pointers. If it fails, the timers stay as they were.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
@@ -117,8 +121,8 @@ pub fn wake_on_time() {
 /// Lets this process, and those it starts, have as many files open as the system permits at all.
 pub fn raise_file_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls are given a place that outlives them. If they fail, the limit stays as it is, and the
-    // connection that meets it says so.
+    // SAFETY: both calls are given a place that outlives them. If they fail, the limit stays as it
+    // is, and the connection that meets it says so.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
             limit.rlim_cur = limit.rlim_max;

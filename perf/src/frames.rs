@@ -1,6 +1,8 @@
-//! WebSocket frames as a client writes and both sides read them: just enough for text that is never fragmented.
+//! WebSocket frames as a client writes and both sides read them: just enough for text that is never
+//! fragmented.
 
-/// The handshake that opens a connection. The key is the same for all: nobody here checks the answer's.
+/// The handshake that opens a connection. The key is the same for all: nobody here checks the
+/// answer's.
 pub fn handshake(host: &str, compression: bool) -> Vec<u8> {
     let offer = if compression {
         "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
@@ -20,7 +22,8 @@ pub fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// Appends a text frame as a client sends it. The mask is all zeros, which costs the receiver the same.
+/// Appends a text frame as a client sends it. The mask is all zeros, which costs the receiver the
+/// same.
 pub fn masked(bytes: &mut Vec<u8>, text: &str) {
     bytes.push(0x81);
     match text.len() {

@@ -1,6 +1,8 @@
-//! An evening without sockets: a scripted crowd on an engine alone, written down as a trace and run again.
+//! An evening without sockets: a scripted crowd on an engine alone, written down as a trace and run
+//! again.
 //!
-//! The script is the same every time, and so are the trace and the instructions that it takes to run it.
+//! The script is the same every time, and so are the trace and the instructions that it takes to
+//! run it.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -25,7 +27,8 @@ pub fn settings() -> Settings {
     }
 }
 
-/// An engine with a crowd: member `m` of session `s` of `n` sits at connection `m * n + s`, and leads if `m` is 0.
+/// An engine with a crowd: member `m` of session `s` of `n` sits at connection `m * n + s`, and
+/// leads if `m` is 0.
 pub struct Stage {
     engine: Engine,
     now: Micros,
@@ -134,8 +137,9 @@ fn conn(index: u32) -> ConnId {
     ConnId { index, generation: 0 }
 }
 
-/// The inputs of an evening: `sessions` bands of `members` play for so many seconds, while they talk, probe their
-/// latency, answer pings, and their leaders seek, change the tempo, pause and go on.
+/// The inputs of an evening: `sessions` bands of `members` play for so many seconds, while they
+/// talk, probe their latency, answer pings, and their leaders seek, change the tempo, pause and go
+/// on.
 pub fn evening(sessions: u32, members: u32, seconds: u32) -> Vec<u8> {
     let mut stage = Stage::new(settings(), sessions, members);
     stage.play();
@@ -173,7 +177,8 @@ pub fn evening(sessions: u32, members: u32, seconds: u32) -> Vec<u8> {
     stage.trace.unwrap_or_default()
 }
 
-/// Runs a trace through a fresh engine: how many outputs that made. Not inlined, for counters look for its name.
+/// Runs a trace through a fresh engine: how many outputs that made. Not inlined, for counters look
+/// for its name.
 #[inline(never)]
 pub fn replay(mut trace: &[u8]) -> usize {
     let mut engine = Engine::new(settings());

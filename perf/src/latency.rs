@@ -22,12 +22,14 @@ pub struct Summary {
     pub count: u64,
     /// At [`PERCENTILES`].
     pub percentiles: Vec<f64>,
-    /// The curve: how many of 100 lie at or below so many microseconds. Steps get finer towards 100.
+    /// The curve: how many of 100 lie at or below so many microseconds. Steps get finer towards
+    /// 100.
     pub curve: Vec<(f64, f64)>,
 }
 
 impl Summary {
-    /// Takes the worse of each percentile of the two; the curve is that of the one with the worse end.
+    /// Takes the worse of each percentile of the two; the curve is that of the one with the worse
+    /// end.
     pub fn worsen(&mut self, other: &Self) {
         self.count += other.count;
         if other.percentiles.last() > self.percentiles.last() {

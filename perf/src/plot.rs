@@ -92,8 +92,8 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line<'_>]) -> Str
     svg + "</svg>"
 }
 
-/// Times in microseconds by percentile. Percentiles lie the further apart the closer they are to 100, so that the
-/// tail can be seen.
+/// Times in microseconds by percentile. Percentiles lie the further apart the closer they are to
+/// 100, so that the tail can be seen.
 pub fn percentiles(title: &str, lines: &[Line<'_>]) -> String {
     let times = || lines.iter().flat_map(|(_, points)| points.iter().map(|point| point.1.max(1.0)));
     let low = times().fold(f64::INFINITY, f64::min).min(1e6);
@@ -116,7 +116,8 @@ pub fn percentiles(title: &str, lines: &[Line<'_>]) -> String {
     svg + "</svg>"
 }
 
-/// One bar for each name, with a line from the least to the greatest value of its runs, and a dashed line at 1.
+/// One bar for each name, with a line from the least to the greatest value of its runs, and a
+/// dashed line at 1.
 pub fn bars(title: &str, bars: &[(&str, f64, f64, f64)]) -> String {
     const ROOM: f64 = 30.0;
     const NAMES: f64 = 190.0;

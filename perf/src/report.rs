@@ -36,7 +36,8 @@ pub struct Report {
     pub cpu_share: Option<f64>,
     /// How much of one core the generator used.
     pub own_cpu_share: f64,
-    /// The server's own memory for each connection, in bytes, after all had joined and before it played.
+    /// The server's own memory for each connection, in bytes, after all had joined and before it
+    /// played.
     pub memory_idle: Option<f64>,
     /// The same at the end of the run.
     pub memory_end: Option<f64>,
@@ -238,8 +239,8 @@ impl Spread {
     }
 }
 
-/// Two sides, each of one or more runs, with the ratio of their medians. A change is only said to be one when the
-/// two spreads do not overlap; a single run has no spread.
+/// Two sides, each of one or more runs, with the ratio of their medians. A change is only said to
+/// be one when the two spreads do not overlap; a single run has no spread.
 pub fn compared(before: &[Report], after: &[Report]) -> String {
     let values = |reports: &[Report], wanted: &str| -> Vec<f64> {
         let all = reports.iter().flat_map(Report::figures);

@@ -46,8 +46,9 @@ pub struct Run<'a> {
 }
 
 impl Place {
-    /// Of programs that were built in cargo's folder `target`. From now on this process runs in real time where that is
-    /// permitted, and so do the servers and the generators: the cores are theirs.
+    /// Of programs that were built in cargo's folder `target`. From now on this process runs in
+    /// real time where that is permitted, and so do the servers and the generators: the cores are
+    /// theirs.
     ///
     /// # Errors
     /// If the folder for reports cannot be made.
@@ -82,8 +83,9 @@ impl Place {
         Report::load(&path)
     }
 
-    /// Runs with as many servers, and as many generators, as the limit of open files demands for so many members. All
-    /// servers share one core and all generators another, and they measure at the same time.
+    /// Runs with as many servers, and as many generators, as the limit of open files demands for so
+    /// many members. All servers share one core and all generators another, and they measure at the
+    /// same time.
     ///
     /// # Errors
     /// If a server does not start or a generator fails.
@@ -145,7 +147,8 @@ struct Part {
 }
 
 impl Part {
-    /// Waits until it says that all its members have joined. If it has ended instead, its exit code will tell.
+    /// Waits until it says that all its members have joined. If it has ended instead, its exit code
+    /// will tell.
     fn await_joined(&mut self) -> io::Result<()> {
         let Some(out) = self.child.stdout.take() else { return Ok(()) };
         let mut out = BufReader::new(out);

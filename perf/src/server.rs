@@ -12,7 +12,8 @@ use crate::cpu::{self, CpuTime};
 /// How long a server may take until it accepts connections.
 const START_MAX: u64 = 20 * SECOND;
 
-/// A process whose CPU time and memory are measured. One that was started here ends with this value.
+/// A process whose CPU time and memory are measured. One that was started here ends with this
+/// value.
 #[derive(Debug)]
 pub struct Server {
     pid: u32,
@@ -20,8 +21,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `command` (words parted by spaces; `PORT` stands for the address's port) on `core` and waits until it
-    /// listens on `address`. What it prints is thrown away, but for complaints.
+    /// Starts `command` (words parted by spaces; `PORT` stands for the address's port) on `core`
+    /// and waits until it listens on `address`. What it prints is thrown away, but for complaints.
     ///
     /// # Errors
     /// If it cannot be started, ends by itself, or does not listen in time.
@@ -35,7 +36,8 @@ impl Server {
         // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
         unsafe {
             command.pre_exec(move || {
-                // It must not go on when this process is killed. Where that is refused it may, and nothing else differs.
+                // It must not go on when this process is killed. Where that is refused it may, and
+                // nothing else differs.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 cpu::pin(0, core)
             })

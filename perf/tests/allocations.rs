@@ -47,8 +47,8 @@ fn allocations(act: impl FnOnce()) -> u64 {
 /// One test, because another thread's allocations would be counted too.
 #[test]
 fn the_steady_state_asks_for_no_memory() {
-    // Pings are rare enough not to come in between, and silent members are left in peace: each that is sent away
-    // costs some twenty allocations for the news of it.
+    // Pings are rare enough not to come in between, and silent members are left in peace: each that
+    // is sent away costs some twenty allocations for the news of it.
     let rare = Micros::from_secs(3_600);
     let limits =
         Limits { stale_after: rare, silence_max: rare, inactivity_max: rare, ..Limits::PRODUCTION };
@@ -65,8 +65,9 @@ fn the_steady_state_asks_for_no_memory() {
     assert!(ticks >= 20 * 8 * 620, "it plays: {ticks}");
     assert_eq!(ticking, 0, "allocations in {ticks} ticks");
 
-    // What is asked of the clock and of the connection needs no memory once it has come before; other events need
-    // some for what their parsing yields and for their news, and none for each receiver.
+    // What is asked of the clock and of the connection needs no memory once it has come before;
+    // other events need some for what their parsing yields and for their news, and none for each
+    // receiver.
     let most = [
         (r#"42["latency_probe",{"timestamp":1}]"#, 0),
         (r#"42["clock_sync",{"t0":1}]"#, 0),

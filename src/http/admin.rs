@@ -36,7 +36,8 @@ impl std::fmt::Debug for Token {
 /// Why a request may not see an operators' page.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Denied {
-    /// It names the server by a `Host` that may be a stranger's, whose page then reads the answer (DNS rebinding).
+    /// It names the server by a `Host` that may be a stranger's, whose page then reads the answer
+    /// (DNS rebinding).
     Host,
     /// It lacks the token.
     Token,
@@ -46,10 +47,10 @@ pub enum Denied {
 
 /// Decides whether a request may see an operators' page.
 ///
-/// If a token is set, the request must carry it as `Authorization: Bearer`, wherever it comes from. Without one, only
-/// programs on this machine may look; what a proxy passed on comes from elsewhere. In both cases the server must be
-/// named as `ALLOWED_HOSTS` has it, and a request that no token vouches for must use a name of this machine or a
-/// listed one.
+/// If a token is set, the request must carry it as `Authorization: Bearer`, wherever it comes from.
+/// Without one, only programs on this machine may look; what a proxy passed on comes from
+/// elsewhere. In both cases the server must be named as `ALLOWED_HOSTS` has it, and a request that
+/// no token vouches for must use a name of this machine or a listed one.
 ///
 /// # Errors
 /// Why it may not.

@@ -69,7 +69,8 @@ pub struct Assets {
 /// What is made of a file.
 struct Made {
     tag: String,
-    /// The file compressed, with a tag of its own, as each form of a page has; `None` if that saves nothing.
+    /// The file compressed, with a tag of its own, as each form of a page has; `None` if that saves
+    /// nothing.
     packed: Option<(String, Vec<u8>)>,
 }
 
@@ -91,7 +92,8 @@ impl Assets {
         let mut headers = vec![
             (Cow::Borrowed("Content-Type"), Cow::Borrowed(asset.content_type)),
             (Cow::Borrowed("ETag"), Cow::Owned(tag.clone())),
-            // To be kept, but asked about each time: after an update everybody has the new files at once.
+            // To be kept, but asked about each time: after an update everybody has the new files at
+            // once.
             (Cow::Borrowed("Cache-Control"), Cow::Borrowed("no-cache")),
             (Cow::Borrowed("Vary"), Cow::Borrowed("Accept-Encoding")),
         ];
@@ -117,7 +119,8 @@ pub fn gzip(body: &[u8], level: Compression) -> Option<Vec<u8>> {
     encoder.write_all(body).and_then(|()| encoder.finish()).ok()
 }
 
-/// Changes when the content does. A hasher made like this has fixed keys, so a restart changes no tag.
+/// Changes when the content does. A hasher made like this has fixed keys, so a restart changes no
+/// tag.
 fn tag(body: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     hasher.write(body);

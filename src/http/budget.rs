@@ -1,8 +1,9 @@
 //! How many requests each address has left: one budget for all shards, without a lock.
 //!
-//! The kernel spreads an address's connections over the shards, so only a count that they share is exact. It
-//! stands here and not in the engine, which learns of it as of any answer: a recorded run replays the same.
-//! What the engine answers by itself (wrong methods, refused handshakes) costs no more than a refusal would.
+//! The kernel spreads an address's connections over the shards, so only a count that they share is
+//! exact. It stands here and not in the engine, which learns of it as of any answer: a recorded run
+//! replays the same. What the engine answers by itself (wrong methods, refused handshakes) costs no
+//! more than a refusal would.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use bandsync_engine::words::manners::household;
 
-/// Addresses that are told apart. Two may share a place by chance, which nobody can bring about, since the key
-/// of the hash is of this run; they then share a budget.
+/// Addresses that are told apart. Two may share a place by chance, which nobody can bring about,
+/// since the key of the hash is of this run; they then share a budget.
 const PLACES: usize = 1 << 16;
 
 /// The requests that addresses may make in a second, at once or spread.

@@ -21,8 +21,8 @@ struct Data<'a> {
     events: Vec<&'a Event>,
 }
 
-/// JSON: `version, health, metrics, second, events, sessions`. `rosters` are JSON arrays of sessions already, so
-/// they are put in as they are.
+/// JSON: `version, health, metrics, second, events, sessions`. `rosters` are JSON arrays of
+/// sessions already, so they are put in as they are.
 pub fn data(
     shards: &[ShardTotals],
     report: &Report,

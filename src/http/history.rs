@@ -26,7 +26,8 @@ struct Metrics {
     metrics: Vec<String>,
 }
 
-/// `since` is Unix milliseconds, or a time ago such as `90s`, `15m` or `6h`; an hour ago without it.
+/// `since` is Unix milliseconds, or a time ago such as `90s`, `15m` or `6h`; an hour ago without
+/// it.
 pub fn answer(history: &History, query: &str) -> Answer {
     let field = |name: &str| {
         query

@@ -1,8 +1,9 @@
 //! The answers to plain HTTP requests: pages, health, metrics, and where to look instead.
 //!
-//! Only `GET` and `HEAD` come here; the engine answers everything else, and adds length, connection, security
-//! and CORS headers to what is answered here. [`Site`] runs on a shard's thread, so it is quick and never waits.
-//! Answers that take longer come from the thread of [`reporter`].
+//! Only `GET` and `HEAD` come here; the engine answers everything else, and adds length,
+//! connection, security and CORS headers to what is answered here. [`Site`] runs on a shard's
+//! thread, so it is quick and never waits. Answers that take longer come from the thread of
+//! [`reporter`].
 
 mod admin;
 mod assets;
@@ -120,8 +121,8 @@ impl Site {
         }
     }
 
-    /// The answer to a request that may not see what it asks for. In place of the dashboard a browser receives the
-    /// dashboard that asks for the token.
+    /// The answer to a request that may not see what it asks for. In place of the dashboard a
+    /// browser receives the dashboard that asks for the token.
     fn deny(&self, question: &Question, denied: Denied) -> Answer {
         let mut answer = denied.answer();
         let Question { path, peer, host, .. } = question;
@@ -178,7 +179,8 @@ impl Reports {
         ))
     }
 
-    /// With `?metric=` that metric's points; otherwise rows of all, with `?since=` Unix time in milliseconds and `?limit=` rows; what cannot be read counts as not given.
+    /// With `?metric=` that metric's points; otherwise rows of all, with `?since=` Unix time in
+    /// milliseconds and `?limit=` rows; what cannot be read counts as not given.
     fn history(&self, question: &Question) -> Answer {
         if parameter(&question.query, "metric").is_some() {
             return history::answer(&self.desk.history, &question.query);
@@ -209,8 +211,9 @@ enum Audience {
     Everybody,
     /// Operators: the dashboard, metrics, history and their data.
     Operators,
-    /// Browsers that show an operators' page: its scripts and styles, which they ask for without the token. They hold
-    /// no data, but like the page they are served by the server's own names only.
+    /// Browsers that show an operators' page: its scripts and styles, which they ask for without
+    /// the token. They hold no data, but like the page they are served by the server's own names
+    /// only.
     Browsers,
 }
 
@@ -231,8 +234,8 @@ const DASHBOARD: &str = "/dashboard";
 /// Rows of history unless more are asked for: an hour at the default interval.
 const HISTORY_ROWS: usize = 360;
 
-/// The text that an `Accept` header would rather have than JSON, if it would. Browsers and curl take anything, and
-/// get JSON; Prometheus names the texts that it reads, with weights.
+/// The text that an `Accept` header would rather have than JSON, if it would. Browsers and curl
+/// take anything, and get JSON; Prometheus names the texts that it reads, with weights.
 fn text_format(accept: &str) -> Option<Format> {
     let mut best: (f64, Option<Format>) = (0.0, None);
     for kind in accept.split(',') {
@@ -253,14 +256,16 @@ fn text_format(accept: &str) -> Option<Format> {
     best.1
 }
 
-/// Whether a client would rather have JSON than a page, by its `Accept`. Of equal weights the range that names its
-/// type more closely counts: `application/json, */*` asks for JSON, and `*/*` takes the page.
+/// Whether a client would rather have JSON than a page, by its `Accept`. Of equal weights the range
+/// that names its type more closely counts: `application/json, */*` asks for JSON, and `*/*` takes
+/// the page.
 fn prefers_json(accept: &str) -> bool {
     let (json, page) = (weight(accept, "application", "json"), weight(accept, "text", "html"));
     json.0 > 0.0 && json > page
 }
 
-/// The weight that an `Accept` gives a type by the range that names it most closely, and how closely that does.
+/// The weight that an `Accept` gives a type by the range that names it most closely, and how
+/// closely that does.
 fn weight(accept: &str, kind: &str, subtype: &str) -> (f64, u8) {
     let mut found = (0.0, 0);
     for range in accept.split(',') {
@@ -385,8 +390,8 @@ fn busy() -> Answer {
     answer
 }
 
-/// People get a page, programs get JSON, and who missed `/socket.io/` by little gets told. Nothing of the path
-/// is repeated, so there is nothing to escape.
+/// People get a page, programs get JSON, and who missed `/socket.io/` by little gets told. Nothing
+/// of the path is repeated, so there is nothing to escape.
 fn not_found(question: &Question) -> Answer {
     let meant = question.path.to_ascii_lowercase();
     if ["/socket.io", "/socketio", "/socket-io", "/engine.io"]

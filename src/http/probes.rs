@@ -1,4 +1,5 @@
-//! `/livez` and `/readyz`: short answers for supervisors and balancers, which act on the status code.
+//! `/livez` and `/readyz`: short answers for supervisors and balancers, which act on the status
+//! code.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -21,7 +22,8 @@ impl Progress {
         let _ = self.0.compare_exchange(STARTING, SERVING, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The server says goodbye. To be called before it does, so that a balancer sends nobody into the end.
+    /// The server says goodbye. To be called before it does, so that a balancer sends nobody into
+    /// the end.
     pub fn draining(&self) {
         self.0.store(DRAINING, Ordering::Relaxed);
     }

@@ -1,5 +1,5 @@
-//! The metrics as text: in the format that Prometheus has always read, and in its successor OpenMetrics, with the
-//! names and units that both recommend.
+//! The metrics as text: in the format that Prometheus has always read, and in its successor
+//! OpenMetrics, with the names and units that both recommend.
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
@@ -45,7 +45,8 @@ enum Kind {
     /// Its name ends with `_total`.
     Counter,
     Histogram,
-    /// Labels whose value is always 1; its name ends with `_info`. The older format has no word for it.
+    /// Labels whose value is always 1; its name ends with `_info`. The older format has no word for
+    /// it.
     Info,
 }
 
@@ -231,8 +232,8 @@ impl Text {
         }
     }
 
-    /// The metrics that Prometheus's own libraries have for every process. One that is not known, or unlimited, is left
-    /// out.
+    /// The metrics that Prometheus's own libraries have for every process. One that is not known,
+    /// or unlimited, is left out.
     fn process(&mut self, Process { usage, facts }: &Process, heap_bytes: u64) {
         let whole = |value: u64| Some(value as f64);
         let limit = |limit: Option<u64>| limit.map(|limit| limit as f64);
@@ -415,8 +416,8 @@ impl Text {
         }
     }
 
-    /// What comes before a metric's lines. In OpenMetrics a counter is called by its name without `_total`, and labels
-    /// without `_info`.
+    /// What comes before a metric's lines. In OpenMetrics a counter is called by its name without
+    /// `_total`, and labels without `_info`.
     fn head(&mut self, name: &str, kind: Kind, help: &str) {
         let family = match (self.format, kind) {
             (Format::OpenMetrics, Kind::Counter) => name.strip_suffix("_total").unwrap_or(name),

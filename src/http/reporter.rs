@@ -1,7 +1,8 @@
-//! A thread for answers that take longer than a turn of a shard may: metrics, history, and the dashboard's data.
+//! A thread for answers that take longer than a turn of a shard may: metrics, history, and the
+//! dashboard's data.
 //!
-//! A shard checks who asks and puts the question into a bounded queue. The reporter prints the answer, compresses it if
-//! the client takes that, and posts it to the shard, which sends it.
+//! A shard checks who asks and puts the question into a bounded queue. The reporter prints the
+//! answer, compresses it if the client takes that, and posts it to the shard, which sends it.
 
 use std::borrow::Cow;
 use std::io;
@@ -41,8 +42,8 @@ impl Reporter {
         (sender, Self { questions: receiver, reports })
     }
 
-    /// Starts the thread, which ends when the last [`Questions`] is gone. `post` sends an answer, or gives it back if the
-    /// shard has no room for it now.
+    /// Starts the thread, which ends when the last [`Questions`] is gone. `post` sends an answer,
+    /// or gives it back if the shard has no room for it now.
     pub fn start<Post>(self, post: Post) -> io::Result<JoinHandle<()>>
     where
         Post: Fn(Asker, Answer) -> Result<(), Answer> + Send + 'static,

@@ -1,5 +1,5 @@
-//! The answers of `/health` and `/metrics`. Names of the Node.js server keep their types and units; ours stand beside
-//! them under other names.
+//! The answers of `/health` and `/metrics`. Names of the Node.js server keep their types and units;
+//! ours stand beside them under other names.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -134,8 +134,8 @@ struct Storage {
     queue: usize,
     /// Sessions whose newest state that thread has still to store.
     pending: u64,
-    /// Bytes of records that wait, in the queue and for the storage itself; a change that finds 8 MiB of them waits in
-    /// its session.
+    /// Bytes of records that wait, in the queue and for the storage itself; a change that finds 8
+    /// MiB of them waits in its session.
     waiting_bytes: usize,
     /// Records written since the start.
     written: u64,
@@ -367,8 +367,8 @@ fn shown(share: &ThreadShare) -> ThreadShare {
     }
 }
 
-/// Bytes in RAM that the allocator holds. It counts what it has reserved, and the process may never have touched that:
-/// more than `rss` would make no sense to a dashboard of the Node.js server.
+/// Bytes in RAM that the allocator holds. It counts what it has reserved, and the process may never
+/// have touched that: more than `rss` would make no sense to a dashboard of the Node.js server.
 fn heap_used(allocator: &Allocator, sample: &Sample) -> u64 {
     allocator.committed.min(sample.resident_bytes)
 }

@@ -1,10 +1,11 @@
-//! What the monitor saw at the end of each interval: a bounded ring in memory, and a store behind it, if there is
-//! one, that outlives the process.
+//! What the monitor saw at the end of each interval: a bounded ring in memory, and a store behind
+//! it, if there is one, that outlives the process.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// The columns of a row, in this order. Rates are per second, times in milliseconds, memory in bytes.
+/// The columns of a row, in this order. Rates are per second, times in milliseconds, memory in
+/// bytes.
 pub const FIELDS: [&str; 18] = [
     "timestamp",
     "connections",
@@ -32,8 +33,8 @@ pub type Row = [f64; FIELDS.len()];
 /// Rows in memory: eight hours at the default interval.
 const ROWS_MAX: usize = 2_880;
 
-/// Keeps rows beyond the end of the process. It is called on the monitor's thread, once an interval, and may fail
-/// in silence: a history with gaps is better than no server.
+/// Keeps rows beyond the end of the process. It is called on the monitor's thread, once an
+/// interval, and may fail in silence: a history with gaps is better than no server.
 pub trait HistoryStore: Send {
     /// The newest rows there are, in order of time, at most `max`.
     fn load(&mut self, max: usize) -> Vec<Row>;
@@ -73,8 +74,8 @@ impl History {
         self.rows.push_back((row[0] as u64, format!("[{}]", cells.join(",")).into()));
     }
 
-    /// `{"fields":[…],"rows":[[…],…]}` with at most `max` rows that are newer than `since`, Unix time in
-    /// milliseconds: the newest ones, the oldest of them first.
+    /// `{"fields":[…],"rows":[[…],…]}` with at most `max` rows that are newer than `since`, Unix
+    /// time in milliseconds: the newest ones, the oldest of them first.
     pub fn json(&self, since: u64, max: usize) -> Vec<u8> {
         let newer = self.rows.iter().rev().take_while(|(at, _)| *at > since).take(max).count();
         let mut out = br#"{"fields":["#.to_vec();

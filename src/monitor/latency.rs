@@ -1,5 +1,5 @@
-//! From the shards' histograms to percentiles of the last second and of the last interval, and to the buckets that
-//! Prometheus adds up.
+//! From the shards' histograms to percentiles of the last second and of the last interval, and to
+//! the buckets that Prometheus adds up.
 
 use bandsync_driver::Gauges;
 use hdrhistogram::Histogram;
@@ -16,8 +16,8 @@ pub const TURN: usize = 2;
 pub const ROUND_TRIP: usize = 3;
 pub const MAILBOX: usize = 4;
 
-/// The upper bounds of the buckets of times, in nanoseconds: 1, 2.5 and 5 of each power of ten from a microsecond
-/// to ten seconds. They never change, so that counts of different days can be added.
+/// The upper bounds of the buckets of times, in nanoseconds: 1, 2.5 and 5 of each power of ten from
+/// a microsecond to ten seconds. They never change, so that counts of different days can be added.
 pub const TIME_BUCKETS: [u64; 22] = [
     1_000,
     2_500,
@@ -90,7 +90,8 @@ pub type Spreads = [Spread; GAUGES];
 /// Counts since the start, to be added up by others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
-    /// In each bucket, the ones below not included; what is above all buckets counts in `count` only.
+    /// In each bucket, the ones below not included; what is above all buckets counts in `count`
+    /// only.
     pub buckets: Vec<u64>,
     pub count: u64,
     /// In nanoseconds, or connections; from values that are true within one percent.

@@ -1,8 +1,9 @@
 //! The monitor: looks at everything once a second and keeps what changed.
 //!
-//! What is true at this moment (connections, sessions, members) is read when somebody asks; what needs two looks or
-//! many values (rates, percentiles, CPU) is in the monitor's newest [`Report`]. At the end of each interval the
-//! report's percentiles begin anew and a row of the history is written.
+//! What is true at this moment (connections, sessions, members) is read when somebody asks; what
+//! needs two looks or many values (rates, percentiles, CPU) is in the monitor's newest [`Report`].
+//! At the end of each interval the report's percentiles begin anew and a row of the history is
+//! written.
 
 pub mod history;
 pub mod latency;
@@ -31,7 +32,8 @@ use webhook::Webhook;
 /// Between two samples.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Samples in a row without the end of a turn after which a shard counts as stalled. Each ends one every second.
+/// Samples in a row without the end of a turn after which a shard counts as stalled. Each ends one
+/// every second.
 const STALLED_AFTER: u32 = 5;
 
 /// Alerts that came or went and are remembered.
@@ -137,7 +139,8 @@ pub trait Totals: Send + Sync + 'static {
         0
     }
 
-    /// Who plays where: one JSON array for each shard that has told lately. Asking has them tell for a while.
+    /// Who plays where: one JSON array for each shard that has told lately. Asking has them tell
+    /// for a while.
     fn rosters(&self) -> Vec<Vec<u8>> {
         Vec::new()
     }
@@ -151,7 +154,8 @@ pub struct Plan {
     /// How often percentiles begin anew and a row of history is written.
     pub interval: Duration,
     pub limits: Limits,
-    /// How long a shard may end no turn before the process is ended, for a supervisor to start it anew.
+    /// How long a shard may end no turn before the process is ended, for a supervisor to start it
+    /// anew.
     pub stall_limit: Option<Duration>,
     /// Where alerts are posted.
     pub webhook: Option<String>,
@@ -168,11 +172,11 @@ pub struct Sample {
     /// Bytes read and written, each second.
     pub bytes_in_per_second: f64,
     pub bytes_out_per_second: f64,
-    /// The mean round trip of the application heartbeat to members and back, in milliseconds. Of the last
-    /// sample that saw one, since members answer only every few seconds; zero before.
+    /// The mean round trip of the application heartbeat to members and back, in milliseconds. Of
+    /// the last sample that saw one, since members answer only every few seconds; zero before.
     pub latency_ms: f64,
-    /// The mean time of a shard's turn, in milliseconds: from learning of events to having sent all that follows
-    /// from them. Zero if there was no turn.
+    /// The mean time of a shard's turn, in milliseconds: from learning of events to having sent all
+    /// that follows from them. Zero if there was no turn.
     pub turn_ms: f64,
     /// Of one core; 200 = two cores were busy all the time.
     pub cpu_percent: f64,
@@ -369,7 +373,8 @@ impl Watch {
         let memory = self.mind_memory(&later);
         self.tell_supervisor(&readings);
         if let Some(shard) = self.stuck() {
-            // What hangs cannot be asked to end; who looks at the core that this leaves sees where it hung.
+            // What hangs cannot be asked to end; who looks at the core that this leaves sees where
+            // it hung.
             process::complain(&format!("shard {shard} hangs: the server ends, to be started anew"));
             std::process::abort();
         }
@@ -517,8 +522,8 @@ impl Watch {
         }
     }
 
-    /// A shard that has ended no turn for too long. Counted in the monitor's own samples: in a process that was stopped
-    /// as a whole they stood still as well.
+    /// A shard that has ended no turn for too long. Counted in the monitor's own samples: in a
+    /// process that was stopped as a whole they stood still as well.
     fn stuck(&self) -> Option<usize> {
         let limit = self.stall_limit?.as_secs_f64() / INTERVAL.as_secs_f64();
         self.silent.iter().position(|silent| f64::from(*silent) >= limit)
@@ -610,7 +615,8 @@ impl Look {
         }
     }
 
-    /// What each thread used since, the busiest first; a new one has used what it used since its start.
+    /// What each thread used since, the busiest first; a new one has used what it used since its
+    /// start.
     fn shares(&self, earlier: &Self) -> Vec<ThreadShare> {
         let seconds = (self.at - earlier.at).as_secs_f64().max(f64::MIN_POSITIVE);
         let mut shares: Vec<ThreadShare> = (self.threads.iter())

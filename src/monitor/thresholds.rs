@@ -1,16 +1,17 @@
-//! Which readings mean trouble: limits that are set, limits that are learned, and alerts that are raised once and
-//! cleared once.
+//! Which readings mean trouble: limits that are set, limits that are learned, and alerts that are
+//! raised once and cleared once.
 //!
 //! A pure value: readings with their time go in, changes come out.
 //!
-//! An alert is raised when its reading was over the limit for a while, and cleared when it was under four fifths
-//! of the limit for a while, so that a reading that dances on the limit makes no noise.
+//! An alert is raised when its reading was over the limit for a while, and cleared when it was
+//! under four fifths of the limit for a while, so that a reading that dances on the limit makes no
+//! noise.
 //!
-//! **Learned limits** follow a baseline: the median of the reading and its usual distance from it, both in powers of
-//! two. They move by small fixed steps towards each new reading, not by its size, so that a minute of trouble
-//! teaches them next to nothing, while a lasting change is accepted within the hour. They learn only while a band
-//! plays: the silence between two songs, or a week without a gig, is not taken for the normal state, and what was
-//! learned waits for the next one.
+//! **Learned limits** follow a baseline: the median of the reading and its usual distance from it,
+//! both in powers of two. They move by small fixed steps towards each new reading, not by its size,
+//! so that a minute of trouble teaches them next to nothing, while a lasting change is accepted
+//! within the hour. They learn only while a band plays: the silence between two songs, or a week
+//! without a gig, is not taken for the normal state, and what was learned waits for the next one.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ pub struct Readings {
     pub at: Duration,
     /// Whether anything is being played: only then is there a normal state to learn.
     pub playing: bool,
-    /// The mean and the 99th percentile of the round trip to members; `None` if nobody answered just now.
+    /// The mean and the 99th percentile of the round trip to members; `None` if nobody answered
+    /// just now.
     pub latency_mean_ms: Option<f64>,
     pub latency_p99_ms: Option<f64>,
     /// How late ticks were, 99th percentile.
@@ -297,7 +299,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     RULES.iter().map(|rule| rule.name)
 }
 
-/// The alerts about storage that these readings raise, for the time until the monitor looks and raises them.
+/// The alerts about storage that these readings raise, for the time until the monitor looks and
+/// raises them.
 pub fn storage_alerts(readings: &Readings) -> Vec<Alert> {
     let rules = RULES
         .iter()
@@ -378,7 +381,8 @@ impl Watch {
             None => self.raise(rule, limits, readings.at, value?, limit),
             Some(alert) => {
                 alert.value = value.unwrap_or(alert.value);
-                // A learned limit has moved since; what was raised is cleared by the limit that raised it.
+                // A learned limit has moved since; what was raised is cleared by the limit that
+                // raised it.
                 if value.is_some_and(|value| value >= CLEAR_AT * alert.limit) {
                     self.under_since = None;
                     return None;
@@ -426,8 +430,8 @@ impl Baseline {
     /// So many readings must be seen before there is a limit: two minutes of playing.
     const ENOUGH: u32 = 120;
 
-    /// How far the median moves with a reading, once it knows enough: four times as much, which is two of this
-    /// scale, is accepted after a quarter of an hour.
+    /// How far the median moves with a reading, once it knows enough: four times as much, which is
+    /// two of this scale, is accepted after a quarter of an hour.
     const STEP: f64 = 0.002;
 
     /// Over the median by so many usual distances, and by two powers of two at least, is unusual.
@@ -514,7 +518,8 @@ mod tests {
         }
     }
 
-    /// The trouble raises exactly these alerts after so many seconds and not before; calm clears them, each once.
+    /// The trouble raises exactly these alerts after so many seconds and not before; calm clears
+    /// them, each once.
     fn check(trouble: Readings, after: u64, names: &[&str], status: Status) {
         let mut run = Run::learned();
         assert_eq!(run.seconds(after - 1, trouble), [""; 0], "{names:?} too early");

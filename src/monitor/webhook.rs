@@ -1,4 +1,5 @@
-//! Tells a web address of alerts, from a thread of its own: however slow or dead the other side is, nobody waits.
+//! Tells a web address of alerts, from a thread of its own: however slow or dead the other side is,
+//! nobody waits.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,7 +16,8 @@ use crate::process;
 /// What may wait to be told; what comes when that is full is left out.
 const WAITING_MAX: usize = 64;
 
-/// How long one try may take, how many there are, and the pause before the second; it doubles for each further one.
+/// How long one try may take, how many there are, and the pause before the second; it doubles for
+/// each further one.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -49,8 +51,8 @@ impl Webhook {
     }
 }
 
-/// What is posted: fields for programs, and a sentence for people under the name that Slack and what is compatible
-/// with it show.
+/// What is posted: fields for programs, and a sentence for people under the name that Slack and
+/// what is compatible with it show.
 #[derive(Serialize)]
 struct Body<'a> {
     text: String,

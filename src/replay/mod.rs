@@ -1,4 +1,5 @@
-//! `bandsync replay`: recorded inputs go through the same engine again, and the outputs are compared.
+//! `bandsync replay`: recorded inputs go through the same engine again, and the outputs are
+//! compared.
 
 mod stage;
 

@@ -87,7 +87,8 @@ thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Keeps messages of panics instead of printing them: they are part of the report. This process does nothing else.
+/// Keeps messages of panics instead of printing them: they are part of the report. This process
+/// does nothing else.
 fn listen_to_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,5 +1,5 @@
-//! How long to wait before something is tried again that failed: from 100 ms to 5 s, longer each time, with chance
-//! in it, so that servers that lost the same Redis do not come back as one.
+//! How long to wait before something is tried again that failed: from 100 ms to 5 s, longer each
+//! time, with chance in it, so that servers that lost the same Redis do not come back as one.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -25,8 +25,8 @@ impl Default for Backoff {
 impl Backoff {
     /// The pause after another failure; `chance` is any number.
     pub fn pause(&mut self, chance: u64) -> Duration {
-        // Anything from the shortest to three times the last pause: on average it grows by half, and two servers
-        // soon differ.
+        // Anything from the shortest to three times the last pause: on average it grows by half,
+        // and two servers soon differ.
         let most = (self.last * 3).min(PAUSE_MAX);
         let spread = (most - PAUSE_MIN).as_millis() as u64 + 1;
         self.last = PAUSE_MIN + Duration::from_millis(chance % spread);

@@ -1,8 +1,8 @@
 //! Sessions in one file of the machine that the server runs on.
 //!
-//! The file is [redb](https://docs.rs/redb)'s: in Rust alone, copy-on-write, so that neither `kill -9` nor a loss
-//! of power leaves half a change behind, and one `fsync` for a whole batch. A second server on the same file is
-//! kept out by a lock of the operating system.
+//! The file is [redb](https://docs.rs/redb)'s: in Rust alone, copy-on-write, so that neither `kill
+//! -9` nor a loss of power leaves half a change behind, and one `fsync` for a whole batch. A second
+//! server on the same file is kept out by a lock of the operating system.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -55,8 +55,9 @@ pub struct Store {
     open: Option<Database>,
     /// Device and number of the file that is open.
     inode: Option<(u64, u64)>,
-    /// Sessions of earlier runs that nobody has come back to yet. Time during which no server runs does not
-    /// count, or a band that packs up after the sound check would begin the evening without its set list.
+    /// Sessions of earlier runs that nobody has come back to yet. Time during which no server runs
+    /// does not count, or a band that packs up after the sound check would begin the evening
+    /// without its set list.
     strangers: BTreeSet<SessionId>,
     strangers_expire: Option<Instant>,
 }
@@ -77,7 +78,8 @@ impl Store {
         self.open.as_ref().ok_or_else(|| Failure::Unavailable("the file is not open".into()))
     }
 
-    /// Opens the file and reads which sessions it has. One that is damaged is set aside, and a new one made.
+    /// Opens the file and reads which sessions it has. One that is damaged is set aside, and a new
+    /// one made.
     fn open_file(path: &Path) -> Result<(Database, BTreeSet<SessionId>), Failure> {
         let damage = match Self::open_once(path) {
             Err(Trouble::Damage(damage)) => damage,
@@ -143,7 +145,8 @@ impl Store {
         }
     }
 
-    /// Makes sure that the tables are there and mean what we think, and that the file can be written to.
+    /// Makes sure that the tables are there and mean what we think, and that the file can be
+    /// written to.
     fn prepare(database: &Database, path: &Path) -> Result<BTreeSet<SessionId>, Trouble> {
         let prepare = || -> Result<Result<BTreeSet<SessionId>, u64>, Error> {
             let write = database.begin_write()?;
@@ -260,7 +263,8 @@ impl Backend for Store {
         Ok(true)
     }
 
-    /// A file that was removed, or replaced by another, takes what is written with it when it is closed.
+    /// A file that was removed, or replaced by another, takes what is written with it when it is
+    /// closed.
     fn check(&mut self) -> Result<bool, Failure> {
         let Some(directory) = &self.directory else { return Ok(true) };
         let path = directory.join(NAME);
@@ -344,8 +348,8 @@ impl Backend for Store {
     }
 }
 
-/// Deletes records that were set aside more than a week before `now`. For those of earlier versions, which did not
-/// note the time, the week begins now.
+/// Deletes records that were set aside more than a week before `now`. For those of earlier
+/// versions, which did not note the time, the week begins now.
 fn expire_aside(database: &Database, now: u64) -> Result<(), Error> {
     let read = database.begin_read()?;
     let (aside, since) = (read.open_table(ASIDE)?, read.open_table(ASIDE_SINCE)?);
@@ -398,8 +402,8 @@ fn opening(path: &Path, error: DatabaseError) -> Trouble {
     }
 }
 
-/// What is wrong with a file that could be opened. Whether the bytes are to blame or the disk: a file that ends too
-/// early was cut short.
+/// What is wrong with a file that could be opened. Whether the bytes are to blame or the disk: a
+/// file that ends too early was cut short.
 fn reading(path: &Path, error: Error) -> Trouble {
     match error {
         Error::Io(error)
@@ -646,7 +650,8 @@ mod tests {
         (fs::read(directory.0.join(NAME)).unwrap(), records)
     }
 
-    /// Opens what is left of a file. Either all of it is there, or it is set aside and the new one works.
+    /// Opens what is left of a file. Either all of it is there, or it is set aside and the new one
+    /// works.
     fn opens(
         directory: &Directory,
         bytes: &[u8],

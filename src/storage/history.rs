@@ -1,5 +1,6 @@
-//! What was measured lately: a capped series of points for each metric, in memory, where whoever asks is answered
-//! at once. The storage keeps the same points, so that the series go on after a restart.
+//! What was measured lately: a capped series of points for each metric, in memory, where whoever
+//! asks is answered at once. The storage keeps the same points, so that the series go on after a
+//! restart.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -32,8 +33,9 @@ struct Inner {
 }
 
 impl History {
-    /// Takes measurements of an instant (Unix milliseconds) in. When the first of another interval come, the
-    /// means of the one before are its points, which are returned to be stored, with the interval's beginning.
+    /// Takes measurements of an instant (Unix milliseconds) in. When the first of another interval
+    /// come, the means of the one before are its points, which are returned to be stored, with the
+    /// interval's beginning.
     pub fn add(&self, at: i64, points: &[Point]) -> Option<(i64, Vec<Point>)> {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;

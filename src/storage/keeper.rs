@@ -1,11 +1,12 @@
-//! The storage's thread: takes orders out of the queue, keeps the newest for each session, and carries them out.
+//! The storage's thread: takes orders out of the queue, keeps the newest for each session, and
+//! carries them out.
 //!
-//! When the backend fails, the newest orders stay, and it is tried again after a pause that grows from 100 ms to
-//! 5 s. When it is back the shards are told, who offer everything again that is not on its way: the backend may
-//! have lost what it had.
+//! When the backend fails, the newest orders stay, and it is tried again after a pause that grows
+//! from 100 ms to 5 s. When it is back the shards are told, who offer everything again that is not
+//! on its way: the backend may have lost what it had.
 //!
-//! What it decides depends on orders, answers of the backend, its clock and its dice alone, so that tests can have
-//! any of them in any order.
+//! What it decides depends on orders, answers of the backend, its clock and its dice alone, so that
+//! tests can have any of them in any order.
 
 mod pending;
 #[cfg(test)]
@@ -58,11 +59,12 @@ const POINTS_MAX: usize = 360;
 /// Sessions that are remembered as begun without their records.
 const UNSEEN_MAX: usize = 65_536;
 
-/// How often another server that keeps the same sessions is told so, while it does. Guessed: seldom enough to cost
-/// nothing.
+/// How often another server that keeps the same sessions is told so, while it does. Guessed: seldom
+/// enough to cost nothing.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long another server counts as keeping a session after its last word about it: three announcements.
+/// How long another server counts as keeping a session after its last word about it: three
+/// announcements.
 const SHARED_FOR: Duration = Duration::from_secs(6);
 
 /// Maximum number of sessions that are known to be kept by another server too.
@@ -84,7 +86,8 @@ pub struct Keeper {
     listens: bool,
     pending: Pending,
     loads: VecDeque<(ShardId, SessionId, Instant)>,
-    /// Sessions that were begun without knowing what is stored of them: that is set aside before it is replaced.
+    /// Sessions that were begun without knowing what is stored of them: that is set aside before it
+    /// is replaced.
     unseen: BTreeSet<SessionId>,
     /// Sessions that are in memory and stored.
     alive: BTreeMap<SessionId, Alive>,
@@ -115,7 +118,8 @@ pub struct Keeper {
 #[derive(Clone, Copy)]
 struct Alive {
     refresh: Instant,
-    /// Whether a member was connected when it was stored last; only known if other servers are heard of.
+    /// Whether a member was connected when it was stored last; only known if other servers are
+    /// heard of.
     in_use: bool,
     epoch: u64,
     version: u64,
@@ -313,7 +317,8 @@ impl Keeper {
         self.pending.has_any(|session| may_go(&self.ailing, session, now))
     }
 
-    /// Hears that another server stored or keeps a session. If this server keeps it as well, both must know.
+    /// Hears that another server stored or keeps a session. If this server keeps it as well, both
+    /// must know.
     fn heard(&mut self, foreign: &Foreign) {
         let Foreign { session, .. } = foreign;
         let known = self.shared.contains_key(session);
@@ -413,8 +418,8 @@ impl Keeper {
         self.pending.postpone(session);
     }
 
-    /// Sets aside what is stored of a session that has a change to be carried out, because of `damage`. If that does
-    /// not help, the session waits.
+    /// Sets aside what is stored of a session that has a change to be carried out, because of
+    /// `damage`. If that does not help, the session waits.
     fn clear_away(&mut self, session: &SessionId, damage: &str) -> Result<(), Failure> {
         match self.attempt(|backend| backend.set_aside(session, Aside::Move)) {
             Ok(()) => {
@@ -672,7 +677,8 @@ impl Keeper {
         self.attempt(|backend| Ok(backend.apply(changes)))
     }
 
-    /// Uses the backend. A panic in it, as over a file that somebody else wrote to, is a failure like others.
+    /// Uses the backend. A panic in it, as over a file that somebody else wrote to, is a failure
+    /// like others.
     fn attempt<T>(
         &mut self,
         act: impl FnOnce(&mut dyn Backend) -> Result<T, Failure>,
@@ -698,7 +704,8 @@ impl Keeper {
         self.retry = Some(now + self.backoff.pause((self.dice)()));
     }
 
-    /// Tries the backend again. It is back when it takes what waits, as a full disk may well be opened.
+    /// Tries the backend again. It is back when it takes what waits, as a full disk may well be
+    /// opened.
     fn reopen(&mut self, shards: &dyn Shards) {
         self.retry = None;
         let (pending, told) = (self.pending.len(), self.unsent.len());
@@ -708,7 +715,8 @@ impl Keeper {
             self.failed(&failure);
             return;
         }
-        // What was just stored is not stored again, so its answers come after the word that all may be lost.
+        // What was just stored is not stored again, so its answers come after the word that all may
+        // be lost.
         let answers = self.unsent.split_off(told);
         self.tell_returned(shards);
         self.unsent.extend(answers);
@@ -752,8 +760,8 @@ fn has_members(record: &[u8]) -> bool {
 
 /// Whether a session's change may be carried out: it has not failed alone, or for long enough.
 fn may_go(ailing: &BTreeMap<SessionId, Ailment>, session: &SessionId, now: Instant) -> bool {
-    // Step by step: as one chain it is compiled to a comparison that reads the time of no ailment, which leak
-    // checkers take for a fault.
+    // Step by step: as one chain it is compiled to a comparison that reads the time of no ailment,
+    // which leak checkers take for a fault.
     let Some(ailment) = ailing.get(session) else { return true };
     ailment.retry.is_none_or(|retry| retry <= now)
 }

@@ -1,8 +1,9 @@
 //! Keeps sessions and the history of measurements beyond the process.
 //!
-//! Shards put orders into one bounded queue, by the [`Desk`], and never wait. One thread, the [`Keeper`], takes
-//! them out, keeps the newest order for each session, carries them to a [`Backend`] in batches, and sends the
-//! answers back by [`Shards`]. When the backend is away the newest orders stay here until it is back.
+//! Shards put orders into one bounded queue, by the [`Desk`], and never wait. One thread, the
+//! [`Keeper`], takes them out, keeps the newest order for each session, carries them to a
+//! [`Backend`] in batches, and sends the answers back by [`Shards`]. When the backend is away the
+//! newest orders stay here until it is back.
 
 mod backoff;
 mod file;
@@ -84,7 +85,8 @@ pub trait Backend: Send {
     /// The record of a session; empty if what is stored there makes no sense.
     fn load(&mut self, session: &SessionId) -> Result<Option<Box<[u8]>>, Failure>;
 
-    /// Carries out changes, and says what came of each. One that failed may have been carried out all the same.
+    /// Carries out changes, and says what came of each. One that failed may have been carried out
+    /// all the same.
     fn apply(&mut self, changes: &[(SessionId, Change)]) -> Vec<Result<Applied, Failure>>;
 
     /// Begins the time to live of these sessions anew. False if one of them is not there any more.
@@ -104,13 +106,15 @@ pub trait Backend: Send {
     /// Deletes what has outlived its time, unless the backend does that by itself.
     fn expire(&mut self) -> Result<(), Failure>;
 
-    /// Brings all that is stored of a session, if anything is, to where it can be looked at for a week.
+    /// Brings all that is stored of a session, if anything is, to where it can be looked at for a
+    /// week.
     fn set_aside(&mut self, session: &SessionId, how: Aside) -> Result<(), Failure>;
 
     /// Publishes that these sessions are kept here, for other servers that keep them as well.
     fn announce(&mut self, _kept: &[Foreign]) {}
 
-    /// Adds measurements of one instant, in Unix milliseconds, and forgets those from before `oldest`.
+    /// Adds measurements of one instant, in Unix milliseconds, and forgets those from before
+    /// `oldest`.
     fn add_points(&mut self, at: i64, points: &[Point], oldest: i64) -> Result<(), Failure>;
 
     /// All measurements since an instant, in Unix milliseconds.
@@ -153,7 +157,8 @@ pub enum Failure {
     Unavailable(String),
     /// What is stored was made by a later version of the program; it must not be touched.
     Newer(String),
-    /// The session that was asked about cannot be served; all others can. The sentence says what is wrong.
+    /// The session that was asked about cannot be served; all others can. The sentence says what is
+    /// wrong.
     Session(String),
 }
 
@@ -346,7 +351,8 @@ impl Storage {
 }
 
 impl Running {
-    /// Stores what is still to be stored, and ends. If the backend is away this takes no longer than its time-outs.
+    /// Stores what is still to be stored, and ends. If the backend is away this takes no longer
+    /// than its time-outs.
     pub fn end(self) {
         if let Some(orders) = self.orders {
             // The thread takes orders out all the time, so there will be room.

@@ -4,8 +4,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of records that may wait, in the queue and for the backend: thousands of sessions, or some ten with the
-/// largest set lists. What finds no room stays where it is, in its session, and is offered again.
+/// Bytes of records that may wait, in the queue and for the backend: thousands of sessions, or some
+/// ten with the largest set lists. What finds no room stays where it is, in its session, and is
+/// offered again.
 pub(super) const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How many bytes wait now.
@@ -13,7 +14,8 @@ pub(super) const BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(super) struct Weight(Arc<AtomicUsize>);
 
 impl Weight {
-    /// A copy of these bytes, unless too many wait already. One of any size may be the one that goes over.
+    /// A copy of these bytes, unless too many wait already. One of any size may be the one that
+    /// goes over.
     pub fn take(&self, record: &[u8]) -> Option<Waiting> {
         (self.bytes() < BYTES_MAX).then(|| Waiting::new(record.into(), self))
     }

@@ -79,7 +79,8 @@ impl Filter {
     }
 }
 
-/// Runs the command: 0 if all went well, 1 if traces differ or no check fails, 2 if a trace cannot be used.
+/// Runs the command: 0 if all went well, 1 if traces differ or no check fails, 2 if a trace cannot
+/// be used.
 pub fn run(options: &Options) -> ExitCode {
     let done = match &options.what {
         What::Show(options) => show::run(options),

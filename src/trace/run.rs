@@ -11,7 +11,8 @@ use bandsync_driver::recorder::format::{End, Ending, Entry, FormatError, Header,
 use super::progress::Progress;
 use crate::process::complain;
 
-/// So many inputs may pass until progress is looked at again: a block can take seconds in real time.
+/// So many inputs may pass until progress is looked at again: a block can take seconds in real
+/// time.
 const PAUSE: usize = 64;
 
 /// What one shard did in one run of a server, as far as it was recorded.

@@ -73,8 +73,9 @@ impl Script {
         Ok(Self { header: run.header.clone(), takes })
     }
 
-    /// The same without the inputs that `keep` does not want, mended so that it stays what a driver could do: nobody
-    /// is named who was not opened, and whoever is still there when the place is taken again is closed first.
+    /// The same without the inputs that `keep` does not want, mended so that it stays what a driver
+    /// could do: nobody is named who was not opened, and whoever is still there when the place is
+    /// taken again is closed first.
     pub fn thinned(&self, mut keep: impl FnMut(usize, &Take) -> bool) -> Self {
         let mut open: BTreeMap<u32, u32> = BTreeMap::new();
         let mut takes = Vec::new();

@@ -1,4 +1,5 @@
-//! `bandsync trace shrink`: the smallest trace that still fails a check, by leaving out ever smaller parts.
+//! `bandsync trace shrink`: the smallest trace that still fails a check, by leaving out ever
+//! smaller parts.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -24,8 +25,8 @@ pub struct Options {
     /// Where to write the smallest one
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// What fails: `panic`, the engine panics; `digest`, another process has other outputs; anything else is a text
-    /// that the server sends
+    /// What fails: `panic`, the engine panics; `digest`, another process has other outputs;
+    /// anything else is a text that the server sends
     #[arg(long, value_name = "CHECK")]
     check: String,
     /// For `digest`: the other program, such as an older bandsync. Without it, this one
@@ -116,7 +117,8 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     let mut script = whole.clone();
     script.takes.truncate(needed);
 
-    // Again until nothing more can go: what one could not do without may be of no use without another.
+    // Again until nothing more can go: what one could not do without may be of no use without
+    // another.
     loop {
         let before = script.takes.len();
         let conns: BTreeSet<ConnId> = script.takes.iter().filter_map(|take| take.conn()).collect();

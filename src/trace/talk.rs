@@ -445,7 +445,8 @@ fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
     }
 }
 
-/// The packets in the body of long-polling, with their lengths; what follows another head is not looked for.
+/// The packets in the body of long-polling, with their lengths; what follows another head is not
+/// looked for.
 fn polled(http: &str) -> impl Iterator<Item = (usize, (String, String))> {
     let body = http.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     // A body of version 4 is none of version 3, where a length comes first.

@@ -1,8 +1,8 @@
 //! A recording that is kept: what another build on another machine did, this one does.
 //!
-//! When the engine does something else on purpose, or a trace has another form, it is recorded anew by
-//! `cargo build --release && RECORD_ANEW=target/release/bandsync cargo test --test replay kept`, which also has the
-//! release build verify what this one records.
+//! When the engine does something else on purpose, or a trace has another form, it is recorded anew
+//! by `cargo build --release && RECORD_ANEW=target/release/bandsync cargo test --test replay kept`,
+//! which also has the release build verify what this one records.
 
 use std::fs;
 use std::path::Path;

@@ -239,7 +239,8 @@ fn shrink_finds_the_few_inputs_that_make_the_server_say_something() {
     let enough = shrink(&["--check", "bad_passcode"], &trace, &out);
     let shown = printed(&["trace", "show"], &[&out]);
     assert!(shown.contains("bad_passcode") && !shown.contains("scroll_tick"), "{shown}");
-    // One sets the passcode and another fails it: each opens, upgrades, connects and speaks, in pieces.
+    // One sets the passcode and another fails it: each opens, upgrades, connects and speaks, in
+    // pieces.
     assert!(enough < 40, "{enough}: {shown}");
     assert!(printed(&["replay"], &[&out]).contains("the outputs are the same"));
     // Nothing in it can be done without.
@@ -269,7 +270,8 @@ fn shrink_finds_the_input_that_the_engine_panics_at() {
     assert!(text(&replayed).contains("ends with a panic"), "{}", text(&replayed));
 }
 
-/// Copies a trace and puts the opening of this connection into its middle. Returns how many inputs there were.
+/// Copies a trace and puts the opening of this connection into its middle. Returns how many inputs
+/// there were.
 fn rewritten(from: &Path, to: &Path, conn: ConnId) -> usize {
     let mut reader = SegmentReader::new(fs::File::open(from).unwrap()).unwrap();
     let (mut bytes, mut entries, mut packer) = (Vec::new(), Vec::new(), Packer::default());
@@ -337,7 +339,8 @@ fn replays_stop_repeat_and_take_their_time() {
     assert_eq!(repeated, [stopped[0], stopped[0], stopped[0], 3 * stopped[0]]);
 
     let fast = printed(&["replay"], &[&trace]);
-    // In real time: as many seconds as the service took, at least. Nothing is drawn, for nobody looks.
+    // In real time: as many seconds as the service took, at least. Nothing is drawn, for nobody
+    // looks.
     let real = printed(&["replay", "--realtime"], &[&trace]);
     let times = |report: &str| -> f64 {
         let (_, rest) = report.split_once(" s: ").unwrap();
@@ -374,7 +377,8 @@ fn terminal() -> (fs::File, OwnedFd) {
     let (mut master, mut slave) = (0, 0);
     let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     let (name, settings) = (std::ptr::null_mut(), std::ptr::null());
-    // SAFETY: both numbers are ours, neither a name nor settings are asked for, and the size outlives the call.
+    // SAFETY: both numbers are ours, neither a name nor settings are asked for, and the size
+    // outlives the call.
     let opened = unsafe { libc::openpty(&mut master, &mut slave, name, settings, &raw const size) };
     assert_eq!(opened, 0);
     // SAFETY: the call has just opened both, and nobody else has them.

@@ -1,4 +1,5 @@
-//! A real server is recorded while members play, and what it did is replayed, looked at and made smaller.
+//! A real server is recorded while members play, and what it did is replayed, looked at and made
+//! smaller.
 #![allow(clippy::unwrap_used)]
 
 mod disk;

@@ -84,7 +84,8 @@ impl Server {
     /// Ends it in order.
     pub fn stop(mut self) {
         let pid = i32::try_from(self.child.id()).unwrap();
-        // SAFETY: it takes two numbers, and the child has not been waited for, so the id is still its own.
+        // SAFETY: it takes two numbers, and the child has not been waited for, so the id is still
+        // its own.
         assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
         assert!(self.child.wait().unwrap().success());
     }

@@ -1,4 +1,5 @@
-//! What the project needs around the server: fuzz targets, the simulated world, and the house rules as a test.
+//! What the project needs around the server: fuzz targets, the simulated world, and the house rules
+//! as a test.
 
 pub mod fuzz;
 pub mod sim;

@@ -1,5 +1,6 @@
-//! `./tools/test` on machines that have nothing but what they are given here: stand-ins for Rust, Node.js, npm, Python,
-//! apt-get and sudo write down how they are called. No test installs anything or needs a network.
+//! `./tools/test` on machines that have nothing but what they are given here: stand-ins for Rust,
+//! Node.js, npm, Python, apt-get and sudo write down how they are called. No test installs anything
+//! or needs a network.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

@@ -1,5 +1,6 @@
-//! `./tools/flamegraph` on a machine that has nothing but what it is given here: stand-ins for cargo, perf, apt-get
-//! and the server write down how they are called. The picture is drawn by the real program.
+//! `./tools/flamegraph` on a machine that has nothing but what it is given here: stand-ins for
+//! cargo, perf, apt-get and the server write down how they are called. The picture is drawn by the
+//! real program.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

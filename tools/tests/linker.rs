@@ -1,4 +1,5 @@
-//! `tools/linker`, through which cargo links: it passes on what the compiler says, and helps if there is none.
+//! `tools/linker`, through which cargo links: it passes on what the compiler says, and helps if
+//! there is none.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

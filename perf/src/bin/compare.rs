@@ -1,5 +1,6 @@
-//! Servers side by side: each in turn on the same core under the same load, several rounds, so that what changes on
-//! the machine in the meantime falls on all of them. `perf/compare` builds everything first.
+//! Servers side by side: each in turn on the same core under the same load, several rounds, so that
+//! what changes on the machine in the meantime falls on all of them. `perf/compare` builds
+//! everything first.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -30,10 +31,12 @@ struct Options {
     /// Members of each.
     #[arg(long, default_value_t = 8)]
     members: usize,
-    /// Looks for the largest number of members that each server carries instead, from half of the sessions on.
+    /// Looks for the largest number of members that each server carries instead, from half of the
+    /// sessions on.
     #[arg(long)]
     capacity: bool,
-    /// Measures besides what idle connections, connecting and chat cost each of them, in at most two rounds.
+    /// Measures besides what idle connections, connecting and chat cost each of them, in at most
+    /// two rounds.
     #[arg(long)]
     everything: bool,
     /// Servers to leave out, parted by commas.

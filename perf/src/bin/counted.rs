@@ -1,5 +1,6 @@
-//! Counts the instructions of a replayed evening under callgrind and holds them against the recorded baseline:
-//! what changed by more than three in a hundred is reported, with the functions that grew. `perf/counted` builds it.
+//! Counts the instructions of a replayed evening under callgrind and holds them against the
+//! recorded baseline: what changed by more than three in a hundred is reported, with the functions
+//! that grew. `perf/counted` builds it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,7 +25,8 @@ struct Options {
     replay: bool,
 }
 
-/// The evening: large enough that what happens once does not count, small enough to be counted in seconds.
+/// The evening: large enough that what happens once does not count, small enough to be counted in
+/// seconds.
 const SESSIONS: u32 = 12;
 const MEMBERS: u32 = 8;
 const SECONDS: u32 = 12;

@@ -1,5 +1,5 @@
-//! Each goal of speed, measured here and now: what was found, with its spread, whether that is met, and by which command.
-//! `perf/compare --goals` builds everything first.
+//! Each goal of speed, measured here and now: what was found, with its spread, whether that is met,
+//! and by which command. `perf/compare --goals` builds everything first.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -22,8 +22,8 @@ struct Options {
     /// How long each turn measures, in seconds.
     #[arg(long, default_value_t = 2)]
     seconds: u64,
-    /// What to measure, parted by commas: `ticks`, `capacity`, `user`, `idle`, `joins`, `chat`, `timeline`; all of it
-    /// without.
+    /// What to measure, parted by commas: `ticks`, `capacity`, `user`, `idle`, `joins`, `chat`,
+    /// `timeline`; all of it without.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Where the programs are.
@@ -161,7 +161,8 @@ impl Bench {
         reports
     }
 
-    /// CPU time of a tick against the floor and uWebSockets, and how late it is, at 1 000 and 2 000 members.
+    /// CPU time of a tick against the floor and uWebSockets, and how late it is, at 1 000 and 2 000
+    /// members.
     fn ticks(&mut self) {
         for (sessions, late_max) in [(125, 1.0), (250, 2.0)] {
             let mut all = contest::contenders(&self.place);
@@ -214,8 +215,8 @@ impl Bench {
             };
             goal("lateness of ticks, p99", Bound::AtMost(late_max), "ms", p99("lateness"));
             goal("round trip of a probe meanwhile, p99", Bound::AtMost(2.0), "ms", p99("probe"));
-            // Both shards run on one core here, for the generator needs the other: what they carry on two follows from
-            // what a tick costs.
+            // Both shards run on one core here, for the generator needs the other: what they carry
+            // on two follows from what a tick costs.
             let carried =
                 by("shards").zip(by("bandsync")).and_then(|(two, one)| one.ratio(two, cpu));
             let twice = carried.map(|Spread { median, min, max }| Spread {
@@ -256,7 +257,8 @@ impl Bench {
         self.goal(name, Bound::AtLeast(0.95), "× floor", found, "./perf/compare --capacity");
     }
 
-    /// By samples of where the server is: the kernel's own accounting is wrong for work that its tick drives.
+    /// By samples of where the server is: the kernel's own accounting is wrong for work that its
+    /// tick drives.
     fn user_space(&mut self) {
         let found = self.sampled();
         if let Err(error) = &found {
@@ -309,7 +311,8 @@ impl Bench {
 
     fn idle(&mut self) {
         for (compression, most) in [("", 1.0), ("--compression", 1.5)] {
-            // By then what the joins left for members that may come back is forgotten, and given back to the system.
+            // By then what the joins left for members that may come back is forgotten, and given
+            // back to the system.
             let more = format!("--in-flight 128 --warm-up 75 --probes 0 {compression}");
             let reports = self.runs(1, "idle", 2_000, 8, &more);
             let with = if compression.is_empty() { "" } else { ", compression agreed on" };

@@ -1,4 +1,5 @@
-//! What BandSync costs as it grows: runs of growing size, a table and plots of CPU time and memory against size.
+//! What BandSync costs as it grows: runs of growing size, a table and plots of CPU time and memory
+//! against size.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -10,11 +11,11 @@ use bandsync_perf::run::{Place, Run, say};
 use bandsync_perf::target;
 use clap::Parser;
 
-/// Grows a server along each axis and draws what that costs. Build with `cargo build --release -p bandsync -p
-/// bandsync-perf` first.
+/// Grows a server along each axis and draws what that costs. Build with `cargo build --release -p
+/// bandsync -p bandsync-perf` first.
 ///
-/// Where one process may not open enough files for an axis, several servers share the core, and what they take is
-/// added up.
+/// Where one process may not open enough files for an axis, several servers share the core, and
+/// what they take is added up.
 #[derive(Debug, Parser)]
 struct Options {
     /// How long each run measures, in seconds; longer where heartbeats come more rarely.
@@ -49,7 +50,8 @@ struct Line {
     scenario: &'static str,
     /// Sessions and members of each.
     sizes: &'static [(usize, usize)],
-    /// Seconds in which everything happens that happens again and again: it measures no shorter than that.
+    /// Seconds in which everything happens that happens again and again: it measures no shorter
+    /// than that.
     period: u64,
     /// More arguments for the generator.
     load: &'static [&'static str],
@@ -67,7 +69,8 @@ const IDLE: Line = Line {
     scenario: "idle",
     sizes: &[(125, 8), (1_250, 8), (3_125, 8), (6_250, 8), (9_375, 8), (12_500, 8)],
     period: 5,
-    // Until what the joins left for members that may come back is forgotten and given back to the system.
+    // Until what the joins left for members that may come back is forgotten and given back to the
+    // system.
     load: &["--probes", "0", "--in-flight", "128", "--warm-up", "75"],
     server: "",
 };

@@ -1,7 +1,9 @@
-//! How long the engine takes over one input: a thousand members on one shard who send ten thousand events a second.
+//! How long the engine takes over one input: a thousand members on one shard who send ten thousand
+//! events a second.
 //!
-//! Nothing but the engine runs: no socket, no thread, and a clock only around each call. The members are in sessions of
-//! eight that play; each sends probes, reports of its position, questions for the state and chat, within the rates.
+//! Nothing but the engine runs: no socket, no thread, and a clock only around each call. The
+//! members are in sessions of eight that play; each sends probes, reports of its position,
+//! questions for the state and chat, within the rates.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};

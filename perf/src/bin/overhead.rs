@@ -1,10 +1,12 @@
-//! What it costs to watch: the part of a server's CPU time that goes into its gauges and its monitor.
+//! What it costs to watch: the part of a server's CPU time that goes into its gauges and its
+//! monitor.
 //!
-//! The server plays for a crowd that the load generator brings. The monitor's thread is read from the kernel. What the
-//! shards' gauges cost is how often each was used, by the server's own metrics, times what one use costs here and now:
-//! a reading of the clock and a count in a histogram for each input and each turn, a count for each tick and round trip.
-//! One use is measured on the server's core while that is idle, in blocks over cold histograms, and the dearest block
-//! counts.
+//! The server plays for a crowd that the load generator brings. The monitor's thread is read from
+//! the kernel. What the shards' gauges cost is how often each was used, by the server's own
+//! metrics, times what one use costs here and now: a reading of the clock and a count in a
+//! histogram for each input and each turn, a count for each tick and round trip. One use is
+//! measured on the server's core while that is idle, in blocks over cold histograms, and the
+//! dearest block counts.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

@@ -1,5 +1,5 @@
-//! What recording costs a shard: a server with and without `--record`, in turns or side by side, and the shares of
-//! CPU time of the writer's thread and of what the shard itself does to record.
+//! What recording costs a shard: a server with and without `--record`, in turns or side by side,
+//! and the shares of CPU time of the writer's thread and of what the shard itself does to record.
 
 use std::fs;
 use std::hint::black_box;
@@ -45,8 +45,9 @@ struct Options {
     /// Runs without and with recording.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Run both servers at the same time on the same core, each under a load of its own, so that whatever else the
-    /// machine does falls on both. Together they must leave some of the core free.
+    /// Run both servers at the same time on the same core, each under a load of its own, so that
+    /// whatever else the machine does falls on both. Together they must leave some of the core
+    /// free.
     #[arg(long)]
     side_by_side: bool,
     /// Where the server listens; the one that records, a port further.
@@ -118,9 +119,9 @@ fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     (at(0), at(values.len() / 2), at(values.len().saturating_sub(1)))
 }
 
-/// Where the median of what the values are drawn from lies with 95 % confidence, whatever they are distributed like:
-/// between the values that as few tosses of a fair coin in as many come below. With fewer than six there is no such
-/// interval.
+/// Where the median of what the values are drawn from lies with 95 % confidence, whatever they are
+/// distributed like: between the values that as few tosses of a fair coin in as many come below.
+/// With fewer than six there is no such interval.
 fn interval(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let count = values.len();
@@ -210,7 +211,8 @@ fn recorded(options: &Options, run: Run) -> io::Result<Recorded> {
         return Err(io::Error::other("the server's threads are called otherwise"));
     }
     let inputs = Inputs::read(&options.traces)?;
-    // What the shard does to record is what running the same inputs takes longer with it than without.
+    // What the shard does to record is what running the same inputs takes longer with it than
+    // without.
     let mut extra = Vec::new();
     for _ in 0..7 {
         let without = inputs.run(&mut NoTap)?;
@@ -242,7 +244,8 @@ impl Inputs {
                 trace::write_input(&mut packed, entry.at, &entry.input);
             }
         }
-        // The server is killed, so the trace has no end; a mark would mean that recording has stopped.
+        // The server is killed, so the trace has no end; a mark would mean that recording has
+        // stopped.
         match reader.ending() {
             Ending::Cut => Ok(Self { settings, packed }),
             ending => Err(io::Error::other(format!("the recording ends with {ending:?}"))),

@@ -1,8 +1,9 @@
-//! How fast the storage is: many sessions change far more often than anything could write them, and the newest
-//! state of each is to be stored soon all the same.
+//! How fast the storage is: many sessions change far more often than anything could write them, and
+//! the newest state of each is to be stored soon all the same.
 //!
-//! Sessions are offered as a shard does it: at most 128 every 5 ms, those first that have waited longest, and each
-//! has one record on its way. What is measured is the server's own storage, its queue and thread included.
+//! Sessions are offered as a shard does it: at most 128 every 5 ms, those first that have waited
+//! longest, and each has one record on its way. What is measured is the server's own storage, its
+//! queue and thread included.
 //!
 //!     cargo run --release -p bandsync-perf --bin storage_bench -- --place file
 //!     cargo run --release -p bandsync-perf --bin storage_bench -- --place redis      # starts a redis-server

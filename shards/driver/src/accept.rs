@@ -1,4 +1,5 @@
-//! Listening: a socket per shard on one shared port, and what to do when connections cannot be accepted.
+//! Listening: a socket per shard on one shared port, and what to do when connections cannot be
+//! accepted.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -11,11 +12,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::board::Stats;
 
-/// Connections that the kernel keeps for us until we accept them; it has a bound of its own (`somaxconn`).
+/// Connections that the kernel keeps for us until we accept them; it has a bound of its own
+/// (`somaxconn`).
 const BACKLOG: i32 = 4_096;
 
-/// Bytes that the kernel takes of a connection before they are on their way. Little, so that a slow reader
-/// misses ticks rather than getting them seconds late out of megabytes of buffer.
+/// Bytes that the kernel takes of a connection before they are on their way. Little, so that a slow
+/// reader misses ticks rather than getting them seconds late out of megabytes of buffer.
 const NOTSENT_BYTES: u32 = 16 * 1024;
 
 /// How long nothing is accepted after descriptors ran out, unless a connection closes earlier.
@@ -27,8 +29,8 @@ const REFUSALS: u32 = 64;
 /// A shortage of descriptors is reported again if there was none for so long.
 const QUIET: Micros = Micros::from_secs(10);
 
-/// Binds one listener per shard to the same address. For `::` they take IPv4 as well, and where there is no
-/// IPv6 they listen on IPv4 alone. Port 0 takes any port that is free.
+/// Binds one listener per shard to the same address. For `::` they take IPv4 as well, and where
+/// there is no IPv6 they listen on IPv4 alone. Port 0 takes any port that is free.
 pub(crate) fn bind(host: IpAddr, port: u16, shards: u16) -> io::Result<Vec<std::net::TcpListener>> {
     match bind_address(SocketAddr::new(host, port), shards) {
         Err(error) if host == Ipv6Addr::UNSPECIFIED && lacks_ipv6(&error) => {
@@ -43,8 +45,8 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 }
 
 fn bind_address(address: SocketAddr, shards: u16) -> io::Result<Vec<std::net::TcpListener>> {
-    // A shared port can be shared with another server too, and each would get half of the band. Whoever
-    // asks for it alone is told that it is in use.
+    // A shared port can be shared with another server too, and each would get half of the band.
+    // Whoever asks for it alone is told that it is in use.
     let mut address = address;
     let alone = bind_socket(address, false)?;
     if let Some(bound) = alone.local_addr()?.as_socket() {
@@ -147,13 +149,14 @@ impl Accept {
                 Accepted::Enough
             }
             Err(error) if is_shortage(&error) => self.refuse(now, &error, stats),
-            // The connection broke before we got to it: the kernel reports its error through accept.
+            // The connection broke before we got to it: the kernel reports its error through
+            // accept.
             Err(_) => Accepted::Nobody,
         }
     }
 
-    /// Gives up the reserve to accept and close those who wait, so that they need not wait for a time-out.
-    /// Then pauses: who comes meanwhile may be served after it.
+    /// Gives up the reserve to accept and close those who wait, so that they need not wait for a
+    /// time-out. Then pauses: who comes meanwhile may be served after it.
     fn refuse(&mut self, now: Micros, error: &io::Error, stats: &Stats) -> Accepted {
         for count in 0..REFUSALS {
             self.reserve = None;

@@ -1,7 +1,8 @@
 //! How a shard is woken once for a burst of mail, and never missed: a flag in front of a waker.
 //!
-//! Whoever posts puts the mail first and rings then; whoever is woken hears first and looks then. So mail that was not
-//! seen was posted after the hearing, and rang again. The tests run this very code through every interleaving.
+//! Whoever posts puts the mail first and rings then; whoever is woken hears first and looks then.
+//! So mail that was not seen was posted after the hearing, and rang again. The tests run this very
+//! code through every interleaving.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -52,8 +53,9 @@ impl<F: Flag> Bell<F> {
         Ok(())
     }
 
-    /// What a shard does about its mail in a turn: hears, if it was woken, and then has `open` take mail until that
-    /// finds none, but so often at most. Says whether some may be left, for which nobody will wake the shard.
+    /// What a shard does about its mail in a turn: hears, if it was woken, and then has `open` take
+    /// mail until that finds none, but so often at most. Says whether some may be left, for which
+    /// nobody will wake the shard.
     pub(crate) fn look(&self, woken: bool, most: usize, mut open: impl FnMut() -> bool) -> bool {
         if woken {
             self.heard();
@@ -93,7 +95,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// A mailbox as it is in `mail`, with models of the queues and of the kernel's counter of wake-ups.
+    /// A mailbox as it is in `mail`, with models of the queues and of the kernel's counter of
+    /// wake-ups.
     pub(crate) struct Model<T = u8> {
         bell: Bell<LoomBool>,
         mail: Mutex<VecDeque<T>>,
@@ -160,7 +163,8 @@ pub(crate) mod tests {
             std::mem::take(&mut *wakeups) > 0
         }
 
-        /// A turn: sleeps until something is there, and takes mail and news in, so many of both at most.
+        /// A turn: sleeps until something is there, and takes mail and news in, so many of both at
+        /// most.
         pub(crate) fn turn(&self, mail_waits: &mut bool, most: usize) -> Vec<T> {
             let woken = self.sleep(*mail_waits);
             let mut letters = Vec::new();
@@ -174,7 +178,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// A shard that takes its mail in until it has so many letters; loom finds it if it sleeps for ever.
+    /// A shard that takes its mail in until it has so many letters; loom finds it if it sleeps for
+    /// ever.
     fn receive(model: &Model, count: usize) -> Vec<u8> {
         let (mut letters, mut mail_waits) = (Vec::new(), false);
         while letters.len() < count {
@@ -183,8 +188,8 @@ pub(crate) mod tests {
         letters
     }
 
-    /// A shard that takes its mail in, so much in a turn at most, until it is told that it is over; then it looks a
-    /// last time.
+    /// A shard that takes its mail in, so much in a turn at most, until it is told that it is over;
+    /// then it looks a last time.
     fn receive_until(model: &Model, most: usize, is_over: impl Fn() -> bool) -> Vec<u8> {
         let (mut letters, mut mail_waits, mut over) = (Vec::new(), false, false);
         while !over || mail_waits {
@@ -196,7 +201,8 @@ pub(crate) mod tests {
         letters
     }
 
-    /// Connections and news share a bell, and a turn takes in only so many of both: nothing stays behind.
+    /// Connections and news share a bell, and a turn takes in only so many of both: nothing stays
+    /// behind.
     #[test]
     fn mail_and_news_are_all_taken_in() {
         let mut bounded = loom::model::Builder::new();
@@ -221,8 +227,8 @@ pub(crate) mod tests {
         });
     }
 
-    /// Two senders post two letters each and say that they have ended; the shard ends when both have, and has looked
-    /// once more. It finds all four, those of each in their order.
+    /// Two senders post two letters each and say that they have ended; the shard ends when both
+    /// have, and has looked once more. It finds all four, those of each in their order.
     #[test]
     fn four_letters_of_two_senders_arrive_before_the_end() {
         let mut bounded = loom::model::Builder::new();
@@ -250,7 +256,8 @@ pub(crate) mod tests {
         });
     }
 
-    /// News that find no room come back to the storage, which tells them again: each comes once, and in order.
+    /// News that find no room come back to the storage, which tells them again: each comes once,
+    /// and in order.
     #[test]
     fn news_that_find_no_room_are_told_again() {
         loom::model(|| {
@@ -291,7 +298,8 @@ pub(crate) mod tests {
         });
     }
 
-    /// The shard ends after it was told to, with a last look: what was posted before the telling is there.
+    /// The shard ends after it was told to, with a last look: what was posted before the telling is
+    /// there.
     #[test]
     fn nothing_is_lost_at_the_end() {
         loom::model(|| {

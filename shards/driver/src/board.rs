@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use crate::gauge::{Exchange, Gauges};
 
-/// One place per shard. Made before the shards start, so that whoever answers `/metrics` can hold it.
+/// One place per shard. Made before the shards start, so that whoever answers `/metrics` can hold
+/// it.
 #[derive(Debug)]
 pub struct Board<C> {
     shards: Vec<Place<C>>,
@@ -23,7 +24,8 @@ pub struct Board<C> {
 /// What [`Board::set_memory`] may say.
 const MEMORY: [Memory; 3] = [Memory::Enough, Memory::Low, Memory::Out];
 
-/// What one shard writes. Its numbers fill cache lines of their own: shards that count do not slow each other.
+/// What one shard writes. Its numbers fill cache lines of their own: shards that count do not slow
+/// each other.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Place<C> {
@@ -100,7 +102,8 @@ impl<C: Copy + Default> Board<C> {
         }
     }
 
-    /// Shows a machine's counters. False if somebody is reading them: a shard never waits, it tries again.
+    /// Shows a machine's counters. False if somebody is reading them: a shard never waits, it tries
+    /// again.
     pub(crate) fn publish(&self, shard: ShardId, counters: C) -> bool {
         let shown = self.shards[usize::from(shard.0)].counters.try_lock();
         shown.map(|mut shown| *shown = counters).is_some()
@@ -120,7 +123,8 @@ pub struct Stats {
     pub departed: Counter,
     /// Connections open now, those included that are only waiting for their end.
     pub open: Counter,
-    /// Times that a connection could not be given away at once because the other shard's mailbox was full.
+    /// Times that a connection could not be given away at once because the other shard's mailbox
+    /// was full.
     pub mailbox_full: Counter,
     /// The most connections that waited in this shard's mailbox at once.
     pub mail_max: Peak,
@@ -162,7 +166,8 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts on. There is one writer only, so a load and a store do, which cost no locked instruction.
+    /// Counts on. There is one writer only, so a load and a store do, which cost no locked
+    /// instruction.
     pub(crate) fn add(&self, count: u64) {
         self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
     }

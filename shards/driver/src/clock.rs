@@ -25,8 +25,8 @@ impl Clock {
         u64::try_from(read(libc::CLOCK_MONOTONIC) - self.start).unwrap_or_default()
     }
 
-    /// What Unix time would have been at the server's start by today's wall clock, in microseconds. It moves
-    /// whenever somebody sets the wall clock.
+    /// What Unix time would have been at the server's start by today's wall clock, in microseconds.
+    /// It moves whenever somebody sets the wall clock.
     pub fn started_unix_micros(&self) -> i64 {
         let monotonic = read(libc::CLOCK_MONOTONIC);
         let wall = read(libc::CLOCK_REALTIME);

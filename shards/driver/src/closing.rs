@@ -13,12 +13,12 @@ const PART_TIME: Micros = Micros::from_secs(5);
 /// How long a peer may take to end its side after we ended ours.
 const LINGER_TIME: Micros = Micros::from_secs(2);
 
-/// Entries of one list. The connections are counted by nobody else any more, so this bounds what somebody who
-/// opens and closes all day can make us keep.
+/// Entries of one list. The connections are counted by nobody else any more, so this bounds what
+/// somebody who opens and closes all day can make us keep.
 const ENTRIES_MAX: usize = 4_096;
 
-/// The connections that are closing, in the order in which their time is over. Connections that closed
-/// earlier stay listed until then; who takes an entry finds nobody there.
+/// The connections that are closing, in the order in which their time is over. Connections that
+/// closed earlier stay listed until then; who takes an entry finds nobody there.
 #[derive(Debug, Default)]
 pub(crate) struct Closing {
     /// Those with unsent bytes.

@@ -11,7 +11,8 @@ use crate::chain::Chain;
 use crate::ending::Alive;
 use crate::unsent::Unsent;
 
-/// A connection. Small, because most of a hundred thousand are idle: buffers exist only while bytes wait.
+/// A connection. Small, because most of a hundred thousand are idle: buffers exist only while bytes
+/// wait.
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) socket: TcpStream,
@@ -52,8 +53,8 @@ pub(crate) enum Phase {
 }
 
 impl Conn {
-    /// The mark to tell the machine of, if it does not know: one passed upwards, or that all is written. In
-    /// between it goes on with the highest it heard of.
+    /// The mark to tell the machine of, if it does not know: one passed upwards, or that all is
+    /// written. In between it goes on with the highest it heard of.
     pub(crate) fn news(&self) -> Option<u32> {
         let mark = self.unsent.mark();
         (mark > self.told || mark == 0 && self.told > 0).then_some(mark)
@@ -78,8 +79,8 @@ impl Conn {
     }
 }
 
-// Idle memory per connection is one of the server's aims; the rest of it is the machine's. When debugged, mio's sockets
-// carry more.
+// Idle memory per connection is one of the server's aims; the rest of it is the machine's. When
+// debugged, mio's sockets carry more.
 const _: () = assert!(size_of::<Slot>() <= if cfg!(debug_assertions) { 128 } else { 64 });
 
 /// A place in the table: one line of the cache, for a tick goes to hundreds that are not in it.
@@ -127,7 +128,8 @@ impl Conns {
         self.get_mut(id).filter(|conn| conn.phase == Phase::Open)
     }
 
-    /// Reads a little of each of these, for them to be in the cache. Together they are fetched in the time of one.
+    /// Reads a little of each of these, for them to be in the cache. Together they are fetched in
+    /// the time of one.
     pub(crate) fn fetch<'a>(&self, ids: impl Iterator<Item = &'a ConnId>) {
         let generation =
             |id: &ConnId| self.slots.get(id.index as usize).map_or(0, |slot| slot.generation);

@@ -1,5 +1,5 @@
-//! When a shard may end: not while any other may still give it a connection. The tests run this very code through
-//! every interleaving of two shards.
+//! When a shard may end: not while any other may still give it a connection. The tests run this
+//! very code through every interleaving of two shards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,8 +41,9 @@ impl Number for AtomicU64 {
     }
 }
 
-/// What all shards know about the end. Shards stop accepting one after the other, and hand connections over
-/// meanwhile; once all have stopped and no connection lives, none can come into being, so all may end.
+/// What all shards know about the end. Shards stop accepting one after the other, and hand
+/// connections over meanwhile; once all have stopped and no connection lives, none can come into
+/// being, so all may end.
 #[derive(Debug)]
 pub(crate) struct EndingOf<N: Number, F> {
     /// Until when connections may live, in microseconds; `u64::MAX` while nobody asked for the end.
@@ -82,7 +83,8 @@ impl<N: Number, F: Flag> EndingOf<N, F> {
 
     /// Whether nothing can happen to any shard any more.
     pub(crate) fn is_quiet(&self) -> bool {
-        // In this order: a shard that has stopped can bring no connection to life after we count them.
+        // In this order: a shard that has stopped can bring no connection to life after we count
+        // them.
         self.stopped.iter().all(Flag::is_set) && self.live.get() == 0
     }
 
@@ -152,8 +154,8 @@ mod tests {
             self.mailboxes.iter().for_each(|mailbox| mailbox.ring());
         }
 
-        /// The turns of a shard as in `shard`, to the end. At its door waits a connection if `accepts`, which belongs
-        /// to the other shard. Returns how many arrived.
+        /// The turns of a shard as in `shard`, to the end. At its door waits a connection if
+        /// `accepts`, which belongs to the other shard. Returns how many arrived.
         fn run(&self, id: usize, accepts: bool) -> u32 {
             let mailbox = &self.mailboxes[id];
             let (mut heeded, mut told_end, mut arrived, mut mail_waits) = (false, false, 0, false);
@@ -182,7 +184,8 @@ mod tests {
         }
     }
 
-    /// Loom finds it if a shard sleeps for ever, and we if a connection is left in a mailbox nobody looks into.
+    /// Loom finds it if a shard sleeps for ever, and we if a connection is left in a mailbox nobody
+    /// looks into.
     fn check_shutdown(accepts: [bool; 2]) {
         let mut bounded = loom::model::Builder::new();
         bounded.preemption_bound = Some(3);

@@ -38,7 +38,8 @@ pub struct Plan {
     pub ring: bool,
     /// Connections that may wait in a shard's mailbox.
     pub mailbox_room: usize,
-    /// Bytes read from one connection in a turn; the rest waits for the next, so that nobody starves the others.
+    /// Bytes read from one connection in a turn; the rest waits for the next, so that nobody
+    /// starves the others.
     pub read_bytes: usize,
 }
 
@@ -49,7 +50,8 @@ impl Plan {
     }
 }
 
-/// The running shards. Dropping it leaves them running; [`Fleet::drain`] and [`Fleet::join`] end them.
+/// The running shards. Dropping it leaves them running; [`Fleet::drain`] and [`Fleet::join`] end
+/// them.
 #[derive(Debug)]
 pub struct Fleet {
     address: SocketAddr,
@@ -154,8 +156,8 @@ impl Fleet {
         self.address
     }
 
-    /// Asks all shards to accept no more, to say goodbye to everybody and to end, at the latest when the time
-    /// is over. Asking again can only shorten the time. Returns at once.
+    /// Asks all shards to accept no more, to say goodbye to everybody and to end, at the latest
+    /// when the time is over. Asking again can only shorten the time. Returns at once.
     pub fn drain(&self, within: Duration) {
         self.stop.ask(within);
     }
@@ -173,8 +175,8 @@ pub struct Post {
 }
 
 impl Post {
-    /// Tells a shard. It never waits: news that find no room in the shard's mailbox come back, to be told
-    /// again later. A shard that has ended takes everything.
+    /// Tells a shard. It never waits: news that find no room in the shard's mailbox come back, to
+    /// be told again later. A shard that has ended takes everything.
     ///
     /// # Errors
     /// The news, if there is no room for them now.
@@ -182,8 +184,8 @@ impl Post {
         self.addresses.get(usize::from(shard.0)).map_or(Ok(()), |address| address.tell(news))
     }
 
-    /// Answers a question for which [`Host::answer`] had no answer at once. Never waits. An answer for a connection
-    /// that has closed is dropped.
+    /// Answers a question for which [`Host::answer`] had no answer at once. Never waits. An answer
+    /// for a connection that has closed is dropped.
     ///
     /// # Errors
     /// The answer, if there is no room for it now.
@@ -203,8 +205,8 @@ impl Stop {
     }
 }
 
-/// Ends the server when a shard panics: its sessions are gone, and their members should look for a new
-/// server rather than wait for this one.
+/// Ends the server when a shard panics: its sessions are gone, and their members should look for a
+/// new server rather than wait for this one.
 struct Guard {
     id: ShardId,
     stop: Stop,

@@ -1,12 +1,13 @@
-//! What a shard measures: histograms that its thread fills and another takes away, once a second, without a
-//! lock and without allocation. There are two sets per shard; one is filled while the other is read.
+//! What a shard measures: histograms that its thread fills and another takes away, once a second,
+//! without a lock and without allocation. There are two sets per shard; one is filled while the
+//! other is read.
 
 use bandsync_engine::words::time::Micros;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hdrhistogram::Histogram;
 
-/// How often a shard hands over what it measured. It wakes for this even if nothing else happens, so that whoever
-/// watches can tell a quiet shard from one that hangs.
+/// How often a shard hands over what it measured. It wakes for this even if nothing else happens,
+/// so that whoever watches can tell a quiet shard from one that hangs.
 pub(crate) const HAND_OVER_INTERVAL: Micros = Micros::from_secs(1);
 
 /// Sets in use for each shard.
@@ -21,11 +22,11 @@ const DIGITS: u8 = 2;
 /// What one shard measured in about a second. Times are in nanoseconds.
 #[derive(Clone, Debug)]
 pub struct Gauges {
-    /// Time that the machine took for one input: bytes, a connection from another shard, an answer, or the end of
-    /// the turn, at which it makes ticks and all that is due.
+    /// Time that the machine took for one input: bytes, a connection from another shard, an answer,
+    /// or the end of the turn, at which it makes ticks and all that is due.
     pub handler: Histogram<u32>,
-    /// How much later than its deadline a session's tick was made. Its bytes are with the kernel when the turn's
-    /// writes are done, so at most a turn later.
+    /// How much later than its deadline a session's tick was made. Its bytes are with the kernel
+    /// when the turn's writes are done, so at most a turn later.
     pub tick_lateness: Histogram<u32>,
     /// Turns of the loop that did something, from waking to sleeping.
     pub turn: Histogram<u32>,
@@ -99,7 +100,8 @@ impl Exchange {
         self.empty.1.try_recv().ok()
     }
 
-    /// Gives `gauges` away for an empty set. If the reader has not returned one, the shard fills on.
+    /// Gives `gauges` away for an empty set. If the reader has not returned one, the shard fills
+    /// on.
     pub(crate) fn swap(&self, gauges: &mut Box<Gauges>) {
         if let Some(empty) = self.empty() {
             let full = std::mem::replace(gauges, empty);
@@ -151,8 +153,8 @@ mod tests {
         assert!((max / LONGEST as f64 - 1.0).abs() < 0.5, "{max}");
     }
 
-    /// What one input costs to measure: a reading of the clock and a count. It asserts no time, as machines differ;
-    /// `cargo test -p bandsync-driver --release gauge -- --nocapture` shows it.
+    /// What one input costs to measure: a reading of the clock and a count. It asserts no time, as
+    /// machines differ; `cargo test -p bandsync-driver --release gauge -- --nocapture` shows it.
     #[test]
     fn measuring_an_input_counts_it_once() {
         const INPUTS: u64 = 100_000;

@@ -1,22 +1,24 @@
-//! What the rest of the server does for the shards: answers HTTP requests that the engine does not answer
-//! itself, and keeps sessions.
+//! What the rest of the server does for the shards: answers HTTP requests that the engine does not
+//! answer itself, and keeps sessions.
 
 use bandsync_engine::io::{Answer, Question};
 use bandsync_engine::words::ids::{ConnId, SessionId, ShardId};
 
-/// Called on the shard's thread, within the turn that asks. Everything must be ready or quick to do: as long as it
-/// takes, the shard plays no music.
+/// Called on the shard's thread, within the turn that asks. Everything must be ready or quick to
+/// do: as long as it takes, the shard plays no music.
 pub trait Host: Send + Sync + 'static {
-    /// The answer to `question`, for [`Output::Ask`](bandsync_engine::io::Output::Ask). `None` if it takes longer than
-    /// a turn may: then [`Post::answer`](crate::Post::answer) brings it to the asker.
+    /// The answer to `question`, for [`Output::Ask`](bandsync_engine::io::Output::Ask). `None` if
+    /// it takes longer than a turn may: then [`Post::answer`](crate::Post::answer) brings it to the
+    /// asker.
     fn answer(&self, asker: Asker, question: &Question) -> Option<Answer>;
 
-    /// Gives back to the system what the shard's thread, which calls this, keeps for later use: now and then while no
-    /// band plays, and each second while memory is scarce and the machine has let go what it could.
+    /// Gives back to the system what the shard's thread, which calls this, keeps for later use: now
+    /// and then while no band plays, and each second while memory is scarce and the machine has let
+    /// go what it could.
     fn trim(&self) {}
 
-    /// Takes an order for the storage, whose answer comes by [`Post`](crate::Post) later. False if it cannot
-    /// be taken now; then there will be no answer. A host without a storage takes none.
+    /// Takes an order for the storage, whose answer comes by [`Post`](crate::Post) later. False if
+    /// it cannot be taken now; then there will be no answer. A host without a storage takes none.
     fn store(&self, _shard: ShardId, _order: Order<'_>) -> bool {
         false
     }

@@ -22,20 +22,21 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    /// While nothing ticks nobody hears it if what is due waits a little, and what is said together takes fewer sends:
-    /// a hall that fills takes half the CPU.
+    /// While nothing ticks nobody hears it if what is due waits a little, and what is said together
+    /// takes fewer sends: a hall that fills takes half the CPU.
     pub(crate) fn at_leisure(now: Micros) -> Self {
         Self { until: now + Micros::from_millis(2), due: None, accepts: 64, mail: 256 }
     }
 
-    /// While something ticks: no more than can be answered before something is due. A little in any case, or a shard
-    /// that is always late would hear nobody.
+    /// While something ticks: no more than can be answered before something is due. A little in any
+    /// case, or a shard that is always late would hear nobody.
     pub(crate) fn before(due: Micros, now: Micros) -> Self {
         let until = due.clamp(now + Micros::from_micros(250), now + Micros::from_millis(1));
         Self { until, due: Some(due), accepts: 16, mail: 32 }
     }
 
-    /// Whether there is time for one more read when there is something to send to so many connections.
+    /// Whether there is time for one more read when there is something to send to so many
+    /// connections.
     pub(crate) fn has_time(&self, now: Micros, sends: usize) -> bool {
         let takes = Micros::from_micros(SEND.as_micros() * sends as u64);
         now < self.until && (sends < SENDS_LEAST || self.due.is_none_or(|due| now + takes < due))

@@ -1,5 +1,6 @@
-//! The shard driver: moves bytes only. One thread per shard polls its sockets, hands what arrives to a
-//! [`Machine`] and does what that says; between shards there are bounded queues and nothing else.
+//! The shard driver: moves bytes only. One thread per shard polls its sockets, hands what arrives
+//! to a [`Machine`] and does what that says; between shards there are bounded queues and nothing
+//! else.
 //!
 //! [`Fleet::start`] starts the shards of a server. What the bytes mean, the driver never asks.
 

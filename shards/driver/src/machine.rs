@@ -1,7 +1,7 @@
 //! The seam to what computes: the driver moves bytes for any [`Machine`].
 //!
-//! The engine is the one that a server runs. Small servers of the tools and the driver's own tests run
-//! others, so that moving bytes can be measured and tested without the meaning of the bytes.
+//! The engine is the one that a server runs. Small servers of the tools and the driver's own tests
+//! run others, so that moving bytes can be measured and tested without the meaning of the bytes.
 
 use bandsync_engine::engine::departure::Departure;
 use bandsync_engine::engine::measure::Measure;
@@ -10,11 +10,12 @@ use bandsync_engine::words::time::Micros;
 
 /// What a shard thread drives: inputs go in one at a time, outputs come out as values.
 pub trait Machine: Send + 'static {
-    /// Plain numbers about the machine, for others to read; the driver publishes them after every turn.
+    /// Plain numbers about the machine, for others to read; the driver publishes them after every
+    /// turn.
     type Counters: Copy + Default + Send + 'static;
 
-    /// Takes in what happened at `at`, which never lies before that of the call before, and appends what is
-    /// to be done to `out`. The bytes of [`Input::Received`] may be changed.
+    /// Takes in what happened at `at`, which never lies before that of the call before, and appends
+    /// what is to be done to `out`. The bytes of [`Input::Received`] may be changed.
     fn handle(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs);
 
     /// When the machine wants an [`Input::TurnEnded`] even if nothing else happens.
@@ -37,8 +38,8 @@ pub trait Machine: Send + 'static {
     /// Hands over which connections ended since the last call, and why.
     fn departures(&mut self, _each: impl FnMut(Departure)) {}
 
-    /// Appends what people who run the server may want to see of the machine, as JSON. Called at most once a
-    /// second, and only while somebody looks.
+    /// Appends what people who run the server may want to see of the machine, as JSON. Called at
+    /// most once a second, and only while somebody looks.
     fn roster(&self, _out: &mut Vec<u8>) {}
 }
 

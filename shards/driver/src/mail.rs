@@ -1,5 +1,5 @@
-//! Connections and letters on their way from one shard to another, news of the storage, and answers that took longer
-//! than a turn, through bounded queues.
+//! Connections and letters on their way from one shard to another, news of the storage, and answers
+//! that took longer than a turn, through bounded queues.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -16,8 +16,8 @@ use crate::bell::Bell;
 use crate::ending::Alive;
 use crate::unsent::Unsent;
 
-/// A connection that changes shards. What was read of it is in the parcel; what arrives meanwhile stays in
-/// the kernel, which reports it again to the poll that the socket is registered with next.
+/// A connection that changes shards. What was read of it is in the parcel; what arrives meanwhile
+/// stays in the kernel, which reports it again to the poll that the socket is registered with next.
 #[derive(Debug)]
 pub(crate) struct Crossing {
     pub(crate) socket: OwnedFd,
@@ -109,13 +109,14 @@ impl Address {
 
     fn wake_poll(&self) {
         if let Err(error) = self.waker.wake() {
-            // The kernel's counter of wake-ups can only be full of wake-ups that were not looked at yet.
+            // The kernel's counter of wake-ups can only be full of wake-ups that were not looked at
+            // yet.
             log::debug!("waking a shard: {error}");
         }
     }
 
-    /// Posts news of the storage, or gives them back if the mailbox is full. What a shard that has ended would
-    /// have been told is lost.
+    /// Posts news of the storage, or gives them back if the mailbox is full. What a shard that has
+    /// ended would have been told is lost.
     pub(crate) fn tell(&self, news: StorageNews) -> Result<(), StorageNews> {
         match self.bell.post(|| self.news.try_send(news), || self.wake_poll()) {
             Ok(()) => Ok(()),
@@ -124,8 +125,8 @@ impl Address {
         }
     }
 
-    /// Posts the answer to a question of one of the shard's connections, or gives it back if the mailbox is full. An
-    /// answer for a shard that has ended is dropped.
+    /// Posts the answer to a question of one of the shard's connections, or gives it back if the
+    /// mailbox is full. An answer for a shard that has ended is dropped.
     pub(crate) fn answer(&self, conn: ConnId, answer: Answer) -> Result<(), Answer> {
         match self.bell.post(|| self.answers.try_send((conn, answer)), || self.wake_poll()) {
             Ok(()) => Ok(()),
@@ -139,7 +140,8 @@ impl Address {
         match self.bell.post(|| self.mail.try_send(mail), || self.wake_poll()) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(mail)) => Err(mail),
-            // The shard has ended, by force or by a panic, and its sessions with it: a connection ends too.
+            // The shard has ended, by force or by a panic, and its sessions with it: a connection
+            // ends too.
             Err(TrySendError::Disconnected(_)) => Ok(()),
         }
     }

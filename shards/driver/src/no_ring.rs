@@ -1,4 +1,5 @@
-//! Stands in for the ring on machines that the io_uring crate does not know: there is none to be had.
+//! Stands in for the ring on machines that the io_uring crate does not know: there is none to be
+//! had.
 
 use std::io;
 

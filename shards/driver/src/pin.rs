@@ -2,8 +2,8 @@
 
 use std::io;
 
-/// Pins the calling thread to the `n`th of the cores that the process may run on, modulo their number. Containers and
-/// cgroups may refuse, and nothing depends on it but speed.
+/// Pins the calling thread to the `n`th of the cores that the process may run on, modulo their
+/// number. Containers and cgroups may refuse, and nothing depends on it but speed.
 pub(crate) fn pin_to_core(n: usize) -> io::Result<()> {
     let allowed = mask()?;
     let cores: Vec<usize> =

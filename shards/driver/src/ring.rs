@@ -9,14 +9,16 @@ use crate::write::Request;
 /// Requests that the ring takes at once; a longer turn is submitted in parts.
 const ENTRIES: u32 = 256;
 
-/// As the plain calls send. `MSG_DONTWAIT` makes the kernel finish each request within the submit, even if that is
-/// to say that the socket is full, so that nothing is under way when the submit returns.
+/// As the plain calls send. `MSG_DONTWAIT` makes the kernel finish each request within the submit,
+/// even if that is to say that the socket is full, so that nothing is under way when the submit
+/// returns.
 const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 
 /// A ring of a shard's own.
 pub(crate) struct Ring {
     ring: IoUring,
-    /// What came of each request of the last submit, by place, as the kernel says it: a count, or an error negated.
+    /// What came of each request of the last submit, by place, as the kernel says it: a count, or
+    /// an error negated.
     results: Vec<Option<i32>>,
 }
 
@@ -35,7 +37,8 @@ impl Ring {
     /// Sends every request, in order. Afterwards [`Ring::result`] says what came of each.
     ///
     /// # Errors
-    /// If the ring fails. It is not to be used again then; requests without a result were not begun.
+    /// If the ring fails. It is not to be used again then; requests without a result were not
+    /// begun.
     pub(crate) fn send(&mut self, requests: &[Request], bytes: &[u8]) -> io::Result<()> {
         self.results.clear();
         self.results.resize(requests.len(), None);
@@ -50,8 +53,8 @@ impl Ring {
                 .flags(FLAGS)
                 .build()
                 .user_data((part * ENTRIES as usize + place) as u64);
-                // SAFETY: the bytes are borrowed until this function returns, and it returns when the kernel has
-                // finished every request that it took.
+                // SAFETY: the bytes are borrowed until this function returns, and it returns when
+                // the kernel has finished every request that it took.
                 let pushed = unsafe { self.ring.submission().push(&entry) };
                 assert!(pushed.is_ok(), "the part is no longer than the ring, which is empty");
             }
@@ -77,7 +80,8 @@ impl Ring {
         Ok(())
     }
 
-    /// What came of the request at this place: how many bytes the kernel took. None if it must be sent otherwise.
+    /// What came of the request at this place: how many bytes the kernel took. None if it must be
+    /// sent otherwise.
     pub(crate) fn result(&self, place: usize) -> Option<io::Result<usize>> {
         match self.results[place]? {
             error if error == -libc::EINTR => None,

@@ -1,9 +1,10 @@
 //! A shard's thread: one loop around poll, in turns.
 //!
-//! A turn: poll · what the last turn left to tell · readable sockets · the listener · mail · the wall clock ·
-//! answers to questions · [`Input::TurnEnded`] · orders for the storage · one write per connection touched · hand-overs and closes.
-//! Outputs are sorted onto their connections right after the input that made them, so that a connection that
-//! was closed hears of nothing that comes later in the turn.
+//! A turn: poll · what the last turn left to tell · readable sockets · the listener · mail · the
+//! wall clock · answers to questions · [`Input::TurnEnded`] · orders for the storage · one write
+//! per connection touched · hand-overs and closes. Outputs are sorted onto their connections right
+//! after the input that made them, so that a connection that was closed hears of nothing that comes
+//! later in the turn.
 //!
 //! Every input carries the time at which the driver learned of it: bytes that of their own read.
 
@@ -55,16 +56,17 @@ const ACCEPT_LAST_MAX: usize = 4_096;
 /// How long connections wait for another try at a mailbox that is full, if nothing else happens.
 const POST_RETRY: Micros = Micros::from_millis(1);
 
-/// While so many connections and letters wait to leave, nothing is read. Mail is still taken in, or two shards could wait
-/// for each other for ever.
+/// While so many connections and letters wait to leave, nothing is read. Mail is still taken in, or
+/// two shards could wait for each other for ever.
 const CROWD: usize = 256;
 
 /// How often the wall clock is looked at.
 const WALL_INTERVAL: Micros = Micros::from_secs(10);
 
-/// How often the thread's memory that is free is given back to the system while no band plays. The allocator does so only
-/// when somebody asks it for more, which may be never: after ten thousand have joined at once and wait for the music.
-/// Then it takes some milliseconds, which is why a band is not disturbed for it.
+/// How often the thread's memory that is free is given back to the system while no band plays. The
+/// allocator does so only when somebody asks it for more, which may be never: after ten thousand
+/// have joined at once and wait for the music. Then it takes some milliseconds, which is why a band
+/// is not disturbed for it.
 const TRIM_INTERVAL: Micros = Micros::from_secs(30);
 
 /// How far the wall clock must have moved for the machine to be told, in microseconds.
@@ -82,7 +84,8 @@ pub(crate) struct Shard<M: Machine> {
     /// What the machine wants done in this turn, and how much of it is sorted already.
     out: Outputs,
     sorted: usize,
-    /// Connections to read from: epoll reports readability once, so they stay here until nothing is left.
+    /// Connections to read from: epoll reports readability once, so they stay here until nothing is
+    /// left.
     ready: Vec<ConnId>,
     /// Connections whose backlog or end the machine is to be told of.
     notes: Vec<ConnId>,
@@ -300,7 +303,8 @@ impl<M: Machine> Shard<M> {
         self.measure(began_nanos);
     }
 
-    /// Notes what this turn measured. Once a second hands it over, and hears how much memory is left.
+    /// Notes what this turn measured. Once a second hands it over, and hears how much memory is
+    /// left.
     fn measure(&mut self, began_nanos: u64) {
         let gauges = &mut *self.gauges;
         gauges.turn.saturating_record(self.nanos.saturating_sub(began_nanos));
@@ -324,8 +328,8 @@ impl<M: Machine> Shard<M> {
         board.write_roster(id, self.now, |out| self.parts.machine.roster(out));
     }
 
-    /// Tells in the log which connections ended and why: people look for that when somebody says that the tablet
-    /// lost the band.
+    /// Tells in the log which connections ended and why: people look for that when somebody says
+    /// that the tablet lost the band.
     fn tell_departures(&mut self) {
         self.parts.machine.departures(|departure| {
             let (conn, peer, why) = (departure.conn, departure.peer, departure.why);
@@ -344,7 +348,8 @@ impl<M: Machine> Shard<M> {
         });
     }
 
-    /// Tells the machine how much memory is left, if that has changed, and again while there is too little.
+    /// Tells the machine how much memory is left, if that has changed, and again while there is too
+    /// little.
     fn look_at_memory(&mut self) {
         let memory = self.parts.board.memory();
         let scarce = memory != Memory::Enough;
@@ -368,8 +373,8 @@ impl<M: Machine> Shard<M> {
         self.parts.board.stats(self.parts.id)
     }
 
-    /// Gives the machine an input right after the clock was looked at, and measures how long it took. One more
-    /// look at the clock, some 25 ns.
+    /// Gives the machine an input right after the clock was looked at, and measures how long it
+    /// took. One more look at the clock, some 25 ns.
     fn feed_measured(&mut self, input: Input<'_>) {
         self.parts.tap.input(self.now, &input);
         self.parts.machine.handle(self.now, input, &mut self.out);
@@ -472,7 +477,8 @@ impl<M: Machine> Shard<M> {
         }
     }
 
-    /// Draws the consequences when a connection's unsent bytes became more or fewer, or a write failed.
+    /// Draws the consequences when a connection's unsent bytes became more or fewer, or a write
+    /// failed.
     fn look_after(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let awaits_room = !conn.unsent.is_empty();
@@ -580,8 +586,8 @@ impl<M: Machine> Shard<M> {
                             bytes: &mut buffer[..count],
                         });
                     }
-                    // A read that leaves room has emptied the socket, and epoll will report what comes
-                    // next; an end that was reported already it will not report again.
+                    // A read that leaves room has emptied the socket, and epoll will report what
+                    // comes next; an end that was reported already it will not report again.
                     if count < left && !hangup {
                         return false;
                     }
@@ -598,7 +604,8 @@ impl<M: Machine> Shard<M> {
         true
     }
 
-    /// The peer ended its side. The machine hears of it when the answers to what came before are written.
+    /// The peer ended its side. The machine hears of it when the answers to what came before are
+    /// written.
     fn peer_ended(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.ended = true;
@@ -692,7 +699,8 @@ impl<M: Machine> Shard<M> {
         self.mail_waits = self.parts.mailbox.bell().look(woken, intake.mail, || self.open_one());
     }
 
-    /// Takes in one piece of mail, one of the storage's news and one late answer. Returns whether there was any.
+    /// Takes in one piece of mail, one of the storage's news and one late answer. Returns whether
+    /// there was any.
     fn open_one(&mut self) -> bool {
         let mail = self.parts.mailbox.take();
         let news = self.parts.mailbox.take_news();
@@ -751,7 +759,8 @@ impl<M: Machine> Shard<M> {
         }
     }
 
-    /// Begins to drain when somebody asked for the end: who already waits at the door still gets a goodbye.
+    /// Begins to drain when somebody asked for the end: who already waits at the door still gets a
+    /// goodbye.
     fn heed_end(&mut self) {
         let asked = self.parts.ending.until();
         if asked.is_some() && self.until.is_none() {
@@ -785,7 +794,8 @@ impl<M: Machine> Shard<M> {
         }
     }
 
-    /// Passes the machine's orders on to the storage. One that finds no room there is answered at once.
+    /// Passes the machine's orders on to the storage. One that finds no room there is answered at
+    /// once.
     fn pass_orders(&mut self) {
         let mut next = 0;
         while let Some(place) = self.orders.get(next) {
@@ -849,7 +859,8 @@ impl<M: Machine> Shard<M> {
         self.writer.troubled = troubled;
     }
 
-    /// Sends off the connections that go to other shards, with what is unsent, and what the machine writes there.
+    /// Sends off the connections that go to other shards, with what is unsent, and what the machine
+    /// writes there.
     fn hand_over(&mut self) {
         for (to, letter) in self.letters.drain(..) {
             self.parts.outbox.put(to, Mail::Letter(self.out.bytes[letter.range()].into()));
@@ -875,7 +886,8 @@ impl<M: Machine> Shard<M> {
         self.stats().mailbox_full.add(put_off as u64);
     }
 
-    /// Takes connections that close to the next step, now that all is written that the kernel would take.
+    /// Takes connections that close to the next step, now that all is written that the kernel would
+    /// take.
     fn close_up(&mut self) {
         let mut parting = std::mem::take(&mut self.parting);
         for id in parting.drain(..) {
@@ -898,8 +910,8 @@ impl<M: Machine> Shard<M> {
         } else if conn.broken || conn.ended || conn.socket.shutdown(Shutdown::Write).is_err() {
             self.forget(id);
         } else {
-            // What the peer still sends is read, or the kernel would reset the connection, and the peer
-            // might lose what it has not read yet.
+            // What the peer still sends is read, or the kernel would reset the connection, and the
+            // peer might lose what it has not read yet.
             conn.phase = Phase::Lingering;
             self.closing.linger(self.now, id);
             self.list_ready(id);

@@ -1,4 +1,5 @@
-//! The alarm that a shard sleeps on: a timerfd, because the time-outs of poll round to whole milliseconds.
+//! The alarm that a shard sleeps on: a timerfd, because the time-outs of poll round to whole
+//! milliseconds.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -9,8 +10,8 @@ use mio::{Interest, Registry, Token};
 
 use crate::clock::Clock;
 
-/// One absolute deadline on the monotonic clock. Its descriptor is never read: the kernel signals every
-/// expiry as a new edge, and setting the next deadline forgets the last expiry.
+/// One absolute deadline on the monotonic clock. Its descriptor is never read: the kernel signals
+/// every expiry as a new edge, and setting the next deadline forgets the last expiry.
 #[derive(Debug)]
 pub(crate) struct Timer {
     descriptor: OwnedFd,
@@ -26,8 +27,8 @@ impl Timer {
         Ok(Self { descriptor, clock, armed: None })
     }
 
-    /// Sets the deadline, or none. Enters the kernel only when that changes something; a deadline that
-    /// has passed fires at once.
+    /// Sets the deadline, or none. Enters the kernel only when that changes something; a deadline
+    /// that has passed fires at once.
     pub(crate) fn set(&mut self, deadline: Option<Micros>) -> io::Result<()> {
         if deadline == self.armed {
             return Ok(());

@@ -14,8 +14,8 @@ struct Waiting {
 /// Between two marks that the machine is told of.
 const MARK_BYTES: usize = 64 * 1024;
 
-/// More than this is never kept: the connection counts as broken. The engine gives up on a slow reader much
-/// earlier; this bounds what one turn can do before the engine hears of it.
+/// More than this is never kept: the connection counts as broken. The engine gives up on a slow
+/// reader much earlier; this bounds what one turn can do before the engine hears of it.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Unsent {

@@ -1,7 +1,9 @@
-//! The write path: what a turn sends to a connection is gathered, and written with one call at its end.
+//! The write path: what a turn sends to a connection is gathered, and written with one call at its
+//! end.
 //!
-//! Nothing is copied on the way: chunks are places in [`Outputs::bytes`](bandsync_engine::io::Outputs), linked
-//! into one chain per connection. Only what the kernel refuses is copied, to the connection's unsent bytes.
+//! Nothing is copied on the way: chunks are places in
+//! [`Outputs::bytes`](bandsync_engine::io::Outputs), linked into one chain per connection. Only
+//! what the kernel refuses is copied, to the connection's unsent bytes.
 //!
 //! Where the kernel has io_uring, the chains of one chunk (ticks, nearly always) go out together.
 
@@ -18,8 +20,8 @@ use crate::chain::{Chain, NONE};
 use crate::conns::{Conn, Conns};
 use crate::ring::Ring;
 
-/// Slices that one vectored call takes. More chunks than this wait for one connection only when a turn handled
-/// very many messages for it, and then a second call does not matter.
+/// Slices that one vectored call takes. More chunks than this wait for one connection only when a
+/// turn handled very many messages for it, and then a second call does not matter.
 const SLICES: usize = 64;
 
 /// For fewer sends than this a ring costs more than the calls that it saves.
@@ -40,11 +42,13 @@ pub(crate) struct Writer {
     chunks: Vec<Chunk>,
     /// Places in the table of connections that have chunks, in the order of their first.
     touched: Vec<u32>,
-    /// Filled by [`Writer::flush`]: connections that have unsent bytes or broke, to be looked after.
+    /// Filled by [`Writer::flush`]: connections that have unsent bytes or broke, to be looked
+    /// after.
     pub(crate) troubled: Vec<ConnId>,
     counts: Counts,
     ring: Option<Ring>,
-    /// Sends that wait for the ring, and the chunk that each of them is, with its connection's place.
+    /// Sends that wait for the ring, and the chunk that each of them is, with its connection's
+    /// place.
     requests: Vec<Request>,
     waiting: Vec<(u32, u32)>,
 }
@@ -72,7 +76,8 @@ struct Counts {
 }
 
 impl Writer {
-    /// Appends bytes to what this turn sends to the connection at `index`. Runs once per receiver of a fanout.
+    /// Appends bytes to what this turn sends to the connection at `index`. Runs once per receiver
+    /// of a fanout.
     #[inline]
     pub(crate) fn link(&mut self, index: u32, conn: &mut Conn, bytes: Span, volatile: bool) {
         if bytes.start == bytes.end {
@@ -84,7 +89,8 @@ impl Writer {
             self.touched.push(index);
         } else {
             let last = &mut self.chunks[conn.chain.last as usize];
-            // Answers to one connection mostly lie side by side: then they are one chunk, and one `send`.
+            // Answers to one connection mostly lie side by side: then they are one chunk, and one
+            // `send`.
             if last.bytes.end == bytes.start && !last.volatile && !volatile {
                 last.bytes.end = bytes.end;
                 return;
@@ -109,12 +115,13 @@ impl Writer {
         Self { ring: ring.ok(), ..Self::default() }
     }
 
-    /// Writes every chain, each with one call or together through the ring, and forgets them. `bytes` is what the
-    /// chunks are places in.
+    /// Writes every chain, each with one call or together through the ring, and forgets them.
+    /// `bytes` is what the chunks are places in.
     pub(crate) fn flush(&mut self, conns: &mut Conns, bytes: &[u8], stats: &Stats) {
         let batched = self.ring.is_some() && self.touched.len() >= RING_MIN;
         for index in self.touched.drain(..) {
-            // Gone since, or its chain was, or the place has another user: then there is nothing to write.
+            // Gone since, or its chain was, or the place has another user: then there is nothing to
+            // write.
             let Some((id, conn)) = conns.at_mut(index) else { continue };
             let chain = std::mem::replace(&mut conn.chain, Chain::EMPTY);
             if chain == Chain::EMPTY || conn.broken {
@@ -147,7 +154,8 @@ impl Writer {
         let done = ring.send(&self.requests, bytes);
         for (place, (index, chunk)) in self.waiting.drain(..).enumerate() {
             let result = ring.result(place);
-            // Sent as a whole, nearly always: the connection, which the sends have driven out of the cache, is not needed.
+            // Sent as a whole, nearly always: the connection, which the sends have driven out of
+            // the cache, is not needed.
             if let Some(Ok(count)) = result
                 && count == self.chunks[chunk as usize].bytes.range().len()
             {
@@ -241,7 +249,8 @@ impl Rest<'_> {
         self.advance(count);
     }
 
-    /// Draws the consequences of a write. True if the connection has unsent bytes or broke, to be looked after.
+    /// Draws the consequences of a write. True if the connection has unsent bytes or broke, to be
+    /// looked after.
     #[inline]
     fn settle(mut self, conn: &mut Conn, result: io::Result<()>, counts: &mut Counts) -> bool {
         match result {
@@ -261,7 +270,8 @@ impl Rest<'_> {
         true
     }
 
-    /// Offers the next chunks to the kernel in one vectored call: how many bytes that were and how many it took.
+    /// Offers the next chunks to the kernel in one vectored call: how many bytes that were and how
+    /// many it took.
     fn send_many(&self, socket: &TcpStream) -> io::Result<(usize, usize)> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let (mut filled, mut wanted) = (0, 0);
@@ -294,8 +304,8 @@ impl Rest<'_> {
         }
     }
 
-    /// Copies what is left to the connection's unsent bytes, but for volatile chunks that were not begun.
-    /// False if that would be too much.
+    /// Copies what is left to the connection's unsent bytes, but for volatile chunks that were not
+    /// begun. False if that would be too much.
     fn keep(&mut self, conn: &mut Conn, counts: &mut Counts) -> bool {
         while self.place != NONE {
             let chunk = self.chunks[self.place as usize];
@@ -310,7 +320,8 @@ impl Rest<'_> {
     }
 }
 
-/// Offers bytes to the kernel: how many it took. This is `send` with `MSG_NOSIGNAL` on a non-blocking socket.
+/// Offers bytes to the kernel: how many it took. This is `send` with `MSG_NOSIGNAL` on a
+/// non-blocking socket.
 fn send(mut socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     taken(|| socket.write(bytes))
 }
@@ -443,7 +454,8 @@ mod tests {
     #[test]
     fn a_volatile_frame_is_written_whole_or_not_at_all() {
         Pair::each_way(|mut pair| {
-            // Frames of a thousand equal bytes: offered until many were refused, one by one and in pairs.
+            // Frames of a thousand equal bytes: offered until many were refused, one by one and in
+            // pairs.
             let bytes: Vec<u8> = (0..=255_u8).flat_map(|n| [n; 1_000]).collect();
             for n in 0..20_000 {
                 let start = n % 256 * 1_000;

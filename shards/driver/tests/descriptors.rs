@@ -96,8 +96,8 @@ fn connections_are_refused_while_descriptors_are_short_and_served_again_after() 
         assert_eq!(ask(client), b"hi");
     }
 
-    // With no descriptor at all, not even refusing is possible: whoever comes waits, and the shard does not
-    // spin. It tries again every 100 ms.
+    // With no descriptor at all, not even refusing is possible: whoever comes waits, and the shard
+    // does not spin. It tries again every 100 ms.
     limit_descriptors(0);
     let (clock, turns) = (Clock::start(), server.stats(0).turns.get());
     clients[70].connect(&address.into()).unwrap();

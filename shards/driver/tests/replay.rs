@@ -1,4 +1,5 @@
-//! What real shards did, written down by a tap, is done again by fresh engines: the same outputs, turn for turn.
+//! What real shards did, written down by a tap, is done again by fresh engines: the same outputs,
+//! turn for turn.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};

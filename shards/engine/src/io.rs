@@ -52,17 +52,19 @@ pub struct Settings {
     pub application: Application,
     /// What is expected of those who come.
     pub manners: Manners,
-    /// How long who joins a session that is not in memory waits for what is stored of it; `None` = nothing is
-    /// stored, so nobody waits.
+    /// How long who joins a session that is not in memory waits for what is stored of it; `None` =
+    /// nothing is stored, so nobody waits.
     pub storage_wait: Option<Micros>,
     /// How clients are told that the server goes away.
     pub goodbye: Goodbye,
 }
 
-/// How clients are told that the server goes away, besides the event `error` and a WebSocket's close code 1001.
+/// How clients are told that the server goes away, besides the event `error` and a WebSocket's
+/// close code 1001.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Goodbye {
-    /// With Socket.IO's disconnect, after which its clients stay away until they are told to connect.
+    /// With Socket.IO's disconnect, after which its clients stay away until they are told to
+    /// connect.
     Disconnect,
     /// With nothing else: its clients come back by themselves.
     #[default]
@@ -78,14 +80,16 @@ pub struct Transports {
     pub version_3: Version3,
     /// How messages are compressed on WebSockets whose clients offer it; `None` = not at all.
     pub compression: Option<Compression>,
-    /// For how long a member that lost its connection may come back as who it was; zero = not at all.
+    /// For how long a member that lost its connection may come back as who it was; zero = not at
+    /// all.
     pub recovery: Micros,
 }
 
 /// How clients of Engine.IO 3 may connect.
 ///
-/// The id that their requests name is the id that other members see. One that polls is therefore known by its address,
-/// and by its cookie once it has returned that; a WebSocket names its session once.
+/// The id that their requests name is the id that other members see. One that polls is therefore
+/// known by its address, and by its cookie once it has returned that; a WebSocket names its session
+/// once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Version3 {
     /// Not at all.
@@ -193,7 +197,8 @@ pub enum Input<'a> {
     },
     /// The wall clock was looked at again.
     WallClock {
-        /// What Unix time would have been at the server's start by today's wall clock, in milliseconds.
+        /// What Unix time would have been at the server's start by today's wall clock, in
+        /// milliseconds.
         started_unix_ms: i64,
     },
     /// The server is going away: say goodbye to everybody.
@@ -210,10 +215,11 @@ pub enum Memory {
     /// Enough.
     #[default]
     Enough,
-    /// Little: what nobody misses now is to be forgotten, and who reads too slowly to have little waiting goes.
+    /// Little: what nobody misses now is to be forgotten, and who reads too slowly to have little
+    /// waiting goes.
     Low,
-    /// None: new members are to be turned away as well, so that those who are here can stay. Who asks for a
-    /// page, or how the server is, is answered.
+    /// None: new members are to be turned away as well, so that those who are here can stay. Who
+    /// asks for a page, or how the server is, is answered.
     Out,
 }
 
@@ -226,7 +232,8 @@ pub enum Cause {
     Failed,
 }
 
-/// What the storage tells a shard. Every [`Output::Load`] and [`Output::Store`] is answered once, at any time.
+/// What the storage tells a shard. Every [`Output::Load`] and [`Output::Store`] is answered once,
+/// at any time.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum StorageNews {
     /// The answer to [`Output::Load`].
@@ -247,7 +254,8 @@ pub enum StorageNews {
         /// What came of it.
         outcome: Outcome,
     },
-    /// The storage was away and is back, and may have lost what it had: everything is to be offered again.
+    /// The storage was away and is back, and may have lost what it had: everything is to be offered
+    /// again.
     Returned,
 }
 
@@ -314,8 +322,8 @@ pub struct Answer {
     pub body: Cow<'static, [u8]>,
 }
 
-/// What a shard wants done, in this order. The lists are emptied by the driver and used again, so that a turn
-/// in the steady state allocates nothing.
+/// What a shard wants done, in this order. The lists are emptied by the driver and used again, so
+/// that a turn in the steady state allocates nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outputs {
     /// What to do.
@@ -358,8 +366,8 @@ pub enum Output {
         to: Span,
         /// What: a place in [`Outputs::bytes`].
         bytes: Span,
-        /// Whether a connection that has unsent bytes, or whose socket refuses these, goes without: a frame
-        /// that was begun is finished, one that was not is dropped.
+        /// Whether a connection that has unsent bytes, or whose socket refuses these, goes without:
+        /// a frame that was begun is finished, one that was not is dropped.
         volatile: bool,
     },
     /// Write what was sent before, then close. The id will not be named again, in either direction.
@@ -427,7 +435,8 @@ pub enum Close {
 }
 
 impl Outputs {
-    /// Bytes that are kept from use to use for their memory: more are only kept while as many are needed.
+    /// Bytes that are kept from use to use for their memory: more are only kept while as many are
+    /// needed.
     pub const KEPT_BYTES_MAX: usize = 256 * 1024;
 
     /// Empties the lists and keeps their memory, but for what a long message made them grow by.

@@ -1,8 +1,9 @@
-//! The shard engine: bytes and time come in as [`io::Input`], everything to do about them goes out as
-//! [`io::Outputs`]. It computes only: no clock, thread, file, socket, environment or log, so the same
-//! inputs give the same outputs, byte for byte, on every machine.
+//! The shard engine: bytes and time come in as [`io::Input`], everything to do about them goes out
+//! as [`io::Outputs`]. It computes only: no clock, thread, file, socket, environment or log, so the
+//! same inputs give the same outputs, byte for byte, on every machine.
 //!
-//! The way of the data: `bytes ▶ frames ▶ packets ▶ commands ▶ session ▶ effects ▶ packets ▶ frames ▶ bytes`.
+//! The way of the data: `bytes ▶ frames ▶ packets ▶ commands ▶ session ▶ effects ▶ packets ▶ frames
+//! ▶ bytes`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

@@ -1,7 +1,8 @@
 //! The stored form of a session: everything that was decided in it, plain and versioned.
 //!
-//! As bytes: [`Record::FORMAT`] (two bytes, little end first), the CRC-32 of what follows (four bytes), and the
-//! fields of [`Record`] in [postcard](https://postcard.jamesmunns.com/wire-format)'s format.
+//! As bytes: [`Record::FORMAT`] (two bytes, little end first), the CRC-32 of what follows (four
+//! bytes), and the fields of [`Record`] in
+//! [postcard](https://postcard.jamesmunns.com/wire-format)'s format.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,8 @@ use crate::words::ids::SessionId;
 use crate::words::music::{Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::{Micros, UnixMillis};
 
-/// A session as it is kept. A session works on this value itself, so what is stored is what is played.
+/// A session as it is kept. A session works on this value itself, so what is stored is what is
+/// played.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// [`Record::FORMAT`] of the program that made it.
@@ -51,8 +53,8 @@ impl Record {
     /// Rises when the fields change their meaning.
     pub const FORMAT: u16 = 1;
 
-    /// Highest epoch that a stored record may have. Guessed: 2^52 leaves an epoch above it that JSON still carries
-    /// exactly, and no wall clock in milliseconds gets near it.
+    /// Highest epoch that a stored record may have. Guessed: 2^52 leaves an epoch above it that
+    /// JSON still carries exactly, and no wall clock in milliseconds gets near it.
     pub const EPOCH_MAX: u64 = 1 << 52;
 
     /// Begins a message that nobody has set. Members' texts have no such character.
@@ -75,7 +77,8 @@ impl Record {
         let sum_at = bytes.len();
         bytes.extend_from_slice(&[0; SUM_BYTES]);
         let written = postcard::to_extend(self, std::mem::take(bytes));
-        // Writing plain values to a vector fails only if one of them refuses, which none of ours does.
+        // Writing plain values to a vector fails only if one of them refuses, which none of ours
+        // does.
         *bytes = written.unwrap_or_default();
         assert!(bytes.len() > sum_at + SUM_BYTES);
         let sum = crc32fast::hash(&bytes[sum_at + SUM_BYTES..]);
@@ -110,9 +113,9 @@ impl Record {
         sum.and_then(|sum| sum.try_into().ok()).map_or(0, u32::from_le_bytes)
     }
 
-    /// Has `cover` put other texts of the same length in the place of the secrets in a record's bytes, which remain a
-    /// record. Bytes that are none are wiped, and remain none of the same kind; so is a record that we would print at
-    /// another length, which is then malformed.
+    /// Has `cover` put other texts of the same length in the place of the secrets in a record's
+    /// bytes, which remain a record. Bytes that are none are wiped, and remain none of the same
+    /// kind; so is a record that we would print at another length, which is then malformed.
     pub fn cover_secrets(bytes: &mut [u8], cover: impl FnMut(&mut String)) {
         let damage = match Self::parse(bytes) {
             Ok(mut record) => {
@@ -140,8 +143,8 @@ impl Record {
         *sum = if damage == Damage::Checksum { !of_body } else { of_body }.to_le_bytes();
     }
 
-    /// Whether everything lies within the bounds that a session relies on. The checksum finds accidents; this
-    /// finds what somebody else wrote.
+    /// Whether everything lies within the bounds that a session relies on. The checksum finds
+    /// accidents; this finds what somebody else wrote.
     fn is_sound(&self) -> bool {
         let timeline = &self.timeline;
         let leaders = self.seats.iter().filter(|seat| seat.member.role == Role::Leader);
@@ -190,10 +193,12 @@ pub enum Damage {
 const FORMAT_BYTES: usize = 2;
 const SUM_BYTES: usize = 4;
 
-/// No record's first byte after the checksum, for there the format stands again, in at most three bytes.
+/// No record's first byte after the checksum, for there the format stands again, in at most three
+/// bytes.
 const WIPED: u8 = 0xff;
 
-/// Three centuries in microseconds: beyond it arithmetic could leave its range, and nothing honest lies there.
+/// Three centuries in microseconds: beyond it arithmetic could leave its range, and nothing honest
+/// lies there.
 const FAR: u64 = 1 << 53;
 
 /// The year 5138, in milliseconds.

@@ -1,8 +1,9 @@
 //! Inputs and outputs as bytes and back, so that a run can be written down and run again.
 //!
-//! An input is its time and its value, in [postcard](https://postcard.jamesmunns.com/wire-format)'s format: integers
-//! as variable-length little-endian groups of seven bits, enums by the place of their variant, bytes and texts with
-//! their length in front. Outputs likewise. Of the outputs of a run a trace keeps a [`Digest`] only.
+//! An input is its time and its value, in [postcard](https://postcard.jamesmunns.com/wire-format)'s
+//! format: integers as variable-length little-endian groups of seven bits, enums by the place of
+//! their variant, bytes and texts with their length in front. Outputs likewise. Of the outputs of a
+//! run a trace keeps a [`Digest`] only.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -36,7 +37,8 @@ pub enum Recorded<'a> {
 pub struct Malformed;
 
 impl<'a> Recorded<'a> {
-    /// What has to be written down of an input, before the engine unmasks its bytes. The secrets in it are still there.
+    /// What has to be written down of an input, before the engine unmasks its bytes. The secrets in
+    /// it are still there.
     pub fn of(input: &'a Input<'_>) -> Self {
         match input {
             Input::Opened { conn, peer } => Self::Opened { conn: *conn, peer: *peer },
@@ -60,7 +62,8 @@ impl<'a> Recorded<'a> {
         }
     }
 
-    /// The input again. Received bytes are copied to `copy`, for an engine unmasks them where they lie.
+    /// The input again. Received bytes are copied to `copy`, for an engine unmasks them where they
+    /// lie.
     pub fn to_input<'b>(&'b self, copy: &'b mut Vec<u8>) -> Input<'b> {
         match self {
             Self::Opened { conn, peer } => Input::Opened { conn: *conn, peer: *peer },
@@ -107,11 +110,12 @@ pub enum Outcome {
 
 /// A running checksum over everything that an engine wanted done.
 ///
-/// It is a CRC-32. Equal outputs never bring two different sums together again, for every step maps different sums
-/// to different sums; so a run that has gone its own way is noticed at that input, or (one time in 2³²) at the
-/// next one with outputs, and 32 bits do.
+/// It is a CRC-32. Equal outputs never bring two different sums together again, for every step maps
+/// different sums to different sums; so a run that has gone its own way is noticed at that input,
+/// or (one time in 2³²) at the next one with outputs, and 32 bits do.
 ///
-/// What may hold secrets that a trace must not (parcels, letters, credentials in questions) counts by its length alone.
+/// What may hold secrets that a trace must not (parcels, letters, credentials in questions) counts
+/// by its length alone.
 #[derive(Clone, Debug, Default)]
 pub struct Digest {
     sum: u32,
@@ -130,8 +134,8 @@ impl Digest {
         self.sum
     }
 
-    /// Adds the outputs from the place `from` of the list on. Where in the lists their bytes lie does not count, so
-    /// the lists may be emptied at any time.
+    /// Adds the outputs from the place `from` of the list on. Where in the lists their bytes lie
+    /// does not count, so the lists may be emptied at any time.
     pub fn add(&mut self, outputs: &Outputs, from: usize) {
         let mut hasher = crc32fast::Hasher::new_with_initial(self.sum);
         for output in &outputs.list[from..] {

@@ -10,7 +10,8 @@ use super::super::Change;
 /// Changes carried out at once.
 const BATCH_MAX: usize = 512;
 
-/// Bytes carried out at once, the change that goes over included. A backend makes several copies of them.
+/// Bytes carried out at once, the change that goes over included. A backend makes several copies of
+/// them.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Default)]
@@ -53,7 +54,8 @@ impl Pending {
         self.order.iter().any(may_go)
     }
 
-    /// The changes that have waited longest of sessions that `may_go`, as many as are carried out at once.
+    /// The changes that have waited longest of sessions that `may_go`, as many as are carried out
+    /// at once.
     pub fn batch(&self, may_go: impl Fn(&SessionId) -> bool) -> Vec<(SessionId, Change)> {
         let mut batch = Vec::new();
         let mut bytes = 0;

@@ -1,5 +1,5 @@
-//! The thread without its thread: orders, answers, failures and time in any order, with a backend that does what the
-//! test says and shards that do what shards do.
+//! The thread without its thread: orders, answers, failures and time in any order, with a backend
+//! that does what the test says and shards that do what shards do.
 
 #![allow(clippy::unwrap_used)]
 
@@ -536,8 +536,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever fails when: nothing that was confirmed is lost by us, every order is answered, and when the faults
-    /// end the newest state of every session is stored.
+    /// Whatever fails when: nothing that was confirmed is lost by us, every order is answered, and
+    /// when the faults end the newest state of every session is stored.
     #[test]
     fn nothing_is_lost_in_any_order_of_events(steps in vec(step(), 1..120)) {
         let mut band = Band::new();

@@ -1,7 +1,8 @@
 //! Connections to Redis: one to a server or a primary, or one to each primary of a Cluster.
 //!
-//! Whatever goes wrong, each command gets an outcome of its own, so that what was carried out counts. A connection
-//! in trouble is closed: an answer that comes late must not be taken for that of another command.
+//! Whatever goes wrong, each command gets an outcome of its own, so that what was carried out
+//! counts. A connection in trouble is closed: an answer that comes late must not be taken for that
+//! of another command.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +16,8 @@ use redis::{
 
 use super::place::{RedisPlace, Topology};
 
-/// Answers of a batch may take this many times as long as one: a server that sends a byte now and then is as good
-/// as none.
+/// Answers of a batch may take this many times as long as one: a server that sends a byte now and
+/// then is as good as none.
 const BATCH_FACTOR: u32 = 3;
 
 /// How often a command follows a slot that moves.
@@ -75,8 +76,9 @@ impl Link {
         Ok(link)
     }
 
-    /// Asks the only known server whether it is a node of a Cluster, and finds the others if it is. One that has all
-    /// slots is used as it is: it may be known to others by an address that cannot be reached from here.
+    /// Asks the only known server whether it is a node of a Cluster, and finds the others if it is.
+    /// One that has all slots is used as it is: it may be known to others by an address that cannot
+    /// be reached from here.
     fn look_for_cluster(&mut self) -> RedisResult<()> {
         let Some(node) = self.nodes.first_mut() else { return Ok(()) };
         let info = node.info.clone();
@@ -118,8 +120,8 @@ impl Link {
         matches!(self.place.topology, Topology::Cluster(_)).then(nodes)
     }
 
-    /// Where what is stored under a key may be moved to by one command: `quarantine:<key>`, or in a Cluster the
-    /// like with the same slot.
+    /// Where what is stored under a key may be moved to by one command: `quarantine:<key>`, or in a
+    /// Cluster the like with the same slot.
     pub fn key_aside(&self, key: &str, same_slot: bool) -> String {
         let plain = format!("quarantine:{key}");
         if !same_slot && !self.has_slots && self.slots.is_empty() {
@@ -141,14 +143,15 @@ impl Link {
         (0..self.nodes.len()).filter_map(on).collect()
     }
 
-    /// Sends commands, those of a node at once, and takes their answers in the order of the commands. If replicas
-    /// are wanted, an answer counts when so many of them have what came before it.
+    /// Sends commands, those of a node at once, and takes their answers in the order of the
+    /// commands. If replicas are wanted, an answer counts when so many of them have what came
+    /// before it.
     pub fn ask(&mut self, requests: &[Request], replicas: u32) -> Vec<Answer> {
         let began = Instant::now();
         let mut answers: Vec<Answer> = requests.iter().map(|_| Err(lost())).collect();
         let mut open: Vec<usize> = (0..requests.len()).collect();
-        // An answer that cannot be read ends its connection. The commands around it are sent again, so that it
-        // concerns its own alone.
+        // An answer that cannot be read ends its connection. The commands around it are sent again,
+        // so that it concerns its own alone.
         while !open.is_empty() && began.elapsed() < self.place.timeout * BATCH_FACTOR {
             open = self.ask_once(requests, &open, &mut answers, replicas, began);
         }
@@ -158,8 +161,8 @@ impl Link {
         answers
     }
 
-    /// Sends those of the commands that are still `open`, takes their answers, and returns those that got none because
-    /// another's could not be read.
+    /// Sends those of the commands that are still `open`, takes their answers, and returns those
+    /// that got none because another's could not be read.
     fn ask_once(
         &mut self,
         requests: &[Request],
@@ -322,8 +325,8 @@ impl Node {
         sent
     }
 
-    /// The answers to as many commands. If one cannot be read, those after it have none, and if replicas must confirm
-    /// them, neither have those before it.
+    /// The answers to as many commands. If one cannot be read, those after it have none, and if
+    /// replicas must confirm them, neither have those before it.
     fn receive(
         &mut self,
         count: usize,
@@ -351,7 +354,8 @@ impl Node {
         answers.into_iter().map(Some).collect()
     }
 
-    /// Waits until so many replicas have confirmed what was written. If they do not, no answer counts.
+    /// Waits until so many replicas have confirmed what was written. If they do not, no answer
+    /// counts.
     fn confirm(
         &mut self,
         answers: &mut [Answer],
@@ -434,8 +438,8 @@ fn open(info: &ConnectionInfo, timeout: Duration) -> RedisResult<Connection> {
     Ok(connection)
 }
 
-/// Asks one Sentinel after the other where the primary is, and connects to it if it says so too: during a
-/// failover they may be wrong.
+/// Asks one Sentinel after the other where the primary is, and connects to it if it says so too:
+/// during a failover they may be wrong.
 fn find_primary(
     sentinels: &[ConnectionInfo],
     service: &str,
@@ -509,8 +513,8 @@ pub fn redirection(error: &RedisError) -> Option<(bool, String, u16)> {
     Some((asking, host.to_owned(), port.parse().ok()?))
 }
 
-/// What `CLUSTER SLOTS` says: first slot, last slot, primary. A node that does not know its own name is where it was
-/// asked.
+/// What `CLUSTER SLOTS` says: first slot, last slot, primary. A node that does not know its own
+/// name is where it was asked.
 fn ranges(slots: &Value, asked: &ConnectionInfo) -> Vec<(u16, u16, ConnectionInfo)> {
     let items =
         |value: &Value| if let Value::Array(items) = value { items.clone() } else { Vec::new() };

@@ -1,9 +1,11 @@
 //! Sessions in Redis: alone, behind Sentinel, or as a Cluster.
 //!
-//! A session is the hash `session:<id>` with a time to live. Its field `record` is what the server reads back; the
-//! others are for other programs to read. One script writes it, and leaves what looks newer in place.
+//! A session is the hash `session:<id>` with a time to live. Its field `record` is what the server
+//! reads back; the others are for other programs to read. One script writes it, and leaves what
+//! looks newer in place.
 //!
-//! Operations go through one [`Link`]; what is published and heard has connections of its own, in [`news`].
+//! Operations go through one [`Link`]; what is published and heard has connections of its own, in
+//! [`news`].
 
 mod link;
 mod news;
@@ -56,7 +58,8 @@ struct Scripts {
     aside: (Script, String),
 }
 
-/// Codes of errors that concern all that is asked of Redis. Any other concerns the session that was asked about.
+/// Codes of errors that concern all that is asked of Redis. Any other concerns the session that was
+/// asked about.
 const OF_ALL: [&str; 14] = [
     "OOM",
     "READONLY",
@@ -74,12 +77,14 @@ const OF_ALL: [&str; 14] = [
     "DENIED",
 ];
 
-/// Maximum size of a stored record. Guessed: a hundred times what a session with the largest set list has been seen
-/// to take. A larger one was written by somebody else, and would take longer to load than Redis may take to answer.
+/// Maximum size of a stored record. Guessed: a hundred times what a session with the largest set
+/// list has been seen to take. A larger one was written by somebody else, and would take longer to
+/// load than Redis may take to answer.
 const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The common part of the scripts: the epoch and version of a session, or `nil` if what is stored of it makes no sense.
-/// Epoch and version are whole numbers that Lua has exactly; a hash with many more fields than ours is not ours.
+/// The common part of the scripts: the epoch and version of a session, or `nil` if what is stored
+/// of it makes no sense. Epoch and version are whole numbers that Lua has exactly; a hash with many
+/// more fields than ours is not ours.
 const SENSE: &str = r"
 local function whole(text)
   local number = text and #text <= 16 and string.find(text, '^%d+$') and tonumber(text)
@@ -97,7 +102,8 @@ local function there()
 end
 ";
 
-/// KEYS: the session. ARGV: the maximum size of a record. The record, nothing, or 1 if what is there makes no sense.
+/// KEYS: the session. ARGV: the maximum size of a record. The record, nothing, or 1 if what is
+/// there makes no sense.
 const LOAD: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return false
@@ -113,8 +119,8 @@ end
 return redis.call('HGET', KEYS[1], 'record')
 ";
 
-/// KEYS: the session, and where to bring all that is stored of it. ARGV: its time to live there in milliseconds, and
-/// whether it moves. Nothing of it crosses the network, however large it is.
+/// KEYS: the session, and where to bring all that is stored of it. ARGV: its time to live there in
+/// milliseconds, and whether it moves. Nothing of it crosses the network, however large it is.
 const ASIDE: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return 'done'
@@ -130,8 +136,8 @@ return 'done'
 
 /// KEYS: the session. ARGV: epoch, version, time to live in milliseconds, then fields and values.
 ///
-/// The first command that writes is one that needs memory, since Redis refuses no other after it. Fields of an older
-/// form of the record go last. What makes no sense stays, to be set aside.
+/// The first command that writes is one that needs memory, since Redis refuses no other after it.
+/// Fields of an older form of the record go last. What makes no sense stays, to be set aside.
 const WRITE: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local there = there()
@@ -199,7 +205,8 @@ impl Store {
         }
     }
 
-    /// Sends commands and takes their answers. With `replicas` those are waited for that are wanted.
+    /// Sends commands and takes their answers. With `replicas` those are waited for that are
+    /// wanted.
     fn ask(&mut self, requests: &[Request], replicas: u32) -> Result<Vec<Answer>, Failure> {
         let link = self.link.as_mut();
         let link = link.ok_or_else(|| Failure::Unavailable("there is no connection".into()))?;
@@ -219,8 +226,8 @@ impl Store {
         Ok(self.demand(&[request])?.pop().unwrap_or_default())
     }
 
-    /// Runs scripts by their hashes; those that the server does not know, by their texts, from which it learns
-    /// them. With `replicas` those are waited for that are wanted.
+    /// Runs scripts by their hashes; those that the server does not know, by their texts, from
+    /// which it learns them. With `replicas` those are waited for that are wanted.
     fn run(&mut self, calls: &[Call<'_>], replicas: u32) -> Result<Vec<Answer>, Failure> {
         let by_hash: Vec<Request> =
             calls.iter().map(|call| call.request("EVALSHA", call.script.0.get_hash())).collect();
@@ -542,8 +549,8 @@ fn applied(answer: &Value) -> Result<Applied, Failure> {
     }
 }
 
-/// What other programs may read of a session, and the record. `position` is where the music was at `updatedAt`
-/// (Unix milliseconds), from where it goes on if it `isPlaying`.
+/// What other programs may read of a session, and the record. `position` is where the music was at
+/// `updatedAt` (Unix milliseconds), from where it goes on if it `isPlaying`.
 fn fields(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut fields = vec![b"record".to_vec(), bytes.to_vec()];
     let mut field = |name: &str, value: String| fields.extend([name.into(), value.into_bytes()]);

@@ -1,9 +1,10 @@
 //! What becomes of sessions, told to everybody at the same Redis, and heard from the others.
 //!
-//! On the channel `bandsync:sessions` each server says which records it wrote and deleted, as JSON. Each also
-//! listens: two servers that keep the same session overwrite each other, and somebody should know. Both directions
-//! have a thread and a connection of their own, so that neither waits for operations nor holds them up. News are
-//! hints: those that find no room or no connection are lost.
+//! On the channel `bandsync:sessions` each server says which records it wrote and deleted, as JSON.
+//! Each also listens: two servers that keep the same session overwrite each other, and somebody
+//! should know. Both directions have a thread and a connection of their own, so that neither waits
+//! for operations nor holds them up. News are hints: those that find no room or no connection are
+//! lost.
 
 use std::io;
 use std::sync::Arc;
@@ -64,7 +65,8 @@ pub struct News {
 }
 
 impl News {
-    /// Starts to publish and to subscribe; what other servers say goes to `heard`, which must not wait.
+    /// Starts to publish and to subscribe; what other servers say goes to `heard`, which must not
+    /// wait.
     ///
     /// # Errors
     /// If the system has no thread left.
@@ -193,7 +195,8 @@ impl Subscriber {
         Ok(())
     }
 
-    /// What another server stored or keeps; anybody may write to the channel, so it may be anything.
+    /// What another server stored or keeps; anybody may write to the channel, so it may be
+    /// anything.
     fn read(&self, text: &[u8]) -> Option<Foreign> {
         let message: Message = serde_json::from_slice(text).ok()?;
         let is_foreign = message.event != Event::Deleted && message.server != self.server;

@@ -20,15 +20,16 @@ pub struct RedisPlace {
 pub enum Topology {
     /// One server.
     Single(ConnectionInfo),
-    /// A primary that these know, under this name. The information is for connecting to the primary; its address
-    /// is replaced by what they say.
+    /// A primary that these know, under this name. The information is for connecting to the
+    /// primary; its address is replaced by what they say.
     Sentinel { sentinels: Vec<ConnectionInfo>, service: String, primary: Box<ConnectionInfo> },
     /// A Cluster that has these nodes among others.
     Cluster(Vec<ConnectionInfo>),
 }
 
 impl Topology {
-    /// One server, as the variables of the Node.js server name it; `None` if there can be none of that name.
+    /// One server, as the variables of the Node.js server name it; `None` if there can be none of
+    /// that name.
     pub fn on_host(host: &str, port: u16, password: Option<&str>, db: i64) -> Option<Self> {
         let mut settings = RedisConnectionInfo::default().set_db(db);
         if let Some(password) = password {

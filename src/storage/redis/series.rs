@@ -1,5 +1,6 @@
-//! The history of measurements in Redis: series of the RedisTimeSeries module where the server has it, otherwise
-//! sorted sets. Both are capped and bounded in time, and end with the server that writes them.
+//! The history of measurements in Redis: series of the RedisTimeSeries module where the server has
+//! it, otherwise sorted sets. Both are capped and bounded in time, and end with the server that
+//! writes them.
 
 use redis::{Value, cmd};
 

@@ -1,5 +1,5 @@
-//! Serves small applications that any conformance suite can examine, over the driver and wire code of the server:
-//! `cargo run --release -p bandsync-tools --bin examine -- --help`.
+//! Serves small applications that any conformance suite can examine, over the driver and wire code
+//! of the server: `cargo run --release -p bandsync-tools --bin examine -- --help`.
 #![allow(clippy::print_stdout)] // where it listens is its answer
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,8 +17,8 @@ use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 use clap::{Args, Parser, Subcommand};
 
-/// Serves one of several small applications over the driver and wire code of the server, for outside conformance
-/// suites. Says where it listens; ends with SIGINT or SIGTERM.
+/// Serves one of several small applications over the driver and wire code of the server, for
+/// outside conformance suites. Says where it listens; ends with SIGINT or SIGTERM.
 #[derive(Parser)]
 #[command(name = "examine")]
 struct Options {
@@ -32,8 +32,8 @@ enum Served {
     WsEcho(Common),
     /// Engine.IO at /engine.io/: every message comes back, text and binary
     EngineEcho(Common),
-    /// Socket.IO at /socket.io/ in the namespaces / and /custom: emits `auth` with the connect payload,
-    /// `message` comes back as `message-back`, `message-with-ack` as its acknowledgement
+    /// Socket.IO at /socket.io/ in the namespaces / and /custom: emits `auth` with the connect
+    /// payload, `message` comes back as `message-back`, `message-with-ack` as its acknowledgement
     SocketEcho(Common),
     /// Socket.IO at /socket.io/ as socket.io-client's own tests expect their server
     ClientTests(Common),
@@ -74,7 +74,8 @@ struct Common {
     /// Frames that a message may come in
     #[arg(long, default_value_t = 16_384)]
     max_fragments: u32,
-    /// Whether permessage-deflate is granted; by default by ws-echo alone, as servers of the others have it
+    /// Whether permessage-deflate is granted; by default by ws-echo alone, as servers of the others
+    /// have it
     #[arg(long)]
     compression: Option<bool>,
     /// Compress each message by itself

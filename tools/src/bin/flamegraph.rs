@@ -34,7 +34,8 @@ fn draw(stacks: &str, picture: &str) -> io::Result<()> {
     Folder::default().collapse(BufReader::new(File::open(stacks)?), &mut folded)?;
     let mut options = Options::default();
     options.title = "bandsync".into();
-    // Our crates and others of Rust, its standard library, and the rest, which is the kernel mostly.
+    // Our crates and others of Rust, its standard library, and the rest, which is the kernel
+    // mostly.
     options.colors = Palette::Multi(MultiPalette::Rust);
     options.hash = true;
     let picture = BufWriter::new(File::create(picture)?);

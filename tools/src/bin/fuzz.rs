@@ -1,4 +1,5 @@
-//! Feeds the fuzz targets mutated seeds on any toolchain: `fuzz [--seconds N] [--target NAME] [--seed N]`.
+//! Feeds the fuzz targets mutated seeds on any toolchain: `fuzz [--seconds N] [--target NAME]
+//! [--seed N]`.
 
 use std::env;
 use std::panic::catch_unwind;

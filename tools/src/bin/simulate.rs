@@ -254,7 +254,8 @@ fn many(options: &Options) -> bool {
     get(&totals.failures) == 0
 }
 
-/// Seconds of CPU that this process has used, where the system tells: others may use the cores as well.
+/// Seconds of CPU that this process has used, where the system tells: others may use the cores as
+/// well.
 fn cpu_time() -> Option<f64> {
     const TICKS_A_SECOND: f64 = 100.0;
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
@@ -410,7 +411,8 @@ impl Suspect {
             .stdout(Stdio::piped())
             .spawn();
         let Ok(mut child) = child else { return };
-        // A world never takes that much longer than it was given, unless the engine does not come back.
+        // A world never takes that much longer than it was given, unless the engine does not come
+        // back.
         let patience = slice + Duration::from_secs(3);
         while began.elapsed() < patience && matches!(child.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(2));

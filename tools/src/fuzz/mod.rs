@@ -1,6 +1,8 @@
-//! What is fuzzed: one function for each reader of bytes from outside. Any bytes will do; a panic is a find.
+//! What is fuzzed: one function for each reader of bytes from outside. Any bytes will do; a panic
+//! is a find.
 //!
-//! `tools/fuzz` gives them to cargo-fuzz; the program `fuzz` feeds them mutated seeds on any toolchain.
+//! `tools/fuzz` gives them to cargo-fuzz; the program `fuzz` feeds them mutated seeds on any
+//! toolchain.
 
 mod mutate;
 
@@ -133,8 +135,8 @@ fn messages(reads: &[&[u8]]) -> Vec<String> {
 /// What a message may be unpacked to.
 const UNPACKED_MAX: u32 = 100_000;
 
-/// Compression: an offer in the first line, and two messages of one connection behind it. What we compress
-/// ourselves comes back as it was.
+/// Compression: an offer in the first line, and two messages of one connection behind it. What we
+/// compress ourselves comes back as it was.
 pub fn deflate(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     if let Ok(offer) = std::str::from_utf8(&data[..end])
@@ -161,8 +163,8 @@ pub fn deflate(data: &[u8]) {
     }
 }
 
-/// Engine.IO and Socket.IO packets, alone, in bodies, and with the first line as text and every other line
-/// as an attachment.
+/// Engine.IO and Socket.IO packets, alone, in bodies, and with the first line as text and every
+/// other line as an attachment.
 pub fn packets(data: &[u8]) {
     for (version, binary) in [(Version::V3, false), (Version::V3, true), (Version::V4, false)] {
         let _ = payload::parts(data, version, binary);
@@ -179,8 +181,8 @@ pub fn packets(data: &[u8]) {
     }
 }
 
-/// Client events: a name, and behind the first line its argument; or both in a packet. Both readers of JSON make
-/// the same of them, whichever event they are taken for.
+/// Client events: a name, and behind the first line its argument; or both in a packet. Both readers
+/// of JSON make the same of them, whichever event they are taken for.
 pub fn events(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut reader = json::Reader::default();
@@ -240,8 +242,8 @@ fn read_trace(data: &[u8]) -> usize {
     count
 }
 
-/// What a connection sends, on its way into a trace: covered bytes are as many and mean the same inputs, however
-/// they are cut.
+/// What a connection sends, on its way into a trace: covered bytes are as many and mean the same
+/// inputs, however they are cut.
 pub fn redact(data: &[u8]) {
     let key = RandomState::new();
     let (first, second) = data.split_at(data.len() / 2);
@@ -345,9 +347,10 @@ pub fn connection(data: &[u8]) {
 /// What ends a piece of [`server`]'s input.
 const PIECE_END: u8 = 0x1d;
 
-/// Four connections to a whole engine that stands behind a proxy on the internet, with time that passes, and what a
-/// driver tells of them. The first byte of a piece says whose it is and what happens. What nobody could guess is
-/// filled in: `$` stands for the Engine.IO session given out last, `~` for the key to come back with.
+/// Four connections to a whole engine that stands behind a proxy on the internet, with time that
+/// passes, and what a driver tells of them. The first byte of a piece says whose it is and what
+/// happens. What nobody could guess is filled in: `$` stands for the Engine.IO session given out
+/// last, `~` for the key to come back with.
 pub fn server(data: &[u8]) {
     talk(data, &mut Vec::new());
 }

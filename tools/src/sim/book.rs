@@ -1,5 +1,5 @@
-//! What everybody was told, held against the oracle: the models of all sessions, and the invariants that need to know
-//! who said what.
+//! What everybody was told, held against the oracle: the models of all sessions, and the invariants
+//! that need to know who said what.
 
 #[path = "cost.rs"]
 mod cost;
@@ -65,8 +65,8 @@ pub const LATE: u64 = 40_000;
 /// Messages remembered before the older half is forgotten.
 const MEMO_MAX: usize = 60_000;
 
-/// How long after somebody asked for a seat it may be kept for it: with the time that the asking takes, and the eight
-/// seconds for which its shard may stand still before it reads that.
+/// How long after somebody asked for a seat it may be kept for it: with the time that the asking
+/// takes, and the eight seconds for which its shard may stand still before it reads that.
 const PROMISED: u64 = 13_000_000;
 
 /// Events of each session of which it is known when they were told.
@@ -106,13 +106,15 @@ pub struct Court {
     forgot_at: Option<u64>,
     /// Who asked to join, and when.
     askers: VecDeque<(u64, String)>,
-    /// Who was not known any more and should have been, unless the session turns out to have gone in the same turn.
+    /// Who was not known any more and should have been, unless the session turns out to have gone
+    /// in the same turn.
     denied: Option<String>,
     /// Commands that changed nothing: whose they were, when, and whether the answer was told.
     unchanged: Vec<(String, u64, bool)>,
     /// What was told first of the latest versions.
     changes: VecDeque<((u64, u64), u64)>,
-    /// In a turn in which a grace period ends: whose connections ended too, in an order that is not known yet.
+    /// In a turn in which a grace period ends: whose connections ended too, in an order that is not
+    /// known yet.
     closings: Option<Vec<String>>,
 }
 
@@ -158,7 +160,8 @@ pub struct Book {
     serial: u64,
     /// Bytes that all sessions have told so far.
     told_bytes: u64,
-    /// The newest events of each session's log, by what their offsets begin with: their numbers, and when they were told.
+    /// The newest events of each session's log, by what their offsets begin with: their numbers,
+    /// and when they were told.
     logs: BTreeMap<String, VecDeque<(u64, u64)>>,
     /// The wall clock of each shard, in milliseconds.
     pub walls: Vec<i64>,
@@ -173,7 +176,8 @@ pub struct Book {
     members_max: u32,
     members_listed: u32,
     recovery: u64,
-    /// After which time without news a loss is noticed at the latest, for all that was missed to be kept.
+    /// After which time without news a loss is noticed at the latest, for all that was missed to be
+    /// kept.
     silence: u64,
     memory_max: u32,
 }
@@ -594,8 +598,8 @@ impl Book {
         let behind = seated.filter(|wire| wire.told != state.version).count();
         let court = &mut self.courts[session];
         if behind <= 1 {
-            // What was gathered went out, to all but one whose end it comes before; what comes later has a window
-            // of its own.
+            // What was gathered went out, to all but one whose end it comes before; what comes
+            // later has a window of its own.
             court.owed_since = None;
         }
         let stale = |(version, sum, _): &Fact| {
@@ -630,7 +634,8 @@ impl Book {
         }
     }
 
-    /// Of each version one event tells all what has changed. Others come to members alone whose commands changed nothing.
+    /// Of each version one event tells all what has changed. Others come to members alone whose
+    /// commands changed nothing.
     fn answered_alone(&mut self, now: u64, state: &State, to: &[usize], wires: &[Wire]) {
         let court = &mut self.courts[usize::from(state.session)];
         let others = to.iter().map(|wire| &wires[*wire].sid);
@@ -1076,7 +1081,8 @@ impl Book {
             }
             (Asked::Join(join), "session_full" | "bad_passcode") => {
                 let why = model.and_then(|model| model.refuses(&wire.sid, join));
-                // The answer of another shard tells how things were when it was asked; the session may be gone since.
+                // The answer of another shard tells how things were when it was asked; the session
+                // may be gone since.
                 let was_asked_before = model.is_none_or(|model| model.door_changed_at >= ask.sent);
                 // A full table of sessions refuses as a full session does.
                 let is_table_full = ack.code == "session_full" && self.sessions_max < 1_000;
@@ -1307,7 +1313,8 @@ impl Book {
     }
 }
 
-/// The grace period and connections ended in one turn: whichever order the real session shows is the one it was.
+/// The grace period and connections ended in one turn: whichever order the real session shows is
+/// the one it was.
 fn settle_order(
     model: &mut Model,
     closings: &[String],

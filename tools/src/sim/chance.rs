@@ -5,8 +5,9 @@
 pub struct Chance(u64);
 
 impl Chance {
-    /// A sequence that belongs to `seed` and to nobody else who asks with another `purpose`. Each connection, shard
-    /// and member has its own, so that taking one out of a plan leaves the luck of the others as it was.
+    /// A sequence that belongs to `seed` and to nobody else who asks with another `purpose`. Each
+    /// connection, shard and member has its own, so that taking one out of a plan leaves the luck
+    /// of the others as it was.
     pub fn new(seed: u64, purpose: u64) -> Self {
         let mut chance = Self(seed ^ purpose.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         chance.next();
@@ -33,7 +34,8 @@ impl Chance {
         from + self.below(to - from + 1)
     }
 
-    /// A number of `from..=to`, each order of magnitude as likely as the others; `from` is at least 1.
+    /// A number of `from..=to`, each order of magnitude as likely as the others; `from` is at least
+    /// 1.
     pub fn magnitude(&mut self, from: u64, to: u64) -> u64 {
         let bits = u64::from((to / from).max(1).ilog2()) + 1;
         let low = from << self.below(bits);

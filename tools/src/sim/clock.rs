@@ -1,5 +1,5 @@
-//! The clocks of members: BandClock, which every good client keeps, as in `src/web/clock.js` and held to the same
-//! vectors, and the device's own clock that it starts from.
+//! The clocks of members: BandClock, which every good client keeps, as in `src/web/clock.js` and
+//! held to the same vectors, and the device's own clock that it starts from.
 //!
 //! Times are milliseconds, as a client has them.
 
@@ -78,7 +78,8 @@ impl BandClock {
         if self.ring.len() > RING {
             self.ring.pop_front();
         }
-        // What a step made void is void for ever: with age its bounds get so wide that it would seem to agree again.
+        // What a step made void is void for ever: with age its bounds get so wide that it would
+        // seem to agree again.
         let void = self.void_at(c3);
         self.ring.drain(..void);
         self.line = Some(self.fit());
@@ -101,14 +102,15 @@ impl BandClock {
         let (lower, upper) = self.intersect(at, line.slope, line.slope_sd);
         let along = line.mid + line.slope * (at - line.when);
         let offset = if lower <= upper { (lower + upper) / 2.0 } else { along };
-        // The line is a good guess and no more: where round trips scatter widely it may be far from the truth. What
-        // the samples allow whatever the skew is sure.
+        // The line is a good guess and no more: where round trips scatter widely it may be far from
+        // the truth. What the samples allow whatever the skew is sure.
         let (lower, upper) = self.intersect(at, 0.0, MAX_SKEW);
         Some(Estimate { offset, bound: (upper - offset).max(offset - lower).max(0.0) + STAMP })
     }
 
-    /// How many of the oldest samples do not agree with the newest. What the samples allow can never be narrower
-    /// than the path's own round trip; with 20 samples that is known well enough to ask for three quarters of it.
+    /// How many of the oldest samples do not agree with the newest. What the samples allow can
+    /// never be narrower than the path's own round trip; with 20 samples that is known well enough
+    /// to ask for three quarters of it.
     fn void_at(&self, at: f64) -> usize {
         let least = if self.ring.len() >= SETTLED {
             (0.75 * self.round_trip() - 0.5).max(-0.3)
@@ -128,8 +130,8 @@ impl BandClock {
         0
     }
 
-    /// Weighted least squares of the midpoints over time. A sample's deviation grows with its round trip's excess
-    /// over the least; the slope has a prior, so that a short span cannot throw it.
+    /// Weighted least squares of the midpoints over time. A sample's deviation grows with its round
+    /// trip's excess over the least; the slope has a prior, so that a short span cannot throw it.
     fn fit(&self) -> Line {
         let least = self.round_trip();
         let weight = |sample: &Sample| {
@@ -137,7 +139,8 @@ impl BandClock {
             1.0 / (deviation * deviation)
         };
         let when = |sample: &Sample| (sample.c0 + sample.c3) / 2.0;
-        // Centred on the first sample: raw stamps are large, and their squares would eat the precision.
+        // Centred on the first sample: raw stamps are large, and their squares would eat the
+        // precision.
         let first = self.ring[0];
         let (t0, m0) = (when(&first), first.mid);
         let (mut sum, mut t, mut m) = (0.0, 0.0, 0.0);
@@ -159,7 +162,8 @@ impl BandClock {
         Line { when: t0 + t, mid: m0 + m, slope: tm / precision, slope_sd: 1.0 / precision.sqrt() }
     }
 
-    /// What all samples allow, each carried to `at` along the slope and widened by `slack` for its age.
+    /// What all samples allow, each carried to `at` along the slope and widened by `slack` for its
+    /// age.
     fn intersect(&self, at: f64, slope: f64, slack: f64) -> (f64, f64) {
         let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
         for sample in &self.ring {
@@ -215,10 +219,12 @@ impl ProbePlan {
     }
 }
 
-/// A device's clock: it runs a little fast or slow, not always by the same, and now and then it is set.
+/// A device's clock: it runs a little fast or slow, not always by the same, and now and then it is
+/// set.
 #[derive(Clone, Debug)]
 pub struct Device {
-    /// The true time at which it was looked at last, in microseconds, and what it read then, in nanoseconds.
+    /// The true time at which it was looked at last, in microseconds, and what it read then, in
+    /// nanoseconds.
     at: u64,
     reads: i64,
     /// By how much it is fast, in parts of a thousand million.
@@ -279,8 +285,9 @@ struct Past {
     best_before: f64,
     best_since: f64,
     since: usize,
-    /// Whether something was asked before and answered since. Its round trip is off by the step, and with it what it
-    /// allows, which may then agree with what is wrong as well as with what is right.
+    /// Whether something was asked before and answered since. Its round trip is off by the step,
+    /// and with it what it allows, which may then agree with what is wrong as well as with what is
+    /// right.
     straddled: bool,
 }
 
@@ -328,7 +335,8 @@ impl Timekeeper {
         past.steps += 1;
     }
 
-    /// The answer to a probe has come: the server's stamps, in milliseconds. Whether another burst is worth it.
+    /// The answer to a probe has come: the server's stamps, in milliseconds. Whether another burst
+    /// is worth it.
     ///
     /// # Errors
     /// If the estimate is further off than it says.
@@ -354,9 +362,10 @@ impl Timekeeper {
         self.check(now).map(|()| stepped)
     }
 
-    /// Whether the truth is within the bound. Nothing can be known of a step before something that was asked later
-    /// is answered. One that is too small to be seen against the round trips is off by itself at most, until what was
-    /// answered before is forgotten; a larger one is noticed at once.
+    /// Whether the truth is within the bound. Nothing can be known of a step before something that
+    /// was asked later is answered. One that is too small to be seen against the round trips is off
+    /// by itself at most, until what was answered before is forgotten; a larger one is noticed at
+    /// once.
     pub fn check(&mut self, now: u64) -> Result<(), String> {
         let at = self.device.read(now);
         let Some(Estimate { offset, bound }) = self.band.estimate(at) else { return Ok(()) };
@@ -381,7 +390,8 @@ impl Timekeeper {
         Err(format!("off by {error:.3} ms, said {bound:.3} ms after {samples} answers, {past:?}"))
     }
 
-    /// The bound that it would show now, once it has answers to what it asked since its clock was set.
+    /// The bound that it would show now, once it has answers to what it asked since its clock was
+    /// set.
     pub fn bound(&mut self, now: u64) -> Option<f64> {
         let at = self.device.read(now);
         self.band.estimate(at).filter(|_| self.past.is_none()).map(|estimate| estimate.bound)

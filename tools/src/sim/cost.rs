@@ -1,4 +1,5 @@
-//! What clients and scarce memory may cost: bounds on what is said, on work, and on what is forgotten.
+//! What clients and scarce memory may cost: bounds on what is said, on work, and on what is
+//! forgotten.
 
 use bandsync_engine::io::Memory;
 use bandsync_engine::words::ids::SessionId;
@@ -10,12 +11,14 @@ use super::Book;
 /// What a client is told that has asked for nothing: a greeting, that it is connected, a farewell.
 const GREETINGS: u64 = 6;
 
-/// Events that a client may say at once and in a second, as `RateLimits` has them, with those that are refused.
+/// Events that a client may say at once and in a second, as `RateLimits` has them, with those that
+/// are refused.
 const EVENTS_BURST: u64 = 210;
 const EVENTS_A_SECOND: u64 = 100;
 
-/// What may come of one read, however many events it holds: of those that the rates let through two messages to
-/// who speaks and two to its session each. What a session has to say is short here, or asked for a few times at most.
+/// What may come of one read, however many events it holds: of those that the rates let through two
+/// messages to who speaks and two to its session each. What a session has to say is short here, or
+/// asked for a few times at most.
 const OUTPUTS_MAX: usize = 4 * EVENTS_BURST as usize;
 const WORK_BYTES_MAX: usize = 2 * EVENTS_BURST as usize * OWN_BYTES_MAX;
 const PONGS_MAX: usize = 17;
@@ -35,12 +38,14 @@ pub struct Work {
     pub outputs: usize,
     pub bytes: usize,
     pub pongs: usize,
-    /// Acknowledgements of values that were superseded: those have no rate, and each event that comes has one at most.
+    /// Acknowledgements of values that were superseded: those have no rate, and each event that
+    /// comes has one at most.
     pub needless: usize,
 }
 
 impl Book {
-    /// A read was handled: what one client can have the server do before it looks at the others is bounded.
+    /// A read was handled: what one client can have the server do before it looks at the others is
+    /// bounded.
     pub fn worked(&mut self, now: u64, work: &Work) {
         let bytes_max = work.read + work.again + WORK_BYTES_MAX;
         let outputs_max = OUTPUTS_MAX + work.again / EVENT_BYTES_MIN + work.needless;
@@ -49,15 +54,16 @@ impl Book {
         }
     }
 
-    /// What concerns one client alone is bounded by what it may say, whatever it does say: nobody gets the server to
-    /// send much by sending little, and who says nothing gets what a greeting and heartbeats are.
+    /// What concerns one client alone is bounded by what it may say, whatever it does say: nobody
+    /// gets the server to send much by sending little, and who says nothing gets what a greeting
+    /// and heartbeats are.
     pub(super) fn weigh(&mut self, now: u64, wire: &Wire, length: usize) {
         let Spent {
             packets, pings, told, needless, questions, reports, pongs, beats, since, ..
         } = wire.spent;
         let seconds = now.saturating_sub(since) / 1_000_000 + 1;
-        // Greeting, connect, farewell; an answer and a notice for each event; of more events than the rates have
-        // ten are refused, and one is answered each that was superseded.
+        // Greeting, connect, farewell; an answer and a notice for each event; of more events than
+        // the rates have ten are refused, and one is answered each that was superseded.
         let most = (GREETINGS + 2 * packets)
             .min(GREETINGS + 2 * (EVENTS_BURST + EVENTS_A_SECOND * seconds) + needless);
         let own = !wire.spoiled || wire.stray;
@@ -88,8 +94,9 @@ impl Book {
         wire.spent.beats += 1;
     }
 
-    /// A shard has given memory back, and with it these sessions: those that nobody is in, if they are stored or, where
-    /// nothing is stored, if nobody will come back or there is no memory at all.
+    /// A shard has given memory back, and with it these sessions: those that nobody is in, if they
+    /// are stored or, where nothing is stored, if nobody will come back or there is no memory at
+    /// all.
     pub fn scarce(
         &mut self,
         now: u64,
@@ -137,8 +144,8 @@ impl Book {
         wire.pinged = Some(now);
     }
 
-    /// The wall clock was set. A server that has not had a session since it began can only take the next epoch
-    /// from that.
+    /// The wall clock was set. A server that has not had a session since it began can only take the
+    /// next epoch from that.
     pub fn clock_stepped(&mut self) {
         for court in self.courts.iter_mut().filter(|court| court.is_news) {
             court.epoch = 0;

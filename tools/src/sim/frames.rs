@@ -88,8 +88,8 @@ pub fn is_superseded(frame: &[u8]) -> bool {
     frame.len() < 126 && frame.windows(WORD.len()).any(|part| part == WORD)
 }
 
-/// The length of the server's frame at the front of `bytes` with its header, and that of the header; `None` while it
-/// is not all here.
+/// The length of the server's frame at the front of `bytes` with its header, and that of the
+/// header; `None` while it is not all here.
 pub fn whole(bytes: &[u8]) -> Option<(usize, usize)> {
     let (length, head) = match *bytes.get(1)? & 0x7f {
         126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),

@@ -84,7 +84,8 @@ pub struct State {
 }
 
 impl Told {
-    /// Whether it contains what was told before rather than something new, and stands where that stood.
+    /// Whether it contains what was told before rather than something new, and stands where that
+    /// stood.
     pub fn is_snapshot(&self) -> bool {
         matches!(&self.what, Heard::State(State { snapshot: Some(_), .. }))
     }

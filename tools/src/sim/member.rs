@@ -61,13 +61,15 @@ pub struct Member {
     mute_until: u64,
     slow: Option<(u64, u64, u64)>,
     clock: i64,
-    /// Whether it keeps the server's time, as the players' page does, and when it looks whether a probe is due.
+    /// Whether it keeps the server's time, as the players' page does, and when it looks whether a
+    /// probe is due.
     pub keeper: Option<Box<Timekeeper>>,
     probe_at: Option<u64>,
     next_ask: u64,
     /// How many commands it has numbered, and the last few of them, which it may send again.
     commands: u64,
-    /// Which of its pages sends them, each a client of its own, and whether it opens one after the other.
+    /// Which of its pages sends them, each a client of its own, and whether it opens one after the
+    /// other.
     page: u16,
     reloads: bool,
     recent: VecDeque<Command>,
@@ -205,7 +207,8 @@ impl World<'_> {
                 member.clock += by;
                 if let Some(keeper) = &mut member.keeper {
                     keeper.step(now, *by);
-                    // A page that comes back from the background probes anew; not every step is one.
+                    // A page that comes back from the background probes anew; not every step is
+                    // one.
                     if member.joined.is_some() && member.luck.one_in(2) {
                         keeper.plan.start(now as f64 / 1_000.0);
                         self.plan_probe(m);
@@ -351,7 +354,8 @@ impl World<'_> {
                 }
                 self.send(stray, &bytes);
             }
-            // An event whose attachments do not come, from somebody who says all else in time; and a second connect.
+            // An event whose attachments do not come, from somebody who says all else in time; and
+            // a second connect.
             19 | 20 => {
                 let stray = self.open(m, true);
                 let mut bytes = frames::UPGRADE.to_vec();
@@ -599,8 +603,8 @@ impl World<'_> {
         self.command(m, wire, command);
     }
 
-    /// Back in its session, a member sends some of its last commands again, in any order: it does not know which of them
-    /// have reached the server.
+    /// Back in its session, a member sends some of its last commands again, in any order: it does
+    /// not know which of them have reached the server.
     fn say_again(&mut self, m: u16) {
         let member = &mut self.members[usize::from(m)];
         let (Some(wire), Some(session)) = (member.wire, member.joined) else { return };

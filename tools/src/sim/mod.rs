@@ -1,5 +1,6 @@
-//! The simulated world: several shards of the real engine, members with habits, a network and a driver with faults,
-//! an oracle, and everything drawn from one seed. `tools/README.md` says what is checked and how to use it.
+//! The simulated world: several shards of the real engine, members with habits, a network and a
+//! driver with faults, an oracle, and everything drawn from one seed. `tools/README.md` says what
+//! is checked and how to use it.
 
 mod book;
 mod chance;

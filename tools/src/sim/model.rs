@@ -1,5 +1,6 @@
-//! The oracle: a second, slow, obvious session that is fed with what the server acknowledged, in that order. It knows
-//! no bytes, no batches and no timers; after every step the real session has to say the same.
+//! The oracle: a second, slow, obvious session that is fed with what the server acknowledged, in
+//! that order. It knows no bytes, no batches and no timers; after every step the real session has
+//! to say the same.
 
 use bandsync_engine::record::Record;
 use bandsync_engine::session::Session;
@@ -65,7 +66,8 @@ pub struct Model {
     /// Which list, and the ids and starts of its songs.
     songs: Option<(Say, Vec<SongStart>)>,
     song: Option<usize>,
-    /// Of each client the number of its last command, and for which member it spoke; the last one to speak comes last.
+    /// Of each client the number of its last command, and for which member it spoke; the last one
+    /// to speak comes last.
     applied: Vec<((u16, u16), u64, String)>,
 }
 
@@ -139,7 +141,8 @@ impl Model {
             person.metronome = join.metronome;
             person.knows_pin |= pin.is_some() && join.pin == pin;
             if !std::mem::replace(&mut person.connected, true) {
-                // Its session has come back from the storage, with the seat of a leader who never was away.
+                // Its session has come back from the storage, with the seat of a leader who never
+                // was away.
                 self.kept_until = None;
                 self.version += 1;
             }
@@ -247,7 +250,8 @@ impl Model {
         self.note_emptiness(now);
     }
 
-    /// The server begins anew with what was stored of the session: as if everybody had lost the connection.
+    /// The server begins anew with what was stored of the session: as if everybody had lost the
+    /// connection.
     pub fn reopen(&mut self, now: u64, unix: i64, grace: u64, record: &Record) {
         self.applied.clear();
         const DESERTED_MS: i64 = 15 * 60 * 1_000;
@@ -270,7 +274,8 @@ impl Model {
         self.applied.iter().any(|(other, last, _)| *other == client && number <= *last)
     }
 
-    /// A session remembers four clients of a member; of more, the one that was silent longest is forgotten.
+    /// A session remembers four clients of a member; of more, the one that was silent longest is
+    /// forgotten.
     pub fn note_applied(&mut self, (client, number): ((u16, u16), u64), id: &str) {
         self.applied.retain(|(other, ..)| *other != client);
         let own = self.applied.iter().filter(|(_, _, of)| of == id).count();
@@ -338,7 +343,8 @@ impl Model {
         }
     }
 
-    /// A command was acknowledged. `at` is when it asked to take effect, `other` is the member that it names.
+    /// A command was acknowledged. `at` is when it asked to take effect, `other` is the member that
+    /// it names.
     pub fn say(
         &mut self,
         now: u64,
@@ -513,8 +519,8 @@ impl Model {
         Done::Version(self.version)
     }
 
-    /// Whom a snapshot names, by id and connection, and how many there are if that is not everybody: of more than
-    /// `listed` an eighth, and the leader.
+    /// Whom a snapshot names, by id and connection, and how many there are if that is not
+    /// everybody: of more than `listed` an eighth, and the leader.
     pub fn named(&self, listed: u32) -> (Vec<(&str, bool)>, Option<u32>) {
         fn named(person: &Person) -> (&str, bool) {
             (&person.id, person.connected)
@@ -654,7 +660,8 @@ impl Model {
         others.find(|person| self.may_lead(&person.id)).map(|person| person.id.clone())
     }
 
-    /// The lead passes. A leader that was away loses its seat with it, and all who asked are answered.
+    /// The lead passes. A leader that was away loses its seat with it, and all who asked are
+    /// answered.
     fn give_lead(&mut self, to: Option<String>) {
         let previous = std::mem::replace(&mut self.leader, to);
         if self.kept_until.take().is_some() {

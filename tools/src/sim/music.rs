@@ -1,7 +1,8 @@
 //! The oracle's music: where the band is now, and the list of what it has been told to do later.
 //!
-//! The engine keeps a list of segments and plans it again with every change. Here nothing is planned: what is wished
-//! for later stays a wish, and every question is answered by playing the wishes through from the beginning.
+//! The engine keeps a list of segments and plans it again with every change. Here nothing is
+//! planned: what is wished for later stays a wish, and every question is answered by playing the
+//! wishes through from the beginning.
 
 /// Micro-beats in a beat.
 const BEAT: i128 = 1_000_000;
@@ -96,7 +97,8 @@ impl Music {
             }
         }
         self.count_in = i128::from(bars) * i128::from(self.signature(at).0);
-        // A start that was wished for before is not wished for any more, nor what was to come after it.
+        // A start that was wished for before is not wished for any more, nor what was to come after
+        // it.
         self.fold(now);
         if let Some(start) = self.wishes.iter().position(|(_, wish)| *wish == Wish::Start) {
             self.wishes.truncate(start);
@@ -117,7 +119,8 @@ impl Music {
         true
     }
 
-    /// Stands still at the beginning, where the newest signature holds, in this tempo and signature if given.
+    /// Stands still at the beginning, where the newest signature holds, in this tempo and signature
+    /// if given.
     pub fn rewind(&mut self, now: u64, tempo: Option<u32>, signature: Option<(u8, u8)>) -> bool {
         let before = (self.at(now), self.meter.clone(), self.is_anything_planned(now));
         let (_, numerator, denominator) = self.meter[self.meter.len() - 1];
@@ -190,7 +193,8 @@ impl Music {
         ((beat - start).rem_euclid(i128::from(numerator) * BEAT), numerator, denominator)
     }
 
-    /// The wishes up to now have come true. The present piece is not told anew, or each telling would round.
+    /// The wishes up to now have come true. The present piece is not told anew, or each telling
+    /// would round.
     fn fold(&mut self, now: u64) {
         let due = self.wishes.iter().take_while(|(at, _)| *at <= i128::from(now)).count();
         for (at, wish) in self.wishes.drain(..due) {
@@ -211,7 +215,8 @@ impl Music {
         self.wishes.clear();
     }
 
-    /// A wish for later; one for now comes true at once. A jump gives way to the wish that is newer.
+    /// A wish for later; one for now comes true at once. A jump gives way to the wish that is
+    /// newer.
     fn wish(&mut self, now: u64, at: u64, wish: Wish) {
         self.fold(now);
         if at <= now {

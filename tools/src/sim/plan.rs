@@ -1,5 +1,5 @@
-//! What happens in a run, as data: the shape of the world and who does what when. A plan is drawn from a seed, kept
-//! as JSON, run again, and cut down until only what matters is left.
+//! What happens in a run, as data: the shape of the world and who does what when. A plan is drawn
+//! from a seed, kept as JSON, run again, and cut down until only what matters is left.
 
 use serde::{Deserialize, Serialize};
 
@@ -51,10 +51,12 @@ pub struct Shape {
     /// Bytes of events that a session keeps for those.
     #[serde(default = "quarter_mebibyte")]
     pub memory_max: u32,
-    /// Whether the server waits for little and keeps little: its other times and bounds are short then.
+    /// Whether the server waits for little and keeps little: its other times and bounds are short
+    /// then.
     #[serde(default)]
     pub hurry: bool,
-    /// How messages are compressed for those who offer it: `Some(true)` with reference to those before.
+    /// How messages are compressed for those who offer it: `Some(true)` with reference to those
+    /// before.
     #[serde(default)]
     pub deflate: Option<bool>,
     /// Where sessions outlive the server, if anywhere.
@@ -266,7 +268,8 @@ pub enum Bye {
     Stream,
 }
 
-/// How the secrets of members begin, so that none is mistaken for anything else; with what nothing else begins.
+/// How the secrets of members begin, so that none is mistaken for anything else; with what nothing
+/// else begins.
 const PASSCODE: &str = "~sesame-";
 const PIN: &str = "~abracadabra-";
 
@@ -299,7 +302,8 @@ const CLASSES: usize = 21;
 const MS: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
 
-/// Of so many worlds one has a single session with a crowd in it, for which chat waits for more than one window.
+/// Of so many worlds one has a single session with a crowd in it, for which chat waits for more
+/// than one window.
 const CROWDED: u64 = 48;
 
 /// What is asked of the worlds to be drawn.
@@ -579,6 +583,7 @@ fn quarter_mebibyte() -> u32 {
 /// Kinds of rubbish that a member can send.
 pub const RUBBISH: u64 = 21;
 
-/// Events that a member can flood with; from the second number on they are sliders that are dragged.
+/// Events that a member can flood with; from the second number on they are sliders that are
+/// dragged.
 pub const FLOODS: u64 = 17;
 const DRAGS: u64 = 13;

@@ -1,7 +1,8 @@
 //! Bugs that were put in on purpose, to see whether the world finds them.
 //!
-//! The engine itself knows nothing of them: a copy of the tree is made in which pieces of the text are
-//! replaced by ones that can go wrong, chosen by a number at run time, so that all bugs take one build.
+//! The engine itself knows nothing of them: a copy of the tree is made in which pieces of the text
+//! are replaced by ones that can go wrong, chosen by a number at run time, so that all bugs take
+//! one build.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,8 +1,9 @@
-//! Members that fetch what they are told by HTTP long-polling, and some of them go over to a WebSocket from there.
+//! Members that fetch what they are told by HTTP long-polling, and some of them go over to a
+//! WebSocket from there.
 //!
-//! What a request fetches was said before, so the oracle, which has to hear everything in order, has no part in
-//! their bands. They see for themselves: versions never go back, every question is answered once, and in the end
-//! they are where they want to be and know the newest state.
+//! What a request fetches was said before, so the oracle, which has to hear everything in order,
+//! has no part in their bands. They see for themselves: versions never go back, every question is
+//! answered once, and in the end they are where they want to be and know the newest state.
 
 use bandsync_engine::words::ids::SessionId;
 use serde_json::Value;
@@ -214,7 +215,8 @@ impl World<'_> {
         self.send(wire, head.as_bytes());
     }
 
-    /// Sends what waits: on the WebSocket if there is one, or as soon as the request before has its answer.
+    /// Sends what waits: on the WebSocket if there is one, or as soon as the request before has its
+    /// answer.
     fn send_queue(&mut self, p: u16) {
         let poller = &mut self.pollers[usize::from(p)];
         let stage = poller.socket.as_ref().map(|(_, stage)| *stage);
@@ -478,8 +480,8 @@ impl World<'_> {
         true
     }
 
-    /// Whether somebody is connected, has asked for packets on this connection, and was not answered; or speaks on it, as
-    /// a WebSocket. All that it said has been read.
+    /// Whether somebody is connected, has asked for packets on this connection, and was not
+    /// answered; or speaks on it, as a WebSocket. All that it said has been read.
     pub fn waits_for_packets(&self, w: usize) -> bool {
         let wire = &self.wires[w];
         let Some(poller) = wire.poller.map(|p| &self.pollers[usize::from(p)]) else { return false };
@@ -497,8 +499,8 @@ impl World<'_> {
     /// Everybody is where they want to be and was told what was `due`, or was told why not.
     pub fn check_pollers(&mut self, due: &Newest) {
         let now = self.now;
-        // A ping waits for a request, and its answer for the end of another: with less time than that who polls is
-        // lost again and again.
+        // A ping waits for a request, and its answer for the end of another: with less time than
+        // that who polls is lost again and again.
         let shape = &self.plan.shape;
         let trip = 2 * shape.net.delay + shape.net.detour;
         let in_time = 3 * trip + 2 * shape.net.jitter < shape.ping_timeout;

@@ -1,5 +1,5 @@
-//! What a recorder would write of a shard: every input, with the secrets covered as the recorder covers them.
-//! Nothing of them may be left, wherever reads, hand-overs and records are cut.
+//! What a recorder would write of a shard: every input, with the secrets covered as the recorder
+//! covers them. Nothing of them may be left, wherever reads, hand-overs and records are cut.
 
 use std::collections::BTreeMap;
 use std::hash::RandomState;

@@ -1,5 +1,6 @@
-//! A shard of the world: the real engine, and a model of its driver that keeps the contract of `io` and breaks it
-//! where reality may: late turns, turns without a reason, short reads and writes, slow hand-overs.
+//! A shard of the world: the real engine, and a model of its driver that keeps the contract of `io`
+//! and breaks it where reality may: late turns, turns without a reason, short reads and writes,
+//! slow hand-overs.
 
 use std::collections::VecDeque;
 
@@ -38,7 +39,8 @@ const PART: u64 = 5_000_000;
 const IN_A_HURRY: Limits = Limits {
     head_timeout: Micros::from_secs(3),
     connect_timeout: Micros::from_secs(4),
-    // Not as short as the pings are apart, or who polls would often ask on a connection that is being closed.
+    // Not as short as the pings are apart, or who polls would often ask on a connection that is
+    // being closed.
     idle_timeout: Micros::from_secs(12),
     attachments_timeout: Micros::from_secs(1),
     stale_after: Micros::from_millis(STALE_AFTER / 1_000),
@@ -179,7 +181,8 @@ impl Shard {
         }
     }
 
-    /// Its server died and is there again, for the `life`th time; the wall clock is off by `wall` milliseconds.
+    /// Its server died and is there again, for the `life`th time; the wall clock is off by `wall`
+    /// milliseconds.
     pub fn restart(&mut self, plan: &Plan, life: u64, wall: i64) {
         let (digest, luck, tape) = (self.digest, self.luck.clone(), self.tape.take());
         let engine = Engine::new(settings(plan, self.id, life, wall));
@@ -769,8 +772,8 @@ impl World<'_> {
         self.feed(s, Input::TurnEnded);
     }
 
-    /// Writes what this turn sends: what the connection has room for, in order; a volatile frame that would have to
-    /// wait is left out.
+    /// Writes what this turn sends: what the connection has room for, in order; a volatile frame
+    /// that would have to wait is left out.
     fn write(&mut self, s: usize) {
         let out = std::mem::take(&mut self.shards[s].out);
         for id in std::mem::take(&mut self.shards[s].touched) {
@@ -930,7 +933,8 @@ impl World<'_> {
         }
     }
 
-    /// The shard hears of the memory that is left, if that has changed, and again while there is too little.
+    /// The shard hears of the memory that is left, if that has changed, and again while there is
+    /// too little.
     fn tell_memory(&mut self, s: usize) {
         let (now, memory) = (self.now, self.memory);
         let shard = &mut self.shards[s];
@@ -1131,7 +1135,8 @@ impl World<'_> {
         for conn in open {
             let wire = &self.wires[conn.wire];
             let since = wire.pinged.unwrap_or(wire.opened).max(late_at);
-            // A pong waits while its sender knocks at another shard and then goes there: as long as three letters.
+            // A pong waits while its sender knocks at another shard and then goes there: as long as
+            // three letters.
             let late = LATE + 3 * shape.driver.mail;
             if wire.upgraded && now >= since + shape.ping + shape.ping_timeout + late {
                 let what =

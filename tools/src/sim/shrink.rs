@@ -46,7 +46,8 @@ impl Search {
         }
     }
 
-    /// What comes after the failure has no part in it; the time is that of a world that begins at one second.
+    /// What comes after the failure has no part in it; the time is that of a world that begins at
+    /// one second.
     fn cut_after_failure(&mut self) {
         let mut plan = self.best.clone();
         let end = self.failure.at.saturating_sub(1_000_000);

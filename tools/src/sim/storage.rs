@@ -1,4 +1,5 @@
-//! The storage of the world: what it was told to keep of each session, and answers that come late, or say no.
+//! The storage of the world: what it was told to keep of each session, and answers that come late,
+//! or say no.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,8 @@ pub struct Kept {
     pub epoch: u64,
     pub version: u64,
     bytes: Vec<u8>,
-    /// The session as the oracle had it when these bytes were printed. Not at the end, when nobody asks any more.
+    /// The session as the oracle had it when these bytes were printed. Not at the end, when nobody
+    /// asks any more.
     model: Option<Model>,
     /// Whether it came when its server was gone.
     pub is_late: bool,
@@ -58,7 +60,8 @@ pub struct Storage {
     lost: bool,
     pub away_until: Option<u64>,
     luck: Chance,
-    /// Records of dead servers that arrived, and those of them that were refused because there was a newer one.
+    /// Records of dead servers that arrived, and those of them that were refused because there was
+    /// a newer one.
     pub overdue: u64,
     pub refused: u64,
 }

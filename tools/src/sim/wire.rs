@@ -1,4 +1,5 @@
-//! Connections: two streams of bytes, each with delay, pieces, stalls, holes and a window, and nothing reordered.
+//! Connections: two streams of bytes, each with delay, pieces, stalls, holes and a window, and
+//! nothing reordered.
 
 use std::collections::VecDeque;
 
@@ -46,7 +47,8 @@ impl Pipe {
             cut += 1;
             let piece = match net.chop {
                 0 => left,
-                // Enough to fall between any two fields of the first frames; what follows would only cost time.
+                // Enough to fall between any two fields of the first frames; what follows would
+                // only cost time.
                 _ if cut > PIECES_MAX => left,
                 chop => left.min(luck.between(1, u64::from(chop)) as usize),
             };
@@ -187,7 +189,8 @@ pub struct Wire {
     pub seat: Option<u16>,
     /// The newest state that the server sent it in this session.
     pub told: (u64, u64),
-    /// The frames that are compressed and were not read: digests of them, and of them when unpacked.
+    /// The frames that are compressed and were not read: digests of them, and of them when
+    /// unpacked.
     pub deflated: VecDeque<(u64, u64)>,
     /// Unpacks, since that was agreed on, and whether each message stands alone.
     pub inflater: Option<(Box<Decompress>, bool)>,
@@ -195,7 +198,8 @@ pub struct Wire {
     pub hope: Option<Hope>,
     /// Asked and not answered.
     pub asks: Vec<Ask>,
-    /// Where in the stream to the server something happens without an answer, and whether it is a disconnect.
+    /// Where in the stream to the server something happens without an answer, and whether it is a
+    /// disconnect.
     pub marks: VecDeque<u64>,
     /// Bytes sent to and read by the server so far.
     pub sent_up: u64,
@@ -209,14 +213,16 @@ pub struct Wire {
     pub spent: Spent,
 }
 
-/// What was said on a connection, besides what sessions say: what costs a client nothing must not cost much.
+/// What was said on a connection, besides what sessions say: what costs a client nothing must not
+/// cost much.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
     /// By the client: packets, of that questions for its quality, and frames that ping.
     pub packets: u64,
     pub questions: u64,
     pub pings: u64,
-    /// By the server: what concerns this client alone, of that reports of its quality, and frames that answer pings.
+    /// By the server: what concerns this client alone, of that reports of its quality, and frames
+    /// that answer pings.
     pub told: u64,
     pub needless: u64,
     pub reports: u64,
@@ -265,11 +271,13 @@ pub struct Hope {
     pub session: u16,
     /// The newest state that it has seen.
     pub held: (u64, u64),
-    /// Where the last event that it has seen stands, the number of that, and those that it is told again.
+    /// Where the last event that it has seen stands, the number of that, and those that it is told
+    /// again.
     pub offset: String,
     pub seen: u64,
     pub told: Vec<u64>,
-    /// When the last event that it has seen was first told, and what all sessions had told by then, in bytes.
+    /// When the last event that it has seen was first told, and what all sessions had told by then,
+    /// in bytes.
     pub told_at: u64,
     pub told_bytes: u64,
 }
@@ -301,7 +309,8 @@ impl Ask {
         }
     }
 
-    /// Whether another one that waits makes this one needless: it was sent later, or is a later command of the client.
+    /// Whether another one that waits makes this one needless: it was sent later, or is a later
+    /// command of the client.
     pub fn gives_way_to(&self, other: &Self) -> bool {
         let later = self
             .command

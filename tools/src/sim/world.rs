@@ -1,4 +1,5 @@
-//! The world: shards, members, a network and one heap of what happens when. One plan in, one verdict out.
+//! The world: shards, members, a network and one heap of what happens when. One plan in, one
+//! verdict out.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -36,7 +37,8 @@ const BUSY_MAX: u64 = 200_000;
 /// Sessions and the versions that they are at.
 pub type Newest = BTreeMap<SessionId, (u64, u64)>;
 
-/// Something that happens. The order of the variants decides nothing: of two at one time the one posted first is first.
+/// Something that happens. The order of the variants decides nothing: of two at one time the one
+/// posted first is first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Event {
     /// A connection reaches the server's door.
@@ -440,7 +442,8 @@ impl<'p> World<'p> {
         wire
     }
 
-    /// From now on nothing goes wrong by itself. What is broken already stays broken until somebody notices.
+    /// From now on nothing goes wrong by itself. What is broken already stays broken until somebody
+    /// notices.
     fn calm_down(&mut self) {
         self.calm = true;
         self.scarce_until = self.now;
@@ -467,8 +470,8 @@ impl<'p> World<'p> {
         }
     }
 
-    /// How long it may take until everybody is where they want to be: both ends notice what broke, a lost leader's
-    /// place is given away, and who was refused tries again.
+    /// How long it may take until everybody is where they want to be: both ends notice what broke,
+    /// a lost leader's place is given away, and who was refused tries again.
     fn time_to_recover(&self) -> u64 {
         let shape = &self.plan.shape;
         let wait = shape.storage.as_ref().map_or(0, |storage| storage.wait);
@@ -499,7 +502,8 @@ impl<'p> World<'p> {
         names.filter_map(|name| Some((name.clone(), self.newest(&name)?))).collect()
     }
 
-    /// Everybody is connected and was told what was `due`, or was told why not, and nobody waits for an answer.
+    /// Everybody is connected and was told what was `due`, or was told why not, and nobody waits
+    /// for an answer.
     fn check_recovery(&mut self, due: &Newest) {
         self.check_pollers(due);
         self.check_clocks();
@@ -595,7 +599,8 @@ impl<'p> World<'p> {
         }
     }
 
-    /// The server ends: everybody is told, every connection closes, every session is forgotten in time.
+    /// The server ends: everybody is told, every connection closes, every session is forgotten in
+    /// time.
     fn end(&mut self) {
         self.calm = true;
         // It ends while people talk and go from one session to another.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The groups of files that reach each other, each sorted, by Tarjan's rule done plainly: two files are in one group if
-/// each is reachable from the other.
+/// The groups of files that reach each other, each sorted, by Tarjan's rule done plainly: two files
+/// are in one group if each is reachable from the other.
 pub fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
     let reached: BTreeMap<&String, BTreeSet<&String>> =
         edges.keys().map(|file| (file, reachable(edges, file))).collect();

@@ -2,7 +2,8 @@
 
 use super::{Breach, File};
 
-/// What computes without touching the world. A new one is a decision: add it here and to the README.
+/// What computes without touching the world. A new one is a decision: add it here and to the
+/// README.
 const ENGINE_MAY_USE: [&str; 15] = [
     "chacha20",
     "crc32fast",
@@ -61,8 +62,8 @@ fn is_storage_or_ours(name: &str) -> bool {
     name.starts_with("bandsync") || ["redis", "redb"].contains(&name)
 }
 
-/// Every dependency of the workspace stands in the README's table, in code style. Before there is a README there
-/// is nothing to check.
+/// Every dependency of the workspace stands in the README's table, in code style. Before there is a
+/// README there is nothing to check.
 pub fn check_readme(files: &[File]) -> Vec<Breach> {
     let find = |path: &str| files.iter().find(|file| file.path == path);
     let (Some(readme), Some(manifest)) = (find("README.md"), find("Cargo.toml")) else {
@@ -80,8 +81,9 @@ pub fn check_readme(files: &[File]) -> Vec<Breach> {
         .collect()
 }
 
-/// Crates that came with others and are kept out: the tables of Unicode that `idna_adapter` has from 1.1 on (21 crates,
-/// for host names that Redis never has), and `colored`, whose licence is another than all others'.
+/// Crates that came with others and are kept out: the tables of Unicode that `idna_adapter` has
+/// from 1.1 on (21 crates, for host names that Redis never has), and `colored`, whose licence is
+/// another than all others'.
 pub fn check_lock(lock: &str) -> Vec<Breach> {
     let names = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
     let unwanted = names.filter(|name| name.starts_with("icu_") || *name == "colored");

@@ -1,6 +1,8 @@
-//! The house rules, checked over the whole tree by an ordinary test: `cargo test -p bandsync-tools`.
+//! The house rules, checked over the whole tree by an ordinary test: `cargo test -p
+//! bandsync-tools`.
 //!
-//! Files are read as text. Each rule is a function from a file, or from the tree, to what breaks it.
+//! Files are read as text. Each rule is a function from a file, or from the tree, to what breaks
+//! it.
 
 mod circles;
 mod layers;

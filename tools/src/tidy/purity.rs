@@ -46,8 +46,9 @@ const BANNED_PATHS: [&str; 7] = [
 /// Paths that its tests may enter all the same, to read the vectors that other languages share.
 const TESTS_MAY_ENTER: [&str; 2] = ["std::fs", "std::env"];
 
-/// What the engine does not use because it differs between machines or builds: floating point that is not rounded
-/// in one way everywhere, and code for some machines only. A trace must verify on any of them.
+/// What the engine does not use because it differs between machines or builds: floating point that
+/// is not rounded in one way everywhere, and code for some machines only. A trace must verify on
+/// any of them.
 const MACHINES: [&str; 26] = [
     "powf",
     "powi",

@@ -1,8 +1,8 @@
 //! The shape of types: no circle of calls through `self`, and no type that knows everything.
 //!
-//! Imports do not show how the files of one type hang together, since a call through `self` imports nothing. So the
-//! `impl` blocks are read with `syn`, and the calls `self.f(…)` and `Self::f(…)` are edges from the calling file to
-//! the file that defines `f`.
+//! Imports do not show how the files of one type hang together, since a call through `self` imports
+//! nothing. So the `impl` blocks are read with `syn`, and the calls `self.f(…)` and `Self::f(…)`
+//! are edges from the calling file to the file that defines `f`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,8 @@ use syn::{ImplItem, Item};
 use super::circles::circles;
 use super::{Breach, File};
 
-/// What is allowed nevertheless: the rule, the type or its method, and why. An excuse that is not needed is a breach.
+/// What is allowed nevertheless: the rule, the type or its method, and why. An excuse that is not
+/// needed is a breach.
 const EXCUSES: [(Rule, &str, &str); 33] = [
     (Rule::Circle, "Engine", TRUNK),
     (Rule::Circle, "Session", SUMMIT),
@@ -226,7 +227,8 @@ fn folder(path: &str) -> String {
         .to_owned()
 }
 
-/// Of several definitions of one name, the one that shares the most of its path with `path`, in the same crate.
+/// Of several definitions of one name, the one that shares the most of its path with `path`, in the
+/// same crate.
 fn nearest<'h>(homes: &[&'h str], path: &str) -> Option<&'h str> {
     let shared =
         |home: &&str| home.split('/').zip(path.split('/')).take_while(|(a, b)| a == b).count();
@@ -268,7 +270,8 @@ fn method(file: &str, function: &syn::ImplItemFn) -> Method {
     }
 }
 
-/// Collects the names in `self.name(…)` and `Self::name(…)`. Tokens rather than expressions, as macros hide these.
+/// Collects the names in `self.name(…)` and `Self::name(…)`. Tokens rather than expressions, as
+/// macros hide these.
 fn calls_of(tokens: TokenStream, calls: &mut BTreeSet<String>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let ident = |at: usize| match tokens.get(at) {

@@ -1,8 +1,10 @@
-//! Rust read just well enough to say which names a file uses: comments and literals blanked, imports spelled out.
+//! Rust read just well enough to say which names a file uses: comments and literals blanked,
+//! imports spelled out.
 
 /// What of a file's text is code.
 pub struct Source {
-    /// As long as the text, with spaces instead of comments and literals; the lines stay where they are.
+    /// As long as the text, with spaces instead of comments and literals; the lines stay where they
+    /// are.
     code: String,
 }
 
@@ -17,8 +19,8 @@ impl Source {
         tests.map_or(usize::MAX, |at| 1 + self.code[..at].matches('\n').count())
     }
 
-    /// Every path in the code as `(line, "a::b::c")`, a macro's with its `!`; a `use` with braces yields each of its
-    /// leaves whole.
+    /// Every path in the code as `(line, "a::b::c")`, a macro's with its `!`; a `use` with braces
+    /// yields each of its leaves whole.
     pub fn paths(&self) -> Vec<(usize, String)> {
         let mut paths = Vec::new();
         let mut rest = 0;
@@ -106,7 +108,8 @@ fn blank(text: &str) -> String {
     code
 }
 
-/// The length of the comment or literal that `rest` begins with; `before` is the character in front of it.
+/// The length of the comment or literal that `rest` begins with; `before` is the character in front
+/// of it.
 fn literal_or_comment(rest: &str, before: Option<char>) -> Option<usize> {
     if rest.starts_with("//") {
         return Some(rest.find('\n').unwrap_or(rest.len()));

@@ -1,4 +1,5 @@
-//! What the load generator asks of a server, on socketioxide: sessions are rooms, and each ticks on an absolute grid.
+//! What the load generator asks of a server, on socketioxide: sessions are rooms, and each ticks on
+//! an absolute grid.
 //!
 //! `bandsync-peer-socketioxide PORT TICK_MS`
 
@@ -73,7 +74,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     io.ns("/", connected);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-        // Ticks must not wait for acknowledgements of the ones before; without it they only come late.
+        // Ticks must not wait for acknowledgements of the ones before; without it they only come
+        // late.
         let _ = stream.set_nodelay(true);
     });
     axum::serve(listener, axum::Router::new().layer(layer)).await?;

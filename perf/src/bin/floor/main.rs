@@ -1,7 +1,9 @@
-//! The floor: as little as a server can do that sends every member the same ready frame at every tick.
+//! The floor: as little as a server can do that sends every member the same ready frame at every
+//! tick.
 //!
-//! It answers just enough of the protocol for the load generator to drive it like a real server, and nothing on
-//! the way of a tick but the kernel's own work: one `send()` per member, or one io_uring submit per turn.
+//! It answers just enough of the protocol for the load generator to drive it like a real server,
+//! and nothing on the way of a tick but the kernel's own work: one `send()` per member, or one
+//! io_uring submit per turn.
 
 mod send;
 

@@ -24,12 +24,14 @@ impl Sender {
         Ok(Self::Ring(Box::new(ring)))
     }
 
-    /// Sends `frame` to every socket. With a ring, at [`submit`](Self::submit): the frame must live until then.
+    /// Sends `frame` to every socket. With a ring, at [`submit`](Self::submit): the frame must live
+    /// until then.
     pub fn send(&mut self, sockets: &[i32], frame: &[u8]) -> io::Result<()> {
         for socket in sockets {
             match self {
                 Self::Plain => {
-                    // SAFETY: the frame outlives the call. A socket that refuses goes without this tick.
+                    // SAFETY: the frame outlives the call. A socket that refuses goes without this
+                    // tick.
                     unsafe { libc::send(*socket, frame.as_ptr().cast(), frame.len(), FLAGS) };
                 }
                 Self::Ring(ring) => {
@@ -52,15 +54,16 @@ impl Sender {
 }
 
 fn push(ring: &mut IoUring, entry: &squeue::Entry) -> io::Result<()> {
-    // SAFETY: the frame that the entry points to belongs to a session, none of which is ever dropped, and it is
-    // not changed; the request is done at the next submit.
+    // SAFETY: the frame that the entry points to belongs to a session, none of which is ever
+    // dropped, and it is not changed; the request is done at the next submit.
     while unsafe { ring.submission().push(entry) }.is_err() {
         submit(ring)?;
     }
     Ok(())
 }
 
-/// Submits all requests and forgets their results. `MSG_DONTWAIT` makes each finish within the call.
+/// Submits all requests and forgets their results. `MSG_DONTWAIT` makes each finish within the
+/// call.
 fn submit(ring: &mut IoUring) -> io::Result<()> {
     let count = ring.submission().len();
     if count > 0 {

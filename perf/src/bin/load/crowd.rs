@@ -73,7 +73,8 @@ impl Crowd {
         })
     }
 
-    /// Has a place connect and join as soon as fewer than the agreed number do; it should at `intended`.
+    /// Has a place connect and join as soon as fewer than the agreed number do; it should at
+    /// `intended`.
     pub fn open(&mut self, place: usize, intended: Nanos) {
         self.to_open.push_back((place, intended));
     }
@@ -83,7 +84,8 @@ impl Crowd {
         self.places[place].as_mut().filter(|member| member.stage == Stage::Joined)
     }
 
-    /// Lets everything happen until `until`, or until `done` says so. `done` is asked after every turn.
+    /// Lets everything happen until `until`, or until `done` says so. `done` is asked after every
+    /// turn.
     pub fn pass(&mut self, until: Nanos, mut done: impl FnMut(&Self) -> bool) -> io::Result<()> {
         while !done(self) && now() < until {
             self.begin_opening()?;
@@ -112,9 +114,9 @@ impl Crowd {
         Ok(())
     }
 
-    /// Waits until `next`, or for something to happen. While much happens it naps instead, and nothing wakes it: a server
-    /// on another core would have to do that with an interrupt, and seldom pays for one where members are on other
-    /// machines.
+    /// Waits until `next`, or for something to happen. While much happens it naps instead, and
+    /// nothing wakes it: a server on another core would have to do that with an interrupt, and
+    /// seldom pays for one where members are on other machines.
     fn await_events(&mut self, next: Nanos) -> io::Result<()> {
         let begun = now();
         if begun < self.busy_until {

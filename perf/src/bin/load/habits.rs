@@ -1,4 +1,5 @@
-//! What members do and when: deeds that are done again and again, each at fixed times from its first.
+//! What members do and when: deeds that are done again and again, each at fixed times from its
+//! first.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,7 +8,8 @@ use bandsync_perf::alarm::{MILLISECOND, Nanos, SECOND};
 
 use super::options::{Run, Scenario};
 
-/// Something that a member does. A number is the place of a member or, for a leader's deeds, the session.
+/// Something that a member does. A number is the place of a member or, for a leader's deeds, the
+/// session.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Deed {
     /// Connects, after leaving if it was there.
@@ -57,8 +59,8 @@ impl Habits {
         self.queue.clear();
     }
 
-    /// Has every session's leader start to play; the sessions are spread over a tick, so that no server has to
-    /// tick them all at once.
+    /// Has every session's leader start to play; the sessions are spread over a tick, so that no
+    /// server has to tick them all at once.
     pub fn play(&mut self, run: &Run, from: Nanos) {
         if matches!(run.scenario, Scenario::Ticks | Scenario::Churn | Scenario::Gig) {
             let apart = run.tick * MILLISECOND;

@@ -1,7 +1,8 @@
 //! The load generator: sessions full of members from one thread, and what a server makes of them.
 //!
-//! A run joins everybody, lets them play to warm up, then measures for a fixed time. Latency counts from the time at
-//! which something should have happened, so that a server cannot hide its own delay by slowing the generator down.
+//! A run joins everybody, lets them play to warm up, then measures for a fixed time. Latency counts
+//! from the time at which something should have happened, so that a server cannot hide its own
+//! delay by slowing the generator down.
 
 mod crowd;
 mod habits;

@@ -188,7 +188,8 @@ impl Member {
         while let Some(frame) = frames::read(&bytes[at..]) {
             at += frame.length;
             let heard = match frame.opcode {
-                // Nothing here reads compressed messages. The first one is the snapshot: all before it are short.
+                // Nothing here reads compressed messages. The first one is the snapshot: all before
+                // it are short.
                 1 if frame.compressed && self.stage == Stage::Joining => Heard::Snapshot,
                 1 if frame.compressed => Heard::Other,
                 1 => understand(frame.payload),

@@ -37,8 +37,8 @@ pub struct Run {
     /// Where the server listens.
     #[arg(long, default_value = "127.0.0.1:7400")]
     pub address: SocketAddr,
-    /// A server to start for this run: a program and its arguments, parted by spaces; `PORT` stands for the port of
-    /// the address.
+    /// A server to start for this run: a program and its arguments, parted by spaces; `PORT` stands
+    /// for the port of the address.
     #[arg(long, value_name = "COMMAND", conflicts_with = "pid")]
     pub spawn: Option<String>,
     /// The process of a server that runs already, for its CPU time and memory.
@@ -59,7 +59,8 @@ pub struct Run {
     /// Ticks a second that members ask for when they join; unset = all there are.
     #[arg(long)]
     pub tick_hz: Option<u8>,
-    /// Between two ticks of the server, in milliseconds: the schedule that lateness is measured against.
+    /// Between two ticks of the server, in milliseconds: the schedule that lateness is measured
+    /// against.
     #[arg(long, default_value_t = 16)]
     pub tick: u64,
     /// How long to measure, in seconds.
@@ -71,8 +72,8 @@ pub struct Run {
     /// Connections being set up at once.
     #[arg(long, default_value_t = 64)]
     pub in_flight: usize,
-    /// Events a second over all: joins or comings and goings (`joins`, `churn`), messages of each session
-    /// (`chat`). For `joins`, 0 = as fast as the server goes.
+    /// Events a second over all: joins or comings and goings (`joins`, `churn`), messages of each
+    /// session (`chat`). For `joins`, 0 = as fast as the server goes.
     #[arg(long)]
     pub rate: Option<u64>,
     /// Members that probe the round trip.
@@ -81,16 +82,16 @@ pub struct Run {
     /// Between two probes of one of them, in milliseconds.
     #[arg(long, default_value_t = 100)]
     pub probe_interval: u64,
-    /// How long it sleeps, in microseconds, before it reads all that has come meanwhile, while much comes; the first
-    /// of that is found late by so much. 0 = it reads each message at once, and the server's core pays for waking it,
-    /// which can be a quarter of what a message costs.
+    /// How long it sleeps, in microseconds, before it reads all that has come meanwhile, while much
+    /// comes; the first of that is found late by so much. 0 = it reads each message at once, and
+    /// the server's core pays for waking it, which can be a quarter of what a message costs.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(..=1_000))]
     pub nap: u64,
     /// Offers compression when connecting, as browsers do.
     #[arg(long)]
     pub compression: bool,
-    /// Prints a line when everybody has joined, and goes on when one comes on standard input: so that several
-    /// generators measure at the same time.
+    /// Prints a line when everybody has joined, and goes on when one comes on standard input: so
+    /// that several generators measure at the same time.
     #[arg(long)]
     pub cue: bool,
     /// What to call this run.
@@ -116,7 +117,8 @@ pub enum Scenario {
     Idle,
     /// A song plays while members come and go.
     Churn,
-    /// An evening: songs, half of the members on the timeline, chat, seeks, tempo changes, comings and goings.
+    /// An evening: songs, half of the members on the timeline, chat, seeks, tempo changes, comings
+    /// and goings.
     Gig,
 }
 

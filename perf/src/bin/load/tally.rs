@@ -5,7 +5,8 @@ use bandsync_perf::latency::Times;
 
 use super::member::Member;
 
-/// A tick that comes this part of the interval before the grid still belongs to its own place on it.
+/// A tick that comes this part of the interval before the grid still belongs to its own place on
+/// it.
 const SLACK_PART: Nanos = 16;
 
 /// All that is counted while measuring.
@@ -21,8 +22,8 @@ pub struct Tally {
     pub bytes: u64,
     /// Chat messages that should have been delivered.
     pub chats_due: u64,
-    /// From the time on the grid to the tick's arrival. A tick that never came is counted as long as its member
-    /// had to wait for the next.
+    /// From the time on the grid to the tick's arrival. A tick that never came is counted as long
+    /// as its member had to wait for the next.
     pub lateness: Times,
     /// Between two ticks of a member that gets all of them.
     pub gaps: Times,
@@ -34,7 +35,8 @@ pub struct Tally {
     pub chat: Times,
     /// From when a connection should have been begun to its snapshot.
     pub setup: Times,
-    /// From when a member should have done something until the generator came to it: in all other times, too.
+    /// From when a member should have done something until the generator came to it: in all other
+    /// times, too.
     pub own: Times,
 }
 
@@ -66,8 +68,8 @@ impl Grid {
         }
     }
 
-    /// Fixes the grid: through the tick against which all that were learned are the least late together. One that was
-    /// early for once, or later than half an interval, does not move it.
+    /// Fixes the grid: through the tick against which all that were learned are the least late
+    /// together. One that was early for once, or later than half an interval, does not move it.
     pub fn fix(&mut self) {
         let late = |origin: Nanos, at: &Nanos| {
             let interval = self.interval as i64;

@@ -1,4 +1,5 @@
-//! The trace format: one text line, then blocks with a checksum each. `tools/README.md` draws it byte by byte.
+//! The trace format: one text line, then blocks with a checksum each. `tools/README.md` draws it
+//! byte by byte.
 
 use std::io::{self, Read};
 
@@ -27,7 +28,8 @@ pub struct Header {
     pub program: String,
     /// The same number in all segments of all shards of one run of a server.
     pub run: u64,
-    /// Counts the segments of a shard in a run from zero. Only with the first one can a run be replayed.
+    /// Counts the segments of a shard in a run from zero. Only with the first one can a run be
+    /// replayed.
     pub segment: u32,
     /// What the shard's engine was told.
     pub settings: Settings,
@@ -79,7 +81,8 @@ pub enum FormatError {
     NoTrace,
     /// It is a trace of another version of the format.
     OtherVersion,
-    /// It ends before anything was recorded: the disk was full, or the server was killed as it began.
+    /// It ends before anything was recorded: the disk was full, or the server was killed as it
+    /// began.
     Headless,
     /// What stands in a block is none of ours, though its checksum holds.
     Malformed,
@@ -116,7 +119,8 @@ pub struct Packer {
 
 impl Default for Packer {
     fn default() -> Self {
-        // The fastest level: at the rates of a shard a trace is small, and the writer shares the shards' cores.
+        // The fastest level: at the rates of a shard a trace is small, and the writer shares the
+        // shards' cores.
         Self {
             deflate: Compress::new(Compression::fast(), false),
             whole: Vec::new(),
@@ -196,7 +200,8 @@ fn checksum(head: &[u8], stored: &[u8]) -> u32 {
 pub enum Ending {
     /// With this mark.
     Marked(End),
-    /// In the middle of a block, or behind one that is no end: the server was killed, or still records.
+    /// In the middle of a block, or behind one that is no end: the server was killed, or still
+    /// records.
     Cut,
     /// At a block whose checksum does not hold.
     Damaged,

@@ -1,8 +1,10 @@
-//! Writes down what goes into each shard's machine, and a digest of what comes out, for `bandsync replay`.
+//! Writes down what goes into each shard's machine, and a digest of what comes out, for `bandsync
+//! replay`.
 //!
-//! A shard packs its inputs into a buffer and gives full ones to one writer thread, which redacts, compresses and
-//! writes them. There are so many buffers and no more, and they come back to be filled again: a shard never waits
-//! and allocates nothing. When none is left, or the disk refuses, recording stops and the server goes on.
+//! A shard packs its inputs into a buffer and gives full ones to one writer thread, which redacts,
+//! compresses and writes them. There are so many buffers and no more, and they come back to be
+//! filled again: a shard never waits and allocates nothing. When none is left, or the disk refuses,
+//! recording stops and the server goes on.
 
 pub mod format;
 pub mod redact;
@@ -174,7 +176,8 @@ pub struct ShardRecorder {
     refused: Arc<AtomicBool>,
     /// What is being filled; `None` once recording has stopped.
     buffer: Option<Vec<u8>>,
-    /// What the stretch in the buffer begins with: how many inputs were before, when, and the digest.
+    /// What the stretch in the buffer begins with: how many inputs were before, when, and the
+    /// digest.
     first: u64,
     since: Micros,
     sum: u32,

@@ -1,13 +1,15 @@
-//! Takes secrets out of recorded inputs, in place and byte for byte of the same length, so that a replay does the
-//! same as the server did.
+//! Takes secrets out of recorded inputs, in place and byte for byte of the same length, so that a
+//! replay does the same as the server did.
 //!
-//! What stands for a secret depends on the secret and on a key that is made for the run and never written. Equal
-//! secrets stay equal however they are spelled, and different ones different, so that a right passcode is right in the
-//! replay as well. Each character stays of its kind and keeps its spelling, so that what was well-formed is so again,
-//! and what was not is not. More than that, and the length, a trace does not tell.
+//! What stands for a secret depends on the secret and on a key that is made for the run and never
+//! written. Equal secrets stay equal however they are spelled, and different ones different, so
+//! that a right passcode is right in the replay as well. Each character stays of its kind and keeps
+//! its spelling, so that what was well-formed is so again, and what was not is not. More than that,
+//! and the length, a trace does not tell.
 //!
-//! A replay takes the same path only if nothing is changed that the engine acts on. So this reads HTTP and frames as
-//! the engine does: a secret of JSON is one in a body or a frame, behind a packet's namespace, and nowhere else.
+//! A replay takes the same path only if nothing is changed that the engine acts on. So this reads
+//! HTTP and frames as the engine does: a secret of JSON is one in a body or a frame, behind a
+//! packet's namespace, and nowhere else.
 //!
 //! Reads cut messages anywhere, so everything here goes on from byte to byte.
 
@@ -36,7 +38,8 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// One for a shard; all shards of a run have the same key, because connections go from one to another.
+    /// One for a shard; all shards of a run have the same key, because connections go from one to
+    /// another.
     pub fn new(key: RandomState) -> Self {
         Self { key, conns: BTreeMap::new() }
     }
@@ -178,8 +181,9 @@ impl Stream {
         }
     }
 
-    /// An upgrade may have been refused: then another request follows, which begins with a letter. That is no frame's
-    /// beginning, except that of compressed fragments, with which no method begins.
+    /// An upgrade may have been refused: then another request follows, which begins with a letter.
+    /// That is no frame's beginning, except that of compressed fragments, with which no method
+    /// begins.
     fn after_upgrade(first: u8) -> Self {
         if matches!(first, b'C'..=b'Z' | b'a'..=b'z') {
             Self::default()
@@ -200,7 +204,8 @@ struct Head {
     length: Option<u64>,
 }
 
-/// The length of a body that the engine does not read, since it refuses its head and closes the connection.
+/// The length of a body that the engine does not read, since it refuses its head and closes the
+/// connection.
 const UNREAD: u64 = u64::MAX;
 
 /// A line of a request's head.
@@ -311,8 +316,9 @@ fn is_space(byte: u8) -> bool {
 
 /// A cookie, of which name and value are secret.
 ///
-/// The exception is `io`, which names a session of Engine.IO 3. The engine compares it with what it made, so a replay
-/// takes the same value. Like a `sid`, it is worth nothing once the session is over.
+/// The exception is `io`, which names a session of Engine.IO 3. The engine compares it with what it
+/// made, so a replay takes the same value. Like a `sid`, it is worth nothing once the session is
+/// over.
 #[derive(Default)]
 struct Cookie {
     /// Bytes that came.
@@ -443,8 +449,9 @@ impl Frames {
 
 /// Where in a packet with JSON.
 ///
-/// A word is what stands in a string, and what stands between two: every quote ends one and begins another. So where a
-/// text was cut or is malformed, its secrets are found all the same; a word is a key if a colon follows.
+/// A word is what stands in a string, and what stands between two: every quote ends one and begins
+/// another. So where a text was cut or is malformed, its secrets are found all the same; a word is
+/// a key if a colon follows.
 #[derive(Default)]
 struct Json {
     state: State,
@@ -483,7 +490,8 @@ struct Digits {
 }
 
 impl Digits {
-    /// Covers a digit. A number that begins with 0 has no other digit before its point, or it is none.
+    /// Covers a digit. A number that begins with 0 has no other digit before its point, or it is
+    /// none.
     fn cover(&mut self, byte: &mut u8) {
         if self.begun || *byte != b'0' {
             *byte = b'1';
@@ -636,8 +644,8 @@ impl Word {
     }
 }
 
-/// Covers a secret of a head, byte by byte: letters and digits, for other characters have a meaning there. Which byte
-/// stands for which depends on the key and on the secret so far.
+/// Covers a secret of a head, byte by byte: letters and digits, for other characters have a meaning
+/// there. Which byte stands for which depends on the key and on the secret so far.
 #[derive(Default)]
 struct Veil {
     /// Of the secret so far.
@@ -670,9 +678,10 @@ impl Veil {
 
 /// Covers a secret of JSON, byte by byte and character by character.
 ///
-/// A character may stand there as it is or as `\u00e9`, and equals itself. So what stands for it is chosen in parts
-/// that are whole in both spellings: of ASCII the upper and the lower half of the byte, of others bits 7 and 6, 5 and 4,
-/// and 3 to 0 of the code point, as far as they are free. Characters with escapes of their own stay as they are.
+/// A character may stand there as it is or as `\u00e9`, and equals itself. So what stands for it is
+/// chosen in parts that are whole in both spellings: of ASCII the upper and the lower half of the
+/// byte, of others bits 7 and 6, 5 and 4, and 3 to 0 of the code point, as far as they are free.
+/// Characters with escapes of their own stay as they are.
 #[derive(Default)]
 struct Cover {
     /// Of the characters so far.
@@ -779,7 +788,8 @@ impl Cover {
         }
     }
 
-    /// What stands for the upper half of an ASCII character. Only in these three rows all characters may stand for all.
+    /// What stands for the upper half of an ASCII character. Only in these three rows all
+    /// characters may stand for all.
     fn ascii_row(&self, key: &RandomState, row: u8) -> u8 {
         const FREE: [u8; 3] = [3, 4, 6];
         let place = FREE.iter().position(|free| *free == row);

@@ -111,7 +111,8 @@ fn noise(seed: u64) -> Vec<u8> {
     noise
 }
 
-/// The index and time of every entry of a file, and how it ends. Checks that stretches fit together.
+/// The index and time of every entry of a file, and how it ends. Checks that stretches fit
+/// together.
 fn read(file: &[u8]) -> (Vec<(u64, u64)>, Ending) {
     let mut reader = SegmentReader::new(file).unwrap();
     let mut entries: Vec<(u64, u64)> = Vec::new();

@@ -201,7 +201,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Takes away what was written in part, then appends a mark; if the disk is full, in the last block's place.
+    /// Takes away what was written in part, then appends a mark; if the disk is full, in the last
+    /// block's place.
     fn mark(mut self, mark: &[u8]) {
         for length in [self.length, self.length_before] {
             if self.tape.cut(length).is_ok() && self.tape.write_all(mark).is_ok() {

@@ -55,7 +55,8 @@ fn many_connections_on_several_shards_are_all_answered() {
     server.end();
 }
 
-/// A crowd that talks at once shall not keep the machine from what is due, and nobody of it is forgotten.
+/// A crowd that talks at once shall not keep the machine from what is due, and nobody of it is
+/// forgotten.
 #[test]
 fn a_turn_does_not_read_for_long_and_hears_everybody_in_time() {
     const WORK: Duration = Duration::from_millis(1);

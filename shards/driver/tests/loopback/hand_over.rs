@@ -15,8 +15,8 @@ use crate::support::{
     Manners, PLAN, Server, Silent, hand_over, pattern, read, read_all, send, wait_until,
 };
 
-/// Echoes, and gives a connection to the next shard after every so many bytes. The parcel is what was read
-/// and not echoed yet.
+/// Echoes, and gives a connection to the next shard after every so many bytes. The parcel is what
+/// was read and not echoed yet.
 #[derive(Default)]
 struct Wanderer {
     shard: u16,
@@ -145,7 +145,8 @@ fn connections_wait_for_a_shard_that_is_stuck_and_none_is_lost() {
     for socket in &mut sockets {
         socket.write_all(b"!").unwrap();
     }
-    // Two in the mailbox, the one that sticks, and as many as may wait; the others are not read from.
+    // Two in the mailbox, the one that sticks, and as many as may wait; the others are not read
+    // from.
     wait_until(|| {
         server.stats(0).mailbox_full.get() > 0 && server.stats(0).departed.get() == 256 + 3
     });

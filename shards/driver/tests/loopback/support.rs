@@ -29,8 +29,8 @@ impl<F: FnMut(Micros, Input<'_>, &mut Outputs) + Send + 'static> Manners for F {
     }
 }
 
-/// A machine that panics when the driver tells it what it should not: anything about a connection that was
-/// closed or was never there, or time that goes back.
+/// A machine that panics when the driver tells it what it should not: anything about a connection
+/// that was closed or was never there, or time that goes back.
 pub struct Strict<M> {
     manners: M,
     open: BTreeSet<ConnId>,
@@ -238,8 +238,8 @@ pub fn wait_until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// More often than a shard wakes by itself while we are patient, which it does once a second: what is done so
-/// often within [`PATIENCE`] was woken for.
+/// More often than a shard wakes by itself while we are patient, which it does once a second: what
+/// is done so often within [`PATIENCE`] was woken for.
 pub const OFTEN: usize = 20;
 
 /// Does something [`OFTEN`], which must not take longer than [`PATIENCE`] in all.

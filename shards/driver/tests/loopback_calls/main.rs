@@ -1,4 +1,5 @@
-//! The driver between real sockets once more, with a call for each send, as where there is no io_uring.
+//! The driver between real sockets once more, with a call for each send, as where there is no
+//! io_uring.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../loopback/bytes.rs"]

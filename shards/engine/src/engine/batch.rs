@@ -1,24 +1,28 @@
 //! What a session has to say to its members in one batch window, gathered and put in order.
 //!
-//! The protocol's priorities: sync responses go out with what asked for them, and ticks before any window that
-//! closes in the same turn; then session updates in the order they arose, one snapshot for all of them, and the
-//! room's statistics. A snapshot is the state at the time of sending, so several of one window are one.
+//! The protocol's priorities: sync responses go out with what asked for them, and ticks before any
+//! window that closes in the same turn; then session updates in the order they arose, one snapshot
+//! for all of them, and the room's statistics. A snapshot is the state at the time of sending, so
+//! several of one window are one.
 //!
-//! Nothing starves: a window is told whole when it closes, so the least important of it waits for one window and
-//! not, as it might with a budget, for four. A window needs no budget because the rates of its members bound it.
+//! Nothing starves: a window is told whole when it closes, so the least important of it waits for
+//! one window and not, as it might with a budget, for four. A window needs no budget because the
+//! rates of its members bound it.
 //!
-//! Only chat waits for longer, where it has many to go to: what one message costs is a send to each of them, and
-//! several in one send cost little more. Any update closes the window in its own time, and so does a message
-//! after which there are many: telling them all at once would hold up the ticks of other sessions.
+//! Only chat waits for longer, where it has many to go to: what one message costs is a send to each
+//! of them, and several in one send cost little more. Any update closes the window in its own time,
+//! and so does a message after which there are many: telling them all at once would hold up the
+//! ticks of other sessions.
 //!
-//! A sync response overtakes nothing that it contains: the session's window is closed first, in the same write,
-//! or its asker would hear of older versions after a newer one.
+//! A sync response overtakes nothing that it contains: the session's window is closed first, in the
+//! same write, or its asker would hear of older versions after a newer one.
 
 use crate::session::{Audience, Effect};
 use crate::speech::Notice;
 use crate::words::ids::MemberId;
 
-/// For every so many members chat waits for one window more. Sending to them takes a core a thirtieth of one.
+/// For every so many members chat waits for one window more. Sending to them takes a core a
+/// thirtieth of one.
 const PATIENT_MEMBERS: usize = 32;
 
 /// Windows that chat waits for at most.

@@ -1,11 +1,12 @@
-//! Connections by their names: those of the driver, and sessions of HTTP long-polling, which outlive the connections
-//! that carry their requests and are named by the engine itself.
+//! Connections by their names: those of the driver, and sessions of HTTP long-polling, which
+//! outlive the connections that carry their requests and are named by the engine itself.
 
 use super::Conn;
 use super::slots::{Arena, Slots};
 use crate::words::ids::ConnId;
 
-/// Set in the index of a name that the engine has given. The driver's indices are descriptors, far below it.
+/// Set in the index of a name that the engine has given. The driver's indices are descriptors, far
+/// below it.
 const POLLED: u32 = 1 << 31;
 
 /// Whether this names a session of long-polling rather than a connection.
@@ -20,7 +21,8 @@ pub struct Conns {
 }
 
 impl Conns {
-    /// A table with room for so many sessions of long-polling, and for as many connections as the driver has.
+    /// A table with room for so many sessions of long-polling, and for as many connections as the
+    /// driver has.
     pub fn new(polled_max: u32) -> Self {
         Self { real: Slots::new(POLLED), polled: Arena::new(polled_max.min(POLLED)) }
     }
@@ -54,7 +56,8 @@ impl Conns {
         if is_polled(id) { self.polled.remove(inner(id)) } else { self.real.remove(id) }
     }
 
-    /// All of them; sessions of long-polling first, so that they are told of an end while their requests still wait.
+    /// All of them; sessions of long-polling first, so that they are told of an end while their
+    /// requests still wait.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
         let polled =
             self.polled.iter().map(|(id, conn)| (ConnId { index: id.index | POLLED, ..id }, conn));

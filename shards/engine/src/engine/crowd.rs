@@ -1,4 +1,5 @@
-//! How many connections each address has, how fast it opens new ones, and how often it guessed a secret wrong.
+//! How many connections each address has, how fast it opens new ones, and how often it guessed a
+//! secret wrong.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,7 +8,8 @@ use super::rate::draw;
 use crate::words::manners::{Network, PeerLimits, household, networks, plain};
 use crate::words::time::Micros;
 
-/// Addresses that are remembered for their haste alone before those that have rested are looked for.
+/// Addresses that are remembered for their haste alone before those that have rested are looked
+/// for.
 const RESTING_MAX: usize = 1_024;
 
 /// How many wrong passcodes and PINs are let pass at once, and how long each counts.
@@ -22,13 +24,15 @@ impl Guessing {
     pub const OF_ADDRESS: Self = Self { burst: 10, interval: Micros::from_secs(60) };
     /// In a session, by whatever addresses.
     pub const IN_SESSION: Self = Self { burst: 30, interval: Micros::from_secs(10) };
-    /// By addresses of one network before its others lose their free first guess. Guessed: far more than a band and
-    /// its neighbours mistype, and a small part of the 65 536 addresses of /64 that one customer may hold.
+    /// By addresses of one network before its others lose their free first guess. Guessed: far more
+    /// than a band and its neighbours mistype, and a small part of the 65 536 addresses of /64 that
+    /// one customer may hold.
     const OF_NETWORK: Self = Self { burst: 1_024, interval: Micros::from_secs(10) };
-    /// The same for the network of a provider, so that one customer's guesses cost its neighbours nothing.
+    /// The same for the network of a provider, so that one customer's guesses cost its neighbours
+    /// nothing.
     const OF_PROVIDER: Self = Self { burst: 16_384, interval: Micros::from_secs(10) };
-    /// In a session before addresses that have never shown its secret lose their free first guess. At this rate eight
-    /// digits last for years.
+    /// In a session before addresses that have never shown its secret lose their free first guess.
+    /// At this rate eight digits last for years.
     const OF_STRANGERS: Self = Self { burst: 65_536, interval: Micros::from_secs(1) };
 }
 
@@ -56,8 +60,8 @@ impl Guesses {
         self.forgotten_at > now
     }
 
-    /// Notes a wrong guess. Beyond the burst none is remembered, so that guessing is possible again soon after others
-    /// have stopped.
+    /// Notes a wrong guess. Beyond the burst none is remembered, so that guessing is possible again
+    /// soon after others have stopped.
     pub fn wrong(&mut self, now: Micros, of: Guessing) {
         let full = now + Micros::from_micros(of.interval.as_micros() * of.burst);
         self.forgotten_at = (self.forgotten_at.max(now) + of.interval).min(full);
@@ -182,8 +186,8 @@ impl Crowded {
 }
 
 impl Crowd {
-    /// Counts a new connection of an address. It is counted also if it is too much, since its connection exists
-    /// until it is closed.
+    /// Counts a new connection of an address. It is counted also if it is too much, since its
+    /// connection exists until it is closed.
     pub fn enter(
         &mut self,
         address: IpAddr,
@@ -223,7 +227,8 @@ impl Crowd {
         self.peers.get(&household(address)).map(|peer| peer.guesses).unwrap_or_default()
     }
 
-    /// Whether the networks around an address leave it a first guess that does not count in the session.
+    /// Whether the networks around an address leave it a first guess that does not count in the
+    /// session.
     pub fn spares(&self, address: IpAddr, now: Micros) -> bool {
         let guesses = |network| self.guessers.get(&network).copied().unwrap_or_default();
         around(address).all(|(network, of)| guesses(network).may(now, of).is_ok())
@@ -243,7 +248,8 @@ impl Crowd {
         self.peers.values().map(|peer| u64::from(peer.connections)).sum()
     }
 
-    /// Looks through all addresses when they have doubled since the last time, so that each costs little.
+    /// Looks through all addresses when they have doubled since the last time, so that each costs
+    /// little.
     fn forget_rested(&mut self, now: Micros) {
         if self.peers.len() + self.guessers.len() < self.full.max(RESTING_MAX) {
             return;

@@ -1,7 +1,7 @@
 //! Why connections ended, for the log of whoever drives the engine.
 //!
-//! Plain values in a list that is emptied after every turn, like [what is measured](super::measure). Nothing in
-//! them is a secret, and nothing is decided by them.
+//! Plain values in a list that is emptied after every turn, like [what is
+//! measured](super::measure). Nothing in them is a secret, and nothing is decided by them.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -33,7 +33,8 @@ pub enum Manner {
     Left,
     /// The server closed it because the client broke a rule or a limit.
     Expelled,
-    /// The server refused it by its settings, which the operator may want to be others. The reason says which.
+    /// The server refused it by its settings, which the operator may want to be others. The reason
+    /// says which.
     Misconfigured,
 }
 

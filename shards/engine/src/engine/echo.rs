@@ -1,6 +1,6 @@
-//! Small applications in place of a band, each above another layer of the wire: they echo WebSocket messages or
-//! Engine.IO messages, or say what a [script] has for Socket.IO events. Outside suites examine those
-//! layers through them.
+//! Small applications in place of a band, each above another layer of the wire: they echo WebSocket
+//! messages or Engine.IO messages, or say what a [script] has for Socket.IO events. Outside suites
+//! examine those layers through them.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -29,18 +29,20 @@ use crate::words::time::Micros;
 /// Arguments of an event that comes back.
 const ARGUMENTS_MAX: usize = 1_000_000;
 
-/// Events of ours that a client may owe an acknowledgement for. Then the oldest is not expected any more.
+/// Events of ours that a client may owe an acknowledgement for. Then the oldest is not expected any
+/// more.
 const ASKED_MAX: usize = 16;
 
-/// How long the second of two packets waits that a client gets unasked. Suites listen for it when they have had the
-/// first; if both came in one read it would be gone by then.
+/// How long the second of two packets waits that a client gets unasked. Suites listen for it when
+/// they have had the first; if both came in one read it would be gone by then.
 const PAUSE: Micros = Micros::from_millis(20);
 
-/// How long a request for a session waits. Suites have clients that give up at once, which they must have time for.
+/// How long a request for a session waits. Suites have clients that give up at once, which they
+/// must have time for.
 const HANDSHAKE: Micros = Micros::from_millis(10);
 
-/// How long a probe waits for its answer in socket.io-client's tests, one of which counts the packets of the first
-/// tenth of a second: other servers do not answer the waiting request earlier.
+/// How long a probe waits for its answer in socket.io-client's tests, one of which counts the
+/// packets of the first tenth of a second: other servers do not answer the waiting request earlier.
 pub const PROBE: Micros = Micros::from_millis(100);
 
 /// What is kept of a client.
@@ -136,8 +138,8 @@ impl Engine {
         Step::Go
     }
 
-    /// A client is here and is to be greeted. Above Engine.IO there may be nothing to connect to; version 3 is
-    /// connected by that.
+    /// A client is here and is to be greeted. Above Engine.IO there may be nothing to connect to;
+    /// version 3 is connected by that.
     pub(super) fn echo_opened(
         &mut self,
         id: ConnId,
@@ -169,7 +171,8 @@ impl Engine {
         self.arm(id);
     }
 
-    /// Tells a packet after a pause. Who polls is told in the answer to a request, unless others wait already.
+    /// Tells a packet after a pause. Who polls is told in the answer to a request, unless others
+    /// wait already.
     fn echo_later(&mut self, id: ConnId, packet: Vec<u8>, out: &mut Outputs) {
         let due_at = self.now.at + PAUSE;
         let Some(link) = self.link_mut(id) else { return };

@@ -1,5 +1,5 @@
-//! Frames on their way out: printed once into the turn's bytes, then named by their place for one receiver or
-//! for many.
+//! Frames on their way out: printed once into the turn's bytes, then named by their place for one
+//! receiver or for many.
 
 use super::conns::is_polled;
 use crate::io::{Close, Output, Outputs, Span};
@@ -12,7 +12,8 @@ impl Outputs {
         self.send(to, |bytes| frame::text(bytes, print));
     }
 
-    /// Sends the same text message to many. A volatile one is missed by those whose sockets are full.
+    /// Sends the same text message to many. A volatile one is missed by those whose sockets are
+    /// full.
     pub(super) fn fan_out(
         &mut self,
         to: impl Iterator<Item = ConnId>,

@@ -1,5 +1,5 @@
-//! A connection as long as it speaks HTTP: requests that the host answers, refusals, and the upgrade that makes
-//! a link of it.
+//! A connection as long as it speaks HTTP: requests that the host answers, refusals, and the
+//! upgrade that makes a link of it.
 
 use std::borrow::Cow;
 
@@ -37,7 +37,8 @@ pub struct Front {
     since: Micros,
     /// Whether it has asked for something before.
     kept_alive: bool,
-    /// What the host has been asked and has not answered, or a session of long-polling has nothing to answer to.
+    /// What the host has been asked and has not answered, or a session of long-polling has nothing
+    /// to answer to.
     asked: Option<Asked>,
     /// How often the request that comes first was handed from shard to shard.
     hops: u8,
@@ -110,15 +111,16 @@ impl Front {
         self.asked.as_ref().and_then(|asked| asked.session)
     }
 
-    /// Takes out of it what a request is to be answered with that goes to another shard: whether it reads on then,
-    /// what pages may see, and what came behind it.
+    /// Takes out of it what a request is to be answered with that goes to another shard: whether it
+    /// reads on then, what pages may see, and what came behind it.
     pub fn take_asked(&mut self) -> Option<(bool, Shared, Vec<u8>)> {
         let Asked { keep_alive, cors, .. } = self.asked.take()?;
         self.posts_to = None;
         Some((keep_alive, cors, std::mem::take(&mut self.bytes)))
     }
 
-    /// When it has waited long enough. The host answers within the turn, so nothing is set while it is asked.
+    /// When it has waited long enough. The host answers within the turn, so nothing is set while it
+    /// is asked.
     pub fn deadline(&self, limits: &Limits) -> Option<Micros> {
         let idle = self.kept_alive && self.bytes.is_empty();
         let patience = if idle { limits.idle_timeout } else { limits.head_timeout };
@@ -263,7 +265,8 @@ impl Engine {
         self.settings.application.path().is_some_and(|path| request.path.starts_with(path))
     }
 
-    /// Checks a request to Engine.IO in the order that other servers have: clients show what it says.
+    /// Checks a request to Engine.IO in the order that other servers have: clients show what it
+    /// says.
     fn handshake(
         &mut self,
         id: ConnId,
@@ -311,7 +314,8 @@ impl Engine {
         )
     }
 
-    /// Whether a request is one of a client of version 3 that might connect by a WebSocket, and begins with polling.
+    /// Whether a request is one of a client of version 3 that might connect by a WebSocket, and
+    /// begins with polling.
     fn would_poll(&self, request: &Request<'_>) -> bool {
         self.settings.transports.version_3 == Version3::WebSocketOnly
             && request.parameter("transport").as_deref() == Some("polling")
@@ -398,7 +402,8 @@ impl Engine {
         cors: Cors<'_>,
         out: &mut Outputs,
     ) -> Result<Outcome, Refusal> {
-        // JSONP, for browsers without CORS, is not spoken: its answers are scripts that any page may run.
+        // JSONP, for browsers without CORS, is not spoken: its answers are scripts that any page
+        // may run.
         if request.parameter("j").is_some() {
             return Err(Refusal::TransportUnknown);
         }
@@ -595,7 +600,8 @@ impl Engine {
         self.answer_refused(id, refused, cors, out)
     }
 
-    /// Refuses a request that an operator may have wanted to be served, and tells in the log which setting does that.
+    /// Refuses a request that an operator may have wanted to be served, and tells in the log which
+    /// setting does that.
     fn refuse_by_setting(
         &mut self,
         id: ConnId,

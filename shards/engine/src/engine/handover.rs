@@ -1,5 +1,5 @@
-//! Giving a connection to the shard where its session lives: once, with its protocol state, and with the bytes
-//! that were read but not used.
+//! Giving a connection to the shard where its session lives: once, with its protocol state, and
+//! with the bytes that were read but not used.
 
 use std::ops::Range;
 
@@ -15,7 +15,8 @@ use crate::wire::http::Delivery;
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::manners::Speaker;
 
-/// What travels with a connection, as the bytes of [`Output::HandOver`](crate::io::Output::HandOver).
+/// What travels with a connection, as the bytes of
+/// [`Output::HandOver`](crate::io::Output::HandOver).
 #[derive(Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant)] // there is one at a time
 pub(super) enum Parcel {
@@ -60,11 +61,12 @@ pub(super) enum Parcel {
     },
 }
 
-/// What is packed: under whom the connection is counted, which the socket cannot tell if a proxy is in between, and
-/// the rest.
+/// What is packed: under whom the connection is counted, which the socket cannot tell if a proxy is
+/// in between, and the rest.
 type Packed = (Speaker, Parcel);
 
-/// Where in a parcel the bytes lie that were read and not used, for whoever must look into what a member sent.
+/// Where in a parcel the bytes lie that were read and not used, for whoever must look into what a
+/// member sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Unread {
     /// WebSocket frames, from the beginning of one on.
@@ -135,7 +137,8 @@ impl Engine {
         out: &mut Outputs,
     ) {
         self.leave_crowd(speaker);
-        // Writing plain values to a vector fails only if one of them refuses, which none of ours does.
+        // Writing plain values to a vector fails only if one of them refuses, which none of ours
+        // does.
         let parcel = postcard::to_allocvec(&(speaker, parcel)).unwrap_or_default();
         assert!(!parcel.is_empty());
         out.hand_over(id, to, &parcel);

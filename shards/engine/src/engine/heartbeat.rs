@@ -1,5 +1,6 @@
-//! Whether the peer is still there, and how far away: Engine.IO's ping, which closes a silent connection, and
-//! the application's own, which old clients expect and which measures the connection's quality.
+//! Whether the peer is still there, and how far away: Engine.IO's ping, which closes a silent
+//! connection, and the application's own, which old clients expect and which measures the
+//! connection's quality.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,8 @@ const LATENESS_FORGIVEN: Micros = Micros::from_millis(20);
 /// The weight of a new round trip in the smoothed one is one in so many, as TCP does it.
 const SMOOTHING: u64 = 8;
 
-/// A pong that comes later than this counts as this late: the wall clock may have been set meanwhile.
+/// A pong that comes later than this counts as this late: the wall clock may have been set
+/// meanwhile.
 const LATE_MAX_MS: f64 = 60_000.0;
 
 /// Engine.IO's heartbeat: the server pings, the client has so long to answer.
@@ -35,13 +37,14 @@ impl Ping {
         Self::DueAt(now + settings.ping_interval)
     }
 
-    /// A heartbeat of which the client takes care: it must be heard of before this much time is over.
+    /// A heartbeat of which the client takes care: it must be heard of before this much time is
+    /// over.
     pub fn client_driven(now: Micros, settings: &Settings) -> Self {
         Self::AnswerBy(now + settings.ping_interval + settings.ping_timeout)
     }
 
-    /// A ping that was due goes out now. The answer is due as if it had gone out in time, unless it is so late that
-    /// the client would suffer from it.
+    /// A ping that was due goes out now. The answer is due as if it had gone out in time, unless it
+    /// is so late that the client would suffer from it.
     pub fn sent(due: Micros, now: Micros, settings: &Settings) -> Self {
         let from = if now.since(due) <= LATENESS_FORGIVEN { due } else { now };
         Self::AnswerBy(from + settings.ping_timeout)
@@ -110,12 +113,12 @@ impl Pulse {
         self.due_at = now + settings.heartbeat_interval;
     }
 
-    /// A `pong` came; it answers the ping whose timestamp it carries, or any if it carries none. Returns the round
-    /// trip that it measured, and whether a report is due.
+    /// A `pong` came; it answers the ping whose timestamp it carries, or any if it carries none.
+    /// Returns the round trip that it measured, and whether a report is due.
     ///
-    /// One that answers an earlier ping tells of a member that is further away than the `interval` between two. When
-    /// exactly that ping went out is not kept, so the round trip is what its timestamp says, and an interval at
-    /// least; for the member's own quality it stays lost.
+    /// One that answers an earlier ping tells of a member that is further away than the `interval`
+    /// between two. When exactly that ping went out is not kept, so the round trip is what its
+    /// timestamp says, and an interval at least; for the member's own quality it stays lost.
     pub fn ponged(
         &mut self,
         now: Moment,

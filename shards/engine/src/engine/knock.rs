@@ -1,5 +1,5 @@
-//! Knocking at another shard: who is in a session and wants to join one that lives there keeps its seat until that
-//! one has said that it may come.
+//! Knocking at another shard: who is in a session and wants to join one that lives there keeps its
+//! seat until that one has said that it may come.
 
 use std::net::IpAddr;
 
@@ -18,12 +18,12 @@ use crate::words::time::Micros;
 /// The fields for which somebody may be refused.
 const FIELDS: [&str; 2] = ["passcode", "leaderPin"];
 
-/// How long a seat is kept for who was told that it may come: by far longer than a connection is on its way, and not so
-/// long that one which is lost on it keeps others out.
+/// How long a seat is kept for who was told that it may come: by far longer than a connection is on
+/// its way, and not so long that one which is lost on it keeps others out.
 const PROMISE: Micros = Micros::from_secs(1);
 
-/// Seats of a session that are kept for those who are on their way from another shard: they have given up another one.
-/// Most sessions never have one, so they are boxed.
+/// Seats of a session that are kept for those who are on their way from another shard: they have
+/// given up another one. Most sessions never have one, so they are boxed.
 #[derive(Debug, Default)]
 pub(super) struct Promises(Option<Box<Promised>>);
 
@@ -108,7 +108,8 @@ impl From<Refused> for Reject {
 }
 
 impl Engine {
-    /// Asks the shard of another session whether the sender of a `join_session`, who is in one here, may come.
+    /// Asks the shard of another session whether the sender of a `join_session`, who is in one
+    /// here, may come.
     pub(super) fn knock(
         &mut self,
         said: Said<'_>,
@@ -141,7 +142,8 @@ impl Engine {
         }
     }
 
-    /// Somebody of another shard knocks. Answered when it is known what the storage has of the session.
+    /// Somebody of another shard knocks. Answered when it is known what the storage has of the
+    /// session.
     fn knocked(&mut self, knock: Knock, out: &mut Outputs) {
         let Some(join) = knock.join() else { return };
         if self.must_load(&join.session) {
@@ -178,7 +180,8 @@ impl Engine {
         write(to, &Letter::Answer { knock, by, refused }, out);
     }
 
-    /// The other shard has answered: who may come leaves its session and goes, who may not stays and is told why.
+    /// The other shard has answered: who may come leaves its session and goes, who may not stays
+    /// and is told why.
     fn knock_answered(
         &mut self,
         knock: Knock,
@@ -215,7 +218,8 @@ impl Engine {
         if held.parts.is_empty() {
             return self.hand_over(id, to, moving, &held.bytes, out);
         }
-        // Said by requests of long-polling before a WebSocket took over, which no WebSocket could say again.
+        // Said by requests of long-polling before a WebSocket took over, which no WebSocket could
+        // say again.
         self.expel(id, "it wants to be in three sessions at once", LeaveReason::Forced, out);
     }
 }

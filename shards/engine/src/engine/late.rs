@@ -1,12 +1,13 @@
-//! Values that came too fast: the newest of each event waits until there is room for it, so that a slider that is
-//! dragged ends where it was let go.
+//! Values that came too fast: the newest of each event waits until there is room for it, so that a
+//! slider that is dragged ends where it was let go.
 //!
-//! A value that waits is applied before any later command of its connection, whether there is room by then or not,
-//! so commands take effect in the order in which they were sent. For that one the total of the connection runs into
-//! debt: nobody sends more than that in the long run. None of this counts as a refusal.
+//! A value that waits is applied before any later command of its connection, whether there is room
+//! by then or not, so commands take effect in the order in which they were sent. For that one the
+//! total of the connection runs into debt: nobody sends more than that in the long run. None of
+//! this counts as a refusal.
 //!
-//! The values belong to the connection and end with it. `join_session` is a later command, so nothing waits when a
-//! connection moves to another shard.
+//! The values belong to the connection and end with it. `join_session` is a later command, so
+//! nothing waits when a connection moves to another shard.
 
 use super::link::{Said, class};
 use super::{Engine, State};
@@ -18,7 +19,8 @@ use crate::words::ids::{CommandId, ConnId, SessionId};
 use crate::words::music::Position;
 use crate::words::time::Micros;
 
-/// What waits of one connection, in order of arrival: at most one value of each event that may wait.
+/// What waits of one connection, in order of arrival: at most one value of each event that may
+/// wait.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Late(Vec<Waiting>);
 
@@ -52,8 +54,8 @@ impl Late {
 }
 
 impl Waiting {
-    /// Whether a later value of the same event takes its place. A command that is sent again does not, if it is older
-    /// by its number.
+    /// Whether a later value of the same event takes its place. A command that is sent again does
+    /// not, if it is older by its number.
     fn gives_way_to(&self, id: Option<CommandId>) -> bool {
         let older = |(own, other): (CommandId, CommandId)| {
             own.client == other.client && other.number <= own.number
@@ -63,8 +65,8 @@ impl Waiting {
 }
 
 impl Engine {
-    /// Keeps an event that came too fast, if it is one of which the newest value counts and the others do not.
-    /// False if it is to be refused.
+    /// Keeps an event that came too fast, if it is one of which the newest value counts and the
+    /// others do not. False if it is to be refused.
     pub(super) fn keep_late(
         &mut self,
         said: Said<'_>,
@@ -96,8 +98,8 @@ impl Engine {
         true
     }
 
-    /// Applies what waits before a command that came later and has room. A new value of an event makes the one that
-    /// waits needless.
+    /// Applies what waits before a command that came later and has room. A new value of an event
+    /// makes the one that waits needless.
     #[cold]
     pub(super) fn catch_up(&mut self, said: Said<'_>, event: Event, out: &mut Outputs) {
         let new = value(event, said.payload);

@@ -1,4 +1,5 @@
-//! What speaks Engine.IO, mostly a WebSocket: frames in, Engine.IO and Socket.IO packets on them, and the connection's own events.
+//! What speaks Engine.IO, mostly a WebSocket: frames in, Engine.IO and Socket.IO packets on them,
+//! and the connection's own events.
 
 use std::borrow::Cow;
 
@@ -29,12 +30,12 @@ use crate::words::ids::{ConnId, MemberId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
-/// Bytes of a packet that is no set list. Longer ones are refused before they are read, which takes time in which the
-/// shard plays no music.
+/// Bytes of a packet that is no set list. Longer ones are refused before they are read, which takes
+/// time in which the shard plays no music.
 const EVENT_BYTES_MAX: usize = 64 * 1024;
 
-/// Pings of one read that are answered each for itself. Of more, the last one is: nobody who measures sends so
-/// many at once, and a flood shall not be echoed.
+/// Pings of one read that are answered each for itself. Of more, the last one is: nobody who
+/// measures sends so many at once, and a flood shall not be echoed.
 const PONGS_MAX: u32 = 16;
 
 /// Why a client is sent away whose packets cannot be read.
@@ -86,7 +87,8 @@ pub struct Link {
     pub held: Option<Box<Held>>,
 }
 
-/// What was read of a client that waits for a session from the storage, or for another shard's answer.
+/// What was read of a client that waits for a session from the storage, or for another shard's
+/// answer.
 #[derive(Debug, Default)]
 pub struct Held {
     /// Packets in requests of long-polling, one behind the other: kind, length, bytes.
@@ -295,8 +297,8 @@ impl Engine {
         }
     }
 
-    /// Says what a client is told first, which came with a `query`. One that speaks version 3 is connected to `/` by
-    /// that.
+    /// Says what a client is told first, which came with a `query`. One that speaks version 3 is
+    /// connected to `/` by that.
     pub(super) fn greet(
         &mut self,
         id: ConnId,
@@ -505,7 +507,8 @@ impl Engine {
         }
     }
 
-    /// Acts on an Engine.IO packet that came as bytes: an attachment, in version 3 behind the number of its type.
+    /// Acts on an Engine.IO packet that came as bytes: an attachment, in version 3 behind the
+    /// number of its type.
     pub(super) fn binary(&mut self, id: ConnId, data: &[u8], out: &mut Outputs) -> Step {
         self.counters.messages_in += 1;
         if self.settings.application == Application::WebSocketEcho {
@@ -553,7 +556,8 @@ impl Engine {
         })
     }
 
-    /// Lends the shard's reader of events. It is back afterwards, unless a long event has made it large.
+    /// Lends the shard's reader of events. It is back afterwards, unless a long event has made it
+    /// large.
     fn with_reader(&mut self, act: impl FnOnce(&mut Self, &mut json::Reading<'_>) -> Step) -> Step {
         let mut reader = self.reader.take().unwrap_or_default();
         let step = act(self, &mut reader.begin());
@@ -561,8 +565,9 @@ impl Engine {
         step
     }
 
-    /// Takes an attachment of a binary packet; with the last one the packet is there. None of our events has a
-    /// field for one, so the placeholders are left where they stand, as values of the wrong type.
+    /// Takes an attachment of a binary packet; with the last one the packet is there. None of our
+    /// events has a field for one, so the placeholders are left where they stand, as values of the
+    /// wrong type.
     fn attachment(&mut self, id: ConnId, data: &[u8], out: &mut Outputs) -> Step {
         if self.settings.application == Application::EngineEcho {
             self.send_attachment(id, data, out);
@@ -715,7 +720,8 @@ impl Engine {
         }
     }
 
-    /// Keeps an event that came too fast for later, or refuses it. One refusal too many closes the connection.
+    /// Keeps an event that came too fast for later, or refuses it. One refusal too many closes the
+    /// connection.
     #[cold]
     fn too_fast(
         &mut self,
@@ -819,7 +825,8 @@ impl Engine {
         self.outbox.text(out, said.conn, lane, |bytes| print::ack(bytes, id, session, ack));
     }
 
-    /// Tells the sender of an event why nothing came of it: as its acknowledgement, or as the event `error`.
+    /// Tells the sender of an event why nothing came of it: as its acknowledgement, or as the event
+    /// `error`.
     pub(super) fn refuse(&mut self, said: Said<'_>, reject: &Reject, out: &mut Outputs) {
         self.counters.refused(reject.code);
         self.text(said.conn, out, |bytes| match said.ack {

@@ -1,12 +1,12 @@
 //! What the engine measures of itself, for its driver to take and sort into histograms.
 //!
-//! Plain values in a list that is emptied after every turn: the engine neither knows what becomes of them nor
-//! decides anything by them.
+//! Plain values in a list that is emptied after every turn: the engine neither knows what becomes
+//! of them nor decides anything by them.
 
 use crate::words::time::Micros;
 
-/// So many measures are kept until they are taken; what comes later is left out. A shard's turn has fewer unless
-/// it is hopelessly behind, and then the first ones tell enough.
+/// So many measures are kept until they are taken; what comes later is left out. A shard's turn has
+/// fewer unless it is hopelessly behind, and then the first ones tell enough.
 pub const MEASURES_MAX: usize = 4_096;
 
 /// What was measured.

@@ -1,8 +1,9 @@
 //! One shard's engine: connections, sessions, timers, and the turn that joins them.
 //!
-//! Everything enters by [`Engine::handle`] and leaves as [`Outputs`]. The rooms: `front` speaks HTTP until a
-//! connection is a WebSocket, `link` speaks Engine.IO and Socket.IO on it, `stage` carries commands into sessions
-//! and their effects out, `room` is one session with its audience, `recovery` what brings a lost member back.
+//! Everything enters by [`Engine::handle`] and leaves as [`Outputs`]. The rooms: `front` speaks
+//! HTTP until a connection is a WebSocket, `link` speaks Engine.IO and Socket.IO on it, `stage`
+//! carries commands into sessions and their effects out, `room` is one session with its audience,
+//! `recovery` what brings a lost member back.
 
 mod alarm;
 mod batch;
@@ -61,8 +62,9 @@ use slots::Arena;
 use storage::Storage;
 use wheel::Wheel;
 
-/// Bytes that may wait unsent for a connection when memory is scarce, and for how long more than that: somebody on a slow
-/// network gets through a set list in that time, and who has stopped reading does not.
+/// Bytes that may wait unsent for a connection when memory is scarce, and for how long more than
+/// that: somebody on a slow network gets through a set list in that time, and who has stopped
+/// reading does not.
 const BACKLOG_SCARCE_BYTES: u32 = 256 * 1024;
 const BACKLOG_SCARCE_TIME: Micros = Micros::from_secs(5);
 
@@ -117,10 +119,11 @@ pub struct Engine {
 
 /// A connection.
 struct Conn {
-    /// The client's address: where the connection comes from, or what a trusted proxy says of a connection that
-    /// it upgraded.
+    /// The client's address: where the connection comes from, or what a trusted proxy says of a
+    /// connection that it upgraded.
     peer: IpAddr,
-    /// Whether a proxy passed on the request by which the client came. Then it is exempt from nothing.
+    /// Whether a proxy passed on the request by which the client came. Then it is exempt from
+    /// nothing.
     forwarded: bool,
     alarm: Alarm,
     /// Since when a lot waits that the kernel has not taken, as far as the driver has told.
@@ -148,7 +151,8 @@ impl Conn {
 
 /// What a connection speaks.
 enum State {
-    /// HTTP, until it is upgraded. In a box like the others, so that those who were upgraded pay nothing for it.
+    /// HTTP, until it is upgraded. In a box like the others, so that those who were upgraded pay
+    /// nothing for it.
     Front(Box<Front>),
     /// A WebSocket that may take over from long-polling.
     Probe(Box<Probe>),
@@ -250,8 +254,8 @@ impl Engine {
     /// Takes one input that happened at `at`, and appends what must be done about it to `out`.
     ///
     /// # Panics
-    /// If time runs backwards, or the driver names a connection twice: those are our bugs. No bytes from outside
-    /// lead here.
+    /// If time runs backwards, or the driver names a connection twice: those are our bugs. No bytes
+    /// from outside lead here.
     pub fn handle(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
         assert!(self.now.at <= at, "time ran back from {:?} to {at:?}", self.now.at);
         let before = out.list.len();
@@ -359,7 +363,8 @@ impl Engine {
         self.forget(id, reason, out);
     }
 
-    /// A reader that is too far behind is closed: its members would rather reconnect than see the past.
+    /// A reader that is too far behind is closed: its members would rather reconnect than see the
+    /// past.
     fn backlog(&mut self, id: ConnId, bytes: u32, out: &mut Outputs) {
         let now = self.now.at;
         let Some(conn) = self.conns.get_mut(id) else { return };
@@ -404,8 +409,8 @@ impl Engine {
         }
     }
 
-    /// Fires what is due and answers who polls, until neither leads to more of the other: who polls too slowly is
-    /// sent away, and a request that waited has others behind it.
+    /// Fires what is due and answers who polls, until neither leads to more of the other: who polls
+    /// too slowly is sent away, and a request that waited has others behind it.
     fn end_turn(&mut self, out: &mut Outputs) {
         let mut told = 0;
         loop {
@@ -431,12 +436,12 @@ impl Engine {
         reader + self.inflater.kept_bytes() + self.outbox.kept_bytes()
     }
 
-    /// Fires what is due: ticks and the rest first, then the batches, whatever their deadlines, because a tick
-    /// matters more. Closing a window may make more due when windows have no length.
+    /// Fires what is due: ticks and the rest first, then the batches, whatever their deadlines,
+    /// because a tick matters more. Closing a window may make more due when windows have no length.
     ///
-    /// While something ticks, once `told` members were told something the other windows wait for the next turn, with a
-    /// tick before them if one is due by then: after a power cut a hall full of people joins, and every session has
-    /// something to tell at once.
+    /// While something ticks, once `told` members were told something the other windows wait for
+    /// the next turn, with a tick before them if one is due by then: after a power cut a hall full
+    /// of people joins, and every session has something to tell at once.
     fn fire_timers(&mut self, told: &mut usize, out: &mut Outputs) {
         self.warm_up();
         let most = if self.is_ticking() { TOLD_MAX } else { usize::MAX };
@@ -477,8 +482,9 @@ impl Engine {
         }
     }
 
-    /// Reads a little of each session that is about to tick. What was sent since its last tick has driven it out of the
-    /// cache; together they are fetched in the time of one, while one tick after the other waits for each.
+    /// Reads a little of each session that is about to tick. What was sent since its last tick has
+    /// driven it out of the cache; together they are fetched in the time of one, while one tick
+    /// after the other waits for each.
     fn warm_up(&mut self) {
         let rooms = self.wheel.due(self.now.at).filter_map(|timer| match timer {
             Timer::Tick(key) => self.rooms.get(*key),
@@ -513,8 +519,8 @@ impl Engine {
         conn.alarm.set(&mut self.wheel, deadline, Timer::Conn(id));
     }
 
-    /// Notes that a client is about to be forgotten, and why. Ends of plain requests are nothing to tell, and who
-    /// has said goodbye was told of.
+    /// Notes that a client is about to be forgotten, and why. Ends of plain requests are nothing to
+    /// tell, and who has said goodbye was told of.
     fn note_end(&mut self, id: ConnId, why: &'static str) {
         if let Some(State::Link(link)) = self.conns.get(id).map(|conn| &conn.state)
             && link.member.is_some()
@@ -583,8 +589,8 @@ impl Engine {
         self.outbox.take_window(id);
     }
 
-    /// Counts a connection of an address. A trusted proxy's own connections are not counted, and nothing that a
-    /// proxy passed on is exempt.
+    /// Counts a connection of an address. A trusted proxy's own connections are not counted, and
+    /// nothing that a proxy passed on is exempt.
     fn enter(&mut self, speaker: Speaker) -> Result<(), Crowded> {
         if !self.is_counted(speaker) {
             return Ok(());

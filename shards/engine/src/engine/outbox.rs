@@ -1,7 +1,8 @@
-//! Packets on their way to clients: the same packet goes out differently to those that take it compressed.
+//! Packets on their way to clients: the same packet goes out differently to those that take it
+//! compressed.
 //!
-//! A packet for many is compressed at most once for each size of window, unless messages refer to those before
-//! them: then each receiver needs its own.
+//! A packet for many is compressed at most once for each size of window, unless messages refer to
+//! those before them: then each receiver needs its own.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,8 @@ use crate::words::ids::ConnId;
 pub enum Lane {
     /// As messages of a WebSocket.
     Plain,
-    /// As messages of a WebSocket, the longer ones compressed, each by itself, for a window of so many bits.
+    /// As messages of a WebSocket, the longer ones compressed, each by itself, for a window of so
+    /// many bits.
     Deflated(u8),
     /// The same with messages that refer to those before them.
     Streamed(u8),
@@ -81,7 +83,8 @@ impl Outbox {
         self.packet(out, to, lane, &packet);
     }
 
-    /// Sends bytes to one, in front of which version 3 says of which type they are, or has them as text.
+    /// Sends bytes to one, in front of which version 3 says of which type they are, or has them as
+    /// text.
     pub fn attachment(
         &mut self,
         out: &mut Outputs,
@@ -136,8 +139,9 @@ impl Outbox {
         }
     }
 
-    /// Sends what is worth nothing later, to those whose sockets take it now. It is never compressed: it is short,
-    /// and what follows on a streamed lane may not refer to what was left out.
+    /// Sends what is worth nothing later, to those whose sockets take it now. It is never
+    /// compressed: it is short, and what follows on a streamed lane may not refer to what was left
+    /// out.
     pub fn volatile(
         &mut self,
         out: &mut Outputs,

@@ -1,8 +1,9 @@
-//! HTTP long-polling: one link over many requests, which may reach any shard, and its change to a WebSocket.
+//! HTTP long-polling: one link over many requests, which may reach any shard, and its change to a
+//! WebSocket.
 //!
-//! The id of such a session begins with the shard that it was opened on. A request that comes to another shard is
-//! handed over, connection and all. When the link itself moves to the shard of its session, the shard that it
-//! leaves remembers for a while where it went.
+//! The id of such a session begins with the shard that it was opened on. A request that comes to
+//! another shard is handed over, connection and all. When the link itself moves to the shard of its
+//! session, the shard that it leaves remembers for a while where it went.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -30,12 +31,13 @@ use crate::words::time::{Micros, UnixMillis};
 /// How long a WebSocket may take to become the transport of a session.
 const UPGRADE_TIMEOUT: Micros = Micros::from_secs(10);
 
-/// How many sessions that went to other shards are remembered, and for how long after they were last asked for.
+/// How many sessions that went to other shards are remembered, and for how long after they were
+/// last asked for.
 const GONE_MAX: usize = 4_096;
 const GONE_TTL: Micros = Micros::from_secs(300);
 
-/// For how many sessions that their clients closed the answer to a last request is kept, and for how long: that
-/// request may have been on its way.
+/// For how many sessions that their clients closed the answer to a last request is kept, and for
+/// how long: that request may have been on its way.
 const PARTED_MAX: usize = 256;
 const PARTED_TTL: Micros = Micros::from_secs(2);
 
@@ -49,7 +51,8 @@ pub struct Sids {
     here: BTreeMap<MemberId, ConnId>,
     /// Those that went to other shards, and when that may be forgotten.
     gone: BTreeMap<MemberId, (ShardId, Micros)>,
-    /// Those that their clients closed while no request waited, what such a request is still to be told, and since when.
+    /// Those that their clients closed while no request waited, what such a request is still to be
+    /// told, and since when.
     parted: VecDeque<(MemberId, Body, Micros)>,
 }
 
@@ -76,7 +79,8 @@ pub struct Queue {
 /// The cookie of sessions of version 3, under the name that such clients know.
 const COOKIE: &str = "io";
 
-/// What binds a session of version 3 to the client that opened it. Its id proves nothing: it is the member's public id.
+/// What binds a session of version 3 to the client that opened it. Its id proves nothing: it is the
+/// member's public id.
 #[derive(Debug, Serialize, Deserialize)]
 struct Bond {
     origin: Origin,
@@ -92,8 +96,8 @@ struct Bond {
 #[derive(Debug, Eq, PartialEq, Serialize, Deserialize)]
 struct Origin {
     speaker: Speaker,
-    /// What the nearest proxy says of its client, if that proxy is not trusted. Somebody else behind the same proxy
-    /// cannot say the same.
+    /// What the nearest proxy says of its client, if that proxy is not trusted. Somebody else
+    /// behind the same proxy cannot say the same.
     hop: Box<[u8]>,
 }
 
@@ -354,8 +358,8 @@ impl Engine {
 
     /// Binds a session to the client that opens it.
     ///
-    /// A browser has one cookie for all its pages, so a value that it returns already is kept: its other sessions need
-    /// it. A client whose address is unknown has nothing but the cookie.
+    /// A browser has one cookie for all its pages, so a value that it returns already is kept: its
+    /// other sessions need it. A client whose address is unknown has nothing but the cookie.
     fn new_bond(&mut self, id: ConnId, request: &Request<'_>) -> Option<Bond> {
         let origin = self.origin(id, request)?;
         let value = |bytes| std::str::from_utf8(bytes).ok().and_then(MemberId::parse);
@@ -374,7 +378,8 @@ impl Engine {
         Some(Origin { speaker, hop: hop.trim_ascii().into() })
     }
 
-    /// Whether a request comes from the client that opened the session, as far as its id does not prove that.
+    /// Whether a request comes from the client that opened the session, as far as its id does not
+    /// prove that.
     pub(super) fn is_of_client(
         &mut self,
         id: ConnId,
@@ -458,8 +463,8 @@ impl Engine {
         self.answer_poll(id, session, delivery, out)
     }
 
-    /// The packets of a request are to come. Of a client that sends two such requests at once nobody knows which
-    /// is the first, so its session ends.
+    /// The packets of a request are to come. Of a client that sends two such requests at once
+    /// nobody knows which is the first, so its session ends.
     pub(super) fn await_body(
         &mut self,
         id: ConnId,
@@ -569,13 +574,15 @@ impl Engine {
             match self.part_received(session, part, out) {
                 Step::Go | Step::Hold => {}
                 Step::Gone => return self.said_goodbye = false,
-                // It is connected and wants to go on at once, without a request that could take it there.
+                // It is connected and wants to go on at once, without a request that could take it
+                // there.
                 Step::Move(..) => return self.forget(session, LeaveReason::TransportError, out),
             }
         }
     }
 
-    /// Keeps a request with packets unanswered whose session may be about to move: it takes a connection along.
+    /// Keeps a request with packets unanswered whose session may be about to move: it takes a
+    /// connection along.
     fn keep_posting(&mut self, id: ConnId, session: ConnId, delivery: Delivery<'_>) -> Outcome {
         if let Some(queue) = self.outbox.queue(session) {
             queue.posting = Some(id);
@@ -725,7 +732,8 @@ impl Engine {
         self.answered_one(id, delivery.keep_alive, out)
     }
 
-    /// Answers the requests whose sessions have something to say by now, and goes on with what came behind them.
+    /// Answers the requests whose sessions have something to say by now, and goes on with what came
+    /// behind them.
     pub(super) fn answer_polls(&mut self, out: &mut Outputs) {
         for session in self.outbox.take_told() {
             let limit = self.settings.limits.backlog_bytes_max as usize;
@@ -735,7 +743,8 @@ impl Engine {
                 self.forget(session, LeaveReason::TransportError, out);
                 continue;
             }
-            // One that came from another shard may have been told nothing yet, and no body is no packet.
+            // One that came from another shard may have been told nothing yet, and no body is no
+            // packet.
             if !queue.packets.is_empty()
                 && let Some(waiting) = queue.waiting.take()
             {
@@ -801,7 +810,8 @@ impl Engine {
         }
     }
 
-    /// Reads what a WebSocket says that may become a session's transport: first a probe, then that it takes over.
+    /// Reads what a WebSocket says that may become a session's transport: first a probe, then that
+    /// it takes over.
     pub(super) fn probe_received(&mut self, id: ConnId, bytes: &mut [u8], out: &mut Outputs) {
         let now = self.now.at;
         let mut at = 0;
@@ -840,7 +850,8 @@ impl Engine {
         }
     }
 
-    /// Answers a WebSocket that wants to become a session's transport, and the request that the session has waiting.
+    /// Answers a WebSocket that wants to become a session's transport, and the request that the
+    /// session has waiting.
     fn answer_probe(&mut self, id: ConnId, out: &mut Outputs) {
         let until = self.now.at + UPGRADE_TIMEOUT;
         let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
@@ -871,7 +882,8 @@ impl Engine {
         }
     }
 
-    /// A WebSocket takes its session over, here or on the shard where that has gone. `rest` is what it said next.
+    /// A WebSocket takes its session over, here or on the shard where that has gone. `rest` is what
+    /// it said next.
     pub(super) fn take_over(&mut self, id: ConnId, hops: u8, rest: &mut [u8], out: &mut Outputs) {
         let Some(State::Probe(probe)) = self.conns.get(id).map(|conn| &conn.state) else { return };
         let sid = probe.sid;

@@ -53,10 +53,11 @@ impl RateLimits {
 
 /// What one connection has sent of late. Moves with it from shard to shard: their clocks are one.
 ///
-/// Each bucket is one time (GCRA): the instant at which it will be full again. A bucket that is full is
-/// like one that never was, so only those that are not take room, and a full one's place is used again.
-/// That makes 32 bytes for a connection that sends one kind of event at a time, as idle ones do, about 170 more
-/// once it has used up to five buckets at a time, and 100 more once it has been refused.
+/// Each bucket is one time (GCRA): the instant at which it will be full again. A bucket that is
+/// full is like one that never was, so only those that are not take room, and a full one's place is
+/// used again. That makes 32 bytes for a connection that sends one kind of event at a time, as idle
+/// ones do, about 170 more once it has used up to five buckets at a time, and 100 more once it has
+/// been refused.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Rates {
     /// When the bucket for all events together is full again.
@@ -86,11 +87,12 @@ struct Bucket {
 }
 
 impl Rates {
-    /// Lets an event through at the time `now`, or not. An event that is not let through takes from no bucket.
+    /// Lets an event through at the time `now`, or not. An event that is not let through takes from
+    /// no bucket.
     ///
     /// # Errors
-    /// When the bucket of its class, or that of all events, has run out: after how long, but not before, the same
-    /// event would be let through.
+    /// When the bucket of its class, or that of all events, has run out: after how long, but not
+    /// before, the same event would be let through.
     pub fn take(
         &mut self,
         now: Micros,
@@ -111,8 +113,8 @@ impl Rates {
         Ok(())
     }
 
-    /// Lets an event through that could wait no longer. Its bucket becomes no emptier than empty, but the total of all
-    /// events goes into debt for it.
+    /// Lets an event through that could wait no longer. Its bucket becomes no emptier than empty,
+    /// but the total of all events goes into debt for it.
     pub fn take_anyway(&mut self, now: Micros, class: EventClass, limits: &RateLimits) {
         let mine = self.buckets().position(|bucket| bucket.class == class);
         let full_at =
@@ -165,8 +167,8 @@ impl Rates {
         }
     }
 
-    /// Notes that an event was refused for coming too fast. True if this was one refusal too many, so the connection
-    /// is to be closed.
+    /// Notes that an event was refused for coming too fast. True if this was one refusal too many,
+    /// so the connection is to be closed.
     pub fn refuse(&mut self, now: Micros, limits: &RateLimits) -> bool {
         let refusals_max = limits.refusals_max;
         if refusals_max == 0 {
@@ -183,8 +185,8 @@ impl Rates {
     }
 }
 
-/// Takes one event from a bucket that is full again at `full_at`: the later time at which it will then be
-/// full, or how long to wait until there is an event in it.
+/// Takes one event from a bucket that is full again at `full_at`: the later time at which it will
+/// then be full, or how long to wait until there is an event in it.
 pub(super) fn draw(now: Micros, full_at: Micros, rate: u32) -> Result<Micros, Micros> {
     if rate == 0 {
         return Ok(full_at);

@@ -1,13 +1,15 @@
-//! Coming back after a lost connection, as Socket.IO has it: the same id, session and role, and what was missed.
+//! Coming back after a lost connection, as Socket.IO has it: the same id, session and role, and
+//! what was missed.
 //!
-//! Every event that a session tells, unless it is [volatile](is_volatile), ends with an offset: where it stands in
-//! the session's log. A client whose connection broke names the last offset that it saw and the secret `pid` that
-//! it was given. The offset leads to the shard and the session; the pid shows whose seat it was, and does so once.
-//! Snapshots carry an offset and are not in the log, nor is the room's statistics: whoever comes back is told fresh
-//! ones.
+//! Every event that a session tells, unless it is [volatile](is_volatile), ends with an offset:
+//! where it stands in the session's log. A client whose connection broke names the last offset that
+//! it saw and the secret `pid` that it was given. The offset leads to the shard and the session;
+//! the pid shows whose seat it was, and does so once. Snapshots carry an offset and are not in the
+//! log, nor is the room's statistics: whoever comes back is told fresh ones.
 //!
-//! The log reaches back as far as somebody may have missed it. Of those who are lost that is since a little before
-//! the loss was noticed; who is here is pinged, so while nobody is lost, some seconds are enough.
+//! The log reaches back as far as somebody may have missed it. Of those who are lost that is since
+//! a little before the loss was noticed; who is here is pinged, so while nobody is lost, some
+//! seconds are enough.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,7 +29,8 @@ use crate::words::ids::{ConnId, MemberId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
-/// What a client shows to get its seat back. As hard to guess as a socket id, and told to nobody else.
+/// What a client shows to get its seat back. As hard to guess as a socket id, and told to nobody
+/// else.
 #[derive(Clone, Copy, Debug, Eq, Serialize, Deserialize)]
 pub struct Pid(pub MemberId);
 
@@ -69,8 +72,8 @@ impl fmt::Display for Offset {
     }
 }
 
-/// Whether a notice is about a moment and worth nothing once that is over. It carries no offset and is not told
-/// again to who missed it, for a fresh one is never far.
+/// Whether a notice is about a moment and worth nothing once that is over. It carries no offset and
+/// is not told again to who missed it, for a fresh one is never far.
 pub fn is_volatile(notice: &Notice) -> bool {
     matches!(
         notice,
@@ -90,18 +93,20 @@ const FORGOTTEN_MAX: usize = 32;
 #[derive(Debug)]
 pub struct Memory<S> {
     entries: VecDeque<Entry>,
-    /// What they are kept as one behind the other, from `start` on. In one piece, because it is short-lived: among the
-    /// allocations of what stays it would leave holes that the allocator can give to nobody.
+    /// What they are kept as one behind the other, from `start` on. In one piece, because it is
+    /// short-lived: among the allocations of what stays it would leave holes that the allocator can
+    /// give to nobody.
     packets: Vec<u8>,
     start: usize,
     /// How many entries there were so far.
     told: u64,
-    /// Whom the newest of the forgotten entries concerned, as far back as none concerned everybody. A member that was
-    /// told none of them has missed nothing, however small the number that it names.
+    /// Whom the newest of the forgotten entries concerned, as far back as none concerned everybody.
+    /// A member that was told none of them has missed nothing, however small the number that it
+    /// names.
     forgotten: VecDeque<Audience>,
     absent: VecDeque<Absent<S>>,
-    /// Since when those who came back may have missed something, and until when they may come back once more with
-    /// that: a connection can break before it has brought what was missed.
+    /// Since when those who came back may have missed something, and until when they may come back
+    /// once more with that: a connection can break before it has brought what was missed.
     returned: Option<(Micros, Micros)>,
 }
 
@@ -154,8 +159,8 @@ pub struct Bounds<'a> {
     pub bytes: &'a mut u64,
 }
 
-/// How long a client of these settings may have heard nothing before that is noticed: a ping must become due, and its
-/// answer stay away. Twice that and more, for timers may be late.
+/// How long a client of these settings may have heard nothing before that is noticed: a ping must
+/// become due, and its answer stay away. Twice that and more, for timers may be late.
 pub fn silence(settings: &Settings) -> Micros {
     const LATENESS: Micros = Micros::from_secs(5);
     let noticed = settings.ping_interval + settings.ping_timeout;
@@ -204,7 +209,8 @@ impl<S> Memory<S> {
             self.start = 0;
         }
         if self.packets.capacity() - self.packets.len() < packet.len() {
-            // By less than the doubling of a vector: most logs are of the few who joined, and then of nobody.
+            // By less than the doubling of a vector: most logs are of the few who joined, and then
+            // of nobody.
             self.packets.reserve_exact(packet.len() + self.packets.len() / 4);
         }
         self.packets.extend_from_slice(packet);
@@ -269,8 +275,8 @@ impl<S> Memory<S> {
         self.entries.range(unknown..).filter_map(missed)
     }
 
-    /// When something here has certainly grown too old. Up to a window late, so that a busy session is not woken
-    /// for each of its events.
+    /// When something here has certainly grown too old. Up to a window late, so that a busy session
+    /// is not woken for each of its events.
     pub fn deadline(&self, bounds: &Bounds<'_>) -> Option<Micros> {
         let (window, silence) = (bounds.window, bounds.silence);
         let absent = self.absent.front().map(|absent| absent.since + window + window);
@@ -335,8 +341,8 @@ impl<S> Memory<S> {
 }
 
 impl Engine {
-    /// Gives a client the seat back that it lost, tells it what it missed, and then that it is connected. False
-    /// if that cannot be: then it has to begin anew.
+    /// Gives a client the seat back that it lost, tells it what it missed, and then that it is
+    /// connected. False if that cannot be: then it has to begin anew.
     pub(super) fn recover(
         &mut self,
         id: ConnId,

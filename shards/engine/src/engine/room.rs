@@ -1,5 +1,5 @@
-//! A session with its audience: who of its members sits at which connection, what waits to be told to them,
-//! and when the next tick is due.
+//! A session with its audience: who of its members sits at which connection, what waits to be told
+//! to them, and when the next tick is due.
 
 use super::alarm::{Alarm, RoomKey, Timer};
 use super::batch::Batch;
@@ -19,7 +19,8 @@ use crate::words::time::{Micros, Moment};
 /// Room for most packets, so that they need not grow while they are printed.
 const PACKET_BYTES: usize = 1024;
 
-/// How long the statistics of a large session may grow old: of all who come and go meanwhile they tell once.
+/// How long the statistics of a large session may grow old: of all who come and go meanwhile they
+/// tell once.
 const STATS_INTERVAL: Micros = Micros::from_secs(1);
 
 /// A session on this shard.
@@ -74,7 +75,8 @@ pub struct Turn<'a> {
     pub out: &'a mut Outputs,
 }
 
-/// A notice that is kept for every member of a band that has come together, in few bytes; `None` for the others.
+/// A notice that is kept for every member of a band that has come together, in few bytes; `None`
+/// for the others.
 fn pack(notice: &Notice) -> Option<Vec<u8>> {
     let Notice::UserJoined { member, member_count } = notice else { return None };
     postcard::to_allocvec(&(member, member_count)).ok()
@@ -170,8 +172,9 @@ impl Room {
         }
     }
 
-    /// Gives a lost member its seat back, at another connection, and tells it what it missed. `None` if nobody is
-    /// known by this pid, too much was told after the event of this number, or others have taken all seats.
+    /// Gives a lost member its seat back, at another connection, and tells it what it missed.
+    /// `None` if nobody is known by this pid, too much was told after the event of this number, or
+    /// others have taken all seats.
     pub fn recover(
         &mut self,
         pid: Pid,
@@ -246,8 +249,9 @@ impl Room {
         self.seats.len()
     }
 
-    /// Takes effects in. They go out when the window closes, which this opens if it was not, and closes sooner if what
-    /// came may not wait as long; but a newcomer's snapshot and the answer to a sync request never wait.
+    /// Takes effects in. They go out when the window closes, which this opens if it was not, and
+    /// closes sooner if what came may not wait as long; but a newcomer's snapshot and the answer to
+    /// a sync request never wait.
     pub fn gather(&mut self, key: RoomKey, effects: &mut Vec<Effect>, turn: &mut Turn<'_>) {
         for effect in effects.drain(..) {
             match effect {
@@ -296,8 +300,8 @@ impl Room {
         self.tick.set(wheel, at, Timer::Tick(key));
     }
 
-    /// The first tick after this one that somebody wants. A session whose members keep the timeline by themselves
-    /// sleeps through all the others.
+    /// The first tick after this one that somebody wants. A session whose members keep the timeline
+    /// by themselves sleeps through all the others.
     fn wanted_after(&self, tick: u64) -> Option<u64> {
         let next = tick + 1;
         let mut wanted = None;
@@ -320,7 +324,8 @@ impl Room {
         seats ^ name ^ u64::from(self.session.is_playing(Micros::ZERO))
     }
 
-    /// A tick is due: tells everybody who wants it, or one that was missed since, where the band is.
+    /// A tick is due: tells everybody who wants it, or one that was missed since, where the band
+    /// is.
     pub fn tick(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
         self.tick.rang();
         if !self.session.is_playing(turn.now.at) {
@@ -360,8 +365,8 @@ impl Room {
 
     /// Tells the members what was gathered.
     ///
-    /// Also called before somebody joins or leaves and before a member is answered with newer state, so that
-    /// nobody hears of older state after newer, or of what happened before it came.
+    /// Also called before somebody joins or leaves and before a member is answered with newer
+    /// state, so that nobody hears of older state after newer, or of what happened before it came.
     pub fn flush(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
         if self.batch.is_empty() {
             return;
@@ -422,7 +427,8 @@ impl Room {
         }
     }
 
-    /// Tells something that a member who misses it is told on its return: with its offset to those who may return.
+    /// Tells something that a member who misses it is told on its return: with its offset to those
+    /// who may return.
     fn tell_and_remember(
         &mut self,
         key: RoomKey,
@@ -459,7 +465,8 @@ impl Room {
         turn: &mut Turn<'_>,
     ) {
         let hears = |seat: &&Seat| audience.concerns(seat.member, seat.metronome);
-        // One is looked for once, from the newcomers on, rather than with each pass over the audience.
+        // One is looked for once, from the newcomers on, rather than with each pass over the
+        // audience.
         let seats = match audience {
             Audience::One(member) | Audience::Sender(member) => {
                 let place = self.seats.iter().rposition(|seat| seat.member == member);
@@ -493,18 +500,19 @@ impl Room {
     }
 }
 
-/// Between two moments at which sessions of a shard tick. Those that share one share a turn: one wake-up, one alarm and
-/// one submission to the ring instead of one each. As a session keeps its place among them, it ticks as evenly as
-/// alone, and the last of them is late by less than they are apart, until the core is full.
+/// Between two moments at which sessions of a shard tick. Those that share one share a turn: one
+/// wake-up, one alarm and one submission to the ring instead of one each. As a session keeps its
+/// place among them, it ticks as evenly as alone, and the last of them is late by less than they
+/// are apart, until the core is full.
 const MOMENTS: Micros = Micros::from_micros(500);
 
-/// The moments of a session's ticks. They are fixed by the clock: a late tick is late, and never puts off the ones
-/// after it.
+/// The moments of a session's ticks. They are fixed by the clock: a late tick is late, and never
+/// puts off the ones after it.
 #[derive(Clone, Copy, Debug)]
 struct Grid {
     interval: u64,
-    /// How far the grid lies before the shard's start. It differs from session to session, so that neither all
-    /// their ticks nor those of members who want one a second come at once.
+    /// How far the grid lies before the shard's start. It differs from session to session, so that
+    /// neither all their ticks nor those of members who want one a second come at once.
     shift: u64,
 }
 

@@ -1,4 +1,5 @@
-//! Who plays where on this shard, as JSON for the people who run the server. No passcode or PIN is in it.
+//! Who plays where on this shard, as JSON for the people who run the server. No passcode or PIN is
+//! in it.
 
 use serde::Serialize;
 
@@ -40,10 +41,11 @@ struct MemberRow<'a> {
 }
 
 impl Engine {
-    /// Appends the sessions of this shard that somebody is in, as a JSON array of objects: `sessionId, isPlaying,
-    /// tempoMilliBpm, positionMicros, uptimeMicros, memberCount, connectedCount, epoch, version, members`, each
-    /// member with `socketId, displayName, role, connected, latencyMicros, timeouts, quality`. Bounded, so that a
-    /// shard with very many sessions lists the largest.
+    /// Appends the sessions of this shard that somebody is in, as a JSON array of objects:
+    /// `sessionId, isPlaying, tempoMilliBpm, positionMicros, uptimeMicros, memberCount,
+    /// connectedCount, epoch, version, members`, each member with `socketId, displayName, role,
+    /// connected, latencyMicros, timeouts, quality`. Bounded, so that a shard with very many
+    /// sessions lists the largest.
     pub fn roster(&self, out: &mut Vec<u8>) {
         let mut rooms: Vec<_> =
             self.rooms.iter().map(|(_, room)| room).filter(|room| room.seated() > 0).collect();

@@ -1,4 +1,5 @@
-//! Small Socket.IO applications as data: the namespaces that there are, and what is said there to what.
+//! Small Socket.IO applications as data: the namespaces that there are, and what is said there to
+//! what.
 
 use crate::words::application::Application;
 
@@ -52,7 +53,8 @@ pub enum Say {
 
 /// What stands in an argument.
 pub enum Value {
-    /// All the arguments of what was heard, bytes included. Nothing with bytes may stand before them.
+    /// All the arguments of what was heard, bytes included. Nothing with bytes may stand before
+    /// them.
     Arguments,
     /// This JSON.
     Json(&'static str),

@@ -1,7 +1,8 @@
 //! Tables addressed by a small index, where a generation tells today's tenant from yesterday's.
 //!
-//! [`Slots`] takes keys that somebody else allots (the driver's connection ids); [`Arena`] allots its own
-//! (sessions). Both find a value with one bounds check and one comparison, and walk in index order.
+//! [`Slots`] takes keys that somebody else allots (the driver's connection ids); [`Arena`] allots
+//! its own (sessions). Both find a value with one bounds check and one comparison, and walk in
+//! index order.
 
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
@@ -32,8 +33,8 @@ impl SlotKey for ConnId {
     }
 }
 
-/// A list that grows by pieces of one size and never moves what is in it. A `Vec` doubles: then half of it is empty,
-/// and what it was before is left to the allocator, as much again.
+/// A list that grows by pieces of one size and never moves what is in it. A `Vec` doubles: then
+/// half of it is empty, and what it was before is left to the allocator, as much again.
 #[derive(Clone, Debug)]
 pub struct Pieces<T> {
     pieces: Vec<Vec<T>>,
@@ -194,8 +195,8 @@ impl<K: SlotKey, T> Slots<K, T> {
     }
 }
 
-/// A table of at most `limit` values that allots the keys: the place freed last is let first, so the table
-/// stays as short as it once had to be, and the same calls give the same keys.
+/// A table of at most `limit` values that allots the keys: the place freed last is let first, so
+/// the table stays as short as it once had to be, and the same calls give the same keys.
 #[derive(Clone, Debug)]
 pub struct Arena<K, T> {
     slots: Slots<K, T>,
@@ -214,7 +215,8 @@ impl<K: SlotKey, T> Arena<K, T> {
     /// Keeps `value` and says where.
     ///
     /// # Panics
-    /// If the table [is full](Arena::is_full); ask first where the number is in somebody else's hand.
+    /// If the table [is full](Arena::is_full); ask first where the number is in somebody else's
+    /// hand.
     pub fn insert(&mut self, value: T) -> K {
         let index = match self.vacant.pop() {
             Some(index) => index,
@@ -376,7 +378,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
-        /// An arena is a map from the keys it allotted, all different, that never confuses two of them.
+        /// An arena is a map from the keys it allotted, all different, that never confuses two of
+        /// them.
         #[test]
         fn an_arena_agrees_with_a_map(steps in prop::collection::vec((0..3u8, any::<prop::sample::Index>()), 0..200)) {
             let mut arena: Arena<Key, u32> = Arena::new(16);

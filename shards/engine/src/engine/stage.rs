@@ -50,7 +50,8 @@ impl Engine {
         Step::Go
     }
 
-    /// Handles the `join_session` that made a connection move here, or wait. The rates have let it through.
+    /// Handles the `join_session` that made a connection move here, or wait. The rates have let it
+    /// through.
     pub(super) fn join_late(
         &mut self,
         id: ConnId,
@@ -85,7 +86,8 @@ impl Engine {
         self.note_change(key);
     }
 
-    /// Takes a member in. It leaves the session that it was in for that, and only if this one admits it.
+    /// Takes a member in. It leaves the session that it was in for that, and only if this one
+    /// admits it.
     fn join(&mut self, id: ConnId, join: &Join, out: &mut Outputs) -> Result<Ack, Reject> {
         let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Ok(Ack::Done) };
         let Some(link) = self.link_mut(id) else { return Ok(Ack::Done) };
@@ -125,9 +127,9 @@ impl Engine {
         joined
     }
 
-    /// Whether a session would let a member in, or back to its seat, that speaks from this address and leaves a session
-    /// here for that. This is the only place where a member's passcode or PIN is compared: a wrong one counts against
-    /// the address and the session.
+    /// Whether a session would let a member in, or back to its seat, that speaks from this address
+    /// and leaves a session here for that. This is the only place where a member's passcode or PIN
+    /// is compared: a wrong one counts against the address and the session.
     pub(super) fn admit(
         &mut self,
         peer: IpAddr,
@@ -160,17 +162,19 @@ impl Engine {
         !self.rooms.is_full() || self.counters.sessions_empty > 0
     }
 
-    /// Whether nobody would stay if somebody left this session: then it would make room for another.
+    /// Whether nobody would stay if somebody left this session: then it would make room for
+    /// another.
     pub(super) fn is_left_empty(&self, leaves: Option<RoomKey>) -> bool {
         leaves.and_then(|key| self.rooms.get(key)).is_some_and(|room| room.seated() == 1)
     }
 
     /// Whether an address may try a passcode or PIN.
     ///
-    /// An address that guessed wrong too often waits. If the session was guessed at too often, all addresses wait that
-    /// have guessed wrong, so that many together do not get far. An address without a wrong guess is spared, or
-    /// guessers could keep the band out; but one customer may hold a /48 with 65 536 of these, so a network has only
-    /// so many spared guesses, and so has everybody together. An address that has shown these secrets before needs none.
+    /// An address that guessed wrong too often waits. If the session was guessed at too often, all
+    /// addresses wait that have guessed wrong, so that many together do not get far. An address
+    /// without a wrong guess is spared, or guessers could keep the band out; but one customer may
+    /// hold a /48 with 65 536 of these, so a network has only so many spared guesses, and so has
+    /// everybody together. An address that has shown these secrets before needs none.
     fn may_guess(&self, peer: IpAddr, key: RoomKey, join: &Join) -> Result<(), Reject> {
         let now = self.now.at;
         let Some(room) = self.rooms.get(key) else { return Ok(()) };
@@ -238,7 +242,8 @@ impl Engine {
         })
     }
 
-    /// Sends a connection's member out of its session, if it is in one, so that it can go elsewhere.
+    /// Sends a connection's member out of its session, if it is in one, so that it can go
+    /// elsewhere.
     pub(super) fn leave_session(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) {
         let left = self.link_mut(id).and_then(|link| link.room.take().zip(link.member));
         if let Some((key, member)) = left {
@@ -290,9 +295,9 @@ impl Engine {
         if self.rooms.is_full() && !self.make_room(out) {
             return Err(no_room());
         }
-        // A session that is made anew must look newer than any former one of its name, also to clients that knew
-        // that before the server's restart.
-        // The wall clock may have been set back since: then the next epoch is as good.
+        // A session that is made anew must look newer than any former one of its name, also to
+        // clients that knew that before the server's restart. The wall clock may have been set back
+        // since: then the next epoch is as good.
         let epoch = (self.now.unix.0.max(1) as u64).max(self.last_epoch + 1);
         let luck = self.rng.next_u64();
         let is_new = record.is_none();
@@ -313,8 +318,9 @@ impl Engine {
         Ok(key)
     }
 
-    /// Makes room: of the sessions that nobody is in the one that has been empty longest goes, first of those that
-    /// can wait in the storage for the rest of their time. If there is none of those it is forgotten.
+    /// Makes room: of the sessions that nobody is in the one that has been empty longest goes,
+    /// first of those that can wait in the storage for the rest of their time. If there is none of
+    /// those it is forgotten.
     fn make_room(&mut self, out: &mut Outputs) -> bool {
         let has_storage = self.settings.storage_wait.is_some();
         let empty = self.rooms.iter().filter_map(|(key, room)| {
@@ -333,9 +339,10 @@ impl Engine {
         true
     }
 
-    /// Gives memory back: what sessions keep for lost members, who get a fresh snapshot instead, and sessions that
-    /// nobody is in. With a storage they wait there, once it has them, for the rest of their time. Without one
-    /// they are forgotten; but while memory is only low, a band that just lost its network has time to come back.
+    /// Gives memory back: what sessions keep for lost members, who get a fresh snapshot instead,
+    /// and sessions that nobody is in. With a storage they wait there, once it has them, for the
+    /// rest of their time. Without one they are forgotten; but while memory is only low, a band
+    /// that just lost its network has time to come back.
     pub(super) fn shed(&mut self, memory: Memory, out: &mut Outputs) {
         let before = self.remembered;
         let keys: Vec<RoomKey> = self.rooms.iter().map(|(key, _)| key).collect();

@@ -1,8 +1,8 @@
-//! Sessions that outlive the process: who joins one that is not in memory waits a little for what is stored of
-//! it, and what changes is offered to the storage, a bounded amount at a time.
+//! Sessions that outlive the process: who joins one that is not in memory waits a little for what
+//! is stored of it, and what changes is offered to the storage, a bounded amount at a time.
 //!
-//! Each session has at most one record on its way. What changes meanwhile is offered when that one is answered,
-//! so however fast a session changes, its newest state is what waits.
+//! Each session has at most one record on its way. What changes meanwhile is offered when that one
+//! is answered, so however fast a session changes, its newest state is what waits.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,11 +20,12 @@ use crate::wire::parse::{self, Event};
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::time::Micros;
 
-/// How long changes are gathered before they are offered: a session that changes often is written less often,
-/// and a turn never prints more than [`OFFERS_MAX`] records.
+/// How long changes are gathered before they are offered: a session that changes often is written
+/// less often, and a turn never prints more than [`OFFERS_MAX`] records.
 const OFFER_INTERVAL: Micros = Micros::from_millis(5);
 
-/// How long nothing is offered after the storage had no room: printing what it refuses would be for nothing.
+/// How long nothing is offered after the storage had no room: printing what it refuses would be for
+/// nothing.
 const OFFER_AGAIN: Micros = Micros::from_millis(100);
 
 /// Records offered at once.
@@ -36,8 +37,8 @@ const OFFER_BYTES_MAX: usize = 1024 * 1024;
 /// How much may be read from a connection that waits, besides one message.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
-/// Epochs up to here may come from a wall clock, in milliseconds: that of the year 2527. A higher one was written by
-/// somebody else, and no other session may begin above it.
+/// Epochs up to here may come from a wall clock, in milliseconds: that of the year 2527. A higher
+/// one was written by somebody else, and no other session may begin above it.
 pub(super) const CLOCK_EPOCH_MAX: u64 = 1 << 44;
 
 /// What a shard has to do with the storage.
@@ -51,7 +52,8 @@ pub(super) struct Storage {
     unstored: VecDeque<RoomKey>,
     /// Whether it had no room for what it was offered last.
     is_full: bool,
-    /// Sessions that left memory before their time, by when the storage is to forget them, with their epochs.
+    /// Sessions that left memory before their time, by when the storage is to forget them, with
+    /// their epochs.
     left: BTreeMap<(Micros, SessionId), u64>,
     offer: Alarm,
     give_up: Alarm,
@@ -166,7 +168,8 @@ impl Engine {
         self.arm_loading();
     }
 
-    /// Keeps what was read from a connection that waits in its `place`, as much as a client in a hurry may send.
+    /// Keeps what was read from a connection that waits in its `place`, as much as a client in a
+    /// hurry may send.
     pub(super) fn hold(
         &mut self,
         id: ConnId,
@@ -226,8 +229,8 @@ impl Engine {
         self.storage.give_up.set(&mut self.wheel, next, Timer::Load);
     }
 
-    /// Opens a session with what is stored of it, and lets in who waited. An answer that comes too late finds
-    /// nobody waiting, and the session that was begun without it stays.
+    /// Opens a session with what is stored of it, and lets in who waited. An answer that comes too
+    /// late finds nobody waiting, and the session that was begun without it stays.
     fn loaded(&mut self, session: &SessionId, found: &Found, out: &mut Outputs) {
         let Some(Loading { mut waiting, .. }) = self.storage.loading.remove(session) else {
             return;
@@ -265,8 +268,9 @@ impl Engine {
         }
     }
 
-    /// Has somebody leave the session that it is alone in, which makes room for the one that it waits for, if that will
-    /// let it in. It goes first then: whoever opens a session chooses its passcode, and has nowhere to go back to.
+    /// Has somebody leave the session that it is alone in, which makes room for the one that it
+    /// waits for, if that will let it in. It goes first then: whoever opens a session chooses its
+    /// passcode, and has nowhere to go back to.
     fn make_room_by_leaving(
         &mut self,
         waiting: &mut [Waiting],
@@ -323,8 +327,8 @@ impl Engine {
         self.arm(id);
     }
 
-    /// Lists a session to be offered if it has something new and nothing on its way. At the end of the server
-    /// nothing is waited for any more: the storage keeps the newer of two records.
+    /// Lists a session to be offered if it has something new and nothing on its way. At the end of
+    /// the server nothing is waited for any more: the storage keeps the newer of two records.
     pub(super) fn note_change(&mut self, key: RoomKey) {
         if self.settings.storage_wait.is_none() {
             return;
@@ -408,8 +412,8 @@ impl Engine {
         self.arm_offer();
     }
 
-    /// Remembers the epoch of a session from storage, so that a session made anew gets a higher one. An epoch that no
-    /// clock shows concerns its own session alone.
+    /// Remembers the epoch of a session from storage, so that a session made anew gets a higher
+    /// one. An epoch that no clock shows concerns its own session alone.
     pub(super) fn note_epoch(&mut self, epoch: u64) {
         if epoch <= CLOCK_EPOCH_MAX {
             self.last_epoch = self.last_epoch.max(epoch);
@@ -427,8 +431,8 @@ impl Engine {
         }
     }
 
-    /// Takes a session that nobody is in and that is stored out of memory. The storage is told to forget it
-    /// when its time is over, unless somebody comes back before.
+    /// Takes a session that nobody is in and that is stored out of memory. The storage is told to
+    /// forget it when its time is over, unless somebody comes back before.
     pub(super) fn leave_to_storage(&mut self, key: RoomKey, until: Micros, out: &mut Outputs) {
         let Some(room) = self.take_out(key) else { return };
         self.storage.left.insert((until, room.session.id().clone()), room.session.epoch());

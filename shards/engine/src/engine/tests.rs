@@ -84,7 +84,8 @@ struct World {
     handed_over: u32,
     trace: Vec<u8>,
     outputs: Vec<u8>,
-    /// What shards wrote to each other and have not read, and whether that waits for [`deliver`](Self::deliver).
+    /// What shards wrote to each other and have not read, and whether that waits for
+    /// [`deliver`](Self::deliver).
     letters: VecDeque<(usize, Vec<u8>)>,
     slow_mail: bool,
     /// What the storage was told to do, with the record if it is to store one.
@@ -228,7 +229,8 @@ impl World {
         }
     }
 
-    /// The messages that a connection was sent since it was last asked, close frames as `close <code>`.
+    /// The messages that a connection was sent since it was last asked, close frames as `close
+    /// <code>`.
     fn heard(&mut self, id: ConnId) -> Vec<String> {
         let bytes = self.sent.remove(&id).unwrap_or_default();
         let text =

@@ -12,29 +12,34 @@ use crate::words::time::Micros;
 /// 1 000 sessions ticking every 8 ms put some 125 timers into one.
 const SLOT_WIDTH_BITS: u32 = 10;
 
-/// One round is 33.5 s: longer than the 2.5 to 25 s that nearly every timer (heartbeat, time-out) waits, so
-/// that a slot rarely holds anything of a later round. The heads of the lists take 128 KiB a shard.
+/// One round is 33.5 s: longer than the 2.5 to 25 s that nearly every timer (heartbeat, time-out)
+/// waits, so that a slot rarely holds anything of a later round. The heads of the lists take 128
+/// KiB a shard.
 const SLOT_COUNT: usize = 1 << 15;
 
 /// Ends a list.
 const NONE: u32 = u32::MAX;
 
-/// How many cancelled timers may lie about in the near heap before it is tidied for their sake alone.
+/// How many cancelled timers may lie about in the near heap before it is tidied for their sake
+/// alone.
 const STALE_MIN: usize = 64;
 
-/// Timers with a payload, fired in order of deadline and, where deadlines are equal, in the order of setting.
+/// Timers with a payload, fired in order of deadline and, where deadlines are equal, in the order
+/// of setting.
 ///
-/// The wheel has no clock, its caller says what time it is. The present *slot time* (time divided by the
-/// slot width) parts the timers in two:
+/// The wheel has no clock, its caller says what time it is. The present *slot time* (time divided
+/// by the slot width) parts the timers in two:
 ///
-/// - Those up to and including it are *near*: at most a millisecond from due, or late. A heap orders them,
-///   so a fire costs the logarithm of how many share that millisecond.
-/// - Those after it lie in the slot `slot time mod SLOT_COUNT`, unordered, those of later rounds among
-///   them. Lists run through the entries themselves (indices, both ways): a cancel unlinks in constant
-///   time, and no slot ever owns memory. A per-slot `Vec` would keep its largest burst for ever, 32 768 times.
+/// - Those up to and including it are *near*: at most a millisecond from due, or late. A heap
+///   orders them, so a fire costs the logarithm of how many share that millisecond.
+/// - Those after it lie in the slot `slot time mod SLOT_COUNT`, unordered, those of later rounds
+///   among them. Lists run through the entries themselves (indices, both ways): a cancel unlinks in
+///   constant time, and no slot ever owns memory. A per-slot `Vec` would keep its largest burst for
+///   ever, 32 768 times.
 ///
-/// Memory is one entry for each timer set at the same time, at its highest so far; the wheel sets no bound
-/// of its own, its callers hold a bounded number of timers each. In steady state nothing is allocated.
+/// Memory is one entry for each timer set at the same time, at its highest so far; the wheel sets
+/// no bound of its own, its callers hold a bounded number of timers each. In steady state nothing
+/// is allocated.
 #[derive(Debug)]
 pub struct Wheel<T> {
     entries: Pieces<Entry<T>>,
@@ -54,7 +59,8 @@ pub struct Wheel<T> {
     waiting: usize,
     /// The earliest deadline in slots, kept until the timer that has it leaves.
     earliest: Cell<Earliest>,
-    /// Counts the timers ever set: their order, and what tells a timer from the entry's earlier ones.
+    /// Counts the timers ever set: their order, and what tells a timer from the entry's earlier
+    /// ones.
     sets: NonZeroU64,
 }
 
@@ -141,8 +147,9 @@ impl<T: Copy> Wheel<T> {
 
     /// Takes out the first timer that is due at `now`: its deadline and payload.
     ///
-    /// Call it until it says `None`; a timer set in between that is due already takes its turn among the rest.
-    /// `now` may leap as far as it likes: no more than one round of slots is looked at.
+    /// Call it until it says `None`; a timer set in between that is due already takes its turn
+    /// among the rest. `now` may leap as far as it likes: no more than one round of slots is looked
+    /// at.
     pub fn fire(&mut self, now: Micros) -> Option<(Micros, T)> {
         self.reach(slot_time(now));
         let Reverse((deadline, _, index)) = *self.near.peek()?;
@@ -167,8 +174,9 @@ impl<T: Copy> Wheel<T> {
 
     /// The earliest deadline of all, to the microsecond; `None` if no timer is set.
     ///
-    /// Remembered between changes. After the earliest timer left its slot the next occupied slot is looked
-    /// up and read; only if the whole next round is free of timers, all later ones are read, once.
+    /// Remembered between changes. After the earliest timer left its slot the next occupied slot is
+    /// looked up and read; only if the whole next round is free of timers, all later ones are read,
+    /// once.
     pub fn next_deadline(&self) -> Option<Micros> {
         if let Some(Reverse((deadline, ..))) = self.near.peek() {
             return Some(*deadline);
@@ -252,8 +260,8 @@ impl<T: Copy> Wheel<T> {
         self.list(self.heads[slot]).map(|index| self.entries[index as usize].deadline).min()
     }
 
-    /// How many slots are free before the first occupied one of the `count` from the slot time `from` on;
-    /// `None` if all are.
+    /// How many slots are free before the first occupied one of the `count` from the slot time
+    /// `from` on; `None` if all are.
     fn free_slots(&self, from: u64, count: u64) -> Option<u64> {
         let mut free = 0;
         while free < count {
@@ -689,7 +697,8 @@ mod tests {
         fn a_wheel_agrees_with_an_ordered_map(
             start in prop_oneof![0..2 * ROUND, Just(0), ROUND - 2 * WIDTH..ROUND],
             steps in prop::collection::vec(step(), 0..120),
-            // Without looking after every step too, a wheel that only works when its cache is warm would pass.
+            // Without looking after every step too, a wheel that only works when its cache is warm
+            // would pass.
             looks in any::<bool>(),
         ) {
             let mut now = start;

@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 
 use crate::words::ids::{CommandId, MemberId};
 
-/// Clients whose last command is remembered. Of one too many, the one that was silent longest is forgotten: of members
-/// that have left if there are any, or a client that joins again and again would have all others forgotten.
+/// Clients whose last command is remembered. Of one too many, the one that was silent longest is
+/// forgotten: of members that have left if there are any, or a client that joins again and again
+/// would have all others forgotten.
 const CLIENTS_MAX: usize = 256;
 
-/// Clients of one member that are remembered, or a member that makes up client after client would have all others
-/// forgotten. A page that was loaded anew is another client. Guessed: nobody has more of them under way.
+/// Clients of one member that are remembered, or a member that makes up client after client would
+/// have all others forgotten. A page that was loaded anew is another client. Guessed: nobody has
+/// more of them under way.
 const CLIENTS_OF_MEMBER_MAX: usize = 4;
 
 /// The last command of each client. Most sessions have none, so it is boxed.

@@ -12,8 +12,8 @@ pub enum Audience {
     Others(MemberId),
     /// This member.
     One(MemberId),
-    /// The member whose command changed nothing. It is told in turn, and never again: if it loses the connection
-    /// first, the snapshot of its return says the same.
+    /// The member whose command changed nothing. It is told in turn, and never again: if it loses
+    /// the connection first, the snapshot of its return says the same.
     Sender(MemberId),
     /// The members that [want metronome ticks](super::Session::wants_metronome).
     Metronome,
@@ -38,6 +38,7 @@ pub enum Effect {
     Tell(Audience, Notice),
     /// The [snapshot](super::Session::snapshot) as it is when it is sent; several become one.
     Snapshot(Audience),
-    /// The [statistics](super::Session::room_stats) as they are when they are sent, to all; several become one.
+    /// The [statistics](super::Session::room_stats) as they are when they are sent, to all; several
+    /// become one.
     RoomStats,
 }

@@ -18,15 +18,17 @@ pub struct Absent {
 }
 
 impl Session {
-    /// Lets a member in, or back in. The first join of a session sets its passcode and its leader PIN, and with
-    /// a PIN the rule that leading takes it. Who joins while nobody leads does so unless it asked to follow.
+    /// Lets a member in, or back in. The first join of a session sets its passcode and its leader
+    /// PIN, and with a PIN the rule that leading takes it. Who joins while nobody leads does so
+    /// unless it asked to follow.
     ///
-    /// A member that joins again keeps its role and is sent the snapshot again. It may leave its secrets out, but a wrong
-    /// one is refused as a newcomer's, so that a seat is no place to try them from.
+    /// A member that joins again keeps its role and is sent the snapshot again. It may leave its
+    /// secrets out, but a wrong one is refused as a newcomer's, so that a seat is no place to try
+    /// them from.
     ///
     /// # Errors
-    /// `bad_passcode` for a wrong passcode or PIN (a missing PIN only makes a follower), `session_full`, and
-    /// `invalid_payload` for secrets of a new session that are too short.
+    /// `bad_passcode` for a wrong passcode or PIN (a missing PIN only makes a follower),
+    /// `session_full`, and `invalid_payload` for secrets of a new session that are too short.
     pub fn join(
         &mut self,
         now: Moment,
@@ -63,7 +65,8 @@ impl Session {
         if is_asked && self.state.passcode.is_some() && join.passcode != self.state.passcode {
             return wrong("passcode", "the session takes its passcode to join");
         }
-        // Whatever the rule is: it may become `pin`, and a member that has shown the PIN leads then.
+        // Whatever the rule is: it may become `pin`, and a member that has shown the PIN leads
+        // then.
         let has_pin = self.state.leader_pin.is_some();
         if has_pin && join.leader_pin.is_some() && join.leader_pin != self.state.leader_pin {
             return wrong(
@@ -86,8 +89,9 @@ impl Session {
         (self.state.passcode.is_some(), self.state.leader_pin.is_some())
     }
 
-    /// A member leaves on purpose. Its lead goes at once to the connected follower that has been here longest.
-    /// When the last one leaves, the music pauses. Nothing happens if it is no member.
+    /// A member leaves on purpose. Its lead goes at once to the connected follower that has been
+    /// here longest. When the last one leaves, the music pauses. Nothing happens if it is no
+    /// member.
     pub fn leave(
         &mut self,
         now: Moment,
@@ -101,8 +105,8 @@ impl Session {
         }
     }
 
-    /// A member's connection is gone. A follower leaves; a leader's seat is kept for the grace period, and the
-    /// music goes on, also when nobody is left to hear it.
+    /// A member's connection is gone. A follower leaves; a leader's seat is kept for the grace
+    /// period, and the music goes on, also when nobody is left to hear it.
     pub fn lost(
         &mut self,
         now: Moment,
@@ -128,10 +132,10 @@ impl Session {
         self.seat(member).cloned().map(|seat| Absent { seat, leader_pin })
     }
 
-    /// Gives a member that was [lost](Self::lost) its seat back, in its old place and, if the lead is still its
-    /// own or nobody's, with its role. To the others it comes as a newcomer does, for they were told that it left;
-    /// a leader within the grace period never did. It is told how things stand, after what it has missed. False
-    /// if the session is full.
+    /// Gives a member that was [lost](Self::lost) its seat back, in its old place and, if the lead
+    /// is still its own or nobody's, with its role. To the others it comes as a newcomer does, for
+    /// they were told that it left; a leader within the grace period never did. It is told how
+    /// things stand, after what it has missed. False if the session is full.
     pub fn restore(&mut self, now: Moment, absent: Absent, out: &mut Vec<Effect>) -> bool {
         let Absent { mut seat, leader_pin } = absent;
         // It has shown the PIN of then.
@@ -154,8 +158,8 @@ impl Session {
         true
     }
 
-    /// Notes that a member gave a sign of life. `place` is where it was found last time, and says where it is now: so
-    /// that nobody is looked for among ten thousand with every sign.
+    /// Notes that a member gave a sign of life. `place` is where it was found last time, and says
+    /// where it is now: so that nobody is looked for among ten thousand with every sign.
     pub fn heard_from(&mut self, member: MemberId, place: &mut u32, unix: UnixMillis) {
         let seats = &mut self.state.seats;
         let sits = |seat: &Seat| seat.member.id == member;
@@ -169,9 +173,9 @@ impl Session {
         seats[*place as usize].member.last_ping_at = unix;
     }
 
-    /// Whether it has so many members that not everybody can be told of everybody: each newcomer would cost as much
-    /// as all who are here, and filling the room the square of that. Then only those whom snapshots
-    /// name are told of when they come and go, and the others are counted.
+    /// Whether it has so many members that not everybody can be told of everybody: each newcomer
+    /// would cost as much as all who are here, and filling the room the square of that. Then only
+    /// those whom snapshots name are told of when they come and go, and the others are counted.
     pub fn is_large(&self) -> bool {
         self.member_count() > self.rules.members_listed_max
     }
@@ -198,7 +202,8 @@ impl Session {
         }
     }
 
-    /// The members that a snapshot names: all, or of a large session those that have been here longest, and the leader.
+    /// The members that a snapshot names: all, or of a large session those that have been here
+    /// longest, and the leader.
     pub(super) fn named(&self) -> Vec<&Member> {
         if !self.is_large() {
             return self.members().collect();
@@ -209,7 +214,8 @@ impl Session {
         named
     }
 
-    /// Whether everybody is told of a member. A seat without a connection is the leader's, or was until now.
+    /// Whether everybody is told of a member. A seat without a connection is the leader's, or was
+    /// until now.
     fn is_named(&self, member: MemberId) -> bool {
         let stands_out = |place: usize| {
             place < self.named_of_many() || !self.state.seats[place].member.connected
@@ -219,7 +225,8 @@ impl Session {
             || self.place_of(member).is_some_and(stands_out)
     }
 
-    /// How many of a large session's members are named besides its leader: few, since each newcomer is told them.
+    /// How many of a large session's members are named besides its leader: few, since each newcomer
+    /// is told them.
     fn named_of_many(&self) -> usize {
         self.rules.members_listed_max.div_ceil(8) as usize
     }
@@ -232,7 +239,8 @@ impl Session {
         self.place_of(member).map(|place| &mut self.state.seats[place])
     }
 
-    /// The last seat is looked at first: it is a newcomer's, about whom there are many questions at once.
+    /// The last seat is looked at first: it is a newcomer's, about whom there are many questions at
+    /// once.
     fn place_of(&self, member: MemberId) -> Option<usize> {
         let seats = &self.state.seats;
         let is_last = seats.last().is_some_and(|seat| seat.member.id == member);
@@ -341,7 +349,8 @@ impl Session {
         if self.leader().is_none() || was_alone {
             self.caption(Came::Joined);
         }
-        // Also who takes the lead over is shown how things stand at once, and again with all when they are told.
+        // Also who takes the lead over is shown how things stand at once, and again with all when
+        // they are told.
         out.push(Effect::Snapshot(Audience::One(member)));
         self.tell_of(member, out);
         if leads && !was_alone {

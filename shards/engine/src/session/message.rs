@@ -1,6 +1,7 @@
 //! The message to all: a text that a member has set, or an automatic one that says who leads.
 //!
-//! The automatic text changes with what causes it and makes no version of its own, so it is not in the checksum.
+//! The automatic text changes with what causes it and makes no version of its own, so it is not in
+//! the checksum.
 
 use super::{Audience, Effect, Session};
 use crate::record::Record;
@@ -62,7 +63,8 @@ impl Session {
         self.state.message = format!("{}{text}", Record::AUTOMATIC);
     }
 
-    /// The leader says that it leads. If the automatic text said something else, that is a decision.
+    /// The leader says that it leads. If the automatic text said something else, that is a
+    /// decision.
     pub(super) fn connect_leader(&mut self, now: Moment, out: &mut Vec<Effect>) -> bool {
         let before = self.state.message.clone();
         self.caption(Came::Connected);

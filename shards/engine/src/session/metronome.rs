@@ -6,8 +6,8 @@ use crate::words::ids::MemberId;
 use crate::words::music::BEAT;
 use crate::words::time::{Micros, Moment};
 
-/// How long before its time a beat is told: the network's worst usual delay and the 100 ms that browsers
-/// schedule sound ahead.
+/// How long before its time a beat is told: the network's worst usual delay and the 100 ms that
+/// browsers schedule sound ahead.
 const AHEAD: Micros = Micros::from_millis(200);
 
 impl Session {
@@ -40,7 +40,8 @@ impl Session {
         Some(Micros::ZERO + time.since(AHEAD))
     }
 
-    /// Tells of the beats that are near. Those that are over, after a pause of the whole process, are skipped.
+    /// Tells of the beats that are near. Those that are over, after a pause of the whole process,
+    /// are skipped.
     pub(super) fn tell_beats(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if !self.has_listeners() {
             return;

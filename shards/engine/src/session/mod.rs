@@ -1,11 +1,12 @@
-//! A room: the people in it, who of them leads, and where the music is. It knows no bytes and no connections;
-//! commands and time come in, [`Effect`]s go out.
+//! A room: the people in it, who of them leads, and where the music is. It knows no bytes and no
+//! connections; commands and time come in, [`Effect`]s go out.
 //!
-//! `version` counts decisions: whatever changes playback, the lead, settings, songs or the message raises it by
-//! one. Who is merely present does not, or every newcomer would send all members asking for what they missed;
-//! `user_joined` and `user_left` tell of that. A command that finds its wish fulfilled already (play while
-//! playing) is acknowledged with the present version and changes nothing, and its sender alone is told what all
-//! would have been; nor does a refusal change anything.
+//! `version` counts decisions: whatever changes playback, the lead, settings, songs or the message
+//! raises it by one. Who is merely present does not, or every newcomer would send all members
+//! asking for what they missed; `user_joined` and `user_left` tell of that. A command that finds
+//! its wish fulfilled already (play while playing) is acknowledged with the present version and
+//! changes nothing, and its sender alone is told what all would have been; nor does a refusal
+//! change anything.
 
 mod applied;
 mod effect;
@@ -44,7 +45,8 @@ pub struct Rules {
     pub members_max: u32,
     /// How long the seat of a leader whose connection dropped is kept.
     pub leader_grace: Micros,
-    /// How long after a claim was granted another one loses: they count as made at once, and the first wins.
+    /// How long after a claim was granted another one loses: they count as made at once, and the
+    /// first wins.
     pub claim_window: Micros,
     /// Members up to which everybody is told of everybody; see [`Session::is_large`].
     pub members_listed_max: u32,
@@ -155,9 +157,9 @@ impl Session {
         session
     }
 
-    /// Opens a stored session again, as after the loss of every connection: followers are gone, the leader's
-    /// seat is kept for the grace period unless nobody has done anything for long, and the music goes on where
-    /// the wall clock says that it is.
+    /// Opens a stored session again, as after the loss of every connection: followers are gone, the
+    /// leader's seat is kept for the grace period unless nobody has done anything for long, and the
+    /// music goes on where the wall clock says that it is.
     ///
     /// `epoch` must be higher than the record's; if it is not, the record's next one is taken.
     pub fn from_record(record: Record, rules: &Rules, now: Moment, epoch: u64) -> Self {
@@ -206,8 +208,8 @@ impl Session {
         session
     }
 
-    /// Does what a member says. [`Ack::Changed`] carries the version that has it. A command whose `id` was applied before
-    /// is not applied again.
+    /// Does what a member says. [`Ack::Changed`] carries the version that has it. A command whose
+    /// `id` was applied before is not applied again.
     ///
     /// # Errors
     /// A [`Reject`] for the member; nothing has changed then.
@@ -288,8 +290,8 @@ impl Session {
         [grace, scheduled, self.metronome_deadline()].into_iter().flatten().min()
     }
 
-    /// Does what has become due: gives a lost leader's seat away, tells that scheduled playback has begun, and
-    /// tells of the next beats.
+    /// Does what has become due: gives a lost leader's seat away, tells that scheduled playback has
+    /// begun, and tells of the next beats.
     pub fn due(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if self.kept.is_some_and(|kept| kept.until <= now.at) {
             self.end_grace(now, out);
@@ -317,8 +319,8 @@ impl Session {
         self.state.timeline.version
     }
 
-    /// Of everything that was decided: equal (epoch, version) means equal checksum. Secrets are not in it,
-    /// or a short PIN could be found by trying.
+    /// Of everything that was decided: equal (epoch, version) means equal checksum. Secrets are not
+    /// in it, or a short PIN could be found by trying.
     pub fn checksum(&self) -> Checksum {
         self.checksum
     }
@@ -406,8 +408,8 @@ impl Session {
         &self.state
     }
 
-    /// Begins an epoch above another one that was found to be as new: somebody else kept this session meanwhile,
-    /// or the wall clock was set back. The state is kept, and everybody is told.
+    /// Begins an epoch above another one that was found to be as new: somebody else kept this
+    /// session meanwhile, or the wall clock was set back. The state is kept, and everybody is told.
     pub fn rise_above(&mut self, epoch: u64, now: Moment, out: &mut Vec<Effect>) {
         if epoch >= self.epoch() {
             self.state.timeline.epoch = epoch + 1;
@@ -530,7 +532,8 @@ fn sum_of(value: &impl Serialize) -> u32 {
     postcard::serialize_with_flavor(value, Summing::default()).unwrap_or_default()
 }
 
-/// Sums the bytes that a value is stored as up, without storing them: the texts of a set list may be a megabyte.
+/// Sums the bytes that a value is stored as up, without storing them: the texts of a set list may
+/// be a megabyte.
 struct Summing {
     sum: crc32fast::Hasher,
     /// The last bytes, for many of them come one by one.

@@ -29,13 +29,15 @@ impl Session {
             || self.seat(member).is_some_and(|seat| seat.knows_pin)
     }
 
-    /// Who leads when `leader` no longer does: the one that has been here longest, is connected and may.
+    /// Who leads when `leader` no longer does: the one that has been here longest, is connected and
+    /// may.
     pub(super) fn successor(&self, leader: MemberId) -> Option<MemberId> {
         let mut others = self.members().filter(|member| member.id != leader && member.connected);
         others.find(|member| self.may_lead(member.id)).map(|member| member.id)
     }
 
-    /// `set_role`: a leader that steps down hands over to its successor, and the lead is free if there is none.
+    /// `set_role`: a leader that steps down hands over to its successor, and the lead is free if
+    /// there is none.
     pub(super) fn set_role(
         &mut self,
         now: Moment,
@@ -70,7 +72,8 @@ impl Session {
         Ok(self.changed())
     }
 
-    /// `request_leader`: a free lead is given at once, otherwise the leader is asked, whatever the rule.
+    /// `request_leader`: a free lead is given at once, otherwise the leader is asked, whatever the
+    /// rule.
     pub(super) fn request_leader(
         &mut self,
         now: Moment,
@@ -116,7 +119,8 @@ impl Session {
         Ok(Ack::Done)
     }
 
-    /// Notes a request and puts it to the leader, once. A leader without a connection hears it on its return.
+    /// Notes a request and puts it to the leader, once. A leader without a connection hears it on
+    /// its return.
     pub(super) fn ask_leader(&mut self, member: MemberId, out: &mut Vec<Effect>) -> Ack {
         let Some(current_leader) = self.leader() else { return Ack::Pending };
         let asked_already = self.requests.contains(&member);
@@ -135,8 +139,9 @@ impl Session {
         }
     }
 
-    /// Gives the lead to `to` and tells why: the one that led before, if it did not wish it, and the one that
-    /// leads now. A leader that was away loses its seat with its lead. The caller makes it a decision.
+    /// Gives the lead to `to` and tells why: the one that led before, if it did not wish it, and
+    /// the one that leads now. A leader that was away loses its seat with its lead. The caller
+    /// makes it a decision.
     pub(super) fn give_lead(
         &mut self,
         now: Moment,
@@ -189,8 +194,8 @@ impl Session {
         self.caption(Came::Given);
     }
 
-    /// Tells the sender of a command the role that a member has already; `shown` says that everybody is shown how
-    /// things stand anyway.
+    /// Tells the sender of a command the role that a member has already; `shown` says that
+    /// everybody is shown how things stand anyway.
     fn tell_role(
         &self,
         now: Moment,

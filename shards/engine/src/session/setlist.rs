@@ -26,8 +26,8 @@ impl Session {
         Ok(self.report(true, member, Notice::Setlist(setlist), out))
     }
 
-    /// `select_song`: stops at its beginning, in its tempo and signature. A step without a selected song goes
-    /// to the first or the last one; there is none beyond the ends.
+    /// `select_song`: stops at its beginning, in its tempo and signature. A step without a selected
+    /// song goes to the first or the last one; there is none beyond the ends.
     pub(super) fn select_song(
         &mut self,
         now: Moment,

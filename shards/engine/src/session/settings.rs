@@ -6,8 +6,9 @@ use crate::words::ids::MemberId;
 use crate::words::time::Moment;
 
 impl Session {
-    /// `update_settings`: all of it or nothing. `maxMembers` lies between the members present and the server's
-    /// cap, so that nobody is thrown out by a number. Who knew the old leader PIN does not know a new one.
+    /// `update_settings`: all of it or nothing. `maxMembers` lies between the members present and
+    /// the server's cap, so that nobody is thrown out by a number. Who knew the old leader PIN does
+    /// not know a new one.
     pub(super) fn update_settings(
         &mut self,
         now: Moment,

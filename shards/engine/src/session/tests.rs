@@ -14,9 +14,9 @@ use crate::speech::{
 };
 use crate::words::music::{Position, TimeSignature};
 
-/// Plays a script, a line each, and compares what comes of it, a line each: the answer to the one who spoke,
-/// then the effects. `+500` lets as many milliseconds pass; `late 500` too, but nothing is done before they
-/// are over.
+/// Plays a script, a line each, and compares what comes of it, a line each: the answer to the one
+/// who spoke, then the effects. `+500` lets as many milliseconds pass; `late 500` too, but nothing
+/// is done before they are over.
 #[track_caller]
 fn check(script: &str, expected: &str) {
     check_under(RULES, script, expected);
@@ -121,7 +121,8 @@ impl Room {
         writeln!(said, "{line}: {}", parts.collect::<Vec<_>>().join(" | ")).unwrap();
     }
 
-    /// Whatever tells of the state must tell of the one it led to, or members would not take it over.
+    /// Whatever tells of the state must tell of the one it led to, or members would not take it
+    /// over.
     fn check_news(&self, out: &[Effect]) {
         let state = &self.session.state.timeline;
         for effect in out {

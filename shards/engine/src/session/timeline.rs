@@ -1,8 +1,8 @@
 //! Playback: how what the leader says becomes the next timeline.
 //!
-//! A change takes effect at once unless it names a time; one that does is scheduled, at most 30 s ahead. What
-//! was scheduled for later than a change is planned again on the new ground: a start that was counted in
-//! begins at the new place and in the new tempo. Pause and stop cancel it.
+//! A change takes effect at once unless it names a time; one that does is scheduled, at most 30 s
+//! ahead. What was scheduled for later than a change is planned again on the new ground: a start
+//! that was counted in begins at the new place and in the new tempo. Pause and stop cancel it.
 
 use super::{Audience, Effect, Session, audience, unix_at};
 use crate::speech::{Ack, Code, Notice, Number, Quantize, Reject, TempoEvent};
@@ -13,8 +13,8 @@ use crate::words::time::{Micros, Moment};
 /// How far ahead a change may be scheduled; a later time is brought forward to it.
 const LEAD_MAX: Micros = Micros::from_secs(30);
 
-/// What a reported position may be off before anybody is corrected, in microseconds: the 25 ms that the
-/// protocol promises.
+/// What a reported position may be off before anybody is corrected, in microseconds: the 25 ms that
+/// the protocol promises.
 const DRIFT_MAX: u64 = 25_000;
 
 /// Meter changes that a timeline remembers; the oldest is forgotten, and bars count from the next.
@@ -23,8 +23,9 @@ const METER_MAX: usize = 16;
 impl Session {
     /// `play`. While the music plays, or counts in, it changes nothing.
     ///
-    /// With `quantize` the place moves back to the beginning of its bar or beat, since a band that stands still
-    /// has no running beat to wait for. `count_in_bars` are played before the place, as beats of the same grid.
+    /// With `quantize` the place moves back to the beginning of its bar or beat, since a band that
+    /// stands still has no running beat to wait for. `count_in_bars` are played before the place,
+    /// as beats of the same grid.
     pub(super) fn play(
         &mut self,
         now: Moment,
@@ -55,7 +56,8 @@ impl Session {
         Ok(self.report(changed, member, Notice::Play { tempo, position, timestamp, timeline }, out))
     }
 
-    /// `pause`: where it was pressed; a pause during the count-in goes back to where the music was to begin.
+    /// `pause`: where it was pressed; a pause during the count-in goes back to where the music was
+    /// to begin.
     pub(super) fn pause(
         &mut self,
         now: Moment,
@@ -85,7 +87,8 @@ impl Session {
         Ok(self.report(changed, member, Notice::Stop { timestamp: now.unix, timeline }, out))
     }
 
-    /// `seek`: while playing, the beat goes on and only the position jumps; standing still, both are set.
+    /// `seek`: while playing, the beat goes on and only the position jumps; standing still, both
+    /// are set.
     pub(super) fn seek(
         &mut self,
         now: Moment,
@@ -102,8 +105,8 @@ impl Session {
         Ok(self.report(changed, member, Notice::Seek { position, timestamp, timeline }, out))
     }
 
-    /// A tempo change: from the present beat on, over `fade`. Standing still nothing is heard of a fade, so
-    /// that the new tempo holds at once.
+    /// A tempo change: from the present beat on, over `fade`. Standing still nothing is heard of a
+    /// fade, so that the new tempo holds at once.
     pub(super) fn change_tempo(
         &mut self,
         now: Moment,
@@ -125,7 +128,8 @@ impl Session {
         Ok(self.report(changed, member, change, out))
     }
 
-    /// `set_time_signature`: from the next bar line on, or from the present bar if the music stands still.
+    /// `set_time_signature`: from the next bar line on, or from the present bar if the music stands
+    /// still.
     pub(super) fn set_time_signature(
         &mut self,
         now: Moment,
@@ -170,8 +174,8 @@ impl Session {
         Ok(Ack::Done)
     }
 
-    /// `position_sync`: the leader's position is taken over if it is off by more than the tolerance, a follower
-    /// is told where it should be. All are told the position that holds then.
+    /// `position_sync`: the leader's position is taken over if it is off by more than the
+    /// tolerance, a follower is told where it should be. All are told the position that holds then.
     pub(super) fn position_sync(
         &mut self,
         now: Moment,
@@ -204,7 +208,8 @@ impl Session {
         Ok(self.changed())
     }
 
-    /// Pauses and cancels what is scheduled; the caller makes it a decision. False if there is nothing to pause.
+    /// Pauses and cancels what is scheduled; the caller makes it a decision. False if there is
+    /// nothing to pause.
     pub(super) fn stand_still(&mut self, now: Moment) -> bool {
         let timeline = &mut self.state.timeline;
         let pauses = timeline.is_playing_at(now.at) || timeline.is_anything_scheduled(now.at);
@@ -240,8 +245,8 @@ impl Session {
         let passed = now.unix.0.saturating_sub(self.state.last_active_unix.0).max(0) as u64;
         let then = self.state.last_active_at + Micros::from_micros(passed.saturating_mul(1_000));
         let timeline = &mut self.state.timeline;
-        // A wall clock that was set back may say less than what has happened since anybody spoke: a pause at the end
-        // of a leader's grace.
+        // A wall clock that was set back may say less than what has happened since anybody spoke: a
+        // pause at the end of a leader's grace.
         let then = timeline.segments.first().map_or(then, |first| then.max(first.t0));
         let turned = timeline.turn(then, timeline.onward(then));
         assert!(turned.is_ok(), "the present takes no more room than what led to it");
@@ -298,8 +303,8 @@ fn lead(now: Moment, at: Option<Micros>) -> Micros {
 }
 
 impl Timeline {
-    /// Puts `segment` in at its time, now or later, and forgets the past. What was scheduled for after it is
-    /// planned again.
+    /// Puts `segment` in at its time, now or later, and forgets the past. What was scheduled for
+    /// after it is planned again.
     fn turn(&mut self, now: Micros, segment: Segment) -> Result<(), Reject> {
         self.segments.drain(..self.segment_index_at(now));
         let until = self.segments.iter().position(|s| s.t0 > now && s.t0 >= segment.t0);

@@ -27,7 +27,8 @@ pub enum Command {
 pub struct Join {
     /// Which session; made if it does not exist.
     pub session: SessionId,
-    /// 1 to 64 characters, stripped; `None` for "User " and the last four characters of the socket id.
+    /// 1 to 64 characters, stripped; `None` for "User " and the last four characters of the socket
+    /// id.
     pub display_name: Option<String>,
     /// Whether the newcomer asks to lead or to follow.
     pub role: Option<Role>,
@@ -146,8 +147,8 @@ pub enum SessionCommand {
 }
 
 impl SessionCommand {
-    /// Whether one that came too fast may wait for room, and the next of its event makes it needless: a place or a
-    /// tempo that holds at once.
+    /// Whether one that came too fast may wait for room, and the next of its event makes it
+    /// needless: a place or a tempo that holds at once.
     pub fn may_wait(&self) -> bool {
         match self {
             Self::SetTempo(_) | Self::ChangeTempo { .. } | Self::PositionSync { .. } => true,
@@ -233,7 +234,8 @@ pub struct Setlist {
 impl Setlist {
     /// About as many bytes as it takes when it is written.
     pub fn size(&self) -> usize {
-        // Names and numbers are short beside the words of a song, in which line breaks take two bytes in JSON.
+        // Names and numbers are short beside the words of a song, in which line breaks take two
+        // bytes in JSON.
         self.songs.iter().map(|song| 256 + song.body.len() + song.body.len() / 16).sum()
     }
 }
@@ -304,6 +306,7 @@ pub enum LinkCommand {
     },
     /// `connection_quality`.
     ConnectionQuality,
-    /// Events that old clients send and that change nothing: `heartbeat_response`, `role_changed`, `error`.
+    /// Events that old clients send and that change nothing: `heartbeat_response`, `role_changed`,
+    /// `error`.
     Ignored,
 }

@@ -1,6 +1,7 @@
 //! What members say and hear, as plain checked values: no bytes, no connections.
 //!
-//! `wire` turns bytes into [`Command`]s and [`Notice`]s into bytes; `session` turns commands into notices.
+//! `wire` turns bytes into [`Command`]s and [`Notice`]s into bytes; `session` turns commands into
+//! notices.
 
 mod command;
 mod notice;
@@ -44,7 +45,8 @@ pub struct Member {
     pub connected: bool,
 }
 
-/// A JSON number that a client sent and gets back as it was, such as its own `timestamp`. Always finite.
+/// A JSON number that a client sent and gets back as it was, such as its own `timestamp`. Always
+/// finite.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Number(pub f64);
 

@@ -1,4 +1,5 @@
-//! What a member hears: one value for each server event of the protocol, and what an acknowledgement carries.
+//! What a member hears: one value for each server event of the protocol, and what an
+//! acknowledgement carries.
 
 use super::{LeaderRule, Member, Number, OnLeaderLoss, Reject, Role, Setlist, Song, TempoEvent};
 use crate::words::ids::{MemberId, SessionId};
@@ -7,7 +8,8 @@ use crate::words::time::{Micros, Moment, UnixMillis};
 
 /// A server event to members of a session.
 ///
-/// Positions are in microseconds and may be negative while counting in. The session's id is printed with each.
+/// Positions are in microseconds and may be negative while counting in. The session's id is printed
+/// with each.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
     /// `user_joined`.
@@ -38,7 +40,8 @@ pub enum Notice {
         role: Role,
         /// Its role before.
         previous: Role,
-        /// Why, if not by its own wish: `leader_disconnected`, `leader_left`, `handed_over`, `claimed`.
+        /// Why, if not by its own wish: `leader_disconnected`, `leader_left`, `handed_over`,
+        /// `claimed`.
         reason: Option<&'static str>,
         /// When.
         timestamp: UnixMillis,
@@ -65,7 +68,8 @@ pub enum Notice {
         /// Who leads now.
         new_leader: MemberId,
     },
-    /// `leader_changed`, to all: `newLeaderId`, `newLeaderInfo{displayName, joinedAt}`, `previousLeader`.
+    /// `leader_changed`, to all: `newLeaderId`, `newLeaderInfo{displayName, joinedAt}`,
+    /// `previousLeader`.
     LeaderChanged {
         /// Who leads now.
         new_leader: Member,
@@ -132,8 +136,9 @@ pub enum Notice {
         /// The new truth.
         timeline: Timeline,
     },
-    /// `tempo_change` or `tempo_changed`: `sessionId, oldTempo, newTempo, changeTime, fadeTime, serverTimestamp,
-    /// timeline` (`tempo_changed` adds `isRealTime: true`). `changeTime` is Unix milliseconds.
+    /// `tempo_change` or `tempo_changed`: `sessionId, oldTempo, newTempo, changeTime, fadeTime,
+    /// serverTimestamp, timeline` (`tempo_changed` adds `isRealTime: true`). `changeTime` is Unix
+    /// milliseconds.
     TempoChange {
         /// Under which name.
         event: TempoEvent,
@@ -148,7 +153,8 @@ pub enum Notice {
         /// The new truth.
         timeline: Timeline,
     },
-    /// `beat_sync`: `sessionId, masterTime, beatPosition, tempo, drift`; `masterTime` is the server's clock.
+    /// `beat_sync`: `sessionId, masterTime, beatPosition, tempo, drift`; `masterTime` is the
+    /// server's clock.
     BeatSync {
         /// The server's clock, printed as Unix milliseconds.
         master_time: UnixMillis,
@@ -233,8 +239,8 @@ pub struct Tick {
     pub version: u64,
 }
 
-/// `sync_response`: `sessionId, positionMs, tempoBpm, isPlaying, serverTime, serverTimestamp, epoch, version,
-/// checksum, timeline`; both times are Unix milliseconds.
+/// `sync_response`: `sessionId, positionMs, tempoBpm, isPlaying, serverTime, serverTimestamp,
+/// epoch, version, checksum, timeline`; both times are Unix milliseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SyncResponse {
     /// Microseconds into the song.
@@ -251,12 +257,13 @@ pub struct SyncResponse {
     pub timeline: Timeline,
 }
 
-/// CRC-32 of a session's state, printed as eight hexadecimal digits. It depends on nothing that passes by itself,
-/// such as time, positions or pings: equal (epoch, version) means equal checksum.
+/// CRC-32 of a session's state, printed as eight hexadecimal digits. It depends on nothing that
+/// passes by itself, such as time, positions or pings: equal (epoch, version) means equal checksum.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Checksum(pub u32);
 
-/// A session's settings as members see them: `maxMembers, onLeaderLoss, leaderRule, anyoneMayCue, hasPasscode`.
+/// A session's settings as members see them: `maxMembers, onLeaderLoss, leaderRule, anyoneMayCue,
+/// hasPasscode`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settings {
     /// Members that may be in the session.
@@ -302,13 +309,15 @@ pub struct Snapshot<'a> {
     pub time_signature: TimeSignature,
     /// The song, without its body: `song {id, title, artist?, key?, index}`.
     pub song: Option<(u32, &'a Song)>,
-    /// The set list, bodies left out: `setlist {title, songs[{id, title, artist?, key?, tempoBpm?, …}]}`.
+    /// The set list, bodies left out: `setlist {title, songs[{id, title, artist?, key?, tempoBpm?,
+    /// …}]}`.
     pub setlist: Option<&'a Setlist>,
     /// The truth about playback; also gives `epoch`, `version` and `leaderSocketId`.
     pub timeline: &'a Timeline,
 }
 
-/// `room_stats`: `sessionId, memberCount, connectedCount, isPlaying, tempo, position, leader, uptime`.
+/// `room_stats`: `sessionId, memberCount, connectedCount, isPlaying, tempo, position, leader,
+/// uptime`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoomStats {
     /// Members, with those whose seat is kept.
@@ -364,7 +373,8 @@ impl LeaveReason {
 /// A server event about a connection, whether it is in a session or not.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LinkNotice<'a> {
-    /// `latency_response`: `clientTimestamp, serverTimestamp, t1, t2`; `t1`, `t2` in server milliseconds.
+    /// `latency_response`: `clientTimestamp, serverTimestamp, t1, t2`; `t1`, `t2` in server
+    /// milliseconds.
     LatencyResponse {
         /// What the client sent.
         client_timestamp: Number,
@@ -383,13 +393,15 @@ pub enum LinkNotice<'a> {
         /// Now.
         timestamp: UnixMillis,
     },
-    /// `heartbeat_response`: `timestamp, clientTimestamp, serverTimestamp, rtt`; the first two echo the client's.
+    /// `heartbeat_response`: `timestamp, clientTimestamp, serverTimestamp, rtt`; the first two echo
+    /// the client's.
     HeartbeatResponse {
         /// What the client sent, if anything.
         client_timestamp: Option<Number>,
         /// Now.
         timestamp: UnixMillis,
-        /// The last round trip of a ping, if there was one; printed in milliseconds, `null` otherwise.
+        /// The last round trip of a ping, if there was one; printed in milliseconds, `null`
+        /// otherwise.
         rtt: Option<Micros>,
     },
     /// `connection_quality`.
@@ -410,7 +422,8 @@ pub enum LinkNotice<'a> {
     },
 }
 
-/// `connection_quality`: `socketId, latency, packetLoss, connectionDuration, pingCount, pongCount, timeouts, quality`.
+/// `connection_quality`: `socketId, latency, packetLoss, connectionDuration, pingCount, pongCount,
+/// timeouts, quality`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quality {
     /// Whose connection.
@@ -428,7 +441,8 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// Unanswered pings in per cent of those whose time is over; the one still under way does not count.
+    /// Unanswered pings in per cent of those whose time is over; the one still under way does not
+    /// count.
     pub fn packet_loss(&self) -> f64 {
         let over = self.pong_count + self.timeouts;
         if over == 0 { 0.0 } else { f64::from(self.timeouts) * 100.0 / f64::from(over) }
@@ -463,8 +477,8 @@ pub enum Ack {
         epoch: u64,
         /// The state's version.
         version: u64,
-        /// Whether the session came back from the storage; false = it began anew because the storage could not
-        /// tell in time what it has. `None` if there was nothing to come back.
+        /// Whether the session came back from the storage; false = it began anew because the
+        /// storage could not tell in time what it has. `None` if there was nothing to come back.
         restored: Option<bool>,
     },
     /// Of a change: `epoch, version` of the state that has it.
@@ -474,22 +488,24 @@ pub enum Ack {
         /// The state's version.
         version: u64,
     },
-    /// Of a command that was applied before: `epoch, version` of the present state, `repeated: true`.
+    /// Of a command that was applied before: `epoch, version` of the present state, `repeated:
+    /// true`.
     Repeated {
         /// The state's epoch.
         epoch: u64,
         /// The state's version.
         version: u64,
     },
-    /// Of a change that a later one of the same kind made needless before its turn came: `superseded: true`, with
-    /// `epoch, version` of the present state.
+    /// Of a change that a later one of the same kind made needless before its turn came:
+    /// `superseded: true`, with `epoch, version` of the present state.
     Superseded {
         /// The state's epoch.
         epoch: u64,
         /// The state's version.
         version: u64,
     },
-    /// Of a message that was too long: `cut: true`, with `epoch, version` of the state if it has the message.
+    /// Of a message that was too long: `cut: true`, with `epoch, version` of the state if it has
+    /// the message.
     Cut(Option<(u64, u64)>),
     /// Of a request that somebody else decides: `pending: true`.
     Pending,

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::words::time::Micros;
 
-/// A refused command: a code for programs, a message for people, and the field at fault if there is one.
+/// A refused command: a code for programs, a message for people, and the field at fault if there is
+/// one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reject {
     /// What programs react to.

@@ -1,9 +1,11 @@
-//! permessage-deflate, RFC 7692: what is agreed on in the handshake, and the compression of single messages.
+//! permessage-deflate, RFC 7692: what is agreed on in the handshake, and the compression of single
+//! messages.
 //!
-//! Between two messages a connection keeps no compressor: what a message may refer to is the last bytes of the
-//! messages before it, and those are kept as plain bytes, or not at all without context takeover. So a shard has
-//! one [`Inflater`] and one [`Deflater`] for all its connections, an idle connection costs nothing but its windows,
-//! and a connection can move to another shard between any two messages.
+//! Between two messages a connection keeps no compressor: what a message may refer to is the last
+//! bytes of the messages before it, and those are kept as plain bytes, or not at all without
+//! context takeover. So a shard has one [`Inflater`] and one [`Deflater`] for all its connections,
+//! an idle connection costs nothing but its windows, and a connection can move to another shard
+//! between any two messages.
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,8 @@ const BITS_MAX: u8 = 15;
 /// What every sync flush ends with. The sender leaves it out, the receiver puts it back.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// A message may hold final blocks, after each of which a fresh stream begins. Nobody needs more than one.
+/// A message may hold final blocks, after each of which a fresh stream begins. Nobody needs more
+/// than one.
 const FINAL_BLOCKS_MAX: u32 = 8;
 
 /// What both sides have agreed on.
@@ -41,11 +44,13 @@ pub struct Agreed {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BadOffer;
 
-/// Chooses the first of a client's offers that we know, out of the items of `Sec-WebSocket-Extensions`.
+/// Chooses the first of a client's offers that we know, out of the items of
+/// `Sec-WebSocket-Extensions`.
 ///
 /// # Errors
-/// If any offer of this extension is malformed, though the RFC would have us pass it over: so do other
-/// Socket.IO servers, and a client that cannot write down an offer will not keep to it either.
+/// If any offer of this extension is malformed, though the RFC would have us pass it over: so do
+/// other Socket.IO servers, and a client that cannot write down an offer will not keep to it
+/// either.
 pub fn negotiate<'a>(
     offers: impl Iterator<Item = &'a str>,
     compression: Compression,
@@ -195,8 +200,8 @@ impl Inflater {
     /// Bytes that are kept from message to message for their memory.
     const KEPT_BYTES_MAX: usize = 64 * 1024;
 
-    /// The message that `payload` holds. With context takeover `window` is what was sent before it, and takes it
-    /// in. Nothing beyond `bytes_max` is ever unpacked.
+    /// The message that `payload` holds. With context takeover `window` is what was sent before it,
+    /// and takes it in. Nothing beyond `bytes_max` is ever unpacked.
     pub fn inflate(
         &mut self,
         payload: &[u8],
@@ -217,7 +222,8 @@ impl Inflater {
                 if finals > FINAL_BLOCKS_MAX {
                     return Err(InflateError::Corrupt);
                 }
-                // What follows a final block is a stream of its own that goes on with the same window.
+                // What follows a final block is a stream of its own that goes on with the same
+                // window.
                 let mut window = Window(before.to_vec());
                 window.extend(&self.message, BITS_MAX);
                 self.begin(&window.0)?;
@@ -258,7 +264,8 @@ impl Inflater {
     fn inflate_block(&mut self, part: &mut &[u8], bytes_max: usize) -> Result<bool, InflateError> {
         // One byte more than allowed shows that there is too much.
         let room = bytes_max + 1 - self.message.len();
-        // To the double at least, or a long text that compresses well is copied for each of its kilobytes.
+        // To the double at least, or a long text that compresses well is copied for each of its
+        // kilobytes.
         let more = part.len().saturating_mul(4).max(self.message.len()).max(1_024);
         self.message.reserve_exact(room.min(more));
         let mut message = std::mem::take(&mut self.message);
@@ -308,11 +315,11 @@ impl Deflater {
         self.message.capacity()
     }
 
-    /// The payload of a frame that holds `message` compressed, for a receiver with a window of this many bits.
-    /// With context takeover `window` is what was sent before it, and takes it in.
+    /// The payload of a frame that holds `message` compressed, for a receiver with a window of this
+    /// many bits. With context takeover `window` is what was sent before it, and takes it in.
     ///
-    /// `None` if compression does not make it shorter, or if the window is of 8 bits, which this library cannot
-    /// keep to: then the message goes out as it is, as any message may.
+    /// `None` if compression does not make it shorter, or if the window is of 8 bits, which this
+    /// library cannot keep to: then the message goes out as it is, as any message may.
     pub fn deflate(
         &mut self,
         message: &[u8],

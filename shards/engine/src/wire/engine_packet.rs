@@ -49,7 +49,8 @@ pub fn parse(text: &str) -> Result<Packet<'_>, NoPacket> {
     }
 }
 
-/// Reads a text message of version 3: the same, but an attachment has the digit of its type behind the `b`.
+/// Reads a text message of version 3: the same, but an attachment has the digit of its type behind
+/// the `b`.
 pub fn parse_v3(text: &str) -> Result<Packet<'_>, NoPacket> {
     let Some(attachment) = text.strip_prefix('b') else { return parse(text) };
     let digits = attachment.strip_prefix('4').ok_or(NoPacket)?;

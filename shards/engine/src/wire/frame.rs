@@ -1,7 +1,7 @@
 //! RFC 6455 as a server speaks it: masked frames in, whole messages out, and back.
 //!
-//! [`Reader`] unmasks in place. A message that lies whole in one read is borrowed from it; only what is
-//! split over frames or reads is copied, into a buffer that is freed with the message.
+//! [`Reader`] unmasks in place. A message that lies whole in one read is borrowed from it; only
+//! what is split over frames or reads is copied, into a buffer that is freed with the message.
 
 use std::io::Cursor;
 
@@ -24,7 +24,8 @@ pub enum Message<'a> {
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
-    /// A compressed message, to be [inflated](super::deflate::Inflater) and, if it is text, checked for UTF-8.
+    /// A compressed message, to be [inflated](super::deflate::Inflater) and, if it is text, checked
+    /// for UTF-8.
     Deflated {
         /// Whether it is a text message.
         text: bool,
@@ -119,8 +120,8 @@ impl std::error::Error for FrameError {}
 pub struct Reader {
     /// Whether compression was agreed on.
     deflates: bool,
-    /// What has begun and not ended. In a box, for nearly all messages come whole, and nearly all connections wait for
-    /// one.
+    /// What has begun and not ended. In a box, for nearly all messages come whole, and nearly all
+    /// connections wait for one.
     open: Option<Box<Open>>,
 }
 
@@ -192,9 +193,9 @@ impl Reader {
 
     /// The next message of `input`, read from `*at` on; `*at` moves behind what was used.
     ///
-    /// `None` means that all of `input` is used up and more is needed. Call until then, because it is
-    /// the next call that frees a message put together from pieces. Bytes are unmasked where they
-    /// lie, so none may be handed in twice.
+    /// `None` means that all of `input` is used up and more is needed. Call until then, because it
+    /// is the next call that frees a message put together from pieces. Bytes are unmasked where
+    /// they lie, so none may be handed in twice.
     pub fn next<'a>(
         &'a mut self,
         limits: &Limits,
@@ -313,7 +314,8 @@ impl Open {
         }
     }
 
-    /// Reads one header, part of which may have come with an earlier read; `None` while it is not whole.
+    /// Reads one header, part of which may have come with an earlier read; `None` while it is not
+    /// whole.
     fn header(
         &mut self,
         deflates: bool,
@@ -412,8 +414,8 @@ impl Open {
         Ok(kind)
     }
 
-    /// Fails at the first byte that no continuation could make UTF-8. Only a character that is cut at
-    /// the end of what is here is looked at again with the next piece.
+    /// Fails at the first byte that no continuation could make UTF-8. Only a character that is cut
+    /// at the end of what is here is looked at again with the next piece.
     fn check_utf8(&mut self) -> Result<(), FrameError> {
         let fresh = &self.message[self.valid as usize..];
         match simdutf8::compat::from_utf8(fresh) {
@@ -426,7 +428,8 @@ impl Open {
 }
 
 impl Frame {
-    /// Takes what `input` holds of the payload and unmasks it in place. True when that is all of it.
+    /// Takes what `input` holds of the payload and unmasks it in place. True when that is all of
+    /// it.
     fn unmask(&mut self, input: &mut [u8], at: &mut usize) -> bool {
         let here = (self.missing as usize).min(input.len() - *at);
         unmask(&mut input[*at..*at + here], self.mask);
@@ -437,7 +440,8 @@ impl Frame {
     }
 }
 
-/// The header at the start of `bytes`, its payload length, and its own; `None` if it is not all there.
+/// The header at the start of `bytes`, its payload length, and its own; `None` if it is not all
+/// there.
 fn parse_header(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, FrameError> {
     let mut cursor = Cursor::new(bytes);
     match FrameHeader::parse(&mut cursor) {
@@ -500,7 +504,8 @@ fn read_close(payload: &[u8]) -> Result<Option<Close<'_>>, FrameError> {
     Ok(Some(Close { code, reason }))
 }
 
-/// Whether a close code may stand in a close frame, by RFC 6455 section 7.4 and the registry kept for it.
+/// Whether a close code may stand in a close frame, by RFC 6455 section 7.4 and the registry kept
+/// for it.
 pub fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

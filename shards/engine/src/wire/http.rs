@@ -1,7 +1,8 @@
 //! HTTP/1 as far as a server needs it that upgrades, and answers small requests in between.
 //!
-//! httparse splits the head. On top of it stands what keeps us and a proxy in front of us from reading
-//! the same bytes differently: one length, one host, no folded lines, no bare line ends, no chunks.
+//! httparse splits the head. On top of it stands what keeps us and a proxy in front of us from
+//! reading the same bytes differently: one length, one host, no folded lines, no bare line ends, no
+//! chunks.
 
 use std::borrow::Cow;
 
@@ -30,10 +31,12 @@ pub struct HeadReader {
 }
 
 impl HeadReader {
-    /// Reads the request at the start of `bytes`, and the length of its head; `None` while it is not whole.
+    /// Reads the request at the start of `bytes`, and the length of its head; `None` while it is
+    /// not whole.
     ///
-    /// `bytes` begins with what earlier calls were given. After a request the reader is ready for the
-    /// next one. After a refusal the connection must be closed: nobody can tell where it would go on.
+    /// `bytes` begins with what earlier calls were given. After a request the reader is ready for
+    /// the next one. After a refusal the connection must be closed: nobody can tell where it would
+    /// go on.
     pub fn parse<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(Request<'a>, usize)>, Refused> {
         while let Some(&byte) = bytes.get(usize::from(self.seen)) {
             if usize::from(self.seen) == HEAD_BYTES_MAX {
@@ -58,7 +61,8 @@ impl HeadReader {
     }
 }
 
-/// The head of a request. Everything in it is as it was sent, and has been checked as far as it is said here.
+/// The head of a request. Everything in it is as it was sent, and has been checked as far as it is
+/// said here.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// What is asked for.
@@ -69,8 +73,9 @@ pub struct Request<'a> {
     pub query: &'a str,
     /// Whether the connection may be used again after the answer.
     pub keep_alive: bool,
-    /// Bytes of the body that follows the head. Zero for `GET`, `HEAD` and upgrades, which are refused with one: a
-    /// server that answers without reading it would take it for the next request.
+    /// Bytes of the body that follows the head. Zero for `GET`, `HEAD` and upgrades, which are
+    /// refused with one: a server that answers without reading it would take it for the next
+    /// request.
     pub content_length: u64,
     /// The host in a target of the form `http://host/path`.
     authority: Option<&'a str>,
@@ -134,7 +139,8 @@ impl<'a> Request<'a> {
         Ok(request)
     }
 
-    /// The value of a header, without white space around it; `None` if there is none or several, or it is not UTF-8.
+    /// The value of a header, without white space around it; `None` if there is none or several, or
+    /// it is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&'a str> {
         let mut all = self.all(name);
         let value = all.next()?;
@@ -147,7 +153,8 @@ impl<'a> Request<'a> {
         values.flat_map(|value| value.split(',')).map(|item| item.trim_matches([' ', '\t']))
     }
 
-    /// Whether a header that is a list, over one line or several, has this item. Case does not matter.
+    /// Whether a header that is a list, over one line or several, has this item. Case does not
+    /// matter.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.list(name).any(|item| item.eq_ignore_ascii_case(token))
     }
@@ -180,7 +187,8 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Whether a header line says that a proxy passed the request on. Its name says so, whatever its value is.
+    /// Whether a header line says that a proxy passed the request on. Its name says so, whatever
+    /// its value is.
     pub fn is_forwarded(&self) -> bool {
         let headers = &self.headers[..self.header_count];
         let names =
@@ -192,12 +200,14 @@ impl<'a> Request<'a> {
         headers.iter().any(|header| names(header.name) || begins(header.name))
     }
 
-    /// Every name by which the request calls the server: `Host`, and the host in its target. At most two.
+    /// Every name by which the request calls the server: `Host`, and the host in its target. At
+    /// most two.
     pub fn hosts(&self) -> impl Iterator<Item = &'a str> {
         self.header("host").into_iter().chain(self.authority)
     }
 
-    /// How the request names the server. Of two names the worse counts, and no name is a foreign one.
+    /// How the request names the server. Of two names the worse counts, and no name is a foreign
+    /// one.
     pub fn named(&self, hosts: &Hosts) -> Named {
         self.hosts().map(|host| hosts.judge(host)).max().unwrap_or(Named::Foreign)
     }
@@ -345,7 +355,8 @@ pub enum Cors<'a> {
     Any,
     /// The pages of this origin may.
     Only(&'a str),
-    /// Pages of this origin may not. A browser keeps the answer from them; an upgrade must be refused.
+    /// Pages of this origin may not. A browser keeps the answer from them; an upgrade must be
+    /// refused.
     Denied,
 }
 
@@ -372,14 +383,15 @@ fn same_origin(listed: &str, origin: &str) -> bool {
     listed.trim_end_matches('/').eq_ignore_ascii_case(origin)
 }
 
-/// Whether the page was served by the host that the request is for, by every name that it has there.
+/// Whether the page was served by the host that the request is for, by every name that it has
+/// there.
 fn is_at_all(origin: &str, request: &Request<'_>) -> bool {
     let mut hosts = request.hosts().peekable();
     hosts.peek().is_some() && hosts.all(|host| is_at(origin, host))
 }
 
-/// Whether the page was served by this host. A proxy may have taken off TLS, so the scheme says nothing
-/// but which port goes without saying.
+/// Whether the page was served by this host. A proxy may have taken off TLS, so the scheme says
+/// nothing but which port goes without saying.
 fn is_at(origin: &str, host: &str) -> bool {
     let (authority, port) = match origin.split_once("://") {
         Some(("http", authority)) => (authority, ":80"),
@@ -486,7 +498,8 @@ fn print_common(out: &mut Vec<u8>, now: UnixMillis, cors: Cors<'_>) {
     print_header(out, "Cross-Origin-Resource-Policy", shared);
 }
 
-/// Appends `Date: Sun, 06 Nov 1994 08:49:37 GMT`, in the one form that RFC 9110 lets a server write.
+/// Appends `Date: Sun, 06 Nov 1994 08:49:37 GMT`, in the one form that RFC 9110 lets a server
+/// write.
 fn print_date(out: &mut Vec<u8>, now: UnixMillis) {
     const LAST: i64 = 253_402_300_799; // the end of the year 9999
     let seconds = now.0.div_euclid(1_000).clamp(0, LAST) as u64;
@@ -613,7 +626,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The answer to a plain request: status 400, or 403 for an origin, and a JSON body of code and message.
+    /// The answer to a plain request: status 400, or 403 for an origin, and a JSON body of code and
+    /// message.
     pub fn of_request(self) -> Refused {
         let (status, text) = match self {
             Self::TransportUnknown => (400, r#"{"code":0,"message":"Transport unknown"}"#),
@@ -628,8 +642,8 @@ impl Refusal {
         Refused { kind: "application/json", ..Refused::plain(status, text) }
     }
 
-    /// The answer to an upgrade: the message alone. Status 400, as other Engine.IO servers have it, but 403 for
-    /// an origin, so that whoever looks for the cause finds it.
+    /// The answer to an upgrade: the message alone. Status 400, as other Engine.IO servers have it,
+    /// but 403 for an origin, so that whoever looks for the cause finds it.
     pub fn of_upgrade(self) -> Refused {
         let (status, text) = match self {
             Self::TransportUnknown => (400, "Transport unknown"),
@@ -683,7 +697,8 @@ fn is_key(key: &str) -> bool {
 }
 
 impl Upgrade<'_> {
-    /// Appends the answer after which the connection speaks WebSocket, with the extension that was agreed on.
+    /// Appends the answer after which the connection speaks WebSocket, with the extension that was
+    /// agreed on.
     pub fn print(
         &self,
         out: &mut Vec<u8>,

@@ -1,11 +1,12 @@
 //! Payloads: one JSON object, read field by field, so that a refusal can name the field.
 //!
-//! There are two readers. [`Reader`] reads a whole event in one pass of simd-json, onto a tape in buffers that it
-//! keeps. Input that simd-json refuses goes to serde_json, which leaves each value as it was written: it
-//! accepts more (`1e400`, lone surrogates, integers beyond 64 bits), so that the field at fault can be named. A
-//! [`Value`] hides which of the two has read it. Wherever both accept, both say the same: what is an event
-//! must not depend on the processor whose instructions simd-json uses.
-//! Nothing recurses into what a client nested: what is not asked for is skipped by a loop.
+//! There are two readers. [`Reader`] reads a whole event in one pass of simd-json, onto a tape in
+//! buffers that it keeps. Input that simd-json refuses goes to serde_json, which leaves each value
+//! as it was written: it accepts more (`1e400`, lone surrogates, integers beyond 64 bits), so that
+//! the field at fault can be named. A [`Value`] hides which of the two has read it. Wherever both
+//! accept, both say the same: what is an event must not depend on the processor whose instructions
+//! simd-json uses. Nothing recurses into what a client nested: what is not asked for is skipped by
+//! a loop.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,7 +26,8 @@ pub const DEPTH_MAX: usize = 32;
 /// Bytes of the longest event that is read onto a tape. Every set list that may be set fits.
 const TAPE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of the longest event whose buffers are kept for the next one. Specified: longer ones are set lists alone.
+/// Bytes of the longest event whose buffers are kept for the next one. Specified: longer ones are
+/// set lists alone.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// A value that a client sent. Which reader has read it makes no difference to any answer.
@@ -163,7 +165,8 @@ fn find<'a>(nodes: &'a [Node<'a>], fields: &mut [Field<'a>]) -> Option<()> {
     Some(())
 }
 
-/// The items of an array, each as it was written; `None` if it is no array or has more than `items_max`.
+/// The items of an array, each as it was written; `None` if it is no array or has more than
+/// `items_max`.
 pub fn items(array: &str, items_max: usize) -> Option<Vec<&str>> {
     read(array, ItemsVisitor { items_max })
 }
@@ -218,7 +221,8 @@ pub struct Reading<'r> {
 }
 
 impl Reading<'_> {
-    /// Reads `["name", argument, …]`; `None` if it is not well-formed or does not begin with a name.
+    /// Reads `["name", argument, …]`; `None` if it is not well-formed or does not begin with a
+    /// name.
     pub fn event<'a>(&'a mut self, array: &'a str) -> Option<Event<'a>> {
         if self.fill(array)
             && let [Node::Array { len, .. }, Node::String(name), rest @ ..] = &*self.tape.0
@@ -609,7 +613,8 @@ mod tests {
         }
     }
 
-    /// What simd-json makes of a text, which must be what serde_json makes of it; `None` if it refuses.
+    /// What simd-json makes of a text, which must be what serde_json makes of it; `None` if it
+    /// refuses.
     fn both(text: &str) -> Option<serde_json::Value> {
         let mut reader = Reader::default();
         let mut reading = reader.begin();

@@ -1,11 +1,14 @@
-//! Bytes ⇄ speech: everything that lies between a socket and a command or notice, without the socket.
+//! Bytes ⇄ speech: everything that lies between a socket and a command or notice, without the
+//! socket.
 //!
-//! From the outside in: an [`http`] head asks for an upgrade or comes with a [`payload`], a [`frame`] carries a message, which [`deflate`] may have made shorter, an
-//! [`engine_packet`] wraps a [`socket_packet`], whose argument is read by [`json`] and becomes speech in
-//! [`parse`]; [`print`](mod@print) turns speech into packets.
+//! From the outside in: an [`http`] head asks for an upgrade or comes with a [`payload`], a
+//! [`frame`] carries a message, which [`deflate`] may have made shorter, an [`engine_packet`] wraps
+//! a [`socket_packet`], whose argument is read by [`json`] and becomes speech in [`parse`];
+//! [`print`](mod@print) turns speech into packets.
 //!
-//! Every reader takes bytes as they arrive, in pieces of any size, and gives the same results whatever
-//! the pieces were. What a peer can make us hold is bounded, and each error says how the peer is told.
+//! Every reader takes bytes as they arrive, in pieces of any size, and gives the same results
+//! whatever the pieces were. What a peer can make us hold is bounded, and each error says how the
+//! peer is told.
 
 pub mod deflate;
 pub mod engine_packet;

@@ -24,7 +24,8 @@ pub enum Packing {
 }
 
 impl Packing {
-    /// What a request's `Accept-Encoding` names; of both, gzip, which no client ever read differently.
+    /// What a request's `Accept-Encoding` names; of both, gzip, which no client ever read
+    /// differently.
     pub fn of(request: &Request<'_>) -> Self {
         let mut packing = Self::None;
         for item in request.list("accept-encoding") {

@@ -1,7 +1,7 @@
 //! Bytes to speech: the name and the payload of a client's event become a checked [`Command`].
 //!
-//! Every refusal names the field at fault and says what would have been right. An optional field that is
-//! `null` counts as left out, and so does an optional text with nothing in it.
+//! Every refusal names the field at fault and says what would have been right. An optional field
+//! that is `null` counts as left out, and so does an optional text with nothing in it.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -22,10 +22,11 @@ use crate::words::time::Micros;
 const SETLIST_BYTES_MAX: usize = 1024 * 1024;
 /// Songs of a set list.
 const SONGS_MAX: usize = 500;
-/// Members that a session may be set to. The server's own bound is lower as a rule, and known elsewhere.
+/// Members that a session may be set to. The server's own bound is lower as a rule, and known
+/// elsewhere.
 const MEMBERS_MAX: u32 = 100_000;
-/// Characters of the name of a member, an instrument or a cue's target, and of a message to all. What is longer is
-/// cut, as the original did.
+/// Characters of the name of a member, an instrument or a cue's target, and of a message to all.
+/// What is longer is cut, as the original did.
 const NAME_CHARS_MAX: usize = 64;
 const MESSAGE_CHARS_MAX: usize = 500;
 /// Characters of a passcode or PIN.
@@ -102,8 +103,8 @@ events! {
 }
 
 impl Event {
-    /// Whether it changes something or says something in its session, so that sending it again must not do so twice. The
-    /// others ask, or tell how things stand.
+    /// Whether it changes something or says something in its session, so that sending it again must
+    /// not do so twice. The others ask, or tell how things stand.
     pub const fn is_applied_once(self) -> bool {
         match self {
             Self::SetRole
@@ -141,8 +142,8 @@ impl Event {
         }
     }
 
-    /// Whether it is about the sender's session, and so takes effect behind all that its sender said there before. The
-    /// others concern the connection alone.
+    /// Whether it is about the sender's session, and so takes effect behind all that its sender
+    /// said there before. The others concern the connection alone.
     pub const fn is_command(self) -> bool {
         !matches!(
             self,
@@ -375,8 +376,8 @@ fn command_id(payload: Value<'_>) -> Result<Option<CommandId>, Reject> {
     })
 }
 
-/// Some events have nothing to say: old clients send them with no payload, or with `undefined`, which
-/// arrives as `null`.
+/// Some events have nothing to say: old clients send them with no payload, or with `undefined`,
+/// which arrives as `null`.
 fn or_empty(payload: Value<'_>) -> Value<'_> {
     if payload.is_absent() { Value::from("{}") } else { payload }
 }
@@ -519,7 +520,8 @@ fn song(song: Value<'_>) -> Result<Song, Reject> {
     })
 }
 
-/// A chart, in which spaces and tabs stand for something, also at the beginning and the end of a line.
+/// A chart, in which spaces and tabs stand for something, also at the beginning and the end of a
+/// line.
 fn song_body(body: Field<'_>) -> Result<String, Reject> {
     let body = body.text().map_err(|_| body.wrong("must be a text"))?;
     Ok(printable(&body, Lines::Chart).into_owned())
@@ -725,8 +727,8 @@ fn shown(c: char, lines: Lines) -> Option<char> {
     }
 }
 
-/// The place of the first character that is not shown as it is. Nearly all of a song of 100 kB is ASCII, which is
-/// looked through by stretches.
+/// The place of the first character that is not shown as it is. Nearly all of a song of 100 kB is
+/// ASCII, which is looked through by stretches.
 fn first_other(text: &str, lines: Lines) -> Option<usize> {
     let unplain =
         |word| scan::below(word, b' ') | scan::equal(word, 0x7f) | scan::beyond_ascii(word);
@@ -759,7 +761,8 @@ fn object<'a>(field: Field<'a>, with: &str) -> Result<Value<'a>, Reject> {
     object.ok_or_else(|| field.wrong(format!("must be an object with {with}")))
 }
 
-/// A refusal from inside a nested value: the field is the outermost one, the message has the whole path.
+/// A refusal from inside a nested value: the field is the outermost one, the message has the whole
+/// path.
 fn within(field: Field<'_>, place: &str, reject: Reject) -> Reject {
     let message = match reject.field {
         Some(_) => format!("{place}.{}", reject.message),

@@ -1,7 +1,7 @@
 //! Engine.IO's HTTP bodies: several packets in one.
 //!
-//! Version 4 puts a record separator between packets. Version 3 puts the length in front of each, in UTF-16 units
-//! as JavaScript counts, or, in a binary body, in decimal digits of one byte each.
+//! Version 4 puts a record separator between packets. Version 3 puts the length in front of each,
+//! in UTF-16 units as JavaScript counts, or, in a binary body, in decimal digits of one byte each.
 
 use std::borrow::Cow;
 
@@ -123,7 +123,8 @@ pub struct Body {
     pub bytes: Vec<u8>,
 }
 
-/// The body that holds these packets. With `base64` the client takes no bytes as they are; one of version 4 never does.
+/// The body that holds these packets. With `base64` the client takes no bytes as they are; one of
+/// version 4 never does.
 pub fn body(packets: &[Packet], version: Version, base64: bool) -> Body {
     let is_binary = |packet: &Packet| matches!(packet, Packet::Binary(_));
     if version == Version::V3 && !base64 && packets.iter().any(is_binary) {
@@ -153,7 +154,8 @@ pub fn body(packets: &[Packet], version: Version, base64: bool) -> Body {
     Body { kind: "text/plain; charset=UTF-8", bytes }
 }
 
-/// Appends bytes as they stand in a text: behind a `b`, and in version 3 behind the digit of their type.
+/// Appends bytes as they stand in a text: behind a `b`, and in version 3 behind the digit of their
+/// type.
 pub fn attachment_text(out: &mut Vec<u8>, attachment: &[u8], version: Version) {
     out.extend_from_slice(if version == Version::V3 { b"b4" } else { b"b" });
     out.extend_from_slice(data_encoding::BASE64.encode(attachment).as_bytes());

@@ -1,8 +1,9 @@
-//! Speech to bytes: every notice and acknowledgement as a complete text packet of Engine.IO and Socket.IO.
+//! Speech to bytes: every notice and acknowledgement as a complete text packet of Engine.IO and
+//! Socket.IO.
 //!
-//! What is printed is written down as views, one beside each value of `speech`: their fields are the fields
-//! on the wire, in order. Speech itself stays without a wire form, so that neither can change by accident
-//! with the other.
+//! What is printed is written down as views, one beside each value of `speech`: their fields are
+//! the fields on the wire, in order. Speech itself stays without a wire form, so that neither can
+//! change by accident with the other.
 
 use serde::{Serialize, Serializer};
 
@@ -24,8 +25,8 @@ pub fn notice(out: &mut Vec<u8>, session: &SessionId, notice: &Notice) {
     any_notice(out, session, notice);
 }
 
-/// As [`any_notice`] prints it, to the byte, with field names that need no escaping any more: nearly everything
-/// that a server prints is ticks.
+/// As [`any_notice`] prints it, to the byte, with field names that need no escaping any more:
+/// nearly everything that a server prints is ticks.
 fn scroll_tick(out: &mut Vec<u8>, session: &SessionId, tick: &Tick) {
     socket_packet::event_to(out, "scroll_tick", |out| {
         out.extend_from_slice(br#"{"sessionId":"#);
@@ -66,8 +67,8 @@ pub fn room_stats(out: &mut Vec<u8>, session: &SessionId, stats: &RoomStats) {
     event(out, "room_stats", &InSession { session_id: session.as_str(), fields });
 }
 
-/// Appends the acknowledgement of an event that was done. `session` is the one that the sender is in now;
-/// `join_session` and `sync_request` are told its id.
+/// Appends the acknowledgement of an event that was done. `session` is the one that the sender is
+/// in now; `join_session` and `sync_request` are told its id.
 pub fn ack(out: &mut Vec<u8>, id: u64, session: Option<&SessionId>, ack: &Ack) {
     let fields = AckView::new(session.map(SessionId::as_str), ack);
     acknowledgement(out, id, &Success { ok: true, fields });
@@ -1085,7 +1086,8 @@ impl Serialize for NumberView {
     }
 }
 
-/// A count of thousandths, printed as a number of wholes: microseconds as milliseconds, milli-BPM as BPM.
+/// A count of thousandths, printed as a number of wholes: microseconds as milliseconds, milli-BPM
+/// as BPM.
 struct Thousandths(i64);
 
 impl Serialize for Thousandths {
@@ -1103,8 +1105,9 @@ impl Serialize for Millionths {
     }
 }
 
-/// A division is rounded to the nearest float, and of those that name the same float the shortest decimal is
-/// printed: up to fifteen digits, which is 31 years in microseconds, that is the quotient itself.
+/// A division is rounded to the nearest float, and of those that name the same float the shortest
+/// decimal is printed: up to fifteen digits, which is 31 years in microseconds, that is the
+/// quotient itself.
 fn decimal<S: Serializer>(count: i64, in_one: i64, serializer: S) -> Result<S::Ok, S::Error> {
     match count % in_one {
         0 => serializer.serialize_i64(count / in_one),

@@ -1,7 +1,7 @@
 //! Finds the first byte of some kind in a long text, eight bytes at a time.
 //!
-//! A kind is a function from a word of eight bytes to a word that has the highest bit of each such byte set, and no
-//! other bit. All of them are exact: no byte's answer depends on its neighbours.
+//! A kind is a function from a word of eight bytes to a word that has the highest bit of each such
+//! byte set, and no other bit. All of them are exact: no byte's answer depends on its neighbours.
 
 const ONES: u64 = u64::from_le_bytes([1; 8]);
 const HIGHEST: u64 = ONES << 7;

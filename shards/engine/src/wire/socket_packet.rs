@@ -51,7 +51,8 @@ pub enum Body<'a> {
     },
 }
 
-/// Why a packet is none; closes the connection, with an empty close frame and the reason `forced close`.
+/// Why a packet is none; closes the connection, with an empty close frame and the reason `forced
+/// close`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PacketError {
     /// An unknown type, or `connect_error`, which only a server sends.
@@ -147,8 +148,8 @@ impl Binary {
     }
 }
 
-/// The acknowledgement id and the name of an event to `/`, without a look at what follows the name; `None` if the text
-/// does not begin like one.
+/// The acknowledgement id and the name of an event to `/`, without a look at what follows the name;
+/// `None` if the text does not begin like one.
 pub fn event_name(text: &str) -> Option<(Option<u64>, &str)> {
     let (ack, rest) = ack_id(text.strip_prefix('2')?).ok()?;
     let (name, _) = rest.strip_prefix("[\"")?.split_once('"')?;
@@ -217,7 +218,8 @@ fn event<'a>(
     json: &'a str,
     reading: &'a mut json::Reading<'_>,
 ) -> Result<json::Event<'a>, PacketError> {
-    // White space in front would be fine in JSON, but other decoders take it for an acknowledgement id.
+    // White space in front would be fine in JSON, but other decoders take it for an acknowledgement
+    // id.
     if !json.starts_with('[') {
         return Err(PacketError::Payload);
     }
@@ -242,7 +244,8 @@ pub fn ack(out: &mut Vec<u8>, id: u64, print: impl FnOnce(&mut Vec<u8>)) {
     out.push(b']');
 }
 
-/// Appends an event in any namespace with any arguments, as they are written, and so many attachments to follow.
+/// Appends an event in any namespace with any arguments, as they are written, and so many
+/// attachments to follow.
 pub fn event_with(
     out: &mut Vec<u8>,
     namespace: &str,
@@ -309,14 +312,15 @@ pub fn connected(out: &mut Vec<u8>, sid: &str, pid: Option<&str>) {
     out.push(b'}');
 }
 
-/// What a client that was here before says in its `auth` object: its `pid`, and the last offset that it saw. `None`
-/// if it lacks one of them, or if they are no texts.
+/// What a client that was here before says in its `auth` object: its `pid`, and the last offset
+/// that it saw. `None` if it lacks one of them, or if they are no texts.
 pub fn recovery(auth: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
     let [pid, offset] = json::fields(auth, ["pid", "offset"]).ok()?;
     Some((pid.text().ok()?, offset.text().ok()?))
 }
 
-/// Makes an event that was printed end with one more argument: where it stands among all that the client is told.
+/// Makes an event that was printed end with one more argument: where it stands among all that the
+/// client is told.
 pub fn append_offset(event: &mut Vec<u8>, offset: &str) {
     let end = event.pop();
     assert_eq!(end, Some(b']'), "an event is an array");
@@ -337,7 +341,8 @@ pub fn connect_error(out: &mut Vec<u8>, namespace: &str, message: &str) {
     out.push(b'}');
 }
 
-/// What tells a client of Socket.IO 2 that it is connected; it did not ask, and knows its id already.
+/// What tells a client of Socket.IO 2 that it is connected; it did not ask, and knows its id
+/// already.
 pub const CONNECTED_V3: &[u8] = b"40";
 
 /// What tells a client that the server is done with it.
@@ -361,7 +366,8 @@ mod tests {
         read
     }
 
-    /// Without the text of the event's array and with a written argument, for comparison with what was made by hand.
+    /// Without the text of the event's array and with a written argument, for comparison with what
+    /// was made by hand.
     fn bare<'a>(text: &'a str, packet: Packet<'_>) -> Packet<'a> {
         let within = |part: &str| text.find(part).map_or("", |at| &text[at..at + part.len()]);
         let namespace = if packet.namespace == "/" { "/" } else { within(packet.namespace) };

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What answers above the layers of the wire. A server runs the band; the others are small, so that suites made for
-/// any server can examine those layers in this one.
+/// What answers above the layers of the wire. A server runs the band; the others are small, so that
+/// suites made for any server can examine those layers in this one.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Application {
     /// Sessions of members who play.

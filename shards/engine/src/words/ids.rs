@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::text::is_control;
 
-/// A connection on one shard. The driver allots it; the index is reused, the generation tells users apart.
+/// A connection on one shard. The driver allots it; the index is reused, the generation tells users
+/// apart.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct ConnId {
     /// Place in the shard's table of connections.
@@ -89,8 +90,9 @@ impl SessionId {
         &self.0
     }
 
-    /// The shard that the session lives on, of `shards` in all: the 64-bit FNV-1a hash of the name's bytes,
-    /// finished with MurmurHash3's 64-bit mixer, scaled to the number of shards by the high bits.
+    /// The shard that the session lives on, of `shards` in all: the 64-bit FNV-1a hash of the
+    /// name's bytes, finished with MurmurHash3's 64-bit mixer, scaled to the number of shards by
+    /// the high bits.
     pub fn shard(&self, shards: u16) -> ShardId {
         assert!(shards > 0);
         ShardId(((u128::from(hash(&self.0)) * u128::from(shards)) >> 64) as u16)
@@ -108,11 +110,13 @@ fn hash(text: &str) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// What a client calls a command, to send it again without having it applied again: `<client>-<number>`. The client part
-/// is the same for all of a client's commands, through all of its connections; the number rises.
+/// What a client calls a command, to send it again without having it applied again:
+/// `<client>-<number>`. The client part is the same for all of a client's commands, through all of
+/// its connections; the number rises.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CommandId {
-    /// The client part, as its hash: that of a text which others cannot guess cannot be met by chance.
+    /// The client part, as its hash: that of a text which others cannot guess cannot be met by
+    /// chance.
     pub client: u64,
     /// The number.
     pub number: u64,

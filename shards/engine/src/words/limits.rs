@@ -1,5 +1,5 @@
-//! The bounds of every queue, buffer and table. Two sets: [`Limits::PRODUCTION`], and [`Limits::TINY`] under
-//! which tests meet each bound within seconds.
+//! The bounds of every queue, buffer and table. Two sets: [`Limits::PRODUCTION`], and
+//! [`Limits::TINY`] under which tests meet each bound within seconds.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +10,14 @@ use super::time::Micros;
 pub struct Limits {
     /// Connections at once. One more is refused with status 503.
     pub connections_max: u32,
-    /// Sessions in memory. One more takes the place of the one that has been empty longest, or is refused.
+    /// Sessions in memory. One more takes the place of the one that has been empty longest, or is
+    /// refused.
     pub sessions_max: u32,
-    /// Bytes of one WebSocket message, also announced as Engine.IO's `maxPayload`. A larger one closes
-    /// the connection with code 1009.
+    /// Bytes of one WebSocket message, also announced as Engine.IO's `maxPayload`. A larger one
+    /// closes the connection with code 1009.
     pub message_bytes_max: u32,
-    /// Frames that one message may come in, besides the one that ends it. More close the connection with code 1008.
+    /// Frames that one message may come in, besides the one that ends it. More close the connection
+    /// with code 1008.
     pub fragments_max: u32,
     /// Bytes that may wait unsent for a connection; a reader that falls behind further is closed.
     pub backlog_bytes_max: u32,
@@ -31,21 +33,24 @@ pub struct Limits {
     pub attachments_timeout: Micros,
     /// A WebSocket that has sent nothing at all for so long is stale, and probed if it was not.
     pub stale_after: Micros,
-    /// And after so long closed. Engine.IO's ping is nearly always faster: this holds if its times are set long.
+    /// And after so long closed. Engine.IO's ping is nearly always faster: this holds if its times
+    /// are set long.
     pub silence_max: Micros,
-    /// How long a client may be in no session and do nothing but show that it lives. Members may listen for ever.
+    /// How long a client may be in no session and do nothing but show that it lives. Members may
+    /// listen for ever.
     pub inactivity_max: Micros,
     /// How long a session without members is remembered.
     pub empty_session_ttl: Micros,
-    /// Bytes of events that a session keeps for members that lost their connection. What is older is forgotten,
-    /// and who missed it begins anew.
+    /// Bytes of events that a session keeps for members that lost their connection. What is older
+    /// is forgotten, and who missed it begins anew.
     pub recovery_bytes_max: u32,
     /// The same for all sessions of the shard.
     pub recovery_shard_bytes_max: u64,
     /// Lost members that a session knows to come back; of more, those lost first begin anew.
     pub recovery_seats_max: u32,
-    /// Members of a session up to which everybody is told of everybody. In a larger one that would cost the square of
-    /// their number: snapshots name an eighth of so many, and how many there are.
+    /// Members of a session up to which everybody is told of everybody. In a larger one that would
+    /// cost the square of their number: snapshots name an eighth of so many, and how many there
+    /// are.
     pub members_listed_max: u32,
 }
 
@@ -95,7 +100,8 @@ impl Limits {
     };
 }
 
-/// What a connection may send, in events a second; 0 lifts that limit. Each may come in a burst of twice its rate.
+/// What a connection may send, in events a second; 0 lifts that limit. Each may come in a burst of
+/// twice its rate.
 ///
 /// The default is what the protocol promises.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -146,5 +152,6 @@ impl Default for RateLimits {
 const _: () =
     assert!(Limits::PRODUCTION.backlog_bytes_max >= 2 * Limits::PRODUCTION.message_bytes_max);
 
-// The announced `maxPayload` must hold the largest set list with its escapes, or no client could ever send one.
+// The announced `maxPayload` must hold the largest set list with its escapes, or no client could
+// ever send one.
 const _: () = assert!(Limits::PRODUCTION.message_bytes_max >= 1_000_000);

@@ -23,8 +23,9 @@ pub struct Manners {
 
 /// What one address may have and do on one shard. IPv6 addresses of one /64 count as one.
 ///
-/// Each shard grants all of it, because the kernel chooses the shard of a connection and a hand-over brings
-/// the members of a session together: a share of it would refuse a band behind one router.
+/// Each shard grants all of it, because the kernel chooses the shard of a connection and a
+/// hand-over brings the members of a session together: a share of it would refuse a band behind one
+/// router.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PeerLimits {
     /// Connections at once; 0 = any number.
@@ -37,14 +38,15 @@ pub struct PeerLimits {
 
 /// Under which names web pages may know the server.
 ///
-/// A page of a stranger's name whose address was moved to ours (DNS rebinding) is of the same origin as we are,
-/// for its browser and for `Origin`. Only its `Host` gives it away.
+/// A page of a stranger's name whose address was moved to ours (DNS rebinding) is of the same
+/// origin as we are, for its browser and for `Origin`. Only its `Host` gives it away.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Hosts {
     /// Any.
     #[default]
     Any,
-    /// Addresses, names that no public name server gives out, and these, in small letters and without a port.
+    /// Addresses, names that no public name server gives out, and these, in small letters and
+    /// without a port.
     Local(Vec<String>),
     /// Any, but only [`Local`](Self::Local)'s prove that a request comes from this machine.
     Public(Vec<String>),
@@ -152,10 +154,10 @@ impl Network {
 impl Manners {
     /// Returns the client that a request comes from.
     ///
-    /// `forwarded` says whether any header line tells of a proxy, and `lines` are those of `X-Forwarded-For` in
-    /// their order. Each proxy appends the address that it heard from, so the last one that is no trusted proxy
-    /// counts; anybody may have written what stands before it. If that hop cannot be read, or a trusted proxy
-    /// names none, the client is [`UNKNOWN`].
+    /// `forwarded` says whether any header line tells of a proxy, and `lines` are those of
+    /// `X-Forwarded-For` in their order. Each proxy appends the address that it heard from, so the
+    /// last one that is no trusted proxy counts; anybody may have written what stands before it. If
+    /// that hop cannot be read, or a trusted proxy names none, the client is [`UNKNOWN`].
     pub fn speaker<'a>(
         &self,
         peer: IpAddr,
@@ -182,8 +184,8 @@ impl Manners {
     }
 }
 
-/// The address of every client whose own cannot be read. They share one count, are never this machine, and are
-/// exempt from nothing. No client has this address.
+/// The address of every client whose own cannot be read. They share one count, are never this
+/// machine, and are exempt from nothing. No client has this address.
 pub const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// The client that a request comes from, as far as addresses tell.
@@ -191,7 +193,8 @@ pub const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 pub struct Speaker {
     /// Its address, or [`UNKNOWN`].
     pub address: IpAddr,
-    /// Whether a proxy passed the request on. Then a loopback address is not a program on this machine.
+    /// Whether a proxy passed the request on. Then a loopback address is not a program on this
+    /// machine.
     pub forwarded: bool,
 }
 
@@ -225,8 +228,8 @@ pub fn household(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The networks around a household, the nearest first. One customer may hold the whole of the first, which has 65 536
-/// households; an IPv6 provider has the whole of the second.
+/// The networks around a household, the nearest first. One customer may hold the whole of the
+/// first, which has 65 536 households; an IPv6 provider has the whole of the second.
 pub fn networks(address: IpAddr) -> impl Iterator<Item = Network> {
     let address = plain(address);
     let widths: &[u8] = if address.is_ipv4() { &[16] } else { &[48, 32] };

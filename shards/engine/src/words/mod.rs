@@ -1,4 +1,5 @@
-//! The words everything else is written in: time, names, music, limits. They know nothing of the rest.
+//! The words everything else is written in: time, names, music, limits. They know nothing of the
+//! rest.
 
 pub mod application;
 pub mod compression;

@@ -1,7 +1,8 @@
-//! Music as integers: tempo, position, metre and the timeline that says where the band is at any time.
+//! Music as integers: tempo, position, metre and the timeline that says where the band is at any
+//! time.
 //!
-//! Microseconds, micro-beats and milli-BPM throughout, so that the time of beat k is bit-identical in every
-//! program that computes it.
+//! Microseconds, micro-beats and milli-BPM throughout, so that the time of beat k is bit-identical
+//! in every program that computes it.
 
 mod timeline;
 

@@ -52,12 +52,13 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// A seeded generator: the ChaCha20 key stream with a 64-bit block counter, as the `chacha20` crate computes it.
+/// A seeded generator: the ChaCha20 key stream with a 64-bit block counter, as the `chacha20` crate
+/// computes it.
 ///
-/// A stream cipher rather than a faster statistical generator, because its numbers become connection ids
-/// and recovery secrets: a client that has seen many of them must not be able to compute the next.
-/// Two servers with one seed draw the same ids, so a seed outside tests has to come from the
-/// operating system's entropy.
+/// A stream cipher rather than a faster statistical generator, because its numbers become
+/// connection ids and recovery secrets: a client that has seen many of them must not be able to
+/// compute the next. Two servers with one seed draw the same ids, so a seed outside tests has to
+/// come from the operating system's entropy.
 pub struct Rng {
     stream: ChaCha20Rng,
     block: [u8; BLOCK_BYTES],
@@ -65,7 +66,8 @@ pub struct Rng {
     used: usize,
 }
 
-/// The stream is drawn in whole blocks, because the crate drops the rest of a 32-bit word that is used in part.
+/// The stream is drawn in whole blocks, because the crate drops the rest of a 32-bit word that is
+/// used in part.
 const BLOCK_BYTES: usize = 64;
 
 impl Rng {
@@ -92,7 +94,8 @@ impl Rng {
     /// If `n` is 0: there is no such number.
     pub fn below(&mut self, n: u64) -> u64 {
         assert!(n > 0, "a number below 0 was asked for");
-        // 2^64 is rarely a multiple of n. Values under `2^64 mod n` are drawn again; what is left is one.
+        // 2^64 is rarely a multiple of n. Values under `2^64 mod n` are drawn again; what is left
+        // is one.
         let surplus = n.wrapping_neg() % n;
         loop {
             let drawn = self.next_u64();
@@ -221,8 +224,8 @@ mod tests {
 
     #[test]
     fn below_draws_again_what_would_favour_small_numbers() {
-        // Three quarters of the range: the surplus quarter, if it were kept, would come out as the lowest
-        // third of the numbers once more, and make it half of all.
+        // Three quarters of the range: the surplus quarter, if it were kept, would come out as the
+        // lowest third of the numbers once more, and make it half of all.
         let n = 3 << 62;
         let mut rng = Rng::from_seed(4);
         let lowest_third = (0..3000).filter(|_| rng.below(n) < n / 3).count();

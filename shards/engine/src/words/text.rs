@@ -1,8 +1,8 @@
 //! Which characters a text may have that other people see.
 
-/// Whether a character shows nothing and changes how others are shown: control characters, and those that turn the
-/// direction of writing, by which a name could look like another one or reach beyond its own place. Text that runs
-/// from right to left by itself needs none of them.
+/// Whether a character shows nothing and changes how others are shown: control characters, and
+/// those that turn the direction of writing, by which a name could look like another one or reach
+/// beyond its own place. Text that runs from right to left by itself needs none of them.
 pub fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

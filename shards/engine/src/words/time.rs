@@ -4,7 +4,8 @@ use std::ops::{Add, Sub};
 
 use serde::{Deserialize, Serialize};
 
-/// A point on the server's own monotonic clock, or a span of it, in microseconds since the server's start.
+/// A point on the server's own monotonic clock, or a span of it, in microseconds since the server's
+/// start.
 #[derive(
     Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
 )]
@@ -68,8 +69,8 @@ impl Sub for Micros {
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct UnixMillis(pub i64);
 
-/// One instant on both clocks: the monotonic one that everything is computed from, and the wall clock that
-/// people read.
+/// One instant on both clocks: the monotonic one that everything is computed from, and the wall
+/// clock that people read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Moment {
     /// The server's monotonic clock.

@@ -1,4 +1,5 @@
-//! Clients of version 3 that poll: their id is public, so something else must tell them from others.
+//! Clients of version 3 that poll: their id is public, so something else must tell them from
+//! others.
 
 use super::*;
 use crate::engine::departure::Manner;

@@ -39,7 +39,8 @@ const BODIES: [&str; 8] = [
     "1",
 ];
 
-/// Requests as they could come one behind the other: right ones, wrong ones, with bodies where they belong and where not.
+/// Requests as they could come one behind the other: right ones, wrong ones, with bodies where they
+/// belong and where not.
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let method = prop::sample::select(vec!["GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE"]);
     let target = prop::sample::select(vec![
@@ -94,7 +95,8 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// What came of it: what was sent, how the connection was closed, what was counted, and why somebody was sent away.
+/// What came of it: what was sent, how the connection was closed, what was counted, and why
+/// somebody was sent away.
 fn run(raw: &[u8], cuts: &[usize]) -> impl PartialEq + std::fmt::Debug + use<> {
     let Open { mut world, .. } = open();
     let id = world.open(0);

@@ -21,7 +21,8 @@ fn chat(session: &str, text: &str) -> String {
     format!(r#"42["chat_message",{{"sessionId":"{session}","message":"{text}"}}]"#)
 }
 
-/// Somebody in a session with a passcode, somebody in another, who is returned, and somebody who hears that one.
+/// Somebody in a session with a passcode, somebody in another, who is returned, and somebody who
+/// hears that one.
 fn neighbours(world: &mut World, locked: &str, open: &str) -> (ConnId, ConnId) {
     let keeper = world.client(0);
     world.say(keeper, &join_with(1, locked, "right"));
@@ -158,8 +159,8 @@ fn who_comes_back_meanwhile_is_not_answered_with_what_it_asked_before() {
     assert_eq!(world.shards[3].counters().members, 1);
 }
 
-/// A seat that one was promised nobody else takes, so of two who come at once the second stays where it was; and it is not
-/// kept for ever.
+/// A seat that one was promised nobody else takes, so of two who come at once the second stays
+/// where it was; and it is not kept for ever.
 #[test]
 fn of_two_who_come_for_the_last_seat_the_second_stays_where_it_was() {
     let mut world = World::new(Settings { shards: SHARDS, session_members_max: 2, ..settings() });

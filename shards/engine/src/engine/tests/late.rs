@@ -7,7 +7,8 @@ fn tempo(ack: u32, bpm: u32) -> String {
     format!(r#"42{ack}["set_tempo",{{"sessionId":"s","tempo":{bpm}}}]"#)
 }
 
-/// The acknowledgements that a member was sent, with their ids, in order; and everything else that it was sent.
+/// The acknowledgements that a member was sent, with their ids, in order; and everything else that
+/// it was sent.
 fn acks(world: &mut World, id: ConnId) -> (Vec<(u32, String)>, Vec<String>) {
     let heard = world.heard(id).into_iter().partition(|text| text.starts_with("43"));
     let (acks, others): (Vec<String>, Vec<String>) = heard;
@@ -305,7 +306,8 @@ fn what_cannot_wait_is_refused_and_counts() {
     }
 }
 
-/// However much is said, the total of a connection holds, also for what other commands bring forward.
+/// However much is said, the total of a connection holds, also for what other commands bring
+/// forward.
 #[test]
 fn what_waits_keeps_to_the_total() {
     let mut world = World::new(settings());

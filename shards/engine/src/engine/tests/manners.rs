@@ -536,8 +536,8 @@ fn try_join(world: &mut World, id: ConnId, session: &str, fields: &str) -> Strin
     heard.into_iter().find(|message| message.starts_with("437")).unwrap()
 }
 
-/// A seat is no place to guess from: its guesses count as those of everybody else, on the session's own shard and
-/// from another one, against the address and against the session.
+/// A seat is no place to guess from: its guesses count as those of everybody else, on the session's
+/// own shard and from another one, against the address and against the session.
 #[test]
 fn a_pin_cannot_be_guessed_from_a_seat() {
     for shards in [1, 4] {
@@ -570,7 +570,8 @@ fn a_pin_cannot_be_guessed_from_a_seat() {
                 let told = try_join(&mut world, eve, &locked, &format!(r#","leaderPin":"{pin}""#));
                 assert!(told.contains("rate_limited"), "{told}");
             }
-            // Another connection of the same address is the same guesser, and she still has her seat.
+            // Another connection of the same address is the same guesser, and she still has her
+            // seat.
             let again = client_from(&mut world, address);
             assert!(
                 try_join(&mut world, again, &locked, r#","leaderPin":"4711""#)

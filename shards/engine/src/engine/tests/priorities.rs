@@ -28,7 +28,8 @@ fn playing_at_a_tick(batch: u64) -> (World, ConnId, ConnId) {
     (world, ann, bob)
 }
 
-/// Updates in order of arrival, then their one snapshot, then statistics, although these were asked for first.
+/// Updates in order of arrival, then their one snapshot, then statistics, although these were asked
+/// for first.
 #[test]
 fn what_matters_more_is_told_first() {
     let (mut world, ann, bob) = playing_at_a_tick(16);
@@ -48,7 +49,8 @@ fn what_matters_more_is_told_first() {
 #[test]
 fn a_tick_goes_before_a_batch_that_is_due_in_the_same_turn() {
     let (mut world, ann, bob) = playing_at_a_tick(5);
-    // The window would close long before the next tick, but the shard is held up until both are overdue.
+    // The window would close long before the next tick, but the shard is held up until both are
+    // overdue.
     world.say(ann, r#"42["chat_message",{"sessionId":"s","message":"la"}]"#);
     names(&mut world, bob);
     world.now = world.now + Micros::from_millis(40);
@@ -94,7 +96,8 @@ fn the_least_important_waits_for_one_window_however_busy_the_others_are() {
     assert!(waited <= Micros::from_micros(5_500), "{waited:?}");
 }
 
-/// In a room of a hundred chat waits for four windows, and an update takes along what waits when its own window closes.
+/// In a room of a hundred chat waits for four windows, and an update takes along what waits when
+/// its own window closes.
 #[test]
 fn chat_to_many_waits_until_something_else_is_said() {
     let settings = Settings { heartbeat_interval: HOUR, ..settings() };
@@ -143,8 +146,8 @@ fn without_a_window_all_is_told_in_the_turn_in_which_it_arose() {
     }
 }
 
-/// Every session of a hall has something to tell at once: a turn tells so many, and a tick that has become due meanwhile goes
-/// before the others.
+/// Every session of a hall has something to tell at once: a turn tells so many, and a tick that has
+/// become due meanwhile goes before the others.
 #[test]
 fn a_tick_does_not_wait_for_the_batches_of_a_whole_hall() {
     let (mut world, ann, _) = playing_at_a_tick(5);

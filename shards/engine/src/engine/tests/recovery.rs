@@ -23,7 +23,8 @@ struct Client {
 }
 
 impl Client {
-    /// Takes note of messages as `socket.io-client` does: of ids when connected, of the last argument of events.
+    /// Takes note of messages as `socket.io-client` does: of ids when connected, of the last
+    /// argument of events.
     fn notes(&mut self, heard: &[String]) {
         for message in heard {
             if let Some(packet) = message.strip_prefix("40") {
@@ -212,7 +213,8 @@ fn a_pid_is_good_once() {
     let mut thief = client.clone();
     come_back(&mut world, 0, &mut client);
     let sid = thief.sid.clone();
-    // While its owner is there, whoever shows it takes the seat over: a network may fail without a word.
+    // While its owner is there, whoever shows it takes the seat over: a network may fail without a
+    // word.
     let (_, heard) = come_back(&mut world, 0, &mut thief);
     assert_eq!((names(&heard).last(), thief.sid == sid), (Some(&"snapshot"), true));
     world.pass(MS(10));
@@ -376,8 +378,8 @@ fn with_little_memory_nothing_is_kept_for_the_lost_and_a_band_may_still_come_bac
     assert_eq!(world.shards[0].counters().sessions, 0);
 }
 
-/// Fault 30: a leader's commands reach the server, the answers do not, and it sends all of them again in any order: from its
-/// seat, and as somebody new.
+/// Fault 30: a leader's commands reach the server, the answers do not, and it sends all of them
+/// again in any order: from its seat, and as somebody new.
 #[test]
 fn commands_that_are_sent_again_after_a_reconnect_are_applied_once() {
     let setlist = r#"{"title":"","songs":[{"id":"a","title":"A","format":"text","body":""},{"id":"b","title":"B","format":"text","body":""},{"id":"c","title":"C","format":"text","body":""}]}"#;

@@ -1,4 +1,5 @@
-//! Sessions that come from the storage and go there, with a storage that answers when the test says so.
+//! Sessions that come from the storage and go there, with a storage that answers when the test says
+//! so.
 
 use super::super::storage::CLOCK_EPOCH_MAX;
 use super::*;

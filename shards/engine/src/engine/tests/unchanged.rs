@@ -89,7 +89,8 @@ fn a_follower_that_is_one_already_is_told_so() {
     assert_eq!(world.heard(ann), Vec::<String>::new());
 }
 
-/// In one window a change of everybody's is told to everybody once, and an answer never overtakes it.
+/// In one window a change of everybody's is told to everybody once, and an answer never overtakes
+/// it.
 #[test]
 fn an_answer_does_not_overtake_a_change() {
     let mut world = World::new(settings());

@@ -539,7 +539,8 @@ fn whole(text: &str) -> Message {
     Message { text: text.into(), cut: false }
 }
 
-/// Characters are Unicode scalar values: a guitar of two surrogates is one, a family of five is five.
+/// Characters are Unicode scalar values: a guitar of two surrogates is one, a family of five is
+/// five.
 #[test]
 fn texts_are_cut_where_they_are_too_long() {
     let json = |text: &str| serde_json::to_string(text).unwrap();

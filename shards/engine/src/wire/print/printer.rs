@@ -1,8 +1,8 @@
 //! Values to JSON, to the byte as serde_json prints them.
 //!
-//! A third of what a server computes is printing, and serde_json looks at every byte of a text, and of the names of
-//! fields, for one that it must escape. Here names are copied, for they are ours and need no escaping, and texts
-//! are looked through by stretches (`json::print_string`).
+//! A third of what a server computes is printing, and serde_json looks at every byte of a text, and
+//! of the names of fields, for one that it must escape. Here names are copied, for they are ours
+//! and need no escaping, and texts are looked through by stretches (`json::print_string`).
 
 use std::fmt;
 

@@ -1,7 +1,9 @@
-//! The timeline, and what follows from it: where the music is at a time, and when it reaches a beat.
+//! The timeline, and what follows from it: where the music is at a time, and when it reaches a
+//! beat.
 //!
-//! Every result is the exact value rounded once, a half going up, so that the server and all devices name the
-//! same microsecond for the same beat. `tests/vectors/README.md` has the formulas; clients compute the same.
+//! Every result is the exact value rounded once, a half going up, so that the server and all
+//! devices name the same microsecond for the same beat. `tests/vectors/README.md` has the formulas;
+//! clients compute the same.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,8 @@ use super::{BEAT, Tempo, TimeSignature};
 use crate::words::ids::MemberId;
 use crate::words::time::Micros;
 
-/// The truth about playback: a small versioned value, sent whole on every change and derived by everyone.
+/// The truth about playback: a small versioned value, sent whole on every change and derived by
+/// everyone.
 ///
 /// The highest (`epoch`, `version`) wins, so neither order nor loss of messages matters.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -20,7 +23,8 @@ pub struct Timeline {
     pub version: u64,
     /// Who leads, if anybody.
     pub leader: Option<MemberId>,
-    /// One to eight segments in order of `t0`: the last with `t0 <= t` rules at `t`, later ones are scheduled.
+    /// One to eight segments in order of `t0`: the last with `t0 <= t` rules at `t`, later ones are
+    /// scheduled.
     pub segments: Vec<Segment>,
     /// At least one entry, in order of `beat`.
     pub meter: Vec<MeterChange>,
@@ -95,13 +99,15 @@ impl Timeline {
         self.segment_at(at).playing
     }
 
-    /// The first instant, not before `from`, at which the music reaches `beat`; `None` if it never does.
+    /// The first instant, not before `from`, at which the music reaches `beat`; `None` if it never
+    /// does.
     pub fn time_of_beat(&self, beat: i64, from: Micros) -> Option<Micros> {
         let time = self.first_time_of(i128::from(beat), wide(from))?;
         u64::try_from(time).ok().map(Micros::from_micros)
     }
 
-    /// The bar that `beat` lies in, and the micro-beats since it began. A meter entry always begins a bar.
+    /// The bar that `beat` lies in, and the micro-beats since it began. A meter entry always begins
+    /// a bar.
     pub fn bar_at(&self, beat: i64) -> Bar {
         let entry = self.meter_entry(beat);
         let bars_before: i64 = self.meter[..entry + usize::from(!self.meter.is_empty())]
@@ -121,8 +127,8 @@ impl Timeline {
         }
     }
 
-    /// The first boundary at or after `beat` of a grid of `quantum` micro-beats that every meter entry begins
-    /// anew; 0 is no grid at all.
+    /// The first boundary at or after `beat` of a grid of `quantum` micro-beats that every meter
+    /// entry begins anew; 0 is no grid at all.
     pub fn next_boundary(&self, beat: i64, quantum: i64) -> i64 {
         if quantum <= 0 {
             return beat;
@@ -133,12 +139,14 @@ impl Timeline {
         self.meter.get(entry + 1).map_or(next, |following| next.min(following.beat))
     }
 
-    /// Whether this replaces `other`: the higher (`epoch`, `version`) wins, equal ones are the same.
+    /// Whether this replaces `other`: the higher (`epoch`, `version`) wins, equal ones are the
+    /// same.
     pub fn is_newer(&self, other: &Self) -> bool {
         (self.epoch, self.version) > (other.epoch, other.version)
     }
 
-    /// The place of the segment that rules at `at`: the last that has begun, or the first if none has.
+    /// The place of the segment that rules at `at`: the last that has begun, or the first if none
+    /// has.
     pub fn segment_index_at(&self, at: Micros) -> usize {
         self.segments.iter().rposition(|segment| segment.t0 <= at).unwrap_or(0)
     }
@@ -147,7 +155,8 @@ impl Timeline {
         &self.segments[self.segment_index_at(at)]
     }
 
-    /// Which segment a beat belongs to is decided by beats, so that rounding leaves no gap at a seam.
+    /// Which segment a beat belongs to is decided by beats, so that rounding leaves no gap at a
+    /// seam.
     fn first_time_of(&self, beat: i128, from: i128) -> Option<i128> {
         self.segments.iter().enumerate().find_map(|(index, segment)| {
             let begins = index == 0 || i128::from(segment.b0) <= beat;
@@ -238,7 +247,8 @@ fn wide(at: Micros) -> i128 {
     i128::from(at.as_micros())
 }
 
-/// Results lie within the 24 hours of a song and the age of a server; the clamp is for a server as old as time.
+/// Results lie within the 24 hours of a song and the age of a server; the clamp is for a server as
+/// old as time.
 fn narrow(value: i128) -> i64 {
     value.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
@@ -376,7 +386,8 @@ mod tests {
         }
     }
 
-    /// A timeline that plays from 10 s on, through up to seven tempo changes that carry the beat on.
+    /// A timeline that plays from 10 s on, through up to seven tempo changes that carry the beat
+    /// on.
     fn played() -> impl Strategy<Value = Timeline> {
         let tempo = || (1_000..=400_000_u32).prop_map(Tempo);
         let change =
@@ -424,7 +435,8 @@ mod tests {
         fn the_time_of_a_beat_is_where_the_beat_is(timeline in played(), at in 10_000_000..900_000_000_u64) {
             let beat = timeline.beat_at(Micros::from_micros(at));
             let time = timeline.time_of_beat(beat, Micros::ZERO).unwrap();
-            // A microsecond is 7 micro-beats at 400 BPM and a sixtieth of one at 1; time and beat are rounded once each.
+            // A microsecond is 7 micro-beats at 400 BPM and a sixtieth of one at 1; time and beat
+            // are rounded once each.
             prop_assert!((timeline.beat_at(time) - beat).abs() <= 5, "beat {} at {:?}", beat, time);
             let micro_beat = u64::from(60_000 / timeline.tempo_at(Micros::from_micros(at)).milli_bpm());
             prop_assert!(time.as_micros().abs_diff(at) <= 3 + micro_beat, "{:?} for {}", time, at);
