@@ -10,7 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::board::Stats;
+use crate::metrics::Stats;
 
 /// Connections that the kernel keeps for us until we accept them; it has a bound of its own
 /// (`somaxconn`).

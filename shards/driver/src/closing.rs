@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
-use crate::conns::Phase;
+use crate::connections::Phase;
 
 /// How long a peer may take to accept what was sent before a close.
 const PART_TIME: Micros = Micros::from_secs(5);

@@ -12,15 +12,15 @@ use bandsync_engine::words::time::Micros;
 use mio::{Poll, Waker};
 
 use crate::accept::bind;
-use crate::board::Board;
 use crate::clock::Clock;
-use crate::ending::Ending;
 use crate::host::{Asker, Host};
 use crate::machine::Machine;
 use crate::mail::{Address, Outbox, mailbox};
+use crate::metrics::Board;
 use crate::pin::pin_to_core;
-use crate::shard::{End, Parts, Shard, WAKER};
+use crate::shutdown::Ending;
 use crate::tap::Tap;
+use crate::turn::{End, Parts, Shard, WAKER};
 
 /// How long the others get to say goodbye when a shard panics.
 const PANIC_DRAIN: Duration = Duration::from_secs(5);

@@ -4,41 +4,41 @@
 //!
 //! [`Fleet::start`] starts the shards of a server. What the bytes mean, the driver never asks.
 
-pub mod board;
 pub mod clock;
 pub mod fleet;
-pub mod gauge;
 pub mod host;
 pub mod machine;
+pub mod metrics;
 pub mod recorder;
 pub mod tap;
+pub mod telemetry;
 
 mod accept;
-mod bell;
+mod budget;
 mod chain;
 mod closing;
-mod conns;
-mod ending;
-mod intake;
+mod connections;
 mod mail;
+mod notifier;
 mod pin;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
 mod ring;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 #[path = "no_ring.rs"]
 mod ring;
-mod shard;
-mod timer;
+mod shutdown;
+mod timer_fd;
+mod turn;
 mod unsent;
-mod write;
+mod writer;
 
-pub use board::{Board, Stats};
 pub use clock::Clock;
 pub use fleet::{Fleet, Plan, Post};
-pub use gauge::Gauges;
 pub use host::{Asker, Host, Order};
 pub use machine::Machine;
+pub use metrics::{Board, Stats};
 pub use pin::allowed_cores;
 pub use recorder::{Backlog, RecordPlan, Recorder, ShardRecorder};
-pub use shard::End;
 pub use tap::{NoTap, Tap};
+pub use telemetry::Gauges;
+pub use turn::End;

@@ -12,8 +12,8 @@ use bandsync_engine::words::ids::{ConnId, ShardId};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::Waker;
 
-use crate::bell::Bell;
-use crate::ending::Alive;
+use crate::notifier::Bell;
+use crate::shutdown::Alive;
 use crate::unsent::Unsent;
 
 /// A connection that changes shards. What was read of it is in the parcel; what arrives meanwhile
@@ -196,7 +196,7 @@ impl Outbox {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::ending::Ending;
+    use crate::shutdown::Ending;
     use mio::{Events, Poll, Token};
     use std::fs::File;
     use std::net::Ipv4Addr;

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use crate::write::Request;
+use crate::writer::Request;
 
 /// No such thing is ever made.
 #[derive(Debug)]

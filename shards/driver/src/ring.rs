@@ -4,7 +4,7 @@ use std::io;
 
 use io_uring::{IoUring, Probe, opcode, types};
 
-use crate::write::Request;
+use crate::writer::Request;
 
 /// Requests that the ring takes at once; a longer turn is submitted in parts.
 const ENTRIES: u32 = 256;

@@ -154,7 +154,7 @@ mod tests {
     }
 
     /// What one input costs to measure: a reading of the clock and a count. It asserts no time, as
-    /// machines differ; `cargo test -p bandsync-driver --release gauge -- --nocapture` shows it.
+    /// machines differ; `cargo test -p bandsync-driver --release telemetry -- --nocapture` shows it.
     #[test]
     fn measuring_an_input_counts_it_once() {
         const INPUTS: u64 = 100_000;

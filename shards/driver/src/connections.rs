@@ -8,7 +8,7 @@ use mio::Token;
 use mio::net::TcpStream;
 
 use crate::chain::Chain;
-use crate::ending::Alive;
+use crate::shutdown::Alive;
 use crate::unsent::Unsent;
 
 /// A connection. Small, because most of a hundred thousand are idle: buffers exist only while bytes
@@ -172,7 +172,7 @@ const _: () = assert!(size_of::<usize>() == 8, "a token holds an index and a gen
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::ending::Ending;
+    use crate::shutdown::Ending;
     use std::net::{Ipv4Addr, TcpListener};
 
     /// A connection whose other end is gone.

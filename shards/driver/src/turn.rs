@@ -28,19 +28,19 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
 use crate::accept::{Accept, Accepted};
-use crate::board::{Board, Stats};
+use crate::budget::Intake;
 use crate::clock::Clock;
 use crate::closing::Closing;
-use crate::conns::{Conn, Conns, Phase, id, token};
-use crate::ending::Ending;
-use crate::gauge::{Gauges, HAND_OVER_INTERVAL};
+use crate::connections::{Conn, Conns, Phase, id, token};
 use crate::host::{Asker, Host, Order};
-use crate::intake::Intake;
 use crate::machine::Machine;
 use crate::mail::{Crossing, Mail, Mailbox, Outbox};
+use crate::metrics::{Board, Stats};
+use crate::shutdown::Ending;
 use crate::tap::Tap;
-use crate::timer::Timer;
-use crate::write::Writer;
+use crate::telemetry::{Gauges, HAND_OVER_INTERVAL};
+use crate::timer_fd::Timer;
+use crate::writer::Writer;
 
 /// Tokens that no connection has: there are never so many.
 pub(crate) const LISTENER: Token = Token(usize::MAX);

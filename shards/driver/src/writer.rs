@@ -15,9 +15,9 @@ use bandsync_engine::words::ids::ConnId;
 use mio::net::TcpStream;
 use socket2::SockRef;
 
-use crate::board::Stats;
 use crate::chain::{Chain, NONE};
-use crate::conns::{Conn, Conns};
+use crate::connections::{Conn, Conns};
+use crate::metrics::Stats;
 use crate::ring::Ring;
 
 /// Slices that one vectored call takes. More chunks than this wait for one connection only when a
@@ -341,7 +341,7 @@ fn taken(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::ending::Ending;
+    use crate::shutdown::Ending;
     use std::io::Read;
     use std::net::{Ipv4Addr, TcpListener};
 

@@ -8,7 +8,7 @@ use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 use parking_lot::Mutex;
 
-use crate::gauge::{Exchange, Gauges};
+use crate::telemetry::{Exchange, Gauges};
 
 /// One place per shard. Made before the shards start, so that whoever answers `/metrics` can hold
 /// it.

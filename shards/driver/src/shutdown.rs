@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 
-use crate::bell::Flag;
+use crate::notifier::Flag;
 
 /// A number that threads share.
 pub(crate) trait Number {
@@ -109,7 +109,7 @@ impl<N: Number> Drop for Alive<N> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::bell::tests::Model;
+    use crate::notifier::tests::Model;
     use loom::sync::Arc as LoomArc;
     use loom::sync::atomic::{AtomicBool as LoomBool, AtomicU64 as LoomU64};
     use loom::thread;
