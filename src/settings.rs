@@ -1002,10 +1002,11 @@ mod tests {
         }
     }
 
-    /// Variable, default and range of each row of the README's table are those of the setting.
+    /// Variable, default and range of each row of the table in `src/README.md` are those of the
+    /// setting.
     #[test]
     fn the_readme_tells_every_setting_as_it_is() {
-        let readme = include_str!("../README.md");
+        let readme = include_str!("README.md");
         let rows = readme.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
         let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
         for setting in SETTINGS {

@@ -169,7 +169,7 @@ describe("metrics", () => {
     assert.match(text, /^bandsync_build_info\{version="\d+\.\d+\.\d+",arch="\w+"\} 1$/m);
     const alerts = [...now.keys()].filter((name) => name.startsWith("bandsync_alert{"));
     for (const name of ["storage", "memory_limit", "shard_stalled", "cpu"]) assert.ok(alerts.includes(`bandsync_alert{name="${name}"}`), name);
-    const readme = readFileSync(`${TOP}README.md`, "utf8");
+    const readme = readFileSync(`${TOP}src/README.md`, "utf8");
     for (const alert of alerts) {
       const [, name] = /name="(\w+)"/.exec(alert);
       assert.ok(readme.includes(`\`${name}\``), `${name} is in the README`);

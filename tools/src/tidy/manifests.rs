@@ -62,11 +62,11 @@ fn is_storage_or_ours(name: &str) -> bool {
     name.starts_with("bandsync") || ["redis", "redb"].contains(&name)
 }
 
-/// Every dependency of the workspace stands in the README's table, in code style. Before there is a
-/// README there is nothing to check.
+/// Every dependency of the workspace has a row in the table of `tools/README.md`, in code style.
+/// Without that file there is nothing to check.
 pub fn check_readme(files: &[File]) -> Vec<Breach> {
     let find = |path: &str| files.iter().find(|file| file.path == path);
-    let (Some(readme), Some(manifest)) = (find("README.md"), find("Cargo.toml")) else {
+    let (Some(readme), Some(manifest)) = (find("tools/README.md"), find("Cargo.toml")) else {
         return Vec::new();
     };
     let missing = dependencies(&manifest.text).into_iter().filter(|(_, name)| {
@@ -76,7 +76,7 @@ pub fn check_readme(files: &[File]) -> Vec<Breach> {
     });
     missing
         .map(|(line, name)| {
-            manifest.breach(line, format!("the README gives no reason for `{name}`"))
+            manifest.breach(line, format!("tools/README.md gives no reason for `{name}`"))
         })
         .collect()
 }
@@ -143,9 +143,9 @@ fn a_dependency_without_a_reason_is_noticed() {
         "Cargo.toml",
         "[workspace.dependencies]\nmio = \"1\"\nserde = \"1\"\n[package]\nname = \"x\"",
     );
-    let readme = File::new("README.md", "serde\n| `mio` | the poll |\nand `serde` elsewhere");
+    let readme = File::new("tools/README.md", "serde\n| `mio` | the poll |\nand `serde` elsewhere");
     let found = check_readme(&[manifest, readme]);
-    assert_eq!(found, ["Cargo.toml:3: the README gives no reason for `serde`"]);
+    assert_eq!(found, ["Cargo.toml:3: tools/README.md gives no reason for `serde`"]);
 }
 
 #[test]
