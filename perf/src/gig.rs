@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{Input, Output, Outputs, Settings};
-use bandsync_engine::trace::{self, Recorded};
+use bandsync_engine::trace::{self, Digest, Recorded};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
@@ -180,12 +180,24 @@ pub fn evening(sessions: u32, members: u32, seconds: u32) -> Vec<u8> {
 /// Runs a trace through a fresh engine: how many outputs that made. Not inlined, for counters look
 /// for its name.
 #[inline(never)]
-pub fn replay(mut trace: &[u8]) -> usize {
+pub fn replay(trace: &[u8]) -> usize {
+    replay_with(trace, |_| {})
+}
+
+/// Runs a trace through a fresh engine, and returns the digest of all outputs.
+pub fn digest(trace: &[u8]) -> u32 {
+    let mut digest = Digest::default();
+    replay_with(trace, |out| digest.add(out, 0));
+    digest.sum()
+}
+
+fn replay_with(mut trace: &[u8], mut visit: impl FnMut(&Outputs)) -> usize {
     let mut engine = Engine::new(settings());
     let (mut out, mut copy, mut count) = (Outputs::default(), Vec::new(), 0);
     while let Ok((at, input)) = trace::read_input(&mut trace) {
         engine.handle(at, input.to_input(&mut copy), &mut out);
         count += out.list.len();
+        visit(&out);
         out.clear();
     }
     assert!(trace.is_empty(), "the trace is whole");
@@ -202,6 +214,8 @@ mod tests {
         assert!(trace == evening(3, 4, 7));
         let outputs = replay(&trace);
         assert_eq!(outputs, replay(&trace));
+        assert_eq!(digest(&trace), digest(&trace));
+        assert_ne!(digest(&trace), digest(&evening(3, 4, 6)));
         // Three sessions tick 62 times a second, for six of the seven seconds.
         assert!(outputs > 3 * 62 * 5, "{outputs}");
     }

@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{fs, io, panic, thread};
 
-use bandsync_tools::sim::{Plan, Verdict, Wanted, planted, run, shrink, tell};
+use bandsync_tools::sim::{Plan, Verdict, Wanted, digests, planted, run, shrink, tell};
 use clap::Parser;
 
 /// One run in so many is made twice and compared.
 const TWICE_EVERY: u64 = 20;
+
+/// Maximum number of differing digests that are listed.
+const DIFFERING_SHOWN: usize = 10;
 
 /// Runs simulated worlds and says which promises break.
 #[derive(Parser, Clone)]
@@ -23,8 +26,8 @@ struct Options {
     #[arg(long)]
     seed: Option<u64>,
     /// So many seeds.
-    #[arg(long, default_value_t = 1)]
-    count: u64,
+    #[arg(long)]
+    count: Option<u64>,
     /// As many seeds as there is time for.
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
@@ -61,6 +64,12 @@ struct Options {
     /// Say only the digest of all outputs.
     #[arg(long)]
     digest: bool,
+    /// Compare the digests of worlds with those in this file, or with the first `--count` of them.
+    #[arg(long, value_name = "FILE")]
+    digests: Option<PathBuf>,
+    /// Record the digests in that file instead.
+    #[arg(long, requires = "digests")]
+    write: bool,
     /// Worlds at once; as many as there are cores if left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -78,6 +87,7 @@ fn main() -> ExitCode {
     panic::set_hook(Box::new(|_| {}));
     let done = match () {
         () if options.planted => try_planted(&options),
+        () if options.digests.is_some() => compare_digests(&options),
         () if options.plan.is_some()
             || options.shrink.is_some()
             || options.story
@@ -177,6 +187,29 @@ fn report(verdict: &Verdict, again: impl FnOnce() -> String) -> bool {
     verdict.failure.is_none()
 }
 
+/// Holds digests against the recorded ones, or records them.
+fn compare_digests(options: &Options) -> io::Result<bool> {
+    let Some(file) = &options.digests else { return Ok(false) };
+    if options.write {
+        let worlds = digests::of(options.count.unwrap_or(digests::SEEDS), options.threads());
+        fs::write(file, digests::listed(&worlds))?;
+        println!("{} digests, recorded in {}", worlds.len(), file.display());
+        return Ok(true);
+    }
+    let mut recorded = digests::read(&fs::read_to_string(file)?)?;
+    recorded.truncate(options.count.map_or(usize::MAX, |count| count as usize));
+    let differing = digests::differing(&recorded, options.threads());
+    for (seed, digest, recorded) in differing.iter().take(DIFFERING_SHOWN) {
+        println!("seed {seed}: digest {digest:08x}, recorded {recorded:08x}");
+    }
+    println!("{} of {} digests are as recorded", recorded.len() - differing.len(), recorded.len());
+    if let Some((seed, ..)) = differing.first() {
+        println!("run this here and on the commit before, and compare the two stories:");
+        println!("  cargo run -p bandsync-tools --bin simulate -- --seed {seed} --story");
+    }
+    Ok(differing.is_empty())
+}
+
 /// Totals over all threads.
 #[derive(Default)]
 struct Totals {
@@ -211,7 +244,7 @@ fn many(options: &Options) -> bool {
                     let seed = totals.next.fetch_add(1, Ordering::Relaxed);
                     let over = match until {
                         Some(until) => Instant::now() >= until,
-                        None => seed >= first + options.count,
+                        None => seed >= first + options.count.unwrap_or(1),
                     };
                     if over || totals.enough.load(Ordering::Relaxed) {
                         return;

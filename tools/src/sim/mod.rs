@@ -5,6 +5,7 @@
 mod book;
 mod chance;
 mod clock;
+pub mod digests;
 mod frames;
 mod heard;
 mod member;

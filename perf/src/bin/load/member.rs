@@ -194,7 +194,10 @@ impl Member {
                 1 if frame.compressed => Heard::Other,
                 1 => understand(frame.payload),
                 8 => {
-                    return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server said goodbye"));
+                    return Err(io::Error::new(
+                        ErrorKind::UnexpectedEof,
+                        "the server said goodbye",
+                    ));
                 }
                 _ => Heard::Other,
             };
