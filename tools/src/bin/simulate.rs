@@ -373,9 +373,7 @@ fn try_planted(options: &Options) -> io::Result<bool> {
                 while let Some(mut suspect) =
                     queue.lock().ok().and_then(|mut queue| queue.pop_front())
                 {
-                    if missing.contains(&suspect.name()) {
-                        suspect.what = "its place in the engine has changed".into();
-                    } else if Instant::now() < until {
+                    if Instant::now() < until {
                         suspect.try_it(&simulate, options.first_seed(), until);
                         if !suspect.caught
                             && let Ok(mut queue) = queue.lock()

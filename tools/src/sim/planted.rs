@@ -1,218 +1,192 @@
 //! Bugs that were put in on purpose, to see whether the world finds them.
 //!
-//! The engine itself knows nothing of them: a copy of the tree is made in which pieces of the text
-//! are replaced by ones that can go wrong, chosen by a number at run time, so that all bugs take
-//! one build.
+//! The engine itself knows nothing of them but marks. A line that a bug spoils ends with
+//! `// mark: some_name`; if it has no room for that, or opens a block, the mark stands on the line
+//! above. A copy of the tree is made in which marked lines can go wrong, chosen by a number at run
+//! time, so that all bugs take one build. Moving a function costs nothing, and a renamed identifier
+//! fails a test.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-/// A wrong version of a piece of the engine.
+/// A wrong version of a marked line.
 pub struct Bug {
+    /// Name in the mark.
+    pub mark: &'static str,
     pub name: &'static str,
-    /// Seen from `shards/engine/src`.
-    file: &'static str,
-    /// What stands there, once.
+    /// Part of the line that is replaced; stands there once. Empty for the whole line.
     right: &'static str,
-    /// What stands there in the copy; as before where `BUG` is false.
+    /// Replacement, without effect where `BUG` is false. `LINE` is the whole line.
     wrong: &'static str,
 }
 
 macro_rules! bugs {
-    ($($name:literal in $file:literal: $right:literal => $wrong:literal;)*) => {
-        &[$(Bug { name: $name, file: $file, right: $right, wrong: $wrong },)*]
+    ($($mark:ident $name:literal: $right:literal => $wrong:literal;)*) => {
+        &[$(Bug { mark: stringify!($mark), name: $name, right: $right, wrong: $wrong },)*]
     };
 }
 
 /// All of them; the first has number 1. `BUG` is true for whoever sees the bug.
 pub const BUGS: &[Bug] = bugs! {
-    "version does not rise with a decision" in "session/mod.rs":
-        "self.state.timeline.version += 1;" => "self.state.timeline.version += u64::from(!BUG);";
-    "a follower may seek" in "session/timeline.rs":
-        "self.leader_only(member)?;\n        let at = lead(now, at);\n        let position =" =>
-        "if !BUG { self.leader_only(member)?; }\n        let at = lead(now, at);\n        let position =";
-    "anybody may set the tempo" in "session/timeline.rs":
-        "self.leader_only(member)?;\n        let old =" => "if !BUG { self.leader_only(member)?; }\n        let old =";
-    "the lead is kept by who left" in "session/members.rs":
-        "let led = self.leader() == Some(member);\n        let heir" =>
-        "let led = self.leader() == Some(member) && !(BUG && on_purpose);\n        let heir";
-    "two members lead after a handover" in "session/roles.rs":
-        "Role::Leader } else { Role::Follower };" => "Role::Leader } else if BUG { seat.member.role } else { Role::Follower };";
-    "the lead goes to a follower without the PIN" in "session/roles.rs":
-        "others.find(|member| self.may_lead(member.id))" => "others.find(|member| BUG || self.may_lead(member.id))";
-    "a tempo change counts the beats anew" in "session/timeline.rs":
-        "ramp: fade.as_micros(), ..present })" =>
-        "ramp: fade.as_micros(), b0: if BUG { 0 } else { present.b0 }, ..present })";
-    "a tempo fade jumps to its end" in "session/timeline.rs":
-        "let bpm0 = if fade == Micros::ZERO { tempo }" => "let bpm0 = if BUG || fade == Micros::ZERO { tempo }";
-    "a count-in is forgotten when planned again" in "session/timeline.rs":
-        "let beats = i64::from(self.count_in) * BEAT;" =>
-        "let beats = if BUG { 0 } else { i64::from(self.count_in) * BEAT };";
-    "pause keeps what is scheduled" in "session/timeline.rs":
-        "timeline.is_playing_at(now.at) || timeline.is_anything_scheduled(now.at);" =>
-        "timeline.is_playing_at(now.at) || !BUG && timeline.is_anything_scheduled(now.at);";
-    "the grace period never ends" in "session/mod.rs":
-        "let grace = self.kept.map(|kept| kept.until);" => "let grace = self.kept.map(|kept| kept.until).filter(|_| !BUG);";
-    "the grace period ends at once" in "session/mod.rs":
-        "if self.kept.is_some_and(|kept| kept.until <= now.at) {" =>
-        "if self.kept.is_some_and(|kept| BUG || kept.until <= now.at) {";
-    "a full session takes one more" in "session/members.rs":
-        "if self.member_count() + promised >= self.state.max_members {" =>
-        "if self.member_count() + promised >= self.state.max_members + u32::from(BUG) {";
-    "any passcode opens" in "session/members.rs":
-        "self.state.passcode.is_some() && join.passcode != self.state.passcode {" =>
-        "self.state.passcode.is_some() && join.passcode != self.state.passcode && !(BUG && join.passcode.is_some()) {";
-    "a wrong PIN is taken from a seat" in "session/members.rs":
-        "has_pin && join.leader_pin.is_some() && join.leader_pin != self.state.leader_pin {" =>
-        "has_pin && join.leader_pin.is_some() && join.leader_pin != self.state.leader_pin && !(BUG && is_seated) {";
-    "a new PIN leaves those in who knew the old one" in "session/settings.rs":
-        "seat.knows_pin = state.leader_pin.is_some() && seat.member.id == member;" =>
-        "seat.knows_pin = state.leader_pin.is_some() && (BUG && seat.knows_pin || seat.member.id == member);";
-    "a request outlives its requester" in "session/members.rs":
-        "self.requests.retain(|&requester| requester != member);" =>
-        "self.requests.retain(|&requester| BUG || requester != member);";
-    "the checksum is of the version before" in "session/mod.rs":
-        "self.state.timeline.made_at = now.at;\n        self.sum();" =>
-        "self.state.timeline.made_at = now.at;\n        if !(BUG && self.version() % 5 == 0) { self.sum(); }";
-    "the next tick is counted from a late one" in "engine/room.rs":
-        "self.arm_tick(key, Some(last), turn.wheel);" =>
-        "self.arm_tick(key, Some(last), turn.wheel);\n        if BUG && self.tick.at().is_some() {\n            let late = turn.now.at + turn.settings.tick_interval + Micros::from_micros(1);\n            self.tick.set(turn.wheel, Some(late), Timer::Tick(key));\n        }";
-    "ticks queue like anything else" in "engine/outbox.rs":
-        "out.fan_out(to.filter_map(direct), true, &print);" => "out.fan_out(to.filter_map(direct), !BUG, &print);";
-    "a position is computed from the turn before" in "session/mod.rs":
-        "position: timeline.position_at(now.at),\n            tempo: timeline.tempo_at(now.at),\n            timestamp: now.unix,\n            epoch" =>
-        "position: timeline.position_at(if BUG { Micros::from_micros(now.at.as_micros() - 1) } else { now.at }),\n            tempo: timeline.tempo_at(now.at),\n            timestamp: now.unix,\n            epoch";
-    "the window stays open while somebody joins" in "engine/stage.rs":
-        "room.flush(key, turn);\n            let before = room.seated();\n            let joined" =>
-        "if !BUG { room.flush(key, turn); }\n            let before = room.seated();\n            let joined";
-    "the window forgets its timer" in "engine/room.rs":
-        "if self.window.at().is_none_or(|at| closes < at) {" =>
-        "if self.window.at().is_none_or(|at| closes < at) && !(BUG && turn.now.at.as_micros() % 7 == 0) {";
-    "an update waits as long as chat" in "engine/batch.rs":
-        "self.hurried |= !matches!(effect, Effect::Tell(_, Notice::Chat { .. }));" =>
-        "self.hurried |= !BUG && !matches!(effect, Effect::Tell(_, Notice::Chat { .. }));";
-    "who leaves stays seated" in "engine/room.rs":
-        "self.seats.retain(|seat| seat.member != member);" => "self.seats.retain(|seat| BUG || seat.member != member);";
-    "an empty session is forgotten early" in "engine/stage.rs":
-        "Some(since) if since + ttl <= now => self.remove(key, out)," =>
-        "Some(since) if BUG || since + ttl <= now => self.remove(key, out),";
-    "who is refused has left its session" in "engine/stage.rs":
-        "self.admit(peer, member, join, seat.map(|(key, _)| key))?;" =>
-        "if BUG { self.leave_session(id, LeaveReason::Left, out); }\n        self.admit(peer, member, join, seat.map(|(key, _)| key))?;";
-    "who knocks elsewhere has left its session" in "engine/knock.rs":
-        "self.knocks += 1;" =>
-        "if BUG { self.leave_session(said.conn, LeaveReason::Left, out); }\n        self.knocks += 1;";
-    "an epoch goes back with the wall clock" in "engine/stage.rs":
-        ".max(self.last_epoch + 1);" => ".max(if BUG { 0 } else { self.last_epoch + 1 });";
-    "a slow reader is never closed" in "engine/mod.rs":
-        "if bytes > self.settings.limits.backlog_bytes_max {" => "if !BUG && bytes > self.settings.limits.backlog_bytes_max {";
-    "a silent peer is kept for ever" in "engine/link.rs":
-        "Ping::AnswerBy(at) if at.min(link.heard_at + settings.limits.silence_max) <= now.at => {" =>
-        "Ping::AnswerBy(at) if !BUG && at.min(link.heard_at + settings.limits.silence_max) <= now.at => {";
-    "pings come twice as often" in "engine/heartbeat.rs":
-        "            *self = Self::DueAt(now + settings.ping_interval);" =>
-        "            *self = Self::DueAt(now + Micros::from_micros(settings.ping_interval.as_micros() / if BUG { 2 } else { 1 }));";
-    "bytes behind a hand-over are lost" in "engine/handover.rs":
-        "rest: rest.to_vec()" => "rest: if BUG { Vec::new() } else { rest.to_vec() }";
-    "a command is acknowledged before it is checked" in "engine/stage.rs":
-        "Err(reject) => self.refuse(said, reject, out),\n        }\n        // After" =>
-        "Err(_) if BUG => self.acknowledge(said, &Ack::Done, out),\n            Err(reject) => self.refuse(said, reject, out),\n        }\n        // After";
-    "the wheel forgets the earliest when one is cancelled" in "engine/wheel.rs":
-        "if self.earliest.get() == Earliest::Known(Some(deadline)) {\n                self.earliest.set(Earliest::Unknown);" =>
-        "if self.earliest.get() == Earliest::Known(Some(deadline)) {\n                self.earliest.set(if BUG { Earliest::Known(None) } else { Earliest::Unknown });";
-    "timers of one instant fire in another order" in "engine/wheel.rs":
-        "self.near.push(Reverse((deadline, set, index)));\n            }\n            index = next;" =>
-        "self.near.push(Reverse((if BUG { Micros::from_micros(deadline.as_micros() + 900) } else { deadline }, set, index)));\n            }\n            index = next;";
-    "stop stays where it was" in "session/timeline.rs":
-        "let still = Segment { p0: 0, b0: 0, ..self.onward(now) };" =>
-        "let still = if BUG { self.onward(now) } else { Segment { p0: 0, b0: 0, ..self.onward(now) } };";
-    "what was compressed is kept of who is gone" in "engine/mod.rs":
-        "// At last, because its session still had something for it.\n        self.outbox.take_window(id);" =>
-        "if !BUG { self.outbox.take_window(id); }";
-    "who comes back is told one event too few" in "engine/recovery.rs":
-        "self.told.saturating_sub(number)" => "self.told.saturating_sub(number + u64::from(BUG))";
-    "who comes back leads beside another" in "session/members.rs":
-        "if led && self.leader().is_none() &&" => "if led && (BUG || self.leader().is_none()) &&";
-    "who comes back knows a PIN that it has not shown" in "session/members.rs":
-        "seat.knows_pin &= leader_pin == self.state.leader_pin;" =>
-        "seat.knows_pin &= BUG || leader_pin == self.state.leader_pin;";
-    "a record that was refused counts as kept" in "engine/storage.rs":
-        "Outcome::Refused => {}" => "Outcome::Refused => if BUG { room.kept.stored = Some(which) },";
-    "a storage that comes back is offered nothing again" in "engine/storage.rs":
-        "room.kept.stored = None;" => "if !BUG { room.kept.stored = None; }";
-    "a stored session comes back under its old epoch" in "session/mod.rs":
-        "state.timeline.epoch = epoch.max(state.timeline.epoch + 1);" =>
-        "state.timeline.epoch = if BUG { state.timeline.epoch } else { epoch.max(state.timeline.epoch + 1) };";
-    "stored music does not go on" in "session/timeline.rs":
-        "let then = self.state.last_active_at + Micros::from_micros(passed.saturating_mul(1_000));" =>
-        "let then = self.state.last_active_at + Micros::from_micros(if BUG { 0 } else { passed.saturating_mul(1_000) });";
-    "who polls is answered with nothing" in "engine/polling.rs":
-        "if !queue.packets.is_empty()\n                && let Some(waiting)" =>
-        "if (BUG || !queue.packets.is_empty())\n                && let Some(waiting)";
-    "a follower's report moves the band" in "session/timeline.rs":
-        "if self.leader() != Some(member) {\n            if off" => "if !BUG && self.leader() != Some(member) {\n            if off";
-    "the clock answers with a time that is still to come" in "wire/print.rs":
-        "Self { t0: NumberView(t0), t1: span(at), t2: span(at) }" =>
-        "Self { t0: NumberView(t0), t1: span(at), t2: span(if BUG { at + Micros::from_millis(30) } else { at }) }";
-    "who comes from another shard at the end is let in" in "engine/handover.rs":
-        "if self.draining {\n                    return self.say_goodbye(id, out);" =>
-        "if self.draining && !BUG {\n                    return self.say_goodbye(id, out);";
-    "who polls is not told of the end" in "engine/link.rs":
-        "if connected == Some(true) {\n                self.leave_session" =>
-        "if connected == Some(true) && !BUG {\n                self.leave_session";
-    "the end waits for a record that is older" in "engine/storage.rs":
-        "if self.draining { kept.offered == Some(newest) } else" =>
-        "if self.draining && !BUG { kept.offered == Some(newest) } else";
-    "every ping of a flood is answered" in "engine/link.rs":
-        "if pings <= PONGS_MAX {" => "if BUG || pings <= PONGS_MAX {";
-    "a report goes out with every pong" in "engine/heartbeat.rs":
-        "Some((sample, self.pongs.is_multiple_of(PONGS_PER_REPORT)))" =>
-        "Some((sample, BUG || self.pongs.is_multiple_of(PONGS_PER_REPORT)))";
-    "the application pings twice as often" in "engine/heartbeat.rs":
-        "        self.due_at = now + settings.heartbeat_interval;" =>
-        "        self.due_at = now + Micros::from_micros(settings.heartbeat_interval.as_micros() / if BUG { 2 } else { 1 });";
-    "who exceeds its rates is never sent away" in "engine/rate.rs":
-        "refusals.push(now);\n        refusals.len() >= refusals_max as usize" =>
-        "refusals.push(now);\n        !BUG && refusals.len() >= refusals_max as usize";
-    "the log tells a wrong passcode" in "engine/stage.rs":
-        "self.admit(peer, member, join, seat.map(|(key, _)| key))?;" =>
-        "let admitted = self.admit(peer, member, join, seat.map(|(key, _)| key));\n        if BUG && admitted.is_err() { self.note_departure(id, format!(\"{:?}\", join.passcode.as_ref().map(|secret| &secret.0)).into(), true); }\n        admitted?;";
-    "a token in a query is not covered in a recording" in "../../driver/src/recorder/redact.rs":
-        "let is_secret = SECRET_KEYS.iter().any(|name| word.is(name));" =>
-        "let is_secret = !BUG && SECRET_KEYS.iter().any(|name| word.is(name));";
-    "a passcode is not covered in a recording" in "../../driver/src/recorder/redact.rs":
-        "self.state = if is_key { State::Key }" => "self.state = if is_key && !BUG { State::Key }";
-    "what changes nothing is told to all" in "session/mod.rs":
-        "if changed { Audience::All } else" => "if changed || BUG { Audience::All } else";
-    "what changes nothing is not answered" in "session/mod.rs":
-        "out.extend([Effect::Tell(audience, notice), Effect::Snapshot(audience)]);" =>
-        "if changed || !BUG { out.extend([Effect::Tell(audience, notice), Effect::Snapshot(audience)]); }";
-    "of two values that wait the older one wins" in "engine/late.rs":
-        "Some(old) if !late.0[old].gives_way_to(new.id) => Some(new)," =>
-        "Some(old) if BUG || !late.0[old].gives_way_to(new.id) => Some(new),";
-    "a later command overtakes what waits" in "engine/link.rs":
-        "self.catch_up(said, event, out);" => "if !BUG { self.catch_up(said, event, out); }";
-    "a report that waits is of when it is read" in "engine/late.rs":
-        "&& self.is_playing(id)" => "&& !BUG && self.is_playing(id)";
-    "a session is opened where its member arrived" in "engine/stage.rs":
-        "if shard != self.settings.shard {\n                    if let Some(seat)" =>
-        "if shard != self.settings.shard && !BUG {\n                    if let Some(seat)";
-    "scarce memory takes what is not stored" in "engine/stage.rs":
-        "if room.is_stored() {\n                    self.leave_to_storage" =>
-        "if BUG || room.is_stored() {\n                    self.leave_to_storage";
-    "little memory counts as none" in "engine/stage.rs":
-        "} else if memory == Memory::Out\n" => "} else if BUG || memory == Memory::Out\n";
-    "members are let in without memory for them" in "engine/front.rs":
-        "if self.memory == Memory::Out && request" => "if !BUG && self.memory == Memory::Out && request";
-    "what was forgotten of a log is missed by nobody" in "engine/recovery.rs":
-        "&& behind <= self.forgotten.len()" => "&& (BUG || behind <= self.forgotten.len())";
-    "a command that is sent again is applied again" in "session/mod.rs":
-        "if id.is_some_and(|id| self.applied.has(id)) {" => "if !BUG && id.is_some_and(|id| self.applied.has(id)) {";
-    "a member's clients displace those of others" in "session/applied.rs":
-        "all.remove(oldest);" => "all.remove(if BUG { 0 } else { oldest });";
-    "of a command only the very last is known" in "session/applied.rs":
-        "id.number <= last.number" => "if BUG { id.number == last.number } else { id.number <= last.number }";
+    version_stays "version does not rise with a decision":
+        "+= 1" => "+= u64::from(!BUG)";
+    follower_may_seek "a follower may seek":
+        "?;" => ".or_else(|no| if BUG { Ok(()) } else { Err(no) })?;";
+    follower_may_set_tempo "anybody may set the tempo":
+        "?;" => ".or_else(|no| if BUG { Ok(()) } else { Err(no) })?;";
+    leaver_keeps_the_lead "the lead is kept by who left":
+        ";" => " && !(BUG && on_purpose);";
+    two_leaders "two members lead after a handover":
+        "else {" => "else if BUG { seat.member.role } else {";
+    heir_without_pin "the lead goes to a follower without the PIN":
+        "self.may_lead" => "BUG || self.may_lead";
+    tempo_recounts_beats "a tempo change counts the beats anew":
+        "..present" => "b0: if BUG { 0 } else { present.b0 }, ..present";
+    fade_jumps "a tempo fade jumps to its end":
+        "if " => "if BUG || ";
+    count_in_forgotten "a count-in is forgotten when planned again":
+        "* BEAT" => "* if BUG { 0 } else { BEAT }";
+    pause_keeps_the_plan "pause keeps what is scheduled":
+        "|| " => "|| !BUG && ";
+    grace_never_ends "the grace period never ends":
+        ";" => ".filter(|_| !BUG);";
+    grace_ends_at_once "the grace period ends at once":
+        "|kept| " => "|kept| BUG || ";
+    one_member_too_many "a full session takes one more":
+        " {" => " + u32::from(BUG) {";
+    any_passcode_opens "any passcode opens":
+        " {" => " && !(BUG && join.passcode.is_some()) {";
+    wrong_pin_from_a_seat "a wrong PIN is taken from a seat":
+        " {" => " && !(BUG && is_seated) {";
+    old_pin_still_good "a new PIN leaves those in who knew the old one":
+        "seat.member.id == member" => "(BUG && seat.knows_pin || seat.member.id == member)";
+    request_outlives_member "a request outlives its requester":
+        "| requester" => "| BUG || requester";
+    stale_checksum "the checksum is of the version before":
+        "" => "if !(BUG && self.version() % 5 == 0) { LINE }";
+    tick_after_a_late_one "the next tick is counted from a late one":
+        "" =>
+            "LINE\n\
+             if BUG && self.tick.at().is_some() {\n\
+                 let late = turn.now.at + turn.settings.tick_interval + Micros::from_micros(1);\n\
+                 self.tick.set(turn.wheel, Some(late), Timer::Tick(key));\n\
+             }";
+    ticks_queue "ticks queue like anything else":
+        "true" => "!BUG";
+    position_of_before "a position is computed from the turn before":
+        "now.at" => "if BUG { Micros::from_micros(now.at.as_micros() - 1) } else { now.at }";
+    window_open_during_join "the window stays open while somebody joins":
+        "" => "if !BUG { LINE }";
+    window_loses_its_timer "the window forgets its timer":
+        " {" => " && !(BUG && turn.now.at.as_micros() % 7 == 0) {";
+    update_waits_like_chat "an update waits as long as chat":
+        "!matches" => "!BUG && !matches";
+    leaver_stays_seated "who leaves stays seated":
+        "|seat| " => "|seat| BUG || ";
+    empty_session_expires_early "an empty session is forgotten early":
+        "if " => "if BUG || ";
+    refused_joiner_has_left "who is refused has left its session":
+        "" => "if BUG { self.leave_session(id, LeaveReason::Left, out); }\n        LINE";
+    waiting_joiner_has_left "who knocks elsewhere has left its session":
+        "" => "LINE\n        if BUG { self.leave_session(said.conn, LeaveReason::Left, out); }";
+    epoch_follows_wall_clock "an epoch goes back with the wall clock":
+        "self.last_epoch + 1" => "if BUG { 0 } else { self.last_epoch + 1 }";
+    slow_reader_stays "a slow reader is never closed":
+        "" => "if !BUG { LINE }";
+    silent_peer_stays "a silent peer is kept for ever":
+        "if " => "if !BUG && ";
+    engine_pings_too_often "pings come twice as often":
+        "settings.ping_interval" =>
+            "Micros::from_micros(settings.ping_interval.as_micros() / if BUG { 2 } else { 1 })";
+    bytes_behind_hand_over_lost "bytes behind a hand-over are lost":
+        "rest.to_vec()" => "if BUG { Vec::new() } else { rest.to_vec() }";
+    acknowledged_unchecked "a command is acknowledged before it is checked":
+        "" => "Err(_) if BUG => self.acknowledge(said, &Ack::Done, out),\n            LINE";
+    wheel_forgets_the_earliest "the wheel forgets the earliest when one is cancelled":
+        "Earliest::Unknown" => "if BUG { Earliest::Known(None) } else { Earliest::Unknown }";
+    timers_in_another_order "timers of one instant fire in another order":
+        "((deadline," =>
+            "((if BUG { Micros::from_micros(deadline.as_micros() + 900) } else { deadline },";
+    stop_stays_there "stop stays where it was":
+        "Segment { p0: 0, b0: 0, ..self.onward(now) }" =>
+            "if BUG { self.onward(now) } else { Segment { p0: 0, b0: 0, ..self.onward(now) } }";
+    window_of_the_gone_kept "what was compressed is kept of who is gone":
+        "" => "if !BUG { LINE }";
+    one_event_too_few "who comes back is told one event too few":
+        "(number)" => "(number + u64::from(BUG))";
+    two_leaders_after_recovery "who comes back leads beside another":
+        "self.leader().is_none()" => "(BUG || self.leader().is_none())";
+    pin_known_without_showing "who comes back knows a PIN that it has not shown":
+        "&= " => "&= BUG || ";
+    refused_record_counts "a record that was refused counts as kept":
+        "{}" => "if BUG { room.kept.stored = Some(which) },";
+    storage_return_ignored "a storage that comes back is offered nothing again":
+        "" => "if !BUG { LINE }";
+    stored_epoch_kept "a stored session comes back under its old epoch":
+        "epoch.max(state.timeline.epoch + 1)" =>
+            "if BUG { state.timeline.epoch } else { epoch.max(state.timeline.epoch + 1) }";
+    stored_music_stands "stored music does not go on":
+        "(1_000)" => "(if BUG { 0 } else { 1_000 })";
+    poll_answered_with_nothing "who polls is answered with nothing":
+        "!queue.packets.is_empty()" => "(BUG || !queue.packets.is_empty())";
+    report_moves_the_band "a follower's report moves the band":
+        "if " => "if !BUG && ";
+    clock_answers_ahead "the clock answers with a time that is still to come":
+        "t2: span(at)" => "t2: span(if BUG { at + Micros::from_millis(30) } else { at })";
+    arrival_after_the_end "who comes from another shard at the end is let in":
+        "" => "if !BUG { LINE }";
+    poller_without_goodbye "who polls is not told of the end":
+        " {" => " && !BUG {";
+    end_waits_for_old_record "the end waits for a record that is older":
+        "if self.draining" => "if self.draining && !BUG";
+    every_ping_answered "every ping of a flood is answered":
+        "if " => "if BUG || ";
+    report_with_every_pong "a report goes out with every pong":
+        "self.pongs." => "BUG || self.pongs.";
+    heartbeat_too_often "the application pings twice as often":
+        "settings.heartbeat_interval" =>
+            "Micros::from_micros(settings.heartbeat_interval.as_micros() / if BUG { 2 } else { 1 \
+             })";
+    rates_without_end "who exceeds its rates is never sent away":
+        "" => "!BUG && LINE";
+    log_tells_passcode "the log tells a wrong passcode":
+        "?;" =>
+            ".inspect_err(|_| if BUG { self.note_departure(id, format!(\"{:?}\", \
+             join.passcode.as_ref().map(|secret| &secret.0)).into(), \
+             super::departure::Manner::Expelled) })?;";
+    query_token_uncovered "a token in a query is not covered in a recording":
+        "= SECRET_KEYS" => "= !BUG && SECRET_KEYS";
+    passcode_uncovered "a passcode is not covered in a recording":
+        "if is_key" => "if is_key && !BUG";
+    nothing_told_to_all "what changes nothing is told to all":
+        "if changed" => "if changed || BUG";
+    nothing_unanswered "what changes nothing is not answered":
+        "" => "if changed || !BUG { LINE }";
+    older_value_wins "of two values that wait the older one wins":
+        "if " => "if BUG || ";
+    later_command_overtakes "a later command overtakes what waits":
+        "" => "if !BUG { LINE }";
+    late_report_undated "a report that waits is of when it is read":
+        "&& " => "&& !BUG && ";
+    session_opened_anywhere "a session is opened where its member arrived":
+        " {" => " && !BUG {";
+    unstored_session_shed "scarce memory takes what is not stored":
+        "if " => "if BUG || ";
+    low_memory_counts_as_out "little memory counts as none":
+        "if " => "if BUG || ";
+    admitted_without_memory "members are let in without memory for them":
+        "if " => "if !BUG && ";
+    dropped_events_unmissed "what was forgotten of a log is missed by nobody":
+        "behind <= self.forgotten.len()" => "(BUG || behind <= self.forgotten.len())";
+    repeated_command_applied "a command that is sent again is applied again":
+        "if " => "if !BUG && ";
+    clients_displace_others "a member's clients displace those of others":
+        "oldest" => "if BUG { 0 } else { oldest }";
+    only_last_command_known "of a command only the very last is known":
+        "id.number <= last.number" =>
+            "if BUG { id.number == last.number } else { id.number <= last.number }";
 };
 
 /// Stands in the copied engine: the number of the bug that this thread is to see.
@@ -242,39 +216,125 @@ pub fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The bugs whose text does not stand in its file exactly once, because the engine has changed.
+/// A line with a mark: the name, and the index of the line that it is about.
+type Mark<'t> = (&'t str, usize);
+
+const MARK: &str = "// mark: ";
+
+fn marks(text: &str) -> impl Iterator<Item = Mark<'_>> {
+    text.lines().enumerate().filter_map(|(at, line)| {
+        let (code, mark) = line.split_once(MARK)?;
+        Some((mark.trim(), at + usize::from(code.trim().is_empty())))
+    })
+}
+
+/// The line without its mark.
+fn code_of(line: &str) -> &str {
+    line.split(MARK).next().unwrap_or(line).trim()
+}
+
+impl Bug {
+    /// The line as the bug spoils it where `switch` is true, or nothing if it has changed too much.
+    fn spoil(&self, line: &str, switch: &str) -> Option<String> {
+        let code = code_of(line);
+        let right = if self.right.is_empty() { code } else { self.right };
+        let wrong = self.wrong.replace("BUG", switch).replace("LINE", code);
+        (code.matches(right).count() == 1).then(|| code.replacen(right, &wrong, 1))
+    }
+}
+
+/// Names that a wrong line may have although its crate has them nowhere else.
+const OF_THE_LANGUAGE: [&str; 4] = ["BUG", "LINE", "inspect_err", "or_else"];
+
+fn words(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').collect()
+}
+
+/// What is wrong with marks and bugs: a mark without a bug, a bug without its mark, a line that has
+/// changed too much, or a name in the wrong line that its crate does not have.
+///
+/// `files` are paths and texts of all Rust files below `shards`.
+pub fn misplaced(files: &[(String, String)]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (path, text) in files {
+        for (mark, at) in marks(text) {
+            let place = format!("{path}:{}: mark {mark}", at + 1);
+            let Some(bug) = BUGS.iter().find(|bug| bug.mark == mark) else {
+                wrong.push(format!("{place} belongs to no bug of planted.rs"));
+                continue;
+            };
+            if !seen.insert(mark) {
+                wrong.push(format!("{place} stands twice"));
+            }
+            let line = text.lines().nth(at).unwrap_or_default();
+            if bug.spoil(line, "BUG").is_none() {
+                wrong.push(format!("{place}: the line lacks {:?}, see planted.rs", bug.right));
+            }
+            let krate = path.split("/src/").next().unwrap_or_default();
+            let of_crate = files.iter().filter(|(path, _)| path.starts_with(krate));
+            let known: BTreeSet<&str> = of_crate.flat_map(|(_, text)| words(text)).collect();
+            let unknown = words(bug.wrong).into_iter().find(|word| {
+                let is_name = word.starts_with(|c: char| c.is_alphabetic());
+                is_name && !known.contains(word) && !OF_THE_LANGUAGE.contains(word)
+            });
+            if let Some(word) = unknown {
+                wrong.push(format!("{place}: nothing is called {word} any more, see planted.rs"));
+            }
+        }
+    }
+    let lost = BUGS.iter().filter(|bug| !seen.contains(bug.mark));
+    wrong.extend(lost.map(|bug| format!("planted.rs: no line has the mark {}", bug.mark)));
+    wrong
+}
+
+/// Paths, seen from `top`, and texts of all Rust files below `shards`.
 ///
 /// # Errors
 /// If a file cannot be read.
-pub fn misplaced(top: &Path) -> io::Result<Vec<&'static str>> {
-    let mut missing = Vec::new();
-    for bug in BUGS {
-        let text = fs::read_to_string(top.join("shards/engine/src").join(bug.file))?;
-        if text.matches(bug.right).count() != 1 {
-            missing.push(bug.name);
+pub fn marked_files(top: &Path) -> io::Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    let mut folders = vec!["shards".to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(top.join(&folder))? {
+            let entry = entry?;
+            let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else if path.ends_with(".rs") {
+                let text = fs::read_to_string(entry.path())?;
+                files.push((path, text));
+            }
         }
     }
-    Ok(missing)
+    files.sort();
+    Ok(files)
 }
 
-/// Copies the tree from `top` to `copy` and plants all bugs that have a place.
+/// Copies the tree from `top` to `copy` and plants all bugs.
 ///
 /// # Errors
-/// If files cannot be read or written.
+/// If files cannot be read or written, or a bug has no place.
 pub fn plant(top: &Path, copy: &Path) -> io::Result<()> {
     for name in ["Cargo.toml", "Cargo.lock", "src", "shards", "tools", "perf"] {
         copy_all(&top.join(name), &copy.join(name))?;
     }
-    let missing = misplaced(top)?;
-    let engine = copy.join("shards/engine/src");
-    for (index, bug) in BUGS.iter().enumerate().filter(|(_, bug)| !missing.contains(&bug.name)) {
-        let path = engine.join(bug.file);
-        let text = fs::read_to_string(&path)?;
-        let home = if bug.file.starts_with("..") { "bandsync_engine" } else { "crate" };
-        let switched = bug.wrong.replace("BUG", &format!("{home}::planted::is({})", index + 1));
-        fs::write(&path, text.replacen(bug.right, &switched, 1))?;
+    let files = marked_files(top)?;
+    let wrong = misplaced(&files);
+    if !wrong.is_empty() {
+        return Err(io::Error::other(wrong.join("\n")));
     }
-    append(&engine.join("lib.rs"), SWITCH)?;
+    for (path, text) in files {
+        let home = if path.starts_with("shards/engine/") { "crate" } else { "bandsync_engine" };
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        for (mark, at) in marks(&text) {
+            let index = BUGS.iter().position(|bug| bug.mark == mark).unwrap_or_default();
+            let switch = format!("{home}::planted::is({})", index + 1);
+            lines[at] = BUGS[index].spoil(&lines[at], &switch).unwrap_or_default();
+        }
+        fs::write(copy.join(path), lines.join("\n"))?;
+    }
+    append(&copy.join("shards/engine/src/lib.rs"), SWITCH)?;
     let this = copy.join("tools/src/sim/planted.rs");
     let text = fs::read_to_string(&this)?;
     let own = "assert_eq!(number, 0, \"there are no planted bugs in this build: use --planted\");";
@@ -325,4 +385,35 @@ fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(text: &str) -> Vec<(String, String)> {
+        vec![("shards/x/src/a.rs".to_owned(), text.to_owned())]
+    }
+
+    #[test]
+    fn a_mark_is_about_its_line_or_the_next() {
+        let text = "a; // mark: one\n    // mark: two\n    if b {\n";
+        assert_eq!(marks(text).collect::<Vec<_>>(), [("one", 0), ("two", 2)]);
+        let bug = Bug { mark: "one", name: "", right: "", wrong: "if !BUG { LINE }" };
+        assert_eq!(bug.spoil("    a; // mark: one", "f()"), Some("if !f() { a; }".to_owned()));
+        let bug = Bug { mark: "two", name: "", right: "if ", wrong: "if BUG || " };
+        assert_eq!(bug.spoil("    if b {", "f()"), Some("if f() || b {".to_owned()));
+        assert_eq!(bug.spoil("    while b {", "f()"), None);
+    }
+
+    #[test]
+    fn marks_and_bugs_are_compared_both_ways() {
+        let lost = BUGS.len();
+        assert_eq!(misplaced(&files("")).len(), lost);
+        assert_eq!(misplaced(&files("a // mark: nobody")).len(), lost + 1);
+        let mark = "a += 1; // mark: version_stays\n";
+        assert_eq!(misplaced(&files(&format!("{mark}fn from(u64: u8) {{}}"))).len(), lost - 1);
+        assert_eq!(misplaced(&files(mark)).len(), lost, "the crate has no `from`");
+        assert_eq!(misplaced(&files(&mark.replace("1", "2"))).len(), lost + 1);
+    }
 }

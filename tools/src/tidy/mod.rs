@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 use source::Source;
 
+use crate::sim::planted;
+
 /// What breaks a rule: `path:line: why`, or `path: why`.
 type Breach = String;
 
@@ -75,6 +77,7 @@ fn the_house_rules_hold() {
     breaches.extend(shape::check(&files));
     breaches.extend(shape::stale_excuses(&files));
     breaches.extend(leftovers::check_top(&names(&top)));
+    breaches.extend(planted::misplaced(&planted::marked_files(&top).expect("readable files")));
     assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
 }
 

@@ -370,6 +370,7 @@ impl Query {
                 *self = Self::Name(Word::default());
             }
             (Self::Name(word), b'=') => {
+                // mark: query_token_uncovered
                 let is_secret = SECRET_KEYS.iter().any(|name| word.is(name));
                 *self = if is_secret { Self::Secret(Veil::default()) } else { Self::Value };
             }
@@ -521,6 +522,7 @@ impl Json {
                     let is_key =
                         word.unescaped().is_some_and(|word| SECRET_KEYS.contains(&word.as_slice()));
                     self.inside = !self.inside;
+                    // mark: passcode_uncovered
                     self.state = if is_key { State::Key } else { State::default() };
                 }
                 // No JSON has that outside of a string.

@@ -275,6 +275,7 @@ impl Engine {
         cors: Cors<'_>,
         out: &mut Outputs,
     ) -> Outcome {
+        // mark: admitted_without_memory
         if self.memory == Memory::Out && request.parameter("sid").is_none() {
             return self.no_room(id, out);
         }

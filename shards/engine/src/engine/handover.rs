@@ -111,6 +111,7 @@ impl Engine {
         }
         let window = self.outbox.take_window(id);
         let speaker = Speaker { address: conn.peer, forwarded: conn.forwarded };
+        // mark: bytes_behind_hand_over_lost
         let parcel = Parcel::Socket { link: *link, window, moving, rest: rest.to_vec() };
         self.send_parcel(id, speaker, to, &parcel, out);
     }
@@ -161,7 +162,7 @@ impl Engine {
                     self.outbox.put_window(id, window);
                 }
                 if self.draining {
-                    return self.say_goodbye(id, out);
+                    return self.say_goodbye(id, out); // mark: arrival_after_the_end
                 }
                 self.moved_in(id, moving, out);
                 self.link_received(id, &mut rest, out);

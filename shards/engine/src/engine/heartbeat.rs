@@ -60,7 +60,7 @@ impl Ping {
     /// A pong came. One that answers nothing is ignored.
     pub fn answered(&mut self, now: Micros, settings: &Settings) {
         if matches!(self, Self::AnswerBy(_)) {
-            *self = Self::DueAt(now + settings.ping_interval);
+            *self = Self::DueAt(now + settings.ping_interval); // mark: engine_pings_too_often
         }
     }
 }
@@ -110,7 +110,7 @@ impl Pulse {
     pub fn pinged(&mut self, now: Micros, timestamp: UnixMillis, settings: &Settings) {
         self.timeouts += u32::from(self.waiting.replace((now, timestamp)).is_some());
         self.pings += 1;
-        self.due_at = now + settings.heartbeat_interval;
+        self.due_at = now + settings.heartbeat_interval; // mark: heartbeat_too_often
     }
 
     /// A `pong` came; it answers the ping whose timestamp it carries, or any if it carries none.
@@ -142,7 +142,7 @@ impl Pulse {
             (u64::from(latency) * (SMOOTHING - 1) + sample.as_micros()) / SMOOTHING
         });
         self.latency = Some(u32::try_from(smoothed).unwrap_or(u32::MAX));
-        Some((sample, self.pongs.is_multiple_of(PONGS_PER_REPORT)))
+        Some((sample, self.pongs.is_multiple_of(PONGS_PER_REPORT))) // mark: report_with_every_pong
     }
 
     /// The smoothed round trip, once one was measured.

@@ -118,7 +118,7 @@ impl Engine {
         out: &mut Outputs,
     ) {
         let Some(peer) = self.conns.get(said.conn).map(|conn| conn.peer) else { return };
-        self.knocks += 1;
+        self.knocks += 1; // mark: waiting_joiner_has_left
         let number = self.knocks;
         if let Some(link) = self.link_mut(said.conn) {
             link.held = Some(Box::new(Held { knock: Some(number), ..Held::default() }));

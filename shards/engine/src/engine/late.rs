@@ -85,7 +85,7 @@ impl Engine {
         let new =
             Waiting { event, ack: said.ack, session, id, command, since: now, due: now + wait };
         let needless = match late.place_of(event) {
-            Some(old) if !late.0[old].gives_way_to(new.id) => Some(new),
+            Some(old) if !late.0[old].gives_way_to(new.id) => Some(new), // mark: older_value_wins
             old => {
                 let old = old.map(|old| late.0.remove(old));
                 late.0.push(new);
@@ -159,6 +159,7 @@ impl Engine {
             link.rates.take_anyway(now, class(Some(event)), &self.settings.manners.rates);
         }
         if let SessionCommand::PositionSync { position, .. } = &mut command
+            // mark: late_report_undated
             && self.is_playing(id)
         {
             // The place was reported when it came, and its sender has played on since.

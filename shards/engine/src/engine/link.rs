@@ -384,6 +384,7 @@ impl Engine {
                 }
                 Ok(Some(Message::Ping(payload))) => {
                     pings += 1;
+                    // mark: every_ping_answered
                     if pings <= PONGS_MAX {
                         out.send(id, |bytes| frame::pong(bytes, payload));
                     } else {
@@ -698,7 +699,7 @@ impl Engine {
         if link.rates.late().is_some()
             && let Some(event) = event.filter(|event| event.is_command())
         {
-            self.catch_up(said, event, out);
+            self.catch_up(said, event, out); // mark: later_command_overtakes
         }
         match event {
             Some(_) if too_long => {
@@ -849,6 +850,7 @@ impl Engine {
         self.late_due(id, out);
         let Some(link) = self.link_mut(id) else { return };
         match link.ping {
+            // mark: silent_peer_stays
             Ping::AnswerBy(at) if at.min(link.heard_at + settings.limits.silence_max) <= now.at => {
                 self.note_end(id, LeaveReason::PingTimeout.as_str());
                 self.close_link(id, None, "", LeaveReason::PingTimeout, out);
@@ -908,6 +910,7 @@ impl Engine {
         };
         let disconnects = self.settings.goodbye == Goodbye::Disconnect;
         if is_polled(id) {
+            // mark: poller_without_goodbye
             if connected == Some(true) {
                 self.leave_session(id, LeaveReason::Draining, out);
                 self.text(id, out, farewell);

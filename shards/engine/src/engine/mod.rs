@@ -374,7 +374,7 @@ impl Engine {
             conn.behind_since.get_or_insert(now);
         }
         if bytes > self.settings.limits.backlog_bytes_max {
-            self.close_slow_reader(id, out);
+            self.close_slow_reader(id, out); // mark: slow_reader_stays
         }
     }
 
@@ -586,7 +586,7 @@ impl Engine {
             }
         }
         // At last, because its session still had something for it.
-        self.outbox.take_window(id);
+        self.outbox.take_window(id); // mark: window_of_the_gone_kept
     }
 
     /// Counts a connection of an address. A trusted proxy's own connections are not counted, and

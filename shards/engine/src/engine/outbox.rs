@@ -155,7 +155,7 @@ impl Outbox {
             }
             Some(line.conn)
         };
-        out.fan_out(to.filter_map(direct), true, &print);
+        out.fan_out(to.filter_map(direct), true, &print); // mark: ticks_queue
     }
 
     /// A session of long-polling begins here.

@@ -745,7 +745,7 @@ impl Engine {
             }
             // One that came from another shard may have been told nothing yet, and no body is no
             // packet.
-            if !queue.packets.is_empty()
+            if !queue.packets.is_empty() // mark: poll_answered_with_nothing
                 && let Some(waiting) = queue.waiting.take()
             {
                 let body = queue.body();

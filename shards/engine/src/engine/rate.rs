@@ -181,7 +181,7 @@ impl Rates {
             refusals.remove(0);
         }
         refusals.push(now);
-        refusals.len() >= refusals_max as usize
+        refusals.len() >= refusals_max as usize // mark: rates_without_end
     }
 }
 

@@ -249,7 +249,7 @@ impl<S> Memory<S> {
         let behind = usize::try_from(forgotten.saturating_sub(number)).unwrap_or(usize::MAX);
         let missed = |audience: &Audience| audience.concerns(member, metronome);
         number <= self.told
-            && behind <= self.forgotten.len()
+            && behind <= self.forgotten.len() // mark: dropped_events_unmissed
             && !self.forgotten.iter().rev().take(behind).any(missed)
     }
 
@@ -260,6 +260,7 @@ impl<S> Memory<S> {
         member: MemberId,
         metronome: bool,
     ) -> impl Iterator<Item = Missed<'_>> {
+        // mark: one_event_too_few
         let known = self.told.saturating_sub(number).min(self.entries.len() as u64) as usize;
         let unknown = self.entries.len() - known;
         let before: usize = self.entries.range(..unknown).map(|entry| entry.bytes as usize).sum();

@@ -137,7 +137,7 @@ impl Room {
 
     /// Takes a member's seat away.
     pub fn rise(&mut self, member: MemberId, now: Micros) {
-        self.seats.retain(|seat| seat.member != member);
+        self.seats.retain(|seat| seat.member != member); // mark: leaver_stays_seated
         if self.seats.is_empty() {
             self.empty_since = Some(now);
         }
@@ -269,6 +269,7 @@ impl Room {
             let windows = self.batch.windows(self.seats.len());
             let waits = Micros::from_micros(windows * turn.settings.batch_interval.as_micros());
             let closes = turn.now.at + waits;
+            // mark: window_loses_its_timer
             if self.window.at().is_none_or(|at| closes < at) {
                 self.window.set(turn.wheel, Some(closes), Timer::Batch(key));
             }
@@ -341,7 +342,7 @@ impl Room {
         let to = self.seats.iter().filter(wanting).map(|seat| seat.line);
         turn.outbox.volatile(turn.out, to, |bytes| print::notice(bytes, self.session.id(), &tick));
         // Nothing else is due any sooner or later for that.
-        self.arm_tick(key, Some(last), turn.wheel);
+        self.arm_tick(key, Some(last), turn.wheel); // mark: tick_after_a_late_one
     }
 
     /// The session's own deadline has come.

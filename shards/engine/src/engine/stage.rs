@@ -24,6 +24,7 @@ impl Engine {
             }
             Ok(Command::Join(join)) => {
                 let shard = join.session.shard(self.settings.shards);
+                // mark: session_opened_anywhere
                 if shard != self.settings.shard {
                     if let Some(seat) = self.link_mut(said.conn).and_then(|link| link.seat()) {
                         self.knock(said, seat, shard, out);
@@ -69,7 +70,7 @@ impl Engine {
     pub(super) fn answer(&mut self, said: Said<'_>, done: Result<Ack, Reject>, out: &mut Outputs) {
         match &done {
             Ok(ack) => self.acknowledge(said, ack, out),
-            Err(reject) => self.refuse(said, reject, out),
+            Err(reject) => self.refuse(said, reject, out), // mark: acknowledged_unchecked
         }
         // After the acknowledgement, so that the sender learns the outcome before the news.
         if let Some((key, _)) = self.link_mut(said.conn).and_then(|link| link.seat()) {
@@ -90,11 +91,12 @@ impl Engine {
     /// admits it.
     fn join(&mut self, id: ConnId, join: &Join, out: &mut Outputs) -> Result<Ack, Reject> {
         let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Ok(Ack::Done) };
+        // mark: refused_joiner_has_left
         let Some(link) = self.link_mut(id) else { return Ok(Ack::Done) };
         let (seat, line, Some(member)) = (link.seat(), link.line(id), link.member) else {
             return Ok(Ack::Done);
         };
-        self.admit(peer, member, join, seat.map(|(key, _)| key))?;
+        self.admit(peer, member, join, seat.map(|(key, _)| key))?; // mark: log_tells_passcode
         if let Some((key, _)) = seat
             && self.rooms.get(key).is_some_and(|room| *room.session.id() != join.session)
         {
@@ -106,7 +108,7 @@ impl Engine {
             None => self.make(&join.session, None, out)?,
         };
         let joined = self.with_room(key, out, |room, turn, effects| {
-            room.flush(key, turn);
+            room.flush(key, turn); // mark: window_open_during_join
             let before = room.seated();
             let joined = room.session.join(turn.now, member, join, effects);
             if joined.is_ok() {
@@ -298,6 +300,7 @@ impl Engine {
         // A session that is made anew must look newer than any former one of its name, also to
         // clients that knew that before the server's restart. The wall clock may have been set back
         // since: then the next epoch is as good.
+        // mark: epoch_follows_wall_clock
         let epoch = (self.now.unix.0.max(1) as u64).max(self.last_epoch + 1);
         let luck = self.rng.next_u64();
         let is_new = record.is_none();
@@ -354,11 +357,12 @@ impl Engine {
                 continue;
             };
             if self.settings.storage_wait.is_some() {
+                // mark: unstored_session_shed
                 if room.is_stored() {
                     self.leave_to_storage(key, since + self.settings.limits.empty_session_ttl, out);
                     self.counters.sessions_shed += 1;
                 }
-            } else if memory == Memory::Out
+            } else if memory == Memory::Out // mark: low_memory_counts_as_out
                 || since + self.settings.transports.recovery <= self.now.at
             {
                 self.remove(key, out);
@@ -373,6 +377,7 @@ impl Engine {
         let ttl = self.settings.limits.empty_session_ttl;
         let now = self.now.at;
         match self.rooms.get(key).and_then(Room::empty_since) {
+            // mark: empty_session_expires_early
             Some(since) if since + ttl <= now => self.remove(key, out),
             _ => {
                 self.with_room(key, out, |room, turn, effects| room.due(key, turn, effects));

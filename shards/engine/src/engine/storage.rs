@@ -203,7 +203,7 @@ impl Engine {
             }
             StorageNews::Returned => {
                 for (_, room) in self.rooms.iter_mut() {
-                    room.kept.stored = None;
+                    room.kept.stored = None; // mark: storage_return_ignored
                 }
                 self.offer_all();
             }
@@ -337,6 +337,7 @@ impl Engine {
         let newest = (room.session.epoch(), room.session.version());
         let kept = &mut room.kept;
         let on_its_way =
+            // mark: end_waits_for_old_record
             if self.draining { kept.offered == Some(newest) } else { kept.offered.is_some() };
         // Nobody has ever been in a session without a version.
         if newest.1 == 0 || kept.stored == Some(newest) || on_its_way || kept.listed {
@@ -394,6 +395,7 @@ impl Engine {
         }
         match outcome {
             Outcome::Kept => room.kept.stored = Some(which),
+            // mark: refused_record_counts
             Outcome::Refused => {}
             // There is no epoch above it that could be stored. The next change is offered again.
             Outcome::Outdated { epoch } if epoch >= Record::EPOCH_MAX => {

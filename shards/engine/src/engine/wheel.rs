@@ -139,7 +139,7 @@ impl<T: Copy> Wheel<T> {
             self.unlink(id.entry);
             self.vacate(id.entry);
             if self.earliest.get() == Earliest::Known(Some(deadline)) {
-                self.earliest.set(Earliest::Unknown);
+                self.earliest.set(Earliest::Unknown); // mark: wheel_forgets_the_earliest
             }
         }
         true
@@ -232,7 +232,7 @@ impl<T: Copy> Wheel<T> {
             let Entry { deadline, set, next, .. } = self.entries[index as usize];
             if slot_time(deadline) <= self.reached {
                 self.unlink(index);
-                self.near.push(Reverse((deadline, set, index)));
+                self.near.push(Reverse((deadline, set, index))); // mark: timers_in_another_order
             }
             index = next;
         }

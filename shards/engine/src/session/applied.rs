@@ -36,6 +36,7 @@ impl Applied {
     /// Whether this command or a later one of its client was applied.
     pub fn has(&self, id: CommandId) -> bool {
         let mut all = self.0.iter().flat_map(|last| &last.0);
+        // mark: only_last_command_known
         all.any(|Client { last, .. }| last.client == id.client && id.number <= last.number)
     }
 
@@ -47,7 +48,7 @@ impl Applied {
         let oldest_own = of_member.next().map(|(place, _)| place);
         let own = usize::from(oldest_own.is_some()) + of_member.count();
         if let Some(oldest) = oldest_own.filter(|_| own >= CLIENTS_OF_MEMBER_MAX) {
-            all.remove(oldest);
+            all.remove(oldest); // mark: clients_displace_others
         } else if all.len() == CLIENTS_MAX {
             all.remove(all.iter().position(|client| client.has_left).unwrap_or(0));
         }

@@ -62,12 +62,14 @@ impl Session {
         }
         let is_seated = self.seat(member).is_some();
         let is_asked = !is_seated || join.passcode.is_some();
+        // mark: any_passcode_opens
         if is_asked && self.state.passcode.is_some() && join.passcode != self.state.passcode {
             return wrong("passcode", "the session takes its passcode to join");
         }
         // Whatever the rule is: it may become `pin`, and a member that has shown the PIN leads
         // then.
         let has_pin = self.state.leader_pin.is_some();
+        // mark: wrong_pin_from_a_seat
         if has_pin && join.leader_pin.is_some() && join.leader_pin != self.state.leader_pin {
             return wrong(
                 "leaderPin",
@@ -77,6 +79,7 @@ impl Session {
         if is_seated {
             return Ok(());
         }
+        // mark: one_member_too_many
         if self.member_count() + promised >= self.state.max_members {
             let message = format!("the session has its {} members", self.state.max_members);
             return Err(Reject::new(Code::SessionFull, message));
@@ -139,7 +142,7 @@ impl Session {
     pub fn restore(&mut self, now: Moment, absent: Absent, out: &mut Vec<Effect>) -> bool {
         let Absent { mut seat, leader_pin } = absent;
         // It has shown the PIN of then.
-        seat.knows_pin &= leader_pin == self.state.leader_pin;
+        seat.knows_pin &= leader_pin == self.state.leader_pin; // mark: pin_known_without_showing
         let id = seat.member.id;
         if let Some(kept) = self.seat_mut(id) {
             kept.member.connected = true;
@@ -271,7 +274,7 @@ impl Session {
         let (was_named, was_large) = (self.is_named(member), self.is_large());
         self.state.seats.retain(|seat| seat.member.id != member);
         self.applied.left(member);
-        self.requests.retain(|&requester| requester != member);
+        self.requests.retain(|&requester| requester != member); // mark: request_outlives_member
         if was_named {
             let member_count = self.member_count();
             let left =
@@ -379,6 +382,7 @@ impl Session {
         self.state.seats.insert(place, Seat { member, metronome: false, ..seat });
         self.listen_to_metronome(now, id, metronome);
         self.tell_of(id, out);
+        // mark: two_leaders_after_recovery
         if led && self.leader().is_none() && self.may_lead(id) {
             self.give_lead(now, Some(id), None, None, out);
             self.caption(Came::Joined);
@@ -434,7 +438,7 @@ impl Session {
         on_purpose: bool,
         out: &mut Vec<Effect>,
     ) {
-        let led = self.leader() == Some(member);
+        let led = self.leader() == Some(member); // mark: leaver_keeps_the_lead
         let heir = if led { self.successor(member) } else { None };
         self.dismiss(now, member, reason, heir, out);
         if led {

@@ -168,7 +168,7 @@ impl Session {
         let mut session = Self::with_state(record, rules, now, age);
         session.move_to_clock_of(now);
         let state = &mut session.state;
-        state.timeline.epoch = epoch.max(state.timeline.epoch + 1);
+        state.timeline.epoch = epoch.max(state.timeline.epoch + 1); // mark: stored_epoch_kept
         state.timeline.version = 0;
         state.max_members = state.max_members.min(rules.members_max);
         state.seats.retain(|seat| Some(seat.member.id) == state.timeline.leader && !deserted);
@@ -224,6 +224,7 @@ impl Session {
         if !self.seat(member).is_some_and(|seat| seat.member.connected) {
             return Err(Reject::new(Code::NotMember, "join the session first"));
         }
+        // mark: repeated_command_applied
         if id.is_some_and(|id| self.applied.has(id)) {
             return Ok(Ack::Repeated { epoch: self.epoch(), version: self.version() });
         }
@@ -284,7 +285,7 @@ impl Session {
 
     /// When [`due`](Self::due) must be called even if nothing happens.
     pub fn next_deadline(&self) -> Option<Micros> {
-        let grace = self.kept.map(|kept| kept.until);
+        let grace = self.kept.map(|kept| kept.until); // mark: grace_never_ends
         let scheduled =
             self.state.timeline.segments.iter().map(|s| s.t0).find(|&t0| t0 > self.announced);
         [grace, scheduled, self.metronome_deadline()].into_iter().flatten().min()
@@ -293,6 +294,7 @@ impl Session {
     /// Does what has become due: gives a lost leader's seat away, tells that scheduled playback has
     /// begun, and tells of the next beats.
     pub fn due(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        // mark: grace_ends_at_once
         if self.kept.is_some_and(|kept| kept.until <= now.at) {
             self.end_grace(now, out);
         }
@@ -339,7 +341,7 @@ impl Session {
     pub fn tick(&self, now: Moment) -> Tick {
         let timeline = &self.state.timeline;
         Tick {
-            position: timeline.position_at(now.at),
+            position: timeline.position_at(now.at), // mark: position_of_before
             tempo: timeline.tempo_at(now.at),
             timestamp: now.unix,
             epoch: timeline.epoch,
@@ -477,9 +479,9 @@ impl Session {
 
     /// Makes what was just changed the next version.
     fn decide(&mut self, now: Moment) {
-        self.state.timeline.version += 1;
+        self.state.timeline.version += 1; // mark: version_stays
         self.state.timeline.made_at = now.at;
-        self.sum();
+        self.sum(); // mark: stale_checksum
     }
 
     /// Tells everybody of a change, or its sender alone how things stand already.
@@ -491,6 +493,7 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Ack {
         let audience = audience(changed, sender);
+        // mark: nothing_unanswered
         out.extend([Effect::Tell(audience, notice), Effect::Snapshot(audience)]);
         self.changed()
     }
@@ -523,7 +526,7 @@ impl Session {
 
 /// Who is told what a command has come to.
 fn audience(changed: bool, sender: MemberId) -> Audience {
-    if changed { Audience::All } else { Audience::Sender(sender) }
+    if changed { Audience::All } else { Audience::Sender(sender) } // mark: nothing_told_to_all
 }
 
 /// CRC-32 of the bytes that a value is stored as.

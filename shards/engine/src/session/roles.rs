@@ -33,6 +33,7 @@ impl Session {
     /// may.
     pub(super) fn successor(&self, leader: MemberId) -> Option<MemberId> {
         let mut others = self.members().filter(|member| member.id != leader && member.connected);
+        // mark: heir_without_pin
         others.find(|member| self.may_lead(member.id)).map(|member| member.id)
     }
 
@@ -223,6 +224,7 @@ impl Session {
         self.state.timeline.leader = leader;
         for seat in &mut self.state.seats {
             seat.member.role =
+                // mark: two_leaders
                 if Some(seat.member.id) == leader { Role::Leader } else { Role::Follower };
         }
     }

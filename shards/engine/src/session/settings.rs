@@ -50,6 +50,7 @@ impl Session {
         (state.on_leader_loss, state.anyone_may_cue) = (on_leader_loss, anyone_may_cue);
         if new_pin {
             for seat in &mut state.seats {
+                // mark: old_pin_still_good
                 seat.knows_pin = state.leader_pin.is_some() && seat.member.id == member;
             }
         }

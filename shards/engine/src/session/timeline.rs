@@ -97,7 +97,7 @@ impl Session {
         at: Option<Micros>,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.leader_only(member)?;
+        self.leader_only(member)?; // mark: follower_may_seek
         let at = lead(now, at);
         let position = position.as_micros() as i64;
         let changed = self.move_to(now, at, position)?;
@@ -116,7 +116,7 @@ impl Session {
         event: TempoEvent,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.leader_only(member)?;
+        self.leader_only(member)?; // mark: follower_may_set_tempo
         let old = self.state.timeline.tempo_at(now.at);
         let fade = if self.is_playing(now.at) && old != tempo { fade } else { Micros::ZERO };
         let mut next = self.state.timeline.clone();
@@ -188,6 +188,7 @@ impl Session {
         let correct = self.state.timeline.position_at(now.at).max(0);
         let reported = position.as_micros() as i64;
         let off = correct.abs_diff(reported) > DRIFT_MAX;
+        // mark: report_moves_the_band
         if self.leader() != Some(member) {
             if off {
                 let correction = Notice::DriftCorrection { correct, reported, timestamp: now.unix };
@@ -212,6 +213,7 @@ impl Session {
     /// nothing to pause.
     pub(super) fn stand_still(&mut self, now: Moment) -> bool {
         let timeline = &mut self.state.timeline;
+        // mark: pause_keeps_the_plan
         let pauses = timeline.is_playing_at(now.at) || timeline.is_anything_scheduled(now.at);
         if pauses {
             timeline.pause(now.at);
@@ -243,6 +245,7 @@ impl Session {
     /// Carries the timeline over from the clock of another server, by the wall clock of both.
     pub(super) fn move_to_clock_of(&mut self, now: Moment) {
         let passed = now.unix.0.saturating_sub(self.state.last_active_unix.0).max(0) as u64;
+        // mark: stored_music_stands
         let then = self.state.last_active_at + Micros::from_micros(passed.saturating_mul(1_000));
         let timeline = &mut self.state.timeline;
         // A wall clock that was set back may say less than what has happened since anybody spoke: a
@@ -352,7 +355,7 @@ impl Timeline {
     /// Playing from where the music stands at `at`, after the count-in.
     fn start(&self, at: Micros) -> Segment {
         let still = self.onward(at);
-        let beats = i64::from(self.count_in) * BEAT;
+        let beats = i64::from(self.count_in) * BEAT; // mark: count_in_forgotten
         let p0 = still.p0 - micros_of_beats(beats, still.bpm0);
         Segment { p0, b0: still.b0 - beats, playing: true, ..still }
     }
@@ -369,7 +372,8 @@ impl Timeline {
         if present.ramp == 0 && present.bpm0 == tempo {
             return Ok(());
         }
-        let bpm0 = if fade == Micros::ZERO { tempo } else { present.bpm0 };
+        let bpm0 = if fade == Micros::ZERO { tempo } else { present.bpm0 }; // mark: fade_jumps
+        // mark: tempo_recounts_beats
         self.turn(now, Segment { bpm0, bpm1: tempo, ramp: fade.as_micros(), ..present })
     }
 
@@ -388,7 +392,7 @@ impl Timeline {
         }
         if !self.is_still_at(now, 0, 0) || self.is_anything_scheduled(now) {
             self.pause(now);
-            let still = Segment { p0: 0, b0: 0, ..self.onward(now) };
+            let still = Segment { p0: 0, b0: 0, ..self.onward(now) }; // mark: stop_stays_there
             self.segments = vec![still];
         }
     }

@@ -755,7 +755,7 @@ struct ClockView {
 impl ClockView {
     /// As in [`LatencyView::new`], `t1` is `t2`.
     fn new(t0: Number, at: Micros) -> Self {
-        Self { t0: NumberView(t0), t1: span(at), t2: span(at) }
+        Self { t0: NumberView(t0), t1: span(at), t2: span(at) } // mark: clock_answers_ahead
     }
 }
 
