@@ -93,7 +93,7 @@ pub(crate) struct Accept {
 /// What came of accepting once.
 pub(crate) enum Accepted {
     /// A connection, and where it comes from.
-    Conn(TcpStream, IpAddr),
+    Connection(TcpStream, IpAddr),
     /// Somebody who could not be served or is gone again; there may be more.
     Nobody,
     /// Nobody waits, or it is better to pause.
@@ -143,7 +143,7 @@ impl Accept {
             return Accepted::Enough;
         }
         match self.listener.accept() {
-            Ok((socket, peer)) => Accepted::Conn(socket, peer.ip().to_canonical()),
+            Ok((socket, peer)) => Accepted::Connection(socket, peer.ip().to_canonical()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.ready = false;
                 Accepted::Enough
@@ -234,7 +234,7 @@ mod tests {
         let mut events = Events::with_capacity(1);
         poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
         accept.report();
-        let Accepted::Conn(socket, peer) = accept.accept(Micros::ZERO, &stats) else {
+        let Accepted::Connection(socket, peer) = accept.accept(Micros::ZERO, &stats) else {
             panic!("nobody came")
         };
         assert_eq!(peer, IpAddr::from(Ipv4Addr::LOCALHOST));

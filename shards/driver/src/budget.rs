@@ -10,7 +10,7 @@ const SENDS_LEAST: usize = 64;
 
 /// The bounds of one turn. Whoever has more to say, or was not heard, is heard in the next.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Intake {
+pub(crate) struct Budget {
     /// It reads until then.
     until: Micros,
     /// And as long as it can have sent what it has to send by then.
@@ -21,7 +21,7 @@ pub(crate) struct Intake {
     pub(crate) mail: usize,
 }
 
-impl Intake {
+impl Budget {
     /// While nothing ticks nobody hears it if what is due waits a little, and what is said together
     /// takes fewer sends: a hall that fills takes half the CPU.
     pub(crate) fn at_leisure(now: Micros) -> Self {
@@ -52,29 +52,29 @@ mod tests {
 
     #[test]
     fn a_turn_takes_in_what_it_can_answer_before_something_is_due() {
-        let intake = Intake::before(NOW + MICROS(4_000), NOW);
-        assert!(intake.has_time(NOW, 499) && !intake.has_time(NOW, 500));
+        let budget = Budget::before(NOW + MICROS(4_000), NOW);
+        assert!(budget.has_time(NOW, 499) && !budget.has_time(NOW, 500));
         assert!(
-            intake.has_time(NOW + MICROS(800), 399) && !intake.has_time(NOW + MICROS(800), 400)
+            budget.has_time(NOW + MICROS(800), 399) && !budget.has_time(NOW + MICROS(800), 400)
         );
         assert!(
-            !intake.has_time(NOW + MICROS(1_000), 0),
+            !budget.has_time(NOW + MICROS(1_000), 0),
             "it takes its turns though nothing is due for long"
         );
-        let soon = Intake::before(NOW + MICROS(300), NOW);
+        let soon = Budget::before(NOW + MICROS(300), NOW);
         assert!(soon.has_time(NOW + MICROS(299), 0) && !soon.has_time(NOW + MICROS(300), 0));
     }
 
     #[test]
     fn a_turn_that_is_late_hears_somebody() {
-        let late = Intake::before(NOW - MICROS(5_000), NOW);
+        let late = Budget::before(NOW - MICROS(5_000), NOW);
         assert!(late.has_time(NOW + MICROS(249), SENDS_LEAST - 1));
         assert!(!late.has_time(NOW, SENDS_LEAST) && !late.has_time(NOW + MICROS(250), 0));
     }
 
     #[test]
     fn nothing_hurries_a_turn_while_nothing_ticks() {
-        let leisure = Intake::at_leisure(NOW);
+        let leisure = Budget::at_leisure(NOW);
         assert!(
             leisure.has_time(NOW + MICROS(1_999), 100_000)
                 && !leisure.has_time(NOW + MICROS(2_000), 0)

@@ -8,7 +8,7 @@ use bandsync_engine::words::time::Micros;
 use crate::connections::Phase;
 
 /// How long a peer may take to accept what was sent before a close.
-const PART_TIME: Micros = Micros::from_secs(5);
+const FLUSH_TIME: Micros = Micros::from_secs(5);
 
 /// How long a peer may take to end its side after we ended ours.
 const LINGER_TIME: Micros = Micros::from_secs(2);
@@ -22,14 +22,14 @@ const ENTRIES_MAX: usize = 4_096;
 #[derive(Debug, Default)]
 pub(crate) struct Closing {
     /// Those with unsent bytes.
-    parting: VecDeque<(Micros, ConnId)>,
+    flushing: VecDeque<(Micros, ConnId)>,
     /// Those whose peer has not ended its side.
     lingering: VecDeque<(Micros, ConnId)>,
 }
 
 impl Closing {
     pub(crate) fn part(&mut self, now: Micros, id: ConnId) {
-        self.parting.push_back((now + PART_TIME, id));
+        self.flushing.push_back((now + FLUSH_TIME, id));
     }
 
     pub(crate) fn linger(&mut self, now: Micros, id: ConnId) {
@@ -39,13 +39,13 @@ impl Closing {
     /// When the next connection's time is over.
     pub(crate) fn next_deadline(&self) -> Option<Micros> {
         let first = |list: &VecDeque<(Micros, ConnId)>| list.front().map(|(until, _)| *until);
-        first(&self.parting).into_iter().chain(first(&self.lingering)).min()
+        first(&self.flushing).into_iter().chain(first(&self.lingering)).min()
     }
 
     /// A connection whose time in a phase is over, or which is one too many there.
     pub(crate) fn overdue(&mut self, now: Micros) -> Option<(Phase, ConnId)> {
         for (phase, list) in
-            [(Phase::Parting, &mut self.parting), (Phase::Lingering, &mut self.lingering)]
+            [(Phase::Flushing, &mut self.flushing), (Phase::Lingering, &mut self.lingering)]
         {
             if list.len() > ENTRIES_MAX || list.front().is_some_and(|(until, _)| *until <= now) {
                 return list.pop_front().map(|(_, id)| (phase, id));
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(closing.overdue(Micros::from_millis(2_999)), None);
         assert_eq!(closing.overdue(Micros::from_secs(3)), Some((Phase::Lingering, conn(2))));
         assert_eq!(closing.next_deadline(), Some(Micros::from_secs(5)));
-        assert_eq!(closing.overdue(Micros::from_secs(5)), Some((Phase::Parting, conn(1))));
+        assert_eq!(closing.overdue(Micros::from_secs(5)), Some((Phase::Flushing, conn(1))));
         assert_eq!(closing.next_deadline(), None);
     }
 

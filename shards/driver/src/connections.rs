@@ -8,13 +8,13 @@ use mio::Token;
 use mio::net::TcpStream;
 
 use crate::chain::Chain;
-use crate::shutdown::Alive;
+use crate::shutdown::LiveGuard;
 use crate::unsent::Unsent;
 
 /// A connection. Small, because most of a hundred thousand are idle: buffers exist only while bytes
 /// wait.
 #[derive(Debug)]
-pub(crate) struct Conn {
+pub(crate) struct Connection {
     pub(crate) socket: TcpStream,
     pub(crate) peer: IpAddr,
     pub(crate) phase: Phase,
@@ -36,7 +36,7 @@ pub(crate) struct Conn {
     pub(crate) ended: bool,
     /// Whether a write failed: nothing is written any more, what is still to be read is read.
     pub(crate) broken: bool,
-    pub(crate) alive: Alive,
+    pub(crate) live: LiveGuard,
 }
 
 /// How far a connection is.
@@ -47,20 +47,20 @@ pub(crate) enum Phase {
     /// It goes to another shard at the end of this turn.
     Leaving,
     /// What is unsent is written, then our side is shut down.
-    Parting,
+    Flushing,
     /// Our side is shut down; what the peer still sends is thrown away until its end comes.
     Lingering,
 }
 
-impl Conn {
+impl Connection {
     /// The mark to tell the machine of, if it does not know: one passed upwards, or that all is
     /// written. In between it goes on with the highest it heard of.
-    pub(crate) fn news(&self) -> Option<u32> {
+    pub(crate) fn backlog_change(&self) -> Option<u32> {
         let mark = self.unsent.mark();
         (mark > self.told || mark == 0 && self.told > 0).then_some(mark)
     }
 
-    pub(crate) fn new(socket: TcpStream, peer: IpAddr, alive: Alive) -> Self {
+    pub(crate) fn new(socket: TcpStream, peer: IpAddr, live: LiveGuard) -> Self {
         Self {
             socket,
             peer,
@@ -74,7 +74,7 @@ impl Conn {
             hangup: false,
             ended: false,
             broken: false,
-            alive,
+            live,
         }
     }
 }
@@ -89,24 +89,24 @@ const _: () = assert!(size_of::<Slot>() <= if cfg!(debug_assertions) { 128 } els
 struct Slot {
     /// Grows when a connection leaves the place, so that its id is never met again.
     generation: u32,
-    conn: Option<Conn>,
+    conn: Option<Connection>,
 }
 
 /// All connections of a shard, by index.
 #[derive(Debug, Default)]
-pub(crate) struct Conns {
+pub(crate) struct Connections {
     slots: Pieces<Slot>,
     free: Vec<u32>,
 }
 
-impl Conns {
+impl Connections {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
     /// Takes in a connection under a new id.
-    pub(crate) fn insert(&mut self, conn: Conn) -> ConnId {
+    pub(crate) fn insert(&mut self, conn: Connection) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, conn: None });
             (self.slots.len() - 1) as u32
@@ -118,13 +118,13 @@ impl Conns {
     }
 
     /// The connection with this id, if it is still here.
-    pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+    pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
         let slot = self.slots.get_mut(id.index as usize)?;
         if slot.generation == id.generation { slot.conn.as_mut() } else { None }
     }
 
     /// The same, if the machine may still speak of it.
-    pub(crate) fn open_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+    pub(crate) fn open_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
         self.get_mut(id).filter(|conn| conn.phase == Phase::Open)
     }
 
@@ -137,14 +137,14 @@ impl Conns {
     }
 
     /// The connection at this place, and its id.
-    pub(crate) fn at_mut(&mut self, index: u32) -> Option<(ConnId, &mut Conn)> {
+    pub(crate) fn at_mut(&mut self, index: u32) -> Option<(ConnId, &mut Connection)> {
         let slot = self.slots.get_mut(index as usize)?;
         let id = ConnId { index, generation: slot.generation };
         slot.conn.as_mut().map(|conn| (id, conn))
     }
 
     /// Takes a connection out; its id will not be met again.
-    pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
+    pub(crate) fn remove(&mut self, id: ConnId) -> Option<Connection> {
         let slot = self.slots.get_mut(id.index as usize)?;
         if slot.generation != id.generation {
             return None;
@@ -172,19 +172,23 @@ const _: () = assert!(size_of::<usize>() == 8, "a token holds an index and a gen
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::shutdown::Ending;
+    use crate::shutdown::Shutdown;
     use std::net::{Ipv4Addr, TcpListener};
 
     /// A connection whose other end is gone.
-    fn conn() -> Conn {
+    fn conn() -> Connection {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        Conn::new(TcpStream::from_std(socket), Ipv4Addr::LOCALHOST.into(), Ending::new(1).enter())
+        Connection::new(
+            TcpStream::from_std(socket),
+            Ipv4Addr::LOCALHOST.into(),
+            Shutdown::new(1).enter(),
+        )
     }
 
     #[test]
     fn a_place_is_used_again_under_another_id() {
-        let mut conns = Conns::default();
+        let mut conns = Connections::default();
         let first = conns.insert(conn());
         assert!(conns.remove(first).is_some());
         let second = conns.insert(conn());
@@ -197,10 +201,10 @@ mod tests {
 
     #[test]
     fn the_machine_may_speak_of_open_ones_only() {
-        let mut conns = Conns::default();
+        let mut conns = Connections::default();
         let id = conns.insert(conn());
         assert!(conns.open_mut(id).is_some());
-        for phase in [Phase::Leaving, Phase::Parting, Phase::Lingering] {
+        for phase in [Phase::Leaving, Phase::Flushing, Phase::Lingering] {
             conns.get_mut(id).unwrap().phase = phase;
             assert!(conns.open_mut(id).is_none());
         }

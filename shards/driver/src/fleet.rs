@@ -18,7 +18,7 @@ use crate::machine::Machine;
 use crate::mail::{Address, Outbox, mailbox};
 use crate::metrics::Board;
 use crate::pin::pin_to_core;
-use crate::shutdown::Ending;
+use crate::shutdown::Shutdown;
 use crate::tap::Tap;
 use crate::turn::{End, Parts, Shard, WAKER};
 
@@ -63,7 +63,7 @@ pub struct Fleet {
 #[derive(Clone, Debug)]
 struct Stop {
     clock: Clock,
-    ending: Arc<Ending>,
+    shutdown: Arc<Shutdown>,
     addresses: Arc<[Address]>,
 }
 
@@ -87,7 +87,7 @@ impl Fleet {
             ));
         };
         let address = first.local_addr()?;
-        let ending = Arc::new(Ending::new(board.shards()));
+        let shutdown = Arc::new(Shutdown::new(board.shards()));
         let mut polls = Vec::new();
         let mut mailboxes = Vec::new();
         let mut addresses = Vec::new();
@@ -99,7 +99,7 @@ impl Fleet {
             mailboxes.push(mailbox);
             addresses.push(address);
         }
-        let stop = Stop { clock, ending, addresses: addresses.into() };
+        let stop = Stop { clock, shutdown, addresses: addresses.into() };
         let mut fleet = Self { address, stop, threads: Vec::new() };
         let mut shards = Vec::new();
         for (n, ((listener, poll), mailbox)) in
@@ -114,7 +114,7 @@ impl Fleet {
                 tap,
                 host: Arc::clone(host),
                 board: Arc::clone(board),
-                ending: Arc::clone(&fleet.stop.ending),
+                shutdown: Arc::clone(&fleet.stop.shutdown),
                 mailbox,
                 outbox: Outbox::new(Arc::clone(&fleet.stop.addresses)),
                 read_bytes: plan.read_bytes,
@@ -198,7 +198,7 @@ impl Post {
 impl Stop {
     fn ask(&self, within: Duration) {
         let within = u64::try_from(within.as_micros()).unwrap_or(u64::MAX).min(u64::MAX / 2);
-        self.ending.ask(self.clock.now() + Micros::from_micros(within));
+        self.shutdown.ask(self.clock.now() + Micros::from_micros(within));
         for address in &*self.addresses {
             address.wake();
         }
@@ -216,7 +216,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if std::thread::panicking() {
             log::error!("shard {} has panicked: the server drains", self.id.0);
-            self.stop.ending.stopped(self.id);
+            self.stop.shutdown.stopped(self.id);
             self.stop.ask(PANIC_DRAIN);
         }
     }

@@ -12,26 +12,26 @@ use bandsync_engine::words::ids::{ConnId, ShardId};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::Waker;
 
-use crate::notifier::Bell;
-use crate::shutdown::Alive;
+use crate::notifier::Notifier;
+use crate::shutdown::LiveGuard;
 use crate::unsent::Unsent;
 
 /// A connection that changes shards. What was read of it is in the parcel; what arrives meanwhile
 /// stays in the kernel, which reports it again to the poll that the socket is registered with next.
 #[derive(Debug)]
-pub(crate) struct Crossing {
+pub(crate) struct HandOver {
     pub(crate) socket: OwnedFd,
     pub(crate) peer: IpAddr,
     pub(crate) unsent: Unsent,
     pub(crate) parcel: Box<[u8]>,
-    pub(crate) alive: Alive,
+    pub(crate) live: LiveGuard,
 }
 
 /// What a shard gets from another.
 #[derive(Debug)]
 pub(crate) enum Mail {
     /// A connection that changes shards.
-    Crossing(Box<Crossing>),
+    HandOver(Box<HandOver>),
     /// What the other shard's machine writes.
     Letter(Box<[u8]>),
 }
@@ -42,7 +42,7 @@ pub(crate) struct Mailbox {
     mail: Receiver<Mail>,
     news: Receiver<StorageNews>,
     answers: Receiver<(ConnId, Answer)>,
-    bell: Arc<Bell<AtomicBool>>,
+    notifier: Arc<Notifier<AtomicBool>>,
 }
 
 /// The sending end: where a shard is reached.
@@ -52,7 +52,7 @@ pub(crate) struct Address {
     news: Sender<StorageNews>,
     answers: Sender<(ConnId, Answer)>,
     /// So that a burst costs one system call.
-    bell: Arc<Bell<AtomicBool>>,
+    notifier: Arc<Notifier<AtomicBool>>,
     waker: Arc<Waker>,
 }
 
@@ -64,20 +64,20 @@ pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
     let (sender, receiver) = bounded(room);
     let (news_sender, news_receiver) = bounded(room);
     let (answer_sender, answer_receiver) = bounded(ANSWERS_ROOM);
-    let bell = Arc::<Bell<AtomicBool>>::default();
+    let notifier = Arc::<Notifier<AtomicBool>>::default();
     let mailbox = Mailbox {
         mail: receiver,
         news: news_receiver,
         answers: answer_receiver,
-        bell: Arc::clone(&bell),
+        notifier: Arc::clone(&notifier),
     };
-    (mailbox, Address { mail: sender, news: news_sender, answers: answer_sender, bell, waker })
+    (mailbox, Address { mail: sender, news: news_sender, answers: answer_sender, notifier, waker })
 }
 
 impl Mailbox {
-    /// The bell, to look for mail by.
-    pub(crate) fn bell(&self) -> Arc<Bell<AtomicBool>> {
-        Arc::clone(&self.bell)
+    /// The notifier, to look for mail by.
+    pub(crate) fn notifier(&self) -> Arc<Notifier<AtomicBool>> {
+        Arc::clone(&self.notifier)
     }
 
     /// How many connections and letters wait.
@@ -104,7 +104,7 @@ impl Mailbox {
 impl Address {
     /// Wakes the shard, unless somebody did and it has not looked yet.
     pub(crate) fn wake(&self) {
-        self.bell.ring(|| self.wake_poll());
+        self.notifier.notify(|| self.wake_poll());
     }
 
     fn wake_poll(&self) {
@@ -118,7 +118,7 @@ impl Address {
     /// Posts news of the storage, or gives them back if the mailbox is full. What a shard that has
     /// ended would have been told is lost.
     pub(crate) fn tell(&self, news: StorageNews) -> Result<(), StorageNews> {
-        match self.bell.post(|| self.news.try_send(news), || self.wake_poll()) {
+        match self.notifier.post(|| self.news.try_send(news), || self.wake_poll()) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(news)) => Err(news),
             Err(TrySendError::Disconnected(_)) => Ok(()),
@@ -128,7 +128,7 @@ impl Address {
     /// Posts the answer to a question of one of the shard's connections, or gives it back if the
     /// mailbox is full. An answer for a shard that has ended is dropped.
     pub(crate) fn answer(&self, conn: ConnId, answer: Answer) -> Result<(), Answer> {
-        match self.bell.post(|| self.answers.try_send((conn, answer)), || self.wake_poll()) {
+        match self.notifier.post(|| self.answers.try_send((conn, answer)), || self.wake_poll()) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full((_, answer))) => Err(answer),
             Err(TrySendError::Disconnected(_)) => Ok(()),
@@ -137,7 +137,7 @@ impl Address {
 
     /// Posts mail, or gives it back if the mailbox is full.
     fn post(&self, mail: Mail) -> Result<(), Mail> {
-        match self.bell.post(|| self.mail.try_send(mail), || self.wake_poll()) {
+        match self.notifier.post(|| self.mail.try_send(mail), || self.wake_poll()) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(mail)) => Err(mail),
             // The shard has ended, by force or by a panic, and its sessions with it: a connection
@@ -196,7 +196,7 @@ impl Outbox {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::shutdown::Ending;
+    use crate::shutdown::Shutdown;
     use mio::{Events, Poll, Token};
     use std::fs::File;
     use std::net::Ipv4Addr;
@@ -207,12 +207,12 @@ mod tests {
         if name % 2 == 1 {
             return Mail::Letter(Box::new([name]));
         }
-        Mail::Crossing(Box::new(Crossing {
+        Mail::HandOver(Box::new(HandOver {
             socket: File::open("/dev/null").unwrap().into(),
             peer: Ipv4Addr::LOCALHOST.into(),
             unsent: Unsent::default(),
             parcel: Box::new([name]),
-            alive: Ending::new(1).enter(),
+            live: Shutdown::new(1).enter(),
         }))
     }
 
@@ -236,7 +236,7 @@ mod tests {
             assert_eq!(outbox.post(), left);
             while let Some(mail) = mailbox.take() {
                 order.push(match mail {
-                    Mail::Crossing(crossing) => crossing.parcel[0],
+                    Mail::HandOver(hand_over) => hand_over.parcel[0],
                     Mail::Letter(letter) => letter[0],
                 });
             }
@@ -255,7 +255,7 @@ mod tests {
                 assert!(address.post(mail(name)).is_ok());
             }
             assert_eq!(wakeups(&mut poll), 1);
-            assert!(!mailbox.bell().look(true, usize::MAX, || mailbox.take().is_some()));
+            assert!(!mailbox.notifier().look(true, usize::MAX, || mailbox.take().is_some()));
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use crate::writer::Request;
+use crate::writer::SendRequest;
 
 /// No such thing is ever made.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ impl Ring {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(crate) fn send(&mut self, _: &[Request], _: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, _: &[SendRequest], _: &[u8]) -> io::Result<()> {
         match *self {}
     }
 

@@ -32,11 +32,11 @@ impl Flag for AtomicBool {
 
 /// Whether a shard was woken and has not looked yet.
 #[derive(Debug, Default)]
-pub(crate) struct Bell<F>(F);
+pub(crate) struct Notifier<F>(F);
 
-impl<F: Flag> Bell<F> {
+impl<F: Flag> Notifier<F> {
     /// Wakes by `wake`, unless somebody did and the shard has not looked yet.
-    pub(crate) fn ring(&self, wake: impl FnOnce()) {
+    pub(crate) fn notify(&self, wake: impl FnOnce()) {
         if !self.0.swap(true) {
             wake();
         }
@@ -49,7 +49,7 @@ impl<F: Flag> Bell<F> {
         wake: impl FnOnce(),
     ) -> Result<(), E> {
         put()?;
-        self.ring(wake);
+        self.notify(wake);
         Ok(())
     }
 
@@ -98,7 +98,7 @@ pub(crate) mod tests {
     /// A mailbox as it is in `mail`, with models of the queues and of the kernel's counter of
     /// wake-ups.
     pub(crate) struct Model<T = u8> {
-        bell: Bell<LoomBool>,
+        notifier: Notifier<LoomBool>,
         mail: Mutex<VecDeque<T>>,
         /// The storage's.
         news: Mutex<VecDeque<T>>,
@@ -110,7 +110,7 @@ pub(crate) mod tests {
     impl<T> Model<T> {
         pub(crate) fn new(room: usize) -> Arc<Self> {
             Arc::new(Self {
-                bell: Bell(LoomBool::new(false)),
+                notifier: Notifier(LoomBool::new(false)),
                 mail: Mutex::new(VecDeque::new()),
                 news: Mutex::new(VecDeque::new()),
                 room,
@@ -119,8 +119,8 @@ pub(crate) mod tests {
             })
         }
 
-        pub(crate) fn ring(&self) {
-            self.bell.ring(|| self.wake());
+        pub(crate) fn notify(&self) {
+            self.notifier.notify(|| self.wake());
         }
 
         fn wake(&self) {
@@ -143,7 +143,7 @@ pub(crate) mod tests {
                 let has_room = queue.len() < self.room;
                 has_room.then(|| queue.push_back(letter)).ok_or(())
             };
-            self.bell.post(put, || self.wake()).is_ok()
+            self.notifier.post(put, || self.wake()).is_ok()
         }
 
         fn take(&self) -> Option<T> {
@@ -168,7 +168,7 @@ pub(crate) mod tests {
         pub(crate) fn turn(&self, mail_waits: &mut bool, most: usize) -> Vec<T> {
             let woken = self.sleep(*mail_waits);
             let mut letters = Vec::new();
-            *mail_waits = self.bell.look(woken, most, || {
+            *mail_waits = self.notifier.look(woken, most, || {
                 let (mail, news) = (self.take(), self.take_news());
                 let some = mail.is_some() || news.is_some();
                 letters.extend(mail.into_iter().chain(news));
@@ -201,7 +201,7 @@ pub(crate) mod tests {
         letters
     }
 
-    /// Connections and news share a bell, and a turn takes in only so many of both: nothing stays
+    /// Connections and news share a notifier, and a turn takes in only so many of both: nothing stays
     /// behind.
     #[test]
     fn mail_and_news_are_all_taken_in() {
@@ -241,7 +241,7 @@ pub(crate) mod tests {
                 thread::spawn(move || {
                     assert!(model.post(10 * sender) && model.post(10 * sender + 1));
                     Flag::swap(&ended[usize::from(sender)], true);
-                    model.ring();
+                    model.notify();
                 })
             });
             let letters = receive_until(&model, 1, || ended.iter().all(Flag::is_set));
@@ -310,7 +310,7 @@ pub(crate) mod tests {
                 thread::spawn(move || {
                     let posted = model.post(1);
                     ended.swap(true, Ordering::SeqCst);
-                    model.ring();
+                    model.notify();
                     posted
                 })
             };

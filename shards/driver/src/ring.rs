@@ -4,7 +4,7 @@ use std::io;
 
 use io_uring::{IoUring, Probe, opcode, types};
 
-use crate::writer::Request;
+use crate::writer::SendRequest;
 
 /// Requests that the ring takes at once; a longer turn is submitted in parts.
 const ENTRIES: u32 = 256;
@@ -39,7 +39,7 @@ impl Ring {
     /// # Errors
     /// If the ring fails. It is not to be used again then; requests without a result were not
     /// begun.
-    pub(crate) fn send(&mut self, requests: &[Request], bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, requests: &[SendRequest], bytes: &[u8]) -> io::Result<()> {
         self.results.clear();
         self.results.resize(requests.len(), None);
         for (part, requests) in requests.chunks(ENTRIES as usize).enumerate() {

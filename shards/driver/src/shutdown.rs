@@ -45,7 +45,7 @@ impl Number for AtomicU64 {
 /// connections over meanwhile; once all have stopped and no connection lives, none can come into
 /// being, so all may end.
 #[derive(Debug)]
-pub(crate) struct EndingOf<N: Number, F> {
+pub(crate) struct ShutdownOf<N: Number, F> {
     /// Until when connections may live, in microseconds; `u64::MAX` while nobody asked for the end.
     until: N,
     /// Which shards have stopped accepting.
@@ -54,9 +54,9 @@ pub(crate) struct EndingOf<N: Number, F> {
 }
 
 /// What the threads of a server share.
-pub(crate) type Ending = EndingOf<AtomicU64, AtomicBool>;
+pub(crate) type Shutdown = ShutdownOf<AtomicU64, AtomicBool>;
 
-impl<N: Number, F: Flag> EndingOf<N, F> {
+impl<N: Number, F: Flag> ShutdownOf<N, F> {
     pub(crate) fn new(shards: u16) -> Self {
         Self {
             until: N::new(u64::MAX),
@@ -89,17 +89,17 @@ impl<N: Number, F: Flag> EndingOf<N, F> {
     }
 
     /// Counts a new connection for as long as the token lives.
-    pub(crate) fn enter(&self) -> Alive<N> {
+    pub(crate) fn enter(&self) -> LiveGuard<N> {
         self.live.add(1);
-        Alive(Arc::clone(&self.live))
+        LiveGuard(Arc::clone(&self.live))
     }
 }
 
 /// A connection's place in the count of those that live, on a shard or on its way to one.
 #[derive(Debug)]
-pub(crate) struct Alive<N: Number = AtomicU64>(Arc<N>);
+pub(crate) struct LiveGuard<N: Number = AtomicU64>(Arc<N>);
 
-impl<N: Number> Drop for Alive<N> {
+impl<N: Number> Drop for LiveGuard<N> {
     fn drop(&mut self) {
         self.0.sub(1);
     }
@@ -139,19 +139,19 @@ mod tests {
 
     /// Two shards of a server, each with the mailbox of both.
     struct World {
-        ending: EndingOf<LoomU64, LoomBool>,
-        mailboxes: [LoomArc<Model<Alive<LoomU64>>>; 2],
+        shutdown: ShutdownOf<LoomU64, LoomBool>,
+        mailboxes: [LoomArc<Model<LiveGuard<LoomU64>>>; 2],
     }
 
     impl World {
         fn new() -> LoomArc<Self> {
             let mailboxes = [Model::new(1), Model::new(1)];
-            LoomArc::new(Self { ending: EndingOf::new(2), mailboxes })
+            LoomArc::new(Self { shutdown: ShutdownOf::new(2), mailboxes })
         }
 
         fn ask(&self) {
-            self.ending.ask(Micros::from_secs(1));
-            self.mailboxes.iter().for_each(|mailbox| mailbox.ring());
+            self.shutdown.ask(Micros::from_secs(1));
+            self.mailboxes.iter().for_each(|mailbox| mailbox.notify());
         }
 
         /// The turns of a shard as in `shard`, to the end. At its door waits a connection if
@@ -160,23 +160,23 @@ mod tests {
             let mailbox = &self.mailboxes[id];
             let (mut heeded, mut told_end, mut arrived, mut mail_waits) = (false, false, 0, false);
             loop {
-                for alive in mailbox.turn(&mut mail_waits, usize::MAX) {
+                for live in mailbox.turn(&mut mail_waits, usize::MAX) {
                     arrived += 1;
                     // It says goodbye and closes.
-                    drop(alive);
+                    drop(live);
                 }
-                let asked = self.ending.until().is_some();
+                let asked = self.shutdown.until().is_some();
                 if asked && !heeded {
-                    let leaving = accepts.then(|| self.ending.enter());
-                    self.ending.stopped(ShardId(id as u16));
+                    let leaving = accepts.then(|| self.shutdown.enter());
+                    self.shutdown.stopped(ShardId(id as u16));
                     heeded = true;
-                    if let Some(alive) = leaving {
-                        assert!(self.mailboxes[1 - id].post(alive));
+                    if let Some(live) = leaving {
+                        assert!(self.mailboxes[1 - id].post(live));
                     }
                 }
-                if heeded && self.ending.is_quiet() {
+                if heeded && self.shutdown.is_quiet() {
                     if !std::mem::replace(&mut told_end, true) {
-                        self.mailboxes.iter().for_each(|mailbox| mailbox.ring());
+                        self.mailboxes.iter().for_each(|mailbox| mailbox.notify());
                     }
                     return arrived;
                 }
@@ -220,23 +220,23 @@ mod tests {
 
     #[test]
     fn it_is_quiet_when_all_have_stopped_and_no_connection_lives() {
-        let ending = Ending::new(2);
-        let conn = ending.enter();
-        ending.stopped(ShardId(0));
-        assert!(!ending.is_quiet());
-        ending.stopped(ShardId(1));
-        assert!(!ending.is_quiet());
+        let shutdown = Shutdown::new(2);
+        let conn = shutdown.enter();
+        shutdown.stopped(ShardId(0));
+        assert!(!shutdown.is_quiet());
+        shutdown.stopped(ShardId(1));
+        assert!(!shutdown.is_quiet());
         drop(conn);
-        assert!(ending.is_quiet());
+        assert!(shutdown.is_quiet());
     }
 
     #[test]
     fn the_earliest_end_asked_for_counts() {
-        let ending = Ending::new(1);
-        assert_eq!(ending.until(), None);
+        let shutdown = Shutdown::new(1);
+        assert_eq!(shutdown.until(), None);
         for (asked, until) in [(9, 9), (5, 5), (7, 5)] {
-            ending.ask(Micros::from_micros(asked));
-            assert_eq!(ending.until(), Some(Micros::from_micros(until)));
+            shutdown.ask(Micros::from_micros(asked));
+            assert_eq!(shutdown.until(), Some(Micros::from_micros(until)));
         }
     }
 }

@@ -13,13 +13,13 @@ use crate::clock::Clock;
 /// One absolute deadline on the monotonic clock. Its descriptor is never read: the kernel signals
 /// every expiry as a new edge, and setting the next deadline forgets the last expiry.
 #[derive(Debug)]
-pub(crate) struct Timer {
+pub(crate) struct TimerFd {
     descriptor: OwnedFd,
     clock: Clock,
     armed: Option<Micros>,
 }
 
-impl Timer {
+impl TimerFd {
     /// A disarmed timer whose expiry `registry` reports as `token`.
     pub(crate) fn new(clock: Clock, registry: &Registry, token: Token) -> io::Result<Self> {
         let descriptor = create()?;
@@ -85,7 +85,7 @@ mod tests {
 
     const TOKEN: Token = Token(7);
 
-    fn wait(poll: &mut Poll, timer: &mut Timer, clock: Clock) -> Option<Micros> {
+    fn wait(poll: &mut Poll, timer: &mut TimerFd, clock: Clock) -> Option<Micros> {
         let mut events = Events::with_capacity(4);
         poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
         assert!(events.iter().all(|event| event.token() == TOKEN));
@@ -96,7 +96,7 @@ mod tests {
     fn it_fires_at_each_deadline_and_not_before() {
         let clock = Clock::start();
         let mut poll = Poll::new().unwrap();
-        let mut timer = Timer::new(clock, poll.registry(), TOKEN).unwrap();
+        let mut timer = TimerFd::new(clock, poll.registry(), TOKEN).unwrap();
         for _ in 0..20 {
             let deadline = clock.now() + Micros::from_micros(700);
             timer.set(Some(deadline)).unwrap();
@@ -108,7 +108,7 @@ mod tests {
     fn a_deadline_in_the_past_fires_at_once() {
         let clock = Clock::start();
         let mut poll = Poll::new().unwrap();
-        let mut timer = Timer::new(clock, poll.registry(), TOKEN).unwrap();
+        let mut timer = TimerFd::new(clock, poll.registry(), TOKEN).unwrap();
         timer.set(Some(Micros::ZERO)).unwrap();
         assert_eq!(wait(&mut poll, &mut timer, clock), Some(Micros::ZERO));
     }
@@ -117,7 +117,7 @@ mod tests {
     fn a_later_deadline_replaces_an_earlier_one() {
         let clock = Clock::start();
         let mut poll = Poll::new().unwrap();
-        let mut timer = Timer::new(clock, poll.registry(), TOKEN).unwrap();
+        let mut timer = TimerFd::new(clock, poll.registry(), TOKEN).unwrap();
         timer.set(Some(clock.now() + Micros::from_secs(3_600))).unwrap();
         let deadline = clock.now() + Micros::from_millis(2);
         timer.set(Some(deadline)).unwrap();

@@ -9,7 +9,7 @@
 //! Every input carries the time at which the driver learned of it: bytes that of their own read.
 
 use std::io::{self, ErrorKind, Read};
-use std::net::{IpAddr, Shutdown};
+use std::net::{self, IpAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,18 +28,18 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
 use crate::accept::{Accept, Accepted};
-use crate::budget::Intake;
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::closing::Closing;
-use crate::connections::{Conn, Conns, Phase, id, token};
+use crate::connections::{Connection, Connections, Phase, id, token};
 use crate::host::{Asker, Host, Order};
 use crate::machine::Machine;
-use crate::mail::{Crossing, Mail, Mailbox, Outbox};
+use crate::mail::{HandOver, Mail, Mailbox, Outbox};
 use crate::metrics::{Board, Stats};
-use crate::shutdown::Ending;
+use crate::shutdown::Shutdown;
 use crate::tap::Tap;
 use crate::telemetry::{Gauges, HAND_OVER_INTERVAL};
-use crate::timer_fd::Timer;
+use crate::timer_fd::TimerFd;
 use crate::writer::Writer;
 
 /// Tokens that no connection has: there are never so many.
@@ -58,7 +58,7 @@ const POST_RETRY: Micros = Micros::from_millis(1);
 
 /// While so many connections and letters wait to leave, nothing is read. Mail is still taken in, or
 /// two shards could wait for each other for ever.
-const CROWD: usize = 256;
+const UNPOSTED_MAX: usize = 256;
 
 /// How often the wall clock is looked at.
 const WALL_INTERVAL: Micros = Micros::from_secs(10);
@@ -76,9 +76,9 @@ const WALL_STEP: u64 = 2_000;
 pub(crate) struct Shard<M: Machine> {
     pub(crate) parts: Parts<M>,
     poll: Poll,
-    timer: Timer,
+    timer: TimerFd,
     accept: Option<Accept>,
-    conns: Conns,
+    conns: Connections,
     writer: Writer,
     closing: Closing,
     /// What the machine wants done in this turn, and how much of it is sorted already.
@@ -90,7 +90,7 @@ pub(crate) struct Shard<M: Machine> {
     /// Connections whose backlog or end the machine is to be told of.
     notes: Vec<ConnId>,
     /// Connections to look at when everything is written, because they close.
-    parting: Vec<ConnId>,
+    flushing: Vec<ConnId>,
     leaving: Vec<Leaving>,
     /// What the machine writes to other shards.
     letters: Vec<(ShardId, Span)>,
@@ -127,7 +127,7 @@ pub(crate) struct Parts<M: Machine> {
     pub(crate) tap: Box<dyn Tap>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) board: Arc<Board<M::Counters>>,
-    pub(crate) ending: Arc<Ending>,
+    pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) mailbox: Mailbox,
     pub(crate) outbox: Outbox,
     pub(crate) read_bytes: usize,
@@ -172,7 +172,7 @@ impl<M: Machine> Shard<M> {
         poll: Poll,
         listener: std::net::TcpListener,
     ) -> io::Result<Self> {
-        let timer = Timer::new(parts.clock, poll.registry(), TIMER)?;
+        let timer = TimerFd::new(parts.clock, poll.registry(), TIMER)?;
         let accept = Accept::new(listener, poll.registry(), LISTENER)?;
         let wall = Wall {
             told: parts.clock.started_unix_micros(),
@@ -186,14 +186,14 @@ impl<M: Machine> Shard<M> {
             poll,
             timer,
             accept: Some(accept),
-            conns: Conns::default(),
+            conns: Connections::default(),
             writer,
             closing: Closing::default(),
             out: Outputs::default(),
             sorted: 0,
             ready: Vec::new(),
             notes: Vec::new(),
-            parting: Vec::new(),
+            flushing: Vec::new(),
             leaving: Vec::new(),
             letters: Vec::new(),
             asks: Vec::new(),
@@ -245,7 +245,7 @@ impl<M: Machine> Shard<M> {
 
     /// Whether something is left to be done that nothing will wake us for.
     fn has_work(&self) -> bool {
-        let reads = !self.ready.is_empty() && !self.is_crowded();
+        let reads = !self.ready.is_empty() && !self.is_backed_up();
         let accepts = self.accept.as_ref().is_some_and(Accept::is_ready);
         reads || accepts || self.mail_waits || !self.notes.is_empty()
     }
@@ -278,13 +278,13 @@ impl<M: Machine> Shard<M> {
             self.report(event);
         }
         self.tell_notes();
-        let intake = match due.filter(|_| self.parts.machine.is_ticking()) {
-            Some(due) => Intake::before(due, self.now),
-            None => Intake::at_leisure(self.now),
+        let budget = match due.filter(|_| self.parts.machine.is_ticking()) {
+            Some(due) => Budget::before(due, self.now),
+            None => Budget::at_leisure(self.now),
         };
-        self.read_ready(buffer, intake);
-        self.accept_waiting(intake);
-        self.open_mail(intake);
+        self.read_ready(buffer, budget);
+        self.accept_waiting(budget);
+        self.open_mail(budget);
         self.look_at_wall_clock();
         self.look_at_memory();
         self.heed_end();
@@ -435,8 +435,8 @@ impl<M: Machine> Shard<M> {
         let Some(conn) = self.conns.open_mut(id) else { return };
         match how {
             Close::Gently => {
-                conn.phase = Phase::Parting;
-                self.parting.push(id);
+                conn.phase = Phase::Flushing;
+                self.flushing.push(id);
             }
             Close::Abort => self.abort(id),
         }
@@ -462,7 +462,7 @@ impl<M: Machine> Shard<M> {
         let readable = event.is_readable() || conn.hangup;
         if event.is_writable() {
             self.writer.resume(conn);
-            self.look_after(id);
+            self.update_interest(id);
         }
         if readable {
             self.list_ready(id);
@@ -479,7 +479,7 @@ impl<M: Machine> Shard<M> {
 
     /// Draws the consequences when a connection's unsent bytes became more or fewer, or a write
     /// failed.
-    fn look_after(&mut self, id: ConnId) {
+    fn update_interest(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let awaits_room = !conn.unsent.is_empty();
         if awaits_room != conn.awaits_room {
@@ -495,12 +495,12 @@ impl<M: Machine> Shard<M> {
         match conn.phase {
             Phase::Open if conn.broken => self.list_ready(id),
             Phase::Open => {
-                if conn.news().is_some() && !std::mem::replace(&mut conn.noted, true) {
+                if conn.backlog_change().is_some() && !std::mem::replace(&mut conn.noted, true) {
                     self.notes.push(id);
                 }
             }
-            Phase::Parting if conn.broken || !awaits_room => self.parting.push(id),
-            Phase::Parting | Phase::Leaving | Phase::Lingering => {}
+            Phase::Flushing if conn.broken || !awaits_room => self.flushing.push(id),
+            Phase::Flushing | Phase::Leaving | Phase::Lingering => {}
         }
     }
 
@@ -514,12 +514,12 @@ impl<M: Machine> Shard<M> {
                 continue;
             }
             if conn.ended {
-                conn.phase = Phase::Parting;
-                self.parting.push(id);
+                conn.phase = Phase::Flushing;
+                self.flushing.push(id);
                 self.feed(Input::Closed { conn: id, cause: Cause::Ended });
                 continue;
             }
-            if let Some(mark) = conn.news() {
+            if let Some(mark) = conn.backlog_change() {
                 conn.told = mark;
                 let bytes = conn.unsent.len() as u32;
                 self.feed(Input::Backlog { conn: id, bytes });
@@ -530,12 +530,12 @@ impl<M: Machine> Shard<M> {
     }
 
     /// Reads from every connection that has something, once round, within the turn's bounds.
-    fn read_ready(&mut self, buffer: &mut [u8], intake: Intake) {
+    fn read_ready(&mut self, buffer: &mut [u8], budget: Budget) {
         let mut ready = std::mem::take(&mut self.ready);
         let (mut heard, mut unfinished) = (0, 0);
         while let Some(id) = ready.get(heard).copied()
-            && !self.is_crowded()
-            && intake.has_time(self.now, self.writer.touched())
+            && !self.is_backed_up()
+            && budget.has_time(self.now, self.writer.touched())
         {
             heard += 1;
             if self.read(id, buffer) {
@@ -553,8 +553,8 @@ impl<M: Machine> Shard<M> {
     }
 
     /// Whether so much mail waits to leave that no byte should be read that might add to it.
-    fn is_crowded(&self) -> bool {
-        self.leaving.len() + self.letters.len() + self.parts.outbox.len() >= CROWD
+    fn is_backed_up(&self) -> bool {
+        self.leaving.len() + self.letters.len() + self.parts.outbox.len() >= UNPOSTED_MAX
     }
 
     /// Reads from one connection. True if there may be more.
@@ -565,7 +565,7 @@ impl<M: Machine> Shard<M> {
             let open = match conn.phase {
                 Phase::Open => true,
                 Phase::Lingering => false,
-                Phase::Leaving | Phase::Parting => return false,
+                Phase::Leaving | Phase::Flushing => return false,
             };
             if conn.ended {
                 return false;
@@ -649,19 +649,19 @@ impl<M: Machine> Shard<M> {
         self.forget(id);
     }
 
-    fn accept_waiting(&mut self, intake: Intake) {
+    fn accept_waiting(&mut self, budget: Budget) {
         let now = self.now;
         if let Some(accept) = &mut self.accept {
             accept.wake(now);
         }
-        self.accept_up_to(intake.accepts);
+        self.accept_up_to(budget.accepts);
     }
 
     fn accept_up_to(&mut self, count: usize) {
         for _ in 0..count {
             let Some(accept) = &mut self.accept else { return };
             match accept.accept(self.now, self.parts.board.stats(self.parts.id)) {
-                Accepted::Conn(socket, peer) => self.open(socket, peer),
+                Accepted::Connection(socket, peer) => self.open(socket, peer),
                 Accepted::Nobody => {}
                 Accepted::Enough => return,
             }
@@ -669,7 +669,7 @@ impl<M: Machine> Shard<M> {
     }
 
     fn open(&mut self, socket: TcpStream, peer: IpAddr) {
-        let id = self.conns.insert(Conn::new(socket, peer, self.parts.ending.enter()));
+        let id = self.conns.insert(Connection::new(socket, peer, self.parts.shutdown.enter()));
         self.stats().open.add(1);
         if !self.register(id) {
             self.forget(id);
@@ -686,7 +686,7 @@ impl<M: Machine> Shard<M> {
         self.poll.registry().register(&mut conn.socket, token(id), Interest::READABLE).is_ok()
     }
 
-    fn open_mail(&mut self, intake: Intake) {
+    fn open_mail(&mut self, budget: Budget) {
         let woken = std::mem::take(&mut self.woken);
         if !woken && !self.mail_waits {
             return;
@@ -696,7 +696,8 @@ impl<M: Machine> Shard<M> {
             self.gauges.queue.saturating_record(waiting);
             self.stats().mail_max.see(waiting);
         }
-        self.mail_waits = self.parts.mailbox.bell().look(woken, intake.mail, || self.open_one());
+        self.mail_waits =
+            self.parts.mailbox.notifier().look(woken, budget.mail, || self.open_one());
     }
 
     /// Takes in one piece of mail, one of the storage's news and one late answer. Returns whether
@@ -707,7 +708,7 @@ impl<M: Machine> Shard<M> {
         let answer = self.parts.mailbox.take_answer();
         let some = mail.is_some() || news.is_some() || answer.is_some();
         match mail {
-            Some(Mail::Crossing(crossing)) => self.take_in(*crossing),
+            Some(Mail::HandOver(hand_over)) => self.take_in(*hand_over),
             Some(Mail::Letter(letter)) => {
                 self.look_at_clock();
                 self.feed_measured(Input::Letter { letter: &letter });
@@ -728,9 +729,9 @@ impl<M: Machine> Shard<M> {
     }
 
     /// Takes in a connection from another shard.
-    fn take_in(&mut self, crossing: Crossing) {
-        let Crossing { socket, peer, unsent, parcel, alive } = crossing;
-        let mut conn = Conn::new(TcpStream::from(socket), peer, alive);
+    fn take_in(&mut self, hand_over: HandOver) {
+        let HandOver { socket, peer, unsent, parcel, live } = hand_over;
+        let mut conn = Connection::new(TcpStream::from(socket), peer, live);
         conn.unsent = unsent;
         self.stats().unsent.add(conn.unsent.len() as u64);
         let id = self.conns.insert(conn);
@@ -740,7 +741,7 @@ impl<M: Machine> Shard<M> {
         self.look_at_clock();
         self.feed_measured(Input::Arrived { conn: id, peer, parcel: &parcel });
         if registered {
-            self.look_after(id);
+            self.update_interest(id);
         } else {
             // Its member came with it, so the machine must hear of both.
             self.failed(id);
@@ -762,14 +763,14 @@ impl<M: Machine> Shard<M> {
     /// Begins to drain when somebody asked for the end: who already waits at the door still gets a
     /// goodbye.
     fn heed_end(&mut self) {
-        let asked = self.parts.ending.until();
+        let asked = self.parts.shutdown.until();
         if asked.is_some() && self.until.is_none() {
             if let Some(accept) = &mut self.accept {
                 accept.report();
             }
             self.accept_up_to(ACCEPT_LAST_MAX);
             self.accept = None;
-            self.parts.ending.stopped(self.parts.id);
+            self.parts.shutdown.stopped(self.parts.id);
             self.feed(Input::Drain);
         }
         self.until = asked;
@@ -854,7 +855,7 @@ impl<M: Machine> Shard<M> {
         self.writer.flush(&mut self.conns, &self.out.bytes, stats);
         let mut troubled = std::mem::take(&mut self.writer.troubled);
         for id in troubled.drain(..) {
-            self.look_after(id);
+            self.update_interest(id);
         }
         self.writer.troubled = troubled;
     }
@@ -873,14 +874,14 @@ impl<M: Machine> Shard<M> {
             if self.poll.registry().deregister(&mut conn.socket).is_err() {
                 log::debug!(conn:% = id; "the connection was not registered");
             }
-            let crossing = Crossing {
+            let hand_over = HandOver {
                 socket: OwnedFd::from(conn.socket),
                 peer: conn.peer,
                 unsent: conn.unsent,
                 parcel: self.out.bytes[parcel.range()].into(),
-                alive: conn.alive,
+                live: conn.live,
             };
-            self.parts.outbox.put(to, Mail::Crossing(Box::new(crossing)));
+            self.parts.outbox.put(to, Mail::HandOver(Box::new(hand_over)));
         }
         let put_off = self.parts.outbox.post();
         self.stats().mailbox_full.add(put_off as u64);
@@ -889,11 +890,11 @@ impl<M: Machine> Shard<M> {
     /// Takes connections that close to the next step, now that all is written that the kernel would
     /// take.
     fn close_up(&mut self) {
-        let mut parting = std::mem::take(&mut self.parting);
-        for id in parting.drain(..) {
+        let mut flushing = std::mem::take(&mut self.flushing);
+        for id in flushing.drain(..) {
             self.part(id);
         }
-        self.parting = parting;
+        self.flushing = flushing;
         while let Some((phase, id)) = self.closing.overdue(self.now) {
             if self.conns.get_mut(id).is_some_and(|conn| conn.phase == phase) {
                 self.abort(id);
@@ -902,12 +903,12 @@ impl<M: Machine> Shard<M> {
     }
 
     fn part(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.phase == Phase::Parting) else {
+        let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.phase == Phase::Flushing) else {
             return;
         };
         if !conn.broken && !conn.unsent.is_empty() {
             self.closing.part(self.now, id);
-        } else if conn.broken || conn.ended || conn.socket.shutdown(Shutdown::Write).is_err() {
+        } else if conn.broken || conn.ended || conn.socket.shutdown(net::Shutdown::Write).is_err() {
             self.forget(id);
         } else {
             // What the peer still sends is read, or the kernel would reset the connection, and the
@@ -921,7 +922,7 @@ impl<M: Machine> Shard<M> {
     /// Whether the shard has ended, and how.
     fn end(&mut self) -> Option<End> {
         let until = self.until?;
-        if self.parts.ending.is_quiet() {
+        if self.parts.shutdown.is_quiet() {
             if !std::mem::replace(&mut self.told_end, true) {
                 self.parts.outbox.wake_all();
             }

@@ -16,7 +16,7 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use crate::chain::{Chain, NONE};
-use crate::connections::{Conn, Conns};
+use crate::connections::{Connection, Connections};
 use crate::metrics::Stats;
 use crate::ring::Ring;
 
@@ -30,7 +30,7 @@ const RING_MIN: usize = if cfg!(test) { 1 } else { 3 };
 /// Bytes for one socket, as a ring takes them. Where there is none nobody reads this.
 #[allow(dead_code)]
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Request {
+pub(crate) struct SendRequest {
     pub(crate) socket: RawFd,
     /// A place in the bytes that are given with the requests.
     pub(crate) bytes: Span,
@@ -49,7 +49,7 @@ pub(crate) struct Writer {
     ring: Option<Ring>,
     /// Sends that wait for the ring, and the chunk that each of them is, with its connection's
     /// place.
-    requests: Vec<Request>,
+    requests: Vec<SendRequest>,
     waiting: Vec<(u32, u32)>,
 }
 
@@ -79,7 +79,7 @@ impl Writer {
     /// Appends bytes to what this turn sends to the connection at `index`. Runs once per receiver
     /// of a fanout.
     #[inline]
-    pub(crate) fn link(&mut self, index: u32, conn: &mut Conn, bytes: Span, volatile: bool) {
+    pub(crate) fn link(&mut self, index: u32, conn: &mut Connection, bytes: Span, volatile: bool) {
         if bytes.start == bytes.end {
             return;
         }
@@ -117,7 +117,7 @@ impl Writer {
 
     /// Writes every chain, each with one call or together through the ring, and forgets them.
     /// `bytes` is what the chunks are places in.
-    pub(crate) fn flush(&mut self, conns: &mut Conns, bytes: &[u8], stats: &Stats) {
+    pub(crate) fn flush(&mut self, conns: &mut Connections, bytes: &[u8], stats: &Stats) {
         let batched = self.ring.is_some() && self.touched.len() >= RING_MIN;
         for index in self.touched.drain(..) {
             // Gone since, or its chain was, or the place has another user: then there is nothing to
@@ -129,7 +129,7 @@ impl Writer {
             }
             if batched && chain.first == chain.last && conn.unsent.is_empty() {
                 let bytes = self.chunks[chain.first as usize].bytes;
-                self.requests.push(Request { socket: conn.socket.as_raw_fd(), bytes });
+                self.requests.push(SendRequest { socket: conn.socket.as_raw_fd(), bytes });
                 self.waiting.push((index, chain.first));
                 continue;
             }
@@ -149,7 +149,7 @@ impl Writer {
     }
 
     /// Sends what waits for the ring.
-    fn flush_ring(&mut self, conns: &mut Conns, bytes: &[u8]) {
+    fn flush_ring(&mut self, conns: &mut Connections, bytes: &[u8]) {
         let Some(ring) = self.ring.as_mut().filter(|_| !self.requests.is_empty()) else { return };
         let done = ring.send(&self.requests, bytes);
         for (place, (index, chunk)) in self.waiting.drain(..).enumerate() {
@@ -181,7 +181,7 @@ impl Writer {
     }
 
     /// Writes unsent bytes, because the kernel takes some again.
-    pub(crate) fn resume(&mut self, conn: &mut Conn) {
+    pub(crate) fn resume(&mut self, conn: &mut Connection) {
         let before = conn.unsent.len();
         while !conn.unsent.is_empty() && !conn.broken {
             match send(&conn.socket, conn.unsent.front()) {
@@ -252,7 +252,12 @@ impl Rest<'_> {
     /// Draws the consequences of a write. True if the connection has unsent bytes or broke, to be
     /// looked after.
     #[inline]
-    fn settle(mut self, conn: &mut Conn, result: io::Result<()>, counts: &mut Counts) -> bool {
+    fn settle(
+        mut self,
+        conn: &mut Connection,
+        result: io::Result<()>,
+        counts: &mut Counts,
+    ) -> bool {
         match result {
             Ok(()) if self.place == NONE => return false,
             Ok(()) => counts.short += u64::from(conn.unsent.is_empty()),
@@ -306,7 +311,7 @@ impl Rest<'_> {
 
     /// Copies what is left to the connection's unsent bytes, but for volatile chunks that were not
     /// begun. False if that would be too much.
-    fn keep(&mut self, conn: &mut Conn, counts: &mut Counts) -> bool {
+    fn keep(&mut self, conn: &mut Connection, counts: &mut Counts) -> bool {
         while self.place != NONE {
             let chunk = self.chunks[self.place as usize];
             if chunk.volatile && self.skip == 0 {
@@ -341,13 +346,13 @@ fn taken(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::shutdown::Ending;
+    use crate::shutdown::Shutdown;
     use std::io::Read;
     use std::net::{Ipv4Addr, TcpListener};
 
     /// A shard's end of a connection with small buffers, the peer's end, and bytes to send from.
     struct Pair {
-        conns: Conns,
+        conns: Connections,
         id: ConnId,
         peer: std::net::TcpStream,
         writer: Writer,
@@ -371,13 +376,14 @@ mod tests {
             SockRef::from(&socket).set_send_buffer_size(4_096).unwrap();
             socket.set_nonblocking(true).unwrap();
             let (peer, from) = listener.accept().unwrap();
-            let conn = Conn::new(TcpStream::from_std(socket), from.ip(), Ending::new(1).enter());
-            let mut conns = Conns::default();
+            let conn =
+                Connection::new(TcpStream::from_std(socket), from.ip(), Shutdown::new(1).enter());
+            let mut conns = Connections::default();
             let id = conns.insert(conn);
             Self { conns, id, peer, writer, stats: Stats::default() }
         }
 
-        fn conn(&mut self) -> &mut Conn {
+        fn conn(&mut self) -> &mut Connection {
             self.conns.get_mut(self.id).unwrap()
         }
 
@@ -511,8 +517,11 @@ mod tests {
                 let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
                 socket.set_nonblocking(true).unwrap();
                 let (peer, from) = listener.accept().unwrap();
-                let conn =
-                    Conn::new(TcpStream::from_std(socket), from.ip(), Ending::new(1).enter());
+                let conn = Connection::new(
+                    TcpStream::from_std(socket),
+                    from.ip(),
+                    Shutdown::new(1).enter(),
+                );
                 peers.push((pair.conns.insert(conn), peer));
             }
             let bytes: Vec<u8> = (0..2_400_u32).map(|n| (n / 4) as u8).collect();
