@@ -25,11 +25,11 @@ case "$1" in
   script) cat <<'END'
 bandsync 7 1.000001:    1003009 cpu-clock: 
 	55d0c0de1000 bandsync_engine::engine::Engine::handle+0x10 (/x/bandsync)
-	55d0c0de2000 bandsync_driver::turn::Shard<M>::turn+0x20 (/x/bandsync)
+	55d0c0de2000 bandsync_driver::turn::Turn<N,M>::run+0x20 (/x/bandsync)
 
 bandsync 7 1.001001:    1003009 cpu-clock: 
 	ffffffff81000000 tcp_sendmsg+0x10 ([kernel.kallsyms])
-	55d0c0de2000 bandsync_driver::turn::Shard<M>::turn+0x20 (/x/bandsync)
+	55d0c0de2000 bandsync_driver::turn::Turn<N,M>::run+0x20 (/x/bandsync)
 
 END
 esac
@@ -114,7 +114,7 @@ impl Machine {
         let picture = fs::read_to_string(self.0.join("here/flamegraph.svg")).unwrap();
         for part in [
             "bandsync_engine::engine::Engine::handle",
-            "bandsync_driver::turn::Shard",
+            "bandsync_driver::turn::Turn",
             "tcp_sendmsg",
         ] {
             assert!(picture.contains(part), "{part} is not in the picture");

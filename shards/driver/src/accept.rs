@@ -11,6 +11,7 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::metrics::Stats;
+use crate::net::Accepted;
 
 /// Connections that the kernel keeps for us until we accept them; it has a bound of its own
 /// (`somaxconn`).
@@ -90,16 +91,6 @@ pub(crate) struct Accept {
     reserve: Option<File>,
 }
 
-/// What came of accepting once.
-pub(crate) enum Accepted {
-    /// A connection, and where it comes from.
-    Connection(TcpStream, IpAddr),
-    /// Somebody who could not be served or is gone again; there may be more.
-    Nobody,
-    /// Nobody waits, or it is better to pause.
-    Enough,
-}
-
 impl Accept {
     /// Takes over a listener; `registry` reports waiting connections as `token`.
     pub(crate) fn new(
@@ -127,18 +118,14 @@ impl Accept {
         self.paused
     }
 
-    /// Goes on if it is time.
-    pub(crate) fn wake(&mut self, now: Micros) {
-        self.paused.take_if(|until| *until <= now);
-    }
-
     /// A connection was closed, so there is a descriptor again.
     pub(crate) fn freed(&mut self) {
         self.paused = None;
     }
 
     /// Accepts one connection, if there is one.
-    pub(crate) fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted {
+    pub(crate) fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted<TcpStream> {
+        self.paused.take_if(|until| *until <= now);
         if !self.is_ready() {
             return Accepted::Enough;
         }
@@ -157,7 +144,7 @@ impl Accept {
 
     /// Gives up the reserve to accept and close those who wait, so that they need not wait for a
     /// time-out. Then pauses: who comes meanwhile may be served after it.
-    fn refuse(&mut self, now: Micros, error: &io::Error, stats: &Stats) -> Accepted {
+    fn refuse(&mut self, now: Micros, error: &io::Error, stats: &Stats) -> Accepted<TcpStream> {
         for count in 0..REFUSALS {
             self.reserve = None;
             let refused = self.listener.accept();

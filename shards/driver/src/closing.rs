@@ -28,7 +28,7 @@ pub(crate) struct Closing {
 }
 
 impl Closing {
-    pub(crate) fn part(&mut self, now: Micros, id: ConnId) {
+    pub(crate) fn flush(&mut self, now: Micros, id: ConnId) {
         self.flushing.push_back((now + FLUSH_TIME, id));
     }
 
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn each_is_overdue_when_its_time_is_over() {
         let mut closing = Closing::default();
-        closing.part(Micros::ZERO, conn(1));
+        closing.flush(Micros::ZERO, conn(1));
         closing.linger(Micros::from_secs(1), conn(2));
         assert_eq!(closing.next_deadline(), Some(Micros::from_secs(3)));
         assert_eq!(closing.overdue(Micros::from_millis(2_999)), None);

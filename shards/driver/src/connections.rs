@@ -14,8 +14,8 @@ use crate::unsent::Unsent;
 /// A connection. Small, because most of a hundred thousand are idle: buffers exist only while bytes
 /// wait.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) socket: TcpStream,
+pub(crate) struct Connection<S> {
+    pub(crate) socket: S,
     pub(crate) peer: IpAddr,
     pub(crate) phase: Phase,
     /// What this turn sends.
@@ -52,15 +52,15 @@ pub(crate) enum Phase {
     Lingering,
 }
 
-impl Connection {
+impl<S> Connection<S> {
     /// The mark to tell the machine of, if it does not know: one passed upwards, or that all is
     /// written. In between it goes on with the highest it heard of.
-    pub(crate) fn backlog_change(&self) -> Option<u32> {
-        let mark = self.unsent.mark();
+    pub(crate) fn backlog_change(&self, mark_bytes: usize) -> Option<u32> {
+        let mark = self.unsent.mark(mark_bytes);
         (mark > self.told || mark == 0 && self.told > 0).then_some(mark)
     }
 
-    pub(crate) fn new(socket: TcpStream, peer: IpAddr, live: LiveGuard) -> Self {
+    pub(crate) fn new(socket: S, peer: IpAddr, live: LiveGuard) -> Self {
         Self {
             socket,
             peer,
@@ -81,32 +81,39 @@ impl Connection {
 
 // Idle memory per connection is one of the server's aims; the rest of it is the machine's. When
 // debugged, mio's sockets carry more.
-const _: () = assert!(size_of::<Slot>() <= if cfg!(debug_assertions) { 128 } else { 64 });
+const _: () =
+    assert!(size_of::<Slot<TcpStream>>() <= if cfg!(debug_assertions) { 128 } else { 64 });
 
 /// A place in the table: one line of the cache, for a tick goes to hundreds that are not in it.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Slot {
+struct Slot<S> {
     /// Grows when a connection leaves the place, so that its id is never met again.
     generation: u32,
-    conn: Option<Connection>,
+    conn: Option<Connection<S>>,
 }
 
 /// All connections of a shard, by index.
-#[derive(Debug, Default)]
-pub(crate) struct Connections {
-    slots: Pieces<Slot>,
+#[derive(Debug)]
+pub(crate) struct Connections<S> {
+    slots: Pieces<Slot<S>>,
     free: Vec<u32>,
 }
 
-impl Connections {
+impl<S> Default for Connections<S> {
+    fn default() -> Self {
+        Self { slots: Pieces::default(), free: Vec::new() }
+    }
+}
+
+impl<S> Connections<S> {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
     /// Takes in a connection under a new id.
-    pub(crate) fn insert(&mut self, conn: Connection) -> ConnId {
+    pub(crate) fn insert(&mut self, conn: Connection<S>) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, conn: None });
             (self.slots.len() - 1) as u32
@@ -118,13 +125,13 @@ impl Connections {
     }
 
     /// The connection with this id, if it is still here.
-    pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+    pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection<S>> {
         let slot = self.slots.get_mut(id.index as usize)?;
         if slot.generation == id.generation { slot.conn.as_mut() } else { None }
     }
 
     /// The same, if the machine may still speak of it.
-    pub(crate) fn open_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+    pub(crate) fn open_mut(&mut self, id: ConnId) -> Option<&mut Connection<S>> {
         self.get_mut(id).filter(|conn| conn.phase == Phase::Open)
     }
 
@@ -137,14 +144,14 @@ impl Connections {
     }
 
     /// The connection at this place, and its id.
-    pub(crate) fn at_mut(&mut self, index: u32) -> Option<(ConnId, &mut Connection)> {
+    pub(crate) fn at_mut(&mut self, index: u32) -> Option<(ConnId, &mut Connection<S>)> {
         let slot = self.slots.get_mut(index as usize)?;
         let id = ConnId { index, generation: slot.generation };
         slot.conn.as_mut().map(|conn| (id, conn))
     }
 
     /// Takes a connection out; its id will not be met again.
-    pub(crate) fn remove(&mut self, id: ConnId) -> Option<Connection> {
+    pub(crate) fn remove(&mut self, id: ConnId) -> Option<Connection<S>> {
         let slot = self.slots.get_mut(id.index as usize)?;
         if slot.generation != id.generation {
             return None;
@@ -176,7 +183,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
     /// A connection whose other end is gone.
-    fn conn() -> Connection {
+    fn conn() -> Connection<TcpStream> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         Connection::new(

@@ -17,10 +17,11 @@ use crate::host::{Asker, Host};
 use crate::machine::Machine;
 use crate::mail::{Address, Outbox, mailbox};
 use crate::metrics::Board;
+use crate::mio_net::WAKER;
 use crate::pin::pin_to_core;
 use crate::shutdown::Shutdown;
 use crate::tap::Tap;
-use crate::turn::{End, Parts, Shard, WAKER};
+use crate::thread::{End, Parts, Thread};
 
 /// How long the others get to say goodbye when a shard panics.
 const PANIC_DRAIN: Duration = Duration::from_secs(5);
@@ -120,7 +121,7 @@ impl Fleet {
                 read_bytes: plan.read_bytes,
                 ring: plan.ring,
             };
-            shards.push(Shard::new(parts, poll, listener)?);
+            shards.push(Thread::new(parts, poll, listener)?);
         }
         for shard in shards {
             if let Err(error) = fleet.launch(shard, plan.pin) {
@@ -132,8 +133,8 @@ impl Fleet {
     }
 
     /// Gives a shard its thread.
-    fn launch<M: Machine>(&mut self, shard: Shard<M>, pin: bool) -> io::Result<()> {
-        let id = shard.parts.id;
+    fn launch<M: Machine>(&mut self, shard: Thread<M>, pin: bool) -> io::Result<()> {
+        let id = shard.id;
         let guard = Guard { id, stop: self.stop.clone() };
         let run = move || {
             let _guard = guard;

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,6 +10,7 @@ use bandsync_engine::io::{Answer, StorageNews};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::Waker;
+use mio::net::TcpStream;
 
 use crate::notifier::Notifier;
 use crate::shutdown::LiveGuard;
@@ -19,19 +19,24 @@ use crate::unsent::Unsent;
 /// A connection that changes shards. What was read of it is in the parcel; what arrives meanwhile
 /// stays in the kernel, which reports it again to the poll that the socket is registered with next.
 #[derive(Debug)]
-pub(crate) struct HandOver {
-    pub(crate) socket: OwnedFd,
-    pub(crate) peer: IpAddr,
-    pub(crate) unsent: Unsent,
-    pub(crate) parcel: Box<[u8]>,
-    pub(crate) live: LiveGuard,
+pub struct HandOver<S> {
+    /// Its socket, which no net watches.
+    pub socket: S,
+    /// The address of its peer.
+    pub peer: IpAddr,
+    /// Bytes that were sent and not taken.
+    pub unsent: Unsent,
+    /// The machine's state of it.
+    pub parcel: Box<[u8]>,
+    /// Its place in the count of live connections.
+    pub live: LiveGuard,
 }
 
 /// What a shard gets from another.
 #[derive(Debug)]
-pub(crate) enum Mail {
+pub enum Mail<S> {
     /// A connection that changes shards.
-    HandOver(Box<HandOver>),
+    HandOver(Box<HandOver<S>>),
     /// What the other shard's machine writes.
     Letter(Box<[u8]>),
 }
@@ -39,7 +44,7 @@ pub(crate) enum Mail {
 /// The receiving end of a shard's mail.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    mail: Receiver<Mail>,
+    mail: Receiver<Mail<TcpStream>>,
     news: Receiver<StorageNews>,
     answers: Receiver<(ConnId, Answer)>,
     notifier: Arc<Notifier<AtomicBool>>,
@@ -48,7 +53,7 @@ pub(crate) struct Mailbox {
 /// The sending end: where a shard is reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
-    mail: Sender<Mail>,
+    mail: Sender<Mail<TcpStream>>,
     news: Sender<StorageNews>,
     answers: Sender<(ConnId, Answer)>,
     /// So that a burst costs one system call.
@@ -86,7 +91,7 @@ impl Mailbox {
     }
 
     /// The next connection or letter.
-    pub(crate) fn take(&self) -> Option<Mail> {
+    pub(crate) fn take(&self) -> Option<Mail<TcpStream>> {
         self.mail.try_recv().ok()
     }
 
@@ -136,7 +141,7 @@ impl Address {
     }
 
     /// Posts mail, or gives it back if the mailbox is full.
-    fn post(&self, mail: Mail) -> Result<(), Mail> {
+    fn post(&self, mail: Mail<TcpStream>) -> Result<(), Mail<TcpStream>> {
         match self.notifier.post(|| self.mail.try_send(mail), || self.wake_poll()) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(mail)) => Err(mail),
@@ -151,7 +156,7 @@ impl Address {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     addresses: Arc<[Address]>,
-    waiting: VecDeque<(ShardId, Mail)>,
+    waiting: VecDeque<(ShardId, Mail<TcpStream>)>,
 }
 
 impl Outbox {
@@ -160,7 +165,7 @@ impl Outbox {
     }
 
     /// Takes mail to be posted at the next [`Outbox::post`].
-    pub(crate) fn put(&mut self, to: ShardId, mail: Mail) {
+    pub(crate) fn put(&mut self, to: ShardId, mail: Mail<TcpStream>) {
         assert!(usize::from(to.0) < self.addresses.len(), "there is no shard {}", to.0);
         self.waiting.push_back((to, mail));
     }
@@ -200,15 +205,16 @@ mod tests {
     use mio::{Events, Poll, Token};
     use std::fs::File;
     use std::net::Ipv4Addr;
+    use std::os::fd::OwnedFd;
     use std::time::Duration;
 
     /// A connection, or every other time a letter.
-    fn mail(name: u8) -> Mail {
+    fn mail(name: u8) -> Mail<TcpStream> {
         if name % 2 == 1 {
             return Mail::Letter(Box::new([name]));
         }
         Mail::HandOver(Box::new(HandOver {
-            socket: File::open("/dev/null").unwrap().into(),
+            socket: OwnedFd::from(File::open("/dev/null").unwrap()).into(),
             peer: Ipv4Addr::LOCALHOST.into(),
             unsent: Unsent::default(),
             parcel: Box::new([name]),

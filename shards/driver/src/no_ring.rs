@@ -2,8 +2,9 @@
 //! had.
 
 use std::io;
+use std::os::fd::RawFd;
 
-use crate::writer::SendRequest;
+use crate::net::SendRequest;
 
 /// No such thing is ever made.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ impl Ring {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(crate) fn send(&mut self, _: &[SendRequest], _: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, _: &[SendRequest<RawFd>], _: &[u8]) -> io::Result<()> {
         match *self {}
     }
 

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A flag that threads share.
-pub(crate) trait Flag {
+pub trait Flag {
     /// One that is not set.
     fn unset() -> Self;
     /// Sets it and says what it was.

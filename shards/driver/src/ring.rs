@@ -1,10 +1,11 @@
 //! Sends through io_uring: the frames of a whole turn with one system call.
 
 use std::io;
+use std::os::fd::RawFd;
 
 use io_uring::{IoUring, Probe, opcode, types};
 
-use crate::writer::SendRequest;
+use crate::net::SendRequest;
 
 /// Requests that the ring takes at once; a longer turn is submitted in parts.
 const ENTRIES: u32 = 256;
@@ -39,7 +40,7 @@ impl Ring {
     /// # Errors
     /// If the ring fails. It is not to be used again then; requests without a result were not
     /// begun.
-    pub(crate) fn send(&mut self, requests: &[SendRequest], bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, requests: &[SendRequest<RawFd>], bytes: &[u8]) -> io::Result<()> {
         self.results.clear();
         self.results.resize(requests.len(), None);
         for (part, requests) in requests.chunks(ENTRIES as usize).enumerate() {

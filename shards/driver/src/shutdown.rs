@@ -10,10 +10,14 @@ use bandsync_engine::words::time::Micros;
 use crate::notifier::Flag;
 
 /// A number that threads share.
-pub(crate) trait Number {
+pub trait Number {
+    /// A number of this value.
     fn new(value: u64) -> Self;
+    /// Its value.
     fn get(&self) -> u64;
+    /// Makes it greater.
     fn add(&self, value: u64);
+    /// Makes it smaller.
     fn sub(&self, value: u64);
     /// Makes it the smaller one of itself and this.
     fn at_most(&self, value: u64);
@@ -45,7 +49,7 @@ impl Number for AtomicU64 {
 /// connections over meanwhile; once all have stopped and no connection lives, none can come into
 /// being, so all may end.
 #[derive(Debug)]
-pub(crate) struct ShutdownOf<N: Number, F> {
+pub struct ShutdownOf<N: Number, F> {
     /// Until when connections may live, in microseconds; `u64::MAX` while nobody asked for the end.
     until: N,
     /// Which shards have stopped accepting.
@@ -54,10 +58,11 @@ pub(crate) struct ShutdownOf<N: Number, F> {
 }
 
 /// What the threads of a server share.
-pub(crate) type Shutdown = ShutdownOf<AtomicU64, AtomicBool>;
+pub type Shutdown = ShutdownOf<AtomicU64, AtomicBool>;
 
 impl<N: Number, F: Flag> ShutdownOf<N, F> {
-    pub(crate) fn new(shards: u16) -> Self {
+    /// For so many shards, of which none was asked to end.
+    pub fn new(shards: u16) -> Self {
         Self {
             until: N::new(u64::MAX),
             stopped: (0..shards).map(|_| F::unset()).collect(),
@@ -66,30 +71,30 @@ impl<N: Number, F: Flag> ShutdownOf<N, F> {
     }
 
     /// Asks all shards to end by then. An earlier end that was asked for stays.
-    pub(crate) fn ask(&self, until: Micros) {
+    pub fn ask(&self, until: Micros) {
         self.until.at_most(until.as_micros());
     }
 
     /// By when to end, if that was asked for.
-    pub(crate) fn until(&self) -> Option<Micros> {
+    pub fn until(&self) -> Option<Micros> {
         let until = self.until.get();
         (until != u64::MAX).then_some(Micros::from_micros(until))
     }
 
     /// A shard says that it accepts no more.
-    pub(crate) fn stopped(&self, shard: ShardId) {
+    pub fn stopped(&self, shard: ShardId) {
         self.stopped[usize::from(shard.0)].swap(true);
     }
 
     /// Whether nothing can happen to any shard any more.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         // In this order: a shard that has stopped can bring no connection to life after we count
         // them.
         self.stopped.iter().all(Flag::is_set) && self.live.get() == 0
     }
 
     /// Counts a new connection for as long as the token lives.
-    pub(crate) fn enter(&self) -> LiveGuard<N> {
+    pub fn enter(&self) -> LiveGuard<N> {
         self.live.add(1);
         LiveGuard(Arc::clone(&self.live))
     }
@@ -97,7 +102,7 @@ impl<N: Number, F: Flag> ShutdownOf<N, F> {
 
 /// A connection's place in the count of those that live, on a shard or on its way to one.
 #[derive(Debug)]
-pub(crate) struct LiveGuard<N: Number = AtomicU64>(Arc<N>);
+pub struct LiveGuard<N: Number = AtomicU64>(Arc<N>);
 
 impl<N: Number> Drop for LiveGuard<N> {
     fn drop(&mut self) {

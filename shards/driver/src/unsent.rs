@@ -2,7 +2,7 @@
 
 /// A queue of bytes. It holds no memory while it is empty.
 #[derive(Debug, Default)]
-pub(crate) struct Unsent(Option<Box<Waiting>>);
+pub struct Unsent(Option<Box<Waiting>>);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -11,19 +11,18 @@ struct Waiting {
     written: usize,
 }
 
-/// Between two marks that the machine is told of.
-const MARK_BYTES: usize = 64 * 1024;
-
 /// More than this is never kept: the connection counts as broken. The engine gives up on a slow
 /// reader much earlier; this bounds what one turn can do before the engine hears of it.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Unsent {
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
         self.front().len()
     }
 
@@ -68,9 +67,9 @@ impl Unsent {
         *self = Self::default();
     }
 
-    /// How far the backlog is: 0 = empty, then one more for every 64 KiB.
-    pub(crate) fn mark(&self) -> u32 {
-        if self.is_empty() { 0 } else { 1 + (self.len() / MARK_BYTES) as u32 }
+    /// How far the backlog is: 0 = empty, then one more for every `mark_bytes`.
+    pub(crate) fn mark(&self, mark_bytes: usize) -> u32 {
+        if self.is_empty() { 0 } else { 1 + (self.len() / mark_bytes) as u32 }
     }
 }
 
@@ -115,10 +114,10 @@ mod tests {
     #[test]
     fn a_mark_is_passed_every_64_kib() {
         let mut unsent = Unsent::default();
-        assert_eq!(unsent.mark(), 0);
+        assert_eq!(unsent.mark(65_536), 0);
         for (bytes, mark) in [(1, 1), (65_534, 1), (1, 2), (65_535, 2), (1, 3)] {
             assert!(unsent.push(&vec![0; bytes]));
-            assert_eq!(unsent.mark(), mark, "after {}", unsent.len());
+            assert_eq!(unsent.mark(65_536), mark, "after {}", unsent.len());
         }
     }
 

@@ -7,38 +7,26 @@
 //!
 //! Where the kernel has io_uring, the chains of one chunk (ticks, nearly always) go out together.
 
-use std::io::{self, ErrorKind, IoSlice, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::{self, IoSlice};
 
 use bandsync_engine::io::Span;
 use bandsync_engine::words::ids::ConnId;
-use mio::net::TcpStream;
-use socket2::SockRef;
 
 use crate::chain::{Chain, NONE};
 use crate::connections::{Connection, Connections};
 use crate::metrics::Stats;
-use crate::ring::Ring;
+use crate::net::{Net, SendRequest};
 
 /// Slices that one vectored call takes. More chunks than this wait for one connection only when a
 /// turn handled very many messages for it, and then a second call does not matter.
 const SLICES: usize = 64;
 
-/// For fewer sends than this a ring costs more than the calls that it saves.
-const RING_MIN: usize = if cfg!(test) { 1 } else { 3 };
-
-/// Bytes for one socket, as a ring takes them. Where there is none nobody reads this.
-#[allow(dead_code)]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SendRequest {
-    pub(crate) socket: RawFd,
-    /// A place in the bytes that are given with the requests.
-    pub(crate) bytes: Span,
-}
+/// For fewer sends than this io_uring costs more than the calls that it saves.
+const TOGETHER_MIN: usize = if cfg!(test) { 1 } else { 3 };
 
 /// The chunks of this turn, over all connections. Lists are kept from turn to turn.
-#[derive(Debug, Default)]
-pub(crate) struct Writer {
+#[derive(Debug)]
+pub(crate) struct Writer<K> {
     chunks: Vec<Chunk>,
     /// Places in the table of connections that have chunks, in the order of their first.
     touched: Vec<u32>,
@@ -46,10 +34,9 @@ pub(crate) struct Writer {
     /// after.
     pub(crate) troubled: Vec<ConnId>,
     counts: Counts,
-    ring: Option<Ring>,
-    /// Sends that wait for the ring, and the chunk that each of them is, with its connection's
+    /// Sends that go out together, and the chunk that each of them is, with its connection's
     /// place.
-    requests: Vec<SendRequest>,
+    requests: Vec<SendRequest<K>>,
     waiting: Vec<(u32, u32)>,
 }
 
@@ -75,11 +62,30 @@ struct Counts {
     freed: u64,
 }
 
-impl Writer {
+impl<K> Default for Writer<K> {
+    fn default() -> Self {
+        Self {
+            chunks: Vec::new(),
+            touched: Vec::new(),
+            troubled: Vec::new(),
+            counts: Counts::default(),
+            requests: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+}
+
+impl<K: Copy> Writer<K> {
     /// Appends bytes to what this turn sends to the connection at `index`. Runs once per receiver
     /// of a fanout.
     #[inline]
-    pub(crate) fn link(&mut self, index: u32, conn: &mut Connection, bytes: Span, volatile: bool) {
+    pub(crate) fn link<S>(
+        &mut self,
+        index: u32,
+        conn: &mut Connection<S>,
+        bytes: Span,
+        volatile: bool,
+    ) {
         if bytes.start == bytes.end {
             return;
         }
@@ -106,19 +112,16 @@ impl Writer {
         self.touched.len()
     }
 
-    /// A writer that sends through a ring, if the kernel has it.
-    pub(crate) fn with_ring() -> Self {
-        let ring = Ring::new();
-        if let Err(error) = &ring {
-            log::debug!("each send is a call of its own, for there is no io_uring: {error}");
-        }
-        Self { ring: ring.ok(), ..Self::default() }
-    }
-
-    /// Writes every chain, each with one call or together through the ring, and forgets them.
+    /// Writes every chain, each with one call or together if the net can, and forgets them.
     /// `bytes` is what the chunks are places in.
-    pub(crate) fn flush(&mut self, conns: &mut Connections, bytes: &[u8], stats: &Stats) {
-        let batched = self.ring.is_some() && self.touched.len() >= RING_MIN;
+    pub(crate) fn flush<N: Net<Key = K>>(
+        &mut self,
+        net: &mut N,
+        conns: &mut Connections<N::Socket>,
+        bytes: &[u8],
+        stats: &Stats,
+    ) {
+        let together = net.sends_together() && self.touched.len() >= TOGETHER_MIN;
         for index in self.touched.drain(..) {
             // Gone since, or its chain was, or the place has another user: then there is nothing to
             // write.
@@ -127,15 +130,15 @@ impl Writer {
             if chain == Chain::EMPTY || conn.broken {
                 continue;
             }
-            if batched && chain.first == chain.last && conn.unsent.is_empty() {
+            if together && chain.first == chain.last && conn.unsent.is_empty() {
                 let bytes = self.chunks[chain.first as usize].bytes;
-                self.requests.push(SendRequest { socket: conn.socket.as_raw_fd(), bytes });
+                self.requests.push(SendRequest { socket: net.key(&conn.socket), bytes });
                 self.waiting.push((index, chain.first));
                 continue;
             }
             let mut rest = Rest { chunks: &self.chunks, bytes, place: chain.first, skip: 0 };
             let result = if conn.unsent.is_empty() {
-                rest.write(&conn.socket, &mut self.counts)
+                rest.write(net, &conn.socket, &mut self.counts)
             } else {
                 Ok(())
             };
@@ -143,17 +146,24 @@ impl Writer {
                 self.troubled.push(id);
             }
         }
-        self.flush_ring(conns, bytes);
+        self.flush_together(net, conns, bytes);
         self.chunks.clear();
         self.counts.show(stats);
     }
 
-    /// Sends what waits for the ring.
-    fn flush_ring(&mut self, conns: &mut Connections, bytes: &[u8]) {
-        let Some(ring) = self.ring.as_mut().filter(|_| !self.requests.is_empty()) else { return };
-        let done = ring.send(&self.requests, bytes);
+    /// Sends what goes out together.
+    fn flush_together<N: Net<Key = K>>(
+        &mut self,
+        net: &mut N,
+        conns: &mut Connections<N::Socket>,
+        bytes: &[u8],
+    ) {
+        if self.requests.is_empty() {
+            return;
+        }
+        net.send_all(&self.requests, bytes);
         for (place, (index, chunk)) in self.waiting.drain(..).enumerate() {
-            let result = ring.result(place);
+            let result = net.sent(place);
             // Sent as a whole, nearly always: the connection, which the sends have driven out of
             // the cache, is not needed.
             if let Some(Ok(count)) = result
@@ -167,24 +177,20 @@ impl Writer {
             let mut rest = Rest { chunks: &self.chunks, bytes, place: chunk, skip: 0 };
             let result = match result {
                 Some(result) => result.map(|count| rest.took(count, &mut self.counts)),
-                None => rest.write(&conn.socket, &mut self.counts),
+                None => rest.write(net, &conn.socket, &mut self.counts),
             };
             if rest.settle(conn, result, &mut self.counts) {
                 self.troubled.push(id);
             }
         }
         self.requests.clear();
-        if let Err(error) = done {
-            log::warn!("io_uring fails and is not used any more: {error}");
-            self.ring = None;
-        }
     }
 
     /// Writes unsent bytes, because the kernel takes some again.
-    pub(crate) fn resume(&mut self, conn: &mut Connection) {
+    pub(crate) fn resume<N: Net>(&mut self, net: &mut N, conn: &mut Connection<N::Socket>) {
         let before = conn.unsent.len();
         while !conn.unsent.is_empty() && !conn.broken {
-            match send(&conn.socket, conn.unsent.front()) {
+            match net.send(&conn.socket, &[IoSlice::new(conn.unsent.front())]) {
                 Ok(0) => break,
                 Ok(count) => {
                     self.counts.sends += 1;
@@ -224,14 +230,19 @@ struct Rest<'a> {
 impl Rest<'_> {
     /// Writes until all is written (then `place` is [`NONE`]) or the kernel refuses some.
     #[inline]
-    fn write(&mut self, socket: &TcpStream, counts: &mut Counts) -> io::Result<()> {
+    fn write<N: Net>(
+        &mut self,
+        net: &mut N,
+        socket: &N::Socket,
+        counts: &mut Counts,
+    ) -> io::Result<()> {
         while self.place != NONE {
             let chunk = self.chunks[self.place as usize];
             let (wanted, count) = if chunk.next == NONE {
                 let bytes = &self.bytes[chunk.bytes.range()][self.skip..];
-                (bytes.len(), send(socket, bytes)?)
+                (bytes.len(), net.send(socket, &[IoSlice::new(bytes)])?)
             } else {
-                self.send_many(socket)?
+                self.send_many(net, socket)?
             };
             self.took(count, counts);
             if count < wanted {
@@ -252,9 +263,9 @@ impl Rest<'_> {
     /// Draws the consequences of a write. True if the connection has unsent bytes or broke, to be
     /// looked after.
     #[inline]
-    fn settle(
+    fn settle<S>(
         mut self,
-        conn: &mut Connection,
+        conn: &mut Connection<S>,
         result: io::Result<()>,
         counts: &mut Counts,
     ) -> bool {
@@ -275,9 +286,8 @@ impl Rest<'_> {
         true
     }
 
-    /// Offers the next chunks to the kernel in one vectored call: how many bytes that were and how
-    /// many it took.
-    fn send_many(&self, socket: &TcpStream) -> io::Result<(usize, usize)> {
+    /// Offers the next chunks in one call: how many bytes that were and how many were taken.
+    fn send_many<N: Net>(&self, net: &mut N, socket: &N::Socket) -> io::Result<(usize, usize)> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let (mut filled, mut wanted) = (0, 0);
         let (mut place, mut skip) = (self.place, self.skip);
@@ -289,9 +299,7 @@ impl Rest<'_> {
             wanted += bytes.len();
             (place, skip) = (chunk.next, 0);
         }
-        let socket = SockRef::from(socket);
-        let count =
-            taken(|| socket.send_vectored_with_flags(&slices[..filled], libc::MSG_NOSIGNAL))?;
+        let count = net.send(socket, &slices[..filled])?;
         Ok((wanted, count))
     }
 
@@ -311,7 +319,7 @@ impl Rest<'_> {
 
     /// Copies what is left to the connection's unsent bytes, but for volatile chunks that were not
     /// begun. False if that would be too much.
-    fn keep(&mut self, conn: &mut Connection, counts: &mut Counts) -> bool {
+    fn keep<S>(&mut self, conn: &mut Connection<S>, counts: &mut Counts) -> bool {
         while self.place != NONE {
             let chunk = self.chunks[self.place as usize];
             if chunk.volatile && self.skip == 0 {
@@ -325,51 +333,40 @@ impl Rest<'_> {
     }
 }
 
-/// Offers bytes to the kernel: how many it took. This is `send` with `MSG_NOSIGNAL` on a
-/// non-blocking socket.
-fn send(mut socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    taken(|| socket.write(bytes))
-}
-
-/// Calls until the call is not interrupted; a full socket takes nothing.
-fn taken(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-            result => return result,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::mio_net::MioNet;
     use crate::shutdown::Shutdown;
+    use mio::Poll;
+    use mio::net::TcpStream;
+    use socket2::SockRef;
     use std::io::Read;
     use std::net::{Ipv4Addr, TcpListener};
+    use std::os::fd::RawFd;
 
     /// A shard's end of a connection with small buffers, the peer's end, and bytes to send from.
     struct Pair {
-        conns: Connections,
+        net: MioNet,
+        conns: Connections<TcpStream>,
         id: ConnId,
         peer: std::net::TcpStream,
-        writer: Writer,
+        writer: Writer<RawFd>,
         stats: Stats,
     }
 
     impl Pair {
         /// Runs a test with each way of sending that this kernel has.
         fn each_way(test: impl Fn(Self)) {
-            test(Self::new(Writer::default()));
-            let writer = Writer::with_ring();
-            if writer.ring.is_some() {
-                test(Self::new(writer));
+            test(Self::new(false));
+            let together = Self::new(true);
+            if together.net.sends_together() {
+                test(together);
             }
         }
 
-        fn new(writer: Writer) -> Self {
+        fn new(ring: bool) -> Self {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             SockRef::from(&listener).set_recv_buffer_size(4_096).unwrap();
             let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -380,10 +377,12 @@ mod tests {
                 Connection::new(TcpStream::from_std(socket), from.ip(), Shutdown::new(1).enter());
             let mut conns = Connections::default();
             let id = conns.insert(conn);
-            Self { conns, id, peer, writer, stats: Stats::default() }
+            let net = MioNet::new(Poll::new().unwrap(), listener, ring).unwrap();
+            let (writer, stats) = (Writer::default(), Stats::default());
+            Self { net, conns, id, peer, writer, stats }
         }
 
-        fn conn(&mut self) -> &mut Connection {
+        fn conn(&mut self) -> &mut Connection<TcpStream> {
             self.conns.get_mut(self.id).unwrap()
         }
 
@@ -393,7 +392,7 @@ mod tests {
                 let conn = self.conns.get_mut(self.id).unwrap();
                 self.writer.link(self.id.index, conn, Span { start, end }, volatile);
             }
-            self.writer.flush(&mut self.conns, bytes, &self.stats);
+            self.writer.flush(&mut self.net, &mut self.conns, bytes, &self.stats);
         }
 
         /// Lets the peer read until everything is written and read, and returns it all.
@@ -404,7 +403,7 @@ mod tests {
                 let count = self.peer.read(&mut buffer).unwrap();
                 got.extend_from_slice(&buffer[..count]);
                 let conn = self.conns.get_mut(self.id).unwrap();
-                self.writer.resume(conn);
+                self.writer.resume(&mut self.net, conn);
                 self.writer.counts.show(&self.stats);
             }
             assert_eq!(self.stats.unsent.get(), 0);
@@ -529,7 +528,7 @@ mod tests {
                 let conn = pair.conns.get_mut(*id).unwrap();
                 pair.writer.link(id.index, conn, Span { start: 4 * n, end: 4 * n + 4 }, true);
             }
-            pair.writer.flush(&mut pair.conns, &bytes, &pair.stats);
+            pair.writer.flush(&mut pair.net, &mut pair.conns, &bytes, &pair.stats);
             assert_eq!((pair.stats.sends.get(), pair.stats.bytes_out.get()), (600, 2_400));
             for (n, (_, peer)) in peers.iter_mut().enumerate() {
                 let mut got = [0; 4];

@@ -1,0 +1,194 @@
+//! The kernel as a net: sockets watched by epoll, a listener, and io_uring where it is to be had.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use bandsync_engine::words::ids::ConnId;
+use bandsync_engine::words::time::Micros;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use socket2::SockRef;
+
+use crate::accept::Accept;
+use crate::connections::{id, token};
+use crate::metrics::Stats;
+use crate::net::{Accepted, Net, Readiness, SendRequest};
+use crate::ring::Ring;
+
+/// Tokens that no connection has: there are never so many.
+const LISTENER: Token = Token(usize::MAX);
+pub(crate) const WAKER: Token = Token(usize::MAX - 1);
+pub(crate) const TIMER: Token = Token(usize::MAX - 2);
+
+/// The sockets of one shard.
+#[derive(Debug)]
+pub(crate) struct MioNet {
+    poll: Poll,
+    accept: Option<Accept>,
+    ring: Option<Ring>,
+    /// Whether the ring works: one that failed is not used again.
+    together: bool,
+}
+
+impl MioNet {
+    /// A net of one listener. `ring`: whether sends go through io_uring, where the kernel has it.
+    pub(crate) fn new(poll: Poll, listener: net::TcpListener, ring: bool) -> io::Result<Self> {
+        let accept = Accept::new(listener, poll.registry(), LISTENER)?;
+        let mut net = Self { poll, accept: Some(accept), ring: None, together: false };
+        if ring {
+            match Ring::new() {
+                Ok(ring) => (net.ring, net.together) = (Some(ring), true),
+                Err(error) => {
+                    log::debug!("each send is a call of its own, for there is no io_uring: {error}")
+                }
+            }
+        }
+        Ok(net)
+    }
+
+    /// Waits for reports, at most so long.
+    pub(crate) fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) {
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
+            Err(error) => panic!("poll fails: {error}"),
+        }
+    }
+
+    /// Whether connections may be waiting that could be accepted right now.
+    pub(crate) fn has_work(&self) -> bool {
+        self.accept.as_ref().is_some_and(Accept::is_ready)
+    }
+
+    /// When accepting goes on, if it is paused.
+    pub(crate) fn next_deadline(&self) -> Option<Micros> {
+        self.accept.as_ref().and_then(Accept::resumes)
+    }
+
+    fn freed(&mut self) {
+        if let Some(accept) = &mut self.accept {
+            accept.freed();
+        }
+    }
+}
+
+/// What epoll reports, as a turn takes it.
+pub(crate) fn readiness(event: &Event) -> Option<Readiness> {
+    Some(match event.token() {
+        LISTENER => Readiness::Listener,
+        WAKER => Readiness::Mailbox,
+        TIMER => return None,
+        token => Readiness::Connection {
+            id: id(token),
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            hangup: event.is_read_closed() || event.is_write_closed() || event.is_error(),
+        },
+    })
+}
+
+impl Net for MioNet {
+    type Socket = TcpStream;
+    type Key = RawFd;
+
+    fn read(&mut self, socket: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        socket.read(buffer)
+    }
+
+    #[inline]
+    fn send(&mut self, socket: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        // Both are `send` with `MSG_NOSIGNAL` on a non-blocking socket.
+        match slices {
+            [bytes] => {
+                let mut socket = socket;
+                taken(|| socket.write(bytes))
+            }
+            _ => {
+                let socket = SockRef::from(socket);
+                taken(|| socket.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL))
+            }
+        }
+    }
+
+    fn key(&self, socket: &TcpStream) -> RawFd {
+        socket.as_raw_fd()
+    }
+
+    fn sends_together(&self) -> bool {
+        self.together
+    }
+
+    fn send_all(&mut self, requests: &[SendRequest<RawFd>], bytes: &[u8]) {
+        if let Some(ring) = &mut self.ring
+            && let Err(error) = ring.send(requests, bytes)
+        {
+            log::warn!("io_uring fails and is not used any more: {error}");
+            self.together = false;
+        }
+    }
+
+    fn sent(&self, place: usize) -> Option<io::Result<usize>> {
+        self.ring.as_ref()?.result(place)
+    }
+
+    fn watch(&mut self, socket: &mut TcpStream, id: ConnId) -> io::Result<()> {
+        self.poll.registry().register(socket, token(id), Interest::READABLE)
+    }
+
+    fn await_room(&mut self, socket: &mut TcpStream, id: ConnId, awaits: bool) -> io::Result<()> {
+        let interest =
+            if awaits { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        self.poll.registry().reregister(socket, token(id), interest)
+    }
+
+    fn unwatch(&mut self, id: ConnId, mut socket: TcpStream) -> TcpStream {
+        if self.poll.registry().deregister(&mut socket).is_err() {
+            log::debug!(conn:% = id; "the connection was not registered");
+        }
+        // A new socket of mio's, which no poll has seen yet.
+        TcpStream::from(OwnedFd::from(socket))
+    }
+
+    fn shut_down(&mut self, socket: &TcpStream) -> io::Result<()> {
+        socket.shutdown(net::Shutdown::Write)
+    }
+
+    fn close(&mut self, socket: TcpStream) {
+        drop(socket);
+        self.freed();
+    }
+
+    fn reset(&mut self, socket: TcpStream) {
+        // If that is refused, an ordinary close is all that is left to do.
+        let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+        self.close(socket);
+    }
+
+    fn report_listener(&mut self) {
+        if let Some(accept) = &mut self.accept {
+            accept.report();
+        }
+    }
+
+    fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted<TcpStream> {
+        self.accept.as_mut().map_or(Accepted::Enough, |accept| accept.accept(now, stats))
+    }
+
+    fn stop_listening(&mut self) {
+        self.accept = None;
+    }
+}
+
+/// Calls until the call is not interrupted; a full socket takes nothing.
+fn taken(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            result => return result,
+        }
+    }
+}

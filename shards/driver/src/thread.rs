@@ -1,0 +1,398 @@
+//! A shard's thread: sleeps until something happens or is due, and takes a turn.
+//!
+//! [`ThreadShell`] is what stands around the turn in a server: the clock, the mailboxes of the other
+//! shards, the host that answers and stores, the metrics that others read.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bandsync_engine::engine::departure::Manner;
+use bandsync_engine::engine::measure::Measure;
+use bandsync_engine::io::{Answer, Input, Memory, Outputs, Question, StorageNews};
+use bandsync_engine::words::ids::{ConnId, ShardId};
+use bandsync_engine::words::time::Micros;
+use log::Level;
+use mio::net::TcpStream;
+use mio::{Events, Poll};
+
+use crate::clock::Clock;
+use crate::host::{Asker, Host, Order};
+use crate::machine::Machine;
+use crate::mail::{Mail, Mailbox, Outbox};
+use crate::metrics::{Board, Stats};
+use crate::mio_net::{MioNet, TIMER, readiness};
+use crate::net::{Process, Shell};
+use crate::shutdown::{LiveGuard, Shutdown};
+use crate::tap::Tap;
+use crate::telemetry::{Gauges, HAND_OVER_INTERVAL};
+use crate::timer_fd::TimerFd;
+use crate::turn::{Turn, TurnSizes};
+
+/// Reports taken from epoll at once.
+const EVENTS_MAX: usize = 1_024;
+
+/// How long connections wait for another try at a mailbox that is full, if nothing else happens.
+const POST_RETRY: Micros = Micros::from_millis(1);
+
+/// How often the wall clock is looked at.
+const WALL_INTERVAL: Micros = Micros::from_secs(10);
+
+/// How often the thread's memory that is free is given back to the system while no band plays. The
+/// allocator does so only when somebody asks it for more, which may be never: after ten thousand
+/// have joined at once and wait for the music. Then it takes some milliseconds, which is why a band
+/// is not disturbed for it.
+const TRIM_INTERVAL: Micros = Micros::from_secs(30);
+
+/// How far the wall clock must have moved for the machine to be told, in microseconds.
+const WALL_STEP: u64 = 2_000;
+
+/// Everything that a shard's thread owns.
+pub(crate) struct Thread<M: Machine> {
+    pub(crate) id: ShardId,
+    turn: Turn<MioNet, M>,
+    net: MioNet,
+    shell: ThreadShell<M::Counters>,
+    timer: TimerFd,
+    /// Whether the machine's counters are still to be shown.
+    unpublished: bool,
+    /// Whether the other shards were told that all may end.
+    told_end: bool,
+    /// The last reading of the clock.
+    now: Micros,
+}
+
+/// What a shard is made of and connected to.
+pub(crate) struct Parts<M: Machine> {
+    pub(crate) id: ShardId,
+    pub(crate) clock: Clock,
+    pub(crate) machine: M,
+    pub(crate) tap: Box<dyn Tap>,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) board: Arc<Board<M::Counters>>,
+    pub(crate) shutdown: Arc<Shutdown>,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) outbox: Outbox,
+    pub(crate) read_bytes: usize,
+    /// Whether sends go through io_uring, where the kernel has it.
+    pub(crate) ring: bool,
+}
+
+/// How a shard ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// Nothing was left.
+    Drained,
+    /// The time was over; so many connections were cut.
+    Cut {
+        /// Connections on this shard, or waiting to leave it.
+        connections: usize,
+    },
+    /// It met a bug of ours. The other shards were asked to drain.
+    Panicked,
+}
+
+impl<M: Machine> Thread<M> {
+    pub(crate) fn new(parts: Parts<M>, poll: Poll, listener: TcpListener) -> io::Result<Self> {
+        let Parts { id, clock, machine, tap, host, board, shutdown, mailbox, outbox, .. } = parts;
+        let timer = TimerFd::new(clock, poll.registry(), TIMER)?;
+        let net = MioNet::new(poll, listener, parts.ring)?;
+        let now = clock.now();
+        let sizes = TurnSizes { read_bytes: parts.read_bytes, ..TurnSizes::PRODUCTION };
+        let gauges = board.exchange(id).empty().unwrap_or_default();
+        let shell = ThreadShell {
+            id,
+            clock,
+            tap,
+            host,
+            board,
+            shutdown,
+            mailbox,
+            outbox,
+            woken: false,
+            mail_waits: false,
+            wall: Wall { told: clock.started_unix_micros(), next: now + WALL_INTERVAL },
+            until: None,
+            gauges,
+            hand_over: now + HAND_OVER_INTERVAL,
+            trim: now + TRIM_INTERVAL,
+            memory: Memory::Enough,
+        };
+        let turn = Turn::new(id, machine, sizes);
+        Ok(Self { id, turn, net, shell, timer, unpublished: false, told_end: false, now })
+    }
+
+    /// Runs until everything has drained, or the time for that is over.
+    pub(crate) fn run(mut self) -> End {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        loop {
+            self.sleep(&mut events);
+            let reports = events.iter().filter_map(readiness);
+            self.turn.run(&mut self.net, &mut self.shell, reports);
+            self.finish_turn();
+            if let Some(end) = self.end() {
+                return end;
+            }
+        }
+    }
+
+    /// Waits until something happens or is due.
+    fn sleep(&mut self, events: &mut Events) {
+        let deadline = self.next_deadline();
+        let busy = self.has_work() || deadline.is_some_and(|deadline| deadline <= self.now);
+        if !busy {
+            let result = self.timer.set(deadline);
+            assert!(result.is_ok(), "the timer cannot be set: {result:?}");
+        }
+        self.net.poll(events, busy.then_some(Duration::ZERO));
+    }
+
+    /// Whether something is left to be done that nothing will wake us for.
+    fn has_work(&self) -> bool {
+        let unposted = self.shell.outbox.len();
+        self.turn.has_work(unposted) || self.net.has_work() || self.shell.mail_waits
+    }
+
+    /// When to wake if nothing happens.
+    fn next_deadline(&self) -> Option<Micros> {
+        let retry = !self.shell.outbox.is_empty() || self.unpublished;
+        let all = [
+            self.turn.next_deadline(),
+            Some(self.shell.wall.next),
+            Some(self.shell.hand_over),
+            self.net.next_deadline(),
+            retry.then(|| self.now + POST_RETRY),
+            self.shell.until,
+        ];
+        all.into_iter().flatten().min()
+    }
+
+    /// Shows what the turn counted, logged and measured.
+    fn finish_turn(&mut self) {
+        let began = self.turn.began();
+        self.timer.passed(Micros::from_micros(began / 1_000));
+        let counters = self.turn.machine().counters();
+        self.unpublished = !self.shell.board.publish(self.id, counters);
+        let nanos = self.shell.clock.nanos();
+        self.now = Micros::from_micros(nanos / 1_000);
+        let took = self.now.since(Micros::from_micros(began / 1_000)).as_micros();
+        let stats = self.shell.board.stats(self.id);
+        stats.turns.add(1);
+        stats.turn_time.add(took);
+        stats.turn_time_max.see(took);
+        self.log_departures();
+        self.measure(nanos.saturating_sub(began));
+    }
+
+    /// Notes what this turn measured. Once a second hands it over, with a roster if one is wanted.
+    fn measure(&mut self, took_nanos: u64) {
+        let gauges = &mut *self.shell.gauges;
+        gauges.turn.saturating_record(took_nanos);
+        self.turn.machine_mut().measures(|what, value| {
+            let gauge = match what {
+                Measure::TickLateness => &mut gauges.tick_lateness,
+                Measure::RoundTrip => &mut gauges.round_trip,
+            };
+            gauge.saturating_record(value.as_micros().saturating_mul(1_000));
+        });
+        let shell = &mut self.shell;
+        if self.now < shell.hand_over {
+            return;
+        }
+        shell.hand_over = self.now + HAND_OVER_INTERVAL;
+        if self.now >= shell.trim && shell.gauges.tick_lateness.is_empty() {
+            shell.trim = self.now + TRIM_INTERVAL;
+            shell.host.trim();
+        }
+        shell.board.exchange(self.id).swap(&mut shell.gauges);
+        shell.board.write_roster(self.id, self.now, |out| self.turn.machine().roster(out));
+    }
+
+    /// Tells in the log which connections ended and why: people look for that when somebody says
+    /// that the tablet lost the band.
+    fn log_departures(&mut self) {
+        self.turn.machine_mut().departures(|departure| {
+            let (conn, peer, why) = (departure.conn, departure.peer, departure.why);
+            let (level, verb) = match departure.manner {
+                Manner::Left => (Level::Debug, "closed"),
+                Manner::Expelled => (Level::Info, "expelled"),
+                // A line of its own, of which the log keeps count by itself.
+                Manner::Misconfigured => return log::warn!(peer:%; "{why}"),
+            };
+            match departure.session {
+                Some(session) => {
+                    log::log!(
+                        level, conn:%, session = session.as_str(), peer:%;
+                        "connection {verb}: {why}"
+                    );
+                }
+                None => log::log!(level, conn:%, peer:%; "connection {verb}: {why}"),
+            }
+        });
+    }
+
+    /// Whether the shard has ended, and how.
+    fn end(&mut self) -> Option<End> {
+        let until = self.shell.until?;
+        if self.shell.shutdown.is_quiet() {
+            if !std::mem::replace(&mut self.told_end, true) {
+                self.shell.outbox.wake_all();
+            }
+            if self.turn.machine().is_drained() {
+                return Some(End::Drained);
+            }
+        }
+        let connections = self.turn.connections() + self.shell.outbox.len();
+        (self.now >= until).then_some(End::Cut { connections })
+    }
+}
+
+/// The surroundings of a turn in a server.
+struct ThreadShell<C> {
+    id: ShardId,
+    clock: Clock,
+    tap: Box<dyn Tap>,
+    host: Arc<dyn Host>,
+    board: Arc<Board<C>>,
+    shutdown: Arc<Shutdown>,
+    mailbox: Mailbox,
+    outbox: Outbox,
+    /// Whether the waker woke us in this turn.
+    woken: bool,
+    /// Whether mail may be waiting, without another wake-up.
+    mail_waits: bool,
+    wall: Wall,
+    /// By when to end, once the end was asked for.
+    until: Option<Micros>,
+    /// What is being measured, when it is handed over, and when memory is given back.
+    gauges: Box<Gauges>,
+    hand_over: Micros,
+    trim: Micros,
+    memory: Memory,
+}
+
+/// What the machine knows of the wall clock.
+#[derive(Debug)]
+struct Wall {
+    /// Unix time at the start, in microseconds, as last told.
+    told: i64,
+    /// When to look again.
+    next: Micros,
+}
+
+impl<C: Copy + Default> ThreadShell<C> {
+    /// Unix time at the server's start in milliseconds, if the wall clock was set.
+    fn look_at_wall_clock(&mut self, now: Micros) -> Option<i64> {
+        if now < self.wall.next {
+            return None;
+        }
+        self.wall.next = now + WALL_INTERVAL;
+        let started = self.clock.started_unix_micros();
+        (started.abs_diff(self.wall.told) >= WALL_STEP).then(|| {
+            self.wall.told = started;
+            started.div_euclid(1_000)
+        })
+    }
+
+    /// How much memory is left, if that has changed, and again while there is too little.
+    fn look_at_memory(&mut self, now: Micros) -> Option<Memory> {
+        let memory = self.board.memory();
+        let again = memory != Memory::Enough && now >= self.hand_over;
+        (memory != self.memory || again).then(|| {
+            self.memory = memory;
+            memory
+        })
+    }
+}
+
+impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
+    fn nanos(&mut self) -> u64 {
+        self.clock.nanos()
+    }
+
+    fn stats(&self) -> &Stats {
+        self.board.stats(self.id)
+    }
+
+    fn input(&mut self, at: Micros, input: &Input<'_>, _: &M) {
+        self.tap.input(at, input);
+    }
+
+    fn outputs(&mut self, outputs: &Outputs, from: usize, _: &M) {
+        self.tap.outputs(outputs, from);
+    }
+
+    fn measured(&mut self, nanos: u64) {
+        self.gauges.handler.saturating_record(nanos);
+    }
+
+    fn enter(&mut self) -> LiveGuard {
+        self.shutdown.enter()
+    }
+
+    fn report_mailbox(&mut self) {
+        self.woken = true;
+    }
+
+    fn open_mailbox(&mut self, most: usize, mut open: impl FnMut(&mut Self) -> bool) {
+        let woken = std::mem::take(&mut self.woken);
+        if !woken && !self.mail_waits {
+            return;
+        }
+        let waiting = self.mailbox.len() as u64;
+        if waiting > 0 {
+            self.gauges.queue.saturating_record(waiting);
+            self.board.stats(self.id).mail_max.see(waiting);
+        }
+        self.mail_waits = self.mailbox.notifier().look(woken, most, || open(self));
+    }
+
+    fn mail(&mut self) -> Option<Mail<TcpStream>> {
+        self.mailbox.take()
+    }
+
+    fn storage(&mut self) -> Option<StorageNews> {
+        self.mailbox.take_news()
+    }
+
+    fn late_answer(&mut self) -> Option<(ConnId, Answer)> {
+        self.mailbox.take_answer()
+    }
+
+    fn post(&mut self, to: ShardId, mail: Mail<TcpStream>) {
+        self.outbox.put(to, mail);
+    }
+
+    fn deliver(&mut self) {
+        let put_off = self.outbox.post();
+        self.board.stats(self.id).mailbox_full.add(put_off as u64);
+    }
+
+    fn unposted(&self) -> usize {
+        self.outbox.len()
+    }
+
+    fn process(&mut self, now: Micros) -> Process {
+        let started_unix_ms = self.look_at_wall_clock(now);
+        let memory = self.look_at_memory(now);
+        self.until = self.shutdown.until();
+        Process { started_unix_ms, memory, drain: self.until.is_some() }
+    }
+
+    fn trim(&mut self) {
+        self.host.trim();
+    }
+
+    fn stopped(&mut self) {
+        self.shutdown.stopped(self.id);
+    }
+
+    fn answer(&mut self, asker: Asker, question: &Question) -> Option<Answer> {
+        self.host.answer(asker, question)
+    }
+
+    fn store(&mut self, order: Order<'_>) -> bool {
+        self.host.store(self.id, order)
+    }
+}
