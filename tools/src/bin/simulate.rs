@@ -359,7 +359,6 @@ fn try_planted(options: &Options) -> io::Result<bool> {
         fs::remove_dir_all(&copy)?;
     }
     planted::plant(&top, &copy)?;
-    let missing = planted::misplaced(&top)?;
     let simulate = planted::build(&copy, &folder.join("build"))?;
     let began = Instant::now();
     let until = began + Duration::from_secs_f64(options.seconds.unwrap_or(60.0));
