@@ -36,7 +36,9 @@ pub(crate) struct Connection<S> {
     pub(crate) ended: bool,
     /// Whether a write failed: nothing is written any more, what is still to be read is read.
     pub(crate) broken: bool,
-    pub(crate) live: LiveGuard,
+    /// The connection's part in the count that the end waits for. None if it was accepted during
+    /// the drain.
+    pub(crate) live: Option<LiveGuard>,
 }
 
 /// How far a connection is.
@@ -60,7 +62,7 @@ impl<S> Connection<S> {
         (mark > self.told || mark == 0 && self.told > 0).then_some(mark)
     }
 
-    pub(crate) fn new(socket: S, peer: IpAddr, live: LiveGuard) -> Self {
+    pub(crate) fn new(socket: S, peer: IpAddr, live: Option<LiveGuard>) -> Self {
         Self {
             socket,
             peer,
@@ -189,7 +191,7 @@ mod tests {
         Connection::new(
             TcpStream::from_std(socket),
             Ipv4Addr::LOCALHOST.into(),
-            Shutdown::new(1).enter(),
+            Some(Shutdown::new(1).enter()),
         )
     }
 

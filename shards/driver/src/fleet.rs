@@ -157,8 +157,9 @@ impl Fleet {
         self.address
     }
 
-    /// Asks all shards to accept no more, to say goodbye to everybody and to end, at the latest
-    /// when the time is over. Asking again can only shorten the time. Returns at once.
+    /// Asks all shards to say goodbye to everybody and to end, at the latest when the time is over.
+    /// Asking again can only shorten the time. Returns at once. Until the end, connections are
+    /// accepted, so that probes and clients get an answer; the end does not wait for them.
     pub fn drain(&self, within: Duration) {
         self.stop.ask(within);
     }

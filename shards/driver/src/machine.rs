@@ -26,7 +26,8 @@ pub trait Machine: Send + 'static {
         true
     }
 
-    /// After [`Input::Drain`]: whether nothing is left to be done.
+    /// After [`Input::Drain`]: whether nothing is left to be done, but for connections that opened
+    /// since.
     fn is_drained(&self) -> bool;
 
     /// The numbers as of now.

@@ -28,8 +28,8 @@ pub struct HandOver<S> {
     pub unsent: Unsent,
     /// The machine's state of it.
     pub parcel: Box<[u8]>,
-    /// Its place in the count of live connections.
-    pub live: LiveGuard,
+    /// Its place in the count of live connections, unless it was accepted during the drain.
+    pub live: Option<LiveGuard>,
 }
 
 /// What a shard gets from another.
@@ -218,7 +218,7 @@ mod tests {
             peer: Ipv4Addr::LOCALHOST.into(),
             unsent: Unsent::default(),
             parcel: Box::new([name]),
-            live: Shutdown::new(1).enter(),
+            live: Some(Shutdown::new(1).enter()),
         }))
     }
 

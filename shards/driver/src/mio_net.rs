@@ -27,7 +27,7 @@ pub(crate) const TIMER: Token = Token(usize::MAX - 2);
 #[derive(Debug)]
 pub(crate) struct MioNet {
     poll: Poll,
-    accept: Option<Accept>,
+    accept: Accept,
     ring: Option<Ring>,
     /// Whether the ring works: one that failed is not used again.
     together: bool,
@@ -37,7 +37,7 @@ impl MioNet {
     /// A net of one listener. `ring`: whether sends go through io_uring, where the kernel has it.
     pub(crate) fn new(poll: Poll, listener: net::TcpListener, ring: bool) -> io::Result<Self> {
         let accept = Accept::new(listener, poll.registry(), LISTENER)?;
-        let mut net = Self { poll, accept: Some(accept), ring: None, together: false };
+        let mut net = Self { poll, accept, ring: None, together: false };
         if ring {
             match Ring::new() {
                 Ok(ring) => (net.ring, net.together) = (Some(ring), true),
@@ -60,18 +60,16 @@ impl MioNet {
 
     /// Whether connections may be waiting that could be accepted right now.
     pub(crate) fn has_work(&self) -> bool {
-        self.accept.as_ref().is_some_and(Accept::is_ready)
+        self.accept.is_ready()
     }
 
     /// When accepting goes on, if it is paused.
     pub(crate) fn next_deadline(&self) -> Option<Micros> {
-        self.accept.as_ref().and_then(Accept::resumes)
+        self.accept.resumes()
     }
 
     fn freed(&mut self) {
-        if let Some(accept) = &mut self.accept {
-            accept.freed();
-        }
+        self.accept.freed();
     }
 }
 
@@ -168,17 +166,11 @@ impl Net for MioNet {
     }
 
     fn report_listener(&mut self) {
-        if let Some(accept) = &mut self.accept {
-            accept.report();
-        }
+        self.accept.report();
     }
 
     fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted<TcpStream> {
-        self.accept.as_mut().map_or(Accepted::Enough, |accept| accept.accept(now, stats))
-    }
-
-    fn stop_listening(&mut self) {
-        self.accept = None;
+        self.accept.accept(now, stats)
     }
 }
 

@@ -84,9 +84,6 @@ pub trait Net {
 
     /// Accepts one connection, if there is one. Counts those that are refused.
     fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted<Self::Socket>;
-
-    /// Closes the listener.
-    fn stop_listening(&mut self);
 }
 
 /// Bytes for one socket.
@@ -182,7 +179,8 @@ pub trait Shell<N: Net, M: Machine> {
     /// Returns free memory to the system: the machine has just dropped what it could.
     fn trim(&mut self);
 
-    /// This shard accepts no more connections.
+    /// This shard has counted its last connection: those that it accepts from now on have no
+    /// [`LiveGuard`].
     fn stopped(&mut self);
 
     /// Answers a request that the machine does not answer itself. `None`: the answer comes later.

@@ -45,14 +45,14 @@ impl Number for AtomicU64 {
     }
 }
 
-/// What all shards know about the end. Shards stop accepting one after the other, and hand
-/// connections over meanwhile; once all have stopped and no connection lives, none can come into
-/// being, so all may end.
+/// What all shards know about the end. One shard after the other stops counting the connections that
+/// it accepts, and hands connections over meanwhile; once all have stopped and no counted connection
+/// lives, none can come into being, so all may end.
 #[derive(Debug)]
 pub struct ShutdownOf<N: Number, F> {
     /// Until when connections may live, in microseconds; `u64::MAX` while nobody asked for the end.
     until: N,
-    /// Which shards have stopped accepting.
+    /// Which shards count no more connections.
     stopped: Vec<F>,
     live: Arc<N>,
 }
@@ -81,12 +81,12 @@ impl<N: Number, F: Flag> ShutdownOf<N, F> {
         (until != u64::MAX).then_some(Micros::from_micros(until))
     }
 
-    /// A shard says that it accepts no more.
+    /// A shard says that it has counted its last connection.
     pub fn stopped(&self, shard: ShardId) {
         self.stopped[usize::from(shard.0)].swap(true);
     }
 
-    /// Whether nothing can happen to any shard any more.
+    /// Whether no counted connection can reach any shard any more.
     pub fn is_quiet(&self) -> bool {
         // In this order: a shard that has stopped can bring no connection to life after we count
         // them.

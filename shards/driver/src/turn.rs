@@ -26,7 +26,7 @@ use crate::mail::{HandOver, Mail};
 use crate::net::{Accepted, Net, Process, Readiness, Shell};
 use crate::writer::Writer;
 
-/// Connections accepted at last, when the server drains: as many as the kernel keeps for us.
+/// Connections accepted as the drain begins, which get a goodbye too: as many as the kernel keeps.
 const ACCEPT_LAST_MAX: usize = 4_096;
 
 /// While so many connections and letters wait to leave, nothing is read. Mail is still taken in, or
@@ -490,7 +490,9 @@ impl<N: Net, M: Machine> Turn<N, M> {
         socket: N::Socket,
         peer: IpAddr,
     ) {
-        let id = self.conns.insert(Connection::new(socket, peer, shell.enter()));
+        // The end does not wait for connections that are accepted during the drain.
+        let live = (!self.draining).then(|| shell.enter());
+        let id = self.conns.insert(Connection::new(socket, peer, live));
         shell.stats().open.add(1);
         if !self.watch(net, id) {
             self.forget(net, shell, id);
@@ -556,8 +558,9 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Tells the machine what is new about the process. Begins to drain when the server ends: who
-    /// already waits at the door still gets a goodbye.
+    /// Tells the machine what is new about the process. Begins to drain when the server ends.
+    /// Connections that wait at the door still get a goodbye; those that are accepted later get
+    /// answers, as long as the drain lasts.
     fn heed_process<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let Process { started_unix_ms, memory, drain } = shell.process(self.now);
         if let Some(started_unix_ms) = started_unix_ms {
@@ -570,10 +573,10 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 shell.trim();
             }
         }
-        if drain && !std::mem::replace(&mut self.draining, true) {
+        if drain && !self.draining {
             net.report_listener();
             self.accept_up_to(net, shell, ACCEPT_LAST_MAX);
-            net.stop_listening();
+            self.draining = true;
             shell.stopped();
             self.feed(net, shell, Input::Drain);
         }

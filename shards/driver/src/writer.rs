@@ -374,7 +374,7 @@ mod tests {
             socket.set_nonblocking(true).unwrap();
             let (peer, from) = listener.accept().unwrap();
             let conn =
-                Connection::new(TcpStream::from_std(socket), from.ip(), Shutdown::new(1).enter());
+                Connection::new(TcpStream::from_std(socket), from.ip(), Some(Shutdown::new(1).enter()));
             let mut conns = Connections::default();
             let id = conns.insert(conn);
             let net = MioNet::new(Poll::new().unwrap(), listener, ring).unwrap();
@@ -519,7 +519,7 @@ mod tests {
                 let conn = Connection::new(
                     TcpStream::from_std(socket),
                     from.ip(),
-                    Shutdown::new(1).enter(),
+                    Some(Shutdown::new(1).enter()),
                 );
                 peers.push((pair.conns.insert(conn), peer));
             }

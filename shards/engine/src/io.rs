@@ -201,7 +201,8 @@ pub enum Input<'a> {
         /// milliseconds.
         started_unix_ms: i64,
     },
-    /// The server is going away: say goodbye to everybody.
+    /// The server is going away: say goodbye to everybody. Connections that open later are answered
+    /// over HTTP alone, and the end does not wait for them.
     Drain,
     /// The turn is over: fire due timers, flush what was gathered.
     TurnEnded,

@@ -11,7 +11,7 @@ import { band, emit, freshSession, join, next } from "../support/client.js";
 import { launch, startServer } from "../support/server.js";
 import { assertDone, assertShape } from "../support/shape.js";
 import { PATIENCE_MS, within } from "../support/wait.js";
-import { engineMember, request, tcp } from "../support/wire.js";
+import { engineMember, request, tcp, upgradeHead } from "../support/wire.js";
 
 const ended = (run) => within(PATIENCE_MS, run.exited, "the run ends");
 
@@ -57,6 +57,29 @@ describe("stopping", () => {
     assert.ok(seen.includes("closed"));
     const { code } = await within(PATIENCE_MS, server.exited, "the server exits");
     assert.equal(code, 0);
+  });
+
+  test("while a client holds the drain open, probes are answered and clients are refused", async () => {
+    const server = await startServer();
+    const stubborn = await engineMember(server);
+    // Reads nothing, so it answers no close, and the server waits for it.
+    stubborn.ws._socket.pause();
+    const get = (path) => request(server, "GET", path);
+    server.signal("SIGTERM");
+    let ready = await get("/readyz");
+    while (ready.status === 200) ready = await get("/readyz");
+    assert.deepEqual([ready.status, ready.body], [503, '{"ready":false,"reasons":["draining"]}']);
+    assert.equal((await get("/livez")).status, 200, "nothing is wrong that a restart would mend");
+    assert.equal(typeof JSON.parse((await get("/health")).body).status, "string");
+    const upgrade = await tcp(server);
+    upgrade.write(upgradeHead(server));
+    for (const refused of [await get("/socket.io/?EIO=4&transport=polling"), await upgrade.readAnswer()]) {
+      assert.deepEqual([refused.status, refused.headers["retry-after"]], [503, "5"]);
+      assert.match(refused.body, /draining/);
+    }
+    stubborn.ws.terminate();
+    assert.equal((await within(PATIENCE_MS, server.exited, "the server exits")).code, 0);
+    await assert.rejects(tcp(server), "nobody listens any more");
   });
 
   for (const transport of ["websocket", "polling"]) {

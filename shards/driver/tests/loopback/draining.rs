@@ -98,6 +98,45 @@ fn whoever_waits_at_the_door_gets_a_goodbye_too() {
     server.end();
 }
 
+/// Keeps the first connection through the drain until its peer ends it, and greets later ones.
+#[derive(Default)]
+struct Open {
+    first: Option<ConnId>,
+}
+
+impl Manners for Open {
+    fn react(&mut self, _: Micros, input: Input<'_>, out: &mut Outputs) {
+        match input {
+            Input::Opened { conn, .. } if self.first.is_none() => self.first = Some(conn),
+            Input::Opened { conn, .. } => send(out, conn, b"late"),
+            Input::Drain => {
+                if let Some(first) = self.first {
+                    send(out, first, b"drain");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn the_door_stays_open_during_the_drain_which_waits_for_nobody_who_comes_late() {
+    let server = Server::start(vec![Open::default()]);
+    let address = server.fleet.address();
+    let mut first = server.connect();
+    wait_until(|| server.stats(0).open.get() == 1);
+    server.fleet.drain(Duration::MAX);
+    assert_eq!(read(&mut first, 5), b"drain");
+    let mut late: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+    for socket in &mut late {
+        assert_eq!(read(socket, 4), b"late");
+    }
+    drop(first);
+    assert_eq!(server.fleet.join(), [End::Drained]);
+    assert!(late.iter_mut().all(|socket| read_all(socket).is_empty()), "the end closes them");
+    assert!(TcpStream::connect(address).is_err());
+}
+
 /// Connections may be on their way between shards when the drain begins.
 #[test]
 fn connections_on_their_way_get_a_goodbye_too() {

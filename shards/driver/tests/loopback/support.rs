@@ -34,13 +34,15 @@ impl<F: FnMut(Micros, Input<'_>, &mut Outputs) + Send + 'static> Manners for F {
 pub struct Strict<M> {
     manners: M,
     open: BTreeSet<ConnId>,
+    /// Those that were open when the drain began, until they close.
+    awaited: Option<BTreeSet<ConnId>>,
     seen: usize,
     last: Micros,
 }
 
 impl<M> Strict<M> {
     pub fn new(manners: M) -> Self {
-        Self { manners, open: BTreeSet::new(), seen: 0, last: Micros::ZERO }
+        Self { manners, open: BTreeSet::new(), awaited: None, seen: 0, last: Micros::ZERO }
     }
 
     fn note(&mut self, input: &Input<'_>) {
@@ -58,8 +60,8 @@ impl<M> Strict<M> {
             | Input::Storage { .. }
             | Input::WallClock { .. }
             | Input::Memory(_)
-            | Input::Drain
             | Input::TurnEnded => {}
+            Input::Drain => self.awaited = Some(self.open.clone()),
         }
     }
 }
@@ -89,7 +91,7 @@ impl<M: Manners> Machine for Strict<M> {
     }
 
     fn is_drained(&self) -> bool {
-        self.open.is_empty()
+        self.awaited.as_ref().is_some_and(|awaited| awaited.is_disjoint(&self.open))
     }
 
     fn counters(&self) -> usize {

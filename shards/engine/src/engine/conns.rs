@@ -68,11 +68,6 @@ impl Conns {
     pub fn connections(&self) -> usize {
         self.real.len()
     }
-
-    /// Whether nothing is left.
-    pub fn is_empty(&self) -> bool {
-        self.real.is_empty() && self.polled.len() == 0
-    }
 }
 
 fn inner(id: ConnId) -> ConnId {

@@ -207,14 +207,20 @@ impl Engine {
         out: &mut Outputs,
     ) -> Outcome {
         let cors = self.judge(request);
-        // Of the bodies of these requests nothing is read, so nothing can come after them.
-        let keep_alive = request.keep_alive && request.content_length == 0;
+        // Of the bodies of these requests nothing is read, so nothing can come after them. While the
+        // server drains, no connection is kept for another request.
+        let keep_alive = request.keep_alive && request.content_length == 0 && !self.draining;
         let now = self.now.unix;
         let delivery = Delivery { head: request.method == Method::Head, keep_alive, cors };
         match request.method {
             Method::Options => {
                 out.send(id, |bytes| http::print_preflight(bytes, request, now, delivery));
                 self.answered_one(id, keep_alive, out)
+            }
+            _ if self.draining && (self.is_protocol(request) || request.wants_upgrade()) => {
+                // No line in the log: a whole hall may come back at once.
+                out.send(id, |bytes| draining(bytes, now, delivery));
+                self.answered_one(id, false, out)
             }
             _ if self.is_protocol(request) => self.handshake(id, request, body, cors, out),
             Method::Get | Method::Head if request.wants_upgrade() => {
@@ -670,13 +676,23 @@ impl Engine {
 
 /// What a connection is told that the shard has no room for, or no memory.
 pub fn no_room(bytes: &mut Vec<u8>, now: UnixMillis) {
+    let delivery = Delivery { head: false, keep_alive: false, cors: Cors::Silent };
+    unavailable(bytes, br#"{"error":"Too many connections"}"#, now, delivery);
+}
+
+/// What a client is told that comes while the server drains.
+fn draining(bytes: &mut Vec<u8>, now: UnixMillis, delivery: Delivery<'_>) {
+    let body = br#"{"error":"The server is draining: connect again in a moment"}"#;
+    unavailable(bytes, body, now, delivery);
+}
+
+/// Prints a 503 that asks the client to come again after five seconds.
+fn unavailable(bytes: &mut Vec<u8>, body: &[u8], now: UnixMillis, delivery: Delivery<'_>) {
     let headers = [
         (Cow::Borrowed("Content-Type"), Cow::Borrowed("application/json")),
         (Cow::Borrowed("Retry-After"), Cow::Borrowed("5")),
     ];
-    let response =
-        Response { status: 503, headers: &headers, body: br#"{"error":"Too many connections"}"# };
-    response.print(bytes, now, Delivery { head: false, keep_alive: false, cors: Cors::Silent });
+    Response { status: 503, headers: &headers, body }.print(bytes, now, delivery);
 }
 
 /// What an address is told that has or wants too much.

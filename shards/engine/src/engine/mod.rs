@@ -290,9 +290,10 @@ impl Engine {
         self.ticking > 0
     }
 
-    /// Whether the shard was told to drain, nobody is left, and the storage was offered everything.
+    /// Whether the shard was told to drain, and the storage was offered everything. Connections that
+    /// opened since do not count: they have no session to lose.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.conns.is_empty() && self.storage.unstored() == 0
+        self.draining && self.storage.unstored() == 0
     }
 
     /// What the shard has done and holds.
@@ -322,9 +323,6 @@ impl Engine {
     }
 
     fn opened(&mut self, id: ConnId, peer: IpAddr, out: &mut Outputs) {
-        if self.draining {
-            return out.close(id, Close::Abort);
-        }
         if self.conns.connections() >= self.settings.limits.connections_max as usize {
             self.turned_away(id, peer, "the shard has no room for more connections");
             let now = self.now.unix;
@@ -384,7 +382,8 @@ impl Engine {
         out.close(id, Close::Abort);
     }
 
-    /// Says goodbye to everybody and closes all connections; none will be let in any more.
+    /// Says goodbye to everybody and closes all connections. Those that open later can ask for pages
+    /// and probes, and their clients are refused.
     fn drain(&mut self, out: &mut Outputs) {
         self.draining = true;
         let ids: Vec<ConnId> = self.conns.iter().map(|(id, _)| id).collect();

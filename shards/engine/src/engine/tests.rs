@@ -681,8 +681,34 @@ fn a_draining_server_says_goodbye() {
         assert_eq!(heard[1..], ["41", "close 1001"]);
     }
     assert!(world.closed.contains_key(&page) && world.shards[0].is_drained());
-    let late = world.open(0);
-    assert_eq!(world.closed.get(&late), Some(&Close::Abort));
+}
+
+#[test]
+fn a_draining_server_answers_probes_and_refuses_clients() {
+    let mut world = World::new(settings());
+    let (ann, _) = duo(&mut world);
+    world.input(0, Input::Drain);
+    assert!(world.closed.contains_key(&ann));
+    let polls = b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\n\r\n";
+    let elsewhere: &[u8] =
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    for (request, status, body) in [
+        (&b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"[..], 200, "asked for /readyz"),
+        (UPGRADE, 503, "The server is draining"),
+        (polls, 503, "The server is draining"),
+        (elsewhere, 503, "The server is draining"),
+    ] {
+        let late = world.open(0);
+        assert_eq!(world.closed.get(&late), None, "it is accepted");
+        assert!(world.shards[0].is_drained(), "the end does not wait for it");
+        world.bytes(late, request);
+        let sent = String::from_utf8_lossy(&world.sent[&late]).into_owned();
+        assert!(sent.starts_with(&format!("HTTP/1.1 {status} ")), "{sent}");
+        assert!(sent.contains("\r\nConnection: close\r\n") && sent.contains(body), "{sent}");
+        assert_eq!(sent.contains("\r\nRetry-After: 5\r\n"), status == 503, "{sent}");
+        assert_eq!(world.closed.get(&late), Some(&Close::Gently), "{sent}");
+    }
 }
 
 #[test]
