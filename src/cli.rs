@@ -127,7 +127,6 @@ fn command(purpose: Purpose) -> Command {
              Signals: SIGINT and SIGTERM say goodbye to everybody and stop, a second one stops at once. SIGHUP opens \
              LOG_FILE anew; the server goes on.",
         )
-        .disable_help_subcommand(true)
         .subcommand(serve.args(settings()))
         .subcommand(
             Command::new("check")
@@ -211,7 +210,12 @@ fn explanation(setting: &Setting) -> String {
         "" => value.to_owned(),
         unit => format!("{value} {unit}"),
     };
-    let default = match (with_unit(setting.development), with_unit(setting.production)) {
+    // A word such as `auto` has no unit.
+    let with_its_unit = |value: &str| {
+        let is_number = value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if is_number { with_unit(value) } else { value.to_owned() }
+    };
+    let default = match (with_its_unit(setting.development), with_its_unit(setting.production)) {
         (same, other) if same == other => same,
         (development, production) => {
             format!("{development} in development, {production} in production")
@@ -343,6 +347,18 @@ mod tests {
         for name in ["serve", "check", "top", "replay", "trace", "completions", "man"] {
             assert!(page.contains(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_word_has_no_unit() {
+        let help = explanation(&crate::settings::CONNECTIONS_PER_IP);
+        assert!(help.contains("Default: auto. ["), "{help}");
+    }
+
+    #[test]
+    fn help_can_be_asked_for_as_a_command() {
+        assert_eq!(help("bandsync help"), help("bandsync --help"));
+        assert_eq!(help("bandsync help check"), help("bandsync check --help"));
     }
 
     #[test]

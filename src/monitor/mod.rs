@@ -453,8 +453,8 @@ impl Watch {
         for change in self.thresholds.observe(readings) {
             let (event, alert) = match change {
                 Change::Raised(alert) => {
-                    let Alert { name, message, value, limit, unit, .. } = &alert;
-                    warn!("alert {name} raised: {message} ({value:.1} {unit}, limit {limit:.1})");
+                    let Alert { name, message, .. } = &alert;
+                    warn!("alert {name} raised: {message}{}", alert.figures());
                     ("raised", alert)
                 }
                 Change::Cleared(alert) => {

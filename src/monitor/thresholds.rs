@@ -104,6 +104,19 @@ pub struct Alert {
     pub raised_at: f64,
 }
 
+impl Alert {
+    /// The reading and its limit, for the end of a sentence. Empty for a reading that is only yes or no,
+    /// which has no unit.
+    pub fn figures(&self) -> String {
+        let Self { value, limit, unit, .. } = self;
+        if unit.is_empty() {
+            String::new()
+        } else {
+            format!(" ({value:.1} {unit}, limit {limit:.1})")
+        }
+    }
+}
+
 /// What became of an alert.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -509,6 +522,16 @@ mod tests {
             }
             changes.iter().map(told).collect()
         }
+    }
+
+    #[test]
+    fn an_alert_says_its_figures_with_their_unit_if_it_has_any() {
+        let figures = |name| {
+            let rule = RULES.iter().find(|rule| rule.name == name).unwrap();
+            rule.alert(1.0, 0.5, Duration::ZERO).figures()
+        };
+        assert_eq!(figures("shard_stalled"), " (1.0 shards, limit 0.5)");
+        assert_eq!(figures(STORAGE), "");
     }
 
     fn told(change: &Change) -> String {

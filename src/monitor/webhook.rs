@@ -62,16 +62,11 @@ struct Body<'a> {
 
 fn sentence(Event { event, alert, .. }: &Event) -> String {
     let host = process::host_name().map_or_else(String::new, |name| format!(" on {name}"));
-    let (name, unit, message) = (alert.name, alert.unit, &alert.message);
+    let (name, message) = (alert.name, &alert.message);
     if *event == "cleared" {
         return format!("BandSync{host}: alert {name} cleared. It was: {message}");
     }
-    let value = format!("{:.1} {unit}", alert.value);
-    format!(
-        "BandSync{host}: alert {name} {event}: {message} ({}, limit {:.1})",
-        value.trim_end(),
-        alert.limit
-    )
+    format!("BandSync{host}: alert {name} {event}: {message}{}", alert.figures())
 }
 
 fn tell_all(url: &str, bodies: &Receiver<String>) {
