@@ -353,7 +353,7 @@ const HEARD: &[(&str, &str, &str)] = &[
     (
         "error",
         "An event without acknowledgement was refused.",
-        "message:AnyText code:ErrorCode event:AnyText field?:ShortText retryAfter?:Millis",
+        "message:AnyText code:ErrorCode event:AnyText field?:ShortText retryAfter?:Millis bytes?:Bytes max?:Bytes",
     ),
 ];
 
@@ -492,6 +492,7 @@ fn schemas() -> Value {
         ("AnyText", json!({ "type": "string" })),
         ("Bars", whole(0, 8)),
         ("Bool", json!({ "type": "boolean" })),
+        ("Bytes", whole(0, EXACT)),
         (
             "Chart",
             json!({ "type": "string", "description": "ChordPro or text, with its spaces and tabs" }),
@@ -512,7 +513,10 @@ fn schemas() -> Value {
         ("Denominator", json!({ "type": "integer", "enum": [1, 2, 4, 8, 16, 32] })),
         (
             "Error",
-            object("code:ErrorCode message:AnyText field?:ShortText retryAfter?:Millis", false),
+            object(
+                "code:ErrorCode message:AnyText field?:ShortText retryAfter?:Millis bytes?:Bytes max?:Bytes",
+                false,
+            ),
         ),
         ("ErrorCode", words(&Code::ALL.map(Code::as_str))),
         ("Fade", number(0.0, 3_600_000.0)),

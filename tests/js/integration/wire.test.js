@@ -336,13 +336,14 @@ describe("WebSocket frames", () => {
     const filler = "x".repeat(999_000);
     raw.send(text(event("set_setlist", { sessionId: "nobody's", filler }, 6)));
     assertRefused((await raw.readAck(6))[0], "invalid_payload", "setlist");
-    raw.send(text(event("latency_probe", { timestamp: 1, filler }, 7)));
-    assertRefused((await raw.readAck(7))[0], "too_large");
+    const long = event("latency_probe", { timestamp: 1, filler }, 7);
+    raw.send(text(long));
+    assertRefused((await raw.readAck(7))[0], "too_large", undefined, { bytes: long.length - 1, max: 65_536 });
     raw.send(text(event("latency_probe", { timestamp: 1, filler: filler.slice(0, 60_000) }, 8)));
     assertDone((await raw.readAck(8))[0]);
     // Nobody looks whether this is JSON.
     raw.send(text(`429["latency_probe",${filler}`));
-    assertRefused((await raw.readAck(9))[0], "too_large");
+    assertRefused((await raw.readAck(9))[0], "too_large", undefined, { bytes: "number", max: 65_536 });
   });
 
   test("no other packet is of that length", async () => {

@@ -101,10 +101,10 @@ export function assertDone(ack, fields = {}) {
 }
 
 /** `{ok: false, error: {code, message, field?}}`. */
-export function assertRefused(ack, code, field) {
+export function assertRefused(ack, code, field, more) {
   assertShape(ack, { ok: false, error: "object" }, "acknowledgement");
   const { error } = ack;
-  assertShape(error, { code, message: "string", ...(field && { field }) }, "error of the acknowledgement");
+  assertShape(error, { code, message: "string", ...(field && { field }), ...more }, "error of the acknowledgement");
 }
 
 /** The event `error`, as it answers an event without acknowledgement. */

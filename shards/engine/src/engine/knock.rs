@@ -94,7 +94,8 @@ struct Refused {
 
 impl From<Reject> for Refused {
     fn from(reject: Reject) -> Self {
-        let Reject { code, message, field, retry_after } = reject;
+        // No join is too large for another shard that was not refused here.
+        let Reject { code, message, field, retry_after, excess: _ } = reject;
         Self { code, message: message.into_owned(), field: field.map(str::to_owned), retry_after }
     }
 }

@@ -539,7 +539,7 @@ impl Engine {
                 Some((_, name)) if name == Event::SetSetlist.name() => {}
                 Some((ack, name)) if link.member.is_some() => {
                     let said = Said { conn: id, name, ack, payload: Value::NONE, array: "" };
-                    return self.event(said, true, out);
+                    return self.event(said, Some(text.len()), out);
                 }
                 _ => return self.expel(id, "a packet is too long", LeaveReason::Forced, out),
             }
@@ -638,7 +638,7 @@ impl Engine {
                 let payload = event.argument.unwrap_or(Value::NONE);
                 let said =
                     Said { conn: id, name: &event.name, ack: *ack, payload, array: event.array };
-                return self.event(said, false, out);
+                return self.event(said, None, out);
             }
             // We ask for no acknowledgements, so one is for nothing.
             Body::Event { event: None, .. } | Body::Ack { .. } => {}
@@ -682,8 +682,8 @@ impl Engine {
         }
     }
 
-    /// Acts on a client event, within the rates, or refuses one that is too long to be read.
-    fn event(&mut self, said: Said<'_>, too_long: bool, out: &mut Outputs) -> Step {
+    /// Acts on a client event, within the rates, or refuses one of so many bytes that it is not read.
+    fn event(&mut self, said: Said<'_>, unread: Option<usize>, out: &mut Outputs) -> Step {
         let event = Event::from_name(said.name);
         let Some(State::Link(link)) = self.conns.get_mut(said.conn).map(|conn| &mut conn.state)
         else {
@@ -701,14 +701,14 @@ impl Engine {
         {
             self.catch_up(said, event, out); // mark: later_command_overtakes
         }
-        match event {
-            Some(_) if too_long => {
+        match (event, unread) {
+            (Some(_), Some(bytes)) => {
                 let what = format!("such an event must be at most {EVENT_BYTES_MAX} bytes");
-                self.refuse(said, &Reject::new(Code::TooLarge, what), out);
+                self.refuse(said, &Reject::too_large(what, bytes, EVENT_BYTES_MAX), out);
                 Step::Go
             }
-            Some(event) => self.command(event, said, out),
-            None => {
+            (Some(event), None) => self.command(event, said, out),
+            (None, _) => {
                 let message = match parse::our_name_for(said.name) {
                     Some(ours) => {
                         format!("this server knows no such event: {ours} does the same here").into()

@@ -18,12 +18,28 @@ pub struct Reject {
     pub field: Option<&'static str>,
     /// After how long the same would be let through, if it came too fast.
     pub retry_after: Option<Micros>,
+    /// How large the request was, if it was too large in bytes.
+    pub excess: Option<Excess>,
+}
+
+/// The size of a request that is too large, in bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Excess {
+    /// Its size.
+    pub bytes: usize,
+    /// The largest size that is accepted.
+    pub max: usize,
 }
 
 impl Reject {
     /// A refusal for a reason that is not one field's.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), field: None, retry_after: None }
+        Self { code, message: message.into(), field: None, retry_after: None, excess: None }
+    }
+
+    /// `too_large`: a size in bytes that is above its limit.
+    pub fn too_large(message: impl Into<Cow<'static, str>>, bytes: usize, max: usize) -> Self {
+        Self { excess: Some(Excess { bytes, max }), ..Self::new(Code::TooLarge, message) }
     }
 
     /// `invalid_payload`: what a field should have been.

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use super::json::{Field, Value, fields};
 use super::scan;
 use crate::speech::{
-    Code, Command, Join, LeaderRule, LinkCommand, Message, Number, OnLeaderLoss, Quantize, Reject,
-    Role, Secret, SessionCommand, Setlist, SettingsChange, Song, SongChoice, SongFormat,
+    Code, Command, Excess, Join, LeaderRule, LinkCommand, Message, Number, OnLeaderLoss, Quantize,
+    Reject, Role, Secret, SessionCommand, Setlist, SettingsChange, Song, SongChoice, SongFormat,
     TempoEvent,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
@@ -458,8 +458,9 @@ fn change_tempo(payload: Value<'_>, event: TempoEvent) -> Result<Command, Reject
 fn setlist(list: Field<'_>) -> Result<Setlist, Reject> {
     let value = object(list, "title and songs")?;
     // A longer event is read as it was written.
-    if value.written().is_some_and(|json| json.len() > SETLIST_BYTES_MAX) {
-        return Err(too_large(list, format!("must be at most {SETLIST_BYTES_MAX} bytes in all")));
+    if let Some(bytes) = value.written().map(str::len).filter(|bytes| *bytes > SETLIST_BYTES_MAX) {
+        let reject = too_large(list, format!("must be at most {SETLIST_BYTES_MAX} bytes in all"));
+        return Err(Reject { excess: Some(Excess { bytes, max: SETLIST_BYTES_MAX }), ..reject });
     }
     let inside = |reject| within(list, list.name, reject);
     let [title, songs] = fields(value, ["title", "songs"]).map_err(inside)?;

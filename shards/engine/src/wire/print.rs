@@ -479,6 +479,10 @@ enum LinkView<'a> {
         field: Option<&'static str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after: Option<Thousandths>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bytes: Option<usize>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        max: Option<usize>,
     },
 }
 
@@ -512,6 +516,8 @@ impl<'a> LinkView<'a> {
                     event,
                     field: reject.field,
                     retry_after: reject.retry_after.map(span),
+                    bytes: reject.excess.map(|excess| excess.bytes),
+                    max: reject.excess.map(|excess| excess.max),
                 },
             ),
         }
@@ -817,6 +823,10 @@ struct ErrorView<'a> {
     field: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<Thousandths>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<usize>,
 }
 
 impl<'a> ErrorView<'a> {
@@ -826,6 +836,8 @@ impl<'a> ErrorView<'a> {
             message: &reject.message,
             field: reject.field,
             retry_after: reject.retry_after.map(span),
+            bytes: reject.excess.map(|excess| excess.bytes),
+            max: reject.excess.map(|excess| excess.max),
         }
     }
 }

@@ -1010,6 +1010,8 @@ fn a_set_list_keeps_to_the_bounds() {
         let reject = read_setlist(&bad).unwrap_err();
         assert_eq!((reject.code, reject.field, &*reject.message), (code, Some("setlist"), message));
     }
+    let (bytes, max) = (1_048_577, 1_048_576);
+    assert_eq!(read_setlist(&body(bytes)).unwrap_err().excess, Some(Excess { bytes, max }));
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

@@ -584,6 +584,11 @@ fn a_connection_is_told() {
         "error",
         r#""message":"No such event.","code":"unknown_event","event":"say \"hi\"""#,
     );
+    check_link(
+        LinkNotice::Error { event: "seek", reject: &Reject::too_large("too long", 70_000, 65_536) },
+        "error",
+        r#""message":"too long","code":"too_large","event":"seek","bytes":70000,"max":65536"#,
+    );
 }
 
 #[test]
