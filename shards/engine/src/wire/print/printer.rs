@@ -57,6 +57,15 @@ impl Open<'_> {
     }
 }
 
+/// Prints numbers of every width alike.
+macro_rules! numbers {
+    ($($name:ident: $number:ty),* $(,)?) => {$(
+        fn $name(self, number: $number) -> Result<(), fmt::Error> {
+            self.number(&number)
+        }
+    )*};
+}
+
 /// What no view has.
 type Unused = Impossible<(), fmt::Error>;
 
@@ -76,44 +85,10 @@ impl<'o> Serializer for Printer<'o> {
         Ok(())
     }
 
-    fn serialize_i8(self, value: i8) -> Result<(), fmt::Error> {
-        self.number(&value)
-    }
-
-    fn serialize_i16(self, value: i16) -> Result<(), fmt::Error> {
-        self.number(&value)
-    }
-
-    fn serialize_i32(self, value: i32) -> Result<(), fmt::Error> {
-        self.number(&value)
-    }
-
-    fn serialize_i64(self, value: i64) -> Result<(), fmt::Error> {
-        self.number(&value)
-    }
-
-    fn serialize_u8(self, value: u8) -> Result<(), fmt::Error> {
-        self.number(&value)
-    }
-
-    fn serialize_u16(self, value: u16) -> Result<(), fmt::Error> {
-        self.number(&value)
-    }
-
-    fn serialize_u32(self, value: u32) -> Result<(), fmt::Error> {
-        self.number(&value)
-    }
-
-    fn serialize_u64(self, value: u64) -> Result<(), fmt::Error> {
-        self.number(&value)
-    }
-
-    fn serialize_f32(self, value: f32) -> Result<(), fmt::Error> {
-        self.number(&value)
-    }
-
-    fn serialize_f64(self, value: f64) -> Result<(), fmt::Error> {
-        self.number(&value)
+    numbers! {
+        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
+        serialize_f32: f32, serialize_f64: f64,
     }
 
     fn serialize_char(self, value: char) -> Result<(), fmt::Error> {
