@@ -1,28 +1,13 @@
 // What somebody else wrote to Redis, Redis that answers nonsense, a Cluster that nobody announced, and a second server.
 import assert from "node:assert/strict";
-import { after, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { emit, freshSession, join, next } from "../support/client.js";
 import { liar } from "../support/liar.js";
+import { health, owned, say, serve as serveAny } from "../support/owned.js";
 import { Redis, startCluster, until } from "../support/redis.js";
-import { startServer } from "../support/server.js";
-import { request } from "../support/wire.js";
 
-const stops = [];
-after(async () => {
-  for (const stop of stops.splice(0).reverse()) await stop();
-});
-const owned = (thing) => {
-  stops.push(() => thing.stop());
-  return thing;
-};
+const serve = (env) => serveAny({ EVENT_RATES: "other=0,join_session=0", ...env });
 
-async function serve(env) {
-  const server = await startServer({ env: { EVENT_RATES: "other=0,join_session=0", ...env } });
-  stops.push(async () => server.run.child.kill("SIGKILL"));
-  return server;
-}
-
-const health = async (server) => JSON.parse((await request(server, "GET", "/health")).body);
 const isDegraded = (server) =>
   until("the server is degraded", async () => {
     const { status, storage } = await health(server);
@@ -37,11 +22,6 @@ async function band(server, redis, sessionId = freshSession("band")) {
   await say(made, "first");
   await stored(made, "first");
   return made;
-}
-
-async function say({ sessionId, leader }, message) {
-  const ack = await emit(leader, "update_message", { sessionId, message });
-  assert.equal(ack.ok, true, JSON.stringify(ack));
 }
 
 const stored = ({ redis, sessionId }, message) =>

@@ -1,33 +1,21 @@
 // Sessions in real Redis servers, which come and go while a band plays.
 import assert from "node:assert/strict";
 import net from "node:net";
-import { after, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { emit, freshSession, heard, join, next } from "../support/client.js";
+import { health, owned, say, serve as serveAny, stops } from "../support/owned.js";
 import { badNetwork } from "../support/proxy.js";
 import { Redis, certificates, startCluster, startSentinels, until, withTimeSeries } from "../support/redis.js";
 import { startServer } from "../support/server.js";
 import { lacks } from "../support/skips.js";
 import { request } from "../support/wire.js";
 
-const stops = [];
-after(async () => {
-  for (const stop of stops.splice(0).reverse()) await stop();
-});
-const owned = (thing) => {
-  stops.push(() => thing.stop());
-  return thing;
-};
 const redisServer = async (args, options) => owned(await Redis.start(args, options));
 
 /** How long Redis may take in these tests: so long that a shard that waited for it could not be overlooked. */
 const TIMEOUT_MS = 4_000;
 
-async function serve(url, env = {}) {
-  const usual = { REDIS_URL: url, METRICS_INTERVAL: "1000", EVENT_RATES: "other=0" };
-  const server = await startServer({ env: { ...usual, ...env } });
-  stops.push(async () => server.run.child.kill("SIGKILL"));
-  return server;
-}
+const serve = (url, env) => serveAny({ REDIS_URL: url, METRICS_INTERVAL: "1000", ...env });
 
 /** A server whose Redis is behind a network that a test can spoil: its `weather`, `cut()` and so on. */
 async function serveBehind(redis, env, conditions) {
@@ -36,7 +24,6 @@ async function serveBehind(redis, env, conditions) {
   return { network, server: await serve(`redis://127.0.0.1:${network.port}/0`, env) };
 }
 
-const health = async (server) => JSON.parse((await request(server, "GET", "/health")).body);
 const degraded = (server, reason) =>
   until(`the server is degraded: ${reason}`, async () => {
     const { status, redis, redisStatus, reasons, storage } = await health(server);
@@ -68,11 +55,6 @@ async function playing(server) {
   await begun;
   return { sessionId, leader };
 }
-
-const say = async ({ sessionId, leader }, message) => {
-  const ack = await emit(leader, "update_message", { sessionId, message });
-  assert.equal(ack.ok, true, JSON.stringify(ack));
-};
 
 /**
  * Shows how late ticks were, as the server's own histograms have it, in the intervals before a fault, during and after;
