@@ -10,7 +10,8 @@ use std::time::Duration;
 use bandsync_driver::{
     Backlog, Board, Clock, End, Fleet, Gauges, Host, Plan, Post, Recorder, ShardRecorder, Tap,
 };
-use bandsync_engine::engine::{Counters, Engine};
+use bandsync_engine::engine::Engine;
+use bandsync_engine::io::report::Counters;
 use bandsync_engine::io::{Input, Memory, Outputs, Settings, StorageNews};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;

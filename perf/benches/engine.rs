@@ -1,8 +1,8 @@
 //! How long the engine's parts take: `cargo bench -p bandsync-perf`. For people; what must not grow
 //! is counted in instructions by `perf/counted`.
 
-use bandsync_engine::engine::wheel::Wheel;
 use bandsync_engine::speech::{Command, Notice, SessionCommand, Tick};
+use bandsync_engine::timers::wheel::Wheel;
 use bandsync_engine::wire::frame::{self, Reader};
 use bandsync_engine::wire::parse::{self, Event};
 use bandsync_engine::wire::socket_packet::Assembler;

@@ -6,7 +6,7 @@ use std::sync::Once;
 
 use bandsync_driver::recorder::format::Entry;
 use bandsync_engine::engine::Engine;
-use bandsync_engine::engine::measure::Measure;
+use bandsync_engine::io::report::Measure;
 use bandsync_engine::io::{Outputs, Settings};
 use bandsync_engine::trace::{Digest, Outcome, Recorded};
 use bandsync_engine::words::limits::Limits;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use bandsync_engine::engine::measure::Measure;
+use bandsync_engine::io::report::Measure;
 use bandsync_engine::words::time::Micros;
 use serde_json::json;
 

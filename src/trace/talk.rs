@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bandsync_driver::recorder::format::Entry;
-use bandsync_engine::engine::handover::{self, Unread};
+use bandsync_engine::engine::parcel::{self, Unread};
 use bandsync_engine::io::{Found, Output, Outputs, StorageNews};
 use bandsync_engine::trace::Recorded;
 use bandsync_engine::wire::frame::{Message, Reader};
@@ -109,7 +109,7 @@ impl Talk {
         match &entry.input {
             Recorded::Received { conn, bytes } => self.received(entry, *conn, bytes, &mut lines),
             Recorded::Arrived { conn, parcel, .. } => {
-                let (reader, unread) = match handover::unread(parcel) {
+                let (reader, unread) = match parcel::unread(parcel) {
                     Some(Unread::Frames(place)) => (Some(Reader::default()), place),
                     Some(Unread::Requests(place)) => (None, place),
                     None => (None, 0..0),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bandsync_engine::engine::slots::Pieces;
+use bandsync_engine::slots::Pieces;
 use bandsync_engine::words::ids::ConnId;
 use mio::Token;
 use mio::net::TcpStream;

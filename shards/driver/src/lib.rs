@@ -10,7 +10,6 @@ pub mod host;
 pub mod machine;
 pub mod metrics;
 pub mod recorder;
-pub mod tap;
 pub mod telemetry;
 
 mod accept;
@@ -35,6 +34,7 @@ mod turn;
 mod unsent;
 mod writer;
 
+pub use bandsync_engine::io::tap;
 pub use clock::Clock;
 pub use fleet::{Fleet, Plan, Post};
 pub use host::{Asker, Host, Order};

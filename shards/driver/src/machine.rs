@@ -3,8 +3,7 @@
 //! The engine is the one that a server runs. Small servers of the tools and the driver's own tests
 //! run others, so that moving bytes can be measured and tested without the meaning of the bytes.
 
-use bandsync_engine::engine::departure::Departure;
-use bandsync_engine::engine::measure::Measure;
+use bandsync_engine::io::report::{Departure, Measure};
 use bandsync_engine::io::{Input, Outputs};
 use bandsync_engine::words::time::Micros;
 
@@ -45,7 +44,7 @@ pub trait Machine: Send + 'static {
 }
 
 impl Machine for bandsync_engine::engine::Engine {
-    type Counters = bandsync_engine::engine::Counters;
+    type Counters = bandsync_engine::io::report::Counters;
 
     fn handle(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
         self.handle(at, input, out);

@@ -8,8 +8,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bandsync_engine::engine::departure::Manner;
-use bandsync_engine::engine::measure::Measure;
+use bandsync_engine::io::report::{Manner, Measure};
 use bandsync_engine::io::{Answer, Input, Memory, Outputs, Question, StorageNews};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;

@@ -7,11 +7,15 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod delivery;
 pub mod engine;
 pub mod io;
 pub mod record;
 pub mod session;
+pub mod slots;
 pub mod speech;
+mod throttle;
+pub mod timers;
 pub mod trace;
 pub mod wire;
 pub mod words;

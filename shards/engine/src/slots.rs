@@ -7,7 +7,7 @@
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
 
-use crate::words::ids::ConnId;
+use crate::words::ids::{ConnId, RoomKey};
 
 /// A name for a place in a table: which place, and which of its tenants.
 pub trait SlotKey: Copy {
@@ -273,6 +273,20 @@ impl<K: SlotKey, T> Arena<K, T> {
     /// Whether `insert` would panic.
     pub fn is_full(&self) -> bool {
         self.len() >= self.slots.limit as usize
+    }
+}
+
+impl SlotKey for RoomKey {
+    fn from_parts(index: u32, generation: u32) -> Self {
+        Self { index, generation }
+    }
+
+    fn index(self) -> u32 {
+        self.index
+    }
+
+    fn generation(self) -> u32 {
+        self.generation
     }
 }
 

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bandsync_driver::{Asker, Board, Clock, Fleet, Host, NoTap, Plan};
-use bandsync_engine::engine::{Counters, Engine};
+use bandsync_engine::engine::Engine;
+use bandsync_engine::io::report::Counters;
 use bandsync_engine::io::{Answer, Question, Settings, Transports, Version3};
 use bandsync_engine::words::application::Application;
 use bandsync_engine::words::compression::Compression;

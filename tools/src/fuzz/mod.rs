@@ -11,7 +11,7 @@ use std::hash::RandomState;
 use bandsync_driver::recorder::format::{Entry, Header, Packer, SegmentReader, Stretch};
 use bandsync_driver::recorder::redact::Redactor;
 use bandsync_engine::engine::Engine;
-use bandsync_engine::engine::handover;
+use bandsync_engine::engine::parcel;
 use bandsync_engine::io::{Cause, Found, Input, Memory, Output, Outputs, Settings, StorageNews};
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::trace::{self, Outcome, Recorded};
@@ -276,7 +276,7 @@ pub fn stored(data: &[u8]) {
     let _ = trace::read_input(&mut &data[..]);
     let _ = trace::read_outcome(&mut &data[..]);
     let _ = trace::read_outputs(&mut &data[..]);
-    let _ = handover::unread(data);
+    let _ = parcel::unread(data);
     let _ = Record::parse(data);
     // The same with a checksum that holds.
     let mut record = data.to_vec();

@@ -4,15 +4,25 @@ use super::source::Source;
 use super::{Breach, File};
 
 /// Each layer of `shards/engine/src` and the layers it may name.
-const DOORS: [(&str, &[&str]); 8] = [
+const DOORS: [(&str, &[&str]); 12] = [
     ("words", &[]),
+    ("slots", &["words"]),
+    ("timers", &["slots", "words"]),
+    ("throttle", &["words"]),
     ("speech", &["words"]),
     ("record", &["speech", "words"]),
     ("wire", &["speech", "words"]),
     ("session", &["speech", "record", "words"]),
-    ("io", &["record", "words"]),
+    ("io", &["record", "speech", "words"]),
     ("trace", &["io", "record", "words"]),
-    ("engine", &["io", "trace", "record", "session", "wire", "speech", "words"]),
+    ("delivery", &["wire", "io", "words"]),
+    (
+        "engine",
+        &[
+            "delivery", "throttle", "timers", "slots", "io", "trace", "record", "session", "wire",
+            "speech", "words",
+        ],
+    ),
 ];
 
 const ENGINE: &str = "shards/engine/src/";
@@ -79,7 +89,8 @@ fn a_shut_door_is_noticed() {
     check_text("shards/engine/src/session/mod.rs", "fn f() { super::wire::print(); }", 1);
     check_text("shards/engine/src/session/roles.rs", "use super::super::wire;", 1);
     check_text("shards/engine/src/words/time.rs", "use crate::speech::Role;", 1);
-    check_text("shards/engine/src/io.rs", "use crate::session::Session;", 1);
+    check_text("shards/engine/src/io/mod.rs", "use crate::session::Session;", 1);
+    check_text("shards/engine/src/delivery/mod.rs", "use crate::engine::Engine;", 1);
     check_text("shards/engine/src/attic.rs", "", 1);
     check_text("src/storage/redis.rs", "use bandsync_driver::Mailbox;", 1);
     check_text("shards/driver/src/poll.rs", "bandsync::config::load();", 1);

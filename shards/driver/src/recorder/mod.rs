@@ -18,12 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
+use bandsync_engine::io::tap::Tap;
 use bandsync_engine::io::{Input, Outputs, Settings};
 use bandsync_engine::trace::{self, Digest, Outcome, Recorded};
 use bandsync_engine::words::time::Micros;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::tap::Tap;
 use format::{End, Header};
 use shelf::{Directory, Shelf};
 use writer::{Batch, Writer};

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
-use bandsync_engine::engine::handover::{self, Unread};
+use bandsync_engine::engine::parcel::{self, Unread};
 use bandsync_engine::io::{Found as Stored, StorageNews};
 use bandsync_engine::record::Record;
 use bandsync_engine::trace::{self, Recorded};
@@ -72,7 +72,7 @@ impl Redactor {
     }
 
     fn parcel(&mut self, conn: ConnId, parcel: &mut [u8]) {
-        let (unread, mut stream) = match handover::unread(parcel) {
+        let (unread, mut stream) = match parcel::unread(parcel) {
             Some(Unread::Frames(place)) => (place, Stream::Frames(Frames::default())),
             Some(Unread::Requests(place)) => (place, Stream::default()),
             None => (parcel.len()..parcel.len(), Stream::default()),

@@ -4,12 +4,12 @@
 //! A packet for many is compressed at most once for each size of window, unless messages refer to
 //! those before them: then each receiver needs its own.
 
+mod outputs;
+pub mod poll_queue;
+pub mod route;
+
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use super::polling::Queue;
-use super::recovery::Pid;
 use crate::io::Outputs;
 use crate::wire::deflate::{Deflater, Window};
 use crate::wire::frame;
@@ -17,30 +17,8 @@ use crate::wire::payload::{self, Version};
 use crate::words::compression::Compression;
 use crate::words::ids::ConnId;
 
-/// How packets reach a client.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Lane {
-    /// As messages of a WebSocket.
-    Plain,
-    /// As messages of a WebSocket, the longer ones compressed, each by itself, for a window of so
-    /// many bits.
-    Deflated(u8),
-    /// The same with messages that refer to those before them.
-    Streamed(u8),
-    /// In the answers to HTTP requests.
-    Polled,
-}
-
-/// What a session needs to know of a member's connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Line {
-    /// The connection.
-    pub conn: ConnId,
-    /// How packets get there.
-    pub lane: Lane,
-    /// What brings the member back if the connection is lost; without it, it is told no offsets.
-    pub pid: Option<Pid>,
-}
+use poll_queue::Queue;
+use route::{Lane, Line};
 
 /// A shard's means of sending.
 pub struct Outbox {

@@ -1,20 +1,19 @@
 //! Frames on their way out: printed once into the turn's bytes, then named by their place for one
 //! receiver or for many.
 
-use super::conns::is_polled;
 use crate::io::{Close, Output, Outputs, Span};
 use crate::wire::frame;
 use crate::words::ids::{ConnId, ShardId};
 
 impl Outputs {
     /// Sends one text message; `print` appends the packet.
-    pub(super) fn text(&mut self, to: ConnId, print: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn text(&mut self, to: ConnId, print: impl FnOnce(&mut Vec<u8>)) {
         self.send(to, |bytes| frame::text(bytes, print));
     }
 
     /// Sends the same text message to many. A volatile one is missed by those whose sockets are
     /// full.
-    pub(super) fn fan_out(
+    pub(crate) fn fan_out(
         &mut self,
         to: impl Iterator<Item = ConnId>,
         volatile: bool,
@@ -24,7 +23,7 @@ impl Outputs {
     }
 
     /// Sends the same bytes to many, as `print` appends them.
-    pub(super) fn spread(
+    pub(crate) fn spread(
         &mut self,
         to: impl Iterator<Item = ConnId>,
         volatile: bool,
@@ -40,31 +39,31 @@ impl Outputs {
     }
 
     /// Sends bytes as `print` appends them.
-    pub(super) fn send(&mut self, to: ConnId, print: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn send(&mut self, to: ConnId, print: impl FnOnce(&mut Vec<u8>)) {
         let bytes = self.span(print);
         self.list.push(Output::Send { to, bytes });
     }
 
     /// Closes a connection. A session of long-polling has none of its own.
-    pub(super) fn close(&mut self, conn: ConnId, how: Close) {
-        if !is_polled(conn) {
+    pub(crate) fn close(&mut self, conn: ConnId, how: Close) {
+        if !conn.is_polled() {
             self.list.push(Output::Close { conn, how });
         }
     }
 
     /// Gives a connection away.
-    pub(super) fn hand_over(&mut self, conn: ConnId, to: ShardId, parcel: &[u8]) {
+    pub(crate) fn hand_over(&mut self, conn: ConnId, to: ShardId, parcel: &[u8]) {
         let parcel = self.span(|bytes| bytes.extend_from_slice(parcel));
         self.list.push(Output::HandOver { conn, to, parcel });
     }
 
     /// Writes to another shard.
-    pub(super) fn letter(&mut self, to: ShardId, letter: &[u8]) {
+    pub(crate) fn letter(&mut self, to: ShardId, letter: &[u8]) {
         let letter = self.span(|bytes| bytes.extend_from_slice(letter));
         self.list.push(Output::Letter { to, letter });
     }
 
-    pub(super) fn span(&mut self, print: impl FnOnce(&mut Vec<u8>)) -> Span {
+    pub(crate) fn span(&mut self, print: impl FnOnce(&mut Vec<u8>)) -> Span {
         let start = self.bytes.len() as u32;
         print(&mut self.bytes);
         let end = self.bytes.len();

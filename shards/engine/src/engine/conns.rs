@@ -2,17 +2,8 @@
 //! outlive the connections that carry their requests and are named by the engine itself.
 
 use super::Conn;
-use super::slots::{Arena, Slots};
+use crate::slots::{Arena, Slots};
 use crate::words::ids::ConnId;
-
-/// Set in the index of a name that the engine has given. The driver's indices are descriptors, far
-/// below it.
-const POLLED: u32 = 1 << 31;
-
-/// Whether this names a session of long-polling rather than a connection.
-pub fn is_polled(id: ConnId) -> bool {
-    id.index & POLLED != 0
-}
 
 /// Everything that speaks with the shard.
 pub struct Conns {
@@ -24,7 +15,10 @@ impl Conns {
     /// A table with room for so many sessions of long-polling, and for as many connections as the
     /// driver has.
     pub fn new(polled_max: u32) -> Self {
-        Self { real: Slots::new(POLLED), polled: Arena::new(polled_max.min(POLLED)) }
+        Self {
+            real: Slots::new(ConnId::POLLED),
+            polled: Arena::new(polled_max.min(ConnId::POLLED)),
+        }
     }
 
     /// Takes in a connection under the name that the driver gave it.
@@ -38,29 +32,31 @@ impl Conns {
             return None;
         }
         let id = self.polled.insert(conn);
-        Some(ConnId { index: id.index | POLLED, ..id })
+        Some(ConnId { index: id.index | ConnId::POLLED, ..id })
     }
 
     /// What has this name.
     pub fn get(&self, id: ConnId) -> Option<&Conn> {
-        if is_polled(id) { self.polled.get(inner(id)) } else { self.real.get(id) }
+        if id.is_polled() { self.polled.get(inner(id)) } else { self.real.get(id) }
     }
 
     /// As [`get`](Conns::get), to change it.
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
-        if is_polled(id) { self.polled.get_mut(inner(id)) } else { self.real.get_mut(id) }
+        if id.is_polled() { self.polled.get_mut(inner(id)) } else { self.real.get_mut(id) }
     }
 
     /// Takes out what has this name.
     pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
-        if is_polled(id) { self.polled.remove(inner(id)) } else { self.real.remove(id) }
+        if id.is_polled() { self.polled.remove(inner(id)) } else { self.real.remove(id) }
     }
 
     /// All of them; sessions of long-polling first, so that they are told of an end while their
     /// requests still wait.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
-        let polled =
-            self.polled.iter().map(|(id, conn)| (ConnId { index: id.index | POLLED, ..id }, conn));
+        let polled = self
+            .polled
+            .iter()
+            .map(|(id, conn)| (ConnId { index: id.index | ConnId::POLLED, ..id }, conn));
         polled.chain(self.real.iter())
     }
 
@@ -71,5 +67,5 @@ impl Conns {
 }
 
 fn inner(id: ConnId) -> ConnId {
-    ConnId { index: id.index & !POLLED, ..id }
+    ConnId { index: id.index & !ConnId::POLLED, ..id }
 }

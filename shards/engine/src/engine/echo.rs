@@ -7,23 +7,19 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::alarm::RoomKey;
-use super::link::Step;
-use super::outbox::Lane;
-use super::recovery::{Bounds, Form, Offset, Pid};
+use super::event::Step;
+use super::recovery::{Bounds, Form};
 use super::script::{self, Heard, Namespace, Say, Value};
-use super::slots::SlotKey;
 use super::{Engine, State};
+use crate::delivery::route::Lane;
 use crate::io::{Close, Outputs};
 use crate::session::Audience;
 use crate::speech::LeaveReason;
-use crate::wire::engine_packet;
-use crate::wire::http;
-use crate::wire::json;
 use crate::wire::payload::{Version, attachment_text};
 use crate::wire::socket_packet::{self, Body, Packet};
+use crate::wire::{engine_packet, http, json};
 use crate::words::application::Application;
-use crate::words::ids::{ConnId, MemberId};
+use crate::words::ids::{ConnId, MemberId, Offset, Pid, RoomKey};
 use crate::words::time::Micros;
 
 /// Arguments of an event that comes back.
@@ -515,7 +511,7 @@ impl Engine {
         let joined = link.echo.iter().flat_map(|echoed| &echoed.joined);
         let joined = joined.into_iter().find(|joined| joined.namespace == namespace);
         if let Some((member, _)) = joined.and_then(|joined| Some((joined.member, joined.pid?))) {
-            let room = RoomKey::from_parts(0, 0);
+            let room = RoomKey { index: 0, generation: 0 };
             let offset =
                 Offset { shard: self.settings.shard, room, number: self.echoed.told() + 1 };
             socket_packet::append_offset(&mut packet, &offset.to_string());

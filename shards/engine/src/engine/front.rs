@@ -3,130 +3,24 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
-
-use super::conns::is_polled;
-use super::crowd::Crowded;
-use super::departure::{Departure, Manner};
-use super::handover::Parcel;
-use super::polling::{self, Found, Probe};
-use super::{Engine, State};
+use super::http_conn::{Asked, Front, Outcome, WAITING_BYTES_MAX, wants_base64};
+use super::parcel::Parcel;
+use super::polling_clients::{Found, Probe};
+use super::{Engine, State, polling};
+use crate::io::report::{Departure, Manner};
 use crate::io::{Answer, Close, Memory, Output, Outputs, Question, Version3};
 use crate::speech::LeaveReason;
+use crate::throttle::peers::Crowded;
 use crate::wire::deflate::{self, Agreed};
 use crate::wire::http::{
-    self, Cors, Delivery, HeadReader, Method, Refusal, Refused, Request, Response, Upgrade,
+    self, Cors, Delivery, Method, Refusal, Refused, Request, Response, Shared, Upgrade,
 };
 use crate::wire::packing::Packing;
 use crate::wire::payload::Version;
 use crate::words::application::Application;
-use crate::words::ids::{ConnId, MemberId, ShardId};
-use crate::words::limits::Limits;
+use crate::words::ids::{ConnId, MemberId};
 use crate::words::manners::{Named, Speaker, plain};
 use crate::words::time::{Micros, Moment, UnixMillis};
-
-/// Bytes that may wait behind a question that the host has not answered yet.
-const WAITING_BYTES_MAX: usize = 64 * 1024;
-
-/// A connection that speaks HTTP.
-pub struct Front {
-    /// Received and not used yet.
-    bytes: Vec<u8>,
-    head: HeadReader,
-    /// Since when it waits for what it waits for.
-    since: Micros,
-    /// Whether it has asked for something before.
-    kept_alive: bool,
-    /// What the host has been asked and has not answered, or a session of long-polling has nothing
-    /// to answer to.
-    asked: Option<Asked>,
-    /// How often the request that comes first was handed from shard to shard.
-    hops: u8,
-    /// How long-polling's answers may be compressed.
-    pub packing: Packing,
-    /// The session to which it sends packets that are not all here.
-    pub posts_to: Option<ConnId>,
-}
-
-/// What has to be remembered of a request until the host has answered it.
-struct Asked {
-    head: bool,
-    keep_alive: bool,
-    cors: Shared,
-    /// The session whose packets it waits for.
-    session: Option<ConnId>,
-}
-
-/// [`Cors`] that lives on its own.
-#[derive(Serialize, Deserialize)]
-pub(super) enum Shared {
-    Silent,
-    Any,
-    Only(String),
-    Denied,
-}
-
-/// What becomes of a connection after a request.
-pub(super) enum Outcome {
-    /// It reads the next one.
-    Next,
-    /// It waits for the host.
-    Wait,
-    /// It speaks WebSocket.
-    Upgraded,
-    /// It is to become a session's transport.
-    Probing,
-    /// More of its body has to come.
-    More,
-    /// It goes to another shard, which reads the request anew.
-    Elsewhere(ShardId),
-    /// It goes to another shard with what is packed, and with what came behind the request.
-    Moves(ShardId, Option<Box<Parcel>>),
-    /// It is closed.
-    Gone,
-}
-
-impl Front {
-    /// A connection that was just accepted.
-    pub fn new(now: Micros) -> Self {
-        Self {
-            bytes: Vec::new(),
-            head: HeadReader::default(),
-            since: now,
-            kept_alive: false,
-            asked: None,
-            hops: 0,
-            packing: Packing::None,
-            posts_to: None,
-        }
-    }
-
-    /// A connection that another shard has sent.
-    pub fn handed_over(now: Micros, hops: u8) -> Self {
-        Self { hops, ..Self::new(now) }
-    }
-
-    /// The session whose packets it waits for.
-    pub fn waits_for(&self) -> Option<ConnId> {
-        self.asked.as_ref().and_then(|asked| asked.session)
-    }
-
-    /// Takes out of it what a request is to be answered with that goes to another shard: whether it
-    /// reads on then, what pages may see, and what came behind it.
-    pub fn take_asked(&mut self) -> Option<(bool, Shared, Vec<u8>)> {
-        let Asked { keep_alive, cors, .. } = self.asked.take()?;
-        self.posts_to = None;
-        Some((keep_alive, cors, std::mem::take(&mut self.bytes)))
-    }
-
-    /// When it has waited long enough. The host answers within the turn, so nothing is set while it
-    /// is asked.
-    pub fn deadline(&self, limits: &Limits) -> Option<Micros> {
-        let idle = self.kept_alive && self.bytes.is_empty();
-        let patience = if idle { limits.idle_timeout } else { limits.head_timeout };
-        self.asked.is_none().then(|| self.since + patience)
-    }
-}
 
 impl Engine {
     /// Takes bytes of requests in.
@@ -393,7 +287,7 @@ impl Engine {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.state = State::Probe(Box::new(probe));
         }
-        if is_polled(session) {
+        if session.is_polled() {
             return Outcome::Probing;
         }
         // It has a WebSocket already. Clients take this better than a refusal.
@@ -465,7 +359,8 @@ impl Engine {
 
     fn look_for(&mut self, id: ConnId, sid: &str) -> Found {
         let hops = self.front_mut(id).map_or(0, |front| front.hops);
-        MemberId::parse(sid).map_or(Found::Nowhere, |sid| self.find_sid(sid, hops))
+        MemberId::parse(sid)
+            .map_or(Found::Nowhere, |sid| self.sids.find(sid, hops, &self.settings, self.now.at))
     }
 
     /// Sends somebody away whose address has too many connections.
@@ -710,11 +605,6 @@ pub fn too_many(bytes: &mut Vec<u8>, now: UnixMillis, crowded: Crowded) {
     response.print(bytes, now, Delivery { head: false, keep_alive: false, cors: Cors::Silent });
 }
 
-/// Whether a client takes no bytes but as text: old ones in old browsers.
-pub(super) fn wants_base64(request: &Request<'_>) -> bool {
-    request.parameter("b64").is_some_and(|value| !value.is_empty())
-}
-
 /// What a client of version 3 is refused for that the profile lets in by WebSocket only.
 const NO_POLLING_V3: &str = "refused an EIO=3 client that polls, whose socket id would be its secret: let it connect by \
     WebSocket alone, or set ENGINE_IO_3=on";
@@ -738,25 +628,5 @@ fn question(request: &Request<'_>, speaker: Speaker, named: Named) -> Question {
         authorization: header("authorization"),
         takes_gzip: Packing::of(request) == Packing::Gzip,
         peer: speaker.address,
-    }
-}
-
-impl Shared {
-    pub(super) fn of(cors: Cors<'_>) -> Self {
-        match cors {
-            Cors::Silent => Self::Silent,
-            Cors::Any => Self::Any,
-            Cors::Only(origin) => Self::Only(origin.to_owned()),
-            Cors::Denied => Self::Denied,
-        }
-    }
-
-    pub(super) fn as_cors(&self) -> Cors<'_> {
-        match self {
-            Self::Silent => Cors::Silent,
-            Self::Any => Cors::Any,
-            Self::Only(origin) => Cors::Only(origin),
-            Self::Denied => Cors::Denied,
-        }
     }
 }

@@ -1,91 +1,14 @@
 //! Giving a connection to the shard where its session lives: once, with its protocol state, and
 //! with the bytes that were read but not used.
 
-use std::ops::Range;
-
-use serde::{Deserialize, Serialize};
-
-use super::front::{Front, Outcome, Shared};
-use super::link::{Link, Moving};
-use super::polling::{Left, Probe, Queue};
+use super::event::Moving;
+use super::http_conn::{Front, Outcome};
+use super::parcel::{Packed, Parcel};
 use super::{Conn, Engine, State};
 use crate::io::{Close, Outputs};
-use crate::wire::deflate::Window;
 use crate::wire::http::Delivery;
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::manners::Speaker;
-
-/// What travels with a connection, as the bytes of
-/// [`Output::HandOver`](crate::io::Output::HandOver).
-#[derive(Serialize, Deserialize)]
-#[allow(clippy::large_enum_variant)] // there is one at a time
-pub(super) enum Parcel {
-    /// A WebSocket.
-    Socket {
-        link: Link,
-        /// What was sent to it, if later messages refer to that.
-        window: Option<Window>,
-        /// What made the connection move; the other shard handles it first.
-        moving: Moving,
-        /// What was read after it, as it came from the network.
-        rest: Vec<u8>,
-    },
-    /// A request about a session that is elsewhere.
-    Request {
-        /// How often it was handed on.
-        hops: u8,
-        /// From its head on.
-        bytes: Vec<u8>,
-    },
-    /// A WebSocket that takes a session over which is elsewhere.
-    Probe {
-        probe: Probe,
-        /// How often it was handed on.
-        hops: u8,
-        /// What it said after that.
-        rest: Vec<u8>,
-    },
-    /// A session of long-polling, with the request that moves it and is still to be answered.
-    Polled {
-        link: Link,
-        queue: Queue,
-        moving: Moving,
-        /// What the request said after that.
-        left: Vec<Left>,
-        keep_alive: bool,
-        cors: Shared,
-        /// Under whom the session is counted, beside the connection.
-        speaker: Speaker,
-        /// What came behind the request.
-        rest: Vec<u8>,
-    },
-}
-
-/// What is packed: under whom the connection is counted, which the socket cannot tell if a proxy is
-/// in between, and the rest.
-type Packed = (Speaker, Parcel);
-
-/// Where in a parcel the bytes lie that were read and not used, for whoever must look into what a
-/// member sent.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Unread {
-    /// WebSocket frames, from the beginning of one on.
-    Frames(Range<usize>),
-    /// HTTP requests, from the head of one on.
-    Requests(Range<usize>),
-}
-
-/// Finds them; `None` if these bytes are no parcel.
-pub fn unread(parcel: &[u8]) -> Option<Unread> {
-    let (_, packed) = postcard::from_bytes::<Packed>(parcel).ok()?;
-    let place = |rest: Vec<u8>| parcel.len() - rest.len()..parcel.len();
-    Some(match packed {
-        Parcel::Socket { rest, .. } | Parcel::Probe { rest, .. } => Unread::Frames(place(rest)),
-        Parcel::Polled { rest, .. } | Parcel::Request { bytes: rest, .. } => {
-            Unread::Requests(place(rest))
-        }
-    })
-}
 
 impl Engine {
     /// Packs a WebSocket and sends it to another shard. It is in no session here.
@@ -102,7 +25,7 @@ impl Engine {
         let State::Link(link) = conn.state else { return };
         assert!(link.room.is_none(), "a connection leaves its session before it moves");
         assert!(
-            link.rates.late().is_none(),
+            link.late().is_none(),
             "what waits is applied before the join that moves the connection"
         );
         self.counters.links -= 1;
@@ -221,18 +144,6 @@ impl Engine {
         match moving {
             Moving::Join { ack, payload } => self.join_late(id, ack, &payload, out),
             Moving::Recover { pid, offset } => self.connect(id, Some((pid, offset)), out),
-        }
-    }
-}
-
-impl Parcel {
-    /// Adds what came behind the request.
-    pub(super) fn append(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Socket { rest, .. }
-            | Self::Probe { rest, .. }
-            | Self::Polled { rest, .. }
-            | Self::Request { bytes: rest, .. } => rest.extend_from_slice(bytes),
         }
     }
 }

@@ -6,56 +6,16 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
-use super::alarm::RoomKey;
-use super::conns::is_polled;
-use super::link::{Held, Moving, Said};
+use super::event::{Moving, Said};
+use super::link::Held;
 use crate::io::Outputs;
 use crate::speech::{Code, Command, Join, LeaveReason, Reject};
 use crate::wire::parse::{self, Event};
-use crate::words::ids::{ConnId, MemberId, ShardId};
+use crate::words::ids::{ConnId, MemberId, RoomKey, ShardId};
 use crate::words::time::Micros;
 
 /// The fields for which somebody may be refused.
 const FIELDS: [&str; 2] = ["passcode", "leaderPin"];
-
-/// How long a seat is kept for who was told that it may come: by far longer than a connection is on
-/// its way, and not so long that one which is lost on it keeps others out.
-const PROMISE: Micros = Micros::from_secs(1);
-
-/// Seats of a session that are kept for those who are on their way from another shard: they have
-/// given up another one. Most sessions never have one, so they are boxed.
-#[derive(Debug, Default)]
-pub(super) struct Promises(Option<Box<Promised>>);
-
-/// Until when, and for whom.
-#[derive(Debug, Default)]
-struct Promised(Vec<(Micros, MemberId)>);
-
-impl Promises {
-    fn make(&mut self, member: MemberId, now: Micros) {
-        self.keep(member);
-        self.0.get_or_insert_default().0.push((now + PROMISE, member));
-    }
-
-    /// The member has its seat.
-    pub fn keep(&mut self, member: MemberId) {
-        self.retain(|_, other| other != member);
-    }
-
-    /// Seats that are kept for anybody but this member.
-    pub fn for_others(&mut self, member: MemberId, now: Micros) -> u32 {
-        self.retain(|until, _| now < until);
-        let promised = self.0.iter().flat_map(|promised| &promised.0);
-        promised.filter(|(_, other)| *other != member).count() as u32
-    }
-
-    fn retain(&mut self, keeps: impl Fn(Micros, MemberId) -> bool) {
-        if let Some(promised) = &mut self.0 {
-            promised.0.retain(|(until, member)| keeps(*until, *member));
-            self.0.take_if(|promised| promised.0.is_empty());
-        }
-    }
-}
 
 /// What shards write to each other, as the bytes of [`Output::Letter`](crate::io::Output::Letter).
 #[derive(Serialize, Deserialize)]
@@ -213,7 +173,7 @@ impl Engine {
 
     /// Takes a connection to another shard, with what it said meanwhile.
     fn move_on(&mut self, id: ConnId, to: ShardId, moving: Moving, held: Held, out: &mut Outputs) {
-        if is_polled(id) {
+        if id.is_polled() {
             return self.move_polled(id, to, moving, &held.parts, out);
         }
         if held.parts.is_empty() {

@@ -9,12 +9,12 @@
 //! The values belong to the connection and end with it. `join_session` is a later command, so
 //! nothing waits when a connection moves to another shard.
 
-use super::link::{Said, class};
+use super::event::Said;
 use super::{Engine, State};
 use crate::io::Outputs;
 use crate::speech::{Ack, Command, SessionCommand};
 use crate::wire::json::Value;
-use crate::wire::parse::{self, Event};
+use crate::wire::parse::{self, Event, class};
 use crate::words::ids::{CommandId, ConnId, SessionId};
 use crate::words::music::Position;
 use crate::words::time::Micros;
@@ -81,7 +81,7 @@ impl Engine {
         let now = self.now.at;
         let Some(link) = self.link_mut(said.conn) else { return false };
         link.active_at = now;
-        let late = link.rates.late_mut();
+        let late = link.late_mut();
         let new =
             Waiting { event, ack: said.ack, session, id, command, since: now, due: now + wait };
         let needless = match late.place_of(event) {
@@ -103,7 +103,7 @@ impl Engine {
     #[cold]
     pub(super) fn catch_up(&mut self, said: Said<'_>, event: Event, out: &mut Outputs) {
         let new = value(event, said.payload);
-        let Some(late) = self.link_mut(said.conn).map(|link| link.rates.late_mut()) else { return };
+        let Some(late) = self.link_mut(said.conn).map(|link| link.late_mut()) else { return };
         if let Some((session, id, _)) = new
             && let Some(old) = late.place_of(event)
             && late.0[old].session == session
@@ -122,14 +122,12 @@ impl Engine {
             let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
                 return;
             };
-            let place = link
-                .rates
-                .late()
-                .and_then(|late| late.0.iter().position(|waiting| waiting.due <= now));
+            let place =
+                link.late().and_then(|late| late.0.iter().position(|waiting| waiting.due <= now));
             let Some(place) = place else { return };
-            let event = link.rates.late_mut().0[place].event;
+            let event = link.late_mut().0[place].event;
             match link.rates.take(now, class(Some(event)), &self.settings.manners.rates) {
-                Err(wait) => link.rates.late_mut().0[place].due = now + wait,
+                Err(wait) => link.late_mut().0[place].due = now + wait,
                 Ok(()) => {
                     for _ in 0..place {
                         self.apply_first(id, true, out);
@@ -146,13 +144,13 @@ impl Engine {
         let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
             return false;
         };
-        if link.rates.late().is_none() {
-            link.rates.drop_late();
+        if link.late().is_none() {
+            link.drop_late();
             return false;
         }
-        let waiting = link.rates.late_mut().0.remove(0);
-        if link.rates.late().is_none() {
-            link.rates.drop_late();
+        let waiting = link.late_mut().0.remove(0);
+        if link.late().is_none() {
+            link.drop_late();
         }
         let Waiting { event, ack, session, id: command_id, mut command, since, .. } = waiting;
         if takes {

@@ -5,28 +5,25 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::alarm::RoomKey;
-use super::conns::is_polled;
 use super::echo::Echoed;
+use super::event::{Moving, Said, Step};
 use super::heartbeat::{Ping, Pulse};
 use super::late::Late;
-use super::measure::Measure;
-use super::outbox::{Lane, Line};
-use super::rate::{EventClass, Rates};
-use super::recovery::{Offset, Pid};
 use super::{Engine, State};
+use crate::delivery::route::{Lane, Line};
+use crate::io::report::Measure;
 use crate::io::{Close, Goodbye, Outputs};
 use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Quality, Reject};
+use crate::throttle::event_rates::Rates;
 use crate::wire::deflate::{Agreed, InflateError, Window};
-use crate::wire::engine_packet;
 use crate::wire::frame::{self, FrameError, Message, Reader};
 use crate::wire::json::{self, Value};
-use crate::wire::parse::{self, Event};
+use crate::wire::parse::{self, Event, class};
 use crate::wire::payload::Version;
-use crate::wire::print;
 use crate::wire::socket_packet::{self, Assembler, Body, Packet};
+use crate::wire::{engine_packet, print};
 use crate::words::application::Application;
-use crate::words::ids::{ConnId, MemberId, ShardId};
+use crate::words::ids::{ConnId, MemberId, Offset, Pid, RoomKey};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
@@ -75,7 +72,7 @@ pub struct Link {
     was_connected: bool,
     ping: Ping,
     pulse: Pulse,
-    pub rates: Rates,
+    pub rates: Rates<Late>,
     /// The session it is in, as the member that it is connected as. Not while it moves.
     #[serde(skip)]
     pub room: Option<RoomKey>,
@@ -103,59 +100,6 @@ pub struct Held {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Link>() <= 256);
 
-/// What a packet leads to.
-pub(super) enum Step {
-    /// The next one.
-    Go,
-    /// The connection is closed.
-    Gone,
-    /// The connection goes to another shard, which handles what asked for it.
-    Move(ShardId, Moving),
-    /// Nothing, until the session that it joins, or its shard, was asked.
-    Hold,
-}
-
-/// What takes a connection to another shard.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Moving {
-    /// A `join_session`.
-    Join {
-        /// Under which id it is to be acknowledged.
-        ack: Option<u64>,
-        /// The JSON of its first argument.
-        payload: String,
-    },
-    /// A connect of somebody who was in a session there.
-    Recover {
-        /// As whom.
-        pid: Pid,
-        /// What it saw last.
-        offset: Offset,
-    },
-}
-
-/// A client event on its way through the engine.
-#[derive(Clone, Copy)]
-pub(super) struct Said<'a> {
-    /// Who says it.
-    pub conn: ConnId,
-    /// The event's name.
-    pub name: &'a str,
-    /// Whether, and as what, it wants an acknowledgement.
-    pub ack: Option<u64>,
-    /// Its first argument.
-    pub payload: Value<'a>,
-    /// The array of all of it as it was written, if `payload` is not.
-    pub array: &'a str,
-}
-
-impl Said<'_> {
-    /// Its first argument as it was written, empty if there is none.
-    pub fn written(&self) -> String {
-        self.payload.written().or_else(|| json::argument(self.array)).unwrap_or_default().to_owned()
-    }
-}
-
 impl Link {
     /// How well the peer is reached.
     pub fn quality(&self, member: MemberId, now: Micros) -> Quality {
@@ -174,7 +118,7 @@ impl Link {
         };
         let echo = self.echo.as_ref().and_then(|echo| echo.deadline());
         let attachments = self.attachments_by.as_deref().copied();
-        let late = self.rates.late().and_then(Late::deadline);
+        let late = self.late().and_then(Late::deadline);
         let all = [connect, pulse, idle, attachments, Some(silence), echo, late];
         all.into_iter().flatten().fold(self.ping.deadline(), Micros::min)
     }
@@ -222,6 +166,21 @@ impl Link {
     /// What its session needs to know of it.
     pub fn line(&self, conn: ConnId) -> Line {
         Line { conn, lane: self.lane, pid: self.pid }
+    }
+
+    /// What waits for room, if anything does.
+    pub fn late(&self) -> Option<&Late> {
+        self.rates.waiting().filter(|late| !late.is_empty())
+    }
+
+    /// The place of what waits for room.
+    pub fn late_mut(&mut self) -> &mut Late {
+        self.rates.waiting_mut()
+    }
+
+    /// Drops what waits for room.
+    pub fn drop_late(&mut self) {
+        self.rates.drop_waiting();
     }
 
     /// Something came from the client.
@@ -678,7 +637,7 @@ impl Engine {
         self.leave_session(id, LeaveReason::Disconnected, out);
         if let Some(link) = self.link_mut(id) {
             link.member = None;
-            link.rates.drop_late();
+            link.drop_late();
         }
     }
 
@@ -696,7 +655,7 @@ impl Engine {
         if !matches!(event, Some(Event::Pong | Event::Heartbeat | Event::HeartbeatResponse)) {
             link.active_at = self.now.at;
         }
-        if link.rates.late().is_some()
+        if link.late().is_some()
             && let Some(event) = event.filter(|event| event.is_command())
         {
             self.catch_up(said, event, out); // mark: later_command_overtakes
@@ -892,7 +851,7 @@ impl Engine {
         out: &mut Outputs,
     ) -> Step {
         self.forget(id, reason, out);
-        if !is_polled(id) {
+        if !id.is_polled() {
             out.send(id, |bytes| frame::close(bytes, code, why));
             out.close(id, Close::Gently);
         }
@@ -909,7 +868,7 @@ impl Engine {
             print::link(bytes, &LinkNotice::Error { event: "disconnect", reject: &reject });
         };
         let disconnects = self.settings.goodbye == Goodbye::Disconnect;
-        if is_polled(id) {
+        if id.is_polled() {
             // mark: poller_without_goodbye
             if connected == Some(true) {
                 self.leave_session(id, LeaveReason::Draining, out);
@@ -932,20 +891,5 @@ impl Engine {
             out.send(id, |bytes| frame::close(bytes, Some(GOING_AWAY), "server shutting down"));
         }
         out.close(id, Close::Gently);
-    }
-}
-
-/// The token bucket that an event is taken from.
-pub(super) fn class(event: Option<Event>) -> EventClass {
-    match event {
-        Some(Event::PositionSync) => EventClass::PositionSync,
-        Some(Event::SyncRequest) => EventClass::SyncRequest,
-        Some(Event::ChatMessage) => EventClass::ChatMessage,
-        Some(Event::LatencyProbe) => EventClass::LatencyProbe,
-        Some(Event::ClockSync) => EventClass::ClockSync,
-        Some(Event::TempoChange) => EventClass::TempoChange,
-        Some(Event::JoinSession) => EventClass::JoinSession,
-        Some(event) => EventClass::Other(event as u8),
-        None => EventClass::Other(u8::MAX),
     }
 }

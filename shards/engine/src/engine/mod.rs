@@ -5,62 +5,58 @@
 //! carries commands into sessions and their effects out, `room` is one session with its audience,
 //! `recovery` what brings a lost member back.
 
-mod alarm;
 mod batch;
 mod conns;
-mod crowd;
-pub mod departure;
 mod echo;
-mod fanout;
+mod event;
 mod front;
-pub mod handover;
+mod handover;
 mod heartbeat;
+mod http_conn;
 mod knock;
 mod late;
 mod link;
-pub mod measure;
-mod outbox;
+pub mod parcel;
+mod persisted;
 mod polling;
-pub mod rate;
+mod polling_clients;
 mod recovery;
+mod reservations;
 mod room;
 mod roster;
 mod script;
-pub mod slots;
 mod stage;
 mod storage;
 #[cfg(test)]
 mod tests;
-pub mod wheel;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use crate::io::{Cause, Close, Input, Memory, Output, Outputs, Settings};
+use crate::delivery::Outbox;
+use crate::io::report::{Counters, Departure, Departures, Manner, Measure, Measures, messages};
+use crate::io::{Cause, Close, Input, Memory, Outputs, Settings};
 use crate::session::{Effect, Rules, Session};
-use crate::speech::{Code, LeaveReason};
+use crate::slots::Arena;
+use crate::speech::LeaveReason;
+use crate::throttle::peers::{Crowd, Crowded};
+use crate::timers::wheel::Wheel;
+use crate::timers::{Alarm, Timer};
 use crate::wire::deflate::Inflater;
 use crate::wire::json;
 use crate::words::application::Application;
-use crate::words::ids::{ConnId, SessionId};
+use crate::words::ids::{ConnId, RoomKey, SessionId};
 use crate::words::manners::{PeerLimits, Speaker};
 use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
 
-use alarm::{Alarm, RoomKey, Timer};
-use conns::{Conns, is_polled};
-use crowd::{Crowd, Crowded};
-use departure::{Departure, Departures, Manner};
-use front::Front;
+use conns::Conns;
+use http_conn::Front;
 use link::Link;
-use measure::{Measure, Measures};
-use outbox::Outbox;
-use polling::{Probe, Sids};
+use polling_clients::{Probe, Sids};
 use room::{Room, Turn};
-use slots::Arena;
 use storage::Storage;
-use wheel::Wheel;
 
 /// Bytes that may wait unsent for a connection when memory is scarce, and for how long more than
 /// that: somebody on a slow network gets through a set list in that time, and who has stopped
@@ -158,54 +154,6 @@ enum State {
     Probe(Box<Probe>),
     /// Socket.IO.
     Link(Box<Link>),
-}
-
-/// What a shard has done since it started, and what it holds now.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counters {
-    /// Connections now, of any kind.
-    pub connections: u32,
-    /// Connections now that are WebSockets.
-    pub links: u32,
-    /// Members now that have a connection.
-    pub members: u32,
-    /// Sessions now.
-    pub sessions: u32,
-    /// Sessions among them that nobody is in.
-    pub sessions_empty: u32,
-    /// Sessions among them that changed and wait to be offered to the storage.
-    pub sessions_unstored: u32,
-    /// HTTP requests so far, upgrades among them.
-    pub requests: u64,
-    /// Messages from clients so far.
-    pub messages_in: u64,
-    /// Messages to clients so far, one for each receiver.
-    pub messages_out: u64,
-    /// Commands so far that were refused.
-    pub refusals: u64,
-    /// The same by their code, in the order of [`Code::ALL`].
-    pub refusals_by_code: [u64; Code::ALL.len()],
-    /// Connections so far that were closed because the peer broke a rule or a limit.
-    pub expulsions: u64,
-    /// Members so far that came back to their seat after a lost connection.
-    pub recoveries: u64,
-    /// Round trips of the application heartbeat so far.
-    pub round_trips: u64,
-    /// Their sum.
-    pub round_trips_total: Micros,
-    /// Bytes now that are kept for members that may come back.
-    pub recovery_bytes: u64,
-    /// Sessions so far that left memory early because the server was short of it.
-    pub sessions_shed: u64,
-    /// Bytes so far that were kept for lost members and given back for the same reason.
-    pub recovery_bytes_shed: u64,
-}
-
-impl Counters {
-    fn refused(&mut self, code: Code) {
-        self.refusals += 1;
-        self.refusals_by_code[code.index()] += 1;
-    }
 }
 
 impl Engine {
@@ -579,7 +527,7 @@ impl Engine {
                     self.part(key, member, reason, out);
                 }
                 self.echo_lost(link.echo, reason);
-                if is_polled(id) {
+                if id.is_polled() {
                     self.close_queue(id, sid, out);
                 }
             }
@@ -673,14 +621,4 @@ impl Engine {
             "connections are counted under their addresses"
         );
     }
-}
-
-/// Messages that these outputs bring to clients.
-fn messages(outputs: &[Output]) -> u64 {
-    let of = |output: &Output| match output {
-        Output::Send { .. } => 1,
-        Output::Fanout { to, .. } => u64::from(to.end - to.start),
-        _ => 0,
-    };
-    outputs.iter().map(of).sum()
 }

@@ -5,262 +5,24 @@
 //! another shard is handed over, connection and all. When the link itself moves to the shard of its
 //! session, the shard that it leaves remembers for a while where it went.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use serde::{Deserialize, Serialize};
-
-use super::conns::is_polled;
-use super::front::{Outcome, wants_base64};
-use super::handover::Parcel;
-use super::link::{Moving, Step};
-use super::outbox::Lane;
+use super::event::{Moving, Step};
+use super::http_conn::{Outcome, wants_base64};
+use super::parcel::Parcel;
+use super::polling_clients::{Found, Left, Probe, UPGRADE_TIMEOUT, parts_of};
 use super::{Conn, Engine, State, echo};
+use crate::delivery::poll_queue::{Bond, COOKIE, Origin, Queue};
+use crate::delivery::route::Lane;
 use crate::io::{Answer, Close, Outputs};
 use crate::speech::LeaveReason;
-use crate::wire::deflate::{Agreed, Window};
 use crate::wire::engine_packet;
-use crate::wire::frame::{self, Message, Reader};
-use crate::wire::http::{Cors, Delivery, Method, Refusal, Request, Response};
+use crate::wire::frame::{self, Message};
+use crate::wire::http::{Cors, Delivery, Method, Refusal, Request, Response, Shared};
 use crate::wire::packing::Packing;
 use crate::wire::payload::{self, Body, Packet, Part, Version};
 use crate::words::application::Application;
 use crate::words::ids::{ConnId, MemberId, ShardId};
 use crate::words::manners::{Speaker, UNKNOWN};
-use crate::words::time::{Micros, UnixMillis};
-
-/// How long a WebSocket may take to become the transport of a session.
-const UPGRADE_TIMEOUT: Micros = Micros::from_secs(10);
-
-/// How many sessions that went to other shards are remembered, and for how long after they were
-/// last asked for.
-const GONE_MAX: usize = 4_096;
-const GONE_TTL: Micros = Micros::from_secs(300);
-
-/// For how many sessions that their clients closed the answer to a last request is kept, and for
-/// how long: that request may have been on its way.
-const PARTED_MAX: usize = 256;
-const PARTED_TTL: Micros = Micros::from_secs(2);
-
-/// How often a request is handed on before it is refused.
-const HOPS_MAX: u8 = 4;
-
-/// The sessions that began with long-polling.
-#[derive(Default)]
-pub struct Sids {
-    /// Those here: long-polling still, or a WebSocket by now.
-    here: BTreeMap<MemberId, ConnId>,
-    /// Those that went to other shards, and when that may be forgotten.
-    gone: BTreeMap<MemberId, (ShardId, Micros)>,
-    /// Those that their clients closed while no request waited, what such a request is still to be
-    /// told, and since when.
-    parted: VecDeque<(MemberId, Body, Micros)>,
-}
-
-/// A link's packets until a request fetches them.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Queue {
-    version: Version,
-    /// Whether the client takes no bytes but as text.
-    base64: bool,
-    packets: Vec<Packet>,
-    bytes: usize,
-    /// The connection whose request waits for packets.
-    #[serde(skip)]
-    waiting: Option<ConnId>,
-    /// The connection whose request has packets for us that are not all here.
-    #[serde(skip)]
-    posting: Option<ConnId>,
-    /// Until when a WebSocket is expected to take over: meanwhile no request is kept waiting.
-    probed: Option<Micros>,
-    /// What the requests of a client of version 3 are known by.
-    bond: Option<Box<Bond>>,
-}
-
-/// The cookie of sessions of version 3, under the name that such clients know.
-const COOKIE: &str = "io";
-
-/// What binds a session of version 3 to the client that opened it. Its id proves nothing: it is the
-/// member's public id.
-#[derive(Debug, Serialize, Deserialize)]
-struct Bond {
-    origin: Origin,
-    /// The value of [`COOKIE`], which nobody else knows.
-    cookie: MemberId,
-    /// Whether the client has been told it.
-    told: bool,
-    /// Whether the client has returned it. From then on every request needs it.
-    returned: bool,
-}
-
-/// Where a request comes from, as closely as that is known.
-#[derive(Debug, Eq, PartialEq, Serialize, Deserialize)]
-struct Origin {
-    speaker: Speaker,
-    /// What the nearest proxy says of its client, if that proxy is not trusted. Somebody else
-    /// behind the same proxy cannot say the same.
-    hop: Box<[u8]>,
-}
-
-/// A WebSocket that may become a session's transport.
-#[derive(Serialize, Deserialize)]
-pub struct Probe {
-    reader: Reader,
-    agreed: Option<Agreed>,
-    /// What the client sent, if its compressed messages refer to that.
-    window: Option<Box<Window>>,
-    /// The session's id: it may go to another shard meanwhile.
-    sid: MemberId,
-    probed: bool,
-    since: Micros,
-    /// When it is to be answered, if that is not at once.
-    answer_at: Option<Micros>,
-}
-
-/// Where the session of a request is.
-pub(super) enum Found {
-    Here(ConnId),
-    /// On another shard, as far as is known here.
-    There(ShardId),
-    Nowhere,
-}
-
-/// A packet of a body that was not acted on when its link moved.
-#[derive(Serialize, Deserialize)]
-pub(super) enum Left {
-    Text(String),
-    Binary(Vec<u8>),
-}
-
-impl Left {
-    fn of(part: Part<'_>) -> Self {
-        match part {
-            Part::Text(text) => Self::Text(text.to_owned()),
-            Part::Binary(bytes) => Self::Binary(bytes.to_vec()),
-        }
-    }
-}
-
-/// The packets that [`part_received`](Engine::part_received) has kept.
-fn parts_of(mut held: &[u8]) -> impl Iterator<Item = Part<'_>> {
-    std::iter::from_fn(move || {
-        let [kind, a, b, c, d, rest @ ..] = held else { return None };
-        let (bytes, rest) = rest.split_at(u32::from_le_bytes([*a, *b, *c, *d]) as usize);
-        held = rest;
-        Some(match kind {
-            0 => Part::Text(std::str::from_utf8(bytes).unwrap_or_default()),
-            _ => Part::Binary(bytes),
-        })
-    })
-}
-
-impl Sids {
-    /// A session is here now.
-    pub fn put(&mut self, sid: MemberId, id: ConnId) {
-        self.gone.remove(&sid);
-        self.here.insert(sid, id);
-    }
-
-    /// A session is over.
-    pub fn remove(&mut self, sid: MemberId) {
-        self.here.remove(&sid);
-    }
-
-    /// A session has gone to another shard.
-    fn moved(&mut self, sid: MemberId, to: ShardId, now: Micros) {
-        self.here.remove(&sid);
-        self.gone.retain(|_, (_, until)| *until > now);
-        if self.gone.len() >= GONE_MAX
-            && let Some((first, _)) = self.gone.iter().min_by_key(|(_, (_, until))| *until)
-        {
-            let first = *first;
-            self.gone.remove(&first);
-        }
-        self.gone.insert(sid, (to, now + GONE_TTL));
-    }
-
-    /// A session was closed by its client; `word` answers one more request.
-    fn part(&mut self, sid: MemberId, word: Body, now: Micros) {
-        self.parted.retain(|(_, _, since)| *since + PARTED_TTL > now);
-        self.parted.truncate(PARTED_MAX - 1);
-        self.parted.push_front((sid, word, now));
-    }
-
-    /// What answers a request for a session that its client closed just now.
-    pub(super) fn last_word(&mut self, sid: &str, now: Micros) -> Option<Body> {
-        let is_it = |(parted, _, since): &(MemberId, Body, Micros)| {
-            parted.as_str() == sid && *since + PARTED_TTL > now
-        };
-        let place = self.parted.iter().position(is_it)?;
-        self.parted.remove(place).map(|(_, word, _)| word)
-    }
-
-    /// How many sessions are here.
-    pub fn len(&self) -> usize {
-        self.here.len()
-    }
-}
-
-impl Queue {
-    /// Nothing yet, for a client of this version.
-    pub fn new(version: Version, base64: bool) -> Self {
-        Self {
-            version,
-            base64,
-            packets: Vec::new(),
-            bytes: 0,
-            waiting: None,
-            posting: None,
-            probed: None,
-            bond: None,
-        }
-    }
-
-    /// Takes a packet in.
-    pub fn push(&mut self, packet: Packet) {
-        self.bytes += packet.bytes().len();
-        self.packets.push(packet);
-    }
-
-    /// Takes in that a request need not wait any longer.
-    fn push_noop(&mut self) {
-        self.push(Packet::Text(engine_packet::NOOP.to_vec()));
-    }
-
-    /// Whether a request waits and nothing else does: then what is volatile may go out.
-    pub fn is_idle(&self) -> bool {
-        self.waiting.is_some() && self.packets.is_empty()
-    }
-
-    /// Bytes that wait.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn take(&mut self) -> Vec<Packet> {
-        self.bytes = 0;
-        std::mem::take(&mut self.packets)
-    }
-
-    fn body(&mut self) -> Body {
-        payload::body(&self.take(), self.version, self.base64)
-    }
-
-    /// The body of an answer with nothing in it.
-    fn noop(&self) -> Body {
-        payload::body(&[Packet::Text(engine_packet::NOOP.to_vec())], self.version, self.base64)
-    }
-}
-
-impl Probe {
-    pub(super) fn new(sid: MemberId, agreed: Option<Agreed>, now: Micros) -> Self {
-        let (reader, window) = (Reader::new(agreed.is_some()), agreed.and_then(Agreed::window));
-        Self { reader, agreed, window, sid, probed: false, since: now, answer_at: None }
-    }
-
-    pub(super) fn deadline(&self) -> Micros {
-        self.answer_at.unwrap_or(self.since + UPGRADE_TIMEOUT)
-    }
-}
+use crate::words::time::UnixMillis;
 
 /// Appends an answer with packets, which may set the cookie of a session.
 fn print_packets(
@@ -304,25 +66,6 @@ fn packets_answer(body: Body, packing: Packing) -> Answer {
 }
 
 impl Engine {
-    /// Looks for the session that a request names; `hops` is how often it was handed on.
-    pub(super) fn find_sid(&mut self, sid: MemberId, hops: u8) -> Found {
-        if let Some(id) = self.sids.here.get(&sid) {
-            return Found::Here(*id);
-        }
-        let now = self.now.at;
-        let (there, most) = match self.sids.gone.get_mut(&sid) {
-            Some((shard, until)) => {
-                *until = now + GONE_TTL;
-                (*shard, HOPS_MAX)
-            }
-            // Only once, for there it is known if it is anywhere.
-            None => (home(sid), 1),
-        };
-        let is_there =
-            there != self.settings.shard && there.0 < self.settings.shards && hops < most;
-        if is_there { Found::There(there) } else { Found::Nowhere }
-    }
-
     /// Opens a session by its first request, which is answered with the first packets.
     pub(super) fn open_polled(
         &mut self,
@@ -349,8 +92,9 @@ impl Engine {
         self.counters.links += 1;
         self.sids.put(sid, session);
         let bond = (version == Version::V3).then(|| self.new_bond(id, request)).flatten();
-        self.outbox
-            .open(session, Queue { bond: bond.map(Box::new), ..Queue::new(version, base64) });
+        let mut queue = Queue::new(version, base64);
+        queue.bond = bond.map(Box::new);
+        self.outbox.open(session, queue);
         self.greet(session, sid, &["websocket"], request.query, out);
         self.arm(session);
         self.poll(id, session, delivery, out)
@@ -666,7 +410,7 @@ impl Engine {
         if let Some(waiting) = queue.waiting.take() {
             self.answer_waiting(waiting, queue.noop(), out);
         }
-        let cors = super::front::Shared::of(delivery.cors);
+        let cors = Shared::of(delivery.cors);
         Some(Box::new(Parcel::Polled {
             link: *link,
             queue,
@@ -860,7 +604,7 @@ impl Engine {
         probe.probed = true;
         out.text(id, |bytes| bytes.extend_from_slice(b"3probe"));
         // If it has just moved, its next request waits no longer than for a ping.
-        if let Some(session) = self.sids.here.get(&probe.sid).copied()
+        if let Some(session) = self.sids.get(probe.sid)
             && let Some(queue) = self.outbox.queue(session)
         {
             queue.probed = Some(until);
@@ -887,10 +631,10 @@ impl Engine {
     pub(super) fn take_over(&mut self, id: ConnId, hops: u8, rest: &mut [u8], out: &mut Outputs) {
         let Some(State::Probe(probe)) = self.conns.get(id).map(|conn| &conn.state) else { return };
         let sid = probe.sid;
-        match self.find_sid(sid, hops) {
+        match self.sids.find(sid, hops, &self.settings, self.now.at) {
             // What it said is to be answered first, by the request that said it.
             Found::Here(session) if self.is_knocking(session) => self.drop_probe(id, out),
-            Found::Here(session) if is_polled(session) && self.upgrade_to(id, session, out) => {
+            Found::Here(session) if session.is_polled() && self.upgrade_to(id, session, out) => {
                 self.link_received(id, rest, out);
             }
             Found::There(shard) => {
@@ -914,8 +658,8 @@ impl Engine {
 
     /// Ends the candidacy of a WebSocket.
     pub(super) fn probe_over(&mut self, probe: &Probe) {
-        if let Some(session) = self.sids.here.get(&probe.sid).filter(|_| probe.probed)
-            && let Some(queue) = self.outbox.queue(*session)
+        if let Some(session) = self.sids.get(probe.sid).filter(|_| probe.probed)
+            && let Some(queue) = self.outbox.queue(session)
         {
             queue.probed = None;
         }
@@ -969,18 +713,9 @@ impl Engine {
     }
 }
 
-/// The shard that a session was opened on.
-fn home(sid: MemberId) -> ShardId {
-    let mut bytes = [0; 3];
-    let read = data_encoding::BASE64URL.decode_mut(&sid.as_str().as_bytes()[..4], &mut bytes);
-    // Every id is in that alphabet.
-    assert!(read.is_ok());
-    ShardId(u16::from_be_bytes([bytes[0], bytes[1]]))
-}
-
 /// Whether a request about a session is one that a session can take.
 pub(super) fn fits(request: &Request<'_>, session: ConnId) -> bool {
-    is_polled(session) && matches!(request.method, Method::Get | Method::Post)
+    session.is_polled() && matches!(request.method, Method::Get | Method::Post)
 }
 
 /// How a body's type says that it is binary.

@@ -12,65 +12,16 @@
 //! seconds are enough.
 
 use std::collections::VecDeque;
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 
 use super::Engine;
-use super::alarm::RoomKey;
-use super::outbox::Line;
-use super::slots::SlotKey;
+use crate::delivery::route::Line;
 use crate::io::{Close, Outputs, Settings};
 use crate::session::Audience;
 use crate::speech::{LeaveReason, Notice};
 use crate::wire::socket_packet;
-use crate::words::ids::{ConnId, MemberId, ShardId};
+use crate::words::ids::{ConnId, MemberId, Offset, Pid};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
-
-/// What a client shows to get its seat back. As hard to guess as a socket id, and told to nobody
-/// else.
-#[derive(Clone, Copy, Debug, Eq, Serialize, Deserialize)]
-pub struct Pid(pub MemberId);
-
-/// The time that a comparison takes tells nothing of a pid.
-impl PartialEq for Pid {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_str().as_bytes().ct_eq(other.0.as_str().as_bytes()).into()
-    }
-}
-
-/// Where an event stands in the log of a session: `<shard>.<room>.<generation>.<number>`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Offset {
-    /// The shard that the session lives on.
-    pub shard: ShardId,
-    /// The session there.
-    pub room: RoomKey,
-    /// How many of the session's events were told by then.
-    pub number: u64,
-}
-
-impl Offset {
-    /// Reads what a client names, `None` if no server of ours can have said it.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('.');
-        let mut part =
-            || parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
-        let shard = ShardId(part()?.parse().ok()?);
-        let room = RoomKey::from_parts(part()?.parse().ok()?, part()?.parse().ok()?);
-        let number = part()?.parse().ok()?;
-        parts.next().is_none().then_some(Self { shard, room, number })
-    }
-}
-
-impl fmt::Display for Offset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shard, room, number } = self;
-        write!(f, "{}.{}.{}.{number}", shard.0, room.index(), room.generation())
-    }
-}
 
 /// Whether a notice is about a moment and worth nothing once that is over. It carries no offset and
 /// is not told again to who missed it, for a fresh one is never far.
@@ -398,30 +349,6 @@ mod tests {
     fn missed(memory: &Memory<()>, number: u64, member: MemberId) -> Vec<String> {
         let text = |missed: Missed<'_>| String::from_utf8_lossy(missed.bytes).into();
         memory.missed(number, member, false).map(text).collect()
-    }
-
-    #[test]
-    fn an_offset_is_read_back_and_nothing_else_is() {
-        let offset = Offset {
-            shard: ShardId(7),
-            room: RoomKey::from_parts(12, 3),
-            number: 18_446_744_073_709_551_615,
-        };
-        assert_eq!(offset.to_string(), "7.12.3.18446744073709551615");
-        assert_eq!(Offset::parse(&offset.to_string()), Some(offset));
-        for text in [
-            "",
-            "7",
-            "7.12.3",
-            "7.12.3.",
-            "7.12.3.4.5",
-            "7.12.3.-4",
-            "+7.12.3.4",
-            "65536.1.1.1",
-            "é",
-        ] {
-            assert_eq!(Offset::parse(text), None, "{text}");
-        }
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! A session with its audience: who of its members sits at which connection, what waits to be told
 //! to them, and when the next tick is due.
 
-use super::alarm::{Alarm, RoomKey, Timer};
 use super::batch::Batch;
-use super::crowd::Guard;
-use super::knock::Promises;
-use super::outbox::{Line, Outbox};
-use super::recovery::{self, Bounds, Form, Memory, Offset, Pid, is_volatile};
-use super::storage::Kept;
-use super::wheel::Wheel;
+use super::persisted::Kept;
+use super::recovery::{self, Bounds, Form, Memory, is_volatile};
+use super::reservations::Promises;
+use crate::delivery::Outbox;
+use crate::delivery::route::Line;
 use crate::io::{Outputs, Settings};
 use crate::session::{Absent, Audience, Effect, Session};
 use crate::speech::{LeaveReason, Notice};
+use crate::throttle::guesses::Guard;
+use crate::timers::wheel::Wheel;
+use crate::timers::{Alarm, Timer};
 use crate::wire::{print, socket_packet};
-use crate::words::ids::{ConnId, MemberId};
+use crate::words::ids::{ConnId, MemberId, Offset, Pid, RoomKey};
 use crate::words::time::{Micros, Moment};
 
 /// Room for most packets, so that they need not grow while they are printed.

@@ -2,17 +2,16 @@
 
 use std::net::IpAddr;
 
-use super::alarm::RoomKey;
-use super::crowd::{Guesses, Guessing, Shown};
-use super::link::{Moving, Said, Step};
+use super::event::{Moving, Said, Step};
 use super::room::Room;
 use super::{Engine, State};
 use crate::io::{Memory, Outputs};
 use crate::record::Record;
 use crate::session::Session;
 use crate::speech::{Ack, Code, Command, Join, LeaveReason, Reject, SessionCommand};
+use crate::throttle::guesses::{Guesses, Guessing, Shown};
 use crate::wire::parse::{self, Event};
-use crate::words::ids::{CommandId, ConnId, MemberId, SessionId};
+use crate::words::ids::{CommandId, ConnId, MemberId, RoomKey, SessionId};
 
 impl Engine {
     /// Acts on a client event that is within the rates.

@@ -7,17 +7,17 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Engine;
-use super::alarm::{Alarm, RoomKey, Timer};
-use super::conns;
+use super::event::Said;
 use super::knock::Knock;
-use super::link::{Held, Said};
+use super::link::Held;
 use super::room::Room;
 use crate::io::{Found, Outcome, Output, Outputs, StorageNews};
 use crate::record::Record;
 use crate::session::Session;
-use crate::speech::{Ack, Command, LeaveReason, Reject};
+use crate::speech::{Command, LeaveReason, Reject};
+use crate::timers::{Alarm, Timer};
 use crate::wire::parse::{self, Event};
-use crate::words::ids::{ConnId, SessionId};
+use crate::words::ids::{ConnId, RoomKey, SessionId};
 use crate::words::time::Micros;
 
 /// How long changes are gathered before they are offered: a session that changes often is written
@@ -77,41 +77,6 @@ enum Waiting {
     },
     /// Its sender asks from another shard.
     There(Knock),
-}
-
-/// What the storage has of a session.
-#[derive(Debug, Default)]
-pub struct Kept {
-    /// The epoch and version that is stored.
-    stored: Option<(u64, u64)>,
-    /// The epoch and version that is on its way there.
-    offered: Option<(u64, u64)>,
-    /// Whether the session is among those to be offered.
-    listed: bool,
-    /// Whether it came back from the storage; see [`Ack::Joined`].
-    restored: Option<bool>,
-}
-
-impl Kept {
-    /// Whether the session is among those to be offered.
-    pub fn is_listed(&self) -> bool {
-        self.listed
-    }
-
-    /// Whether just this state is stored, and nothing else on its way.
-    pub fn has(&self, epoch: u64, version: u64) -> bool {
-        self.stored == Some((epoch, version)) && self.offered.is_none() && !self.listed
-    }
-
-    /// Tells who joins whether the session came back from the storage.
-    pub fn told(&self, ack: Ack) -> Ack {
-        match ack {
-            Ack::Joined { member, role, epoch, version, .. } => {
-                Ack::Joined { member, role, epoch, version, restored: self.restored }
-            }
-            ack => ack,
-        }
-    }
 }
 
 impl Storage {
@@ -321,7 +286,7 @@ impl Engine {
     /// Goes on with a connection where it began to wait.
     pub(super) fn go_on(&mut self, id: ConnId, mut held: Held, out: &mut Outputs) {
         self.held_parts(id, &held.parts, out);
-        if !conns::is_polled(id) {
+        if !id.is_polled() {
             self.link_received(id, &mut held.bytes, out);
         }
         self.arm(id);

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Engine;
-use super::measure::Measure;
+use crate::io::report::Measure;
 use crate::io::{
     Answer, Cause, Close, Goodbye, Input, Memory, Output, Outputs, Settings, Transports, Version3,
 };

@@ -1,7 +1,7 @@
 //! The seam for recording: sees everything that goes into a machine and comes out of it.
 
-use bandsync_engine::io::{Input, Outputs};
-use bandsync_engine::words::time::Micros;
+use super::{Input, Outputs};
+use crate::words::time::Micros;
 
 /// Called on the shard's thread. What it sees is enough to run the machine again: the inputs in
 /// their order, and after each of them its outputs.

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::late::Late;
-use crate::words::limits::RateLimits;
+use crate::words::limits::{EventClass, RateLimits};
 use crate::words::time::Micros;
 
 /// How long a refusal counts against a connection.
@@ -12,46 +11,7 @@ pub const REFUSALS_WINDOW: Micros = Micros::from_secs(60);
 /// A bucket holds as many events as its rate brings in this time, so a burst is twice the rate.
 const BURST_SECONDS: u64 = 2;
 
-/// The bucket an event is taken from.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum EventClass {
-    /// `position_sync`.
-    PositionSync,
-    /// `metronome_tick`.
-    MetronomeTick,
-    /// `sync_request`.
-    SyncRequest,
-    /// `chat_message`.
-    ChatMessage,
-    /// `latency_probe`.
-    LatencyProbe,
-    /// `clock_sync`.
-    ClockSync,
-    /// `tempo_change`.
-    TempoChange,
-    /// `join_session`.
-    JoinSession,
-    /// Any other event, by a number of the caller's choice: each number has a bucket of its own.
-    Other(u8),
-}
-
-impl RateLimits {
-    fn of(&self, class: EventClass) -> u32 {
-        match class {
-            EventClass::PositionSync => self.position_sync,
-            EventClass::MetronomeTick => self.metronome_tick,
-            EventClass::SyncRequest => self.sync_request,
-            EventClass::ChatMessage => self.chat_message,
-            EventClass::LatencyProbe => self.latency_probe,
-            EventClass::ClockSync => self.clock_sync,
-            EventClass::TempoChange => self.tempo_change,
-            EventClass::JoinSession => self.join_session,
-            EventClass::Other(_) => self.other,
-        }
-    }
-}
-
-/// What one connection has sent of late. Moves with it from shard to shard: their clocks are one.
+/// What one connection has sent of late, and what of that waits for room, which is the caller's. Moves with it from shard to shard: their clocks are one.
 ///
 /// Each bucket is one time (GCRA): the instant at which it will be full again. A bucket that is
 /// full is like one that never was, so only those that are not take room, and a full one's place is
@@ -59,26 +19,28 @@ impl RateLimits {
 /// ones do, about 170 more once it has used up to five buckets at a time, and 100 more once it has
 /// been refused.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Rates {
+#[serde(bound(serialize = "", deserialize = "W: Default"))]
+pub struct Rates<W> {
     /// When the bucket for all events together is full again.
     total_full_at: Micros,
     first: Option<Bucket>,
-    more: Option<Box<More>>,
+    more: Option<Box<More<W>>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-struct More {
+#[serde(bound(serialize = "", deserialize = "W: Default"))]
+struct More<W> {
     /// Besides the first, in no particular order: there are a handful.
     buckets: Vec<Bucket>,
     /// When events were refused, oldest first, within the last window.
     refusals: Vec<Micros>,
-    /// What came too fast and waits for room. Nothing does while the connection moves.
+    /// What waits for room. Nothing does while the connection moves.
     #[serde(skip)]
-    late: Late,
+    waiting: W,
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Rates>() == 32 && size_of::<Bucket>() == 16);
+const _: () = assert!(size_of::<Rates<()>>() == 32 && size_of::<Bucket>() == 16);
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Bucket {
@@ -86,7 +48,7 @@ struct Bucket {
     full_at: Micros,
 }
 
-impl Rates {
+impl<W: Default> Rates<W> {
     /// Lets an event through at the time `now`, or not. An event that is not let through takes from
     /// no bucket.
     ///
@@ -150,20 +112,20 @@ impl Rates {
         self.first.iter_mut().chain(self.more.iter_mut().flat_map(|more| &mut more.buckets))
     }
 
-    /// What waits for room, if anything does.
-    pub fn late(&self) -> Option<&Late> {
-        self.more.as_ref().map(|more| &more.late).filter(|late| !late.is_empty())
+    /// What waits for room, if it was ever asked for.
+    pub fn waiting(&self) -> Option<&W> {
+        self.more.as_ref().map(|more| &more.waiting)
     }
 
     /// The place of what waits for room.
-    pub fn late_mut(&mut self) -> &mut Late {
-        &mut self.more.get_or_insert_default().late
+    pub fn waiting_mut(&mut self) -> &mut W {
+        &mut self.more.get_or_insert_default().waiting
     }
 
     /// Drops what waits for room.
-    pub fn drop_late(&mut self) {
+    pub fn drop_waiting(&mut self) {
         if let Some(more) = &mut self.more {
-            more.late = Late::default();
+            more.waiting = W::default();
         }
     }
 
@@ -205,6 +167,7 @@ pub(super) fn draw(now: Micros, full_at: Micros, rate: u32) -> Result<Micros, Mi
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    type Rates = super::Rates<()>;
     use proptest::prelude::*;
 
     const SECOND: Micros = Micros::from_secs(1);

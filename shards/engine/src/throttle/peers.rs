@@ -4,142 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::rate::draw;
+use super::event_rates::draw;
+use super::guesses::{Guesses, Guessing};
 use crate::words::manners::{Network, PeerLimits, household, networks, plain};
 use crate::words::time::Micros;
 
 /// Addresses that are remembered for their haste alone before those that have rested are looked
 /// for.
 const RESTING_MAX: usize = 1_024;
-
-/// How many wrong passcodes and PINs are let pass at once, and how long each counts.
-#[derive(Clone, Copy, Debug)]
-pub struct Guessing {
-    burst: u64,
-    interval: Micros,
-}
-
-impl Guessing {
-    /// Of an address, in all sessions. At this rate a four-digit PIN survives months of guessing.
-    pub const OF_ADDRESS: Self = Self { burst: 10, interval: Micros::from_secs(60) };
-    /// In a session, by whatever addresses.
-    pub const IN_SESSION: Self = Self { burst: 30, interval: Micros::from_secs(10) };
-    /// By addresses of one network before its others lose their free first guess. Guessed: far more
-    /// than a band and its neighbours mistype, and a small part of the 65 536 addresses of /64 that
-    /// one customer may hold.
-    const OF_NETWORK: Self = Self { burst: 1_024, interval: Micros::from_secs(10) };
-    /// The same for the network of a provider, so that one customer's guesses cost its neighbours
-    /// nothing.
-    const OF_PROVIDER: Self = Self { burst: 16_384, interval: Micros::from_secs(10) };
-    /// In a session before addresses that have never shown its secret lose their free first guess.
-    /// At this rate eight digits last for years.
-    const OF_STRANGERS: Self = Self { burst: 65_536, interval: Micros::from_secs(1) };
-}
-
-/// Wrong guesses of late: the time at which none of them counts any more.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Guesses {
-    forgotten_at: Micros,
-}
-
-impl Guesses {
-    /// Whether another guess is let through.
-    ///
-    /// # Errors
-    /// How long to wait if not.
-    pub fn may(self, now: Micros, of: Guessing) -> Result<(), Micros> {
-        let most = Micros::from_micros(of.interval.as_micros() * (of.burst - 1));
-        match self.forgotten_at.since(now).since(most) {
-            Micros::ZERO => Ok(()),
-            wait => Err(wait),
-        }
-    }
-
-    /// Whether there are any.
-    pub fn any(self, now: Micros) -> bool {
-        self.forgotten_at > now
-    }
-
-    /// Notes a wrong guess. Beyond the burst none is remembered, so that guessing is possible again
-    /// soon after others have stopped.
-    pub fn wrong(&mut self, now: Micros, of: Guessing) {
-        let full = now + Micros::from_micros(of.interval.as_micros() * of.burst);
-        self.forgotten_at = (self.forgotten_at.max(now) + of.interval).min(full);
-    }
-}
-
-/// Addresses that a session remembers for having shown its secrets.
-const INSIDERS_MAX: usize = 64;
-
-/// The secrets of a session that somebody shows.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Shown {
-    /// A passcode, where the session has one.
-    pub passcode: bool,
-    /// A PIN, where the session has one.
-    pub pin: bool,
-}
-
-/// The guesses at a session's secrets. Most sessions see none, so it is boxed.
-#[derive(Debug, Default)]
-pub struct Guard(Option<Box<Guarded>>);
-
-#[derive(Debug, Default)]
-struct Guarded {
-    wrong: Guesses,
-    by_strangers: Guesses,
-    /// Addresses that have shown the right secret, the one that did so last at the end.
-    insiders: Vec<(IpAddr, Shown)>,
-}
-
-impl Guard {
-    /// Whether the session takes another guess by anybody.
-    ///
-    /// # Errors
-    /// How long to wait if not.
-    pub fn may(&self, now: Micros) -> Result<(), Micros> {
-        self.0.as_ref().map_or(Ok(()), |guarded| guarded.wrong.may(now, Guessing::IN_SESSION))
-    }
-
-    /// Whether the session takes a first guess of an address that it knows nothing of.
-    pub fn may_stranger(&self, now: Micros) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|guarded| guarded.by_strangers.may(now, Guessing::OF_STRANGERS).is_ok())
-    }
-
-    /// Notes a wrong guess.
-    pub fn wrong(&mut self, now: Micros) {
-        let guarded = self.0.get_or_insert_default();
-        guarded.wrong.wrong(now, Guessing::IN_SESSION);
-        guarded.by_strangers.wrong(now, Guessing::OF_STRANGERS);
-    }
-
-    /// Whether an address has shown all of these secrets before.
-    pub fn knows(&self, address: IpAddr, shown: Shown) -> bool {
-        let home = household(address);
-        let insider =
-            self.0.as_ref().and_then(|guarded| guarded.insiders.iter().find(|(of, _)| *of == home));
-        insider.is_some_and(|(_, known)| known.passcode >= shown.passcode && known.pin >= shown.pin)
-    }
-
-    /// Notes that an address has shown these secrets, and that they were right.
-    pub fn right(&mut self, address: IpAddr, shown: Shown) {
-        if shown == Shown::default() {
-            return;
-        }
-        let home = household(address);
-        let insiders = &mut self.0.get_or_insert_default().insiders;
-        let place = insiders.iter().position(|(of, _)| *of == home);
-        let before = place.map(|place| insiders.remove(place).1).unwrap_or_default();
-        if insiders.len() == INSIDERS_MAX {
-            insiders.remove(0);
-        }
-        let known =
-            Shown { passcode: before.passcode || shown.passcode, pin: before.pin || shown.pin };
-        insiders.push((home, known));
-    }
-}
 
 /// The addresses that a shard has to do with.
 #[derive(Debug, Default)]
@@ -267,7 +139,6 @@ fn around(address: IpAddr) -> impl Iterator<Item = (Network, Guessing)> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use std::net::Ipv4Addr;
 
@@ -308,19 +179,6 @@ mod tests {
     }
 
     #[test]
-    fn wrong_guesses_count_for_a_while() {
-        let mut guesses = Guesses::default();
-        for n in 0..10 {
-            assert_eq!(guesses.may(NOW, Guessing::OF_ADDRESS), Ok(()), "{n}");
-            guesses.wrong(NOW, Guessing::OF_ADDRESS);
-        }
-        let wait = guesses.may(NOW, Guessing::OF_ADDRESS).unwrap_err();
-        assert_eq!(wait, Micros::from_secs(60));
-        assert_eq!(guesses.may(NOW + wait, Guessing::OF_ADDRESS), Ok(()));
-        assert!(guesses.any(NOW + wait) && !guesses.any(NOW + Micros::from_secs(600)));
-    }
-
-    #[test]
     fn a_network_whose_addresses_guess_loses_their_free_guesses_and_others_keep_theirs() {
         let six = |last: u128| IpAddr::from((0x2001_0db8_u128 << 96 | last).to_be_bytes());
         let (slash_64, slash_48, slash_32) = (1 << 64, 1 << 80, 1 << 96);
@@ -340,44 +198,6 @@ mod tests {
         assert!(crowd.spares(six(slash_32), NOW) && crowd.spares(ip(1), NOW));
         assert!(crowd.spares(six(0), NOW + Micros::from_secs(10)), "one guess is forgotten");
         assert!(!crowd.spares(six(0), NOW));
-    }
-
-    #[test]
-    fn a_session_remembers_the_addresses_that_showed_its_secrets() {
-        let (passcode, pin) =
-            (Shown { passcode: true, pin: false }, Shown { passcode: false, pin: true });
-        let both = Shown { passcode: true, pin: true };
-        let mut guard = Guard::default();
-        guard.right(ip(1), Shown::default());
-        assert!(guard.0.is_none() && !guard.knows(ip(1), passcode));
-        guard.right(ip(1), passcode);
-        assert!(
-            guard.knows(ip(1), passcode) && !guard.knows(ip(1), both) && !guard.knows(ip(1), pin)
-        );
-        guard.right(ip(1), pin);
-        assert!(guard.knows(ip(1), both));
-        for n in 2..66 {
-            guard.right(ip(n), passcode);
-        }
-        assert!(
-            !guard.knows(ip(1), passcode)
-                && guard.knows(ip(2), passcode)
-                && guard.knows(ip(65), passcode)
-        );
-    }
-
-    #[test]
-    fn guesses_beyond_the_burst_prolong_nothing() {
-        let mut guard = Guard::default();
-        for _ in 0..1_000 {
-            guard.wrong(NOW);
-        }
-        assert_eq!(guard.may(NOW), Err(Micros::from_secs(10)));
-        assert!(guard.may(NOW + Micros::from_secs(10)).is_ok() && guard.may_stranger(NOW));
-        for _ in 0..65_536 {
-            guard.wrong(NOW);
-        }
-        assert!(!guard.may_stranger(NOW) && guard.may_stranger(NOW + Micros::from_secs(1)));
     }
 
     #[test]

@@ -1,32 +1,11 @@
 //! What wakes the engine, and a timer that is moved rather than set twice.
 
-use serde::{Deserialize, Serialize};
+pub mod wheel;
 
-use super::slots::SlotKey;
-use super::wheel::{TimerId, Wheel};
-use crate::words::ids::ConnId;
+use crate::words::ids::{ConnId, RoomKey};
 use crate::words::time::Micros;
 
-/// A session's place in the shard's table.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct RoomKey {
-    index: u32,
-    generation: u32,
-}
-
-impl SlotKey for RoomKey {
-    fn from_parts(index: u32, generation: u32) -> Self {
-        Self { index, generation }
-    }
-
-    fn index(self) -> u32 {
-        self.index
-    }
-
-    fn generation(self) -> u32 {
-        self.generation
-    }
-}
+use wheel::{TimerId, Wheel};
 
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -88,7 +67,7 @@ mod tests {
     #[test]
     fn an_alarm_rings_once_at_the_time_wanted_last() {
         let mut wheel = Wheel::new(Micros::ZERO);
-        let what = Timer::Room(RoomKey::from_parts(0, 0));
+        let what = Timer::Room(RoomKey { index: 0, generation: 0 });
         let mut alarm = Alarm::default();
         for at in [30, 10, 20] {
             alarm.set(&mut wheel, Some(Micros::from_micros(at)), what);

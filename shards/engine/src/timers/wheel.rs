@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::NonZeroU64;
 
-use super::slots::Pieces;
+use crate::slots::Pieces;
 use crate::words::time::Micros;
 
 /// Slots are 1.024 ms wide: a power of two, so that finding one is a shift, and narrow enough that

@@ -721,6 +721,41 @@ impl Upgrade<'_> {
     }
 }
 
+/// [`Cors`] that lives on its own.
+#[derive(Serialize, Deserialize)]
+pub enum Shared {
+    /// [`Cors::Silent`].
+    Silent,
+    /// [`Cors::Any`].
+    Any,
+    /// [`Cors::Only`].
+    Only(String),
+    /// [`Cors::Denied`].
+    Denied,
+}
+
+impl Shared {
+    /// The same, kept.
+    pub fn of(cors: Cors<'_>) -> Self {
+        match cors {
+            Cors::Silent => Self::Silent,
+            Cors::Any => Self::Any,
+            Cors::Only(origin) => Self::Only(origin.to_owned()),
+            Cors::Denied => Self::Denied,
+        }
+    }
+
+    /// The same, lent.
+    pub fn as_cors(&self) -> Cors<'_> {
+        match self {
+            Self::Silent => Cors::Silent,
+            Self::Any => Cors::Any,
+            Self::Only(origin) => Cors::Only(origin),
+            Self::Denied => Cors::Denied,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

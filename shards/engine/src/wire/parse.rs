@@ -14,6 +14,7 @@ use crate::speech::{
     TempoEvent,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
+use crate::words::limits::EventClass;
 use crate::words::music::{Position, Tempo, TimeSignature};
 use crate::words::text::is_control;
 use crate::words::time::Micros;
@@ -774,6 +775,21 @@ fn within(field: Field<'_>, place: &str, reject: Reject) -> Reject {
 
 fn too_large(field: Field<'_>, what: String) -> Reject {
     Reject { code: Code::TooLarge, ..field.wrong(what) }
+}
+
+/// The token bucket that an event is taken from.
+pub fn class(event: Option<Event>) -> EventClass {
+    match event {
+        Some(Event::PositionSync) => EventClass::PositionSync,
+        Some(Event::SyncRequest) => EventClass::SyncRequest,
+        Some(Event::ChatMessage) => EventClass::ChatMessage,
+        Some(Event::LatencyProbe) => EventClass::LatencyProbe,
+        Some(Event::ClockSync) => EventClass::ClockSync,
+        Some(Event::TempoChange) => EventClass::TempoChange,
+        Some(Event::JoinSession) => EventClass::JoinSession,
+        Some(event) => EventClass::Other(event as u8),
+        None => EventClass::Other(u8::MAX),
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 
 use super::text::is_control;
 
@@ -14,6 +15,17 @@ pub struct ConnId {
     pub index: u32,
     /// Counts the connections that have had this place.
     pub generation: u32,
+}
+
+impl ConnId {
+    /// Marks the index of an id that the engine allotted itself. The driver's indices are
+    /// descriptors, far below it.
+    pub const POLLED: u32 = 1 << 31;
+
+    /// Whether this names a session of long-polling rather than a connection of the driver.
+    pub const fn is_polled(self) -> bool {
+        self.index & Self::POLLED != 0
+    }
 }
 
 impl fmt::Display for ConnId {
@@ -149,6 +161,58 @@ impl fmt::Debug for SessionId {
     }
 }
 
+/// A session's place in the shard's table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct RoomKey {
+    /// Place in the shard's table of sessions.
+    pub index: u32,
+    /// Counts the sessions that have had this place.
+    pub generation: u32,
+}
+
+/// What a client shows to get its seat back. As hard to guess as a socket id, and told to nobody
+/// else.
+#[derive(Clone, Copy, Debug, Eq, Serialize, Deserialize)]
+pub struct Pid(pub MemberId);
+
+/// The time that a comparison takes tells nothing of a pid.
+impl PartialEq for Pid {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str().as_bytes().ct_eq(other.0.as_str().as_bytes()).into()
+    }
+}
+
+/// Where an event stands in the log of a session: `<shard>.<room>.<generation>.<number>`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Offset {
+    /// The shard that the session lives on.
+    pub shard: ShardId,
+    /// The session there.
+    pub room: RoomKey,
+    /// How many of the session's events were told by then.
+    pub number: u64,
+}
+
+impl Offset {
+    /// Reads what a client names, `None` if no server of ours can have said it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let mut part =
+            || parts.next().filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+        let shard = ShardId(part()?.parse().ok()?);
+        let room = RoomKey { index: part()?.parse().ok()?, generation: part()?.parse().ok()? };
+        let number = part()?.parse().ok()?;
+        parts.next().is_none().then_some(Self { shard, room, number })
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shard, room, number } = self;
+        write!(f, "{}.{}.{}.{number}", shard.0, room.index, room.generation)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -208,5 +272,29 @@ mod tests {
             counts[usize::from(SessionId::parse(&format!("session-{n}")).unwrap().shard(7).0)] += 1;
         }
         assert!(counts.iter().all(|count| (850..1_150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn an_offset_is_read_back_and_nothing_else_is() {
+        let offset = Offset {
+            shard: ShardId(7),
+            room: RoomKey { index: 12, generation: 3 },
+            number: 18_446_744_073_709_551_615,
+        };
+        assert_eq!(offset.to_string(), "7.12.3.18446744073709551615");
+        assert_eq!(Offset::parse(&offset.to_string()), Some(offset));
+        for text in [
+            "",
+            "7",
+            "7.12.3",
+            "7.12.3.",
+            "7.12.3.4.5",
+            "7.12.3.-4",
+            "+7.12.3.4",
+            "65536.1.1.1",
+            "é",
+        ] {
+            assert_eq!(Offset::parse(text), None, "{text}");
+        }
     }
 }

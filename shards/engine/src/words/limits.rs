@@ -155,3 +155,43 @@ const _: () =
 // The announced `maxPayload` must hold the largest set list with its escapes, or no client could
 // ever send one.
 const _: () = assert!(Limits::PRODUCTION.message_bytes_max >= 1_000_000);
+
+/// The bucket an event is taken from.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum EventClass {
+    /// `position_sync`.
+    PositionSync,
+    /// `metronome_tick`.
+    MetronomeTick,
+    /// `sync_request`.
+    SyncRequest,
+    /// `chat_message`.
+    ChatMessage,
+    /// `latency_probe`.
+    LatencyProbe,
+    /// `clock_sync`.
+    ClockSync,
+    /// `tempo_change`.
+    TempoChange,
+    /// `join_session`.
+    JoinSession,
+    /// Any other event, by a number of the caller's choice: each number has a bucket of its own.
+    Other(u8),
+}
+
+impl RateLimits {
+    /// Events of this class that a connection may send in a second; 0 = any number.
+    pub fn of(&self, class: EventClass) -> u32 {
+        match class {
+            EventClass::PositionSync => self.position_sync,
+            EventClass::MetronomeTick => self.metronome_tick,
+            EventClass::SyncRequest => self.sync_request,
+            EventClass::ChatMessage => self.chat_message,
+            EventClass::LatencyProbe => self.latency_probe,
+            EventClass::ClockSync => self.clock_sync,
+            EventClass::TempoChange => self.tempo_change,
+            EventClass::JoinSession => self.join_session,
+            EventClass::Other(_) => self.other,
+        }
+    }
+}

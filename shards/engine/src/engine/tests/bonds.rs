@@ -2,8 +2,8 @@
 //! others.
 
 use super::*;
-use crate::engine::departure::Manner;
 use crate::io::Version3;
+use crate::io::report::Manner;
 use crate::words::manners::Network;
 
 const ANN: &str = "203.0.113.1";

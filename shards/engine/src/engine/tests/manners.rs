@@ -1,7 +1,7 @@
 //! What is expected of those who come, under the engine's clock.
 use super::*;
-use crate::engine::departure::Manner;
 use crate::io::Question;
+use crate::io::report::Manner;
 use crate::words::limits::RateLimits;
 use crate::words::manners::{Hosts, Named, Network, PeerLimits};
 

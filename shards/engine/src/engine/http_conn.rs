@@ -1,0 +1,107 @@
+//! A connection as long as it speaks HTTP.
+
+use super::parcel::Parcel;
+use crate::wire::http::{HeadReader, Request, Shared};
+use crate::wire::packing::Packing;
+use crate::words::ids::{ConnId, ShardId};
+use crate::words::limits::Limits;
+use crate::words::time::Micros;
+
+/// Bytes that may wait behind a question that the host has not answered yet.
+pub const WAITING_BYTES_MAX: usize = 64 * 1024;
+
+/// A connection that speaks HTTP.
+pub struct Front {
+    /// Received and not used yet.
+    pub bytes: Vec<u8>,
+    pub head: HeadReader,
+    /// Since when it waits for what it waits for.
+    pub since: Micros,
+    /// Whether it has asked for something before.
+    pub kept_alive: bool,
+    /// What the host has been asked and has not answered, or a session of long-polling has nothing
+    /// to answer to.
+    pub asked: Option<Asked>,
+    /// How often the request that comes first was handed from shard to shard.
+    pub hops: u8,
+    /// How long-polling's answers may be compressed.
+    pub packing: Packing,
+    /// The session to which it sends packets that are not all here.
+    pub posts_to: Option<ConnId>,
+}
+
+/// What has to be remembered of a request until the host has answered it.
+pub struct Asked {
+    pub head: bool,
+    pub keep_alive: bool,
+    pub cors: Shared,
+    /// The session whose packets it waits for.
+    pub session: Option<ConnId>,
+}
+
+/// What becomes of a connection after a request.
+pub enum Outcome {
+    /// It reads the next one.
+    Next,
+    /// It waits for the host.
+    Wait,
+    /// It speaks WebSocket.
+    Upgraded,
+    /// It is to become a session's transport.
+    Probing,
+    /// More of its body has to come.
+    More,
+    /// It goes to another shard, which reads the request anew.
+    Elsewhere(ShardId),
+    /// It goes to another shard with what is packed, and with what came behind the request.
+    Moves(ShardId, Option<Box<Parcel>>),
+    /// It is closed.
+    Gone,
+}
+
+impl Front {
+    /// A connection that was just accepted.
+    pub fn new(now: Micros) -> Self {
+        Self {
+            bytes: Vec::new(),
+            head: HeadReader::default(),
+            since: now,
+            kept_alive: false,
+            asked: None,
+            hops: 0,
+            packing: Packing::None,
+            posts_to: None,
+        }
+    }
+
+    /// A connection that another shard has sent.
+    pub fn handed_over(now: Micros, hops: u8) -> Self {
+        Self { hops, ..Self::new(now) }
+    }
+
+    /// The session whose packets it waits for.
+    pub fn waits_for(&self) -> Option<ConnId> {
+        self.asked.as_ref().and_then(|asked| asked.session)
+    }
+
+    /// Takes out of it what a request is to be answered with that goes to another shard: whether it
+    /// reads on then, what pages may see, and what came behind it.
+    pub fn take_asked(&mut self) -> Option<(bool, Shared, Vec<u8>)> {
+        let Asked { keep_alive, cors, .. } = self.asked.take()?;
+        self.posts_to = None;
+        Some((keep_alive, cors, std::mem::take(&mut self.bytes)))
+    }
+
+    /// When it has waited long enough. The host answers within the turn, so nothing is set while it
+    /// is asked.
+    pub fn deadline(&self, limits: &Limits) -> Option<Micros> {
+        let idle = self.kept_alive && self.bytes.is_empty();
+        let patience = if idle { limits.idle_timeout } else { limits.head_timeout };
+        self.asked.is_none().then(|| self.since + patience)
+    }
+}
+
+/// Whether a client takes no bytes but as text: old ones in old browsers.
+pub fn wants_base64(request: &Request<'_>) -> bool {
+    request.parameter("b64").is_some_and(|value| !value.is_empty())
+}
