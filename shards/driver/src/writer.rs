@@ -373,8 +373,11 @@ mod tests {
             SockRef::from(&socket).set_send_buffer_size(4_096).unwrap();
             socket.set_nonblocking(true).unwrap();
             let (peer, from) = listener.accept().unwrap();
-            let conn =
-                Connection::new(TcpStream::from_std(socket), from.ip(), Some(Shutdown::new(1).enter()));
+            let conn = Connection::new(
+                TcpStream::from_std(socket),
+                from.ip(),
+                Some(Shutdown::new(1).enter()),
+            );
             let mut conns = Connections::default();
             let id = conns.insert(conn);
             let net = MioNet::new(Poll::new().unwrap(), listener, ring).unwrap();

@@ -70,8 +70,8 @@ pub const BUGS: &[Bug] = bugs! {
         "" =>
             "LINE\n\
              if BUG && self.tick.at().is_some() {\n\
-                 let late = turn.now.at + turn.settings.tick_interval + Micros::from_micros(1);\n\
-                 self.tick.set(turn.wheel, Some(late), Timer::Tick(key));\n\
+                 let late = cx.now.at + cx.settings.tick_interval + Micros::from_micros(1);\n\
+                 self.tick.set(cx.wheel, Some(late), Timer::Tick(key));\n\
              }";
     ticks_queue "ticks queue like anything else":
         "true" => "!BUG";
@@ -80,7 +80,7 @@ pub const BUGS: &[Bug] = bugs! {
     window_open_during_join "the window stays open while somebody joins":
         "" => "if !BUG { LINE }";
     window_loses_its_timer "the window forgets its timer":
-        " {" => " && !(BUG && turn.now.at.as_micros() % 7 == 0) {";
+        " {" => " && !(BUG && cx.now.at.as_micros() % 7 == 0) {";
     update_waits_like_chat "an update waits as long as chat":
         "!matches" => "!BUG && !matches";
     leaver_stays_seated "who leaves stays seated":
@@ -88,9 +88,9 @@ pub const BUGS: &[Bug] = bugs! {
     empty_session_expires_early "an empty session is forgotten early":
         "if " => "if BUG || ";
     refused_joiner_has_left "who is refused has left its session":
-        "" => "if BUG { self.leave_session(id, LeaveReason::Left, out); }\n        LINE";
+        "" => "if BUG { self.leave_session(id, LeaveReason::Left, cx); }\n        LINE";
     waiting_joiner_has_left "who knocks elsewhere has left its session":
-        "" => "LINE\n        if BUG { self.leave_session(said.conn, LeaveReason::Left, out); }";
+        "" => "LINE\n        if BUG { self.leave_session(said.conn, LeaveReason::Left, cx); }";
     epoch_follows_wall_clock "an epoch goes back with the wall clock":
         "self.last_epoch + 1" => "if BUG { 0 } else { self.last_epoch + 1 }";
     slow_reader_stays "a slow reader is never closed":
@@ -103,7 +103,7 @@ pub const BUGS: &[Bug] = bugs! {
     bytes_behind_hand_over_lost "bytes behind a hand-over are lost":
         "rest.to_vec()" => "if BUG { Vec::new() } else { rest.to_vec() }";
     acknowledged_unchecked "a command is acknowledged before it is checked":
-        "" => "Err(_) if BUG => self.acknowledge(said, &Ack::Done, out),\n            LINE";
+        "" => "Err(_) if BUG => self.acknowledge(said, &Ack::Done, cx),\n            LINE";
     wheel_forgets_the_earliest "the wheel forgets the earliest when one is cancelled":
         "Earliest::Unknown" => "if BUG { Earliest::Known(None) } else { Earliest::Unknown }";
     timers_in_another_order "timers of one instant fire in another order":
@@ -155,7 +155,7 @@ pub const BUGS: &[Bug] = bugs! {
         "?;" =>
             ".inspect_err(|_| if BUG { self.note_departure(id, format!(\"{:?}\", \
              join.passcode.as_ref().map(|secret| &secret.0)).into(), \
-             super::departure::Manner::Expelled) })?;";
+             crate::io::report::Manner::Expelled, cx) })?;";
     query_token_uncovered "a token in a query is not covered in a recording":
         "= SECRET_KEYS" => "= !BUG && SECRET_KEYS";
     passcode_uncovered "a passcode is not covered in a recording":

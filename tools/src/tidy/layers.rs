@@ -4,7 +4,7 @@ use super::source::Source;
 use super::{Breach, File};
 
 /// Each layer of `shards/engine/src` and the layers it may name.
-const DOORS: [(&str, &[&str]); 12] = [
+const DOORS: [(&str, &[&str]); 13] = [
     ("words", &[]),
     ("slots", &["words"]),
     ("timers", &["slots", "words"]),
@@ -16,11 +16,12 @@ const DOORS: [(&str, &[&str]); 12] = [
     ("io", &["record", "speech", "words"]),
     ("trace", &["io", "record", "words"]),
     ("delivery", &["wire", "io", "words"]),
+    ("context", &["delivery", "throttle", "timers", "io", "words"]),
     (
         "engine",
         &[
-            "delivery", "throttle", "timers", "slots", "io", "trace", "record", "session", "wire",
-            "speech", "words",
+            "context", "delivery", "throttle", "timers", "slots", "io", "trace", "record",
+            "session", "wire", "speech", "words",
         ],
     ),
 ];

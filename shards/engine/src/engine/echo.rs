@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::event::Step;
 use super::recovery::{Bounds, Form};
 use super::script::{self, Heard, Namespace, Say, Value};
-use super::{Engine, State};
+use super::{Shard, State};
+use crate::context::Cx;
 use crate::delivery::route::Lane;
-use crate::io::{Close, Outputs};
+use crate::io::Close;
 use crate::session::Audience;
 use crate::speech::LeaveReason;
 use crate::wire::payload::{Version, attachment_text};
@@ -111,23 +112,23 @@ impl Echoed {
     }
 }
 
-impl Engine {
+impl Shard {
     /// A WebSocket has said something: it comes back.
-    pub(super) fn echo_text(&mut self, id: ConnId, text: &str, out: &mut Outputs) -> Step {
-        self.text(id, out, |bytes| bytes.extend_from_slice(text.as_bytes()));
+    pub(super) fn echo_text(&mut self, id: ConnId, text: &str, cx: &mut Cx<'_>) -> Step {
+        self.text(id, cx, |bytes| bytes.extend_from_slice(text.as_bytes()));
         Step::Go
     }
 
     /// The same with bytes.
-    pub(super) fn echo_binary(&mut self, id: ConnId, data: &[u8], out: &mut Outputs) -> Step {
+    pub(super) fn echo_binary(&mut self, id: ConnId, data: &[u8], cx: &mut Cx<'_>) -> Step {
         let lane = self.link_mut(id).map_or(Lane::Plain, |link| link.lane);
-        self.outbox.message(out, id, lane, false, data);
+        cx.sender.message(cx.out, id, lane, false, data);
         Step::Go
     }
 
     /// A message of Engine.IO comes back.
-    pub(super) fn echo_message(&mut self, id: ConnId, text: &str, out: &mut Outputs) -> Step {
-        self.text(id, out, |bytes| {
+    pub(super) fn echo_message(&mut self, id: ConnId, text: &str, cx: &mut Cx<'_>) -> Step {
+        self.text(id, cx, |bytes| {
             bytes.push(engine_packet::MESSAGE);
             bytes.extend_from_slice(text.as_bytes());
         });
@@ -142,10 +143,10 @@ impl Engine {
         sid: MemberId,
         open: Vec<u8>,
         query: &str,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
-        let now = self.now.at;
-        let is_bare = self.settings.application == Application::EngineEcho;
+        let now = cx.now.at;
+        let is_bare = cx.settings.application == Application::EngineEcho;
         let Some(link) = self.link_mut(id) else { return };
         let is_old = link.version == Version::V3 && !is_bare;
         let pause = if link.lane == Lane::Polled { HANDSHAKE } else { PAUSE };
@@ -161,16 +162,16 @@ impl Engine {
             link.settled();
         }
         if is_old {
-            self.echo_later(id, socket_packet::CONNECTED_V3.to_vec(), out);
-            self.echo_greeting(id, "/", out);
+            self.echo_later(id, socket_packet::CONNECTED_V3.to_vec(), cx);
+            self.echo_greeting(id, "/", cx);
         }
-        self.arm(id);
+        self.arm(id, cx);
     }
 
     /// Tells a packet after a pause. Who polls is told in the answer to a request, unless others
     /// wait already.
-    fn echo_later(&mut self, id: ConnId, packet: Vec<u8>, out: &mut Outputs) {
-        let due_at = self.now.at + PAUSE;
+    fn echo_later(&mut self, id: ConnId, packet: Vec<u8>, cx: &mut Cx<'_>) {
+        let due_at = cx.now.at + PAUSE;
         let Some(link) = self.link_mut(id) else { return };
         match &mut link.echo {
             Some(echoed) if link.lane != Lane::Polled || !echoed.later.is_empty() => {
@@ -178,17 +179,17 @@ impl Engine {
                     echoed.due_at = due_at;
                 }
                 echoed.later.push(packet);
-                self.arm(id);
+                self.arm(id, cx);
             }
-            _ => self.text(id, out, |bytes| bytes.extend_from_slice(&packet)),
+            _ => self.text(id, cx, |bytes| bytes.extend_from_slice(&packet)),
         }
     }
 
     /// Tells what has waited: its time has come, or the client has said something.
-    pub(super) fn echo_now(&mut self, id: ConnId, out: &mut Outputs) {
+    pub(super) fn echo_now(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         let later = self.link_mut(id).and_then(|link| link.echo.as_mut());
         for packet in later.map(|echoed| std::mem::take(&mut echoed.later)).unwrap_or_default() {
-            self.text(id, out, |bytes| bytes.extend_from_slice(&packet));
+            self.text(id, cx, |bytes| bytes.extend_from_slice(&packet));
         }
     }
 
@@ -198,9 +199,9 @@ impl Engine {
         id: ConnId,
         packet: &Packet<'_>,
         attachments: &[Vec<u8>],
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Step {
-        let known = self.echo_namespaces();
+        let known = self.echo_namespaces(cx);
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         // Clients of version 3 put what they authenticate with behind the name.
         let (name, query) = match packet.namespace.split_once('?') {
@@ -218,7 +219,7 @@ impl Engine {
                     Some(namespace) => namespace.refuses.why(asked),
                 };
                 if let Some(why) = refusal {
-                    self.text(id, out, |bytes| {
+                    self.text(id, cx, |bytes| {
                         socket_packet::connect_error(bytes, packet.namespace, why)
                     });
                     return Step::Go;
@@ -228,7 +229,7 @@ impl Engine {
                 });
                 let queried = query.map(query_object);
                 let auth = queried.as_deref().or(*auth).unwrap_or("{}");
-                self.echo_connect(id, name, auth, before, out);
+                self.echo_connect(id, name, auth, before, cx);
             }
             (Body::Disconnect, Some(place)) => drop(echoed.joined.remove(place)),
             (Body::Event { ack, event: Some(event) }, Some(_)) => {
@@ -237,19 +238,19 @@ impl Engine {
                         id,
                         "an event has too many arguments",
                         LeaveReason::Forced,
-                        out,
+                        cx,
                     );
                 };
                 let arguments = items.get(1..).unwrap_or_default();
                 let words = Words { arguments, attachments, ack: *ack, later: false };
-                self.echo_heard(id, name, Heard::Event(&event.name), words, out);
+                self.echo_heard(id, name, Heard::Event(&event.name), words, cx);
             }
             (Body::Ack { id: asked, array }, Some(_)) => {
                 if let Some(event) = echoed.answered(name, *asked)
                     && let Some(arguments) = json::items(array, ARGUMENTS_MAX)
                 {
                     let words = Words { arguments: &arguments, attachments, ..Words::default() };
-                    self.echo_heard(id, name, Heard::Answer(&event), words, out);
+                    self.echo_heard(id, name, Heard::Answer(&event), words, cx);
                 }
             }
             (Body::Event { event: None, .. }, Some(_)) => {}
@@ -258,21 +259,21 @@ impl Engine {
                     id,
                     "it speaks where it is not connected",
                     LeaveReason::Forced,
-                    out,
+                    cx,
                 );
             }
         }
         Step::Go
     }
 
-    fn echo_namespaces(&self) -> &'static [Namespace] {
-        script::namespaces(self.settings.application)
+    fn echo_namespaces(&self, cx: &Cx<'_>) -> &'static [Namespace] {
+        script::namespaces(cx.settings.application)
     }
 
-    fn echo_greeting(&mut self, id: ConnId, namespace: &str, out: &mut Outputs) {
-        let greeting = self.echo_namespaces().iter().find(|known| known.name == namespace);
+    fn echo_greeting(&mut self, id: ConnId, namespace: &str, cx: &mut Cx<'_>) {
+        let greeting = self.echo_namespaces(cx).iter().find(|known| known.name == namespace);
         for say in greeting.map_or(&[][..], |known| known.greeting) {
-            self.echo_say(id, namespace, say, Words { later: true, ..Words::default() }, out);
+            self.echo_say(id, namespace, say, Words { later: true, ..Words::default() }, cx);
         }
     }
 
@@ -283,9 +284,9 @@ impl Engine {
         namespace: &str,
         heard: Heard<'_>,
         words: Words<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
-        let known = self.echo_namespaces().iter().find(|known| known.name == namespace);
+        let known = self.echo_namespaces(cx).iter().find(|known| known.name == namespace);
         let Some(echoed) = self.link_mut(id).and_then(|link| link.echo.as_mut()) else { return };
         let before = |event: &str| echoed.emitted.iter().any(|emitted| emitted == event);
         let rules = known.map_or(&[][..], |known| known.rules);
@@ -298,7 +299,7 @@ impl Engine {
             echoed.emitted.push(event.to_owned());
         }
         for say in rule.says {
-            self.echo_say(id, namespace, say, words, out);
+            self.echo_say(id, namespace, say, words, cx);
         }
     }
 
@@ -308,24 +309,24 @@ impl Engine {
         namespace: &str,
         say: &Say,
         words: Words<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
         match say {
             Say::Emit(event, values) => {
                 let speech = self.echo_speech(id, namespace, values, words);
-                self.echo_event(id, namespace, event, &speech, words.later, out);
+                self.echo_event(id, namespace, event, &speech, words.later, cx);
             }
             Say::Ask(event) => {
                 let Some(echoed) = self.link_mut(id).and_then(|link| link.echo.as_mut()) else {
                     return;
                 };
                 let asked = echoed.ask(namespace, event);
-                self.text(id, out, |bytes| socket_packet::ask(bytes, namespace, asked, event));
+                self.text(id, cx, |bytes| socket_packet::ask(bytes, namespace, asked, event));
             }
             Say::Acknowledge(values) => {
                 let Some(ack) = words.ack else { return };
                 let speech = self.echo_speech(id, namespace, values, words);
-                self.text(id, out, |bytes| {
+                self.text(id, cx, |bytes| {
                     let arguments = speech.arguments.join(",");
                     socket_packet::ack_with(
                         bytes,
@@ -336,7 +337,7 @@ impl Engine {
                     );
                 });
                 for attachment in &speech.attachments {
-                    self.send_attachment(id, attachment, out);
+                    self.send_attachment(id, attachment, cx);
                 }
             }
         }
@@ -393,21 +394,21 @@ impl Engine {
         namespace: &str,
         auth: &str,
         before: Option<(Pid, Offset)>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
-        let window = self.settings.transports.recovery;
+        let window = cx.settings.transports.recovery;
         let is_old = self.link_mut(id).is_some_and(|link| link.version == Version::V3);
         let recovers = window > Micros::ZERO && !is_old;
         let known = before
             .filter(|_| recovers)
-            .and_then(|before| self.echo_recover(id, namespace, before, out));
+            .and_then(|before| self.echo_recover(id, namespace, before, cx));
         let joined = match known {
             Some(joined) => joined,
             None => {
-                let pid = recovers.then(|| Pid(self.new_id()));
+                let pid = recovers.then(|| Pid(self.new_id(cx)));
                 Joined {
                     namespace: namespace.to_owned(),
-                    member: self.new_id(),
+                    member: self.new_id(cx),
                     auth: auth.to_owned(),
                     pid,
                 }
@@ -418,7 +419,7 @@ impl Engine {
         if let Some(echoed) = &mut link.echo {
             echoed.joined.push(joined.clone());
         }
-        self.text(id, out, |bytes| {
+        self.text(id, cx, |bytes| {
             let start = bytes.len();
             let pid = joined.pid.as_ref().map(|pid| pid.0.as_str());
             socket_packet::connected(bytes, joined.member.as_str(), pid);
@@ -427,7 +428,7 @@ impl Engine {
             }
             socket_packet::name_namespace(bytes, start, namespace);
         });
-        self.echo_greeting(id, namespace, out);
+        self.echo_greeting(id, namespace, cx);
     }
 
     /// Who a client was, after it was told what it missed.
@@ -436,7 +437,7 @@ impl Engine {
         id: ConnId,
         namespace: &str,
         (pid, offset): (Pid, Offset),
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Option<Joined> {
         // The client may have noticed the loss before we did.
         let is_it = |joined: &Joined| joined.pid == Some(pid);
@@ -449,17 +450,13 @@ impl Engine {
             _ => None,
         });
         if let Some(old) = old {
-            self.forget(old, LeaveReason::TransportClosed, out);
-            out.close(old, Close::Abort);
+            self.forget(old, LeaveReason::TransportClosed, cx);
+            cx.out.close(old, Close::Abort);
         }
-        let window = self.settings.transports.recovery;
-        let mut bounds = Bounds {
-            window,
-            silence: window,
-            limits: &self.settings.limits,
-            bytes: &mut self.remembered,
-        };
-        let joined = self.echoed.take(self.now.at, pid, &mut bounds)?;
+        let window = cx.settings.transports.recovery;
+        let mut bounds =
+            Bounds { window, silence: window, limits: &cx.settings.limits, bytes: cx.replay_bytes };
+        let joined = self.echoed.take(cx.now.at, pid, &mut bounds)?;
         if joined.namespace != namespace
             || !self.echoed.reaches(offset.number, joined.member, false)
         {
@@ -469,27 +466,28 @@ impl Engine {
         let missed: Vec<Vec<u8>> = missed.map(|missed| missed.bytes.to_vec()).collect();
         for event in missed {
             for packet in event.split(|byte| *byte == SEPARATOR) {
-                self.text(id, out, |bytes| bytes.extend_from_slice(packet));
+                self.text(id, cx, |bytes| bytes.extend_from_slice(packet));
             }
         }
         Some(joined)
     }
 
     /// A connection is gone; unless on purpose, its client may come back.
-    pub(super) fn echo_lost(&mut self, echoed: Option<Box<Echoed>>, reason: LeaveReason) {
+    pub(super) fn echo_lost(
+        &mut self,
+        echoed: Option<Box<Echoed>>,
+        reason: LeaveReason,
+        cx: &mut Cx<'_>,
+    ) {
         if matches!(reason, LeaveReason::Left | LeaveReason::Disconnected) {
             return;
         }
-        let window = self.settings.transports.recovery;
-        let mut bounds = Bounds {
-            window,
-            silence: window,
-            limits: &self.settings.limits,
-            bytes: &mut self.remembered,
-        };
+        let window = cx.settings.transports.recovery;
+        let mut bounds =
+            Bounds { window, silence: window, limits: &cx.settings.limits, bytes: cx.replay_bytes };
         for joined in echoed.into_iter().flat_map(|echoed| echoed.joined) {
             if let Some(pid) = joined.pid {
-                self.echoed.keep(self.now.at, pid, joined, &mut bounds);
+                self.echoed.keep(cx.now.at, pid, joined, &mut bounds);
             }
         }
     }
@@ -502,7 +500,7 @@ impl Engine {
         name: &str,
         speech: &Speech<'_>,
         later: bool,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
         let Speech { arguments, attachments } = speech;
         let mut packet = Vec::new();
@@ -512,34 +510,28 @@ impl Engine {
         let joined = joined.into_iter().find(|joined| joined.namespace == namespace);
         if let Some((member, _)) = joined.and_then(|joined| Some((joined.member, joined.pid?))) {
             let room = RoomKey { index: 0, generation: 0 };
-            let offset =
-                Offset { shard: self.settings.shard, room, number: self.echoed.told() + 1 };
+            let offset = Offset { shard: cx.settings.shard, room, number: self.echoed.told() + 1 };
             socket_packet::append_offset(&mut packet, &offset.to_string());
             let mut whole = packet.clone();
             for attachment in attachments {
                 whole.push(SEPARATOR);
                 attachment_text(&mut whole, attachment, Version::V4);
             }
-            let window = self.settings.transports.recovery;
+            let window = cx.settings.transports.recovery;
             let mut bounds = Bounds {
                 window,
                 silence: window,
-                limits: &self.settings.limits,
-                bytes: &mut self.remembered,
+                limits: &cx.settings.limits,
+                bytes: cx.replay_bytes,
             };
-            self.echoed.push(
-                self.now.at,
-                Audience::One(member),
-                (Form::Packet, &whole),
-                &mut bounds,
-            );
+            self.echoed.push(cx.now.at, Audience::One(member), (Form::Packet, &whole), &mut bounds);
         }
         if later {
-            return self.echo_later(id, packet, out);
+            return self.echo_later(id, packet, cx);
         }
-        self.text(id, out, |bytes| bytes.extend_from_slice(&packet));
+        self.text(id, cx, |bytes| bytes.extend_from_slice(&packet));
         for attachment in attachments {
-            self.send_attachment(id, attachment, out);
+            self.send_attachment(id, attachment, cx);
         }
     }
 }

@@ -6,9 +6,11 @@ use std::borrow::Cow;
 use super::http_conn::{Asked, Front, Outcome, WAITING_BYTES_MAX, wants_base64};
 use super::parcel::Parcel;
 use super::polling_clients::{Found, Probe};
-use super::{Engine, State, polling};
+use super::{State, polling};
+use crate::context::Cx;
+use crate::engine::Shard;
 use crate::io::report::{Departure, Manner};
-use crate::io::{Answer, Close, Memory, Output, Outputs, Question, Version3};
+use crate::io::{Answer, Close, Memory, Output, Question, Version3};
 use crate::speech::LeaveReason;
 use crate::throttle::peers::Crowded;
 use crate::wire::deflate::{self, Agreed};
@@ -22,23 +24,23 @@ use crate::words::ids::{ConnId, MemberId};
 use crate::words::manners::{Named, Speaker, plain};
 use crate::words::time::{Micros, Moment, UnixMillis};
 
-impl Engine {
+impl Shard {
     /// Takes bytes of requests in.
-    pub(super) fn front_received(&mut self, id: ConnId, bytes: &[u8], out: &mut Outputs) {
-        let now = self.now.at;
+    pub(super) fn front_received(&mut self, id: ConnId, bytes: &[u8], cx: &mut Cx<'_>) {
+        let now = cx.now.at;
         let Some(front) = self.front_mut(id) else { return };
         if front.bytes.is_empty() && front.kept_alive {
             front.since = now;
         }
         front.bytes.extend_from_slice(bytes);
-        self.read_requests(id, out);
+        self.read_requests(id, cx);
     }
 
-    pub(super) fn read_requests(&mut self, id: ConnId, out: &mut Outputs) {
+    pub(super) fn read_requests(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         while let Some(front) = self.front_mut(id) {
             if front.asked.is_some() {
                 if front.bytes.len() > WAITING_BYTES_MAX {
-                    self.drop_front(id, out);
+                    self.drop_front(id, cx);
                 }
                 break;
             }
@@ -54,15 +56,15 @@ impl Engine {
                 }
                 Ok(Some((request, length))) => {
                     let body = bytes[length..].get(..request.content_length as usize);
-                    (length + body.map_or(0, <[u8]>::len), self.request(id, &request, body, out))
+                    (length + body.map_or(0, <[u8]>::len), self.request(id, &request, body, cx))
                 }
-                Err(refused) => (0, self.refuse_request(id, refused, Cors::Silent, out)),
+                Err(refused) => (0, self.refuse_request(id, refused, Cors::Silent, cx)),
             };
             // A request is counted once, however many pieces its body comes in.
-            self.counters.requests += u64::from(!matches!(outcome, Outcome::More));
+            cx.report.counters.requests += u64::from(!matches!(outcome, Outcome::More));
             match outcome {
-                Outcome::Upgraded => return self.link_received(id, &mut bytes[used..], out),
-                Outcome::Probing => return self.probe_received(id, &mut bytes[used..], out),
+                Outcome::Upgraded => return self.link_received(id, &mut bytes[used..], cx),
+                Outcome::Probing => return self.probe_received(id, &mut bytes[used..], cx),
                 Outcome::More => {
                     // The head is read again with the rest: it is short.
                     if let Some(front) = self.front_mut(id) {
@@ -72,16 +74,16 @@ impl Engine {
                 }
                 Outcome::Elsewhere(shard) => {
                     let hops = self.front_mut(id).map_or(0, |front| front.hops) + 1;
-                    return self.hand_over_front(id, shard, &Parcel::Request { bytes, hops }, out);
+                    return self.hand_over_front(id, shard, &Parcel::Request { bytes, hops }, cx);
                 }
                 Outcome::Moves(_, None) | Outcome::Gone => return,
                 Outcome::Moves(shard, Some(mut parcel)) => {
                     parcel.append(&bytes[used..]);
-                    return self.hand_over_front(id, shard, &parcel, out);
+                    return self.hand_over_front(id, shard, &parcel, cx);
                 }
                 Outcome::Next | Outcome::Wait => {}
             }
-            let now = self.now.at;
+            let now = cx.now.at;
             let Some(front) = self.front_mut(id) else { return };
             bytes.drain(..used);
             front.bytes = bytes;
@@ -89,7 +91,7 @@ impl Engine {
             front.kept_alive = true;
             front.hops = 0;
         }
-        self.arm(id);
+        self.arm(id, cx);
     }
 
     /// `body` is what follows the head, once all of it is here.
@@ -98,41 +100,41 @@ impl Engine {
         id: ConnId,
         request: &Request<'_>,
         body: Option<&[u8]>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Outcome {
-        let cors = self.judge(request);
+        let cors = self.judge(request, cx);
         // Of the bodies of these requests nothing is read, so nothing can come after them. While the
         // server drains, no connection is kept for another request.
         let keep_alive = request.keep_alive && request.content_length == 0 && !self.draining;
-        let now = self.now.unix;
+        let now = cx.now.unix;
         let delivery = Delivery { head: request.method == Method::Head, keep_alive, cors };
         match request.method {
             Method::Options => {
-                out.send(id, |bytes| http::print_preflight(bytes, request, now, delivery));
-                self.answered_one(id, keep_alive, out)
+                cx.out.send(id, |bytes| http::print_preflight(bytes, request, now, delivery));
+                self.answered_one(id, keep_alive, cx)
             }
-            _ if self.draining && (self.is_protocol(request) || request.wants_upgrade()) => {
+            _ if self.draining && (self.is_protocol(request, cx) || request.wants_upgrade()) => {
                 // No line in the log: a whole hall may come back at once.
-                out.send(id, |bytes| draining(bytes, now, delivery));
-                self.answered_one(id, false, out)
+                cx.out.send(id, |bytes| draining(bytes, now, delivery));
+                self.answered_one(id, false, cx)
             }
-            _ if self.is_protocol(request) => self.handshake(id, request, body, cors, out),
+            _ if self.is_protocol(request, cx) => self.handshake(id, request, body, cors, cx),
             Method::Get | Method::Head if request.wants_upgrade() => {
-                if self.settings.application == Application::WebSocketEcho {
-                    return self.accept(id, request, Version::V4, None, cors, out);
+                if cx.settings.application == Application::WebSocketEcho {
+                    return self.accept(id, request, Version::V4, None, cors, cx);
                 }
                 let headers =
                     [(Cow::Borrowed("Content-Type"), Cow::Borrowed("text/plain; charset=utf-8"))];
                 let body = b"WebSockets are at /socket.io/";
                 let response = Response { status: 404, headers: &headers, body };
-                out.send(id, |bytes| {
+                cx.out.send(id, |bytes| {
                     response.print(bytes, now, Delivery { keep_alive: false, ..delivery })
                 });
-                self.answered_one(id, false, out)
+                self.answered_one(id, false, cx)
             }
             Method::Get | Method::Head => {
-                let Some(speaker) = self.speaker(id, request) else { return Outcome::Gone };
-                let named = request.named(&self.settings.manners.hosts);
+                let Some(speaker) = self.speaker(id, request, cx) else { return Outcome::Gone };
+                let named = request.named(&cx.settings.manners.hosts);
                 let Some(front) = self.front_mut(id) else { return Outcome::Gone };
                 front.asked = Some(Asked {
                     head: delivery.head,
@@ -140,7 +142,8 @@ impl Engine {
                     cors: Shared::of(cors),
                     session: None,
                 });
-                out.list
+                cx.out
+                    .list
                     .push(Output::Ask { conn: id, question: question(request, speaker, named) });
                 Outcome::Wait
             }
@@ -154,15 +157,15 @@ impl Engine {
                     headers: &headers,
                     body: br#"{"error":"Method not allowed"}"#,
                 };
-                out.send(id, |bytes| response.print(bytes, now, delivery));
-                self.answered_one(id, keep_alive, out)
+                cx.out.send(id, |bytes| response.print(bytes, now, delivery));
+                self.answered_one(id, keep_alive, cx)
             }
         }
     }
 
     /// Whether a request is one to Engine.IO.
-    fn is_protocol(&self, request: &Request<'_>) -> bool {
-        self.settings.application.path().is_some_and(|path| request.path.starts_with(path))
+    fn is_protocol(&self, request: &Request<'_>, cx: &Cx<'_>) -> bool {
+        cx.settings.application.path().is_some_and(|path| request.path.starts_with(path))
     }
 
     /// Checks a request to Engine.IO in the order that other servers have: clients show what it
@@ -173,17 +176,17 @@ impl Engine {
         request: &Request<'_>,
         body: Option<&[u8]>,
         cors: Cors<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Outcome {
         // mark: admitted_without_memory
         if self.memory == Memory::Out && request.parameter("sid").is_none() {
-            return self.no_room(id, out);
+            return self.no_room(id, cx);
         }
         let done = match request.parameter("transport").as_deref() {
             Some("websocket" | "polling") if cors == Cors::Denied => Err(Refusal::Forbidden),
-            Some("websocket") => self.websocket(id, request, cors, out),
-            Some("polling") if self.settings.transports.polling => {
-                self.polling(id, request, body, cors, out)
+            Some("websocket") => self.websocket(id, request, cors, cx),
+            Some("polling") if cx.settings.transports.polling => {
+                self.polling(id, request, body, cors, cx)
             }
             _ => Err(Refusal::TransportUnknown),
         };
@@ -191,17 +194,19 @@ impl Engine {
             let upgrading = request.wants_upgrade();
             let refused = if upgrading { refusal.of_upgrade() } else { refusal.of_request() };
             let why = match refusal {
-                Refusal::Forbidden => self.why_forbidden(request),
-                Refusal::UnsupportedVersion if self.would_poll(request) => NO_POLLING_V3.to_owned(),
-                _ => return self.refuse_request(id, refused, cors, out),
+                Refusal::Forbidden => self.why_forbidden(request, cx),
+                Refusal::UnsupportedVersion if self.would_poll(request, cx) => {
+                    NO_POLLING_V3.to_owned()
+                }
+                _ => return self.refuse_request(id, refused, cors, cx),
             };
-            self.refuse_by_setting(id, request, why, refused, cors, out)
+            self.refuse_by_setting(id, request, why, refused, cors, cx)
         })
     }
 
     /// Why a page may not connect, and which setting lets it.
-    fn why_forbidden(&self, request: &Request<'_>) -> String {
-        let hosts = &self.settings.manners.hosts;
+    fn why_forbidden(&self, request: &Request<'_>, cx: &Cx<'_>) -> String {
+        let hosts = &cx.settings.manners.hosts;
         if let Some(host) = request.hosts().find(|host| !hosts.allow(host)) {
             let host = for_log(host);
             return format!(
@@ -217,8 +222,8 @@ impl Engine {
 
     /// Whether a request is one of a client of version 3 that might connect by a WebSocket, and
     /// begins with polling.
-    fn would_poll(&self, request: &Request<'_>) -> bool {
-        self.settings.transports.version_3 == Version3::WebSocketOnly
+    fn would_poll(&self, request: &Request<'_>, cx: &Cx<'_>) -> bool {
+        cx.settings.transports.version_3 == Version3::WebSocketOnly
             && request.parameter("transport").as_deref() == Some("polling")
             && request.parameter("EIO").as_deref() == Some("3")
     }
@@ -229,15 +234,15 @@ impl Engine {
         id: ConnId,
         request: &Request<'_>,
         cors: Cors<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Result<Outcome, Refusal> {
-        let session = match request.parameter("sid").map(|sid| self.look_for(id, &sid)) {
+        let session = match request.parameter("sid").map(|sid| self.look_for(id, &sid, cx)) {
             None => None,
             Some(Found::Here(session)) => Some(session),
             Some(Found::There(shard)) => return Ok(Outcome::Elsewhere(shard)),
             Some(Found::Nowhere) => return Err(Refusal::SessionUnknown),
         };
-        if session.is_some_and(|session| !self.is_of_client(id, session, request)) {
+        if session.is_some_and(|session| !self.is_of_client(id, session, request, cx)) {
             return Err(Refusal::SessionUnknown);
         }
         if request.method != Method::Get {
@@ -246,14 +251,14 @@ impl Engine {
         if !request.wants_upgrade() {
             return Err(Refusal::BadRequest);
         }
-        let version = self.version(request, false)?;
+        let version = self.version(request, false, cx)?;
         if session
             .and_then(|session| self.link_mut(session))
             .is_some_and(|link| link.version != version)
         {
             return Err(Refusal::BadRequest);
         }
-        Ok(self.accept(id, request, version, session, cors, out))
+        Ok(self.accept(id, request, version, session, cors, cx))
     }
 
     /// Makes a WebSocket of a connection, unless what it offers is malformed.
@@ -264,26 +269,26 @@ impl Engine {
         version: Version,
         session: Option<ConnId>,
         cors: Cors<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Outcome {
-        let (upgrade, agreed) = match self.grant(request) {
+        let (upgrade, agreed) = match self.grant(request, cx) {
             Ok(granted) => granted,
-            Err(refused) => return self.refuse_request(id, refused, cors, out),
+            Err(refused) => return self.refuse_request(id, refused, cors, cx),
         };
-        if let Some(outcome) = self.turn_away(id, request, out) {
+        if let Some(outcome) = self.turn_away(id, request, cx) {
             return outcome;
         }
         let extension = agreed.map(|agreed| agreed.answer());
-        let now = self.now.unix;
-        out.send(id, |bytes| upgrade.print(bytes, now, cors, extension.as_deref()));
+        let now = cx.now.unix;
+        cx.out.send(id, |bytes| upgrade.print(bytes, now, cors, extension.as_deref()));
         let Some(session) = session else {
-            self.open_link(id, agreed, version, wants_base64(request), request.query, out);
+            self.open_link(id, agreed, version, wants_base64(request), request.query, cx);
             return Outcome::Upgraded;
         };
         let Some(sid) = self.link_mut(session).and_then(|link| link.sid()) else {
             return Outcome::Gone;
         };
-        let probe = Probe::new(sid, agreed, self.now.at);
+        let probe = Probe::new(sid, agreed, cx.now.at);
         if let Some(conn) = self.conns.get_mut(id) {
             conn.state = State::Probe(Box::new(probe));
         }
@@ -291,7 +296,7 @@ impl Engine {
             return Outcome::Probing;
         }
         // It has a WebSocket already. Clients take this better than a refusal.
-        self.drop_probe(id, out);
+        self.drop_probe(id, cx);
         Outcome::Gone
     }
 
@@ -301,7 +306,7 @@ impl Engine {
         request: &Request<'_>,
         body: Option<&[u8]>,
         cors: Cors<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Result<Outcome, Refusal> {
         // JSONP, for browsers without CORS, is not spoken: its answers are scripts that any page
         // may run.
@@ -310,7 +315,7 @@ impl Engine {
         }
         let delivery = polling::delivery(request, cors);
         let packing =
-            self.settings.transports.compression.map_or(Packing::None, |_| Packing::of(request));
+            cx.settings.transports.compression.map_or(Packing::None, |_| Packing::of(request));
         if let Some(front) = self.front_mut(id) {
             front.packing = packing;
         }
@@ -321,78 +326,73 @@ impl Engine {
             if request.wants_upgrade() {
                 return Err(Refusal::BadRequest);
             }
-            let version = self.version(request, true)?;
-            return self.open_polled(id, version, request, delivery, out);
+            let version = self.version(request, true, cx)?;
+            return self.open_polled(id, version, request, delivery, cx);
         };
         // A session whose time is over is so for a request of the same turn already.
-        if let Found::Here(session) = self.look_for(id, &sid) {
-            self.link_due(session, out);
+        if let Found::Here(session) = self.look_for(id, &sid, cx) {
+            self.link_due(session, cx);
         }
-        let session = match self.look_for(id, &sid) {
+        let session = match self.look_for(id, &sid, cx) {
             Found::Here(session) => session,
             Found::There(shard) => return Ok(Outcome::Elsewhere(shard)),
             Found::Nowhere if request.method == Method::Get => {
-                let word = self.sids.last_word(&sid, self.now.at).ok_or(Refusal::SessionUnknown)?;
-                return Ok(self.answer_late(id, word, delivery, out));
+                let word = self.sids.last_word(&sid, cx.now.at).ok_or(Refusal::SessionUnknown)?;
+                return Ok(self.answer_late(id, word, delivery, cx));
             }
             Found::Nowhere => return Err(Refusal::SessionUnknown),
         };
-        if !self.is_of_client(id, session, request) {
+        if !self.is_of_client(id, session, request, cx) {
             return Err(Refusal::SessionUnknown);
         }
-        let version = self.version(request, true)?;
+        let version = self.version(request, true, cx)?;
         let same = self.link_mut(session).is_some_and(|link| link.version == version);
         if !same || !polling::fits(request, session) {
             return Err(Refusal::BadRequest);
         }
         if request.method == Method::Get {
-            return self.poll(id, session, delivery, out);
+            return self.poll(id, session, delivery, cx);
         }
-        if request.content_length > u64::from(self.settings.limits.message_bytes_max) {
-            return Ok(self.refuse_request(id, Refused::BODY_TOO_LARGE, cors, out));
+        if request.content_length > u64::from(cx.settings.limits.message_bytes_max) {
+            return Ok(self.refuse_request(id, Refused::BODY_TOO_LARGE, cors, cx));
         }
         match body {
-            Some(body) => self.post(id, session, body, polling::is_binary(request), delivery, out),
-            None => self.await_body(id, session, out),
+            Some(body) => self.post(id, session, body, polling::is_binary(request), delivery, cx),
+            None => self.await_body(id, session, cx),
         }
     }
 
-    fn look_for(&mut self, id: ConnId, sid: &str) -> Found {
+    fn look_for(&mut self, id: ConnId, sid: &str, cx: &Cx<'_>) -> Found {
         let hops = self.front_mut(id).map_or(0, |front| front.hops);
         MemberId::parse(sid)
-            .map_or(Found::Nowhere, |sid| self.sids.find(sid, hops, &self.settings, self.now.at))
+            .map_or(Found::Nowhere, |sid| self.sids.find(sid, hops, cx.settings, cx.now.at))
     }
 
     /// Sends somebody away whose address has too many connections.
-    fn turn_away(
-        &mut self,
-        id: ConnId,
-        request: &Request<'_>,
-        out: &mut Outputs,
-    ) -> Option<Outcome> {
-        let crowded = self.seat_speaker(id, request).err()?;
-        Some(self.send_away(id, crowded, out))
+    fn turn_away(&mut self, id: ConnId, request: &Request<'_>, cx: &mut Cx<'_>) -> Option<Outcome> {
+        let crowded = self.seat_speaker(id, request, cx).err()?;
+        Some(self.send_away(id, crowded, cx))
     }
 
-    pub(super) fn send_away(&mut self, id: ConnId, crowded: Crowded, out: &mut Outputs) -> Outcome {
-        self.note_expulsion(id, crowded.why());
-        let now = self.now.unix;
-        out.send(id, |bytes| too_many(bytes, now, crowded));
-        self.drop_front(id, out);
+    pub(super) fn send_away(&mut self, id: ConnId, crowded: Crowded, cx: &mut Cx<'_>) -> Outcome {
+        self.note_expulsion(id, crowded.why(), cx);
+        let now = cx.now.unix;
+        cx.out.send(id, |bytes| too_many(bytes, now, crowded));
+        self.drop_front(id, cx);
         Outcome::Gone
     }
 
-    pub(super) fn no_room(&mut self, id: ConnId, out: &mut Outputs) -> Outcome {
-        self.note_expulsion(id, "there is no memory for more members");
-        let now = self.now.unix;
-        out.send(id, |bytes| no_room(bytes, now));
-        self.drop_front(id, out);
+    pub(super) fn no_room(&mut self, id: ConnId, cx: &mut Cx<'_>) -> Outcome {
+        self.note_expulsion(id, "there is no memory for more members", cx);
+        let now = cx.now.unix;
+        cx.out.send(id, |bytes| no_room(bytes, now));
+        self.drop_front(id, cx);
         Outcome::Gone
     }
 
     /// The version that a request is in, which polls or asks for a WebSocket.
-    fn version(&self, request: &Request<'_>, polls: bool) -> Result<Version, Refusal> {
-        match (request.parameter("EIO").as_deref(), self.settings.transports.version_3) {
+    fn version(&self, request: &Request<'_>, polls: bool, cx: &Cx<'_>) -> Result<Version, Refusal> {
+        match (request.parameter("EIO").as_deref(), cx.settings.transports.version_3) {
             (Some("4"), _) => Ok(Version::V4),
             (_, Version3::On) => Ok(Version::V3),
             (_, Version3::WebSocketOnly) if !polls => Ok(Version::V3),
@@ -408,9 +408,13 @@ impl Engine {
     }
 
     /// Checks a request for a WebSocket, and what it offers.
-    fn grant<'a>(&self, request: &Request<'a>) -> Result<(Upgrade<'a>, Option<Agreed>), Refused> {
+    fn grant<'a>(
+        &self,
+        request: &Request<'a>,
+        cx: &Cx<'_>,
+    ) -> Result<(Upgrade<'a>, Option<Agreed>), Refused> {
         let upgrade = http::upgrade(request)?;
-        let Some(compression) = self.settings.transports.compression else {
+        let Some(compression) = cx.settings.transports.compression else {
             return Ok((upgrade, None));
         };
         let offers = request.list("sec-websocket-extensions");
@@ -421,28 +425,38 @@ impl Engine {
     }
 
     /// What is said to a page, which must know the server by a name that it may have.
-    fn judge<'a>(&self, request: &Request<'a>) -> Cors<'a> {
-        let cors = self.settings.origins.judge(request);
+    fn judge<'a>(&self, request: &Request<'a>, cx: &Cx<'_>) -> Cors<'a> {
+        let cors = cx.settings.origins.judge(request);
         // Browsers say where a WebSocket comes from, but not always where a plain request does.
         let could_be_page = request.header("origin").is_some()
-            || self.is_protocol(request) && !request.wants_upgrade();
-        let hosts = &self.settings.manners.hosts;
+            || self.is_protocol(request, cx) && !request.wants_upgrade();
+        let hosts = &cx.settings.manners.hosts;
         let named = request.hosts().all(|host| hosts.allow(host));
         if cors == Cors::Silent && could_be_page && !named { Cors::Denied } else { cors }
     }
 
     /// The client that a request comes from. A proxy's connection carries requests of many.
-    pub(super) fn speaker(&self, id: ConnId, request: &Request<'_>) -> Option<Speaker> {
+    pub(super) fn speaker(
+        &self,
+        id: ConnId,
+        request: &Request<'_>,
+        cx: &Cx<'_>,
+    ) -> Option<Speaker> {
         let peer = self.conns.get(id)?.peer;
         let lines = request.all("x-forwarded-for");
-        Some(self.settings.manners.speaker(peer, request.is_forwarded(), lines))
+        Some(cx.settings.manners.speaker(peer, request.is_forwarded(), lines))
     }
 
     /// Counts a connection that is to last under the client that it is for.
-    fn seat_speaker(&mut self, id: ConnId, request: &Request<'_>) -> Result<(), Crowded> {
-        let Some(speaker) = self.speaker(id, request) else { return Ok(()) };
+    fn seat_speaker(
+        &mut self,
+        id: ConnId,
+        request: &Request<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Crowded> {
+        let Some(speaker) = self.speaker(id, request, cx) else { return Ok(()) };
         let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
-        let (before, manners) = (conn.speaker(), &self.settings.manners);
+        let (before, manners) = (conn.speaker(), &cx.settings.manners);
         let is_exempt = manners.is_proxy(speaker.address)
             || speaker.address.is_loopback() && manners.peers.spares_loopback;
         // The address was counted when the connection was accepted, unless it was exempt.
@@ -450,19 +464,19 @@ impl Engine {
             return Ok(());
         }
         (conn.peer, conn.forwarded) = (speaker.address, speaker.forwarded);
-        self.leave_crowd(before);
-        self.enter(speaker)
+        self.leave_crowd(before, cx);
+        self.enter(speaker, cx)
     }
 
     /// The host has answered.
-    pub(super) fn answered(&mut self, id: ConnId, answer: Answer, out: &mut Outputs) {
-        if self.give_answer(id, answer, out) {
-            self.read_requests(id, out);
+    pub(super) fn answered(&mut self, id: ConnId, answer: Answer, cx: &mut Cx<'_>) {
+        if self.give_answer(id, answer, cx) {
+            self.read_requests(id, cx);
         }
     }
 
     /// Answers a request that has waited. Whether the connection reads on.
-    pub(super) fn give_answer(&mut self, id: ConnId, answer: Answer, out: &mut Outputs) -> bool {
+    pub(super) fn give_answer(&mut self, id: ConnId, answer: Answer, cx: &mut Cx<'_>) -> bool {
         let Some(asked) = self.front_mut(id).and_then(|front| front.asked.take()) else {
             return false;
         };
@@ -470,24 +484,24 @@ impl Engine {
             Response { status: answer.status, headers: &answer.headers, body: &answer.body };
         let delivery =
             Delivery { head: asked.head, keep_alive: asked.keep_alive, cors: asked.cors.as_cors() };
-        let Moment { at: now, unix } = self.now;
-        out.send(id, |bytes| response.print(bytes, unix, delivery));
+        let Moment { at: now, unix } = cx.now;
+        cx.out.send(id, |bytes| response.print(bytes, unix, delivery));
         if let Some(front) = self.front_mut(id) {
             front.since = now;
         }
-        matches!(self.answered_one(id, asked.keep_alive, out), Outcome::Next)
+        matches!(self.answered_one(id, asked.keep_alive, cx), Outcome::Next)
     }
 
     pub(super) fn answered_one(
         &mut self,
         id: ConnId,
         keep_alive: bool,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Outcome {
         if keep_alive {
             return Outcome::Next;
         }
-        self.drop_front(id, out);
+        self.drop_front(id, cx);
         Outcome::Gone
     }
 
@@ -496,10 +510,10 @@ impl Engine {
         id: ConnId,
         refused: Refused,
         cors: Cors<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Outcome {
-        self.note_expulsion(id, refused.reason());
-        self.answer_refused(id, refused, cors, out)
+        self.note_expulsion(id, refused.reason(), cx);
+        self.answer_refused(id, refused, cors, cx)
     }
 
     /// Refuses a request that an operator may have wanted to be served, and tells in the log which
@@ -511,12 +525,12 @@ impl Engine {
         why: String,
         refused: Refused,
         cors: Cors<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Outcome {
-        self.counters.expulsions += 1;
-        if let Some(speaker) = self.speaker(id, request) {
+        cx.report.counters.expulsions += 1;
+        if let Some(speaker) = self.speaker(id, request, cx) {
             let (peer, why) = (speaker.address, why.into());
-            self.departures.add(Departure {
+            cx.report.disconnects.add(Departure {
                 conn: id,
                 peer,
                 session: None,
@@ -524,7 +538,7 @@ impl Engine {
                 manner: Manner::Misconfigured,
             });
         }
-        self.answer_refused(id, refused, cors, out)
+        self.answer_refused(id, refused, cors, cx)
     }
 
     fn answer_refused(
@@ -532,33 +546,33 @@ impl Engine {
         id: ConnId,
         refused: Refused,
         cors: Cors<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Outcome {
-        let now = self.now.unix;
-        out.send(id, |bytes| refused.print(bytes, now, cors));
-        self.drop_front(id, out);
+        let now = cx.now.unix;
+        cx.out.send(id, |bytes| refused.print(bytes, now, cors));
+        self.drop_front(id, cx);
         Outcome::Gone
     }
 
-    fn drop_front(&mut self, id: ConnId, out: &mut Outputs) {
-        self.forget(id, LeaveReason::Forced, out);
-        out.close(id, Close::Gently);
+    fn drop_front(&mut self, id: ConnId, cx: &mut Cx<'_>) {
+        self.forget(id, LeaveReason::Forced, cx);
+        cx.out.close(id, Close::Gently);
     }
 
     /// A connection has taken too long over a request, or was idle for long enough.
-    pub(super) fn front_due(&mut self, id: ConnId, out: &mut Outputs) {
-        let (now, limits) = (self.now.at, self.settings.limits.clone());
+    pub(super) fn front_due(&mut self, id: ConnId, cx: &mut Cx<'_>) {
+        let (now, limits) = (cx.now.at, &cx.settings.limits);
         let Some(front) = self.front_mut(id) else { return };
-        if front.deadline(&limits).is_none_or(|at| now < at) {
+        if front.deadline(limits).is_none_or(|at| now < at) {
             return;
         }
         if !front.bytes.is_empty() {
             let response = Response { status: 408, headers: &[], body: b"" };
             let delivery = Delivery { head: false, keep_alive: false, cors: Cors::Silent };
-            let unix = self.now.unix;
-            out.send(id, |bytes| response.print(bytes, unix, delivery));
+            let unix = cx.now.unix;
+            cx.out.send(id, |bytes| response.print(bytes, unix, delivery));
         }
-        self.drop_front(id, out);
+        self.drop_front(id, cx);
     }
 
     pub(super) fn front_mut(&mut self, id: ConnId) -> Option<&mut Front> {

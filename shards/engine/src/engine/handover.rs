@@ -4,13 +4,14 @@
 use super::event::Moving;
 use super::http_conn::{Front, Outcome};
 use super::parcel::{Packed, Parcel};
-use super::{Conn, Engine, State};
-use crate::io::{Close, Outputs};
+use super::{Conn, Shard, State};
+use crate::context::Cx;
+use crate::io::Close;
 use crate::wire::http::Delivery;
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::manners::Speaker;
 
-impl Engine {
+impl Shard {
     /// Packs a WebSocket and sends it to another shard. It is in no session here.
     pub(super) fn hand_over(
         &mut self,
@@ -18,25 +19,25 @@ impl Engine {
         to: ShardId,
         moving: Moving,
         rest: &[u8],
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
         let Some(mut conn) = self.conns.remove(id) else { return };
-        conn.alarm.cancel(&mut self.wheel);
+        conn.alarm.cancel(cx.wheel);
         let State::Link(link) = conn.state else { return };
         assert!(link.room.is_none(), "a connection leaves its session before it moves");
         assert!(
             link.late().is_none(),
             "what waits is applied before the join that moves the connection"
         );
-        self.counters.links -= 1;
+        cx.report.counters.links -= 1;
         if let Some(sid) = link.sid() {
             self.sids.remove(sid);
         }
-        let window = self.outbox.take_window(id);
+        let window = cx.sender.take_window(id);
         let speaker = Speaker { address: conn.peer, forwarded: conn.forwarded };
         // mark: bytes_behind_hand_over_lost
         let parcel = Parcel::Socket { link: *link, window, moving, rest: rest.to_vec() };
-        self.send_parcel(id, speaker, to, &parcel, out);
+        self.send_parcel(id, speaker, to, &parcel, cx);
     }
 
     /// Sends a connection that speaks HTTP to another shard.
@@ -45,11 +46,11 @@ impl Engine {
         id: ConnId,
         to: ShardId,
         parcel: &Parcel,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
         let Some(mut conn) = self.conns.remove(id) else { return };
-        conn.alarm.cancel(&mut self.wheel);
-        self.send_parcel(id, conn.speaker(), to, parcel, out);
+        conn.alarm.cancel(cx.wheel);
+        self.send_parcel(id, conn.speaker(), to, parcel, cx);
     }
 
     pub(super) fn send_parcel(
@@ -58,52 +59,53 @@ impl Engine {
         speaker: Speaker,
         to: ShardId,
         parcel: &Parcel,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
-        self.leave_crowd(speaker);
+        self.leave_crowd(speaker, cx);
         // Writing plain values to a vector fails only if one of them refuses, which none of ours
         // does.
         let parcel = postcard::to_allocvec(&(speaker, parcel)).unwrap_or_default();
         assert!(!parcel.is_empty());
-        out.hand_over(id, to, &parcel);
+        cx.out.hand_over(id, to, &parcel);
     }
 
     /// Takes a connection over from another shard and goes on where that one stopped.
-    pub(super) fn arrived(&mut self, id: ConnId, parcel: &[u8], out: &mut Outputs) {
+    pub(super) fn arrived(&mut self, id: ConnId, parcel: &[u8], cx: &mut Cx<'_>) {
         let Ok((speaker, parcel)) = postcard::from_bytes::<Packed>(parcel) else {
             // Only our own engine packs parcels, so this is a trace that was tampered with.
-            return out.close(id, Close::Abort);
+            return cx.out.close(id, Close::Abort);
         };
         match parcel {
             Parcel::Socket { link, window, moving, mut rest } => {
                 if let Some(sid) = link.sid() {
                     self.sids.put(sid, id);
                 }
-                self.take_in(id, speaker, State::Link(Box::new(link)));
-                self.counters.links += 1;
+                self.take_in(id, speaker, State::Link(Box::new(link)), cx);
+                cx.report.counters.links += 1;
                 if let Some(window) = window {
-                    self.outbox.put_window(id, window);
+                    cx.sender.put_window(id, window);
                 }
                 if self.draining {
-                    return self.say_goodbye(id, out); // mark: arrival_after_the_end
+                    return self.say_goodbye(id, cx); // mark: arrival_after_the_end
                 }
-                self.moved_in(id, moving, out);
-                self.link_received(id, &mut rest, out);
-                self.arm(id);
+                self.moved_in(id, moving, cx);
+                self.link_received(id, &mut rest, cx);
+                self.arm(id, cx);
             }
-            _ if self.draining => out.close(id, Close::Abort),
+            _ if self.draining => cx.out.close(id, Close::Abort),
             Parcel::Request { bytes, hops } => {
                 self.take_in(
                     id,
                     speaker,
-                    State::Front(Box::new(Front::handed_over(self.now.at, hops))),
+                    State::Front(Box::new(Front::handed_over(cx.now.at, hops))),
+                    cx,
                 );
-                self.front_received(id, &bytes, out);
+                self.front_received(id, &bytes, cx);
             }
             Parcel::Probe { probe, hops, mut rest } => {
-                self.take_in(id, speaker, State::Probe(Box::new(probe)));
-                self.take_over(id, hops, &mut rest, out);
-                self.arm(id);
+                self.take_in(id, speaker, State::Probe(Box::new(probe)), cx);
+                self.take_over(id, hops, &mut rest, cx);
+                self.arm(id, cx);
             }
             Parcel::Polled {
                 link,
@@ -118,32 +120,32 @@ impl Engine {
                 self.take_in(
                     id,
                     speaker,
-                    State::Front(Box::new(Front::handed_over(self.now.at, 0))),
+                    State::Front(Box::new(Front::handed_over(cx.now.at, 0))),
+                    cx,
                 );
                 let delivery = Delivery { head: false, keep_alive, cors: cors.as_cors() };
-                match self.polled_arrived(id, of_session, link, queue, moving, left, delivery, out)
-                {
+                match self.polled_arrived(id, of_session, link, queue, moving, left, delivery, cx) {
                     Outcome::Moves(shard, Some(mut parcel)) => {
                         parcel.append(&rest);
-                        self.hand_over_front(id, shard, &parcel, out);
+                        self.hand_over_front(id, shard, &parcel, cx);
                     }
                     Outcome::Gone => {}
-                    _ => self.front_received(id, &rest, out),
+                    _ => self.front_received(id, &rest, cx),
                 }
             }
         }
     }
 
-    fn take_in(&mut self, id: ConnId, speaker: Speaker, state: State) {
-        self.arrive_in_crowd(speaker);
+    fn take_in(&mut self, id: ConnId, speaker: Speaker, state: State, cx: &mut Cx<'_>) {
+        self.arrive_in_crowd(speaker, cx);
         self.conns.insert(id, Conn::of(speaker, state));
     }
 
     /// Does what made a connection move here.
-    pub(super) fn moved_in(&mut self, id: ConnId, moving: Moving, out: &mut Outputs) {
+    pub(super) fn moved_in(&mut self, id: ConnId, moving: Moving, cx: &mut Cx<'_>) {
         match moving {
-            Moving::Join { ack, payload } => self.join_late(id, ack, &payload, out),
-            Moving::Recover { pid, offset } => self.connect(id, Some((pid, offset)), out),
+            Moving::Join { ack, payload } => self.join_late(id, ack, &payload, cx),
+            Moving::Recover { pid, offset } => self.connect(id, Some((pid, offset)), cx),
         }
     }
 }

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
+use super::Shard;
 use super::event::{Moving, Said};
 use super::link::Held;
+use crate::context::Cx;
 use crate::io::Outputs;
 use crate::speech::{Code, Command, Join, LeaveReason, Reject};
 use crate::wire::parse::{self, Event};
@@ -68,7 +69,7 @@ impl From<Refused> for Reject {
     }
 }
 
-impl Engine {
+impl Shard {
     /// Asks the shard of another session whether the sender of a `join_session`, who is in one
     /// here, may come.
     pub(super) fn knock(
@@ -76,7 +77,7 @@ impl Engine {
         said: Said<'_>,
         seat: (RoomKey, MemberId),
         to: ShardId,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
         let Some(peer) = self.conns.get(said.conn).map(|conn| conn.peer) else { return };
         self.knocks += 1; // mark: waiting_joiner_has_left
@@ -84,19 +85,19 @@ impl Engine {
         if let Some(link) = self.link_mut(said.conn) {
             link.held = Some(Box::new(Held { knock: Some(number), ..Held::default() }));
         }
-        let from = self.settings.shard;
+        let from = cx.settings.shard;
         let knock = Knock { from, seat, number, peer, ack: said.ack, payload: said.written() };
-        write(to, &Letter::Knock(knock), out);
+        write(to, &Letter::Knock(knock), cx.out);
     }
 
     /// Reads what another shard writes.
-    pub(super) fn letter(&mut self, letter: &[u8], out: &mut Outputs) {
+    pub(super) fn letter(&mut self, letter: &[u8], cx: &mut Cx<'_>) {
         match postcard::from_bytes(letter) {
             // At the end everybody is sent away, also who waits for an answer.
             Ok(_) if self.draining => {}
-            Ok(Letter::Knock(knock)) => self.knocked(knock, out),
+            Ok(Letter::Knock(knock)) => self.knocked(knock, cx),
             Ok(Letter::Answer { knock, by, refused }) => {
-                self.knock_answered(knock, by, refused, out)
+                self.knock_answered(knock, by, refused, cx)
             }
             // Only our own engine writes letters, so this is a trace that was tampered with.
             Err(_) => {}
@@ -105,40 +106,35 @@ impl Engine {
 
     /// Somebody of another shard knocks. Answered when it is known what the storage has of the
     /// session.
-    fn knocked(&mut self, knock: Knock, out: &mut Outputs) {
+    fn knocked(&mut self, knock: Knock, cx: &mut Cx<'_>) {
         let Some(join) = knock.join() else { return };
-        if self.must_load(&join.session) {
-            self.wait_to_answer(join.session, knock, out);
+        if self.must_load(&join.session, cx) {
+            self.wait_to_answer(join.session, knock, cx);
         } else {
-            self.answer_knock(knock, out);
+            self.answer_knock(knock, cx);
         }
     }
 
     /// Says whether who knocks may come, as things are now.
-    pub(super) fn answer_knock(&mut self, knock: Knock, out: &mut Outputs) {
+    pub(super) fn answer_knock(&mut self, knock: Knock, cx: &mut Cx<'_>) {
         let Some(join) = knock.join() else { return };
         let member = knock.seat.1;
-        let refused = self.admit(knock.peer, member, &join, None).err();
-        let now = self.now.at;
+        let refused = self.admit(knock.peer, member, &join, None, cx).err();
+        let now = cx.now.at;
         if refused.is_none()
             && let Some(room) =
                 self.names.get(&join.session).and_then(|key| self.rooms.get_mut(*key))
         {
             room.promises.make(member, now);
         }
-        self.tell_knocker(knock, refused, out);
+        self.tell_knocker(knock, refused, cx);
     }
 
     /// Tells who knocks what has come of it.
-    pub(super) fn tell_knocker(
-        &mut self,
-        knock: Knock,
-        refused: Option<Reject>,
-        out: &mut Outputs,
-    ) {
+    pub(super) fn tell_knocker(&mut self, knock: Knock, refused: Option<Reject>, cx: &mut Cx<'_>) {
         let to = knock.from;
-        let (by, refused) = (self.settings.shard, refused.map(Refused::from));
-        write(to, &Letter::Answer { knock, by, refused }, out);
+        let (by, refused) = (cx.settings.shard, refused.map(Refused::from));
+        write(to, &Letter::Answer { knock, by, refused }, cx.out);
     }
 
     /// The other shard has answered: who may come leaves its session and goes, who may not stays
@@ -148,7 +144,7 @@ impl Engine {
         knock: Knock,
         by: ShardId,
         refused: Option<Refused>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
         let Knock { seat: (key, member), number, ack, payload, .. } = knock;
         // Its connection may be another one by now, or gone.
@@ -160,28 +156,28 @@ impl Engine {
                 let name = Event::JoinSession.name();
                 let said =
                     Said { conn: id, name, ack, payload: payload.as_str().into(), array: "" };
-                self.refuse(said, &refused.into(), out);
-                self.answer_post_of(id, out);
-                self.go_on(id, *held, out);
+                self.refuse(said, &refused.into(), cx);
+                self.answer_post_of(id, cx);
+                self.go_on(id, *held, cx);
             }
             None => {
-                self.leave_session(id, LeaveReason::Left, out);
-                self.move_on(id, by, Moving::Join { ack, payload }, *held, out);
+                self.leave_session(id, LeaveReason::Left, cx);
+                self.move_on(id, by, Moving::Join { ack, payload }, *held, cx);
             }
         }
     }
 
     /// Takes a connection to another shard, with what it said meanwhile.
-    fn move_on(&mut self, id: ConnId, to: ShardId, moving: Moving, held: Held, out: &mut Outputs) {
+    fn move_on(&mut self, id: ConnId, to: ShardId, moving: Moving, held: Held, cx: &mut Cx<'_>) {
         if id.is_polled() {
-            return self.move_polled(id, to, moving, &held.parts, out);
+            return self.move_polled(id, to, moving, &held.parts, cx);
         }
         if held.parts.is_empty() {
-            return self.hand_over(id, to, moving, &held.bytes, out);
+            return self.hand_over(id, to, moving, &held.bytes, cx);
         }
         // Said by requests of long-polling before a WebSocket took over, which no WebSocket could
         // say again.
-        self.expel(id, "it wants to be in three sessions at once", LeaveReason::Forced, out);
+        self.expel(id, "it wants to be in three sessions at once", LeaveReason::Forced, cx);
     }
 }
 

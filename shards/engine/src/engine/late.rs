@@ -10,8 +10,8 @@
 //! nothing waits when a connection moves to another shard.
 
 use super::event::Said;
-use super::{Engine, State};
-use crate::io::Outputs;
+use super::{Shard, State};
+use crate::context::Cx;
 use crate::speech::{Ack, Command, SessionCommand};
 use crate::wire::json::Value;
 use crate::wire::parse::{self, Event, class};
@@ -64,7 +64,7 @@ impl Waiting {
     }
 }
 
-impl Engine {
+impl Shard {
     /// Keeps an event that came too fast, if it is one of which the newest value counts and the
     /// others do not. False if it is to be refused.
     pub(super) fn keep_late(
@@ -72,13 +72,13 @@ impl Engine {
         said: Said<'_>,
         event: Event,
         wait: Micros,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> bool {
         let Some((session, id, command)) = value(event, said.payload) else { return false };
         if self.seat_in(said.conn, &session).is_err() {
             return false;
         }
-        let now = self.now.at;
+        let now = cx.now.at;
         let Some(link) = self.link_mut(said.conn) else { return false };
         link.active_at = now;
         let late = link.late_mut();
@@ -93,7 +93,7 @@ impl Engine {
             }
         };
         if let Some(needless) = needless {
-            self.supersede(said.conn, &needless, out);
+            self.supersede(said.conn, &needless, cx);
         }
         true
     }
@@ -101,7 +101,7 @@ impl Engine {
     /// Applies what waits before a command that came later and has room. A new value of an event
     /// makes the one that waits needless.
     #[cold]
-    pub(super) fn catch_up(&mut self, said: Said<'_>, event: Event, out: &mut Outputs) {
+    pub(super) fn catch_up(&mut self, said: Said<'_>, event: Event, cx: &mut Cx<'_>) {
         let new = value(event, said.payload);
         let Some(late) = self.link_mut(said.conn).map(|link| link.late_mut()) else { return };
         if let Some((session, id, _)) = new
@@ -110,14 +110,14 @@ impl Engine {
             && late.0[old].gives_way_to(id)
         {
             let old = late.0.remove(old);
-            self.supersede(said.conn, &old, out);
+            self.supersede(said.conn, &old, cx);
         }
-        while self.apply_first(said.conn, true, out) {}
+        while self.apply_first(said.conn, true, cx) {}
     }
 
     /// Applies what there is room for now, and what came before that.
-    pub(super) fn late_due(&mut self, id: ConnId, out: &mut Outputs) {
-        let now = self.now.at;
+    pub(super) fn late_due(&mut self, id: ConnId, cx: &mut Cx<'_>) {
+        let now = cx.now.at;
         loop {
             let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
                 return;
@@ -126,21 +126,21 @@ impl Engine {
                 link.late().and_then(|late| late.0.iter().position(|waiting| waiting.due <= now));
             let Some(place) = place else { return };
             let event = link.late_mut().0[place].event;
-            match link.rates.take(now, class(Some(event)), &self.settings.manners.rates) {
+            match link.rates.take(now, class(Some(event)), &cx.settings.manners.rates) {
                 Err(wait) => link.late_mut().0[place].due = now + wait,
                 Ok(()) => {
                     for _ in 0..place {
-                        self.apply_first(id, true, out);
+                        self.apply_first(id, true, cx);
                     }
-                    self.apply_first(id, false, out);
+                    self.apply_first(id, false, cx);
                 }
             }
         }
     }
 
     /// Applies the value that waits longest, with or without room for it. False if none waits.
-    fn apply_first(&mut self, id: ConnId, takes: bool, out: &mut Outputs) -> bool {
-        let now = self.now.at;
+    fn apply_first(&mut self, id: ConnId, takes: bool, cx: &mut Cx<'_>) -> bool {
+        let now = cx.now.at;
         let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
             return false;
         };
@@ -154,29 +154,29 @@ impl Engine {
         }
         let Waiting { event, ack, session, id: command_id, mut command, since, .. } = waiting;
         if takes {
-            link.rates.take_anyway(now, class(Some(event)), &self.settings.manners.rates);
+            link.rates.take_anyway(now, class(Some(event)), &cx.settings.manners.rates);
         }
         if let SessionCommand::PositionSync { position, .. } = &mut command
             // mark: late_report_undated
-            && self.is_playing(id)
+            && self.is_playing(id, cx)
         {
             // The place was reported when it came, and its sender has played on since.
             let moved = Micros::from_micros(position.as_micros()) + now.since(since);
             *position = Position::from_micros(moved.as_micros()).unwrap_or(Position::MAX);
         }
         let said = Said { conn: id, name: event.name(), ack, payload: Value::NONE, array: "" };
-        let done = self.speak(id, &session, command_id, command, out);
-        self.answer(said, done, out);
+        let done = self.speak(id, &session, command_id, command, cx);
+        self.answer(said, done, cx);
         true
     }
 
-    fn is_playing(&mut self, id: ConnId) -> bool {
+    fn is_playing(&mut self, id: ConnId, cx: &Cx<'_>) -> bool {
         let seat = self.link_mut(id).and_then(|link| link.seat());
         let room = seat.and_then(|(key, _)| self.rooms.get(key));
-        room.is_some_and(|room| room.session.is_playing(self.now.at))
+        room.is_some_and(|room| room.session.is_playing(cx.now.at))
     }
 
-    fn supersede(&mut self, conn: ConnId, needless: &Waiting, out: &mut Outputs) {
+    fn supersede(&mut self, conn: ConnId, needless: &Waiting, cx: &mut Cx<'_>) {
         let said = Said {
             conn,
             name: needless.event.name(),
@@ -188,10 +188,10 @@ impl Engine {
         match seat.map(|(key, _)| self.rooms.get(key).map(|room| &room.session)) {
             Ok(Some(session)) => {
                 let ack = Ack::Superseded { epoch: session.epoch(), version: session.version() };
-                self.acknowledge(said, &ack, out);
+                self.acknowledge(said, &ack, cx);
             }
             Ok(None) => {}
-            Err(reject) => self.refuse(said, &reject, out),
+            Err(reject) => self.refuse(said, &reject, cx),
         }
     }
 }

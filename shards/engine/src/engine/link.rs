@@ -9,10 +9,11 @@ use super::echo::Echoed;
 use super::event::{Moving, Said, Step};
 use super::heartbeat::{Ping, Pulse};
 use super::late::Late;
-use super::{Engine, State};
+use super::{Shard, State};
+use crate::context::Cx;
 use crate::delivery::route::{Lane, Line};
 use crate::io::report::Measure;
-use crate::io::{Close, Goodbye, Outputs};
+use crate::io::{Close, Goodbye};
 use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Quality, Reject};
 use crate::throttle::event_rates::Rates;
 use crate::wire::deflate::{Agreed, InflateError, Window};
@@ -201,7 +202,7 @@ impl Link {
     }
 }
 
-impl Engine {
+impl Shard {
     /// Makes a link of a connection whose upgrade was accepted, and greets it.
     pub(super) fn open_link(
         &mut self,
@@ -210,15 +211,15 @@ impl Engine {
         version: Version,
         base64: bool,
         query: &str,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
-        let sid = self.new_id();
-        let mut link = self.new_link(None, Lane::Plain, version, base64);
+        let sid = self.new_id(cx);
+        let mut link = self.new_link(None, Lane::Plain, version, base64, cx);
         link.take_over(Reader::new(agreed.is_some()), agreed, agreed.and_then(Agreed::window));
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.state = State::Link(Box::new(link));
-        self.counters.links += 1;
-        self.greet(id, sid, &[], query, out);
+        cx.report.counters.links += 1;
+        self.greet(id, sid, &[], query, cx);
     }
 
     pub(super) fn new_link(
@@ -227,8 +228,9 @@ impl Engine {
         lane: Lane,
         version: Version,
         base64: bool,
+        cx: &Cx<'_>,
     ) -> Link {
-        let now = self.now.at;
+        let now = cx.now.at;
         Link {
             reader: Reader::default(),
             lane,
@@ -245,10 +247,10 @@ impl Engine {
             echo: None,
             was_connected: false,
             ping: match version {
-                Version::V4 => Ping::new(now, &self.settings),
-                Version::V3 => Ping::client_driven(now, &self.settings),
+                Version::V4 => Ping::new(now, cx.settings),
+                Version::V3 => Ping::client_driven(now, cx.settings),
             },
-            pulse: Pulse::new(now, &self.settings),
+            pulse: Pulse::new(now, cx.settings),
             rates: Rates::default(),
             room: None,
             place: 0,
@@ -264,9 +266,9 @@ impl Engine {
         sid: MemberId,
         upgrades: &[&str],
         query: &str,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
-        let settings = &self.settings;
+        let settings = cx.settings;
         if settings.application == Application::WebSocketEcho {
             return;
         }
@@ -280,14 +282,14 @@ impl Engine {
         let mut packet = Vec::new();
         open.print(&mut packet);
         if settings.application != Application::Band {
-            return self.echo_opened(id, sid, packet, query, out);
+            return self.echo_opened(id, sid, packet, query, cx);
         }
-        self.text(id, out, |bytes| bytes.extend_from_slice(&packet));
+        self.text(id, cx, |bytes| bytes.extend_from_slice(&packet));
         let Some(link) = self.link_mut(id) else { return };
         if link.version == Version::V3 {
             // Its socket id on `/` is the session's, and it knows nothing of coming back.
             link.connected_as(sid, None);
-            self.text(id, out, |bytes| bytes.extend_from_slice(socket_packet::CONNECTED_V3));
+            self.text(id, cx, |bytes| bytes.extend_from_slice(socket_packet::CONNECTED_V3));
         }
     }
 
@@ -299,34 +301,34 @@ impl Engine {
     }
 
     /// Sends a packet; `print` appends it.
-    pub(super) fn text(&mut self, id: ConnId, out: &mut Outputs, print: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn text(&mut self, id: ConnId, cx: &mut Cx<'_>, print: impl FnOnce(&mut Vec<u8>)) {
         if let Some(lane) = self.link_mut(id).map(|link| link.lane) {
-            self.outbox.text(out, id, lane, print);
+            cx.sender.text(cx.out, id, lane, print);
         }
     }
 
     /// Sends bytes: an attachment of the packet before, or a message of Engine.IO.
-    pub(super) fn send_attachment(&mut self, id: ConnId, attachment: &[u8], out: &mut Outputs) {
+    pub(super) fn send_attachment(&mut self, id: ConnId, attachment: &[u8], cx: &mut Cx<'_>) {
         if let Some((lane, version, base64)) =
             self.link_mut(id).map(|link| (link.lane, link.version, link.base64))
         {
-            self.outbox.attachment(out, id, lane, version, base64, attachment);
+            cx.sender.attachment(cx.out, id, lane, version, base64, attachment);
         }
     }
 
-    pub(super) fn new_id(&mut self) -> MemberId {
+    pub(super) fn new_id(&mut self, cx: &mut Cx<'_>) -> MemberId {
         let mut bytes = [0; 15];
-        self.rng.fill(&mut bytes);
+        cx.rng.fill(&mut bytes);
         MemberId::from_bytes(bytes)
     }
 
     /// Reads messages out of what arrived and acts on each in order.
-    pub(super) fn link_received(&mut self, id: ConnId, bytes: &mut [u8], out: &mut Outputs) {
-        let now = self.now.at;
+    pub(super) fn link_received(&mut self, id: ConnId, bytes: &mut [u8], cx: &mut Cx<'_>) {
+        let now = cx.now.at;
         let Some(link) = self.link_mut(id) else { return };
         link.heard_at = now;
         if link.held.is_some() {
-            return self.hold(id, |held| &mut held.bytes, bytes, out);
+            return self.hold(id, |held| &mut held.bytes, bytes, cx);
         }
         let mut pings = 0;
         let mut owed = Vec::new();
@@ -334,18 +336,18 @@ impl Engine {
         let mut reader = std::mem::take(&mut link.reader);
         let mut at = 0;
         loop {
-            let step = match reader.next(&self.settings.limits, bytes, &mut at) {
+            let step = match reader.next(&cx.settings.limits, bytes, &mut at) {
                 Ok(None) => break,
-                Ok(Some(Message::Text(text))) => self.packet(id, text, out),
-                Ok(Some(Message::Binary(data))) => self.binary(id, data, out),
+                Ok(Some(Message::Text(text))) => self.packet(id, text, cx),
+                Ok(Some(Message::Binary(data))) => self.binary(id, data, cx),
                 Ok(Some(Message::Deflated { text, payload })) => {
-                    self.deflated(id, text, payload, out)
+                    self.deflated(id, text, payload, cx)
                 }
                 Ok(Some(Message::Ping(payload))) => {
                     pings += 1;
                     // mark: every_ping_answered
                     if pings <= PONGS_MAX {
-                        out.send(id, |bytes| frame::pong(bytes, payload));
+                        cx.out.send(id, |bytes| frame::pong(bytes, payload));
                     } else {
                         owed.clear();
                         owed.extend_from_slice(payload);
@@ -355,10 +357,10 @@ impl Engine {
                 Ok(Some(Message::Pong(_))) => Step::Go,
                 Ok(Some(Message::Close(close))) => {
                     let code = close.map(|close| close.code);
-                    self.note_end(id, LeaveReason::TransportClosed.as_str());
-                    self.close_link(id, code, "", LeaveReason::TransportClosed, out)
+                    self.note_end(id, LeaveReason::TransportClosed.as_str(), cx);
+                    self.close_link(id, code, "", LeaveReason::TransportClosed, cx)
                 }
-                Err(error) => self.break_off(id, error, out),
+                Err(error) => self.break_off(id, error, cx),
             };
             match step {
                 Step::Go => {}
@@ -367,28 +369,28 @@ impl Engine {
                     if let Some(link) = self.link_mut(id) {
                         link.reader = reader;
                     }
-                    return self.hold(id, |held| &mut held.bytes, &bytes[at..], out);
+                    return self.hold(id, |held| &mut held.bytes, &bytes[at..], cx);
                 }
                 Step::Move(shard, moving) => {
                     if let Some(link) = self.link_mut(id) {
                         link.reader = reader;
                     }
-                    return self.hand_over(id, shard, moving, &bytes[at..], out);
+                    return self.hand_over(id, shard, moving, &bytes[at..], cx);
                 }
             }
         }
         if pings > PONGS_MAX {
-            out.send(id, |bytes| frame::pong(bytes, &owed));
+            cx.out.send(id, |bytes| frame::pong(bytes, &owed));
         }
         if let Some(link) = self.link_mut(id) {
             link.reader = reader;
         }
-        self.arm(id);
+        self.arm(id, cx);
     }
 
     /// Unpacks a message and acts on it.
-    fn deflated(&mut self, id: ConnId, text: bool, payload: &[u8], out: &mut Outputs) -> Step {
-        let limit = self.settings.limits.message_bytes_max;
+    fn deflated(&mut self, id: ConnId, text: bool, payload: &[u8], cx: &mut Cx<'_>) -> Step {
+        let limit = cx.settings.limits.message_bytes_max;
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         let mut window = link.window.take();
         // Out of the engine while a message is borrowed from it.
@@ -398,37 +400,37 @@ impl Engine {
             link.window = window;
         }
         let step = match message {
-            Ok(message) if !text => self.binary(id, message, out),
+            Ok(message) if !text => self.binary(id, message, cx),
             Ok(message) => match std::str::from_utf8(message) {
-                Ok(text) => self.packet(id, text, out),
-                Err(_) => self.break_off(id, FrameError::Utf8, out),
+                Ok(text) => self.packet(id, text, cx),
+                Err(_) => self.break_off(id, FrameError::Utf8, cx),
             },
-            Err(InflateError::Corrupt) => self.break_off(id, FrameError::Deflate, out),
-            Err(InflateError::TooLarge) => self.break_off(id, FrameError::TooLarge, out),
+            Err(InflateError::Corrupt) => self.break_off(id, FrameError::Deflate, cx),
+            Err(InflateError::TooLarge) => self.break_off(id, FrameError::TooLarge, cx),
         };
         self.inflater = inflater;
         step
     }
 
     /// Closes a connection whose bytes are no WebSocket.
-    fn break_off(&mut self, id: ConnId, error: FrameError, out: &mut Outputs) -> Step {
+    fn break_off(&mut self, id: ConnId, error: FrameError, cx: &mut Cx<'_>) -> Step {
         let reason = error.to_string();
-        self.note_expulsion(id, reason.clone());
-        self.close_link(id, Some(error.code()), &reason, LeaveReason::TransportError, out)
+        self.note_expulsion(id, reason.clone(), cx);
+        self.close_link(id, Some(error.code()), &reason, LeaveReason::TransportError, cx)
     }
 
     /// Acts on an Engine.IO packet that came as text.
-    pub(super) fn packet(&mut self, id: ConnId, text: &str, out: &mut Outputs) -> Step {
+    pub(super) fn packet(&mut self, id: ConnId, text: &str, cx: &mut Cx<'_>) -> Step {
         use engine_packet::Packet as Engine;
-        self.counters.messages_in += 1;
-        match self.settings.application {
+        cx.report.counters.messages_in += 1;
+        match cx.settings.application {
             Application::Band => {}
-            Application::WebSocketEcho => return self.echo_text(id, text, out),
+            Application::WebSocketEcho => return self.echo_text(id, text, cx),
             Application::EngineEcho | Application::SocketEcho | Application::ClientTests => {
-                self.echo_now(id, out);
+                self.echo_now(id, cx);
             }
         }
-        let now = self.now.at;
+        let now = cx.now.at;
         let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
             return Step::Gone;
         };
@@ -437,81 +439,81 @@ impl Engine {
         let packet = match version {
             Version::V4 => engine_packet::parse(text),
             Version::V3 => {
-                link.ping = Ping::client_driven(now, &self.settings);
+                link.ping = Ping::client_driven(now, cx.settings);
                 engine_packet::parse_v3(text)
             }
         };
         match packet {
-            Ok(Engine::Message(text)) => self.message(id, text, out),
-            Ok(Engine::Binary(data)) => self.attachment(id, &data, out),
+            Ok(Engine::Message(text)) => self.message(id, text, cx),
+            Ok(Engine::Binary(data)) => self.attachment(id, &data, cx),
             Ok(Engine::Pong(_)) if version == Version::V4 => {
-                link.ping.answered(now, &self.settings);
+                link.ping.answered(now, cx.settings);
                 Step::Go
             }
             Ok(Engine::Ping(_)) if version == Version::V3 => {
-                self.text(id, out, |bytes| bytes.extend_from_slice(engine_packet::PONG));
+                self.text(id, cx, |bytes| bytes.extend_from_slice(engine_packet::PONG));
                 Step::Go
             }
             Ok(Engine::Close) => {
                 if link.lane == Lane::Polled {
                     self.said_goodbye = true;
-                    self.text(id, out, |bytes| bytes.extend_from_slice(engine_packet::NOOP));
+                    self.text(id, cx, |bytes| bytes.extend_from_slice(engine_packet::NOOP));
                 }
-                self.note_end(id, LeaveReason::TransportClosed.as_str());
-                self.close_link(id, None, "", LeaveReason::TransportClosed, out)
+                self.note_end(id, LeaveReason::TransportClosed.as_str(), cx);
+                self.close_link(id, None, "", LeaveReason::TransportClosed, cx)
             }
             Ok(Engine::Open | Engine::Upgrade | Engine::Noop) => Step::Go,
             Ok(Engine::Ping(_) | Engine::Pong(_)) | Err(_) => {
-                self.expel(id, "a packet is no Engine.IO", LeaveReason::TransportError, out)
+                self.expel(id, "a packet is no Engine.IO", LeaveReason::TransportError, cx)
             }
         }
     }
 
     /// Acts on an Engine.IO packet that came as bytes: an attachment, in version 3 behind the
     /// number of its type.
-    pub(super) fn binary(&mut self, id: ConnId, data: &[u8], out: &mut Outputs) -> Step {
-        self.counters.messages_in += 1;
-        if self.settings.application == Application::WebSocketEcho {
-            return self.echo_binary(id, data, out);
+    pub(super) fn binary(&mut self, id: ConnId, data: &[u8], cx: &mut Cx<'_>) -> Step {
+        cx.report.counters.messages_in += 1;
+        if cx.settings.application == Application::WebSocketEcho {
+            return self.echo_binary(id, data, cx);
         }
-        let now = self.now.at;
+        let now = cx.now.at;
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         link.heard_at = now;
         match (link.version, data) {
-            (Version::V4, data) | (Version::V3, [4, data @ ..]) => self.attachment(id, data, out),
+            (Version::V4, data) | (Version::V3, [4, data @ ..]) => self.attachment(id, data, cx),
             (Version::V3, _) => {
-                self.expel(id, "a binary packet is no Engine.IO", LeaveReason::TransportError, out)
+                self.expel(id, "a binary packet is no Engine.IO", LeaveReason::TransportError, cx)
             }
         }
     }
 
     /// Acts on a Socket.IO packet, unless its attachments are still to come.
-    fn message(&mut self, id: ConnId, text: &str, out: &mut Outputs) -> Step {
-        if self.settings.application == Application::EngineEcho {
-            return self.echo_message(id, text, out);
+    fn message(&mut self, id: ConnId, text: &str, cx: &mut Cx<'_>) -> Step {
+        if cx.settings.application == Application::EngineEcho {
+            return self.echo_message(id, text, cx);
         }
-        let by = self.now.at + self.settings.limits.attachments_timeout;
-        let is_band = self.settings.application == Application::Band;
+        let by = cx.now.at + cx.settings.limits.attachments_timeout;
+        let is_band = cx.settings.application == Application::Band;
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         if is_band && text.len() > EVENT_BYTES_MAX && !link.assembler.is_waiting() {
             match socket_packet::event_name(text) {
                 Some((_, name)) if name == Event::SetSetlist.name() => {}
                 Some((ack, name)) if link.member.is_some() => {
                     let said = Said { conn: id, name, ack, payload: Value::NONE, array: "" };
-                    return self.event(said, Some(text.len()), out);
+                    return self.event(said, Some(text.len()), cx);
                 }
-                _ => return self.expel(id, "a packet is too long", LeaveReason::Forced, out),
+                _ => return self.expel(id, "a packet is too long", LeaveReason::Forced, cx),
             }
         }
         self.with_reader(|engine, reading| {
             let Some(link) = engine.link_mut(id) else { return Step::Gone };
             match link.assembler.text(text, reading) {
-                Ok(Some(packet)) => engine.socket_packet(id, &packet, &[], out),
+                Ok(Some(packet)) => engine.socket_packet(id, &packet, &[], cx),
                 Ok(None) => {
                     link.attachments_by = Some(Box::new(by));
                     Step::Go
                 }
-                Err(_) => engine.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, out),
+                Err(_) => engine.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, cx),
             }
         })
     }
@@ -528,19 +530,19 @@ impl Engine {
     /// Takes an attachment of a binary packet; with the last one the packet is there. None of our
     /// events has a field for one, so the placeholders are left where they stand, as values of the
     /// wrong type.
-    fn attachment(&mut self, id: ConnId, data: &[u8], out: &mut Outputs) -> Step {
-        if self.settings.application == Application::EngineEcho {
-            self.send_attachment(id, data, out);
+    fn attachment(&mut self, id: ConnId, data: &[u8], cx: &mut Cx<'_>) -> Step {
+        if cx.settings.application == Application::EngineEcho {
+            self.send_attachment(id, data, cx);
             return Step::Go;
         }
-        let limit = self.settings.limits.message_bytes_max;
+        let limit = cx.settings.limits.message_bytes_max;
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         match link.assembler.binary(data, limit) {
             Ok(Some(whole)) => {
                 link.attachments_by = None;
                 self.with_reader(|engine, reading| match whole.packet(reading) {
-                    Ok(packet) => engine.socket_packet(id, &packet, whole.attachments(), out),
-                    Err(_) => engine.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, out),
+                    Ok(packet) => engine.socket_packet(id, &packet, whole.attachments(), cx),
+                    Err(_) => engine.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, cx),
                 })
             }
             Ok(None) => Step::Go,
@@ -548,7 +550,7 @@ impl Engine {
                 id,
                 "an attachment is too large or was not announced",
                 LeaveReason::Forced,
-                out,
+                cx,
             ),
         }
     }
@@ -558,71 +560,66 @@ impl Engine {
         id: ConnId,
         packet: &Packet<'_>,
         attachments: &[Vec<u8>],
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Step {
-        if self.settings.application != Application::Band {
-            return self.echo_packet(id, packet, attachments, out);
+        if cx.settings.application != Application::Band {
+            return self.echo_packet(id, packet, attachments, cx);
         }
         let connected = self.link_mut(id).is_some_and(|link| link.member.is_some());
         match &packet.body {
             Body::Connect { .. } if packet.namespace != "/" => {
                 let (namespace, why) = (packet.namespace, "Invalid namespace");
-                self.text(id, out, |bytes| socket_packet::connect_error(bytes, namespace, why));
+                self.text(id, cx, |bytes| socket_packet::connect_error(bytes, namespace, why));
             }
             Body::Connect { auth } if !connected => {
                 let before = auth.and_then(socket_packet::recovery).and_then(|(pid, offset)| {
                     Some((Pid(MemberId::parse(&pid)?), Offset::parse(&offset)?))
                 });
-                let shards = self.settings.shards;
+                let shards = cx.settings.shards;
                 match before.filter(|(_, offset)| offset.shard.0 < shards) {
-                    Some((pid, offset)) if offset.shard != self.settings.shard => {
+                    Some((pid, offset)) if offset.shard != cx.settings.shard => {
                         return Step::Move(offset.shard, Moving::Recover { pid, offset });
                     }
-                    before => self.connect(id, before, out),
+                    before => self.connect(id, before, cx),
                 }
             }
             // A second connect, or anything for a namespace that the client is not in.
             Body::Connect { .. } => {
-                return self.expel(id, "it connects a second time", LeaveReason::Forced, out);
+                return self.expel(id, "it connects a second time", LeaveReason::Forced, cx);
             }
             _ if !connected || packet.namespace != "/" => {
-                return self.expel(
-                    id,
-                    "it speaks before it is connected",
-                    LeaveReason::Forced,
-                    out,
-                );
+                return self.expel(id, "it speaks before it is connected", LeaveReason::Forced, cx);
             }
             Body::Event { ack, event: Some(event) } => {
                 let payload = event.argument.unwrap_or(Value::NONE);
                 let said =
                     Said { conn: id, name: &event.name, ack: *ack, payload, array: event.array };
-                return self.event(said, None, out);
+                return self.event(said, None, cx);
             }
             // We ask for no acknowledgements, so one is for nothing.
             Body::Event { event: None, .. } | Body::Ack { .. } => {}
-            Body::Disconnect => self.disconnect(id, out),
+            Body::Disconnect => self.disconnect(id, cx),
         }
         Step::Go
     }
 
     /// Connects a client to the namespace `/`: as who it was `before`, or anew.
-    pub(super) fn connect(&mut self, id: ConnId, before: Option<(Pid, Offset)>, out: &mut Outputs) {
-        let now = self.now.at;
-        let pulse = Pulse::new(now, &self.settings);
+    pub(super) fn connect(&mut self, id: ConnId, before: Option<(Pid, Offset)>, cx: &mut Cx<'_>) {
+        let now = cx.now.at;
+        let pulse = Pulse::new(now, cx.settings);
         let Some(link) = self.link_mut(id) else { return };
         link.pulse = pulse;
-        let recovers = self.settings.transports.recovery > Micros::ZERO;
+        let recovers = cx.settings.transports.recovery > Micros::ZERO;
         if let Some((pid, offset)) = before.filter(|_| recovers)
-            && self.recover(id, pid, offset, out)
+            && self.recover(id, pid, offset, cx)
         {
             return;
         }
-        let member = self.new_id();
-        let pid = recovers.then(|| Pid(self.new_id()));
+        let member = self.new_id(cx);
+        let pid = recovers.then(|| Pid(self.new_id(cx)));
         let Some(link) = self.link_mut(id) else { return };
         link.connected_as(member, pid);
-        self.text(id, out, |bytes| {
+        self.text(id, cx, |bytes| {
             socket_packet::connected(
                 bytes,
                 member.as_str(),
@@ -632,9 +629,9 @@ impl Engine {
     }
 
     /// The client leaves the namespace and keeps the connection.
-    fn disconnect(&mut self, id: ConnId, out: &mut Outputs) {
-        self.note_end(id, LeaveReason::Disconnected.as_str());
-        self.leave_session(id, LeaveReason::Disconnected, out);
+    fn disconnect(&mut self, id: ConnId, cx: &mut Cx<'_>) {
+        self.note_end(id, LeaveReason::Disconnected.as_str(), cx);
+        self.leave_session(id, LeaveReason::Disconnected, cx);
         if let Some(link) = self.link_mut(id) {
             link.member = None;
             link.drop_late();
@@ -642,31 +639,30 @@ impl Engine {
     }
 
     /// Acts on a client event, within the rates, or refuses one of so many bytes that it is not read.
-    fn event(&mut self, said: Said<'_>, unread: Option<usize>, out: &mut Outputs) -> Step {
+    fn event(&mut self, said: Said<'_>, unread: Option<usize>, cx: &mut Cx<'_>) -> Step {
         let event = Event::from_name(said.name);
         let Some(State::Link(link)) = self.conns.get_mut(said.conn).map(|conn| &mut conn.state)
         else {
             return Step::Gone;
         };
-        if let Err(wait) = link.rates.take(self.now.at, class(event), &self.settings.manners.rates)
-        {
-            return self.too_fast(said, event, wait, out);
+        if let Err(wait) = link.rates.take(cx.now.at, class(event), &cx.settings.manners.rates) {
+            return self.too_fast(said, event, wait, cx);
         }
         if !matches!(event, Some(Event::Pong | Event::Heartbeat | Event::HeartbeatResponse)) {
-            link.active_at = self.now.at;
+            link.active_at = cx.now.at;
         }
         if link.late().is_some()
             && let Some(event) = event.filter(|event| event.is_command())
         {
-            self.catch_up(said, event, out); // mark: later_command_overtakes
+            self.catch_up(said, event, cx); // mark: later_command_overtakes
         }
         match (event, unread) {
             (Some(_), Some(bytes)) => {
                 let what = format!("such an event must be at most {EVENT_BYTES_MAX} bytes");
-                self.refuse(said, &Reject::too_large(what, bytes, EVENT_BYTES_MAX), out);
+                self.refuse(said, &Reject::too_large(what, bytes, EVENT_BYTES_MAX), cx);
                 Step::Go
             }
-            (Some(event), None) => self.command(event, said, out),
+            (Some(event), None) => self.command(event, said, cx),
             (None, _) => {
                 let message = match parse::our_name_for(said.name) {
                     Some(ours) => {
@@ -674,7 +670,7 @@ impl Engine {
                     }
                     None => Cow::from("this server knows no such event"),
                 };
-                self.refuse(said, &Reject::new(Code::UnknownEvent, message), out);
+                self.refuse(said, &Reject::new(Code::UnknownEvent, message), cx);
                 Step::Go
             }
         }
@@ -688,49 +684,49 @@ impl Engine {
         said: Said<'_>,
         event: Option<Event>,
         wait: Micros,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Step {
-        if event.is_some_and(|event| self.keep_late(said, event, wait, out)) {
+        if event.is_some_and(|event| self.keep_late(said, event, wait, cx)) {
             return Step::Go;
         }
         let notice = LinkNotice::RateLimitExceeded { event: said.name, retry_after: wait };
-        self.text(said.conn, out, |bytes| print::link(bytes, &notice));
+        self.text(said.conn, cx, |bytes| print::link(bytes, &notice));
         if let Some(ack) = said.ack {
-            self.counters.refused(Code::RateLimited);
+            cx.report.counters.refused(Code::RateLimited);
             let message = format!("too many of these: try again in {} ms", wait.as_millis() + 1);
             let reject =
                 Reject { retry_after: Some(wait), ..Reject::new(Code::RateLimited, message) };
-            self.text(said.conn, out, |bytes| print::refusal(bytes, ack, &reject));
+            self.text(said.conn, cx, |bytes| print::refusal(bytes, ack, &reject));
         }
         let conn = self.conns.get_mut(said.conn);
         let Some(State::Link(link)) = conn.map(|conn| &mut conn.state) else { return Step::Gone };
-        match link.rates.refuse(self.now.at, &self.settings.manners.rates) {
+        match link.rates.refuse(cx.now.at, &cx.settings.manners.rates) {
             true => self.expel(
                 said.conn,
                 "it exceeds its rates again and again",
                 LeaveReason::Forced,
-                out,
+                cx,
             ),
             false => Step::Go,
         }
     }
 
     /// Answers what concerns the connection alone, at once.
-    pub(super) fn link_command(&mut self, said: Said<'_>, command: LinkCommand, out: &mut Outputs) {
-        let (now, id) = (self.now, said.conn);
-        let interval = self.settings.heartbeat_interval;
+    pub(super) fn link_command(&mut self, said: Said<'_>, command: LinkCommand, cx: &mut Cx<'_>) {
+        let (now, id) = (cx.now, said.conn);
+        let interval = cx.settings.heartbeat_interval;
         let Some(link) = self.link_mut(id) else { return };
         let Some(member) = link.member else { return };
         let ack = match command {
             LinkCommand::LatencyProbe { timestamp } => {
                 let response =
                     LinkNotice::LatencyResponse { client_timestamp: timestamp, moment: now };
-                self.text(id, out, |bytes| print::link(bytes, &response));
+                self.text(id, cx, |bytes| print::link(bytes, &response));
                 Ack::Latency { client_timestamp: timestamp, moment: now }
             }
             LinkCommand::ClockSync { t0 } => {
                 if said.ack.is_none() {
-                    self.text(id, out, |bytes| {
+                    self.text(id, cx, |bytes| {
                         print::link(bytes, &LinkNotice::ClockSync { t0, at: now.at })
                     });
                 }
@@ -743,88 +739,89 @@ impl Engine {
                     timestamp: unix,
                     rtt,
                 };
-                self.text(id, out, |bytes| print::link(bytes, &response));
-                self.heard_from(id);
+                self.text(id, cx, |bytes| print::link(bytes, &response));
+                self.heard_from(id, cx);
                 Ack::Heartbeat { client_timestamp: timestamp, timestamp: unix, rtt }
             }
             LinkCommand::Pong { timestamp } => {
                 if let Some((round_trip, report)) = link.pulse.ponged(now, timestamp, interval) {
                     if report {
                         let quality = link.pulse.quality(member, now.at);
-                        self.text(id, out, |bytes| {
+                        self.text(id, cx, |bytes| {
                             print::link(bytes, &LinkNotice::ConnectionQuality(quality))
                         });
                     }
-                    self.measures.add(Measure::RoundTrip, round_trip);
-                    self.counters.round_trips += 1;
-                    self.counters.round_trips_total = self.counters.round_trips_total + round_trip;
+                    cx.report.samples.add(Measure::RoundTrip, round_trip);
+                    cx.report.counters.round_trips += 1;
+                    cx.report.counters.round_trips_total =
+                        cx.report.counters.round_trips_total + round_trip;
                 }
-                self.heard_from(id);
+                self.heard_from(id, cx);
                 Ack::Done
             }
             LinkCommand::ConnectionQuality => {
                 let quality = link.pulse.quality(member, now.at);
-                self.text(id, out, |bytes| {
+                self.text(id, cx, |bytes| {
                     print::link(bytes, &LinkNotice::ConnectionQuality(quality))
                 });
                 Ack::Quality(quality)
             }
             LinkCommand::Ignored => Ack::Done,
         };
-        self.acknowledge(said, &ack, out);
+        self.acknowledge(said, &ack, cx);
     }
 
     /// Acknowledges an event, if its sender wants that.
-    pub(super) fn acknowledge(&mut self, said: Said<'_>, ack: &Ack, out: &mut Outputs) {
+    pub(super) fn acknowledge(&mut self, said: Said<'_>, ack: &Ack, cx: &mut Cx<'_>) {
         let Some(id) = said.ack else { return };
         let Some((seat, lane)) = self.link_mut(said.conn).map(|link| (link.seat(), link.lane))
         else {
             return;
         };
         let session = seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id());
-        self.outbox.text(out, said.conn, lane, |bytes| print::ack(bytes, id, session, ack));
+        cx.sender.text(cx.out, said.conn, lane, |bytes| print::ack(bytes, id, session, ack));
     }
 
     /// Tells the sender of an event why nothing came of it: as its acknowledgement, or as the event
     /// `error`.
-    pub(super) fn refuse(&mut self, said: Said<'_>, reject: &Reject, out: &mut Outputs) {
-        self.counters.refused(reject.code);
-        self.text(said.conn, out, |bytes| match said.ack {
+    pub(super) fn refuse(&mut self, said: Said<'_>, reject: &Reject, cx: &mut Cx<'_>) {
+        cx.report.counters.refused(reject.code);
+        self.text(said.conn, cx, |bytes| match said.ack {
             Some(id) => print::refusal(bytes, id, reject),
             None => print::link(bytes, &LinkNotice::Error { event: said.name, reject }),
         });
     }
 
     /// A link has waited long enough for something.
-    pub(super) fn link_due(&mut self, id: ConnId, out: &mut Outputs) {
-        let (now, settings) = (self.now, self.settings.clone());
+    pub(super) fn link_due(&mut self, id: ConnId, cx: &mut Cx<'_>) {
+        let (now, settings) = (cx.now, cx.settings);
         let Some(link) = self.link_mut(id) else { return };
         if let Some(what) = link.overdue(now.at, &settings.limits) {
-            self.expel(id, what, LeaveReason::TransportClosed, out);
+            self.expel(id, what, LeaveReason::TransportClosed, cx);
             return;
         }
         if link.echo.as_ref().is_some_and(|echo| echo.deadline().is_some_and(|at| at <= now.at)) {
-            self.echo_now(id, out);
+            self.echo_now(id, cx);
         }
-        self.late_due(id, out);
+        self.late_due(id, cx);
         let Some(link) = self.link_mut(id) else { return };
         match link.ping {
             // mark: silent_peer_stays
             Ping::AnswerBy(at) if at.min(link.heard_at + settings.limits.silence_max) <= now.at => {
-                self.note_end(id, LeaveReason::PingTimeout.as_str());
-                self.close_link(id, None, "", LeaveReason::PingTimeout, out);
+                self.note_end(id, LeaveReason::PingTimeout.as_str(), cx);
+                self.close_link(id, None, "", LeaveReason::PingTimeout, cx);
                 return;
             }
             Ping::DueAt(at) if at.min(link.heard_at + settings.limits.stale_after) <= now.at => {
-                link.ping = Ping::sent(at.min(now.at), now.at, &settings);
-                self.text(id, out, |bytes| bytes.extend_from_slice(engine_packet::PING));
+                link.ping = Ping::sent(at.min(now.at), now.at, settings);
+                self.text(id, cx, |bytes| bytes.extend_from_slice(engine_packet::PING));
             }
             _ => {}
         }
         let Some(link) = self.link_mut(id) else { return };
         if link.member.is_some() && link.pulse.deadline() <= now.at {
-            link.pulse.pinged(now.at, now.unix, &settings);
-            self.text(id, out, |bytes| {
+            link.pulse.pinged(now.at, now.unix, settings);
+            self.text(id, cx, |bytes| {
                 print::link(bytes, &LinkNotice::Ping { timestamp: now.unix })
             });
         }
@@ -836,10 +833,10 @@ impl Engine {
         id: ConnId,
         why: &'static str,
         reason: LeaveReason,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Step {
-        self.note_expulsion(id, why);
-        self.close_link(id, None, "", reason, out)
+        self.note_expulsion(id, why, cx);
+        self.close_link(id, None, "", reason, cx)
     }
 
     fn close_link(
@@ -848,18 +845,18 @@ impl Engine {
         code: Option<u16>,
         why: &str,
         reason: LeaveReason,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Step {
-        self.forget(id, reason, out);
+        self.forget(id, reason, cx);
         if !id.is_polled() {
-            out.send(id, |bytes| frame::close(bytes, code, why));
-            out.close(id, Close::Gently);
+            cx.out.send(id, |bytes| frame::close(bytes, code, why));
+            cx.out.close(id, Close::Gently);
         }
         Step::Gone
     }
 
     /// Tells a client that the server is going away, and closes its connection.
-    pub(super) fn say_goodbye(&mut self, id: ConnId, out: &mut Outputs) {
+    pub(super) fn say_goodbye(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         const GOING_AWAY: u16 = 1001;
         let connected = self.link_mut(id).map(|link| link.member.is_some());
         let reject =
@@ -867,29 +864,29 @@ impl Engine {
         let farewell = |bytes: &mut Vec<u8>| {
             print::link(bytes, &LinkNotice::Error { event: "disconnect", reject: &reject });
         };
-        let disconnects = self.settings.goodbye == Goodbye::Disconnect;
+        let disconnects = cx.settings.goodbye == Goodbye::Disconnect;
         if id.is_polled() {
             // mark: poller_without_goodbye
             if connected == Some(true) {
-                self.leave_session(id, LeaveReason::Draining, out);
-                self.text(id, out, farewell);
+                self.leave_session(id, LeaveReason::Draining, cx);
+                self.text(id, cx, farewell);
                 if disconnects {
-                    self.text(id, out, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
+                    self.text(id, cx, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
                 }
             }
-            return self.forget(id, LeaveReason::Draining, out);
+            return self.forget(id, LeaveReason::Draining, cx);
         }
         // First, so that what its session still has for it goes out before the end.
-        self.forget(id, LeaveReason::Draining, out);
+        self.forget(id, LeaveReason::Draining, cx);
         if let Some(connected) = connected {
             if connected {
-                out.text(id, farewell);
+                cx.out.text(id, farewell);
                 if disconnects {
-                    out.text(id, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
+                    cx.out.text(id, |bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
                 }
             }
-            out.send(id, |bytes| frame::close(bytes, Some(GOING_AWAY), "server shutting down"));
+            cx.out.send(id, |bytes| frame::close(bytes, Some(GOING_AWAY), "server shutting down"));
         }
-        out.close(id, Close::Gently);
+        cx.out.close(id, Close::Gently);
     }
 }

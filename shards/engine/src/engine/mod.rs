@@ -34,28 +34,26 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use crate::delivery::Outbox;
+use crate::context::{Cx, Resources};
 use crate::io::report::{Counters, Departure, Departures, Manner, Measure, Measures, messages};
 use crate::io::{Cause, Close, Input, Memory, Outputs, Settings};
 use crate::session::{Effect, Rules, Session};
 use crate::slots::Arena;
 use crate::speech::LeaveReason;
-use crate::throttle::peers::{Crowd, Crowded};
-use crate::timers::wheel::Wheel;
+use crate::throttle::peers::Crowded;
 use crate::timers::{Alarm, Timer};
 use crate::wire::deflate::Inflater;
 use crate::wire::json;
 use crate::words::application::Application;
 use crate::words::ids::{ConnId, RoomKey, SessionId};
 use crate::words::manners::{PeerLimits, Speaker};
-use crate::words::rng::Rng;
-use crate::words::time::{Micros, Moment, UnixMillis};
+use crate::words::time::Micros;
 
 use conns::Conns;
 use http_conn::Front;
 use link::Link;
 use polling_clients::{Probe, Sids};
-use room::{Room, Turn};
+use room::Room;
 use storage::Storage;
 
 /// Bytes that may wait unsent for a connection when memory is scarce, and for how long more than
@@ -69,14 +67,14 @@ const TOLD_MAX: usize = 64;
 
 /// One shard: a value that inputs change. See the [module](self).
 pub struct Engine {
-    settings: Settings,
+    resources: Resources,
+    shard: Shard,
+}
+
+/// The clients and sessions of a shard. What both need is lent in a [`Cx`].
+struct Shard {
     rules: Rules,
-    now: Moment,
-    /// Unix time at the server's start, by the wall clock as it was looked at last.
-    started_unix_ms: i64,
     draining: bool,
-    rng: Rng,
-    wheel: Wheel<Timer>,
     conns: Conns,
     /// Sessions that began with long-polling.
     sids: Sids,
@@ -84,10 +82,7 @@ pub struct Engine {
     resumed: Vec<ConnId>,
     /// Whether the session that is being closed was ended by its client.
     said_goodbye: bool,
-    crowd: Crowd,
     rooms: Arena<RoomKey, Room>,
-    /// How many of them tick.
-    ticking: u32,
     names: BTreeMap<SessionId, RoomKey>,
     /// How much memory the process has left.
     memory: Memory,
@@ -96,17 +91,11 @@ pub struct Engine {
     knocks: u64,
     /// The highest epoch given to a session so far.
     last_epoch: u64,
-    counters: Counters,
-    outbox: Outbox,
     inflater: Inflater,
     /// Reads events. `None` while it is lent, and after one that made its buffers large.
     reader: Option<Box<json::Reader>>,
-    /// Bytes of events that the sessions keep for members that may come back.
-    remembered: u64,
-    /// The same of the echo, if that is what runs.
+    /// Events that the echo keeps for clients that may come back, if that is what runs.
     echoed: recovery::Memory<echo::Joined>,
-    measures: Measures,
-    departures: Departures,
     /// Sessions whose batch window is over, the first to be told first.
     windows: VecDeque<RoomKey>,
     /// Emptied after each use and kept for its memory.
@@ -159,6 +148,85 @@ enum State {
 impl Engine {
     /// A shard that has not seen anything yet.
     pub fn new(settings: Settings) -> Self {
+        let shard = Shard::new(&settings);
+        Self { resources: Resources::new(settings), shard }
+    }
+
+    /// Takes one input that happened at `at`, and appends what must be done about it to `out`.
+    ///
+    /// # Panics
+    /// If time runs backwards, or the driver names a connection twice: those are our bugs. No bytes
+    /// from outside lead here.
+    pub fn handle(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
+        let before = out.list.len();
+        self.resources.advance(at);
+        if let Input::WallClock { started_unix_ms } = input {
+            self.resources.set_wall_clock(started_unix_ms);
+        } else {
+            self.shard.handle(input, &mut self.resources.lend(out));
+        }
+        self.resources.report.counters.messages_out += messages(&out.list[before..]);
+    }
+
+    /// When [`Input::TurnEnded`] must come again even if nothing else happens.
+    pub fn next_deadline(&self) -> Option<Micros> {
+        let Resources { wheel, now, .. } = &self.resources;
+        if self.shard.windows.is_empty() { wheel.next_deadline() } else { Some(now.at) }
+    }
+
+    /// Whether a session ticks, so that somebody may hear it if what is due comes late.
+    pub fn is_ticking(&self) -> bool {
+        self.resources.ticking > 0
+    }
+
+    /// Whether the shard was told to drain, and the storage was offered everything. Connections that
+    /// opened since do not count: they have no session to lose.
+    pub fn is_drained(&self) -> bool {
+        let shard = &self.shard;
+        shard.draining && shard.storage.unstored() == 0
+    }
+
+    /// What the shard has done and holds.
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.resources.report.counters;
+        counters.connections = self.shard.conns.connections() as u32;
+        counters.sessions = self.shard.rooms.len() as u32;
+        counters.sessions_unstored = self.shard.storage.unstored();
+        counters.recovery_bytes = self.resources.replay_bytes;
+        counters
+    }
+
+    /// What was measured since somebody last took it.
+    pub fn measures(&mut self) -> &mut Measures {
+        &mut self.resources.report.samples
+    }
+
+    /// Connections that ended since somebody last took them.
+    pub fn departures(&mut self) -> &mut Departures {
+        &mut self.resources.report.disconnects
+    }
+
+    /// A session that lives here now.
+    pub fn session(&self, id: &SessionId) -> Option<&Session> {
+        let key = self.shard.names.get(id)?;
+        self.shard.rooms.get(*key).map(|room| &room.session)
+    }
+
+    /// Bytes of the buffers that are kept for the next message, of any connection.
+    #[cfg(test)]
+    fn kept_bytes(&self) -> usize {
+        let reader = self.shard.reader.as_ref().map_or(0, |reader| reader.kept_bytes());
+        reader + self.shard.inflater.kept_bytes() + self.resources.sender.kept_bytes()
+    }
+
+    /// What must hold at the end of every turn; costs a walk over everything, so tests call it.
+    pub fn check_invariants(&self) {
+        self.shard.check_invariants(&self.resources);
+    }
+}
+
+impl Shard {
+    fn new(settings: &Settings) -> Self {
         let rules = Rules {
             members_max: settings.session_members_max,
             leader_grace: settings.leader_grace,
@@ -168,246 +236,177 @@ impl Engine {
         };
         Self {
             rules,
-            now: Moment { at: Micros::ZERO, unix: UnixMillis(settings.started_unix_ms) },
-            started_unix_ms: settings.started_unix_ms,
             draining: false,
-            rng: Rng::from_key(settings.seed.of_shard(settings.shard)),
-            wheel: Wheel::new(Micros::ZERO),
             conns: Conns::new(settings.limits.connections_max),
             sids: Sids::default(),
             resumed: Vec::new(),
             said_goodbye: false,
-            crowd: Crowd::default(),
             rooms: Arena::new(settings.limits.sessions_max),
-            ticking: 0,
             names: BTreeMap::new(),
             memory: Memory::Enough,
             storage: Storage::default(),
             knocks: 0,
             last_epoch: 0,
-            counters: Counters::default(),
-            outbox: Outbox::new(settings.transports.compression),
             inflater: Inflater::default(),
             reader: None,
-            remembered: 0,
             echoed: recovery::Memory::default(),
-            measures: Measures::default(),
-            departures: Departures::default(),
             windows: VecDeque::new(),
             effects: Vec::new(),
-            settings,
         }
     }
 
-    /// Takes one input that happened at `at`, and appends what must be done about it to `out`.
-    ///
-    /// # Panics
-    /// If time runs backwards, or the driver names a connection twice: those are our bugs. No bytes
-    /// from outside lead here.
-    pub fn handle(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
-        assert!(self.now.at <= at, "time ran back from {:?} to {at:?}", self.now.at);
-        let before = out.list.len();
-        self.now = Moment { at, unix: UnixMillis(self.started_unix_ms + at.as_millis() as i64) };
+    fn handle(&mut self, input: Input<'_>, cx: &mut Cx<'_>) {
         match input {
-            Input::Opened { conn, peer } => self.opened(conn, peer, out),
-            Input::Arrived { conn, parcel, .. } => self.arrived(conn, parcel, out),
-            Input::Received { conn, bytes } => self.received(conn, bytes, out),
-            Input::Letter { letter } => self.letter(letter, out),
-            Input::Closed { conn, cause } => self.lost(conn, cause, out),
-            Input::Backlog { conn, bytes } => self.backlog(conn, bytes, out),
-            Input::Answered { conn, answer } => self.answered(conn, answer, out),
-            Input::WallClock { started_unix_ms } => self.started_unix_ms = started_unix_ms,
-            Input::Storage { news } => self.storage_said(news, out),
-            Input::Drain => self.drain(out),
-            Input::Memory(memory) => self.memory(memory, out),
+            Input::Opened { conn, peer } => self.opened(conn, peer, cx),
+            Input::Arrived { conn, parcel, .. } => self.arrived(conn, parcel, cx),
+            Input::Received { conn, bytes } => self.received(conn, bytes, cx),
+            Input::Letter { letter } => self.letter(letter, cx),
+            Input::Closed { conn, cause } => self.lost(conn, cause, cx),
+            Input::Backlog { conn, bytes } => self.backlog(conn, bytes, cx),
+            Input::Answered { conn, answer } => self.answered(conn, answer, cx),
+            // Of the clock everything is told that is lent.
+            Input::WallClock { .. } => {}
+            Input::Storage { news } => self.storage_said(news, cx),
+            Input::Drain => self.drain(cx),
+            Input::Memory(memory) => self.memory(memory, cx),
             Input::TurnEnded => {
-                self.end_turn(out);
-                self.give_back();
+                self.end_turn(cx);
+                self.give_back(cx);
             }
         }
-        self.counters.messages_out += messages(&out.list[before..]);
     }
 
-    /// When [`Input::TurnEnded`] must come again even if nothing else happens.
-    pub fn next_deadline(&self) -> Option<Micros> {
-        if self.windows.is_empty() { self.wheel.next_deadline() } else { Some(self.now.at) }
-    }
-
-    /// Whether a session ticks, so that somebody may hear it if what is due comes late.
-    pub fn is_ticking(&self) -> bool {
-        self.ticking > 0
-    }
-
-    /// Whether the shard was told to drain, and the storage was offered everything. Connections that
-    /// opened since do not count: they have no session to lose.
-    pub fn is_drained(&self) -> bool {
-        self.draining && self.storage.unstored() == 0
-    }
-
-    /// What the shard has done and holds.
-    pub fn counters(&self) -> Counters {
-        let mut counters = self.counters;
-        counters.connections = self.conns.connections() as u32;
-        counters.sessions = self.rooms.len() as u32;
-        counters.sessions_unstored = self.storage.unstored();
-        counters.recovery_bytes = self.remembered;
-        counters
-    }
-
-    /// What was measured since somebody last took it.
-    pub fn measures(&mut self) -> &mut Measures {
-        &mut self.measures
-    }
-
-    /// Connections that ended since somebody last took them.
-    pub fn departures(&mut self) -> &mut Departures {
-        &mut self.departures
-    }
-
-    /// A session that lives here now.
-    pub fn session(&self, id: &SessionId) -> Option<&Session> {
-        let key = self.names.get(id)?;
-        self.rooms.get(*key).map(|room| &room.session)
-    }
-
-    fn opened(&mut self, id: ConnId, peer: IpAddr, out: &mut Outputs) {
-        if self.conns.connections() >= self.settings.limits.connections_max as usize {
-            self.turned_away(id, peer, "the shard has no room for more connections");
-            let now = self.now.unix;
-            out.send(id, |bytes| front::no_room(bytes, now));
-            return out.close(id, Close::Gently);
+    fn opened(&mut self, id: ConnId, peer: IpAddr, cx: &mut Cx<'_>) {
+        if self.conns.connections() >= cx.settings.limits.connections_max as usize {
+            self.turned_away(id, peer, "the shard has no room for more connections", cx);
+            let now = cx.now.unix;
+            cx.out.send(id, |bytes| front::no_room(bytes, now));
+            return cx.out.close(id, Close::Gently);
         }
         let speaker = Speaker { address: peer, forwarded: false };
-        if let Err(crowded) = self.enter(speaker) {
-            self.turned_away(id, peer, crowded.why());
-            self.leave_crowd(speaker);
-            let now = self.now.unix;
-            out.send(id, |bytes| front::too_many(bytes, now, crowded));
-            return out.close(id, Close::Gently);
+        if let Err(crowded) = self.enter(speaker, cx) {
+            self.turned_away(id, peer, crowded.why(), cx);
+            self.leave_crowd(speaker, cx);
+            let now = cx.now.unix;
+            cx.out.send(id, |bytes| front::too_many(bytes, now, crowded));
+            return cx.out.close(id, Close::Gently);
         }
-        let front = Front::new(self.now.at);
+        let front = Front::new(cx.now.at);
         self.conns.insert(id, Conn::new(peer, State::Front(Box::new(front))));
-        self.arm(id);
+        self.arm(id, cx);
     }
 
-    fn received(&mut self, id: ConnId, bytes: &mut [u8], out: &mut Outputs) {
+    fn received(&mut self, id: ConnId, bytes: &mut [u8], cx: &mut Cx<'_>) {
         match self.conns.get(id).map(|conn| &conn.state) {
-            Some(State::Front(_)) => self.front_received(id, bytes, out),
-            Some(State::Probe(_)) => self.probe_received(id, bytes, out),
-            Some(State::Link(_)) => self.link_received(id, bytes, out),
+            Some(State::Front(_)) => self.front_received(id, bytes, cx),
+            Some(State::Probe(_)) => self.probe_received(id, bytes, cx),
+            Some(State::Link(_)) => self.link_received(id, bytes, cx),
             // It was closed earlier in this turn.
             None => {}
         }
     }
 
-    fn lost(&mut self, id: ConnId, cause: Cause, out: &mut Outputs) {
+    fn lost(&mut self, id: ConnId, cause: Cause, cx: &mut Cx<'_>) {
         let reason = match cause {
             Cause::Ended => LeaveReason::TransportClosed,
             Cause::Failed => LeaveReason::TransportError,
         };
-        self.note_end(id, reason.as_str());
-        self.forget(id, reason, out);
+        self.note_end(id, reason.as_str(), cx);
+        self.forget(id, reason, cx);
     }
 
     /// A reader that is too far behind is closed: its members would rather reconnect than see the
     /// past.
-    fn backlog(&mut self, id: ConnId, bytes: u32, out: &mut Outputs) {
-        let now = self.now.at;
+    fn backlog(&mut self, id: ConnId, bytes: u32, cx: &mut Cx<'_>) {
+        let now = cx.now.at;
         let Some(conn) = self.conns.get_mut(id) else { return };
         if bytes <= BACKLOG_SCARCE_BYTES {
             conn.behind_since = None;
         } else {
             conn.behind_since.get_or_insert(now);
         }
-        if bytes > self.settings.limits.backlog_bytes_max {
-            self.close_slow_reader(id, out); // mark: slow_reader_stays
+        if bytes > cx.settings.limits.backlog_bytes_max {
+            self.close_slow_reader(id, cx); // mark: slow_reader_stays
         }
     }
 
-    fn close_slow_reader(&mut self, id: ConnId, out: &mut Outputs) {
-        self.note_expulsion(id, "it reads too slowly");
-        self.forget(id, LeaveReason::TransportError, out);
-        out.close(id, Close::Abort);
+    fn close_slow_reader(&mut self, id: ConnId, cx: &mut Cx<'_>) {
+        self.note_expulsion(id, "it reads too slowly", cx);
+        self.forget(id, LeaveReason::TransportError, cx);
+        cx.out.close(id, Close::Abort);
     }
 
     /// Says goodbye to everybody and closes all connections. Those that open later can ask for pages
     /// and probes, and their clients are refused.
-    fn drain(&mut self, out: &mut Outputs) {
+    fn drain(&mut self, cx: &mut Cx<'_>) {
         self.draining = true;
         let ids: Vec<ConnId> = self.conns.iter().map(|(id, _)| id).collect();
         for id in ids {
-            self.say_goodbye(id, out);
+            self.say_goodbye(id, cx);
         }
-        self.offer_all();
+        self.offer_all(cx);
     }
 
-    fn memory(&mut self, memory: Memory, out: &mut Outputs) {
+    fn memory(&mut self, memory: Memory, cx: &mut Cx<'_>) {
         self.memory = memory;
         if memory != Memory::Enough {
-            let now = self.now.at;
+            let now = cx.now.at;
             let is_slow = |conn: &Conn| {
                 conn.behind_since.is_some_and(|since| since + BACKLOG_SCARCE_TIME <= now)
             };
             let slow = self.conns.iter().filter(|(_, conn)| is_slow(conn)).map(|(id, _)| id);
             for id in slow.collect::<Vec<_>>() {
-                self.close_slow_reader(id, out);
+                self.close_slow_reader(id, cx);
             }
-            self.shed(memory, out);
+            self.shed(memory, cx);
         }
     }
 
     /// Fires what is due and answers who polls, until neither leads to more of the other: who polls
     /// too slowly is sent away, and a request that waited has others behind it.
-    fn end_turn(&mut self, out: &mut Outputs) {
+    fn end_turn(&mut self, cx: &mut Cx<'_>) {
         let mut told = 0;
         loop {
-            self.fire_timers(&mut told, out);
-            self.answer_polls(out);
-            let is_due = self.wheel.next_deadline().is_some_and(|at| at <= self.now.at);
-            if !is_due && !self.outbox.has_told() {
+            self.fire_timers(&mut told, cx);
+            self.answer_polls(cx);
+            let is_due = cx.wheel.next_deadline().is_some_and(|at| at <= cx.now.at);
+            if !is_due && !cx.sender.has_told() {
                 return;
             }
         }
     }
 
     /// Gives back the buffers that a long message has made large.
-    fn give_back(&mut self) {
+    fn give_back(&mut self, cx: &mut Cx<'_>) {
         self.inflater.give_back();
-        self.outbox.give_back();
-    }
-
-    /// Bytes of the buffers that are kept for the next message, of any connection.
-    #[cfg(test)]
-    fn kept_bytes(&self) -> usize {
-        let reader = self.reader.as_ref().map_or(0, |reader| reader.kept_bytes());
-        reader + self.inflater.kept_bytes() + self.outbox.kept_bytes()
+        cx.sender.give_back();
     }
 
     /// Fires what is due: ticks and the rest first, then the batches, whatever their deadlines,
     /// because a tick matters more. Closing a window may make more due when windows have no length.
     ///
     /// While something ticks, once `told` members were told something the other windows wait for
-    /// the next turn, with a tick before them if one is due by then: after a power cut a hall full
+    /// the next cx, with a tick before them if one is due by then: after a power cut a hall full
     /// of people joins, and every session has something to tell at once.
-    fn fire_timers(&mut self, told: &mut usize, out: &mut Outputs) {
-        self.warm_up();
-        let most = if self.is_ticking() { TOLD_MAX } else { usize::MAX };
+    fn fire_timers(&mut self, told: &mut usize, cx: &mut Cx<'_>) {
+        self.warm_up(cx);
+        let most = if *cx.ticking > 0 { TOLD_MAX } else { usize::MAX };
         loop {
-            while let Some((due, timer)) = self.wheel.fire(self.now.at) {
+            while let Some((due, timer)) = cx.wheel.fire(cx.now.at) {
                 match timer {
-                    Timer::Conn(id) => self.conn_due(id, out),
+                    Timer::Conn(id) => self.conn_due(id, cx),
                     Timer::Tick(key) => {
-                        self.measures.add(Measure::TickLateness, self.now.at.since(due));
-                        self.with_room(key, out, |room, turn, _| room.tick(key, turn));
+                        cx.report.samples.add(Measure::TickLateness, cx.now.at.since(due));
+                        self.with_room(key, cx, |room, cx, _| room.tick(key, cx));
                     }
                     Timer::Batch(key) => {
-                        self.with_room(key, out, |room, _, _| room.window_over());
+                        self.with_room(key, cx, |room, _, _| room.window_over());
                         self.windows.push_back(key);
                     }
-                    Timer::Room(key) => self.room_due(key, out),
-                    Timer::Store => self.offer(out),
-                    Timer::Load => self.give_up_loading(out),
-                    Timer::Forget => self.forget_left(out),
+                    Timer::Room(key) => self.room_due(key, cx),
+                    Timer::Store => self.offer(cx),
+                    Timer::Load => self.give_up_loading(cx),
+                    Timer::Forget => self.forget_left(cx),
                 }
             }
             if self.windows.is_empty() {
@@ -416,10 +415,10 @@ impl Engine {
             while *told < most
                 && let Some(key) = self.windows.pop_front()
             {
-                *told += self.with_room(key, out, |room, turn, _| {
-                    room.flush(key, turn);
+                *told += self.with_room(key, cx, |room, cx, _| {
+                    room.flush(key, cx);
                     // What was told now is to be forgotten in time.
-                    room.arm(key, turn);
+                    room.arm(key, cx);
                     room.seated()
                 });
             }
@@ -432,8 +431,8 @@ impl Engine {
     /// Reads a little of each session that is about to tick. What was sent since its last tick has
     /// driven it out of the cache; together they are fetched in the time of one, while one tick
     /// after the other waits for each.
-    fn warm_up(&mut self) {
-        let rooms = self.wheel.due(self.now.at).filter_map(|timer| match timer {
+    fn warm_up(&mut self, cx: &mut Cx<'_>) {
+        let rooms = cx.wheel.due(cx.now.at).filter_map(|timer| match timer {
             Timer::Tick(key) => self.rooms.get(*key),
             _ => None,
         });
@@ -442,50 +441,50 @@ impl Engine {
     }
 
     /// A connection has waited long enough for something.
-    fn conn_due(&mut self, id: ConnId, out: &mut Outputs) {
+    fn conn_due(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.alarm.rang();
         match conn.state {
-            State::Front(_) => self.front_due(id, out),
-            State::Probe(_) => self.probe_due(id, out),
-            State::Link(_) => self.link_due(id, out),
+            State::Front(_) => self.front_due(id, cx),
+            State::Probe(_) => self.probe_due(id, cx),
+            State::Link(_) => self.link_due(id, cx),
         }
-        self.arm(id);
+        self.arm(id, cx);
     }
 
     /// Sets a connection's timer to the next thing it waits for.
-    fn arm(&mut self, id: ConnId) {
+    fn arm(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let deadline = match &conn.state {
-            State::Front(front) => front.deadline(&self.settings.limits),
+            State::Front(front) => front.deadline(&cx.settings.limits),
             State::Probe(probe) => Some(probe.deadline()),
             // A bare WebSocket may be silent for as long as it likes.
-            State::Link(_) if self.settings.application == Application::WebSocketEcho => None,
-            State::Link(link) => Some(link.deadline(&self.settings.limits)),
+            State::Link(_) if cx.settings.application == Application::WebSocketEcho => None,
+            State::Link(link) => Some(link.deadline(&cx.settings.limits)),
         };
-        conn.alarm.set(&mut self.wheel, deadline, Timer::Conn(id));
+        conn.alarm.set(cx.wheel, deadline, Timer::Conn(id));
     }
 
     /// Notes that a client is about to be forgotten, and why. Ends of plain requests are nothing to
     /// tell, and who has said goodbye was told of.
-    fn note_end(&mut self, id: ConnId, why: &'static str) {
+    fn note_end(&mut self, id: ConnId, why: &'static str, cx: &mut Cx<'_>) {
         if let Some(State::Link(link)) = self.conns.get(id).map(|conn| &conn.state)
             && link.member.is_some()
         {
-            self.note_departure(id, why.into(), Manner::Left);
+            self.note_departure(id, why.into(), Manner::Left, cx);
         }
     }
 
     /// The same of a connection whose peer broke a rule or a limit.
-    fn note_expulsion(&mut self, id: ConnId, why: impl Into<Cow<'static, str>>) {
-        self.counters.expulsions += 1;
-        self.note_departure(id, why.into(), Manner::Expelled);
+    fn note_expulsion(&mut self, id: ConnId, why: impl Into<Cow<'static, str>>, cx: &mut Cx<'_>) {
+        cx.report.counters.expulsions += 1;
+        self.note_departure(id, why.into(), Manner::Expelled, cx);
     }
 
     /// Notes that somebody was not even let in.
-    fn turned_away(&mut self, conn: ConnId, peer: IpAddr, why: &'static str) {
-        self.counters.expulsions += 1;
-        self.departures.add(Departure {
+    fn turned_away(&mut self, conn: ConnId, peer: IpAddr, why: &'static str, cx: &mut Cx<'_>) {
+        cx.report.counters.expulsions += 1;
+        cx.report.disconnects.add(Departure {
             conn,
             peer,
             session: None,
@@ -494,101 +493,99 @@ impl Engine {
         });
     }
 
-    fn note_departure(&mut self, id: ConnId, why: Cow<'static, str>, manner: Manner) {
+    fn note_departure(
+        &mut self,
+        id: ConnId,
+        why: Cow<'static, str>,
+        manner: Manner,
+        cx: &mut Cx<'_>,
+    ) {
         let Some(conn) = self.conns.get(id) else { return };
         let seat = if let State::Link(link) = &conn.state { link.seat() } else { None };
         let session =
             seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id().clone());
-        self.departures.add(Departure { conn: id, peer: conn.peer, session, why, manner });
+        cx.report.disconnects.add(Departure { conn: id, peer: conn.peer, session, why, manner });
     }
 
     /// Takes a connection out of the table, and its member out of its session.
-    fn forget(&mut self, id: ConnId, reason: LeaveReason, out: &mut Outputs) {
+    fn forget(&mut self, id: ConnId, reason: LeaveReason, cx: &mut Cx<'_>) {
         let Some(mut conn) = self.conns.remove(id) else { return };
-        conn.alarm.cancel(&mut self.wheel);
-        self.leave_crowd(conn.speaker());
+        conn.alarm.cancel(cx.wheel);
+        self.leave_crowd(conn.speaker(), cx);
         match conn.state {
             State::Front(front) => {
                 if let Some(session) = front.waits_for() {
-                    self.waiting_lost(id, session, reason, out);
+                    self.waiting_lost(id, session, reason, cx);
                 }
                 if let Some(session) = front.posts_to {
-                    self.posting_lost(id, session, reason, out);
+                    self.posting_lost(id, session, reason, cx);
                 }
             }
-            State::Probe(probe) => self.probe_over(&probe),
+            State::Probe(probe) => self.probe_over(&probe, cx),
             State::Link(link) => {
-                self.counters.links -= 1;
+                cx.report.counters.links -= 1;
                 let sid = link.sid();
                 if let Some(sid) = sid {
                     self.sids.remove(sid);
                 }
                 if let Some((key, member)) = link.seat() {
-                    self.part(key, member, reason, out);
+                    self.part(key, member, reason, cx);
                 }
-                self.echo_lost(link.echo, reason);
+                self.echo_lost(link.echo, reason, cx);
                 if id.is_polled() {
-                    self.close_queue(id, sid, out);
+                    self.close_queue(id, sid, cx);
                 }
             }
         }
         // At last, because its session still had something for it.
-        self.outbox.take_window(id); // mark: window_of_the_gone_kept
+        cx.sender.take_window(id); // mark: window_of_the_gone_kept
     }
 
     /// Counts a connection of an address. A trusted proxy's own connections are not counted, and
     /// nothing that a proxy passed on is exempt.
-    fn enter(&mut self, speaker: Speaker) -> Result<(), Crowded> {
-        if !self.is_counted(speaker) {
+    fn enter(&mut self, speaker: Speaker, cx: &mut Cx<'_>) -> Result<(), Crowded> {
+        if !self.is_counted(speaker, cx.settings) {
             return Ok(());
         }
-        let peers = &self.settings.manners.peers;
+        let peers = &cx.settings.manners.peers;
         let spares_loopback = peers.spares_loopback && !speaker.forwarded;
-        self.crowd.enter(speaker.address, self.now.at, &PeerLimits { spares_loopback, ..*peers })
+        cx.peers.enter(speaker.address, cx.now.at, &PeerLimits { spares_loopback, ..*peers })
     }
 
     /// Counts what came from another shard, where it was let in.
-    fn arrive_in_crowd(&mut self, speaker: Speaker) {
-        if self.is_counted(speaker) {
-            self.crowd.arrive(speaker.address);
+    fn arrive_in_crowd(&mut self, speaker: Speaker, cx: &mut Cx<'_>) {
+        if self.is_counted(speaker, cx.settings) {
+            cx.peers.arrive(speaker.address);
         }
     }
 
-    fn leave_crowd(&mut self, speaker: Speaker) {
-        if self.is_counted(speaker) {
-            self.crowd.leave(speaker.address, self.now.at);
+    fn leave_crowd(&mut self, speaker: Speaker, cx: &mut Cx<'_>) {
+        if self.is_counted(speaker, cx.settings) {
+            cx.peers.leave(speaker.address, cx.now.at);
         }
     }
 
-    fn is_counted(&self, speaker: Speaker) -> bool {
-        speaker.forwarded || !self.settings.manners.is_proxy(speaker.address)
+    fn is_counted(&self, speaker: Speaker, settings: &Settings) -> bool {
+        speaker.forwarded || !settings.manners.is_proxy(speaker.address)
     }
 
     /// Runs `act` on a room with all that it may reach.
     fn with_room<R: Default>(
         &mut self,
         key: RoomKey,
-        out: &mut Outputs,
-        act: impl FnOnce(&mut Room, &mut Turn<'_>, &mut Vec<Effect>) -> R,
+        cx: &mut Cx<'_>,
+        act: impl FnOnce(&mut Room, &mut Cx<'_>, &mut Vec<Effect>) -> R,
     ) -> R {
         let Some(room) = self.rooms.get_mut(key) else { return R::default() };
-        let mut turn = Turn {
-            now: self.now,
-            settings: &self.settings,
-            wheel: &mut self.wheel,
-            remembered: &mut self.remembered,
-            outbox: &mut self.outbox,
-            out,
-        };
         let ticked = room.is_ticking();
-        let done = act(room, &mut turn, &mut self.effects);
-        self.ticking = self.ticking + u32::from(room.is_ticking()) - u32::from(ticked);
+        let done = act(room, cx, &mut self.effects);
+        *cx.ticking = *cx.ticking + u32::from(room.is_ticking()) - u32::from(ticked);
         done
     }
 
-    /// What must hold at the end of every turn; costs a walk over everything, so tests call it.
-    pub fn check_invariants(&self) {
-        self.wheel.check_invariants();
+    /// What must hold at the end of every turn.
+    fn check_invariants(&self, resources: &Resources) {
+        resources.wheel.check_invariants();
         assert_eq!(self.names.len(), self.rooms.len(), "every session has a name");
         let (mut seated, mut empty, mut remembered, mut ticking) = (0, 0, 0, 0);
         for (name, key) in &self.names {
@@ -605,19 +602,23 @@ impl Engine {
             ticking += u32::from(room.is_ticking());
             empty += u32::from(room.empty_since().is_some());
         }
-        assert_eq!(ticking, self.ticking, "sessions that tick are counted");
-        assert_eq!(empty, self.counters.sessions_empty, "empty sessions are counted");
-        assert_eq!(seated as u32, self.counters.members, "members are counted");
-        assert_eq!(remembered, self.remembered, "what is kept for lost members is counted");
+        assert_eq!(ticking, resources.ticking, "sessions that tick are counted");
+        assert_eq!(empty, resources.report.counters.sessions_empty, "empty sessions are counted");
+        assert_eq!(seated as u32, resources.report.counters.members, "members are counted");
+        assert_eq!(remembered, resources.replay_bytes, "what is kept for lost members is counted");
         let links =
             self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Link(_))).count();
-        assert_eq!(links as u32, self.counters.links, "links are counted");
+        assert_eq!(links as u32, resources.report.counters.links, "links are counted");
         assert!(self.sids.len() <= links, "no session is known that is gone");
-        assert!(self.outbox.len() <= links, "nothing is kept of connections that are gone");
-        let counted = self.conns.iter().filter(|(_, conn)| self.is_counted(conn.speaker())).count();
+        assert!(resources.sender.len() <= links, "nothing is kept of connections that are gone");
+        let counted = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| self.is_counted(conn.speaker(), &resources.settings))
+            .count();
         assert_eq!(
             counted as u64,
-            self.crowd.connections(),
+            resources.peers.connections(),
             "connections are counted under their addresses"
         );
     }

@@ -9,10 +9,11 @@ use super::event::{Moving, Step};
 use super::http_conn::{Outcome, wants_base64};
 use super::parcel::Parcel;
 use super::polling_clients::{Found, Left, Probe, UPGRADE_TIMEOUT, parts_of};
-use super::{Conn, Engine, State, echo};
+use super::{Conn, Shard, State, echo};
+use crate::context::Cx;
 use crate::delivery::poll_queue::{Bond, COOKIE, Origin, Queue};
 use crate::delivery::route::Lane;
-use crate::io::{Answer, Close, Outputs};
+use crate::io::{Answer, Close};
 use crate::speech::LeaveReason;
 use crate::wire::engine_packet;
 use crate::wire::frame::{self, Message};
@@ -65,7 +66,7 @@ fn packets_answer(body: Body, packing: Packing) -> Answer {
     Answer { status: 200, headers, body: bytes.into() }
 }
 
-impl Engine {
+impl Shard {
     /// Opens a session by its first request, which is answered with the first packets.
     pub(super) fn open_polled(
         &mut self,
@@ -73,49 +74,49 @@ impl Engine {
         version: Version,
         request: &Request<'_>,
         delivery: Delivery<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Result<Outcome, Refusal> {
-        let sid = self.new_polled_id();
+        let sid = self.new_polled_id(cx);
         let base64 = wants_base64(request);
-        let Some(speaker) = self.speaker(id, request) else { return Ok(Outcome::Gone) };
+        let Some(speaker) = self.speaker(id, request, cx) else { return Ok(Outcome::Gone) };
         // It outlives this connection, which may be a proxy's, so it counts for itself.
-        if let Err(crowded) = self.enter(speaker) {
-            self.leave_crowd(speaker);
-            return Ok(self.send_away(id, crowded, out));
+        if let Err(crowded) = self.enter(speaker, cx) {
+            self.leave_crowd(speaker, cx);
+            return Ok(self.send_away(id, crowded, cx));
         }
-        let link = self.new_link(Some(sid), Lane::Polled, version, base64);
+        let link = self.new_link(Some(sid), Lane::Polled, version, base64, cx);
         let conn = Conn::of(speaker, State::Link(Box::new(link)));
         let Some(session) = self.conns.insert_polled(conn) else {
-            self.leave_crowd(speaker);
-            return Ok(self.no_room(id, out));
+            self.leave_crowd(speaker, cx);
+            return Ok(self.no_room(id, cx));
         };
-        self.counters.links += 1;
+        cx.report.counters.links += 1;
         self.sids.put(sid, session);
-        let bond = (version == Version::V3).then(|| self.new_bond(id, request)).flatten();
+        let bond = (version == Version::V3).then(|| self.new_bond(id, request, cx)).flatten();
         let mut queue = Queue::new(version, base64);
         queue.bond = bond.map(Box::new);
-        self.outbox.open(session, queue);
-        self.greet(session, sid, &["websocket"], request.query, out);
-        self.arm(session);
-        self.poll(id, session, delivery, out)
+        cx.sender.open(session, queue);
+        self.greet(session, sid, &["websocket"], request.query, cx);
+        self.arm(session, cx);
+        self.poll(id, session, delivery, cx)
     }
 
     /// Binds a session to the client that opens it.
     ///
     /// A browser has one cookie for all its pages, so a value that it returns already is kept: its
     /// other sessions need it. A client whose address is unknown has nothing but the cookie.
-    fn new_bond(&mut self, id: ConnId, request: &Request<'_>) -> Option<Bond> {
-        let origin = self.origin(id, request)?;
+    fn new_bond(&mut self, id: ConnId, request: &Request<'_>, cx: &mut Cx<'_>) -> Option<Bond> {
+        let origin = self.origin(id, request, cx)?;
         let value = |bytes| std::str::from_utf8(bytes).ok().and_then(MemberId::parse);
         let returned = request.cookies(COOKIE).find_map(value);
         let needs_cookie = returned.is_some() || origin.speaker.address == UNKNOWN;
-        let cookie = returned.unwrap_or_else(|| self.new_id());
+        let cookie = returned.unwrap_or_else(|| self.new_id(cx));
         Some(Bond { origin, cookie, told: false, returned: needs_cookie })
     }
 
-    fn origin(&self, id: ConnId, request: &Request<'_>) -> Option<Origin> {
-        let speaker = self.speaker(id, request)?;
-        let is_trusted = self.settings.manners.is_proxy(self.conns.get(id)?.peer);
+    fn origin(&self, id: ConnId, request: &Request<'_>, cx: &Cx<'_>) -> Option<Origin> {
+        let speaker = self.speaker(id, request, cx)?;
+        let is_trusted = cx.settings.manners.is_proxy(self.conns.get(id)?.peer);
         let last = request.all("x-forwarded-for").next_back().filter(|_| !is_trusted);
         let hop =
             last.and_then(|line| line.rsplit(|byte| *byte == b',').next()).unwrap_or_default();
@@ -129,9 +130,10 @@ impl Engine {
         id: ConnId,
         session: ConnId,
         request: &Request<'_>,
+        cx: &mut Cx<'_>,
     ) -> bool {
-        let origin = self.origin(id, request);
-        let queue = self.outbox.queue(session);
+        let origin = self.origin(id, request, cx);
+        let queue = cx.sender.queue(session);
         let Some(bond) = queue.and_then(|queue| queue.bond.as_deref_mut()) else { return true };
         if origin.as_ref() != Some(&bond.origin) {
             return false;
@@ -148,16 +150,16 @@ impl Engine {
         id: ConnId,
         session: ConnId,
         delivery: Delivery<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Result<Outcome, Refusal> {
-        let Some(queue) = self.outbox.queue(session) else { return Err(Refusal::SessionUnknown) };
+        let Some(queue) = cx.sender.queue(session) else { return Err(Refusal::SessionUnknown) };
         let body = queue.body();
         let bond = queue.bond.as_mut();
         let cookie =
             bond.and_then(|bond| (!std::mem::replace(&mut bond.told, true)).then_some(bond.cookie));
-        let (packing, now) = (self.packing(id), self.now.unix);
-        out.send(id, |bytes| print_packets(bytes, now, body, cookie, packing, delivery));
-        Ok(self.answered_one(id, delivery.keep_alive, out))
+        let (packing, now) = (self.packing(id), cx.now.unix);
+        cx.out.send(id, |bytes| print_packets(bytes, now, body, cookie, packing, delivery));
+        Ok(self.answered_one(id, delivery.keep_alive, cx))
     }
 
     /// Answers a request that crossed its client's goodbye.
@@ -166,11 +168,11 @@ impl Engine {
         id: ConnId,
         word: Body,
         delivery: Delivery<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Outcome {
-        let now = self.now.unix;
-        out.send(id, |bytes| print_packets(bytes, now, word, None, Packing::None, delivery));
-        self.answered_one(id, delivery.keep_alive, out)
+        let now = cx.now.unix;
+        cx.out.send(id, |bytes| print_packets(bytes, now, word, None, Packing::None, delivery));
+        self.answered_one(id, delivery.keep_alive, cx)
     }
 
     fn packing(&mut self, id: ConnId) -> Packing {
@@ -183,17 +185,17 @@ impl Engine {
         id: ConnId,
         session: ConnId,
         delivery: Delivery<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Result<Outcome, Refusal> {
-        let now = self.now.at;
+        let now = cx.now.at;
         if let Some(link) = self.link_mut(session) {
             link.heard(now);
         }
-        let Some(queue) = self.outbox.queue(session) else { return Err(Refusal::SessionUnknown) };
+        let Some(queue) = cx.sender.queue(session) else { return Err(Refusal::SessionUnknown) };
         let probed = queue.probed.is_some_and(|until| now < until);
         if queue.waiting.is_some() {
             // A client that asks twice at once has lost its way.
-            self.forget(session, LeaveReason::TransportError, out);
+            self.forget(session, LeaveReason::TransportError, cx);
             return Err(Refusal::BadRequest);
         }
         if queue.packets.is_empty() && !probed {
@@ -204,7 +206,7 @@ impl Engine {
         if queue.packets.is_empty() {
             queue.push_noop();
         }
-        self.answer_poll(id, session, delivery, out)
+        self.answer_poll(id, session, delivery, cx)
     }
 
     /// The packets of a request are to come. Of a client that sends two such requests at once
@@ -213,12 +215,12 @@ impl Engine {
         &mut self,
         id: ConnId,
         session: ConnId,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Result<Outcome, Refusal> {
-        let Some(queue) = self.outbox.queue(session) else { return Err(Refusal::SessionUnknown) };
+        let Some(queue) = cx.sender.queue(session) else { return Err(Refusal::SessionUnknown) };
         if queue.posting.is_some_and(|posting| posting != id) {
-            self.note_expulsion(session, "it sends two requests with packets at once");
-            self.forget(session, LeaveReason::TransportError, out);
+            self.note_expulsion(session, "it sends two requests with packets at once", cx);
+            self.forget(session, LeaveReason::TransportError, cx);
             return Err(Refusal::BadRequest);
         }
         queue.posting = Some(id);
@@ -234,10 +236,10 @@ impl Engine {
         id: ConnId,
         session: ConnId,
         reason: LeaveReason,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
-        if self.outbox.queue(session).is_some_and(|queue| queue.posting == Some(id)) {
-            self.forget(session, reason, out);
+        if cx.sender.queue(session).is_some_and(|queue| queue.posting == Some(id)) {
+            self.forget(session, reason, cx);
         }
     }
 
@@ -249,25 +251,25 @@ impl Engine {
         body: &[u8],
         binary: bool,
         delivery: Delivery<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Result<Outcome, Refusal> {
         let Some(version) = self.link_mut(session).map(|link| link.version) else {
             return Err(Refusal::SessionUnknown);
         };
-        self.await_body(id, session, out)?;
-        if let Some(queue) = self.outbox.queue(session) {
+        self.await_body(id, session, cx)?;
+        if let Some(queue) = cx.sender.queue(session) {
             queue.posting = None;
         }
         if let Some(front) = self.front_mut(id) {
             front.posts_to = None;
         }
         let Ok(parts) = payload::parts(body, version, binary) else {
-            self.note_expulsion(session, "a request of its long-polling is no Engine.IO");
-            self.forget(session, LeaveReason::TransportError, out);
+            self.note_expulsion(session, "a request of its long-polling is no Engine.IO", cx);
+            self.forget(session, LeaveReason::TransportError, cx);
             return Err(Refusal::BadRequest);
         };
         for (place, part) in parts.iter().enumerate() {
-            match self.part_received(session, *part, out) {
+            match self.part_received(session, *part, cx) {
                 Step::Go | Step::Hold => {}
                 Step::Gone if self.said_goodbye => {
                     self.said_goodbye = false;
@@ -278,22 +280,22 @@ impl Engine {
                     let left = parts[place + 1..].iter().map(|part| Left::of(*part));
                     return Ok(Outcome::Moves(
                         shard,
-                        self.pack_polled(session, shard, moving, left.collect(), delivery, out),
+                        self.pack_polled(session, shard, moving, left.collect(), delivery, cx),
                     ));
                 }
             }
         }
-        self.arm(session);
+        self.arm(session, cx);
         if self.is_knocking(session) {
-            return Ok(self.keep_posting(id, session, delivery));
+            return Ok(self.keep_posting(id, session, delivery, cx));
         }
-        let now = self.now.unix;
-        out.send(id, |bytes| print_ok(bytes, now, delivery));
-        Ok(self.answered_one(id, delivery.keep_alive, out))
+        let now = cx.now.unix;
+        cx.out.send(id, |bytes| print_ok(bytes, now, delivery));
+        Ok(self.answered_one(id, delivery.keep_alive, cx))
     }
 
     /// Acts on a packet of a session, or keeps it while the session waits.
-    fn part_received(&mut self, session: ConnId, part: Part<'_>, out: &mut Outputs) -> Step {
+    fn part_received(&mut self, session: ConnId, part: Part<'_>, cx: &mut Cx<'_>) -> Step {
         if self.link_mut(session).is_some_and(|link| link.held.is_some()) {
             let (kind, bytes) = match part {
                 Part::Text(text) => (0, text.as_bytes()),
@@ -301,34 +303,40 @@ impl Engine {
             };
             // The packets stand one behind the other: kind, length, bytes.
             let head = [&[kind], &(bytes.len() as u32).to_le_bytes()[..]].concat();
-            self.hold(session, |held| &mut held.parts, &head, out);
-            self.hold(session, |held| &mut held.parts, bytes, out);
+            self.hold(session, |held| &mut held.parts, &head, cx);
+            self.hold(session, |held| &mut held.parts, bytes, cx);
             return Step::Go;
         }
         let step = match part {
-            Part::Text(text) => self.packet(session, text, out),
-            Part::Binary(bytes) => self.binary(session, bytes, out),
+            Part::Text(text) => self.packet(session, text, cx),
+            Part::Binary(bytes) => self.binary(session, bytes, cx),
         };
         if matches!(step, Step::Hold) { Step::Go } else { step }
     }
 
     /// Acts on what [`part_received`](Self::part_received) has kept.
-    pub(super) fn held_parts(&mut self, session: ConnId, held: &[u8], out: &mut Outputs) {
+    pub(super) fn held_parts(&mut self, session: ConnId, held: &[u8], cx: &mut Cx<'_>) {
         for part in parts_of(held) {
-            match self.part_received(session, part, out) {
+            match self.part_received(session, part, cx) {
                 Step::Go | Step::Hold => {}
                 Step::Gone => return self.said_goodbye = false,
                 // It is connected and wants to go on at once, without a request that could take it
                 // there.
-                Step::Move(..) => return self.forget(session, LeaveReason::TransportError, out),
+                Step::Move(..) => return self.forget(session, LeaveReason::TransportError, cx),
             }
         }
     }
 
     /// Keeps a request with packets unanswered whose session may be about to move: it takes a
     /// connection along.
-    fn keep_posting(&mut self, id: ConnId, session: ConnId, delivery: Delivery<'_>) -> Outcome {
-        if let Some(queue) = self.outbox.queue(session) {
+    fn keep_posting(
+        &mut self,
+        id: ConnId,
+        session: ConnId,
+        delivery: Delivery<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Outcome {
+        if let Some(queue) = cx.sender.queue(session) {
             queue.posting = Some(id);
         }
         if let Some(front) = self.front_mut(id) {
@@ -345,20 +353,20 @@ impl Engine {
     }
 
     /// Answers the request with packets of a session that was kept waiting, if there is one.
-    pub(super) fn answer_post_of(&mut self, session: ConnId, out: &mut Outputs) {
-        if let Some(posting) = self.outbox.queue(session).and_then(|queue| queue.posting.take()) {
-            self.answer_post(posting, out);
+    pub(super) fn answer_post_of(&mut self, session: ConnId, cx: &mut Cx<'_>) {
+        if let Some(posting) = cx.sender.queue(session).and_then(|queue| queue.posting.take()) {
+            self.answer_post(posting, cx);
         }
     }
 
-    fn answer_post(&mut self, id: ConnId, out: &mut Outputs) {
+    fn answer_post(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         if let Some(front) = self.front_mut(id) {
             front.posts_to = None;
         }
         let headers = OK_HEADERS.map(|(name, value)| (name.into(), value.into())).to_vec();
-        if self.give_answer(id, Answer { status: 200, headers, body: b"ok".into() }, out) {
+        if self.give_answer(id, Answer { status: 200, headers, body: b"ok".into() }, cx) {
             self.resumed.push(id);
-            self.arm(id);
+            self.arm(id, cx);
         }
     }
 
@@ -369,19 +377,19 @@ impl Engine {
         to: ShardId,
         moving: Moving,
         held: &[u8],
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
-        let posting = self.outbox.queue(session).and_then(|queue| queue.posting);
+        let posting = cx.sender.queue(session).and_then(|queue| queue.posting);
         let taken = posting.and_then(|id| Some((id, self.front_mut(id)?.take_asked()?)));
         // As above.
         let Some((id, (keep_alive, cors, rest))) = taken else {
-            return self.forget(session, LeaveReason::TransportError, out);
+            return self.forget(session, LeaveReason::TransportError, cx);
         };
         let delivery = Delivery { head: false, keep_alive, cors: cors.as_cors() };
         let left = parts_of(held).map(Left::of).collect();
-        if let Some(mut parcel) = self.pack_polled(session, to, moving, left, delivery, out) {
+        if let Some(mut parcel) = self.pack_polled(session, to, moving, left, delivery, cx) {
             parcel.append(&rest);
-            self.hand_over_front(id, to, &parcel, out);
+            self.hand_over_front(id, to, &parcel, cx);
         }
     }
 
@@ -393,22 +401,22 @@ impl Engine {
         moving: Moving,
         left: Vec<Left>,
         delivery: Delivery<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Option<Box<Parcel>> {
         let mut conn = self.conns.remove(session)?;
-        conn.alarm.cancel(&mut self.wheel);
+        conn.alarm.cancel(cx.wheel);
         let speaker = conn.speaker();
         let State::Link(link) = conn.state else { return None };
         assert!(link.room.is_none(), "a connection leaves its session before it moves");
-        self.counters.links -= 1;
-        self.leave_crowd(speaker);
+        cx.report.counters.links -= 1;
+        self.leave_crowd(speaker, cx);
         if let Some(sid) = link.sid() {
-            self.sids.moved(sid, to, self.now.at);
+            self.sids.moved(sid, to, cx.now.at);
         }
-        let mut queue = self.outbox.close(session)?;
+        let mut queue = cx.sender.close(session)?;
         // Its next request finds the way by itself.
         if let Some(waiting) = queue.waiting.take() {
-            self.answer_waiting(waiting, queue.noop(), out);
+            self.answer_waiting(waiting, queue.noop(), cx);
         }
         let cors = Shared::of(delivery.cors);
         Some(Box::new(Parcel::Polled {
@@ -434,27 +442,27 @@ impl Engine {
         moving: Moving,
         left: Vec<Left>,
         delivery: Delivery<'_>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) -> Outcome {
         let sid = link.sid();
         let conn = Conn::of(speaker, State::Link(Box::new(link)));
         let Some(session) = self.conns.insert_polled(conn) else {
-            return self.refuse_request(id, Refusal::BadRequest.of_request(), delivery.cors, out);
+            return self.refuse_request(id, Refusal::BadRequest.of_request(), delivery.cors, cx);
         };
-        self.arrive_in_crowd(speaker);
-        self.counters.links += 1;
+        self.arrive_in_crowd(speaker, cx);
+        cx.report.counters.links += 1;
         if let Some(sid) = sid {
             self.sids.put(sid, session);
         }
-        self.outbox.open(session, queue);
-        self.moved_in(session, moving, out);
+        cx.sender.open(session, queue);
+        self.moved_in(session, moving, cx);
         let mut left = left.into_iter();
         while let Some(part) = left.next() {
             let part = match &part {
                 Left::Text(text) => Part::Text(text),
                 Left::Binary(bytes) => Part::Binary(bytes),
             };
-            match self.part_received(session, part, out) {
+            match self.part_received(session, part, cx) {
                 Step::Go | Step::Hold => {}
                 Step::Gone => {
                     self.said_goodbye = false;
@@ -462,29 +470,29 @@ impl Engine {
                 }
                 Step::Move(shard, moving) => {
                     let parcel =
-                        self.pack_polled(session, shard, moving, left.collect(), delivery, out);
+                        self.pack_polled(session, shard, moving, left.collect(), delivery, cx);
                     return Outcome::Moves(shard, parcel);
                 }
             }
         }
-        self.arm(session);
+        self.arm(session, cx);
         if self.is_knocking(session) {
-            return self.keep_posting(id, session, delivery);
+            return self.keep_posting(id, session, delivery, cx);
         }
-        let now = self.now.unix;
-        out.send(id, |bytes| print_ok(bytes, now, delivery));
-        self.answered_one(id, delivery.keep_alive, out)
+        let now = cx.now.unix;
+        cx.out.send(id, |bytes| print_ok(bytes, now, delivery));
+        self.answered_one(id, delivery.keep_alive, cx)
     }
 
     /// Answers the requests whose sessions have something to say by now, and goes on with what came
     /// behind them.
-    pub(super) fn answer_polls(&mut self, out: &mut Outputs) {
-        for session in self.outbox.take_told() {
-            let limit = self.settings.limits.backlog_bytes_max as usize;
-            let Some(queue) = self.outbox.queue(session) else { continue };
+    pub(super) fn answer_polls(&mut self, cx: &mut Cx<'_>) {
+        for session in cx.sender.take_told() {
+            let limit = cx.settings.limits.backlog_bytes_max as usize;
+            let Some(queue) = cx.sender.queue(session) else { continue };
             if queue.bytes() > limit {
-                self.note_expulsion(session, "it reads too slowly");
-                self.forget(session, LeaveReason::TransportError, out);
+                self.note_expulsion(session, "it reads too slowly", cx);
+                self.forget(session, LeaveReason::TransportError, cx);
                 continue;
             }
             // One that came from another shard may have been told nothing yet, and no body is no
@@ -493,46 +501,41 @@ impl Engine {
                 && let Some(waiting) = queue.waiting.take()
             {
                 let body = queue.body();
-                self.answer_waiting(waiting, body, out);
+                self.answer_waiting(waiting, body, cx);
             }
         }
         while let Some(id) = self.resumed.pop() {
-            self.read_requests(id, out);
+            self.read_requests(id, cx);
         }
     }
 
     /// Answers a request that has waited. What came behind it is read at the end of the turn.
-    pub(super) fn answer_waiting(&mut self, id: ConnId, body: Body, out: &mut Outputs) {
+    pub(super) fn answer_waiting(&mut self, id: ConnId, body: Body, cx: &mut Cx<'_>) {
         let packing = self.packing(id);
         let answer = packets_answer(body, packing);
-        if self.give_answer(id, answer, out) {
+        if self.give_answer(id, answer, cx) {
             self.resumed.push(id);
-            self.arm(id);
+            self.arm(id, cx);
         }
     }
 
     /// A session is over: whoever waits for its packets gets the last of them.
-    pub(super) fn close_queue(
-        &mut self,
-        session: ConnId,
-        sid: Option<MemberId>,
-        out: &mut Outputs,
-    ) {
-        let Some(mut queue) = self.outbox.close(session) else { return };
+    pub(super) fn close_queue(&mut self, session: ConnId, sid: Option<MemberId>, cx: &mut Cx<'_>) {
+        let Some(mut queue) = cx.sender.close(session) else { return };
         if let Some(posting) = queue.posting.take() {
-            self.answer_post(posting, out);
+            self.answer_post(posting, cx);
         }
         if self.said_goodbye
             && queue.waiting.is_none()
             && let Some(sid) = sid
         {
-            self.sids.part(sid, queue.noop(), self.now.at);
+            self.sids.part(sid, queue.noop(), cx.now.at);
         }
         if let Some(waiting) = queue.waiting.take() {
             if !self.said_goodbye {
                 queue.push(Packet::Text(engine_packet::CLOSE.to_vec()));
             }
-            self.answer_waiting(waiting, queue.body(), out);
+            self.answer_waiting(waiting, queue.body(), cx);
         }
     }
 
@@ -542,135 +545,135 @@ impl Engine {
         id: ConnId,
         session: ConnId,
         reason: LeaveReason,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
-        if self
-            .outbox
+        if cx
+            .sender
             .queue(session)
             .and_then(|queue| queue.waiting.take_if(|waiting| *waiting == id))
             .is_some()
         {
-            self.forget(session, reason, out);
+            self.forget(session, reason, cx);
         }
     }
 
     /// Reads what a WebSocket says that may become a session's transport: first a probe, then that
     /// it takes over.
-    pub(super) fn probe_received(&mut self, id: ConnId, bytes: &mut [u8], out: &mut Outputs) {
-        let now = self.now.at;
+    pub(super) fn probe_received(&mut self, id: ConnId, bytes: &mut [u8], cx: &mut Cx<'_>) {
+        let now = cx.now.at;
         let mut at = 0;
         loop {
             let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state)
             else {
                 return;
             };
-            let limits = &self.settings.limits;
+            let limits = &cx.settings.limits;
             let text = match probe.reader.next(limits, bytes, &mut at) {
-                Ok(None) => return self.arm(id),
+                Ok(None) => return self.arm(id, cx),
                 Ok(Some(Message::Text(text))) => text.as_bytes(),
                 // A client that remembers what it sent compresses even this.
                 Ok(Some(Message::Deflated { text: true, payload })) => {
                     let window = probe.window.as_deref_mut();
                     match self.inflater.inflate(payload, window, limits.message_bytes_max) {
                         Ok(text) => text,
-                        Err(_) => return self.drop_probe(id, out),
+                        Err(_) => return self.drop_probe(id, cx),
                     }
                 }
                 Ok(Some(Message::Ping(payload))) => {
-                    out.send(id, |bytes| frame::pong(bytes, payload));
+                    cx.out.send(id, |bytes| frame::pong(bytes, payload));
                     continue;
                 }
                 Ok(Some(Message::Pong(_))) => continue,
-                Ok(Some(_)) | Err(_) => return self.drop_probe(id, out),
+                Ok(Some(_)) | Err(_) => return self.drop_probe(id, cx),
             };
             match text {
-                b"2probe" if self.settings.application == Application::ClientTests => {
+                b"2probe" if cx.settings.application == Application::ClientTests => {
                     probe.answer_at = Some(now + echo::PROBE);
                 }
-                b"2probe" => self.answer_probe(id, out),
-                b"5" if probe.probed => return self.take_over(id, 0, &mut bytes[at..], out),
-                _ => return self.drop_probe(id, out),
+                b"2probe" => self.answer_probe(id, cx),
+                b"5" if probe.probed => return self.take_over(id, 0, &mut bytes[at..], cx),
+                _ => return self.drop_probe(id, cx),
             }
         }
     }
 
     /// Answers a WebSocket that wants to become a session's transport, and the request that the
     /// session has waiting.
-    fn answer_probe(&mut self, id: ConnId, out: &mut Outputs) {
-        let until = self.now.at + UPGRADE_TIMEOUT;
+    fn answer_probe(&mut self, id: ConnId, cx: &mut Cx<'_>) {
+        let until = cx.now.at + UPGRADE_TIMEOUT;
         let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
             return;
         };
         probe.probed = true;
-        out.text(id, |bytes| bytes.extend_from_slice(b"3probe"));
+        cx.out.text(id, |bytes| bytes.extend_from_slice(b"3probe"));
         // If it has just moved, its next request waits no longer than for a ping.
         if let Some(session) = self.sids.get(probe.sid)
-            && let Some(queue) = self.outbox.queue(session)
+            && let Some(queue) = cx.sender.queue(session)
         {
             queue.probed = Some(until);
             if queue.is_idle() {
                 queue.push_noop();
-                self.outbox.tell(session);
+                cx.sender.tell(session);
             }
         }
     }
 
     /// Such a WebSocket has waited long enough: for its answer, or with taking over.
-    pub(super) fn probe_due(&mut self, id: ConnId, out: &mut Outputs) {
+    pub(super) fn probe_due(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
             return;
         };
         match probe.answer_at.take() {
-            Some(_) => self.answer_probe(id, out),
-            None => self.drop_probe(id, out),
+            Some(_) => self.answer_probe(id, cx),
+            None => self.drop_probe(id, cx),
         }
     }
 
     /// A WebSocket takes its session over, here or on the shard where that has gone. `rest` is what
     /// it said next.
-    pub(super) fn take_over(&mut self, id: ConnId, hops: u8, rest: &mut [u8], out: &mut Outputs) {
+    pub(super) fn take_over(&mut self, id: ConnId, hops: u8, rest: &mut [u8], cx: &mut Cx<'_>) {
         let Some(State::Probe(probe)) = self.conns.get(id).map(|conn| &conn.state) else { return };
         let sid = probe.sid;
-        match self.sids.find(sid, hops, &self.settings, self.now.at) {
+        match self.sids.find(sid, hops, cx.settings, cx.now.at) {
             // What it said is to be answered first, by the request that said it.
-            Found::Here(session) if self.is_knocking(session) => self.drop_probe(id, out),
-            Found::Here(session) if session.is_polled() && self.upgrade_to(id, session, out) => {
-                self.link_received(id, rest, out);
+            Found::Here(session) if self.is_knocking(session) => self.drop_probe(id, cx),
+            Found::Here(session) if session.is_polled() && self.upgrade_to(id, session, cx) => {
+                self.link_received(id, rest, cx);
             }
             Found::There(shard) => {
                 let Some(mut conn) = self.conns.remove(id) else { return };
-                conn.alarm.cancel(&mut self.wheel);
+                conn.alarm.cancel(cx.wheel);
                 let speaker = conn.speaker();
                 let State::Probe(probe) = conn.state else { return };
                 let parcel = Parcel::Probe { probe: *probe, hops: hops + 1, rest: rest.to_vec() };
-                self.send_parcel(id, speaker, shard, &parcel, out);
+                self.send_parcel(id, speaker, shard, &parcel, cx);
             }
-            Found::Here(_) | Found::Nowhere => self.drop_probe(id, out),
+            Found::Here(_) | Found::Nowhere => self.drop_probe(id, cx),
         }
     }
 
     /// Closes a WebSocket that did not become anybody's transport. The session goes on as it was.
-    pub(super) fn drop_probe(&mut self, id: ConnId, out: &mut Outputs) {
-        out.send(id, |bytes| frame::close(bytes, None, ""));
-        self.forget(id, LeaveReason::Forced, out);
-        out.close(id, Close::Gently);
+    pub(super) fn drop_probe(&mut self, id: ConnId, cx: &mut Cx<'_>) {
+        cx.out.send(id, |bytes| frame::close(bytes, None, ""));
+        self.forget(id, LeaveReason::Forced, cx);
+        cx.out.close(id, Close::Gently);
     }
 
     /// Ends the candidacy of a WebSocket.
-    pub(super) fn probe_over(&mut self, probe: &Probe) {
+    pub(super) fn probe_over(&mut self, probe: &Probe, cx: &mut Cx<'_>) {
         if let Some(session) = self.sids.get(probe.sid).filter(|_| probe.probed)
-            && let Some(queue) = self.outbox.queue(session)
+            && let Some(queue) = cx.sender.queue(session)
         {
             queue.probed = None;
         }
     }
 
     /// Makes a WebSocket the transport of a session. False if that is gone.
-    fn upgrade_to(&mut self, id: ConnId, session: ConnId, out: &mut Outputs) -> bool {
+    fn upgrade_to(&mut self, id: ConnId, session: ConnId, cx: &mut Cx<'_>) -> bool {
         let Some(mut old) = self.conns.remove(session) else { return false };
-        old.alarm.cancel(&mut self.wheel);
-        self.leave_crowd(old.speaker());
-        let queue = self.outbox.close(session);
+        old.alarm.cancel(cx.wheel);
+        self.leave_crowd(old.speaker(), cx);
+        let queue = cx.sender.close(session);
         let State::Link(mut link) = old.state else { return false };
         let Some(conn) = self.conns.get_mut(id) else { return false };
         let State::Probe(probe) = &mut conn.state else { return false };
@@ -692,23 +695,21 @@ impl Engine {
         if let Some(mut queue) = queue {
             for packet in queue.take() {
                 match packet {
-                    Packet::Text(text) => {
-                        self.text(id, out, |bytes| bytes.extend_from_slice(&text))
-                    }
-                    Packet::Binary(attachment) => self.send_attachment(id, &attachment, out),
+                    Packet::Text(text) => self.text(id, cx, |bytes| bytes.extend_from_slice(&text)),
+                    Packet::Binary(attachment) => self.send_attachment(id, &attachment, cx),
                 }
             }
             if let Some(waiting) = queue.waiting.take() {
-                self.answer_waiting(waiting, queue.noop(), out);
+                self.answer_waiting(waiting, queue.noop(), cx);
             }
         }
         true
     }
 
-    fn new_polled_id(&mut self) -> MemberId {
+    fn new_polled_id(&mut self, cx: &mut Cx<'_>) -> MemberId {
         let mut bytes = [0; 15];
-        self.rng.fill(&mut bytes);
-        bytes[..2].copy_from_slice(&self.settings.shard.0.to_be_bytes());
+        cx.rng.fill(&mut bytes);
+        bytes[..2].copy_from_slice(&cx.settings.shard.0.to_be_bytes());
         MemberId::from_bytes(bytes)
     }
 }

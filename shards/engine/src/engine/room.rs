@@ -5,9 +5,9 @@ use super::batch::Batch;
 use super::persisted::Kept;
 use super::recovery::{self, Bounds, Form, Memory, is_volatile};
 use super::reservations::Promises;
-use crate::delivery::Outbox;
+use crate::context::Cx;
 use crate::delivery::route::Line;
-use crate::io::{Outputs, Settings};
+use crate::io::Settings;
 use crate::session::{Absent, Audience, Effect, Session};
 use crate::speech::{LeaveReason, Notice};
 use crate::throttle::guesses::Guard;
@@ -15,7 +15,7 @@ use crate::timers::wheel::Wheel;
 use crate::timers::{Alarm, Timer};
 use crate::wire::{print, socket_packet};
 use crate::words::ids::{ConnId, MemberId, Offset, Pid, RoomKey};
-use crate::words::time::{Micros, Moment};
+use crate::words::time::Micros;
 
 /// Room for most packets, so that they need not grow while they are printed.
 const PACKET_BYTES: usize = 1024;
@@ -60,22 +60,6 @@ struct Seat {
     metronome: bool,
 }
 
-/// How far the shard's clock and its rules reach into a room.
-pub struct Turn<'a> {
-    /// Now.
-    pub now: Moment,
-    /// The shard's settings.
-    pub settings: &'a Settings,
-    /// The shard's timers.
-    pub wheel: &'a mut Wheel<Timer>,
-    /// Bytes that the shard keeps for lost members.
-    pub remembered: &'a mut u64,
-    /// The shard's means of sending.
-    pub outbox: &'a mut Outbox,
-    /// What the shard wants done.
-    pub out: &'a mut Outputs,
-}
-
 /// A notice that is kept for every member of a band that has come together, in few bytes; `None`
 /// for the others.
 fn pack(notice: &Notice) -> Option<Vec<u8>> {
@@ -88,12 +72,11 @@ fn unpack(bytes: &[u8]) -> Option<Notice> {
     Some(Notice::UserJoined { member, member_count })
 }
 
-impl Turn<'_> {
-    fn bounds(&mut self) -> Bounds<'_> {
-        let window = self.settings.transports.recovery;
-        let silence = recovery::silence(self.settings);
-        Bounds { window, silence, limits: &self.settings.limits, bytes: self.remembered }
-    }
+/// The bounds of a room's memory.
+fn bounds<'c>(cx: &'c mut Cx<'_>) -> Bounds<'c> {
+    let window = cx.settings.transports.recovery;
+    let silence = recovery::silence(cx.settings);
+    Bounds { window, silence, limits: &cx.settings.limits, bytes: cx.replay_bytes }
 }
 
 impl Room {
@@ -150,26 +133,26 @@ impl Room {
         key: RoomKey,
         member: MemberId,
         reason: LeaveReason,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         effects: &mut Vec<Effect>,
     ) {
-        self.flush(key, turn);
+        self.flush(key, cx);
         let pid =
             self.seats.iter().find(|seat| seat.member == member).and_then(|seat| seat.line.pid);
-        self.rise(member, turn.now.at);
+        self.rise(member, cx.now.at);
         if let (Some(pid), Some(seat)) = (pid, self.session.seat_of(member))
             && !matches!(
                 reason,
                 LeaveReason::Left | LeaveReason::Disconnected | LeaveReason::Draining
             )
         {
-            self.memory.keep(turn.now.at, pid, seat, &mut turn.bounds());
+            self.memory.keep(cx.now.at, pid, seat, &mut bounds(cx));
         }
         match reason {
             LeaveReason::Left | LeaveReason::Disconnected => {
-                self.session.leave(turn.now, member, reason, effects);
+                self.session.leave(cx.now, member, reason, effects);
             }
-            _ => self.session.lost(turn.now, member, reason, effects),
+            _ => self.session.lost(cx.now, member, reason, effects),
         }
     }
 
@@ -181,20 +164,20 @@ impl Room {
         pid: Pid,
         offset: Offset,
         line: Line,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<MemberId> {
-        let absent = self.memory.take(turn.now.at, pid, &mut turn.bounds())?;
+        let absent = self.memory.take(cx.now.at, pid, &mut bounds(cx))?;
         let (member, metronome) = (absent.seat.member.id, absent.seat.metronome);
         if !self.memory.reaches(offset.number, member, metronome)
-            || !self.session.restore(turn.now, absent, effects)
+            || !self.session.restore(cx.now, absent, effects)
         {
             return None;
         }
-        self.sit(member, line, turn.settings);
+        self.sit(member, line, cx.settings);
         for missed in self.memory.missed(offset.number, member, metronome) {
             let number = missed.number;
-            turn.outbox.text(turn.out, line.conn, line.lane, |bytes| match missed.form {
+            cx.sender.text(cx.out, line.conn, line.lane, |bytes| match missed.form {
                 Form::Packet => bytes.extend_from_slice(missed.bytes),
                 Form::Notice => {
                     if let Some(notice) = unpack(missed.bytes) {
@@ -216,8 +199,8 @@ impl Room {
     }
 
     /// Forgets what was told; who comes back is told the state instead.
-    pub fn forget_told(&mut self, turn: &mut Turn<'_>) {
-        self.memory.forget_told(&mut turn.bounds());
+    pub fn forget_told(&mut self, cx: &mut Cx<'_>) {
+        self.memory.forget_told(&mut bounds(cx));
     }
 
     /// Whether the storage has its newest state.
@@ -253,45 +236,45 @@ impl Room {
     /// Takes effects in. They go out when the window closes, which this opens if it was not, and
     /// closes sooner if what came may not wait as long; but a newcomer's snapshot and the answer to
     /// a sync request never wait.
-    pub fn gather(&mut self, key: RoomKey, effects: &mut Vec<Effect>, turn: &mut Turn<'_>) {
+    pub fn gather(&mut self, key: RoomKey, effects: &mut Vec<Effect>, cx: &mut Cx<'_>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Snapshot(one @ Audience::One(_)) => self.tell_snapshot(key, one, turn),
+                Effect::Snapshot(one @ Audience::One(_)) => self.tell_snapshot(key, one, cx),
                 Effect::Tell(one @ Audience::One(_), notice @ Notice::SyncResponse(_)) => {
-                    self.tell_notice(key, one, &notice, turn);
+                    self.tell_notice(key, one, &notice, cx);
                 }
                 Effect::RoomStats if self.session.is_large() => {
-                    self.stats_at.get_or_insert(turn.now.at + STATS_INTERVAL);
+                    self.stats_at.get_or_insert(cx.now.at + STATS_INTERVAL);
                 }
                 effect => self.batch.add(effect),
             }
         }
         if !self.batch.is_empty() {
             let windows = self.batch.windows(self.seats.len());
-            let waits = Micros::from_micros(windows * turn.settings.batch_interval.as_micros());
-            let closes = turn.now.at + waits;
+            let waits = Micros::from_micros(windows * cx.settings.batch_interval.as_micros());
+            let closes = cx.now.at + waits;
             // mark: window_loses_its_timer
             if self.window.at().is_none_or(|at| closes < at) {
-                self.window.set(turn.wheel, Some(closes), Timer::Batch(key));
+                self.window.set(cx.wheel, Some(closes), Timer::Batch(key));
             }
         }
     }
 
     /// Sets the timers to what the session needs now.
-    pub fn arm(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
-        let playing = self.session.is_playing(turn.now.at);
-        // A tick that is due is not put off: it fires at the end of this turn.
-        if !self.tick.at().is_some_and(|at| playing && at <= turn.now.at) {
-            let after = playing.then(|| self.grid.tick_at(turn.now.at));
-            self.arm_tick(key, after, turn.wheel);
+    pub fn arm(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
+        let playing = self.session.is_playing(cx.now.at);
+        // A tick that is due is not put off: it fires at the end of this cx.
+        if !self.tick.at().is_some_and(|at| playing && at <= cx.now.at) {
+            let after = playing.then(|| self.grid.tick_at(cx.now.at));
+            self.arm_tick(key, after, cx.wheel);
         }
-        let expires = self.empty_since.map(|since| since + turn.settings.limits.empty_session_ttl);
-        let forgets = self.memory.deadline(&turn.bounds());
+        let expires = self.empty_since.map(|since| since + cx.settings.limits.empty_session_ttl);
+        let forgets = self.memory.deadline(&bounds(cx));
         let deadline = [self.session.next_deadline(), expires, forgets, self.stats_at]
             .into_iter()
             .flatten()
             .min();
-        self.deadline.set(turn.wheel, deadline, Timer::Room(key));
+        self.deadline.set(cx.wheel, deadline, Timer::Room(key));
     }
 
     /// Sets the timer to the next tick that somebody wants after this one, if there is one.
@@ -328,36 +311,36 @@ impl Room {
 
     /// A tick is due: tells everybody who wants it, or one that was missed since, where the band
     /// is.
-    pub fn tick(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
+    pub fn tick(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         self.tick.rang();
-        if !self.session.is_playing(turn.now.at) {
-            return self.arm(key, turn);
+        if !self.session.is_playing(cx.now.at) {
+            return self.arm(key, cx);
         }
-        let tick = Notice::Tick(self.session.tick(turn.now));
-        let (first, last) = (self.next_tick, self.grid.tick_at(turn.now.at));
+        let tick = Notice::Tick(self.session.tick(cx.now));
+        let (first, last) = (self.next_tick, self.grid.tick_at(cx.now.at));
         let wanting = |seat: &&Seat| match u64::from(seat.stride) {
             0 => false,
             1 => true,
             stride => first.next_multiple_of(stride) <= last,
         };
         let to = self.seats.iter().filter(wanting).map(|seat| seat.line);
-        turn.outbox.volatile(turn.out, to, |bytes| print::notice(bytes, self.session.id(), &tick));
+        cx.sender.volatile(cx.out, to, |bytes| print::notice(bytes, self.session.id(), &tick));
         // Nothing else is due any sooner or later for that.
-        self.arm_tick(key, Some(last), turn.wheel); // mark: tick_after_a_late_one
+        self.arm_tick(key, Some(last), cx.wheel); // mark: tick_after_a_late_one
     }
 
     /// The session's own deadline has come.
-    pub fn due(&mut self, key: RoomKey, turn: &mut Turn<'_>, effects: &mut Vec<Effect>) {
+    pub fn due(&mut self, key: RoomKey, cx: &mut Cx<'_>, effects: &mut Vec<Effect>) {
         self.deadline.rang();
-        self.memory.prune(turn.now.at, &mut turn.bounds());
-        if self.session.next_deadline().is_some_and(|at| at <= turn.now.at) {
-            self.session.due(turn.now, effects);
+        self.memory.prune(cx.now.at, &mut bounds(cx));
+        if self.session.next_deadline().is_some_and(|at| at <= cx.now.at) {
+            self.session.due(cx.now, effects);
         }
-        self.gather(key, effects, turn);
-        if self.stats_at.is_some_and(|at| at <= turn.now.at) {
-            self.tell_stats(turn);
+        self.gather(key, effects, cx);
+        if self.stats_at.is_some_and(|at| at <= cx.now.at) {
+            self.tell_stats(cx);
         }
-        self.arm(key, turn);
+        self.arm(key, cx);
     }
 
     /// The batch window is over; what it gathered is flushed when the turn's ticks are out.
@@ -369,51 +352,45 @@ impl Room {
     ///
     /// Also called before somebody joins or leaves and before a member is answered with newer
     /// state, so that nobody hears of older state after newer, or of what happened before it came.
-    pub fn flush(&mut self, key: RoomKey, turn: &mut Turn<'_>) {
+    pub fn flush(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         if self.batch.is_empty() {
             return;
         }
-        self.window.cancel(turn.wheel);
+        self.window.cancel(cx.wheel);
         let mut batch = std::mem::take(&mut self.batch);
         for (audience, notice) in batch.updates.drain(..) {
-            self.tell_notice(key, audience, &notice, turn);
+            self.tell_notice(key, audience, &notice, cx);
         }
         if batch.snapshot {
-            self.tell_snapshot(key, Audience::All, turn);
+            self.tell_snapshot(key, Audience::All, cx);
         } else {
             for sender in batch.senders {
-                self.tell_snapshot(key, Audience::Sender(sender), turn);
+                self.tell_snapshot(key, Audience::Sender(sender), cx);
             }
         }
         if batch.room_stats {
-            self.tell_stats(turn);
+            self.tell_stats(cx);
         }
     }
 
     /// Without an offset, for who comes back is told fresh ones.
-    fn tell_stats(&mut self, turn: &mut Turn<'_>) {
+    fn tell_stats(&mut self, cx: &mut Cx<'_>) {
         self.stats_at = None;
-        let stats = self.session.room_stats(turn.now.at);
+        let stats = self.session.room_stats(cx.now.at);
         let mut packet = Vec::with_capacity(PACKET_BYTES);
         print::room_stats(&mut packet, self.session.id(), &stats);
-        self.tell(Audience::All, &packet, |_| true, turn);
+        self.tell(Audience::All, &packet, |_| true, cx);
     }
 
-    fn tell_snapshot(&mut self, key: RoomKey, audience: Audience, turn: &mut Turn<'_>) {
+    fn tell_snapshot(&mut self, key: RoomKey, audience: Audience, cx: &mut Cx<'_>) {
         let mut packet = Vec::with_capacity(PACKET_BYTES);
-        print::snapshot(&mut packet, &self.session.snapshot(turn.now));
-        self.tell(audience, &packet, |seat| seat.line.pid.is_none(), turn);
-        self.append_offset(key, &mut packet, self.memory.told(), turn);
-        self.tell(audience, &packet, |seat| seat.line.pid.is_some(), turn);
+        print::snapshot(&mut packet, &self.session.snapshot(cx.now));
+        self.tell(audience, &packet, |seat| seat.line.pid.is_none(), cx);
+        self.append_offset(key, &mut packet, self.memory.told(), cx);
+        self.tell(audience, &packet, |seat| seat.line.pid.is_some(), cx);
     }
 
-    fn tell_notice(
-        &mut self,
-        key: RoomKey,
-        audience: Audience,
-        notice: &Notice,
-        turn: &mut Turn<'_>,
-    ) {
+    fn tell_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, cx: &mut Cx<'_>) {
         let text = if let Notice::Setlist(setlist) = notice { setlist.size() } else { 0 };
         let mut packet = Vec::with_capacity(PACKET_BYTES + text);
         print::notice(&mut packet, self.session.id(), notice);
@@ -423,9 +400,9 @@ impl Room {
             _ => audience,
         };
         if is_volatile(notice) || matches!(audience, Audience::Sender(_)) {
-            self.tell(audience, &packet, |_| true, turn);
+            self.tell(audience, &packet, |_| true, cx);
         } else {
-            self.tell_and_remember(key, audience, notice, packet, turn);
+            self.tell_and_remember(key, audience, notice, packet, cx);
         }
     }
 
@@ -437,24 +414,24 @@ impl Room {
         audience: Audience,
         notice: &Notice,
         mut packet: Vec<u8>,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
     ) {
-        self.tell(audience, &packet, |seat| seat.line.pid.is_none(), turn);
-        if turn.settings.transports.recovery == Micros::ZERO {
+        self.tell(audience, &packet, |seat| seat.line.pid.is_none(), cx);
+        if cx.settings.transports.recovery == Micros::ZERO {
             return;
         }
-        self.append_offset(key, &mut packet, self.memory.told() + 1, turn);
-        self.tell(audience, &packet, |seat| seat.line.pid.is_some(), turn);
+        self.append_offset(key, &mut packet, self.memory.told() + 1, cx);
+        self.tell(audience, &packet, |seat| seat.line.pid.is_some(), cx);
         let packed = pack(notice);
         let kept = match &packed {
             Some(packed) => (Form::Notice, &packed[..]),
             None => (Form::Packet, &packet[..]),
         };
-        self.memory.push(turn.now.at, audience, kept, &mut turn.bounds());
+        self.memory.push(cx.now.at, audience, kept, &mut bounds(cx));
     }
 
-    fn append_offset(&self, room: RoomKey, packet: &mut Vec<u8>, number: u64, turn: &Turn<'_>) {
-        let offset = Offset { shard: turn.settings.shard, room, number };
+    fn append_offset(&self, room: RoomKey, packet: &mut Vec<u8>, number: u64, cx: &Cx<'_>) {
+        let offset = Offset { shard: cx.settings.shard, room, number };
         socket_packet::append_offset(packet, &offset.to_string());
     }
 
@@ -464,7 +441,7 @@ impl Room {
         audience: Audience,
         packet: &[u8],
         meant: impl Fn(&Seat) -> bool,
-        turn: &mut Turn<'_>,
+        cx: &mut Cx<'_>,
     ) {
         let hears = |seat: &&Seat| audience.concerns(seat.member, seat.metronome);
         // One is looked for once, from the newcomers on, rather than with each pass over the
@@ -477,18 +454,18 @@ impl Room {
             _ => &self.seats[..],
         };
         let to = seats.iter().filter(hears).filter(|seat| meant(seat)).map(|seat| seat.line);
-        turn.outbox.fan_out(turn.out, to, packet);
+        cx.sender.fan_out(cx.out, to, packet);
     }
 
     /// Cancels every timer and gives back what is held; the room is about to go.
-    pub fn clear(&mut self, turn: &mut Turn<'_>) {
+    pub fn clear(&mut self, cx: &mut Cx<'_>) {
         for alarm in [&mut self.tick, &mut self.window, &mut self.deadline] {
-            alarm.cancel(turn.wheel);
+            alarm.cancel(cx.wheel);
         }
-        self.memory.clear(&mut turn.bounds());
+        self.memory.clear(&mut bounds(cx));
     }
 
-    /// What must hold of a room at the end of every turn.
+    /// What must hold of a room at the end of every cx.
     pub fn check_invariants(&self) {
         self.session.check_invariants();
         for (place, seat) in self.seats.iter().enumerate() {

@@ -47,8 +47,13 @@ impl Engine {
     /// connected, latencyMicros, timeouts, quality`. Bounded, so that a shard with very many
     /// sessions lists the largest.
     pub fn roster(&self, out: &mut Vec<u8>) {
-        let mut rooms: Vec<_> =
-            self.rooms.iter().map(|(_, room)| room).filter(|room| room.seated() > 0).collect();
+        let mut rooms: Vec<_> = self
+            .shard
+            .rooms
+            .iter()
+            .map(|(_, room)| room)
+            .filter(|room| room.seated() > 0)
+            .collect();
         rooms.sort_by(|a, b| {
             b.seated().cmp(&a.seated()).then_with(|| a.session.id().cmp(b.session.id()))
         });
@@ -56,7 +61,7 @@ impl Engine {
         let rows: Vec<SessionRow<'_>> = rooms
             .into_iter()
             .map(|room| {
-                let stats = room.session.room_stats(self.now.at);
+                let stats = room.session.room_stats(self.resources.now.at);
                 let members = room.session.members().take(MEMBERS_MAX);
                 SessionRow {
                     session_id: room.session.id().as_str(),
@@ -97,8 +102,8 @@ impl Engine {
     }
 
     fn quality(&self, conn: ConnId, member: &Member) -> Option<Quality> {
-        match &self.conns.get(conn)?.state {
-            State::Link(link) => Some(link.quality(member.id, self.now.at)),
+        match &self.shard.conns.get(conn)?.state {
+            State::Link(link) => Some(link.quality(member.id, self.resources.now.at)),
             State::Front(_) | State::Probe(_) => None,
         }
     }

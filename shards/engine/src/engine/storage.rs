@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Engine;
+use super::Shard;
 use super::event::Said;
 use super::knock::Knock;
 use super::link::Held;
 use super::room::Room;
-use crate::io::{Found, Outcome, Output, Outputs, StorageNews};
+use crate::context::Cx;
+use crate::io::{Found, Outcome, Output, StorageNews};
 use crate::record::Record;
 use crate::session::Session;
 use crate::speech::{Command, LeaveReason, Reject};
@@ -101,36 +102,36 @@ impl Storage {
     }
 }
 
-impl Engine {
+impl Shard {
     /// Whether a session may be stored and must be asked for.
-    pub(super) fn must_load(&self, session: &SessionId) -> bool {
-        self.settings.storage_wait.is_some() && !self.names.contains_key(session)
+    pub(super) fn must_load(&self, session: &SessionId, cx: &Cx<'_>) -> bool {
+        cx.settings.storage_wait.is_some() && !self.names.contains_key(session)
     }
 
     /// Has the sender of a `join_session` wait for its session.
-    pub(super) fn wait_for(&mut self, session: SessionId, said: Said<'_>, out: &mut Outputs) {
+    pub(super) fn wait_for(&mut self, session: SessionId, said: Said<'_>, cx: &mut Cx<'_>) {
         if let Some(link) = self.link_mut(said.conn) {
             link.held = Some(Box::default());
         }
         let payload = said.written();
-        self.load_for(session, Waiting::Here { conn: said.conn, ack: said.ack, payload }, out);
+        self.load_for(session, Waiting::Here { conn: said.conn, ack: said.ack, payload }, cx);
     }
 
     /// Has somebody of another shard wait to be told whether it may join.
-    pub(super) fn wait_to_answer(&mut self, session: SessionId, knock: Knock, out: &mut Outputs) {
-        self.load_for(session, Waiting::There(knock), out);
+    pub(super) fn wait_to_answer(&mut self, session: SessionId, knock: Knock, cx: &mut Cx<'_>) {
+        self.load_for(session, Waiting::There(knock), cx);
     }
 
-    fn load_for(&mut self, session: SessionId, waiting: Waiting, out: &mut Outputs) {
-        let Some(wait) = self.settings.storage_wait else { return };
-        let until = self.now.at + wait;
+    fn load_for(&mut self, session: SessionId, waiting: Waiting, cx: &mut Cx<'_>) {
+        let Some(wait) = cx.settings.storage_wait else { return };
+        let until = cx.now.at + wait;
         let loading = self.storage.loading.entry(session.clone()).or_insert_with(|| {
-            out.list.push(Output::Load { session: session.clone() });
+            cx.out.list.push(Output::Load { session: session.clone() });
             self.storage.deadlines.push_back((until, session));
             Loading { until, waiting: Vec::new() }
         });
         loading.waiting.push(waiting);
-        self.arm_loading();
+        self.arm_loading(cx);
     }
 
     /// Keeps what was read from a connection that waits in its `place`, as much as a client in a
@@ -140,9 +141,9 @@ impl Engine {
         id: ConnId,
         place: impl FnOnce(&mut Held) -> &mut Vec<u8>,
         bytes: &[u8],
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
-        let most = self.settings.limits.message_bytes_max as usize + HELD_BYTES_MAX;
+        let most = cx.settings.limits.message_bytes_max as usize + HELD_BYTES_MAX;
         let Some(held) = self.link_mut(id).and_then(|link| link.held.as_mut()) else { return };
         place(held).extend_from_slice(bytes);
         if held.parts.len() + held.bytes.len() > most {
@@ -150,53 +151,53 @@ impl Engine {
                 id,
                 "it says too much while it waits for its session",
                 LeaveReason::TransportError,
-                out,
+                cx,
             );
         } else {
-            self.arm(id);
+            self.arm(id, cx);
         }
     }
 
     /// Acts on what the storage says.
-    pub(super) fn storage_said(&mut self, news: &StorageNews, out: &mut Outputs) {
+    pub(super) fn storage_said(&mut self, news: &StorageNews, cx: &mut Cx<'_>) {
         match news {
-            StorageNews::Loaded { session, found } => self.loaded(session, found, out),
+            StorageNews::Loaded { session, found } => self.loaded(session, found, cx),
             StorageNews::Stored { session, epoch, version, outcome } => {
                 if let Some(key) = self.names.get(session).copied() {
-                    self.stored(key, (*epoch, *version), *outcome, out);
+                    self.stored(key, (*epoch, *version), *outcome, cx);
                 }
             }
             StorageNews::Returned => {
                 for (_, room) in self.rooms.iter_mut() {
                     room.kept.stored = None; // mark: storage_return_ignored
                 }
-                self.offer_all();
+                self.offer_all(cx);
             }
         }
     }
 
     /// Those who waited long enough for their sessions get new ones.
-    pub(super) fn give_up_loading(&mut self, out: &mut Outputs) {
+    pub(super) fn give_up_loading(&mut self, cx: &mut Cx<'_>) {
         self.storage.give_up.rang();
         while let Some((until, _)) = self.storage.deadlines.front()
-            && *until <= self.now.at
+            && *until <= cx.now.at
             && let Some((until, session)) = self.storage.deadlines.pop_front()
         {
             if self.storage.loading.get(&session).is_some_and(|loading| loading.until == until) {
-                self.loaded(&session, &Found::Unknown, out);
+                self.loaded(&session, &Found::Unknown, cx);
             }
         }
-        self.arm_loading();
+        self.arm_loading(cx);
     }
 
-    fn arm_loading(&mut self) {
+    fn arm_loading(&mut self, cx: &mut Cx<'_>) {
         let next = self.storage.deadlines.front().map(|(until, _)| *until);
-        self.storage.give_up.set(&mut self.wheel, next, Timer::Load);
+        self.storage.give_up.set(cx.wheel, next, Timer::Load);
     }
 
     /// Opens a session with what is stored of it, and lets in who waited. An answer that comes too
     /// late finds nobody waiting, and the session that was begun without it stays.
-    fn loaded(&mut self, session: &SessionId, found: &Found, out: &mut Outputs) {
+    fn loaded(&mut self, session: &SessionId, found: &Found, cx: &mut Cx<'_>) {
         let Some(Loading { mut waiting, .. }) = self.storage.loading.remove(session) else {
             return;
         };
@@ -218,18 +219,18 @@ impl Engine {
         if self.draining || !waiting.iter().any(is_there) {
             return;
         }
-        if !self.has_room_for_session() {
-            self.make_room_by_leaving(&mut waiting, record.as_ref(), out);
+        if !self.has_room_for_session(cx) {
+            self.make_room_by_leaving(&mut waiting, record.as_ref(), cx);
         }
-        let made = self.make(session, record, out);
+        let made = self.make(session, record, cx);
         if let Some(room) = made.as_ref().ok().and_then(|key| self.rooms.get_mut(*key)) {
             room.kept.restored = restored;
         }
         for waiting in waiting {
-            self.let_in(waiting, made.as_ref().err(), out);
+            self.let_in(waiting, made.as_ref().err(), cx);
         }
         if let Ok(key) = made {
-            self.settle(key, out);
+            self.settle(key, cx);
         }
     }
 
@@ -240,10 +241,10 @@ impl Engine {
         &mut self,
         waiting: &mut [Waiting],
         record: Option<&Record>,
-        out: &mut Outputs,
+        cx: &mut Cx<'_>,
     ) {
         let opened = record.map(|record| {
-            Session::from_record(record.clone(), &self.rules, self.now, self.last_epoch)
+            Session::from_record(record.clone(), &self.rules, cx.now, self.last_epoch)
         });
         for place in 0..waiting.len() {
             let Waiting::Here { conn, payload, .. } = &waiting[place] else { continue };
@@ -259,43 +260,43 @@ impl Engine {
                 opened.as_ref().is_none_or(|session| session.admit(member, &join, 0).is_ok());
             if admits && self.is_left_empty(Some(key)) {
                 waiting[..=place].rotate_right(1);
-                return self.leave_session(conn, LeaveReason::Left, out);
+                return self.leave_session(conn, LeaveReason::Left, cx);
             }
         }
     }
 
     /// Goes on with who waits, or says why not.
-    fn let_in(&mut self, waiting: Waiting, reject: Option<&Reject>, out: &mut Outputs) {
+    fn let_in(&mut self, waiting: Waiting, reject: Option<&Reject>, cx: &mut Cx<'_>) {
         let (id, ack, payload) = match waiting {
             Waiting::Here { conn, ack, payload } => (conn, ack, payload),
-            Waiting::There(knock) if reject.is_none() => return self.answer_knock(knock, out),
-            Waiting::There(knock) => return self.tell_knocker(knock, reject.cloned(), out),
+            Waiting::There(knock) if reject.is_none() => return self.answer_knock(knock, cx),
+            Waiting::There(knock) => return self.tell_knocker(knock, reject.cloned(), cx),
         };
         let Some(held) = self.link_mut(id).and_then(|link| link.held.take()) else { return };
         match reject {
             Some(reject) => {
                 let payload = payload.as_str().into();
                 let said = Said { conn: id, name: "join_session", ack, payload, array: "" };
-                self.refuse(said, reject, out);
+                self.refuse(said, reject, cx);
             }
-            None => self.join_late(id, ack, &payload, out),
+            None => self.join_late(id, ack, &payload, cx),
         }
-        self.go_on(id, *held, out);
+        self.go_on(id, *held, cx);
     }
 
     /// Goes on with a connection where it began to wait.
-    pub(super) fn go_on(&mut self, id: ConnId, mut held: Held, out: &mut Outputs) {
-        self.held_parts(id, &held.parts, out);
+    pub(super) fn go_on(&mut self, id: ConnId, mut held: Held, cx: &mut Cx<'_>) {
+        self.held_parts(id, &held.parts, cx);
         if !id.is_polled() {
-            self.link_received(id, &mut held.bytes, out);
+            self.link_received(id, &mut held.bytes, cx);
         }
-        self.arm(id);
+        self.arm(id, cx);
     }
 
     /// Lists a session to be offered if it has something new and nothing on its way. At the end of
     /// the server nothing is waited for any more: the storage keeps the newer of two records.
-    pub(super) fn note_change(&mut self, key: RoomKey) {
-        if self.settings.storage_wait.is_none() {
+    pub(super) fn note_change(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
+        if cx.settings.storage_wait.is_none() {
             return;
         }
         let Some(room) = self.rooms.get_mut(key) else { return };
@@ -310,23 +311,23 @@ impl Engine {
         }
         kept.listed = true;
         self.storage.unstored.push_back(key);
-        self.arm_offer();
+        self.arm_offer(cx);
     }
 
     /// Lists every session that has something to be offered.
-    pub(super) fn offer_all(&mut self) {
+    pub(super) fn offer_all(&mut self, cx: &mut Cx<'_>) {
         let keys: Vec<RoomKey> = self.rooms.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.note_change(key);
+            self.note_change(key, cx);
         }
     }
 
     /// Offers the sessions that have waited longest.
-    pub(super) fn offer(&mut self, out: &mut Outputs) {
+    pub(super) fn offer(&mut self, cx: &mut Cx<'_>) {
         self.storage.offer.rang();
-        let full = out.bytes.len() + OFFER_BYTES_MAX;
+        let full = cx.out.bytes.len() + OFFER_BYTES_MAX;
         for _ in 0..OFFERS_MAX {
-            if out.bytes.len() >= full {
+            if cx.out.bytes.len() >= full {
                 break;
             }
             let Some(key) = self.storage.unstored.pop_front() else { break };
@@ -334,28 +335,28 @@ impl Engine {
             let (epoch, version) = (room.session.epoch(), room.session.version());
             room.kept.listed = false;
             room.kept.offered = Some((epoch, version));
-            let record = out.span(|bytes| room.session.state().print(bytes));
+            let record = cx.out.span(|bytes| room.session.state().print(bytes));
             let session = room.session.id().clone();
-            out.list.push(Output::Store { session, epoch, version, record });
+            cx.out.list.push(Output::Store { session, epoch, version, record });
         }
-        self.arm_offer();
+        self.arm_offer(cx);
     }
 
-    fn arm_offer(&mut self) {
+    fn arm_offer(&mut self, cx: &mut Cx<'_>) {
         let waits = !self.storage.unstored.is_empty();
-        let at = self.now.at + if self.storage.is_full { OFFER_AGAIN } else { OFFER_INTERVAL };
+        let at = cx.now.at + if self.storage.is_full { OFFER_AGAIN } else { OFFER_INTERVAL };
         let at = self.storage.offer.at().map_or(at, |set| set.min(at));
-        self.storage.offer.set(&mut self.wheel, waits.then_some(at), Timer::Store);
+        self.storage.offer.set(cx.wheel, waits.then_some(at), Timer::Store);
     }
 
     /// Notes what came of a record.
-    fn stored(&mut self, key: RoomKey, which: (u64, u64), outcome: Outcome, out: &mut Outputs) {
+    fn stored(&mut self, key: RoomKey, which: (u64, u64), outcome: Outcome, cx: &mut Cx<'_>) {
         let Some(room) = self.rooms.get_mut(key) else { return };
         if room.kept.offered == Some(which) {
             room.kept.offered = None;
             self.storage.is_full = outcome == Outcome::Refused;
             if self.storage.is_full {
-                self.storage.offer.cancel(&mut self.wheel);
+                self.storage.offer.cancel(cx.wheel);
             }
         }
         match outcome {
@@ -367,16 +368,16 @@ impl Engine {
                 room.kept.stored = Some(which)
             }
             Outcome::Outdated { epoch } => {
-                let now = self.now;
-                self.with_room(key, out, |room, turn, effects| {
-                    room.flush(key, turn);
+                let now = cx.now;
+                self.with_room(key, cx, |room, cx, effects| {
+                    room.flush(key, cx);
                     room.session.rise_above(epoch, now, effects);
                 });
                 self.note_epoch(epoch + 1);
             }
         }
-        self.settle(key, out);
-        self.arm_offer();
+        self.settle(key, cx);
+        self.arm_offer(cx);
     }
 
     /// Remembers the epoch of a session from storage, so that a session made anew gets a higher
@@ -388,52 +389,48 @@ impl Engine {
     }
 
     /// Has the storage forget a session that is gone from memory.
-    pub(super) fn forget_stored(&mut self, key: RoomKey, room: &Room, out: &mut Outputs) {
+    pub(super) fn forget_stored(&mut self, key: RoomKey, room: &Room, cx: &mut Cx<'_>) {
         if room.kept.listed {
             self.storage.unstored.retain(|listed| *listed != key);
         }
         if room.kept.stored.is_some() || room.kept.offered.is_some() {
             let (session, epoch) = (room.session.id().clone(), room.session.epoch());
-            out.list.push(Output::Forget { session, epoch });
+            cx.out.list.push(Output::Forget { session, epoch });
         }
     }
 
     /// Takes a session that nobody is in and that is stored out of memory. The storage is told to
     /// forget it when its time is over, unless somebody comes back before.
-    pub(super) fn leave_to_storage(&mut self, key: RoomKey, until: Micros, out: &mut Outputs) {
-        let Some(room) = self.take_out(key) else { return };
+    pub(super) fn leave_to_storage(&mut self, key: RoomKey, until: Micros, cx: &mut Cx<'_>) {
+        let Some(room) = self.take_out(key, cx) else { return };
         self.storage.left.insert((until, room.session.id().clone()), room.session.epoch());
         // Of a bounded number only; what is one too many is forgotten early.
-        if self.storage.left.len() > self.settings.limits.sessions_max as usize {
-            self.forget_first_left(out);
+        if self.storage.left.len() > cx.settings.limits.sessions_max as usize {
+            self.forget_first_left(cx);
         }
-        self.arm_forget();
+        self.arm_forget(cx);
     }
 
     /// The time of some that were left to the storage is over.
-    pub(super) fn forget_left(&mut self, out: &mut Outputs) {
+    pub(super) fn forget_left(&mut self, cx: &mut Cx<'_>) {
         self.storage.forget.rang();
-        while self
-            .storage
-            .left
-            .first_key_value()
-            .is_some_and(|((until, _), _)| *until <= self.now.at)
+        while self.storage.left.first_key_value().is_some_and(|((until, _), _)| *until <= cx.now.at)
         {
-            self.forget_first_left(out);
+            self.forget_first_left(cx);
         }
-        self.arm_forget();
+        self.arm_forget(cx);
     }
 
-    fn forget_first_left(&mut self, out: &mut Outputs) {
+    fn forget_first_left(&mut self, cx: &mut Cx<'_>) {
         let Some(((_, session), epoch)) = self.storage.left.pop_first() else { return };
         // Who came back has made a session of it again.
         if !self.names.contains_key(&session) {
-            out.list.push(Output::Forget { session, epoch });
+            cx.out.list.push(Output::Forget { session, epoch });
         }
     }
 
-    fn arm_forget(&mut self) {
+    fn arm_forget(&mut self, cx: &mut Cx<'_>) {
         let next = self.storage.left.first_key_value().map(|((until, _), _)| *until);
-        self.storage.forget.set(&mut self.wheel, next, Timer::Forget);
+        self.storage.forget.set(cx.wheel, next, Timer::Forget);
     }
 }

@@ -90,6 +90,17 @@ impl Departures {
     }
 }
 
+/// Everything that a shard reports of itself.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What it has done and holds.
+    pub counters: Counters,
+    /// What was measured.
+    pub samples: Measures,
+    /// Why connections ended.
+    pub disconnects: Departures,
+}
+
 /// What a shard has done since it started, and what it holds now.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counters {

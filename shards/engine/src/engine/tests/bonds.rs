@@ -187,7 +187,7 @@ fn a_client_whose_address_is_unknown_is_known_by_its_cookie_alone() {
 fn behind_a_proxy_that_is_not_trusted_what_it_says_tells_clients_apart() {
     let mut world = world(1);
     for engine in &mut world.shards {
-        engine.settings.manners.proxies.clear();
+        engine.resources.settings.manners.proxies.clear();
     }
     let ann = Old::open(&mut world, 0, From(ANN, None));
     let forged = format!("{ANN}, {EVE}");
@@ -215,7 +215,7 @@ fn an_id_that_is_a_secret_needs_nothing_else() {
 #[test]
 fn old_clients_may_be_let_in_by_websocket_alone() {
     let mut world = world(1);
-    world.shards[0].settings.transports.version_3 = Version3::WebSocketOnly;
+    world.shards[0].resources.settings.transports.version_3 = Version3::WebSocketOnly;
     let (status, _, body) =
         ask(&mut world, 0, From(ANN, None), "/socket.io/?EIO=3&transport=polling", None);
     assert_eq!((status, &*body), (400, r#"{"code":5,"message":"Unsupported protocol version"}"#));

@@ -234,5 +234,5 @@ fn nothing_is_kept_of_who_is_gone_while_its_session_had_something_to_tell() {
     );
     world.say(peer.id, "1");
     world.turn();
-    assert_eq!(world.shards[0].outbox.len(), 0);
+    assert_eq!(world.shards[0].resources.sender.len(), 0);
 }

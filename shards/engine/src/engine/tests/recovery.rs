@@ -341,7 +341,7 @@ fn what_is_kept_is_given_back() {
     }
     world.pass(Micros::from_secs(300));
     assert_eq!(world.shards[0].counters().sessions, 1);
-    assert_eq!(world.shards[0].remembered, 0);
+    assert_eq!(world.shards[0].resources.replay_bytes, 0);
     world.pass(Limits::PRODUCTION.empty_session_ttl);
     assert_eq!(world.shards[0].next_deadline(), None);
 }
@@ -352,9 +352,9 @@ fn what_was_told_is_forgotten_in_time_if_nothing_happens_any_more() {
     let ann = world.client(0);
     world.say(ann, &join("s", "Ann"));
     world.pass(MS(10));
-    assert!(world.shards[0].remembered > 0);
+    assert!(world.shards[0].resources.replay_bytes > 0);
     world.pass(Micros::from_secs(300));
-    assert_eq!(world.shards[0].remembered, 0);
+    assert_eq!(world.shards[0].resources.replay_bytes, 0);
 }
 
 #[test]
