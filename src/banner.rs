@@ -10,7 +10,7 @@ use qrcode::render::unicode::Dense1x2;
 
 use crate::config::{Config, Effective};
 use crate::process::tell;
-use crate::storage::Place;
+use bandsync_storage::Place;
 
 /// Lines printed at most, the code for tablets apart. One more is left for the storage's line in
 /// the log.

@@ -8,11 +8,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use redis::ConnectionAddr;
-
 use crate::config::Config;
 use crate::process::{self, tell};
-use crate::storage::{Place, Topology};
+use bandsync_storage::{ConnectionAddr, Place, Topology};
 
 /// How long Redis may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);

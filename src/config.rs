@@ -23,7 +23,7 @@ use crate::http::Token;
 use crate::logging::{Levels, LogFormat};
 use crate::monitor::{self, thresholds::Limits};
 use crate::settings::{self, Allowed, Predecessor, Setting};
-use crate::storage::{self, Place, RedisPlace, Topology};
+use bandsync_storage::{self as storage, Place, RedisPlace, Topology};
 
 /// Everything the server needs to know before it starts.
 #[derive(Debug)]

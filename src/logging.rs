@@ -95,7 +95,7 @@ pub struct Levels {
 }
 
 impl Levels {
-    /// From text such as `warn,bandsync::storage=debug`. What is said of no part holds for all; if
+    /// From text such as `warn,bandsync_storage=debug`. What is said of no part holds for all; if
     /// it is left out, only the parts log.
     pub fn parse(text: &str) -> Option<Self> {
         let mut levels = Self { all: LevelFilter::Off, parts: Vec::new() };
@@ -558,10 +558,10 @@ mod tests {
 
     #[test]
     fn levels_are_for_all_and_for_parts() {
-        let levels = Levels::parse("warn,bandsync::storage=debug, bandsync_driver=off").unwrap();
+        let levels = Levels::parse("warn,bandsync_storage=debug, bandsync_driver=off").unwrap();
         assert_eq!(levels.all, LevelFilter::Warn);
         let parts =
-            [("bandsync::storage", LevelFilter::Debug), ("bandsync_driver", LevelFilter::Off)];
+            [("bandsync_storage", LevelFilter::Debug), ("bandsync_driver", LevelFilter::Off)];
         assert!(levels.parts.iter().map(|(part, level)| (part.as_str(), *level)).eq(parts));
         assert_eq!(Levels::parse("bandsync=trace").unwrap().all, LevelFilter::Off);
         for wrong in ["", "loud", "warn,info", "WARN", "=warn", "a=loud", "a b=warn", "warn,"] {

@@ -20,7 +20,6 @@ mod replay;
 mod settings;
 mod start;
 mod stop;
-mod storage;
 mod top;
 mod trace;
 

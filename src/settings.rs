@@ -138,7 +138,7 @@ pub const LOG_LEVEL: Setting = Setting {
     option: "log-level",
     variable: "LOG_LEVEL",
     allowed: Allowed::Told(
-        "`off`, `error`, `warn`, `info`, `debug` or `trace`, also for parts: `warn,bandsync::storage=debug`",
+        "`off`, `error`, `warn`, `info`, `debug` or `trace`, also for parts: `warn,bandsync_storage=debug`",
     ),
     development: "info",
     production: "warn",

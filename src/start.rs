@@ -23,7 +23,7 @@ use crate::logging;
 use crate::monitor::history::{FIELDS, HistoryStore, Row};
 use crate::monitor::{self, Monitor, Queue, ShardTotals, Totals};
 use crate::record;
-use crate::storage::{self, Desk, Point, Running, Storage};
+use bandsync_storage::{self as storage, Desk, Point, Running, Storage};
 
 /// Connections that may wait on their way to another shard.
 const MAILBOX_ROOM: usize = 1_024;

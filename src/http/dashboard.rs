@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::status::{Health, Metrics};
 use crate::monitor::latency::NAMES;
 use crate::monitor::{Event, Report, ShardTotals};
-use crate::storage::Desk;
+use bandsync_storage::Desk;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

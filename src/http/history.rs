@@ -6,7 +6,7 @@ use bandsync_engine::io::Answer;
 use serde::Serialize;
 
 use super::{JSON, json};
-use crate::storage::{History, INTERVAL_MS};
+use bandsync_storage::{History, INTERVAL_MS};
 
 /// How far back an answer goes if nothing is asked, in milliseconds.
 const HOUR_MS: i64 = 3_600 * 1_000;

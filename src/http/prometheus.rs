@@ -11,7 +11,7 @@ use crate::monitor::latency::{self, GAUGES, MAILBOX};
 use crate::monitor::thresholds::{self, Status};
 use crate::monitor::{Report, ShardTotals, sum};
 use crate::process::{Facts, Usage};
-use crate::storage;
+use bandsync_storage as storage;
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -448,7 +448,7 @@ mod tests {
     use super::*;
     use crate::monitor::{Queue, ShardReport, ThreadShare};
     use crate::process::CpuTime;
-    use crate::storage::Desk;
+    use bandsync_storage::Desk;
 
     fn written(format: Format) -> String {
         let mut report = Report { shards: vec![ShardReport::default(); 2], ..Report::default() };

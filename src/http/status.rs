@@ -12,8 +12,8 @@ use crate::monitor::latency::{NAMES, Spread, Spreads};
 use crate::monitor::thresholds::{self, Alert, Readings, Status};
 use crate::monitor::{Queue, Report, Sample, ShardTotals, ThreadShare, sum};
 use crate::process::Allocator;
-use crate::storage::{Condition, Desk};
 use bandsync_engine::speech::Code;
+use bandsync_storage::{Condition, Desk};
 
 /// Whether all is well.
 #[derive(Serialize)]

@@ -12,7 +12,9 @@ const UNWANTED: [&str; 5] = [
 ];
 
 pub fn check(file: &File, source: &Source) -> Vec<Breach> {
-    let is_ours = file.path.starts_with("src/") || file.path.starts_with("shards/driver/src/");
+    let is_ours = ["src/", "shards/driver/src/", "shards/storage/src/"]
+        .iter()
+        .any(|place| file.path.starts_with(place));
     let unwanted = source.paths().into_iter().filter(|(_, path)| {
         is_ours
             && UNWANTED.iter().any(|name| path == name || path.starts_with(&format!("{name}::")))

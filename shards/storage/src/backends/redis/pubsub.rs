@@ -18,10 +18,10 @@ use log::debug;
 use redis::{Connection, RedisResult, Value, cmd};
 use serde::{Deserialize, Serialize};
 
-use super::super::Foreign;
-use super::super::backoff::{Backoff, chance};
+use super::endpoint::RedisPlace;
 use super::link::open_any;
-use super::place::RedisPlace;
+use crate::Foreign;
+use crate::backoff::{Backoff, chance};
 
 /// Where everybody talks.
 const CHANNEL: &str = "bandsync:sessions";

@@ -5,11 +5,11 @@
 //! looks newer in place.
 //!
 //! Operations go through one [`Link`]; what is published and heard has connections of its own, in
-//! [`news`].
+//! [`pubsub`].
 
+mod endpoint;
 mod link;
-mod news;
-mod place;
+mod pubsub;
 mod series;
 
 use std::io;
@@ -20,11 +20,12 @@ use bandsync_engine::words::ids::SessionId;
 use log::debug;
 use redis::{Cmd, ConnectionInfo, ErrorKind, RedisError, Script, ServerErrorKind, Value, cmd};
 
-use super::backoff::chance;
-use super::{Applied, Aside, Backend, Change, Failure, Foreign, Point};
+use crate::backoff::chance;
+use crate::{Applied, Aside, Backend, Change, Failure, Foreign, Point};
+pub use endpoint::{RedisPlace, Topology};
 use link::{Answer, Link, Request, is_unreadable, redirection};
-use news::{Event, News};
-pub use place::{RedisPlace, Topology};
+use pubsub::{Event, News};
+pub use redis::ConnectionAddr;
 use series::Kind;
 
 /// How long a record that was set aside is kept.
@@ -181,7 +182,7 @@ return 'done'
 ";
 
 impl Store {
-    pub(super) fn new(place: RedisPlace, ttl: Duration) -> Self {
+    pub(crate) fn new(place: RedisPlace, ttl: Duration) -> Self {
         let script = |text: &str| {
             let text = format!("{SENSE}{text}");
             (Script::new(&text), text)

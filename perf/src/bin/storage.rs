@@ -5,13 +5,9 @@
 //! longest, and each has one record on its way. What is measured is the server's own storage, its
 //! queue and thread included.
 //!
-//!     cargo run --release -p bandsync-perf --bin storage_bench -- --place file
-//!     cargo run --release -p bandsync-perf --bin storage_bench -- --place redis      # starts a redis-server
+//!     cargo run --release -p bandsync-perf --bin storage -- --place file
+//!     cargo run --release -p bandsync-perf --bin storage -- --place redis      # starts a redis-server
 #![allow(clippy::print_stdout)]
-
-#[allow(dead_code, unused_imports)] // the server uses the rest
-#[path = "../../../src/storage/mod.rs"]
-mod storage;
 
 use std::collections::VecDeque;
 use std::net::TcpListener;
@@ -25,10 +21,10 @@ use bandsync_engine::record::Record;
 use bandsync_engine::session::{Rules, Session};
 use bandsync_engine::words::ids::{SessionId, ShardId};
 use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
+use bandsync_storage::{Condition, Place, Plan, RedisPlace, Shards, Storage, Topology};
 use clap::Parser;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use hdrhistogram::Histogram;
-use storage::{Condition, Place, Plan, RedisPlace, Shards, Storage, Topology};
 
 /// As the engine has it.
 const OFFER_INTERVAL: Duration = Duration::from_millis(5);
@@ -98,7 +94,7 @@ fn main() -> ExitCode {
     match measure(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!("storage_bench: {reason}");
+            eprintln!("storage: {reason}");
             ExitCode::FAILURE
         }
     }

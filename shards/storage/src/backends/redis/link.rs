@@ -14,7 +14,7 @@ use redis::{
     Value, cmd,
 };
 
-use super::place::{RedisPlace, Topology};
+use super::endpoint::{RedisPlace, Topology};
 
 /// Answers of a batch may take this many times as long as one: a server that sends a byte now and
 /// then is as good as none.

@@ -26,7 +26,7 @@ use log::{debug, error, info, warn};
 
 use self::pending::Pending;
 use super::backoff::{Backoff, chance};
-use super::history::KEPT_MS;
+use super::series::KEPT_MS;
 use super::status::{Part, count};
 use super::{
     Applied, Aside, Backend, Change, Failure, Foreign, History, Order, Plan, Shards, Status,

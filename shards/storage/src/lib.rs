@@ -5,13 +5,12 @@
 //! [`Backend`] in batches, and sends the answers back by [`Shards`]. When the backend is away the
 //! newest orders stay here until it is back.
 
+mod backends;
 mod backoff;
-mod file;
-mod history;
-mod keeper;
-mod redis;
+mod series;
 mod status;
 mod waiting;
+mod worker;
 
 use std::io;
 use std::path::PathBuf;
@@ -23,11 +22,11 @@ use bandsync_engine::io::StorageNews;
 use bandsync_engine::words::ids::{SessionId, ShardId};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-pub use history::{History, INTERVAL_MS, Point};
-pub use keeper::Keeper;
-pub use redis::{RedisPlace, Topology};
+pub use backends::redis::{ConnectionAddr, RedisPlace, Topology};
+pub use series::{History, INTERVAL_MS, Point};
 pub use status::{Condition, Status};
 use waiting::{Waiting, Weight};
+pub use worker::Keeper;
 
 /// Orders that may wait for the thread.
 const QUEUE_MAX: usize = 16_384;
@@ -308,8 +307,12 @@ impl Storage {
     pub fn open(plan: &Plan) -> Result<Self, String> {
         let backend: Option<Box<dyn Backend>> = match &plan.place {
             Place::Memory => None,
-            Place::File(directory) => Some(Box::new(file::Store::new(directory.clone(), plan.ttl))),
-            Place::Redis(place) => Some(Box::new(redis::Store::new(*place.clone(), plan.ttl))),
+            Place::File(directory) => {
+                Some(Box::new(backends::file::Store::new(directory.clone(), plan.ttl)))
+            }
+            Place::Redis(place) => {
+                Some(Box::new(backends::redis::Store::new(*place.clone(), plan.ttl)))
+            }
         };
         let Some(backend) = backend else {
             return Ok(Self { desk: Desk::nowhere(), keeper: None });

@@ -4,9 +4,9 @@
 
 use redis::{Value, cmd};
 
-use super::super::Point;
-use super::super::history::{INTERVAL_MS, KEPT_MS};
 use super::link::{Answer, Request};
+use crate::Point;
+use crate::series::{INTERVAL_MS, KEPT_MS};
 
 /// The set of the metrics that have points.
 const METRICS: &str = "history:metrics";

@@ -16,7 +16,7 @@ use bandsync_engine::words::ids::SessionId;
 use log::{error, info, warn};
 use redb::{Database, DatabaseError, Error, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{Applied, Aside, Backend, Change, Failure, Point};
+use crate::{Applied, Aside, Backend, Change, Failure, Point};
 
 /// The name of the file.
 const NAME: &str = "bandsync.redb";
@@ -63,7 +63,7 @@ pub struct Store {
 }
 
 impl Store {
-    pub(super) fn new(directory: Option<PathBuf>, ttl: Duration) -> Self {
+    pub(crate) fn new(directory: Option<PathBuf>, ttl: Duration) -> Self {
         Self {
             directory,
             ttl,
@@ -469,8 +469,8 @@ fn said(error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{Place, Plan, Storage, Waiting, Weight};
     use super::*;
+    use crate::{Place, Plan, Storage, Waiting, Weight};
 
     /// A directory that goes with the test.
     struct Directory(PathBuf);

@@ -1,0 +1,4 @@
+//! Where sessions are kept.
+
+pub mod file;
+pub mod redis;
