@@ -25,12 +25,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::{debug, error, info, warn};
 
 use self::pending::Pending;
+use super::backends::{Applied, Aside, Backend, Change, Failure, Foreign};
 use super::backoff::{Backoff, chance};
-use super::series::KEPT_MS;
-use super::status::{Part, count};
-use super::{
-    Applied, Aside, Backend, Change, Failure, Foreign, History, Order, Plan, Shards, Status,
-};
+use super::handle::Order;
+use super::plan::Plan;
+use super::series::{History, KEPT_MS, Point};
+use super::status::{Part, Status, count};
 
 /// How long the backend must have worked for the next failure to count as the first.
 const STEADY: Duration = Duration::from_secs(10);
@@ -73,6 +73,18 @@ const SHARED_MAX: usize = 1_024;
 /// Sessions that are remembered as told to be in use twice.
 const WARNED_MAX: usize = 1_024;
 
+/// The way back to the shards.
+pub trait Shards: Send + 'static {
+    /// How many there are.
+    fn count(&self) -> u16;
+
+    /// Tells a shard, without waiting.
+    ///
+    /// # Errors
+    /// The news, if there is no room for them now.
+    fn tell(&self, shard: ShardId, news: StorageNews) -> Result<(), StorageNews>;
+}
+
 /// The state of the thread.
 pub struct Keeper {
     backend: Box<dyn Backend>,
@@ -101,7 +113,7 @@ pub struct Keeper {
     announce_at: Instant,
     /// Sessions of which it was logged that another server keeps them too.
     warned: BTreeSet<SessionId>,
-    points: VecDeque<(i64, Vec<super::Point>)>,
+    points: VecDeque<(i64, Vec<Point>)>,
     /// Whether stored points were read back.
     restored: bool,
     /// What waits for room in a shard's mailbox.

@@ -16,7 +16,8 @@ use bandsync_engine::words::ids::SessionId;
 use log::{error, info, warn};
 use redb::{Database, DatabaseError, Error, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::{Applied, Aside, Backend, Change, Failure, Point};
+use super::{Applied, Aside, Backend, Change, Failure};
+use crate::series::Point;
 
 /// The name of the file.
 const NAME: &str = "bandsync.redb";
@@ -470,7 +471,8 @@ fn said(error: &std::io::Error) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{Place, Plan, Storage, Waiting, Weight};
+    use crate::waiting::{Waiting, Weight};
+    use crate::{Place, Plan, Storage};
 
     /// A directory that goes with the test.
     struct Directory(PathBuf);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bandsync_engine::io::Found;
 use bandsync_engine::words::ids::{SessionId, ShardId};
 
-use super::super::Change;
+use crate::backends::Change;
 
 /// Changes carried out at once.
 const BATCH_MAX: usize = 512;

@@ -15,8 +15,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::super::{Place, Point, Waiting, Weight};
 use super::*;
+use crate::Place;
+use crate::waiting::{Waiting, Weight};
 
 const SESSIONS: usize = 4;
 const SHARDS: u16 = 2;
@@ -570,7 +571,7 @@ proptest! {
         }
         band.calm_down();
         band.check_confirmed();
-        prop_assert_eq!(band.keeper.status.condition(), super::super::Condition::Well);
+        prop_assert_eq!(band.keeper.status.condition(), crate::Condition::Well);
         prop_assert!(band.keeper.pending.len() == 0 && band.keeper.unsent.is_empty());
         prop_assert_eq!(band.weight.bytes(), 0, "records give their room back");
         let world = band.shared.lock();
@@ -651,8 +652,8 @@ fn a_backend_that_opens_but_takes_nothing_is_not_back() {
     band.change(0);
     band.turn();
     let since = |band: &Band| match band.keeper.status.condition() {
-        super::super::Condition::Degraded { since, .. } => since,
-        super::super::Condition::Well => panic!("it is degraded"),
+        crate::Condition::Degraded { since, .. } => since,
+        crate::Condition::Well => panic!("it is degraded"),
     };
     let first = since(&band);
     for _ in 0..5 {
@@ -662,7 +663,7 @@ fn a_backend_that_opens_but_takes_nothing_is_not_back() {
         assert_eq!(since(&band), first);
     }
     band.calm_down();
-    assert_eq!(band.keeper.status.condition(), super::super::Condition::Well);
+    assert_eq!(band.keeper.status.condition(), crate::Condition::Well);
 }
 
 #[test]
@@ -724,7 +725,7 @@ fn a_shard_that_is_full_keeps_no_other_waiting() {
 
 #[test]
 fn a_session_in_use_at_two_servers_is_noticed_by_both_until_one_is_gone() {
-    use super::super::Condition;
+    use crate::Condition;
     let mut band = Band::new();
     band.change(0);
     band.turn();
@@ -804,7 +805,7 @@ fn what_makes_no_sense_is_set_aside_and_concerns_no_other_session() {
 
 #[test]
 fn a_session_that_cannot_be_stored_is_tried_again_in_peace() {
-    use super::super::Condition;
+    use crate::Condition;
     for odd in [Odd::Answers, Odd::Stuck] {
         let mut band = Band::new();
         band.shared.lock().odd.insert(name(0), odd);

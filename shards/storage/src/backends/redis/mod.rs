@@ -20,8 +20,9 @@ use bandsync_engine::words::ids::SessionId;
 use log::debug;
 use redis::{Cmd, ConnectionInfo, ErrorKind, RedisError, Script, ServerErrorKind, Value, cmd};
 
+use super::{Applied, Aside, Backend, Change, Failure, Foreign};
 use crate::backoff::chance;
-use crate::{Applied, Aside, Backend, Change, Failure, Foreign, Point};
+use crate::series::Point;
 pub use endpoint::{RedisPlace, Topology};
 use link::{Answer, Link, Request, is_unreadable, redirection};
 use pubsub::{Event, News};

@@ -18,9 +18,9 @@ use log::debug;
 use redis::{Connection, RedisResult, Value, cmd};
 use serde::{Deserialize, Serialize};
 
+use super::super::Foreign;
 use super::endpoint::RedisPlace;
 use super::link::open_any;
-use crate::Foreign;
 use crate::backoff::{Backoff, chance};
 
 /// Where everybody talks.
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn only_what_others_stored_is_heard() {
-        let topology = super::super::Topology::parse("redis://stage").unwrap();
+        let topology = super::super::endpoint::Topology::parse("redis://stage").unwrap();
         let place = RedisPlace { topology, replicas: 0, timeout: SILENCE };
         let subscriber = Subscriber { place, server: "me".into(), ended: Arc::default() };
         let said = |server: &str, event: &str| {

@@ -5,8 +5,7 @@
 use redis::{Value, cmd};
 
 use super::link::{Answer, Request};
-use crate::Point;
-use crate::series::{INTERVAL_MS, KEPT_MS};
+use crate::series::{INTERVAL_MS, KEPT_MS, Point};
 
 /// The set of the metrics that have points.
 const METRICS: &str = "history:metrics";
