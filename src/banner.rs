@@ -10,7 +10,7 @@ use qrcode::render::unicode::Dense1x2;
 
 use crate::config::{Config, Effective};
 use crate::process::tell;
-use bandsync_storage::Place;
+use bandsync_storage::Target;
 
 /// Lines printed at most, the code for tablets apart. One more is left for the storage's line in
 /// the log.
@@ -75,7 +75,7 @@ fn text(
     if let Some(hint) = loneliness(config.host, &addresses) {
         line(&mut head, "", hint);
     }
-    line(&mut rest, "storage", &kept(&config.storage.place));
+    line(&mut rest, "storage", &kept(&config.storage.target));
     let pinned = if config.pin { "pinned" } else { "not pinned" };
     line(&mut rest, "shards", &format!("{} ({}; {pinned})", config.shards, config.cores));
     // The last line, and the warnings that the log begins with.
@@ -121,12 +121,12 @@ fn wrapped(words: impl Iterator<Item = String>, lines_max: usize) -> Vec<String>
 }
 
 /// Where sessions are, and what that means to whoever starts the server.
-fn kept(place: &Place) -> String {
-    match place {
-        Place::Memory => "memory: sessions end with the process".to_owned(),
-        Place::File(Some(directory)) => format!("file in {}", directory.display()),
-        Place::File(None) => "file, but there is no place for it: name one with --data".to_owned(),
-        Place::Redis(_) => "Redis".to_owned(),
+fn kept(target: &Target) -> String {
+    match target {
+        Target::Memory => "memory: sessions end with the process".to_owned(),
+        Target::File(Some(directory)) => format!("file in {}", directory.display()),
+        Target::File(None) => "file, but there is no place for it: name one with --data".to_owned(),
+        Target::Redis(_) => "Redis".to_owned(),
     }
 }
 

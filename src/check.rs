@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::process::{self, tell};
-use bandsync_storage::{ConnectionAddr, Place, Topology};
+use bandsync_storage::{ConnectionAddr, Target, Topology};
 
 /// How long Redis may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -93,7 +93,7 @@ pub fn run(config: &Config) -> ExitCode {
         admin(config),
     ];
     findings.extend(SYSCTLS.iter().map(|one| sysctl(one, number(&one.path()))));
-    findings.extend(storage(&config.storage.place));
+    findings.extend(storage(&config.storage.target));
     for note in &config.notes {
         tell(&Finding { mark: Mark::Advice, what: "configuration", told: note.clone() }.line());
     }
@@ -298,12 +298,14 @@ fn admin(config: &Config) -> Finding {
 
 /// Where sessions are kept: of a file whether it can be written, of Redis whether each node
 /// answers.
-fn storage(place: &Place) -> Vec<Finding> {
-    match place {
-        Place::Memory => vec![Finding::new(Mark::Good, "storage", "sessions end with the process")],
-        Place::File(directory) => vec![file(directory.as_deref())],
-        Place::Redis(place) => {
-            let nodes = match &place.topology {
+fn storage(target: &Target) -> Vec<Finding> {
+    match target {
+        Target::Memory => {
+            vec![Finding::new(Mark::Good, "storage", "sessions end with the process")]
+        }
+        Target::File(directory) => vec![file(directory.as_deref())],
+        Target::Redis(endpoint) => {
+            let nodes = match &endpoint.topology {
                 Topology::Single(node) => std::slice::from_ref(node),
                 Topology::Sentinel { sentinels, .. } => sentinels,
                 Topology::Cluster(nodes) => nodes,
@@ -451,7 +453,7 @@ mod tests {
         });
         let asked = |url: &str| {
             let config = config(&[("REDIS_URL", url)]);
-            storage(&config.storage.place)
+            storage(&config.storage.target)
         };
         let findings = asked(&format!("redis://me:hush@{address}/3"));
         answer.join().unwrap();
@@ -473,12 +475,12 @@ mod tests {
     fn a_place_for_the_file_is_looked_at_and_not_made() {
         let place = std::env::temp_dir().join(format!("bandsync-check-{}", std::process::id()));
         let inside = place.join("deeper");
-        let mark = |place: Place| storage(&place)[0].mark;
-        assert_eq!(mark(Place::File(Some(inside))), Mark::Good);
+        let mark = |target: Target| storage(&target)[0].mark;
+        assert_eq!(mark(Target::File(Some(inside))), Mark::Good);
         assert!(!place.exists());
-        assert_eq!(mark(Place::File(Some("/proc/1/no".into()))), Mark::Advice);
-        assert_eq!(mark(Place::File(None)), Mark::Advice);
-        assert_eq!(mark(Place::Memory), Mark::Good);
+        assert_eq!(mark(Target::File(Some("/proc/1/no".into()))), Mark::Advice);
+        assert_eq!(mark(Target::File(None)), Mark::Advice);
+        assert_eq!(mark(Target::Memory), Mark::Good);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::http::Token;
 use crate::logging::{Levels, LogFormat};
 use crate::monitor::{self, thresholds::Limits};
 use crate::settings::{self, Allowed, Predecessor, Setting};
-use bandsync_storage::{self as storage, Place, RedisPlace, Topology};
+use bandsync_storage::{self as storage, Endpoint, Target, Topology};
 
 /// Everything the server needs to know before it starts.
 #[derive(Debug)]
@@ -181,9 +181,9 @@ impl Config {
         };
         let (manners, http_requests) = values.manners(&origins)?;
         let storage = storage_plan(&mut values)?;
-        let storage_wait = match storage.place {
-            Place::Memory => None,
-            Place::File(_) | Place::Redis(_) => {
+        let storage_wait = match storage.target {
+            Target::Memory => None,
+            Target::File(_) | Target::Redis(_) => {
                 Some(Micros::from_micros(storage.wait.as_micros() as u64))
             }
         };
@@ -354,18 +354,18 @@ fn storage_plan(values: &mut Values<'_>) -> Result<storage::Plan, ConfigError> {
         // What `--storage redis` alone means: the one on this machine.
         (None, None) => (kind == "redis").then(|| on_host("127.0.0.1")).flatten(),
     };
-    let place = match (kind.as_str(), redis) {
+    let target = match (kind.as_str(), redis) {
         ("redis" | "auto", Some(topology)) => {
-            Place::Redis(Box::new(RedisPlace { topology, replicas, timeout }))
+            Target::Redis(Box::new(Endpoint { topology, replicas, timeout }))
         }
-        ("memory", _) => Place::Memory,
-        _ => Place::File(if data == "auto" {
+        ("memory", _) => Target::Memory,
+        _ => Target::File(if data == "auto" {
             data_directory(values.given)
         } else {
             Some(data.into())
         }),
     };
-    Ok(storage::Plan { place, ttl, wait })
+    Ok(storage::Plan { target, ttl, wait })
 }
 
 /// Where the system has the data of programs.
@@ -1148,7 +1148,9 @@ mod tests {
                    RATE_LIMIT_MAX_REQUESTS=300 RATE_LIMIT_WINDOW_MS=2000 REDIS_KEY_PREFIX=bandsync:";
         for sources in [["", old, ""], ["", "", old]] {
             let config = config(sources);
-            let Place::Redis(redis) = &config.storage.place else { panic!("{:?}", config.storage) };
+            let Target::Redis(redis) = &config.storage.target else {
+                panic!("{:?}", config.storage)
+            };
             assert_eq!(redis.timeout, Duration::from_secs(5));
             assert_eq!(config.storage.ttl, Duration::from_secs(7_200));
             assert_eq!(config.engine.limits.message_bytes_max, 2_000_000);
@@ -1180,7 +1182,7 @@ mod tests {
             "STORAGE_TTL=5000 BANDSYNC_STORAGE=memory",
         ]);
         assert_eq!(config.storage.ttl, Duration::from_secs(5));
-        assert!(matches!(config.storage.place, Place::Memory));
+        assert!(matches!(config.storage.target, Target::Memory));
         assert_eq!(config.notes, ["these variables have no effect: REDIS_ENABLED, REDIS_TTL"]);
     }
 
@@ -1224,10 +1226,10 @@ mod tests {
     #[track_caller]
     fn check_place(environment: &str, place: &str) {
         let plan = config(["", environment, ""]).storage;
-        let shown = match &plan.place {
-            Place::Memory => "memory".to_owned(),
-            Place::File(directory) => format!("{directory:?}"),
-            Place::Redis(place) => match &place.topology {
+        let shown = match &plan.target {
+            Target::Memory => "memory".to_owned(),
+            Target::File(directory) => format!("{directory:?}"),
+            Target::Redis(endpoint) => match &endpoint.topology {
                 Topology::Single(info) => {
                     let settings = info.redis_settings();
                     format!("{} {:?} {}", info.addr(), settings.password(), settings.db())

@@ -23,7 +23,7 @@ use crate::logging;
 use crate::monitor::history::{FIELDS, HistoryStore, Row};
 use crate::monitor::{self, Monitor, Queue, ShardTotals, Totals};
 use crate::record;
-use bandsync_storage::{self as storage, Desk, Point, Running, Storage};
+use bandsync_storage::{self as storage, Point, Running, Storage, StorageHandle};
 
 /// Connections that may wait on their way to another shard.
 const MAILBOX_ROOM: usize = 1_024;
@@ -48,7 +48,7 @@ impl Server {
     /// is not for this version; [`advice`] says what to do.
     pub fn start(config: &Config, ended: impl Fn() + Clone + Send + 'static) -> io::Result<Self> {
         let storage = Storage::open(&config.storage).map_err(io::Error::other)?;
-        let desk = storage.desk().clone();
+        let handle = storage.handle().clone();
         let clock = Clock::start();
         let board = Board::new(config.shards);
         let started_unix_ms = clock.started_unix_ms();
@@ -58,10 +58,10 @@ impl Server {
         let totals: Arc<dyn Totals> = Arc::new(Shards {
             board: Arc::clone(&board),
             clock,
-            desk: desk.clone(),
+            storage: handle.clone(),
             recording: recorder.as_ref().map(Recorder::backlog),
         });
-        let series = Box::new(Series(desk.clone()));
+        let series = Box::new(Series(handle.clone()));
         let monitoring = monitor::Plan { store: Some(series), ..config.monitoring() };
         let monitor = Monitor::start(Arc::clone(&totals), monitoring)?;
         let token = config.admin_token.clone();
@@ -69,7 +69,7 @@ impl Server {
         let (site, reporter) = Site::new(
             totals,
             monitor,
-            desk,
+            handle,
             config.target_latency,
             Arc::clone(&progress),
             token,
@@ -141,7 +141,7 @@ impl storage::Shards for Mail {
 
 /// The monitor's rows on their way to the storage, as a series for each column. They come back as
 /// series, not as rows.
-struct Series(Desk);
+struct Series(StorageHandle);
 
 impl HistoryStore for Series {
     fn load(&mut self, _max: usize) -> Vec<Row> {
@@ -189,7 +189,7 @@ impl<Ended: Fn()> Drop for Farewell<Ended> {
 struct Shards {
     board: Arc<Board<Counters>>,
     clock: Clock,
-    desk: Desk,
+    storage: StorageHandle,
     recording: Option<Backlog>,
 }
 
@@ -198,15 +198,15 @@ const ROSTERS_FOR: Micros = Micros::from_secs(10);
 
 impl Totals for Shards {
     fn storage_down(&self) -> bool {
-        !self.desk.status.is_up()
+        !self.storage.status.is_up()
     }
 
     fn sessions_unstored(&self) -> u64 {
-        self.desk.status.unstored.load(Ordering::Relaxed)
+        self.storage.status.unstored.load(Ordering::Relaxed)
     }
 
     fn sessions_shared(&self) -> u64 {
-        self.desk.status.shared.load(Ordering::Relaxed)
+        self.storage.status.shared.load(Ordering::Relaxed)
     }
 
     fn shards(&self) -> Vec<ShardTotals> {
@@ -230,8 +230,8 @@ impl Totals for Shards {
             },
             queue("log", log.waiting, log.room),
         ];
-        if self.desk.room() > 0 {
-            queues.push(queue("storage", self.desk.queue(), self.desk.room()));
+        if self.storage.room() > 0 {
+            queues.push(queue("storage", self.storage.queue(), self.storage.room()));
         }
         queues.extend(self.recording.as_ref().map(|one| queue("recorder", one.len(), one.room())));
         queues

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::status::{Health, Metrics};
 use crate::monitor::latency::NAMES;
 use crate::monitor::{Event, Report, ShardTotals};
-use bandsync_storage::Desk;
+use bandsync_storage::StorageHandle;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -29,12 +29,12 @@ pub fn data(
     uptime: Duration,
     target_latency: Duration,
     rosters: &[Vec<u8>],
-    desk: &Desk,
+    storage: &StorageHandle,
 ) -> Vec<u8> {
     let data = Data {
         version: env!("CARGO_PKG_VERSION"),
-        health: Health::now(shards, report, uptime, desk),
-        metrics: Metrics::now(shards, report, uptime, target_latency, desk),
+        health: Health::now(shards, report, uptime, storage),
+        metrics: Metrics::now(shards, report, uptime, target_latency, storage),
         second: NAMES.into_iter().zip(report.second).collect(),
         events: report.events.iter().rev().collect(),
     };
@@ -67,8 +67,14 @@ mod tests {
             let rosters: Vec<Vec<u8>> =
                 rosters.iter().map(|roster| roster.as_bytes().to_vec()).collect();
             let target = Duration::from_millis(25);
-            let data =
-                data(&[], &Report::default(), Duration::ZERO, target, &rosters, &Desk::nowhere());
+            let data = data(
+                &[],
+                &Report::default(),
+                Duration::ZERO,
+                target,
+                &rosters,
+                &StorageHandle::nowhere(),
+            );
             let data: serde_json::Value = serde_json::from_slice(&data).unwrap();
             assert_eq!(data["health"]["status"], "healthy");
             data["sessions"].as_array().unwrap().clone()

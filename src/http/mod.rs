@@ -30,7 +30,7 @@ use crate::monitor::{Monitor, Totals};
 use admin::Denied;
 pub use admin::Token;
 use assets::Assets;
-use bandsync_storage::Desk;
+use bandsync_storage::StorageHandle;
 use budget::Budget;
 pub use probes::Progress;
 use prometheus::{Format, Process};
@@ -55,7 +55,7 @@ pub struct Site {
 struct Reports {
     totals: Arc<dyn Totals>,
     monitor: Monitor,
-    desk: Desk,
+    storage: StorageHandle,
     target_latency: Duration,
 }
 
@@ -64,13 +64,13 @@ impl Site {
     pub fn new(
         totals: Arc<dyn Totals>,
         monitor: Monitor,
-        desk: Desk,
+        storage: StorageHandle,
         target_latency: Duration,
         progress: Arc<Progress>,
         admin_token: Option<Token>,
         per_second: u32,
     ) -> (Self, Reporter) {
-        let reports = Arc::new(Reports { totals, monitor, desk, target_latency });
+        let reports = Arc::new(Reports { totals, monitor, storage, target_latency });
         let (questions, reporter) = Reporter::new(Arc::clone(&reports));
         let site = Self {
             assets: Assets::embedded(),
@@ -153,8 +153,12 @@ impl Reports {
     /// Strangers receive it without what only operators may know.
     fn health(&self, is_operator: bool) -> Answer {
         let report = self.monitor.newest();
-        let health =
-            status::Health::now(&self.totals.shards(), &report, self.monitor.uptime(), &self.desk);
+        let health = status::Health::now(
+            &self.totals.shards(),
+            &report,
+            self.monitor.uptime(),
+            &self.storage,
+        );
         let status = if report.status == Status::Unhealthy { 503 } else { 200 };
         let health = if is_operator { health } else { health.for_strangers() };
         Answer { status, ..json(&health) }
@@ -167,7 +171,7 @@ impl Reports {
         if let Some(format) = text_format(&question.accept).or(always_text) {
             let (shards, process) = (self.totals.shards(), Process::now());
             let text =
-                prometheus::text(format, &shards, &report, uptime, &self.desk.status, &process);
+                prometheus::text(format, &shards, &report, uptime, &self.storage.status, &process);
             return answer(200, format.content_type(), text.into_bytes());
         }
         json(&status::Metrics::now(
@@ -175,7 +179,7 @@ impl Reports {
             &report,
             uptime,
             self.target_latency,
-            &self.desk,
+            &self.storage,
         ))
     }
 
@@ -183,7 +187,7 @@ impl Reports {
     /// milliseconds and `?limit=` rows; what cannot be read counts as not given.
     fn history(&self, question: &Question) -> Answer {
         if parameter(&question.query, "metric").is_some() {
-            return history::answer(&self.desk.history, &question.query);
+            return history::answer(&self.storage.history, &question.query);
         }
         let number =
             |name: &str| parameter(&question.query, name).and_then(|text| text.parse::<u64>().ok());
@@ -199,7 +203,7 @@ impl Reports {
         answer(
             200,
             JSON,
-            dashboard::data(&totals, &report, uptime, self.target_latency, &rosters, &self.desk),
+            dashboard::data(&totals, &report, uptime, self.target_latency, &rosters, &self.storage),
         )
     }
 }
@@ -338,11 +342,11 @@ impl Host for Site {
 
     fn store(&self, shard: ShardId, order: Order<'_>) -> bool {
         match order {
-            Order::Load(session) => self.reports.desk.load(shard, session),
+            Order::Load(session) => self.reports.storage.load(shard, session),
             Order::Store { session, epoch, version, record } => {
-                self.reports.desk.store(shard, session, epoch, version, record)
+                self.reports.storage.store(shard, session, epoch, version, record)
             }
-            Order::Forget { session, epoch } => self.reports.desk.forget(shard, session, epoch),
+            Order::Forget { session, epoch } => self.reports.storage.forget(shard, session, epoch),
         }
     }
 }
@@ -452,7 +456,7 @@ mod tests {
         progress.started();
         let target = Duration::from_millis(25);
         let (site, reporter) =
-            Site::new(totals, monitor, Desk::nowhere(), target, progress, None, 100);
+            Site::new(totals, monitor, StorageHandle::nowhere(), target, progress, None, 100);
         (site.describing(&config.engine), reporter)
     }
 

@@ -342,7 +342,7 @@ impl Text {
         let name = "bandsync_storage_up";
         self.head(name, Kind::Gauge, "Whether the storage can be reached, by what it is.");
         let up = u8::from(status.is_up());
-        self.line(format_args!("{name}{{place=\"{}\"}} {up}", status.place));
+        self.line(format_args!("{name}{{place=\"{}\"}} {up}", status.target));
         let numbers = [
             (
                 "bandsync_storage_pending",
@@ -448,7 +448,7 @@ mod tests {
     use super::*;
     use crate::monitor::{Queue, ShardReport, ThreadShare};
     use crate::process::CpuTime;
-    use bandsync_storage::Desk;
+    use bandsync_storage::StorageHandle;
 
     fn written(format: Format) -> String {
         let mut report = Report { shards: vec![ShardReport::default(); 2], ..Report::default() };
@@ -481,7 +481,14 @@ mod tests {
         };
         let process = Process { usage: Usage { resident_bytes: 5_000_000, cpu }, facts };
         report.alerts = vec![thresholds::storage_alert(Duration::ZERO)];
-        text(format, &shards, &report, Duration::from_secs(90), &Desk::nowhere().status, &process)
+        text(
+            format,
+            &shards,
+            &report,
+            Duration::from_secs(90),
+            &StorageHandle::nowhere().status,
+            &process,
+        )
     }
 
     fn holds(text: &str, lines: &[&str]) {

@@ -13,7 +13,7 @@ use crate::monitor::thresholds::{self, Alert, Readings, Status};
 use crate::monitor::{Queue, Report, Sample, ShardTotals, ThreadShare, sum};
 use crate::process::Allocator;
 use bandsync_engine::speech::Code;
-use bandsync_storage::{Condition, Desk};
+use bandsync_storage::{Condition, StorageHandle};
 
 /// Whether all is well.
 #[derive(Serialize)]
@@ -186,18 +186,23 @@ struct Shard {
 }
 
 impl Health {
-    pub fn now(shards: &[ShardTotals], report: &Report, uptime: Duration, desk: &Desk) -> Self {
+    pub fn now(
+        shards: &[ShardTotals],
+        report: &Report,
+        uptime: Duration,
+        handle: &StorageHandle,
+    ) -> Self {
         let (all, sample) = (sum(shards), &report.sample);
-        let storage = Storage::of(desk);
+        let storage = Storage::of(handle);
         let mut reasons = report.alerts.clone();
         // The monitor looks once a second; what the storage says holds at once.
         let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let is_up = desk.status.is_up();
+        let is_up = handle.status.is_up();
         let now = thresholds::storage_alerts(&Readings {
             at: uptime,
             storage_down: !is_up,
-            sessions_unstored: number(&desk.status.unstored),
-            sessions_shared: number(&desk.status.shared),
+            sessions_unstored: number(&handle.status.unstored),
+            sessions_shared: number(&handle.status.shared),
             ..Readings::default()
         });
         for alert in now {
@@ -245,8 +250,8 @@ impl Health {
 }
 
 impl Storage {
-    fn of(desk: &Desk) -> Self {
-        let status = &desk.status;
+    fn of(handle: &StorageHandle) -> Self {
+        let status = &handle.status;
         let (reason, since) = match status.condition() {
             Condition::Well => (None, None),
             Condition::Degraded { reason, since } => {
@@ -255,13 +260,13 @@ impl Storage {
         };
         let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Self {
-            place: status.place,
+            place: status.target,
             status: if reason.is_some() { "degraded" } else { "healthy" },
             reason,
             since,
-            queue: desk.queue(),
+            queue: handle.queue(),
             pending: number(&status.pending),
-            waiting_bytes: desk.waiting_bytes(),
+            waiting_bytes: handle.waiting_bytes(),
             written: number(&status.written),
             coalesced: number(&status.coalesced),
             failures: number(&status.failures),
@@ -277,7 +282,7 @@ impl Metrics {
         report: &Report,
         uptime: Duration,
         target_latency: Duration,
-        desk: &Desk,
+        handle: &StorageHandle,
     ) -> Self {
         let (all, sample) = (sum(shards), &report.sample);
         let busiest = report.threads.first();
@@ -324,7 +329,7 @@ impl Metrics {
                 })
                 .collect(),
             threads: report.threads.iter().map(shown).collect(),
-            storage: Storage::of(desk),
+            storage: Storage::of(handle),
             queues: report.queues.clone(),
             refusals: Code::ALL.into_iter().map(Code::as_str).zip(all.refusals).collect(),
             refusals_per_second: (Code::ALL.into_iter().map(Code::as_str))

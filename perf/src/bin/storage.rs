@@ -21,7 +21,7 @@ use bandsync_engine::record::Record;
 use bandsync_engine::session::{Rules, Session};
 use bandsync_engine::words::ids::{SessionId, ShardId};
 use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
-use bandsync_storage::{Condition, Place, Plan, RedisPlace, Shards, Storage, Topology};
+use bandsync_storage::{Condition, Endpoint, Plan, Shards, Storage, Target, Topology};
 use clap::Parser;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use hdrhistogram::Histogram;
@@ -101,10 +101,10 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Options) -> Result<(), String> {
-    let (place, _redis) = place(options)?;
-    let plan = Plan { place, ttl: Duration::from_secs(3_600), wait: Duration::from_millis(500) };
+    let (target, _redis) = target(options)?;
+    let plan = Plan { target, ttl: Duration::from_secs(3_600), wait: Duration::from_millis(500) };
     let storage = Storage::open(&plan)?;
-    let desk = storage.desk().clone();
+    let handle = storage.handle().clone();
     let (sender, news) = bounded(1_024);
     let running = storage.start(Mailbox(sender)).map_err(|error| error.to_string())?;
 
@@ -168,7 +168,7 @@ fn measure(options: &Options) -> Result<(), String> {
             let mut bytes = Vec::new();
             changing.record.print(&mut bytes);
             let timeline = &changing.record.timeline;
-            if desk.store(
+            if handle.store(
                 ShardId(0),
                 &changing.record.session,
                 timeline.epoch,
@@ -183,23 +183,23 @@ fn measure(options: &Options) -> Result<(), String> {
                 break;
             }
         }
-        queue_max = queue_max.max(desk.queue());
-        pending_max = pending_max.max(desk.status.pending.load(Ordering::Relaxed));
+        queue_max = queue_max.max(handle.queue());
+        pending_max = pending_max.max(handle.status.pending.load(Ordering::Relaxed));
     }
-    if let Condition::Degraded { reason, .. } = desk.status.condition() {
+    if let Condition::Degraded { reason, .. } = handle.status.condition() {
         return Err(reason);
     }
-    drop(desk);
+    drop(handle);
     running.end();
     let seconds = options.seconds as f64;
     let millis = |quantile: f64| staleness.value_at_quantile(quantile) as f64 / 1_000.0;
-    println!("place                      {}", plan.place.name());
+    println!("place                      {}", plan.target.name());
     println!("sessions                   {}", options.sessions);
     println!("changes a second           {:.0}", changes as f64 / seconds);
     println!("records stored a second    {:.0}", stored as f64 / seconds);
     println!("changes for each record    {:.1}", changes as f64 / stored.max(1) as f64);
-    println!("orders refused or replaced {refused}");
-    println!("most orders in the queue   {queue_max}");
+    println!("requests refused or replaced {refused}");
+    println!("most requests in the queue   {queue_max}");
     println!("most records at the thread {pending_max}");
     println!("most sessions waiting      {waiting_max}");
     println!("from the first change in a record until it is stored, ms");
@@ -226,12 +226,12 @@ fn session(n: u32) -> Changing {
     Changing { record, changed: None, offered: None, listed: false }
 }
 
-fn place(options: &Options) -> Result<(Place, Option<OwnRedis>), String> {
+fn target(options: &Options) -> Result<(Target, Option<OwnRedis>), String> {
     match (options.place.as_str(), &options.redis_url) {
         ("file", _) => {
             let own =
                 || std::env::temp_dir().join(format!("bandsync-bench-{}", std::process::id()));
-            Ok((Place::File(Some(options.data.clone().unwrap_or_else(own))), None))
+            Ok((Target::File(Some(options.data.clone().unwrap_or_else(own))), None))
         }
         ("redis", Some(url)) => Ok((redis(url)?, None)),
         ("redis", None) => {
@@ -261,9 +261,9 @@ fn place(options: &Options) -> Result<(Place, Option<OwnRedis>), String> {
     }
 }
 
-fn redis(url: &str) -> Result<Place, String> {
+fn redis(url: &str) -> Result<Target, String> {
     let topology = Topology::parse(url)?;
-    Ok(Place::Redis(Box::new(RedisPlace {
+    Ok(Target::Redis(Box::new(Endpoint {
         topology,
         replicas: 0,
         timeout: Duration::from_millis(500),

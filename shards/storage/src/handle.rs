@@ -1,4 +1,4 @@
-//! Where shards and the monitor leave orders for the worker. None of it waits.
+//! Where shards and the monitor leave requests for the worker. None of it waits.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,16 +7,16 @@ use bandsync_engine::words::ids::{SessionId, ShardId};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backends::{Change, Foreign};
-use crate::plan::Place;
+use crate::plan::Target;
 use crate::series::{History, Point};
 use crate::status::Status;
 use crate::waiting::Weight;
 
-/// Orders that may wait for the thread.
+/// Requests that may wait for the thread.
 const QUEUE_MAX: usize = 16_384;
 
-/// An order on its way to the thread.
-pub(crate) enum Order {
+/// A request on its way to the thread.
+pub(crate) enum StorageRequest {
     Load {
         shard: ShardId,
         session: SessionId,
@@ -37,10 +37,10 @@ pub(crate) enum Order {
     End,
 }
 
-/// Where orders are taken. None of it waits.
+/// Where requests are taken. None of it waits.
 #[derive(Clone)]
-pub struct Desk {
-    orders: Option<Sender<Order>>,
+pub struct StorageHandle {
+    requests: Option<Sender<StorageRequest>>,
     weight: Weight,
     /// How the storage does.
     pub status: Arc<Status>,
@@ -48,32 +48,32 @@ pub struct Desk {
     pub history: Arc<History>,
 }
 
-impl Desk {
-    /// A desk, and where its orders come out.
-    pub(crate) fn new(status: Status) -> (Self, Receiver<Order>) {
-        let (orders, received) = bounded(QUEUE_MAX);
-        let (orders, status) = (Some(orders), Arc::new(status));
-        let desk = Self { orders, weight: Weight::default(), status, history: Arc::default() };
-        (desk, received)
+impl StorageHandle {
+    /// A handle, and where its requests come out.
+    pub(crate) fn new(status: Status) -> (Self, Receiver<StorageRequest>) {
+        let (requests, received) = bounded(QUEUE_MAX);
+        let (requests, status) = (Some(requests), Arc::new(status));
+        let handle = Self { requests, weight: Weight::default(), status, history: Arc::default() };
+        (handle, received)
     }
 
-    /// A way into the queue that passes by the desk; none if nothing is stored.
-    pub(crate) fn orders(&self) -> Option<Sender<Order>> {
-        self.orders.clone()
+    /// A way into the queue that passes by the handle; none if nothing is stored.
+    pub(crate) fn requests(&self) -> Option<Sender<StorageRequest>> {
+        self.requests.clone()
     }
 
-    /// A desk that takes nothing: sessions are in memory alone.
+    /// A handle that takes nothing: sessions are in memory alone.
     pub fn nowhere() -> Self {
-        let status = Arc::new(Status::new(Place::Memory.name()));
-        Self { orders: None, weight: Weight::default(), status, history: Arc::default() }
+        let status = Arc::new(Status::new(Target::Memory.name()));
+        Self { requests: None, weight: Weight::default(), status, history: Arc::default() }
     }
 
     /// Asks for a session. False if there is no room for the order.
     pub fn load(&self, shard: ShardId, session: &SessionId) -> bool {
-        self.put(|| Order::Load { shard, session: session.clone(), since: Instant::now() })
+        self.put(|| StorageRequest::Load { shard, session: session.clone(), since: Instant::now() })
     }
 
-    /// Has a record stored. False if there is no room for the order, or for so many bytes.
+    /// Has a record stored. False if there is no room for the request, or for so many bytes.
     pub fn store(
         &self,
         shard: ShardId,
@@ -84,14 +84,14 @@ impl Desk {
     ) -> bool {
         let put = || {
             let change = Change::Put { epoch, version, record: self.weight.take(record)? };
-            Some(Order::Change { shard, session: session.clone(), change })
+            Some(StorageRequest::Change { shard, session: session.clone(), change })
         };
         self.try_put(put)
     }
 
     /// Has a session deleted. False if there is no room for the order.
     pub fn forget(&self, shard: ShardId, session: &SessionId, epoch: u64) -> bool {
-        self.put(|| Order::Change {
+        self.put(|| StorageRequest::Change {
             shard,
             session: session.clone(),
             change: Change::Delete { epoch },
@@ -102,18 +102,18 @@ impl Desk {
     pub fn measure(&self, at: i64, points: &[Point]) {
         if let Some((at, points)) = self.history.add(at, points) {
             // Without room the point is in memory and not in storage, which nobody will miss.
-            self.put(|| Order::Points { at, points });
+            self.put(|| StorageRequest::Points { at, points });
         }
     }
 
-    /// Orders that could wait; none if nothing is stored.
+    /// Requests that could wait; none if nothing is stored.
     pub fn room(&self) -> usize {
-        self.orders.as_ref().and_then(Sender::capacity).unwrap_or_default()
+        self.requests.as_ref().and_then(Sender::capacity).unwrap_or_default()
     }
 
-    /// Orders that wait.
+    /// Requests that wait.
     pub fn queue(&self) -> usize {
-        self.orders.as_ref().map_or(0, Sender::len)
+        self.requests.as_ref().map_or(0, Sender::len)
     }
 
     /// Bytes of records that wait, in the queue or for the backend.
@@ -121,15 +121,15 @@ impl Desk {
         self.weight.bytes()
     }
 
-    fn put(&self, order: impl FnOnce() -> Order) -> bool {
-        self.try_put(|| Some(order()))
+    fn put(&self, request: impl FnOnce() -> StorageRequest) -> bool {
+        self.try_put(|| Some(request()))
     }
 
     /// The record is copied only when there is room for it: a full queue is the time to save work.
-    fn try_put(&self, order: impl FnOnce() -> Option<Order>) -> bool {
-        let Some(orders) = self.orders.as_ref().filter(|orders| !orders.is_full()) else {
+    fn try_put(&self, request: impl FnOnce() -> Option<StorageRequest>) -> bool {
+        let Some(requests) = self.requests.as_ref().filter(|requests| !requests.is_full()) else {
             return false;
         };
-        order().is_some_and(|order| orders.try_send(order).is_ok())
+        request().is_some_and(|request| requests.try_send(request).is_ok())
     }
 }

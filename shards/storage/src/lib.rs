@@ -1,9 +1,9 @@
 //! Keeps sessions and the history of measurements beyond the process.
 //!
-//! Shards put orders into one bounded queue, by the [`Desk`], and never wait. One thread, the
-//! [`Keeper`], takes them out, keeps the newest order for each session, carries them to a
+//! Shards put requests into one bounded queue, by the [`StorageHandle`], and never wait. One thread, the
+//! [`Worker`], takes them out, keeps the newest request for each session, carries them to a
 //! [`Backend`] in batches, and sends the answers back by [`Shards`]. When the backend is away the
-//! newest orders stay here until it is back.
+//! newest requests stay here until it is back.
 
 mod backends;
 mod backoff;
@@ -21,58 +21,58 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 
 use backends::{Backend, Failure};
-use handle::Order;
-use worker::Keeper;
+use handle::StorageRequest;
+use worker::Worker;
 
-pub use backends::redis::{ConnectionAddr, RedisPlace, Topology};
-pub use handle::Desk;
-pub use plan::{Place, Plan};
+pub use backends::redis::{ConnectionAddr, Endpoint, Topology};
+pub use handle::StorageHandle;
+pub use plan::{Plan, Target};
 pub use series::{History, INTERVAL_MS, Point};
 pub use status::{Condition, Status};
 pub use worker::Shards;
 
 /// The storage before its thread runs.
 pub struct Storage {
-    desk: Desk,
-    keeper: Option<(Keeper, Receiver<Order>)>,
+    handle: StorageHandle,
+    worker: Option<(Worker, Receiver<StorageRequest>)>,
 }
 
 /// The running thread.
 pub struct Running {
-    orders: Option<Sender<Order>>,
+    requests: Option<Sender<StorageRequest>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Storage {
-    /// Opens the place, if it can be opened now. What cannot be is tried again by the thread.
+    /// Opens the backend, if it can be opened now. What cannot be is tried again by the thread.
     ///
     /// # Errors
     /// A sentence, if what is stored there was made by a later version of the program.
     pub fn open(plan: &Plan) -> Result<Self, String> {
-        let backend: Option<Box<dyn Backend>> = match &plan.place {
-            Place::Memory => None,
-            Place::File(directory) => {
+        let backend: Option<Box<dyn Backend>> = match &plan.target {
+            Target::Memory => None,
+            Target::File(directory) => {
                 Some(Box::new(backends::file::Store::new(directory.clone(), plan.ttl)))
             }
-            Place::Redis(place) => {
-                Some(Box::new(backends::redis::Store::new(*place.clone(), plan.ttl)))
+            Target::Redis(endpoint) => {
+                Some(Box::new(backends::redis::Store::new(*endpoint.clone(), plan.ttl)))
             }
         };
         let Some(backend) = backend else {
-            return Ok(Self { desk: Desk::nowhere(), keeper: None });
+            return Ok(Self { handle: StorageHandle::nowhere(), worker: None });
         };
-        let (desk, orders) = Desk::new(Status::new(plan.place.name()));
-        let (status, history) = (Arc::clone(&desk.status), Arc::clone(&desk.history));
-        let mut keeper = Keeper::new(backend, plan, status, history);
-        if let Err(Failure::Newer(reason)) = keeper.open() {
+        let (handle, requests) = StorageHandle::new(Status::new(plan.target.name()));
+        let (status, history) = (Arc::clone(&handle.status), Arc::clone(&handle.history));
+        let mut worker = Worker::new(backend, plan, status, history);
+        if let Err(Failure::Newer(reason)) = worker.open() {
             return Err(reason);
         }
-        Ok(Self { desk, keeper: Some((keeper, orders)) })
+        Ok(Self { handle, worker: Some((worker, requests)) })
     }
 
-    /// Where orders are taken.
-    pub fn desk(&self) -> &Desk {
-        &self.desk
+    /// Where requests are taken.
+    pub fn handle(&self) -> &StorageHandle {
+        &self.handle
     }
 
     /// Starts the thread, which answers by `shards`.
@@ -80,16 +80,17 @@ impl Storage {
     /// # Errors
     /// If the system has no thread left.
     pub fn start(self, shards: impl Shards) -> io::Result<Running> {
-        let Some((mut keeper, orders)) = self.keeper else {
-            return Ok(Running { orders: None, thread: None });
+        let Some((mut worker, requests)) = self.worker else {
+            return Ok(Running { requests: None, thread: None });
         };
-        if let Some(sender) = self.desk.orders() {
+        if let Some(sender) = self.handle.requests() {
             // Without room it is lost; the other server will store the session again.
-            keeper.listen(move |foreign| drop(sender.try_send(Order::Foreign(foreign))))?;
+            worker
+                .listen(move |foreign| drop(sender.try_send(StorageRequest::Foreign(foreign))))?;
         }
-        let run = move || keeper.run(&orders, &shards);
+        let run = move || worker.run(&requests, &shards);
         let thread = std::thread::Builder::new().name("storage".into()).spawn(run)?;
-        Ok(Running { orders: self.desk.orders(), thread: Some(thread) })
+        Ok(Running { requests: self.handle.requests(), thread: Some(thread) })
     }
 }
 
@@ -97,9 +98,9 @@ impl Running {
     /// Stores what is still to be stored, and ends. If the backend is away this takes no longer
     /// than its time-outs.
     pub fn end(self) {
-        if let Some(orders) = self.orders {
-            // The thread takes orders out all the time, so there will be room.
-            let _ = orders.send(Order::End);
+        if let Some(requests) = self.requests {
+            // The thread takes requests out all the time, so there will be room.
+            let _ = requests.send(StorageRequest::End);
         }
         if let Some(thread) = self.thread {
             // A panic of the thread was told in the log when it happened.

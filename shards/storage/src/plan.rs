@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::backends::redis::RedisPlace;
+use crate::backends::redis::Endpoint;
 
 /// Where sessions are kept, and for how long.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where.
-    pub place: Place,
+    pub target: Target,
     /// How long a session is kept that is in no server's memory.
     pub ttl: Duration,
     /// How long a shard waits for a session; only to say so in the log when it was longer.
@@ -18,16 +18,16 @@ pub struct Plan {
 
 /// Where sessions are kept.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum Target {
     /// Nowhere: they end with the process.
     Memory,
     /// In a file in this directory; `None` if no directory could be found.
     File(Option<PathBuf>),
     /// In Redis.
-    Redis(Box<RedisPlace>),
+    Redis(Box<Endpoint>),
 }
 
-impl Place {
+impl Target {
     /// In a word, as settings and `/health` have it.
     pub fn name(&self) -> &'static str {
         match self {

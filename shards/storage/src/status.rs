@@ -23,7 +23,7 @@ pub enum Condition {
 #[derive(Debug)]
 pub struct Status {
     /// Where sessions are kept, in a word.
-    pub place: &'static str,
+    pub target: &'static str,
     troubles: Mutex<[Option<Trouble>; TROUBLES]>,
     /// Records written since the start.
     pub written: AtomicU64,
@@ -65,9 +65,9 @@ struct Trouble {
 }
 
 impl Status {
-    pub(super) fn new(place: &'static str) -> Self {
+    pub(super) fn new(target: &'static str) -> Self {
         Self {
-            place,
+            target,
             troubles: Mutex::default(),
             written: AtomicU64::default(),
             coalesced: AtomicU64::default(),

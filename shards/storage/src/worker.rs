@@ -1,11 +1,11 @@
-//! The storage's thread: takes orders out of the queue, keeps the newest for each session, and
+//! The storage's thread: takes requests out of the queue, keeps the newest for each session, and
 //! carries them out.
 //!
-//! When the backend fails, the newest orders stay, and it is tried again after a pause that grows
+//! When the backend fails, the newest requests stay, and it is tried again after a pause that grows
 //! from 100 ms to 5 s. When it is back the shards are told, who offer everything again that is not
 //! on its way: the backend may have lost what it had.
 //!
-//! What it decides depends on orders, answers of the backend, its clock and its dice alone, so that
+//! What it decides depends on requests, answers of the backend, its clock and its dice alone, so that
 //! tests can have any of them in any order.
 
 mod pending;
@@ -27,7 +27,7 @@ use log::{debug, error, info, warn};
 use self::pending::Pending;
 use super::backends::{Applied, Aside, Backend, Change, Failure, Foreign};
 use super::backoff::{Backoff, chance};
-use super::handle::Order;
+use super::handle::StorageRequest;
 use super::plan::Plan;
 use super::series::{History, KEPT_MS, Point};
 use super::status::{Part, Status, count};
@@ -35,7 +35,7 @@ use super::status::{Part, Status, count};
 /// How long the backend must have worked for the next failure to count as the first.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// Orders taken out of the queue before something is done about them.
+/// Requests taken out of the queue before something is done about them.
 const TAKE_MAX: usize = 8_192;
 
 /// Sessions refreshed at once.
@@ -86,7 +86,7 @@ pub trait Shards: Send + 'static {
 }
 
 /// The state of the thread.
-pub struct Keeper {
+pub struct Worker {
     backend: Box<dyn Backend>,
     clock: Box<dyn Fn() -> Instant + Send>,
     dice: Box<dyn FnMut() -> u64 + Send>,
@@ -147,7 +147,7 @@ struct Ailment {
     reason: String,
 }
 
-impl Keeper {
+impl Worker {
     pub(super) fn new(
         backend: Box<dyn Backend>,
         plan: &Plan,
@@ -215,9 +215,9 @@ impl Keeper {
     }
 
     /// Works until the queue says that nothing comes any more.
-    pub(super) fn run(mut self, orders: &Receiver<Order>, shards: &dyn Shards) {
+    pub(super) fn run(mut self, requests: &Receiver<StorageRequest>, shards: &dyn Shards) {
         loop {
-            self.take(orders);
+            self.take(requests);
             self.turn(shards);
             if self.ending && (!self.has_work() || self.retry.is_some()) {
                 break;
@@ -248,23 +248,23 @@ impl Keeper {
         self.status.pending.store(self.pending.len() as u64, Ordering::Relaxed);
     }
 
-    /// Takes orders in; sleeps before if there is nothing to do.
-    fn take(&mut self, orders: &Receiver<Order>) {
+    /// Takes requests in; sleeps before if there is nothing to do.
+    fn take(&mut self, requests: &Receiver<StorageRequest>) {
         let first = match self.idle() {
-            Some(idle) => orders.recv_timeout(idle),
-            None => orders.try_recv().map_err(|_| RecvTimeoutError::Timeout),
+            Some(idle) => requests.recv_timeout(idle),
+            None => requests.try_recv().map_err(|_| RecvTimeoutError::Timeout),
         };
         match first {
-            Ok(order) => self.accept(order),
+            Ok(request) => self.accept(request),
             Err(RecvTimeoutError::Timeout) => return,
             Err(RecvTimeoutError::Disconnected) => self.ending = true,
         }
-        for order in orders.try_iter().take(TAKE_MAX) {
-            self.accept(order);
+        for request in requests.try_iter().take(TAKE_MAX) {
+            self.accept(request);
         }
     }
 
-    /// How long there is nothing to do, unless an order comes.
+    /// How long there is nothing to do, unless a request comes.
     fn idle(&self) -> Option<Duration> {
         let now = (self.clock)();
         let until = match self.retry {
@@ -285,21 +285,23 @@ impl Keeper {
         (!until.is_zero() && !self.ending).then_some(until)
     }
 
-    fn accept(&mut self, order: Order) {
-        match order {
-            Order::Load { shard, session, since } => {
+    fn accept(&mut self, request: StorageRequest) {
+        match request {
+            StorageRequest::Load { shard, session, since } => {
                 count(&self.status.loads, 1);
                 self.loads.push_back((shard, session, since));
             }
-            Order::Change { shard, session, change } => self.change(shard, session, change),
-            Order::Points { at, points } => {
+            StorageRequest::Change { shard, session, change } => {
+                self.change(shard, session, change)
+            }
+            StorageRequest::Points { at, points } => {
                 self.points.push_back((at, points));
                 while self.points.len() > POINTS_MAX {
                     self.points.pop_front();
                 }
             }
-            Order::Foreign(foreign) => self.heard(&foreign),
-            Order::End => {
+            StorageRequest::Foreign(foreign) => self.heard(&foreign),
+            StorageRequest::End => {
                 self.ending = true;
                 // Those that failed alone get a last try.
                 self.ailing.values_mut().for_each(|ailment| ailment.retry = None);

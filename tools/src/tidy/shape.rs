@@ -29,7 +29,7 @@ const EXCUSES: [(Rule, &str, &str); 32] = [
     (Rule::Size, "Crowd", "one run of the load, until perf is one program"),
     (Rule::Size, "Outputs", "its printing half lies with the engine until there is one way out"),
     (Rule::Size, "Timeline", "what a session asks of it lies with the session until that is split"),
-    (Rule::Size, "Keeper", "one worker that owns all it needs to store, until storage is a crate"),
+    (Rule::Size, "Worker", "one thread that owns all it needs to store"),
     (Rule::Size, "Watch", "one reading a second of everything that is measured"),
     (Rule::Size, "Court", ORACLE),
     (Rule::Size, "Model", DRIVER),

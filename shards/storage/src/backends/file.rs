@@ -472,7 +472,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::waiting::{Waiting, Weight};
-    use crate::{Place, Plan, Storage};
+    use crate::{Plan, Storage, Target};
 
     /// A directory that goes with the test.
     struct Directory(PathBuf);
@@ -550,8 +550,8 @@ mod tests {
         write.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
         write.commit().unwrap();
         drop(database);
-        let place = Place::File(Some(directory.0.clone()));
-        let refused = Storage::open(&Plan { place, ttl: HOUR, wait: HOUR }).err().unwrap();
+        let target = Target::File(Some(directory.0.clone()));
+        let refused = Storage::open(&Plan { target, ttl: HOUR, wait: HOUR }).err().unwrap();
         assert!(refused.contains("later version") && refused.contains("--data"), "{refused}");
         let database = Database::create(&path).unwrap();
         let table = database.begin_read().unwrap().open_table(META).unwrap();

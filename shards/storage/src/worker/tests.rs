@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::Place;
+use crate::Target;
 use crate::waiting::{Waiting, Weight};
 
 const SESSIONS: usize = 4;
@@ -138,8 +138,8 @@ impl Shared {
         self.0.lock()
     }
 
-    fn keeper(&self) -> Keeper {
-        let plan = Plan { place: Place::Memory, ttl: TTL, wait: WAIT };
+    fn worker(&self) -> Worker {
+        let plan = Plan { target: Target::Memory, ttl: TTL, wait: WAIT };
         let (clock, mut dice) = (self.clone(), 0_u64);
         let dice = move || {
             dice = dice
@@ -149,7 +149,7 @@ impl Shared {
         };
         let status = Arc::new(Status::new("test"));
         let clock = Box::new(move || clock.lock().now);
-        let mut keeper = Keeper::with(
+        let mut worker = Worker::with(
             Box::new(self.clone()),
             &plan,
             status,
@@ -157,9 +157,9 @@ impl Shared {
             clock,
             Box::new(dice),
         );
-        keeper.open().unwrap();
-        keeper.listens = true;
-        keeper
+        worker.open().unwrap();
+        worker.listens = true;
+        worker
     }
 
     fn call(&self) -> Result<(), Failure> {
@@ -328,7 +328,7 @@ struct Known {
 
 struct Band {
     shared: Shared,
-    keeper: Keeper,
+    worker: Worker,
     sessions: Vec<Known>,
     weight: Weight,
 }
@@ -336,7 +336,7 @@ struct Band {
 impl Band {
     fn new() -> Self {
         let shared = Shared::new();
-        let keeper = shared.keeper();
+        let worker = shared.worker();
         let known = Known {
             epoch: 1,
             version: 0,
@@ -347,7 +347,7 @@ impl Band {
             unanswered: 0,
             confirmed: None,
         };
-        Self { shared, keeper, sessions: vec![known; SESSIONS], weight: Weight::default() }
+        Self { shared, worker, sessions: vec![known; SESSIONS], weight: Weight::default() }
     }
 
     fn offer(&mut self, session: usize) {
@@ -371,7 +371,7 @@ impl Band {
                 version,
                 record: Waiting::new(record(&name(session), epoch, version), &self.weight),
             };
-            self.keeper.accept(Order::Change {
+            self.worker.accept(StorageRequest::Change {
                 shard: shard_of(session),
                 session: name(session),
                 change,
@@ -400,7 +400,7 @@ impl Band {
                 ..known.clone()
             };
             let change = Change::Delete { epoch };
-            self.keeper.accept(Order::Change {
+            self.worker.accept(StorageRequest::Change {
                 shard: shard_of(session),
                 session: name(session),
                 change,
@@ -411,13 +411,17 @@ impl Band {
     fn load(&mut self, session: usize) {
         self.sessions[session].loads += 1;
         let since = self.shared.lock().now;
-        self.keeper.accept(Order::Load { shard: shard_of(session), session: name(session), since });
+        self.worker.accept(StorageRequest::Load {
+            shard: shard_of(session),
+            session: name(session),
+            since,
+        });
     }
 
     /// One round of the thread, and the shards read their mail.
     fn turn(&mut self) {
         let shared = self.shared.clone();
-        self.keeper.turn(&shared);
+        self.worker.turn(&shared);
         let mail = std::mem::take(&mut self.shared.lock().mail);
         for (shard, news) in mail {
             self.hear(shard, news);
@@ -566,13 +570,13 @@ proptest! {
                 }
             }
             band.check_confirmed();
-            prop_assert!(band.keeper.pending.len() <= SESSIONS);
-            prop_assert!(band.keeper.alive.len() == band.keeper.refreshes.len());
+            prop_assert!(band.worker.pending.len() <= SESSIONS);
+            prop_assert!(band.worker.alive.len() == band.worker.refreshes.len());
         }
         band.calm_down();
         band.check_confirmed();
-        prop_assert_eq!(band.keeper.status.condition(), crate::Condition::Well);
-        prop_assert!(band.keeper.pending.len() == 0 && band.keeper.unsent.is_empty());
+        prop_assert_eq!(band.worker.status.condition(), crate::Condition::Well);
+        prop_assert!(band.worker.pending.len() == 0 && band.worker.unsent.is_empty());
         prop_assert_eq!(band.weight.bytes(), 0, "records give their room back");
         let world = band.shared.lock();
         for (session, known) in band.sessions.iter().enumerate() {
@@ -642,7 +646,7 @@ fn a_backend_that_was_emptied_is_filled_again() {
     band.pass(TTL / 2);
     band.calm_down();
     assert_eq!(band.shared.lock().records.len(), 1);
-    assert_eq!(band.keeper.status.failures.load(Ordering::Relaxed), 0);
+    assert_eq!(band.worker.status.failures.load(Ordering::Relaxed), 0);
 }
 
 #[test]
@@ -651,7 +655,7 @@ fn a_backend_that_opens_but_takes_nothing_is_not_back() {
     band.shared.lock().fault = Some(Fault::Before);
     band.change(0);
     band.turn();
-    let since = |band: &Band| match band.keeper.status.condition() {
+    let since = |band: &Band| match band.worker.status.condition() {
         crate::Condition::Degraded { since, .. } => since,
         crate::Condition::Well => panic!("it is degraded"),
     };
@@ -663,7 +667,7 @@ fn a_backend_that_opens_but_takes_nothing_is_not_back() {
         assert_eq!(since(&band), first);
     }
     band.calm_down();
-    assert_eq!(band.keeper.status.condition(), crate::Condition::Well);
+    assert_eq!(band.worker.status.condition(), crate::Condition::Well);
 }
 
 #[test]
@@ -691,13 +695,13 @@ fn who_joins_while_the_backend_is_away_gets_what_waits_here() {
     band.shared.lock().is_up = false;
     band.change(0);
     band.turn();
-    band.keeper.accept(Order::Load {
+    band.worker.accept(StorageRequest::Load {
         shard: ShardId(0),
         session: name(0),
         since: band.shared.lock().now,
     });
     let shared = band.shared.clone();
-    band.keeper.turn(&shared);
+    band.worker.turn(&shared);
     let (_, news) = band.shared.lock().mail.pop_front().unwrap();
     assert!(matches!(news, StorageNews::Loaded { found: Found::Record(_), .. }), "{news:?}");
 }
@@ -717,7 +721,7 @@ fn a_shard_that_is_full_keeps_no_other_waiting() {
     band.change(0);
     band.change(1);
     let full = Full(band.shared.clone());
-    band.keeper.turn(&full);
+    band.worker.turn(&full);
     assert_eq!(band.shared.lock().mail.len(), 1);
     band.turn();
     assert_eq!(band.sessions[0].stored, Some((1, 1)));
@@ -730,17 +734,17 @@ fn a_session_in_use_at_two_servers_is_noticed_by_both_until_one_is_gone() {
     band.change(0);
     band.turn();
     let foreign = |session, stored| {
-        Order::Foreign(Foreign { stored, session: name(session), epoch: 9, version: 1 })
+        StorageRequest::Foreign(Foreign { stored, session: name(session), epoch: 9, version: 1 })
     };
-    let conflicts = |band: &Band| band.keeper.status.conflicts.load(Ordering::Relaxed);
-    let is_well = |band: &Band| band.keeper.status.condition() == Condition::Well;
+    let conflicts = |band: &Band| band.worker.status.conflicts.load(Ordering::Relaxed);
+    let is_well = |band: &Band| band.worker.status.condition() == Condition::Well;
     // One that is not kept here is nobody's business.
-    band.keeper.accept(foreign(1, true));
+    band.worker.accept(foreign(1, true));
     band.turn();
     assert!(is_well(&band) && conflicts(&band) == 0);
-    band.keeper.accept(foreign(0, true));
+    band.worker.accept(foreign(0, true));
     band.turn();
-    assert!(!is_well(&band) && band.keeper.status.is_up());
+    assert!(!is_well(&band) && band.worker.status.is_up());
     assert_eq!(
         (conflicts(&band), std::mem::take(&mut band.shared.lock().announced)),
         (1, vec![name(0)]),
@@ -749,7 +753,7 @@ fn a_session_in_use_at_two_servers_is_noticed_by_both_until_one_is_gone() {
     // While the other one says that it keeps the session, both go on saying so.
     for _ in 0..10 {
         band.pass(ANNOUNCE_INTERVAL);
-        band.keeper.accept(foreign(0, false));
+        band.worker.accept(foreign(0, false));
         band.turn();
         assert!(!is_well(&band));
         assert_eq!(std::mem::take(&mut band.shared.lock().announced), [name(0)]);
@@ -759,7 +763,7 @@ fn a_session_in_use_at_two_servers_is_noticed_by_both_until_one_is_gone() {
     band.turn();
     assert!(is_well(&band));
     // Whoever only hears that it is kept elsewhere as well must know too.
-    band.keeper.accept(foreign(0, false));
+    band.worker.accept(foreign(0, false));
     band.turn();
     assert!(!is_well(&band) && conflicts(&band) == 2);
     // One that its last member left may go on elsewhere.
@@ -768,7 +772,7 @@ fn a_session_in_use_at_two_servers_is_noticed_by_both_until_one_is_gone() {
     band.turn();
     band.turn();
     assert!(is_well(&band));
-    band.keeper.accept(foreign(0, true));
+    band.worker.accept(foreign(0, true));
     band.turn();
     assert!(is_well(&band));
 }
@@ -783,7 +787,7 @@ fn what_makes_no_sense_is_set_aside_and_concerns_no_other_session() {
     }
     assert!(band.sessions.iter().all(|known| known.stored == Some((1, 1))));
     let counted = |band: &Band| {
-        let status = &band.keeper.status;
+        let status = &band.worker.status;
         (status.set_aside.load(Ordering::Relaxed), status.failures.load(Ordering::Relaxed))
     };
     assert_eq!(counted(&band), (1, 0));
@@ -822,23 +826,23 @@ fn a_session_that_cannot_be_stored_is_tried_again_in_peace() {
             "{odd:?}"
         );
         assert!(band.shared.lock().asides < 60, "it does not go on all the time");
-        let failures = band.keeper.status.failures.load(Ordering::Relaxed);
+        let failures = band.worker.status.failures.load(Ordering::Relaxed);
         assert!((10..100).contains(&failures), "{failures} within a minute");
-        assert!(band.keeper.status.is_up() && band.keeper.status.condition() != Condition::Well);
+        assert!(band.worker.status.is_up() && band.worker.status.condition() != Condition::Well);
         band.load(0);
         band.turn();
         assert_eq!(band.sessions[0].loads, 0, "it is answered at once");
         assert_eq!(band.shared.lock().connects.len(), 1, "it never went away");
         // At the end it gets one more try, and holds nothing up.
-        band.keeper.accept(Order::End);
-        assert!(band.keeper.has_work());
+        band.worker.accept(StorageRequest::End);
+        assert!(band.worker.has_work());
         band.turn();
         band.turn();
-        assert!(!band.keeper.has_work() || odd == Odd::Stuck);
-        band.keeper.ending = false;
+        assert!(!band.worker.has_work() || odd == Odd::Stuck);
+        band.worker.ending = false;
         band.shared.lock().odd.clear();
         band.calm_down();
         assert_eq!(band.sessions[0].stored, Some((1, 1)));
-        assert_eq!(band.keeper.status.condition(), Condition::Well);
+        assert_eq!(band.worker.status.condition(), Condition::Well);
     }
 }

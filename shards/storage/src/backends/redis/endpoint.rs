@@ -6,7 +6,7 @@ use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
 /// Where Redis is.
 #[derive(Clone, Debug)]
-pub struct RedisPlace {
+pub struct Endpoint {
     /// What is there.
     pub topology: Topology,
     /// Replicas that must confirm a write; 0 = none is waited for.

@@ -14,7 +14,7 @@ use redis::{
     Value, cmd,
 };
 
-use super::endpoint::{RedisPlace, Topology};
+use super::endpoint::{Endpoint, Topology};
 
 /// Answers of a batch may take this many times as long as one: a server that sends a byte now and
 /// then is as good as none.
@@ -43,7 +43,7 @@ impl Request {
 
 /// All connections that operations take.
 pub struct Link {
-    place: RedisPlace,
+    endpoint: Endpoint,
     nodes: Vec<Node>,
     /// First and last slot, and the place of the node that has them; empty if this is no Cluster.
     slots: Vec<(u16, u16, usize)>,
@@ -58,20 +58,24 @@ struct Node {
 
 impl Link {
     /// Connects to every node that may be written to.
-    pub fn open(place: &RedisPlace) -> RedisResult<Self> {
-        let mut link =
-            Self { place: place.clone(), nodes: Vec::new(), slots: Vec::new(), has_slots: false };
-        if let Topology::Cluster(_) = place.topology {
+    pub fn open(endpoint: &Endpoint) -> RedisResult<Self> {
+        let mut link = Self {
+            endpoint: endpoint.clone(),
+            nodes: Vec::new(),
+            slots: Vec::new(),
+            has_slots: false,
+        };
+        if let Topology::Cluster(_) = endpoint.topology {
             link.learn_slots()?;
         } else {
-            let (info, connection) = open_primary(place)?;
+            let (info, connection) = open_primary(endpoint)?;
             link.nodes.push(Node { info, connection: Some(connection) });
-            if let Topology::Single(_) = place.topology {
+            if let Topology::Single(_) = endpoint.topology {
                 link.look_for_cluster()?;
             }
         }
         for node in &mut link.nodes {
-            node.connected(place.timeout)?;
+            node.connected(endpoint.timeout)?;
         }
         Ok(link)
     }
@@ -82,7 +86,7 @@ impl Link {
     fn look_for_cluster(&mut self) -> RedisResult<()> {
         let Some(node) = self.nodes.first_mut() else { return Ok(()) };
         let info = node.info.clone();
-        let connection = node.connected(self.place.timeout)?;
+        let connection = node.connected(self.endpoint.timeout)?;
         let answer = match cmd("CLUSTER").arg("SLOTS").query::<Value>(connection) {
             Ok(answer) => answer,
             Err(error) => {
@@ -111,13 +115,13 @@ impl Link {
 
     /// From now on the only known server is one of many.
     fn be_cluster(&mut self, seed: &ConnectionInfo) {
-        self.place.topology = Topology::Cluster(vec![seed.clone()]);
+        self.endpoint.topology = Topology::Cluster(vec![seed.clone()]);
     }
 
     /// The nodes of a Cluster that was found from a server named alone.
     pub fn found_nodes(&self) -> Option<Vec<ConnectionInfo>> {
         let nodes = || self.nodes.iter().map(|node| node.info.clone()).collect();
-        matches!(self.place.topology, Topology::Cluster(_)).then(nodes)
+        matches!(self.endpoint.topology, Topology::Cluster(_)).then(nodes)
     }
 
     /// Where what is stored under a key may be moved to by one command: `quarantine:<key>`, or in a
@@ -152,7 +156,7 @@ impl Link {
         let mut open: Vec<usize> = (0..requests.len()).collect();
         // An answer that cannot be read ends its connection. The commands around it are sent again,
         // so that it concerns its own alone.
-        while !open.is_empty() && began.elapsed() < self.place.timeout * BATCH_FACTOR {
+        while !open.is_empty() && began.elapsed() < self.endpoint.timeout * BATCH_FACTOR {
             open = self.ask_once(requests, &open, &mut answers, replicas, began);
         }
         for (request, answer) in requests.iter().zip(&mut answers) {
@@ -187,13 +191,13 @@ impl Link {
             .map(|(places, node)| {
                 let commands: Vec<&Cmd> =
                     places.iter().map(|place| &requests[*place].command).collect();
-                node.send(&commands, replicas, self.place.timeout)
+                node.send(&commands, replicas, self.endpoint.timeout)
             })
             .collect();
         let mut unanswered = Vec::new();
         for ((places, node), sent) in places.iter().zip(&mut self.nodes).zip(sent) {
             let received = match sent {
-                Ok(()) => node.receive(places.len(), replicas, began, self.place.timeout),
+                Ok(()) => node.receive(places.len(), replicas, began, self.endpoint.timeout),
                 Err(error) => places.iter().map(|_| Some(Err(error.clone()))).collect(),
             };
             for (place, answer) in places.iter().zip(received) {
@@ -222,7 +226,7 @@ impl Link {
             let Some((asking, host, port)) = answer.as_ref().err().and_then(redirection) else {
                 return;
             };
-            if let Topology::Single(info) = &self.place.topology {
+            if let Topology::Single(info) = &self.endpoint.topology {
                 let info = info.clone();
                 info!(
                     "{} is a node of a Redis Cluster: its redirections are followed",
@@ -230,7 +234,7 @@ impl Link {
                 );
                 self.be_cluster(&info);
             }
-            let Topology::Cluster(seeds) = &self.place.topology else { return };
+            let Topology::Cluster(seeds) = &self.endpoint.topology else { return };
             let Some(seed) = seeds.first() else { return };
             // A node that does not know its own name is where it was asked.
             let host = if host.is_empty() { host_of(seed) } else { host };
@@ -238,7 +242,7 @@ impl Link {
             if !asking && self.learn_slots().is_err() {
                 return;
             }
-            let timeout = self.place.timeout;
+            let timeout = self.endpoint.timeout;
             let ask = cmd("ASKING");
             let commands: Vec<&Cmd> =
                 asking.then_some(&ask).into_iter().chain([&request.command]).collect();
@@ -256,13 +260,13 @@ impl Link {
 
     /// Asks the first node that answers which has which slots.
     fn learn_slots(&mut self) -> RedisResult<()> {
-        let Topology::Cluster(seeds) = &self.place.topology else { return Ok(()) };
+        let Topology::Cluster(seeds) = &self.endpoint.topology else { return Ok(()) };
         let known: Vec<ConnectionInfo> = self.nodes.iter().map(|node| node.info.clone()).collect();
         let candidates: Vec<ConnectionInfo> =
             known.into_iter().chain(seeds.iter().cloned()).collect();
         let mut last = RedisError::from((ErrorKind::Client, "the Redis Cluster has no nodes"));
         for info in candidates {
-            let asked = open(&info, self.place.timeout).and_then(|mut connection| {
+            let asked = open(&info, self.endpoint.timeout).and_then(|mut connection| {
                 cmd("CLUSTER").arg("SLOTS").query::<Value>(&mut connection)
             });
             match asked.map(|slots| ranges(&slots, &info)) {
@@ -407,13 +411,13 @@ impl Node {
 }
 
 /// A connection to what may be written to; in a Cluster, to any node.
-pub fn open_any(place: &RedisPlace) -> RedisResult<Connection> {
-    let Topology::Cluster(nodes) = &place.topology else {
-        return open_primary(place).map(|(_, open)| open);
+pub fn open_any(endpoint: &Endpoint) -> RedisResult<Connection> {
+    let Topology::Cluster(nodes) = &endpoint.topology else {
+        return open_primary(endpoint).map(|(_, open)| open);
     };
     let mut last = Err(lost());
     for node in nodes {
-        last = open(node, place.timeout);
+        last = open(node, endpoint.timeout);
         if last.is_ok() {
             break;
         }
@@ -421,11 +425,11 @@ pub fn open_any(place: &RedisPlace) -> RedisResult<Connection> {
     last
 }
 
-fn open_primary(place: &RedisPlace) -> RedisResult<(ConnectionInfo, Connection)> {
-    match &place.topology {
-        Topology::Single(info) => Ok((info.clone(), open(info, place.timeout)?)),
+fn open_primary(endpoint: &Endpoint) -> RedisResult<(ConnectionInfo, Connection)> {
+    match &endpoint.topology {
+        Topology::Single(info) => Ok((info.clone(), open(info, endpoint.timeout)?)),
         Topology::Sentinel { sentinels, service, primary } => {
-            find_primary(sentinels, service, primary, place.timeout)
+            find_primary(sentinels, service, primary, endpoint.timeout)
         }
         Topology::Cluster(_) => Err(lost()),
     }
@@ -587,8 +591,8 @@ mod tests {
     #[test]
     fn what_is_set_aside_keeps_its_slot() {
         let topology = Topology::parse("redis://stage").unwrap();
-        let place = RedisPlace { topology, replicas: 0, timeout: Duration::from_secs(1) };
-        let link = Link { place, nodes: Vec::new(), slots: Vec::new(), has_slots: false };
+        let endpoint = Endpoint { topology, replicas: 0, timeout: Duration::from_secs(1) };
+        let link = Link { endpoint, nodes: Vec::new(), slots: Vec::new(), has_slots: false };
         assert_eq!(link.key_aside("session:s", false), "quarantine:session:s");
         for key in [
             "session:s",

@@ -23,7 +23,7 @@ use redis::{Cmd, ConnectionInfo, ErrorKind, RedisError, Script, ServerErrorKind,
 use super::{Applied, Aside, Backend, Change, Failure, Foreign};
 use crate::backoff::chance;
 use crate::series::Point;
-pub use endpoint::{RedisPlace, Topology};
+pub use endpoint::{Endpoint, Topology};
 use link::{Answer, Link, Request, is_unreadable, redirection};
 use pubsub::{Event, News};
 pub use redis::ConnectionAddr;
@@ -37,7 +37,7 @@ const MARKER_TTL: Duration = Duration::from_secs(60);
 
 /// Redis.
 pub struct Store {
-    place: RedisPlace,
+    endpoint: Endpoint,
     ttl: Duration,
     link: Option<Link>,
     news: Option<News>,
@@ -183,7 +183,7 @@ return 'done'
 ";
 
 impl Store {
-    pub(crate) fn new(place: RedisPlace, ttl: Duration) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, ttl: Duration) -> Self {
         let script = |text: &str| {
             let text = format!("{SENSE}{text}");
             (Script::new(&text), text)
@@ -195,7 +195,7 @@ impl Store {
             aside: script(ASIDE),
         };
         Self {
-            place,
+            endpoint,
             ttl,
             link: None,
             news: None,
@@ -302,7 +302,7 @@ impl Store {
                 "Redis refuses the password or the user".into()
             }
             _ if error.is_timeout() => {
-                format!("Redis does not answer within {} ms", self.place.timeout.as_millis())
+                format!("Redis does not answer within {} ms", self.endpoint.timeout.as_millis())
             }
             _ if error.is_connection_refusal() => {
                 "Redis refuses the connection: nothing listens there".into()
@@ -330,11 +330,11 @@ impl Backend for Store {
     fn connect(&mut self) -> Result<(), Failure> {
         self.link = None;
         // Any node of a Cluster knows the others, also while the one that is named is away.
-        let opened = Link::open(&self.place).or_else(|error| match self.found.is_empty() {
+        let opened = Link::open(&self.endpoint).or_else(|error| match self.found.is_empty() {
             true => Err(error),
             false => {
                 let topology = Topology::Cluster(self.found.clone());
-                Link::open(&RedisPlace { topology, ..self.place.clone() }).map_err(|_| error)
+                Link::open(&Endpoint { topology, ..self.endpoint.clone() }).map_err(|_| error)
             }
         });
         let link = opened.map_err(|error| self.failure(&error))?;
@@ -349,7 +349,7 @@ impl Backend for Store {
     }
 
     fn listen(&mut self, heard: Box<dyn Fn(Foreign) + Send>) -> io::Result<()> {
-        self.news = Some(News::start(&self.place, &self.server, heard)?);
+        self.news = Some(News::start(&self.endpoint, &self.server, heard)?);
         Ok(())
     }
 
@@ -411,7 +411,8 @@ impl Backend for Store {
                 },
             })
             .collect();
-        let applied: Vec<Result<Applied, Failure>> = match self.run(&calls, self.place.replicas) {
+        let applied: Vec<Result<Applied, Failure>> = match self.run(&calls, self.endpoint.replicas)
+        {
             Ok(answers) => answers
                 .into_iter()
                 .map(|answer| {
@@ -612,8 +613,8 @@ mod tests {
             assert_eq!(applied(&said(text)), Err(senseless()), "{text:?}");
         }
         let topology = Topology::parse("redis://stage").unwrap();
-        let place = RedisPlace { topology, replicas: 0, timeout: Duration::from_secs(1) };
-        let store = Store::new(place, Duration::from_secs(1));
+        let endpoint = Endpoint { topology, replicas: 0, timeout: Duration::from_secs(1) };
+        let store = Store::new(endpoint, Duration::from_secs(1));
         let failure = |text: &str| store.failure(&said(text).extract_error().unwrap_err());
         for text in [
             "-ERR user_script:3: attempt to compare\r\n",

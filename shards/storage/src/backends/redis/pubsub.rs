@@ -19,7 +19,7 @@ use redis::{Connection, RedisResult, Value, cmd};
 use serde::{Deserialize, Serialize};
 
 use super::super::Foreign;
-use super::endpoint::RedisPlace;
+use super::endpoint::Endpoint;
 use super::link::open_any;
 use crate::backoff::{Backoff, chance};
 
@@ -71,21 +71,21 @@ impl News {
     /// # Errors
     /// If the system has no thread left.
     pub fn start(
-        place: &RedisPlace,
+        endpoint: &Endpoint,
         server: &str,
         heard: impl Fn(Foreign) + Send + 'static,
     ) -> io::Result<Self> {
         let (messages, waiting) = sync_channel(WAITING_MAX);
         let ended = Arc::new(AtomicBool::new(false));
         let publisher = Publisher {
-            place: place.clone(),
+            endpoint: endpoint.clone(),
             connection: None,
             retry: Instant::now(),
             backoff: Backoff::default(),
         };
         thread::Builder::new().name("publisher".into()).spawn(move || publisher.run(&waiting))?;
         let subscriber = Subscriber {
-            place: place.clone(),
+            endpoint: endpoint.clone(),
             server: server.to_owned(),
             ended: Arc::clone(&ended),
         };
@@ -108,7 +108,7 @@ impl Drop for News {
 }
 
 struct Publisher {
-    place: RedisPlace,
+    endpoint: Endpoint,
     connection: Option<Connection>,
     /// When to connect again.
     retry: Instant,
@@ -140,7 +140,7 @@ impl Publisher {
         }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => open_any(&self.place)?,
+            None => open_any(&self.endpoint)?,
         };
         let text = |message| serde_json::to_string(message).unwrap_or_default();
         let mut bytes = cmd("PING").get_packed_command();
@@ -158,7 +158,7 @@ impl Publisher {
 }
 
 struct Subscriber {
-    place: RedisPlace,
+    endpoint: Endpoint,
     server: String,
     ended: Arc<AtomicBool>,
 }
@@ -176,8 +176,8 @@ impl Subscriber {
 
     /// Listens until the connection is lost or the server ends.
     fn listen(&self, heard: &dyn Fn(Foreign), backoff: &mut Backoff) -> RedisResult<()> {
-        let mut connection = open_any(&self.place)?;
-        connection.set_read_timeout(Some(SILENCE.max(self.place.timeout)))?;
+        let mut connection = open_any(&self.endpoint)?;
+        connection.set_read_timeout(Some(SILENCE.max(self.endpoint.timeout)))?;
         let mut subscription = connection.as_pubsub();
         subscription.subscribe(CHANNEL)?;
         backoff.reset();
@@ -218,8 +218,8 @@ mod tests {
     #[test]
     fn only_what_others_stored_is_heard() {
         let topology = super::super::endpoint::Topology::parse("redis://stage").unwrap();
-        let place = RedisPlace { topology, replicas: 0, timeout: SILENCE };
-        let subscriber = Subscriber { place, server: "me".into(), ended: Arc::default() };
+        let endpoint = Endpoint { topology, replicas: 0, timeout: SILENCE };
+        let subscriber = Subscriber { endpoint, server: "me".into(), ended: Arc::default() };
         let said = |server: &str, event: &str| {
             let text = format!(
                 r#"{{"server":"{server}","sessionId":"s","event":"{event}","epoch":7,"version":3}}"#
