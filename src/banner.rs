@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr};
 
+use bandsync_storage::Target;
 use log::debug;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
 use crate::config::{Config, Effective};
 use crate::process::tell;
-use bandsync_storage::Target;
 
 /// Lines printed at most, the code for tablets apart. One more is left for the storage's line in
 /// the log.

@@ -8,9 +8,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bandsync_storage::{ConnectionAddr, Target, Topology};
+
 use crate::config::Config;
 use crate::process::{self, tell};
-use bandsync_storage::{ConnectionAddr, Target, Topology};
 
 /// How long Redis may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -16,6 +16,7 @@ use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::rng::Seed;
 use bandsync_engine::words::time::Micros;
+use bandsync_storage::{self as storage, Endpoint, Target, Topology};
 
 use crate::dotenv::DotEnvError;
 use crate::given::{Cores, Found, Given, Source};
@@ -23,7 +24,6 @@ use crate::http::Token;
 use crate::logging::{Levels, LogFormat};
 use crate::monitor::{self, thresholds::Limits};
 use crate::settings::{self, Allowed, Predecessor, Setting};
-use bandsync_storage::{self as storage, Endpoint, Target, Topology};
 
 /// Everything the server needs to know before it starts.
 #[derive(Debug)]

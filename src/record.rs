@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bandsync_driver::{RecordPlan, Recorder};
 use bandsync_engine::io::Settings;
+use bandsync_trace::{RecordPlan, Recorder};
 use log::info;
 
 use crate::config::Config;

@@ -7,14 +7,15 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bandsync_driver::{
-    Backlog, Board, Clock, End, Fleet, Gauges, Host, Plan, Post, Recorder, ShardRecorder, Tap,
-};
+use bandsync_driver::{Board, Clock, End, Fleet, Gauges, Host, Plan, Post};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::report::Counters;
+use bandsync_engine::io::tap::Tap;
 use bandsync_engine::io::{Input, Memory, Outputs, Settings, StorageNews};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
+use bandsync_storage::{self as storage, Point, Running, Storage, StorageHandle};
+use bandsync_trace::{Backlog, Recorder, ShardRecorder};
 use log::debug;
 
 use crate::config::Config;
@@ -23,7 +24,6 @@ use crate::logging;
 use crate::monitor::history::{FIELDS, HistoryStore, Row};
 use crate::monitor::{self, Monitor, Queue, ShardTotals, Totals};
 use crate::record;
-use bandsync_storage::{self as storage, Point, Running, Storage, StorageHandle};
 
 /// Connections that may wait on their way to another shard.
 const MAILBOX_ROOM: usize = 1_024;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use bandsync_storage::StorageHandle;
 use serde::Serialize;
 
 use super::status::{Health, Metrics};
 use crate::monitor::latency::NAMES;
 use crate::monitor::{Event, Report, ShardTotals};
-use bandsync_storage::StorageHandle;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

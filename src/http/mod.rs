@@ -29,8 +29,9 @@ use crate::monitor::thresholds::Status;
 use crate::monitor::{Monitor, Totals};
 use admin::Denied;
 pub use admin::Token;
-use assets::Assets;
 use bandsync_storage::StorageHandle;
+
+use assets::Assets;
 use budget::Budget;
 pub use probes::Progress;
 use prometheus::{Format, Process};

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bandsync_engine::speech::Code;
+use bandsync_storage as storage;
 
 use crate::monitor::latency::{self, GAUGES, MAILBOX};
 use crate::monitor::thresholds::{self, Status};
 use crate::monitor::{Report, ShardTotals, sum};
 use crate::process::{Facts, Usage};
-use bandsync_storage as storage;
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -445,10 +445,11 @@ fn label(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bandsync_storage::StorageHandle;
+
     use super::*;
     use crate::monitor::{Queue, ShardReport, ThreadShare};
     use crate::process::CpuTime;
-    use bandsync_storage::StorageHandle;
 
     fn written(format: Format) -> String {
         let mut report = Report { shards: vec![ShardReport::default(); 2], ..Report::default() };

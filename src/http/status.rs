@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use bandsync_engine::speech::Code;
+use bandsync_storage::{Condition, StorageHandle};
 use serde::Serialize;
 
 use crate::logging::Timestamp;
@@ -12,8 +14,6 @@ use crate::monitor::latency::{NAMES, Spread, Spreads};
 use crate::monitor::thresholds::{self, Alert, Readings, Status};
 use crate::monitor::{Queue, Report, Sample, ShardTotals, ThreadShare, sum};
 use crate::process::Allocator;
-use bandsync_engine::speech::Code;
-use bandsync_storage::{Condition, StorageHandle};
 
 /// Whether all is well.
 #[derive(Serialize)]

@@ -9,14 +9,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use bandsync_driver::recorder::format::{Ending, Entry};
 use bandsync_engine::trace::Outcome;
 use bandsync_engine::words::time::Micros;
+use bandsync_trace::decoder::{Talk, describe};
+use bandsync_trace::format::{Ending, Entry};
+use bandsync_trace::reader::{Fault, Run, remark};
 
 use crate::process::{complain, tell};
+use crate::trace::gather;
 use crate::trace::progress::Progress;
-use crate::trace::run::{Fault, Run, gather, remark};
-use crate::trace::talk::{Talk, describe};
 
 pub use stage::Stage;
 
@@ -128,28 +129,31 @@ fn replay(
     let mut parted = None;
     let mut first = None;
     let began = Instant::now();
-    let ending = run.each(progress, |entry| {
-        if options.until.is_some_and(|until| entry.at > until) {
-            return ControlFlow::Break(());
-        }
-        let first = *first.get_or_insert(entry.at);
-        let since = Duration::from_micros(entry.at.since(first).as_micros());
-        if options.realtime {
-            std::thread::sleep(since.saturating_sub(began.elapsed()));
-        }
-        let outcome = stage.play(entry);
-        tally.inputs += 1;
-        tally.outputs += match outcome {
-            Outcome::Outputs { count, .. } => u64::from(count),
-            Outcome::Nothing | Outcome::Panic => 0,
-        };
-        tally.service = since;
-        if outcome == entry.outcome {
-            return ControlFlow::Continue(());
-        }
-        parted = Some(parting(entry, outcome, &stage));
-        ControlFlow::Break(())
-    })?;
+    let ending = run.each(
+        |by| progress.advance(by),
+        |entry| {
+            if options.until.is_some_and(|until| entry.at > until) {
+                return ControlFlow::Break(());
+            }
+            let first = *first.get_or_insert(entry.at);
+            let since = Duration::from_micros(entry.at.since(first).as_micros());
+            if options.realtime {
+                std::thread::sleep(since.saturating_sub(began.elapsed()));
+            }
+            let outcome = stage.play(entry);
+            tally.inputs += 1;
+            tally.outputs += match outcome {
+                Outcome::Outputs { count, .. } => u64::from(count),
+                Outcome::Nothing | Outcome::Panic => 0,
+            };
+            tally.service = since;
+            if outcome == entry.outcome {
+                return ControlFlow::Continue(());
+            }
+            parted = Some(parting(entry, outcome, &stage));
+            ControlFlow::Break(())
+        },
+    )?;
     tally.took = began.elapsed();
     tally.ending = Some(ending);
     Ok((tally, parted))

@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use bandsync_driver::recorder::format::Entry;
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::report::Measure;
 use bandsync_engine::io::{Outputs, Settings};
 use bandsync_engine::trace::{Digest, Outcome, Recorded};
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::time::Micros;
+use bandsync_trace::format::Entry;
 
 /// The engine and what came of the last input.
 pub struct Stage {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use bandsync_driver::recorder::format::Entry;
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
+use bandsync_trace::decoder::Talk;
+use bandsync_trace::format::Entry;
+use bandsync_trace::reader::Fault;
 
-use super::run::Fault;
 use super::script::Script;
-use super::talk::Talk;
 use super::{Filter, only_run};
 use crate::process::tell;
 use crate::replay::seconds;

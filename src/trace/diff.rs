@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use bandsync_engine::io::Settings;
 use bandsync_engine::trace::Outcome;
+use bandsync_trace::decoder::describe;
+use bandsync_trace::reader::Fault;
 use serde_json::{Map, Value};
 
 use super::only_run;
-use super::run::Fault;
 use super::script::{Script, Take};
-use super::talk::describe;
 use crate::process::tell;
 
 #[derive(clap::Args, Debug)]

@@ -3,22 +3,20 @@
 mod cut;
 mod diff;
 pub mod progress;
-pub mod run;
 mod script;
 mod show;
 mod shrink;
 mod stats;
-pub mod talk;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bandsync_engine::words::time::Micros;
+use bandsync_trace::decoder::{Line, Talk};
+use bandsync_trace::reader::{self, Fault, Run};
 
 use crate::process::complain;
 use crate::replay::seconds;
-use run::Fault;
-use talk::{Line, Talk};
 
 /// The options of the command.
 #[derive(clap::Args, Debug)]
@@ -99,9 +97,14 @@ pub fn run(options: &Options) -> ExitCode {
     }
 }
 
+/// Sorts files into runs, and names those that are left out.
+pub fn gather(paths: &[PathBuf]) -> Result<Vec<Run>, Fault> {
+    reader::gather(paths, |fault| complain(&format!("{fault}: it is left out")))
+}
+
 /// The one run that files belong to.
-fn only_run(paths: &[PathBuf]) -> Result<run::Run, Fault> {
-    let mut runs = run::gather(paths)?;
+fn only_run(paths: &[PathBuf]) -> Result<Run, Fault> {
+    let mut runs = gather(paths)?;
     match (runs.pop(), runs.len()) {
         (Some(run), 0) => Ok(run),
         (_, more) => {

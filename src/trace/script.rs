@@ -6,14 +6,14 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use bandsync_driver::recorder::format::{self, End, Entry, Header, Packer, Stretch};
 use bandsync_engine::io::Cause;
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
+use bandsync_trace::format::{self, End, Entry, Header, Packer, Stretch};
+use bandsync_trace::reader::{Fault, Run};
 
 use super::progress::Progress;
-use super::run::{Fault, Run};
 use crate::replay::Stage;
 
 /// Inputs in order.
@@ -66,10 +66,14 @@ impl Script {
     /// Reads a run whole.
     pub fn read(run: &Run) -> Result<Self, Fault> {
         let mut takes = Vec::new();
-        run.each(&mut Progress::new(run.bytes), |entry| {
-            takes.push(Take::new(entry.at, entry.outcome, &entry.input));
-            ControlFlow::Continue(())
-        })?;
+        let mut progress = Progress::new(run.bytes);
+        run.each(
+            |by| progress.advance(by),
+            |entry| {
+                takes.push(Take::new(entry.at, entry.outcome, &entry.input));
+                ControlFlow::Continue(())
+            },
+        )?;
         Ok(Self { header: run.header.clone(), takes })
     }
 

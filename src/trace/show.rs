@@ -4,12 +4,11 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use bandsync_trace::decoder::{Direction, Line, Talk};
+use bandsync_trace::reader::{Fault, remark};
 use serde::Serialize;
 
-use super::Filter;
-use super::progress::Progress;
-use super::run::{Fault, gather, remark};
-use super::talk::{Direction, Line, Talk};
+use super::{Filter, gather};
 use crate::replay::Stage;
 
 #[derive(clap::Args, Debug)]
@@ -63,24 +62,27 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
         let mut talk = Talk::new(&run.header.settings.limits);
         let mut stage = (!options.inputs).then(|| Stage::new(run.header.settings.clone()));
         // Lines appear by themselves, so a bar would only be in their way.
-        let ending = run.each(&mut Progress::new(0), |entry| {
-            let mut lines = talk.input(entry);
-            if let Some(stage) = &mut stage {
-                stage.play(entry);
-                lines.extend(talk.outputs(entry, stage.outputs()));
-            }
-            lines.retain(|line| options.turns || line.event != "turn ended");
-            for line in lines.iter().filter(|line| options.filter.takes(line, &talk)) {
-                if print(&mut out, shard, line, options.json).is_err() {
-                    // Whoever reads us, such as `head`, has seen enough.
-                    return ControlFlow::Break(());
+        let ending = run.each(
+            |_| {},
+            |entry| {
+                let mut lines = talk.input(entry);
+                if let Some(stage) = &mut stage {
+                    stage.play(entry);
+                    lines.extend(talk.outputs(entry, stage.outputs()));
                 }
-            }
-            match options.filter.is_past(entry.at) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        })?;
+                lines.retain(|line| options.turns || line.event != "turn ended");
+                for line in lines.iter().filter(|line| options.filter.takes(line, &talk)) {
+                    if print(&mut out, shard, line, options.json).is_err() {
+                        // Whoever reads us, such as `head`, has seen enough.
+                        return ControlFlow::Break(());
+                    }
+                }
+                match options.filter.is_past(entry.at) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            },
+        )?;
         if let Some(remark) = remark(&ending).filter(|_| !options.json) {
             let _ = writeln!(out, "the trace of {} {remark}", run.name());
         }

@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 
 use bandsync_engine::trace::Outcome;
 use bandsync_engine::words::ids::ConnId;
+use bandsync_trace::reader::Fault;
 
 use super::only_run;
 use super::progress::Progress;
-use super::run::Fault;
 use super::script::Script;
 use crate::process::tell;
 

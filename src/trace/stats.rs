@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use bandsync_engine::io::report::Measure;
 use bandsync_engine::words::time::Micros;
+use bandsync_trace::decoder::{Direction, Talk};
+use bandsync_trace::reader::{Fault, Run, remark};
 use serde_json::json;
 
-use super::Filter;
 use super::progress::Progress;
-use super::run::{Fault, Run, gather, remark};
-use super::talk::{Direction, Talk};
+use super::{Filter, gather};
 use crate::process::tell;
 use crate::replay::Stage;
 
@@ -73,47 +73,53 @@ fn collect(
     let mut stats = Stats::default();
     let mut talk = Talk::new(&run.header.settings.limits);
     let mut stage = run.is_whole().then(|| Stage::new(run.header.settings.clone()));
-    let ending = run.each(progress, |entry| {
-        if options.filter.is_past(entry.at) {
-            return ControlFlow::Break(());
-        }
-        stats.inputs += 1;
-        stats.first.get_or_insert(entry.at);
-        stats.last = entry.at;
-        let mut lines = talk.input(entry);
-        if let Some(stage) = &mut stage {
-            stage.play(entry);
-            stage.measures(|what, value| {
-                if what == Measure::TickLateness {
-                    *stats.lateness.entry(value.as_micros().max(1).ilog2()).or_default() += 1;
-                }
-            });
-            lines.extend(talk.outputs(entry, stage.outputs()));
-        }
-        for line in lines.iter().filter(|line| options.filter.takes(line, &talk)) {
-            let times = if line.direction == Direction::Out { line.conns.len() as u64 } else { 1 };
-            let bytes = line.bytes as u64 * times;
-            let direction = match line.direction {
-                Direction::In => "in",
-                Direction::Out => "out",
-                Direction::Here => "here",
-            };
-            let (count, sum) = stats.events.entry((direction, line.event.clone())).or_default();
-            (*count, *sum) = (*count + times, *sum + bytes);
-            let column = stats.over_time.entry(line.at.as_micros() / TENTH).or_default();
-            match line.direction {
-                Direction::In => {
-                    column[0] += 1;
-                    let whose = line.member.clone().or(line.conns.first().map(ToString::to_string));
-                    let (count, sum) = stats.talkers.entry(whose.unwrap_or_default()).or_default();
-                    (*count, *sum) = (*count + 1, *sum + bytes);
-                }
-                Direction::Out => column[1] += times,
-                Direction::Here => {}
+    let ending = run.each(
+        |by| progress.advance(by),
+        |entry| {
+            if options.filter.is_past(entry.at) {
+                return ControlFlow::Break(());
             }
-        }
-        ControlFlow::Continue(())
-    })?;
+            stats.inputs += 1;
+            stats.first.get_or_insert(entry.at);
+            stats.last = entry.at;
+            let mut lines = talk.input(entry);
+            if let Some(stage) = &mut stage {
+                stage.play(entry);
+                stage.measures(|what, value| {
+                    if what == Measure::TickLateness {
+                        *stats.lateness.entry(value.as_micros().max(1).ilog2()).or_default() += 1;
+                    }
+                });
+                lines.extend(talk.outputs(entry, stage.outputs()));
+            }
+            for line in lines.iter().filter(|line| options.filter.takes(line, &talk)) {
+                let times =
+                    if line.direction == Direction::Out { line.conns.len() as u64 } else { 1 };
+                let bytes = line.bytes as u64 * times;
+                let direction = match line.direction {
+                    Direction::In => "in",
+                    Direction::Out => "out",
+                    Direction::Here => "here",
+                };
+                let (count, sum) = stats.events.entry((direction, line.event.clone())).or_default();
+                (*count, *sum) = (*count + times, *sum + bytes);
+                let column = stats.over_time.entry(line.at.as_micros() / TENTH).or_default();
+                match line.direction {
+                    Direction::In => {
+                        column[0] += 1;
+                        let whose =
+                            line.member.clone().or(line.conns.first().map(ToString::to_string));
+                        let (count, sum) =
+                            stats.talkers.entry(whose.unwrap_or_default()).or_default();
+                        (*count, *sum) = (*count + 1, *sum + bytes);
+                    }
+                    Direction::Out => column[1] += times,
+                    Direction::Here => {}
+                }
+            }
+            ControlFlow::Continue(())
+        },
+    )?;
     Ok((stats, remark(&ending)))
 }
 

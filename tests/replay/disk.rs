@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use bandsync_driver::recorder::format::{End, Ending, SegmentReader};
+use bandsync_trace::format::{End, Ending, SegmentReader};
 
 use crate::support::{Member, Scratch, Server, bandsync, first_shard, play, text};
 

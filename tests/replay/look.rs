@@ -8,10 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use bandsync_driver::recorder::format::{End, Packer, SegmentReader, Stretch, write_entry};
 use bandsync_engine::trace::Recorded;
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
+use bandsync_trace::format::{End, Packer, SegmentReader, Stretch, write_entry};
 use serde_json::Value;
 
 use crate::support::{Scratch, Server, bandsync, first_shard, play, text};
@@ -282,7 +282,7 @@ fn rewritten(from: &Path, to: &Path, conn: ConnId) -> usize {
             let entry = entry.unwrap();
             if count == 40 {
                 let input = Recorded::Opened { conn, peer: [127, 0, 0, 1].into() };
-                let entry = bandsync_driver::recorder::format::Entry { input, ..entry.clone() };
+                let entry = bandsync_trace::format::Entry { input, ..entry.clone() };
                 write_entry(&mut entries, before, &entry);
                 before = entry.at;
             }

@@ -10,7 +10,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use bandsync_driver::recorder::format::SegmentReader;
+use bandsync_trace::format::SegmentReader;
 
 use support::{Member, Scratch, Server, bandsync, first_shard, play, text};
 

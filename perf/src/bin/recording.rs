@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use bandsync_driver::recorder::format::{Ending, SegmentReader};
-use bandsync_driver::{NoTap, RecordPlan, Recorder, Tap};
 use bandsync_engine::engine::Engine;
+use bandsync_engine::io::tap::{NoTap, Tap};
 use bandsync_engine::io::{Outputs, Settings};
 use bandsync_engine::trace;
 use bandsync_engine::words::time::Micros;
@@ -19,6 +18,8 @@ use bandsync_perf::cpu;
 use bandsync_perf::report::Report;
 use bandsync_perf::server::Server;
 use bandsync_perf::target;
+use bandsync_trace::format::{Ending, SegmentReader};
+use bandsync_trace::{RecordPlan, Recorder};
 use clap::Parser;
 
 /// Measures what recording costs.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use bandsync_engine::io::tap::Tap;
 use bandsync_engine::io::{Answer, StorageNews};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
@@ -20,7 +21,6 @@ use crate::metrics::Board;
 use crate::mio_net::WAKER;
 use crate::pin::pin_to_core;
 use crate::shutdown::Shutdown;
-use crate::tap::Tap;
 use crate::thread::{End, Parts, Thread};
 
 /// How long the others get to say goodbye when a shard panics.

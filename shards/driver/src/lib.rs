@@ -9,7 +9,6 @@ pub mod fleet;
 pub mod host;
 pub mod machine;
 pub mod metrics;
-pub mod recorder;
 pub mod telemetry;
 
 mod accept;
@@ -34,7 +33,6 @@ mod turn;
 mod unsent;
 mod writer;
 
-pub use bandsync_engine::io::tap;
 pub use clock::Clock;
 pub use fleet::{Fleet, Plan, Post};
 pub use host::{Asker, Host, Order};
@@ -43,9 +41,7 @@ pub use mail::{HandOver, Mail};
 pub use metrics::{Board, Stats};
 pub use net::{Accepted, Net, Process, Readiness, SendRequest, Shell};
 pub use pin::allowed_cores;
-pub use recorder::{Backlog, RecordPlan, Recorder, ShardRecorder};
 pub use shutdown::{LiveGuard, Shutdown};
-pub use tap::{NoTap, Tap};
 pub use telemetry::Gauges;
 pub use thread::End;
 pub use turn::{Turn, TurnSizes};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bandsync_engine::io::report::{Manner, Measure};
+use bandsync_engine::io::tap::Tap;
 use bandsync_engine::io::{Answer, Input, Memory, Outputs, Question, StorageNews};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
@@ -24,7 +25,6 @@ use crate::metrics::{Board, Stats};
 use crate::mio_net::{MioNet, TIMER, readiness};
 use crate::net::{Process, Shell};
 use crate::shutdown::{LiveGuard, Shutdown};
-use crate::tap::Tap;
 use crate::telemetry::{Gauges, HAND_OVER_INTERVAL};
 use crate::timer_fd::TimerFd;
 use crate::turn::{Turn, TurnSizes};

@@ -8,8 +8,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bandsync_driver::{Asker, Board, Clock, End, Fleet, Host, Plan, Tap};
+use bandsync_driver::{Asker, Board, Clock, End, Fleet, Host, Plan};
 use bandsync_engine::engine::Engine;
+use bandsync_engine::io::tap::Tap;
 use bandsync_engine::io::{Answer, Input, Outputs, Question, Settings};
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::words::ids::ShardId;

@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bandsync_driver::{Asker, Board, Clock, Fleet, Host, NoTap, Plan};
+use bandsync_driver::{Asker, Board, Clock, Fleet, Host, Plan};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::report::Counters;
+use bandsync_engine::io::tap::{NoTap, Tap};
 use bandsync_engine::io::{Answer, Question, Settings, Transports, Version3};
 use bandsync_engine::words::application::Application;
 use bandsync_engine::words::compression::Compression;
@@ -112,7 +113,7 @@ fn main() -> ExitCode {
     let host: Arc<dyn Host> = Arc::new(Nothing);
     let plan = Plan { pin: false, ..Plan::new(options.host, options.port) };
     let settings = settings(application, &options, clock);
-    let crew = |shard: ShardId| -> (Engine, Box<dyn bandsync_driver::Tap>) {
+    let crew = |shard: ShardId| -> (Engine, Box<dyn Tap>) {
         (Engine::new(Settings { shard, ..settings.clone() }), Box::new(NoTap))
     };
     match Fleet::start(&plan, clock, &board, &host, crew) {

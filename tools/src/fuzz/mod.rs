@@ -8,8 +8,6 @@ mod mutate;
 
 use std::hash::RandomState;
 
-use bandsync_driver::recorder::format::{Entry, Header, Packer, SegmentReader, Stretch};
-use bandsync_driver::recorder::redact::Redactor;
 use bandsync_engine::engine::Engine;
 use bandsync_engine::engine::parcel;
 use bandsync_engine::io::{Cause, Found, Input, Memory, Output, Outputs, Settings, StorageNews};
@@ -28,6 +26,8 @@ use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
+use bandsync_trace::format::{Entry, Header, Packer, SegmentReader, Stretch};
+use bandsync_trace::redactor::Redactor;
 
 pub use mutate::mutate;
 
@@ -443,8 +443,9 @@ fn on_the_internet() -> Settings {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use bandsync_engine::words::rng::Rng;
+
+    use super::*;
 
     /// Mutations of what is refused at once would find nothing.
     #[test]

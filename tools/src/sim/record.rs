@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::hash::RandomState;
 
-use bandsync_driver::recorder::redact::Redactor;
 use bandsync_engine::io::{Found, Input, StorageNews};
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
+use bandsync_trace::redactor::Redactor;
 
 use super::plan::reveals;
 

@@ -12,7 +12,7 @@ const UNWANTED: [&str; 5] = [
 ];
 
 pub fn check(file: &File, source: &Source) -> Vec<Breach> {
-    let is_ours = ["src/", "shards/driver/src/", "shards/storage/src/"]
+    let is_ours = ["src/", "shards/driver/src/", "shards/storage/src/", "shards/trace/src/"]
         .iter()
         .any(|place| file.path.starts_with(place));
     let unwanted = source.paths().into_iter().filter(|(_, path)| {

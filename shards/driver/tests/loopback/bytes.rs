@@ -6,7 +6,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use bandsync_driver::{NoTap, Plan};
+use bandsync_driver::Plan;
+use bandsync_engine::io::tap::NoTap;
 use bandsync_engine::io::{Input, Outputs};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;

@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use bandsync_driver::{NoTap, Plan};
+use bandsync_driver::Plan;
+use bandsync_engine::io::tap::NoTap;
 use bandsync_engine::io::{Input, Outputs};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;

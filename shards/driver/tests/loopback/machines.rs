@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use bandsync_driver::{Asker, Host, Machine, NoTap, Tap};
+use bandsync_driver::{Asker, Host, Machine};
+use bandsync_engine::io::tap::{NoTap, Tap};
 use bandsync_engine::io::{Answer, Close, Input, Output, Outputs, Question};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::manners::Named;

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use bandsync_driver::{Asker, Board, Clock, End, Fleet, Host, Machine, NoTap, Plan, Stats, Tap};
+use bandsync_driver::{Asker, Board, Clock, End, Fleet, Host, Machine, Plan, Stats};
+use bandsync_engine::io::tap::{NoTap, Tap};
 use bandsync_engine::io::{Answer, Close, Input, Output, Outputs, Question, Span};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;

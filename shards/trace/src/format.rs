@@ -378,10 +378,11 @@ pub fn write_entry(bytes: &mut Vec<u8>, before: Micros, entry: &Entry<'_>) {
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use bandsync_engine::words::ids::{ConnId, ShardId};
     use bandsync_engine::words::limits::Limits;
     use bandsync_engine::words::origins::Origins;
+
+    use super::*;
 
     pub(crate) fn settings(shard: u16) -> Settings {
         Settings {

@@ -6,10 +6,7 @@ use std::io::BufReader;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use bandsync_driver::recorder::format::{End, Ending, Entry, FormatError, Header, SegmentReader};
-
-use super::progress::Progress;
-use crate::process::complain;
+use crate::format::{End, Ending, Entry, FormatError, Header, SegmentReader};
 
 /// So many inputs may pass until progress is looked at again: a block can take seconds in real
 /// time.
@@ -43,7 +40,7 @@ impl fmt::Display for Fault {
 }
 
 /// Sorts files into runs; of a directory all files that end with `.trace`.
-pub fn gather(paths: &[PathBuf]) -> Result<Vec<Run>, Fault> {
+pub fn gather(paths: &[PathBuf], mut left_out: impl FnMut(&Fault)) -> Result<Vec<Run>, Fault> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -58,7 +55,7 @@ pub fn gather(paths: &[PathBuf]) -> Result<Vec<Run>, Fault> {
             Ok(reader) => reader.header().clone(),
             // Of a server that was killed as it began the file.
             Err(fault @ Fault::File(_, FormatError::Headless)) if !is_named => {
-                complain(&format!("{fault}: it is left out"));
+                left_out(&fault);
                 continue;
             }
             Err(fault) => return Err(fault),
@@ -128,10 +125,11 @@ impl Run {
         self.header.segment == 0
     }
 
-    /// Runs through all inputs in order until `act` breaks off, and says how the trace ends.
+    /// Runs through all inputs in order until `act` breaks off, and says how the trace ends. Tells
+    /// `advance` now and then how many bytes were read since.
     pub fn each(
         &self,
-        progress: &mut Progress,
+        mut advance: impl FnMut(u64),
         mut act: impl FnMut(&Entry<'_>) -> ControlFlow<()>,
     ) -> Result<Ending, Fault> {
         let mut ending = Ending::Cut;
@@ -142,14 +140,14 @@ impl Run {
             while let Some(stretch) = reader.stretch().map_err(broken)? {
                 for (place, entry) in stretch.entries().enumerate() {
                     if place % PAUSE == 0 {
-                        progress.advance(0);
+                        advance(0);
                     }
                     if act(&entry.map_err(broken)?).is_break() {
                         return Ok(Ending::Marked(End::Finished));
                     }
                 }
                 let bytes = reader.bytes();
-                progress.advance(bytes - std::mem::replace(&mut before, bytes));
+                advance(bytes - std::mem::replace(&mut before, bytes));
             }
             ending = reader.ending().clone();
         }

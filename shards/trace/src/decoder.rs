@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bandsync_driver::recorder::format::Entry;
 use bandsync_engine::engine::parcel::{self, Unread};
 use bandsync_engine::io::{Found, Output, Outputs, StorageNews};
 use bandsync_engine::trace::Recorded;
@@ -13,6 +12,8 @@ use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::time::Micros;
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+use crate::format::Entry;
 
 /// Which way something went.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]

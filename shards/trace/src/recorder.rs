@@ -6,14 +6,7 @@
 //! filled again: a shard never waits and allocates nothing. When none is left, or the disk refuses,
 //! recording stops and the server goes on.
 
-pub mod format;
-pub mod redact;
-
-mod shelf;
-mod writer;
-
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -24,28 +17,10 @@ use bandsync_engine::trace::{self, Digest, Outcome, Recorded};
 use bandsync_engine::words::time::Micros;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use format::{End, Header};
-use shelf::{Directory, Shelf};
-use writer::{Batch, Writer};
-
-/// Where and how much to record.
-#[derive(Clone, Debug)]
-pub struct RecordPlan {
-    /// Where the files go; made if it is not there.
-    pub directory: PathBuf,
-    /// What the names of all files of this run begin with; names of later runs must sort behind it.
-    pub name: String,
-    /// The version of the program.
-    pub program: String,
-    /// A number that no other run has.
-    pub run: u64,
-    /// A file that has grown to this is followed by another.
-    pub file_bytes_max: u64,
-    /// The same for one that holds this span of time.
-    pub file_span_max: Micros,
-    /// Files kept of each shard, of all runs in the directory; the oldest are removed.
-    pub files_max: u32,
-}
+use crate::format::{self, End, Header};
+use crate::plan::RecordPlan;
+use crate::store::{Directory, Shelf};
+use crate::writer::{Batch, Writer};
 
 /// A buffer is given away when it holds so much,
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bandsync_engine::words::time::Micros;
 use crossbeam_channel::{Receiver, Sender};
 
-use super::RecordPlan;
 use super::format::{End, Header, Packer, Stretch};
-use super::redact::Redactor;
-use super::shelf::{Shelf, Tape};
+use super::redactor::Redactor;
+use super::store::{Shelf, Tape};
+use crate::plan::RecordPlan;
 
 /// What the names of all traces end with.
 const SUFFIX: &str = ".trace";

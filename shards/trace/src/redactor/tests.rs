@@ -1,13 +1,14 @@
 //! What is covered, what stays, and that an engine does the same with both.
 #![allow(clippy::unwrap_used)]
 
-use super::*;
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{Answer, Input, Output, Outputs, Settings};
 use bandsync_engine::trace::{Digest, Outcome};
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 use proptest::prelude::*;
+
+use super::*;
 
 const CONN: ConnId = ConnId { index: 0, generation: 0 };
 const UPGRADE: &str = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\n\

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
 
 use bandsync_engine::io::{Output, Span};
 use bandsync_engine::words::ids::ConnId;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::format::tests::settings;
-use super::format::{Ending, SegmentReader};
-use super::shelf::Tape;
 use super::*;
+use crate::format::tests::settings;
+use crate::format::{Ending, SegmentReader};
+use crate::store::Tape;
 
 const CONN: ConnId = ConnId { index: 0, generation: 1 };
 
