@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bandsync_engine::trace::Outcome;
 use bandsync_engine::words::time::Micros;
-use bandsync_trace::decoder::{Talk, describe};
+use bandsync_trace::decoder::{Decoder, describe};
 use bandsync_trace::format::{Ending, Entry};
 use bandsync_trace::reader::{Fault, Run, remark};
 
@@ -172,7 +172,7 @@ fn parting(entry: &Entry<'_>, actual: Outcome, stage: &Stage) -> String {
     if let Some(message) = stage.panic() {
         let _ = write!(text, "\n            {message}");
     }
-    for line in Talk::new(stage.limits()).outputs(entry, stage.outputs()) {
+    for line in Decoder::new(stage.limits()).outputs(entry, stage.outputs()) {
         let _ = write!(text, "\n            {}", line.brief());
     }
     text

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
-use bandsync_trace::decoder::Talk;
+use bandsync_trace::decoder::Decoder;
 use bandsync_trace::format::Entry;
 use bandsync_trace::reader::Fault;
 
@@ -64,15 +64,15 @@ fn connections(script: &Script, options: &Options) -> BTreeSet<ConnId> {
         from: None,
         until: None,
     };
-    let mut talk = Talk::new(&script.header.settings.limits);
+    let mut decoder = Decoder::new(&script.header.settings.limits);
     let mut found = BTreeSet::new();
     script.play(|place, take, outcome, stage| {
         let entry = Entry { index: place as u64, at: take.at, input: take.input(), outcome };
-        let mut lines = talk.input(&entry);
-        lines.extend(talk.outputs(&entry, stage.outputs()));
-        for line in lines.iter().filter(|line| filter.takes(line, &talk)) {
+        let mut lines = decoder.input(&entry);
+        lines.extend(decoder.outputs(&entry, stage.outputs()));
+        for line in lines.iter().filter(|line| filter.takes(line, &decoder)) {
             let is_meant =
-                |conn: &&ConnId| options.member.as_ref().is_none_or(|who| talk.is(**conn, who));
+                |conn: &&ConnId| options.member.as_ref().is_none_or(|who| decoder.is(**conn, who));
             found.extend(line.conns.iter().filter(is_meant));
         }
         ControlFlow::Continue(())

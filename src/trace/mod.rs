@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bandsync_engine::words::time::Micros;
-use bandsync_trace::decoder::{Line, Talk};
+use bandsync_trace::decoder::{Decoder, Line};
 use bandsync_trace::reader::{self, Fault, Run};
 
 use crate::process::complain;
@@ -60,13 +60,13 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn takes(&self, line: &Line, talk: &Talk) -> bool {
+    fn takes(&self, line: &Line, decoder: &Decoder) -> bool {
         let session =
             self.session.as_ref().is_none_or(|session| line.session.as_ref() == Some(session));
         let member = self
             .member
             .as_ref()
-            .is_none_or(|who| line.conns.iter().any(|conn| talk.is(*conn, who)));
+            .is_none_or(|who| line.conns.iter().any(|conn| decoder.is(*conn, who)));
         let event = self.event.as_ref().is_none_or(|event| line.event == *event);
         let time = self.from.is_none_or(|from| line.at >= from) && !self.is_past(line.at);
         session && member && event && time

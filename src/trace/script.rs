@@ -10,7 +10,7 @@ use bandsync_engine::io::Cause;
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
-use bandsync_trace::format::{self, End, Entry, Header, Packer, Stretch};
+use bandsync_trace::format::{self, End, Entry, EntryBlock, Header, Packer};
 use bandsync_trace::reader::{Fault, Run};
 
 use super::progress::Progress;
@@ -121,7 +121,7 @@ impl Script {
 
     /// Writes it as a trace, with the digests of playing it here.
     pub fn write(&self, path: &Path) -> Result<(), Fault> {
-        const STRETCH_BYTES: usize = 64 * 1024;
+        const BLOCK_BYTES: usize = 64 * 1024;
         let (mut bytes, mut packer) = (Vec::new(), Packer::default());
         packer.header(&mut bytes, &Header { segment: 0, ..self.header.clone() });
         let (mut entries, mut first, mut since, mut sum) = (Vec::new(), 0, Micros::ZERO, 0);
@@ -135,10 +135,10 @@ impl Script {
                 Outcome::Nothing => {}
                 Outcome::Panic => end = End::Panicked,
             }
-            if entries.len() >= STRETCH_BYTES {
-                packer.stretch(
+            if entries.len() >= BLOCK_BYTES {
+                packer.entries(
                     &mut bytes,
-                    &Stretch { first, at: since, digest: sum, entries: &entries },
+                    &EntryBlock { first, at: since, digest: sum, entries: &entries },
                 );
                 entries.clear();
                 (first, since, sum) = (place as u64 + 1, before, digest);
@@ -146,8 +146,10 @@ impl Script {
             ControlFlow::Continue(())
         });
         if !entries.is_empty() {
-            packer
-                .stretch(&mut bytes, &Stretch { first, at: since, digest: sum, entries: &entries });
+            packer.entries(
+                &mut bytes,
+                &EntryBlock { first, at: since, digest: sum, entries: &entries },
+            );
         }
         packer.end(&mut bytes, &end);
         let told = |error: io::Error| Fault::Told(format!("{}: {error}", path.display()));

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use bandsync_trace::decoder::{Direction, Line, Talk};
+use bandsync_trace::decoder::{Decoder, Direction, Line};
 use bandsync_trace::reader::{Fault, remark};
 use serde::Serialize;
 
@@ -59,19 +59,19 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
         if !options.json && runs.len() > 1 {
             let _ = writeln!(out, "== {}", run.name());
         }
-        let mut talk = Talk::new(&run.header.settings.limits);
+        let mut decoder = Decoder::new(&run.header.settings.limits);
         let mut stage = (!options.inputs).then(|| Stage::new(run.header.settings.clone()));
         // Lines appear by themselves, so a bar would only be in their way.
         let ending = run.each(
             |_| {},
             |entry| {
-                let mut lines = talk.input(entry);
+                let mut lines = decoder.input(entry);
                 if let Some(stage) = &mut stage {
                     stage.play(entry);
-                    lines.extend(talk.outputs(entry, stage.outputs()));
+                    lines.extend(decoder.outputs(entry, stage.outputs()));
                 }
                 lines.retain(|line| options.turns || line.event != "turn ended");
-                for line in lines.iter().filter(|line| options.filter.takes(line, &talk)) {
+                for line in lines.iter().filter(|line| options.filter.takes(line, &decoder)) {
                     if print(&mut out, shard, line, options.json).is_err() {
                         // Whoever reads us, such as `head`, has seen enough.
                         return ControlFlow::Break(());

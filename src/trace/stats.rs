@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use bandsync_engine::io::report::Measure;
 use bandsync_engine::words::time::Micros;
-use bandsync_trace::decoder::{Direction, Talk};
+use bandsync_trace::decoder::{Decoder, Direction};
 use bandsync_trace::reader::{Fault, Run, remark};
 use serde_json::json;
 
@@ -71,7 +71,7 @@ fn collect(
     progress: &mut Progress,
 ) -> Result<(Stats, Option<String>), Fault> {
     let mut stats = Stats::default();
-    let mut talk = Talk::new(&run.header.settings.limits);
+    let mut decoder = Decoder::new(&run.header.settings.limits);
     let mut stage = run.is_whole().then(|| Stage::new(run.header.settings.clone()));
     let ending = run.each(
         |by| progress.advance(by),
@@ -82,7 +82,7 @@ fn collect(
             stats.inputs += 1;
             stats.first.get_or_insert(entry.at);
             stats.last = entry.at;
-            let mut lines = talk.input(entry);
+            let mut lines = decoder.input(entry);
             if let Some(stage) = &mut stage {
                 stage.play(entry);
                 stage.measures(|what, value| {
@@ -90,9 +90,9 @@ fn collect(
                         *stats.lateness.entry(value.as_micros().max(1).ilog2()).or_default() += 1;
                     }
                 });
-                lines.extend(talk.outputs(entry, stage.outputs()));
+                lines.extend(decoder.outputs(entry, stage.outputs()));
             }
-            for line in lines.iter().filter(|line| options.filter.takes(line, &talk)) {
+            for line in lines.iter().filter(|line| options.filter.takes(line, &decoder)) {
                 let times =
                     if line.direction == Direction::Out { line.conns.len() as u64 } else { 1 };
                 let bytes = line.bytes as u64 * times;

@@ -51,7 +51,7 @@ fn a_full_disk_ends_the_recording_with_one_warning_and_not_the_server() {
     let is_stopped = || {
         scratch.traces().iter().any(|trace| {
             let mut reader = SegmentReader::new(fs::File::open(trace).unwrap()).unwrap();
-            while let Ok(Some(_)) = reader.stretch() {}
+            while let Ok(Some(_)) = reader.next_block() {}
             matches!(reader.ending(), Ending::Marked(End::Stopped(_)))
         })
     };

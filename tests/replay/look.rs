@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use bandsync_engine::trace::Recorded;
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
-use bandsync_trace::format::{End, Packer, SegmentReader, Stretch, write_entry};
+use bandsync_trace::format::{End, EntryBlock, Packer, SegmentReader, write_entry};
 use serde_json::Value;
 
 use crate::support::{Scratch, Server, bandsync, first_shard, play, text};
@@ -277,8 +277,8 @@ fn rewritten(from: &Path, to: &Path, conn: ConnId) -> usize {
     let (mut bytes, mut entries, mut packer) = (Vec::new(), Vec::new(), Packer::default());
     packer.header(&mut bytes, reader.header());
     let (mut count, mut before) = (0, Micros::ZERO);
-    while let Some(stretch) = reader.stretch().unwrap() {
-        for entry in stretch.entries() {
+    while let Some(block) = reader.next_block().unwrap() {
+        for entry in block.entries() {
             let entry = entry.unwrap();
             if count == 40 {
                 let input = Recorded::Opened { conn, peer: [127, 0, 0, 1].into() };
@@ -290,8 +290,10 @@ fn rewritten(from: &Path, to: &Path, conn: ConnId) -> usize {
             (count, before) = (count + 1, entry.at);
         }
     }
-    packer
-        .stretch(&mut bytes, &Stretch { first: 0, at: Micros::ZERO, digest: 0, entries: &entries });
+    packer.entries(
+        &mut bytes,
+        &EntryBlock { first: 0, at: Micros::ZERO, digest: 0, entries: &entries },
+    );
     packer.end(&mut bytes, &End::Finished);
     fs::write(to, bytes).unwrap();
     count

@@ -20,8 +20,8 @@ const SECRETS: [&str; 4] = ["open sesame", "wrong sesame", "pin 4711 pin", "bear
 fn entries(trace: &Path) -> Vec<u8> {
     let mut reader = SegmentReader::new(fs::File::open(trace).unwrap()).unwrap();
     let mut all = Vec::new();
-    while let Some(stretch) = reader.stretch().unwrap() {
-        all.extend_from_slice(stretch.entries);
+    while let Some(block) = reader.next_block().unwrap() {
+        all.extend_from_slice(block.entries);
     }
     all
 }

@@ -239,8 +239,8 @@ impl Inputs {
         let mut reader = SegmentReader::new(fs::File::open(file)?).map_err(io::Error::other)?;
         let mut packed = Vec::new();
         let settings = reader.header().settings.clone();
-        while let Some(stretch) = reader.stretch().map_err(io::Error::other)? {
-            for entry in stretch.entries() {
+        while let Some(block) = reader.next_block().map_err(io::Error::other)? {
+            for entry in block.entries() {
                 let entry = entry.map_err(io::Error::other)?;
                 trace::write_input(&mut packed, entry.at, &entry.input);
             }

@@ -75,7 +75,7 @@ impl Line {
 }
 
 /// Follows the connections of a shard.
-pub struct Talk {
+pub struct Decoder {
     limits: Limits,
     people: BTreeMap<ConnId, Person>,
 }
@@ -99,7 +99,7 @@ impl Person {
     }
 }
 
-impl Talk {
+impl Decoder {
     pub fn new(limits: &Limits) -> Self {
         Self { limits: limits.clone(), people: BTreeMap::new() }
     }

@@ -37,7 +37,7 @@ pub struct Header {
 
 /// Inputs in a row, with what came of each.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Stretch<'a> {
+pub struct EntryBlock<'a> {
     /// How many inputs of the run came before.
     pub first: u64,
     /// The time of the input before.
@@ -137,9 +137,9 @@ impl Packer {
     }
 
     /// Appends a block of inputs.
-    pub fn stretch(&mut self, out: &mut Vec<u8>, stretch: &Stretch<'_>) {
+    pub fn entries(&mut self, out: &mut Vec<u8>, entries: &EntryBlock<'_>) {
         self.whole.clear();
-        put(&mut self.whole, stretch);
+        put(&mut self.whole, entries);
         self.packed.clear();
         self.deflate.reset();
         loop {
@@ -255,7 +255,7 @@ impl<R: Read> SegmentReader<R> {
         &self.header
     }
 
-    /// How it ended, once [`SegmentReader::stretch`] gave `None`.
+    /// How it ended, once [`SegmentReader::next_block`] gave `None`.
     pub fn ending(&self) -> &Ending {
         self.ending.as_ref().unwrap_or(&Ending::Cut)
     }
@@ -269,7 +269,7 @@ impl<R: Read> SegmentReader<R> {
     ///
     /// # Errors
     /// If a block with a right checksum is none of ours, or the file cannot be read.
-    pub fn stretch(&mut self) -> Result<Option<Stretch<'_>>, FormatError> {
+    pub fn next_block(&mut self) -> Result<Option<EntryBlock<'_>>, FormatError> {
         if self.ending.is_some() {
             return Ok(None);
         }
@@ -289,12 +289,12 @@ impl<R: Read> SegmentReader<R> {
         }
     }
 
-    fn end(&mut self, ending: Ending) -> Option<Stretch<'_>> {
+    fn end(&mut self, ending: Ending) -> Option<EntryBlock<'_>> {
         self.ending = Some(ending);
         None
     }
 
-    fn unpack(&mut self, whole: u32) -> Result<Stretch<'_>, FormatError> {
+    fn unpack(&mut self, whole: u32) -> Result<EntryBlock<'_>, FormatError> {
         self.whole.clear();
         self.whole.reserve_exact(whole as usize);
         self.inflate.reset(false);
@@ -335,7 +335,7 @@ fn fill(from: &mut impl Read, bytes: &mut Vec<u8>, count: usize) -> Result<bool,
     Ok(read == count)
 }
 
-impl<'a> Stretch<'a> {
+impl<'a> EntryBlock<'a> {
     /// The inputs, in order. The last item is an error if what is there is none.
     pub fn entries(&self) -> impl Iterator<Item = Result<Entry<'a>, FormatError>> + use<'a> {
         let Self { first, mut at, mut entries, .. } = *self;
@@ -431,8 +431,9 @@ pub(crate) mod tests {
         for entry in entries() {
             let mut packed = Vec::new();
             write_entry(&mut packed, before, &entry);
-            let stretch = Stretch { first: entry.index, at: before, digest: 4, entries: &packed };
-            packer.stretch(&mut bytes, &stretch);
+            let entry_block =
+                EntryBlock { first: entry.index, at: before, digest: 4, entries: &packed };
+            packer.entries(&mut bytes, &entry_block);
             ends.push(bytes.len());
             before = entry.at;
         }
@@ -446,8 +447,8 @@ pub(crate) mod tests {
         let mut reader = SegmentReader::new(bytes)?;
         assert_eq!(*reader.header(), header());
         let (expected, mut count) = (entries(), 0);
-        while let Some(stretch) = reader.stretch()? {
-            for entry in stretch.entries() {
+        while let Some(entry_block) = reader.next_block()? {
+            for entry in entry_block.entries() {
                 assert_eq!(entry.unwrap(), expected[count]);
                 count += 1;
             }
@@ -511,7 +512,7 @@ pub(crate) mod tests {
         bytes.extend_from_slice(&(BLOCK_BYTES_MAX).to_le_bytes());
         bytes.extend_from_slice(&[0; 10]);
         let mut reader = SegmentReader::new(&bytes[..]).unwrap();
-        assert!(reader.stretch().unwrap().is_none());
+        assert!(reader.next_block().unwrap().is_none());
         assert!(reader.stored.capacity() < 1_000);
     }
 
@@ -523,7 +524,7 @@ pub(crate) mod tests {
                 let mut bytes = trace[..ends[0]].to_vec();
                 block(&mut bytes, kind, content.len(), content);
                 let mut reader = SegmentReader::new(&bytes[..]).unwrap();
-                assert!(reader.stretch().is_err(), "{kind} with {content:?}");
+                assert!(reader.next_block().is_err(), "{kind} with {content:?}");
             }
         }
     }

@@ -137,8 +137,8 @@ impl Run {
             let mut reader = open(path)?;
             let broken = |error| Fault::File(path.clone(), error);
             let mut before = 0;
-            while let Some(stretch) = reader.stretch().map_err(broken)? {
-                for (place, entry) in stretch.entries().enumerate() {
+            while let Some(block) = reader.next_block().map_err(broken)? {
+                for (place, entry) in block.entries().enumerate() {
                     if place % PAUSE == 0 {
                         advance(0);
                     }

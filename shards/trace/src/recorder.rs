@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::format::{self, End, Header};
 use crate::plan::RecordPlan;
-use crate::store::{Directory, Shelf};
+use crate::store::{Directory, SegmentStore};
 use crate::writer::{Batch, Writer};
 
 /// A buffer is given away when it holds so much,
@@ -35,7 +35,7 @@ const BUFFERS: usize = 64;
 pub struct Recorder {
     batches: Sender<Batch>,
     backlog: Backlog,
-    shards: Vec<Line>,
+    shards: Vec<ShardLink>,
     thread: JoinHandle<()>,
 }
 
@@ -62,7 +62,7 @@ impl Backlog {
 
 /// What leads from a shard to the writer and back.
 #[derive(Debug)]
-struct Line {
+struct ShardLink {
     /// Empty buffers.
     empty: Receiver<Vec<u8>>,
     /// Set by the writer when it takes no more.
@@ -75,18 +75,18 @@ impl Recorder {
     /// # Errors
     /// If the directory or a file cannot be made.
     pub fn start(plan: &RecordPlan, settings: &[Settings]) -> io::Result<Self> {
-        let shelf = Directory::open(&plan.directory)?;
-        Self::start_on(Box::new(shelf), plan, settings)
+        let store = Directory::open(&plan.directory)?;
+        Self::start_on(Box::new(store), plan, settings)
     }
 
     fn start_on(
-        shelf: Box<dyn Shelf>,
+        store: Box<dyn SegmentStore>,
         plan: &RecordPlan,
         settings: &[Settings],
     ) -> io::Result<Self> {
         let (batches, received) = bounded(settings.len() * (BUFFERS + 1));
         let backlog = Backlog(received.clone());
-        let mut writer = Writer::new(shelf, plan);
+        let mut writer = Writer::new(store, plan);
         let mut shards = Vec::new();
         for settings in settings {
             let (give_back, empty) = bounded(BUFFERS + 1);
@@ -102,7 +102,7 @@ impl Recorder {
                 settings: settings.clone(),
             };
             writer.add(header, give_back, Arc::clone(&refused))?;
-            shards.push(Line { empty, refused });
+            shards.push(ShardLink { empty, refused });
         }
         let thread = Builder::new().name("recorder".into()).spawn(move || writer.run(&received))?;
         Ok(Self { batches, backlog, shards, thread })
@@ -115,7 +115,7 @@ impl Recorder {
 
     /// What a shard is to be tapped with, by its place in the settings.
     pub fn tap(&self, shard: u16) -> ShardRecorder {
-        let Line { empty, refused } = &self.shards[usize::from(shard)];
+        let ShardLink { empty, refused } = &self.shards[usize::from(shard)];
         ShardRecorder {
             shard,
             batches: self.batches.clone(),
@@ -151,7 +151,7 @@ pub struct ShardRecorder {
     refused: Arc<AtomicBool>,
     /// What is being filled; `None` once recording has stopped.
     buffer: Option<Vec<u8>>,
-    /// What the stretch in the buffer begins with: how many inputs were before, when, and the
+    /// What the block in the buffer begins with: how many inputs were before, when, and the
     /// digest.
     first: u64,
     since: Micros,

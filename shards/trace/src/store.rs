@@ -6,9 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A place for files with plain names.
-pub(crate) trait Shelf: Send {
+pub(crate) trait SegmentStore: Send {
     /// Makes a file.
-    fn create(&mut self, name: &str) -> io::Result<Box<dyn Tape>>;
+    fn create(&mut self, name: &str) -> io::Result<Box<dyn SegmentFile>>;
     /// The names of all files, in any order.
     fn names(&mut self) -> io::Result<Vec<String>>;
     /// Removes a file.
@@ -16,7 +16,7 @@ pub(crate) trait Shelf: Send {
 }
 
 /// A file that is written from front to back.
-pub(crate) trait Tape: Write + Send {
+pub(crate) trait SegmentFile: Write + Send {
     /// Cuts off what lies behind the first so many bytes; writing goes on there.
     fn cut(&mut self, bytes: u64) -> io::Result<()>;
 }
@@ -31,8 +31,8 @@ impl Directory {
     }
 }
 
-impl Shelf for Directory {
-    fn create(&mut self, name: &str) -> io::Result<Box<dyn Tape>> {
+impl SegmentStore for Directory {
+    fn create(&mut self, name: &str) -> io::Result<Box<dyn SegmentFile>> {
         // For the owner only: with the seed that a trace holds the ids of its run can be told.
         let options =
             OpenOptions::new().append(true).create_new(true).mode(0o600).open(self.0.join(name))?;
@@ -50,7 +50,7 @@ impl Shelf for Directory {
     }
 }
 
-impl Tape for File {
+impl SegmentFile for File {
     fn cut(&mut self, bytes: u64) -> io::Result<()> {
         self.set_len(bytes)
     }

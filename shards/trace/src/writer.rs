@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bandsync_engine::words::time::Micros;
 use crossbeam_channel::{Receiver, Sender};
 
-use super::format::{End, Header, Packer, Stretch};
+use super::format::{End, EntryBlock, Header, Packer};
 use super::redactor::Redactor;
-use super::store::{Shelf, Tape};
+use super::store::{SegmentFile, SegmentStore};
 use crate::plan::RecordPlan;
 
 /// What the names of all traces end with.
@@ -20,7 +20,7 @@ const SUFFIX: &str = ".trace";
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) shard: u16,
-    /// What the stretch begins with, as in [`Stretch`].
+    /// What the block begins with, as in [`EntryBlock`].
     pub(super) first: u64,
     pub(super) since: Micros,
     pub(super) sum: u32,
@@ -31,20 +31,20 @@ pub(super) struct Batch {
 }
 
 pub(super) struct Writer {
-    shelf: Box<dyn Shelf>,
+    store: Box<dyn SegmentStore>,
     plan: RecordPlan,
     /// The key of all redactors.
     key: RandomState,
     packer: Packer,
     /// What is to be written next; kept for its memory.
     bytes: Vec<u8>,
-    lines: Vec<Line>,
+    shards: Vec<ShardSegments>,
     /// Whether somebody was warned.
     warned: bool,
 }
 
 /// What belongs to one shard.
-struct Line {
+struct ShardSegments {
     header: Header,
     redactor: Redactor,
     give_back: Sender<Vec<u8>>,
@@ -54,7 +54,7 @@ struct Line {
 }
 
 struct Segment {
-    tape: Box<dyn Tape>,
+    file: Box<dyn SegmentFile>,
     /// Bytes in whole blocks, and those without the last block.
     length: u64,
     length_before: u64,
@@ -62,14 +62,14 @@ struct Segment {
 }
 
 impl Writer {
-    pub(super) fn new(shelf: Box<dyn Shelf>, plan: &RecordPlan) -> Self {
+    pub(super) fn new(store: Box<dyn SegmentStore>, plan: &RecordPlan) -> Self {
         Self {
-            shelf,
+            store,
             plan: plan.clone(),
             key: RandomState::new(),
             packer: Packer::default(),
             bytes: Vec::new(),
-            lines: Vec::new(),
+            shards: Vec::new(),
             warned: false,
         }
     }
@@ -83,7 +83,7 @@ impl Writer {
     ) -> io::Result<()> {
         let redactor = Redactor::new(self.key.clone());
         let segment = Some(self.open(&header, Micros::ZERO)?);
-        self.lines.push(Line { header, redactor, give_back, refused, segment });
+        self.shards.push(ShardSegments { header, redactor, give_back, refused, segment });
         Ok(())
     }
 
@@ -99,45 +99,45 @@ impl Writer {
             }
             batch.entries.clear();
             // Fails when the shard has ended and wants nothing back.
-            let _ = self.lines[shard].give_back.try_send(batch.entries);
+            let _ = self.shards[shard].give_back.try_send(batch.entries);
         }
     }
 
     fn write(&mut self, shard: usize, batch: &mut Batch) -> io::Result<()> {
         // Redacted even if it is not written: what comes later goes on from here.
-        self.lines[shard].redactor.redact(&mut batch.entries);
+        self.shards[shard].redactor.redact(&mut batch.entries);
         self.rotate(shard, batch.since)?;
-        let Some(segment) = &mut self.lines[shard].segment else { return Ok(()) };
+        let Some(segment) = &mut self.shards[shard].segment else { return Ok(()) };
         if !batch.entries.is_empty() {
             self.bytes.clear();
             let Batch { first, since, sum, .. } = *batch;
-            let stretch = Stretch { first, at: since, digest: sum, entries: &batch.entries };
-            self.packer.stretch(&mut self.bytes, &stretch);
+            let block = EntryBlock { first, at: since, digest: sum, entries: &batch.entries };
+            self.packer.entries(&mut self.bytes, &block);
             segment.put(&self.bytes)?;
         }
         if let Some(end) = &batch.end {
             self.bytes.clear();
             self.packer.end(&mut self.bytes, end);
             segment.put(&self.bytes)?;
-            self.lines[shard].segment = None;
+            self.shards[shard].segment = None;
         }
         Ok(())
     }
 
     /// Goes on in another file if this one is full or old.
     fn rotate(&mut self, shard: usize, at: Micros) -> io::Result<()> {
-        let Some(segment) = &self.lines[shard].segment else { return Ok(()) };
+        let Some(segment) = &self.shards[shard].segment else { return Ok(()) };
         let is_full = segment.length >= self.plan.file_bytes_max;
         if !is_full && at.since(segment.since) < self.plan.file_span_max {
             return Ok(());
         }
-        let mut header = self.lines[shard].header.clone();
+        let mut header = self.shards[shard].header.clone();
         header.segment += 1;
         let next = self.open(&header, at)?;
-        self.lines[shard].header = header;
+        self.shards[shard].header = header;
         self.bytes.clear();
         self.packer.end(&mut self.bytes, &End::Rotated);
-        match self.lines[shard].segment.replace(next) {
+        match self.shards[shard].segment.replace(next) {
             Some(mut segment) => segment.put(&self.bytes),
             None => Ok(()),
         }
@@ -146,13 +146,13 @@ impl Writer {
     fn open(&mut self, header: &Header, since: Micros) -> io::Result<Segment> {
         let shard = header.settings.shard.0;
         let name = format!("{}-shard{shard}-{:06}{SUFFIX}", self.plan.name, header.segment);
-        let tape = self.shelf.create(&name)?;
-        let mut segment = Segment { tape, length: 0, length_before: 0, since };
+        let file = self.store.create(&name)?;
+        let mut segment = Segment { file, length: 0, length_before: 0, since };
         self.bytes.clear();
         self.packer.header(&mut self.bytes, header);
         if let Err(error) = segment.put(&self.bytes) {
             // Without its header a file is nothing.
-            let _ = self.shelf.remove(&name);
+            let _ = self.store.remove(&name);
             return Err(error);
         }
         segment.length_before = segment.length;
@@ -162,13 +162,13 @@ impl Writer {
 
     /// Removes the oldest files of a shard beyond those that are to be kept.
     fn prune(&mut self, shard: u16) {
-        let Ok(mut names) = self.shelf.names() else { return };
+        let Ok(mut names) = self.store.names() else { return };
         let marker = format!("-shard{shard}-");
         names.retain(|name| name.ends_with(SUFFIX) && name.contains(&marker));
         names.sort();
         let surplus = names.len().saturating_sub(self.plan.files_max as usize);
         for name in &names[..surplus] {
-            if let Err(error) = self.shelf.remove(name) {
+            if let Err(error) = self.store.remove(name) {
                 log::debug!("removing {name}: {error}");
             }
         }
@@ -178,8 +178,8 @@ impl Writer {
     fn stop(&mut self, shard: usize, why: &str) {
         self.bytes.clear();
         self.packer.end(&mut self.bytes, &End::Stopped(why.to_owned()));
-        self.lines[shard].refused.store(true, Ordering::Relaxed);
-        if let Some(segment) = self.lines[shard].segment.take() {
+        self.shards[shard].refused.store(true, Ordering::Relaxed);
+        if let Some(segment) = self.shards[shard].segment.take() {
             segment.mark(&self.bytes);
         }
         self.warn(why);
@@ -195,7 +195,7 @@ impl Writer {
 
 impl Segment {
     fn put(&mut self, block: &[u8]) -> io::Result<()> {
-        self.tape.write_all(block)?;
+        self.file.write_all(block)?;
         self.length_before = self.length;
         self.length += block.len() as u64;
         Ok(())
@@ -205,11 +205,11 @@ impl Segment {
     /// block's place.
     fn mark(mut self, mark: &[u8]) {
         for length in [self.length, self.length_before] {
-            if self.tape.cut(length).is_ok() && self.tape.write_all(mark).is_ok() {
+            if self.file.cut(length).is_ok() && self.file.write_all(mark).is_ok() {
                 return;
             }
         }
         // Not even that: it is read up to the last whole block all the same.
-        let _ = self.tape.cut(self.length_before);
+        let _ = self.file.cut(self.length_before);
     }
 }

@@ -26,7 +26,7 @@ use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
-use bandsync_trace::format::{Entry, Header, Packer, SegmentReader, Stretch};
+use bandsync_trace::format::{Entry, EntryBlock, Header, Packer, SegmentReader};
 use bandsync_trace::redactor::Redactor;
 
 pub use mutate::mutate;
@@ -228,7 +228,8 @@ pub fn trace_reader(data: &[u8]) {
         Header { program: String::new(), run: 0, segment: 0, settings: Settings::default() };
     let (mut bytes, mut packer) = (Vec::new(), Packer::default());
     packer.header(&mut bytes, &header);
-    packer.stretch(&mut bytes, &Stretch { first: 0, at: Micros::ZERO, digest: 0, entries: data });
+    packer
+        .entries(&mut bytes, &EntryBlock { first: 0, at: Micros::ZERO, digest: 0, entries: data });
     read_trace(&bytes);
 }
 
@@ -236,8 +237,8 @@ pub fn trace_reader(data: &[u8]) {
 fn read_trace(data: &[u8]) -> usize {
     let Ok(mut reader) = SegmentReader::new(data) else { return 0 };
     let mut count = 0;
-    while let Ok(Some(stretch)) = reader.stretch() {
-        count += stretch.entries().filter(Result::is_ok).count();
+    while let Ok(Some(block)) = reader.next_block() {
+        count += block.entries().filter(Result::is_ok).count();
     }
     count
 }
@@ -263,12 +264,12 @@ fn redacted(key: &RandomState, reads: &[&[u8]]) -> Vec<Vec<u8>> {
         trace::write_outcome(&mut entries, Outcome::Nothing);
     }
     Redactor::new(key.clone()).redact(&mut entries);
-    let stretch = Stretch { first: 0, at: Micros::ZERO, digest: 0, entries: &entries };
+    let block = EntryBlock { first: 0, at: Micros::ZERO, digest: 0, entries: &entries };
     let bytes = |entry: Entry<'_>| match entry.input {
         Recorded::Received { bytes, .. } => Some(bytes.to_vec()),
         _ => None,
     };
-    stretch.entries().filter_map(|entry| entry.ok().and_then(bytes)).collect()
+    block.entries().filter_map(|entry| entry.ok().and_then(bytes)).collect()
 }
 
 /// What is written down in our own format: inputs, outputs, parcels, sessions as they are stored.

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::*;
 use crate::format::tests::settings;
 use crate::format::{Ending, SegmentReader};
-use crate::store::Tape;
+use crate::store::SegmentFile;
 
 const CONN: ConnId = ConnId { index: 0, generation: 1 };
 
@@ -39,8 +39,8 @@ impl Disk {
     }
 }
 
-impl Shelf for Disk {
-    fn create(&mut self, name: &str) -> io::Result<Box<dyn Tape>> {
+impl SegmentStore for Disk {
+    fn create(&mut self, name: &str) -> io::Result<Box<dyn SegmentFile>> {
         assert!(self.files().insert(name.to_owned(), Vec::new()).is_none(), "{name} is there");
         Ok(Box::new(Page(self.clone(), name.to_owned())))
     }
@@ -72,7 +72,7 @@ impl Write for Page {
     }
 }
 
-impl Tape for Page {
+impl SegmentFile for Page {
     fn cut(&mut self, bytes: u64) -> io::Result<()> {
         self.0.files().get_mut(&self.1).unwrap().truncate(bytes as usize);
         Ok(())
@@ -117,8 +117,8 @@ fn noise(seed: u64) -> Vec<u8> {
 fn read(file: &[u8]) -> (Vec<(u64, u64)>, Ending) {
     let mut reader = SegmentReader::new(file).unwrap();
     let mut entries: Vec<(u64, u64)> = Vec::new();
-    while let Some(stretch) = reader.stretch().unwrap() {
-        for entry in stretch.entries() {
+    while let Some(block) = reader.next_block().unwrap() {
+        for entry in block.entries() {
             let entry = entry.unwrap();
             assert!(entries.last().is_none_or(|(index, _)| index + 1 == entry.index));
             entries.push((entry.index, entry.at.as_millis()));
