@@ -3,34 +3,20 @@
 //!
 //! The shards do the work (`shards/driver`, `shards/engine`); what is here stands around them.
 
-mod asyncapi;
-mod banner;
-mod check;
 mod cli;
-mod client;
 mod config;
-mod dotenv;
-mod given;
 mod http;
-mod logging;
 mod monitor;
-mod process;
-mod record;
-mod replay;
-mod settings;
-mod start;
-mod stop;
-mod top;
-mod trace;
+mod ops;
+mod server;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use log::{debug, warn};
-
-use cli::Asked;
+use cli::{Asked, check, replay, serve, top, trace};
 use config::Config;
-use given::Given;
+use config::raw::Given;
+use ops::process;
 
 /// Thousands of small buffers come and go on every shard thread at once, and one shard frees what
 /// another allotted when a connection is handed over. mimalloc keeps a heap per thread and takes
@@ -40,13 +26,10 @@ use given::Given;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The exit code for a configuration that cannot be used, the same as for an unknown option.
-const MISCONFIGURED: u8 = 2;
-
 fn main() -> ExitCode {
     process::use_small_pages();
     match cli::parse() {
-        Asked::Serve(typed) => configured(typed, log_and_serve),
+        Asked::Serve(typed) => configured(typed, serve::run),
         Asked::Check(typed) => configured(typed, |config| check::run(&config)),
         Asked::ListSettings(typed) => configured(typed, |config| check::list_settings(&config)),
         Asked::Top(typed, url) => configured(typed, |config| {
@@ -74,54 +57,7 @@ fn configured(typed: BTreeMap<String, String>, go_on: impl FnOnce(Config) -> Exi
             process::complain(&format!(
                 "bandsync: {refusal}\nbandsync --help explains every setting."
             ));
-            ExitCode::from(MISCONFIGURED)
+            ExitCode::from(cli::MISCONFIGURED)
         }
     }
-}
-
-/// Starts the log, then serves.
-fn log_and_serve(config: Config) -> ExitCode {
-    let file = config.log_file.as_deref();
-    let log = match logging::start(&config.log_levels, config.log_format, file) {
-        Ok(log) => log,
-        Err(error) => {
-            let file = file.unwrap_or(std::path::Path::new("standard error")).display();
-            process::complain(&format!("bandsync: cannot log to {file}: {error}"));
-            return ExitCode::from(MISCONFIGURED);
-        }
-    };
-    let code = serve(config);
-    log.flush();
-    code
-}
-
-fn serve(config: Config) -> ExitCode {
-    for note in &config.notes {
-        warn!("{note}");
-    }
-    for setting in &config.effective {
-        debug!("{setting}");
-    }
-    match process::raise_file_limit() {
-        Ok(limit) => debug!("up to {limit} files and sockets may be open at once"),
-        Err(error) => warn!("the limit of open files stays as it is: {error}"),
-    }
-    let stopping = match stop::Stopping::watch() {
-        Ok(stopping) => stopping,
-        Err(error) => {
-            process::complain(&format!("bandsync: cannot watch for signals: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    let server = match start::Server::start(&config, stopping.shard_ended()) {
-        Ok(server) => server,
-        Err(error) => {
-            debug!("cannot start: {error}");
-            process::complain(&format!("bandsync: {}", start::advice(&error, &config)));
-            return ExitCode::FAILURE;
-        }
-    };
-    process::notify("READY=1");
-    banner::show(&config, server.port());
-    stop::run(&stopping, server, config.drain_timeout)
 }

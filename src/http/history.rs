@@ -3,10 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bandsync_engine::io::Answer;
+use bandsync_storage::{History, INTERVAL_MS};
 use serde::Serialize;
 
 use super::{JSON, json};
-use bandsync_storage::{History, INTERVAL_MS};
 
 /// How far back an answer goes if nothing is asked, in milliseconds.
 const HOUR_MS: i64 = 3_600 * 1_000;

@@ -7,6 +7,7 @@
 
 mod admin;
 mod assets;
+mod asyncapi;
 mod budget;
 mod dashboard;
 mod history;
@@ -24,7 +25,6 @@ use bandsync_engine::io::{Answer, Question, Settings};
 use bandsync_engine::words::ids::ShardId;
 use flate2::Compression;
 
-use crate::asyncapi;
 use crate::monitor::thresholds::Status;
 use crate::monitor::{Monitor, Totals};
 use admin::Denied;
@@ -338,7 +338,7 @@ impl Host for Site {
     }
 
     fn trim(&self) {
-        crate::process::trim();
+        crate::ops::process::trim();
     }
 
     fn store(&self, shard: ShardId, order: Order<'_>) -> bool {
@@ -447,8 +447,8 @@ mod tests {
 
     fn site() -> (Site, Reporter) {
         let totals: Arc<dyn Totals> = Arc::new(Two);
-        let config = crate::config::Config::check(&crate::given::Given {
-            cores: crate::given::Cores { count: 1, quota: None },
+        let config = crate::config::Config::check(&crate::config::raw::Given {
+            cores: crate::config::raw::Cores { count: 1, quota: None },
             ..Default::default()
         })
         .unwrap();

@@ -11,7 +11,7 @@ use bandsync_storage as storage;
 use crate::monitor::latency::{self, GAUGES, MAILBOX};
 use crate::monitor::thresholds::{self, Status};
 use crate::monitor::{Report, ShardTotals, sum};
-use crate::process::{Facts, Usage};
+use crate::ops::process::{Facts, Usage};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -143,7 +143,7 @@ pub struct Process {
 impl Process {
     /// Looks now, with some system calls.
     pub fn now() -> Self {
-        Self { usage: crate::process::usage(), facts: crate::process::facts() }
+        Self { usage: crate::ops::process::usage(), facts: crate::ops::process::facts() }
     }
 }
 
@@ -449,7 +449,7 @@ mod tests {
 
     use super::*;
     use crate::monitor::{Queue, ShardReport, ThreadShare};
-    use crate::process::CpuTime;
+    use crate::ops::process::CpuTime;
 
     fn written(format: Format) -> String {
         let mut report = Report { shards: vec![ShardReport::default(); 2], ..Report::default() };

@@ -9,11 +9,11 @@ use bandsync_engine::speech::Code;
 use bandsync_storage::{Condition, StorageHandle};
 use serde::Serialize;
 
-use crate::logging::Timestamp;
 use crate::monitor::latency::{NAMES, Spread, Spreads};
 use crate::monitor::thresholds::{self, Alert, Readings, Status};
 use crate::monitor::{Queue, Report, Sample, ShardTotals, ThreadShare, sum};
-use crate::process::Allocator;
+use crate::ops::logging::Timestamp;
+use crate::ops::process::Allocator;
 
 /// Whether all is well.
 #[derive(Serialize)]

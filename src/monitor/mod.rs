@@ -23,7 +23,7 @@ use log::{info, warn};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::process::{self, Allocator, CpuTime, ThreadUsage, Usage};
+use crate::ops::process::{self, Allocator, CpuTime, ThreadUsage, Usage};
 use history::{History, HistoryStore, Row};
 use latency::{HANDLER, Meter, ROUND_TRIP, Spreads, TICK_LATENESS, TURN};
 use thresholds::{Alert, Change, Limits, Readings, Status, Thresholds};

@@ -10,8 +10,8 @@ use serde::Serialize;
 use ureq::Agent;
 
 use super::Event;
-use crate::client;
-use crate::process;
+use crate::ops::client;
+use crate::ops::process;
 
 /// What may wait to be told; what comes when that is full is left out.
 const WAITING_MAX: usize = 64;

@@ -128,10 +128,10 @@ describe("the log", () => {
   });
 
   test("has a level for each part of the program", async () => {
-    const server = await startServer({ env: { LOG_FORMAT: "json", LOG_LEVEL: "off,bandsync::stop=info" } });
+    const server = await startServer({ env: { LOG_FORMAT: "json", LOG_LEVEL: "off,bandsync::server::stop=info" } });
     const { stderr } = await server.stop();
     const targets = stderr.trim().split("\n").map((line) => JSON.parse(line).target);
-    assert.deepEqual([...new Set(targets)], ["bandsync::stop"]);
+    assert.deepEqual([...new Set(targets)], ["bandsync::server::stop"]);
   });
 
   test("goes to a file, and to a new one after SIGHUP", async () => {

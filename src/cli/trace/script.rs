@@ -13,8 +13,8 @@ use bandsync_engine::words::time::Micros;
 use bandsync_trace::format::{self, End, Entry, EntryBlock, Header, Packer};
 use bandsync_trace::reader::{Fault, Run};
 
-use super::progress::Progress;
-use crate::replay::Stage;
+use crate::cli::progress::Progress;
+use crate::cli::stage::Stage;
 
 /// Inputs in order.
 #[derive(Clone)]

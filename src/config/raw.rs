@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::config::dotenv;
+use crate::config::table::{self, Setting};
 use crate::config::{ConfigError, Profile};
-use crate::dotenv;
-use crate::settings::{self, Setting};
 
 /// What people gave, unchecked.
 #[derive(Debug, Default)]
@@ -119,10 +119,8 @@ impl Given {
 
     /// The value of a setting as the Node.js server had it.
     fn predecessor(&self, setting: &Setting) -> Option<Found<'_>> {
-        settings::PREDECESSORS
-            .iter()
-            .filter(|old| old.setting.variable == setting.variable)
-            .find_map(|old| {
+        table::PREDECESSORS.iter().filter(|old| old.setting.variable == setting.variable).find_map(
+            |old| {
                 let values: Vec<Option<&str>> =
                     old.variables.iter().map(|variable| self.plain(variable)).collect();
                 let name = *old.variables.iter().zip(&values).find(|(_, value)| value.is_some())?.0;
@@ -132,7 +130,8 @@ impl Given {
                     name: name.to_owned(),
                     text: text.into(),
                 })
-            })
+            },
+        )
     }
 
     /// A variable under this name alone.
@@ -147,14 +146,14 @@ impl Given {
 
     /// One sentence about each variable of ours that holds what Kubernetes sets beside a Service.
     pub fn service_links(&self) -> Vec<String> {
-        let names = settings::SETTINGS.iter().flat_map(|setting| {
+        let names = table::SETTINGS.iter().flat_map(|setting| {
             setting.variables().map(move |variable| (setting.variable, variable))
         });
         let links = names.filter_map(|(bare, variable)| {
             let text = self.sources().find_map(|(_, values)| text_of(values, &variable))?;
             let service = variable.strip_suffix("_PORT").filter(|_| is_service_link(&variable, text))?;
             let service = service.to_ascii_lowercase().replace('_', "-");
-            let other = if variable == bare { format!("{}{bare}", settings::PREFIX) } else { bare.to_owned() };
+            let other = if variable == bare { format!("{}{bare}", table::PREFIX) } else { bare.to_owned() };
             Some(format!(
                 "{variable}={text:?} is ignored: Kubernetes sets it beside a Service named {service:?}. {other} sets \
                  the port, and enableServiceLinks: false removes such variables"
@@ -167,14 +166,14 @@ impl Given {
     /// such that look like ours. `used` are those of the Node.js server that set something.
     pub fn unused(&self, used: &[&str]) -> Option<String> {
         let ours: BTreeSet<String> =
-            settings::SETTINGS.iter().flat_map(|setting| setting.variables()).collect();
-        let is_foreign = |name: &str| settings::FOREIGN_VARIABLES.contains(&name);
+            table::SETTINGS.iter().flat_map(|setting| setting.variables()).collect();
+        let is_foreign = |name: &str| table::FOREIGN_VARIABLES.contains(&name);
         let begins = |name: &str| {
-            name.starts_with("REDIS_") || name.starts_with(settings::PREFIX) && !is_foreign(name)
+            name.starts_with("REDIS_") || name.starts_with(table::PREFIX) && !is_foreign(name)
         };
         let is_old = |name: &str| {
-            let mut predecessors = settings::PREDECESSORS.iter().flat_map(|old| old.variables);
-            settings::UNUSED_VARIABLES.contains(&name)
+            let mut predecessors = table::PREDECESSORS.iter().flat_map(|old| old.variables);
+            table::UNUSED_VARIABLES.contains(&name)
                 || predecessors.any(|variable| *variable == name)
         };
         let names: BTreeSet<&str> = self

@@ -12,9 +12,9 @@ use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use ureq::Agent;
 
-use crate::client;
 use crate::http::Token;
-use crate::process::{complain, tell};
+use crate::ops::client;
+use crate::ops::process::{complain, tell};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);

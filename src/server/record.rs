@@ -9,7 +9,7 @@ use bandsync_trace::{RecordPlan, Recorder};
 use log::info;
 
 use crate::config::Config;
-use crate::logging::Timestamp;
+use crate::ops::logging::Timestamp;
 
 /// A recorder for shards with these settings, if there is to be one.
 ///

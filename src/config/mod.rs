@@ -1,6 +1,10 @@
 //! From what people gave, as text and from four places, to one checked value that never changes
 //! again.
 
+pub mod dotenv;
+pub mod raw;
+pub mod table;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -18,12 +22,12 @@ use bandsync_engine::words::rng::Seed;
 use bandsync_engine::words::time::Micros;
 use bandsync_storage::{self as storage, Endpoint, Target, Topology};
 
-use crate::dotenv::DotEnvError;
-use crate::given::{Cores, Found, Given, Source};
+use self::table::{self, Allowed, Predecessor, Setting};
+use crate::config::dotenv::DotEnvError;
+use crate::config::raw::{Cores, Found, Given, Source};
 use crate::http::Token;
-use crate::logging::{Levels, LogFormat};
 use crate::monitor::{self, thresholds::Limits};
-use crate::settings::{self, Allowed, Predecessor, Setting};
+use crate::ops::logging::{Levels, LogFormat};
 
 /// Everything the server needs to know before it starts.
 #[derive(Debug)]
@@ -130,53 +134,53 @@ impl Config {
             predecessors: Vec::new(),
             notes: Vec::new(),
         };
-        values.one_of(&settings::PROFILE)?;
-        let port = values.whole(&settings::PORT)?;
-        let host = values.told(&settings::HOST, host)?;
+        values.one_of(&table::PROFILE)?;
+        let port = values.whole(&table::PORT)?;
+        let host = values.told(&table::HOST, host)?;
         let shards =
-            values.whole_or(&settings::SHARDS, u64::from(given.cores.usable().clamp(1, 256)))?;
-        let pin = values.switch(&settings::PIN_CORES, given.cores.pins(shards))?;
-        let log_levels = values.told(&settings::LOG_LEVEL, Levels::parse)?;
-        let ring = values.switch(&settings::IO_URING, true)?;
-        let log_format = match values.one_of(&settings::LOG_FORMAT)?.as_str() {
+            values.whole_or(&table::SHARDS, u64::from(given.cores.usable().clamp(1, 256)))?;
+        let pin = values.switch(&table::PIN_CORES, given.cores.pins(shards))?;
+        let log_levels = values.told(&table::LOG_LEVEL, Levels::parse)?;
+        let ring = values.switch(&table::IO_URING, true)?;
+        let log_format = match values.one_of(&table::LOG_FORMAT)?.as_str() {
             "pretty" => LogFormat::Pretty,
             "json" => LogFormat::Json,
             _ if profile == Profile::Production => LogFormat::JsonUnlessTerminal,
             _ => LogFormat::Pretty,
         };
-        let log_file = values.unless_none(&settings::LOG_FILE, |path| Some(PathBuf::from(path)))?;
-        let polling = values.one_of(&settings::TRANSPORTS)?.contains("polling");
-        let is_internet = values.find(&settings::SECURITY_PROFILE).text == "internet";
-        let version_3 = match values.one_of(&settings::ENGINE_IO_3)?.as_str() {
+        let log_file = values.unless_none(&table::LOG_FILE, |path| Some(PathBuf::from(path)))?;
+        let polling = values.one_of(&table::TRANSPORTS)?.contains("polling");
+        let is_internet = values.find(&table::SECURITY_PROFILE).text == "internet";
+        let version_3 = match values.one_of(&table::ENGINE_IO_3)?.as_str() {
             "off" => Version3::Off,
             "auto" if is_internet => Version3::WebSocketOnly,
             _ => Version3::On,
         };
-        let compresses = values.one_of(&settings::COMPRESSION)? == "on";
+        let compresses = values.one_of(&table::COMPRESSION)? == "on";
         let compression = Compression {
-            threshold: values.count(&settings::COMPRESSION_THRESHOLD)?,
-            level: values.whole(&settings::COMPRESSION_LEVEL)? as u8,
-            context_takeover: values.one_of(&settings::CONTEXT_TAKEOVER)? == "on",
+            threshold: values.count(&table::COMPRESSION_THRESHOLD)?,
+            level: values.whole(&table::COMPRESSION_LEVEL)? as u8,
+            context_takeover: values.one_of(&table::CONTEXT_TAKEOVER)? == "on",
         };
-        let recovery = values.millis(&settings::RECOVERY_WINDOW)?;
-        let origins = values.told(&settings::CORS_ORIGIN, origins)?;
-        let target_latency = Duration::from_millis(values.whole(&settings::SYNC_TARGET_LATENCY)?);
-        let tick_interval = values.millis(&settings::SCROLL_TICK_INTERVAL)?;
-        let batch_interval = values.millis(&settings::BATCH_INTERVAL)?;
-        let ping_interval = values.millis(&settings::SOCKET_PING_INTERVAL)?;
-        let ping_timeout = values.millis(&settings::SOCKET_PING_TIMEOUT)?;
-        let heartbeat_interval = values.millis(&settings::HEARTBEAT_INTERVAL)?;
-        let leader_grace = values.millis(&settings::LEADER_GRACE)?;
-        let session_members_max = values.count(&settings::MAX_SESSION_MEMBERS)?;
-        let message_bytes_max = values.count(&settings::MAX_MESSAGE_BYTES)?;
+        let recovery = values.millis(&table::RECOVERY_WINDOW)?;
+        let origins = values.told(&table::CORS_ORIGIN, origins)?;
+        let target_latency = Duration::from_millis(values.whole(&table::SYNC_TARGET_LATENCY)?);
+        let tick_interval = values.millis(&table::SCROLL_TICK_INTERVAL)?;
+        let batch_interval = values.millis(&table::BATCH_INTERVAL)?;
+        let ping_interval = values.millis(&table::SOCKET_PING_INTERVAL)?;
+        let ping_timeout = values.millis(&table::SOCKET_PING_TIMEOUT)?;
+        let heartbeat_interval = values.millis(&table::HEARTBEAT_INTERVAL)?;
+        let leader_grace = values.millis(&table::LEADER_GRACE)?;
+        let session_members_max = values.count(&table::MAX_SESSION_MEMBERS)?;
+        let message_bytes_max = values.count(&table::MAX_MESSAGE_BYTES)?;
         let limits = words::limits::Limits {
-            connections_max: values.count(&settings::MAX_CONNECTIONS)?,
-            sessions_max: values.count(&settings::MAX_SESSIONS)?,
+            connections_max: values.count(&table::MAX_CONNECTIONS)?,
+            sessions_max: values.count(&table::MAX_SESSIONS)?,
             message_bytes_max,
             backlog_bytes_max: message_bytes_max
                 .saturating_mul(2)
                 .max(words::limits::Limits::PRODUCTION.backlog_bytes_max),
-            empty_session_ttl: values.millis(&settings::SESSION_TTL)?,
+            empty_session_ttl: values.millis(&table::SESSION_TTL)?,
             ..words::limits::Limits::PRODUCTION
         };
         let (manners, http_requests) = values.manners(&origins)?;
@@ -187,31 +191,31 @@ impl Config {
                 Some(Micros::from_micros(storage.wait.as_micros() as u64))
             }
         };
-        let drain_timeout = Duration::from_millis(values.whole(&settings::DRAIN_TIMEOUT)?);
-        let goodbye = match values.one_of(&settings::DRAIN_GOODBYE)?.as_str() {
+        let drain_timeout = Duration::from_millis(values.whole(&table::DRAIN_TIMEOUT)?);
+        let goodbye = match values.one_of(&table::DRAIN_GOODBYE)?.as_str() {
             "reconnect" => Goodbye::Reconnect,
             _ => Goodbye::Disconnect,
         };
-        let stall_limit = Duration::from_millis(values.whole(&settings::STALL_LIMIT)?);
+        let stall_limit = Duration::from_millis(values.whole(&table::STALL_LIMIT)?);
         let stall_limit = (stall_limit > Duration::ZERO).then_some(stall_limit);
-        let metrics_interval = Duration::from_millis(values.whole(&settings::METRICS_INTERVAL)?);
+        let metrics_interval = Duration::from_millis(values.whole(&table::METRICS_INTERVAL)?);
         let alert_limits = Limits {
             target_latency_ms: target_latency.as_secs_f64() * 1_000.0,
-            latency_ms: values.whole(&settings::ALERT_LATENCY)? as f64,
-            cpu_percent: values.whole(&settings::ALERT_CPU)? as f64,
-            cpu_time: Duration::from_millis(values.whole(&settings::ALERT_CPU_TIME)?),
-            memory_bytes: values.whole(&settings::MEMORY_THRESHOLD)? * 1_000_000,
-            memory_limit_bytes: values.whole(&settings::MEMORY_LIMIT)? * 1_000_000,
+            latency_ms: values.whole(&table::ALERT_LATENCY)? as f64,
+            cpu_percent: values.whole(&table::ALERT_CPU)? as f64,
+            cpu_time: Duration::from_millis(values.whole(&table::ALERT_CPU_TIME)?),
+            memory_bytes: values.whole(&table::MEMORY_THRESHOLD)? * 1_000_000,
+            memory_limit_bytes: values.whole(&table::MEMORY_LIMIT)? * 1_000_000,
             heartbeat: Duration::from_micros(heartbeat_interval.as_micros()),
         };
-        let alert_webhook = values.unless_none(&settings::ALERT_WEBHOOK, webhook)?;
-        let admin_token = values.unless_none(&settings::ADMIN_TOKEN, Token::parse)?;
+        let alert_webhook = values.unless_none(&table::ALERT_WEBHOOK, webhook)?;
+        let admin_token = values.unless_none(&table::ADMIN_TOKEN, Token::parse)?;
         let seed = values.seed()?;
         let record = Record {
-            directory: values.told(&settings::RECORD_DIR, |text| Some(PathBuf::from(text)))?,
-            file_bytes_max: values.whole(&settings::RECORD_MAX_BYTES)?,
-            file_span_max: values.millis(&settings::RECORD_MAX_AGE)?,
-            files_max: values.count(&settings::RECORD_KEEP)?,
+            directory: values.told(&table::RECORD_DIR, |text| Some(PathBuf::from(text)))?,
+            file_bytes_max: values.whole(&table::RECORD_MAX_BYTES)?,
+            file_span_max: values.millis(&table::RECORD_MAX_AGE)?,
+            files_max: values.count(&table::RECORD_KEEP)?,
         };
         let record = (record.directory.as_os_str() != "off").then_some(record);
         // Secrets cannot be covered in what is compressed.
@@ -289,8 +293,8 @@ const SECRET_CHARS_ON_THE_INTERNET: u32 = 8;
 /// `NODE_ENV` belongs to others as well, who set it to `test` or `staging`: such a value is no
 /// mistake.
 fn profile(given: &Given, notes: &mut Vec<String>) -> Result<Profile, ConfigError> {
-    if let Some(found) = given.find(&settings::PROFILE) {
-        return Profile::parse(&found.text).ok_or_else(|| refused(&settings::PROFILE, found));
+    if let Some(found) = given.find(&table::PROFILE) {
+        return Profile::parse(&found.text).ok_or_else(|| refused(&table::PROFILE, found));
     }
     let Some(value) = given.plain("NODE_ENV") else { return Ok(Profile::Development) };
     Ok(Profile::parse(value).unwrap_or_else(|| {
@@ -335,18 +339,18 @@ impl Profile {
 
 /// Where sessions are kept, from everything that says something about it.
 fn storage_plan(values: &mut Values<'_>) -> Result<storage::Plan, ConfigError> {
-    let kind = values.one_of(&settings::STORAGE)?;
-    let data = values.told(&settings::DATA_DIR, |text| Some(text.to_owned()))?;
-    let ttl = Duration::from_millis(values.whole(&settings::STORAGE_TTL)?);
-    let wait = Duration::from_millis(values.whole(&settings::STORAGE_WAIT)?);
+    let kind = values.one_of(&table::STORAGE)?;
+    let data = values.told(&table::DATA_DIR, |text| Some(text.to_owned()))?;
+    let ttl = Duration::from_millis(values.whole(&table::STORAGE_TTL)?);
+    let wait = Duration::from_millis(values.whole(&table::STORAGE_WAIT)?);
     let text: fn(&str) -> Option<String> = |text| Some(text.to_owned());
-    let url = values.unless_none(&settings::REDIS_URL, |url| Topology::parse(url).ok())?;
-    let host = values.unless_none(&settings::REDIS_HOST, text)?;
-    let port = values.whole(&settings::REDIS_PORT)? as u16;
-    let password = values.unless_none(&settings::REDIS_PASSWORD, text)?;
-    let db = values.whole(&settings::REDIS_DB)?;
-    let replicas = values.count(&settings::REDIS_REPLICAS)?;
-    let timeout = Duration::from_millis(values.whole(&settings::REDIS_TIMEOUT)?);
+    let url = values.unless_none(&table::REDIS_URL, |url| Topology::parse(url).ok())?;
+    let host = values.unless_none(&table::REDIS_HOST, text)?;
+    let port = values.whole(&table::REDIS_PORT)? as u16;
+    let password = values.unless_none(&table::REDIS_PASSWORD, text)?;
+    let db = values.whole(&table::REDIS_DB)?;
+    let replicas = values.count(&table::REDIS_REPLICAS)?;
+    let timeout = Duration::from_millis(values.whole(&table::REDIS_TIMEOUT)?);
     let on_host = |host: &str| Topology::on_host(host, port, password.as_deref(), db as i64);
     let redis = match (url, host) {
         (Some(topology), _) => Some(topology),
@@ -506,15 +510,15 @@ impl<'a> Values<'a> {
 
     /// What is expected of those who come, and how many HTTP requests they may make.
     fn manners(&mut self, origins: &Origins) -> Result<(Manners, u32), ConfigError> {
-        let is_lan = self.one_of(&settings::SECURITY_PROFILE)? == "lan";
-        let proxies = self.told(&settings::TRUSTED_PROXIES, networks)?;
-        let hosts = match self.told(&settings::ALLOWED_HOSTS, names)? {
+        let is_lan = self.one_of(&table::SECURITY_PROFILE)? == "lan";
+        let proxies = self.told(&table::TRUSTED_PROXIES, networks)?;
+        let hosts = match self.told(&table::ALLOWED_HOSTS, names)? {
             Names::Auto if is_lan => Hosts::Local(hosts_of(origins)),
             Names::Auto => Hosts::Public(hosts_of(origins)),
             Names::Any => Hosts::Any,
             Names::Listed(names) => Hosts::Local([names, hosts_of(origins)].concat()),
         };
-        let limits = [&settings::CONNECTIONS_PER_IP, &settings::HANDSHAKES_PER_IP];
+        let limits = [&table::CONNECTIONS_PER_IP, &table::HANDSHAKES_PER_IP];
         // Who gives a number wants to see it hold, also from this machine.
         let spares_loopback =
             is_lan && limits.iter().all(|setting| self.find(setting).text == "auto");
@@ -522,15 +526,15 @@ impl<'a> Values<'a> {
         let connections_per_second =
             self.whole_or(limits[1], if is_lan { 100 } else { 10 })? as u32;
         let peers = PeerLimits { connections_max, connections_per_second, spares_loopback };
-        let requests = self.count(&settings::HTTP_REQUESTS_PER_IP)?;
-        let rates = self.told(&settings::EVENT_RATES, event_rates)?;
+        let requests = self.count(&table::HTTP_REQUESTS_PER_IP)?;
+        let rates = self.told(&table::EVENT_RATES, event_rates)?;
         if !is_lan && proxies.is_empty() {
             let what = "the proxy that ends TLS, such as 127.0.0.1";
-            return Err(ConfigError::Unsafe(settings::TRUSTED_PROXIES.variable, what));
+            return Err(ConfigError::Unsafe(table::TRUSTED_PROXIES.variable, what));
         }
         if !is_lan && !matches!(origins, Origins::Listed(_)) {
             let what = "the pages that may connect, such as https://band.example";
-            return Err(ConfigError::Unsafe(settings::CORS_ORIGIN.variable, what));
+            return Err(ConfigError::Unsafe(table::CORS_ORIGIN.variable, what));
         }
         let secret_chars_min = if is_lan { 0 } else { SECRET_CHARS_ON_THE_INTERNET };
         Ok((Manners { rates, peers, proxies, hosts, secret_chars_min }, requests))
@@ -545,14 +549,14 @@ impl<'a> Values<'a> {
 
     /// The seed that was given, or else 256 bits of the system's randomness.
     fn seed(&mut self) -> Result<Seed, ConfigError> {
-        let Allowed::WholeOr { word, min, max } = settings::SEED.allowed else {
+        let Allowed::WholeOr { word, min, max } = table::SEED.allowed else {
             panic!("SEED is a number")
         };
         let parse = |text: &str| match text {
             text if text == word => Some(None),
             text => whole(text, min, max).map(|number| Some(Seed::from(number))),
         };
-        let given = self.take(&settings::SEED, parse, |_| String::new())?;
+        let given = self.take(&table::SEED, parse, |_| String::new())?;
         given.map_or_else(random_seed, Ok)
     }
 
@@ -620,7 +624,7 @@ impl<'a> Values<'a> {
         let mut found = self.find(setting);
         let mut value = parse(&found.text);
         if let Source::Predecessor(variable) = found.source {
-            let old = settings::PREDECESSORS.iter().find(|old| old.variables.contains(&variable));
+            let old = table::PREDECESSORS.iter().find(|old| old.variables.contains(&variable));
             if value.is_some() {
                 self.predecessors.extend(old);
             } else {
@@ -643,7 +647,7 @@ impl<'a> Values<'a> {
             (false, false) => show(&value),
         };
         let Setting { variable, unit, .. } = *setting;
-        let default = match setting.variable == settings::PROFILE.variable {
+        let default = match setting.variable == table::PROFILE.variable {
             true => Profile::Development.name(),
             false => self.profile.default_of(setting),
         };
@@ -663,7 +667,7 @@ impl<'a> Values<'a> {
     }
 
     fn default_of(&self, setting: &'static Setting) -> Found<'a> {
-        let text = match setting.variable == settings::PROFILE.variable {
+        let text = match setting.variable == table::PROFILE.variable {
             true => self.profile.name(),
             false => self.profile.default_of(setting),
         };
@@ -859,7 +863,7 @@ mod tests {
     /// Values at both ends are taken, values beyond are refused, whatever the source.
     #[test]
     fn every_range_is_kept() {
-        for setting in settings::SETTINGS {
+        for setting in table::SETTINGS {
             let (min, max) = match setting.allowed {
                 Allowed::Whole { min, max } | Allowed::WholeOr { min, max, .. } => (min, max),
                 _ => continue,
@@ -882,7 +886,7 @@ mod tests {
 
     #[test]
     fn words_that_are_not_in_the_list_are_refused() {
-        for setting in settings::SETTINGS {
+        for setting in table::SETTINGS {
             if let Allowed::OneOf(words) = setting.allowed {
                 for word in words {
                     // What the profile `internet` takes besides.
@@ -895,7 +899,7 @@ mod tests {
             }
         }
         for value in ["stage.local", "256.0.0.1", "127.0.0.1:3001", "*"] {
-            check_refused(&settings::HOST, value);
+            check_refused(&table::HOST, value);
         }
         for value in [
             "example.com",
@@ -906,7 +910,7 @@ mod tests {
             "http://a,*",
             "http://a\u{1b}",
         ] {
-            check_refused(&settings::CORS_ORIGIN, value);
+            check_refused(&table::CORS_ORIGIN, value);
         }
     }
 
@@ -989,13 +993,13 @@ mod tests {
         assert_eq!(rates, RateLimits { chat_message: 3, total: 0, ..RateLimits::default() });
         assert_eq!(manners("TRUSTED_PROXIES=10.0.0.0/8,::1").proxies.len(), 2);
         for value in ["10.0.0.0/40", "10.0.0.1,", "proxy"] {
-            check_refused(&settings::TRUSTED_PROXIES, value);
+            check_refused(&table::TRUSTED_PROXIES, value);
         }
         for value in ["a,", ".", "https://a", "a:80"] {
-            check_refused(&settings::ALLOWED_HOSTS, value);
+            check_refused(&table::ALLOWED_HOSTS, value);
         }
         for value in ["chat=1", "total=-1", "total", "total=1,"] {
-            check_refused(&settings::EVENT_RATES, value);
+            check_refused(&table::EVENT_RATES, value);
         }
     }
 
@@ -1044,8 +1048,8 @@ mod tests {
         let config = config(["", "SEED=424242", ""]);
         assert_eq!(config.engine.seed, Seed::from(424_242));
         let shown: Vec<_> = config.effective.iter().map(|line| line.variable).collect();
-        assert_eq!(shown.len(), settings::SETTINGS.len());
-        assert!(settings::SETTINGS.iter().all(|setting| shown.contains(&setting.variable)));
+        assert_eq!(shown.len(), table::SETTINGS.len());
+        assert!(table::SETTINGS.iter().all(|setting| shown.contains(&setting.variable)));
         let lines: Vec<_> = config.effective.iter().map(Effective::to_string).collect();
         assert!(lines.iter().all(|line| !line.contains("424242")), "{lines:?}");
         assert!(lines.contains(&"SEED = (secret) (environment)".to_owned()), "{lines:?}");
@@ -1090,7 +1094,7 @@ mod tests {
 
     #[test]
     fn every_setting_takes_the_prefix() {
-        for setting in settings::SETTINGS {
+        for setting in table::SETTINGS {
             // Values that differ from each default, for those that have a list or a range.
             let value = match setting.allowed {
                 Allowed::OneOf(words) if words.contains(&"internet") => continue,

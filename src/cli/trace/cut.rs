@@ -12,8 +12,8 @@ use bandsync_trace::reader::Fault;
 
 use super::script::Script;
 use super::{Filter, only_run};
-use crate::process::tell;
-use crate::replay::seconds;
+use crate::cli::runs::seconds;
+use crate::ops::process::tell;
 
 #[derive(clap::Args, Debug)]
 pub struct Options {

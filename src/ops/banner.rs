@@ -10,7 +10,7 @@ use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
 use crate::config::{Config, Effective};
-use crate::process::tell;
+use crate::ops::process::tell;
 
 /// Lines printed at most, the code for tablets apart. One more is left for the storage's line in
 /// the log.
@@ -188,8 +188,8 @@ fn best_for_tablets(host: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::given::{Cores, Given};
-    use crate::settings::{Allowed, SETTINGS};
+    use crate::config::raw::{Cores, Given};
+    use crate::config::table::{Allowed, SETTINGS};
 
     fn machine() -> Vec<Interface> {
         [

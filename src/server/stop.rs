@@ -13,9 +13,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-use crate::logging;
-use crate::process::{self, tell};
-use crate::start::Server;
+use crate::ops::logging;
+use crate::ops::process::{self, tell};
+use crate::server::start::Server;
 
 /// Why to end.
 enum Reason {

@@ -13,9 +13,9 @@ use bandsync_engine::words::ids::ConnId;
 use bandsync_trace::reader::Fault;
 
 use super::only_run;
-use super::progress::Progress;
 use super::script::Script;
-use crate::process::tell;
+use crate::cli::progress::Progress;
+use crate::ops::process::tell;
 
 #[derive(clap::Args, Debug)]
 pub struct Options {

@@ -157,7 +157,7 @@ pub fn start(levels: &Levels, format: LogFormat, file: Option<&Path>) -> io::Res
             }
         }));
     if let Err(error) = dispatch.apply() {
-        crate::process::complain(&format!("bandsync: no log: {error}"));
+        crate::ops::process::complain(&format!("bandsync: no log: {error}"));
     }
     log_panics();
     Ok(log)
@@ -199,7 +199,7 @@ impl Output for Sink {
             match Self::open(Some(path)) {
                 Ok(opened) => *self = opened,
                 Err(error) => {
-                    crate::process::complain(&format!("bandsync: the log's file: {error}"))
+                    crate::ops::process::complain(&format!("bandsync: the log's file: {error}"))
                 }
             }
         }
@@ -371,7 +371,7 @@ impl Style {
     fn own_line(self, told: &str) -> String {
         let (time, level) = (Timestamp(SystemTime::now()), Level::Warn);
         match self {
-            Self::Json => json_line(&time, level, "bandsync::logging", told, Fields::default()),
+            Self::Json => json_line(&time, level, "bandsync::ops::logging", told, Fields::default()),
             Self::Coloured | Self::Plain => format!("{time} {level:5} {told}"),
         }
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::only_run;
 use super::script::{Script, Take};
-use crate::process::tell;
+use crate::ops::process::tell;
 
 #[derive(clap::Args, Debug)]
 pub struct Options {

@@ -2,7 +2,6 @@
 
 mod cut;
 mod diff;
-pub mod progress;
 mod script;
 mod show;
 mod shrink;
@@ -13,10 +12,10 @@ use std::process::ExitCode;
 
 use bandsync_engine::words::time::Micros;
 use bandsync_trace::decoder::{Decoder, Line};
-use bandsync_trace::reader::{self, Fault, Run};
+use bandsync_trace::reader::{Fault, Run};
 
-use crate::process::complain;
-use crate::replay::seconds;
+use crate::cli::runs::{gather, seconds};
+use crate::ops::process::complain;
 
 /// The options of the command.
 #[derive(clap::Args, Debug)]
@@ -95,11 +94,6 @@ pub fn run(options: &Options) -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// Sorts files into runs, and names those that are left out.
-pub fn gather(paths: &[PathBuf]) -> Result<Vec<Run>, Fault> {
-    reader::gather(paths, |fault| complain(&format!("{fault}: it is left out")))
 }
 
 /// The one run that files belong to.

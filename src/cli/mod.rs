@@ -1,5 +1,14 @@
 //! The command line: made from the table of settings, read as plain text.
 
+pub mod check;
+mod progress;
+pub mod replay;
+mod runs;
+pub mod serve;
+mod stage;
+pub mod top;
+pub mod trace;
+
 use std::collections::BTreeMap;
 use std::io;
 
@@ -7,8 +16,10 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Args, Command, FromArgMatches, ValueHint};
 use clap_complete::Shell;
 
-use crate::settings::{self, SETTINGS, Setting};
-use crate::{replay, trace};
+use crate::config::table::{self, SETTINGS, Setting};
+
+/// The exit code for a configuration that cannot be used, the same as for an unknown option.
+pub const MISCONFIGURED: u8 = 2;
 
 /// What is to be done; settings are by the name of the variable that means the same.
 pub enum Asked {
@@ -186,8 +197,8 @@ fn argument(setting: &'static Setting, purpose: Purpose) -> Arg {
         .allow_hyphen_values(true);
     let is = |other: &Setting| setting.variable == other.variable;
     let argument = argument.value_hint(match () {
-        () if is(&settings::DATA_DIR) || is(&settings::RECORD_DIR) => ValueHint::DirPath,
-        () if is(&settings::LOG_FILE) => ValueHint::FilePath,
+        () if is(&table::DATA_DIR) || is(&table::RECORD_DIR) => ValueHint::DirPath,
+        () if is(&table::LOG_FILE) => ValueHint::FilePath,
         () => ValueHint::Other,
     });
     // A path completes as a path; the word beside it is the default anyway.
@@ -351,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_word_has_no_unit() {
-        let help = explanation(&crate::settings::CONNECTIONS_PER_IP);
+        let help = explanation(&crate::config::table::CONNECTIONS_PER_IP);
         assert!(help.contains("Default: auto. ["), "{help}");
     }
 
@@ -363,7 +374,7 @@ mod tests {
 
     #[test]
     fn the_help_names_unit_range_and_both_defaults() {
-        let help = explanation(&crate::settings::SCROLL_TICK_INTERVAL);
+        let help = explanation(&crate::config::table::SCROLL_TICK_INTERVAL);
         for part in [
             "from 4 to 1000 ms",
             "16 ms in development, 8 ms in production",

@@ -1006,7 +1006,7 @@ mod tests {
     /// setting.
     #[test]
     fn the_readme_tells_every_setting_as_it_is() {
-        let readme = include_str!("README.md");
+        let readme = include_str!("../README.md");
         let rows = readme.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
         let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
         for setting in SETTINGS {

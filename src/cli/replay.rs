@@ -1,8 +1,6 @@
 //! `bandsync replay`: recorded inputs go through the same engine again, and the outputs are
 //! compared.
 
-mod stage;
-
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -15,11 +13,10 @@ use bandsync_trace::decoder::{Decoder, describe};
 use bandsync_trace::format::{Ending, Entry};
 use bandsync_trace::reader::{Fault, Run, remark};
 
-use crate::process::{complain, tell};
-use crate::trace::gather;
-use crate::trace::progress::Progress;
-
-pub use stage::Stage;
+use crate::cli::progress::Progress;
+use crate::cli::runs::{gather, seconds};
+use crate::cli::stage::Stage;
+use crate::ops::process::{complain, tell};
 
 /// The options of the command.
 #[derive(clap::Args, Debug)]
@@ -36,13 +33,6 @@ pub struct Options {
     /// Do it so many times, for a profiler
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-}
-
-/// Seconds with decimals.
-pub fn seconds(text: &str) -> Result<Micros, String> {
-    let seconds: f64 = text.parse().map_err(|_| "is no number of seconds".to_owned())?;
-    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
-    Ok(Micros::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
 }
 
 /// Replays and reports: 0 if all outputs were the same, 1 if not, 2 if there is nothing to compare.

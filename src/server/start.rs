@@ -20,10 +20,10 @@ use log::debug;
 
 use crate::config::Config;
 use crate::http::{Progress, Site};
-use crate::logging;
 use crate::monitor::history::{FIELDS, HistoryStore, Row};
 use crate::monitor::{self, Monitor, Queue, ShardTotals, Totals};
-use crate::record;
+use crate::ops::logging;
+use crate::server::record;
 
 /// Connections that may wait on their way to another shard.
 const MAILBOX_ROOM: usize = 1_024;
@@ -314,12 +314,12 @@ pub fn advice(error: &io::Error, config: &Config) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::given::Given;
+    use crate::config::raw::Given;
 
     #[test]
     fn an_error_says_what_to_do() {
         let mut config = Config::check(&Given {
-            cores: crate::given::Cores { count: 1, quota: None },
+            cores: crate::config::raw::Cores { count: 1, quota: None },
             ..Given::default()
         })
         .unwrap();

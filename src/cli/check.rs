@@ -11,7 +11,7 @@ use std::time::Duration;
 use bandsync_storage::{ConnectionAddr, Target, Topology};
 
 use crate::config::Config;
-use crate::process::{self, tell};
+use crate::ops::process::{self, tell};
 
 /// How long Redis may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -144,7 +144,9 @@ fn port(config: &Config) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) if config.port == 0 => Finding::new(Mark::Good, "port", "any free one will be taken"),
         Ok(_) => Finding::new(Mark::Good, "port", format!("{address} is free")),
-        Err(error) => Finding::new(Mark::Trouble, "port", crate::start::advice(&error, config)),
+        Err(error) => {
+            Finding::new(Mark::Trouble, "port", crate::server::start::advice(&error, config))
+        }
     }
 }
 
@@ -394,13 +396,13 @@ fn ports(range: &str) -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::given::Given;
+    use crate::config::raw::Given;
 
     fn config(pairs: &[(&str, &str)]) -> Config {
         let environment =
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Config::check(&Given {
-            cores: crate::given::Cores { count: 1, quota: None },
+            cores: crate::config::raw::Cores { count: 1, quota: None },
             environment,
             ..Given::default()
         })

@@ -8,8 +8,9 @@ use bandsync_trace::decoder::{Decoder, Direction, Line};
 use bandsync_trace::reader::{Fault, remark};
 use serde::Serialize;
 
-use super::{Filter, gather};
-use crate::replay::Stage;
+use super::Filter;
+use crate::cli::runs::gather;
+use crate::cli::stage::Stage;
 
 #[derive(clap::Args, Debug)]
 pub struct Options {

@@ -11,10 +11,11 @@ use bandsync_trace::decoder::{Decoder, Direction};
 use bandsync_trace::reader::{Fault, Run, remark};
 use serde_json::json;
 
-use super::progress::Progress;
-use super::{Filter, gather};
-use crate::process::tell;
-use crate::replay::Stage;
+use super::Filter;
+use crate::cli::progress::Progress;
+use crate::cli::runs::gather;
+use crate::cli::stage::Stage;
+use crate::ops::process::tell;
 
 #[derive(clap::Args, Debug)]
 pub struct Options {

@@ -1,0 +1,58 @@
+//! `bandsync serve`: starts the log and the server, says where it can be reached, and waits until
+//! it is told to stop.
+
+use std::process::ExitCode;
+
+use log::{debug, warn};
+
+use super::MISCONFIGURED;
+use crate::config::Config;
+use crate::ops::{banner, logging, process};
+use crate::server::{start, stop};
+
+/// Starts the log, then serves.
+pub fn run(config: Config) -> ExitCode {
+    let file = config.log_file.as_deref();
+    let log = match logging::start(&config.log_levels, config.log_format, file) {
+        Ok(log) => log,
+        Err(error) => {
+            let file = file.unwrap_or(std::path::Path::new("standard error")).display();
+            process::complain(&format!("bandsync: cannot log to {file}: {error}"));
+            return ExitCode::from(MISCONFIGURED);
+        }
+    };
+    let code = serve(config);
+    log.flush();
+    code
+}
+
+fn serve(config: Config) -> ExitCode {
+    for note in &config.notes {
+        warn!("{note}");
+    }
+    for setting in &config.effective {
+        debug!("{setting}");
+    }
+    match process::raise_file_limit() {
+        Ok(limit) => debug!("up to {limit} files and sockets may be open at once"),
+        Err(error) => warn!("the limit of open files stays as it is: {error}"),
+    }
+    let stopping = match stop::Stopping::watch() {
+        Ok(stopping) => stopping,
+        Err(error) => {
+            process::complain(&format!("bandsync: cannot watch for signals: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let server = match start::Server::start(&config, stopping.shard_ended()) {
+        Ok(server) => server,
+        Err(error) => {
+            debug!("cannot start: {error}");
+            process::complain(&format!("bandsync: {}", start::advice(&error, &config)));
+            return ExitCode::FAILURE;
+        }
+    };
+    process::notify("READY=1");
+    banner::show(&config, server.port());
+    stop::run(&stopping, server, config.drain_timeout)
+}

@@ -1,0 +1,5 @@
+//! The server as a whole: how it starts, what it records, and how it ends.
+
+pub mod record;
+pub mod start;
+pub mod stop;
