@@ -7,6 +7,7 @@ use log::{debug, warn};
 
 use super::MISCONFIGURED;
 use crate::config::Config;
+use crate::ops::signals::Stopping;
 use crate::ops::{banner, logging, process};
 use crate::server::{start, stop};
 
@@ -37,7 +38,7 @@ fn serve(config: Config) -> ExitCode {
         Ok(limit) => debug!("up to {limit} files and sockets may be open at once"),
         Err(error) => warn!("the limit of open files stays as it is: {error}"),
     }
-    let stopping = match stop::Stopping::watch() {
+    let stopping = match Stopping::watch() {
         Ok(stopping) => stopping,
         Err(error) => {
             process::complain(&format!("bandsync: cannot watch for signals: {error}"));

@@ -2,10 +2,13 @@
 //! again.
 
 pub mod dotenv;
+mod error;
+mod groups;
+mod profile;
 pub mod raw;
 pub mod table;
+mod values;
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,19 +18,20 @@ use bandsync_engine::words;
 use bandsync_engine::words::application::Application;
 use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::ShardId;
-use bandsync_engine::words::limits::RateLimits;
-use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
-use bandsync_engine::words::origins::Origins;
-use bandsync_engine::words::rng::Seed;
 use bandsync_engine::words::time::Micros;
-use bandsync_storage::{self as storage, Endpoint, Target, Topology};
+use bandsync_storage::{self as storage, Target};
 
-use self::table::{self, Allowed, Predecessor, Setting};
-use crate::config::dotenv::DotEnvError;
-use crate::config::raw::{Cores, Found, Given, Source};
+use self::groups::access;
+use self::raw::{Cores, Given, Source};
+use self::table::Predecessor;
+use self::values::{Values, refused};
 use crate::http::Token;
 use crate::monitor::{self, thresholds::Limits};
 use crate::ops::logging::{Levels, LogFormat};
+
+pub use error::ConfigError;
+pub use profile::Profile;
+pub use values::Effective;
 
 /// Everything the server needs to know before it starts.
 #[derive(Debug)]
@@ -91,37 +95,6 @@ pub struct Record {
     pub files_max: u32,
 }
 
-/// A set of defaults.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Profile {
-    Development,
-    Production,
-}
-
-/// A setting as it holds, for showing.
-#[derive(Debug, Eq, PartialEq)]
-pub struct Effective {
-    variable: &'static str,
-    value: String,
-    unit: &'static str,
-    source: Source,
-    /// Whether it is something else than the default of its profile.
-    pub differs: bool,
-}
-
-/// Why there is no configuration.
-#[derive(Debug, Eq, PartialEq)]
-pub enum ConfigError {
-    /// A value that is not allowed: the name as it was given, the value, and what would be allowed.
-    Refused { name: String, value: String, allowed: String },
-    /// The profile `internet` without what it takes: the variable, and what to give there.
-    Unsafe(&'static str, &'static str),
-    /// The operating system gives no random numbers, for this reason.
-    NoRandomness(String),
-    /// The file `.env` cannot be used.
-    DotEnv(DotEnvError),
-}
-
 impl Config {
     /// Checks everything. The first value that is not allowed is the error.
     pub fn check(given: &Given) -> Result<Self, ConfigError> {
@@ -163,7 +136,7 @@ impl Config {
             context_takeover: values.one_of(&table::CONTEXT_TAKEOVER)? == "on",
         };
         let recovery = values.millis(&table::RECOVERY_WINDOW)?;
-        let origins = values.told(&table::CORS_ORIGIN, origins)?;
+        let origins = values.told(&table::CORS_ORIGIN, access::origins)?;
         let target_latency = Duration::from_millis(values.whole(&table::SYNC_TARGET_LATENCY)?);
         let tick_interval = values.millis(&table::SCROLL_TICK_INTERVAL)?;
         let batch_interval = values.millis(&table::BATCH_INTERVAL)?;
@@ -183,8 +156,8 @@ impl Config {
             empty_session_ttl: values.millis(&table::SESSION_TTL)?,
             ..words::limits::Limits::PRODUCTION
         };
-        let (manners, http_requests) = values.manners(&origins)?;
-        let storage = storage_plan(&mut values)?;
+        let (manners, http_requests) = access::manners(&mut values, &origins)?;
+        let storage = groups::storage::plan(&mut values)?;
         let storage_wait = match storage.target {
             Target::Memory => None,
             Target::File(_) | Target::Redis(_) => {
@@ -286,10 +259,6 @@ impl Config {
     }
 }
 
-/// Characters of a new passcode or PIN where strangers may guess: eight digits last for years at
-/// the rate that many addresses together have (`Guessing`).
-const SECRET_CHARS_ON_THE_INTERNET: u32 = 8;
-
 /// `NODE_ENV` belongs to others as well, who set it to `test` or `staging`: such a value is no
 /// mistake.
 fn profile(given: &Given, notes: &mut Vec<String>) -> Result<Profile, ConfigError> {
@@ -317,102 +286,12 @@ fn inherited(predecessors: &[&Predecessor], effective: &[Effective]) -> Option<S
         .then(|| format!("variables of the Node.js server are used: {}", sets.join(", ")))
 }
 
-impl Profile {
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Development, Self::Production].into_iter().find(|profile| profile.name() == text)
-    }
-
-    fn default_of(self, setting: &Setting) -> &'static str {
-        match self {
-            Self::Development => setting.development,
-            Self::Production => setting.production,
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Development => "development",
-            Self::Production => "production",
-        }
-    }
-}
-
-/// Where sessions are kept, from everything that says something about it.
-fn storage_plan(values: &mut Values<'_>) -> Result<storage::Plan, ConfigError> {
-    let kind = values.one_of(&table::STORAGE)?;
-    let data = values.told(&table::DATA_DIR, |text| Some(text.to_owned()))?;
-    let ttl = Duration::from_millis(values.whole(&table::STORAGE_TTL)?);
-    let wait = Duration::from_millis(values.whole(&table::STORAGE_WAIT)?);
-    let text: fn(&str) -> Option<String> = |text| Some(text.to_owned());
-    let url = values.unless_none(&table::REDIS_URL, |url| Topology::parse(url).ok())?;
-    let host = values.unless_none(&table::REDIS_HOST, text)?;
-    let port = values.whole(&table::REDIS_PORT)? as u16;
-    let password = values.unless_none(&table::REDIS_PASSWORD, text)?;
-    let db = values.whole(&table::REDIS_DB)?;
-    let replicas = values.count(&table::REDIS_REPLICAS)?;
-    let timeout = Duration::from_millis(values.whole(&table::REDIS_TIMEOUT)?);
-    let on_host = |host: &str| Topology::on_host(host, port, password.as_deref(), db as i64);
-    let redis = match (url, host) {
-        (Some(topology), _) => Some(topology),
-        (None, Some(host)) => on_host(&host),
-        // What `--storage redis` alone means: the one on this machine.
-        (None, None) => (kind == "redis").then(|| on_host("127.0.0.1")).flatten(),
-    };
-    let target = match (kind.as_str(), redis) {
-        ("redis" | "auto", Some(topology)) => {
-            Target::Redis(Box::new(Endpoint { topology, replicas, timeout }))
-        }
-        ("memory", _) => Target::Memory,
-        _ => Target::File(if data == "auto" {
-            data_directory(values.given)
-        } else {
-            Some(data.into())
-        }),
-    };
-    Ok(storage::Plan { target, ttl, wait })
-}
-
-/// Where the system has the data of programs.
-fn data_directory(given: &Given) -> Option<PathBuf> {
-    let variable = |name: &str| {
-        given.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
-    };
-    let home = |rest: &str| variable("HOME").map(|home| home.join(rest));
-    let data = variable("XDG_DATA_HOME")
-        .filter(|path| path.is_absolute())
-        .or_else(|| home(".local/share"));
-    data.map(|data| data.join("bandsync"))
-}
-
 fn host(text: &str) -> Option<IpAddr> {
     match text {
         "all" => Some(Ipv6Addr::UNSPECIFIED.into()),
         "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
         address => address.parse().ok(),
     }
-}
-
-fn origins(text: &str) -> Option<Origins> {
-    match text {
-        "own" => Some(Origins::Own),
-        "*" => Some(Origins::Any),
-        list => list
-            .split(',')
-            .map(|part| origin(part.trim()))
-            .collect::<Option<_>>()
-            .map(Origins::Listed),
-    }
-}
-
-/// An origin as browsers write it: scheme and host in small letters, nothing behind the port.
-fn origin(text: &str) -> Option<String> {
-    let (scheme, authority) = text.split_once("://")?;
-    let authority = authority.strip_suffix('/').unwrap_or(authority);
-    let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-    let of_authority = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
-    let fits = !scheme.is_empty() && scheme.chars().all(of_scheme);
-    let fits = fits && !authority.is_empty() && authority.chars().all(of_authority);
-    fits.then(|| format!("{scheme}://{authority}").to_ascii_lowercase())
 }
 
 /// An address that alerts can be posted to.
@@ -424,348 +303,18 @@ fn webhook(text: &str) -> Option<String> {
     fits.then(|| text.to_owned())
 }
 
-fn networks(text: &str) -> Option<Vec<Network>> {
-    if text == "none" {
-        return Some(Vec::new());
-    }
-    text.split(',').map(|part| Network::parse(part.trim())).collect()
-}
-
-/// Under which names pages may reach the server, as it was given.
-enum Names {
-    Auto,
-    Any,
-    Listed(Vec<String>),
-}
-
-fn names(text: &str) -> Option<Names> {
-    let name = |text: &str| {
-        // The dot at the end of a full name is none of the name.
-        let text = text.strip_suffix('.').unwrap_or(text);
-        let fits = !text.is_empty()
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
-        fits.then(|| text.to_ascii_lowercase())
-    };
-    match text {
-        "auto" => Some(Names::Auto),
-        "*" => Some(Names::Any),
-        list => {
-            list.split(',').map(|part| name(part.trim())).collect::<Option<_>>().map(Names::Listed)
-        }
-    }
-}
-
-/// The names that listed origins have without scheme and port.
-fn hosts_of(origins: &Origins) -> Vec<String> {
-    let Origins::Listed(list) = origins else { return Vec::new() };
-    let authorities = list.iter().filter_map(|origin| origin.split_once("://"));
-    authorities
-        .map(|(_, authority)| authority.split(':').next().unwrap_or_default().to_owned())
-        .collect()
-}
-
-fn event_rates(text: &str) -> Option<RateLimits> {
-    let mut rates = RateLimits::default();
-    if text == "default" {
-        return Some(rates);
-    }
-    for pair in text.split(',') {
-        let (event, rate) = pair.trim().split_once('=')?;
-        let place = match event.trim() {
-            "position_sync" => &mut rates.position_sync,
-            "metronome_tick" => &mut rates.metronome_tick,
-            "sync_request" => &mut rates.sync_request,
-            "chat_message" => &mut rates.chat_message,
-            "latency_probe" => &mut rates.latency_probe,
-            "clock_sync" => &mut rates.clock_sync,
-            "tempo_change" => &mut rates.tempo_change,
-            "join_session" => &mut rates.join_session,
-            "other" => &mut rates.other,
-            "total" => &mut rates.total,
-            "refusals" => &mut rates.refusals_max,
-            _ => return None,
-        };
-        *place = u32::try_from(whole(rate.trim(), 0, 100_000)?).ok()?;
-    }
-    Some(rates)
-}
-
-/// Takes values out of what was given, checks them, and keeps count of what holds.
-struct Values<'a> {
-    given: &'a Given,
-    profile: Profile,
-    effective: Vec<Effective>,
-    /// Those that set something.
-    predecessors: Vec<&'static Predecessor>,
-    notes: Vec<String>,
-}
-
-impl<'a> Values<'a> {
-    fn whole(&mut self, setting: &'static Setting) -> Result<u64, ConfigError> {
-        let Allowed::Whole { min, max } = setting.allowed else {
-            panic!("{} is no number", setting.variable)
-        };
-        self.take(setting, |text| whole(text, min, max), u64::to_string)
-    }
-
-    /// What is expected of those who come, and how many HTTP requests they may make.
-    fn manners(&mut self, origins: &Origins) -> Result<(Manners, u32), ConfigError> {
-        let is_lan = self.one_of(&table::SECURITY_PROFILE)? == "lan";
-        let proxies = self.told(&table::TRUSTED_PROXIES, networks)?;
-        let hosts = match self.told(&table::ALLOWED_HOSTS, names)? {
-            Names::Auto if is_lan => Hosts::Local(hosts_of(origins)),
-            Names::Auto => Hosts::Public(hosts_of(origins)),
-            Names::Any => Hosts::Any,
-            Names::Listed(names) => Hosts::Local([names, hosts_of(origins)].concat()),
-        };
-        let limits = [&table::CONNECTIONS_PER_IP, &table::HANDSHAKES_PER_IP];
-        // Who gives a number wants to see it hold, also from this machine.
-        let spares_loopback =
-            is_lan && limits.iter().all(|setting| self.find(setting).text == "auto");
-        let connections_max = self.whole_or(limits[0], if is_lan { 256 } else { 32 })? as u32;
-        let connections_per_second =
-            self.whole_or(limits[1], if is_lan { 100 } else { 10 })? as u32;
-        let peers = PeerLimits { connections_max, connections_per_second, spares_loopback };
-        let requests = self.count(&table::HTTP_REQUESTS_PER_IP)?;
-        let rates = self.told(&table::EVENT_RATES, event_rates)?;
-        if !is_lan && proxies.is_empty() {
-            let what = "the proxy that ends TLS, such as 127.0.0.1";
-            return Err(ConfigError::Unsafe(table::TRUSTED_PROXIES.variable, what));
-        }
-        if !is_lan && !matches!(origins, Origins::Listed(_)) {
-            let what = "the pages that may connect, such as https://band.example";
-            return Err(ConfigError::Unsafe(table::CORS_ORIGIN.variable, what));
-        }
-        let secret_chars_min = if is_lan { 0 } else { SECRET_CHARS_ON_THE_INTERNET };
-        Ok((Manners { rates, peers, proxies, hosts, secret_chars_min }, requests))
-    }
-
-    /// A count whose range ends within 32 bits.
-    fn count(&mut self, setting: &'static Setting) -> Result<u32, ConfigError> {
-        let value = self.whole(setting)?;
-        assert!(value <= u64::from(u32::MAX), "{} allows too much", setting.variable);
-        Ok(value as u32)
-    }
-
-    /// The seed that was given, or else 256 bits of the system's randomness.
-    fn seed(&mut self) -> Result<Seed, ConfigError> {
-        let Allowed::WholeOr { word, min, max } = table::SEED.allowed else {
-            panic!("SEED is a number")
-        };
-        let parse = |text: &str| match text {
-            text if text == word => Some(None),
-            text => whole(text, min, max).map(|number| Some(Seed::from(number))),
-        };
-        let given = self.take(&table::SEED, parse, |_| String::new())?;
-        given.map_or_else(random_seed, Ok)
-    }
-
-    fn millis(&mut self, setting: &'static Setting) -> Result<Micros, ConfigError> {
-        assert_eq!(setting.unit, "ms");
-        self.whole(setting).map(Micros::from_millis)
-    }
-
-    /// A number, or `choice` when the word stands there.
-    fn whole_or(&mut self, setting: &'static Setting, choice: u64) -> Result<u64, ConfigError> {
-        let Allowed::WholeOr { word, min, max } = setting.allowed else {
-            panic!("{}", setting.variable)
-        };
-        let parse = |text: &str| if text == word { Some(choice) } else { whole(text, min, max) };
-        self.take(setting, parse, u64::to_string)
-    }
-
-    /// On, off, or `choice` when neither stands there.
-    fn switch(&mut self, setting: &'static Setting, choice: bool) -> Result<bool, ConfigError> {
-        let parse = |text: &str| match text {
-            "on" => Some(true),
-            "off" => Some(false),
-            "auto" => Some(choice),
-            _ => None,
-        };
-        self.take(setting, parse, |on| if *on { "on" } else { "off" }.to_owned())
-    }
-
-    fn one_of(&mut self, setting: &'static Setting) -> Result<String, ConfigError> {
-        let Allowed::OneOf(words) = setting.allowed else {
-            panic!("{} has no list", setting.variable)
-        };
-        self.take(setting, |text| words.contains(&text).then(|| text.to_owned()), String::clone)
-    }
-
-    /// What `parse` makes of the text, which is also what is shown.
-    fn told<T>(
-        &mut self,
-        setting: &'static Setting,
-        parse: fn(&str) -> Option<T>,
-    ) -> Result<T, ConfigError> {
-        let parse = |text: &str| Some((text.to_owned(), parse(text)?));
-        self.take(setting, parse, |(text, _)| text.clone()).map(|(_, value)| value)
-    }
-
-    /// What `parse` makes of the text, or nothing if that is `none`.
-    fn unless_none<T>(
-        &mut self,
-        setting: &'static Setting,
-        parse: fn(&str) -> Option<T>,
-    ) -> Result<Option<T>, ConfigError> {
-        let parse = |text: &str| match text {
-            "none" => Some((text.to_owned(), None)),
-            text => Some((text.to_owned(), Some(parse(text)?))),
-        };
-        self.take(setting, parse, |(text, _)| text.clone()).map(|(_, value)| value)
-    }
-
-    fn take<T>(
-        &mut self,
-        setting: &'static Setting,
-        parse: impl Fn(&str) -> Option<T>,
-        show: impl Fn(&T) -> String,
-    ) -> Result<T, ConfigError> {
-        let mut found = self.find(setting);
-        let mut value = parse(&found.text);
-        if let Source::Predecessor(variable) = found.source {
-            let old = table::PREDECESSORS.iter().find(|old| old.variables.contains(&variable));
-            if value.is_some() {
-                self.predecessors.extend(old);
-            } else {
-                // An old environment must not keep the server from starting.
-                let allowed = allowed_of(setting);
-                let ours = setting.variable;
-                self.notes.push(format!(
-                    "{variable} is not used: for {ours} its value must be {allowed}"
-                ));
-                found = self.default_of(setting);
-                value = parse(&found.text);
-            }
-        }
-        let Some(value) = value else { return Err(refused(setting, found)) };
-        // A default is no secret, and says that none is set.
-        let is_secret = setting.secret && !matches!(found.source, Source::Default(_));
-        let shown = match (is_secret, setting.secret) {
-            (true, _) => "(secret)".to_owned(),
-            (false, true) => found.text.clone().into_owned(),
-            (false, false) => show(&value),
-        };
-        let Setting { variable, unit, .. } = *setting;
-        let default = match setting.variable == table::PROFILE.variable {
-            true => Profile::Development.name(),
-            false => self.profile.default_of(setting),
-        };
-        let differs = found.text != default;
-        self.effective.push(Effective {
-            variable,
-            value: shown,
-            unit,
-            source: found.source,
-            differs,
-        });
-        Ok(value)
-    }
-
-    fn find(&self, setting: &'static Setting) -> Found<'a> {
-        self.given.find(setting).unwrap_or_else(|| self.default_of(setting))
-    }
-
-    fn default_of(&self, setting: &'static Setting) -> Found<'a> {
-        let text = match setting.variable == table::PROFILE.variable {
-            true => self.profile.name(),
-            false => self.profile.default_of(setting),
-        };
-        let source = Source::Default(self.profile);
-        Found { source, name: setting.variable.to_owned(), text: text.into() }
-    }
-}
-
-/// A server whose ids can be foretold must not start, so there is nothing to fall back on.
-fn random_seed() -> Result<Seed, ConfigError> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| ConfigError::NoRandomness(error.to_string()))?;
-    Ok(Seed::from_bytes(bytes))
-}
-
-/// Digits only: `u64` would take a `+` as well, and the message speaks of a whole number.
-fn whole(text: &str, min: u64, max: u64) -> Option<u64> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|value| digits && (min..=max).contains(value))
-}
-
-fn refused(setting: &Setting, found: Found<'_>) -> ConfigError {
-    let value = match setting.secret {
-        true => "(secret)".to_owned(),
-        false => found.text.into_owned(),
-    };
-    ConfigError::Refused { name: found.name, value, allowed: allowed_of(setting) }
-}
-
-/// Which values a setting may have, with their unit.
-fn allowed_of(setting: &Setting) -> String {
-    format!("{} {}", setting.allowed, setting.unit).trim_end().to_owned()
-}
-
-impl Effective {
-    /// As it could be given: `PORT=4000`. What a shell or a terminal would not take as it is gets
-    /// quotes.
-    pub fn assignment(&self) -> String {
-        let Self { variable, value, .. } = self;
-        let plain = |c: char| c.is_alphanumeric() || "-_./:,=*+@()[]".contains(c);
-        if value.chars().all(plain) {
-            format!("{variable}={value}")
-        } else {
-            format!("{variable}={value:?}")
-        }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // Quoted and escaped, because a value may hold anything, even what moves a terminal's
-            // cursor.
-            Self::Refused { name, value, allowed } => {
-                write!(f, "{name} cannot be {value:?}; allowed: {allowed}")
-            }
-            Self::Unsafe(variable, what) => {
-                write!(f, "SECURITY_PROFILE=internet takes {variable}: {what}")
-            }
-            Self::NoRandomness(error) => {
-                write!(
-                    f,
-                    "the system has no random numbers for ids and secrets: {error}. Start it again later"
-                )
-            }
-            Self::DotEnv(DotEnvError::Line(line)) => {
-                write!(
-                    f,
-                    ".env line {line} cannot be read; allowed: NAME=value, a comment, an empty line"
-                )
-            }
-            Self::DotEnv(DotEnvError::Unreadable(reason)) => {
-                write!(f, ".env cannot be read: {reason}")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Effective {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { variable, value, unit, source, .. } = self;
-        write!(f, "{variable} = {value}")?;
-        if !unit.is_empty() {
-            write!(f, " {unit}")?;
-        }
-        match source {
-            Source::CommandLine => write!(f, " (command line)"),
-            Source::Environment => write!(f, " (environment)"),
-            Source::DotEnv => write!(f, " (.env)"),
-            Source::Predecessor(variable) => write!(f, " ({variable} of the Node.js server)"),
-            Source::Default(profile) => write!(f, " (default in {})", profile.name()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use bandsync_engine::words::limits::RateLimits;
+    use bandsync_engine::words::manners::Hosts;
+    use bandsync_engine::words::origins::Origins;
+    use bandsync_engine::words::rng::Seed;
+    use bandsync_storage::Topology;
+
+    use super::access::origins;
+    use super::dotenv::DotEnvError;
+    use super::table::{Allowed, Setting};
     use super::*;
 
     /// Settings as `NAME=value`, separated by spaces, for each of the three places.

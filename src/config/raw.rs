@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::config::dotenv;
-use crate::config::table::{self, Setting};
-use crate::config::{ConfigError, Profile};
+use super::dotenv;
+use super::error::ConfigError;
+use super::profile::Profile;
+use super::table::{self, Setting};
 
 /// What people gave, unchecked.
 #[derive(Debug, Default)]

@@ -371,7 +371,9 @@ impl Style {
     fn own_line(self, told: &str) -> String {
         let (time, level) = (Timestamp(SystemTime::now()), Level::Warn);
         match self {
-            Self::Json => json_line(&time, level, "bandsync::ops::logging", told, Fields::default()),
+            Self::Json => {
+                json_line(&time, level, "bandsync::ops::logging", told, Fields::default())
+            }
             Self::Coloured | Self::Plain => format!("{time} {level:5} {told}"),
         }
     }

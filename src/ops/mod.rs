@@ -5,3 +5,4 @@ pub mod banner;
 pub mod client;
 pub mod logging;
 pub mod process;
+pub mod signals;

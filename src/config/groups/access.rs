@@ -1,0 +1,134 @@
+//! Who may connect, from where, and how much each may do.
+
+use bandsync_engine::words::limits::RateLimits;
+use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
+use bandsync_engine::words::origins::Origins;
+
+use crate::config::error::ConfigError;
+use crate::config::table;
+use crate::config::values::{Values, whole};
+
+/// Characters of a new passcode or PIN where strangers may guess: eight digits last for years at
+/// the rate that many addresses together have (`Guessing`).
+const SECRET_CHARS_ON_THE_INTERNET: u32 = 8;
+
+/// What is expected of those who come, and how many HTTP requests they may make.
+pub fn manners(values: &mut Values<'_>, origins: &Origins) -> Result<(Manners, u32), ConfigError> {
+    let is_lan = values.one_of(&table::SECURITY_PROFILE)? == "lan";
+    let proxies = values.told(&table::TRUSTED_PROXIES, networks)?;
+    let hosts = match values.told(&table::ALLOWED_HOSTS, names)? {
+        Names::Auto if is_lan => Hosts::Local(hosts_of(origins)),
+        Names::Auto => Hosts::Public(hosts_of(origins)),
+        Names::Any => Hosts::Any,
+        Names::Listed(names) => Hosts::Local([names, hosts_of(origins)].concat()),
+    };
+    let limits = [&table::CONNECTIONS_PER_IP, &table::HANDSHAKES_PER_IP];
+    // Who gives a number wants to see it hold, also from this machine.
+    let spares_loopback =
+        is_lan && limits.iter().all(|setting| values.find(setting).text == "auto");
+    let connections_max = values.whole_or(limits[0], if is_lan { 256 } else { 32 })? as u32;
+    let connections_per_second = values.whole_or(limits[1], if is_lan { 100 } else { 10 })? as u32;
+    let peers = PeerLimits { connections_max, connections_per_second, spares_loopback };
+    let requests = values.count(&table::HTTP_REQUESTS_PER_IP)?;
+    let rates = values.told(&table::EVENT_RATES, event_rates)?;
+    if !is_lan && proxies.is_empty() {
+        let what = "the proxy that ends TLS, such as 127.0.0.1";
+        return Err(ConfigError::Unsafe(table::TRUSTED_PROXIES.variable, what));
+    }
+    if !is_lan && !matches!(origins, Origins::Listed(_)) {
+        let what = "the pages that may connect, such as https://band.example";
+        return Err(ConfigError::Unsafe(table::CORS_ORIGIN.variable, what));
+    }
+    let secret_chars_min = if is_lan { 0 } else { SECRET_CHARS_ON_THE_INTERNET };
+    Ok((Manners { rates, peers, proxies, hosts, secret_chars_min }, requests))
+}
+
+/// The pages that may connect.
+pub fn origins(text: &str) -> Option<Origins> {
+    match text {
+        "own" => Some(Origins::Own),
+        "*" => Some(Origins::Any),
+        list => list
+            .split(',')
+            .map(|part| origin(part.trim()))
+            .collect::<Option<_>>()
+            .map(Origins::Listed),
+    }
+}
+
+/// An origin as browsers write it: scheme and host in small letters, nothing behind the port.
+fn origin(text: &str) -> Option<String> {
+    let (scheme, authority) = text.split_once("://")?;
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let of_authority = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    let fits = !scheme.is_empty() && scheme.chars().all(of_scheme);
+    let fits = fits && !authority.is_empty() && authority.chars().all(of_authority);
+    fits.then(|| format!("{scheme}://{authority}").to_ascii_lowercase())
+}
+
+fn networks(text: &str) -> Option<Vec<Network>> {
+    if text == "none" {
+        return Some(Vec::new());
+    }
+    text.split(',').map(|part| Network::parse(part.trim())).collect()
+}
+
+/// Under which names pages may reach the server, as it was given.
+enum Names {
+    Auto,
+    Any,
+    Listed(Vec<String>),
+}
+
+fn names(text: &str) -> Option<Names> {
+    let name = |text: &str| {
+        // The dot at the end of a full name is none of the name.
+        let text = text.strip_suffix('.').unwrap_or(text);
+        let fits = !text.is_empty()
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+        fits.then(|| text.to_ascii_lowercase())
+    };
+    match text {
+        "auto" => Some(Names::Auto),
+        "*" => Some(Names::Any),
+        list => {
+            list.split(',').map(|part| name(part.trim())).collect::<Option<_>>().map(Names::Listed)
+        }
+    }
+}
+
+/// The names that listed origins have without scheme and port.
+fn hosts_of(origins: &Origins) -> Vec<String> {
+    let Origins::Listed(list) = origins else { return Vec::new() };
+    let authorities = list.iter().filter_map(|origin| origin.split_once("://"));
+    authorities
+        .map(|(_, authority)| authority.split(':').next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+fn event_rates(text: &str) -> Option<RateLimits> {
+    let mut rates = RateLimits::default();
+    if text == "default" {
+        return Some(rates);
+    }
+    for pair in text.split(',') {
+        let (event, rate) = pair.trim().split_once('=')?;
+        let place = match event.trim() {
+            "position_sync" => &mut rates.position_sync,
+            "metronome_tick" => &mut rates.metronome_tick,
+            "sync_request" => &mut rates.sync_request,
+            "chat_message" => &mut rates.chat_message,
+            "latency_probe" => &mut rates.latency_probe,
+            "clock_sync" => &mut rates.clock_sync,
+            "tempo_change" => &mut rates.tempo_change,
+            "join_session" => &mut rates.join_session,
+            "other" => &mut rates.other,
+            "total" => &mut rates.total,
+            "refusals" => &mut rates.refusals_max,
+            _ => return None,
+        };
+        *place = u32::try_from(whole(rate.trim(), 0, 100_000)?).ok()?;
+    }
+    Some(rates)
+}

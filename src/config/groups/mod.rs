@@ -1,0 +1,4 @@
+//! Settings that are only understood together.
+
+pub mod access;
+pub mod storage;

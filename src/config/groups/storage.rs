@@ -1,0 +1,58 @@
+//! Where sessions are kept.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bandsync_storage::{Endpoint, Plan, Target, Topology};
+
+use crate::config::error::ConfigError;
+use crate::config::raw::Given;
+use crate::config::table;
+use crate::config::values::Values;
+
+/// Where sessions are kept, from everything that says something about it.
+pub fn plan(values: &mut Values<'_>) -> Result<Plan, ConfigError> {
+    let kind = values.one_of(&table::STORAGE)?;
+    let data = values.told(&table::DATA_DIR, |text| Some(text.to_owned()))?;
+    let ttl = Duration::from_millis(values.whole(&table::STORAGE_TTL)?);
+    let wait = Duration::from_millis(values.whole(&table::STORAGE_WAIT)?);
+    let text: fn(&str) -> Option<String> = |text| Some(text.to_owned());
+    let url = values.unless_none(&table::REDIS_URL, |url| Topology::parse(url).ok())?;
+    let host = values.unless_none(&table::REDIS_HOST, text)?;
+    let port = values.whole(&table::REDIS_PORT)? as u16;
+    let password = values.unless_none(&table::REDIS_PASSWORD, text)?;
+    let db = values.whole(&table::REDIS_DB)?;
+    let replicas = values.count(&table::REDIS_REPLICAS)?;
+    let timeout = Duration::from_millis(values.whole(&table::REDIS_TIMEOUT)?);
+    let on_host = |host: &str| Topology::on_host(host, port, password.as_deref(), db as i64);
+    let redis = match (url, host) {
+        (Some(topology), _) => Some(topology),
+        (None, Some(host)) => on_host(&host),
+        // What `--storage redis` alone means: the one on this machine.
+        (None, None) => (kind == "redis").then(|| on_host("127.0.0.1")).flatten(),
+    };
+    let target = match (kind.as_str(), redis) {
+        ("redis" | "auto", Some(topology)) => {
+            Target::Redis(Box::new(Endpoint { topology, replicas, timeout }))
+        }
+        ("memory", _) => Target::Memory,
+        _ => Target::File(if data == "auto" {
+            data_directory(values.given)
+        } else {
+            Some(data.into())
+        }),
+    };
+    Ok(Plan { target, ttl, wait })
+}
+
+/// Where the system has the data of programs.
+fn data_directory(given: &Given) -> Option<PathBuf> {
+    let variable = |name: &str| {
+        given.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    };
+    let home = |rest: &str| variable("HOME").map(|home| home.join(rest));
+    let data = variable("XDG_DATA_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(|| home(".local/share"));
+    data.map(|data| data.join("bandsync"))
+}

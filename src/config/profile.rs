@@ -1,0 +1,31 @@
+//! The two sets of defaults.
+
+use super::table::Setting;
+
+/// A set of defaults.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Profile {
+    Development,
+    Production,
+}
+
+impl Profile {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Development, Self::Production].into_iter().find(|profile| profile.name() == text)
+    }
+
+    pub(super) fn default_of(self, setting: &Setting) -> &'static str {
+        match self {
+            Self::Development => setting.development,
+            Self::Production => setting.production,
+        }
+    }
+
+    /// As `NODE_ENV` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Production => "production",
+        }
+    }
+}
