@@ -13,9 +13,9 @@ mod server;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use cli::{Asked, check, replay, serve, top, trace};
+use cli::{Command, check, replay, serve, top, trace};
 use config::Config;
-use config::raw::Given;
+use config::raw::RawConfig;
 use ops::process;
 
 /// Thousands of small buffers come and go on every shard thread at once, and one shard frees what
@@ -29,17 +29,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     process::use_small_pages();
     match cli::parse() {
-        Asked::Serve(typed) => configured(typed, serve::run),
-        Asked::Check(typed) => configured(typed, |config| check::run(&config)),
-        Asked::ListSettings(typed) => configured(typed, |config| check::list_settings(&config)),
-        Asked::Top(typed, url) => configured(typed, |config| {
+        Command::Serve(typed) => configured(typed, serve::run),
+        Command::Check(typed) => configured(typed, |config| check::run(&config)),
+        Command::ListSettings(typed) => configured(typed, |config| check::list_settings(&config)),
+        Command::Top(typed, url) => configured(typed, |config| {
             let url = url.unwrap_or_else(|| format!("http://127.0.0.1:{}", config.port));
             top::run(&url, config.admin_token.as_ref())
         }),
-        Asked::Replay(options) => replay::run(&options),
-        Asked::Trace(options) => trace::run(&options),
-        Asked::Completions(shell) => print(&cli::completions(shell)),
-        Asked::Man => print(&cli::manual().unwrap_or_default()),
+        Command::Replay(options) => replay::run(&options),
+        Command::Trace(options) => trace::run(&options),
+        Command::Completions(shell) => print(&cli::completions(shell)),
+        Command::Man => print(&cli::manual().unwrap_or_default()),
     }
 }
 
@@ -51,7 +51,7 @@ fn print(text: &[u8]) -> ExitCode {
 
 /// Goes on with the configuration that was typed or stands elsewhere, if it can be used.
 fn configured(typed: BTreeMap<String, String>, go_on: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match Given::gather(typed).and_then(|given| Config::check(&given)) {
+    match RawConfig::gather(typed).and_then(|given| Config::check(&given)) {
         Ok(config) => go_on(config),
         Err(refusal) => {
             process::complain(&format!(

@@ -396,15 +396,15 @@ fn ports(range: &str) -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::raw::Given;
+    use crate::config::raw::RawConfig;
 
     fn config(pairs: &[(&str, &str)]) -> Config {
         let environment =
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Config::check(&Given {
+        Config::check(&RawConfig {
             cores: crate::config::raw::Cores { count: 1, quota: None },
             environment,
-            ..Given::default()
+            ..RawConfig::default()
         })
         .unwrap()
     }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction, Args, Command, FromArgMatches, ValueHint};
+use clap::{Arg, ArgAction, Args, FromArgMatches, ValueHint};
 use clap_complete::Shell;
 
 use crate::config::table::{self, SETTINGS, Setting};
@@ -22,7 +22,7 @@ use crate::config::table::{self, SETTINGS, Setting};
 pub const MISCONFIGURED: u8 = 2;
 
 /// What is to be done; settings are by the name of the variable that means the same.
-pub enum Asked {
+pub enum Command {
     Serve(BTreeMap<String, String>),
     /// Look at the configuration and the machine.
     Check(BTreeMap<String, String>),
@@ -42,27 +42,29 @@ pub enum Asked {
 
 /// What was typed. Ends the process after `--help`, after `--version`, and (with code 2) after an
 /// option that does not exist.
-pub fn parse() -> Asked {
+pub fn parse() -> Command {
     let matches = command(Purpose::Parse).get_matches();
-    let asked = match matches.subcommand() {
-        Some(("replay", matches)) => replay::Options::from_arg_matches(matches).map(Asked::Replay),
-        Some(("trace", matches)) => trace::Options::from_arg_matches(matches).map(Asked::Trace),
-        Some(("check", check)) if check.get_flag(ONLY_SETTINGS) => {
-            Ok(Asked::ListSettings(typed(&matches)))
+    let command = match matches.subcommand() {
+        Some(("replay", matches)) => {
+            replay::Options::from_arg_matches(matches).map(Command::Replay)
         }
-        Some(("check", _)) => Ok(Asked::Check(typed(&matches))),
+        Some(("trace", matches)) => trace::Options::from_arg_matches(matches).map(Command::Trace),
+        Some(("check", check)) if check.get_flag(ONLY_SETTINGS) => {
+            Ok(Command::ListSettings(typed(&matches)))
+        }
+        Some(("check", _)) => Ok(Command::Check(typed(&matches))),
         Some(("top", top)) => {
-            Ok(Asked::Top(typed(&matches), top.get_one::<String>("url").cloned()))
+            Ok(Command::Top(typed(&matches), top.get_one::<String>("url").cloned()))
         }
         Some(("completions", of)) => {
-            Ok(of.get_one(SHELL).map_or(Asked::Man, |shell| Asked::Completions(*shell)))
+            Ok(of.get_one(SHELL).map_or(Command::Man, |shell| Command::Completions(*shell)))
         }
-        Some(("man", _)) => Ok(Asked::Man),
-        _ => Ok(Asked::Serve(typed(&matches))),
+        Some(("man", _)) => Ok(Command::Man),
+        _ => Ok(Command::Serve(typed(&matches))),
     };
     // What is wrong with the options was found before; this keeps the two descriptions from
     // parting.
-    asked.unwrap_or_else(|error| error.exit())
+    command.unwrap_or_else(|error| error.exit())
 }
 
 /// The settings that stand before or behind the command; the latter count.
@@ -121,10 +123,10 @@ enum Purpose {
     Complete,
 }
 
-fn command(purpose: Purpose) -> Command {
+fn command(purpose: Purpose) -> clap::Command {
     let settings = || SETTINGS.map(|setting| argument(setting, purpose));
-    let serve = Command::new("serve").about("Runs the server, as does no command at all");
-    let command = Command::new("bandsync")
+    let serve = clap::Command::new("serve").about("Runs the server, as does no command at all");
+    let command = clap::Command::new("bandsync")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Keeps a band on the same page, in the same bar.")
         .max_term_width(100)
@@ -140,7 +142,7 @@ fn command(purpose: Purpose) -> Command {
         )
         .subcommand(serve.args(settings()))
         .subcommand(
-            Command::new("check")
+            clap::Command::new("check")
                 .about("Explains what it finds in the configuration and this machine")
                 .arg(
                     Arg::new(ONLY_SETTINGS)
@@ -151,18 +153,18 @@ fn command(purpose: Purpose) -> Command {
                 .args(settings()),
         )
         .subcommand(
-            Command::new("top")
+            clap::Command::new("top")
                 .about("Shows a running server in the terminal")
                 .arg(Arg::new("url").value_name("URL").help("The server, http://127.0.0.1:PORT if none is given"))
                 .args(settings()),
         )
         .subcommand(
-            replay::Options::augment_args(Command::new("replay"))
+            replay::Options::augment_args(clap::Command::new("replay"))
                 .about("Runs recorded traces again and compares the outputs"),
         )
-        .subcommand(trace::Options::augment_args(Command::new("trace")).about("Looks inside recorded traces"))
+        .subcommand(trace::Options::augment_args(clap::Command::new("trace")).about("Looks inside recorded traces"))
         .subcommand(
-            Command::new("completions")
+            clap::Command::new("completions")
                 .about("Prints a script that completes the command line")
                 .long_about(
                     "Prints a script that completes commands, options and values. For bash:\n\n  \
@@ -178,7 +180,7 @@ fn command(purpose: Purpose) -> Command {
                 ),
         )
         .subcommand(
-            Command::new("man")
+            clap::Command::new("man")
                 .about("Prints the manual page")
                 .long_about("Prints the manual page. To read it: bandsync man > bandsync.1; man ./bandsync.1"),
         );

@@ -22,7 +22,7 @@ use bandsync_engine::words::time::Micros;
 use bandsync_storage::{self as storage, Target};
 
 use self::groups::access;
-use self::raw::{Cores, Given, Source};
+use self::raw::{Cores, RawConfig, Source};
 use self::table::Predecessor;
 use self::values::{Values, refused};
 use crate::http::Token;
@@ -97,7 +97,7 @@ pub struct Record {
 
 impl Config {
     /// Checks everything. The first value that is not allowed is the error.
-    pub fn check(given: &Given) -> Result<Self, ConfigError> {
+    pub fn check(given: &RawConfig) -> Result<Self, ConfigError> {
         let mut notes = Vec::new();
         let profile = profile(given, &mut notes)?;
         let mut values = Values {
@@ -261,7 +261,7 @@ impl Config {
 
 /// `NODE_ENV` belongs to others as well, who set it to `test` or `staging`: such a value is no
 /// mistake.
-fn profile(given: &Given, notes: &mut Vec<String>) -> Result<Profile, ConfigError> {
+fn profile(given: &RawConfig, notes: &mut Vec<String>) -> Result<Profile, ConfigError> {
     if let Some(found) = given.find(&table::PROFILE) {
         return Profile::parse(&found.text).ok_or_else(|| refused(&table::PROFILE, found));
     }
@@ -318,12 +318,12 @@ mod tests {
     use super::*;
 
     /// Settings as `NAME=value`, separated by spaces, for each of the three places.
-    fn given([command_line, environment, dot_env]: [&str; 3]) -> Given {
+    fn given([command_line, environment, dot_env]: [&str; 3]) -> RawConfig {
         let map = |text: &str| {
             let pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
             pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
         };
-        Given {
+        RawConfig {
             command_line: map(command_line),
             environment: map(environment),
             dot_env: map(dot_env),
@@ -555,7 +555,7 @@ mod tests {
     /// Shards, and whether they are pinned.
     #[track_caller]
     fn check_shards(count: u16, quota: Option<u16>, text: &str, expected: (u16, bool)) {
-        let given = Given { cores: Cores { count, quota }, ..given(["", text, ""]) };
+        let given = RawConfig { cores: Cores { count, quota }, ..given(["", text, ""]) };
         let config = Config::check(&given).unwrap();
         assert_eq!((config.shards, config.pin), expected, "{count} {quota:?} {text}");
     }

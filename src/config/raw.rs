@@ -12,7 +12,7 @@ use super::table::{self, Setting};
 
 /// What people gave, unchecked.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct RawConfig {
     /// By variable name.
     pub command_line: BTreeMap<String, String>,
     pub environment: BTreeMap<String, String>,
@@ -79,7 +79,7 @@ impl fmt::Display for Cores {
     }
 }
 
-impl Given {
+impl RawConfig {
     /// Adds the environment, the file `.env` and the number of cores to what was typed.
     pub fn gather(command_line: BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();

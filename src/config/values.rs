@@ -7,7 +7,7 @@ use bandsync_engine::words::time::Micros;
 
 use super::error::ConfigError;
 use super::profile::Profile;
-use super::raw::{Found, Given, Source};
+use super::raw::{Found, RawConfig, Source};
 use super::table::{self, Allowed, Predecessor, Setting};
 
 /// A setting as it holds, for showing.
@@ -23,7 +23,7 @@ pub struct Effective {
 
 /// Takes values out of what was given, checks them, and keeps count of what holds.
 pub(super) struct Values<'a> {
-    pub(super) given: &'a Given,
+    pub(super) given: &'a RawConfig,
     pub(super) profile: Profile,
     pub(super) effective: Vec<Effective>,
     /// Those that set something.

@@ -11,7 +11,7 @@ use bandsync_engine::words::limits::{Limits, RateLimits};
 use serde_json::{Map, Value, json};
 
 /// An event as it is described.
-struct Told {
+struct Described {
     what: &'static str,
     /// `name:Type`, separated by spaces; `name?:Type` may be left out, `Type~` may be null.
     fields: &'static str,
@@ -33,171 +33,179 @@ const HEARTBEAT: &str =
 const LATENCY: &str = "clientTimestamp:Number serverTimestamp:Unix t1:ServerMs t2:ServerMs";
 
 /// What clients send.
-fn sent(event: Event) -> Told {
-    let told = |what, fields, ack, refusals| Told { what, fields, ack, refusals };
+fn sent(event: Event) -> Described {
+    let described = |what, fields, ack, refusals| Described { what, fields, ack, refusals };
     match event {
-        Event::JoinSession => told(
+        Event::JoinSession => described(
             "Joins a session, and makes it if need be. Who comes first leads, sets the passcode, and with a leader PIN the rule that leading takes it. Joining another session leaves the first.",
             "sessionId:Session displayName?:LongName role?:Role instrument?:LongName passcode?:Secret leaderPin?:Secret tickHz?:TickHz metronome?:Bool",
             "sessionId:Session socketId:SocketId role:Role epoch:Count version:Count",
             &[Code::InvalidSessionId, Code::BadPasscode, Code::SessionFull],
         ),
-        Event::LeaveSession => told(
+        Event::LeaveSession => described(
             "Leaves the session. A leader hands over at once.",
             "sessionId:Session",
             "",
             MEMBER,
         ),
-        Event::SetRole => told(
+        Event::SetRole => described(
             "Takes the lead, gives it up, or, as the leader, hands it to a member. Under leaderRule \"ask\" a wish to lead becomes a request, under \"pin\" it takes the PIN. Of two claims in one batch window the first wins.",
             "sessionId:Session role:Role memberId?:SocketId",
             "epoch?:Count version?:Count pending?:Bool",
             &[Code::InvalidSessionId, Code::NotMember, Code::NotLeader, Code::NotAllowed],
         ),
-        Event::RequestLeader => told(
+        Event::RequestLeader => described(
             "Asks the leader for the lead; a free lead is given at once.",
             "sessionId:Session",
             "epoch?:Count version?:Count pending?:Bool",
             &[Code::InvalidSessionId, Code::NotMember, Code::NotAllowed],
         ),
-        Event::ApproveLeaderRequest => told(
+        Event::ApproveLeaderRequest => described(
             "Hands the lead to a member that asked for it.",
             "sessionId:Session requesterId:SocketId",
             CHANGED,
             LEADER,
         ),
-        Event::DenyLeaderRequest => told(
+        Event::DenyLeaderRequest => described(
             "Tells a member that asked for the lead that it does not get it.",
             "sessionId:Session requesterId:SocketId",
             "",
             LEADER,
         ),
-        Event::SyncRequest => told(
+        Event::SyncRequest => described(
             "Asks where the band is. With a checksum that differs a snapshot follows. Never waits for a batch window.",
             "sessionId:Session checksum?:ShortText version?:Count",
             SYNC,
             MEMBER,
         ),
-        Event::UpdateMessage => told(
+        Event::UpdateMessage => described(
             "Sets the message on everybody's screen, cut to 500 characters. The empty text brings the automatic messages back, which say who leads.",
             "sessionId:Session message:LongText",
             "epoch:Count version:Count cut?:True",
             MEMBER,
         ),
-        Event::ChatMessage => told(
+        Event::ChatMessage => described(
             "Says something to everybody, cut to 500 characters.",
             "sessionId:Session message:LongWords username?:LongName",
             "cut?:True",
             MEMBER,
         ),
-        Event::UpdateSettings => told(
+        Event::UpdateSettings => described(
             "Changes the session's settings: all that are named or none. null takes a secret away.",
             "sessionId:Session maxMembers?:MaxMembers onLeaderLoss?:OnLeaderLoss leaderRule?:LeaderRule passcode?:Secret leaderPin?:Secret anyoneMayCue?:Bool",
             CHANGED,
             LEADER,
         ),
-        Event::Cue => told(
+        Event::Cue => described(
             "A short stage message with its server time.",
             "sessionId:Session text:CueText target?:LongName",
             "",
             LEADER,
         ),
-        Event::Play => told(
+        Event::Play => described(
             "Starts the song: at once, at a time, after a count-in, or on the next bar or beat.",
             "sessionId:Session atServerMs?:ServerMs countInBars?:Bars quantize?:Quantize",
             CHANGED,
             LEADER,
         ),
-        Event::Pause => told("Stops the song where it is.", "sessionId:Session", CHANGED, LEADER),
-        Event::Stop => told(
+        Event::Pause => {
+            described("Stops the song where it is.", "sessionId:Session", CHANGED, LEADER)
+        }
+        Event::Stop => described(
             "Stops the song and goes back to its beginning.",
             "sessionId:Session",
             CHANGED,
             LEADER,
         ),
-        Event::Seek => told(
+        Event::Seek => described(
             "Goes to a position, also while playing.",
             "sessionId:Session position:Position atServerMs?:ServerMs",
             CHANGED,
             LEADER,
         ),
         Event::SetTempo => {
-            told("Changes the tempo.", "sessionId:Session tempo:Tempo", CHANGED, LEADER)
+            described("Changes the tempo.", "sessionId:Session tempo:Tempo", CHANGED, LEADER)
         }
-        Event::TempoChange => told(
+        Event::TempoChange => described(
             "Changes the tempo, at once or as a ramp.",
             "sessionId:Session tempo:Tempo fadeTime?:Fade",
             CHANGED,
             LEADER,
         ),
-        Event::TempoChanged => told(
+        Event::TempoChanged => described(
             "As tempo_change, and told under this name.",
             "sessionId:Session tempo:Tempo fadeTime?:Fade",
             CHANGED,
             LEADER,
         ),
-        Event::SetTimeSignature => told(
+        Event::SetTimeSignature => described(
             "Changes the time signature from the next bar on.",
             "sessionId:Session numerator:Numerator denominator:Denominator",
             CHANGED,
             LEADER,
         ),
-        Event::BeatSync => told(
+        Event::BeatSync => described(
             "The leader's beat, which is compared with the timeline and passed on.",
             "sessionId:Session beatPosition:Number masterTime:Number",
             "",
             LEADER,
         ),
-        Event::PositionSync => told(
+        Event::PositionSync => described(
             "Where a member is: the leader's is passed on, a follower's is corrected if it is over 25 ms off.",
             "sessionId:Session positionMs:Position timestamp:Number",
             CHANGED,
             MEMBER,
         ),
-        Event::LatencyProbe => {
-            told("Answered at once, to measure the round trip.", "timestamp:Number", LATENCY, &[])
-        }
-        Event::ClockSync => told(
+        Event::LatencyProbe => described(
+            "Answered at once, to measure the round trip.",
+            "timestamp:Number",
+            LATENCY,
+            &[],
+        ),
+        Event::ClockSync => described(
             "A four-stamp probe of the server's clock, answered at once.",
             "t0:Number",
             "t0:Number t1:ServerMs t2:ServerMs",
             &[],
         ),
-        Event::SetSetlist => told(
+        Event::SetSetlist => described(
             "Sets the songs of the evening, up to 1 MiB in all.",
             "sessionId:Session setlist:NewSetlist",
             CHANGED,
             &[Code::InvalidSessionId, Code::NotMember, Code::NotLeader, Code::TooLarge],
         ),
-        Event::SelectSong => told(
+        Event::SelectSong => described(
             "Chooses a song by its id, or the next or the one before by step. Its tempo and signature hold, at its beginning, stopped.",
             "sessionId:Session songId?:SongId step?:Step",
             CHANGED,
             LEADER,
         ),
-        Event::GetSong => told(
+        Event::GetSong => described(
             "Asks for a song with its body.",
             "sessionId:Session songId:SongId",
             "song:Song",
             MEMBER,
         ),
-        Event::Pong => told("Answers a ping.", "timestamp?:Number", "", &[]),
-        Event::Heartbeat => told(
+        Event::Pong => described("Answers a ping.", "timestamp?:Number", "", &[]),
+        Event::Heartbeat => described(
             "Says that the client lives; always answered.",
             "timestamp?:Number",
             HEARTBEAT,
             &[],
         ),
-        Event::ConnectionQuality => told("Asks how good the connection is.", "", QUALITY, &[]),
+        Event::ConnectionQuality => described("Asks how good the connection is.", "", QUALITY, &[]),
         Event::HeartbeatResponse => {
-            told("Taken and ignored: old clients answer theirs.", "", "", &[])
+            described("Taken and ignored: old clients answer theirs.", "", "", &[])
         }
         Event::RoleChanged => {
-            told("Taken and ignored: roles change by set_role alone.", "", "", &[])
+            described("Taken and ignored: roles change by set_role alone.", "", "", &[])
         }
-        Event::Error => {
-            told("Taken and ignored: what went wrong at a client is its own affair.", "", "", &[])
-        }
+        Event::Error => described(
+            "Taken and ignored: what went wrong at a client is its own affair.",
+            "",
+            "",
+            &[],
+        ),
     }
 }
 

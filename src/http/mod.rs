@@ -447,7 +447,7 @@ mod tests {
 
     fn site() -> (Site, Reporter) {
         let totals: Arc<dyn Totals> = Arc::new(Two);
-        let config = crate::config::Config::check(&crate::config::raw::Given {
+        let config = crate::config::Config::check(&crate::config::raw::RawConfig {
             cores: crate::config::raw::Cores { count: 1, quota: None },
             ..Default::default()
         })

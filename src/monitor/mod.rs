@@ -268,7 +268,7 @@ impl Monitor {
         let (stop, stopped) = channel();
         let look_on = move || {
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                watch.look();
+                watch.read();
             }
         };
         let thread = std::thread::Builder::new().name("monitor".into()).spawn(look_on)?;
@@ -309,7 +309,7 @@ struct Watch {
     newest: Arc<Mutex<Arc<Report>>>,
     history: Arc<Mutex<History>>,
     started: Instant,
-    earlier: Look,
+    earlier: Reading,
     all: Meter,
     shards: Vec<Meter>,
     /// Samples in a row in which a shard ended no turn.
@@ -328,7 +328,7 @@ struct Watch {
 
 impl Watch {
     fn begin(totals: Arc<dyn Totals>, plan: Plan) -> std::io::Result<Self> {
-        let earlier = Look::now(totals.as_ref());
+        let earlier = Reading::now(totals.as_ref());
         let sample = Sample { resident_bytes: earlier.usage.resident_bytes, ..Sample::default() };
         let report = Report { sample, allocator: process::allocator(), ..Report::default() };
         Ok(Self {
@@ -353,8 +353,8 @@ impl Watch {
     }
 
     /// One look at everything, and what follows from it.
-    fn look(&mut self) {
-        let later = Look::now(self.totals.as_ref());
+    fn read(&mut self) {
+        let later = Reading::now(self.totals.as_ref());
         for (shard, meter) in self.shards.iter_mut().enumerate() {
             let all = &mut self.all;
             self.totals.collect(shard, &mut |gauges| {
@@ -416,7 +416,7 @@ impl Watch {
 
     fn readings(
         &mut self,
-        later: &Look,
+        later: &Reading,
         second: &Spreads,
         threads: &[ThreadShare],
         queues: &[Queue],
@@ -476,7 +476,7 @@ impl Watch {
     }
 
     /// Acts on the alerts about memory. Returns what the shards are told.
-    fn mind_memory(&mut self, later: &Look) -> Memory {
+    fn mind_memory(&mut self, later: &Reading) -> Memory {
         let alerts = self.thresholds.alerts();
         let raised = |name| alerts.iter().any(|alert| alert.name == name);
         let memory = match (raised("memory"), raised("memory_limit")) {
@@ -529,7 +529,7 @@ impl Watch {
         self.silent.iter().position(|silent| f64::from(*silent) >= limit)
     }
 
-    fn end_interval(&mut self, later: &Look, sample: &Sample) {
+    fn end_interval(&mut self, later: &Reading, sample: &Sample) {
         self.all.end_interval();
         self.shards.iter_mut().for_each(Meter::end_interval);
         self.first_interval = false;
@@ -568,7 +568,7 @@ fn unix_ms() -> u64 {
 }
 
 /// All counters at one instant.
-struct Look {
+struct Reading {
     at: Instant,
     usage: Usage,
     threads: Vec<ThreadUsage>,
@@ -576,7 +576,7 @@ struct Look {
     all: ShardTotals,
 }
 
-impl Look {
+impl Reading {
     fn now(totals: &dyn Totals) -> Self {
         let shards = totals.shards();
         let (usage, threads) = (process::usage(), process::threads());
@@ -693,13 +693,13 @@ mod tests {
         }
     }
 
-    fn look(at: Instant, cpu_ms: u64, all: ShardTotals) -> Look {
+    fn reading(at: Instant, cpu_ms: u64, all: ShardTotals) -> Reading {
         let cpu = CpuTime {
             user: Duration::from_millis(cpu_ms / 2),
             system: Duration::from_millis(cpu_ms / 2),
         };
         let usage = Usage { resident_bytes: 7, cpu };
-        Look { at, usage, threads: Vec::new(), shards: vec![all], all }
+        Reading { at, usage, threads: Vec::new(), shards: vec![all], all }
     }
 
     #[test]
@@ -730,8 +730,8 @@ mod tests {
             ..ShardTotals::default()
         };
         let last = Sample { connections_peak: 2, ..Sample::default() };
-        let sample =
-            look(start + Duration::from_secs(2), 1_500, now).since(&look(start, 500, then), &last);
+        let sample = reading(start + Duration::from_secs(2), 1_500, now)
+            .since(&reading(start, 500, then), &last);
         let expected = Sample {
             messages_in_per_second: 5.0,
             messages_out_per_second: 40.0,
@@ -753,8 +753,8 @@ mod tests {
         let start = Instant::now();
         let last =
             Sample { connections_peak: 9, latency_ms: 4.0, turn_ms: 5.0, ..Sample::default() };
-        let sample = look(start, 0, ShardTotals::default())
-            .since(&look(start, 0, ShardTotals::default()), &last);
+        let sample = reading(start, 0, ShardTotals::default())
+            .since(&reading(start, 0, ShardTotals::default()), &last);
         let expected =
             Sample { resident_bytes: 7, connections_peak: 9, latency_ms: 4.0, ..Sample::default() };
         assert_eq!(sample, expected);
@@ -841,13 +841,13 @@ mod tests {
         let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(LIMITS)).unwrap();
         for _ in 0..STALLED_AFTER {
             made.shards.lock()[0].turns += 1;
-            watch.look();
+            watch.read();
         }
         let report = watch.newest.lock().clone();
         assert_eq!((report.status, report.alerts[0].name), (Status::Unhealthy, "shard_stalled"));
         assert_eq!((report.alerts[0].value, report.events.len(), report.stalled), (1.0, 1, 1));
         made.shards.lock().iter_mut().for_each(|shard| shard.turns += 1);
-        watch.look();
+        watch.read();
         assert_eq!(watch.silent, [0, 0]);
     }
 
@@ -858,7 +858,7 @@ mod tests {
         let queue = |name, waiting| Queue { name, waiting, room: 100 };
         for (waiting, status) in [(50, Status::Healthy), (51, Status::Degraded)] {
             *made.queues.lock() = vec![queue("storage", 3), queue("log", waiting), queue("x", 0)];
-            watch.look();
+            watch.read();
             let report = watch.newest.lock().clone();
             assert_eq!((report.status, report.queues.len()), (status, 3));
         }
@@ -871,10 +871,10 @@ mod tests {
         made.shards.lock().resize(1, ShardTotals { turns: 1, ..ShardTotals::default() });
         let limits = Limits { memory_bytes: 1, ..LIMITS };
         let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(limits)).unwrap();
-        watch.look();
+        watch.read();
         let limits = Limits { memory_bytes: 1, memory_limit_bytes: 1, ..LIMITS };
         let mut full = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(limits)).unwrap();
-        full.look();
+        full.read();
         assert_eq!(watch.newest.lock().memory, Memory::Low);
         assert_eq!(full.newest.lock().memory, Memory::Out);
         assert_eq!(*made.told.lock(), [Memory::Low, Memory::Out]);
@@ -893,15 +893,15 @@ mod tests {
             }
         };
         busy(&watch);
-        watch.look();
+        watch.read();
         let first = watch.newest.lock().cpu;
         assert!(first.total() >= Duration::from_millis(5), "{first:?}");
         watch.interval_ends = Instant::now();
-        watch.look();
+        watch.read();
         let whole = watch.newest.lock().cpu;
         assert!(whole.total() >= first.total(), "{whole:?}");
         busy(&watch);
-        watch.look();
+        watch.read();
         assert_eq!(watch.newest.lock().cpu, whole, "the running interval is not told of");
     }
 
@@ -914,7 +914,7 @@ mod tests {
         // Otherwise the loop over missed intervals would be long.
         watch.interval = Duration::from_secs(3_600);
         *made.round_trips.lock() = vec![7_000_000; 3];
-        watch.look();
+        watch.read();
         let report = watch.newest.lock().clone();
         assert_eq!(
             (report.interval[ROUND_TRIP].count, report.shards[0].interval[ROUND_TRIP].count),

@@ -188,7 +188,7 @@ fn best_for_tablets(host: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::raw::{Cores, Given};
+    use crate::config::raw::{Cores, RawConfig};
     use crate::config::table::{Allowed, SETTINGS};
 
     fn machine() -> Vec<Interface> {
@@ -227,7 +227,7 @@ mod tests {
         let pairs = environment.split(' ').filter_map(|pair| pair.split_once('='));
         let environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let cores = Cores { count: 3, quota: None };
-        Config::check(&Given { cores, environment, ..Given::default() }).unwrap()
+        Config::check(&RawConfig { cores, environment, ..RawConfig::default() }).unwrap()
     }
 
     fn whole(config: &Config, reachable: &[&str], tablets: Option<&str>) -> String {

@@ -20,12 +20,12 @@ use crate::ops::logging;
 pub(super) const MAILBOX_ROOM: usize = 1_024;
 
 /// The storage's way to the shards.
-pub(super) struct Mail {
+pub(super) struct StorageSink {
     pub(super) post: Post,
     pub(super) shards: u16,
 }
 
-impl storage::Shards for Mail {
+impl storage::Shards for StorageSink {
     fn count(&self) -> u16 {
         self.shards
     }
@@ -37,9 +37,9 @@ impl storage::Shards for Mail {
 
 /// The monitor's rows on their way to the storage, as a series for each column. They come back as
 /// series, not as rows.
-pub(super) struct Series(pub(super) StorageHandle);
+pub(super) struct HistoryAdapter(pub(super) StorageHandle);
 
-impl HistoryStore for Series {
+impl HistoryStore for HistoryAdapter {
     fn load(&mut self, _max: usize) -> Vec<Row> {
         Vec::new()
     }
@@ -55,13 +55,13 @@ impl HistoryStore for Series {
 }
 
 /// Lives as long as its shard's loop, and says so when that is over: when it panics as well.
-pub(super) struct Farewell<Ended: Fn()> {
+pub(super) struct ExitHook<Ended: Fn()> {
     pub(super) ended: Ended,
     /// Records the shard meanwhile, if that is wanted.
     pub(super) recorder: Option<ShardRecorder>,
 }
 
-impl<Ended: Fn() + Send + 'static> Tap for Farewell<Ended> {
+impl<Ended: Fn() + Send + 'static> Tap for ExitHook<Ended> {
     fn input(&mut self, at: Micros, input: &Input<'_>) {
         if let Some(recorder) = &mut self.recorder {
             recorder.input(at, input);
@@ -75,14 +75,14 @@ impl<Ended: Fn() + Send + 'static> Tap for Farewell<Ended> {
     }
 }
 
-impl<Ended: Fn()> Drop for Farewell<Ended> {
+impl<Ended: Fn()> Drop for ExitHook<Ended> {
     fn drop(&mut self) {
         (self.ended)();
     }
 }
 
 /// What all shards count, as the monitor wants it.
-pub(super) struct Shards {
+pub(super) struct FleetTotals {
     pub(super) board: Arc<Board<Counters>>,
     pub(super) clock: Clock,
     pub(super) storage: StorageHandle,
@@ -92,7 +92,7 @@ pub(super) struct Shards {
 /// How long shards go on telling who plays where after somebody asked.
 const ROSTERS_FOR: Micros = Micros::from_secs(10);
 
-impl Totals for Shards {
+impl Totals for FleetTotals {
     fn storage_down(&self) -> bool {
         !self.storage.status.is_up()
     }
@@ -150,7 +150,7 @@ impl Totals for Shards {
     }
 }
 
-impl Shards {
+impl FleetTotals {
     fn ids(&self) -> impl Iterator<Item = ShardId> {
         (0..self.board.shards()).map(ShardId)
     }

@@ -18,7 +18,7 @@ use log::debug;
 use crate::config::Config;
 use crate::http::{Progress, Site};
 use crate::monitor::{self, Monitor, Totals};
-use crate::server::adapters::{Farewell, MAILBOX_ROOM, Mail, Series, Shards};
+use crate::server::adapters::{ExitHook, FleetTotals, HistoryAdapter, MAILBOX_ROOM, StorageSink};
 use crate::server::record;
 
 /// The running shards.
@@ -48,13 +48,13 @@ impl Server {
         let settings = |shard| Settings { shard, started_unix_ms, ..config.engine.clone() };
         let all: Vec<Settings> = (0..config.shards).map(|shard| settings(ShardId(shard))).collect();
         let recorder = record::start(config, &all)?;
-        let totals: Arc<dyn Totals> = Arc::new(Shards {
+        let totals: Arc<dyn Totals> = Arc::new(FleetTotals {
             board: Arc::clone(&board),
             clock,
             storage: handle.clone(),
             recording: recorder.as_ref().map(Recorder::backlog),
         });
-        let series = Box::new(Series(handle.clone()));
+        let series = Box::new(HistoryAdapter(handle.clone()));
         let monitoring = monitor::Plan { store: Some(series), ..config.monitoring() };
         let monitor = Monitor::start(Arc::clone(&totals), monitoring)?;
         let token = config.admin_token.clone();
@@ -77,13 +77,13 @@ impl Server {
         };
         let crew = |shard: ShardId| {
             let tap = recorder.as_ref().map(|recorder| recorder.tap(shard.0));
-            let farewell: Box<dyn Tap> = Box::new(Farewell { ended: ended.clone(), recorder: tap });
-            (Engine::new(settings(shard)), farewell)
+            let hook: Box<dyn Tap> = Box::new(ExitHook { ended: ended.clone(), recorder: tap });
+            (Engine::new(settings(shard)), hook)
         };
         let fleet = Fleet::start(&plan, clock, &board, &site, crew)?;
         let post = fleet.post();
         let reporter = reporter.start(move |asker, answer| post.answer(asker, answer))?;
-        let storage = storage.start(Mail { post: fleet.post(), shards: config.shards })?;
+        let storage = storage.start(StorageSink { post: fleet.post(), shards: config.shards })?;
         progress.started();
         Ok(Self { fleet, recorder, storage, progress, reporter })
     }
@@ -143,13 +143,13 @@ pub fn advice(error: &io::Error, config: &Config) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::raw::Given;
+    use crate::config::raw::RawConfig;
 
     #[test]
     fn an_error_says_what_to_do() {
-        let mut config = Config::check(&Given {
+        let mut config = Config::check(&RawConfig {
             cores: crate::config::raw::Cores { count: 1, quota: None },
-            ..Given::default()
+            ..RawConfig::default()
         })
         .unwrap();
         config.host = [192, 0, 2, 1].into();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bandsync_storage::{Endpoint, Plan, Target, Topology};
 
 use crate::config::error::ConfigError;
-use crate::config::raw::Given;
+use crate::config::raw::RawConfig;
 use crate::config::table;
 use crate::config::values::Values;
 
@@ -46,7 +46,7 @@ pub fn plan(values: &mut Values<'_>) -> Result<Plan, ConfigError> {
 }
 
 /// Where the system has the data of programs.
-fn data_directory(given: &Given) -> Option<PathBuf> {
+fn data_directory(given: &RawConfig) -> Option<PathBuf> {
     let variable = |name: &str| {
         given.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
     };
