@@ -12,6 +12,7 @@ use bandsync_storage::{ConnectionAddr, Target, Topology};
 
 use crate::config::Config;
 use crate::ops::process::{self, tell};
+use crate::server::start::StartError;
 
 /// How long Redis may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -145,7 +146,9 @@ fn port(config: &Config) -> Finding {
         Ok(_) if config.port == 0 => Finding::new(Mark::Good, "port", "any free one will be taken"),
         Ok(_) => Finding::new(Mark::Good, "port", format!("{address} is free")),
         Err(error) => {
-            Finding::new(Mark::Trouble, "port", crate::server::start::advice(&error, config))
+            let (host, port) = (config.host, config.port);
+            let error = StartError::Listen { host, port, error };
+            Finding::new(Mark::Trouble, "port", error.to_string())
         }
     }
 }

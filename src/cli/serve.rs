@@ -9,7 +9,8 @@ use super::MISCONFIGURED;
 use crate::config::Config;
 use crate::ops::signals::Stopping;
 use crate::ops::{banner, logging, process};
-use crate::server::{start, stop};
+use crate::server::start::Server;
+use crate::server::stop;
 
 /// Starts the log, then serves.
 pub fn run(config: Config) -> ExitCode {
@@ -45,11 +46,11 @@ fn serve(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let server = match start::Server::start(&config, stopping.shard_ended()) {
+    let server = match Server::start(&config, stopping.shard_ended()) {
         Ok(server) => server,
         Err(error) => {
-            debug!("cannot start: {error}");
-            process::complain(&format!("bandsync: {}", start::advice(&error, &config)));
+            debug!("cannot start: {error:?}");
+            process::complain(&format!("bandsync: {error}"));
             return ExitCode::FAILURE;
         }
     };

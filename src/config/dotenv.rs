@@ -1,7 +1,7 @@
 //! The file `.env`: settings that stay with a working directory.
 
 use std::collections::BTreeMap;
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 /// Why `.env` cannot be used.
 #[derive(Debug, Eq, PartialEq)]
@@ -11,6 +11,20 @@ pub enum DotEnvError {
     /// This line, counted from one, is no assignment.
     Line(usize),
 }
+
+impl fmt::Display for DotEnvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(
+                f,
+                ".env line {line} cannot be read; allowed: NAME=value, a comment, an empty line"
+            ),
+            Self::Unreadable(reason) => write!(f, ".env cannot be read: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for DotEnvError {}
 
 /// The file of the working directory; nothing if there is none.
 pub fn read() -> Result<BTreeMap<String, String>, DotEnvError> {

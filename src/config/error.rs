@@ -36,15 +36,7 @@ impl fmt::Display for ConfigError {
                     "the system has no random numbers for ids and secrets: {error}. Start it again later"
                 )
             }
-            Self::DotEnv(DotEnvError::Line(line)) => {
-                write!(
-                    f,
-                    ".env line {line} cannot be read; allowed: NAME=value, a comment, an empty line"
-                )
-            }
-            Self::DotEnv(DotEnvError::Unreadable(reason)) => {
-                write!(f, ".env cannot be read: {reason}")
-            }
+            Self::DotEnv(error) => error.fmt(f),
         }
     }
 }

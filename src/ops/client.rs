@@ -1,5 +1,6 @@
 //! HTTP requests to other servers: alerts to a webhook, and `bandsync top`.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,11 +48,27 @@ pub fn reason(error: &Error) -> String {
         Error::BadUri(_) => "the address cannot be read".to_owned(),
         Error::Timeout(_) => "no answer in time".to_owned(),
         Error::HostNotFound => "no such host".to_owned(),
-        Error::Io(error) if error.to_string().contains("UnknownIssuer") => UNTRUSTED.to_owned(),
-        Error::Rustls(error) if error.to_string().contains("UnknownIssuer") => UNTRUSTED.to_owned(),
+        error if is_untrusted(error) => UNTRUSTED.to_owned(),
         Error::Io(error) => error.to_string(),
         error => error.to_string(),
     }
+}
+
+/// Whether a certificate comes from an authority that is not trusted here. The reason may lie inside
+/// of errors of input and output.
+fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    const UNKNOWN: rustls::Error =
+        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    // `ureq` names no source of its errors.
+    let inner: Option<&(dyn std::error::Error + 'static)> = match error.downcast_ref::<Error>() {
+        Some(Error::Io(error)) => Some(error),
+        Some(Error::Rustls(error)) => Some(error),
+        _ => error.source(),
+    };
+    error.downcast_ref::<rustls::Error>() == Some(&UNKNOWN)
+        || wrapped.is_some_and(|error| is_untrusted(error))
+        || inner.is_some_and(is_untrusted)
 }
 
 const UNTRUSTED: &str = "its certificate comes from an authority that is not trusted here (install the system's \

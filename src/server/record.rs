@@ -1,8 +1,10 @@
 //! Starts the recording that the configuration asks for.
 
-use std::io;
+use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
+use std::{fmt, io};
 
 use bandsync_engine::io::Settings;
 use bandsync_trace::{RecordPlan, Recorder};
@@ -11,14 +13,34 @@ use log::info;
 use crate::config::Config;
 use crate::ops::logging::Timestamp;
 
+/// Why nothing can be recorded.
+#[derive(Debug)]
+pub struct RecordError {
+    directory: PathBuf,
+    error: io::Error,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot record to {}: {}", self.directory.display(), self.error)
+    }
+}
+
+impl Error for RecordError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
 /// A recorder for shards with these settings, if there is to be one.
 ///
 /// # Errors
 /// If the directory cannot be used: who asks for a recording would miss it only when it is needed.
-pub fn start(config: &Config, settings: &[Settings]) -> io::Result<Option<Recorder>> {
+pub fn start(config: &Config, settings: &[Settings]) -> Result<Option<Recorder>, RecordError> {
     let Some(record) = &config.record else { return Ok(None) };
+    let refused = |error| RecordError { directory: record.directory.clone(), error };
     // A write beyond a limit of the file size fails then, instead of ending the process.
-    signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::default()).map_err(refused)?;
     let now = Timestamp(SystemTime::now()).to_string();
     let plan = RecordPlan {
         directory: record.directory.clone(),
@@ -32,9 +54,7 @@ pub fn start(config: &Config, settings: &[Settings]) -> io::Result<Option<Record
         file_span_max: record.file_span_max,
         files_max: record.files_max,
     };
-    let directory = record.directory.display();
-    let refused = |error| io::Error::other(format!("cannot record to {directory}: {error}"));
     let recorder = Recorder::start(&plan, settings).map_err(refused)?;
-    info!("recording to {directory}");
+    info!("recording to {}", record.directory.display());
     Ok(Some(recorder))
 }

@@ -1,17 +1,18 @@
 //! The seam to the shards: starts them, reads their counters, and sends them home.
 
-use std::io;
-use std::net::Ipv6Addr;
+use std::error::Error;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::{fmt, io};
 
 use bandsync_driver::{Board, Clock, End, Fleet, Host, Plan};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::Settings;
 use bandsync_engine::io::tap::Tap;
 use bandsync_engine::words::ids::ShardId;
-use bandsync_storage::{Running, Storage};
+use bandsync_storage::{NewerFormat, Running, Storage};
 use bandsync_trace::Recorder;
 use log::debug;
 
@@ -19,7 +20,69 @@ use crate::config::Config;
 use crate::http::{Progress, Site};
 use crate::monitor::{self, Monitor, Totals};
 use crate::server::adapters::{ExitHook, FleetTotals, HistoryAdapter, MAILBOX_ROOM, StorageSink};
-use crate::server::record;
+use crate::server::record::{self, RecordError};
+
+/// Why the server cannot start. Its text says what a person can do about it.
+#[derive(Debug)]
+pub enum StartError {
+    /// What is stored is not for this version.
+    Storage(NewerFormat),
+    /// Nothing can be recorded.
+    Record(RecordError),
+    /// The address cannot be had.
+    Listen {
+        /// The address that was asked for.
+        host: IpAddr,
+        /// The port that was asked for.
+        port: u16,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The system has too little of something, such as threads.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (host, port, error) = match self {
+            Self::Storage(error) => return error.fmt(f),
+            Self::Record(error) => return error.fmt(f),
+            Self::System(error) => {
+                return write!(f, "the system refuses what the server needs: {error}");
+            }
+            Self::Listen { host, port, error } => (host, port, error),
+        };
+        match error.kind() {
+            io::ErrorKind::AddrInUse => write!(
+                f,
+                "port {port} is in use by another program. End that one (`ss -ltnp 'sport = :{port}'` \
+                 names it), or choose another port with --port or PORT; 0 takes any free one."
+            ),
+            io::ErrorKind::PermissionDenied => write!(
+                f,
+                "port {port} may only be used with privileges. Choose one from 1024 up with --port \
+                 or PORT, or permit this program: sudo setcap cap_net_bind_service=+ep {}",
+                std::env::current_exe().unwrap_or_default().display()
+            ),
+            io::ErrorKind::AddrNotAvailable if *host != Ipv6Addr::UNSPECIFIED => write!(
+                f,
+                "{host} is no address of this machine. Give one that it has with --host or HOST, or \
+                 all of them: --host all"
+            ),
+            _ => write!(f, "cannot listen on port {port}: {error}"),
+        }
+    }
+}
+
+impl Error for StartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Storage(error) => Some(error),
+            Self::Record(error) => Some(error),
+            Self::Listen { error, .. } | Self::System(error) => Some(error),
+        }
+    }
+}
 
 /// The running shards.
 pub struct Server {
@@ -38,16 +101,19 @@ impl Server {
     ///
     /// # Errors
     /// If the address cannot be had, or the system has too little of something, or what is stored
-    /// is not for this version; [`advice`] says what to do.
-    pub fn start(config: &Config, ended: impl Fn() + Clone + Send + 'static) -> io::Result<Self> {
-        let storage = Storage::open(&config.storage).map_err(io::Error::other)?;
+    /// is not for this version.
+    pub fn start(
+        config: &Config,
+        ended: impl Fn() + Clone + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let storage = Storage::open(&config.storage).map_err(StartError::Storage)?;
         let handle = storage.handle().clone();
         let clock = Clock::start();
         let board = Board::new(config.shards);
         let started_unix_ms = clock.started_unix_ms();
         let settings = |shard| Settings { shard, started_unix_ms, ..config.engine.clone() };
         let all: Vec<Settings> = (0..config.shards).map(|shard| settings(ShardId(shard))).collect();
-        let recorder = record::start(config, &all)?;
+        let recorder = record::start(config, &all).map_err(StartError::Record)?;
         let totals: Arc<dyn Totals> = Arc::new(FleetTotals {
             board: Arc::clone(&board),
             clock,
@@ -56,7 +122,8 @@ impl Server {
         });
         let series = Box::new(HistoryAdapter(handle.clone()));
         let monitoring = monitor::Plan { store: Some(series), ..config.monitoring() };
-        let monitor = Monitor::start(Arc::clone(&totals), monitoring)?;
+        let monitor =
+            Monitor::start(Arc::clone(&totals), monitoring).map_err(StartError::System)?;
         let token = config.admin_token.clone();
         let progress = Arc::new(Progress::default());
         let (site, reporter) = Site::new(
@@ -80,10 +147,14 @@ impl Server {
             let hook: Box<dyn Tap> = Box::new(ExitHook { ended: ended.clone(), recorder: tap });
             (Engine::new(settings(shard)), hook)
         };
-        let fleet = Fleet::start(&plan, clock, &board, &site, crew)?;
+        let listen = |error| StartError::Listen { host: config.host, port: config.port, error };
+        let fleet = Fleet::start(&plan, clock, &board, &site, crew).map_err(listen)?;
         let post = fleet.post();
-        let reporter = reporter.start(move |asker, answer| post.answer(asker, answer))?;
-        let storage = storage.start(StorageSink { post: fleet.post(), shards: config.shards })?;
+        let reporter = reporter
+            .start(move |asker, answer| post.answer(asker, answer))
+            .map_err(StartError::System)?;
+        let sink = StorageSink { post: fleet.post(), shards: config.shards };
+        let storage = storage.start(sink).map_err(StartError::System)?;
         progress.started();
         Ok(Self { fleet, recorder, storage, progress, reporter })
     }
@@ -116,51 +187,21 @@ impl Server {
     }
 }
 
-/// What a person can do about an error of [`Server::start`].
-pub fn advice(error: &io::Error, config: &Config) -> String {
-    let port = config.port;
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "port {port} is in use by another program. End that one (`ss -ltnp 'sport = :{port}'` names it), or \
-             choose another port with --port or PORT; 0 takes any free one."
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "port {port} may only be used with privileges. Choose one from 1024 up with --port or PORT, or \
-             permit this program: sudo setcap cap_net_bind_service=+ep {}",
-            std::env::current_exe().unwrap_or_default().display()
-        ),
-        io::ErrorKind::AddrNotAvailable if config.host != Ipv6Addr::UNSPECIFIED => format!(
-            "{} is no address of this machine. Give one that it has with --host or HOST, or all of them: \
-             --host all",
-            config.host
-        ),
-        io::ErrorKind::Other => error.to_string(),
-        _ => format!("cannot listen on port {port}: {error}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::raw::RawConfig;
 
     #[test]
     fn an_error_says_what_to_do() {
-        let mut config = Config::check(&RawConfig {
-            cores: crate::config::raw::Cores { count: 1, quota: None },
-            ..RawConfig::default()
-        })
-        .unwrap();
-        config.host = [192, 0, 2, 1].into();
         for (kind, part) in [
             (io::ErrorKind::AddrInUse, "port 3001 is in use"),
             (io::ErrorKind::PermissionDenied, "from 1024 up"),
             (io::ErrorKind::AddrNotAvailable, "192.0.2.1 is no address of this machine"),
             (io::ErrorKind::OutOfMemory, "cannot listen on port 3001"),
         ] {
-            let advice = advice(&kind.into(), &config);
-            assert!(advice.contains(part), "{advice}");
+            let host = [192, 0, 2, 1].into();
+            let error = StartError::Listen { host, port: 3001, error: kind.into() };
+            assert!(error.to_string().contains(part), "{error}");
         }
     }
 }

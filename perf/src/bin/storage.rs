@@ -103,7 +103,7 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> Result<(), String> {
     let (target, _redis) = target(options)?;
     let plan = Plan { target, ttl: Duration::from_secs(3_600), wait: Duration::from_millis(500) };
-    let storage = Storage::open(&plan)?;
+    let storage = Storage::open(&plan).map_err(|error| error.to_string())?;
     let handle = storage.handle().clone();
     let (sender, news) = bounded(1_024);
     let running = storage.start(Mailbox(sender)).map_err(|error| error.to_string())?;
@@ -262,7 +262,7 @@ fn target(options: &Options) -> Result<(Target, Option<OwnRedis>), String> {
 }
 
 fn redis(url: &str) -> Result<Target, String> {
-    let topology = Topology::parse(url)?;
+    let topology = Topology::parse(url).map_err(|error| error.to_string())?;
     Ok(Target::Redis(Box::new(Endpoint {
         topology,
         replicas: 0,

@@ -14,6 +14,8 @@ mod status;
 mod waiting;
 mod worker;
 
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -24,7 +26,7 @@ use backends::{Backend, Failure};
 use handle::StorageRequest;
 use worker::Worker;
 
-pub use backends::redis::{ConnectionAddr, Endpoint, Topology};
+pub use backends::redis::{ConnectionAddr, Endpoint, Topology, TopologyError};
 pub use handle::StorageHandle;
 pub use plan::{Plan, Target};
 pub use series::{History, INTERVAL_MS, Point};
@@ -37,6 +39,20 @@ pub struct Storage {
     worker: Option<(Worker, Receiver<StorageRequest>)>,
 }
 
+/// What is stored was made by a later version of the program, and must not be touched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NewerFormat {
+    reason: String,
+}
+
+impl fmt::Display for NewerFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl Error for NewerFormat {}
+
 /// The running thread.
 pub struct Running {
     requests: Option<Sender<StorageRequest>>,
@@ -47,8 +63,8 @@ impl Storage {
     /// Opens the backend, if it can be opened now. What cannot be is tried again by the thread.
     ///
     /// # Errors
-    /// A sentence, if what is stored there was made by a later version of the program.
-    pub fn open(plan: &Plan) -> Result<Self, String> {
+    /// If what is stored there was made by a later version of the program.
+    pub fn open(plan: &Plan) -> Result<Self, NewerFormat> {
         let backend: Option<Box<dyn Backend>> = match &plan.target {
             Target::Memory => None,
             Target::File(directory) => {
@@ -65,7 +81,7 @@ impl Storage {
         let (status, history) = (Arc::clone(&handle.status), Arc::clone(&handle.history));
         let mut worker = Worker::new(backend, plan, status, history);
         if let Err(Failure::Newer(reason)) = worker.open() {
-            return Err(reason);
+            return Err(NewerFormat { reason });
         }
         Ok(Self { handle, worker: Some((worker, requests)) })
     }

@@ -551,7 +551,8 @@ mod tests {
         write.commit().unwrap();
         drop(database);
         let target = Target::File(Some(directory.0.clone()));
-        let refused = Storage::open(&Plan { target, ttl: HOUR, wait: HOUR }).err().unwrap();
+        let plan = Plan { target, ttl: HOUR, wait: HOUR };
+        let refused = Storage::open(&plan).err().unwrap().to_string();
         assert!(refused.contains("later version") && refused.contains("--data"), "{refused}");
         let database = Database::create(&path).unwrap();
         let table = database.begin_read().unwrap().open_table(META).unwrap();

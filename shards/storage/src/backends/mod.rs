@@ -96,6 +96,8 @@ pub enum Failure {
     Session(String),
 }
 
+impl std::error::Error for Failure {}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (Self::Unavailable(reason) | Self::Newer(reason) | Self::Session(reason)) = self;

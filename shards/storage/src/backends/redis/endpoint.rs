@@ -1,5 +1,7 @@
 //! Where Redis is: what its URL says.
 
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
@@ -27,6 +29,34 @@ pub enum Topology {
     Cluster(Vec<ConnectionInfo>),
 }
 
+/// Why a URL names no Redis. None of them repeats the URL, which may hold a password.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TopologyError {
+    /// There is no `://` in it.
+    NoScheme,
+    /// Its scheme is none of ours.
+    UnknownScheme,
+    /// A URL for Sentinel without the name of the service.
+    NoService,
+    /// An address that cannot be read, for this reason.
+    Unreadable(String),
+}
+
+impl fmt::Display for TopologyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoScheme => "it has no scheme such as redis://",
+            Self::UnknownScheme => {
+                "its scheme is not redis:// or rediss://, with +sentinel or +cluster"
+            }
+            Self::NoService => "it names no service, as in redis+sentinel://host:26379/mymaster",
+            Self::Unreadable(reason) => reason,
+        })
+    }
+}
+
+impl Error for TopologyError {}
+
 impl Topology {
     /// One server, as the variables of the Node.js server name it; `None` if there can be none of
     /// that name.
@@ -43,17 +73,15 @@ impl Topology {
     /// `redis+sentinel://[user:password@]host[:port],…/service[/db]`; with `rediss` for TLS.
     ///
     /// # Errors
-    /// What is wrong with it, without its password.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        let (scheme, rest) = url.split_once("://").ok_or("it has no scheme such as redis://")?;
+    /// If it cannot be read.
+    pub fn parse(url: &str) -> Result<Self, TopologyError> {
+        let (scheme, rest) = url.split_once("://").ok_or(TopologyError::NoScheme)?;
         let (tls, form) = match scheme.split_once('+') {
             None => (scheme, ""),
             Some((tls, form)) => (tls, form),
         };
         if !["redis", "rediss"].contains(&tls) {
-            return Err(
-                "its scheme is not redis:// or rediss://, with +sentinel or +cluster".into()
-            );
+            return Err(TopologyError::UnknownScheme);
         }
         let (login, rest) = rest.rsplit_once('@').map_or(("", rest), |(login, rest)| (login, rest));
         let at = if login.is_empty() { String::new() } else { format!("{login}@") };
@@ -63,7 +91,8 @@ impl Topology {
                 host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
             let port = if has_port { String::new() } else { format!(":{default_port}") };
             let whole = format!("{tls}://{login}{host}{port}/{path}");
-            whole.into_connection_info().map_err(|error| error.category().to_owned())
+            let read = whole.into_connection_info();
+            read.map_err(|error| TopologyError::Unreadable(error.category().to_owned()))
         };
         let nodes = |port, login: &str| {
             hosts
@@ -77,9 +106,7 @@ impl Topology {
             "sentinel" => {
                 let (service, db) = path.split_once('/').unwrap_or((path, ""));
                 if service.is_empty() {
-                    return Err(
-                        "it names no service, as in redis+sentinel://host:26379/mymaster".into()
-                    );
+                    return Err(TopologyError::NoService);
                 }
                 let first = hosts.split(',').next().unwrap_or_default();
                 let primary = Box::new(node(first.trim(), 26_379, db, &at)?);
@@ -89,7 +116,7 @@ impl Topology {
                     primary,
                 })
             }
-            _ => Err("its scheme is not redis:// or rediss://, with +sentinel or +cluster".into()),
+            _ => Err(TopologyError::UnknownScheme),
         }
     }
 }
@@ -144,6 +171,6 @@ mod tests {
             assert!(Topology::parse(url).is_err(), "{url}");
         }
         let error = Topology::parse("redis://:hush@[::1").unwrap_err();
-        assert!(!error.contains("hush"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("hush"), "{error}");
     }
 }

@@ -23,7 +23,7 @@ use redis::{Cmd, ConnectionInfo, ErrorKind, RedisError, Script, ServerErrorKind,
 use super::{Applied, Aside, Backend, Change, Failure, Foreign};
 use crate::backoff::chance;
 use crate::series::Point;
-pub use endpoint::{Endpoint, Topology};
+pub use endpoint::{Endpoint, Topology, TopologyError};
 use link::{Answer, Link, Request, is_unreadable, redirection};
 use pubsub::{Event, News};
 pub use redis::ConnectionAddr;
