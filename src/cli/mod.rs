@@ -23,6 +23,7 @@ pub const MISCONFIGURED: u8 = 2;
 
 /// What is to be done; settings are by the name of the variable that means the same.
 pub enum Command {
+    /// Run the server.
     Serve(BTreeMap<String, String>),
     /// Look at the configuration and the machine.
     Check(BTreeMap<String, String>),

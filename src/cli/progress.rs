@@ -22,6 +22,7 @@ impl Progress {
         Self { total, done: 0, began: Instant::now(), bar: None }
     }
 
+    /// Counts on, and draws the bar once it is wanted.
     pub fn advance(&mut self, by: u64) {
         self.done += by;
         if self.bar.is_none() && is_wanted(self.began.elapsed(), stderr().is_terminal()) {

@@ -24,6 +24,7 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// A fresh engine with these settings.
     pub fn new(settings: Settings) -> Self {
         listen_to_panics();
         Self {
@@ -41,6 +42,7 @@ impl Stage {
         self.play_input(entry.at, &entry.input)
     }
 
+    /// The same by time and input.
     pub fn play_input(&mut self, at: Micros, input: &Recorded<'_>) -> Outcome {
         self.outputs.clear();
         if self.panic.is_some() {
@@ -77,6 +79,7 @@ impl Stage {
         self.panic.as_deref()
     }
 
+    /// The limits of the engine.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }

@@ -88,8 +88,11 @@ pub struct Config {
 /// How to record.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Record {
+    /// Where the files go.
     pub directory: PathBuf,
+    /// A file that has grown to this is followed by another.
     pub file_bytes_max: u64,
+    /// The same for one that holds this span of time.
     pub file_span_max: Micros,
     /// Of each shard.
     pub files_max: u32,

@@ -5,7 +5,9 @@ use super::table::Setting;
 /// A set of defaults.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Profile {
+    /// For trying things out: more is logged, limits are wide.
     Development,
+    /// For an evening with an audience.
     Production,
 }
 

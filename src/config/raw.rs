@@ -15,27 +15,36 @@ use super::table::{self, Setting};
 pub struct RawConfig {
     /// By variable name.
     pub command_line: BTreeMap<String, String>,
+    /// The environment, by variable name.
     pub environment: BTreeMap<String, String>,
+    /// The file `.env`, by variable name.
     pub dot_env: BTreeMap<String, String>,
+    /// Cores that the process may use.
     pub cores: Cores,
 }
 
 /// Where a value came from. The first that has one counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Source {
+    /// An option.
     CommandLine,
+    /// The environment.
     Environment,
+    /// The file `.env`.
     DotEnv,
     /// The environment or `.env`, under this name of the Node.js server.
     Predecessor(&'static str),
+    /// The default of this profile.
     Default(Profile),
 }
 
 /// A value as somebody gave it.
 pub struct Found<'a> {
+    /// Its origin.
     pub source: Source,
     /// The name under which it was given.
     pub name: String,
+    /// The value, without the spaces around it.
     pub text: Cow<'a, str>,
 }
 

@@ -66,6 +66,7 @@ const PLAIN: Setting = Setting {
     short: "",
 };
 
+/// `BANDSYNC_ENV`.
 pub const PROFILE: Setting = Setting {
     option: "profile",
     variable: "BANDSYNC_ENV",
@@ -77,6 +78,7 @@ pub const PROFILE: Setting = Setting {
     ..PLAIN
 };
 
+/// `PORT`.
 pub const PORT: Setting = Setting {
     option: "port",
     variable: "PORT",
@@ -88,6 +90,7 @@ pub const PORT: Setting = Setting {
     ..PLAIN
 };
 
+/// `HOST`.
 pub const HOST: Setting = Setting {
     option: "host",
     variable: "HOST",
@@ -100,6 +103,7 @@ pub const HOST: Setting = Setting {
     ..PLAIN
 };
 
+/// `SHARDS`.
 pub const SHARDS: Setting = Setting {
     option: "shards",
     variable: "SHARDS",
@@ -111,6 +115,7 @@ pub const SHARDS: Setting = Setting {
     ..PLAIN
 };
 
+/// `PIN_CORES`.
 pub const PIN_CORES: Setting = Setting {
     option: "pin-cores",
     variable: "PIN_CORES",
@@ -123,6 +128,7 @@ pub const PIN_CORES: Setting = Setting {
     ..PLAIN
 };
 
+/// `IO_URING`.
 pub const IO_URING: Setting = Setting {
     option: "io-uring",
     variable: "IO_URING",
@@ -134,6 +140,7 @@ pub const IO_URING: Setting = Setting {
     ..PLAIN
 };
 
+/// `LOG_LEVEL`.
 pub const LOG_LEVEL: Setting = Setting {
     option: "log-level",
     variable: "LOG_LEVEL",
@@ -148,6 +155,7 @@ pub const LOG_LEVEL: Setting = Setting {
     ..PLAIN
 };
 
+/// `LOG_FORMAT`.
 pub const LOG_FORMAT: Setting = Setting {
     option: "log-format",
     variable: "LOG_FORMAT",
@@ -159,6 +167,7 @@ pub const LOG_FORMAT: Setting = Setting {
     ..PLAIN
 };
 
+/// `CORS_ORIGIN`.
 pub const CORS_ORIGIN: Setting = Setting {
     option: "cors-origin",
     variable: "CORS_ORIGIN",
@@ -171,6 +180,7 @@ pub const CORS_ORIGIN: Setting = Setting {
     ..PLAIN
 };
 
+/// `SYNC_TARGET_LATENCY`.
 pub const SYNC_TARGET_LATENCY: Setting = Setting {
     option: "sync-target-latency",
     variable: "SYNC_TARGET_LATENCY",
@@ -182,6 +192,7 @@ pub const SYNC_TARGET_LATENCY: Setting = Setting {
     ..PLAIN
 };
 
+/// `SCROLL_TICK_INTERVAL`.
 pub const SCROLL_TICK_INTERVAL: Setting = Setting {
     option: "scroll-tick-interval",
     variable: "SCROLL_TICK_INTERVAL",
@@ -193,6 +204,7 @@ pub const SCROLL_TICK_INTERVAL: Setting = Setting {
     ..PLAIN
 };
 
+/// `BATCH_INTERVAL`.
 pub const BATCH_INTERVAL: Setting = Setting {
     option: "batch-interval",
     variable: "BATCH_INTERVAL",
@@ -205,6 +217,7 @@ pub const BATCH_INTERVAL: Setting = Setting {
     ..PLAIN
 };
 
+/// `TRANSPORTS`.
 pub const TRANSPORTS: Setting = Setting {
     option: "transports",
     variable: "TRANSPORTS",
@@ -216,6 +229,7 @@ pub const TRANSPORTS: Setting = Setting {
     ..PLAIN
 };
 
+/// `ENGINE_IO_3`.
 pub const ENGINE_IO_3: Setting = Setting {
     option: "engine-io-3",
     variable: "ENGINE_IO_3",
@@ -228,6 +242,7 @@ pub const ENGINE_IO_3: Setting = Setting {
     ..PLAIN
 };
 
+/// `COMPRESSION`.
 pub const COMPRESSION: Setting = Setting {
     option: "compression",
     variable: "COMPRESSION",
@@ -239,6 +254,7 @@ pub const COMPRESSION: Setting = Setting {
     ..PLAIN
 };
 
+/// `COMPRESSION_THRESHOLD`.
 pub const COMPRESSION_THRESHOLD: Setting = Setting {
     option: "compression-threshold",
     variable: "COMPRESSION_THRESHOLD",
@@ -250,6 +266,7 @@ pub const COMPRESSION_THRESHOLD: Setting = Setting {
     ..PLAIN
 };
 
+/// `COMPRESSION_LEVEL`.
 pub const COMPRESSION_LEVEL: Setting = Setting {
     option: "compression-level",
     variable: "COMPRESSION_LEVEL",
@@ -260,6 +277,7 @@ pub const COMPRESSION_LEVEL: Setting = Setting {
     ..PLAIN
 };
 
+/// `CONTEXT_TAKEOVER`.
 pub const CONTEXT_TAKEOVER: Setting = Setting {
     option: "context-takeover",
     variable: "CONTEXT_TAKEOVER",
@@ -271,6 +289,7 @@ pub const CONTEXT_TAKEOVER: Setting = Setting {
     ..PLAIN
 };
 
+/// `RECOVERY_WINDOW`.
 pub const RECOVERY_WINDOW: Setting = Setting {
     option: "recovery-window",
     variable: "RECOVERY_WINDOW",
@@ -283,6 +302,7 @@ pub const RECOVERY_WINDOW: Setting = Setting {
     ..PLAIN
 };
 
+/// `SOCKET_PING_INTERVAL`.
 pub const SOCKET_PING_INTERVAL: Setting = Setting {
     option: "socket-ping-interval",
     variable: "SOCKET_PING_INTERVAL",
@@ -294,6 +314,7 @@ pub const SOCKET_PING_INTERVAL: Setting = Setting {
     ..PLAIN
 };
 
+/// `SOCKET_PING_TIMEOUT`.
 pub const SOCKET_PING_TIMEOUT: Setting = Setting {
     option: "socket-ping-timeout",
     variable: "SOCKET_PING_TIMEOUT",
@@ -305,6 +326,7 @@ pub const SOCKET_PING_TIMEOUT: Setting = Setting {
     ..PLAIN
 };
 
+/// `HEARTBEAT_INTERVAL`.
 pub const HEARTBEAT_INTERVAL: Setting = Setting {
     option: "heartbeat-interval",
     variable: "HEARTBEAT_INTERVAL",
@@ -316,6 +338,7 @@ pub const HEARTBEAT_INTERVAL: Setting = Setting {
     ..PLAIN
 };
 
+/// `MAX_SESSION_MEMBERS`.
 pub const MAX_SESSION_MEMBERS: Setting = Setting {
     option: "max-session-members",
     variable: "MAX_SESSION_MEMBERS",
@@ -327,6 +350,7 @@ pub const MAX_SESSION_MEMBERS: Setting = Setting {
     ..PLAIN
 };
 
+/// `MAX_CONNECTIONS`.
 pub const MAX_CONNECTIONS: Setting = Setting {
     option: "max-connections",
     variable: "MAX_CONNECTIONS",
@@ -339,6 +363,7 @@ pub const MAX_CONNECTIONS: Setting = Setting {
     ..PLAIN
 };
 
+/// `MAX_SESSIONS`.
 pub const MAX_SESSIONS: Setting = Setting {
     option: "max-sessions",
     variable: "MAX_SESSIONS",
@@ -350,6 +375,7 @@ pub const MAX_SESSIONS: Setting = Setting {
     ..PLAIN
 };
 
+/// `MAX_MESSAGE_BYTES`.
 pub const MAX_MESSAGE_BYTES: Setting = Setting {
     option: "max-message-bytes",
     variable: "MAX_MESSAGE_BYTES",
@@ -361,6 +387,7 @@ pub const MAX_MESSAGE_BYTES: Setting = Setting {
     ..PLAIN
 };
 
+/// `LEADER_GRACE`.
 pub const LEADER_GRACE: Setting = Setting {
     option: "leader-grace",
     variable: "LEADER_GRACE",
@@ -372,6 +399,7 @@ pub const LEADER_GRACE: Setting = Setting {
     ..PLAIN
 };
 
+/// `SESSION_TTL`.
 pub const SESSION_TTL: Setting = Setting {
     option: "session-ttl",
     variable: "SESSION_TTL",
@@ -383,6 +411,7 @@ pub const SESSION_TTL: Setting = Setting {
     ..PLAIN
 };
 
+/// `DRAIN_TIMEOUT`.
 pub const DRAIN_TIMEOUT: Setting = Setting {
     option: "drain-timeout",
     variable: "DRAIN_TIMEOUT",
@@ -394,6 +423,7 @@ pub const DRAIN_TIMEOUT: Setting = Setting {
     ..PLAIN
 };
 
+/// `DRAIN_GOODBYE`.
 pub const DRAIN_GOODBYE: Setting = Setting {
     option: "drain-goodbye",
     variable: "DRAIN_GOODBYE",
@@ -405,6 +435,7 @@ pub const DRAIN_GOODBYE: Setting = Setting {
     ..PLAIN
 };
 
+/// `STALL_LIMIT`.
 pub const STALL_LIMIT: Setting = Setting {
     option: "stall-limit",
     variable: "STALL_LIMIT",
@@ -417,6 +448,7 @@ pub const STALL_LIMIT: Setting = Setting {
     ..PLAIN
 };
 
+/// `SEED`.
 pub const SEED: Setting = Setting {
     option: "seed",
     variable: "SEED",
@@ -428,6 +460,7 @@ pub const SEED: Setting = Setting {
     ..PLAIN
 };
 
+/// `METRICS_INTERVAL`.
 pub const METRICS_INTERVAL: Setting = Setting {
     option: "metrics-interval",
     variable: "METRICS_INTERVAL",
@@ -439,6 +472,7 @@ pub const METRICS_INTERVAL: Setting = Setting {
     ..PLAIN
 };
 
+/// `MEMORY_THRESHOLD`.
 pub const MEMORY_THRESHOLD: Setting = Setting {
     option: "memory-threshold",
     variable: "MEMORY_THRESHOLD",
@@ -450,6 +484,7 @@ pub const MEMORY_THRESHOLD: Setting = Setting {
     ..PLAIN
 };
 
+/// `MEMORY_LIMIT`.
 pub const MEMORY_LIMIT: Setting = Setting {
     option: "memory-limit",
     variable: "MEMORY_LIMIT",
@@ -461,6 +496,7 @@ pub const MEMORY_LIMIT: Setting = Setting {
     ..PLAIN
 };
 
+/// `ALERT_LATENCY`.
 pub const ALERT_LATENCY: Setting = Setting {
     option: "alert-latency",
     variable: "ALERT_LATENCY",
@@ -472,6 +508,7 @@ pub const ALERT_LATENCY: Setting = Setting {
     ..PLAIN
 };
 
+/// `ALERT_CPU`.
 pub const ALERT_CPU: Setting = Setting {
     option: "alert-cpu",
     variable: "ALERT_CPU",
@@ -483,6 +520,7 @@ pub const ALERT_CPU: Setting = Setting {
     ..PLAIN
 };
 
+/// `ALERT_CPU_TIME`.
 pub const ALERT_CPU_TIME: Setting = Setting {
     option: "alert-cpu-time",
     variable: "ALERT_CPU_TIME",
@@ -494,6 +532,7 @@ pub const ALERT_CPU_TIME: Setting = Setting {
     ..PLAIN
 };
 
+/// `ALERT_WEBHOOK`.
 pub const ALERT_WEBHOOK: Setting = Setting {
     option: "alert-webhook",
     variable: "ALERT_WEBHOOK",
@@ -506,6 +545,7 @@ pub const ALERT_WEBHOOK: Setting = Setting {
     ..PLAIN
 };
 
+/// `ADMIN_TOKEN`.
 pub const ADMIN_TOKEN: Setting = Setting {
     option: "admin-token",
     variable: "ADMIN_TOKEN",
@@ -518,6 +558,7 @@ pub const ADMIN_TOKEN: Setting = Setting {
     ..PLAIN
 };
 
+/// `LOG_FILE`.
 pub const LOG_FILE: Setting = Setting {
     option: "log-file",
     variable: "LOG_FILE",
@@ -528,6 +569,7 @@ pub const LOG_FILE: Setting = Setting {
     ..PLAIN
 };
 
+/// `SECURITY_PROFILE`.
 pub const SECURITY_PROFILE: Setting = Setting {
     option: "security-profile",
     variable: "SECURITY_PROFILE",
@@ -542,6 +584,7 @@ pub const SECURITY_PROFILE: Setting = Setting {
     ..PLAIN
 };
 
+/// `TRUSTED_PROXIES`.
 pub const TRUSTED_PROXIES: Setting = Setting {
     option: "trusted-proxies",
     variable: "TRUSTED_PROXIES",
@@ -555,6 +598,7 @@ pub const TRUSTED_PROXIES: Setting = Setting {
     ..PLAIN
 };
 
+/// `ALLOWED_HOSTS`.
 pub const ALLOWED_HOSTS: Setting = Setting {
     option: "allowed-hosts",
     variable: "ALLOWED_HOSTS",
@@ -568,6 +612,7 @@ pub const ALLOWED_HOSTS: Setting = Setting {
     ..PLAIN
 };
 
+/// `CONNECTIONS_PER_IP`.
 pub const CONNECTIONS_PER_IP: Setting = Setting {
     option: "connections-per-ip",
     variable: "CONNECTIONS_PER_IP",
@@ -581,6 +626,7 @@ pub const CONNECTIONS_PER_IP: Setting = Setting {
     ..PLAIN
 };
 
+/// `HANDSHAKES_PER_IP`.
 pub const HANDSHAKES_PER_IP: Setting = Setting {
     option: "handshakes-per-ip",
     variable: "HANDSHAKES_PER_IP",
@@ -593,6 +639,7 @@ pub const HANDSHAKES_PER_IP: Setting = Setting {
     ..PLAIN
 };
 
+/// `HTTP_REQUESTS_PER_IP`.
 pub const HTTP_REQUESTS_PER_IP: Setting = Setting {
     option: "http-requests-per-ip",
     variable: "HTTP_REQUESTS_PER_IP",
@@ -604,6 +651,7 @@ pub const HTTP_REQUESTS_PER_IP: Setting = Setting {
     ..PLAIN
 };
 
+/// `EVENT_RATES`.
 pub const EVENT_RATES: Setting = Setting {
     option: "event-rates",
     variable: "EVENT_RATES",
@@ -617,6 +665,7 @@ pub const EVENT_RATES: Setting = Setting {
     ..PLAIN
 };
 
+/// `RECORD_DIR`.
 pub const RECORD_DIR: Setting = Setting {
     option: "record",
     variable: "RECORD_DIR",
@@ -628,6 +677,7 @@ pub const RECORD_DIR: Setting = Setting {
     ..PLAIN
 };
 
+/// `RECORD_MAX_BYTES`.
 pub const RECORD_MAX_BYTES: Setting = Setting {
     option: "record-max-bytes",
     variable: "RECORD_MAX_BYTES",
@@ -639,6 +689,7 @@ pub const RECORD_MAX_BYTES: Setting = Setting {
     ..PLAIN
 };
 
+/// `RECORD_MAX_AGE`.
 pub const RECORD_MAX_AGE: Setting = Setting {
     option: "record-max-age",
     variable: "RECORD_MAX_AGE",
@@ -650,6 +701,7 @@ pub const RECORD_MAX_AGE: Setting = Setting {
     ..PLAIN
 };
 
+/// `RECORD_KEEP`.
 pub const RECORD_KEEP: Setting = Setting {
     option: "record-keep",
     variable: "RECORD_KEEP",
@@ -662,6 +714,7 @@ pub const RECORD_KEEP: Setting = Setting {
     ..PLAIN
 };
 
+/// `STORAGE`.
 pub const STORAGE: Setting = Setting {
     option: "storage",
     variable: "STORAGE",
@@ -673,6 +726,7 @@ pub const STORAGE: Setting = Setting {
     ..PLAIN
 };
 
+/// `DATA_DIR`.
 pub const DATA_DIR: Setting = Setting {
     option: "data",
     variable: "DATA_DIR",
@@ -684,6 +738,7 @@ pub const DATA_DIR: Setting = Setting {
     ..PLAIN
 };
 
+/// `STORAGE_TTL`.
 pub const STORAGE_TTL: Setting = Setting {
     option: "storage-ttl",
     variable: "STORAGE_TTL",
@@ -695,6 +750,7 @@ pub const STORAGE_TTL: Setting = Setting {
     ..PLAIN
 };
 
+/// `STORAGE_WAIT`.
 pub const STORAGE_WAIT: Setting = Setting {
     option: "storage-wait",
     variable: "STORAGE_WAIT",
@@ -706,6 +762,7 @@ pub const STORAGE_WAIT: Setting = Setting {
     ..PLAIN
 };
 
+/// `REDIS_URL`.
 pub const REDIS_URL: Setting = Setting {
     option: "redis-url",
     variable: "REDIS_URL",
@@ -720,6 +777,7 @@ pub const REDIS_URL: Setting = Setting {
     ..PLAIN
 };
 
+/// `REDIS_HOST`.
 pub const REDIS_HOST: Setting = Setting {
     option: "redis-host",
     variable: "REDIS_HOST",
@@ -730,6 +788,7 @@ pub const REDIS_HOST: Setting = Setting {
     ..PLAIN
 };
 
+/// `REDIS_PORT`.
 pub const REDIS_PORT: Setting = Setting {
     option: "redis-port",
     variable: "REDIS_PORT",
@@ -740,6 +799,7 @@ pub const REDIS_PORT: Setting = Setting {
     ..PLAIN
 };
 
+/// `REDIS_PASSWORD`.
 pub const REDIS_PASSWORD: Setting = Setting {
     option: "redis-password",
     variable: "REDIS_PASSWORD",
@@ -751,6 +811,7 @@ pub const REDIS_PASSWORD: Setting = Setting {
     ..PLAIN
 };
 
+/// `REDIS_DB`.
 pub const REDIS_DB: Setting = Setting {
     option: "redis-db",
     variable: "REDIS_DB",
@@ -761,6 +822,7 @@ pub const REDIS_DB: Setting = Setting {
     ..PLAIN
 };
 
+/// `REDIS_REPLICAS`.
 pub const REDIS_REPLICAS: Setting = Setting {
     option: "redis-replicas",
     variable: "REDIS_REPLICAS",
@@ -772,6 +834,7 @@ pub const REDIS_REPLICAS: Setting = Setting {
     ..PLAIN
 };
 
+/// `REDIS_TIMEOUT`.
 pub const REDIS_TIMEOUT: Setting = Setting {
     option: "redis-timeout",
     variable: "REDIS_TIMEOUT",

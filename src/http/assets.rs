@@ -75,6 +75,7 @@ struct Made {
 }
 
 impl Assets {
+    /// The files that the binary was built with.
     pub fn embedded() -> Self {
         Self { made: &*MADE }
     }

@@ -27,6 +27,7 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// A budget of so many requests a second for each address; 0 = any number.
     pub fn new(per_second: u32) -> Self {
         let places = if per_second == 0 { 0 } else { PLACES };
         let full_at = std::iter::repeat_with(AtomicU64::default).take(places).collect();

@@ -16,7 +16,9 @@ use crate::ops::process::{Facts, Usage};
 /// Which of the two.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
+    /// The text format of Prometheus.
     Prometheus,
+    /// The text format of OpenMetrics.
     OpenMetrics,
 }
 
@@ -136,7 +138,9 @@ const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 
 /// The process at the moment of the answer.
 pub struct Process {
+    /// CPU time and memory.
     pub usage: Usage,
+    /// Numbers of the operating system.
     pub facts: Facts,
 }
 

@@ -186,6 +186,7 @@ struct Shard {
 }
 
 impl Health {
+    /// The report as of now.
     pub fn now(
         shards: &[ShardTotals],
         report: &Report,
@@ -277,6 +278,7 @@ impl Storage {
 }
 
 impl Metrics {
+    /// The report as of now.
     pub fn now(
         shards: &[ShardTotals],
         report: &Report,

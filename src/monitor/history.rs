@@ -51,6 +51,7 @@ pub struct History {
 }
 
 impl History {
+    /// A history that begins with the rows of `store`, and appends to it.
     pub fn new(mut store: Option<Box<dyn HistoryStore>>) -> Self {
         let loaded = store.as_mut().map(|store| store.load(ROWS_MAX)).unwrap_or_default();
         let mut history = Self { rows: VecDeque::new(), store };

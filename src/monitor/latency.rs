@@ -7,13 +7,18 @@ use serde::Serialize;
 
 /// How many things are measured, and their names in the order of [`Gauges::all`].
 pub const GAUGES: usize = 5;
+/// The names of all gauges, in the order of [`Gauges::all`].
 pub const NAMES: [&str; GAUGES] = ["handler", "tickLateness", "turn", "roundTrip", "mailbox"];
 
 /// The places of some of them.
 pub const HANDLER: usize = 0;
+/// The index of: how late ticks were.
 pub const TICK_LATENESS: usize = 1;
+/// The index of: how long turns took.
 pub const TURN: usize = 2;
+/// The index of: round trips to clients.
 pub const ROUND_TRIP: usize = 3;
+/// The index of: how long mail between shards waited.
 pub const MAILBOX: usize = 4;
 
 /// The upper bounds of the buckets of times, in nanoseconds: 1, 2.5 and 5 of each power of ten from
@@ -54,11 +59,14 @@ pub fn buckets(gauge: usize) -> &'static [u64] {
 /// How values are spread. Times are in milliseconds, counts are counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Spread {
+    /// How many values there are.
     pub count: u64,
+    /// Their mean, in milliseconds.
     pub mean: f64,
     pub p50: f64,
     pub p99: f64,
     pub p999: f64,
+    /// The largest, in milliseconds.
     pub max: f64,
 }
 
@@ -93,6 +101,7 @@ pub struct Totals {
     /// In each bucket, the ones below not included; what is above all buckets counts in `count`
     /// only.
     pub buckets: Vec<u64>,
+    /// How many values there are.
     pub count: u64,
     /// In nanoseconds, or connections; from values that are true within one percent.
     pub sum: u64,
@@ -107,6 +116,7 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// A meter that has measured nothing.
     pub fn new() -> Self {
         Self {
             second: std::array::from_fn(|_| empty()),
@@ -153,6 +163,7 @@ impl Meter {
         if first { self.running() } else { self.last }
     }
 
+    /// All values since the start, by gauge.
     pub fn totals(&self) -> &[Totals; GAUGES] {
         &self.totals
     }

@@ -92,6 +92,7 @@ pub struct ShardTotals {
 /// A bounded queue between threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Queue {
+    /// Its name in metrics.
     pub name: &'static str,
     /// What waits in it; of queues that are empty again in no time, the most since the last look.
     pub waiting: u64,
@@ -153,6 +154,7 @@ pub trait Totals: Send + Sync + 'static {
 pub struct Plan {
     /// How often percentiles begin anew and a row of history is written.
     pub interval: Duration,
+    /// Limits that alerts are raised at.
     pub limits: Limits,
     /// How long a shard may end no turn before the process is ended, for a supervisor to start it
     /// anew.
@@ -168,9 +170,11 @@ pub struct Plan {
 pub struct Sample {
     /// Messages from and to clients, each second.
     pub messages_in_per_second: f64,
+    /// Messages to clients, per second.
     pub messages_out_per_second: f64,
     /// Bytes read and written, each second.
     pub bytes_in_per_second: f64,
+    /// Bytes written, per second.
     pub bytes_out_per_second: f64,
     /// The mean round trip of the application heartbeat to members and back, in milliseconds. Of
     /// the last sample that saw one, since members answer only every few seconds; zero before.
@@ -186,19 +190,24 @@ pub struct Sample {
     pub connections_peak: u64,
     /// Commands refused, each second; also by the place of their code in [`Code::ALL`].
     pub refusals_per_second: f64,
+    /// Rejected events per second, by code.
     pub refusals_per_second_by_code: [f64; Code::ALL.len()],
 }
 
 /// All that the monitor knows, as of its last look.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
+    /// Rates since the last reading.
     pub sample: Sample,
     /// Of all shards: the last second, and the last full interval.
     pub second: Spreads,
+    /// Percentiles of this interval.
     pub interval: Spreads,
+    /// Every shard by itself.
     pub shards: Vec<ShardReport>,
     /// By descending use.
     pub threads: Vec<ThreadShare>,
+    /// Memory of the allocator.
     pub allocator: Allocator,
     /// Time on cores in the last full interval; before there is one, since the start.
     pub cpu: CpuTime,
@@ -206,8 +215,11 @@ pub struct Report {
     pub memory: Memory,
     /// Shards that have ended no turn for [`STALLED_AFTER`] samples.
     pub stalled: u32,
+    /// Queues between threads.
     pub queues: Vec<Queue>,
+    /// Lines of the log that found no room.
     pub log_lines_lost: u64,
+    /// The worst of all alerts.
     pub status: Status,
     /// Raised now, the worst first.
     pub alerts: Vec<Alert>,
@@ -220,6 +232,7 @@ pub struct Report {
 pub struct ShardReport {
     /// The part of the last second that it spent in turns.
     pub busy_percent: f64,
+    /// Percentiles of this interval.
     pub interval: Spreads,
     /// Since the start.
     pub totals: [latency::Totals; latency::GAUGES],
@@ -229,12 +242,16 @@ pub struct ShardReport {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ThreadShare {
+    /// The name of the thread.
     pub name: String,
+    /// CPU time of the program, in percent of a core.
     pub user_percent: f64,
+    /// CPU time of the kernel, in percent of a core.
     pub system_percent: f64,
     /// Since the thread's start.
     #[serde(skip)]
     pub user: Duration,
+    /// CPU time of the kernel.
     #[serde(skip)]
     pub system: Duration,
 }
@@ -247,6 +264,7 @@ pub struct Event {
     pub timestamp: u64,
     /// `raised` or `cleared`.
     pub event: &'static str,
+    /// The alert.
     #[serde(flatten)]
     pub alert: Alert,
 }

@@ -81,9 +81,12 @@ pub enum Severity {
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
+    /// No alert.
     #[default]
     Healthy,
+    /// Members may notice.
     Degraded,
+    /// The server does not do its work.
     Unhealthy,
 }
 
@@ -93,12 +96,15 @@ pub enum Status {
 pub struct Alert {
     /// What programs go by.
     pub name: &'static str,
+    /// How bad it is.
     pub severity: Severity,
     /// What people read.
     pub message: String,
     /// The reading now, and the limit that it was over.
     pub value: f64,
+    /// The limit that the value has passed.
     pub limit: f64,
+    /// The unit of value and limit.
     pub unit: &'static str,
     /// Since the server's start, in seconds.
     pub raised_at: f64,
@@ -120,7 +126,9 @@ impl Alert {
 /// What became of an alert.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
+    /// An alert is new.
     Raised(Alert),
+    /// An alert is over.
     Cleared(Alert),
 }
 
@@ -349,6 +357,7 @@ struct Watch {
 }
 
 impl Thresholds {
+    /// Nothing is wrong yet.
     pub fn new(limits: Limits) -> Self {
         Self { limits, watches: Default::default() }
     }

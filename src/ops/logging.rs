@@ -68,6 +68,7 @@ impl Lost {
 pub struct Backlog {
     /// Lines that wait to be written, and how many could.
     pub waiting: usize,
+    /// Lines that could wait.
     pub room: usize,
     /// Lines lost since the start.
     pub lost: u64,
@@ -82,15 +83,20 @@ pub fn backlog() -> Backlog {
 /// Which lines are JSON.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogFormat {
+    /// Lines for people.
     Pretty,
+    /// A JSON object a line.
     Json,
+    /// Lines for people on a terminal, JSON elsewhere.
     JsonUnlessTerminal,
 }
 
 /// What is worth a line: a level, and other levels for parts of the program.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Levels {
+    /// For all that is not named.
     pub all: LevelFilter,
+    /// For single parts, by the beginning of their names.
     pub parts: Vec<(String, LevelFilter)>,
 }
 
@@ -333,6 +339,7 @@ impl Repeats {
 enum Style {
     Coloured,
     Plain,
+    /// A JSON object a line.
     Json,
 }
 

@@ -32,7 +32,9 @@ pub enum Direction {
 pub struct Line {
     /// The input that it came with or that led to it.
     pub index: u64,
+    /// When it happened.
     pub at: Micros,
+    /// Its way.
     pub direction: Direction,
     /// Whose it is: none, one, or all receivers.
     pub conns: Vec<ConnId>,
@@ -42,6 +44,7 @@ pub struct Line {
     pub text: String,
     /// As they were on the network.
     pub bytes: usize,
+    /// The session that it is about, as far as known.
     pub session: Option<String>,
     /// Socket id and name of whose it is, as far as known.
     pub member: Option<String>,
@@ -100,6 +103,7 @@ impl Person {
 }
 
 impl Decoder {
+    /// A decoder that knows no connection yet.
     pub fn new(limits: &Limits) -> Self {
         Self { limits: limits.clone(), people: BTreeMap::new() }
     }

@@ -15,6 +15,7 @@ use super::{Filter, only_run};
 use crate::cli::runs::seconds;
 use crate::ops::process::tell;
 
+/// Options of `trace cut`.
 #[derive(clap::Args, Debug)]
 pub struct Options {
     /// The trace files of one shard
@@ -34,6 +35,7 @@ pub struct Options {
     until: Option<Micros>,
 }
 
+/// Writes the part. True if all went well.
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let run = only_run(&options.traces)?;
     if !run.is_whole() {

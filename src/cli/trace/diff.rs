@@ -12,6 +12,7 @@ use super::only_run;
 use super::script::{Script, Take};
 use crate::ops::process::tell;
 
+/// Options of `trace diff`.
 #[derive(clap::Args, Debug)]
 pub struct Options {
     /// One trace
@@ -22,6 +23,7 @@ pub struct Options {
     other: PathBuf,
 }
 
+/// Compares. True if the traces are the same.
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let read = |path: &PathBuf| Script::read(&only_run(std::slice::from_ref(path))?);
     let (one, other) = (read(&options.one)?, read(&options.other)?);

@@ -19,14 +19,18 @@ use crate::cli::stage::Stage;
 /// Inputs in order.
 #[derive(Clone)]
 pub struct Script {
+    /// What the trace begins with.
     pub header: Header,
+    /// The inputs.
     pub takes: Vec<Take>,
 }
 
 /// One input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Take {
+    /// When it happened.
     pub at: Micros,
+    /// What came of it when it was recorded.
     pub outcome: Outcome,
     /// Packed, with a time of zero.
     input: Vec<u8>,
@@ -39,11 +43,13 @@ impl Take {
         Self { at, outcome, input: packed }
     }
 
+    /// The input.
     pub fn input(&self) -> Recorded<'_> {
         // It was packed above.
         trace::read_input(&mut &self.input[..]).map_or(Recorded::TurnEnded, |(_, input)| input)
     }
 
+    /// The connection that it is about, if it is about one.
     pub fn conn(&self) -> Option<ConnId> {
         match self.input() {
             Recorded::Opened { conn, .. }

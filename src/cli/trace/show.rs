@@ -12,6 +12,7 @@ use super::Filter;
 use crate::cli::runs::gather;
 use crate::cli::stage::Stage;
 
+/// Options of `trace show`.
 #[derive(clap::Args, Debug)]
 pub struct Options {
     /// Trace files, or directories of them
@@ -46,6 +47,7 @@ struct JsonLine<'a> {
     content: &'a str,
 }
 
+/// Prints the lines. True if all went well.
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let runs = gather(&options.traces)?;
     let mut out = BufWriter::new(io::stdout().lock());

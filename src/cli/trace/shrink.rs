@@ -17,6 +17,7 @@ use super::script::Script;
 use crate::cli::progress::Progress;
 use crate::ops::process::tell;
 
+/// Options of `trace shrink`.
 #[derive(clap::Args, Debug)]
 pub struct Options {
     /// The trace files of one shard
@@ -98,6 +99,7 @@ fn parts(program: &Path, trace: &Path) -> Result<bool, Fault> {
     Ok(status.code() == Some(1))
 }
 
+/// Looks for the smallest trace. False if the whole one does not fail.
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let run = only_run(&options.traces)?;
     if !run.is_whole() {

@@ -17,6 +17,7 @@ use crate::cli::runs::gather;
 use crate::cli::stage::Stage;
 use crate::ops::process::tell;
 
+/// Options of `trace stats`.
 #[derive(clap::Args, Debug)]
 pub struct Options {
     /// Trace files, or directories of them
@@ -52,6 +53,7 @@ struct Stats {
 
 const TENTH: u64 = 100_000;
 
+/// Counts and draws. True if all went well.
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let runs = gather(&options.traces)?;
     let mut progress = Progress::new(runs.iter().map(|run| run.bytes).sum());

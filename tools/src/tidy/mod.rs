@@ -5,6 +5,7 @@
 //! it.
 
 mod circles;
+mod docs;
 mod layers;
 mod leftovers;
 mod locks;
@@ -66,6 +67,7 @@ fn the_house_rules_hold() {
             breaches.extend(locks::check(file, &source));
             breaches.extend(purity::check(file, &source));
             breaches.extend(leftovers::check_rust(file));
+            breaches.extend(docs::check(file));
         }
         breaches.extend(leftovers::check(file));
         breaches.extend(manifests::check(file));

@@ -14,6 +14,7 @@ const BATCH_MAX: usize = 512;
 /// them.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
+/// The newest change of each session.
 #[derive(Default)]
 pub struct Pending {
     /// With who is told.
@@ -23,6 +24,7 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// Sessions with a change that waits.
     pub fn len(&self) -> usize {
         self.changes.len()
     }

@@ -31,11 +31,14 @@ pub type Answer = RedisResult<Value>;
 
 /// A command and the key that it is about.
 pub struct Request {
+    /// The key that decides which node is asked.
     pub key: String,
+    /// The command.
     pub command: Cmd,
 }
 
 impl Request {
+    /// A command about this key.
     pub fn new(key: impl Into<String>, command: Cmd) -> Self {
         Self { key: key.into(), command }
     }

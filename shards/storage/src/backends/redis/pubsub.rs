@@ -48,12 +48,15 @@ struct Message {
     version: u64,
 }
 
+/// The kinds of messages between servers.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
+    /// A server has stored the session.
     Stored,
     /// Another server stored it, and this one keeps it as well.
     Kept,
+    /// A server has deleted the session.
     Deleted,
 }
 
