@@ -75,12 +75,12 @@ pub fn contenders(place: &Place) -> Vec<Contender> {
         Contender::new(
             "floor",
             "floor, `send()`",
-            &format!("{release}/floor --listen 127.0.0.1:PORT"),
+            &format!("{release}/perf floor --listen 127.0.0.1:PORT"),
         ),
         Contender::new(
             "floor-uring",
             "floor, io_uring",
-            &format!("{release}/floor --listen 127.0.0.1:PORT --by uring"),
+            &format!("{release}/perf floor --listen 127.0.0.1:PORT --by uring"),
         ),
         Contender::new("bandsync", "BandSync, io_uring", &place.bandsync()),
         Contender::new(

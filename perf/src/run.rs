@@ -127,8 +127,9 @@ impl Place {
     fn command(&mut self, run: &Run<'_>) -> (Command, PathBuf) {
         let address = self.address();
         let path = self.reports.join(format!("{}-{}.json", run.name, address.port()));
-        let mut command = Command::new(self.release.join("load"));
+        let mut command = Command::new(self.release.join("perf"));
         command
+            .arg("load")
             .args(["--name", run.name, "--scenario", run.scenario])
             .args(["--sessions", &run.sessions.to_string(), "--members", &run.members.to_string()])
             .args(["--seconds", &run.seconds.to_string(), "--address", &address.to_string()])

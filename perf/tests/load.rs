@@ -10,8 +10,9 @@ use bandsync_perf::report::Report;
 fn a_generator_waits_for_its_cue_and_reports_all_that_came() -> io::Result<()> {
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
     let path = std::env::temp_dir().join(format!("bandsync-load-{}.json", std::process::id()));
-    let mut load = Command::new(env!("CARGO_BIN_EXE_load"))
-        .args(["--spawn", &format!("{} --listen 127.0.0.1:PORT", env!("CARGO_BIN_EXE_floor"))])
+    let mut load = Command::new(env!("CARGO_BIN_EXE_perf"))
+        .arg("load")
+        .args(["--spawn", &format!("{} floor --listen 127.0.0.1:PORT", env!("CARGO_BIN_EXE_perf"))])
         .args(["--address", &format!("127.0.0.1:{port}"), "--sessions", "2", "--members", "3"])
         .args([
             "--seconds",

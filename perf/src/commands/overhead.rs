@@ -15,17 +15,17 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use bandsync_perf::{alarm, cpu, server::Server, target};
-use clap::Parser;
+use clap::Args;
 use hdrhistogram::Histogram;
 
 /// Measures which part of a server's CPU time its gauges and its monitor take.
-#[derive(Debug, Parser)]
-struct Options {
+#[derive(Debug, Args)]
+pub struct Options {
     /// The server, whose address must be 127.0.0.1:7400.
     #[arg(long, default_value_t = server())]
     server: String,
     /// The load generator and what it is to do; `--seconds` and the server are added.
-    #[arg(long, default_value_t = target("release/load").display().to_string())]
+    #[arg(long, default_value_t = load())]
     load: String,
     /// How long to measure.
     #[arg(long, default_value_t = 15)]
@@ -33,6 +33,11 @@ struct Options {
     /// More than this part, in percent, ends with exit code 1.
     #[arg(long, default_value_t = 1.0)]
     most: f64,
+}
+
+/// The load generator as it was built.
+fn load() -> String {
+    format!("{} load", target("release/perf").display())
 }
 
 /// The server as it was built, with its arguments.
@@ -57,8 +62,8 @@ const GAUGES: [(&str, bool); 4] = [
     ("bandsync_sync_round_trip_seconds_count", false),
 ];
 
-fn main() -> io::Result<ExitCode> {
-    let options = Options::parse();
+/// Runs the command.
+pub fn run(options: Options) -> io::Result<ExitCode> {
     let (clock, count) = price()?;
     let server = Server::start(&options.server, CORE, ADDRESS)?;
     let warm_up = 4;

@@ -20,16 +20,16 @@ use bandsync_perf::server::Server;
 use bandsync_perf::target;
 use bandsync_trace::format::{Ending, SegmentReader};
 use bandsync_trace::{RecordPlan, Recorder};
-use clap::Parser;
+use clap::Args;
 
 /// Measures what recording costs.
-#[derive(Debug, Parser)]
-struct Options {
+#[derive(Debug, Args)]
+pub struct Options {
     /// The server.
     #[arg(long, default_value_os_t = target("release/bandsync"))]
     server: PathBuf,
-    /// The load generator.
-    #[arg(long, default_value_os_t = target("release/load"))]
+    /// The program with the load generator in it.
+    #[arg(long, default_value_os_t = target("release/perf"))]
     load: PathBuf,
     /// What the members do.
     #[arg(long, default_value = "ticks")]
@@ -69,8 +69,8 @@ struct Recorded {
     tap: f64,
 }
 
-fn main() -> io::Result<()> {
-    let options = Options::parse();
+/// Runs the command.
+pub fn run(options: Options) -> io::Result<()> {
     let mut screen = io::stdout().lock();
     let (mut ratios, mut writers, mut taps) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.rounds {
@@ -175,6 +175,7 @@ impl Run {
         let server = Server::start(command.trim_end(), 0, address)?;
         let report = traces.with_extension(format!("{}.json", address.port()));
         let load = Command::new(&options.load)
+            .arg("load")
             .args(["--address", &address.to_string(), "--pid", &server.pid().to_string()])
             .args(["--scenario", &options.scenario, "--seconds", &options.seconds.to_string()])
             .args([

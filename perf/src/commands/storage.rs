@@ -5,14 +5,14 @@
 //! longest, and each has one record on its way. What is measured is the server's own storage, its
 //! queue and thread included.
 //!
-//!     cargo run --release -p bandsync-perf --bin storage -- --place file
-//!     cargo run --release -p bandsync-perf --bin storage -- --place redis      # starts a redis-server
-#![allow(clippy::print_stdout)]
+//!     cargo run --release -p bandsync-perf -- storage --place file
+//!     cargo run --release -p bandsync-perf -- storage --place redis      # starts a redis-server
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use bandsync_engine::session::{Rules, Session};
 use bandsync_engine::words::ids::{SessionId, ShardId};
 use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
 use bandsync_storage::{Condition, Endpoint, Plan, Shards, Storage, Target, Topology};
-use clap::Parser;
+use clap::Args;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use hdrhistogram::Histogram;
 
@@ -31,8 +31,8 @@ const OFFER_INTERVAL: Duration = Duration::from_millis(5);
 const OFFERS_MAX: usize = 128;
 
 /// What to measure.
-#[derive(Parser)]
-struct Options {
+#[derive(Args)]
+pub struct Options {
     /// `file` or `redis`.
     #[arg(long, default_value = "file")]
     place: String,
@@ -90,14 +90,9 @@ impl Drop for OwnRedis {
     }
 }
 
-fn main() -> ExitCode {
-    match measure(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("storage: {reason}");
-            ExitCode::FAILURE
-        }
-    }
+/// Runs the command.
+pub fn run(options: Options) -> io::Result<()> {
+    measure(&options).map_err(io::Error::other)
 }
 
 fn measure(options: &Options) -> Result<(), String> {

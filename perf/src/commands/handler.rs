@@ -13,12 +13,12 @@ use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{Input, Outputs, Settings};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
-use clap::Parser;
+use clap::Args;
 use hdrhistogram::Histogram;
 
 /// Measures how long the engine takes over an event and over the end of a turn.
-#[derive(Debug, Parser)]
-struct Options {
+#[derive(Debug, Args)]
+pub struct Options {
     /// Members, in sessions of eight.
     #[arg(long, default_value_t = 1_000)]
     members: u32,
@@ -70,8 +70,9 @@ impl Bench {
     }
 }
 
-fn main() -> io::Result<()> {
-    let Options { members, events, seconds } = Options::parse();
+/// Runs the command.
+pub fn run(options: Options) -> io::Result<()> {
+    let Options { members, events, seconds } = options;
     let histogram = || Histogram::new_with_max(10_000_000_000, 3).map_err(io::Error::other);
     let mut bench = Bench {
         engine: Engine::new(Settings::default()),

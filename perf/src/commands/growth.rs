@@ -9,15 +9,15 @@ use bandsync_perf::plot;
 use bandsync_perf::report::Report;
 use bandsync_perf::run::{Place, Run, say};
 use bandsync_perf::target;
-use clap::Parser;
+use clap::Args;
 
 /// Grows a server along each axis and draws what that costs. Build with `cargo build --release -p
 /// bandsync -p bandsync-perf` first.
 ///
 /// Where one process may not open enough files for an axis, several servers share the core, and
 /// what they take is added up.
-#[derive(Debug, Parser)]
-struct Options {
+#[derive(Debug, Args)]
+pub struct Options {
     /// How long each run measures, in seconds; longer where heartbeats come more rarely.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
@@ -160,8 +160,8 @@ const AXES: [Axis; 5] = [
 /// A line's name and what its runs found.
 type Found = (&'static str, Vec<Report>);
 
-fn main() -> io::Result<()> {
-    let options = Options::parse();
+/// Runs the command.
+pub fn run(options: Options) -> io::Result<()> {
     let mut place = Place::new(&options.target)?;
     std::fs::create_dir_all(&options.pictures)?;
     let wanted =

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use bandsync_perf::gig;
-use clap::Parser;
+use clap::Args;
 
 /// Counts instructions; ends with 1 if there are more than three in a hundred too many.
-#[derive(Debug, Parser)]
-struct Options {
+#[derive(Debug, Args)]
+pub struct Options {
     /// The recorded counts: a line for each function.
     #[arg(long, default_value = "perf/counted.txt")]
     baseline: PathBuf,
@@ -47,8 +47,8 @@ const NAMED: usize = 8;
 /// Instructions by function.
 type Counts = BTreeMap<String, u64>;
 
-fn main() -> io::Result<ExitCode> {
-    let options = Options::parse();
+/// Runs the command.
+pub fn run(options: Options) -> io::Result<ExitCode> {
     let mut screen = io::stdout().lock();
     if options.replay {
         let outputs = gig::replay(&gig::evening(SESSIONS, MEMBERS, SECONDS));
@@ -99,7 +99,7 @@ fn count() -> io::Result<Counts> {
         .args(["--tool=callgrind", "--toggle-collect=bandsync_perf::gig::replay"])
         .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(std::env::current_exe()?)
-        .arg("--replay")
+        .args(["counted", "--replay"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()?;

@@ -16,16 +16,17 @@ use bandsync_perf::alarm::{MILLISECOND, Nanos, SECOND, now};
 use bandsync_perf::cpu;
 use bandsync_perf::report::{Report, compared};
 use bandsync_perf::server::Server;
-use clap::Parser;
 
 use crowd::Crowd;
-use options::{Options, Run, Scenario, Task};
+use options::{Run, Scenario, Task};
+
+pub use options::Options;
 
 /// How long joining may take, beyond a little for each member.
 const JOIN_MAX: Nanos = 30 * SECOND;
 
-fn main() -> io::Result<()> {
-    let options = Options::parse();
+/// Runs the command.
+pub fn run(options: Options) -> io::Result<()> {
     let mut screen = io::stdout().lock();
     if let Some(Task::Compare { before, after }) = &options.command {
         let load =

@@ -11,11 +11,11 @@ use bandsync_perf::plot;
 use bandsync_perf::report::{Report, Spread};
 use bandsync_perf::run::{Place, Run, say};
 use bandsync_perf::target;
-use clap::Parser;
+use clap::Args;
 
 /// Runs the load generator against each server in turn and prints the ratios.
-#[derive(Clone, Debug, Parser)]
-struct Options {
+#[derive(Clone, Debug, Args)]
+pub struct Options {
     /// How often each server has its turn.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -56,8 +56,8 @@ struct Options {
     more: Vec<String>,
 }
 
-fn main() -> io::Result<()> {
-    let options = Options::parse();
+/// Runs the command.
+pub fn run(options: Options) -> io::Result<()> {
     let mut place = Place::new(&options.target)?;
     let mut contenders = contenders(&options, &place);
     if contenders.is_empty() {

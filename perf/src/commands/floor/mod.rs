@@ -14,15 +14,15 @@ use std::os::fd::AsRawFd;
 
 use bandsync_perf::alarm::{Alarm, MILLISECOND, Nanos, now};
 use bandsync_perf::{cpu, frames};
-use clap::{Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use send::Sender;
 
 /// Sends ticks with no server around it.
-#[derive(Debug, Parser)]
-struct Options {
+#[derive(Debug, Args)]
+pub struct Options {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:7400")]
     listen: SocketAddr,
@@ -45,8 +45,8 @@ enum Way {
 const LISTENER: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
 
-fn main() -> io::Result<()> {
-    let options = Options::parse();
+/// Runs the command.
+pub fn run(options: Options) -> io::Result<()> {
     cpu::raise_file_limit();
     Floor::new(&options)?.run()
 }

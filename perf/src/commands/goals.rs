@@ -11,11 +11,11 @@ use bandsync_perf::report::{Report, Spread};
 use bandsync_perf::run::{Place, Run, say};
 use bandsync_perf::server::Server;
 use bandsync_perf::target;
-use clap::Parser;
+use clap::Args;
 
 /// Measures every goal in turn, in about ten minutes.
-#[derive(Debug, Parser)]
-struct Options {
+#[derive(Debug, Args)]
+pub struct Options {
     /// How often each server has its turn where servers are compared.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -81,8 +81,8 @@ struct Bench {
     goals: Vec<Goal>,
 }
 
-fn main() -> io::Result<()> {
-    let options = Options::parse();
+/// Runs the command.
+pub fn run(options: Options) -> io::Result<()> {
     let place = Place::new(&options.target)?;
     let mut bench = Bench { options, place, goals: Vec::new() };
     let steps: [(&str, Step); 7] = [
@@ -275,7 +275,8 @@ impl Bench {
         let server = Server::start(&command, 0, address)?;
         let pid = server.pid().to_string();
         let report = self.place.reports.join("user-space.json");
-        let mut load = Command::new(self.place.release.join("load"))
+        let mut load = Command::new(self.place.release.join("perf"))
+            .arg("load")
             .args(["--pid", &pid, "--address", &address.to_string(), "--seconds", "6", "--json"])
             .arg(&report)
             .stdout(Stdio::null())

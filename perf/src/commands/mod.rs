@@ -1,0 +1,12 @@
+//! The commands of `perf`, a module each.
+
+pub mod compare;
+pub mod counted;
+pub mod floor;
+pub mod goals;
+pub mod growth;
+pub mod handler;
+pub mod load;
+pub mod overhead;
+pub mod recording;
+pub mod storage;
