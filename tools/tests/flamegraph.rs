@@ -74,9 +74,9 @@ impl Machine {
         machine.program("bin/perf", PERF);
         machine.program("bin/sleep", "[ $1 = 0.1 ] && exec /bin/sleep 0.1; exit 0");
         machine.program("target/profiling-build/profiling/bandsync", SERVER);
-        machine.program("target/profiling-build/profiling/load", LOAD);
-        let drawing = machine.0.join("target/profiling-build/profiling/flamegraph");
-        symlink(env!("CARGO_BIN_EXE_flamegraph"), drawing).unwrap();
+        machine.program("target/profiling-build/profiling/perf", LOAD);
+        let drawing = machine.0.join("target/profiling-build/profiling/tools");
+        symlink(env!("CARGO_BIN_EXE_tools"), drawing).unwrap();
         machine
     }
 

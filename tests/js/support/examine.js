@@ -4,12 +4,12 @@ import { dirname, join, resolve } from "node:path";
 import { binary } from "./server.js";
 import { within } from "./wait.js";
 
-/** `EXAMINE_BIN`, or what stands beside the server under test. */
-const examine = resolve(process.env.EXAMINE_BIN ?? join(dirname(binary), "examine"));
+/** `TOOLS_BIN`, or what stands beside the server under test. */
+const tools = resolve(process.env.TOOLS_BIN ?? join(dirname(binary), "tools"));
 
 /** One of `ws-echo`, `engine-echo` and `socket-echo` on a free port. */
 export async function startExamine(application, ...options) {
-  const child = spawn(examine, [application, "--port", "0", ...options], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(tools, ["examine", application, "--port", "0", ...options], { stdio: ["ignore", "pipe", "pipe"] });
   const said = { text: "" };
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding("utf8").on("data", (text) => (said.text += text));
@@ -17,7 +17,7 @@ export async function startExamine(application, ...options) {
   const killNow = () => child.kill("SIGKILL");
   process.once("exit", killNow);
   const exited = new Promise((done, fail) => {
-    child.once("error", () => fail(new Error(`no ${examine}: cargo build -p bandsync-tools --bin examine`)));
+    child.once("error", () => fail(new Error(`no ${tools}: cargo build -p bandsync-tools`)));
     child.once("close", () => done());
   });
   exited.catch(() => {});

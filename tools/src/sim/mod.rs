@@ -73,7 +73,7 @@ mod tests {
             let verdict = run(&plan);
             assert_eq!(
                 verdict.failure, None,
-                "cargo run --release -p bandsync-tools --bin simulate -- --seed {seed} --hours 0.00139"
+                "cargo run --release -p bandsync-tools -- simulate --seed {seed} --hours 0.00139"
             );
         }
     }

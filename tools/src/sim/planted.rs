@@ -353,14 +353,14 @@ pub fn target(top: &Path) -> PathBuf {
 /// If there is no cargo, or the copy does not build.
 pub fn build(copy: &Path, target: &Path) -> io::Result<PathBuf> {
     let status = Command::new("cargo")
-        .args(["build", "--release", "--quiet", "-p", "bandsync-tools", "--bin", "simulate"])
+        .args(["build", "--release", "--quiet", "-p", "bandsync-tools", "--bin", "tools"])
         // It runs for a minute: linking fast is worth more than running fast.
         .args(["--config", "profile.release.lto=false", "--config", "profile.release.debug=false"])
         .env("CARGO_TARGET_DIR", target)
         .current_dir(copy)
         .status()?;
     if status.success() {
-        Ok(target.join("release/simulate"))
+        Ok(target.join("release/tools"))
     } else {
         Err(io::Error::other("the copy with the planted bugs does not build"))
     }

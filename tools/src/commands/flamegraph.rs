@@ -1,26 +1,28 @@
 //! Draws what `perf script` prints: stacks folded to one line each, then an SVG.
 
-use std::env;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Args;
 use inferno::collapse::Collapse;
 use inferno::collapse::perf::Folder;
 use inferno::flamegraph::color::MultiPalette;
-use inferno::flamegraph::{self, Options, Palette};
+use inferno::flamegraph::{self, Palette};
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let [command, stacks, picture] = arguments.as_slice() else {
-        eprintln!("usage: flamegraph draw STACKS PICTURE");
-        return ExitCode::from(2);
-    };
-    if command != "draw" {
-        eprintln!("unknown command: {command}");
-        return ExitCode::from(2);
-    }
-    match draw(stacks, picture) {
+/// Draws what `perf script` prints. `./tools/flamegraph` calls it.
+#[derive(Args)]
+pub struct Options {
+    /// The stacks.
+    stacks: PathBuf,
+    /// Where the picture goes.
+    picture: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(options: Options) -> ExitCode {
+    match draw(&options.stacks, &options.picture) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("flamegraph: {error}");
@@ -29,10 +31,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn draw(stacks: &str, picture: &str) -> io::Result<()> {
+fn draw(stacks: &Path, picture: &Path) -> io::Result<()> {
     let mut folded = Vec::new();
     Folder::default().collapse(BufReader::new(File::open(stacks)?), &mut folded)?;
-    let mut options = Options::default();
+    let mut options = flamegraph::Options::default();
     options.title = "bandsync".into();
     // Our crates and others of Rust, its standard library, and the rest, which is the kernel
     // mostly.

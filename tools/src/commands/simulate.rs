@@ -1,5 +1,4 @@
-//! Runs simulated worlds: `cargo run --release -p bandsync-tools --bin simulate -- --help`.
-#![allow(clippy::print_stdout)] // a command's answer goes there
+//! Runs simulated worlds: `cargo run --release -p bandsync-tools -- simulate --help`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -9,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{fs, io, panic, thread};
 
-use bandsync_tools::sim::{Plan, Verdict, Wanted, digests, planted, run, shrink, tell};
-use clap::Parser;
+use bandsync_tools::sim::{self, Plan, Verdict, Wanted, digests, planted, shrink, tell};
+use clap::Args;
 
 /// One run in so many is made twice and compared.
 const TWICE_EVERY: u64 = 20;
@@ -19,9 +18,8 @@ const TWICE_EVERY: u64 = 20;
 const DIFFERING_SHOWN: usize = 10;
 
 /// Runs simulated worlds and says which promises break.
-#[derive(Parser, Clone)]
-#[command(name = "simulate")]
-struct Options {
+#[derive(Args, Clone)]
+pub struct Options {
     /// The first seed.
     #[arg(long)]
     seed: Option<u64>,
@@ -81,8 +79,8 @@ struct Options {
     bug: usize,
 }
 
-fn main() -> ExitCode {
-    let options = Options::parse();
+/// Runs the command.
+pub fn run(options: Options) -> ExitCode {
     // A panic is a finding like any other, and is told as one.
     panic::set_hook(Box::new(|_| {}));
     let done = match () {
@@ -127,8 +125,7 @@ impl Options {
 
     /// The command that runs one seed of these again.
     fn again(&self, seed: u64) -> String {
-        let mut line =
-            format!("cargo run --release -p bandsync-tools --bin simulate -- --seed {seed}");
+        let mut line = format!("cargo run --release -p bandsync-tools -- simulate --seed {seed}");
         let mut add = |name: &str, value: Option<String>| {
             if let Some(value) = value {
                 line += &format!(" --{name} {value}");
@@ -169,7 +166,7 @@ fn one(options: &Options) -> io::Result<bool> {
         story.iter().for_each(|line| println!("{line}"));
         verdict
     } else {
-        run(&plan)
+        sim::run(&plan)
     };
     if options.digest {
         println!("{:016x}", verdict.digest);
@@ -205,7 +202,7 @@ fn compare_digests(options: &Options) -> io::Result<bool> {
     println!("{} of {} digests are as recorded", recorded.len() - differing.len(), recorded.len());
     if let Some((seed, ..)) = differing.first() {
         println!("run this here and on the commit before, and compare the two stories:");
-        println!("  cargo run -p bandsync-tools --bin simulate -- --seed {seed} --story");
+        println!("  cargo run -p bandsync-tools -- simulate --seed {seed} --story");
     }
     Ok(differing.is_empty())
 }
@@ -300,7 +297,7 @@ fn cpu_time() -> Option<f64> {
 
 fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
     let plan = Plan::draw(seed, &options.wanted());
-    let verdict = run(&plan);
+    let verdict = sim::run(&plan);
     totals.seeds.fetch_add(1, Ordering::Relaxed);
     totals.micros.fetch_add(verdict.passed, Ordering::Relaxed);
     totals.turns.fetch_add(verdict.turns, Ordering::Relaxed);
@@ -318,7 +315,7 @@ fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
     let mut differs = false;
     if seed.is_multiple_of(TWICE_EVERY) && !failed {
         totals.twice.fetch_add(1, Ordering::Relaxed);
-        differs = run(&plan) != verdict;
+        differs = sim::run(&plan) != verdict;
         if options.processes && !differs {
             differs = elsewhere(options, seed)
                 .is_none_or(|digest| digest != format!("{:016x}", verdict.digest));
@@ -431,7 +428,7 @@ impl Suspect {
         let began = Instant::now();
         let slice = self.slice.min(until - began);
         let child = Command::new(simulate)
-            .args(["--threads", "1", "--seed", &(first + self.seeds).to_string()])
+            .args(["simulate", "--threads", "1", "--seed", &(first + self.seeds).to_string()])
             .args([
                 "--seconds",
                 &slice.as_secs_f64().to_string(),

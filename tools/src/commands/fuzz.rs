@@ -1,49 +1,35 @@
-//! Feeds the fuzz targets mutated seeds on any toolchain: `fuzz [--seconds N] [--target NAME]
-//! [--seed N]`.
+//! `tools fuzz`: feeds the fuzz targets mutated seeds on any toolchain.
 
-use std::env;
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bandsync_engine::words::rng::Rng;
 use bandsync_tools::fuzz::{TARGETS, Target, mutate};
+use clap::Args;
 
-struct Options {
+/// Feeds readers of bytes from outside mutated seeds, on any toolchain.
+#[derive(Args)]
+pub struct Options {
+    /// How long each target is fed.
+    #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Only this one of the targets.
+    #[arg(long, value_parser = TARGETS.map(|target| target.name))]
     target: Option<String>,
+    /// Where mutations begin.
+    #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
-fn main() -> ExitCode {
-    let Some(options) = options() else {
-        let names = TARGETS.map(|target| target.name).join(", ");
-        eprintln!("usage: fuzz [--seconds N] [--target NAME] [--seed N]\ntargets: {names}");
-        return ExitCode::from(2);
-    };
+/// Runs the command.
+pub fn run(options: Options) -> ExitCode {
     let wanted = |target: &&Target| options.target.as_ref().is_none_or(|name| name == target.name);
     let mut found = false;
     for target in TARGETS.iter().filter(wanted) {
         found |= !fuzz(target, &options);
     }
     if found { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-fn options() -> Option<Options> {
-    let mut options = Options { seconds: 5, target: None, seed: 1 };
-    let mut arguments = env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        let value = arguments.next()?;
-        match name.as_str() {
-            "--seconds" => options.seconds = value.parse().ok()?,
-            "--seed" => options.seed = value.parse().ok()?,
-            "--target" if TARGETS.iter().any(|target| target.name == value) => {
-                options.target = Some(value)
-            }
-            _ => return None,
-        }
-    }
-    Some(options)
 }
 
 /// False if the target panicked; then the bytes are printed as Rust reads them.

@@ -1,6 +1,5 @@
 //! Serves small applications that any conformance suite can examine, over the driver and wire code
-//! of the server: `cargo run --release -p bandsync-tools --bin examine -- --help`.
-#![allow(clippy::print_stdout)] // where it listens is its answer
+//! of the server: `cargo run --release -p bandsync-tools -- examine --help`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
@@ -17,19 +16,18 @@ use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Subcommand};
 
 /// Serves one of several small applications over the driver and wire code of the server, for
 /// outside conformance suites. Says where it listens; ends with SIGINT or SIGTERM.
-#[derive(Parser)]
-#[command(name = "examine")]
-struct Options {
+#[derive(Args)]
+pub struct Options {
     #[command(subcommand)]
     application: Served,
 }
 
 #[derive(Subcommand)]
-enum Served {
+pub enum Served {
     /// WebSocket at any path: every message comes back as it came
     WsEcho(Common),
     /// Engine.IO at /engine.io/: every message comes back, text and binary
@@ -42,7 +40,7 @@ enum Served {
 }
 
 #[derive(Args)]
-struct Common {
+pub struct Common {
     /// Where to listen; 0 takes any free port
     #[arg(long, default_value_t = 3000)]
     port: u16,
@@ -101,8 +99,9 @@ impl Host for Nothing {
     }
 }
 
-fn main() -> ExitCode {
-    let (application, options) = match Options::parse().application {
+/// Runs the command.
+pub fn run(options: Options) -> ExitCode {
+    let (application, options) = match options.application {
         Served::WsEcho(options) => (Application::WebSocketEcho, options),
         Served::EngineEcho(options) => (Application::EngineEcho, options),
         Served::SocketEcho(options) => (Application::SocketEcho, options),

@@ -1,0 +1,6 @@
+//! The commands of `tools`, a module each.
+
+pub mod examine;
+pub mod flamegraph;
+pub mod fuzz;
+pub mod simulate;

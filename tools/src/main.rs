@@ -1,0 +1,34 @@
+//! What the project needs around the server: one program, `tools --help` lists its commands.
+#![allow(clippy::print_stdout)] // a command's answer goes there
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use commands::{examine, flamegraph, fuzz, simulate};
+
+/// Looks for faults of the server.
+#[derive(Parser)]
+#[command(name = "tools")]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Examine(examine::Options),
+    Flamegraph(flamegraph::Options),
+    Fuzz(fuzz::Options),
+    Simulate(Box<simulate::Options>),
+}
+
+fn main() -> ExitCode {
+    match Options::parse().command {
+        Command::Examine(options) => examine::run(options),
+        Command::Flamegraph(options) => flamegraph::run(options),
+        Command::Fuzz(options) => fuzz::run(options),
+        Command::Simulate(options) => simulate::run(*options),
+    }
+}
