@@ -11,8 +11,8 @@ use bandsync_engine::words::ids::SessionId;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::music::Tempo;
 use bandsync_engine::words::time::{Micros, UnixMillis};
-use bandsync_perf::frames;
 use bandsync_perf::gig::{self, Stage};
+use bandsync_testkit::frames;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 

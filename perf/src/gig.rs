@@ -4,17 +4,12 @@
 //! The script is the same every time, and so are the trace and the instructions that it takes to
 //! run it.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use bandsync_engine::engine::Engine;
+use bandsync_engine::io::tap::Tap;
 use bandsync_engine::io::{Input, Output, Outputs, Settings};
 use bandsync_engine::trace::{self, Digest, Recorded};
-use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
-
-use crate::frames;
-
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+use bandsync_testkit::{Harness, frames};
 
 /// The shard that the evening takes place on.
 pub fn settings() -> Settings {
@@ -27,17 +22,31 @@ pub fn settings() -> Settings {
     }
 }
 
-/// An engine with a crowd: member `m` of session `s` of `n` sits at connection `m * n + s`, and
-/// leads if `m` is 0.
-pub struct Stage {
-    engine: Engine,
-    now: Micros,
-    out: Outputs,
-    sessions: u32,
+/// What a stage notes of its engine.
+struct Notes {
     /// Every input so far, unless nobody wants to know.
     trace: Option<Vec<u8>>,
     /// How many messages went out since it was asked last.
     messages: u64,
+}
+
+impl Tap for Notes {
+    fn input(&mut self, at: Micros, input: &Input<'_>) {
+        if let Some(trace) = &mut self.trace {
+            trace::write_input(trace, at, &Recorded::of(input));
+        }
+    }
+
+    fn outputs(&mut self, outputs: &Outputs, _from: usize) {
+        self.messages += messages(outputs);
+    }
+}
+
+/// An engine with a crowd: member `m` of session `s` of `n` is client `m * n + s`, and leads if `m`
+/// is 0.
+pub struct Stage {
+    harness: Harness<Notes>,
+    sessions: u32,
 }
 
 impl Stage {
@@ -53,19 +62,13 @@ impl Stage {
         members: u32,
         handshake: &[u8],
     ) -> Self {
-        let engine = Engine::new(settings);
-        let (now, out) = (Micros::from_secs(1), Outputs::default());
-        let mut stage = Self { engine, now, out, sessions, trace: Some(Vec::new()), messages: 0 };
+        let notes = |_| Notes { trace: Some(Vec::new()), messages: 0 };
+        let mut stage = Self { harness: Harness::new(&settings, notes), sessions };
         for index in 0..sessions * members {
-            stage.input(Input::Opened { conn: conn(index), peer: PEER });
-            stage.input(Input::Received { conn: conn(index), bytes: &mut handshake.to_vec() });
-            stage.say(index, "40");
+            stage.harness.connect(0, handshake);
             let role = if index < sessions { "leader" } else { "follower" };
-            stage.tell(
-                index,
-                "join_session",
-                &format!(",\"role\":\"{role}\",\"displayName\":\"Member\""),
-            );
+            let more = format!(",\"role\":\"{role}\",\"displayName\":\"Member\"");
+            stage.tell(index, "join_session", &more);
             stage.pass(Micros::from_micros(500));
         }
         stage
@@ -76,7 +79,7 @@ impl Stage {
         for session in 0..self.sessions {
             self.tell(session, "play", "");
         }
-        self.input(Input::TurnEnded);
+        self.harness.turn();
     }
 
     /// Sends an event to the member's session; `more` are further fields, each after a comma.
@@ -87,43 +90,27 @@ impl Stage {
 
     /// Sends a text message.
     pub fn say(&mut self, index: u32, text: &str) {
-        let mut bytes = Vec::new();
-        frames::masked(&mut bytes, text);
-        self.received(index, &mut bytes);
+        self.harness.say(index, text);
     }
 
     /// The same with bytes that are ready, which the engine may change.
     pub fn received(&mut self, index: u32, bytes: &mut [u8]) {
-        self.input(Input::Received { conn: conn(index), bytes });
+        self.harness.received(index, bytes);
     }
 
     /// Lets time pass, with a turn whenever the engine wants one.
     pub fn pass(&mut self, span: Micros) {
-        let end = self.now + span;
-        while let Some(next) = self.engine.next_deadline().filter(|next| *next <= end) {
-            self.now = self.now.max(next);
-            self.input(Input::TurnEnded);
-        }
-        self.now = end;
+        self.harness.pass(span);
     }
 
     /// How many messages have gone out since this was asked last.
     pub fn take_messages(&mut self) -> u64 {
-        std::mem::take(&mut self.messages)
+        std::mem::take(&mut self.harness.tap(0).messages)
     }
 
     /// Forgets what has happened, and writes nothing down from now on.
     pub fn stop_tracing(&mut self) {
-        self.trace = None;
-    }
-
-    fn input(&mut self, input: Input<'_>) {
-        if let Some(trace) = &mut self.trace {
-            trace::write_input(trace, self.now, &Recorded::of(&input));
-        }
-        self.engine.handle(self.now, input, &mut self.out);
-        self.messages += messages(&self.out);
-        self.out.clear();
+        self.harness.tap(0).trace = None;
     }
 }
 
@@ -131,10 +118,6 @@ impl Stage {
 fn messages(out: &Outputs) -> u64 {
     let sends = out.list.iter().filter(|output| matches!(output, Output::Send { .. })).count();
     (sends + out.receivers.len()) as u64
-}
-
-fn conn(index: u32) -> ConnId {
-    ConnId { index, generation: 0 }
 }
 
 /// The inputs of an evening: `sessions` bands of `members` play for so many seconds, while they
@@ -174,7 +157,7 @@ pub fn evening(sessions: u32, members: u32, seconds: u32) -> Vec<u8> {
         }
         stage.pass(Micros::from_millis(100));
     }
-    stage.trace.unwrap_or_default()
+    stage.harness.tap(0).trace.take().unwrap_or_default()
 }
 
 /// Runs a trace through a fresh engine: how many outputs that made. Not inlined, for counters look

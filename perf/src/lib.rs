@@ -6,7 +6,6 @@ use std::path::PathBuf;
 pub mod alarm;
 pub mod contest;
 pub mod cpu;
-pub mod frames;
 pub mod gig;
 pub mod latency;
 pub mod plot;

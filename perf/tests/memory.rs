@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bandsync_engine::io::Settings;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::time::Micros;
-use bandsync_perf::frames;
 use bandsync_perf::gig::{self, Stage};
+use bandsync_testkit::frames;
 
 /// The system's allocator, counted.
 struct Counted;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use bandsync_trace::format::{End, Ending, SegmentReader};
 
-use crate::support::{Member, Scratch, Server, bandsync, first_shard, play, text};
+use crate::support::{Scratch, Server, bandsync, first_shard, member, play, text};
 
 #[test]
 fn a_trace_that_ends_anywhere_is_replayed_up_to_its_last_whole_block() {
@@ -39,7 +39,7 @@ fn a_full_disk_ends_the_recording_with_one_warning_and_not_the_server() {
     let options = ["--storage", "memory", "--log-level", "warn", "--event-rates", rates];
     let mut server = Server::launch(command.stderr(Stdio::piped()), &scratch.0, &options);
     let members = play(server.port);
-    let mut talker = Member::connect(server.port);
+    let mut talker = member(server.port);
     talker.ask("join_session", r#"{"sessionId":"talk"}"#);
     // What cannot be compressed, until the recorder has said that it gives up.
     let mut said = server.child.stderr.take().unwrap();
@@ -74,7 +74,7 @@ fn a_full_disk_ends_the_recording_with_one_warning_and_not_the_server() {
         assert!(rounds < 5_000, "the recording does not stop");
     }
     // The server is unharmed: it takes new members, and everybody gets ticks.
-    let mut late = Member::connect(server.port);
+    let mut late = member(server.port);
     let joined = late.ask("join_session", r#"{"sessionId":"late"}"#);
     assert!(joined.contains(r#""ok":true"#), "{joined}");
     for mut member in members {

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use bandsync_trace::format::SegmentReader;
 
-use support::{Member, Scratch, Server, bandsync, first_shard, play, text};
+use support::{Scratch, Server, bandsync, first_shard, member, play, text};
 
 const SECRETS: [&str; 4] = ["open sesame", "wrong sesame", "pin 4711 pin", "bearer of the token"];
 
@@ -31,7 +31,7 @@ fn what_a_server_did_is_replayed_without_its_secrets() {
     let scratch = Scratch::new("replay");
     let server = Server::start(&scratch.0, &["--record-max-age", "1000"]);
     let members = play(server.port);
-    let mut last = Member::connect(server.port);
+    let mut last = member(server.port);
     last.ask("join_session", r#"{"sessionId":"late"}"#);
     server.stop();
     drop(members);

@@ -1,11 +1,11 @@
 //! A real server that records, members with WebSockets of their own, and what a small band does.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+
+use bandsync_testkit::TestClient;
 
 /// A directory that goes when the test ends.
 pub struct Scratch(pub PathBuf);
@@ -98,78 +98,16 @@ impl Drop for Server {
     }
 }
 
-/// A member with a WebSocket of its own.
-pub struct Member {
-    stream: BufReader<TcpStream>,
-}
-
-impl Member {
-    pub fn connect(port: u16) -> Self {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-                       Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-                       Sec-WebSocket-Version: 13\r\nAuthorization: bearer of the token\r\n\r\n";
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut member = Self { stream: BufReader::new(stream) };
-        let mut line = String::new();
-        while line != "\r\n" {
-            line.clear();
-            assert!(member.stream.read_line(&mut line).unwrap() > 0);
-        }
-        member.say("40");
-        member.hear("40{");
-        member
-    }
-
-    /// Sends a packet in two pieces, so that a read may end between them.
-    pub fn say(&mut self, packet: &str) {
-        let mask = [9, 200, 3, 77];
-        let mut frame = vec![0x81, 0xfe];
-        frame.extend((packet.len() as u16).to_be_bytes());
-        frame.extend(mask);
-        frame.extend(packet.bytes().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        let (first, second) = frame.split_at(frame.len() / 2);
-        for part in [first, second] {
-            self.stream.get_mut().write_all(part).unwrap();
-            std::thread::yield_now();
-        }
-    }
-
-    /// Waits for a packet that begins like this, and returns it.
-    pub fn hear(&mut self, beginning: &str) -> String {
-        loop {
-            let mut head = [0; 2];
-            self.stream.read_exact(&mut head).unwrap();
-            let mut length = usize::from(head[1]);
-            if length == 126 {
-                let mut long = [0; 2];
-                self.stream.read_exact(&mut long).unwrap();
-                length = usize::from(u16::from_be_bytes(long));
-            }
-            let mut payload = vec![0; length];
-            self.stream.read_exact(&mut payload).unwrap();
-            let text = String::from_utf8(payload).unwrap();
-            if text == "2" {
-                self.say("3");
-            }
-            if text.starts_with(beginning) {
-                return text;
-            }
-        }
-    }
-
-    pub fn ask(&mut self, event: &str, payload: &str) -> String {
-        self.say(&format!(r#"427["{event}",{payload}]"#));
-        self.hear("437[")
-    }
+/// A member whose request carries a secret.
+pub fn member(port: u16) -> TestClient {
+    TestClient::connect_with(port, "Authorization: bearer of the token\r\n")
 }
 
 /// What a small band does: two sessions, one of them with a passcode and a PIN, on two shards.
-pub fn play(port: u16) -> Vec<Member> {
+pub fn play(port: u16) -> Vec<TestClient> {
     let mut members = Vec::new();
     for session in ["demo", "stage", "a", "b", "c"] {
-        let mut leader = Member::connect(port);
+        let mut leader = member(port);
         let joined = leader
             .ask("join_session", &format!(r#"{{"sessionId":"{session}","displayName":"Ada"}}"#));
         assert!(joined.contains(r#""ok":true"#), "{joined}");
@@ -180,13 +118,13 @@ pub fn play(port: u16) -> Vec<Member> {
         assert!(set.contains(r#""ok":true"#), "{set}");
         leader.ask("play", &format!(r#"{{"sessionId":"{session}"}}"#));
 
-        let mut follower = Member::connect(port);
+        let mut follower = member(port);
         let refused = follower.ask(
             "join_session",
             &format!(r#"{{"sessionId":"{session}","passcode":"wrong sesame"}}"#),
         );
         assert!(refused.contains("bad_passcode"), "{refused}");
-        let mut follower = Member::connect(port);
+        let mut follower = member(port);
         let joined = follower.ask(
             "join_session",
             &format!(

@@ -6,13 +6,12 @@
 //! questions for the state and chat, within the rates.
 
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use bandsync_engine::engine::Engine;
-use bandsync_engine::io::{Input, Outputs, Settings};
-use bandsync_engine::words::ids::ConnId;
+use bandsync_engine::io::tap::NoTap;
+use bandsync_engine::io::{Input, Settings};
 use bandsync_engine::words::time::Micros;
+use bandsync_testkit::{Harness, frames};
 use clap::Args;
 use hdrhistogram::Histogram;
 
@@ -30,15 +29,8 @@ pub struct Options {
     seconds: u64,
 }
 
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const UPGRADE: &[u8] =
-    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: band\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
 struct Bench {
-    engine: Engine,
-    now: Micros,
-    out: Outputs,
+    harness: Harness<NoTap>,
     /// Nanoseconds over one event, and over the end of one turn with its ticks and batches.
     event: Histogram<u64>,
     turn: Histogram<u64>,
@@ -47,26 +39,26 @@ struct Bench {
 impl Bench {
     fn feed(&mut self, input: Input<'_>) -> u64 {
         let began = Instant::now();
-        self.engine.handle(self.now, input, &mut self.out);
-        let took = began.elapsed();
-        self.out.clear();
-        u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
+        self.harness.input(0, input);
+        u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn say(&mut self, member: u32, text: &str) {
-        let mut bytes = frame(text);
-        let took = self.feed(Input::Received { conn: conn(member), bytes: &mut bytes });
+        let mut bytes = Vec::new();
+        frames::masked(&mut bytes, text);
+        let (_, conn) = self.harness.place(member);
+        let took = self.feed(Input::Received { conn, bytes: &mut bytes });
         self.event.saturating_record(took);
     }
 
     /// Ends turns as a driver does, until the given time.
     fn pass(&mut self, until: Micros) {
-        while let Some(due) = self.engine.next_deadline().filter(|due| *due <= until) {
-            self.now = self.now.max(due);
+        while let Some(due) = self.harness.engine(0).next_deadline().filter(|due| *due <= until) {
+            self.harness.set_now(due.max(self.harness.now()));
             let took = self.feed(Input::TurnEnded);
             self.turn.saturating_record(took);
         }
-        self.now = until;
+        self.harness.set_now(until);
     }
 }
 
@@ -75,30 +67,27 @@ pub fn run(options: Options) -> io::Result<()> {
     let Options { members, events, seconds } = options;
     let histogram = || Histogram::new_with_max(10_000_000_000, 3).map_err(io::Error::other);
     let mut bench = Bench {
-        engine: Engine::new(Settings::default()),
-        now: Micros::from_secs(1),
-        out: Outputs::default(),
+        harness: Harness::new(&Settings::default(), |_| NoTap),
         event: histogram()?,
         turn: histogram()?,
     };
+    let handshake = frames::handshake("band", false);
     for member in 0..members {
-        bench.feed(Input::Opened { conn: conn(member), peer: PEER });
-        bench.feed(Input::Received { conn: conn(member), bytes: &mut UPGRADE.to_vec() });
-        bench.say(member, "40");
+        bench.harness.connect(0, &handshake);
         bench.say(member, &format!(r#"42["join_session",{{"sessionId":"s{}"}}]"#, member / 8));
         if member % 8 == 0 {
             bench.say(member, &format!(r#"42["play",{{"sessionId":"s{}"}}]"#, member / 8));
         }
-        let then = bench.now + Micros::from_millis(1);
+        let then = bench.harness.now() + Micros::from_millis(1);
         bench.pass(then);
     }
     bench.event.reset();
     bench.turn.reset();
 
-    let (began, every) = (bench.now, Micros::from_micros(1_000_000 / events.max(1)));
+    let (began, every) = (bench.harness.now(), Micros::from_micros(1_000_000 / events.max(1)));
     let mut pinged = began;
     for number in 0..events * seconds {
-        let at = bench.now + every;
+        let at = bench.harness.now() + every;
         bench.pass(at);
         let member = u32::try_from(number % u64::from(members.max(1))).unwrap_or(0);
         let session = member / 8;
@@ -116,10 +105,10 @@ pub fn run(options: Options) -> io::Result<()> {
             ),
         };
         bench.say(member, &text);
-        if bench.now.since(pinged) >= Micros::from_secs(2) {
-            pinged = bench.now;
+        if bench.harness.now().since(pinged) >= Micros::from_secs(2) {
+            pinged = bench.harness.now();
             for member in 0..members {
-                bench.feed(Input::Received { conn: conn(member), bytes: &mut frame("3") });
+                bench.harness.say(member, "3");
             }
         }
     }
@@ -135,29 +124,10 @@ pub fn run(options: Options) -> io::Result<()> {
             histogram.len()
         )?;
     }
-    let counters = bench.engine.counters();
+    let counters = bench.harness.engine(0).counters();
     writeln!(
         out,
         "refused {}, messages out {}, links at the end {}",
         counters.refusals, counters.messages_out, counters.links
     )
-}
-
-fn conn(index: u32) -> ConnId {
-    ConnId { index, generation: 0 }
-}
-
-/// A client's text frame; its mask of zeros leaves the text as it is.
-fn frame(text: &str) -> Vec<u8> {
-    let mut bytes = vec![0x81];
-    match u8::try_from(text.len()).ok().filter(|length| *length < 126) {
-        Some(length) => bytes.push(0x80 | length),
-        None => {
-            bytes.push(0x80 | 126);
-            bytes.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
-        }
-    }
-    bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(text.as_bytes());
-    bytes
 }

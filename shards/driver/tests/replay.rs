@@ -15,12 +15,10 @@ use bandsync_engine::io::{Answer, Input, Outputs, Question, Settings};
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
+use bandsync_testkit::TestClient;
 
 const SHARDS: u16 = 3;
 const PATIENCE: Duration = Duration::from_secs(30);
-const UPGRADE: &[u8] =
-    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: band\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// What a shard did: its inputs in order, and the outputs of each turn.
 #[derive(Default)]
@@ -72,51 +70,24 @@ fn settings(shard: u16, started_unix_ms: i64) -> Settings {
     }
 }
 
-/// A text frame of a client; a mask of zeros leaves the text readable here.
-fn frame(text: &str) -> Vec<u8> {
-    let length = u8::try_from(text.len()).unwrap();
-    assert!(length < 126);
-    let mut bytes = vec![0x81, 0x80 | length, 0, 0, 0, 0];
-    bytes.extend_from_slice(text.as_bytes());
-    bytes
-}
-
-/// Reads until `text` has come `times` times.
-fn await_text(stream: &mut TcpStream, text: &str, times: usize) {
-    let mut heard = Vec::new();
-    let mut buffer = [0; 4_096];
-    while heard.windows(text.len()).filter(|part| *part == text.as_bytes()).count() < times {
-        let count = stream.read(&mut buffer).unwrap();
-        assert!(
-            count > 0,
-            "the server ended before it said {text}: {}",
-            String::from_utf8_lossy(&heard)
-        );
-        heard.extend_from_slice(&buffer[..count]);
-    }
-}
-
 /// A band of two in one session, which its name puts on a shard.
 fn play(port: u16, session: &str, done: &Sender<()>) {
     let members = [0, 1].map(|n| {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut burst = UPGRADE.to_vec();
-        burst.extend(frame("40"));
-        burst.extend(frame(&format!(r#"42{n}["join_session",{{"sessionId":"{session}"}}]"#)));
-        stream.write_all(&burst).unwrap();
-        await_text(&mut stream, &format!("43{n}[{{\"ok\":true"), 1);
-        stream
+        // In one write, so that what follows the join is handed over unread.
+        let join = format!(r#"42{n}["join_session",{{"sessionId":"{session}"}}]"#);
+        let mut member = TestClient::burst(port, "", &["40", &join]);
+        member.hear(&format!("43{n}[{{\"ok\":true"));
+        member
     });
     let [mut leader, mut follower] = members;
-    leader.write_all(&frame(&format!(r#"42["play",{{"sessionId":"{session}"}}]"#))).unwrap();
-    await_text(&mut follower, "scroll_tick", 20);
-    leader
-        .write_all(&frame(&format!(r#"42["seek",{{"sessionId":"{session}","position":5000}}]"#)))
-        .unwrap();
-    await_text(&mut follower, r#"42["seek""#, 1);
+    leader.say(&format!(r#"42["play",{{"sessionId":"{session}"}}]"#));
+    for _ in 0..20 {
+        follower.hear(r#"42["scroll_tick""#);
+    }
+    leader.say(&format!(r#"42["seek",{{"sessionId":"{session}","position":5000}}]"#));
+    follower.hear(r#"42["seek""#);
     done.send(()).unwrap();
-    await_text(&mut follower, "draining", 1);
+    follower.hear_of("draining");
 }
 
 #[test]
@@ -143,8 +114,10 @@ fn fresh_engines_repeat_what_real_shards_did() {
         .collect();
     let mut page = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     page.set_read_timeout(Some(PATIENCE)).unwrap();
-    page.write_all(b"GET /somewhere HTTP/1.1\r\nHost: band\r\n\r\n").unwrap();
-    await_text(&mut page, "/somewhere", 1);
+    page.write_all(b"GET /somewhere HTTP/1.1\r\nHost: band\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    page.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("/somewhere"), "{answer}");
     for _ in &bands {
         finished.recv_timeout(PATIENCE).unwrap();
     }

@@ -60,12 +60,34 @@ pub fn check_workspace(files: &[File]) -> Vec<Breach> {
     breaches
 }
 
+/// The clients of tests come with nothing that is released.
+pub fn check_testkit(file: &File) -> Vec<Breach> {
+    let may = ["tools/Cargo.toml", "perf/Cargo.toml", "Cargo.toml"].contains(&file.path.as_str());
+    let is_manifest = file.path.ends_with("Cargo.toml");
+    let mut table = "";
+    let mut found = Vec::new();
+    for (at, line) in file.text.lines().enumerate().filter(|_| is_manifest) {
+        let line = line.trim();
+        if line.starts_with('[') {
+            table = line;
+        }
+        let is_released = table.ends_with("dependencies]")
+            && table != "[dev-dependencies]"
+            && table != "[workspace.dependencies]";
+        let is_server = file.path == "Cargo.toml";
+        if line.starts_with("bandsync-testkit") && is_released && (!may || is_server) {
+            found.push(file.breach(at + 1, "testkit is for tests, perf and tools"));
+        }
+    }
+    found
+}
+
 /// What keeps sessions, which is nothing to the driver.
 const STORAGE: [&str; 2] = ["redis", "redb"];
 
 /// Whether a crate above the engine may depend on this. Those crates never know each other.
 fn may_use(name: &str) -> bool {
-    name == "bandsync-engine" || !name.starts_with("bandsync")
+    ["bandsync-engine", "bandsync-testkit"].contains(&name) || !name.starts_with("bandsync")
 }
 
 /// Every dependency of the workspace has a row in the table of `tools/README.md`, in code style.
@@ -144,6 +166,19 @@ fn a_dependency_that_touches_the_world_is_noticed() {
     let storage = |text| check(&File::new("shards/storage/Cargo.toml", text)).len();
     assert_eq!(storage("[dependencies]\nbandsync-engine.workspace = true\nredis = \"1\""), 0);
     assert_eq!(storage("[dependencies]\nbandsync-driver.workspace = true"), 1);
+}
+
+#[test]
+fn a_testkit_that_is_released_is_noticed() {
+    let found = |path: &str, table: &str| {
+        let text = format!("[{table}]\nbandsync-testkit.workspace = true");
+        check_testkit(&File::new(path, &text)).len()
+    };
+    assert_eq!(found("Cargo.toml", "dependencies"), 1);
+    assert_eq!(found("shards/driver/Cargo.toml", "dependencies"), 1);
+    assert_eq!(found("shards/driver/Cargo.toml", "dev-dependencies"), 0);
+    assert_eq!(found("Cargo.toml", "workspace.dependencies"), 0);
+    assert_eq!(found("perf/Cargo.toml", "dependencies"), 0);
 }
 
 #[test]

@@ -71,6 +71,7 @@ fn the_house_rules_hold() {
         }
         breaches.extend(leftovers::check(file));
         breaches.extend(manifests::check(file));
+        breaches.extend(manifests::check_testkit(file));
     }
     breaches.extend(manifests::check_readme(&files));
     breaches.extend(manifests::check_workspace(&files));

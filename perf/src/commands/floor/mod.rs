@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use bandsync_perf::alarm::{Alarm, MILLISECOND, Nanos, now};
-use bandsync_perf::{cpu, frames};
+use bandsync_perf::cpu;
+use bandsync_testkit::frames;
 use clap::{Args, ValueEnum};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};

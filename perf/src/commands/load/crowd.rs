@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use bandsync_perf::alarm::{Alarm, MICROSECOND, MILLISECOND, Nanos, now, sleep_until};
-use bandsync_perf::frames;
+use bandsync_testkit::frames;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bandsync_perf::alarm::Nanos;
-use bandsync_perf::frames;
+use bandsync_testkit::frames;
 use mio::net::TcpStream;
 use socket2::SockRef;
 

@@ -25,37 +25,36 @@ pub fn head_length(bytes: &[u8]) -> Option<usize> {
 /// Appends a text frame as a client sends it. The mask is all zeros, which costs the receiver the
 /// same.
 pub fn masked(bytes: &mut Vec<u8>, text: &str) {
-    bytes.push(0x81);
-    match text.len() {
-        length @ 0..126 => bytes.push(0x80 | length as u8),
-        length @ 126..65_536 => {
-            bytes.push(0x80 | 126);
-            bytes.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            bytes.push(0x80 | 127);
-            bytes.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(text.as_bytes());
+    masked_with(bytes, text, [0; 4]);
+}
+
+/// The same with another mask.
+pub fn masked_with(bytes: &mut Vec<u8>, text: &str, mask: [u8; 4]) {
+    head(bytes, 0x80, text.len());
+    bytes.extend_from_slice(&mask);
+    bytes.extend(text.bytes().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
 /// Appends a text frame as a server sends it.
 pub fn plain(bytes: &mut Vec<u8>, text: &str) {
+    head(bytes, 0, text.len());
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+/// Appends the head of a text frame; `masked` is the bit that says whether there is a mask.
+fn head(bytes: &mut Vec<u8>, masked: u8, length: usize) {
     bytes.push(0x81);
-    match text.len() {
-        length @ 0..126 => bytes.push(length as u8),
-        length @ 126..65_536 => {
-            bytes.push(126);
+    match length {
+        0..126 => bytes.push(masked | length as u8),
+        126..65_536 => {
+            bytes.push(masked | 126);
             bytes.extend_from_slice(&(length as u16).to_be_bytes());
         }
-        length => {
-            bytes.push(127);
+        _ => {
+            bytes.push(masked | 127);
             bytes.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
-    bytes.extend_from_slice(text.as_bytes());
 }
 
 /// A frame at the front of some bytes.

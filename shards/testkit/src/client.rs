@@ -1,0 +1,120 @@
+//! A client with a WebSocket of its own.
+#![allow(clippy::unwrap_used)] // a test that cannot go on panics
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use crate::frames;
+
+/// How long a client waits for anything. Guessed: whatever takes longer is stuck.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Not all zeros, so that a server that does not unmask fails.
+const MASK: [u8; 4] = [9, 200, 3, 77];
+
+/// One client of a server on this machine.
+pub struct TestClient {
+    stream: BufReader<TcpStream>,
+}
+
+impl TestClient {
+    /// Connects, up to the namespace.
+    pub fn connect(port: u16) -> Self {
+        Self::connect_with(port, "")
+    }
+
+    /// The same with further lines in the head of the request, each with its line end.
+    pub fn connect_with(port: u16, headers: &str) -> Self {
+        let mut client = Self::burst(port, headers, &[]);
+        client.say("40");
+        client.hear("40{");
+        client
+    }
+
+    /// Sends the request and packets in one write, and waits for the upgrade.
+    pub fn burst(port: u16, headers: &str, packets: &[&str]) -> Self {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut bytes = frames::handshake("localhost", false);
+        bytes.truncate(bytes.len() - 2);
+        bytes.extend_from_slice(headers.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+        for packet in packets {
+            frames::masked_with(&mut bytes, packet, MASK);
+        }
+        stream.write_all(&bytes).unwrap();
+        let mut client = Self { stream: BufReader::new(stream) };
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            assert!(client.stream.read_line(&mut line).unwrap() > 0, "the server ended");
+        }
+        client
+    }
+
+    /// Sends a packet in two pieces, so that a read may end between them.
+    pub fn say(&mut self, packet: &str) {
+        let mut frame = Vec::new();
+        frames::masked_with(&mut frame, packet, MASK);
+        let (first, second) = frame.split_at(frame.len() / 2);
+        for part in [first, second] {
+            self.stream.get_mut().write_all(part).unwrap();
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits for a packet that begins like this, and returns it. Answers Engine.IO's pings.
+    pub fn hear(&mut self, beginning: &str) -> String {
+        self.await_packet(|packet| packet.starts_with(beginning))
+    }
+
+    /// Waits for a packet that has this in it, and returns it.
+    pub fn hear_of(&mut self, part: &str) -> String {
+        self.await_packet(|packet| packet.contains(part))
+    }
+
+    /// Sends an event that is to be acknowledged, and returns the acknowledgement.
+    pub fn ask(&mut self, event: &str, payload: &str) -> String {
+        self.say(&format!(r#"427["{event}",{payload}]"#));
+        self.hear("437[")
+    }
+
+    fn await_packet(&mut self, fits: impl Fn(&str) -> bool) -> String {
+        loop {
+            let packet = self.packet();
+            if packet == "2" {
+                self.say("3");
+            }
+            if fits(&packet) {
+                return packet;
+            }
+        }
+    }
+
+    /// The next packet.
+    fn packet(&mut self) -> String {
+        let mut frame = vec![0; 2];
+        self.stream.read_exact(&mut frame).unwrap();
+        let more = match frame[1] & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        self.extend(&mut frame, more);
+        let length = match frame[1] & 0x7f {
+            126 => usize::from(u16::from_be_bytes([frame[2], frame[3]])),
+            127 => u64::from_be_bytes(frame[2..10].try_into().unwrap()) as usize,
+            short => usize::from(short),
+        };
+        self.extend(&mut frame, length);
+        let frame = frames::read(&frame).unwrap();
+        String::from_utf8_lossy(frame.payload).into_owned()
+    }
+
+    fn extend(&mut self, frame: &mut Vec<u8>, by: usize) {
+        let begin = frame.len();
+        frame.resize(begin + by, 0);
+        self.stream.read_exact(&mut frame[begin..]).unwrap();
+    }
+}

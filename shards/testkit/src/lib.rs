@@ -1,0 +1,12 @@
+//! Clients and engines for tests, measurements and tools alone.
+//!
+//! [`TestClient`] talks to a server over a socket. [`Harness`] runs engines with clients that are
+//! numbers, in one thread, on a clock that the caller moves. [`frames`] writes and reads the frames
+//! of both. What is wrong panics: whoever uses this wants to see it at once.
+
+pub mod client;
+pub mod frames;
+pub mod harness;
+
+pub use client::TestClient;
+pub use harness::Harness;
