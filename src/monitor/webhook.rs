@@ -147,7 +147,7 @@ mod tests {
             text.starts_with("BandSync") && text.contains("alert storage raised: the storage"),
             "{text}"
         );
-        assert!(text.ends_with("(1.0, limit 0.5)"), "{text}");
+        assert!(text.ends_with("plays on from memory"), "it is yes or no: {text}");
         let alert = super::super::thresholds::storage_alert(Duration::from_secs(3));
         let text = sentence(&Event { timestamp: 9, event: "cleared", alert });
         assert!(text.contains("alert storage cleared. It was: the storage"), "{text}");
