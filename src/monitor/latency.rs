@@ -61,12 +61,15 @@ pub fn buckets(gauge: usize) -> &'static [u64] {
 pub struct Spread {
     /// How many values there are.
     pub count: u64,
-    /// Their mean, in milliseconds.
+    /// Their mean.
     pub mean: f64,
+    /// Their median.
     pub p50: f64,
+    /// The 99th percentile.
     pub p99: f64,
+    /// The 99.9th percentile.
     pub p999: f64,
-    /// The largest, in milliseconds.
+    /// The largest.
     pub max: f64,
 }
 

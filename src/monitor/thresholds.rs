@@ -27,6 +27,7 @@ pub struct Readings {
     /// The mean and the 99th percentile of the round trip to members; `None` if nobody answered
     /// just now.
     pub latency_mean_ms: Option<f64>,
+    /// The 99th percentile of the round trip to members.
     pub latency_p99_ms: Option<f64>,
     /// How late ticks were, 99th percentile.
     pub tick_lateness_p99_ms: Option<f64>,
