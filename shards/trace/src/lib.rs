@@ -1,7 +1,7 @@
 //! Recordings of what shards did: written, with secrets covered, and read again.
 //!
 //! A [`Recorder`] taps the shards of a server and writes a file for each, whose form is in
-//! [`format`]. [`reader`] sorts such files into runs and reads them; [`decoder`] turns recorded bytes
+//! [`mod@format`]. [`reader`] sorts such files into runs and reads them; [`decoder`] turns recorded bytes
 //! into lines for people.
 
 pub mod decoder;
