@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod band;
 mod context;
 mod delivery;
 pub mod engine;

@@ -88,7 +88,7 @@ pub const BUGS: &[Bug] = bugs! {
     empty_session_expires_early "an empty session is forgotten early":
         "if " => "if BUG || ";
     refused_joiner_has_left "who is refused has left its session":
-        "" => "if BUG { self.leave_session(id, LeaveReason::Left, cx); }\n        LINE";
+        "" => "if BUG && let Some(held) = seat.take() { self.leave(held, member, LeaveReason::Left, cx); }\n        LINE";
     waiting_joiner_has_left "who knocks elsewhere has left its session":
         "" => "LINE\n        if BUG { self.leave_session(said.conn, LeaveReason::Left, cx); }";
     epoch_follows_wall_clock "an epoch goes back with the wall clock":
@@ -153,9 +153,12 @@ pub const BUGS: &[Bug] = bugs! {
         "" => "!BUG && LINE";
     log_tells_passcode "the log tells a wrong passcode":
         "?;" =>
-            ".inspect_err(|_| if BUG { self.note_departure(id, format!(\"{:?}\", \
-             join.passcode.as_ref().map(|secret| &secret.0)).into(), \
-             crate::io::report::Manner::Expelled, cx) })?;";
+            ".inspect_err(|_| if BUG {\n\
+                 let why = format!(\"{:?}\", join.passcode.as_ref().map(|secret| &secret.0)).into();\n\
+                 let manner = crate::io::report::Manner::Expelled;\n\
+                 let conn = line.conn;\n\
+                 cx.report.disconnects.add(crate::io::report::Departure { conn, peer, session: None, why, manner });\n\
+             })?;";
     query_token_uncovered "a token in a query is not covered in a recording":
         "= SECRET_KEYS" => "= !BUG && SECRET_KEYS";
     passcode_uncovered "a passcode is not covered in a recording":

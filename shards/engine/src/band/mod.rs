@@ -1,143 +1,247 @@
-//! Commands on their way into sessions, and sessions as they come and go on this shard.
+//! Sessions as they come and go on this shard: calls in, replies out, packets to members.
+//!
+//! A call never reaches into a connection. Who calls is told by a [`Caller`], what came of it by a
+//! [`Reply`]; [`Band::settle`] then tells the members.
 
+mod batch;
+mod persist;
+mod persisted;
+pub mod replay_log;
+mod reservations;
+mod room;
+mod roster;
+mod tick_grid;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use super::event::{Moving, Said, Step};
-use super::room::Room;
-use super::{Shard, State};
-use crate::context::Cx;
-use crate::io::Memory;
+use crate::context::{Cx, Resources};
+use crate::delivery::route::Line;
+use crate::io::report::Measure;
+use crate::io::{Memory, Outcome, Settings};
 use crate::record::Record;
-use crate::session::Session;
-use crate::speech::{Ack, Code, Command, Join, LeaveReason, Reject, SessionCommand};
-use crate::throttle::guesses::{Guesses, Guessing, Shown};
-use crate::wire::parse::{self, Event};
-use crate::words::ids::{CommandId, ConnId, MemberId, RoomKey, SessionId};
+use crate::session::{Effect, Rules, Session};
+use crate::slots::Arena;
+use crate::speech::{Ack, Code, Join, LeaveReason, Reject, SessionCommand};
+use crate::timers::Timer;
+use crate::words::ids::{
+    CommandId, ConnId, MemberId, Offset, Pid, RoomKey, SeatHandle, SessionId, ShardId,
+};
+use crate::words::time::{Micros, UnixMillis};
 
-impl Shard {
-    /// Acts on a client event that is within the rates.
-    pub(super) fn command(&mut self, event: Event, said: Said<'_>, cx: &mut Cx<'_>) -> Step {
-        let done = match parse::command(event, said.payload) {
-            Ok(Command::Link(command)) => {
-                self.link_command(said, command, cx);
-                return Step::Go;
-            }
-            Ok(Command::Join(join)) => {
+use persist::PersistQueue;
+use room::Room;
+
+/// Epochs up to here may come from a wall clock, in milliseconds: that of the year 2527. A higher
+/// one was written by somebody else, and no other session may begin above it.
+pub const CLOCK_EPOCH_MAX: u64 = 1 << 44;
+
+/// Who calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// The address that guesses count against.
+    pub peer: IpAddr,
+    pub member: MemberId,
+    /// Where and how packets reach it.
+    pub line: Line,
+    pub seat: Option<SeatHandle>,
+}
+
+/// A checked command on its way into a session.
+pub enum Call {
+    Join(Join),
+    Leave(SessionId),
+    Session(SessionId, Option<CommandId>, SessionCommand),
+}
+
+/// What came of a call.
+pub enum Reply {
+    /// It was acted on, or rejected.
+    Now {
+        /// The caller's seat after the call: it may be gone although the call was rejected.
+        seat: Option<SeatHandle>,
+        outcome: Result<Ack, Reject>,
+    },
+    /// The session may be stored: it has to be loaded before.
+    NotLoaded(SessionId),
+    /// The session lives on another shard.
+    Elsewhere(ShardId),
+}
+
+/// The sessions of a shard, with their members' seats.
+pub struct Band {
+    rules: Rules,
+    rooms: Arena<RoomKey, Room>,
+    names: BTreeMap<SessionId, RoomKey>,
+    persist: PersistQueue,
+    /// The highest epoch given to a session so far.
+    last_epoch: u64,
+    /// Sessions whose batch window is over, the first to be told first.
+    windows: VecDeque<RoomKey>,
+    /// Emptied after each use and kept for its memory.
+    effects: Vec<Effect>,
+}
+
+impl Band {
+    /// A shard's sessions before anybody has come.
+    pub fn new(settings: &Settings) -> Self {
+        let rules = Rules {
+            members_max: settings.session_members_max,
+            leader_grace: settings.leader_grace,
+            claim_window: settings.batch_interval,
+            members_listed_max: settings.limits.members_listed_max,
+            secret_chars_min: settings.manners.secret_chars_min,
+        };
+        Self {
+            rules,
+            rooms: Arena::new(settings.limits.sessions_max),
+            names: BTreeMap::new(),
+            persist: PersistQueue::default(),
+            last_epoch: 0,
+            windows: VecDeque::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// A session that lives here now.
+    pub fn session(&self, id: &SessionId) -> Option<&Session> {
+        let key = self.names.get(id)?;
+        self.rooms.get(*key).map(|room| &room.session)
+    }
+
+    /// The session of a seat.
+    pub fn session_of(&self, seat: SeatHandle) -> Option<&Session> {
+        self.rooms.get(seat.room).map(|room| &room.session)
+    }
+
+    /// Sessions that live here now.
+    pub fn sessions(&self) -> u32 {
+        self.rooms.len() as u32
+    }
+
+    /// Sessions that wait to be offered to the storage.
+    pub fn unstored(&self) -> u32 {
+        self.persist.unstored()
+    }
+
+    /// Whether batches wait for the next turn.
+    pub fn has_open_windows(&self) -> bool {
+        !self.windows.is_empty()
+    }
+
+    /// Acts on a call. The caller is acknowledged next, and then [`settle`](Band::settle) is due.
+    pub fn call(&mut self, caller: &Caller, call: Call, cx: &mut Cx<'_>) -> Reply {
+        let mut seat = caller.seat;
+        let outcome = match call {
+            Call::Join(join) => {
                 let shard = join.session.shard(cx.settings.shards);
                 // mark: session_opened_anywhere
                 if shard != cx.settings.shard {
-                    if let Some(seat) = self.link_mut(said.conn).and_then(|link| link.seat()) {
-                        self.knock(said, seat, shard, cx);
-                        return Step::Hold;
-                    }
-                    return Step::Move(
-                        shard,
-                        Moving::Join { ack: said.ack, payload: said.written() },
-                    );
+                    return Reply::Elsewhere(shard);
                 }
-                if self.must_load(&join.session, cx) {
-                    self.wait_for(join.session, said, cx);
-                    return Step::Hold;
+                if self.needs_load(&join.session, cx.settings) {
+                    return Reply::NotLoaded(join.session);
                 }
-                self.join(said.conn, &join, cx)
+                self.join(caller, &join, &mut seat, cx)
             }
-            Ok(Command::Leave(session)) => self.leave(said.conn, &session, cx),
-            Ok(Command::Session(session, id, command)) => {
-                self.speak(said.conn, &session, id, command, cx)
-            }
-            Err(reject) => Err(reject),
+            Call::Leave(session) => self.seat_in(seat, &session).map(|held| {
+                seat = None;
+                self.leave(held, caller.member, LeaveReason::Left, cx);
+                Ack::Done
+            }),
+            Call::Session(session, id, command) => match self.seat_in(seat, &session) {
+                Ok(held) => self.command(held, caller.member, id, command, cx),
+                Err(reject) => Err(reject),
+            },
         };
-        self.answer(said, done, cx);
-        Step::Go
+        Reply::Now { seat, outcome }
     }
 
-    /// Handles the `join_session` that made a connection move here, or wait. The rates have let it
-    /// through.
-    pub(super) fn join_late(
-        &mut self,
-        id: ConnId,
-        ack: Option<u64>,
-        payload: &str,
-        cx: &mut Cx<'_>,
-    ) {
-        let event = Event::JoinSession;
-        let said = Said { conn: id, name: event.name(), ack, payload: payload.into(), array: "" };
-        let step = self.command(event, said, cx);
-        assert!(matches!(step, Step::Go | Step::Hold), "a session is at home on one shard");
+    /// Tells a session's members what the last call changed, and sets its timers.
+    ///
+    /// Call it after the caller's acknowledgement: a member must learn the outcome of its own call
+    /// before the news of it.
+    pub fn settle(&mut self, seat: SeatHandle, cx: &mut Cx<'_>) {
+        self.settle_room(seat.room, cx);
     }
 
-    /// Answers the sender, then tells its session what came of it.
-    pub(super) fn answer(&mut self, said: Said<'_>, done: Result<Ack, Reject>, cx: &mut Cx<'_>) {
-        match &done {
-            Ok(ack) => self.acknowledge(said, ack, cx),
-            Err(reject) => self.refuse(said, reject, cx), // mark: acknowledged_unchecked
-        }
-        // After the acknowledgement, so that the sender learns the outcome before the news.
-        if let Some((key, _)) = self.link_mut(said.conn).and_then(|link| link.seat()) {
-            self.settle(key, cx);
-        }
+    /// The same for a session that nobody may be in.
+    pub fn settle_room(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        room.gather(key, &mut self.effects, cx);
+        room.arm(key, cx);
+        self.persist.note_change(key, room, cx);
     }
 
-    /// Tells a room's members what has come of a change, and sets its timers.
-    pub(super) fn settle(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
-        self.with_room(key, cx, |room, cx, effects| {
-            room.gather(key, effects, cx);
-            room.arm(key, cx);
-        });
-        self.note_change(key, cx);
+    /// Whether a session may be stored and must be asked for.
+    pub fn needs_load(&self, session: &SessionId, settings: &Settings) -> bool {
+        settings.storage_wait.is_some() && !self.names.contains_key(session)
+    }
+
+    /// The seat, if it is in the session of this name.
+    ///
+    /// # Errors
+    /// If it is in another one, or in none.
+    pub fn seat_in(
+        &self,
+        seat: Option<SeatHandle>,
+        session: &SessionId,
+    ) -> Result<SeatHandle, Reject> {
+        let is_it = |seat: &SeatHandle| {
+            self.rooms.get(seat.room).is_some_and(|room| room.session.id() == session)
+        };
+        seat.filter(is_it).ok_or_else(|| {
+            Reject::new(Code::NotMember, "you are not in this session: send join_session first")
+        })
     }
 
     /// Takes a member in. It leaves the session that it was in for that, and only if this one
     /// admits it.
-    fn join(&mut self, id: ConnId, join: &Join, cx: &mut Cx<'_>) -> Result<Ack, Reject> {
-        let Some(peer) = self.conns.get(id).map(|conn| conn.peer) else { return Ok(Ack::Done) };
+    fn join(
+        &mut self,
+        caller: &Caller,
+        join: &Join,
+        seat: &mut Option<SeatHandle>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Ack, Reject> {
+        let &Caller { peer, member, line, .. } = caller;
         // mark: refused_joiner_has_left
-        let Some(link) = self.link_mut(id) else { return Ok(Ack::Done) };
-        let (seat, line, Some(member)) = (link.seat(), link.line(id), link.member) else {
-            return Ok(Ack::Done);
-        };
-        self.admit(peer, member, join, seat.map(|(key, _)| key), cx)?; // mark: log_tells_passcode
-        if let Some((key, _)) = seat
-            && self.rooms.get(key).is_some_and(|room| *room.session.id() != join.session)
+        let leaves = *seat;
+        self.admit(peer, member, join, leaves, cx)?; // mark: log_tells_passcode
+        if let Some(held) = *seat
+            && self.rooms.get(held.room).is_some_and(|room| *room.session.id() != join.session)
         {
-            self.leave_session(id, LeaveReason::Left, cx);
+            *seat = None;
+            self.leave(held, member, LeaveReason::Left, cx);
         }
         let key = match self.names.get(&join.session).copied() {
             Some(key) => key,
             // Who opens a session chooses its passcode and its PIN.
-            None => self.make(&join.session, None, cx)?,
+            None => self.open_room(&join.session, None, cx)?,
         };
-        let joined = self.with_room(key, cx, |room, cx, effects| {
-            room.flush(key, cx); // mark: window_open_during_join
-            let before = room.seated();
-            let joined = room.session.join(cx.now, member, join, effects);
-            if joined.is_ok() {
-                room.sit(member, line, cx.settings);
-                room.promises.keep(member);
-                room.guard.right(peer, shown(join, &room.session));
-            }
-            let joined = joined.map(|ack| room.kept.told(ack));
-            Some((joined, before, room.seated()))
-        });
-        let Some((joined, before, after)) = joined else { return Err(gone()) };
+        let Some(room) = self.rooms.get_mut(key) else { return Err(gone()) };
+        room.flush(key, cx); // mark: window_open_during_join
+        let before = room.seated();
+        let joined = room.session.join(cx.now, member, join, &mut self.effects);
         assert!(joined.is_ok(), "it was admitted");
-        cx.report.counters.members += (after - before) as u32;
+        room.sit(member, line, cx.settings);
+        room.promises.keep(member);
+        room.guessed_right(peer, join);
+        cx.report.counters.members += (room.seated() - before) as u32;
         cx.report.counters.sessions_empty -= u32::from(before == 0);
-        if let Some(link) = self.link_mut(id) {
-            link.room = Some(key);
-        }
-        joined
+        *seat = Some(SeatHandle { room: key, place: seat.map_or(0, |seat| seat.place) });
+        joined.map(|ack| room.kept.told(ack))
     }
 
     /// Whether a session would let a member in, or back to its seat, that speaks from this address
     /// and leaves a session here for that. This is the only place where a member's passcode or PIN
     /// is compared: a wrong one counts against the address and the session.
-    pub(super) fn admit(
+    pub fn admit(
         &mut self,
         peer: IpAddr,
         member: MemberId,
         join: &Join,
-        leaves: Option<RoomKey>,
+        leaves: Option<SeatHandle>,
         cx: &mut Cx<'_>,
     ) -> Result<(), Reject> {
         let Some(key) = self.names.get(&join.session).copied() else {
@@ -145,157 +249,266 @@ impl Shard {
             let has_room = self.has_room_for_session(cx) || self.is_left_empty(leaves);
             return if has_room { Ok(()) } else { Err(no_room()) };
         };
+        let Some(room) = self.rooms.get_mut(key) else { return Err(gone()) };
         let guesses = join.passcode.is_some() || join.leader_pin.is_some();
         if guesses {
-            self.may_guess(peer, key, join, cx)?;
+            room.may_guess(peer, join, cx)?;
         }
-        let now = cx.now.at;
-        let admitted = self.rooms.get_mut(key).map_or_else(
-            || Err(gone()),
-            |room| room.session.admit(member, join, room.promises.for_others(member, now)),
-        );
+        let reserved = room.promises.for_others(member, cx.now.at);
+        let admitted = room.session.admit(member, join, reserved);
         if guesses && admitted.as_ref().is_err_and(|reject| reject.code == Code::BadPasscode) {
-            self.guessed_wrong(peer, key, cx);
+            room.guessed_wrong(peer, cx);
         }
         admitted
     }
 
     /// Whether another session can be made.
-    pub(super) fn has_room_for_session(&self, cx: &mut Cx<'_>) -> bool {
+    pub fn has_room_for_session(&self, cx: &mut Cx<'_>) -> bool {
         !self.rooms.is_full() || cx.report.counters.sessions_empty > 0
     }
 
     /// Whether nobody would stay if somebody left this session: then it would make room for
     /// another.
-    pub(super) fn is_left_empty(&self, leaves: Option<RoomKey>) -> bool {
-        leaves.and_then(|key| self.rooms.get(key)).is_some_and(|room| room.seated() == 1)
+    pub fn is_left_empty(&self, leaves: Option<SeatHandle>) -> bool {
+        leaves.and_then(|seat| self.rooms.get(seat.room)).is_some_and(|room| room.seated() == 1)
     }
 
-    /// Whether an address may try a passcode or PIN.
-    ///
-    /// An address that guessed wrong too often waits. If the session was guessed at too often, all
-    /// addresses wait that have guessed wrong, so that many together do not get far. An address
-    /// without a wrong guess is spared, or guessers could keep the band out; but one customer may
-    /// hold a /48 with 65 536 of these, so a network has only so many spared guesses, and so has
-    /// everybody together. An address that has shown these secrets before needs none.
-    fn may_guess(
-        &self,
-        peer: IpAddr,
-        key: RoomKey,
-        join: &Join,
-        cx: &mut Cx<'_>,
-    ) -> Result<(), Reject> {
-        let now = cx.now.at;
-        let Some(room) = self.rooms.get(key) else { return Ok(()) };
-        let guard = &room.guard;
-        let is_proxy = cx.settings.manners.is_proxy(peer);
-        let own = if is_proxy { Guesses::default() } else { cx.peers.guesses(peer) };
-        let is_known = || guard.knows(peer, shown(join, &room.session));
-        let is_spared = !is_proxy
-            && !own.any(now)
-            && (cx.peers.spares(peer, now) && guard.may_stranger(now) || is_known());
-        let everybody = if is_spared { Ok(()) } else { guard.may(now) };
-        own.may(now, Guessing::OF_ADDRESS).and(everybody).map_err(|wait| {
-            let seconds = wait.as_millis().div_ceil(1_000);
-            let message = format!("too many wrong passcodes or PINs: try again in {seconds} s");
-            Reject { retry_after: Some(wait), ..Reject::new(Code::RateLimited, message) }
-        })
-    }
-
-    fn guessed_wrong(&mut self, peer: IpAddr, key: RoomKey, cx: &mut Cx<'_>) {
-        let now = cx.now.at;
-        if !cx.settings.manners.is_proxy(peer) {
-            cx.peers.guessed_wrong(peer, now);
-        }
-        if let Some(room) = self.rooms.get_mut(key) {
-            room.guard.wrong(now);
-        }
-    }
-
-    fn leave(&mut self, id: ConnId, session: &SessionId, cx: &mut Cx<'_>) -> Result<Ack, Reject> {
-        self.seat_in(id, session)?;
-        self.leave_session(id, LeaveReason::Left, cx);
-        Ok(Ack::Done)
-    }
-
-    pub(super) fn speak(
+    fn command(
         &mut self,
-        conn: ConnId,
-        session: &SessionId,
+        seat: SeatHandle,
+        member: MemberId,
         id: Option<CommandId>,
         command: SessionCommand,
         cx: &mut Cx<'_>,
     ) -> Result<Ack, Reject> {
-        let (key, member) = self.seat_in(conn, session)?;
-        let done = self.with_room(key, cx, |room, cx, effects| {
-            if matches!(command, SessionCommand::Sync { .. }) {
-                room.flush(key, cx);
-            }
-            Some(room.session.handle(cx.now, member, id, command, effects))
-        });
-        done.unwrap_or_else(|| Err(gone()))
-    }
-
-    /// The seat of a connection, if it is in the session it names.
-    pub(super) fn seat_in(
-        &mut self,
-        id: ConnId,
-        session: &SessionId,
-    ) -> Result<(RoomKey, MemberId), Reject> {
-        let seat = self.link_mut(id).and_then(|link| link.seat());
-        seat.filter(|(key, _)| {
-            self.rooms.get(*key).is_some_and(|room| room.session.id() == session)
-        })
-        .ok_or_else(|| {
-            Reject::new(Code::NotMember, "you are not in this session: send join_session first")
-        })
-    }
-
-    /// Sends a connection's member out of its session, if it is in one, so that it can go
-    /// elsewhere.
-    pub(super) fn leave_session(&mut self, id: ConnId, reason: LeaveReason, cx: &mut Cx<'_>) {
-        let left = self.link_mut(id).and_then(|link| link.room.take().zip(link.member));
-        if let Some((key, member)) = left {
-            self.part(key, member, reason, cx);
+        let Some(room) = self.rooms.get_mut(seat.room) else { return Err(gone()) };
+        if matches!(command, SessionCommand::Sync { .. }) {
+            room.flush(seat.room, cx);
         }
+        room.session.handle(cx.now, member, id, command, &mut self.effects)
     }
 
     /// A member is gone: takes its seat away and tells the others.
-    pub(super) fn part(
+    pub fn leave(
         &mut self,
-        key: RoomKey,
+        seat: SeatHandle,
         member: MemberId,
         reason: LeaveReason,
         cx: &mut Cx<'_>,
     ) {
-        let draining = self.draining;
-        let seated = self.with_room(key, cx, |room, cx, effects| {
-            room.part(key, member, reason, cx, effects);
-            if draining {
-                // Those who are still here are about to be told that all is over.
-                effects.clear();
-            }
-            room.seated()
-        });
+        let key = seat.room;
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        room.part(key, member, reason, cx, &mut self.effects);
+        if reason == LeaveReason::Draining {
+            // Those who are still here are about to be told that all is over.
+            self.effects.clear();
+        }
         cx.report.counters.members -= 1;
-        cx.report.counters.sessions_empty += u32::from(seated == 0);
-        self.settle(key, cx);
+        cx.report.counters.sessions_empty += u32::from(room.seated() == 0);
+        self.settle_room(key, cx);
     }
 
-    /// Notes that a member's client is alive.
-    pub(super) fn heard_from(&mut self, id: ConnId, cx: &Cx<'_>) {
-        let unix = cx.now.unix;
-        // Not by `link_mut`, for the rooms are needed beside it.
-        if let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state)
-            && let Some((key, member)) = link.seat()
-            && let Some(room) = self.rooms.get_mut(key)
-        {
-            room.session.heard_from(member, &mut link.place, unix);
+    /// Gives a lost member its seat back, and tells it what it missed; `None` if that cannot be.
+    /// [`settle`](Band::settle) is due when it knows that it is back.
+    pub fn recover(
+        &mut self,
+        pid: Pid,
+        offset: Offset,
+        line: Line,
+        cx: &mut Cx<'_>,
+    ) -> Option<(MemberId, SeatHandle)> {
+        let key = offset.room;
+        let room = self.rooms.get_mut(key)?;
+        room.flush(key, cx);
+        let before = room.seated();
+        let member = room.recover(pid, offset, line, cx, &mut self.effects)?;
+        cx.report.counters.members += (room.seated() - before) as u32;
+        cx.report.counters.sessions_empty -= u32::from(before == 0);
+        cx.report.counters.recoveries += 1;
+        Some((member, SeatHandle { room: key, place: 0 }))
+    }
+
+    /// The connection whose member would come back to a session with this pid.
+    pub fn conn_of_pid(&self, room: RoomKey, pid: Pid) -> Option<ConnId> {
+        self.rooms.get(room)?.conn_of_pid(pid)
+    }
+
+    /// The connection of a member of a session.
+    pub fn conn_of(&self, room: RoomKey, member: MemberId) -> Option<ConnId> {
+        self.rooms.get(room)?.conn_of(member)
+    }
+
+    /// A member is at another connection now.
+    pub fn relocate(&mut self, seat: SeatHandle, member: MemberId, line: Line) {
+        if let Some(room) = self.rooms.get_mut(seat.room) {
+            room.relocate(member, line);
         }
     }
 
+    /// Notes that a member's client is alive.
+    pub fn touch_member(&mut self, seat: &mut SeatHandle, member: MemberId, now: UnixMillis) {
+        if let Some(room) = self.rooms.get_mut(seat.room) {
+            room.session.heard_from(member, &mut seat.place, now);
+        }
+    }
+
+    /// Keeps a place in a session for a member that is on its way from another shard.
+    pub fn reserve(&mut self, session: &SessionId, member: MemberId, now: Micros) {
+        if let Some(room) = self.names.get(session).and_then(|key| self.rooms.get_mut(*key)) {
+            room.promises.make(member, now);
+        }
+    }
+
+    /// Opens a session with what is stored of it, or anew. `restored` is what those who join are
+    /// told of that. [`settle_room`](Band::settle_room) is due when all who wait have joined.
+    ///
+    /// # Errors
+    /// If there is no room for another session.
+    pub fn open(
+        &mut self,
+        session: &SessionId,
+        record: Option<Record>,
+        restored: Option<bool>,
+        cx: &mut Cx<'_>,
+    ) -> Result<RoomKey, Reject> {
+        let key = self.open_room(session, record, cx)?;
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.kept.restored = restored;
+        }
+        Ok(key)
+    }
+
+    /// A session as it would be with this record, to see whom it would let in.
+    pub fn preview(&self, record: &Record, cx: &Cx<'_>) -> Session {
+        Session::from_record(record.clone(), &self.rules, cx.now, self.last_epoch)
+    }
+
+    /// A tick is due.
+    pub fn tick(&mut self, key: RoomKey, due: Micros, cx: &mut Cx<'_>) {
+        cx.report.samples.add(Measure::TickLateness, cx.now.at.since(due));
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.tick(key, cx);
+        }
+    }
+
+    /// A batch window is over: it is flushed when what is due has its say.
+    pub fn window_over(&mut self, key: RoomKey) {
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.window_over();
+        }
+        self.windows.push_back(key);
+    }
+
+    /// Flushes the windows that are over, until so many members were told something; counts on
+    /// in `told`.
+    pub fn flush_windows(&mut self, told: &mut usize, most: usize, cx: &mut Cx<'_>) {
+        while *told < most
+            && let Some(key) = self.windows.pop_front()
+        {
+            let Some(room) = self.rooms.get_mut(key) else { continue };
+            room.flush(key, cx);
+            // What was told now is to be forgotten in time.
+            room.arm(key, cx);
+            *told += room.seated();
+        }
+    }
+
+    /// Reads a little of each session that is about to tick. What was sent since its last tick has
+    /// driven it out of the cache; together they are fetched in the time of one, while one tick
+    /// after the other waits for each.
+    pub fn warm_up(&self, cx: &mut Cx<'_>) {
+        let rooms = cx.wheel.due(cx.now.at).filter_map(|timer| match timer {
+            Timer::Tick(key) => self.rooms.get(*key),
+            _ => None,
+        });
+        let read = rooms.fold(0_u64, |read, room| read ^ room.glance());
+        std::hint::black_box(read);
+    }
+
+    /// Notes what came of a record that was to be stored.
+    pub fn stored(
+        &mut self,
+        session: &SessionId,
+        which: (u64, u64),
+        outcome: Outcome,
+        cx: &mut Cx<'_>,
+    ) {
+        let Some(key) = self.names.get(session).copied() else { return };
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        if let Some(epoch) = self.persist.stored(room, which, outcome, cx) {
+            room.flush(key, cx);
+            room.session.rise_above(epoch, cx.now, &mut self.effects);
+            self.note_epoch(epoch + 1);
+        }
+        self.settle_room(key, cx);
+        self.persist.arm_offer(cx);
+    }
+
+    /// The storage was away and is back: everything is offered again.
+    pub fn storage_returned(&mut self, cx: &mut Cx<'_>) {
+        for (_, room) in self.rooms.iter_mut() {
+            room.kept.stored = None; // mark: storage_return_ignored
+        }
+        self.offer_all(cx);
+    }
+
+    /// The server is going away: no answer of the storage is waited for from now on.
+    pub fn drain(&mut self) {
+        self.persist.drain();
+    }
+
+    /// Lists every session that has something to be offered.
+    pub fn offer_all(&mut self, cx: &mut Cx<'_>) {
+        for (key, room) in self.rooms.iter_mut() {
+            self.persist.note_change(key, room, cx);
+        }
+    }
+
+    /// Changed sessions are to be offered to the storage.
+    pub fn offer(&mut self, cx: &mut Cx<'_>) {
+        self.persist.offer(&mut self.rooms, cx);
+    }
+
+    /// The time of some that were left to the storage is over.
+    pub fn forget_left(&mut self, cx: &mut Cx<'_>) {
+        self.persist.forget_left(&self.names, cx);
+    }
+
+    /// Remembers the epoch of a session from storage, so that a session made anew gets a higher
+    /// one. An epoch that no clock shows concerns its own session alone.
+    fn note_epoch(&mut self, epoch: u64) {
+        if epoch <= CLOCK_EPOCH_MAX {
+            self.last_epoch = self.last_epoch.max(epoch);
+        }
+    }
+
+    /// What must hold at the end of every turn.
+    pub fn check_invariants(&self, resources: &Resources) {
+        let counters = &resources.report.counters;
+        assert_eq!(self.names.len(), self.rooms.len(), "every session has a name");
+        let (mut seated, mut empty, mut remembered, mut ticking) = (0, 0, 0, 0);
+        for (name, key) in &self.names {
+            let room = self.rooms.get(*key).unwrap_or_else(|| panic!("session {name:?} is gone"));
+            assert_eq!(room.session.id(), name);
+            room.check_invariants();
+            assert_eq!(
+                room.kept.is_listed(),
+                self.persist.lists(*key),
+                "changed sessions are listed once"
+            );
+            seated += room.seated();
+            remembered += room.remembered();
+            ticking += u32::from(room.is_ticking());
+            empty += u32::from(room.empty_since().is_some());
+        }
+        assert_eq!(ticking, resources.ticking, "sessions that tick are counted");
+        assert_eq!(empty, counters.sessions_empty, "empty sessions are counted");
+        assert_eq!(seated as u32, counters.members, "members are counted");
+        assert_eq!(remembered, resources.replay_bytes, "what is kept for lost members is counted");
+    }
+
     /// Makes a session that is not in memory: from what was stored of it, or anew.
-    pub(super) fn make(
+    fn open_room(
         &mut self,
         session: &SessionId,
         record: Option<Record>,
@@ -353,11 +566,13 @@ impl Shard {
     /// and sessions that nobody is in. With a storage they wait there, once it has them, for the
     /// rest of their time. Without one they are forgotten; but while memory is only low, a band
     /// that just lost its network has time to come back.
-    pub(super) fn shed(&mut self, memory: Memory, cx: &mut Cx<'_>) {
+    pub fn shed(&mut self, memory: Memory, cx: &mut Cx<'_>) {
         let before = *cx.replay_bytes;
         let keys: Vec<RoomKey> = self.rooms.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.with_room(key, cx, |room, cx, _| room.forget_told(cx));
+            if let Some(room) = self.rooms.get_mut(key) {
+                room.forget_told(cx);
+            }
             let Some((room, since)) =
                 self.rooms.get(key).and_then(|room| Some((room, room.empty_since()?)))
             else {
@@ -380,29 +595,40 @@ impl Shard {
     }
 
     /// A session's own deadline has come, or nobody has been there for long enough.
-    pub(super) fn room_due(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
+    pub fn room_due(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         let ttl = cx.settings.limits.empty_session_ttl;
         let now = cx.now.at;
         match self.rooms.get(key).and_then(Room::empty_since) {
             // mark: empty_session_expires_early
             Some(since) if since + ttl <= now => self.remove(key, cx),
             _ => {
-                self.with_room(key, cx, |room, cx, effects| room.due(key, cx, effects));
-                self.note_change(key, cx);
+                if let Some(room) = self.rooms.get_mut(key) {
+                    room.due(key, cx, &mut self.effects);
+                    self.persist.note_change(key, room, cx);
+                }
             }
         }
     }
 
     fn remove(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         if let Some(room) = self.take_out(key, cx) {
-            self.forget_stored(key, &room, cx);
+            self.persist.forget(key, &room, cx);
+        }
+    }
+
+    /// Takes a session that nobody is in and that is stored out of memory, for the rest of its time.
+    fn leave_to_storage(&mut self, key: RoomKey, until: Micros, cx: &mut Cx<'_>) {
+        if let Some(room) = self.take_out(key, cx) {
+            self.persist.leave(&room, until, &self.names, cx);
         }
     }
 
     /// Takes a session that nobody is in out of memory.
-    pub(super) fn take_out(&mut self, key: RoomKey, cx: &mut Cx<'_>) -> Option<Room> {
+    fn take_out(&mut self, key: RoomKey, cx: &mut Cx<'_>) -> Option<Room> {
         // Nothing is told, for nobody is there.
-        self.with_room(key, cx, |room, cx, _| room.clear(cx));
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.clear(cx);
+        }
         let room = self.rooms.remove(key)?;
         assert!(!room.is_ticking(), "nobody is there who would hear it");
         assert_eq!(room.seated(), 0, "nobody's session is forgotten");
@@ -412,19 +638,10 @@ impl Shard {
     }
 }
 
-/// The secrets of a session that a `join_session` shows.
-fn shown(join: &Join, session: &Session) -> Shown {
-    let (has_passcode, has_pin) = session.secrets();
-    Shown {
-        passcode: has_passcode && join.passcode.is_some(),
-        pin: has_pin && join.leader_pin.is_some(),
-    }
-}
-
 fn no_room() -> Reject {
     Reject::new(Code::SessionFull, "this server has no room for another session")
 }
 
-pub(super) fn gone() -> Reject {
+fn gone() -> Reject {
     Reject::new(Code::Internal, "the session is gone: join it again")
 }

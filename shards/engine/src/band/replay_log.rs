@@ -13,14 +13,10 @@
 
 use std::collections::VecDeque;
 
-use super::Shard;
-use crate::context::Cx;
-use crate::delivery::route::Line;
-use crate::io::{Close, Settings};
+use crate::io::Settings;
 use crate::session::Audience;
-use crate::speech::{LeaveReason, Notice};
-use crate::wire::socket_packet;
-use crate::words::ids::{ConnId, MemberId, Offset, Pid};
+use crate::speech::Notice;
+use crate::words::ids::{MemberId, Pid};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
@@ -290,47 +286,6 @@ impl<S> Memory<S> {
         if self.forgotten.len() > FORGOTTEN_MAX {
             self.forgotten.pop_front();
         }
-    }
-}
-
-impl Shard {
-    /// Gives a client the seat back that it lost, tells it what it missed, and then that it is
-    /// connected. False if that cannot be: then it has to begin anew.
-    pub(super) fn recover(
-        &mut self,
-        id: ConnId,
-        pid: Pid,
-        offset: Offset,
-        cx: &mut Cx<'_>,
-    ) -> bool {
-        let key = offset.room;
-        // The client may have noticed the loss before we did.
-        if let Some(old) = self.rooms.get(key).and_then(|room| room.conn_of_pid(pid)) {
-            self.note_end(old, "its member has come back on another connection", cx);
-            self.forget(old, LeaveReason::TransportClosed, cx);
-            cx.out.close(old, Close::Abort);
-        }
-        let Some(link) = self.link_mut(id) else { return false };
-        let line = Line { pid: Some(pid), ..link.line(id) };
-        let recovered = self.with_room(key, cx, |room, cx, effects| {
-            room.flush(key, cx);
-            let before = room.seated();
-            let member = room.recover(pid, offset, line, cx, effects)?;
-            Some((member, before, room.seated()))
-        });
-        let Some((member, before, after)) = recovered else { return false };
-        cx.report.counters.members += (after - before) as u32;
-        cx.report.counters.sessions_empty -= u32::from(before == 0);
-        cx.report.counters.recoveries += 1;
-        if let Some(link) = self.link_mut(id) {
-            link.connected_as(member, Some(pid));
-            link.room = Some(key);
-        }
-        self.text(id, cx, |bytes| {
-            socket_packet::connected(bytes, member.as_str(), Some(pid.0.as_str()))
-        });
-        self.settle(key, cx);
-        true
     }
 }
 

@@ -1,19 +1,21 @@
 //! A session with its audience: who of its members sits at which connection, what waits to be told
 //! to them, and when the next tick is due.
 
+use std::net::IpAddr;
+
 use super::batch::Batch;
 use super::persisted::Kept;
-use super::recovery::{self, Bounds, Form, Memory, is_volatile};
+use super::replay_log::{self, Bounds, Form, Memory, is_volatile};
 use super::reservations::Promises;
+use super::tick_grid::{Grid, stride};
 use crate::context::Cx;
 use crate::delivery::route::Line;
 use crate::io::Settings;
 use crate::session::{Absent, Audience, Effect, Session};
-use crate::speech::{LeaveReason, Notice};
-use crate::throttle::guesses::Guard;
-use crate::timers::wheel::Wheel;
+use crate::speech::{Code, Join, LeaveReason, Notice, Reject};
+use crate::throttle::guesses::{Guard, Guesses, Guessing, Shown};
 use crate::timers::{Alarm, Timer};
-use crate::wire::{print, socket_packet};
+use crate::wire::print;
 use crate::words::ids::{ConnId, MemberId, Offset, Pid, RoomKey};
 use crate::words::time::Micros;
 
@@ -45,7 +47,7 @@ pub struct Room {
     /// What the storage has of it.
     pub kept: Kept,
     /// The guesses at its passcode and its PIN.
-    pub guard: Guard,
+    guard: Guard,
     /// Seats for those who were told on another shard that they may come.
     pub promises: Promises,
 }
@@ -75,7 +77,7 @@ fn unpack(bytes: &[u8]) -> Option<Notice> {
 /// The bounds of a room's memory.
 fn bounds<'c>(cx: &'c mut Cx<'_>) -> Bounds<'c> {
     let window = cx.settings.transports.recovery;
-    let silence = recovery::silence(cx.settings);
+    let silence = replay_log::silence(cx.settings);
     Bounds { window, silence, limits: &cx.settings.limits, bytes: cx.replay_bytes }
 }
 
@@ -182,10 +184,7 @@ impl Room {
                 Form::Notice => {
                     if let Some(notice) = unpack(missed.bytes) {
                         print::notice(bytes, self.session.id(), &notice);
-                        socket_packet::append_offset(
-                            bytes,
-                            &Offset { number, ..offset }.to_string(),
-                        );
+                        print::offset(bytes, &Offset { number, ..offset });
                     }
                 }
             });
@@ -233,6 +232,44 @@ impl Room {
         self.seats.len()
     }
 
+    /// Whether an address may try a passcode or PIN.
+    ///
+    /// An address that guessed wrong too often waits. If the session was guessed at too often, all
+    /// addresses wait that have guessed wrong, so that many together do not get far. An address
+    /// without a wrong guess is spared, or guessers could keep the band out; but one customer may
+    /// hold a /48 with 65 536 of these, so a network has only so many spared guesses, and so has
+    /// everybody together. An address that has shown these secrets before needs none.
+    pub fn may_guess(&self, peer: IpAddr, join: &Join, cx: &mut Cx<'_>) -> Result<(), Reject> {
+        let now = cx.now.at;
+        let guard = &self.guard;
+        let is_proxy = cx.settings.manners.is_proxy(peer);
+        let own = if is_proxy { Guesses::default() } else { cx.peers.guesses(peer) };
+        let is_known = || guard.knows(peer, shown(join, &self.session));
+        let is_spared = !is_proxy
+            && !own.any(now)
+            && (cx.peers.spares(peer, now) && guard.may_stranger(now) || is_known());
+        let everybody = if is_spared { Ok(()) } else { guard.may(now) };
+        own.may(now, Guessing::OF_ADDRESS).and(everybody).map_err(|wait| {
+            let seconds = wait.as_millis().div_ceil(1_000);
+            let message = format!("too many wrong passcodes or PINs: try again in {seconds} s");
+            Reject { retry_after: Some(wait), ..Reject::new(Code::RateLimited, message) }
+        })
+    }
+
+    /// Notes a wrong guess of an address.
+    pub fn guessed_wrong(&mut self, peer: IpAddr, cx: &mut Cx<'_>) {
+        let now = cx.now.at;
+        if !cx.settings.manners.is_proxy(peer) {
+            cx.peers.guessed_wrong(peer, now);
+        }
+        self.guard.wrong(now);
+    }
+
+    /// Notes that an address has shown the secrets of this call, and that they were right.
+    pub fn guessed_right(&mut self, peer: IpAddr, join: &Join) {
+        self.guard.right(peer, shown(join, &self.session));
+    }
+
     /// Takes effects in. They go out when the window closes, which this opens if it was not, and
     /// closes sooner if what came may not wait as long; but a newcomer's snapshot and the answer to
     /// a sync request never wait.
@@ -266,7 +303,7 @@ impl Room {
         // A tick that is due is not put off: it fires at the end of this cx.
         if !self.tick.at().is_some_and(|at| playing && at <= cx.now.at) {
             let after = playing.then(|| self.grid.tick_at(cx.now.at));
-            self.arm_tick(key, after, cx.wheel);
+            self.arm_tick(key, after, cx);
         }
         let expires = self.empty_since.map(|since| since + cx.settings.limits.empty_session_ttl);
         let forgets = self.memory.deadline(&bounds(cx));
@@ -278,11 +315,13 @@ impl Room {
     }
 
     /// Sets the timer to the next tick that somebody wants after this one, if there is one.
-    fn arm_tick(&mut self, key: RoomKey, after: Option<u64>, wheel: &mut Wheel<Timer>) {
+    fn arm_tick(&mut self, key: RoomKey, after: Option<u64>, cx: &mut Cx<'_>) {
         let wanted = after.and_then(|tick| self.wanted_after(tick));
         self.next_tick = wanted.unwrap_or_default();
         let at = wanted.map(|tick| self.grid.time_of(tick));
-        self.tick.set(wheel, at, Timer::Tick(key));
+        *cx.ticking -= u32::from(self.is_ticking());
+        self.tick.set(cx.wheel, at, Timer::Tick(key));
+        *cx.ticking += u32::from(self.is_ticking());
     }
 
     /// The first tick after this one that somebody wants. A session whose members keep the timeline
@@ -313,6 +352,7 @@ impl Room {
     /// is.
     pub fn tick(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         self.tick.rang();
+        *cx.ticking -= 1;
         if !self.session.is_playing(cx.now.at) {
             return self.arm(key, cx);
         }
@@ -326,7 +366,7 @@ impl Room {
         let to = self.seats.iter().filter(wanting).map(|seat| seat.line);
         cx.sender.volatile(cx.out, to, |bytes| print::notice(bytes, self.session.id(), &tick));
         // Nothing else is due any sooner or later for that.
-        self.arm_tick(key, Some(last), cx.wheel); // mark: tick_after_a_late_one
+        self.arm_tick(key, Some(last), cx); // mark: tick_after_a_late_one
     }
 
     /// The session's own deadline has come.
@@ -432,7 +472,7 @@ impl Room {
 
     fn append_offset(&self, room: RoomKey, packet: &mut Vec<u8>, number: u64, cx: &Cx<'_>) {
         let offset = Offset { shard: cx.settings.shard, room, number };
-        socket_packet::append_offset(packet, &offset.to_string());
+        print::offset(packet, &offset);
     }
 
     /// Tells a packet to those of an audience that are `meant`.
@@ -459,6 +499,7 @@ impl Room {
 
     /// Cancels every timer and gives back what is held; the room is about to go.
     pub fn clear(&mut self, cx: &mut Cx<'_>) {
+        *cx.ticking -= u32::from(self.is_ticking());
         for alarm in [&mut self.tick, &mut self.window, &mut self.deadline] {
             alarm.cancel(cx.wheel);
         }
@@ -479,96 +520,11 @@ impl Room {
     }
 }
 
-/// Between two moments at which sessions of a shard tick. Those that share one share a turn: one
-/// wake-up, one alarm and one submission to the ring instead of one each. As a session keeps its
-/// place among them, it ticks as evenly as alone, and the last of them is late by less than they
-/// are apart, until the core is full.
-const MOMENTS: Micros = Micros::from_micros(500);
-
-/// The moments of a session's ticks. They are fixed by the clock: a late tick is late, and never
-/// puts off the ones after it.
-#[derive(Clone, Copy, Debug)]
-struct Grid {
-    interval: u64,
-    /// How far the grid lies before the shard's start. It differs from session to session, so that
-    /// neither all their ticks nor those of members who want one a second come at once.
-    shift: u64,
-}
-
-impl Grid {
-    fn new(interval: Micros, luck: u64) -> Self {
-        /// Longer than any stride.
-        const STRIDES: u64 = 1 << 16;
-        let interval = interval.as_micros();
-        let shift = luck % (interval * STRIDES);
-        Self { interval, shift: shift - shift % interval % MOMENTS.as_micros() }
-    }
-
-    /// The number of the last tick until `now`.
-    fn tick_at(self, now: Micros) -> u64 {
-        (now.as_micros() + self.shift) / self.interval
-    }
-
-    /// When a tick is due. Not for ticks before the shard's start.
-    fn time_of(self, tick: u64) -> Micros {
-        Micros::from_micros(tick * self.interval - self.shift)
-    }
-}
-
-/// Every how many ticks a member gets one, to come closest to the rate it asked for.
-fn stride(tick_hz: Option<u8>, interval: Micros) -> u16 {
-    match tick_hz {
-        None => 1,
-        Some(0) => 0,
-        Some(hz) => {
-            let apart = 1_000_000 / u64::from(hz);
-            let ticks = (apart + interval.as_micros() / 2) / interval.as_micros();
-            ticks.clamp(1, u64::from(u16::MAX)) as u16
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_grid_s_ticks_are_one_interval_apart() {
-        for luck in [0, 1, 15_999, 16_000, 123_456_789, u64::MAX] {
-            let grid = Grid::new(Micros::from_millis(16), luck);
-            let next = grid.tick_at(Micros::ZERO) + 1;
-            for tick in next..next + 5 {
-                let at = grid.time_of(tick);
-                assert_eq!(grid.tick_at(at), tick, "{luck}");
-                assert_eq!(grid.tick_at(at - Micros::from_micros(1)), tick - 1, "{luck}");
-                assert_eq!(grid.time_of(tick + 1) - at, Micros::from_millis(16), "{luck}");
-            }
-        }
-    }
-
-    #[test]
-    fn sessions_share_moments_and_use_them_all() {
-        let tick =
-            |luck| Grid::new(Micros::from_millis(16), luck).time_of(1 << 17).as_micros() % 16_000;
-        let moments: std::collections::BTreeSet<u64> = (0..16_000 * 3).map(tick).collect();
-        assert_eq!(moments.len(), 32);
-        assert!(moments.iter().all(|at| at % 500 == 0));
-    }
-
-    #[test]
-    fn a_stride_comes_closest_to_the_rate_asked_for() {
-        let interval = Micros::from_millis(16);
-        let cases = [
-            (None, 1),
-            (Some(0), 0),
-            (Some(125), 1),
-            (Some(60), 1),
-            (Some(30), 2),
-            (Some(2), 31),
-            (Some(1), 63),
-        ];
-        for (hz, ticks) in cases {
-            assert_eq!(stride(hz, interval), ticks, "{hz:?} Hz");
-        }
+/// The secrets of a session that a `join_session` shows.
+fn shown(join: &Join, session: &Session) -> Shown {
+    let (has_passcode, has_pin) = session.secrets();
+    Shown {
+        passcode: has_passcode && join.passcode.is_some(),
+        pin: has_pin && join.leader_pin.is_some(),
     }
 }

@@ -3,9 +3,10 @@
 
 use serde::Serialize;
 
-use super::{Engine, State};
+use super::Band;
 use crate::speech::{Member, Quality, Role};
-use crate::words::ids::ConnId;
+use crate::words::ids::{ConnId, MemberId};
+use crate::words::time::Micros;
 
 /// Sessions that a roster lists, those with the most members first; and members of one session.
 const SESSIONS_MAX: usize = 100;
@@ -40,20 +41,20 @@ struct MemberRow<'a> {
     quality: &'static str,
 }
 
-impl Engine {
+impl Band {
     /// Appends the sessions of this shard that somebody is in, as a JSON array of objects:
     /// `sessionId, isPlaying, tempoMilliBpm, positionMicros, uptimeMicros, memberCount,
     /// connectedCount, epoch, version, members`, each member with `socketId, displayName, role,
     /// connected, latencyMicros, timeouts, quality`. Bounded, so that a shard with very many
     /// sessions lists the largest.
-    pub fn roster(&self, out: &mut Vec<u8>) {
-        let mut rooms: Vec<_> = self
-            .shard
-            .rooms
-            .iter()
-            .map(|(_, room)| room)
-            .filter(|room| room.seated() > 0)
-            .collect();
+    pub fn roster(
+        &self,
+        now: Micros,
+        quality: impl Fn(ConnId, MemberId) -> Option<Quality>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut rooms: Vec<_> =
+            self.rooms.iter().map(|(_, room)| room).filter(|room| room.seated() > 0).collect();
         rooms.sort_by(|a, b| {
             b.seated().cmp(&a.seated()).then_with(|| a.session.id().cmp(b.session.id()))
         });
@@ -61,7 +62,7 @@ impl Engine {
         let rows: Vec<SessionRow<'_>> = rooms
             .into_iter()
             .map(|room| {
-                let stats = room.session.room_stats(self.resources.now.at);
+                let stats = room.session.room_stats(now);
                 let members = room.session.members().take(MEMBERS_MAX);
                 SessionRow {
                     session_id: room.session.id().as_str(),
@@ -74,7 +75,10 @@ impl Engine {
                     epoch: room.session.epoch(),
                     version: room.session.version(),
                     members: members
-                        .map(|member| self.member_row(member, room.conn_of(member.id)))
+                        .map(|member| {
+                            let conn = room.conn_of(member.id);
+                            member_row(member, conn.and_then(|conn| quality(conn, member.id)))
+                        })
                         .collect(),
                 }
             })
@@ -85,26 +89,18 @@ impl Engine {
             out.extend_from_slice(b"[]");
         }
     }
+}
 
-    fn member_row<'a>(&self, member: &'a Member, conn: Option<ConnId>) -> MemberRow<'a> {
-        let quality = conn.and_then(|conn| self.quality(conn, member));
-        MemberRow {
-            socket_id: member.id.as_str(),
-            display_name: &member.display_name,
-            role: if member.role == Role::Leader { "leader" } else { "follower" },
-            connected: member.connected,
-            latency_micros: quality
-                .and_then(|quality| quality.latency)
-                .map(|latency| latency.as_micros()),
-            timeouts: quality.map_or(0, |quality| quality.timeouts),
-            quality: quality.map_or("unknown", |quality| quality.word()),
-        }
-    }
-
-    fn quality(&self, conn: ConnId, member: &Member) -> Option<Quality> {
-        match &self.shard.conns.get(conn)?.state {
-            State::Link(link) => Some(link.quality(member.id, self.resources.now.at)),
-            State::Front(_) | State::Probe(_) => None,
-        }
+fn member_row(member: &Member, quality: Option<Quality>) -> MemberRow<'_> {
+    MemberRow {
+        socket_id: member.id.as_str(),
+        display_name: &member.display_name,
+        role: if member.role == Role::Leader { "leader" } else { "follower" },
+        connected: member.connected,
+        latency_micros: quality
+            .and_then(|quality| quality.latency)
+            .map(|latency| latency.as_micros()),
+        timeouts: quality.map_or(0, |quality| quality.timeouts),
+        quality: quality.map_or("unknown", |quality| quality.word()),
     }
 }

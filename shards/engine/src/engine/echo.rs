@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::event::Step;
-use super::recovery::{Bounds, Form};
 use super::script::{self, Heard, Namespace, Say, Value};
 use super::{Shard, State};
+use crate::band::replay_log::{Bounds, Form};
 use crate::context::Cx;
 use crate::delivery::route::Lane;
 use crate::io::Close;

@@ -24,7 +24,7 @@ impl Shard {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(cx.wheel);
         let State::Link(link) = conn.state else { return };
-        assert!(link.room.is_none(), "a connection leaves its session before it moves");
+        assert!(link.seat.is_none(), "a connection leaves its session before it moves");
         assert!(
             link.late().is_none(),
             "what waits is applied before the join that moves the connection"

@@ -108,7 +108,7 @@ impl Shard {
     /// session.
     fn knocked(&mut self, knock: Knock, cx: &mut Cx<'_>) {
         let Some(join) = knock.join() else { return };
-        if self.must_load(&join.session, cx) {
+        if self.band.needs_load(&join.session, cx.settings) {
             self.wait_to_answer(join.session, knock, cx);
         } else {
             self.answer_knock(knock, cx);
@@ -119,13 +119,9 @@ impl Shard {
     pub(super) fn answer_knock(&mut self, knock: Knock, cx: &mut Cx<'_>) {
         let Some(join) = knock.join() else { return };
         let member = knock.seat.1;
-        let refused = self.admit(knock.peer, member, &join, None, cx).err();
-        let now = cx.now.at;
-        if refused.is_none()
-            && let Some(room) =
-                self.names.get(&join.session).and_then(|key| self.rooms.get_mut(*key))
-        {
-            room.promises.make(member, now);
+        let refused = self.band.admit(knock.peer, member, &join, None, cx).err();
+        if refused.is_none() {
+            self.band.reserve(&join.session, member, cx.now.at);
         }
         self.tell_knocker(knock, refused, cx);
     }
@@ -148,7 +144,7 @@ impl Shard {
     ) {
         let Knock { seat: (key, member), number, ack, payload, .. } = knock;
         // Its connection may be another one by now, or gone.
-        let Some(id) = self.rooms.get(key).and_then(|room| room.conn_of(member)) else { return };
+        let Some(id) = self.band.conn_of(key, member) else { return };
         let Some(link) = self.link_mut(id) else { return };
         let Some(held) = link.held.take_if(|held| held.knock == Some(number)) else { return };
         match refused {

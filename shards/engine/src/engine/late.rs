@@ -11,6 +11,7 @@
 
 use super::event::Said;
 use super::{Shard, State};
+use crate::band::Call;
 use crate::context::Cx;
 use crate::speech::{Ack, Command, SessionCommand};
 use crate::wire::json::Value;
@@ -75,7 +76,8 @@ impl Shard {
         cx: &mut Cx<'_>,
     ) -> bool {
         let Some((session, id, command)) = value(event, said.payload) else { return false };
-        if self.seat_in(said.conn, &session).is_err() {
+        let seat = self.link_mut(said.conn).and_then(|link| link.seat);
+        if self.band.seat_in(seat, &session).is_err() {
             return false;
         }
         let now = cx.now.at;
@@ -165,15 +167,14 @@ impl Shard {
             *position = Position::from_micros(moved.as_micros()).unwrap_or(Position::MAX);
         }
         let said = Said { conn: id, name: event.name(), ack, payload: Value::NONE, array: "" };
-        let done = self.speak(id, &session, command_id, command, cx);
-        self.answer(said, done, cx);
+        self.call(said, Call::Session(session, command_id, command), cx);
         true
     }
 
     fn is_playing(&mut self, id: ConnId, cx: &Cx<'_>) -> bool {
-        let seat = self.link_mut(id).and_then(|link| link.seat());
-        let room = seat.and_then(|(key, _)| self.rooms.get(key));
-        room.is_some_and(|room| room.session.is_playing(cx.now.at))
+        let seat = self.link_mut(id).and_then(|link| link.seat);
+        let session = seat.and_then(|seat| self.band.session_of(seat));
+        session.is_some_and(|session| session.is_playing(cx.now.at))
     }
 
     fn supersede(&mut self, conn: ConnId, needless: &Waiting, cx: &mut Cx<'_>) {
@@ -184,8 +185,9 @@ impl Shard {
             payload: Value::NONE,
             array: "",
         };
-        let seat = self.seat_in(conn, &needless.session);
-        match seat.map(|(key, _)| self.rooms.get(key).map(|room| &room.session)) {
+        let seat = self.link_mut(conn).and_then(|link| link.seat);
+        let seat = self.band.seat_in(seat, &needless.session);
+        match seat.map(|seat| self.band.session_of(seat)) {
             Ok(Some(session)) => {
                 let ack = Ack::Superseded { epoch: session.epoch(), version: session.version() };
                 self.acknowledge(said, &ack, cx);

@@ -14,6 +14,7 @@ use crate::context::Cx;
 use crate::delivery::route::{Lane, Line};
 use crate::io::report::Measure;
 use crate::io::{Close, Goodbye};
+use crate::session::Session;
 use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Quality, Reject};
 use crate::throttle::event_rates::Rates;
 use crate::wire::deflate::{Agreed, InflateError, Window};
@@ -24,7 +25,7 @@ use crate::wire::payload::Version;
 use crate::wire::socket_packet::{self, Assembler, Body, Packet};
 use crate::wire::{engine_packet, print};
 use crate::words::application::Application;
-use crate::words::ids::{ConnId, MemberId, Offset, Pid, RoomKey};
+use crate::words::ids::{ConnId, MemberId, Offset, Pid, SeatHandle};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
@@ -74,12 +75,9 @@ pub struct Link {
     ping: Ping,
     pulse: Pulse,
     pub rates: Rates<Late>,
-    /// The session it is in, as the member that it is connected as. Not while it moves.
+    /// Its seat in a session, as the member that it is connected as. Not while it moves.
     #[serde(skip)]
-    pub room: Option<RoomKey>,
-    /// Where in the list of that session's members it was found last.
-    #[serde(skip)]
-    pub place: u32,
+    pub seat: Option<SeatHandle>,
     /// While it waits for the session that it wants to join: what was read meanwhile.
     #[serde(skip)]
     pub held: Option<Box<Held>>,
@@ -112,7 +110,7 @@ impl Link {
         let connect =
             (!self.was_connected).then(|| self.pulse.opened_at() + limits.connect_timeout);
         let pulse = self.member.map(|_| self.pulse.deadline());
-        let idle = self.room.is_none().then(|| self.active_at + limits.inactivity_max);
+        let idle = self.seat.is_none().then(|| self.active_at + limits.inactivity_max);
         let silence = match self.ping {
             Ping::DueAt(_) => self.heard_at + limits.stale_after,
             Ping::AnswerBy(_) => self.heard_at + limits.silence_max,
@@ -132,7 +130,7 @@ impl Link {
         if self.attachments_by.as_ref().is_some_and(|at| **at <= now) {
             return Some("attachments that it announced did not come in time");
         }
-        let idle = self.room.is_none() && self.active_at + limits.inactivity_max <= now;
+        let idle = self.seat.is_none() && self.active_at + limits.inactivity_max <= now;
         idle.then_some("it is in no session and has done nothing for too long")
     }
 
@@ -160,8 +158,8 @@ impl Link {
     }
 
     /// The session it is in, and as whom.
-    pub fn seat(&self) -> Option<(RoomKey, MemberId)> {
-        self.room.zip(self.member)
+    pub fn seat(&self) -> Option<(SeatHandle, MemberId)> {
+        self.seat.zip(self.member)
     }
 
     /// What its session needs to know of it.
@@ -252,8 +250,7 @@ impl Shard {
             },
             pulse: Pulse::new(now, cx.settings),
             rates: Rates::default(),
-            room: None,
-            place: 0,
+            seat: None,
             held: None,
         }
     }
@@ -774,11 +771,10 @@ impl Shard {
     /// Acknowledges an event, if its sender wants that.
     pub(super) fn acknowledge(&mut self, said: Said<'_>, ack: &Ack, cx: &mut Cx<'_>) {
         let Some(id) = said.ack else { return };
-        let Some((seat, lane)) = self.link_mut(said.conn).map(|link| (link.seat(), link.lane))
-        else {
+        let Some((seat, lane)) = self.link_mut(said.conn).map(|link| (link.seat, link.lane)) else {
             return;
         };
-        let session = seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id());
+        let session = seat.and_then(|seat| self.band.session_of(seat)).map(Session::id);
         cx.sender.text(cx.out, said.conn, lane, |bytes| print::ack(bytes, id, session, ack));
     }
 

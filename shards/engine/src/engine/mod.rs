@@ -5,7 +5,7 @@
 //! carries commands into sessions and their effects out, `room` is one session with its audience,
 //! `recovery` what brings a lost member back.
 
-mod batch;
+mod commands;
 mod conns;
 mod echo;
 mod event;
@@ -13,48 +13,41 @@ mod front;
 mod handover;
 mod heartbeat;
 mod http_conn;
+mod joins;
 mod knock;
 mod late;
 mod link;
 pub mod parcel;
-mod persisted;
 mod polling;
 mod polling_clients;
 mod recovery;
-mod reservations;
-mod room;
-mod roster;
 mod script;
-mod stage;
-mod storage;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
+use crate::band::{Band, replay_log};
 use crate::context::{Cx, Resources};
-use crate::io::report::{Counters, Departure, Departures, Manner, Measure, Measures, messages};
+use crate::io::report::{Counters, Departure, Departures, Manner, Measures, messages};
 use crate::io::{Cause, Close, Input, Memory, Outputs, Settings};
-use crate::session::{Effect, Rules, Session};
-use crate::slots::Arena;
+use crate::session::Session;
 use crate::speech::LeaveReason;
 use crate::throttle::peers::Crowded;
 use crate::timers::{Alarm, Timer};
 use crate::wire::deflate::Inflater;
 use crate::wire::json;
 use crate::words::application::Application;
-use crate::words::ids::{ConnId, RoomKey, SessionId};
+use crate::words::ids::{ConnId, SessionId};
 use crate::words::manners::{PeerLimits, Speaker};
 use crate::words::time::Micros;
 
 use conns::Conns;
 use http_conn::Front;
+use joins::Joins;
 use link::Link;
 use polling_clients::{Probe, Sids};
-use room::Room;
-use storage::Storage;
 
 /// Bytes that may wait unsent for a connection when memory is scarce, and for how long more than
 /// that: somebody on a slow network gets through a set list in that time, and who has stopped
@@ -73,7 +66,9 @@ pub struct Engine {
 
 /// The clients and sessions of a shard. What both need is lent in a [`Cx`].
 struct Shard {
-    rules: Rules,
+    band: Band,
+    /// Joins that wait for their sessions.
+    joins: Joins,
     draining: bool,
     conns: Conns,
     /// Sessions that began with long-polling.
@@ -82,24 +77,15 @@ struct Shard {
     resumed: Vec<ConnId>,
     /// Whether the session that is being closed was ended by its client.
     said_goodbye: bool,
-    rooms: Arena<RoomKey, Room>,
-    names: BTreeMap<SessionId, RoomKey>,
     /// How much memory the process has left.
     memory: Memory,
-    storage: Storage,
     /// How often somebody here has asked to join a session elsewhere.
     knocks: u64,
-    /// The highest epoch given to a session so far.
-    last_epoch: u64,
     inflater: Inflater,
     /// Reads events. `None` while it is lent, and after one that made its buffers large.
     reader: Option<Box<json::Reader>>,
     /// Events that the echo keeps for clients that may come back, if that is what runs.
-    echoed: recovery::Memory<echo::Joined>,
-    /// Sessions whose batch window is over, the first to be told first.
-    windows: VecDeque<RoomKey>,
-    /// Emptied after each use and kept for its memory.
-    effects: Vec<Effect>,
+    echoed: replay_log::Memory<echo::Joined>,
 }
 
 /// A connection.
@@ -171,7 +157,7 @@ impl Engine {
     /// When [`Input::TurnEnded`] must come again even if nothing else happens.
     pub fn next_deadline(&self) -> Option<Micros> {
         let Resources { wheel, now, .. } = &self.resources;
-        if self.shard.windows.is_empty() { wheel.next_deadline() } else { Some(now.at) }
+        if self.shard.band.has_open_windows() { Some(now.at) } else { wheel.next_deadline() }
     }
 
     /// Whether a session ticks, so that somebody may hear it if what is due comes late.
@@ -183,15 +169,15 @@ impl Engine {
     /// opened since do not count: they have no session to lose.
     pub fn is_drained(&self) -> bool {
         let shard = &self.shard;
-        shard.draining && shard.storage.unstored() == 0
+        shard.draining && shard.band.unstored() == 0
     }
 
     /// What the shard has done and holds.
     pub fn counters(&self) -> Counters {
         let mut counters = self.resources.report.counters;
         counters.connections = self.shard.conns.connections() as u32;
-        counters.sessions = self.shard.rooms.len() as u32;
-        counters.sessions_unstored = self.shard.storage.unstored();
+        counters.sessions = self.shard.band.sessions();
+        counters.sessions_unstored = self.shard.band.unstored();
         counters.recovery_bytes = self.resources.replay_bytes;
         counters
     }
@@ -208,8 +194,21 @@ impl Engine {
 
     /// A session that lives here now.
     pub fn session(&self, id: &SessionId) -> Option<&Session> {
-        let key = self.shard.names.get(id)?;
-        self.shard.rooms.get(*key).map(|room| &room.session)
+        self.shard.band.session(id)
+    }
+
+    /// Appends the sessions of this shard that somebody is in, as a JSON array of objects:
+    /// `sessionId, isPlaying, tempoMilliBpm, positionMicros, uptimeMicros, memberCount,
+    /// connectedCount, epoch, version, members`, each member with `socketId, displayName, role,
+    /// connected, latencyMicros, timeouts, quality`. Bounded, so that a shard with very many
+    /// sessions lists the largest.
+    pub fn roster(&self, out: &mut Vec<u8>) {
+        let now = self.resources.now.at;
+        let quality = |conn, member| match &self.shard.conns.get(conn)?.state {
+            State::Link(link) => Some(link.quality(member, now)),
+            State::Front(_) | State::Probe(_) => None,
+        };
+        self.shard.band.roster(now, quality, out);
     }
 
     /// Bytes of the buffers that are kept for the next message, of any connection.
@@ -227,31 +226,19 @@ impl Engine {
 
 impl Shard {
     fn new(settings: &Settings) -> Self {
-        let rules = Rules {
-            members_max: settings.session_members_max,
-            leader_grace: settings.leader_grace,
-            claim_window: settings.batch_interval,
-            members_listed_max: settings.limits.members_listed_max,
-            secret_chars_min: settings.manners.secret_chars_min,
-        };
         Self {
-            rules,
+            band: Band::new(settings),
+            joins: Joins::default(),
             draining: false,
             conns: Conns::new(settings.limits.connections_max),
             sids: Sids::default(),
             resumed: Vec::new(),
             said_goodbye: false,
-            rooms: Arena::new(settings.limits.sessions_max),
-            names: BTreeMap::new(),
             memory: Memory::Enough,
-            storage: Storage::default(),
             knocks: 0,
-            last_epoch: 0,
             inflater: Inflater::default(),
             reader: None,
-            echoed: recovery::Memory::default(),
-            windows: VecDeque::new(),
-            effects: Vec::new(),
+            echoed: replay_log::Memory::default(),
         }
     }
 
@@ -340,11 +327,12 @@ impl Shard {
     /// and probes, and their clients are refused.
     fn drain(&mut self, cx: &mut Cx<'_>) {
         self.draining = true;
+        self.band.drain();
         let ids: Vec<ConnId> = self.conns.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.say_goodbye(id, cx);
         }
-        self.offer_all(cx);
+        self.band.offer_all(cx);
     }
 
     fn memory(&mut self, memory: Memory, cx: &mut Cx<'_>) {
@@ -358,7 +346,7 @@ impl Shard {
             for id in slow.collect::<Vec<_>>() {
                 self.close_slow_reader(id, cx);
             }
-            self.shed(memory, cx);
+            self.band.shed(memory, cx);
         }
     }
 
@@ -389,55 +377,28 @@ impl Shard {
     /// the next cx, with a tick before them if one is due by then: after a power cut a hall full
     /// of people joins, and every session has something to tell at once.
     fn fire_timers(&mut self, told: &mut usize, cx: &mut Cx<'_>) {
-        self.warm_up(cx);
+        self.band.warm_up(cx);
         let most = if *cx.ticking > 0 { TOLD_MAX } else { usize::MAX };
         loop {
             while let Some((due, timer)) = cx.wheel.fire(cx.now.at) {
                 match timer {
                     Timer::Conn(id) => self.conn_due(id, cx),
-                    Timer::Tick(key) => {
-                        cx.report.samples.add(Measure::TickLateness, cx.now.at.since(due));
-                        self.with_room(key, cx, |room, cx, _| room.tick(key, cx));
-                    }
-                    Timer::Batch(key) => {
-                        self.with_room(key, cx, |room, _, _| room.window_over());
-                        self.windows.push_back(key);
-                    }
-                    Timer::Room(key) => self.room_due(key, cx),
-                    Timer::Store => self.offer(cx),
+                    Timer::Tick(key) => self.band.tick(key, due, cx),
+                    Timer::Batch(key) => self.band.window_over(key),
+                    Timer::Room(key) => self.band.room_due(key, cx),
+                    Timer::Store => self.band.offer(cx),
                     Timer::Load => self.give_up_loading(cx),
-                    Timer::Forget => self.forget_left(cx),
+                    Timer::Forget => self.band.forget_left(cx),
                 }
             }
-            if self.windows.is_empty() {
+            if !self.band.has_open_windows() {
                 return;
             }
-            while *told < most
-                && let Some(key) = self.windows.pop_front()
-            {
-                *told += self.with_room(key, cx, |room, cx, _| {
-                    room.flush(key, cx);
-                    // What was told now is to be forgotten in time.
-                    room.arm(key, cx);
-                    room.seated()
-                });
-            }
+            self.band.flush_windows(told, most, cx);
             if *told >= most {
                 return;
             }
         }
-    }
-
-    /// Reads a little of each session that is about to tick. What was sent since its last tick has
-    /// driven it out of the cache; together they are fetched in the time of one, while one tick
-    /// after the other waits for each.
-    fn warm_up(&mut self, cx: &mut Cx<'_>) {
-        let rooms = cx.wheel.due(cx.now.at).filter_map(|timer| match timer {
-            Timer::Tick(key) => self.rooms.get(*key),
-            _ => None,
-        });
-        let read = rooms.fold(0_u64, |read, room| read ^ room.glance());
-        std::hint::black_box(read);
     }
 
     /// A connection has waited long enough for something.
@@ -501,9 +462,9 @@ impl Shard {
         cx: &mut Cx<'_>,
     ) {
         let Some(conn) = self.conns.get(id) else { return };
-        let seat = if let State::Link(link) = &conn.state { link.seat() } else { None };
-        let session =
-            seat.and_then(|(key, _)| self.rooms.get(key)).map(|room| room.session.id().clone());
+        let seat = if let State::Link(link) = &conn.state { link.seat } else { None };
+        let session = seat.and_then(|seat| self.band.session_of(seat));
+        let session = session.map(|session| session.id().clone());
         cx.report.disconnects.add(Departure { conn: id, peer: conn.peer, session, why, manner });
     }
 
@@ -528,8 +489,8 @@ impl Shard {
                 if let Some(sid) = sid {
                     self.sids.remove(sid);
                 }
-                if let Some((key, member)) = link.seat() {
-                    self.part(key, member, reason, cx);
+                if let Some((seat, member)) = link.seat() {
+                    self.band.leave(seat, member, reason, cx);
                 }
                 self.echo_lost(link.echo, reason, cx);
                 if id.is_polled() {
@@ -569,43 +530,10 @@ impl Shard {
         speaker.forwarded || !settings.manners.is_proxy(speaker.address)
     }
 
-    /// Runs `act` on a room with all that it may reach.
-    fn with_room<R: Default>(
-        &mut self,
-        key: RoomKey,
-        cx: &mut Cx<'_>,
-        act: impl FnOnce(&mut Room, &mut Cx<'_>, &mut Vec<Effect>) -> R,
-    ) -> R {
-        let Some(room) = self.rooms.get_mut(key) else { return R::default() };
-        let ticked = room.is_ticking();
-        let done = act(room, cx, &mut self.effects);
-        *cx.ticking = *cx.ticking + u32::from(room.is_ticking()) - u32::from(ticked);
-        done
-    }
-
     /// What must hold at the end of every turn.
     fn check_invariants(&self, resources: &Resources) {
         resources.wheel.check_invariants();
-        assert_eq!(self.names.len(), self.rooms.len(), "every session has a name");
-        let (mut seated, mut empty, mut remembered, mut ticking) = (0, 0, 0, 0);
-        for (name, key) in &self.names {
-            let room = self.rooms.get(*key).unwrap_or_else(|| panic!("session {name:?} is gone"));
-            assert_eq!(room.session.id(), name);
-            room.check_invariants();
-            assert_eq!(
-                room.kept.is_listed(),
-                self.storage.lists(*key),
-                "changed sessions are listed once"
-            );
-            seated += room.seated();
-            remembered += room.remembered();
-            ticking += u32::from(room.is_ticking());
-            empty += u32::from(room.empty_since().is_some());
-        }
-        assert_eq!(ticking, resources.ticking, "sessions that tick are counted");
-        assert_eq!(empty, resources.report.counters.sessions_empty, "empty sessions are counted");
-        assert_eq!(seated as u32, resources.report.counters.members, "members are counted");
-        assert_eq!(remembered, resources.replay_bytes, "what is kept for lost members is counted");
+        self.band.check_invariants(resources);
         let links =
             self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Link(_))).count();
         assert_eq!(links as u32, resources.report.counters.links, "links are counted");

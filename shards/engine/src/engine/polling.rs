@@ -407,7 +407,7 @@ impl Shard {
         conn.alarm.cancel(cx.wheel);
         let speaker = conn.speaker();
         let State::Link(link) = conn.state else { return None };
-        assert!(link.room.is_none(), "a connection leaves its session before it moves");
+        assert!(link.seat.is_none(), "a connection leaves its session before it moves");
         cx.report.counters.links -= 1;
         self.leave_crowd(speaker, cx);
         if let Some(sid) = link.sid() {
@@ -685,12 +685,10 @@ impl Shard {
             self.sids.put(sid, id);
         }
         if waits {
-            self.storage.relocate(session, id);
+            self.joins.relocate(session, id);
         }
-        if let Some((key, member)) = seat
-            && let Some(room) = self.rooms.get_mut(key)
-        {
-            room.relocate(member, line);
+        if let Some((seat, member)) = seat {
+            self.band.relocate(seat, member, line);
         }
         if let Some(mut queue) = queue {
             for packet in queue.take() {

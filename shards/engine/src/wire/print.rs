@@ -13,9 +13,16 @@ use crate::speech::{
     Ack, Checksum, LeaderRule, LinkNotice, Member, Notice, Number, OnLeaderLoss, Quality, Reject,
     Role, RoomStats, Setlist, Settings, Snapshot, Song, SongFormat, SyncResponse, TempoEvent, Tick,
 };
+use crate::words::ids::Offset;
 use crate::words::ids::SessionId;
 use crate::words::music::{MeterChange, Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment};
+
+/// Makes an event that was printed end with one more argument: where it stands among all that the
+/// client is told.
+pub fn offset(event: &mut Vec<u8>, offset: &Offset) {
+    super::socket_packet::append_offset(event, &offset.to_string());
+}
 
 /// Appends a notice to the members of `session`.
 pub fn notice(out: &mut Vec<u8>, session: &SessionId, notice: &Notice) {

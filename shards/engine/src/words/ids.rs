@@ -17,6 +17,16 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+/// A member's seat: its session's place in the shard's table, and where in the list of its members
+/// it was found last.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SeatHandle {
+    /// The session.
+    pub room: RoomKey,
+    /// A hint, right or not.
+    pub place: u32,
+}
+
 impl ConnId {
     /// Marks the index of an id that the engine allotted itself. The driver's indices are
     /// descriptors, far below it.

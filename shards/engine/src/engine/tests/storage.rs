@@ -1,8 +1,8 @@
 //! Sessions that come from the storage and go there, with a storage that answers when the test says
 //! so.
 
-use super::super::storage::CLOCK_EPOCH_MAX;
 use super::*;
+use crate::band::CLOCK_EPOCH_MAX;
 use crate::io::{Found, Outcome, StorageNews};
 use crate::record::Record;
 

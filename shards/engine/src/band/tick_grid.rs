@@ -1,0 +1,98 @@
+//! The moments at which a session ticks, and which of them a member gets.
+
+use crate::words::time::Micros;
+
+/// Between two moments at which sessions of a shard tick. Those that share one share a turn: one
+/// wake-up, one alarm and one submission to the ring instead of one each. As a session keeps its
+/// place among them, it ticks as evenly as alone, and the last of them is late by less than they
+/// are apart, until the core is full.
+const MOMENTS: Micros = Micros::from_micros(500);
+
+/// The moments of a session's ticks. They are fixed by the clock: a late tick is late, and never
+/// puts off the ones after it.
+#[derive(Clone, Copy, Debug)]
+pub struct Grid {
+    interval: u64,
+    /// How far the grid lies before the shard's start. It differs from session to session, so that
+    /// neither all their ticks nor those of members who want one a second come at once.
+    shift: u64,
+}
+
+impl Grid {
+    /// The grid of a session; `luck` spreads them.
+    pub fn new(interval: Micros, luck: u64) -> Self {
+        /// Longer than any stride.
+        const STRIDES: u64 = 1 << 16;
+        let interval = interval.as_micros();
+        let shift = luck % (interval * STRIDES);
+        Self { interval, shift: shift - shift % interval % MOMENTS.as_micros() }
+    }
+
+    /// The number of the last tick until `now`.
+    pub fn tick_at(self, now: Micros) -> u64 {
+        (now.as_micros() + self.shift) / self.interval
+    }
+
+    /// When a tick is due. Not for ticks before the shard's start.
+    pub fn time_of(self, tick: u64) -> Micros {
+        Micros::from_micros(tick * self.interval - self.shift)
+    }
+}
+
+/// Every how many ticks a member gets one, to come closest to the rate it asked for.
+pub fn stride(tick_hz: Option<u8>, interval: Micros) -> u16 {
+    match tick_hz {
+        None => 1,
+        Some(0) => 0,
+        Some(hz) => {
+            let apart = 1_000_000 / u64::from(hz);
+            let ticks = (apart + interval.as_micros() / 2) / interval.as_micros();
+            ticks.clamp(1, u64::from(u16::MAX)) as u16
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grid_s_ticks_are_one_interval_apart() {
+        for luck in [0, 1, 15_999, 16_000, 123_456_789, u64::MAX] {
+            let grid = Grid::new(Micros::from_millis(16), luck);
+            let next = grid.tick_at(Micros::ZERO) + 1;
+            for tick in next..next + 5 {
+                let at = grid.time_of(tick);
+                assert_eq!(grid.tick_at(at), tick, "{luck}");
+                assert_eq!(grid.tick_at(at - Micros::from_micros(1)), tick - 1, "{luck}");
+                assert_eq!(grid.time_of(tick + 1) - at, Micros::from_millis(16), "{luck}");
+            }
+        }
+    }
+
+    #[test]
+    fn sessions_share_moments_and_use_them_all() {
+        let tick =
+            |luck| Grid::new(Micros::from_millis(16), luck).time_of(1 << 17).as_micros() % 16_000;
+        let moments: std::collections::BTreeSet<u64> = (0..16_000 * 3).map(tick).collect();
+        assert_eq!(moments.len(), 32);
+        assert!(moments.iter().all(|at| at % 500 == 0));
+    }
+
+    #[test]
+    fn a_stride_comes_closest_to_the_rate_asked_for() {
+        let interval = Micros::from_millis(16);
+        let cases = [
+            (None, 1),
+            (Some(0), 0),
+            (Some(125), 1),
+            (Some(60), 1),
+            (Some(30), 2),
+            (Some(2), 31),
+            (Some(1), 63),
+        ];
+        for (hz, ticks) in cases {
+            assert_eq!(stride(hz, interval), ticks, "{hz:?} Hz");
+        }
+    }
+}
