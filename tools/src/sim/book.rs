@@ -24,7 +24,7 @@ use super::heard::{
 use super::model::{Done, LONG_MESSAGE, Model, needs_lead};
 use super::plan::{Say, Shape, reveals};
 use super::seen::Seen;
-use super::wire::{Ask, Asked, Place, Wire};
+use super::wire::{Ask, Asked, Wire};
 pub use cost::Work;
 
 /// Which promise was broken, where and when.
@@ -328,9 +328,8 @@ impl Book {
             Heard::Tick { session, .. } => self.ticked(now, *session, volatile, to, wires),
             Heard::EnginePing => to.iter().for_each(|wire| self.pinged(now, &mut wires[*wire])),
             Heard::EngineOpen => to.iter().for_each(|wire| {
-                if let Place::Shard(shard, _) = wires[*wire].place
-                    && self.full[usize::from(shard)]
-                {
+                let shard = wires[*wire].shard;
+                if self.full[usize::from(shard)] {
                     self.fail(
                         now,
                         "I11 no memory for more",
@@ -716,8 +715,7 @@ impl Book {
         };
         let ask = wire.asks.swap_remove(place);
         if self.draining {
-            let late =
-                matches!(wire.place, Place::Shard(shard, _) if self.drained[usize::from(shard)]);
+            let late = self.drained[usize::from(wire.shard)];
             if ack.ok && late {
                 self.fail(
                     now,
@@ -747,9 +745,8 @@ impl Book {
             Asked::Clock
                 | Asked::Say(Say::ClockSync | Say::Probe | Say::Heartbeat | Say::Quality, ..)
         );
-        if let (Place::Shard(shard, _), false) = (wire.place, alone)
-            && shard != self.courts[session].home
-        {
+        let shard = wire.shard;
+        if !alone && shard != self.courts[session].home {
             let what = format!("shard {shard} answers for s{session}: {:?}", ask.what);
             return Err(("I2 one owner", what));
         }
@@ -1170,7 +1167,7 @@ impl Book {
                 .is_some_and(|until| until <= now);
             if over {
                 // In which order this and other timers fire is seen when all have.
-                court.closings = Some(Vec::new());
+                court.closings.get_or_insert_default();
                 court.dirty = true;
             }
         }

@@ -227,22 +227,22 @@ impl World<'_> {
             }
             (Act::Bye(bye), Some(wire)) => self.say_bye(m, wire, *bye),
             (Act::Cut, Some(wire)) => {
-                self.wires[wire].reset = true;
+                self.net.cables[wire].reset = true;
                 self.arrive_up(wire);
                 self.forget_wire(m);
             }
             (Act::HalfOpen { up, down }, Some(wire)) => {
                 let both = !up && !down;
                 if *up || both {
-                    self.wires[wire].up.dig_hole();
+                    self.net.cables[wire].up.dig_hole();
                 }
                 if *down || both {
-                    self.wires[wire].down.dig_hole();
+                    self.net.cables[wire].down.dig_hole();
                 }
             }
             (Act::Stall { up, down, time }, Some(wire)) => {
                 let both = !up && !down;
-                let one = &mut self.wires[wire];
+                let one = &mut self.net.cables[wire];
                 if *up || both {
                     one.up.stall(now + time);
                 }
@@ -404,6 +404,7 @@ impl World<'_> {
                 frames::frame(&mut bytes, frames::TEXT, b"41", luck);
                 let mark = self.wires[wire].sent_up + bytes.len() as u64;
                 self.wires[wire].marks.push_back(mark);
+                self.net.cables[wire].cuts.push_back(mark);
             }
             Bye::Engine => frames::frame(&mut bytes, frames::TEXT, b"1", luck),
             Bye::Frame => frames::frame(&mut bytes, frames::CLOSE, &1000_u16.to_be_bytes(), luck),
@@ -427,7 +428,7 @@ impl World<'_> {
         let member = &mut self.members[usize::from(m)];
         if let Some(wire) = member.wire.take() {
             self.wires[wire].left = true;
-            if self.wires[wire].down.full() > 0 {
+            if self.net.cables[wire].down.full() > 0 {
                 self.post_down(wire, now);
             }
         }
@@ -696,25 +697,25 @@ impl World<'_> {
         if let Some(p) = self.wires[w].poller {
             return self.arrive_polled(p, w);
         }
-        if let Some(again) = self.wires[w].down.arrive(now) {
+        if let Some(again) = self.net.cables[w].down.arrive(now) {
             self.post_down(w, again);
         }
-        let wire = &mut self.wires[w];
+        let (wire, cable) = (&self.wires[w], &mut self.net.cables[w]);
         let m = wire.member;
         if wire.left || self.members[usize::from(m)].wire != Some(w) {
             return self.refuse_bytes(w);
         }
-        if wire.reset {
+        if cable.reset {
             return self.forget_wire(m);
         }
-        let mut count = wire.down.here().len();
+        let mut count = cable.down.here().len();
         let member = &mut self.members[usize::from(m)];
         if let Some((until, rate, since)) = member.slow {
             if now >= until {
                 member.slow = None;
             } else {
                 count = count.min(((now - since) * rate / SECOND) as usize);
-                if count < wire.down.here().len() {
+                if count < cable.down.here().len() {
                     self.post_down(w, now + 100_000);
                 }
                 if count == 0 {
@@ -724,18 +725,18 @@ impl World<'_> {
             }
         }
         let member = &mut self.members[usize::from(m)];
-        let wire = &mut self.wires[w];
+        let cable = &mut self.net.cables[w];
         if count > 0 {
             member.heard_at = now;
             let mut rest = std::mem::take(&mut member.rest);
-            rest.extend_from_slice(&wire.down.here()[..count]);
-            wire.down.took(count);
+            rest.extend_from_slice(&cable.down.here()[..count]);
+            cable.down.took(count);
             self.tell_room(w);
             let used = self.hear_all(m, w, &rest);
             rest.drain(..used);
             self.members[usize::from(m)].rest = rest;
         }
-        if self.wires[w].down.is_over(now) && self.members[usize::from(m)].wire == Some(w) {
+        if self.net.cables[w].down.is_over(now) && self.members[usize::from(m)].wire == Some(w) {
             self.end_stream(w);
             self.forget_wire(m);
         }
@@ -744,23 +745,24 @@ impl World<'_> {
     /// Nobody reads from this connection any more, so its bytes come back as a reset.
     pub fn refuse_bytes(&mut self, w: usize) {
         let now = self.now;
-        let wire = &mut self.wires[w];
-        let count = wire.down.here().len();
-        wire.down.took(count);
-        if wire.stray {
-            if wire.down.is_over(now) {
+        let stray = self.wires[w].stray;
+        let cable = &mut self.net.cables[w];
+        let count = cable.down.here().len();
+        cable.down.took(count);
+        if stray {
+            if cable.down.is_over(now) {
                 self.end_stream(w);
             }
             return;
         }
-        if wire.place != Place::Gone
-            && !wire.down.is_hole()
-            && !wire.up.is_hole()
+        if cable.place != Place::Gone
+            && !cable.down.is_hole()
+            && !cable.up.is_hole()
             && count > 0
-            && !wire.reset
+            && !cable.reset
         {
-            wire.reset = true;
-            self.post_up(w, now + self.net.delay);
+            cable.reset = true;
+            self.post_up(w, now + self.net.habits.delay);
         }
     }
 

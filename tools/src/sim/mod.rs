@@ -11,14 +11,17 @@ mod heard;
 mod member;
 mod model;
 mod music;
+mod net;
 pub mod plan;
 pub mod planted;
 mod poller;
 mod record;
 mod seen;
-mod shard;
+mod settings;
+mod shell;
 mod shrink;
 mod storage;
+mod turn;
 mod wire;
 mod world;
 

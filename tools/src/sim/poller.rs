@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::chance::Chance;
 use super::frames;
 use super::plan;
-use super::world::{Event, LOOK, Newest, World};
+use super::world::{Event, LOOK, Newest, World, peer_of};
 
 const SECOND: u64 = 1_000_000;
 
@@ -135,7 +135,7 @@ impl World<'_> {
         if !poller.calm && poller.luck.one_in(80) {
             let lines: Vec<usize> = poller.lines().map(|line| line.wire).collect();
             let wire = *poller.luck.pick(&lines);
-            self.wires[wire].reset = true;
+            self.net.cables[wire].reset = true;
             self.arrive_up(wire);
             return self.start_over(p);
         }
@@ -185,7 +185,7 @@ impl World<'_> {
     fn let_go(&mut self, wire: usize) {
         self.end_stream(wire);
         self.wires[wire].left = true;
-        if self.wires[wire].down.full() > 0 {
+        if self.net.cables[wire].down.full() > 0 {
             self.post_down(wire, self.now);
         }
     }
@@ -194,6 +194,7 @@ impl World<'_> {
         let luck = Chance::new(self.pollers[usize::from(p)].luck.next(), 6_000);
         let wire = self.open_with(p, luck, false);
         self.wires[wire].poller = Some(p);
+        self.net.cables[wire].peer = peer_of(p, true);
         Line { wire, rest: Vec::new(), busy: false }
     }
 
@@ -272,18 +273,18 @@ impl World<'_> {
     /// Bytes arrive at a client.
     pub fn arrive_polled(&mut self, p: u16, w: usize) {
         let now = self.now;
-        if let Some(again) = self.wires[w].down.arrive(now) {
+        if let Some(again) = self.net.cables[w].down.arrive(now) {
             self.post_down(w, again);
         }
         if self.wires[w].left || !self.pollers[usize::from(p)].has(w) {
             return self.refuse_bytes(w);
         }
-        if self.wires[w].reset {
+        if self.net.cables[w].reset {
             return self.start_over(p);
         }
-        let bytes = self.wires[w].down.here().to_vec();
+        let bytes = self.net.cables[w].down.here().to_vec();
         if !bytes.is_empty() {
-            self.wires[w].down.took(bytes.len());
+            self.net.cables[w].down.took(bytes.len());
             self.tell_room(w);
             let poller = &mut self.pollers[usize::from(p)];
             poller.heard_at = now;
@@ -296,7 +297,7 @@ impl World<'_> {
                 self.read_answers(p, w);
             }
         }
-        if self.wires[w].down.is_over(now) && self.pollers[usize::from(p)].has(w) {
+        if self.net.cables[w].down.is_over(now) && self.pollers[usize::from(p)].has(w) {
             self.line_over(p, w);
         }
     }
@@ -483,13 +484,13 @@ impl World<'_> {
     /// Whether somebody is connected, has asked for packets on this connection, and was not
     /// answered; or speaks on it, as a WebSocket. All that it said has been read.
     pub fn waits_for_packets(&self, w: usize) -> bool {
-        let wire = &self.wires[w];
+        let (wire, cable) = (&self.wires[w], &self.net.cables[w]);
         let Some(poller) = wire.poller.map(|p| &self.pollers[usize::from(p)]) else { return false };
-        let read = wire.read_up == wire.sent_up && !wire.up.has_ended() && !wire.reset;
+        let read = wire.read_up == wire.sent_up && !cable.up.has_ended() && !cable.reset;
         let waits = match &poller.socket {
             None => {
                 let asks = poller.get.as_ref().is_some_and(|line| line.wire == w && line.busy);
-                asks && wire.down.full() == 0
+                asks && cable.down.full() == 0
             }
             Some((line, stage)) => line.wire == w && *stage == Stage::Open,
         };

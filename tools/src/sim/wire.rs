@@ -2,6 +2,7 @@
 //! nothing reordered.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use bandsync_engine::words::ids::ConnId;
 use flate2::{Decompress, FlushDecompress};
@@ -127,6 +128,12 @@ impl Pipe {
             && self.stalled_until <= now
     }
 
+    /// Whether the end has arrived, perhaps behind bytes that were not read.
+    pub fn has_end_arrived(&self, now: u64) -> bool {
+        let all_here = self.under_way.is_empty() && self.last <= now && self.stalled_until <= now;
+        self.ended && !self.hole && all_here
+    }
+
     pub fn has_ended(&self) -> bool {
         self.ended
     }
@@ -163,18 +170,45 @@ pub enum Place {
     Gone,
 }
 
-/// A connection.
+/// A connection, as the network knows it.
 #[derive(Debug)]
-pub struct Wire {
-    pub member: u16,
-    /// Whose it is, if that is somebody who polls.
-    pub poller: Option<u16>,
+pub struct Cable {
     /// To the server and to the client.
     pub up: Pipe,
     pub down: Pipe,
     pub place: Place,
+    pub peer: IpAddr,
     /// Broken, as both ends will notice.
     pub reset: bool,
+    /// The turn in which it takes no more, although there is room.
+    pub full_in: u64,
+    /// Whether its shard is to hear of room, and whether something is to be reported to it.
+    pub awaits_room: bool,
+    pub reported: bool,
+    /// Bytes that the server has read, and where reads end.
+    pub read: u64,
+    pub cuts: VecDeque<u64>,
+    pub luck: Chance,
+}
+
+impl Cable {
+    /// Bytes that the server may send in this turn.
+    pub fn room(&self, habits: &Net, turn: u64) -> usize {
+        let is_full = self.full_in == turn;
+        if is_full { 0 } else { (habits.window as usize).saturating_sub(self.down.full()) }
+    }
+}
+
+/// A connection, as its client and the oracle know it.
+#[derive(Debug)]
+pub struct Wire {
+    pub member: u16,
+    /// The shard that has it, or had it last.
+    pub shard: u16,
+    /// The client has ended its side.
+    pub ended: bool,
+    /// Whose it is, if that is somebody who polls.
+    pub poller: Option<u16>,
     /// The client has let go of it.
     pub left: bool,
     /// The client has sent what is no protocol: what it says after that need not be answered.
@@ -182,7 +216,6 @@ pub struct Wire {
     /// Opened for mischief; no member waits for it.
     pub stray: bool,
     pub opened: u64,
-    pub luck: Chance,
     /// The Socket.IO id that the server gave.
     pub sid: String,
     /// The session it is in, by what the server acknowledged.

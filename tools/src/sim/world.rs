@@ -2,28 +2,37 @@
 //! verdict out.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr};
 
+use bandsync_driver::Shutdown;
 use bandsync_engine::io::Memory;
 use bandsync_engine::words::ids::SessionId;
+use bandsync_engine::words::time::Micros;
 
 use super::book::{Book, Failure};
 use super::chance::{Chance, Digest};
 use super::member::Member;
+use super::net::SimNet;
 use super::plan::{Act, Join, Net, Plan, Say};
 use super::poller::Poller;
 use super::record::Tape;
 use super::seen::Seen;
-use super::shard::{Shard, goodbye};
+use super::settings::{goodbye, turn_of};
+use super::shell::{Desk, Posted, Shard};
 use super::storage::Storage;
-use super::wire::{Place, Wire};
+use super::wire::{Cable, Place, Wire};
 
-/// Where the owner of a connection comes from: everybody from somewhere else.
-pub fn peer_of(wire: &Wire) -> IpAddr {
-    let [high, low] = wire.member.to_be_bytes();
-    IpAddr::V4(Ipv4Addr::new(10, u8::from(wire.poller.is_some()), high, low))
+/// A shard of a server that has just started.
+fn shard_of(plan: &Plan, id: u16) -> Shard {
+    Shard { turn: turn_of(plan, id, 0, 0), desk: Desk::new(plan, id) }
+}
+
+/// Where a member or a poller comes from: each from somewhere else.
+pub fn peer_of(member: u16, polls: bool) -> IpAddr {
+    let [high, low] = member.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(10, u8::from(polls), high, low))
 }
 
 /// Between two looks of a member at its own affairs.
@@ -73,8 +82,11 @@ pub struct World<'p> {
     /// How often the server has died, and whether its wall clock was ever set.
     lives: u64,
     stepped: bool,
-    /// The network as it is now: calm at the end.
-    pub net: Net,
+    /// What the shards hand to each other.
+    pub mailboxes: Vec<VecDeque<Posted>>,
+    /// What the shards of this life know about its end.
+    pub shutdown: Shutdown,
+    pub net: SimNet,
     pub calm: bool,
     pub turns: u64,
     pub handed_over: u64,
@@ -86,7 +98,6 @@ pub struct World<'p> {
     busy: u64,
     /// Kept for their memory.
     pub receivers: Vec<usize>,
-    pub buffer: Vec<u8>,
 }
 
 /// What came of a run.
@@ -109,12 +120,13 @@ pub struct Verdict {
 impl<'p> World<'p> {
     /// A world before anything has happened.
     pub fn new(plan: &'p Plan) -> Self {
-        let mut shards: Vec<Shard> =
-            (0..plan.shape.shards).map(|id| Shard::new(plan, id)).collect();
+        let mut shards: Vec<Shard> = (0..plan.shape.shards).map(|id| shard_of(plan, id)).collect();
         // A server that records agrees to no compression.
         if plan.shape.deflate.is_none() && plan.seed.is_multiple_of(2) {
             let key = RandomState::new();
-            shards.iter_mut().for_each(|shard| shard.tape = Some(Box::new(Tape::new(key.clone()))));
+            shards
+                .iter_mut()
+                .for_each(|shard| shard.desk.tape = Some(Box::new(Tape::new(key.clone()))));
         }
         let mut world = Self {
             plan,
@@ -129,7 +141,9 @@ impl<'p> World<'p> {
             storage: plan.shape.storage.clone().map(|habits| Storage::new(habits, plan.seed)),
             lives: 0,
             stepped: false,
-            net: plan.shape.net.clone(),
+            mailboxes: (0..plan.shape.shards).map(|_| VecDeque::new()).collect(),
+            shutdown: Shutdown::new(plan.shape.shards),
+            net: SimNet::new(plan),
             calm: false,
             turns: 0,
             handed_over: 0,
@@ -138,7 +152,6 @@ impl<'p> World<'p> {
             scarce_until: 0,
             busy: 0,
             receivers: Vec::new(),
-            buffer: Vec::new(),
         };
         for (index, step) in plan.steps.iter().enumerate() {
             world.post(SECOND + step.at, Event::Step(index));
@@ -170,7 +183,7 @@ impl<'p> World<'p> {
             self.end();
         }
         for shard in &mut self.shards {
-            if let Some(tape) = &mut shard.tape
+            if let Some(tape) = &mut shard.desk.tape
                 && let Err(what) = tape.look()
             {
                 self.book.fail(self.now, "I23 recording", what);
@@ -183,6 +196,7 @@ impl<'p> World<'p> {
     pub fn verdict(&self) -> Verdict {
         let mut seen = self.book.seen.clone();
         self.shards.iter().for_each(|shard| shard.sum_up(&mut seen));
+        seen.add("driver: a tick is cut and finished", self.net.ticks_cut);
         if let Some(storage) = &self.storage {
             seen.add("storage: a dead server's record arrives", storage.overdue);
             seen.add("storage: a dead server's record is refused as older", storage.refused);
@@ -190,13 +204,17 @@ impl<'p> World<'p> {
         seen.add("recoveries", self.book.recoveries);
         seen.add("hand-overs", self.handed_over);
         let mut digest = Digest::default();
-        self.shards.iter().for_each(|shard| digest.add(shard.digest.0));
+        self.shards.iter().for_each(|shard| digest.add(shard.desk.digest.0));
         Verdict {
             failure: self.book.failure.clone(),
             digest: digest.0,
             passed: self.now - SECOND,
             turns: self.turns,
-            messages: self.shards.iter().map(|shard| shard.engine.counters().messages_out).sum(),
+            messages: self
+                .shards
+                .iter()
+                .map(|shard| shard.turn.machine().counters().messages_out)
+                .sum(),
             handed_over: self.handed_over,
             recoveries: self.book.recoveries,
             seen,
@@ -211,14 +229,14 @@ impl<'p> World<'p> {
 
     /// Has the server's end of a connection looked at, unless that is to happen anyway.
     pub fn post_up(&mut self, wire: usize, at: u64) {
-        if let Some(at) = self.wires[wire].up.look(at.max(self.now)) {
+        if let Some(at) = self.net.cables[wire].up.look(at.max(self.now)) {
             self.post(at, Event::Up(wire));
         }
     }
 
     /// Has the client's end of a connection looked at, unless that is to happen anyway.
     pub fn post_down(&mut self, wire: usize, at: u64) {
-        if let Some(at) = self.wires[wire].down.look(at.max(self.now)) {
+        if let Some(at) = self.net.cables[wire].down.look(at.max(self.now)) {
             self.post(at, Event::Down(wire));
         }
     }
@@ -244,10 +262,12 @@ impl<'p> World<'p> {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Door(wire, shard) => {
-                if self.wires[wire].place == Place::Door {
-                    self.shards[usize::from(shard)].door.push(wire);
-                    self.wake(shard, self.now);
+                if self.net.cables[wire].place != Place::Door {
+                    return;
                 }
+                self.net.knock(wire, shard);
+                self.shards[usize::from(shard)].desk.knock(wire);
+                self.wake(shard, self.now);
             }
             Event::Up(wire) => self.arrive_up(wire),
             Event::Down(wire) => self.arrive_down(wire),
@@ -270,12 +290,12 @@ impl<'p> World<'p> {
                     Act::Freeze { time } => {
                         let shard = usize::from(step.who % self.plan.shape.shards);
                         let until = self.now + time;
-                        let one = &mut self.shards[shard];
-                        one.frozen_until = one.frozen_until.max(until);
+                        let one = &mut self.shards[shard].desk;
+                        one.rhythm.frozen_until = one.rhythm.frozen_until.max(until);
                         // What came meanwhile, such as a pong or a connection, is taken in late.
-                        one.late_at = one.late_at.max(until);
+                        one.rhythm.late_at = one.rhythm.late_at.max(until);
                         // The turn that was to come comes when the shard wakes.
-                        one.turn_at = None;
+                        one.rhythm.turn_at = None;
                         self.wake(shard as u16, until);
                     }
                     Act::WallStep { by } => {
@@ -283,7 +303,7 @@ impl<'p> World<'p> {
                         self.stepped = true;
                         self.book.clock_stepped();
                         for shard in 0..self.shards.len() {
-                            self.shards[shard].wall_step = Some(self.wall);
+                            self.shards[shard].desk.wall_step = Some(self.wall);
                             self.wake(shard as u16, self.now);
                         }
                     }
@@ -321,10 +341,10 @@ impl<'p> World<'p> {
             return;
         }
         for (shard, answer) in storage.come_back(now) {
-            self.shards[usize::from(shard)].hear(answer);
+            self.shards[usize::from(shard)].desk.hear(answer);
         }
         for shard in 0..self.shards.len() {
-            self.shards[shard].hear_of_return(now);
+            self.shards[shard].desk.hear_of_return(now);
             self.wake(shard as u16, now);
         }
     }
@@ -333,16 +353,24 @@ impl<'p> World<'p> {
     fn restart(&mut self) {
         self.lives += 1;
         for wire in 0..self.wires.len() {
-            let one = &mut self.wires[wire];
+            let (one, cable) = (&mut self.wires[wire], &mut self.net.cables[wire]);
             (one.seat, one.hope) = (None, None);
-            if one.place != Place::Gone {
-                (one.place, one.reset, one.spoiled) = (Place::Gone, true, true);
-                self.post_down(wire, self.now + self.net.delay);
+            if cable.place != Place::Gone {
+                (cable.place, cable.reset, one.spoiled) = (Place::Gone, true, true);
+                self.post_down(wire, self.now + self.net.habits.delay);
             }
         }
+        self.net.restart();
+        self.shutdown = Shutdown::new(self.plan.shape.shards);
+        self.mailboxes.iter_mut().for_each(VecDeque::clear);
         for shard in 0..self.shards.len() {
             self.shards[shard].sum_up(&mut self.book.seen);
-            self.shards[shard].restart(self.plan, self.lives, self.wall);
+            let one = &mut self.shards[shard];
+            let fresh = Desk::new(self.plan, shard as u16);
+            let before = std::mem::replace(&mut one.desk, fresh);
+            one.desk.digest = before.digest;
+            (one.desk.luck, one.desk.tape) = (before.luck, before.tape);
+            one.turn = turn_of(self.plan, shard as u16, self.lives, self.wall);
             // It has not heard yet how little memory there is.
             self.book.full[shard] = false;
             self.wake(shard as u16, self.now);
@@ -355,40 +383,40 @@ impl<'p> World<'p> {
 
     /// Bytes arrive at the server.
     pub fn arrive_up(&mut self, wire: usize) {
-        if let Some(again) = self.wires[wire].up.arrive(self.now) {
+        if let Some(again) = self.net.cables[wire].up.arrive(self.now) {
             self.post_up(wire, again);
         }
-        if let Place::Shard(shard, id) = self.wires[wire].place {
-            self.shards[usize::from(shard)].list_ready(id);
+        if let Some(shard) = self.net.report(wire) {
             self.wake(shard, self.now);
         }
     }
 
     /// The client's end tells the server's that there is room again.
     pub fn tell_room(&mut self, wire: usize) {
-        if let Place::Shard(shard, id) = self.wires[wire].place
-            && self.shards[usize::from(shard)].list_writable(id)
+        if self.net.cables[wire].awaits_room
+            && let Some(shard) = self.net.report(wire)
         {
-            self.wake(shard, self.now + self.net.delay);
+            self.wake(shard, self.now + self.net.habits.delay);
         }
     }
 
     /// Sends bytes to the server.
     pub fn send(&mut self, wire: usize, bytes: &[u8]) {
-        let one = &mut self.wires[wire];
-        if one.reset || one.up.has_ended() || bytes.is_empty() {
+        let cable = &mut self.net.cables[wire];
+        if cable.reset || cable.up.has_ended() || bytes.is_empty() {
             return;
         }
-        one.sent_up += bytes.len() as u64;
-        let at = one.up.send(self.now, bytes, &self.net, &mut one.luck);
+        self.wires[wire].sent_up += bytes.len() as u64;
+        let at = cable.up.send(self.now, bytes, &self.net.habits, &mut cable.luck);
         self.post_up(wire, at);
     }
 
     /// Ends the stream to the server.
     pub fn end_stream(&mut self, wire: usize) {
-        let one = &mut self.wires[wire];
-        if !one.up.has_ended() {
-            let at = one.up.end(self.now, &self.net);
+        self.wires[wire].ended = true;
+        let cable = &mut self.net.cables[wire];
+        if !cable.up.has_ended() {
+            let at = cable.up.end(self.now, &self.net.habits);
             self.post_up(wire, at);
         }
     }
@@ -406,16 +434,13 @@ impl<'p> World<'p> {
         let shard = luck.below(self.shards.len() as u64) as u16;
         self.wires.push(Wire {
             member,
+            shard,
+            ended: false,
             poller: None,
-            up: Default::default(),
-            down: Default::default(),
-            place: Place::Door,
-            reset: false,
             left: stray,
             spoiled: stray,
             stray,
             opened: self.now,
-            luck,
             sid: String::new(),
             seat: None,
             told: (0, 0),
@@ -432,13 +457,26 @@ impl<'p> World<'p> {
             spent: Default::default(),
         });
         // Which of the two ways is the longer one is the same for all connections of a member.
-        let one = &mut self.wires[wire];
+        let mut one = Cable {
+            up: Default::default(),
+            down: Default::default(),
+            place: Place::Door,
+            peer: peer_of(member, false),
+            reset: false,
+            full_in: 0,
+            awaits_room: false,
+            reported: false,
+            read: 0,
+            cuts: Default::default(),
+            luck,
+        };
         if member.is_multiple_of(2) {
-            one.down.detour = self.net.detour;
+            one.down.detour = self.net.habits.detour;
         } else {
-            one.up.detour = self.net.detour;
+            one.up.detour = self.net.habits.detour;
         }
-        self.post(self.now + self.net.delay, Event::Door(wire, shard));
+        self.net.cables.push(one);
+        self.post(self.now + self.net.habits.delay, Event::Door(wire, shard));
         wire
     }
 
@@ -448,17 +486,18 @@ impl<'p> World<'p> {
         self.calm = true;
         self.scarce_until = self.now;
         self.set_memory(Memory::Enough);
-        self.net = Net { jitter: 0, chop: 0, window: 262_144, ..self.net.clone() };
+        self.net.calm = true;
+        self.net.habits = Net { jitter: 0, chop: 0, window: 262_144, ..self.net.habits.clone() };
         for wire in 0..self.wires.len() {
-            let one = &mut self.wires[wire];
-            if one.place != Place::Gone || !one.left {
+            let one = &mut self.net.cables[wire];
+            if one.place != Place::Gone || !self.wires[wire].left {
                 let (up, down) = (one.up.release(self.now), one.down.release(self.now));
                 self.post_up(wire, up);
                 self.post_down(wire, down);
             }
         }
         for shard in 0..self.shards.len() {
-            self.shards[shard].frozen_until = self.now;
+            self.shards[shard].desk.rhythm.frozen_until = self.now;
             self.wake(shard as u16, self.now);
         }
         self.members.iter_mut().for_each(Member::calm_down);
@@ -491,7 +530,7 @@ impl<'p> World<'p> {
     /// The version that a session is at, if there is one of this name.
     pub fn newest(&self, name: &SessionId) -> Option<(u64, u64)> {
         let home = usize::from(name.shard(self.plan.shape.shards).0);
-        let session = self.shards[home].engine.session(name)?;
+        let session = self.shards[home].turn.machine().session(name)?;
         Some((session.epoch(), session.version()))
     }
 
@@ -520,7 +559,7 @@ impl<'p> World<'p> {
                 Some(wire) if one.joined != Some(want.session) => {
                     format!(
                         "is not in s{}, and was not told why: {:?} {:?}",
-                        want.session, wire.place, wire.asks
+                        want.session, wire.shard, wire.asks
                     )
                 }
                 Some(_) if newest < Some(one.held) || due.is_some_and(|due| one.held < *due) => {
@@ -554,7 +593,7 @@ impl<'p> World<'p> {
 
     /// Where nothing disturbs them, clocks are as good as the network allows.
     fn check_clocks(&mut self) {
-        let (now, net) = (self.now, &self.net);
+        let (now, net) = (self.now, &self.net.habits);
         // Half a round trip, what the skew adds since the last probe, and what a turn may take.
         let half = (2 * net.delay + net.detour) as f64 / 2_000.0;
         for (m, member) in self.members.iter_mut().enumerate() {
@@ -615,19 +654,19 @@ impl<'p> World<'p> {
             self.act(member as u16, &act);
         }
         let patience = self.plan.shape.driver.mail.min(20_000);
-        self.run_until(self.now + self.net.delay + self.net.detour / 2 + patience);
+        self.run_until(self.now + self.net.habits.delay + self.net.habits.detour / 2 + patience);
         if self.book.failure.is_some() {
             return;
         }
         self.book.draining = true;
+        self.shutdown.ask(Micros::from_micros(self.now + 3_600 * SECOND));
         for shard in 0..self.shards.len() {
-            self.shards[shard].drain = true;
-            self.shards[shard].frozen_until = self.now;
+            self.shards[shard].desk.rhythm.frozen_until = self.now;
             self.wake(shard as u16, self.now);
         }
         for wire in 0..self.wires.len() {
-            let one = &mut self.wires[wire];
-            if one.place != Place::Gone || !one.left {
+            let one = &mut self.net.cables[wire];
+            if one.place != Place::Gone || !self.wires[wire].left {
                 one.up.release(self.now);
                 one.down.release(self.now);
                 self.post_up(wire, self.now);
@@ -643,18 +682,17 @@ impl<'p> World<'p> {
             return;
         }
         for shard in 0..self.shards.len() {
-            let one = &self.shards[shard];
-            let counters = one.engine.counters();
+            let engine = self.shards[shard].turn.machine();
+            let (counters, connections) = (engine.counters(), self.connections(shard));
             let what = match () {
-                () if one.connections() > 0 => {
-                    format!("{} connections are left", one.connections())
-                }
-                () if !one.engine.is_drained() => "the engine is not drained".to_owned(),
+                () if connections > 0 => format!("{connections} connections are left"),
+                () if !engine.is_drained() => "the engine is not drained".to_owned(),
+                () if !self.shutdown.is_quiet() => "the server cannot end".to_owned(),
                 () if counters.links + counters.members > 0 => format!("left over: {counters:?}"),
                 () if counters.sessions > 0 => {
                     format!("{} empty sessions are kept for ever", counters.sessions)
                 }
-                () if one.engine.next_deadline().is_some() => {
+                () if engine.next_deadline().is_some() => {
                     "a timer without anybody to wake".to_owned()
                 }
                 () => continue,

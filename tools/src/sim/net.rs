@@ -1,0 +1,302 @@
+//! The net of the world: wires with delay, pieces, stalls and windows, as a turn's [`Net`].
+//!
+//! It keeps the contract of the kernel's and breaks what reality may break: reads and writes are
+//! short, room comes late, and peers reset connections. A report comes once, as epoll's do.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::IpAddr;
+
+use bandsync_driver::{Accepted, Net, Readiness, SendRequest, Stats};
+use bandsync_engine::words::ids::ConnId;
+use bandsync_engine::words::time::Micros;
+
+use super::chance::Chance;
+use super::plan::{self, Plan};
+use super::wire::{Cable, Place};
+
+/// The server's end of a wire.
+#[derive(Debug)]
+pub struct SimSocket(pub usize);
+
+/// What a shard has of the net.
+struct Port {
+    /// Wires to accept.
+    door: VecDeque<usize>,
+    /// Wires to report, each once.
+    reports: Vec<usize>,
+    /// Whether sends go out together.
+    together: bool,
+    luck: Chance,
+}
+
+/// All wires of a world.
+pub struct SimNet {
+    /// The network as it is now: calm at the end.
+    pub habits: plan::Net,
+    pub calm: bool,
+    pub cables: Vec<Cable>,
+    ports: Vec<Port>,
+    short_read: u64,
+    short_write: u64,
+    /// The turn under way: its shard, time and number.
+    shard: u16,
+    now: u64,
+    turn: u64,
+    /// Wires whose client's end is to be looked at, and when.
+    looks: Vec<(u64, usize)>,
+    results: Vec<Option<io::Result<usize>>>,
+    /// Ticks of which a part was taken.
+    pub ticks_cut: u64,
+}
+
+impl SimNet {
+    pub fn new(plan: &Plan) -> Self {
+        let port = |shard: u16| Port {
+            door: VecDeque::new(),
+            reports: Vec::new(),
+            together: (plan.seed + u64::from(shard)).is_multiple_of(2),
+            luck: Chance::new(plan.seed, 200 + u64::from(shard)),
+        };
+        let driver = &plan.shape.driver;
+        Self {
+            habits: plan.shape.net.clone(),
+            calm: false,
+            cables: Vec::new(),
+            ports: (0..plan.shape.shards).map(port).collect(),
+            short_read: u64::from(driver.short_read),
+            short_write: u64::from(driver.short_write),
+            shard: 0,
+            now: 0,
+            turn: 0,
+            looks: Vec::new(),
+            results: Vec::new(),
+            ticks_cut: 0,
+        }
+    }
+
+    /// A shard takes a turn: what is to be reported to it.
+    pub fn begin(&mut self, shard: u16, now: u64) -> Vec<Readiness> {
+        (self.shard, self.now, self.turn) = (shard, now, self.turn + 1);
+        let wires = std::mem::take(&mut self.ports[usize::from(shard)].reports);
+        wires.into_iter().filter_map(|wire| self.readiness(wire)).collect()
+    }
+
+    /// What a wire has to report to the shard whose turn it is.
+    fn readiness(&mut self, wire: usize) -> Option<Readiness> {
+        let cable = &mut self.cables[wire];
+        let Place::Shard(shard, id) = cable.place else { return None };
+        if shard != self.shard {
+            return None;
+        }
+        cable.reported = false;
+        let hangup = cable.reset || cable.up.has_end_arrived(self.now);
+        let readable = hangup || !cable.up.here().is_empty();
+        let has_room = cable.room(&self.habits, self.turn) > 0;
+        let writable = cable.awaits_room && (has_room || cable.reset);
+        let some = readable || writable;
+        some.then_some(Readiness::Connection { id, readable, writable, hangup })
+    }
+
+    /// Reports a wire to its shard before that shard's next turn. The shard, if there is one.
+    pub fn report(&mut self, wire: usize) -> Option<u16> {
+        let cable = &mut self.cables[wire];
+        let Place::Shard(shard, _) = cable.place else { return None };
+        if !std::mem::replace(&mut cable.reported, true) {
+            self.ports[usize::from(shard)].reports.push(wire);
+        }
+        Some(shard)
+    }
+
+    /// A connection reaches a shard's door.
+    pub fn knock(&mut self, wire: usize, shard: u16) {
+        self.ports[usize::from(shard)].door.push_back(wire);
+    }
+
+    /// Whether something is reported to a shard, or waits at its door.
+    pub fn has_work(&self, shard: u16) -> bool {
+        let port = &self.ports[usize::from(shard)];
+        !port.reports.is_empty() || !port.door.is_empty()
+    }
+
+    /// The server has died: nothing waits at its doors.
+    pub fn restart(&mut self) {
+        for port in &mut self.ports {
+            (port.door, port.reports) = (VecDeque::new(), Vec::new());
+        }
+        self.cables.iter_mut().for_each(|cable| cable.reported = false);
+    }
+
+    /// Wires whose client's end is to be looked at, and when.
+    pub fn take_looks(&mut self) -> Vec<(u64, usize)> {
+        std::mem::take(&mut self.looks)
+    }
+
+    fn offer(&mut self, wire: usize, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        let port = &mut self.ports[usize::from(self.shard)];
+        let cable = &mut self.cables[wire];
+        if cable.reset {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let mut count = wanted.min(cable.room(&self.habits, self.turn));
+        if self.short_write > 0 && !self.calm && count > 0 {
+            count = count.min(1 + port.luck.below(self.short_write) as usize);
+            if count < wanted {
+                cable.full_in = self.turn;
+            }
+        }
+        if count > 0 {
+            let mut bytes = Vec::with_capacity(count);
+            for slice in slices {
+                let left = count - bytes.len();
+                let cut = left > 0 && left < slice.len();
+                bytes.extend_from_slice(&slice[..left.min(slice.len())]);
+                self.ticks_cut += u64::from(cut && is_tick(slice));
+            }
+            let at = cable.down.send(self.now, &bytes, &self.habits, &mut cable.luck);
+            self.looks.push((at, wire));
+        }
+        if count < wanted && cable.awaits_room && cable.down.full() < self.habits.window as usize {
+            self.report(wire);
+        }
+        Ok(count)
+    }
+}
+
+/// Whether a frame is a tick; those may be left out, but not cut.
+fn is_tick(frame: &[u8]) -> bool {
+    frame.get(..20).is_some_and(|head| head.windows(11).any(|part| part == b"scroll_tick"))
+}
+
+impl Net for SimNet {
+    type Socket = SimSocket;
+    type Key = usize;
+
+    fn read(&mut self, socket: &mut SimSocket, buffer: &mut [u8]) -> io::Result<usize> {
+        let port = &mut self.ports[usize::from(self.shard)];
+        let cable = &mut self.cables[socket.0];
+        if cable.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        let mut count = cable.up.here().len().min(buffer.len());
+        if count == 0 {
+            let is_over = cable.up.has_end_arrived(self.now);
+            return if is_over { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+        }
+        if self.short_read > 0 && !self.calm {
+            count = count.min(1 + port.luck.below(self.short_read) as usize);
+        }
+        if let Some(cut) = cable.cuts.front().map(|cut| (cut - cable.read) as usize)
+            && cut <= count
+        {
+            count = cut;
+            cable.cuts.pop_front();
+        }
+        buffer[..count].copy_from_slice(&cable.up.here()[..count]);
+        cable.up.took(count);
+        cable.read += count as u64;
+        let more = !cable.up.here().is_empty() || cable.up.has_end_arrived(self.now);
+        if count < buffer.len() && more {
+            // It came just when the read was done.
+            self.report(socket.0);
+        }
+        Ok(count)
+    }
+
+    fn send(&mut self, socket: &SimSocket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.offer(socket.0, slices)
+    }
+
+    fn key(&self, socket: &SimSocket) -> usize {
+        socket.0
+    }
+
+    fn sends_together(&self) -> bool {
+        self.ports[usize::from(self.shard)].together
+    }
+
+    fn send_all(&mut self, requests: &[SendRequest<usize>], bytes: &[u8]) {
+        self.results.clear();
+        // Now and then it breaks, and what follows was not begun.
+        let port = &mut self.ports[usize::from(self.shard)];
+        let breaks = !self.calm && port.luck.one_in(500);
+        let works =
+            if breaks { port.luck.below(requests.len() as u64) as usize } else { usize::MAX };
+        port.together &= !breaks;
+        for (place, request) in requests.iter().enumerate() {
+            let slice = IoSlice::new(&bytes[request.bytes.range()]);
+            let result = (place < works).then(|| self.offer(request.socket, &[slice]));
+            self.results.push(result);
+        }
+    }
+
+    fn sent(&self, place: usize) -> Option<io::Result<usize>> {
+        match self.results[place].as_ref()? {
+            Ok(count) => Some(Ok(*count)),
+            Err(error) => Some(Err(error.kind().into())),
+        }
+    }
+
+    fn watch(&mut self, socket: &mut SimSocket, id: ConnId) -> io::Result<()> {
+        let cable = &mut self.cables[socket.0];
+        (cable.place, cable.awaits_room) = (Place::Shard(self.shard, id), false);
+        self.report(socket.0);
+        Ok(())
+    }
+
+    fn await_room(&mut self, socket: &mut SimSocket, _: ConnId, awaits: bool) -> io::Result<()> {
+        let cable = &mut self.cables[socket.0];
+        cable.awaits_room = awaits;
+        if awaits && cable.down.full() < self.habits.window as usize {
+            self.report(socket.0);
+        }
+        Ok(())
+    }
+
+    fn unwatch(&mut self, _: ConnId, socket: SimSocket) -> SimSocket {
+        let cable = &mut self.cables[socket.0];
+        (cable.place, cable.reported) = (Place::Mail, false);
+        socket
+    }
+
+    fn shut_down(&mut self, socket: &SimSocket) -> io::Result<()> {
+        let cable = &mut self.cables[socket.0];
+        if cable.reset {
+            return Err(ErrorKind::NotConnected.into());
+        }
+        let at = cable.down.end(self.now, &self.habits);
+        self.looks.push((at, socket.0));
+        Ok(())
+    }
+
+    fn close(&mut self, socket: SimSocket) {
+        let cable = &mut self.cables[socket.0];
+        cable.place = Place::Gone;
+        if !cable.reset && !cable.down.has_ended() {
+            let at = cable.down.end(self.now, &self.habits);
+            self.looks.push((at, socket.0));
+        }
+    }
+
+    fn reset(&mut self, socket: SimSocket) {
+        let cable = &mut self.cables[socket.0];
+        (cable.place, cable.reset) = (Place::Gone, true);
+        self.looks.push((self.now + self.habits.delay, socket.0));
+    }
+
+    fn report_listener(&mut self) {}
+
+    fn accept(&mut self, _: Micros, _: &Stats) -> Accepted<SimSocket> {
+        match self.ports[usize::from(self.shard)].door.pop_front() {
+            Some(wire) => Accepted::Connection(SimSocket(wire), self.peer(wire)),
+            None => Accepted::Enough,
+        }
+    }
+}
+
+impl SimNet {
+    fn peer(&self, wire: usize) -> IpAddr {
+        self.cables[wire].peer
+    }
+}

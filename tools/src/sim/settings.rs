@@ -1,0 +1,87 @@
+//! The settings of the world's servers, and a shard that has them.
+
+use bandsync_driver::{Turn, TurnSizes};
+use bandsync_engine::engine::Engine;
+use bandsync_engine::io::{Goodbye, Settings, Transports};
+use bandsync_engine::words::application::Application;
+use bandsync_engine::words::compression::Compression;
+use bandsync_engine::words::ids::ShardId;
+use bandsync_engine::words::limits::Limits;
+use bandsync_engine::words::manners::Manners;
+use bandsync_engine::words::origins::Origins;
+use bandsync_engine::words::time::Micros;
+
+use super::book::{STALE_AFTER, UNIX_START};
+use super::net::SimNet;
+use super::plan::Plan;
+
+/// Bounds that are met within the seconds of a world.
+const IN_A_HURRY: Limits = Limits {
+    head_timeout: Micros::from_secs(3),
+    connect_timeout: Micros::from_secs(4),
+    // Not as short as the pings are apart, or who polls would often ask on a connection that is
+    // being closed.
+    idle_timeout: Micros::from_secs(12),
+    attachments_timeout: Micros::from_secs(1),
+    stale_after: Micros::from_millis(STALE_AFTER / 1_000),
+    silence_max: Micros::from_secs(20),
+    inactivity_max: Micros::from_secs(6),
+    recovery_shard_bytes_max: 16 * 1024,
+    recovery_seats_max: 2,
+    ..Limits::PRODUCTION
+};
+
+/// A shard's turn with the engine of its server's `life`th life; the wall clock is off by `wall`
+/// milliseconds.
+pub fn turn_of(plan: &Plan, id: u16, life: u64, wall: i64) -> Turn<SimNet, Engine> {
+    let sizes = TurnSizes { mark_bytes: plan.shape.driver.mark as usize, ..TurnSizes::PRODUCTION };
+    Turn::new(ShardId(id), Engine::new(settings(plan, id, life, wall)), sizes)
+}
+
+/// How this world's servers say goodbye; both ways in turn.
+pub fn goodbye(plan: &Plan) -> Goodbye {
+    if plan.seed.is_multiple_of(3) { Goodbye::Disconnect } else { Goodbye::Reconnect }
+}
+
+fn settings(plan: &Plan, id: u16, life: u64, wall: i64) -> Settings {
+    let shape = &plan.shape;
+    let micros = Micros::from_micros;
+    Settings {
+        shard: ShardId(id),
+        shards: shape.shards,
+        seed: (plan.seed ^ life << 32).into(),
+        started_unix_ms: UNIX_START + wall,
+        limits: Limits {
+            connections_max: shape.connections_max,
+            sessions_max: shape.sessions_max,
+            message_bytes_max: shape.message_max,
+            fragments_max: shape.fragments_max,
+            backlog_bytes_max: shape.backlog_max,
+            empty_session_ttl: micros(shape.empty_ttl),
+            recovery_bytes_max: shape.memory_max,
+            members_listed_max: shape.members_listed,
+            ..if shape.hurry { IN_A_HURRY } else { Limits::PRODUCTION }
+        },
+        tick_interval: micros(shape.tick),
+        batch_interval: micros(shape.batch),
+        ping_interval: micros(shape.ping),
+        ping_timeout: micros(shape.ping_timeout),
+        heartbeat_interval: micros(shape.heartbeat),
+        leader_grace: micros(shape.grace),
+        session_members_max: shape.members_max,
+        origins: Origins::Own,
+        transports: Transports {
+            recovery: micros(shape.recovery),
+            compression: shape.deflate.map(|context_takeover| Compression {
+                threshold: 200,
+                level: 1,
+                context_takeover,
+            }),
+            ..Transports::default()
+        },
+        application: Application::Band,
+        manners: Manners::default(),
+        goodbye: goodbye(plan),
+        storage_wait: shape.storage.as_ref().map(|storage| micros(storage.wait)),
+    }
+}

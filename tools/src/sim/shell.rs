@@ -1,0 +1,666 @@
+//! What stands around a shard's turn in the world: a clock that stands still during a turn, mail with
+//! delays, the storage's answers, the process. Through it the oracle watches inputs and outputs.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bandsync_driver::{Asker, LiveGuard, Mail, Order, Process, Shell, Shutdown, Stats, Turn};
+use bandsync_engine::engine::Engine;
+use bandsync_engine::io::{
+    Answer as Page, Input, Memory, Outcome, Output, Outputs, Question, Span, StorageNews,
+};
+use bandsync_engine::record::Record;
+use bandsync_engine::speech::Code;
+use bandsync_engine::words::ids::{ConnId, SessionId, ShardId};
+use bandsync_engine::words::time::Micros;
+
+use super::book::{Book, UNIX_START, Work};
+use super::chance::{Chance, Digest};
+use super::frames;
+use super::model::Model;
+use super::net::{SimNet, SimSocket};
+use super::plan::Plan;
+use super::record::Tape;
+use super::seen::Seen;
+use super::storage::{self, Answer, Storage, record_in};
+use super::wire::{Ask, Wire};
+
+/// How often a shard is told that memory is scarce, as long as it is.
+const SCARCE_INTERVAL: u64 = 1_000_000;
+
+/// How long a shard waits before it tries a full mailbox again.
+const POST_RETRY: u64 = 1_000;
+
+/// A shard of the world: the turn that serves musicians, with the real engine.
+pub struct Shard {
+    pub turn: Turn<SimNet, Engine>,
+    pub desk: Desk,
+}
+
+/// Mail on its way to a shard.
+pub struct Posted {
+    pub at: u64,
+    pub mail: Mail<SimSocket>,
+}
+
+/// What a shard has around its turn.
+pub struct Desk {
+    pub id: u16,
+    /// The wires of the connections that the engine knows.
+    pub open: BTreeMap<ConnId, usize>,
+    pub post: Post,
+    pub records: Records,
+    pub rhythm: Rhythm,
+    pub luck: Chance,
+    pub wall_step: Option<i64>,
+    /// What it knows of the memory that is left, and when it was told.
+    memory: (Memory, u64),
+    pub digest: Digest,
+    /// What a recorder would write.
+    pub tape: Option<Box<Tape>>,
+    pub stats: Stats,
+    pub checks: Checks,
+    /// How the input under way has to be judged.
+    watched: Watched,
+    /// Bytes of this turn's outputs that were seen.
+    seen_bytes: usize,
+}
+
+/// What comes to a shard and leaves it.
+#[derive(Default)]
+pub struct Post {
+    /// Wires to accept, in the net's order, and one that arrives from another shard.
+    door: VecDeque<usize>,
+    arriving: Option<usize>,
+    outbox: VecDeque<(ShardId, Mail<SimSocket>)>,
+    /// Answers that take longer than a turn.
+    late: VecDeque<(ConnId, Page)>,
+}
+
+/// What goes to the storage and comes back.
+#[derive(Default)]
+pub struct Records {
+    /// What the storage has to say, in order of time.
+    news: Vec<Answer>,
+    /// The oracle's model of what is said now.
+    model: Option<Model>,
+    /// The models of records that the engine wants stored.
+    models: VecDeque<Option<Model>>,
+}
+
+/// When a shard takes its turns.
+#[derive(Default)]
+pub struct Rhythm {
+    pub turn_at: Option<u64>,
+    pub frozen_until: u64,
+    /// When a turn last came so late that what clients did in time was seen too late.
+    pub late_at: u64,
+}
+
+/// What is checked after turns.
+#[derive(Default)]
+pub struct Checks {
+    pub turns: u64,
+    pub checked_at: u64,
+    pub thoroughly: u64,
+    /// Since it drains: how many sessions there were, and whether it was seen that all are stored.
+    pub sessions_at_drain: Option<u32>,
+    pub checked_stored: bool,
+    /// Who polls and has to hear of the end in this turn, and what it hears.
+    pub owed: BTreeMap<ConnId, Vec<u8>>,
+}
+
+/// What is to be compared when an input has been handled.
+#[derive(Default)]
+enum Watched {
+    #[default]
+    Nothing,
+    Received {
+        wire: usize,
+        read: usize,
+        recoveries: u64,
+    },
+    Closed {
+        wire: usize,
+    },
+    Backlog {
+        conn: ConnId,
+        bytes: u32,
+    },
+    Loaded {
+        session: SessionId,
+        model: Option<Box<(Model, Record)>>,
+        made: bool,
+    },
+    Outdated {
+        session: SessionId,
+        epoch: u64,
+    },
+    Memory {
+        memory: Memory,
+        here: Vec<SessionId>,
+    },
+    Drain {
+        connected: Vec<usize>,
+    },
+}
+
+impl Shard {
+    /// Counts what it has counted in its life.
+    pub fn sum_up(&self, seen: &mut Seen) {
+        let counters = self.turn.machine().counters();
+        for (code, count) in Code::ALL.iter().zip(counters.refusals_by_code) {
+            seen.add(format!("refused: {}", code.as_str()), count);
+        }
+        seen.add("memory: sessions let go", counters.sessions_shed);
+        seen.add("memory: bytes for lost members let go", counters.recovery_bytes_shed);
+        seen.add("driver: a tick is left out", self.desk.stats.volatile_dropped.get());
+    }
+}
+
+impl Desk {
+    pub fn new(plan: &Plan, id: u16) -> Self {
+        Self {
+            id,
+            open: BTreeMap::new(),
+            post: Post::default(),
+            records: Records::default(),
+            rhythm: Rhythm::default(),
+            luck: Chance::new(plan.seed, 100 + u64::from(id)),
+            wall_step: None,
+            memory: (Memory::Enough, 0),
+            digest: Digest::default(),
+            tape: None,
+            stats: Stats::default(),
+            checks: Checks::default(),
+            watched: Watched::Nothing,
+            seen_bytes: 0,
+        }
+    }
+
+    /// A wire comes to the door.
+    pub fn knock(&mut self, wire: usize) {
+        self.post.door.push_back(wire);
+    }
+
+    /// The storage is back. What it had to say before, it says first.
+    pub fn hear_of_return(&mut self, now: u64) {
+        self.records.news.iter_mut().for_each(|answer| answer.at = answer.at.min(now));
+        self.hear(Answer { at: now, news: StorageNews::Returned, model: None });
+    }
+
+    /// The storage has something to say.
+    pub fn hear(&mut self, answer: Answer) {
+        let place = self.records.news.partition_point(|other| other.at <= answer.at);
+        self.records.news.insert(place, answer);
+    }
+
+    /// Pieces of mail that wait for room elsewhere, and the connections among them.
+    pub fn unposted(&self) -> (usize, usize) {
+        let moving = self.post.outbox.iter().filter(|(_, mail)| matches!(mail, Mail::HandOver(_)));
+        (self.post.outbox.len(), moving.count())
+    }
+
+    /// When something here is due.
+    pub fn next_deadline(&self, now: u64) -> Option<u64> {
+        let all = [
+            self.records.news.first().map(|answer| answer.at),
+            (!self.post.outbox.is_empty()).then_some(now + POST_RETRY),
+            (!self.post.late.is_empty()).then_some(now + 1),
+            (self.memory.0 != Memory::Enough).then_some(self.memory.1 + SCARCE_INTERVAL),
+        ];
+        all.into_iter().flatten().min()
+    }
+}
+
+/// The shell of one turn: what the world lends to it.
+pub struct SimShell<'w> {
+    pub now: u64,
+    pub plan: &'w Plan,
+    pub calm: bool,
+    pub memory: Memory,
+    pub shutdown: &'w Shutdown,
+    pub desk: &'w mut Desk,
+    pub mailboxes: &'w mut [VecDeque<Posted>],
+    pub wires: &'w mut [Wire],
+    pub book: &'w mut Book,
+    pub storage: &'w mut Option<Storage>,
+    /// Shards that are to take a turn, and when.
+    pub wakes: &'w mut Vec<(u16, u64)>,
+    pub handed_over: &'w mut u64,
+    pub to: &'w mut Vec<usize>,
+}
+
+impl SimShell<'_> {
+    fn shard(&self) -> usize {
+        usize::from(self.desk.id)
+    }
+
+    /// Judges new outputs and tells the oracle.
+    fn watch(&mut self, out: &Outputs, from: usize) {
+        let mut to = std::mem::take(self.to);
+        for output in &out.list[from..] {
+            to.clear();
+            match output {
+                Output::Send { to: id, bytes } => {
+                    self.desk.digest.add(1 + u64::from(id.index));
+                    let bytes = &out.bytes[bytes.range()];
+                    self.hear_goodbye(*id, bytes);
+                    to.extend(self.listener(*id));
+                    if !to.is_empty() {
+                        self.book.sent(self.now, bytes, false, &to, self.wires);
+                    }
+                }
+                Output::Fanout { to: ids, bytes, volatile } => {
+                    for id in &out.receivers[ids.range()] {
+                        self.desk.digest.add(2 + u64::from(id.index));
+                        self.hear_goodbye(*id, &out.bytes[bytes.range()]);
+                        to.extend(self.listener(*id));
+                    }
+                    if !to.is_empty() {
+                        let bytes = &out.bytes[bytes.range()];
+                        self.book.sent(self.now, bytes, *volatile, &to, self.wires);
+                    }
+                }
+                Output::Close { conn, .. } => {
+                    self.desk.digest.add(3 + u64::from(conn.index));
+                    if let Some(wire) = self.desk.open.remove(conn) {
+                        self.book.lost(self.now, &mut self.wires[wire]);
+                    }
+                }
+                Output::HandOver { conn, .. } => {
+                    self.desk.digest.add(4 + u64::from(conn.index));
+                    self.forget_goodbye(*conn);
+                    if let Some(wire) = self.desk.open.remove(conn)
+                        && let Some(seat) = self.wires[wire].seat
+                    {
+                        self.book.leave(self.now, &mut self.wires[wire], seat);
+                    }
+                }
+                Output::Letter { to, .. } => self.desk.digest.add(9 + u64::from(to.0)),
+                Output::Ask { .. } => self.desk.digest.add(5),
+                Output::Load { session } => {
+                    self.desk.digest.add(6);
+                    if session.shard(self.plan.shape.shards).0 != self.desk.id {
+                        let what = format!("shard {} asks for {session:?}", self.desk.id);
+                        self.book.fail(self.now, "I2 one owner", what);
+                    }
+                }
+                Output::Store { session, epoch, version, .. } => {
+                    self.desk.digest.add(7 + version);
+                    let model = self.book.model_of(session, (*epoch, *version));
+                    self.desk.records.models.push_back(model);
+                }
+                Output::Forget { .. } => self.desk.digest.add(8),
+            }
+        }
+        *self.to = to;
+    }
+
+    /// The wire of a connection that the oracle listens to.
+    fn listener(&self, id: ConnId) -> Option<usize> {
+        let wire = *self.desk.open.get(&id)?;
+        self.wires[wire].poller.is_none().then_some(wire)
+    }
+
+    /// What somebody hears in the turn in which the server goes away. What came before that is its
+    /// answer, so nothing more is owed.
+    fn hear_goodbye(&mut self, id: ConnId, bytes: &[u8]) {
+        if self.book.drained[usize::from(self.desk.id)] {
+            if let Some(heard) = self.desk.checks.owed.get_mut(&id) {
+                heard.extend_from_slice(bytes);
+            }
+        } else {
+            self.desk.checks.owed.remove(&id);
+        }
+    }
+
+    fn forget_goodbye(&mut self, id: ConnId) {
+        if !self.book.drained[self.shard()] {
+            self.desk.checks.owed.remove(&id);
+        }
+    }
+
+    /// What one client can have the server do by one read is bounded.
+    fn weigh(&mut self, out: &Outputs, from: usize, read: usize, again: bool) {
+        let starts = |bytes: Span| out.bytes.get(bytes.start as usize);
+        let pong = |output: &&Output| match output {
+            Output::Send { bytes, .. } => starts(*bytes) == Some(&frames::PONG),
+            _ => false,
+        };
+        let needless = |output: &&Output| match output {
+            Output::Send { bytes, .. } => frames::is_superseded(&out.bytes[bytes.range()]),
+            _ => false,
+        };
+        let work = Work {
+            read,
+            again: if again { self.plan.shape.memory_max as usize } else { 0 },
+            outputs: out.list.len() - from,
+            bytes: out.bytes.len() - self.desk.seen_bytes,
+            pongs: out.list[from..].iter().filter(pong).count(),
+            needless: out.list[from..].iter().filter(needless).count(),
+        };
+        self.book.worked(self.now, &work);
+    }
+
+    /// A connection is here now.
+    fn enter_wire(&mut self, conn: ConnId, wire: Option<usize>) {
+        let Some(wire) = wire else { panic!("{conn} comes on no wire") };
+        self.wires[wire].shard = self.desk.id;
+        let before = self.desk.open.insert(conn, wire);
+        assert_eq!(before, None, "{conn} is there already");
+    }
+
+    /// What has to be compared when this input has been handled.
+    fn before(&mut self, input: &Input<'_>, engine: &Engine) -> Watched {
+        let now = self.now;
+        match input {
+            Input::Opened { conn, .. } => {
+                let wire = self.desk.post.door.pop_front();
+                self.enter_wire(*conn, wire);
+            }
+            Input::Arrived { conn, .. } => {
+                let wire = self.desk.post.arriving.take();
+                self.enter_wire(*conn, wire);
+            }
+            Input::Received { conn, bytes } => {
+                let Some(wire) = self.desk.open.get(conn).copied() else {
+                    panic!("{conn} speaks, and is not there");
+                };
+                let one = &mut self.wires[wire];
+                one.read_up += bytes.len() as u64;
+                let end = one.read_up;
+                let came = |ask: &&mut Ask| ask.came.is_none() && ask.end <= end;
+                one.asks.iter_mut().filter(came).for_each(|ask| ask.came = Some(now));
+                let recoveries = engine.counters().recoveries;
+                return Watched::Received { wire, read: bytes.len(), recoveries };
+            }
+            Input::Closed { conn, .. } => {
+                self.forget_goodbye(*conn);
+                let wire = self.desk.open.remove(conn);
+                return wire.map_or(Watched::Nothing, |wire| Watched::Closed { wire });
+            }
+            Input::Backlog { conn, bytes } => {
+                self.book.saw(if *bytes > 0 {
+                    "driver: a backlog is told"
+                } else {
+                    "driver: a backlog is gone"
+                });
+                return Watched::Backlog { conn: *conn, bytes: *bytes };
+            }
+            Input::Storage { news } => return self.before_news(news, engine),
+            Input::WallClock { started_unix_ms } => {
+                self.book.walls[usize::from(self.desk.id)] = started_unix_ms - UNIX_START;
+            }
+            Input::Memory(memory) => {
+                let id = self.desk.id;
+                self.book.full[usize::from(id)] = *memory == Memory::Out;
+                let here = self.book.courts.iter().filter(|court| court.home == id);
+                let here = here.map(|court| &court.name);
+                let here = here.filter(|name| engine.session(name).is_some()).cloned().collect();
+                return Watched::Memory { memory: *memory, here };
+            }
+            Input::Drain => {
+                let connected = |wire: &&usize| {
+                    let wire = &self.wires[**wire];
+                    wire.seat.is_some() || !wire.sid.is_empty() && !wire.ended
+                };
+                let connected = self.desk.open.values().filter(connected).copied().collect();
+                self.book.drained[usize::from(self.desk.id)] = true;
+                self.desk.checks.sessions_at_drain = Some(engine.counters().sessions);
+                return Watched::Drain { connected };
+            }
+            Input::TurnEnded => self.book.before_timers(now, self.desk.id),
+            Input::Letter { .. } | Input::Answered { .. } => {}
+        }
+        Watched::Nothing
+    }
+
+    fn before_news(&mut self, news: &StorageNews, engine: &Engine) -> Watched {
+        let model = self.desk.records.model.take();
+        match news {
+            StorageNews::Loaded { session, found } => {
+                let made = engine.session(session).is_none();
+                let model = model.zip(record_in(found)).map(Box::new);
+                Watched::Loaded { session: session.clone(), model, made }
+            }
+            StorageNews::Stored { session, outcome: Outcome::Outdated { epoch }, .. } => {
+                self.book.saw("storage: has a newer record");
+                Watched::Outdated { session: session.clone(), epoch: *epoch }
+            }
+            _ => Watched::Nothing,
+        }
+    }
+
+    /// Compares what came of an input, when the oracle has seen all its outputs.
+    fn after(&mut self, watched: Watched, engine: &Engine) {
+        let now = self.now;
+        match watched {
+            Watched::Received { wire, .. } => {
+                // A disconnect has no answer: the read ends with it, and the oracle hears of it now.
+                let one = &mut self.wires[wire];
+                if one.marks.front().is_some_and(|mark| *mark <= one.read_up) {
+                    one.marks.pop_front();
+                    if let Some(seat) = one.seat {
+                        self.book.leave(now, one, seat);
+                    }
+                }
+            }
+            Watched::Closed { wire } => self.book.lost(now, &mut self.wires[wire]),
+            Watched::Backlog { conn, bytes } => {
+                let most = self.plan.shape.backlog_max + self.plan.shape.driver.mark;
+                if bytes > most && self.desk.open.contains_key(&conn) {
+                    let what = format!("{bytes} bytes wait for one reader");
+                    self.book.fail(now, "I10 queues are bounded", what);
+                }
+            }
+            Watched::Outdated { session, epoch } => self.book.outdone(now, &session, epoch),
+            Watched::Memory { memory: Memory::Enough, .. } => {}
+            Watched::Memory { memory, here } => {
+                self.book.saw(if memory == Memory::Low {
+                    "memory: little"
+                } else {
+                    "memory: none"
+                });
+                let gone = |name: &SessionId| engine.session(name).is_none();
+                let gone: Vec<_> = here.into_iter().filter(gone).collect();
+                self.book.scarce(now, self.desk.id, memory, &gone, self.storage.as_ref());
+            }
+            Watched::Drain { connected } => {
+                let untold = connected.into_iter().find(|wire| !self.wires[*wire].dismissed);
+                if let Some(wire) = untold {
+                    let what = format!("{} was not told", self.wires[wire].sid);
+                    self.book.fail(now, "I20 goodbyes", what);
+                }
+            }
+            Watched::Loaded { .. } | Watched::Nothing => {}
+        }
+    }
+
+    /// A record goes to the storage: it must be what it says it is.
+    fn keep(&mut self, order: storage::Order) {
+        let record = Record::parse(&order.bytes);
+        let says = record
+            .as_ref()
+            .map(|record| (&record.session, record.timeline.epoch, record.timeline.version));
+        if says != Ok((&order.session, order.epoch, order.version)) {
+            let what = format!(
+                "{:?} {} {} is stored as {says:?}",
+                order.session, order.epoch, order.version
+            );
+            self.book.fail(self.now, "I6 what is stored", what);
+        }
+        let shard = self.desk.id;
+        let storage = self.storage.as_mut();
+        if let Some(answer) = storage.and_then(|storage| storage.store(self.now, shard, order)) {
+            self.desk.hear(answer);
+        }
+    }
+}
+
+impl Shell<SimNet, Engine> for SimShell<'_> {
+    fn nanos(&mut self) -> u64 {
+        self.now * 1_000
+    }
+
+    fn stats(&self) -> &Stats {
+        &self.desk.stats
+    }
+
+    fn input(&mut self, at: Micros, input: &Input<'_>, engine: &Engine) {
+        if let Some(tape) = &mut self.desk.tape
+            && let Err(what) = tape.input(at.as_micros(), input)
+        {
+            self.book.fail(self.now, "I23 recording", what);
+        }
+        self.desk.watched = self.before(input, engine);
+    }
+
+    fn outputs(&mut self, outputs: &Outputs, from: usize, engine: &Engine) {
+        if from == 0 {
+            self.desk.seen_bytes = 0;
+        }
+        let mut watched = std::mem::take(&mut self.desk.watched);
+        match &mut watched {
+            Watched::Received { read, recoveries, .. } => {
+                let again = engine.counters().recoveries > *recoveries;
+                self.weigh(outputs, from, *read, again);
+            }
+            Watched::Loaded { session, model, made: true } => {
+                if let Some(real) = engine.session(session) {
+                    let model = model.take().map(|both| *both);
+                    self.book.opened(self.now, session, real.epoch(), model);
+                }
+            }
+            _ => {}
+        }
+        self.watch(outputs, from);
+        self.desk.digest.add_bytes(&outputs.bytes[self.desk.seen_bytes..]);
+        self.desk.seen_bytes = outputs.bytes.len();
+        self.after(watched, engine);
+    }
+
+    fn measured(&mut self, _: u64) {}
+
+    fn enter(&mut self) -> LiveGuard {
+        self.shutdown.enter()
+    }
+
+    fn report_mailbox(&mut self) {}
+
+    fn open_mailbox(&mut self, most: usize, mut open: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..most {
+            if !open(self) {
+                return;
+            }
+        }
+    }
+
+    fn mail(&mut self) -> Option<Mail<SimSocket>> {
+        let mailbox = &mut self.mailboxes[usize::from(self.desk.id)];
+        let mail = mailbox.pop_front_if(|posted| posted.at <= self.now)?.mail;
+        if let Mail::HandOver(hand_over) = &mail {
+            self.desk.post.arriving = Some(hand_over.socket.0);
+        }
+        Some(mail)
+    }
+
+    fn storage(&mut self) -> Option<StorageNews> {
+        if self.desk.records.news.first()?.at > self.now {
+            return None;
+        }
+        let Answer { news, model, .. } = self.desk.records.news.remove(0);
+        self.desk.records.model = model;
+        Some(news)
+    }
+
+    fn late_answer(&mut self) -> Option<(ConnId, Page)> {
+        self.desk.post.late.pop_front()
+    }
+
+    fn post(&mut self, to: ShardId, mail: Mail<SimSocket>) {
+        if let Mail::HandOver(hand_over) = &mail {
+            let some = u64::from(!hand_over.unsent.is_empty());
+            self.book.seen.add("driver: unsent bytes move with a connection", some);
+            *self.handed_over += 1;
+        }
+        self.desk.post.outbox.push_back((to, mail));
+    }
+
+    fn deliver(&mut self) {
+        let driver = &self.plan.shape.driver;
+        // Some worlds have small mailboxes.
+        let small = self.plan.seed.is_multiple_of(4) && !self.calm;
+        let room = if small { 2 } else { usize::MAX };
+        for _ in 0..self.desk.post.outbox.len() {
+            let Some((to, mail)) = self.desk.post.outbox.pop_front() else { return };
+            let mailbox = &mut self.mailboxes[usize::from(to.0)];
+            if mailbox.len() >= room {
+                self.book.saw("driver: mail waits for room");
+                self.desk.post.outbox.push_back((to, mail));
+                continue;
+            }
+            let delay = if self.calm { 20 } else { 1 + self.desk.luck.below(driver.mail) };
+            let at = (self.now + delay).max(mailbox.back().map_or(0, |last| last.at));
+            mailbox.push_back(Posted { at, mail });
+            self.wakes.push((to.0, at));
+        }
+    }
+
+    fn unposted(&self) -> usize {
+        self.desk.post.outbox.len()
+    }
+
+    fn process(&mut self, now: Micros) -> Process {
+        let now = now.as_micros();
+        let desk = &mut *self.desk;
+        let again = self.memory != Memory::Enough && now >= desk.memory.1 + SCARCE_INTERVAL;
+        let memory = (self.memory != desk.memory.0 || again).then_some(self.memory);
+        if let Some(memory) = memory {
+            desk.memory = (memory, now);
+        }
+        Process {
+            started_unix_ms: desk.wall_step.take().map(|by| UNIX_START + by),
+            memory,
+            drain: self.shutdown.until().is_some(),
+        }
+    }
+
+    fn trim(&mut self) {}
+
+    fn stopped(&mut self) {
+        self.shutdown.stopped(ShardId(self.desk.id));
+    }
+
+    fn answer(&mut self, asker: Asker, _: &Question) -> Option<Page> {
+        let page = Page { status: 200, headers: Vec::new(), body: b"ok".as_slice().into() };
+        if self.desk.luck.one_in(2) {
+            return Some(page);
+        }
+        self.book.saw("driver: an answer takes longer than a turn");
+        self.desk.post.late.push_back((asker.conn, page));
+        None
+    }
+
+    fn store(&mut self, order: Order<'_>) -> bool {
+        let (now, shard) = (self.now, self.desk.id);
+        match order {
+            Order::Load(session) => {
+                let answer = self.storage.as_mut().map(|storage| storage.load(now, session));
+                answer.map(|answer| self.desk.hear(answer)).is_some()
+            }
+            Order::Store { session, epoch, version, record } => {
+                let model = self.desk.records.models.pop_front().flatten();
+                let (session, bytes) = (session.clone(), record.to_vec());
+                let last = self.book.drained[usize::from(shard)];
+                self.keep(storage::Order { session, epoch, version, bytes, model, last });
+                true
+            }
+            Order::Forget { session, epoch } => {
+                if let Some(storage) = self.storage {
+                    storage.forget(session, epoch);
+                }
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! A shard's turn in the world, and what must hold after it.
+
+use bandsync_driver::Mail;
+use bandsync_engine::engine::Engine;
+use bandsync_engine::io::Goodbye;
+use bandsync_engine::words::time::Micros;
+
+use super::book::LATE;
+use super::frames;
+use super::plan::reveals;
+use super::shell::{Shard, SimShell};
+use super::wire::Place;
+use super::world::{Event, World};
+
+/// What one round of the engine's wheel takes.
+const WHEEL_ROUND: u64 = 1 << 25;
+
+impl World<'_> {
+    /// Has a shard take a turn at `at` or soon after.
+    pub fn wake(&mut self, shard: u16, at: u64) {
+        let late = self.plan.shape.driver.late;
+        let calm = self.calm;
+        let now = self.now;
+        let one = &mut self.shards[usize::from(shard)].desk;
+        let late = if late == 0 || calm { 0 } else { one.luck.below(late) };
+        let at = (at.max(now) + late).max(one.rhythm.frozen_until);
+        if one.rhythm.turn_at.is_none_or(|next| at < next) {
+            one.rhythm.turn_at = Some(at);
+            self.post(at, Event::Turn(shard));
+        }
+    }
+
+    /// A shard's turn.
+    pub fn turn(&mut self, shard: u16) {
+        let s = usize::from(shard);
+        if self.shards[s].desk.rhythm.turn_at != Some(self.now) {
+            return;
+        }
+        self.shards[s].desk.rhythm.turn_at = None;
+        self.turns += 1;
+        let due = self.engine(s).next_deadline().map_or(self.now, Micros::as_micros);
+        if self.now > due + LATE {
+            let desk = &mut self.shards[s].desk;
+            desk.rhythm.late_at = desk.rhythm.late_at.max(self.now);
+            self.book.saw("driver: a turn is late");
+        }
+        self.owe_goodbyes(s);
+        self.take_turn(s);
+        self.look_at_clients();
+        self.check_goodbyes(s);
+        self.after_turn(s);
+        let (now, desk) = (self.now, &mut self.shards[s].desk);
+        if self.plan.shape.driver.spurious > 0
+            && !self.calm
+            && desk.luck.one_in(self.plan.shape.driver.spurious)
+        {
+            let at = now + 1 + desk.luck.below(3_000);
+            self.wake(shard, at);
+        }
+        let Shard { turn, desk } = &self.shards[s];
+        let has_work = turn.has_work(desk.unposted().0) || self.net.has_work(shard);
+        let next = [
+            has_work.then_some(now + 1),
+            turn.next_deadline().map(Micros::as_micros),
+            self.mailboxes[s].front().map(|mail| mail.at),
+            desk.next_deadline(now),
+        ];
+        if let Some(next) = next.into_iter().flatten().min() {
+            self.wake(shard, next);
+        }
+    }
+
+    /// Runs the real turn between the world's wires and what stands around it here.
+    fn take_turn(&mut self, s: usize) {
+        let reports = self.net.begin(s as u16, self.now);
+        let Shard { turn, desk } = &mut self.shards[s];
+        let mut wakes = Vec::new();
+        let mut shell = SimShell {
+            now: self.now,
+            plan: self.plan,
+            calm: self.calm,
+            memory: self.memory,
+            shutdown: &self.shutdown,
+            desk,
+            mailboxes: &mut self.mailboxes,
+            wires: &mut self.wires,
+            book: &mut self.book,
+            storage: &mut self.storage,
+            wakes: &mut wakes,
+            handed_over: &mut self.handed_over,
+            to: &mut self.receivers,
+        };
+        turn.run(&mut self.net, &mut shell, reports.into_iter());
+        for (shard, at) in wakes {
+            self.wake(shard, at);
+        }
+    }
+
+    /// What the net has on its way to clients arrives in time.
+    pub fn look_at_clients(&mut self) {
+        for (at, wire) in self.net.take_looks() {
+            self.post_down(wire, at);
+        }
+    }
+
+    fn engine(&self, s: usize) -> &Engine {
+        self.shards[s].turn.machine()
+    }
+
+    /// Connections that a shard still has, or that are between it and another.
+    pub fn connections(&self, s: usize) -> usize {
+        let moving = |mail: &Mail<_>| matches!(mail, Mail::HandOver(_));
+        let coming = self.mailboxes[s].iter().filter(|posted| moving(&posted.mail)).count();
+        let Shard { turn, desk } = &self.shards[s];
+        turn.connections() + coming + desk.unposted().1
+    }
+
+    /// Notes who polls and has to hear of the end in this turn, if the server goes away in it.
+    fn owe_goodbyes(&mut self, s: usize) {
+        if self.shutdown.until().is_none() || self.book.drained[s] {
+            return;
+        }
+        let open = self.shards[s].desk.open.iter();
+        let polls = |wire: usize| {
+            let cable = &self.net.cables[wire];
+            self.waits_for_packets(wire) && !cable.awaits_room && cable.place != Place::Gone
+        };
+        let owed =
+            open.filter(|(_, wire)| polls(**wire)).map(|(id, _)| (*id, Vec::new())).collect();
+        self.shards[s].desk.checks.owed = owed;
+    }
+
+    /// Everybody who polls was told in the turn in which the server went away.
+    fn check_goodbyes(&mut self, s: usize) {
+        for (id, said) in std::mem::take(&mut self.shards[s].desk.checks.owed) {
+            // In an answer of polling, or in a frame if the client has gone over to a WebSocket.
+            let stays_away = said.windows(3).any(|three| matches!(three, b"\x1e41" | b"\x0241"));
+            let told = frames::is_draining(&said)
+                && stays_away == (self.book.goodbye == Goodbye::Disconnect);
+            if told {
+                self.book.saw("drain: who polls is told");
+            } else {
+                let what = format!("{id:?} {:?} was not told", String::from_utf8_lossy(&said));
+                self.book.fail(self.now, "I20 goodbyes", what);
+            }
+        }
+    }
+
+    /// What must hold at the end of every turn.
+    fn after_turn(&mut self, s: usize) {
+        let now = self.now;
+        let Shard { turn, desk } = &mut self.shards[s];
+        let engine = turn.machine();
+        desk.checks.turns += 1;
+        desk.digest.add(now);
+        let thorough = now >= desk.checks.checked_at + 1_000_000 || desk.checks.turns < 4;
+        if thorough {
+            desk.checks.checked_at = now;
+            desk.checks.thoroughly += 1;
+            // A walk over all timers is dear.
+            if desk.checks.thoroughly % 4 == 1 {
+                engine.check_invariants();
+            }
+            let next = engine.next_deadline();
+            let sleeps = next.is_some_and(|at| at.as_micros() > now + WHEEL_ROUND);
+            let what = "engine: sleeps for longer than the wheel is round";
+            self.book.seen.add(what, u64::from(sleeps));
+        }
+        if engine.next_deadline().is_some_and(|at| at.as_micros() <= now) {
+            let what = "a timer that is due did not fire";
+            self.book.fail(now, "I18 no timer forgotten", what);
+        }
+        self.read_log(s);
+        let engine = self.shards[s].turn.machine();
+        self.book.after_turn(now, s as u16, engine, &self.wires, thorough);
+        if thorough {
+            self.check_connections(s);
+            self.check_owner(s);
+        }
+        self.check_drained(s);
+    }
+
+    /// What would be logged, measured and shown to who runs the server.
+    fn read_log(&mut self, s: usize) {
+        let now = self.now;
+        let Shard { turn, desk } = &mut self.shards[s];
+        let book = &mut self.book;
+        turn.machine_mut().measures().take(|_, _| {});
+        turn.machine_mut().departures().take(|departure| {
+            let line = format!("{:?}: {}", departure.manner, departure.why);
+            let session = departure.session.as_ref().map_or("", |session| session.as_str());
+            if reveals(line.as_bytes()) || reveals(session.as_bytes()) {
+                book.fail(now, "I23 secrets", format!("in the log: {line}"));
+            }
+            book.seen.add(line, 1);
+        });
+        if desk.checks.checked_at == now && desk.checks.thoroughly % 4 == 1 {
+            let mut roster = Vec::new();
+            turn.machine().roster(&mut roster);
+            let text = String::from_utf8_lossy(&roster);
+            let pid =
+                |member: &super::member::Member| member.pid().is_some_and(|pid| text.contains(pid));
+            if reveals(&roster) || self.members.iter().any(pid) {
+                book.fail(now, "I23 secrets", format!("in the roster: {text}"));
+            }
+        }
+    }
+
+    /// A session is on its own shard, and on no other.
+    fn check_owner(&mut self, s: usize) {
+        let engine = self.shards[s].turn.machine();
+        for court in self.book.courts.iter().filter(|court| usize::from(court.home) != s) {
+            if engine.session(&court.name).is_some() {
+                let what = format!("{:?} is on shard {s} as well", court.name);
+                return self.book.fail(self.now, "I2 one owner", what);
+            }
+        }
+    }
+
+    /// After the end began there are no new sessions; and in the end everything is stored.
+    fn check_drained(&mut self, s: usize) {
+        let now = self.now;
+        let Shard { turn, desk } = &mut self.shards[s];
+        let engine = turn.machine();
+        let Some(before) = desk.checks.sessions_at_drain else { return };
+        let sessions = engine.counters().sessions;
+        if sessions > before {
+            let what = format!("shard {s} had {before} sessions and has {sessions}");
+            self.book.fail(now, "I20 no new session", what);
+        }
+        if !engine.is_drained() || std::mem::replace(&mut desk.checks.checked_stored, true) {
+            return;
+        }
+        let Some(storage) = self.storage.as_ref().filter(|storage| storage.is_faithful()) else {
+            return;
+        };
+        for court in self.book.courts.iter().filter(|court| usize::from(court.home) == s) {
+            let Some(model) =
+                court.model.as_ref().filter(|_| engine.session(&court.name).is_some())
+            else {
+                continue;
+            };
+            let kept = storage.kept(&court.name).map(|kept| (kept.epoch, kept.version));
+            if model.version > 0 && kept < Some((court.epoch, model.version)) {
+                let what = format!(
+                    "{kept:?} of {:?}, which is at {:?}",
+                    court.name,
+                    (court.epoch, model.version)
+                );
+                return self.book.fail(now, "I20 all is stored", what);
+            }
+            self.book.seen.add("drain: a session is stored", u64::from(model.version > 0));
+        }
+    }
+
+    /// The engine and the driver agree about who is connected, and every link is pinged in time.
+    fn check_connections(&mut self, s: usize) {
+        let (now, shape) = (self.now, &self.plan.shape);
+        let Shard { turn, desk } = &self.shards[s];
+        // A connection may have come from a shard that stood still.
+        let late_at =
+            self.shards.iter().map(|shard| shard.desk.rhythm.late_at).max().unwrap_or_default();
+        let count = turn.machine().counters().connections as usize;
+        if count != desk.open.len() {
+            let what =
+                format!("the engine has {count} connections, the driver {}", desk.open.len());
+            self.book.fail(now, "I12 connections agree", what);
+        }
+        let (open, all) = (desk.stats.open.get() as usize, turn.connections());
+        if open != all || all < count {
+            let what = format!("the driver counts {open} connections and has {all} of {count}");
+            self.book.fail(now, "I12 connections agree", what);
+        }
+        for wire in desk.open.values() {
+            let wire = &self.wires[*wire];
+            let since = wire.pinged.unwrap_or(wire.opened).max(late_at);
+            // A pong waits while its sender knocks at another shard and then goes there: as long as
+            // three letters.
+            let late = LATE + 3 * shape.driver.mail;
+            if wire.upgraded && now >= since + shape.ping + shape.ping_timeout + late {
+                let what =
+                    format!("{} was neither pinged nor closed for {} µs", wire.sid, now - since);
+                self.book.fail(now, "I18 no timer forgotten", what);
+            }
+        }
+    }
+}
