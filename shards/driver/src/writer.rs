@@ -322,6 +322,7 @@ impl Rest<'_> {
     fn keep<S>(&mut self, conn: &mut Connection<S>, counts: &mut Counts) -> bool {
         while self.place != NONE {
             let chunk = self.chunks[self.place as usize];
+            // mark: cut_tick_unfinished
             if chunk.volatile && self.skip == 0 {
                 counts.dropped += 1;
             } else if !conn.unsent.push(&self.bytes[chunk.bytes.range()][self.skip..]) {
