@@ -104,7 +104,7 @@ fn a_shut_door_is_noticed() {
         3,
     );
     check_text("shards/engine/src/session/mod.rs", "fn f() { super::wire::print(); }", 1);
-    check_text("shards/engine/src/session/roles.rs", "use super::super::wire;", 1);
+    check_text("shards/engine/src/session/leadership.rs", "use super::super::wire;", 1);
     check_text("shards/engine/src/words/time.rs", "use crate::speech::Role;", 1);
     check_text("shards/engine/src/io/mod.rs", "use crate::session::Session;", 1);
     check_text("shards/engine/src/delivery/mod.rs", "use crate::engine::Engine;", 1);

@@ -10,13 +10,13 @@
 
 mod applied;
 mod effect;
+mod leadership;
 mod members;
 mod message;
 mod metronome;
-mod roles;
+mod playback;
 mod setlist;
 mod settings;
-mod timeline;
 
 #[cfg(test)]
 mod tests;
@@ -294,7 +294,6 @@ impl Session {
     /// Does what has become due: gives a lost leader's seat away, tells that scheduled playback has
     /// begun, and tells of the next beats.
     pub fn due(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        // mark: grace_ends_at_once
         if self.kept.is_some_and(|kept| kept.until <= now.at) {
             self.end_grace(now, out);
         }
@@ -493,7 +492,6 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Ack {
         let audience = audience(changed, sender);
-        // mark: nothing_unanswered
         out.extend([Effect::Tell(audience, notice), Effect::Snapshot(audience)]);
         self.changed()
     }
