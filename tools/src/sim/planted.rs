@@ -53,7 +53,7 @@ pub const BUGS: &[Bug] = bugs! {
     grace_never_ends "the grace period never ends":
         ";" => ".filter(|_| !BUG);";
     grace_ends_at_once "the grace period ends at once":
-        "|kept| " => "|kept| BUG || ";
+        "|held| " => "|held| BUG || ";
     one_member_too_many "a full session takes one more":
         " {" => " + u32::from(BUG) {";
     any_passcode_opens "any passcode opens":

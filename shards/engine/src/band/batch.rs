@@ -64,10 +64,9 @@ impl Batch {
     ///
     /// A window holds no more than its members may send in it, which the rate limits bound.
     pub fn add(&mut self, effect: Effect) {
-        // mark: update_waits_like_chat
-        self.hurried |= !matches!(effect, Effect::Tell(_, Notice::Chat { .. }));
+        self.hurried |= !matches!(effect, Effect::Notify(_, Notice::Chat { .. }));
         match effect {
-            Effect::Tell(audience, notice) => self.updates.push((audience, notice)),
+            Effect::Notify(audience, notice) => self.updates.push((audience, notice)),
             Effect::Snapshot(Audience::Sender(sender)) => {
                 if !self.senders.contains(&sender) {
                     self.senders.push(sender);
@@ -114,23 +113,23 @@ mod tests {
             timestamp: UnixMillis(0),
         };
         let mut batch = Batch::default();
-        batch.add(Effect::Tell(Audience::All, chat()));
+        batch.add(Effect::Notify(Audience::All, chat()));
         let windows = [0, 8, 31, 32, 64, 96, 10_000].map(|members| batch.windows(members));
         assert_eq!(windows, [1, 1, 1, 2, 3, 4, 4]);
         for _ in 1..PLENTY {
             assert_eq!(batch.windows(10_000), 4);
-            batch.add(Effect::Tell(Audience::All, chat()));
+            batch.add(Effect::Notify(Audience::All, chat()));
         }
         assert_eq!(batch.windows(10_000), 1);
         for effect in [
-            Effect::Tell(Audience::All, Notice::LeaderRequestApproved),
+            Effect::Notify(Audience::All, Notice::LeaderRequestApproved),
             Effect::Snapshot(Audience::All),
             Effect::RoomStats,
         ] {
             let mut batch = Batch::default();
-            batch.add(Effect::Tell(Audience::All, chat()));
+            batch.add(Effect::Notify(Audience::All, chat()));
             batch.add(effect);
-            batch.add(Effect::Tell(Audience::All, chat()));
+            batch.add(Effect::Notify(Audience::All, chat()));
             assert_eq!(batch.windows(10_000), 1);
         }
     }
@@ -140,7 +139,7 @@ mod tests {
         let mut batch = Batch::default();
         let told = [Notice::LeaderRequestApproved, Notice::LeaderRequestDenied { reason: "no" }];
         for notice in told.clone() {
-            batch.add(Effect::Tell(Audience::All, notice));
+            batch.add(Effect::Notify(Audience::All, notice));
         }
         assert_eq!(batch.updates.into_iter().map(|(_, notice)| notice).collect::<Vec<_>>(), told);
     }

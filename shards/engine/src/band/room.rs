@@ -11,7 +11,7 @@ use super::tick_grid::{Grid, stride};
 use crate::context::Cx;
 use crate::delivery::route::Line;
 use crate::io::Settings;
-use crate::session::{Absent, Audience, Effect, Session};
+use crate::session::{Audience, Effect, LostSeat, Session};
 use crate::speech::{Code, Join, LeaveReason, Notice, Reject};
 use crate::throttle::guesses::{Guard, Guesses, Guessing, Shown};
 use crate::timers::{Alarm, Timer};
@@ -33,7 +33,7 @@ pub struct Room {
     /// The members that have a connection, in order of joining.
     seats: Vec<Seat>,
     batch: Batch,
-    memory: Memory<Absent>,
+    memory: Memory<LostSeat>,
     grid: Grid,
     /// The tick that the timer is set for.
     next_tick: u64,
@@ -277,7 +277,7 @@ impl Room {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Snapshot(one @ Audience::One(_)) => self.tell_snapshot(key, one, cx),
-                Effect::Tell(one @ Audience::One(_), notice @ Notice::SyncResponse(_)) => {
+                Effect::Notify(one @ Audience::One(_), notice @ Notice::SyncResponse(_)) => {
                     self.tell_notice(key, one, &notice, cx);
                 }
                 Effect::RoomStats if self.session.is_large() => {

@@ -16,7 +16,7 @@ const CLIENTS_OF_MEMBER_MAX: usize = 4;
 
 /// The last command of each client. Most sessions have none, so it is boxed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Applied(Option<Box<Last>>);
+pub(super) struct AppliedCommands(Option<Box<Last>>);
 
 /// By client. The client that spoke last is the last one.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,7 @@ struct Client {
     has_left: bool,
 }
 
-impl Applied {
+impl AppliedCommands {
     /// Whether this command or a later one of its client was applied.
     pub fn has(&self, id: CommandId) -> bool {
         let mut all = self.0.iter().flat_map(|last| &last.0);
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_client_that_was_silent_longest_is_forgotten_first() {
-        let mut applied = Applied::default();
+        let mut applied = AppliedCommands::default();
         let clients = CLIENTS_MAX as u64;
         for client in 0..clients {
             applied.note(id(client, 7), member(client as u8));
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn one_member_cannot_have_the_clients_of_others_forgotten() {
-        let mut applied = Applied::default();
+        let mut applied = AppliedCommands::default();
         applied.note(id(0, 7), member(0));
         for client in 1..=1_000 {
             applied.note(id(client, 1), member(1));
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_client_that_joins_again_and_again_has_none_of_the_members_forgotten() {
-        let mut applied = Applied::default();
+        let mut applied = AppliedCommands::default();
         applied.note(id(0, 7), member(0));
         for client in 1..=1_000 {
             let guest = member(1 + (client / 4) as u8);
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_client_that_comes_back_as_another_member_is_that_ones() {
-        let mut applied = Applied::default();
+        let mut applied = AppliedCommands::default();
         applied.note(id(0, 1), member(0));
         applied.note(id(0, 2), member(1));
         for client in 1..=4 {

@@ -35,7 +35,7 @@ impl Audience {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// This notice.
-    Tell(Audience, Notice),
+    Notify(Audience, Notice),
     /// The [snapshot](super::Session::snapshot) as it is when it is sent; several become one.
     Snapshot(Audience),
     /// The [statistics](super::Session::room_stats) as they are when they are sent, to all; several

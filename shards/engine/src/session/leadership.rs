@@ -57,7 +57,7 @@ impl Session {
         match (role, other) {
             (Role::Leader, None) if self.leader() == Some(member) => {
                 let changed = self.connect_leader(now, out);
-                self.tell_role(now, member, member, changed, out);
+                self.notify_role(now, member, member, changed, out);
             }
             (Role::Leader, None) => return self.claim(now, member, Came::Connected, out),
             (Role::Leader, Some(_)) => self.pass_lead(now, other, None, Some("handed_over"), out),
@@ -66,9 +66,9 @@ impl Session {
             }
             (Role::Follower, None) => {
                 self.requests.retain(|&requester| requester != member);
-                self.tell_role(now, member, member, false, out);
+                self.notify_role(now, member, member, false, out);
             }
-            (Role::Follower, Some(other)) => self.tell_role(now, member, other, false, out),
+            (Role::Follower, Some(other)) => self.notify_role(now, member, other, false, out),
         }
         Ok(self.changed())
     }
@@ -84,7 +84,7 @@ impl Session {
         match self.leader() {
             None => self.claim(now, member, Came::Given, out),
             Some(leader) if leader == member => {
-                self.tell_role(now, member, member, false, out);
+                self.notify_role(now, member, member, false, out);
                 Ok(self.changed())
             }
             Some(_) => Ok(self.ask_leader(member, out)),
@@ -99,8 +99,8 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         self.answer_request(member, requester)?;
-        out.push(Effect::Tell(Audience::One(requester), Notice::LeaderRequestApproved));
-        out.push(Effect::Tell(
+        out.push(Effect::Notify(Audience::One(requester), Notice::LeaderRequestApproved));
+        out.push(Effect::Notify(
             Audience::One(member),
             Notice::LeaderHandoffCompleted { new_leader: requester },
         ));
@@ -116,7 +116,7 @@ impl Session {
     ) -> Result<Ack, Reject> {
         self.answer_request(member, requester)?;
         let denied = Notice::LeaderRequestDenied { reason: "Request denied by current leader" };
-        out.push(Effect::Tell(Audience::One(requester), denied));
+        out.push(Effect::Notify(Audience::One(requester), denied));
         Ok(Ack::Done)
     }
 
@@ -129,7 +129,10 @@ impl Session {
             self.requests.push(member);
             self.put_request(member, out);
         }
-        out.push(Effect::Tell(Audience::One(member), Notice::LeaderRequestSent { current_leader }));
+        out.push(Effect::Notify(
+            Audience::One(member),
+            Notice::LeaderRequestSent { current_leader },
+        ));
         Ack::Pending
     }
 
@@ -152,12 +155,12 @@ impl Session {
         out: &mut Vec<Effect>,
     ) {
         let previous = self.leader();
-        let kept = self.kept.take();
+        let held = self.held_seat.take();
         self.seat_leader(to);
-        if let (Some(kept), Some(previous)) = (kept, previous)
+        if let (Some(held), Some(previous)) = (held, previous)
             && self.seat(previous).is_some()
         {
-            self.dismiss(now, previous, kept.reason, to, out);
+            self.remove_seat(now, previous, held.reason, to, out);
         }
         for (member, role, was, reason) in [
             (previous, Role::Follower, Role::Leader, why_before),
@@ -171,13 +174,13 @@ impl Session {
                     reason,
                     timestamp: now.unix,
                 };
-                out.push(Effect::Tell(Audience::All, changed));
+                out.push(Effect::Notify(Audience::All, changed));
             }
         }
         let reason = match to.and_then(|to| self.seat(to)) {
             Some(seat) => {
                 let new_leader = seat.member.clone();
-                out.push(Effect::Tell(
+                out.push(Effect::Notify(
                     Audience::All,
                     Notice::LeaderChanged { new_leader, previous },
                 ));
@@ -187,7 +190,7 @@ impl Session {
         };
         let requests = std::mem::take(&mut self.requests);
         for requester in requests.into_iter().filter(|&requester| Some(requester) != to) {
-            out.push(Effect::Tell(
+            out.push(Effect::Notify(
                 Audience::One(requester),
                 Notice::LeaderRequestDenied { reason },
             ));
@@ -197,7 +200,7 @@ impl Session {
 
     /// Tells the sender of a command the role that a member has already; `shown` says that
     /// everybody is shown how things stand anyway.
-    fn tell_role(
+    fn notify_role(
         &self,
         now: Moment,
         sender: MemberId,
@@ -209,10 +212,10 @@ impl Session {
         let (role, new_leader) = (seat.member.role, seat.member.clone());
         let same =
             Notice::RoleChanged { member, role, previous: role, reason: None, timestamp: now.unix };
-        out.push(Effect::Tell(Audience::Sender(sender), same));
+        out.push(Effect::Notify(Audience::Sender(sender), same));
         if role == Role::Leader {
             let same = Notice::LeaderChanged { new_leader, previous: Some(member) };
-            out.push(Effect::Tell(Audience::Sender(sender), same));
+            out.push(Effect::Notify(Audience::Sender(sender), same));
         }
         if !shown {
             out.push(Effect::Snapshot(Audience::Sender(sender)));
@@ -295,7 +298,7 @@ impl Session {
     fn put_request(&self, requester: MemberId, out: &mut Vec<Effect>) {
         if let (Some(leader), Some(seat)) = (self.leader(), self.seat(requester)) {
             let request = Notice::LeaderHandoffRequest { requester: seat.member.clone() };
-            out.push(Effect::Tell(Audience::One(leader), request));
+            out.push(Effect::Notify(Audience::One(leader), request));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who is in the room: joining, leaving, and losing the connection.
 
 use super::message::Came;
-use super::{Audience, Effect, Kept, Seat, Session};
+use super::{Audience, Effect, HeldSeat, Seat, Session};
 use crate::speech::{
     Ack, Code, Join, LeaderRule, LeaveReason, Member, Notice, OnLeaderLoss, Reject, Role, Secret,
 };
@@ -10,7 +10,7 @@ use crate::words::time::{Moment, UnixMillis};
 
 /// The seat of a member that lost its connection.
 #[derive(Clone, Debug)]
-pub struct Absent {
+pub struct LostSeat {
     /// As it was.
     pub seat: Seat,
     /// The PIN of that time: who comes back knows no newer one.
@@ -120,7 +120,7 @@ impl Session {
         let Some(seat) = self.seat_mut(member).filter(|seat| seat.member.connected) else { return };
         if seat.member.role == Role::Leader {
             seat.member.connected = false;
-            self.kept = Some(Kept { until: now.at + self.rules.leader_grace, reason });
+            self.held_seat = Some(HeldSeat { until: now.at + self.rules.leader_grace, reason });
             self.decide(now);
             out.extend([Effect::Snapshot(Audience::All), Effect::RoomStats]);
         } else {
@@ -130,23 +130,23 @@ impl Session {
     }
 
     /// A member's seat, to be kept for its [return](Self::restore).
-    pub fn seat_of(&self, member: MemberId) -> Option<Absent> {
+    pub fn seat_of(&self, member: MemberId) -> Option<LostSeat> {
         let leader_pin = self.state.leader_pin.clone();
-        self.seat(member).cloned().map(|seat| Absent { seat, leader_pin })
+        self.seat(member).cloned().map(|seat| LostSeat { seat, leader_pin })
     }
 
     /// Gives a member that was [lost](Self::lost) its seat back, in its old place and, if the lead
     /// is still its own or nobody's, with its role. To the others it comes as a newcomer does, for
     /// they were told that it left; a leader within the grace period never did. It is told how
     /// things stand, after what it has missed. False if the session is full.
-    pub fn restore(&mut self, now: Moment, absent: Absent, out: &mut Vec<Effect>) -> bool {
-        let Absent { mut seat, leader_pin } = absent;
+    pub fn restore(&mut self, now: Moment, lost: LostSeat, out: &mut Vec<Effect>) -> bool {
+        let LostSeat { mut seat, leader_pin } = lost;
         // It has shown the PIN of then.
         seat.knows_pin &= leader_pin == self.state.leader_pin; // mark: pin_known_without_showing
         let id = seat.member.id;
-        if let Some(kept) = self.seat_mut(id) {
-            kept.member.connected = true;
-            self.kept = None;
+        if let Some(held) = self.seat_mut(id) {
+            held.member.connected = true;
+            self.held_seat = None;
             self.decide(now);
             self.repeat_requests(out);
             out.push(Effect::Snapshot(Audience::All));
@@ -200,8 +200,8 @@ impl Session {
 
     /// The kept seat's time is over: the lead passes on.
     pub(super) fn end_grace(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if let (Some(kept), Some(leader)) = (self.kept, self.leader()) {
-            self.remove(now, leader, kept.reason, false, out);
+        if let (Some(held), Some(leader)) = (self.held_seat, self.leader()) {
+            self.remove(now, leader, held.reason, false, out);
         }
     }
 
@@ -263,7 +263,7 @@ impl Session {
     }
 
     /// Takes a seat away and says so to those who stay.
-    pub(super) fn dismiss(
+    pub(super) fn remove_seat(
         &mut self,
         now: Moment,
         member: MemberId,
@@ -279,7 +279,7 @@ impl Session {
             let member_count = self.member_count();
             let left =
                 Notice::UserLeft { member, member_count, new_leader, reason, timestamp: now.unix };
-            out.push(Effect::Tell(Audience::All, left));
+            out.push(Effect::Notify(Audience::All, left));
         }
         if was_large && !self.is_large() {
             // Nobody knows all of those who are left.
@@ -288,14 +288,14 @@ impl Session {
     }
 
     /// Tells of somebody who has just sat down.
-    fn tell_of(&self, member: MemberId, out: &mut Vec<Effect>) {
+    fn notify_join(&self, member: MemberId, out: &mut Vec<Effect>) {
         if self.member_count() == self.rules.members_listed_max + 1 {
             // From now on not everybody is told of, so what they know would grow old.
             out.push(Effect::Snapshot(Audience::All));
         }
         if let Some(seat) = self.seat(member).filter(|_| self.is_named(member)) {
             let (member, member_count) = (seat.member.clone(), self.member_count());
-            out.push(Effect::Tell(Audience::All, Notice::UserJoined { member, member_count }));
+            out.push(Effect::Notify(Audience::All, Notice::UserJoined { member, member_count }));
         }
     }
 
@@ -309,8 +309,8 @@ impl Session {
                 seats[..index].iter().all(|other| other.member.id != id),
                 "{id:?} is twice a member"
             );
-            let kept = self.kept.is_some() && self.leader() == Some(id);
-            assert_eq!(seat.member.connected, !kept, "only the leader's seat is kept: {id:?}");
+            let held = self.held_seat.is_some() && self.leader() == Some(id);
+            assert_eq!(seat.member.connected, !held, "only the leader's seat is kept: {id:?}");
         }
     }
 
@@ -355,7 +355,7 @@ impl Session {
         // Also who takes the lead over is shown how things stand at once, and again with all when
         // they are told.
         out.push(Effect::Snapshot(Audience::One(member)));
-        self.tell_of(member, out);
+        self.notify_join(member, out);
         if leads && !was_alone {
             self.give_lead(now, Some(member), Some("claimed"), None, out);
             self.caption(Came::Joined);
@@ -381,7 +381,7 @@ impl Session {
         let place = later.unwrap_or(self.state.seats.len());
         self.state.seats.insert(place, Seat { member, metronome: false, ..seat });
         self.listen_to_metronome(now, id, metronome);
-        self.tell_of(id, out);
+        self.notify_join(id, out);
         // mark: two_leaders_after_recovery
         if led && self.leader().is_none() && self.may_lead(id) {
             self.give_lead(now, Some(id), None, None, out);
@@ -422,7 +422,7 @@ impl Session {
         let audience = if shown_anew { Audience::All } else { Audience::One(member) };
         out.push(Effect::Snapshot(audience));
         if !before.connected {
-            self.kept = None;
+            self.held_seat = None;
             self.decide(now);
             self.repeat_requests(out);
             out.push(Effect::RoomStats);
@@ -440,7 +440,7 @@ impl Session {
     ) {
         let led = self.leader() == Some(member); // mark: leaver_keeps_the_lead
         let heir = if led { self.successor(member) } else { None };
-        self.dismiss(now, member, reason, heir, out);
+        self.remove_seat(now, member, reason, heir, out);
         if led {
             let why = if on_purpose { "leader_left" } else { "leader_disconnected" };
             self.give_lead(now, heir, None, Some(why), out);
@@ -454,7 +454,7 @@ impl Session {
             self.decide(now);
         }
         if paused {
-            out.push(Effect::Tell(Audience::All, self.pause_notice(now)));
+            out.push(Effect::Notify(Audience::All, self.pause_notice(now)));
         }
         if led || paused {
             out.push(Effect::Snapshot(Audience::All));

@@ -42,7 +42,7 @@ impl Session {
 
     /// Tells of the beats that are near. Those that are over, after a pause of the whole process,
     /// are skipped.
-    pub(super) fn tell_beats(&mut self, now: Moment, out: &mut Vec<Effect>) {
+    pub(super) fn notify_beats(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if !self.has_listeners() {
             return;
         }
@@ -60,7 +60,7 @@ impl Session {
                 at,
                 tempo: timeline.tempo_at(at),
             };
-            out.push(Effect::Tell(Audience::Metronome, tick));
+            out.push(Effect::Notify(Audience::Metronome, tick));
             self.next_beat = Some(beat + BEAT);
         }
     }

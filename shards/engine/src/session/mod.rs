@@ -22,11 +22,11 @@ mod settings;
 mod tests;
 
 pub use effect::{Audience, Effect};
-pub use members::Absent;
+pub use members::LostSeat;
 
 use serde::Serialize;
 
-use applied::Applied;
+use applied::AppliedCommands;
 use message::Came;
 
 use crate::record::{Record, Seat};
@@ -86,13 +86,13 @@ pub struct Session {
     opened: Micros,
     age: Micros,
     /// Set while the leader is without a connection.
-    kept: Option<Kept>,
+    held_seat: Option<HeldSeat>,
     /// Until when a claim that was granted holds against others.
     claimed_until: Micros,
     /// Followers that wait for the leader's answer, in order of asking.
     requests: Vec<MemberId>,
     /// Of clients that number their commands.
-    applied: Applied,
+    applied: AppliedCommands,
     /// Scheduled segments that began up to here were announced.
     announced: Micros,
     /// The next beat to tell the metronome's listeners of, in micro-beats.
@@ -104,11 +104,11 @@ pub struct Session {
 }
 
 /// After so many milliseconds without anybody doing anything, no leader is expected back.
-const DESERTED_MS: i64 = 15 * 60 * 1_000;
+const ABANDONED_MS: i64 = 15 * 60 * 1_000;
 
 /// Why and for how long a seat without a connection is kept.
 #[derive(Clone, Copy, Debug)]
-struct Kept {
+struct HeldSeat {
     until: Micros,
     reason: LeaveReason,
 }
@@ -164,17 +164,17 @@ impl Session {
     /// `epoch` must be higher than the record's; if it is not, the record's next one is taken.
     pub fn from_record(record: Record, rules: &Rules, now: Moment, epoch: u64) -> Self {
         let age = Micros::from_millis(now.unix.0.saturating_sub(record.created_at.0).max(0) as u64);
-        let deserted = now.unix.0.saturating_sub(record.last_active_unix.0) > DESERTED_MS;
+        let abandoned = now.unix.0.saturating_sub(record.last_active_unix.0) > ABANDONED_MS;
         let mut session = Self::with_state(record, rules, now, age);
         session.move_to_clock_of(now);
         let state = &mut session.state;
         state.timeline.epoch = epoch.max(state.timeline.epoch + 1); // mark: stored_epoch_kept
         state.timeline.version = 0;
         state.max_members = state.max_members.min(rules.members_max);
-        state.seats.retain(|seat| Some(seat.member.id) == state.timeline.leader && !deserted);
+        state.seats.retain(|seat| Some(seat.member.id) == state.timeline.leader && !abandoned);
         let leader = state.seats.first_mut().map(|seat| {
             seat.member.connected = false;
-            session.kept = Some(Kept {
+            session.held_seat = Some(HeldSeat {
                 until: now.at + rules.leader_grace,
                 reason: LeaveReason::TransportClosed,
             });
@@ -194,10 +194,10 @@ impl Session {
             state,
             opened: now.at,
             age,
-            kept: None,
+            held_seat: None,
             claimed_until: Micros::ZERO,
             requests: Vec::new(),
-            applied: Applied::default(),
+            applied: AppliedCommands::default(),
             announced: now.at,
             next_beat: None,
             checksum: Checksum(0),
@@ -285,7 +285,7 @@ impl Session {
 
     /// When [`due`](Self::due) must be called even if nothing happens.
     pub fn next_deadline(&self) -> Option<Micros> {
-        let grace = self.kept.map(|kept| kept.until); // mark: grace_never_ends
+        let grace = self.held_seat.map(|held| held.until); // mark: grace_never_ends
         let scheduled =
             self.state.timeline.segments.iter().map(|s| s.t0).find(|&t0| t0 > self.announced);
         [grace, scheduled, self.metronome_deadline()].into_iter().flatten().min()
@@ -294,7 +294,8 @@ impl Session {
     /// Does what has become due: gives a lost leader's seat away, tells that scheduled playback has
     /// begun, and tells of the next beats.
     pub fn due(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if self.kept.is_some_and(|kept| kept.until <= now.at) {
+        // mark: grace_ends_at_once
+        if self.held_seat.is_some_and(|held| held.until <= now.at) {
             self.end_grace(now, out);
         }
         let begun = |s: &Segment| self.announced < s.t0 && s.t0 <= now.at;
@@ -302,7 +303,7 @@ impl Session {
             out.extend([Effect::Snapshot(Audience::All), Effect::RoomStats]);
         }
         self.announced = self.announced.max(now.at);
-        self.tell_beats(now, out);
+        self.notify_beats(now, out);
     }
 
     /// Its name.
@@ -437,7 +438,7 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Ack {
         let response = self.sync_response(now);
-        out.push(Effect::Tell(Audience::One(member), Notice::SyncResponse(response.clone())));
+        out.push(Effect::Notify(Audience::One(member), Notice::SyncResponse(response.clone())));
         let same_checksum = |text: String| u32::from_str_radix(&text, 16) == Ok(self.checksum.0);
         let current =
             checksum.is_none_or(same_checksum) && version.is_none_or(|v| v == self.version());
@@ -457,7 +458,7 @@ impl Session {
     ) -> Ack {
         let username = username.unwrap_or_else(|| self.display_name(from));
         let chat = Notice::Chat { from, username, message, timestamp: now.unix };
-        out.push(Effect::Tell(Audience::All, chat));
+        out.push(Effect::Notify(Audience::All, chat));
         Ack::Done
     }
 
@@ -472,7 +473,7 @@ impl Session {
         if !self.state.anyone_may_cue {
             self.leader_only(from)?;
         }
-        out.push(Effect::Tell(Audience::All, Notice::Cue { from, text, target, moment: now }));
+        out.push(Effect::Notify(Audience::All, Notice::Cue { from, text, target, moment: now }));
         Ok(Ack::Done)
     }
 
@@ -492,7 +493,8 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Ack {
         let audience = audience(changed, sender);
-        out.extend([Effect::Tell(audience, notice), Effect::Snapshot(audience)]);
+        // mark: nothing_unanswered
+        out.extend([Effect::Notify(audience, notice), Effect::Snapshot(audience)]);
         self.changed()
     }
 
@@ -511,7 +513,7 @@ impl Session {
             &state.session,
             if state.is_message_set() { &state.message } else { "" },
             (state.max_members, state.on_leader_loss, state.leader_rule, state.anyone_may_cue),
-            (state.passcode.is_some(), state.leader_pin.is_some(), self.kept.is_some()),
+            (state.passcode.is_some(), state.leader_pin.is_some(), self.held_seat.is_some()),
             &state.timeline,
             (self.setlist_sum, state.song),
         )));

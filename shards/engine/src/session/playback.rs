@@ -148,7 +148,7 @@ impl Session {
             version: self.version(),
             checksum: self.checksum(),
         };
-        out.push(Effect::Tell(audience(changed, member), update));
+        out.push(Effect::Notify(audience(changed, member), update));
         Ok(self.changed())
     }
 
@@ -170,7 +170,7 @@ impl Session {
             tempo: timeline.tempo_at(now.at),
             drift: reported.saturating_sub(timeline.beat_at(now.at)),
         };
-        out.push(Effect::Tell(Audience::All, sync));
+        out.push(Effect::Notify(Audience::All, sync));
         Ok(Ack::Done)
     }
 
@@ -192,7 +192,7 @@ impl Session {
         if self.leader() != Some(member) {
             if off {
                 let correction = Notice::DriftCorrection { correct, reported, timestamp: now.unix };
-                out.push(Effect::Tell(Audience::One(member), correction));
+                out.push(Effect::Notify(Audience::One(member), correction));
             }
             return Ok(Ack::Done);
         }
@@ -202,7 +202,7 @@ impl Session {
             server_time: now.unix,
             client_timestamp: timestamp,
         };
-        out.push(Effect::Tell(Audience::All, sync));
+        out.push(Effect::Notify(Audience::All, sync));
         if moved {
             out.push(Effect::Snapshot(Audience::All));
         }

@@ -65,7 +65,7 @@ impl Session {
             version: self.version(),
             checksum: self.checksum(),
         };
-        out.push(Effect::Tell(audience(changed, member), update));
+        out.push(Effect::Notify(audience(changed, member), update));
         Ok(self.changed())
     }
 

@@ -126,7 +126,7 @@ impl Room {
     fn check_news(&self, out: &[Effect]) {
         let state = &self.session.state.timeline;
         for effect in out {
-            let Effect::Tell(_, notice) = effect else { continue };
+            let Effect::Notify(_, notice) = effect else { continue };
             match notice {
                 Notice::Play { timeline, .. }
                 | Notice::Pause { timeline, .. }
@@ -317,7 +317,7 @@ fn effect(effect: &Effect) -> String {
         Audience::Metronome => "listeners".into(),
     };
     match effect {
-        Effect::Tell(audience, told) => format!("{} <- {}", to(audience), notice(told)),
+        Effect::Notify(audience, told) => format!("{} <- {}", to(audience), notice(told)),
         Effect::Snapshot(audience) => format!("{} <- snapshot", to(audience)),
         Effect::RoomStats => "stats".into(),
     }
