@@ -117,7 +117,7 @@ pub const BUGS: &[Bug] = bugs! {
     one_event_too_few "who comes back is told one event too few":
         "(number)" => "(number + u64::from(BUG))";
     two_leaders_after_recovery "who comes back leads beside another":
-        "self.leader().is_none()" => "(BUG || self.leader().is_none())";
+        "self.state.leader().is_none()" => "(BUG || self.state.leader().is_none())";
     pin_known_without_showing "who comes back knows a PIN that it has not shown":
         "&= " => "&= BUG || ";
     refused_record_counts "a record that was refused counts as kept":
@@ -125,8 +125,8 @@ pub const BUGS: &[Bug] = bugs! {
     storage_return_ignored "a storage that comes back is offered nothing again":
         "" => "if !BUG { LINE }";
     stored_epoch_kept "a stored session comes back under its old epoch":
-        "epoch.max(state.timeline.epoch + 1)" =>
-            "if BUG { state.timeline.epoch } else { epoch.max(state.timeline.epoch + 1) }";
+        "epoch.max(state.epoch() + 1)" =>
+            "if BUG { state.epoch() } else { epoch.max(state.epoch() + 1) }";
     stored_music_stands "stored music does not go on":
         "(1_000)" => "(if BUG { 0 } else { 1_000 })";
     poll_answered_with_nothing "who polls is answered with nothing":

@@ -20,6 +20,11 @@ pub enum Audience {
 }
 
 impl Audience {
+    /// Returns the audience of a command's outcome: its sender alone if it changed nothing.
+    pub(super) fn of(changed: bool, sender: MemberId) -> Self {
+        if changed { Self::All } else { Self::Sender(sender) } // mark: nothing_told_to_all
+    }
+
     /// Whether this member is among it; `metronome` says that it wants metronome ticks.
     pub fn concerns(self, member: MemberId, metronome: bool) -> bool {
         match self {

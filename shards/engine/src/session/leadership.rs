@@ -1,42 +1,12 @@
 //! Who leads: claiming, asking, handing over, and who comes next.
 
-use super::message::Came;
+use super::state::Came;
 use super::{Audience, Effect, Session};
 use crate::speech::{Ack, Code, LeaderRule, Notice, Reject, Role};
 use crate::words::ids::MemberId;
 use crate::words::time::Moment;
 
 impl Session {
-    pub(super) fn leader(&self) -> Option<MemberId> {
-        self.state.timeline.leader
-    }
-
-    /// Lets only the leader pass.
-    pub(super) fn leader_only(&self, member: MemberId) -> Result<(), Reject> {
-        match self.leader() {
-            Some(leader) if leader == member => Ok(()),
-            Some(_) => Err(Reject::new(Code::NotLeader, "only the leader may do this")),
-            None => {
-                let message = "nobody leads: take the lead with set_role \"leader\" first";
-                Err(Reject::new(Code::NotLeader, message))
-            }
-        }
-    }
-
-    /// Whether a member may lead without being asked for the PIN.
-    pub(super) fn may_lead(&self, member: MemberId) -> bool {
-        self.state.leader_rule != LeaderRule::Pin
-            || self.seat(member).is_some_and(|seat| seat.knows_pin)
-    }
-
-    /// Who leads when `leader` no longer does: the one that has been here longest, is connected and
-    /// may.
-    pub(super) fn successor(&self, leader: MemberId) -> Option<MemberId> {
-        let mut others = self.members().filter(|member| member.id != leader && member.connected);
-        // mark: heir_without_pin
-        others.find(|member| self.may_lead(member.id)).map(|member| member.id)
-    }
-
     /// `set_role`: a leader that steps down hands over to its successor, and the lead is free if
     /// there is none.
     pub(super) fn set_role(
@@ -49,20 +19,20 @@ impl Session {
     ) -> Result<Ack, Reject> {
         let other = other.filter(|&other| other != member);
         if let Some(other) = other {
-            self.leader_only(member)?;
-            if !self.seat(other).is_some_and(|seat| seat.member.connected) {
+            self.state.leader_only(member)?;
+            if !self.state.is_connected(other) {
                 return Err(Reject::field("memberId", "no member of the session has this id"));
             }
         }
         match (role, other) {
-            (Role::Leader, None) if self.leader() == Some(member) => {
+            (Role::Leader, None) if self.state.leader() == Some(member) => {
                 let changed = self.connect_leader(now, out);
                 self.notify_role(now, member, member, changed, out);
             }
             (Role::Leader, None) => return self.claim(now, member, Came::Connected, out),
             (Role::Leader, Some(_)) => self.pass_lead(now, other, None, Some("handed_over"), out),
-            (Role::Follower, None) if self.leader() == Some(member) => {
-                self.pass_lead(now, self.successor(member), None, Some("handed_over"), out);
+            (Role::Follower, None) if self.state.leader() == Some(member) => {
+                self.pass_lead(now, self.state.successor(member), None, Some("handed_over"), out);
             }
             (Role::Follower, None) => {
                 self.requests.retain(|&requester| requester != member);
@@ -70,7 +40,7 @@ impl Session {
             }
             (Role::Follower, Some(other)) => self.notify_role(now, member, other, false, out),
         }
-        Ok(self.changed())
+        Ok(self.state.changed())
     }
 
     /// `request_leader`: a free lead is given at once, otherwise the leader is asked, whatever the
@@ -81,11 +51,11 @@ impl Session {
         member: MemberId,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        match self.leader() {
+        match self.state.leader() {
             None => self.claim(now, member, Came::Given, out),
             Some(leader) if leader == member => {
                 self.notify_role(now, member, member, false, out);
-                Ok(self.changed())
+                Ok(self.state.changed())
             }
             Some(_) => Ok(self.ask_leader(member, out)),
         }
@@ -105,7 +75,7 @@ impl Session {
             Notice::LeaderHandoffCompleted { new_leader: requester },
         ));
         self.pass_lead(now, Some(requester), None, Some("handed_over"), out);
-        Ok(self.changed())
+        Ok(self.state.changed())
     }
 
     pub(super) fn deny_leader(
@@ -123,7 +93,7 @@ impl Session {
     /// Notes a request and puts it to the leader, once. A leader without a connection hears it on
     /// its return.
     pub(super) fn ask_leader(&mut self, member: MemberId, out: &mut Vec<Effect>) -> Ack {
-        let Some(current_leader) = self.leader() else { return Ack::Pending };
+        let Some(current_leader) = self.state.leader() else { return Ack::Pending };
         let asked_already = self.requests.contains(&member);
         if !asked_already {
             self.requests.push(member);
@@ -154,19 +124,20 @@ impl Session {
         why_now: Option<&'static str>,
         out: &mut Vec<Effect>,
     ) {
-        let previous = self.leader();
-        let held = self.held_seat.take();
-        self.seat_leader(to);
+        let previous = self.state.leader();
+        let held = self.state.held_seat.take();
+        self.state.seat_leader(to);
         if let (Some(held), Some(previous)) = (held, previous)
-            && self.seat(previous).is_some()
+            && self.state.seat(previous).is_some()
         {
-            self.remove_seat(now, previous, held.reason, to, out);
+            self.state.remove_seat(now, previous, held.reason, to, out);
+            self.applied.left(previous);
         }
         for (member, role, was, reason) in [
             (previous, Role::Follower, Role::Leader, why_before),
             (to, Role::Leader, Role::Follower, why_now),
         ] {
-            if let Some(member) = member.filter(|&member| self.seat(member).is_some()) {
+            if let Some(member) = member.filter(|&member| self.state.seat(member).is_some()) {
                 let changed = Notice::RoleChanged {
                     member,
                     role,
@@ -177,7 +148,7 @@ impl Session {
                 out.push(Effect::Notify(Audience::All, changed));
             }
         }
-        let reason = match to.and_then(|to| self.seat(to)) {
+        let reason = match to.and_then(|to| self.state.seat(to)) {
             Some(seat) => {
                 let new_leader = seat.member.clone();
                 out.push(Effect::Notify(
@@ -195,7 +166,7 @@ impl Session {
                 Notice::LeaderRequestDenied { reason },
             ));
         }
-        self.caption(Came::Given);
+        self.state.caption(Came::Given);
     }
 
     /// Tells the sender of a command the role that a member has already; `shown` says that
@@ -208,7 +179,7 @@ impl Session {
         shown: bool,
         out: &mut Vec<Effect>,
     ) {
-        let Some(seat) = self.seat(member) else { return };
+        let Some(seat) = self.state.seat(member) else { return };
         let (role, new_leader) = (seat.member.role, seat.member.clone());
         let same =
             Notice::RoleChanged { member, role, previous: role, reason: None, timestamp: now.unix };
@@ -222,20 +193,11 @@ impl Session {
         }
     }
 
-    /// Puts the role where the lead is, and says nothing.
-    pub(super) fn seat_leader(&mut self, leader: Option<MemberId>) {
-        self.state.timeline.leader = leader;
-        for seat in &mut self.state.seats {
-            seat.member.role =
-                // mark: two_leaders
-                if Some(seat.member.id) == leader { Role::Leader } else { Role::Follower };
-        }
-    }
-
     pub(super) fn check_lead(&self) {
-        let leads =
-            |role| self.members().filter(move |member| member.role == role).map(|member| member.id);
-        assert!(leads(Role::Leader).eq(self.leader()), "{:?} leads", self.leader());
+        let leads = |role| {
+            self.state.members().filter(move |member| member.role == role).map(|member| member.id)
+        };
+        assert!(leads(Role::Leader).eq(self.state.leader()), "{:?} leads", self.state.leader());
         for (index, requester) in self.requests.iter().enumerate() {
             assert!(!self.requests[..index].contains(requester), "{requester:?} asks twice");
             assert!(
@@ -243,8 +205,24 @@ impl Session {
                 "{requester:?} asks and does not follow"
             );
         }
-        assert!(self.requests.is_empty() || self.leader().is_some(), "nobody can answer");
-        assert!(self.state.leader_rule != LeaderRule::Pin || self.state.leader_pin.is_some());
+        assert!(self.requests.is_empty() || self.state.leader().is_some(), "nobody can answer");
+        assert!(
+            self.state.record.leader_rule != LeaderRule::Pin
+                || self.state.record.leader_pin.is_some()
+        );
+    }
+
+    /// The leader says that it leads. If the automatic text said something else, that is a
+    /// decision.
+    fn connect_leader(&mut self, now: Moment, out: &mut Vec<Effect>) -> bool {
+        let before = self.state.record.message.clone();
+        self.state.caption(Came::Connected);
+        let changed = self.state.record.message != before;
+        if changed {
+            self.state.decide(now);
+            out.push(Effect::Snapshot(Audience::All));
+        }
+        changed
     }
 
     fn claim(
@@ -254,21 +232,21 @@ impl Session {
         came: Came,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        if !self.may_lead(member) {
+        if !self.state.may_lead(member) {
             let message = "leading here takes the PIN: join again with leaderPin";
             return Err(Reject::new(Code::NotAllowed, message));
         }
-        if self.leader().is_some() && self.state.leader_rule == LeaderRule::Ask {
+        if self.state.leader().is_some() && self.state.record.leader_rule == LeaderRule::Ask {
             return Ok(self.ask_leader(member, out));
         }
         if now.at < self.claimed_until {
             let message = "another member claimed the lead at the same time and was first: ask again if need be";
             return Err(Reject::new(Code::NotAllowed, message));
         }
-        self.claimed_until = now.at + self.rules.claim_window;
+        self.claimed_until = now.at + self.state.rules.claim_window;
         self.pass_lead(now, Some(member), Some("claimed"), None, out);
-        self.caption(came);
-        Ok(self.changed())
+        self.state.caption(came);
+        Ok(self.state.changed())
     }
 
     /// Gives the lead as a decision of its own.
@@ -281,13 +259,13 @@ impl Session {
         out: &mut Vec<Effect>,
     ) {
         self.give_lead(now, to, why_before, why_now, out);
-        self.decide(now);
+        self.state.decide(now);
         out.push(Effect::Snapshot(Audience::All));
     }
 
     /// Takes a request off the list for the leader's answer.
     fn answer_request(&mut self, member: MemberId, requester: MemberId) -> Result<(), Reject> {
-        self.leader_only(member)?;
+        self.state.leader_only(member)?;
         let Some(place) = self.requests.iter().position(|&id| id == requester) else {
             return Err(Reject::field("requesterId", "this member has not asked for the lead"));
         };
@@ -296,7 +274,7 @@ impl Session {
     }
 
     fn put_request(&self, requester: MemberId, out: &mut Vec<Effect>) {
-        if let (Some(leader), Some(seat)) = (self.leader(), self.seat(requester)) {
+        if let (Some(leader), Some(seat)) = (self.state.leader(), self.state.seat(requester)) {
             let request = Notice::LeaderHandoffRequest { requester: seat.member.clone() };
             out.push(Effect::Notify(Audience::One(leader), request));
         }

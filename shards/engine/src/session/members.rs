@@ -1,9 +1,9 @@
 //! Who is in the room: joining, leaving, and losing the connection.
 
-use super::message::Came;
+use super::state::{Came, default_name};
 use super::{Audience, Effect, HeldSeat, Seat, Session};
 use crate::speech::{
-    Ack, Code, Join, LeaderRule, LeaveReason, Member, Notice, OnLeaderLoss, Reject, Role, Secret,
+    Ack, Code, Join, LeaderRule, LeaveReason, Member, OnLeaderLoss, Reject, Role, Secret,
 };
 use crate::words::ids::MemberId;
 use crate::words::time::{Moment, UnixMillis};
@@ -37,14 +37,14 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         self.admit(member, join, 0)?;
-        if self.seat(member).is_some() {
+        if self.state.seat(member).is_some() {
             self.rejoin(now, member, join, out);
         } else {
             self.enter(now, member, join, out);
         }
-        self.touch(now);
-        let role = self.seat(member).map_or(Role::Follower, |seat| seat.member.role);
-        let (epoch, version) = (self.epoch(), self.version());
+        self.state.touch(now);
+        let role = self.state.seat(member).map_or(Role::Follower, |seat| seat.member.role);
+        let (epoch, version) = (self.state.epoch(), self.state.version());
         Ok(Ack::Joined { member, role, epoch, version, restored: None })
     }
 
@@ -57,20 +57,25 @@ impl Session {
             let reject = Reject::new(Code::BadPasscode, message);
             Err(Reject { field: Some(field), ..reject })
         };
-        if self.is_new() {
-            return self.rules.check_secrets(join.passcode.as_ref(), join.leader_pin.as_ref());
+        if self.state.is_new() {
+            return self
+                .state
+                .rules
+                .check_secrets(join.passcode.as_ref(), join.leader_pin.as_ref());
         }
-        let is_seated = self.seat(member).is_some();
+        let is_seated = self.state.seat(member).is_some();
         let is_asked = !is_seated || join.passcode.is_some();
-        // mark: any_passcode_opens
-        if is_asked && self.state.passcode.is_some() && join.passcode != self.state.passcode {
+        if is_asked
+            && self.state.record.passcode.is_some()
+            && join.passcode != self.state.record.passcode
+        {
             return wrong("passcode", "the session takes its passcode to join");
         }
         // Whatever the rule is: it may become `pin`, and a member that has shown the PIN leads
         // then.
-        let has_pin = self.state.leader_pin.is_some();
+        let has_pin = self.state.record.leader_pin.is_some();
         // mark: wrong_pin_from_a_seat
-        if has_pin && join.leader_pin.is_some() && join.leader_pin != self.state.leader_pin {
+        if has_pin && join.leader_pin.is_some() && join.leader_pin != self.state.record.leader_pin {
             return wrong(
                 "leaderPin",
                 "that is not the session's leader PIN; leave it out to follow",
@@ -80,8 +85,8 @@ impl Session {
             return Ok(());
         }
         // mark: one_member_too_many
-        if self.member_count() + promised >= self.state.max_members {
-            let message = format!("the session has its {} members", self.state.max_members);
+        if self.state.member_count() + promised >= self.state.record.max_members {
+            let message = format!("the session has its {} members", self.state.record.max_members);
             return Err(Reject::new(Code::SessionFull, message));
         }
         Ok(())
@@ -89,7 +94,7 @@ impl Session {
 
     /// Whether it has a passcode, and whether it has a PIN.
     pub fn secrets(&self) -> (bool, bool) {
-        (self.state.passcode.is_some(), self.state.leader_pin.is_some())
+        (self.state.record.passcode.is_some(), self.state.record.leader_pin.is_some())
     }
 
     /// A member leaves on purpose. Its lead goes at once to the connected follower that has been
@@ -102,9 +107,9 @@ impl Session {
         reason: LeaveReason,
         out: &mut Vec<Effect>,
     ) {
-        if self.seat(member).is_some() {
+        if self.state.seat(member).is_some() {
             self.remove(now, member, reason, true, out);
-            self.touch(now);
+            self.state.touch(now);
         }
     }
 
@@ -117,22 +122,25 @@ impl Session {
         reason: LeaveReason,
         out: &mut Vec<Effect>,
     ) {
-        let Some(seat) = self.seat_mut(member).filter(|seat| seat.member.connected) else { return };
+        let Some(seat) = self.state.seat_mut(member).filter(|seat| seat.member.connected) else {
+            return;
+        };
         if seat.member.role == Role::Leader {
             seat.member.connected = false;
-            self.held_seat = Some(HeldSeat { until: now.at + self.rules.leader_grace, reason });
-            self.decide(now);
+            self.state.held_seat =
+                Some(HeldSeat { until: now.at + self.state.rules.leader_grace, reason });
+            self.state.decide(now);
             out.extend([Effect::Snapshot(Audience::All), Effect::RoomStats]);
         } else {
             self.remove(now, member, reason, false, out);
         }
-        self.touch(now);
+        self.state.touch(now);
     }
 
     /// A member's seat, to be kept for its [return](Self::restore).
     pub fn seat_of(&self, member: MemberId) -> Option<LostSeat> {
-        let leader_pin = self.state.leader_pin.clone();
-        self.seat(member).cloned().map(|seat| LostSeat { seat, leader_pin })
+        let leader_pin = self.state.record.leader_pin.clone();
+        self.state.seat(member).cloned().map(|seat| LostSeat { seat, leader_pin })
     }
 
     /// Gives a member that was [lost](Self::lost) its seat back, in its old place and, if the lead
@@ -142,29 +150,29 @@ impl Session {
     pub fn restore(&mut self, now: Moment, lost: LostSeat, out: &mut Vec<Effect>) -> bool {
         let LostSeat { mut seat, leader_pin } = lost;
         // It has shown the PIN of then.
-        seat.knows_pin &= leader_pin == self.state.leader_pin; // mark: pin_known_without_showing
+        seat.knows_pin &= leader_pin == self.state.record.leader_pin; // mark: pin_known_without_showing
         let id = seat.member.id;
-        if let Some(held) = self.seat_mut(id) {
+        if let Some(held) = self.state.seat_mut(id) {
             held.member.connected = true;
-            self.held_seat = None;
-            self.decide(now);
+            self.state.held_seat = None;
+            self.state.decide(now);
             self.repeat_requests(out);
             out.push(Effect::Snapshot(Audience::All));
-        } else if self.member_count() < self.state.max_members {
+        } else if self.state.member_count() < self.state.record.max_members {
             self.reseat(now, seat, out);
             out.push(Effect::Snapshot(Audience::One(id)));
         } else {
             return false;
         }
         out.push(Effect::RoomStats);
-        self.touch(now);
+        self.state.touch(now);
         true
     }
 
     /// Notes that a member gave a sign of life. `place` is where it was found last time, and says
     /// where it is now: so that nobody is looked for among ten thousand with every sign.
     pub fn heard_from(&mut self, member: MemberId, place: &mut u32, unix: UnixMillis) {
-        let seats = &mut self.state.seats;
+        let seats = &mut self.state.record.seats;
         let sits = |seat: &Seat| seat.member.id == member;
         if !seats.get(*place as usize).is_some_and(sits) {
             // Mostly somebody before it has left.
@@ -180,156 +188,57 @@ impl Session {
     /// would cost as much as all who are here, and filling the room the square of that. Then only
     /// those whom snapshots name are told of when they come and go, and the others are counted.
     pub fn is_large(&self) -> bool {
-        self.member_count() > self.rules.members_listed_max
+        self.state.is_large()
     }
 
     /// The members in order of joining, with those whose seat is kept.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.state.seats.iter().map(|seat| &seat.member)
+        self.state.members()
     }
 
     /// Whether no member has a connection.
     pub fn is_empty(&self) -> bool {
-        !self.members().any(|member| member.connected)
+        !self.state.members().any(|member| member.connected)
     }
 
     /// Ticks a second that a member wants; `None` for all of them.
     pub fn tick_hz(&self, member: MemberId) -> Option<u8> {
-        self.seat(member).and_then(|seat| seat.tick_hz)
+        self.state.seat(member).and_then(|seat| seat.tick_hz)
     }
 
     /// The kept seat's time is over: the lead passes on.
     pub(super) fn end_grace(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if let (Some(held), Some(leader)) = (self.held_seat, self.leader()) {
+        if let (Some(held), Some(leader)) = (self.state.held_seat, self.state.leader()) {
             self.remove(now, leader, held.reason, false, out);
         }
     }
 
-    /// The members that a snapshot names: all, or of a large session those that have been here
-    /// longest, and the leader.
-    pub(super) fn named(&self) -> Vec<&Member> {
-        if !self.is_large() {
-            return self.members().collect();
-        }
-        let mut named: Vec<&Member> = self.members().take(self.named_of_many()).collect();
-        let leader = self.leader().and_then(|leader| self.seat(leader)).map(|seat| &seat.member);
-        named.extend(leader.filter(|leader| named.iter().all(|member| member.id != leader.id)));
-        named
-    }
-
-    /// Whether everybody is told of a member. A seat without a connection is the leader's, or was
-    /// until now.
-    fn is_named(&self, member: MemberId) -> bool {
-        let stands_out = |place: usize| {
-            place < self.named_of_many() || !self.state.seats[place].member.connected
-        };
-        !self.is_large()
-            || self.leader() == Some(member)
-            || self.place_of(member).is_some_and(stands_out)
-    }
-
-    /// How many of a large session's members are named besides its leader: few, since each newcomer
-    /// is told them.
-    fn named_of_many(&self) -> usize {
-        self.rules.members_listed_max.div_ceil(8) as usize
-    }
-
-    pub(super) fn seat(&self, member: MemberId) -> Option<&Seat> {
-        self.place_of(member).map(|place| &self.state.seats[place])
-    }
-
-    pub(super) fn seat_mut(&mut self, member: MemberId) -> Option<&mut Seat> {
-        self.place_of(member).map(|place| &mut self.state.seats[place])
-    }
-
-    /// The last seat is looked at first: it is a newcomer's, about whom there are many questions at
-    /// once.
-    fn place_of(&self, member: MemberId) -> Option<usize> {
-        let seats = &self.state.seats;
-        let is_last = seats.last().is_some_and(|seat| seat.member.id == member);
-        if is_last {
-            return Some(seats.len() - 1);
-        }
-        seats.iter().position(|seat| seat.member.id == member)
-    }
-
-    pub(super) fn member_count(&self) -> u32 {
-        self.state.seats.len() as u32
-    }
-
-    pub(super) fn display_name(&self, member: MemberId) -> String {
-        self.seat(member)
-            .map_or_else(|| default_name(member), |seat| seat.member.display_name.clone())
-    }
-
-    /// Takes a seat away and says so to those who stay.
-    pub(super) fn remove_seat(
-        &mut self,
-        now: Moment,
-        member: MemberId,
-        reason: LeaveReason,
-        new_leader: Option<MemberId>,
-        out: &mut Vec<Effect>,
-    ) {
-        let (was_named, was_large) = (self.is_named(member), self.is_large());
-        self.state.seats.retain(|seat| seat.member.id != member);
-        self.applied.left(member);
-        self.requests.retain(|&requester| requester != member); // mark: request_outlives_member
-        if was_named {
-            let member_count = self.member_count();
-            let left =
-                Notice::UserLeft { member, member_count, new_leader, reason, timestamp: now.unix };
-            out.push(Effect::Notify(Audience::All, left));
-        }
-        if was_large && !self.is_large() {
-            // Nobody knows all of those who are left.
-            out.push(Effect::Snapshot(Audience::All));
-        }
-    }
-
-    /// Tells of somebody who has just sat down.
-    fn notify_join(&self, member: MemberId, out: &mut Vec<Effect>) {
-        if self.member_count() == self.rules.members_listed_max + 1 {
-            // From now on not everybody is told of, so what they know would grow old.
-            out.push(Effect::Snapshot(Audience::All));
-        }
-        if let Some(seat) = self.seat(member).filter(|_| self.is_named(member)) {
-            let (member, member_count) = (seat.member.clone(), self.member_count());
-            out.push(Effect::Notify(Audience::All, Notice::UserJoined { member, member_count }));
-        }
-    }
-
     pub(super) fn check_members(&self) {
-        let seats = &self.state.seats;
-        assert!(seats.len() <= self.state.max_members as usize, "{} members", seats.len());
-        assert!(self.state.max_members <= self.rules.members_max);
+        let seats = &self.state.record.seats;
+        assert!(seats.len() <= self.state.record.max_members as usize, "{} members", seats.len());
+        assert!(self.state.record.max_members <= self.state.rules.members_max);
         for (index, seat) in seats.iter().enumerate() {
             let id = seat.member.id;
             assert!(
                 seats[..index].iter().all(|other| other.member.id != id),
                 "{id:?} is twice a member"
             );
-            let held = self.held_seat.is_some() && self.leader() == Some(id);
+            let held = self.state.held_seat.is_some() && self.state.leader() == Some(id);
             assert_eq!(seat.member.connected, !held, "only the leader's seat is kept: {id:?}");
         }
     }
 
-    /// Whether nobody has ever been here.
-    fn is_new(&self) -> bool {
-        self.version() == 0
-    }
-
     fn enter(&mut self, now: Moment, member: MemberId, join: &Join, out: &mut Vec<Effect>) {
-        let is_new = self.is_new();
+        let is_new = self.state.is_new();
         if is_new {
-            self.state.passcode.clone_from(&join.passcode);
-            self.state.leader_pin.clone_from(&join.leader_pin);
+            self.state.record.passcode.clone_from(&join.passcode);
+            self.state.record.leader_pin.clone_from(&join.leader_pin);
             if join.leader_pin.is_some() {
-                self.state.leader_rule = LeaderRule::Pin;
+                self.state.record.leader_rule = LeaderRule::Pin;
             }
         }
-        let was_alone = self.state.seats.is_empty();
-        self.state.seats.push(Seat {
+        let was_alone = self.state.record.seats.is_empty();
+        self.state.record.seats.push(Seat {
             member: Member {
                 id: member,
                 display_name: join.display_name.clone().unwrap_or_else(|| default_name(member)),
@@ -341,33 +250,34 @@ impl Session {
             },
             tick_hz: join.tick_hz,
             metronome: false,
-            knows_pin: self.state.leader_pin.is_some() && join.leader_pin == self.state.leader_pin,
+            knows_pin: self.state.record.leader_pin.is_some()
+                && join.leader_pin == self.state.record.leader_pin,
         });
         self.listen_to_metronome(now, member, join.metronome);
 
         let leads = self.leads_on_entry(member, join.role);
         if leads && was_alone {
-            self.seat_leader(Some(member));
+            self.state.seat_leader(Some(member));
         }
-        if self.leader().is_none() || was_alone {
-            self.caption(Came::Joined);
+        if self.state.leader().is_none() || was_alone {
+            self.state.caption(Came::Joined);
         }
         // Also who takes the lead over is shown how things stand at once, and again with all when
         // they are told.
         out.push(Effect::Snapshot(Audience::One(member)));
-        self.notify_join(member, out);
+        self.state.notify_join(member, out);
         if leads && !was_alone {
             self.give_lead(now, Some(member), Some("claimed"), None, out);
-            self.caption(Came::Joined);
+            self.state.caption(Came::Joined);
             out.push(Effect::Snapshot(Audience::All));
         } else if !leads
             && join.role == Some(Role::Leader)
-            && self.state.leader_rule == LeaderRule::Ask
+            && self.state.record.leader_rule == LeaderRule::Ask
         {
             self.ask_leader(member, out);
         }
         if leads || is_new {
-            self.decide(now);
+            self.state.decide(now);
         }
         out.push(Effect::RoomStats);
     }
@@ -376,35 +286,41 @@ impl Session {
         let (id, metronome) = (seat.member.id, seat.metronome);
         let led = seat.member.role == Role::Leader;
         let member = Member { role: Role::Follower, connected: true, ..seat.member };
-        let later =
-            self.state.seats.iter().position(|other| other.member.joined_at > member.joined_at);
-        let place = later.unwrap_or(self.state.seats.len());
-        self.state.seats.insert(place, Seat { member, metronome: false, ..seat });
+        let later = self
+            .state
+            .record
+            .seats
+            .iter()
+            .position(|other| other.member.joined_at > member.joined_at);
+        let place = later.unwrap_or(self.state.record.seats.len());
+        self.state.record.seats.insert(place, Seat { member, metronome: false, ..seat });
         self.listen_to_metronome(now, id, metronome);
-        self.notify_join(id, out);
+        self.state.notify_join(id, out);
         // mark: two_leaders_after_recovery
-        if led && self.leader().is_none() && self.may_lead(id) {
+        if led && self.state.leader().is_none() && self.state.may_lead(id) {
             self.give_lead(now, Some(id), None, None, out);
-            self.caption(Came::Joined);
-            self.decide(now);
+            self.state.caption(Came::Joined);
+            self.state.decide(now);
             out.push(Effect::Snapshot(Audience::All));
-        } else if self.leader().is_none() {
-            self.caption(Came::Joined);
+        } else if self.state.leader().is_none() {
+            self.state.caption(Came::Joined);
         }
     }
 
     fn leads_on_entry(&self, member: MemberId, asked: Option<Role>) -> bool {
-        let may = self.may_lead(member);
-        match (asked, self.leader()) {
+        let may = self.state.may_lead(member);
+        match (asked, self.state.leader()) {
             (Some(Role::Follower), _) | (None, Some(_)) => false,
             (_, None) => may,
-            (Some(Role::Leader), Some(_)) => may && self.state.leader_rule != LeaderRule::Ask,
+            (Some(Role::Leader), Some(_)) => {
+                may && self.state.record.leader_rule != LeaderRule::Ask
+            }
         }
     }
 
     fn rejoin(&mut self, now: Moment, member: MemberId, join: &Join, out: &mut Vec<Effect>) {
-        let pin = self.state.leader_pin.clone();
-        let Some(seat) = self.seat_mut(member) else { return };
+        let pin = self.state.record.leader_pin.clone();
+        let Some(seat) = self.state.seat_mut(member) else { return };
         let before = seat.member.clone();
         if let Some(name) = &join.display_name {
             seat.member.display_name.clone_from(name);
@@ -416,14 +332,14 @@ impl Session {
         seat.knows_pin |= pin.is_some() && join.leader_pin == pin;
         seat.member.connected = true;
         let changed = seat.member != before;
-        let shown_anew = changed && self.is_named(member);
+        let shown_anew = changed && self.state.is_named(member);
         self.listen_to_metronome(now, member, join.metronome);
 
         let audience = if shown_anew { Audience::All } else { Audience::One(member) };
         out.push(Effect::Snapshot(audience));
         if !before.connected {
-            self.held_seat = None;
-            self.decide(now);
+            self.state.held_seat = None;
+            self.state.decide(now);
             self.repeat_requests(out);
             out.push(Effect::RoomStats);
         }
@@ -438,33 +354,29 @@ impl Session {
         on_purpose: bool,
         out: &mut Vec<Effect>,
     ) {
-        let led = self.leader() == Some(member); // mark: leaver_keeps_the_lead
-        let heir = if led { self.successor(member) } else { None };
-        self.remove_seat(now, member, reason, heir, out);
+        let led = self.state.leader() == Some(member); // mark: leaver_keeps_the_lead
+        let heir = if led { self.state.successor(member) } else { None };
+        self.state.remove_seat(now, member, reason, heir, out);
+        self.applied.left(member);
+        self.requests.retain(|&requester| requester != member); // mark: request_outlives_member
         if led {
             let why = if on_purpose { "leader_left" } else { "leader_disconnected" };
             self.give_lead(now, heir, None, Some(why), out);
-        } else if self.leader().is_none() {
-            self.caption(Came::Given);
+        } else if self.state.leader().is_none() {
+            self.state.caption(Came::Given);
         }
-        let pauses = led && self.state.on_leader_loss == OnLeaderLoss::Pause
-            || on_purpose && self.state.seats.is_empty();
+        let pauses = led && self.state.record.on_leader_loss == OnLeaderLoss::Pause
+            || on_purpose && self.state.record.seats.is_empty();
         let paused = pauses && self.stand_still(now);
         if led || paused {
-            self.decide(now);
+            self.state.decide(now);
         }
         if paused {
-            out.push(Effect::Notify(Audience::All, self.pause_notice(now)));
+            out.push(Effect::Notify(Audience::All, self.state.pause_notice(now)));
         }
         if led || paused {
             out.push(Effect::Snapshot(Audience::All));
         }
         out.push(Effect::RoomStats);
     }
-}
-
-/// What old clients expect of a member without a name.
-fn default_name(member: MemberId) -> String {
-    let id = member.as_str();
-    format!("User {}", &id[id.len().saturating_sub(4)..])
 }

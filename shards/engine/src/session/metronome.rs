@@ -13,7 +13,7 @@ const AHEAD: Micros = Micros::from_millis(200);
 impl Session {
     /// Whether a member asked for `metronome_tick`.
     pub fn wants_metronome(&self, member: MemberId) -> bool {
-        self.seat(member).is_some_and(|seat| seat.metronome)
+        self.state.seat(member).is_some_and(|seat| seat.metronome)
     }
 
     /// Notes whether a member wants the beats; the first listener finds the beat that comes next.
@@ -21,7 +21,7 @@ impl Session {
         if wants && !self.has_listeners() {
             self.next_beat = self.beat_after(now.at);
         }
-        if let Some(seat) = self.seat_mut(member) {
+        if let Some(seat) = self.state.seat_mut(member) {
             seat.metronome = wants;
         }
     }
@@ -36,7 +36,7 @@ impl Session {
 
     pub(super) fn metronome_deadline(&self) -> Option<Micros> {
         let beat = self.next_beat.filter(|_| self.has_listeners())?;
-        let time = self.state.timeline.time_of_beat(beat, Micros::ZERO)?;
+        let time = self.state.timeline().time_of_beat(beat, Micros::ZERO)?;
         Some(Micros::ZERO + time.since(AHEAD))
     }
 
@@ -50,7 +50,7 @@ impl Session {
             self.next_beat = self.next_beat.max(self.beat_after(now.at));
         }
         while let Some(beat) = self.next_beat {
-            let timeline = &self.state.timeline;
+            let timeline = self.state.timeline();
             let time = timeline.time_of_beat(beat, Micros::ZERO);
             let Some(at) = time.filter(|&at| at <= now.at + AHEAD) else { break };
             let bar = timeline.bar_at(beat);
@@ -66,12 +66,12 @@ impl Session {
     }
 
     fn has_listeners(&self) -> bool {
-        self.state.seats.iter().any(|seat| seat.metronome && seat.member.connected)
+        self.state.record.seats.iter().any(|seat| seat.metronome && seat.member.connected)
     }
 
     /// The first whole beat from `at` on, as far as the music plays or is scheduled to.
     fn beat_after(&self, at: Micros) -> Option<i64> {
-        let timeline = &self.state.timeline;
+        let timeline = self.state.timeline();
         let from = if timeline.is_playing_at(at) {
             timeline.beat_at(at)
         } else {

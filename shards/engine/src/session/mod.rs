@@ -12,11 +12,11 @@ mod applied;
 mod effect;
 mod leadership;
 mod members;
-mod message;
 mod metronome;
 mod playback;
 mod setlist;
 mod settings;
+mod state;
 
 #[cfg(test)]
 mod tests;
@@ -24,15 +24,13 @@ mod tests;
 pub use effect::{Audience, Effect};
 pub use members::LostSeat;
 
-use serde::Serialize;
-
 use applied::AppliedCommands;
-use message::Came;
+use state::{Came, State};
 
 use crate::record::{Record, Seat};
 use crate::speech::{
     Ack, Checksum, Code, LeaderRule, LeaveReason, Message, Notice, OnLeaderLoss, Reject, RoomStats,
-    Secret, SessionCommand, Snapshot, SyncResponse, TempoEvent, Tick,
+    Secret, SessionCommand, Snapshot, TempoEvent, Tick,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{MeterChange, Segment, Tempo, Timeline};
@@ -80,13 +78,10 @@ impl Rules {
 /// A session.
 #[derive(Clone, Debug)]
 pub struct Session {
-    rules: Rules,
-    state: Record,
+    state: State,
     /// When this value was made, and how old the session was then.
     opened: Micros,
     age: Micros,
-    /// Set while the leader is without a connection.
-    held_seat: Option<HeldSeat>,
     /// Until when a claim that was granted holds against others.
     claimed_until: Micros,
     /// Followers that wait for the leader's answer, in order of asking.
@@ -97,10 +92,6 @@ pub struct Session {
     announced: Micros,
     /// The next beat to tell the metronome's listeners of, in micro-beats.
     next_beat: Option<i64>,
-    /// Of `state`, as of its version.
-    checksum: Checksum,
-    /// Of the set list alone: up to a mebibyte that need not be read again with every version.
-    setlist_sum: u32,
 }
 
 /// After so many milliseconds without anybody doing anything, no leader is expected back.
@@ -125,7 +116,7 @@ impl Session {
             bpm1: Tempo::DEFAULT,
             ramp: 0,
         };
-        let state = Record {
+        let record = Record {
             format: Record::FORMAT,
             session: id,
             created_at: now.unix,
@@ -152,9 +143,9 @@ impl Session {
             setlist: None,
             song: None,
         };
-        let mut session = Self::with_state(state, rules, now, Micros::ZERO);
-        session.caption(Came::Joined);
-        session
+        let mut state = State::new(record, rules);
+        state.caption(Came::Joined);
+        Self::with_state(state, now, Micros::ZERO)
     }
 
     /// Opens a stored session again, as after the loss of every connection: followers are gone, the
@@ -165,47 +156,41 @@ impl Session {
     pub fn from_record(record: Record, rules: &Rules, now: Moment, epoch: u64) -> Self {
         let age = Micros::from_millis(now.unix.0.saturating_sub(record.created_at.0).max(0) as u64);
         let abandoned = now.unix.0.saturating_sub(record.last_active_unix.0) > ABANDONED_MS;
-        let mut session = Self::with_state(record, rules, now, age);
-        session.move_to_clock_of(now);
-        let state = &mut session.state;
-        state.timeline.epoch = epoch.max(state.timeline.epoch + 1); // mark: stored_epoch_kept
-        state.timeline.version = 0;
-        state.max_members = state.max_members.min(rules.members_max);
-        state.seats.retain(|seat| Some(seat.member.id) == state.timeline.leader && !abandoned);
-        let leader = state.seats.first_mut().map(|seat| {
+        let mut state = State::new(record, rules);
+        state.move_to_clock_of(now);
+        state.begin_epoch(epoch.max(state.epoch() + 1)); // mark: stored_epoch_kept
+        let record = &mut state.record;
+        record.max_members = record.max_members.min(rules.members_max);
+        record.seats.retain(|seat| Some(seat.member.id) == record.timeline.leader && !abandoned);
+        let leader = record.seats.first_mut().map(|seat| {
             seat.member.connected = false;
-            session.held_seat = Some(HeldSeat {
-                until: now.at + rules.leader_grace,
-                reason: LeaveReason::TransportClosed,
-            });
             seat.member.id
         });
-        session.seat_leader(leader);
-        if leader.is_none() || session.state.message.is_empty() {
-            session.caption(Came::Joined);
+        state.held_seat = leader.map(|_| HeldSeat {
+            until: now.at + rules.leader_grace,
+            reason: LeaveReason::TransportClosed,
+        });
+        state.seat_leader(leader);
+        if leader.is_none() || state.record.message.is_empty() {
+            state.caption(Came::Joined);
         }
-        session.decide(now);
+        state.decide(now);
+        let mut session = Self::with_state(state, now, age);
+        session.follow_course(now, false);
         session
     }
 
-    fn with_state(state: Record, rules: &Rules, now: Moment, age: Micros) -> Self {
-        let mut session = Self {
-            rules: rules.clone(),
+    fn with_state(state: State, now: Moment, age: Micros) -> Self {
+        Self {
             state,
             opened: now.at,
             age,
-            held_seat: None,
             claimed_until: Micros::ZERO,
             requests: Vec::new(),
             applied: AppliedCommands::default(),
             announced: now.at,
             next_beat: None,
-            checksum: Checksum(0),
-            setlist_sum: 0,
-        };
-        session.sum_setlist();
-        session.sum();
-        session
+        }
     }
 
     /// Does what a member says. [`Ack::Changed`] carries the version that has it. A command whose
@@ -221,12 +206,12 @@ impl Session {
         command: SessionCommand,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        if !self.seat(member).is_some_and(|seat| seat.member.connected) {
+        if !self.state.is_connected(member) {
             return Err(Reject::new(Code::NotMember, "join the session first"));
         }
         // mark: repeated_command_applied
         if id.is_some_and(|id| self.applied.has(id)) {
-            return Ok(Ack::Repeated { epoch: self.epoch(), version: self.version() });
+            return Ok(Ack::Repeated { epoch: self.state.epoch(), version: self.state.version() });
         }
         let ack = match command {
             SessionCommand::SetRole { role, member: other } => {
@@ -279,15 +264,15 @@ impl Session {
         if let Some(id) = id.filter(|_| !matches!(ack, Ack::Pending)) {
             self.applied.note(id, member);
         }
-        self.touch(now);
+        self.state.touch(now);
         Ok(ack)
     }
 
     /// When [`due`](Self::due) must be called even if nothing happens.
     pub fn next_deadline(&self) -> Option<Micros> {
-        let grace = self.held_seat.map(|held| held.until); // mark: grace_never_ends
-        let scheduled =
-            self.state.timeline.segments.iter().map(|s| s.t0).find(|&t0| t0 > self.announced);
+        let grace = self.state.held_seat.map(|held| held.until); // mark: grace_never_ends
+        let starts = self.state.timeline().segments.iter().map(|segment| segment.t0);
+        let scheduled = starts.into_iter().find(|&t0| t0 > self.announced);
         [grace, scheduled, self.metronome_deadline()].into_iter().flatten().min()
     }
 
@@ -295,11 +280,11 @@ impl Session {
     /// begun, and tells of the next beats.
     pub fn due(&mut self, now: Moment, out: &mut Vec<Effect>) {
         // mark: grace_ends_at_once
-        if self.held_seat.is_some_and(|held| held.until <= now.at) {
+        if self.state.held_seat.is_some_and(|held| held.until <= now.at) {
             self.end_grace(now, out);
         }
         let begun = |s: &Segment| self.announced < s.t0 && s.t0 <= now.at;
-        if self.state.timeline.segments.iter().any(begun) {
+        if self.state.timeline().segments.iter().any(begun) {
             out.extend([Effect::Snapshot(Audience::All), Effect::RoomStats]);
         }
         self.announced = self.announced.max(now.at);
@@ -308,38 +293,38 @@ impl Session {
 
     /// Its name.
     pub fn id(&self) -> &SessionId {
-        &self.state.session
+        &self.state.record.session
     }
 
     /// Rises when the session's owner changes or its state was lost.
     pub fn epoch(&self) -> u64 {
-        self.state.timeline.epoch
+        self.state.epoch()
     }
 
     /// Counts the decisions of the epoch.
     pub fn version(&self) -> u64 {
-        self.state.timeline.version
+        self.state.version()
     }
 
     /// Of everything that was decided: equal (epoch, version) means equal checksum. Secrets are not
     /// in it, or a short PIN could be found by trying.
     pub fn checksum(&self) -> Checksum {
-        self.checksum
+        self.state.checksum()
     }
 
     /// When somebody last did something.
     pub fn last_active(&self) -> Micros {
-        self.state.last_active_at
+        self.state.record.last_active_at
     }
 
     /// Whether time moves the position.
     pub fn is_playing(&self, at: Micros) -> bool {
-        self.state.timeline.is_playing_at(at)
+        self.state.timeline().is_playing_at(at)
     }
 
     /// Where the music is, for members that follow ticks.
     pub fn tick(&self, now: Moment) -> Tick {
-        let timeline = &self.state.timeline;
+        let timeline = self.state.timeline();
         Tick {
             position: timeline.position_at(now.at), // mark: position_of_before
             tempo: timeline.tempo_at(now.at),
@@ -351,34 +336,33 @@ impl Session {
 
     /// The whole state as members see it.
     pub fn snapshot(&self, now: Moment) -> Snapshot<'_> {
-        let state = &self.state;
-        let timeline = &state.timeline;
+        let (state, record, timeline) = (&self.state, &self.state.record, self.state.timeline());
         Snapshot {
-            session: &state.session,
-            message: state.message(),
+            session: &record.session,
+            message: record.message(),
             tempo: timeline.tempo_at(now.at),
             position: timeline.position_at(now.at),
             playing: timeline.is_playing_at(now.at),
-            members: self.named(),
-            member_count: self.is_large().then(|| self.member_count()),
-            created_at: state.created_at,
-            last_active_at: state.last_active_unix,
-            settings: self.settings(),
+            members: state.named(),
+            member_count: state.is_large().then(|| state.member_count()),
+            created_at: record.created_at,
+            last_active_at: record.last_active_unix,
+            settings: state.settings(),
             timestamp: now.unix,
-            checksum: self.checksum,
+            checksum: state.checksum(),
             time_signature: timeline.bar_at(timeline.beat_at(now.at)).signature,
-            song: self.song(),
-            setlist: state.setlist.as_ref(),
+            song: state.song(),
+            setlist: record.setlist.as_ref(),
             timeline,
         }
     }
 
     /// The figures of the room.
     pub fn room_stats(&self, at: Micros) -> RoomStats {
-        let timeline = &self.state.timeline;
+        let timeline = self.state.timeline();
         RoomStats {
-            member_count: self.member_count(),
-            connected_count: self.members().filter(|member| member.connected).count() as u32,
+            member_count: self.state.member_count(),
+            connected_count: self.state.members().filter(|member| member.connected).count() as u32,
             playing: timeline.is_playing_at(at),
             tempo: timeline.tempo_at(at),
             position: timeline.position_at(at),
@@ -387,36 +371,22 @@ impl Session {
         }
     }
 
-    /// The answer to `sync_request`.
-    pub fn sync_response(&self, now: Moment) -> SyncResponse {
-        let timeline = &self.state.timeline;
-        SyncResponse {
-            position: timeline.position_at(now.at),
-            tempo: timeline.tempo_at(now.at),
-            playing: timeline.is_playing_at(now.at),
-            timestamp: now.unix,
-            checksum: self.checksum,
-            timeline: timeline.clone(),
-        }
-    }
-
     /// What is to be stored.
     pub fn record(&self) -> Record {
-        self.state.clone()
+        self.state.record.clone()
     }
 
     /// The same, to look at.
     pub fn state(&self) -> &Record {
-        &self.state
+        &self.state.record
     }
 
     /// Begins an epoch above another one that was found to be as new: somebody else kept this
     /// session meanwhile, or the wall clock was set back. The state is kept, and everybody is told.
     pub fn rise_above(&mut self, epoch: u64, now: Moment, out: &mut Vec<Effect>) {
-        if epoch >= self.epoch() {
-            self.state.timeline.epoch = epoch + 1;
-            self.state.timeline.version = 0;
-            self.decide(now);
+        if epoch >= self.state.epoch() {
+            self.state.begin_epoch(epoch + 1);
+            self.state.decide(now);
             out.push(Effect::Snapshot(Audience::All));
         }
     }
@@ -437,15 +407,40 @@ impl Session {
         version: Option<u64>,
         out: &mut Vec<Effect>,
     ) -> Ack {
-        let response = self.sync_response(now);
+        let response = self.state.sync_response(now);
         out.push(Effect::Notify(Audience::One(member), Notice::SyncResponse(response.clone())));
-        let same_checksum = |text: String| u32::from_str_radix(&text, 16) == Ok(self.checksum.0);
+        let same_checksum =
+            |text: String| u32::from_str_radix(&text, 16) == Ok(self.state.checksum().0);
         let current =
-            checksum.is_none_or(same_checksum) && version.is_none_or(|v| v == self.version());
+            checksum.is_none_or(same_checksum) && version.is_none_or(|v| v == self.state.version());
         if !current {
             out.push(Effect::Snapshot(Audience::One(member)));
         }
         Ack::Sync(response)
+    }
+
+    /// `update_message`: the empty text brings the automatic ones back.
+    fn update_message(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        message: String,
+        out: &mut Vec<Effect>,
+    ) -> Ack {
+        let before = self.state.record.message().to_owned();
+        if !message.is_empty() {
+            // The present text is kept from now on, also if it was an automatic one.
+            self.state.record.message = message;
+        } else if self.state.record.is_message_set() {
+            self.state.record.message.clear();
+            self.state.caption(Came::Joined);
+        }
+        let changed = self.state.record.message() != before;
+        if changed {
+            self.state.decide(now);
+        }
+        out.push(Effect::Snapshot(Audience::of(changed, member)));
+        self.state.changed()
     }
 
     fn chat(
@@ -456,7 +451,7 @@ impl Session {
         username: Option<String>,
         out: &mut Vec<Effect>,
     ) -> Ack {
-        let username = username.unwrap_or_else(|| self.display_name(from));
+        let username = username.unwrap_or_else(|| self.state.display_name(from));
         let chat = Notice::Chat { from, username, message, timestamp: now.unix };
         out.push(Effect::Notify(Audience::All, chat));
         Ack::Done
@@ -470,117 +465,11 @@ impl Session {
         target: Option<String>,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        if !self.state.anyone_may_cue {
-            self.leader_only(from)?;
+        if !self.state.record.anyone_may_cue {
+            self.state.leader_only(from)?;
         }
         out.push(Effect::Notify(Audience::All, Notice::Cue { from, text, target, moment: now }));
         Ok(Ack::Done)
-    }
-
-    /// Makes what was just changed the next version.
-    fn decide(&mut self, now: Moment) {
-        self.state.timeline.version += 1; // mark: version_stays
-        self.state.timeline.made_at = now.at;
-        self.sum(); // mark: stale_checksum
-    }
-
-    /// Tells everybody of a change, or its sender alone how things stand already.
-    fn report(
-        &self,
-        changed: bool,
-        sender: MemberId,
-        notice: Notice,
-        out: &mut Vec<Effect>,
-    ) -> Ack {
-        let audience = audience(changed, sender);
-        // mark: nothing_unanswered
-        out.extend([Effect::Notify(audience, notice), Effect::Snapshot(audience)]);
-        self.changed()
-    }
-
-    fn changed(&self) -> Ack {
-        Ack::Changed { epoch: self.epoch(), version: self.version() }
-    }
-
-    fn touch(&mut self, now: Moment) {
-        self.state.last_active_at = now.at;
-        self.state.last_active_unix = now.unix;
-    }
-
-    fn sum(&mut self) {
-        let state = &self.state;
-        self.checksum = Checksum(sum_of(&(
-            &state.session,
-            if state.is_message_set() { &state.message } else { "" },
-            (state.max_members, state.on_leader_loss, state.leader_rule, state.anyone_may_cue),
-            (state.passcode.is_some(), state.leader_pin.is_some(), self.held_seat.is_some()),
-            &state.timeline,
-            (self.setlist_sum, state.song),
-        )));
-    }
-
-    fn sum_setlist(&mut self) {
-        self.setlist_sum = sum_of(&self.state.setlist);
-    }
-}
-
-/// Who is told what a command has come to.
-fn audience(changed: bool, sender: MemberId) -> Audience {
-    if changed { Audience::All } else { Audience::Sender(sender) } // mark: nothing_told_to_all
-}
-
-/// CRC-32 of the bytes that a value is stored as.
-fn sum_of(value: &impl Serialize) -> u32 {
-    // Plain data, and nothing that could be full: there is nothing that could fail.
-    postcard::serialize_with_flavor(value, Summing::default()).unwrap_or_default()
-}
-
-/// Sums the bytes that a value is stored as up, without storing them: the texts of a set list may
-/// be a megabyte.
-struct Summing {
-    sum: crc32fast::Hasher,
-    /// The last bytes, for many of them come one by one.
-    last: [u8; 64],
-    length: usize,
-}
-
-impl Default for Summing {
-    fn default() -> Self {
-        Self { sum: crc32fast::Hasher::new(), last: [0; 64], length: 0 }
-    }
-}
-
-impl Summing {
-    fn flush(&mut self) {
-        self.sum.update(&self.last[..self.length]);
-        self.length = 0;
-    }
-}
-
-impl postcard::ser_flavors::Flavor for Summing {
-    type Output = u32;
-
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.try_extend(&[byte])
-    }
-
-    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        if bytes.len() > self.last.len() - self.length {
-            self.flush();
-        }
-        match self.last.get_mut(self.length..self.length + bytes.len()) {
-            Some(place) => {
-                place.copy_from_slice(bytes);
-                self.length += bytes.len();
-            }
-            None => self.sum.update(bytes),
-        }
-        Ok(())
-    }
-
-    fn finalize(mut self) -> postcard::Result<u32> {
-        self.flush();
-        Ok(self.sum.finalize())
     }
 }
 

@@ -4,7 +4,7 @@
 //! ahead. What was scheduled for later than a change is planned again on the new ground: a start
 //! that was counted in begins at the new place and in the new tempo. Pause and stop cancel it.
 
-use super::{Audience, Effect, Session, audience, unix_at};
+use super::{Audience, Effect, Session, unix_at};
 use crate::speech::{Ack, Code, Notice, Number, Quantize, Reject, TempoEvent};
 use crate::words::ids::MemberId;
 use crate::words::music::{BEAT, MeterChange, Position, Segment, Tempo, TimeSignature, Timeline};
@@ -35,12 +35,12 @@ impl Session {
         quantize: Option<Quantize>,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.leader_only(member)?;
-        let mut next = self.state.timeline.clone();
+        self.state.leader_only(member)?;
+        let mut next = self.state.timeline().clone();
         if next.is_playing_at(now.at) {
             let (tempo, position) = (next.tempo_at(now.at), next.position_at(now.at));
             let play = Notice::Play { tempo, position, timestamp: now.unix, timeline: next };
-            return Ok(self.report(false, member, play, out));
+            return Ok(self.state.report(false, member, play, out));
         }
         if let Some(quantize) = quantize {
             next.step_back(now.at, quantize);
@@ -52,8 +52,13 @@ impl Session {
         next.turn(now.at, start)?;
         let changed = self.take_course(now, next);
         let (tempo, position) = (start.bpm0, start.p0);
-        let (timestamp, timeline) = (unix_at(now, at), self.state.timeline.clone());
-        Ok(self.report(changed, member, Notice::Play { tempo, position, timestamp, timeline }, out))
+        let (timestamp, timeline) = (unix_at(now, at), self.state.timeline().clone());
+        Ok(self.state.report(
+            changed,
+            member,
+            Notice::Play { tempo, position, timestamp, timeline },
+            out,
+        ))
     }
 
     /// `pause`: where it was pressed; a pause during the count-in goes back to where the music was
@@ -64,12 +69,12 @@ impl Session {
         member: MemberId,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.leader_only(member)?;
+        self.state.leader_only(member)?;
         let changed = self.stand_still(now);
         if changed {
-            self.decide(now);
+            self.state.decide(now);
         }
-        Ok(self.report(changed, member, self.pause_notice(now), out))
+        Ok(self.state.report(changed, member, self.state.pause_notice(now), out))
     }
 
     /// `stop`: pauses, at the beginning.
@@ -79,12 +84,12 @@ impl Session {
         member: MemberId,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.leader_only(member)?;
-        let mut next = self.state.timeline.clone();
+        self.state.leader_only(member)?;
+        let mut next = self.state.timeline().clone();
         next.rewind(now.at);
         let changed = self.take_course(now, next);
-        let timeline = self.state.timeline.clone();
-        Ok(self.report(changed, member, Notice::Stop { timestamp: now.unix, timeline }, out))
+        let timeline = self.state.timeline().clone();
+        Ok(self.state.report(changed, member, Notice::Stop { timestamp: now.unix, timeline }, out))
     }
 
     /// `seek`: while playing, the beat goes on and only the position jumps; standing still, both
@@ -97,12 +102,12 @@ impl Session {
         at: Option<Micros>,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.leader_only(member)?; // mark: follower_may_seek
+        self.state.leader_only(member)?; // mark: follower_may_seek
         let at = lead(now, at);
         let position = position.as_micros() as i64;
         let changed = self.move_to(now, at, position)?;
-        let (timestamp, timeline) = (unix_at(now, at), self.state.timeline.clone());
-        Ok(self.report(changed, member, Notice::Seek { position, timestamp, timeline }, out))
+        let (timestamp, timeline) = (unix_at(now, at), self.state.timeline().clone());
+        Ok(self.state.report(changed, member, Notice::Seek { position, timestamp, timeline }, out))
     }
 
     /// A tempo change: from the present beat on, over `fade`. Standing still nothing is heard of a
@@ -116,16 +121,16 @@ impl Session {
         event: TempoEvent,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.leader_only(member)?; // mark: follower_may_set_tempo
-        let old = self.state.timeline.tempo_at(now.at);
+        self.state.leader_only(member)?; // mark: follower_may_set_tempo
+        let old = self.state.timeline().tempo_at(now.at);
         let fade = if self.is_playing(now.at) && old != tempo { fade } else { Micros::ZERO };
-        let mut next = self.state.timeline.clone();
+        let mut next = self.state.timeline().clone();
         next.set_tempo(now.at, tempo, fade)?;
         let changed = self.take_course(now, next);
-        let timeline = self.state.timeline.clone();
+        let timeline = self.state.timeline().clone();
         let change =
             Notice::TempoChange { event, old, new: tempo, fade, timestamp: now.unix, timeline };
-        Ok(self.report(changed, member, change, out))
+        Ok(self.state.report(changed, member, change, out))
     }
 
     /// `set_time_signature`: from the next bar line on, or from the present bar if the music stands
@@ -137,19 +142,19 @@ impl Session {
         signature: TimeSignature,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.leader_only(member)?;
-        let mut next = self.state.timeline.clone();
+        self.state.leader_only(member)?;
+        let mut next = self.state.timeline().clone();
         next.set_signature(now.at, signature);
         let changed = self.take_course(now, next);
         let update = Notice::SessionUpdate {
             settings: None,
-            time_signature: Some((signature, self.state.timeline.clone())),
-            epoch: self.epoch(),
-            version: self.version(),
-            checksum: self.checksum(),
+            time_signature: Some((signature, self.state.timeline().clone())),
+            epoch: self.state.epoch(),
+            version: self.state.version(),
+            checksum: self.state.checksum(),
         };
-        out.push(Effect::Notify(audience(changed, member), update));
-        Ok(self.changed())
+        out.push(Effect::Notify(Audience::of(changed, member), update));
+        Ok(self.state.changed())
     }
 
     /// `beat_sync`: tells everybody how far the leader is from the timeline, and moves nothing.
@@ -160,8 +165,8 @@ impl Session {
         beat_position: Number,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.leader_only(member)?;
-        let timeline = &self.state.timeline;
+        self.state.leader_only(member)?;
+        let timeline = self.state.timeline();
         // The protocol's beats have decimals; the cast saturates.
         let reported = (beat_position.0 * BEAT as f64).round() as i64;
         let sync = Notice::BeatSync {
@@ -185,11 +190,11 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         // Nobody can report a place before the beginning, where the count-in is.
-        let correct = self.state.timeline.position_at(now.at).max(0);
+        let correct = self.state.timeline().position_at(now.at).max(0);
         let reported = position.as_micros() as i64;
         let off = correct.abs_diff(reported) > DRIFT_MAX;
         // mark: report_moves_the_band
-        if self.leader() != Some(member) {
+        if self.state.leader() != Some(member) {
             if off {
                 let correction = Notice::DriftCorrection { correct, reported, timestamp: now.unix };
                 out.push(Effect::Notify(Audience::One(member), correction));
@@ -198,7 +203,7 @@ impl Session {
         }
         let moved = off && self.move_to(now, now.at, reported)?;
         let sync = Notice::PositionSync {
-            position: self.state.timeline.position_at(now.at),
+            position: self.state.timeline().position_at(now.at),
             server_time: now.unix,
             client_timestamp: timestamp,
         };
@@ -206,13 +211,13 @@ impl Session {
         if moved {
             out.push(Effect::Snapshot(Audience::All));
         }
-        Ok(self.changed())
+        Ok(self.state.changed())
     }
 
     /// Pauses and cancels what is scheduled; the caller makes it a decision. False if there is
     /// nothing to pause.
     pub(super) fn stand_still(&mut self, now: Moment) -> bool {
-        let timeline = &mut self.state.timeline;
+        let timeline = &mut self.state.record.timeline;
         // mark: pause_keeps_the_plan
         let pauses = timeline.is_playing_at(now.at) || timeline.is_anything_scheduled(now.at);
         if pauses {
@@ -222,46 +227,16 @@ impl Session {
         pauses
     }
 
-    pub(super) fn pause_notice(&self, now: Moment) -> Notice {
-        let timeline = self.state.timeline.clone();
-        Notice::Pause { position: timeline.position_at(now.at), timestamp: now.unix, timeline }
-    }
-
     /// Makes another timeline the next version, unless nothing about it is different.
     pub(super) fn take_course(&mut self, now: Moment, next: Timeline) -> bool {
-        let old = std::mem::replace(&mut self.state.timeline, next);
-        let new = &self.state.timeline;
-        if (&old.segments, &old.meter, old.count_in) == (&new.segments, &new.meter, new.count_in) {
-            return false;
-        }
-        let goes_on = old.is_playing_at(now.at)
-            && new.is_playing_at(now.at)
-            && old.beat_at(now.at) == new.beat_at(now.at);
+        let Some(goes_on) = self.state.take_course(now.at, next) else { return false };
         self.follow_course(now, goes_on);
-        self.decide(now);
+        self.state.decide(now);
         true
     }
 
-    /// Carries the timeline over from the clock of another server, by the wall clock of both.
-    pub(super) fn move_to_clock_of(&mut self, now: Moment) {
-        let passed = now.unix.0.saturating_sub(self.state.last_active_unix.0).max(0) as u64;
-        // mark: stored_music_stands
-        let then = self.state.last_active_at + Micros::from_micros(passed.saturating_mul(1_000));
-        let timeline = &mut self.state.timeline;
-        // A wall clock that was set back may say less than what has happened since anybody spoke: a
-        // pause at the end of a leader's grace.
-        let then = timeline.segments.first().map_or(then, |first| then.max(first.t0));
-        let turned = timeline.turn(then, timeline.onward(then));
-        assert!(turned.is_ok(), "the present takes no more room than what led to it");
-        for segment in &mut timeline.segments {
-            segment.t0 = now.at + segment.t0.since(then);
-        }
-        self.follow_course(now, false);
-        self.touch(now);
-    }
-
     pub(super) fn check_timeline(&self) {
-        let timeline = &self.state.timeline;
+        let timeline = self.state.timeline();
         assert!((1..=Timeline::SEGMENTS_MAX).contains(&timeline.segments.len()));
         assert!(timeline.segments.is_sorted_by(|a, b| a.t0 < b.t0), "{:?}", timeline.segments);
         assert!(
@@ -285,7 +260,7 @@ impl Session {
     }
 
     fn move_to(&mut self, now: Moment, at: Micros, position: i64) -> Result<bool, Reject> {
-        let mut next = self.state.timeline.clone();
+        let mut next = self.state.timeline().clone();
         let target = next.sought(at, position);
         let is_there = if next.is_playing_at(now.at) {
             at == now.at && next.position_at(at) == position
@@ -308,7 +283,7 @@ fn lead(now: Moment, at: Option<Micros>) -> Micros {
 impl Timeline {
     /// Puts `segment` in at its time, now or later, and forgets the past. What was scheduled for
     /// after it is planned again.
-    fn turn(&mut self, now: Micros, segment: Segment) -> Result<(), Reject> {
+    pub(super) fn turn(&mut self, now: Micros, segment: Segment) -> Result<(), Reject> {
         self.segments.drain(..self.segment_index_at(now));
         let until = self.segments.iter().position(|s| s.t0 > now && s.t0 >= segment.t0);
         let later = self.segments.split_off(until.unwrap_or(self.segments.len()));
@@ -336,7 +311,7 @@ impl Timeline {
     }
 
     /// The music as it goes on from `at`.
-    fn onward(&self, at: Micros) -> Segment {
+    pub(super) fn onward(&self, at: Micros) -> Segment {
         let ruling = self.segments[self.segment_index_at(at)];
         let ramp = ruling.ramp.saturating_sub(at.since(ruling.t0).as_micros());
         let tempo = self.tempo_at(at);

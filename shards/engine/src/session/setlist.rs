@@ -1,7 +1,7 @@
 //! Songs: the set list, which of them is played, and handing one out.
 
 use super::{Effect, Session};
-use crate::speech::{Ack, Code, Notice, Reject, Setlist, Song, SongChoice};
+use crate::speech::{Ack, Code, Notice, Reject, Setlist, SongChoice};
 use crate::words::ids::MemberId;
 use crate::words::time::Moment;
 
@@ -14,16 +14,16 @@ impl Session {
         setlist: Setlist,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.leader_only(member)?;
-        if self.state.setlist.as_ref() == Some(&setlist) {
-            return Ok(self.report(false, member, Notice::Setlist(setlist), out));
+        self.state.leader_only(member)?;
+        if self.state.record.setlist.as_ref() == Some(&setlist) {
+            return Ok(self.state.report(false, member, Notice::Setlist(setlist), out));
         }
-        let selected = self.song().map(|(_, song)| song.id.clone());
-        self.state.song = selected.and_then(|id| place_of(&setlist, &id));
-        self.state.setlist = Some(setlist.clone());
-        self.sum_setlist();
-        self.decide(now);
-        Ok(self.report(true, member, Notice::Setlist(setlist), out))
+        let selected = self.state.song().map(|(_, song)| song.id.clone());
+        self.state.record.song = selected.and_then(|id| place_of(&setlist, &id));
+        self.state.record.setlist = Some(setlist.clone());
+        self.state.sum_setlist();
+        self.state.decide(now);
+        Ok(self.state.report(true, member, Notice::Setlist(setlist), out))
     }
 
     /// `select_song`: stops at its beginning, in its tempo and signature. A step without a selected
@@ -35,26 +35,26 @@ impl Session {
         choice: &SongChoice,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.leader_only(member)?;
+        self.state.leader_only(member)?;
         let index = self.chosen(choice)?;
-        let Some(song) = self.song_at(index) else { return Err(no_such_song()) };
+        let Some(song) = self.state.song_at(index) else { return Err(no_such_song()) };
         let (id, tempo, signature) = (song.id.clone(), song.tempo, song.time_signature);
-        let mut next = self.state.timeline.clone();
+        let mut next = self.state.timeline().clone();
         next.rewind(now.at);
         next.begin_with(now.at, tempo, signature);
-        let selected = self.state.song.replace(index) != Some(index);
+        let selected = self.state.record.song.replace(index) != Some(index);
         let moved = self.take_course(now, next);
         if selected && !moved {
-            self.decide(now);
+            self.state.decide(now);
         }
-        let timeline = self.state.timeline.clone();
+        let timeline = self.state.timeline().clone();
         let notice = Notice::SongChanged { song: id, index, timestamp: now.unix, timeline };
-        Ok(self.report(selected || moved, member, notice, out))
+        Ok(self.state.report(selected || moved, member, notice, out))
     }
 
     /// `get_song`.
     pub(super) fn get_song(&self, id: &str) -> Result<Ack, Reject> {
-        let songs = self.state.setlist.iter().flat_map(|setlist| &*setlist.songs);
+        let songs = self.state.record.setlist.iter().flat_map(|setlist| &*setlist.songs);
         songs
             .into_iter()
             .find(|song| song.id == id)
@@ -63,22 +63,17 @@ impl Session {
             .ok_or_else(no_such_song)
     }
 
-    /// The selected song and its place.
-    pub(super) fn song(&self) -> Option<(u32, &Song)> {
-        let index = self.state.song?;
-        Some((index, self.song_at(index)?))
-    }
-
     pub(super) fn check_setlist(&self) {
         assert!(
-            self.state.song.is_none() || self.song().is_some(),
+            self.state.record.song.is_none() || self.state.song().is_some(),
             "song {:?} is none",
-            self.state.song
+            self.state.record.song
         );
     }
 
     fn chosen(&self, choice: &SongChoice) -> Result<u32, Reject> {
-        let Some(setlist) = self.state.setlist.as_ref().filter(|setlist| !setlist.songs.is_empty())
+        let Some(setlist) =
+            self.state.record.setlist.as_ref().filter(|setlist| !setlist.songs.is_empty())
         else {
             return Err(Reject::new(
                 Code::NotAllowed,
@@ -86,7 +81,7 @@ impl Session {
             ));
         };
         let last = setlist.songs.len() as u32 - 1;
-        match (choice, self.state.song) {
+        match (choice, self.state.record.song) {
             (SongChoice::Id(id), _) => place_of(setlist, id).ok_or_else(no_such_song),
             (SongChoice::Step(true), None) => Ok(0),
             (SongChoice::Step(false), None) => Ok(last),
@@ -99,10 +94,6 @@ impl Session {
                 Err(Reject::new(Code::NotAllowed, "this is the first song"))
             }
         }
-    }
-
-    fn song_at(&self, index: u32) -> Option<&Song> {
-        self.state.setlist.as_ref()?.songs.get(index as usize)
     }
 }
 

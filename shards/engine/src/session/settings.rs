@@ -1,7 +1,7 @@
 //! What the leader decides about the session itself.
 
-use super::{Effect, Session, audience};
-use crate::speech::{Ack, LeaderRule, Notice, Reject, Settings, SettingsChange};
+use super::{Audience, Effect, Session};
+use crate::speech::{Ack, LeaderRule, Notice, Reject, SettingsChange};
 use crate::words::ids::MemberId;
 use crate::words::time::Moment;
 
@@ -16,13 +16,13 @@ impl Session {
         change: SettingsChange,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.leader_only(member)?;
+        self.state.leader_only(member)?;
         let [passcode, pin] =
             [&change.passcode, &change.leader_pin].map(|new| new.as_ref()?.as_ref());
-        self.rules.check_secrets(passcode, pin)?;
-        let state = &self.state;
+        self.state.rules.check_secrets(passcode, pin)?;
+        let state = &self.state.record;
         let max_members = change.max_members.unwrap_or(state.max_members);
-        let allowed = self.member_count()..=self.rules.members_max;
+        let allowed = self.state.member_count()..=self.state.rules.members_max;
         if !allowed.contains(&max_members) {
             let (least, most) = allowed.into_inner();
             let message =
@@ -41,10 +41,10 @@ impl Session {
         let on_leader_loss = change.on_leader_loss.unwrap_or(state.on_leader_loss);
         let anyone_may_cue = change.anyone_may_cue.unwrap_or(state.anyone_may_cue);
 
-        let shown_before = self.settings();
-        let new_pin = leader_pin != self.state.leader_pin;
-        let new_secret = new_pin || passcode != self.state.passcode;
-        let state = &mut self.state;
+        let shown_before = self.state.settings();
+        let new_pin = leader_pin != self.state.record.leader_pin;
+        let new_secret = new_pin || passcode != self.state.record.passcode;
+        let state = &mut self.state.record;
         (state.passcode, state.leader_pin) = (passcode, leader_pin);
         (state.max_members, state.leader_rule) = (max_members, leader_rule);
         (state.on_leader_loss, state.anyone_may_cue) = (on_leader_loss, anyone_may_cue);
@@ -54,30 +54,18 @@ impl Session {
                 seat.knows_pin = state.leader_pin.is_some() && seat.member.id == member;
             }
         }
-        let changed = new_secret || self.settings() != shown_before;
+        let changed = new_secret || self.state.settings() != shown_before;
         if changed {
-            self.decide(now);
+            self.state.decide(now);
         }
         let update = Notice::SessionUpdate {
-            settings: Some(self.settings()),
+            settings: Some(self.state.settings()),
             time_signature: None,
-            epoch: self.epoch(),
-            version: self.version(),
-            checksum: self.checksum(),
+            epoch: self.state.epoch(),
+            version: self.state.version(),
+            checksum: self.state.checksum(),
         };
-        out.push(Effect::Notify(audience(changed, member), update));
-        Ok(self.changed())
-    }
-
-    /// The settings as members see them.
-    pub(super) fn settings(&self) -> Settings {
-        let state = &self.state;
-        Settings {
-            max_members: state.max_members,
-            on_leader_loss: state.on_leader_loss,
-            leader_rule: state.leader_rule,
-            anyone_may_cue: state.anyone_may_cue,
-            has_passcode: state.passcode.is_some(),
-        }
+        out.push(Effect::Notify(Audience::of(changed, member), update));
+        Ok(self.state.changed())
     }
 }

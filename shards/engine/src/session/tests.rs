@@ -124,7 +124,7 @@ impl Room {
     /// Whatever tells of the state must tell of the one it led to, or members would not take it
     /// over.
     fn check_news(&self, out: &[Effect]) {
-        let state = &self.session.state.timeline;
+        let state = self.session.state.timeline();
         for effect in out {
             let Effect::Notify(_, notice) = effect else { continue };
             match notice {

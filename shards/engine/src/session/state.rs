@@ -1,0 +1,433 @@
+//! A session's decided state, and the questions that all its parts ask.
+//!
+//! Every other file of the session works on this value and on nothing that lies above it, so calls
+//! go one way. A change to the record becomes a decision with [`State::decide`]: the next version,
+//! with a new checksum.
+
+use serde::Serialize;
+
+use super::{Audience, Effect, HeldSeat, Rules};
+use crate::record::{Record, Seat};
+use crate::speech::{
+    Ack, Checksum, Code, LeaderRule, LeaveReason, Member, Notice, Reject, Role, Settings, Song,
+    SyncResponse,
+};
+use crate::words::ids::MemberId;
+use crate::words::music::Timeline;
+use crate::words::time::{Micros, Moment};
+
+/// The record of a session with its rules and what is computed from them.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    /// The server's settings for all sessions.
+    pub rules: Rules,
+    /// Everything that is stored. [`State::take_course`] alone changes how its timeline goes on.
+    pub record: Record,
+    /// Set while the leader is without a connection.
+    pub held_seat: Option<HeldSeat>,
+    /// The checksum of this state at its version.
+    checksum: Checksum,
+    /// The checksum of the set list alone: up to 1 MiB that need not be read with every version.
+    setlist_sum: u32,
+}
+
+/// The cause of a leader's lead, for the automatic message.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Came {
+    /// By joining.
+    Joined,
+    /// By `set_role`.
+    Connected,
+    /// By being given the lead: handed over, approved, or as the successor.
+    Given,
+}
+
+impl State {
+    pub fn new(record: Record, rules: &Rules) -> Self {
+        let mut state = Self {
+            rules: rules.clone(),
+            record,
+            held_seat: None,
+            checksum: Checksum(0),
+            setlist_sum: 0,
+        };
+        state.sum_setlist();
+        state.sum();
+        state
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.record.timeline.epoch
+    }
+
+    pub fn version(&self) -> u64 {
+        self.record.timeline.version
+    }
+
+    pub fn checksum(&self) -> Checksum {
+        self.checksum
+    }
+
+    pub fn timeline(&self) -> &Timeline {
+        &self.record.timeline
+    }
+
+    /// Whether no member has ever joined.
+    pub fn is_new(&self) -> bool {
+        self.version() == 0
+    }
+
+    pub fn leader(&self) -> Option<MemberId> {
+        self.record.timeline.leader
+    }
+
+    /// Rejects a member that does not lead.
+    pub fn leader_only(&self, member: MemberId) -> Result<(), Reject> {
+        match self.leader() {
+            Some(leader) if leader == member => Ok(()),
+            Some(_) => Err(Reject::new(Code::NotLeader, "only the leader may do this")),
+            None => {
+                let message = "nobody leads: take the lead with set_role \"leader\" first";
+                Err(Reject::new(Code::NotLeader, message))
+            }
+        }
+    }
+
+    /// Whether a member may lead without being asked for the PIN.
+    pub fn may_lead(&self, member: MemberId) -> bool {
+        self.record.leader_rule != LeaderRule::Pin
+            || self.seat(member).is_some_and(|seat| seat.knows_pin)
+    }
+
+    /// Returns the member that leads after `leader`: the first that joined, of those that are
+    /// connected and may lead.
+    pub fn successor(&self, leader: MemberId) -> Option<MemberId> {
+        let mut others = self.members().filter(|member| member.id != leader && member.connected);
+        // mark: heir_without_pin
+        others.find(|member| self.may_lead(member.id)).map(|member| member.id)
+    }
+
+    /// Gives the leader's role to `leader` alone, without a notice.
+    pub fn seat_leader(&mut self, leader: Option<MemberId>) {
+        self.record.timeline.leader = leader;
+        for seat in &mut self.record.seats {
+            seat.member.role =
+                // mark: two_leaders
+                if Some(seat.member.id) == leader { Role::Leader } else { Role::Follower };
+        }
+    }
+
+    /// Returns the members in order of joining, with those whose seat is held.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.record.seats.iter().map(|seat| &seat.member)
+    }
+
+    pub fn member_count(&self) -> u32 {
+        self.record.seats.len() as u32
+    }
+
+    /// Whether the session has too many members to send everybody's comings and goings to all.
+    pub fn is_large(&self) -> bool {
+        self.member_count() > self.rules.members_listed_max
+    }
+
+    pub fn seat(&self, member: MemberId) -> Option<&Seat> {
+        self.place_of(member).map(|place| &self.record.seats[place])
+    }
+
+    pub fn seat_mut(&mut self, member: MemberId) -> Option<&mut Seat> {
+        self.place_of(member).map(|place| &mut self.record.seats[place])
+    }
+
+    /// Whether a member is here and has a connection.
+    pub fn is_connected(&self, member: MemberId) -> bool {
+        self.seat(member).is_some_and(|seat| seat.member.connected)
+    }
+
+    /// Finds a member. The last seat is read first: it is a newcomer's, about which many questions
+    /// arise at once.
+    fn place_of(&self, member: MemberId) -> Option<usize> {
+        let seats = &self.record.seats;
+        let is_last = seats.last().is_some_and(|seat| seat.member.id == member);
+        if is_last {
+            return Some(seats.len() - 1);
+        }
+        seats.iter().position(|seat| seat.member.id == member)
+    }
+
+    pub fn display_name(&self, member: MemberId) -> String {
+        self.seat(member)
+            .map_or_else(|| default_name(member), |seat| seat.member.display_name.clone())
+    }
+
+    /// Returns the members that a snapshot names: all, or of a large session the leader and those
+    /// that joined first.
+    pub fn named(&self) -> Vec<&Member> {
+        if !self.is_large() {
+            return self.members().collect();
+        }
+        let mut named: Vec<&Member> = self.members().take(self.named_of_many()).collect();
+        let leader = self.leader().and_then(|leader| self.seat(leader)).map(|seat| &seat.member);
+        named.extend(leader.filter(|leader| named.iter().all(|member| member.id != leader.id)));
+        named
+    }
+
+    /// Whether all members are notified of a member. A seat without a connection is the leader's,
+    /// or was until now.
+    pub fn is_named(&self, member: MemberId) -> bool {
+        let stands_out = |place: usize| {
+            place < self.named_of_many() || !self.record.seats[place].member.connected
+        };
+        !self.is_large()
+            || self.leader() == Some(member)
+            || self.place_of(member).is_some_and(stands_out)
+    }
+
+    /// Number of members of a large session that are named besides its leader: few, since each
+    /// newcomer receives them.
+    fn named_of_many(&self) -> usize {
+        self.rules.members_listed_max.div_ceil(8) as usize
+    }
+
+    /// Notifies the members of a newcomer that has its seat already.
+    pub fn notify_join(&self, member: MemberId, out: &mut Vec<Effect>) {
+        if self.member_count() == self.rules.members_listed_max + 1 {
+            // From now on not everybody is named, so the list that members hold would grow old.
+            out.push(Effect::Snapshot(Audience::All));
+        }
+        if let Some(seat) = self.seat(member).filter(|_| self.is_named(member)) {
+            let (member, member_count) = (seat.member.clone(), self.member_count());
+            out.push(Effect::Notify(Audience::All, Notice::UserJoined { member, member_count }));
+        }
+    }
+
+    /// Removes a seat and notifies those who stay.
+    pub fn remove_seat(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        reason: LeaveReason,
+        new_leader: Option<MemberId>,
+        out: &mut Vec<Effect>,
+    ) {
+        let (was_named, was_large) = (self.is_named(member), self.is_large());
+        self.record.seats.retain(|seat| seat.member.id != member);
+        if was_named {
+            let member_count = self.member_count();
+            let left =
+                Notice::UserLeft { member, member_count, new_leader, reason, timestamp: now.unix };
+            out.push(Effect::Notify(Audience::All, left));
+        }
+        if was_large && !self.is_large() {
+            // No member knows all of those who are left.
+            out.push(Effect::Snapshot(Audience::All));
+        }
+    }
+
+    /// Makes the automatic message that of the present lead, unless a member has set another. It
+    /// makes no version of its own, so it is not in the checksum.
+    pub fn caption(&mut self, came: Came) {
+        if self.record.is_message_set() {
+            return;
+        }
+        let leader = self.leader().and_then(|leader| self.seat(leader));
+        let text = match leader.map(|seat| &seat.member.display_name) {
+            Some(name) => match came {
+                Came::Joined => format!("{name} is leading"),
+                Came::Connected => "Leader connected".into(),
+                Came::Given => format!("{name} is now leading"),
+            },
+            None if self.record.seats.is_empty() => "Waiting for members…".into(),
+            None => "Waiting for leader…".into(),
+        };
+        self.record.message = format!("{}{text}", Record::AUTOMATIC);
+    }
+
+    /// Returns the settings as members see them.
+    pub fn settings(&self) -> Settings {
+        let record = &self.record;
+        Settings {
+            max_members: record.max_members,
+            on_leader_loss: record.on_leader_loss,
+            leader_rule: record.leader_rule,
+            anyone_may_cue: record.anyone_may_cue,
+            has_passcode: record.passcode.is_some(),
+        }
+    }
+
+    /// Returns the selected song and its place.
+    pub fn song(&self) -> Option<(u32, &Song)> {
+        let index = self.record.song?;
+        Some((index, self.song_at(index)?))
+    }
+
+    pub fn song_at(&self, index: u32) -> Option<&Song> {
+        self.record.setlist.as_ref()?.songs.get(index as usize)
+    }
+
+    /// Returns the answer to `sync_request`.
+    pub fn sync_response(&self, now: Moment) -> SyncResponse {
+        let timeline = self.timeline();
+        SyncResponse {
+            position: timeline.position_at(now.at),
+            tempo: timeline.tempo_at(now.at),
+            playing: timeline.is_playing_at(now.at),
+            timestamp: now.unix,
+            checksum: self.checksum,
+            timeline: timeline.clone(),
+        }
+    }
+
+    pub fn pause_notice(&self, now: Moment) -> Notice {
+        let timeline = self.timeline().clone();
+        Notice::Pause { position: timeline.position_at(now.at), timestamp: now.unix, timeline }
+    }
+
+    /// Notifies all members of a change, or its sender alone of the present state.
+    pub fn report(
+        &self,
+        changed: bool,
+        sender: MemberId,
+        notice: Notice,
+        out: &mut Vec<Effect>,
+    ) -> Ack {
+        let audience = Audience::of(changed, sender);
+        // mark: nothing_unanswered
+        out.extend([Effect::Notify(audience, notice), Effect::Snapshot(audience)]);
+        self.changed()
+    }
+
+    /// Returns the acknowledgement that carries the present version.
+    pub fn changed(&self) -> Ack {
+        Ack::Changed { epoch: self.epoch(), version: self.version() }
+    }
+
+    /// Begins an epoch. The caller makes it a decision.
+    pub fn begin_epoch(&mut self, epoch: u64) {
+        self.record.timeline.epoch = epoch;
+        self.record.timeline.version = 0;
+    }
+
+    /// Carries the timeline over from the clock of another server, by the wall clock of both.
+    pub fn move_to_clock_of(&mut self, now: Moment) {
+        let record = &mut self.record;
+        let passed = now.unix.0.saturating_sub(record.last_active_unix.0).max(0) as u64;
+        // mark: stored_music_stands
+        let then = record.last_active_at + Micros::from_micros(passed.saturating_mul(1_000));
+        let timeline = &mut record.timeline;
+        // A wall clock that was set back may say less than what has happened since anybody spoke: a
+        // pause at the end of a leader's grace.
+        let then = timeline.segments.first().map_or(then, |first| then.max(first.t0));
+        let turned = timeline.turn(then, timeline.onward(then));
+        assert!(turned.is_ok(), "the present takes no more room than what led to it");
+        for segment in &mut timeline.segments {
+            segment.t0 = now.at + segment.t0.since(then);
+        }
+        self.touch(now);
+    }
+
+    /// Makes another timeline the present one. Returns whether the beat goes on, or `None` if
+    /// nothing about the music is different. The caller makes it a decision.
+    pub fn take_course(&mut self, now: Micros, next: Timeline) -> Option<bool> {
+        let old = std::mem::replace(&mut self.record.timeline, next);
+        let new = &self.record.timeline;
+        if (&old.segments, &old.meter, old.count_in) == (&new.segments, &new.meter, new.count_in) {
+            return None;
+        }
+        let goes_on = old.is_playing_at(now)
+            && new.is_playing_at(now)
+            && old.beat_at(now) == new.beat_at(now);
+        Some(goes_on)
+    }
+
+    /// Makes what was just changed the next version.
+    pub fn decide(&mut self, now: Moment) {
+        self.record.timeline.version += 1; // mark: version_stays
+        self.record.timeline.made_at = now.at;
+        self.sum(); // mark: stale_checksum
+    }
+
+    /// Notes that a member did something.
+    pub fn touch(&mut self, now: Moment) {
+        self.record.last_active_at = now.at;
+        self.record.last_active_unix = now.unix;
+    }
+
+    fn sum(&mut self) {
+        let record = &self.record;
+        self.checksum = Checksum(sum_of(&(
+            &record.session,
+            if record.is_message_set() { &record.message } else { "" },
+            (record.max_members, record.on_leader_loss, record.leader_rule, record.anyone_may_cue),
+            (record.passcode.is_some(), record.leader_pin.is_some(), self.held_seat.is_some()),
+            &record.timeline,
+            (self.setlist_sum, record.song),
+        )));
+    }
+
+    /// Sums the set list up after it was changed.
+    pub fn sum_setlist(&mut self) {
+        self.setlist_sum = sum_of(&self.record.setlist);
+    }
+}
+
+/// Returns the name that old clients expect of a member without one.
+pub(super) fn default_name(member: MemberId) -> String {
+    let id = member.as_str();
+    format!("User {}", &id[id.len().saturating_sub(4)..])
+}
+
+/// CRC-32 of the bytes that a value is stored as.
+fn sum_of(value: &impl Serialize) -> u32 {
+    // Plain data, and nothing that could be full: there is nothing that could fail.
+    postcard::serialize_with_flavor(value, Summing::default()).unwrap_or_default()
+}
+
+/// Sums the bytes that a value is stored as up, without storing them: the texts of a set list may
+/// be a megabyte.
+struct Summing {
+    sum: crc32fast::Hasher,
+    /// The last bytes, for many of them come one by one.
+    last: [u8; 64],
+    length: usize,
+}
+
+impl Default for Summing {
+    fn default() -> Self {
+        Self { sum: crc32fast::Hasher::new(), last: [0; 64], length: 0 }
+    }
+}
+
+impl Summing {
+    fn flush(&mut self) {
+        self.sum.update(&self.last[..self.length]);
+        self.length = 0;
+    }
+}
+
+impl postcard::ser_flavors::Flavor for Summing {
+    type Output = u32;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        if bytes.len() > self.last.len() - self.length {
+            self.flush();
+        }
+        match self.last.get_mut(self.length..self.length + bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.length += bytes.len();
+            }
+            None => self.sum.update(bytes),
+        }
+        Ok(())
+    }
+
+    fn finalize(mut self) -> postcard::Result<u32> {
+        self.flush();
+        Ok(self.sum.finalize())
+    }
+}
