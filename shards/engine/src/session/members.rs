@@ -206,6 +206,11 @@ impl Session {
         self.state.seat(member).and_then(|seat| seat.tick_hz)
     }
 
+    /// Whether a member asked for `metronome_tick`.
+    pub fn wants_metronome(&self, member: MemberId) -> bool {
+        self.state.seat(member).is_some_and(|seat| seat.metronome)
+    }
+
     /// The kept seat's time is over: the lead passes on.
     pub(super) fn end_grace(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if let (Some(held), Some(leader)) = (self.state.held_seat, self.state.leader()) {
@@ -253,7 +258,7 @@ impl Session {
             knows_pin: self.state.record.leader_pin.is_some()
                 && join.leader_pin == self.state.record.leader_pin,
         });
-        self.listen_to_metronome(now, member, join.metronome);
+        self.metronome.listen(&mut self.state, now.at, member, join.metronome);
 
         let leads = self.leads_on_entry(member, join.role);
         if leads && was_alone {
@@ -294,7 +299,7 @@ impl Session {
             .position(|other| other.member.joined_at > member.joined_at);
         let place = later.unwrap_or(self.state.record.seats.len());
         self.state.record.seats.insert(place, Seat { member, metronome: false, ..seat });
-        self.listen_to_metronome(now, id, metronome);
+        self.metronome.listen(&mut self.state, now.at, id, metronome);
         self.state.notify_join(id, out);
         // mark: two_leaders_after_recovery
         if led && self.state.leader().is_none() && self.state.may_lead(id) {
@@ -333,7 +338,7 @@ impl Session {
         seat.member.connected = true;
         let changed = seat.member != before;
         let shown_anew = changed && self.state.is_named(member);
-        self.listen_to_metronome(now, member, join.metronome);
+        self.metronome.listen(&mut self.state, now.at, member, join.metronome);
 
         let audience = if shown_anew { Audience::All } else { Audience::One(member) };
         out.push(Effect::Snapshot(audience));

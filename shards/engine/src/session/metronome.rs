@@ -1,58 +1,66 @@
-//! `metronome_tick`: tells of each beat ahead of its time, so that it can be played on time.
+//! `metronome_tick`: announces each beat ahead of its time, so that it can be played on time.
 
-use super::{Audience, Effect, Session};
+use super::state::State;
+use super::{Audience, Effect};
 use crate::speech::Notice;
 use crate::words::ids::MemberId;
-use crate::words::music::BEAT;
-use crate::words::time::{Micros, Moment};
+use crate::words::music::{BEAT, Timeline};
+use crate::words::time::Micros;
 
-/// How long before its time a beat is told: the network's worst usual delay and the 100 ms that
+/// Time by which a beat is announced early: the network's worst usual delay and the 100 ms that
 /// browsers schedule sound ahead.
 const AHEAD: Micros = Micros::from_millis(200);
 
-impl Session {
-    /// Whether a member asked for `metronome_tick`.
-    pub fn wants_metronome(&self, member: MemberId) -> bool {
-        self.state.seat(member).is_some_and(|seat| seat.metronome)
+/// The next beat that a session announces to the members that asked for beats.
+#[derive(Clone, Debug)]
+pub(super) struct Metronome {
+    /// In micro-beats; `None` if no beat will come.
+    next_beat: Option<i64>,
+}
+
+impl Metronome {
+    /// Returns the metronome of a session that has not announced a beat.
+    pub fn new(timeline: &Timeline, now: Micros) -> Self {
+        Self { next_beat: beat_after(timeline, now) }
     }
 
-    /// Notes whether a member wants the beats; the first listener finds the beat that comes next.
-    pub(super) fn listen_to_metronome(&mut self, now: Moment, member: MemberId, wants: bool) {
-        if wants && !self.has_listeners() {
-            self.next_beat = self.beat_after(now.at);
+    /// Notes whether a member wants the beats. The first listener finds the beat that comes next.
+    pub fn listen(&mut self, state: &mut State, now: Micros, member: MemberId, wants: bool) {
+        if wants && !has_listeners(state) {
+            self.next_beat = beat_after(state.timeline(), now);
         }
-        if let Some(seat) = self.state.seat_mut(member) {
+        if let Some(seat) = state.seat_mut(member) {
             seat.metronome = wants;
         }
     }
 
-    /// Playback has changed. If the beat goes on, what was told of it stands.
-    pub(super) fn follow_course(&mut self, now: Moment, goes_on: bool) {
-        self.announced = now.at;
+    /// Follows a timeline that has changed. If the beat goes on, beats announced stay valid.
+    pub fn follow(&mut self, timeline: &Timeline, now: Micros, goes_on: bool) {
         if !goes_on || self.next_beat.is_none() {
-            self.next_beat = self.beat_after(now.at);
+            self.next_beat = beat_after(timeline, now);
         }
     }
 
-    pub(super) fn metronome_deadline(&self) -> Option<Micros> {
-        let beat = self.next_beat.filter(|_| self.has_listeners())?;
-        let time = self.state.timeline().time_of_beat(beat, Micros::ZERO)?;
+    /// Returns when the next beat is to be announced, if a member listens.
+    pub fn deadline(&self, state: &State) -> Option<Micros> {
+        let beat = self.next_beat.filter(|_| has_listeners(state))?;
+        let time = state.timeline().time_of_beat(beat, Micros::ZERO)?;
         Some(Micros::ZERO + time.since(AHEAD))
     }
 
-    /// Tells of the beats that are near. Those that are over, after a pause of the whole process,
+    /// Announces the beats that are near. Beats that are over, after a pause of the whole process,
     /// are skipped.
-    pub(super) fn notify_beats(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if !self.has_listeners() {
+    pub fn notify_beats(&mut self, state: &State, now: Micros, out: &mut Vec<Effect>) {
+        if !has_listeners(state) {
             return;
         }
-        if self.is_playing(now.at) {
-            self.next_beat = self.next_beat.max(self.beat_after(now.at));
+        let timeline = state.timeline();
+        if timeline.is_playing_at(now) {
+            self.next_beat = self.next_beat.max(beat_after(timeline, now));
         }
         while let Some(beat) = self.next_beat {
-            let timeline = self.state.timeline();
             let time = timeline.time_of_beat(beat, Micros::ZERO);
-            let Some(at) = time.filter(|&at| at <= now.at + AHEAD) else { break };
+            let Some(at) = time.filter(|&at| at <= now + AHEAD) else { break };
             let bar = timeline.bar_at(beat);
             let tick = Notice::MetronomeTick {
                 beat: (bar.in_bar / BEAT) as u32 + 1,
@@ -64,19 +72,18 @@ impl Session {
             self.next_beat = Some(beat + BEAT);
         }
     }
+}
 
-    fn has_listeners(&self) -> bool {
-        self.state.record.seats.iter().any(|seat| seat.metronome && seat.member.connected)
-    }
+fn has_listeners(state: &State) -> bool {
+    state.record.seats.iter().any(|seat| seat.metronome && seat.member.connected)
+}
 
-    /// The first whole beat from `at` on, as far as the music plays or is scheduled to.
-    fn beat_after(&self, at: Micros) -> Option<i64> {
-        let timeline = self.state.timeline();
-        let from = if timeline.is_playing_at(at) {
-            timeline.beat_at(at)
-        } else {
-            timeline.segments.iter().find(|segment| segment.playing && segment.t0 > at)?.b0
-        };
-        Some(from + (-from).rem_euclid(BEAT))
-    }
+/// Returns the first whole beat from `at` on, as far as the music plays or is scheduled to.
+fn beat_after(timeline: &Timeline, at: Micros) -> Option<i64> {
+    let from = if timeline.is_playing_at(at) {
+        timeline.beat_at(at)
+    } else {
+        timeline.segments.iter().find(|segment| segment.playing && segment.t0 > at)?.b0
+    };
+    Some(from + (-from).rem_euclid(BEAT))
 }

@@ -25,6 +25,7 @@ pub use effect::{Audience, Effect};
 pub use members::LostSeat;
 
 use applied::AppliedCommands;
+use metronome::Metronome;
 use state::{Came, State};
 
 use crate::record::{Record, Seat};
@@ -90,8 +91,7 @@ pub struct Session {
     applied: AppliedCommands,
     /// Scheduled segments that began up to here were announced.
     announced: Micros,
-    /// The next beat to tell the metronome's listeners of, in micro-beats.
-    next_beat: Option<i64>,
+    metronome: Metronome,
 }
 
 /// After so many milliseconds without anybody doing anything, no leader is expected back.
@@ -175,12 +175,11 @@ impl Session {
             state.caption(Came::Joined);
         }
         state.decide(now);
-        let mut session = Self::with_state(state, now, age);
-        session.follow_course(now, false);
-        session
+        Self::with_state(state, now, age)
     }
 
     fn with_state(state: State, now: Moment, age: Micros) -> Self {
+        let metronome = Metronome::new(state.timeline(), now.at);
         Self {
             state,
             opened: now.at,
@@ -189,7 +188,7 @@ impl Session {
             requests: Vec::new(),
             applied: AppliedCommands::default(),
             announced: now.at,
-            next_beat: None,
+            metronome,
         }
     }
 
@@ -273,7 +272,7 @@ impl Session {
         let grace = self.state.held_seat.map(|held| held.until); // mark: grace_never_ends
         let starts = self.state.timeline().segments.iter().map(|segment| segment.t0);
         let scheduled = starts.into_iter().find(|&t0| t0 > self.announced);
-        [grace, scheduled, self.metronome_deadline()].into_iter().flatten().min()
+        [grace, scheduled, self.metronome.deadline(&self.state)].into_iter().flatten().min()
     }
 
     /// Does what has become due: gives a lost leader's seat away, tells that scheduled playback has
@@ -288,7 +287,7 @@ impl Session {
             out.extend([Effect::Snapshot(Audience::All), Effect::RoomStats]);
         }
         self.announced = self.announced.max(now.at);
-        self.notify_beats(now, out);
+        self.metronome.notify_beats(&self.state, now.at, out);
     }
 
     /// Its name.

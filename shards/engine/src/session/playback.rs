@@ -235,6 +235,12 @@ impl Session {
         true
     }
 
+    /// Notes that playback has changed; `goes_on` says whether its beat does not.
+    fn follow_course(&mut self, now: Moment, goes_on: bool) {
+        self.announced = now.at;
+        self.metronome.follow(self.state.timeline(), now.at, goes_on);
+    }
+
     pub(super) fn check_timeline(&self) {
         let timeline = self.state.timeline();
         assert!((1..=Timeline::SEGMENTS_MAX).contains(&timeline.segments.len()));
