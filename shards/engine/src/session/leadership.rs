@@ -4,7 +4,23 @@ use super::state::Came;
 use super::{Audience, Effect, Session};
 use crate::speech::{Ack, Code, LeaderRule, Notice, Reject, Role};
 use crate::words::ids::MemberId;
-use crate::words::time::Moment;
+use crate::words::time::{Micros, Moment};
+
+/// Open claims and requests for the lead.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leadership {
+    /// When a claim that was granted stops to hold against others.
+    claimed_until: Micros,
+    /// Followers that wait for the leader's answer, in order of asking.
+    requests: Vec<MemberId>,
+}
+
+impl Leadership {
+    /// Drops the request of a member that leaves.
+    pub fn forget(&mut self, member: MemberId) {
+        self.requests.retain(|&requester| requester != member); // mark: request_outlives_member
+    }
+}
 
 impl Session {
     /// `set_role`: a leader that steps down hands over to its successor, and the lead is free if
@@ -35,7 +51,7 @@ impl Session {
                 self.pass_lead(now, self.state.successor(member), None, Some("handed_over"), out);
             }
             (Role::Follower, None) => {
-                self.requests.retain(|&requester| requester != member);
+                self.leadership.forget(member);
                 self.notify_role(now, member, member, false, out);
             }
             (Role::Follower, Some(other)) => self.notify_role(now, member, other, false, out),
@@ -94,9 +110,9 @@ impl Session {
     /// its return.
     pub(super) fn ask_leader(&mut self, member: MemberId, out: &mut Vec<Effect>) -> Ack {
         let Some(current_leader) = self.state.leader() else { return Ack::Pending };
-        let asked_already = self.requests.contains(&member);
+        let asked_already = self.leadership.requests.contains(&member);
         if !asked_already {
-            self.requests.push(member);
+            self.leadership.requests.push(member);
             self.put_request(member, out);
         }
         out.push(Effect::Notify(
@@ -108,7 +124,7 @@ impl Session {
 
     /// Puts all open requests to a leader that was away.
     pub(super) fn repeat_requests(&self, out: &mut Vec<Effect>) {
-        for &requester in &self.requests {
+        for &requester in &self.leadership.requests {
             self.put_request(requester, out);
         }
     }
@@ -159,7 +175,7 @@ impl Session {
             }
             None => "There is no leader to answer any more",
         };
-        let requests = std::mem::take(&mut self.requests);
+        let requests = std::mem::take(&mut self.leadership.requests);
         for requester in requests.into_iter().filter(|&requester| Some(requester) != to) {
             out.push(Effect::Notify(
                 Audience::One(requester),
@@ -198,14 +214,20 @@ impl Session {
             self.state.members().filter(move |member| member.role == role).map(|member| member.id)
         };
         assert!(leads(Role::Leader).eq(self.state.leader()), "{:?} leads", self.state.leader());
-        for (index, requester) in self.requests.iter().enumerate() {
-            assert!(!self.requests[..index].contains(requester), "{requester:?} asks twice");
+        for (index, requester) in self.leadership.requests.iter().enumerate() {
+            assert!(
+                !self.leadership.requests[..index].contains(requester),
+                "{requester:?} asks twice"
+            );
             assert!(
                 leads(Role::Follower).any(|id| id == *requester),
                 "{requester:?} asks and does not follow"
             );
         }
-        assert!(self.requests.is_empty() || self.state.leader().is_some(), "nobody can answer");
+        assert!(
+            self.leadership.requests.is_empty() || self.state.leader().is_some(),
+            "nobody can answer"
+        );
         assert!(
             self.state.record.leader_rule != LeaderRule::Pin
                 || self.state.record.leader_pin.is_some()
@@ -239,11 +261,11 @@ impl Session {
         if self.state.leader().is_some() && self.state.record.leader_rule == LeaderRule::Ask {
             return Ok(self.ask_leader(member, out));
         }
-        if now.at < self.claimed_until {
+        if now.at < self.leadership.claimed_until {
             let message = "another member claimed the lead at the same time and was first: ask again if need be";
             return Err(Reject::new(Code::NotAllowed, message));
         }
-        self.claimed_until = now.at + self.state.rules.claim_window;
+        self.leadership.claimed_until = now.at + self.state.rules.claim_window;
         self.pass_lead(now, Some(member), Some("claimed"), None, out);
         self.state.caption(came);
         Ok(self.state.changed())
@@ -266,10 +288,10 @@ impl Session {
     /// Takes a request off the list for the leader's answer.
     fn answer_request(&mut self, member: MemberId, requester: MemberId) -> Result<(), Reject> {
         self.state.leader_only(member)?;
-        let Some(place) = self.requests.iter().position(|&id| id == requester) else {
+        let Some(place) = self.leadership.requests.iter().position(|&id| id == requester) else {
             return Err(Reject::field("requesterId", "this member has not asked for the lead"));
         };
-        self.requests.remove(place);
+        self.leadership.requests.remove(place);
         Ok(())
     }
 

@@ -363,7 +363,7 @@ impl Session {
         let heir = if led { self.state.successor(member) } else { None };
         self.state.remove_seat(now, member, reason, heir, out);
         self.applied.left(member);
-        self.requests.retain(|&requester| requester != member); // mark: request_outlives_member
+        self.leadership.forget(member);
         if led {
             let why = if on_purpose { "leader_left" } else { "leader_disconnected" };
             self.give_lead(now, heir, None, Some(why), out);

@@ -25,6 +25,7 @@ pub use effect::{Audience, Effect};
 pub use members::LostSeat;
 
 use applied::AppliedCommands;
+use leadership::Leadership;
 use metronome::Metronome;
 use state::{Came, State};
 
@@ -83,15 +84,11 @@ pub struct Session {
     /// When this value was made, and how old the session was then.
     opened: Micros,
     age: Micros,
-    /// Until when a claim that was granted holds against others.
-    claimed_until: Micros,
-    /// Followers that wait for the leader's answer, in order of asking.
-    requests: Vec<MemberId>,
-    /// Of clients that number their commands.
+    leadership: Leadership,
+    metronome: Metronome,
     applied: AppliedCommands,
     /// Scheduled segments that began up to here were announced.
     announced: Micros,
-    metronome: Metronome,
 }
 
 /// After so many milliseconds without anybody doing anything, no leader is expected back.
@@ -184,11 +181,10 @@ impl Session {
             state,
             opened: now.at,
             age,
-            claimed_until: Micros::ZERO,
-            requests: Vec::new(),
+            leadership: Leadership::default(),
+            metronome,
             applied: AppliedCommands::default(),
             announced: now.at,
-            metronome,
         }
     }
 

@@ -123,7 +123,11 @@ impl Session {
     ) -> Result<Ack, Reject> {
         self.state.leader_only(member)?; // mark: follower_may_set_tempo
         let old = self.state.timeline().tempo_at(now.at);
-        let fade = if self.is_playing(now.at) && old != tempo { fade } else { Micros::ZERO };
+        let fade = if self.state.timeline().is_playing_at(now.at) && old != tempo {
+            fade
+        } else {
+            Micros::ZERO
+        };
         let mut next = self.state.timeline().clone();
         next.set_tempo(now.at, tempo, fade)?;
         let changed = self.take_course(now, next);
