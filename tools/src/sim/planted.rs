@@ -110,8 +110,9 @@ pub const BUGS: &[Bug] = bugs! {
         "((deadline," =>
             "((if BUG { Micros::from_micros(deadline.as_micros() + 900) } else { deadline },";
     stop_stays_there "stop stays where it was":
-        "Segment { p0: 0, b0: 0, ..self.onward(now) }" =>
-            "if BUG { self.onward(now) } else { Segment { p0: 0, b0: 0, ..self.onward(now) } }";
+        "Segment { p0: 0, b0: 0, ..self.onward(self.now) }" =>
+            "if BUG { self.onward(self.now) } else \
+             { Segment { p0: 0, b0: 0, ..self.onward(self.now) } }";
     window_of_the_gone_kept "what was compressed is kept of who is gone":
         "" => "if !BUG { LINE }";
     one_event_too_few "who comes back is told one event too few":

@@ -9,6 +9,7 @@
 //! change anything.
 
 mod applied;
+mod draft;
 mod effect;
 mod leadership;
 mod members;

@@ -1,13 +1,13 @@
-//! Playback: how what the leader says becomes the next timeline.
+//! Playback: the leader's commands become the next timeline.
 //!
-//! A change takes effect at once unless it names a time; one that does is scheduled, at most 30 s
-//! ahead. What was scheduled for later than a change is planned again on the new ground: a start
-//! that was counted in begins at the new place and in the new tempo. Pause and stop cancel it.
+//! A change may be scheduled at most 30 s ahead. Pause and stop cancel a scheduled change; any
+//! other command plans it again, see [`Draft`].
 
+use super::draft::{Draft, METER_MAX};
 use super::{Audience, Effect, Session, unix_at};
-use crate::speech::{Ack, Code, Notice, Number, Quantize, Reject, TempoEvent};
+use crate::speech::{Ack, Notice, Number, Quantize, Reject, TempoEvent};
 use crate::words::ids::MemberId;
-use crate::words::music::{BEAT, MeterChange, Position, Segment, Tempo, TimeSignature, Timeline};
+use crate::words::music::{BEAT, Position, Tempo, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment};
 
 /// How far ahead a change may be scheduled; a later time is brought forward to it.
@@ -16,9 +16,6 @@ const LEAD_MAX: Micros = Micros::from_secs(30);
 /// What a reported position may be off before anybody is corrected, in microseconds: the 25 ms that
 /// the protocol promises.
 const DRIFT_MAX: u64 = 25_000;
-
-/// Meter changes that a timeline remembers; the oldest is forgotten, and bars count from the next.
-const METER_MAX: usize = 16;
 
 impl Session {
     /// `play`. While the music plays, or counts in, it changes nothing.
@@ -36,20 +33,22 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         self.state.leader_only(member)?;
-        let mut next = self.state.timeline().clone();
-        if next.is_playing_at(now.at) {
-            let (tempo, position) = (next.tempo_at(now.at), next.position_at(now.at));
-            let play = Notice::Play { tempo, position, timestamp: now.unix, timeline: next };
+        let mut next = self.state.draft(now.at);
+        let present = &next.timeline;
+        if present.is_playing_at(now.at) {
+            let (tempo, position) = (present.tempo_at(now.at), present.position_at(now.at));
+            let (timestamp, timeline) = (now.unix, next.timeline);
+            let play = Notice::Play { tempo, position, timestamp, timeline };
             return Ok(self.state.report(false, member, play, out));
         }
         if let Some(quantize) = quantize {
-            next.step_back(now.at, quantize);
+            next.step_back(quantize);
         }
         let at = lead(now, at);
-        next.count_in = count_in_bars * u32::from(next.signature_at(at).numerator);
-        next.cancel_start(now.at);
+        next.timeline.count_in = count_in_bars * u32::from(next.signature_at(at).numerator);
+        next.cancel_start();
         let start = next.start(at);
-        next.turn(now.at, start)?;
+        next.turn(start)?;
         let changed = self.take_course(now, next);
         let (tempo, position) = (start.bpm0, start.p0);
         let (timestamp, timeline) = (unix_at(now, at), self.state.timeline().clone());
@@ -85,8 +84,8 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         self.state.leader_only(member)?;
-        let mut next = self.state.timeline().clone();
-        next.rewind(now.at);
+        let mut next = self.state.draft(now.at);
+        next.rewind();
         let changed = self.take_course(now, next);
         let timeline = self.state.timeline().clone();
         Ok(self.state.report(changed, member, Notice::Stop { timestamp: now.unix, timeline }, out))
@@ -128,8 +127,8 @@ impl Session {
         } else {
             Micros::ZERO
         };
-        let mut next = self.state.timeline().clone();
-        next.set_tempo(now.at, tempo, fade)?;
+        let mut next = self.state.draft(now.at);
+        next.set_tempo(tempo, fade)?;
         let changed = self.take_course(now, next);
         let timeline = self.state.timeline().clone();
         let change =
@@ -147,8 +146,8 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         self.state.leader_only(member)?;
-        let mut next = self.state.timeline().clone();
-        next.set_signature(now.at, signature);
+        let mut next = self.state.draft(now.at);
+        next.set_signature(signature);
         let changed = self.take_course(now, next);
         let update = Notice::SessionUpdate {
             settings: None,
@@ -221,19 +220,20 @@ impl Session {
     /// Pauses and cancels what is scheduled; the caller makes it a decision. False if there is
     /// nothing to pause.
     pub(super) fn stand_still(&mut self, now: Moment) -> bool {
-        let timeline = &mut self.state.record.timeline;
+        let mut next = self.state.draft(now.at);
         // mark: pause_keeps_the_plan
-        let pauses = timeline.is_playing_at(now.at) || timeline.is_anything_scheduled(now.at);
+        let pauses = next.timeline.is_playing_at(now.at) || next.is_anything_scheduled();
         if pauses {
-            timeline.pause(now.at);
+            next.pause();
+            self.state.take_course(next);
             self.follow_course(now, false);
         }
         pauses
     }
 
     /// Makes another timeline the next version, unless nothing about it is different.
-    pub(super) fn take_course(&mut self, now: Moment, next: Timeline) -> bool {
-        let Some(goes_on) = self.state.take_course(now.at, next) else { return false };
+    pub(super) fn take_course(&mut self, now: Moment, next: Draft) -> bool {
+        let Some(goes_on) = self.state.take_course(next) else { return false };
         self.follow_course(now, goes_on);
         self.state.decide(now);
         true
@@ -270,16 +270,16 @@ impl Session {
     }
 
     fn move_to(&mut self, now: Moment, at: Micros, position: i64) -> Result<bool, Reject> {
-        let mut next = self.state.timeline().clone();
+        let mut next = self.state.draft(now.at);
         let target = next.sought(at, position);
-        let is_there = if next.is_playing_at(now.at) {
-            at == now.at && next.position_at(at) == position
+        let is_there = if next.timeline.is_playing_at(now.at) {
+            at == now.at && next.timeline.position_at(at) == position
         } else {
-            next.is_still_at(now.at, position, target.b0)
+            next.is_still_at(position, target.b0)
         };
-        let here = is_there && !next.is_anything_scheduled(now.at);
+        let here = is_there && !next.is_anything_scheduled();
         if !here {
-            next.turn(now.at, target)?;
+            next.turn(target)?;
         }
         Ok(self.take_course(now, next))
     }
@@ -288,181 +288,4 @@ impl Session {
 /// When a change that asks for `at` takes effect.
 fn lead(now: Moment, at: Option<Micros>) -> Micros {
     at.map_or(now.at, |at| at.clamp(now.at, now.at + LEAD_MAX))
-}
-
-impl Timeline {
-    /// Puts `segment` in at its time, now or later, and forgets the past. What was scheduled for
-    /// after it is planned again.
-    pub(super) fn turn(&mut self, now: Micros, segment: Segment) -> Result<(), Reject> {
-        self.segments.drain(..self.segment_index_at(now));
-        let until = self.segments.iter().position(|s| s.t0 > now && s.t0 >= segment.t0);
-        let later = self.segments.split_off(until.unwrap_or(self.segments.len()));
-        if segment.t0 == now {
-            self.segments.clear();
-        }
-        self.segments.push(segment);
-        for planned in later {
-            let starts = planned.playing && !self.is_playing_at(planned.t0);
-            if planned.t0 == segment.t0 && !starts {
-                continue;
-            }
-            let again =
-                if starts { self.start(planned.t0) } else { self.sought(planned.t0, planned.p0) };
-            self.segments.retain(|s| s.t0 < again.t0);
-            self.segments.push(again);
-        }
-        if self.segments.len() > Self::SEGMENTS_MAX {
-            return Err(Reject::new(
-                Code::NotAllowed,
-                "too many changes are scheduled; wait for the first",
-            ));
-        }
-        Ok(())
-    }
-
-    /// The music as it goes on from `at`.
-    pub(super) fn onward(&self, at: Micros) -> Segment {
-        let ruling = self.segments[self.segment_index_at(at)];
-        let ramp = ruling.ramp.saturating_sub(at.since(ruling.t0).as_micros());
-        let tempo = self.tempo_at(at);
-        let bpm1 = if ramp == 0 { tempo } else { ruling.bpm1 };
-        Segment {
-            t0: at,
-            p0: self.position_at(at),
-            b0: self.beat_at(at),
-            bpm0: tempo,
-            bpm1,
-            ramp,
-            ..ruling
-        }
-    }
-
-    /// Playing from where the music stands at `at`, after the count-in.
-    fn start(&self, at: Micros) -> Segment {
-        let still = self.onward(at);
-        let beats = i64::from(self.count_in) * BEAT; // mark: count_in_forgotten
-        let p0 = still.p0 - micros_of_beats(beats, still.bpm0);
-        Segment { p0, b0: still.b0 - beats, playing: true, ..still }
-    }
-
-    /// The music as it goes on from `at` at another place.
-    fn sought(&self, at: Micros, position: i64) -> Segment {
-        let present = self.onward(at);
-        let b0 = if present.playing { present.b0 } else { beats_of_micros(position, present.bpm0) };
-        Segment { p0: position, b0, ..present }
-    }
-
-    fn set_tempo(&mut self, now: Micros, tempo: Tempo, fade: Micros) -> Result<(), Reject> {
-        let present = self.onward(now);
-        if present.ramp == 0 && present.bpm0 == tempo {
-            return Ok(());
-        }
-        let bpm0 = if fade == Micros::ZERO { tempo } else { present.bpm0 }; // mark: fade_jumps
-        // mark: tempo_recounts_beats
-        self.turn(now, Segment { bpm0, bpm1: tempo, ramp: fade.as_micros(), ..present })
-    }
-
-    fn pause(&mut self, now: Micros) {
-        let present = self.onward(now);
-        let (p0, b0) = if present.p0 < 0 { (0, 0) } else { (present.p0, present.b0) };
-        self.segments =
-            vec![Segment { p0, b0, playing: false, bpm1: present.bpm0, ramp: 0, ..present }];
-        self.count_in = 0;
-    }
-
-    /// Stops at the beginning, where the newest signature holds.
-    pub(super) fn rewind(&mut self, now: Micros) {
-        if let Some(last) = self.meter.last().copied() {
-            self.meter = vec![MeterChange { beat: 0, ..last }];
-        }
-        if !self.is_still_at(now, 0, 0) || self.is_anything_scheduled(now) {
-            self.pause(now);
-            let still = Segment { p0: 0, b0: 0, ..self.onward(now) }; // mark: stop_stays_there
-            self.segments = vec![still];
-        }
-    }
-
-    /// The tempo and the signature to begin a song with; only while the music stands still.
-    pub(super) fn begin_with(
-        &mut self,
-        now: Micros,
-        tempo: Option<Tempo>,
-        signature: Option<TimeSignature>,
-    ) {
-        let tempo = tempo.unwrap_or(self.tempo_at(now));
-        for segment in &mut self.segments {
-            (segment.bpm0, segment.bpm1) = (tempo, tempo);
-        }
-        if let Some(signature) = signature {
-            self.meter = vec![MeterChange { beat: 0, signature }];
-        }
-    }
-
-    fn set_signature(&mut self, now: Micros, signature: TimeSignature) {
-        let beat = self.beat_at(now);
-        let bar = self.bar_at(beat);
-        let first = self.meter.first().map_or(0, |entry| entry.beat);
-        let from = if self.is_playing_at(now) && bar.in_bar > 0 {
-            self.next_boundary(beat, i64::from(bar.signature.numerator) * BEAT)
-        } else {
-            beat - bar.in_bar
-        };
-        // A count-in lies before the first bar, and must not become it.
-        let from = from.max(first);
-        self.meter.retain(|entry| entry.beat < from);
-        if self.meter.last().is_none_or(|last| last.signature != signature) {
-            self.meter.push(MeterChange { beat: from, signature });
-        }
-        if self.meter.len() > METER_MAX {
-            self.meter.remove(0);
-        }
-    }
-
-    /// Moves the place back to the beginning of its bar or beat, but not before the song.
-    fn step_back(&mut self, now: Micros, quantize: Quantize) {
-        let still = self.onward(now);
-        let into = match quantize {
-            Quantize::Bar => self.bar_at(still.b0).in_bar,
-            Quantize::Beat => still.b0.rem_euclid(BEAT),
-        };
-        let p0 = (still.p0 - micros_of_beats(into, still.bpm0)).max(0);
-        if into > 0 {
-            self.segments = vec![Segment { p0, b0: still.b0 - into, ..still }];
-        }
-    }
-
-    fn cancel_start(&mut self, now: Micros) {
-        let start =
-            self.segments_after(now).find(|segment| segment.playing).map(|segment| segment.t0);
-        if let Some(start) = start {
-            self.segments.retain(|segment| segment.t0 < start);
-        }
-    }
-
-    fn signature_at(&self, at: Micros) -> TimeSignature {
-        self.bar_at(self.beat_at(at)).signature
-    }
-
-    fn is_still_at(&self, now: Micros, position: i64, beat: i64) -> bool {
-        !self.is_playing_at(now) && self.position_at(now) == position && self.beat_at(now) == beat
-    }
-
-    fn is_anything_scheduled(&self, now: Micros) -> bool {
-        self.segments_after(now).next().is_some()
-    }
-
-    fn segments_after(&self, now: Micros) -> impl Iterator<Item = &Segment> {
-        self.segments.iter().filter(move |segment| segment.t0 > now)
-    }
-}
-
-/// How long so many micro-beats take, rounded to the nearest microsecond.
-fn micros_of_beats(beats: i64, tempo: Tempo) -> i64 {
-    let tempo = i128::from(tempo.milli_bpm());
-    (120_000 * i128::from(beats) + tempo).div_euclid(2 * tempo) as i64
-}
-
-/// The micro-beats in so many microseconds, rounded to the nearest.
-fn beats_of_micros(micros: i64, tempo: Tempo) -> i64 {
-    (i128::from(micros) * i128::from(tempo.milli_bpm()) + 30_000).div_euclid(60_000) as i64
 }

@@ -39,9 +39,9 @@ impl Session {
         let index = self.chosen(choice)?;
         let Some(song) = self.state.song_at(index) else { return Err(no_such_song()) };
         let (id, tempo, signature) = (song.id.clone(), song.tempo, song.time_signature);
-        let mut next = self.state.timeline().clone();
-        next.rewind(now.at);
-        next.begin_with(now.at, tempo, signature);
+        let mut next = self.state.draft(now.at);
+        next.rewind();
+        next.begin_with(tempo, signature);
         let selected = self.state.record.song.replace(index) != Some(index);
         let moved = self.take_course(now, next);
         if selected && !moved {

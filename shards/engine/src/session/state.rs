@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use super::draft::Draft;
 use super::{Audience, Effect, HeldSeat, Rules};
 use crate::record::{Record, Seat};
 use crate::speech::{
@@ -314,22 +315,25 @@ impl State {
         let passed = now.unix.0.saturating_sub(record.last_active_unix.0).max(0) as u64;
         // mark: stored_music_stands
         let then = record.last_active_at + Micros::from_micros(passed.saturating_mul(1_000));
-        let timeline = &mut record.timeline;
+        let timeline = &record.timeline;
         // A wall clock that was set back may say less than what has happened since anybody spoke: a
         // pause at the end of a leader's grace.
         let then = timeline.segments.first().map_or(then, |first| then.max(first.t0));
-        let turned = timeline.turn(then, timeline.onward(then));
-        assert!(turned.is_ok(), "the present takes no more room than what led to it");
-        for segment in &mut timeline.segments {
-            segment.t0 = now.at + segment.t0.since(then);
-        }
+        let mut draft = Draft::new(timeline, then);
+        draft.carry_over(now.at);
+        record.timeline = draft.timeline;
         self.touch(now);
     }
 
-    /// Makes another timeline the present one. Returns whether the beat goes on, or `None` if
-    /// nothing about the music is different. The caller makes it a decision.
-    pub fn take_course(&mut self, now: Micros, next: Timeline) -> Option<bool> {
-        let old = std::mem::replace(&mut self.record.timeline, next);
+    /// Begins a plan of the next timeline.
+    pub fn draft(&self, now: Micros) -> Draft {
+        Draft::new(self.timeline(), now)
+    }
+
+    /// Makes a draft the present timeline. Returns whether the beat goes on, or `None` if nothing
+    /// about the music is different. The caller makes it a decision.
+    pub fn take_course(&mut self, Draft { timeline, now }: Draft) -> Option<bool> {
+        let old = std::mem::replace(&mut self.record.timeline, timeline);
         let new = &self.record.timeline;
         if (&old.segments, &old.meter, old.count_in) == (&new.segments, &new.meter, new.count_in) {
             return None;
