@@ -64,6 +64,7 @@ impl Batch {
     ///
     /// A window holds no more than its members may send in it, which the rate limits bound.
     pub fn add(&mut self, effect: Effect) {
+        // mark: update_waits_like_chat
         self.hurried |= !matches!(effect, Effect::Notify(_, Notice::Chat { .. }));
         match effect {
             Effect::Notify(audience, notice) => self.updates.push((audience, notice)),

@@ -58,24 +58,21 @@ impl Session {
             Err(Reject { field: Some(field), ..reject })
         };
         if self.state.is_new() {
-            return self
-                .state
-                .rules
-                .check_secrets(join.passcode.as_ref(), join.leader_pin.as_ref());
+            let rules = &self.state.rules;
+            return rules.check_secrets(join.passcode.as_ref(), join.leader_pin.as_ref());
         }
+        let record = &self.state.record;
         let is_seated = self.state.seat(member).is_some();
         let is_asked = !is_seated || join.passcode.is_some();
-        if is_asked
-            && self.state.record.passcode.is_some()
-            && join.passcode != self.state.record.passcode
-        {
+        // mark: any_passcode_opens
+        if is_asked && record.passcode.is_some() && join.passcode != record.passcode {
             return wrong("passcode", "the session takes its passcode to join");
         }
         // Whatever the rule is: it may become `pin`, and a member that has shown the PIN leads
         // then.
-        let has_pin = self.state.record.leader_pin.is_some();
+        let has_pin = record.leader_pin.is_some();
         // mark: wrong_pin_from_a_seat
-        if has_pin && join.leader_pin.is_some() && join.leader_pin != self.state.record.leader_pin {
+        if has_pin && join.leader_pin.is_some() && join.leader_pin != record.leader_pin {
             return wrong(
                 "leaderPin",
                 "that is not the session's leader PIN; leave it out to follow",
@@ -85,8 +82,8 @@ impl Session {
             return Ok(());
         }
         // mark: one_member_too_many
-        if self.state.member_count() + promised >= self.state.record.max_members {
-            let message = format!("the session has its {} members", self.state.record.max_members);
+        if self.state.member_count() + promised >= record.max_members {
+            let message = format!("the session has its {} members", record.max_members);
             return Err(Reject::new(Code::SessionFull, message));
         }
         Ok(())
@@ -150,7 +147,8 @@ impl Session {
     pub fn restore(&mut self, now: Moment, lost: LostSeat, out: &mut Vec<Effect>) -> bool {
         let LostSeat { mut seat, leader_pin } = lost;
         // It has shown the PIN of then.
-        seat.knows_pin &= leader_pin == self.state.record.leader_pin; // mark: pin_known_without_showing
+        // mark: pin_known_without_showing
+        seat.knows_pin &= leader_pin == self.state.record.leader_pin;
         let id = seat.member.id;
         if let Some(held) = self.state.seat_mut(id) {
             held.member.connected = true;

@@ -33,7 +33,7 @@ use state::{Came, State};
 use crate::record::{Record, Seat};
 use crate::speech::{
     Ack, Checksum, Code, LeaderRule, LeaveReason, Message, Notice, OnLeaderLoss, Reject, RoomStats,
-    Secret, SessionCommand, Snapshot, TempoEvent, Tick,
+    Secret, SessionCommand, Snapshot, SyncResponse, TempoChange, TempoEvent, Tick,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{MeterChange, Segment, Tempo, Timeline};
@@ -231,18 +231,15 @@ impl Session {
                 self.update_settings(now, member, change, out)
             }
             SessionCommand::Cue { text, target } => self.cue(now, member, text, target, out),
-            SessionCommand::Play { at, count_in_bars, quantize } => {
-                self.play(now, member, at, count_in_bars, quantize, out)
-            }
+            SessionCommand::Play(start) => self.play(now, member, start, out),
             SessionCommand::Pause => self.pause(now, member, out),
             SessionCommand::Stop => self.stop(now, member, out),
             SessionCommand::Seek { position, at } => self.seek(now, member, position, at, out),
             SessionCommand::SetTempo(tempo) => {
-                self.change_tempo(now, member, tempo, Micros::ZERO, TempoEvent::Changed, out)
+                let (fade, event) = (Micros::ZERO, TempoEvent::Changed);
+                self.change_tempo(now, member, TempoChange { tempo, fade, event }, out)
             }
-            SessionCommand::ChangeTempo { tempo, fade, event } => {
-                self.change_tempo(now, member, tempo, fade, event, out)
-            }
+            SessionCommand::ChangeTempo(change) => self.change_tempo(now, member, change, out),
             SessionCommand::SetTimeSignature(signature) => {
                 self.set_time_signature(now, member, signature, out)
             }
@@ -365,6 +362,11 @@ impl Session {
             leader: timeline.leader,
             uptime: self.age + at.since(self.opened),
         }
+    }
+
+    /// The answer to `sync_request`.
+    pub fn sync_response(&self, now: Moment) -> SyncResponse {
+        self.state.sync_response(now)
     }
 
     /// What is to be stored.

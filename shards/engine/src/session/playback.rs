@@ -5,9 +5,9 @@
 
 use super::draft::{Draft, METER_MAX};
 use super::{Audience, Effect, Session, unix_at};
-use crate::speech::{Ack, Notice, Number, Quantize, Reject, TempoEvent};
+use crate::speech::{Ack, Notice, Number, Reject, Start, TempoChange};
 use crate::words::ids::MemberId;
-use crate::words::music::{BEAT, Position, Tempo, TimeSignature, Timeline};
+use crate::words::music::{BEAT, Position, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment};
 
 /// How far ahead a change may be scheduled; a later time is brought forward to it.
@@ -27,9 +27,7 @@ impl Session {
         &mut self,
         now: Moment,
         member: MemberId,
-        at: Option<Micros>,
-        count_in_bars: u32,
-        quantize: Option<Quantize>,
+        Start { at, count_in_bars, quantize }: Start,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         self.state.leader_only(member)?;
@@ -115,9 +113,7 @@ impl Session {
         &mut self,
         now: Moment,
         member: MemberId,
-        tempo: Tempo,
-        fade: Micros,
-        event: TempoEvent,
+        TempoChange { tempo, fade, event }: TempoChange,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         self.state.leader_only(member)?; // mark: follower_may_set_tempo

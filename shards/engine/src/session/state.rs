@@ -435,3 +435,21 @@ impl postcard::ser_flavors::Flavor for Summing {
         Ok(self.sum.finalize())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_checksum_is_that_of_the_bytes_that_would_be_stored() {
+        let stored = |value: &(u32, String, Vec<String>)| {
+            crc32fast::hash(&postcard::to_allocvec(value).unwrap())
+        };
+        for length in 0..300 {
+            let words = vec!["la".repeat(length % 40), "x".repeat(length)];
+            let value = (length as u32, "y".repeat(length / 2), words);
+            assert_eq!(sum_of(&value), stored(&value), "{length}");
+        }
+    }
+}

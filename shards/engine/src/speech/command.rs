@@ -92,14 +92,7 @@ pub enum SessionCommand {
         target: Option<String>,
     },
     /// `play`.
-    Play {
-        /// When to start; at once if `None`.
-        at: Option<Micros>,
-        /// Bars counted in, 0 to 8.
-        count_in_bars: u32,
-        /// What boundary to start on.
-        quantize: Option<Quantize>,
-    },
+    Play(Start),
     /// `pause`.
     Pause,
     /// `stop`: pause and back to the beginning.
@@ -114,14 +107,7 @@ pub enum SessionCommand {
     /// `set_tempo`.
     SetTempo(Tempo),
     /// `tempo_change` and `tempo_changed`.
-    ChangeTempo {
-        /// The new tempo.
-        tempo: Tempo,
-        /// How long it takes to get there; at most an hour.
-        fade: Micros,
-        /// Which of the two events it came as; it goes out as the same.
-        event: TempoEvent,
-    },
+    ChangeTempo(TempoChange),
     /// `set_time_signature`.
     SetTimeSignature(TimeSignature),
     /// `beat_sync`.
@@ -151,7 +137,7 @@ impl SessionCommand {
     /// needless: a place or a tempo that holds at once.
     pub fn may_wait(&self) -> bool {
         match self {
-            Self::SetTempo(_) | Self::ChangeTempo { .. } | Self::PositionSync { .. } => true,
+            Self::SetTempo(_) | Self::ChangeTempo(_) | Self::PositionSync { .. } => true,
             Self::Seek { at, .. } => at.is_none(),
             _ => false,
         }
@@ -165,6 +151,28 @@ pub struct Message {
     pub text: String,
     /// Whether its end was cut off.
     pub cut: bool,
+}
+
+/// The fields of `play`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Start {
+    /// When to start; at once if `None`.
+    pub at: Option<Micros>,
+    /// Bars counted in, 0 to 8.
+    pub count_in_bars: u32,
+    /// The boundary to start on.
+    pub quantize: Option<Quantize>,
+}
+
+/// A new tempo, and how it is reached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TempoChange {
+    /// The new tempo.
+    pub tempo: Tempo,
+    /// Time in which it is reached; at most an hour.
+    pub fade: Micros,
+    /// The event that it came as; it goes out as the same.
+    pub event: TempoEvent,
 }
 
 /// The boundary a scheduled change waits for.

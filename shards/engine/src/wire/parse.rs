@@ -11,7 +11,7 @@ use super::scan;
 use crate::speech::{
     Code, Command, Excess, Join, LeaderRule, LinkCommand, Message, Number, OnLeaderLoss, Quantize,
     Reject, Role, Secret, SessionCommand, Setlist, SettingsChange, Song, SongChoice, SongFormat,
-    TempoEvent,
+    Start, TempoChange, TempoEvent,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::limits::EventClass;
@@ -266,11 +266,11 @@ fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
         Event::Play => {
             let names = ["sessionId", "atServerMs", "countInBars", "quantize"];
             in_session(payload, names, |[_, at, bars, boundary]| {
-                Ok(SessionCommand::Play {
+                Ok(SessionCommand::Play(Start {
                     at: at.optional(server_time)?,
                     count_in_bars: bars.optional(|bars| whole(bars, 0, 8))?.unwrap_or(0),
                     quantize: boundary.optional(quantize)?,
-                })
+                }))
             })
         }
         Event::Pause => in_session(payload, ["sessionId"], |_| Ok(SessionCommand::Pause)),
@@ -448,11 +448,11 @@ fn change_tempo(payload: Value<'_>, event: TempoEvent) -> Result<Command, Reject
         let fade = fade.optional(|fade| {
             millis(fade, FADE_MS_MAX, "from 0 to 3600000 ms, which is one hour")
         })?;
-        Ok(SessionCommand::ChangeTempo {
+        Ok(SessionCommand::ChangeTempo(TempoChange {
             tempo: tempo(bpm)?,
             fade: fade.unwrap_or(Micros::ZERO),
             event,
-        })
+        }))
     })
 }
 

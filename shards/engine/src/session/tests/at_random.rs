@@ -87,7 +87,8 @@ fn decided(session: &Session) -> Record {
 
 fn step(room: &mut Room, line: &str) -> String {
     let before = decided(&room.session);
-    let (checksum, leader, now) = (room.session.checksum(), room.session.leader(), room.now.at);
+    let (checksum, leader, now) =
+        (room.session.checksum(), room.session.state.leader(), room.now.at);
     let mut said = String::new();
     room.run(line, &mut said);
     let after = decided(&room.session);

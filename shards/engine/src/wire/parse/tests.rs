@@ -692,15 +692,19 @@ fn settings_keep_to_the_bounds() {
 #[test]
 fn the_leader_moves_the_music() {
     let stage = r#"{"sessionId":"stage"}"#;
-    check(Event::Play, stage, SessionCommand::Play { at: None, count_in_bars: 0, quantize: None });
+    check(
+        Event::Play,
+        stage,
+        SessionCommand::Play(Start { at: None, count_in_bars: 0, quantize: None }),
+    );
     check(
         Event::Play,
         r#"{"sessionId":"stage","atServerMs":1500.2504,"countInBars":2,"quantize":"beat"}"#,
-        SessionCommand::Play {
+        SessionCommand::Play(Start {
             at: Some(Micros::from_micros(1_500_250)),
             count_in_bars: 2,
             quantize: Some(Quantize::Beat),
-        },
+        }),
     );
     check(Event::Pause, stage, SessionCommand::Pause);
     check(Event::Stop, stage, SessionCommand::Stop);
@@ -717,20 +721,20 @@ fn the_leader_moves_the_music() {
     check(
         Event::TempoChange,
         r#"{"sessionId":"stage","tempo":9e1}"#,
-        SessionCommand::ChangeTempo {
+        SessionCommand::ChangeTempo(TempoChange {
             tempo: tempo_of(90_000),
             fade: Micros::ZERO,
             event: TempoEvent::Change,
-        },
+        }),
     );
     check(
         Event::TempoChanged,
         r#"{"sessionId":"stage","tempo":90,"fadeTime":0.5}"#,
-        SessionCommand::ChangeTempo {
+        SessionCommand::ChangeTempo(TempoChange {
             tempo: tempo_of(90_000),
             fade: Micros::from_micros(500),
             event: TempoEvent::Changed,
-        },
+        }),
     );
     check(
         Event::SetTimeSignature,
