@@ -1,6 +1,6 @@
 //! `bandsync top`: a running server in a terminal, anew every second.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use ureq::Agent;
 
 use crate::http::Token;
-use crate::ops::client;
+use crate::ops::client::{self, NoAnswer};
 use crate::ops::process::{complain, tell};
 
 /// Between two looks.
@@ -68,12 +68,43 @@ pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn look(agent: &Agent, address: &str, token: Option<&Token>) -> Result<Value, String> {
+/// Why a server cannot be shown. The text goes on after the server's address.
+#[derive(Debug)]
+enum Unseen {
+    /// It gives no answer.
+    Silent(NoAnswer),
+    /// The answer is not the one of a BandSync server.
+    Stranger,
+    /// It wants a token, and was given none or another.
+    Token,
+    /// It shows itself to its own machine only.
+    Machine,
+    /// It answered with this status.
+    Status(u16),
+}
+
+impl fmt::Display for Unseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent(error) => write!(f, "does not answer: {error}"),
+            Self::Stranger => f.write_str("is no BandSync server"),
+            Self::Token => f.write_str("wants the token in ADMIN_TOKEN"),
+            Self::Machine => {
+                f.write_str("shows itself to its own machine only; start it with ADMIN_TOKEN")
+            }
+            Self::Status(status) => write!(f, "answers {status}: is it a BandSync server?"),
+        }
+    }
+}
+
+impl std::error::Error for Unseen {}
+
+fn look(agent: &Agent, address: &str, token: Option<&Token>) -> Result<Value, Unseen> {
     let mut request = agent.get(address);
     if let Some(token) = token {
         request = request.header("Authorization", format!("Bearer {}", token.reveal()));
     }
-    let silent = |error| format!("does not answer: {}", client::reason(&error));
+    let silent = |error: ureq::Error| Unseen::Silent(error.into());
     let mut response = request.call().map_err(silent)?;
     match response.status().as_u16() {
         200 => {
@@ -83,11 +114,11 @@ fn look(agent: &Agent, address: &str, token: Option<&Token>) -> Result<Value, St
                 .limit(ANSWER_BYTES_MAX)
                 .read_to_vec()
                 .map_err(silent)?;
-            serde_json::from_slice(&body).map_err(|_| "is no BandSync server".to_owned())
+            serde_json::from_slice(&body).map_err(|_| Unseen::Stranger)
         }
-        401 => Err("wants the token in ADMIN_TOKEN".to_owned()),
-        403 => Err("shows itself to its own machine only; start it with ADMIN_TOKEN".to_owned()),
-        code => Err(format!("answers {code}: is it a BandSync server?")),
+        401 => Err(Unseen::Token),
+        403 => Err(Unseen::Machine),
+        status => Err(Unseen::Status(status)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tells a web address of alerts, from a thread of its own: however slow or dead the other side is,
 //! nobody waits.
 
+use std::fmt;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use serde::Serialize;
 use ureq::Agent;
 
 use super::Event;
-use crate::ops::client;
+use crate::ops::client::{self, NoAnswer};
 use crate::ops::process;
 
 /// What may wait to be told; what comes when that is full is left out.
@@ -86,13 +87,34 @@ fn tell_all(url: &str, bodies: &Receiver<String>) {
     }
 }
 
-fn post(agent: &Agent, url: &str, body: &str) -> Result<(), String> {
+/// Why a webhook took no alert.
+#[derive(Debug)]
+enum Undelivered {
+    /// It gave no answer.
+    NoAnswer(NoAnswer),
+    /// It answered with this status.
+    Status(u16),
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAnswer(error) => error.fmt(f),
+            Self::Status(status) => write!(f, "it answered {status}"),
+        }
+    }
+}
+
+impl std::error::Error for Undelivered {}
+
+fn post(agent: &Agent, url: &str, body: &str) -> Result<(), Undelivered> {
     let request = agent.post(url).header("Content-Type", "application/json");
     // The answer is not read, only whether the alert was taken.
-    let response = request.send(body).map_err(|error| client::reason(&error))?;
+    let sent = request.send(body);
+    let response = sent.map_err(|error| Undelivered::NoAnswer(error.into()))?;
     match response.status().as_u16() {
         200..=299 => Ok(()),
-        code => Err(format!("it answered {code}")),
+        status => Err(Undelivered::Status(status)),
     }
 }
 

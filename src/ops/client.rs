@@ -1,5 +1,6 @@
 //! HTTP requests to other servers: alerts to a webhook, and `bandsync top`.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,17 +43,30 @@ pub fn agent(url: &str, timeout: Duration) -> Agent {
     config.into()
 }
 
-/// What went wrong, without the address: it may carry a secret.
-pub fn reason(error: &Error) -> String {
-    match error {
-        Error::BadUri(_) => "the address cannot be read".to_owned(),
-        Error::Timeout(_) => "no answer in time".to_owned(),
-        Error::HostNotFound => "no such host".to_owned(),
-        error if is_untrusted(error) => UNTRUSTED.to_owned(),
-        Error::Io(error) => error.to_string(),
-        error => error.to_string(),
+/// Why another server gave no answer. Its text is without the address, which may carry a secret.
+#[derive(Debug)]
+pub struct NoAnswer(Error);
+
+impl From<Error> for NoAnswer {
+    fn from(error: Error) -> Self {
+        Self(error)
     }
 }
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Error::BadUri(_) => f.write_str("the address cannot be read"),
+            Error::Timeout(_) => f.write_str("no answer in time"),
+            Error::HostNotFound => f.write_str("no such host"),
+            error if is_untrusted(error) => f.write_str(UNTRUSTED),
+            Error::Io(error) => error.fmt(f),
+            error => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NoAnswer {}
 
 /// Whether a certificate comes from an authority that is not trusted here. The reason may lie inside
 /// of errors of input and output.
