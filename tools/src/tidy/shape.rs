@@ -17,22 +17,22 @@ use super::{Breach, File};
 /// needed is a breach.
 const EXCUSES: [(Rule, &str, &str); 27] = [
     (Rule::Circle, "Shard", TRUNK),
-    (Rule::Circle, "World", DRIVER),
+    (Rule::Circle, "World", ACTORS),
     (Rule::Circle, "Book", ORACLE),
     (Rule::Size, "Link", TRUNK),
     (Rule::Size, "Counters", "one number for each thing that is counted"),
     (Rule::Size, "Shard", TRUNK),
     (Rule::Size, "Book", ORACLE),
-    (Rule::Size, "Member", DRIVER),
+    (Rule::Size, "Member", ACTORS),
     (Rule::Size, "Crowd", "one run of the load, until perf is one program"),
     (Rule::Size, "Outputs", "its printing half lies with the engine until there is one way out"),
     (Rule::Size, "Worker", "one thread that owns all it needs to store"),
     (Rule::Size, "Watch", "one reading a second of everything that is measured"),
     (Rule::Size, "Court", ORACLE),
-    (Rule::Size, "Model", DRIVER),
-    (Rule::Size, "World", DRIVER),
-    (Rule::Size, "Poller", DRIVER),
-    (Rule::Size, "Wire", DRIVER),
+    (Rule::Size, "Model", ACTORS),
+    (Rule::Size, "World", ACTORS),
+    (Rule::Size, "Poller", ACTORS),
+    (Rule::Size, "Wire", ACTORS),
     (Rule::Parameters, "Shard::accept", TRUNK),
     (Rule::Parameters, "Shard::echo_event", TRUNK),
     (Rule::Parameters, "Shard::open_link", TRUNK),
@@ -42,11 +42,11 @@ const EXCUSES: [(Rule, &str, &str); 27] = [
     (Rule::Parameters, "Shard::refuse_by_setting", TRUNK),
     (Rule::Parameters, "Outbox::attachment", TRUNK),
     (Rule::Parameters, "Site::new", "what the pages need, until the shell has rooms"),
-    (Rule::Parameters, "World::ask", DRIVER),
+    (Rule::Parameters, "World::ask", ACTORS),
 ];
 
 const TRUNK: &str = "until transport, band and engine are three types";
-const DRIVER: &str = "until the real turn is simulated";
+const ACTORS: &str = "until members and pollers act through a context of their own";
 const ORACLE: &str = "until the oracle is split by invariant";
 
 const METHODS_MAX: usize = 45;
