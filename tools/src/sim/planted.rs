@@ -84,7 +84,7 @@ pub const BUGS: &[Bug] = bugs! {
     update_waits_like_chat "an update waits as long as chat":
         "!matches" => "!BUG && !matches";
     leaver_stays_seated "who leaves stays seated":
-        "|seat| " => "|seat| BUG || ";
+        "|subscriber| " => "|subscriber| BUG || ";
     empty_session_expires_early "an empty session is forgotten early":
         "if " => "if BUG || ";
     refused_joiner_has_left "who is refused has left its session":
@@ -122,7 +122,7 @@ pub const BUGS: &[Bug] = bugs! {
     pin_known_without_showing "who comes back knows a PIN that it has not shown":
         "&= " => "&= BUG || ";
     refused_record_counts "a record that was refused counts as kept":
-        "{}" => "if BUG { room.kept.stored = Some(which) },";
+        "{}" => "if BUG { room.persisted.stored = Some(which) },";
     storage_return_ignored "a storage that comes back is offered nothing again":
         "" => "if !BUG { LINE }";
     stored_epoch_kept "a stored session comes back under its old epoch":
@@ -183,7 +183,7 @@ pub const BUGS: &[Bug] = bugs! {
     admitted_without_memory "members are let in without memory for them":
         "if " => "if !BUG && ";
     dropped_events_unmissed "what was forgotten of a log is missed by nobody":
-        "behind <= self.forgotten.len()" => "(BUG || behind <= self.forgotten.len())";
+        "behind <= self.dropped.len()" => "(BUG || behind <= self.dropped.len())";
     repeated_command_applied "a command that is sent again is applied again":
         "if " => "if !BUG && ";
     clients_displace_others "a member's clients displace those of others":

@@ -23,13 +23,13 @@ use crate::words::ids::MemberId;
 
 /// For every so many members chat waits for one window more. Sending to them takes a core a
 /// thirtieth of one.
-const PATIENT_MEMBERS: usize = 32;
+const CHAT_MEMBERS_PER_WINDOW: usize = 32;
 
 /// Windows that chat waits for at most.
-const PATIENCE_MAX: usize = 4;
+const CHAT_WINDOWS_MAX: usize = 4;
 
 /// With so many messages chat waits for one window only: more to a send save little.
-const PLENTY: usize = 16;
+const CHAT_MESSAGES_MAX: usize = 16;
 
 /// The effects of one window, waiting.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ pub struct Batch {
     /// Whether everybody is owed the room's statistics.
     pub room_stats: bool,
     /// Whether any of it is more than chat.
-    hurried: bool,
+    urgent: bool,
 }
 
 impl Batch {
@@ -54,10 +54,10 @@ impl Batch {
 
     /// After how many windows all of it is to be told to so many members.
     pub fn windows(&self, members: usize) -> u64 {
-        if self.hurried || self.updates.len() >= PLENTY {
+        if self.urgent || self.updates.len() >= CHAT_MESSAGES_MAX {
             return 1;
         }
-        (1 + members / PATIENT_MEMBERS).min(PATIENCE_MAX) as u64
+        (1 + members / CHAT_MEMBERS_PER_WINDOW).min(CHAT_WINDOWS_MAX) as u64
     }
 
     /// Takes an effect in.
@@ -65,7 +65,7 @@ impl Batch {
     /// A window holds no more than its members may send in it, which the rate limits bound.
     pub fn add(&mut self, effect: Effect) {
         // mark: update_waits_like_chat
-        self.hurried |= !matches!(effect, Effect::Notify(_, Notice::Chat { .. }));
+        self.urgent |= !matches!(effect, Effect::Notify(_, Notice::Chat { .. }));
         match effect {
             Effect::Notify(audience, notice) => self.updates.push((audience, notice)),
             Effect::Snapshot(Audience::Sender(sender)) => {
@@ -117,7 +117,7 @@ mod tests {
         batch.add(Effect::Notify(Audience::All, chat()));
         let windows = [0, 8, 31, 32, 64, 96, 10_000].map(|members| batch.windows(members));
         assert_eq!(windows, [1, 1, 1, 2, 3, 4, 4]);
-        for _ in 1..PLENTY {
+        for _ in 1..CHAT_MESSAGES_MAX {
             assert_eq!(batch.windows(10_000), 4);
             batch.add(Effect::Notify(Audience::All, chat()));
         }

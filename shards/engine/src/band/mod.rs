@@ -120,8 +120,8 @@ impl Band {
     }
 
     /// Sessions that wait to be offered to the storage.
-    pub fn unstored(&self) -> u32 {
-        self.persist.unstored()
+    pub fn dirty(&self) -> u32 {
+        self.persist.dirty()
     }
 
     /// Whether batches wait for the next turn.
@@ -168,9 +168,9 @@ impl Band {
     /// The same for a session that nobody may be in.
     pub fn settle_room(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         let Some(room) = self.rooms.get_mut(key) else { return };
-        room.gather(key, &mut self.effects, cx);
+        room.collect(key, &mut self.effects, cx);
         room.arm(key, cx);
-        self.persist.note_change(key, room, cx);
+        self.persist.mark_dirty(key, room, cx);
     }
 
     /// Whether a session may be stored and must be asked for.
@@ -224,13 +224,13 @@ impl Band {
         let before = room.seated();
         let joined = room.session.join(cx.now, member, join, &mut self.effects);
         assert!(joined.is_ok(), "it was admitted");
-        room.sit(member, line, cx.settings);
-        room.promises.keep(member);
+        room.seat(member, line, cx.settings);
+        room.reservations.keep(member);
         room.guessed_right(peer, join);
         cx.report.counters.members += (room.seated() - before) as u32;
         cx.report.counters.sessions_empty -= u32::from(before == 0);
         *seat = Some(SeatHandle { room: key, place: seat.map_or(0, |seat| seat.place) });
-        joined.map(|ack| room.kept.told(ack))
+        joined.map(|ack| room.persisted.restored(ack))
     }
 
     /// Whether a session would let a member in, or back to its seat, that speaks from this address
@@ -254,7 +254,7 @@ impl Band {
         if guesses {
             room.may_guess(peer, join, cx)?;
         }
-        let reserved = room.promises.for_others(member, cx.now.at);
+        let reserved = room.reservations.for_others(member, cx.now.at);
         let admitted = room.session.admit(member, join, reserved);
         if guesses && admitted.as_ref().is_err_and(|reject| reject.code == Code::BadPasscode) {
             room.guessed_wrong(peer, cx);
@@ -298,7 +298,7 @@ impl Band {
     ) {
         let key = seat.room;
         let Some(room) = self.rooms.get_mut(key) else { return };
-        room.part(key, member, reason, cx, &mut self.effects);
+        room.remove_member(key, member, reason, cx, &mut self.effects);
         if reason == LeaveReason::Draining {
             // Those who are still here are about to be told that all is over.
             self.effects.clear();
@@ -355,7 +355,7 @@ impl Band {
     /// Keeps a place in a session for a member that is on its way from another shard.
     pub fn reserve(&mut self, session: &SessionId, member: MemberId, now: Micros) {
         if let Some(room) = self.names.get(session).and_then(|key| self.rooms.get_mut(*key)) {
-            room.promises.make(member, now);
+            room.reservations.make(member, now);
         }
     }
 
@@ -373,7 +373,7 @@ impl Band {
     ) -> Result<RoomKey, Reject> {
         let key = self.open_room(session, record, cx)?;
         if let Some(room) = self.rooms.get_mut(key) {
-            room.kept.restored = restored;
+            room.persisted.restored = restored;
         }
         Ok(key)
     }
@@ -416,12 +416,12 @@ impl Band {
     /// Reads a little of each session that is about to tick. What was sent since its last tick has
     /// driven it out of the cache; together they are fetched in the time of one, while one tick
     /// after the other waits for each.
-    pub fn warm_up(&self, cx: &mut Cx<'_>) {
+    pub fn prefetch(&self, cx: &mut Cx<'_>) {
         let rooms = cx.wheel.due(cx.now.at).filter_map(|timer| match timer {
             Timer::Tick(key) => self.rooms.get(*key),
             _ => None,
         });
-        let read = rooms.fold(0_u64, |read, room| read ^ room.glance());
+        let read = rooms.fold(0_u64, |read, room| read ^ room.prefetch());
         std::hint::black_box(read);
     }
 
@@ -447,7 +447,7 @@ impl Band {
     /// The storage was away and is back: everything is offered again.
     pub fn storage_returned(&mut self, cx: &mut Cx<'_>) {
         for (_, room) in self.rooms.iter_mut() {
-            room.kept.stored = None; // mark: storage_return_ignored
+            room.persisted.stored = None; // mark: storage_return_ignored
         }
         self.offer_all(cx);
     }
@@ -460,7 +460,7 @@ impl Band {
     /// Lists every session that has something to be offered.
     pub fn offer_all(&mut self, cx: &mut Cx<'_>) {
         for (key, room) in self.rooms.iter_mut() {
-            self.persist.note_change(key, room, cx);
+            self.persist.mark_dirty(key, room, cx);
         }
     }
 
@@ -470,8 +470,8 @@ impl Band {
     }
 
     /// The time of some that were left to the storage is over.
-    pub fn forget_left(&mut self, cx: &mut Cx<'_>) {
-        self.persist.forget_left(&self.names, cx);
+    pub fn expire_evicted(&mut self, cx: &mut Cx<'_>) {
+        self.persist.expire_evicted(&self.names, cx);
     }
 
     /// Remembers the epoch of a session from storage, so that a session made anew gets a higher
@@ -492,7 +492,7 @@ impl Band {
             assert_eq!(room.session.id(), name);
             room.check_invariants();
             assert_eq!(
-                room.kept.is_listed(),
+                room.persisted.is_dirty(),
                 self.persist.lists(*key),
                 "changed sessions are listed once"
             );
@@ -514,7 +514,7 @@ impl Band {
         record: Option<Record>,
         cx: &mut Cx<'_>,
     ) -> Result<RoomKey, Reject> {
-        if self.rooms.is_full() && !self.make_room(cx) {
+        if self.rooms.is_full() && !self.evict_empty(cx) {
             return Err(no_room());
         }
         // A session that is made anew must look newer than any former one of its name, also to
@@ -522,7 +522,7 @@ impl Band {
         // since: then the next epoch is as good.
         // mark: epoch_follows_wall_clock
         let epoch = (cx.now.unix.0.max(1) as u64).max(self.last_epoch + 1);
-        let luck = cx.rng.next_u64();
+        let spread = cx.rng.next_u64();
         let is_new = record.is_none();
         let made = match record {
             Some(record) => Session::from_record(record, &self.rules, cx.now, epoch),
@@ -534,7 +534,7 @@ impl Band {
         } else {
             self.note_epoch(made.epoch());
         }
-        let room = Room::new(made, cx.settings, luck, cx.now.at);
+        let room = Room::new(made, cx.settings, spread, cx.now.at);
         let key = self.rooms.insert(room);
         self.names.insert(session.clone(), key);
         cx.report.counters.sessions_empty += 1;
@@ -544,7 +544,7 @@ impl Band {
     /// Makes room: of the sessions that nobody is in the one that has been empty longest goes,
     /// first of those that can wait in the storage for the rest of their time. If there is none of
     /// those it is forgotten.
-    fn make_room(&mut self, cx: &mut Cx<'_>) -> bool {
+    fn evict_empty(&mut self, cx: &mut Cx<'_>) -> bool {
         let has_storage = cx.settings.storage_wait.is_some();
         let empty = self.rooms.iter().filter_map(|(key, room)| {
             Some((!(has_storage && room.is_stored()), room.empty_since()?, key))
@@ -557,7 +557,7 @@ impl Band {
         if is_lost {
             self.remove(key, cx);
         } else {
-            self.leave_to_storage(key, since + cx.settings.limits.empty_session_ttl, cx);
+            self.evict(key, since + cx.settings.limits.empty_session_ttl, cx);
         }
         true
     }
@@ -566,12 +566,12 @@ impl Band {
     /// and sessions that nobody is in. With a storage they wait there, once it has them, for the
     /// rest of their time. Without one they are forgotten; but while memory is only low, a band
     /// that just lost its network has time to come back.
-    pub fn shed(&mut self, memory: Memory, cx: &mut Cx<'_>) {
+    pub fn shed_memory(&mut self, memory: Memory, cx: &mut Cx<'_>) {
         let before = *cx.replay_bytes;
         let keys: Vec<RoomKey> = self.rooms.iter().map(|(key, _)| key).collect();
         for key in keys {
             if let Some(room) = self.rooms.get_mut(key) {
-                room.forget_told(cx);
+                room.drop_events(cx);
             }
             let Some((room, since)) =
                 self.rooms.get(key).and_then(|room| Some((room, room.empty_since()?)))
@@ -581,7 +581,7 @@ impl Band {
             if cx.settings.storage_wait.is_some() {
                 // mark: unstored_session_shed
                 if room.is_stored() {
-                    self.leave_to_storage(key, since + cx.settings.limits.empty_session_ttl, cx);
+                    self.evict(key, since + cx.settings.limits.empty_session_ttl, cx);
                     cx.report.counters.sessions_shed += 1;
                 }
             } else if memory == Memory::Out // mark: low_memory_counts_as_out
@@ -604,27 +604,27 @@ impl Band {
             _ => {
                 if let Some(room) = self.rooms.get_mut(key) {
                     room.due(key, cx, &mut self.effects);
-                    self.persist.note_change(key, room, cx);
+                    self.persist.mark_dirty(key, room, cx);
                 }
             }
         }
     }
 
     fn remove(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
-        if let Some(room) = self.take_out(key, cx) {
+        if let Some(room) = self.remove_room(key, cx) {
             self.persist.forget(key, &room, cx);
         }
     }
 
     /// Takes a session that nobody is in and that is stored out of memory, for the rest of its time.
-    fn leave_to_storage(&mut self, key: RoomKey, until: Micros, cx: &mut Cx<'_>) {
-        if let Some(room) = self.take_out(key, cx) {
-            self.persist.leave(&room, until, &self.names, cx);
+    fn evict(&mut self, key: RoomKey, until: Micros, cx: &mut Cx<'_>) {
+        if let Some(room) = self.remove_room(key, cx) {
+            self.persist.evict(&room, until, &self.names, cx);
         }
     }
 
     /// Takes a session that nobody is in out of memory.
-    fn take_out(&mut self, key: RoomKey, cx: &mut Cx<'_>) -> Option<Room> {
+    fn remove_room(&mut self, key: RoomKey, cx: &mut Cx<'_>) -> Option<Room> {
         // Nothing is told, for nobody is there.
         if let Some(room) = self.rooms.get_mut(key) {
             room.clear(cx);

@@ -33,27 +33,27 @@ const OFFER_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Default)]
 pub(super) struct PersistQueue {
     /// Sessions that changed and have no record on its way, in order of changing.
-    unstored: VecDeque<RoomKey>,
+    dirty: VecDeque<RoomKey>,
     /// Whether it had no room for what it was offered last.
     is_full: bool,
     /// Sessions that left memory before their time, by when the storage is to forget them, with
     /// their epochs.
-    left: BTreeMap<(Micros, SessionId), u64>,
+    evicted: BTreeMap<(Micros, SessionId), u64>,
     /// Whether the server is going away: nothing is waited for any more.
     draining: bool,
     offer: Alarm,
-    forget: Alarm,
+    expire: Alarm,
 }
 
 impl PersistQueue {
     /// Sessions that wait to be offered.
-    pub fn unstored(&self) -> u32 {
-        self.unstored.len() as u32
+    pub fn dirty(&self) -> u32 {
+        self.dirty.len() as u32
     }
 
     /// Whether a session is among them, once.
     pub fn lists(&self, key: RoomKey) -> bool {
-        self.unstored.iter().filter(|listed| **listed == key).count() == 1
+        self.dirty.iter().filter(|listed| **listed == key).count() == 1
     }
 
     /// The server is going away: nothing is waited for any more, for the storage keeps the newer of
@@ -63,21 +63,21 @@ impl PersistQueue {
     }
 
     /// Lists a session to be offered if it has something new and nothing on its way.
-    pub fn note_change(&mut self, key: RoomKey, room: &mut Room, cx: &mut Cx<'_>) {
+    pub fn mark_dirty(&mut self, key: RoomKey, room: &mut Room, cx: &mut Cx<'_>) {
         if cx.settings.storage_wait.is_none() {
             return;
         }
         let newest = (room.session.epoch(), room.session.version());
-        let kept = &mut room.kept;
+        let kept = &mut room.persisted;
         let on_its_way =
             // mark: end_waits_for_old_record
-            if self.draining { kept.offered == Some(newest) } else { kept.offered.is_some() };
+            if self.draining { kept.in_flight == Some(newest) } else { kept.in_flight.is_some() };
         // Nobody has ever been in a session without a version.
-        if newest.1 == 0 || kept.stored == Some(newest) || on_its_way || kept.listed {
+        if newest.1 == 0 || kept.stored == Some(newest) || on_its_way || kept.is_dirty {
             return;
         }
-        kept.listed = true;
-        self.unstored.push_back(key);
+        kept.is_dirty = true;
+        self.dirty.push_back(key);
         self.arm_offer(cx);
     }
 
@@ -89,11 +89,11 @@ impl PersistQueue {
             if cx.out.bytes.len() >= full {
                 break;
             }
-            let Some(key) = self.unstored.pop_front() else { break };
+            let Some(key) = self.dirty.pop_front() else { break };
             let Some(room) = rooms.get_mut(key) else { continue };
             let (epoch, version) = (room.session.epoch(), room.session.version());
-            room.kept.listed = false;
-            room.kept.offered = Some((epoch, version));
+            room.persisted.is_dirty = false;
+            room.persisted.in_flight = Some((epoch, version));
             let record = cx.out.span(|bytes| room.session.state().print(bytes));
             let session = room.session.id().clone();
             cx.out.list.push(Output::Store { session, epoch, version, record });
@@ -103,7 +103,7 @@ impl PersistQueue {
 
     /// Sets the timer of the next offer, if something waits for it.
     pub fn arm_offer(&mut self, cx: &mut Cx<'_>) {
-        let waits = !self.unstored.is_empty();
+        let waits = !self.dirty.is_empty();
         let at = cx.now.at + if self.is_full { OFFER_AGAIN } else { OFFER_INTERVAL };
         let at = self.offer.at().map_or(at, |set| set.min(at));
         self.offer.set(cx.wheel, waits.then_some(at), Timer::Store);
@@ -118,20 +118,20 @@ impl PersistQueue {
         outcome: Outcome,
         cx: &mut Cx<'_>,
     ) -> Option<u64> {
-        if room.kept.offered == Some(which) {
-            room.kept.offered = None;
+        if room.persisted.in_flight == Some(which) {
+            room.persisted.in_flight = None;
             self.is_full = outcome == Outcome::Refused;
             if self.is_full {
                 self.offer.cancel(cx.wheel);
             }
         }
         match outcome {
-            Outcome::Kept => room.kept.stored = Some(which),
+            Outcome::Kept => room.persisted.stored = Some(which),
             // mark: refused_record_counts
             Outcome::Refused => {}
             // There is no epoch above it that could be stored. The next change is offered again.
             Outcome::Outdated { epoch } if epoch >= Record::EPOCH_MAX => {
-                room.kept.stored = Some(which)
+                room.persisted.stored = Some(which)
             }
             Outcome::Outdated { epoch } => return Some(epoch),
         }
@@ -140,10 +140,10 @@ impl PersistQueue {
 
     /// Has the storage forget a session that is gone from memory.
     pub fn forget(&mut self, key: RoomKey, room: &Room, cx: &mut Cx<'_>) {
-        if room.kept.listed {
-            self.unstored.retain(|listed| *listed != key);
+        if room.persisted.is_dirty {
+            self.dirty.retain(|listed| *listed != key);
         }
-        if room.kept.stored.is_some() || room.kept.offered.is_some() {
+        if room.persisted.stored.is_some() || room.persisted.in_flight.is_some() {
             let (session, epoch) = (room.session.id().clone(), room.session.epoch());
             cx.out.list.push(Output::Forget { session, epoch });
         }
@@ -151,39 +151,39 @@ impl PersistQueue {
 
     /// Notes a session that left memory because it is stored. The storage is told to forget it when
     /// its time is over, unless it is in memory again, as `names` says.
-    pub fn leave(
+    pub fn evict(
         &mut self,
         room: &Room,
         until: Micros,
         names: &BTreeMap<SessionId, RoomKey>,
         cx: &mut Cx<'_>,
     ) {
-        self.left.insert((until, room.session.id().clone()), room.session.epoch());
+        self.evicted.insert((until, room.session.id().clone()), room.session.epoch());
         // Of a bounded number only; what is one too many is forgotten early.
-        if self.left.len() > cx.settings.limits.sessions_max as usize {
-            self.forget_first_left(names, cx);
+        if self.evicted.len() > cx.settings.limits.sessions_max as usize {
+            self.expire_first(names, cx);
         }
-        self.arm_forget(cx);
+        self.arm_expire(cx);
     }
 
     /// The time of some that were left to the storage is over.
-    pub fn forget_left(&mut self, names: &BTreeMap<SessionId, RoomKey>, cx: &mut Cx<'_>) {
-        self.forget.rang();
-        while self.left.first_key_value().is_some_and(|((until, _), _)| *until <= cx.now.at) {
-            self.forget_first_left(names, cx);
+    pub fn expire_evicted(&mut self, names: &BTreeMap<SessionId, RoomKey>, cx: &mut Cx<'_>) {
+        self.expire.rang();
+        while self.evicted.first_key_value().is_some_and(|((until, _), _)| *until <= cx.now.at) {
+            self.expire_first(names, cx);
         }
-        self.arm_forget(cx);
+        self.arm_expire(cx);
     }
 
-    fn forget_first_left(&mut self, names: &BTreeMap<SessionId, RoomKey>, cx: &mut Cx<'_>) {
-        let Some(((_, session), epoch)) = self.left.pop_first() else { return };
+    fn expire_first(&mut self, names: &BTreeMap<SessionId, RoomKey>, cx: &mut Cx<'_>) {
+        let Some(((_, session), epoch)) = self.evicted.pop_first() else { return };
         if !names.contains_key(&session) {
             cx.out.list.push(Output::Forget { session, epoch });
         }
     }
 
-    fn arm_forget(&mut self, cx: &mut Cx<'_>) {
-        let next = self.left.first_key_value().map(|((until, _), _)| *until);
-        self.forget.set(cx.wheel, next, Timer::Forget);
+    fn arm_expire(&mut self, cx: &mut Cx<'_>) {
+        let next = self.evicted.first_key_value().map(|((until, _), _)| *until);
+        self.expire.set(cx.wheel, next, Timer::Forget);
     }
 }

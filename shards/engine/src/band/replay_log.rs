@@ -35,11 +35,11 @@ pub fn is_volatile(notice: &Notice) -> bool {
 }
 
 /// Forgotten entries of which it is known whom they concerned.
-const FORGOTTEN_MAX: usize = 32;
+const DROPPED_MAX: usize = 32;
 
 /// What a session told, and the seats of those that may come back to it.
 #[derive(Debug)]
-pub struct Memory<S> {
+pub struct ReplayLog<S> {
     entries: VecDeque<Entry>,
     /// What they are kept as one behind the other, from `start` on. In one piece, because it is
     /// short-lived: among the allocations of what stays it would leave holes that the allocator can
@@ -47,20 +47,20 @@ pub struct Memory<S> {
     packets: Vec<u8>,
     start: usize,
     /// How many entries there were so far.
-    told: u64,
+    sequence: u64,
     /// Whom the newest of the forgotten entries concerned, as far back as none concerned everybody.
     /// A member that was told none of them has missed nothing, however small the number that it
     /// names.
-    forgotten: VecDeque<Audience>,
-    absent: VecDeque<Absent<S>>,
+    dropped: VecDeque<Audience>,
+    lost: VecDeque<LostMember<S>>,
     /// Since when those who came back may have missed something, and until when they may come back
     /// once more with that: a connection can break before it has brought what was missed.
-    returned: Option<(Micros, Micros)>,
+    recovering: Option<(Micros, Micros)>,
 }
 
 /// As what an event is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Form {
+pub enum EntryForm {
     /// Its packet, with its offset.
     Packet,
     /// What the packet is printed from, a fifth of its size.
@@ -72,7 +72,7 @@ pub enum Form {
 struct Entry {
     at: Micros,
     audience: Audience,
-    form: Form,
+    form: EntryForm,
     bytes: u32,
 }
 
@@ -82,14 +82,14 @@ pub struct Missed<'a> {
     /// What its offset ends with.
     pub number: u64,
     /// As what it was kept.
-    pub form: Form,
+    pub form: EntryForm,
     /// What was kept.
     pub bytes: &'a [u8],
 }
 
 /// Somebody who lost the connection.
 #[derive(Debug)]
-struct Absent<S> {
+struct LostMember<S> {
     since: Micros,
     pid: Pid,
     seat: S,
@@ -109,30 +109,30 @@ pub struct Bounds<'a> {
 
 /// How long a client of these settings may have heard nothing before that is noticed: a ping must
 /// become due, and its answer stay away. Twice that and more, for timers may be late.
-pub fn silence(settings: &Settings) -> Micros {
+pub fn detection_time(settings: &Settings) -> Micros {
     const LATENESS: Micros = Micros::from_secs(5);
     let noticed = settings.ping_interval + settings.ping_timeout;
     (noticed + noticed + LATENESS).min(settings.transports.recovery)
 }
 
-impl<S> Default for Memory<S> {
+impl<S> Default for ReplayLog<S> {
     fn default() -> Self {
         Self {
             entries: VecDeque::new(),
             packets: Vec::new(),
             start: 0,
-            told: 0,
-            forgotten: VecDeque::new(),
-            absent: VecDeque::new(),
-            returned: None,
+            sequence: 0,
+            dropped: VecDeque::new(),
+            lost: VecDeque::new(),
+            recovering: None,
         }
     }
 }
 
-impl<S> Memory<S> {
+impl<S> ReplayLog<S> {
     /// How many events were told so far.
-    pub fn told(&self) -> u64 {
-        self.told
+    pub fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// Notes an event that was told; as much as needed of what is older is forgotten.
@@ -140,16 +140,16 @@ impl<S> Memory<S> {
         &mut self,
         now: Micros,
         audience: Audience,
-        (form, packet): (Form, &[u8]),
+        (form, packet): (EntryForm, &[u8]),
         bounds: &mut Bounds<'_>,
     ) {
         self.prune(now, bounds);
         let own = u64::from(bounds.limits.recovery_bytes_max);
-        self.told += 1;
+        self.sequence += 1;
         if packet.len() as u64 > own {
             // It would be forgotten at once, and with it all that is older.
-            self.forget_told(bounds);
-            return self.note_forgotten(audience);
+            self.drop_events(bounds);
+            return self.note_dropped(audience);
         }
         // Moving at most as much as was forgotten keeps the cost per byte constant.
         if self.start as u64 >= self.bytes() {
@@ -165,7 +165,7 @@ impl<S> Memory<S> {
         *bounds.bytes += packet.len() as u64;
         self.entries.push_back(Entry { at: now, audience, form, bytes: packet.len() as u32 });
         while self.bytes() > own || *bounds.bytes > bounds.limits.recovery_shard_bytes_max {
-            if !self.forget_oldest(bounds) {
+            if !self.drop_oldest(bounds) {
                 break;
             }
         }
@@ -175,30 +175,30 @@ impl<S> Memory<S> {
     pub fn keep(&mut self, now: Micros, pid: Pid, seat: S, bounds: &mut Bounds<'_>) {
         self.prune(now, bounds);
         let most = bounds.limits.recovery_seats_max as usize;
-        self.absent.push_back(Absent { since: now, pid, seat });
-        while self.absent.len() > most {
-            self.absent.pop_front();
+        self.lost.push_back(LostMember { since: now, pid, seat });
+        while self.lost.len() > most {
+            self.lost.pop_front();
         }
     }
 
     /// Gives a kept seat out, for good: whoever shows the pid again is told no.
     pub fn take(&mut self, now: Micros, pid: Pid, bounds: &mut Bounds<'_>) -> Option<S> {
         self.prune(now, bounds);
-        let place = self.absent.iter().position(|absent| absent.pid == pid)?;
-        let absent = self.absent.remove(place)?;
-        let since = self.returned.map_or(absent.since, |(since, _)| since.min(absent.since));
-        self.returned = Some((since, now + bounds.silence + bounds.window));
-        Some(absent.seat)
+        let place = self.lost.iter().position(|lost| lost.pid == pid)?;
+        let lost = self.lost.remove(place)?;
+        let since = self.recovering.map_or(lost.since, |(since, _)| since.min(lost.since));
+        self.recovering = Some((since, now + bounds.silence + bounds.window));
+        Some(lost.seat)
     }
 
     /// Whether everything that a member was told after so many events is still known.
-    pub fn reaches(&self, number: u64, member: MemberId, metronome: bool) -> bool {
-        let forgotten = self.told - self.entries.len() as u64;
-        let behind = usize::try_from(forgotten.saturating_sub(number)).unwrap_or(usize::MAX);
+    pub fn covers(&self, number: u64, member: MemberId, metronome: bool) -> bool {
+        let dropped = self.sequence - self.entries.len() as u64;
+        let behind = usize::try_from(dropped.saturating_sub(number)).unwrap_or(usize::MAX);
         let missed = |audience: &Audience| audience.concerns(member, metronome);
-        number <= self.told
-            && behind <= self.forgotten.len() // mark: dropped_events_unmissed
-            && !self.forgotten.iter().rev().take(behind).any(missed)
+        number <= self.sequence
+            && behind <= self.dropped.len() // mark: dropped_events_unmissed
+            && !self.dropped.iter().rev().take(behind).any(missed)
     }
 
     /// What was told to a member after so many events, in order.
@@ -209,11 +209,11 @@ impl<S> Memory<S> {
         metronome: bool,
     ) -> impl Iterator<Item = Missed<'_>> {
         // mark: one_event_too_few
-        let known = self.told.saturating_sub(number).min(self.entries.len() as u64) as usize;
+        let known = self.sequence.saturating_sub(number).min(self.entries.len() as u64) as usize;
         let unknown = self.entries.len() - known;
         let before: usize = self.entries.range(..unknown).map(|entry| entry.bytes as usize).sum();
         let mut end = self.start + before;
-        let mut number = self.told - known as u64;
+        let mut number = self.sequence - known as u64;
         let missed = move |entry: &Entry| {
             let start = end;
             end += entry.bytes as usize;
@@ -228,36 +228,35 @@ impl<S> Memory<S> {
     /// is not woken for each of its events.
     pub fn deadline(&self, bounds: &Bounds<'_>) -> Option<Micros> {
         let (window, silence) = (bounds.window, bounds.silence);
-        let absent = self.absent.front().map(|absent| absent.since + window + window);
-        let returned = || self.returned.map(|(_, until)| until + silence);
-        absent
-            .or_else(returned)
+        let lost = self.lost.front().map(|lost| lost.since + window + window);
+        let recovering = || self.recovering.map(|(_, until)| until + silence);
+        lost.or_else(recovering)
             .or_else(|| self.entries.front().map(|entry| entry.at + silence + silence))
     }
 
     /// Forgets what nobody may come back to any more.
     pub fn prune(&mut self, now: Micros, bounds: &mut Bounds<'_>) {
         let (window, silence) = (bounds.window, bounds.silence);
-        while self.absent.front().is_some_and(|absent| absent.since + window < now) {
-            self.absent.pop_front();
+        while self.lost.front().is_some_and(|lost| lost.since + window < now) {
+            self.lost.pop_front();
         }
-        self.returned = self.returned.filter(|(_, until)| now <= *until);
-        let lost = self.absent.front().map_or(now, |absent| absent.since);
-        let noticed = self.returned.map_or(lost, |(since, _)| lost.min(since));
+        self.recovering = self.recovering.filter(|(_, until)| now <= *until);
+        let lost = self.lost.front().map_or(now, |lost| lost.since);
+        let noticed = self.recovering.map_or(lost, |(since, _)| lost.min(since));
         while self.entries.front().is_some_and(|entry| entry.at + silence < noticed) {
-            self.forget_oldest(bounds);
+            self.drop_oldest(bounds);
         }
     }
 
     /// Forgets what was told, and gives its memory back.
-    pub fn forget_told(&mut self, bounds: &mut Bounds<'_>) {
-        while self.forget_oldest(bounds) {}
+    pub fn drop_events(&mut self, bounds: &mut Bounds<'_>) {
+        while self.drop_oldest(bounds) {}
     }
 
     /// Forgets everything; the session is about to go.
     pub fn clear(&mut self, bounds: &mut Bounds<'_>) {
-        while self.forget_oldest(bounds) {}
-        self.absent.clear();
+        while self.drop_oldest(bounds) {}
+        self.lost.clear();
     }
 
     /// Bytes that the log holds.
@@ -265,11 +264,11 @@ impl<S> Memory<S> {
         (self.packets.len() - self.start) as u64
     }
 
-    fn forget_oldest(&mut self, bounds: &mut Bounds<'_>) -> bool {
+    fn drop_oldest(&mut self, bounds: &mut Bounds<'_>) -> bool {
         let Some(entry) = self.entries.pop_front() else { return false };
         self.start += entry.bytes as usize;
         *bounds.bytes -= u64::from(entry.bytes);
-        self.note_forgotten(entry.audience);
+        self.note_dropped(entry.audience);
         if self.entries.is_empty() {
             // A quiet session holds nothing for it.
             (self.entries, self.packets, self.start) = (VecDeque::new(), Vec::new(), 0);
@@ -277,14 +276,14 @@ impl<S> Memory<S> {
         true
     }
 
-    fn note_forgotten(&mut self, audience: Audience) {
+    fn note_dropped(&mut self, audience: Audience) {
         if audience == Audience::All {
-            self.forgotten = VecDeque::new();
+            self.dropped = VecDeque::new();
             return;
         }
-        self.forgotten.push_back(audience);
-        if self.forgotten.len() > FORGOTTEN_MAX {
-            self.forgotten.pop_front();
+        self.dropped.push_back(audience);
+        if self.dropped.len() > DROPPED_MAX {
+            self.dropped.pop_front();
         }
     }
 }
@@ -302,14 +301,14 @@ mod tests {
         Bounds { window: WINDOW, silence: WINDOW, limits: &Limits::TINY, bytes }
     }
 
-    fn missed(memory: &Memory<()>, number: u64, member: MemberId) -> Vec<String> {
+    fn missed(log: &ReplayLog<()>, number: u64, member: MemberId) -> Vec<String> {
         let text = |missed: Missed<'_>| String::from_utf8_lossy(missed.bytes).into();
-        memory.missed(number, member, false).map(text).collect()
+        log.missed(number, member, false).map(text).collect()
     }
 
     #[test]
     fn a_member_is_told_what_was_meant_for_it() {
-        let (mut memory, mut bytes) = (Memory::<()>::default(), 0);
+        let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
         for (audience, packet) in [
             (Audience::All, "0"),
             (Audience::One(ANN), "1"),
@@ -318,158 +317,154 @@ mod tests {
             (Audience::Metronome, "4"),
             (Audience::All, "5"),
         ] {
-            memory.push(
+            log.push(
                 Micros::ZERO,
                 audience,
-                (Form::Packet, packet.as_bytes()),
+                (EntryForm::Packet, packet.as_bytes()),
                 &mut bounds(&mut bytes),
             );
         }
-        assert_eq!(missed(&memory, 0, ANN), ["0", "1", "5"]);
-        assert_eq!(missed(&memory, 1, BOB), ["2", "3", "5"]);
-        assert_eq!(missed(&memory, 5, BOB), ["5"]);
-        assert_eq!(missed(&memory, 6, BOB), [""; 0]);
+        assert_eq!(missed(&log, 0, ANN), ["0", "1", "5"]);
+        assert_eq!(missed(&log, 1, BOB), ["2", "3", "5"]);
+        assert_eq!(missed(&log, 5, BOB), ["5"]);
+        assert_eq!(missed(&log, 6, BOB), [""; 0]);
         assert!(
-            memory.reaches(6, ANN, false) && !memory.reaches(7, ANN, false),
-            "nobody has seen what was not told yet"
+            log.covers(6, ANN, false) && !log.covers(7, ANN, false),
+            "nobody has seen what was not sequence yet"
         );
     }
 
     #[test]
     fn a_log_keeps_within_its_bytes_and_its_time() {
-        let (mut memory, mut bytes) = (Memory::<()>::default(), 0);
+        let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
         let most = u64::from(Limits::TINY.recovery_bytes_max);
         let packet = vec![b'x'; most as usize / 4];
         for _ in 0..10 {
-            memory.push(
+            log.push(
                 Micros::ZERO,
                 Audience::All,
-                (Form::Packet, &packet),
+                (EntryForm::Packet, &packet),
                 &mut bounds(&mut bytes),
             );
-            assert!(memory.bytes() <= most && bytes == memory.bytes());
+            assert!(log.bytes() <= most && bytes == log.bytes());
         }
-        assert!(
-            memory.reaches(6, ANN, false) && !memory.reaches(5, ANN, false),
-            "the last four are known"
-        );
+        assert!(log.covers(6, ANN, false) && !log.covers(5, ANN, false), "the last four are known");
         let large = vec![b'x'; most as usize + 1];
-        memory.push(Micros::ZERO, Audience::All, (Form::Packet, &large), &mut bounds(&mut bytes));
+        log.push(Micros::ZERO, Audience::All, (EntryForm::Packet, &large), &mut bounds(&mut bytes));
         assert!(
-            bytes == 0 && memory.reaches(11, ANN, false) && !memory.reaches(10, ANN, false),
+            bytes == 0 && log.covers(11, ANN, false) && !log.covers(10, ANN, false),
             "what is larger than all is not kept"
         );
 
-        memory.push(
+        log.push(
             Micros::from_secs(1),
             Audience::All,
-            (Form::Packet, &packet),
+            (EntryForm::Packet, &packet),
             &mut bounds(&mut bytes),
         );
-        let over = memory.deadline(&bounds(&mut bytes)).unwrap();
-        memory.prune(Micros::from_secs(121), &mut bounds(&mut bytes));
+        let over = log.deadline(&bounds(&mut bytes)).unwrap();
+        log.prune(Micros::from_secs(121), &mut bounds(&mut bytes));
         assert!(bytes > 0);
-        memory.prune(over, &mut bounds(&mut bytes));
-        assert_eq!((bytes, memory.deadline(&bounds(&mut 0))), (0, None));
+        log.prune(over, &mut bounds(&mut bytes));
+        assert_eq!((bytes, log.deadline(&bounds(&mut 0))), (0, None));
     }
 
     #[test]
     fn who_is_lost_again_before_it_heard_what_it_missed_finds_it_still_there() {
-        let (mut memory, mut bytes) = (Memory::<()>::default(), 0);
+        let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
         let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
         let pid = Pid(MemberId::from_bytes([1; 15]));
         let secs = Micros::from_secs;
-        memory.push(secs(10), Audience::All, (Form::Packet, b"10"), &mut bounds);
-        memory.keep(secs(25), pid, (), &mut bounds);
-        assert!(memory.take(secs(60), pid, &mut bounds).is_some());
-        memory.push(secs(70), Audience::All, (Form::Packet, b"70"), &mut bounds);
-        memory.keep(secs(75), pid, (), &mut bounds);
-        assert!(memory.take(secs(100), pid, &mut bounds).is_some());
-        assert!(memory.reaches(0, ANN, false), "it has missed the same again");
+        log.push(secs(10), Audience::All, (EntryForm::Packet, b"10"), &mut bounds);
+        log.keep(secs(25), pid, (), &mut bounds);
+        assert!(log.take(secs(60), pid, &mut bounds).is_some());
+        log.push(secs(70), Audience::All, (EntryForm::Packet, b"70"), &mut bounds);
+        log.keep(secs(75), pid, (), &mut bounds);
+        assert!(log.take(secs(100), pid, &mut bounds).is_some());
+        assert!(log.covers(0, ANN, false), "it has missed the same again");
         // Twenty seconds in which a loss is noticed and the window are over.
-        let over = memory.deadline(&bounds).unwrap();
-        memory.prune(over, &mut bounds);
-        assert!(!memory.reaches(0, ANN, false), "nobody can come back with that any more");
-        assert_eq!((bytes, memory.deadline(&super::tests::bounds(&mut 0))), (0, None));
+        let over = log.deadline(&bounds).unwrap();
+        log.prune(over, &mut bounds);
+        assert!(!log.covers(0, ANN, false), "nobody can come back with that any more");
+        assert_eq!((bytes, log.deadline(&super::tests::bounds(&mut 0))), (0, None));
     }
 
     #[test]
     fn a_log_reaches_back_to_what_somebody_may_have_missed() {
-        let (mut memory, mut bytes) = (Memory::<()>::default(), 0);
-        let mut at = |memory: &mut Memory<()>, secs, lost: Option<u8>| {
+        let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
+        let mut at = |log: &mut ReplayLog<()>, secs, lost: Option<u8>| {
             let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
             let now = Micros::from_secs(secs);
             match lost {
-                Some(who) => {
-                    memory.keep(now, Pid(MemberId::from_bytes([who; 15])), (), &mut bounds)
-                }
+                Some(who) => log.keep(now, Pid(MemberId::from_bytes([who; 15])), (), &mut bounds),
                 None => {
                     let text = secs.to_string();
-                    memory.push(now, Audience::All, (Form::Packet, text.as_bytes()), &mut bounds);
+                    log.push(now, Audience::All, (EntryForm::Packet, text.as_bytes()), &mut bounds);
                 }
             }
-            missed(memory, 0, ANN).join(" ")
+            missed(log, 0, ANN).join(" ")
         };
-        assert_eq!(at(&mut memory, 10, None), "10");
-        assert_eq!(at(&mut memory, 29, None), "10 29");
-        assert_eq!(at(&mut memory, 40, None), "29 40", "everybody has heard the first");
-        assert_eq!(at(&mut memory, 45, Some(1)), "29 40");
-        assert_eq!(at(&mut memory, 100, None), "29 40 100", "the lost one may not have");
-        assert_eq!(at(&mut memory, 110, Some(2)), "29 40 100");
-        assert_eq!(at(&mut memory, 166, None), "100 166", "the other was lost later");
-        assert_eq!(at(&mut memory, 231, None), "231");
+        assert_eq!(at(&mut log, 10, None), "10");
+        assert_eq!(at(&mut log, 29, None), "10 29");
+        assert_eq!(at(&mut log, 40, None), "29 40", "everybody has heard the first");
+        assert_eq!(at(&mut log, 45, Some(1)), "29 40");
+        assert_eq!(at(&mut log, 100, None), "29 40 100", "the lost one may not have");
+        assert_eq!(at(&mut log, 110, Some(2)), "29 40 100");
+        assert_eq!(at(&mut log, 166, None), "100 166", "the other was lost later");
+        assert_eq!(at(&mut log, 231, None), "231");
         let bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
-        assert_eq!(memory.deadline(&bounds), Some(Micros::from_secs(271)));
+        assert_eq!(log.deadline(&bounds), Some(Micros::from_secs(271)));
     }
 
     #[test]
     fn who_missed_nothing_of_what_is_forgotten_may_come_back() {
-        let (mut memory, mut bytes) = (Memory::<()>::default(), 0);
+        let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
         let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
-        let reach = |memory: &Memory<()>, number| {
-            [ANN, BOB].map(|member| memory.reaches(number, member, false))
+        let reach = |log: &ReplayLog<()>, number| {
+            [ANN, BOB].map(|member| log.covers(number, member, false))
         };
         for audience in
             [Audience::All, Audience::One(BOB), Audience::Others(ANN), Audience::Metronome]
         {
-            memory.push(Micros::ZERO, audience, (Form::Packet, b"x"), &mut bounds);
+            log.push(Micros::ZERO, audience, (EntryForm::Packet, b"x"), &mut bounds);
         }
-        assert_eq!(reach(&memory, 0), [true, true]);
-        memory.prune(Micros::from_secs(60), &mut bounds);
-        assert_eq!(reach(&memory, 0), [false, false], "the first was for everybody");
-        assert_eq!(reach(&memory, 1), [true, false]);
-        assert_eq!(reach(&memory, 3), [true, true]);
-        assert!(!memory.reaches(3, ANN, true) && memory.reaches(4, ANN, true));
-        for _ in 0..=FORGOTTEN_MAX {
-            memory.push(
+        assert_eq!(reach(&log, 0), [true, true]);
+        log.prune(Micros::from_secs(60), &mut bounds);
+        assert_eq!(reach(&log, 0), [false, false], "the first was for everybody");
+        assert_eq!(reach(&log, 1), [true, false]);
+        assert_eq!(reach(&log, 3), [true, true]);
+        assert!(!log.covers(3, ANN, true) && log.covers(4, ANN, true));
+        for _ in 0..=DROPPED_MAX {
+            log.push(
                 Micros::from_secs(60),
                 Audience::One(BOB),
-                (Form::Packet, b"x"),
+                (EntryForm::Packet, b"x"),
                 &mut bounds,
             );
         }
-        memory.forget_told(&mut bounds);
+        log.drop_events(&mut bounds);
         assert!(
-            !memory.reaches(4, ANN, false) && memory.reaches(5, ANN, false),
+            !log.covers(4, ANN, false) && log.covers(5, ANN, false),
             "what is known has a bound"
         );
     }
 
     #[test]
     fn the_logs_of_a_shard_keep_within_its_bytes() {
-        let (mut one, mut other, mut bytes) = (Memory::<()>::default(), Memory::<()>::default(), 0);
+        let (mut one, mut other, mut bytes) =
+            (ReplayLog::<()>::default(), ReplayLog::<()>::default(), 0);
         let most = Limits::TINY.recovery_shard_bytes_max;
         for _ in 0..100 {
             one.push(
                 Micros::ZERO,
                 Audience::All,
-                (Form::Packet, &[b'x'; 50]),
+                (EntryForm::Packet, &[b'x'; 50]),
                 &mut bounds(&mut bytes),
             );
             other.push(
                 Micros::ZERO,
                 Audience::All,
-                (Form::Packet, &[b'x'; 50]),
+                (EntryForm::Packet, &[b'x'; 50]),
                 &mut bounds(&mut bytes),
             );
             assert!(bytes <= most, "{bytes}");

@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use super::batch::Batch;
-use super::persisted::Kept;
-use super::replay_log::{self, Bounds, Form, Memory, is_volatile};
-use super::reservations::Promises;
-use super::tick_grid::{Grid, stride};
+use super::persisted::Persisted;
+use super::replay_log::{self, Bounds, EntryForm, ReplayLog, is_volatile};
+use super::reservations::Reservations;
+use super::tick_grid::{TickGrid, stride};
 use crate::context::Cx;
 use crate::delivery::route::Line;
 use crate::io::Settings;
@@ -31,10 +31,10 @@ pub struct Room {
     /// The music and the people.
     pub session: Session,
     /// The members that have a connection, in order of joining.
-    seats: Vec<Seat>,
+    subscribers: Vec<Subscriber>,
     batch: Batch,
-    memory: Memory<LostSeat>,
-    grid: Grid,
+    log: ReplayLog<LostSeat>,
+    grid: TickGrid,
     /// The tick that the timer is set for.
     next_tick: u64,
     /// Since when nobody is here.
@@ -45,15 +45,15 @@ pub struct Room {
     window: Alarm,
     deadline: Alarm,
     /// What the storage has of it.
-    pub kept: Kept,
+    pub persisted: Persisted,
     /// The guesses at its passcode and its PIN.
     guard: Guard,
     /// Seats for those who were told on another shard that they may come.
-    pub promises: Promises,
+    pub reservations: Reservations,
 }
 
 /// A member's connection.
-struct Seat {
+struct Subscriber {
     member: MemberId,
     line: Line,
     /// Every how many ticks it gets one; 0 = none.
@@ -77,60 +77,63 @@ fn unpack(bytes: &[u8]) -> Option<Notice> {
 /// The bounds of a room's memory.
 fn bounds<'c>(cx: &'c mut Cx<'_>) -> Bounds<'c> {
     let window = cx.settings.transports.recovery;
-    let silence = replay_log::silence(cx.settings);
+    let silence = replay_log::detection_time(cx.settings);
     Bounds { window, silence, limits: &cx.settings.limits, bytes: cx.replay_bytes }
 }
 
 impl Room {
     /// A room for a new session; `luck` spreads the rooms over the moments of the tick interval.
-    pub fn new(session: Session, settings: &Settings, luck: u64, now: Micros) -> Self {
+    pub fn new(session: Session, settings: &Settings, spread: u64, now: Micros) -> Self {
         Self {
             session,
-            seats: Vec::new(),
+            subscribers: Vec::new(),
             batch: Batch::default(),
-            memory: Memory::default(),
-            grid: Grid::new(settings.tick_interval, luck),
+            log: ReplayLog::default(),
+            grid: TickGrid::new(settings.tick_interval, spread),
             next_tick: 0,
             empty_since: Some(now),
             stats_at: None,
             tick: Alarm::default(),
             window: Alarm::default(),
             deadline: Alarm::default(),
-            kept: Kept::default(),
+            persisted: Persisted::default(),
             guard: Guard::default(),
-            promises: Promises::default(),
+            reservations: Reservations::default(),
         }
     }
 
     /// Seats a member that the session has taken in, or takes note of how it wants its ticks now.
-    pub fn sit(&mut self, member: MemberId, line: Line, settings: &Settings) {
+    pub fn seat(&mut self, member: MemberId, line: Line, settings: &Settings) {
         let stride = stride(self.session.tick_hz(member), settings.tick_interval);
         let metronome = self.session.wants_metronome(member);
-        let seat = Seat { member, line, stride, metronome };
-        match self.seats.iter_mut().find(|seat| seat.member == member) {
-            Some(taken) => *taken = seat,
-            None => self.seats.push(seat),
+        let subscriber = Subscriber { member, line, stride, metronome };
+        match self.subscribers.iter_mut().find(|subscriber| subscriber.member == member) {
+            Some(taken) => *taken = subscriber,
+            None => self.subscribers.push(subscriber),
         }
         self.empty_since = None;
     }
 
     /// A member is at another connection now.
     pub fn relocate(&mut self, member: MemberId, line: Line) {
-        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.member == member) {
-            seat.line = line;
+        if let Some(subscriber) =
+            self.subscribers.iter_mut().find(|subscriber| subscriber.member == member)
+        {
+            subscriber.line = line;
         }
     }
 
     /// Takes a member's seat away.
-    pub fn rise(&mut self, member: MemberId, now: Micros) {
-        self.seats.retain(|seat| seat.member != member); // mark: leaver_stays_seated
-        if self.seats.is_empty() {
+    pub fn unseat(&mut self, member: MemberId, now: Micros) {
+        // mark: leaver_stays_seated
+        self.subscribers.retain(|subscriber| subscriber.member != member);
+        if self.subscribers.is_empty() {
             self.empty_since = Some(now);
         }
     }
 
     /// The session's member is gone: on purpose, or because its connection is.
-    pub fn part(
+    pub fn remove_member(
         &mut self,
         key: RoomKey,
         member: MemberId,
@@ -139,16 +142,19 @@ impl Room {
         effects: &mut Vec<Effect>,
     ) {
         self.flush(key, cx);
-        let pid =
-            self.seats.iter().find(|seat| seat.member == member).and_then(|seat| seat.line.pid);
-        self.rise(member, cx.now.at);
+        let pid = self
+            .subscribers
+            .iter()
+            .find(|subscriber| subscriber.member == member)
+            .and_then(|subscriber| subscriber.line.pid);
+        self.unseat(member, cx.now.at);
         if let (Some(pid), Some(seat)) = (pid, self.session.seat_of(member))
             && !matches!(
                 reason,
                 LeaveReason::Left | LeaveReason::Disconnected | LeaveReason::Draining
             )
         {
-            self.memory.keep(cx.now.at, pid, seat, &mut bounds(cx));
+            self.log.keep(cx.now.at, pid, seat, &mut bounds(cx));
         }
         match reason {
             LeaveReason::Left | LeaveReason::Disconnected => {
@@ -169,19 +175,19 @@ impl Room {
         cx: &mut Cx<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<MemberId> {
-        let absent = self.memory.take(cx.now.at, pid, &mut bounds(cx))?;
+        let absent = self.log.take(cx.now.at, pid, &mut bounds(cx))?;
         let (member, metronome) = (absent.seat.member.id, absent.seat.metronome);
-        if !self.memory.reaches(offset.number, member, metronome)
+        if !self.log.covers(offset.number, member, metronome)
             || !self.session.restore(cx.now, absent, effects)
         {
             return None;
         }
-        self.sit(member, line, cx.settings);
-        for missed in self.memory.missed(offset.number, member, metronome) {
+        self.seat(member, line, cx.settings);
+        for missed in self.log.missed(offset.number, member, metronome) {
             let number = missed.number;
             cx.sender.text(cx.out, line.conn, line.lane, |bytes| match missed.form {
-                Form::Packet => bytes.extend_from_slice(missed.bytes),
-                Form::Notice => {
+                EntryForm::Packet => bytes.extend_from_slice(missed.bytes),
+                EntryForm::Notice => {
                     if let Some(notice) = unpack(missed.bytes) {
                         print::notice(bytes, self.session.id(), &notice);
                         print::offset(bytes, &Offset { number, ..offset });
@@ -194,22 +200,25 @@ impl Room {
 
     /// The connection of the member that would come back with this pid.
     pub fn conn_of_pid(&self, pid: Pid) -> Option<ConnId> {
-        self.seats.iter().find(|seat| seat.line.pid == Some(pid)).map(|seat| seat.line.conn)
+        self.subscribers
+            .iter()
+            .find(|subscriber| subscriber.line.pid == Some(pid))
+            .map(|subscriber| subscriber.line.conn)
     }
 
     /// Forgets what was told; who comes back is told the state instead.
-    pub fn forget_told(&mut self, cx: &mut Cx<'_>) {
-        self.memory.forget_told(&mut bounds(cx));
+    pub fn drop_events(&mut self, cx: &mut Cx<'_>) {
+        self.log.drop_events(&mut bounds(cx));
     }
 
     /// Whether the storage has its newest state.
     pub fn is_stored(&self) -> bool {
-        self.kept.has(self.session.epoch(), self.session.version())
+        self.persisted.has(self.session.epoch(), self.session.version())
     }
 
     /// Bytes that are kept for lost members.
     pub fn remembered(&self) -> u64 {
-        self.memory.bytes()
+        self.log.bytes()
     }
 
     /// Whether somebody waits for a tick.
@@ -224,12 +233,15 @@ impl Room {
 
     /// Where a member sits, if it has a connection.
     pub fn conn_of(&self, member: MemberId) -> Option<ConnId> {
-        self.seats.iter().find(|seat| seat.member == member).map(|seat| seat.line.conn)
+        self.subscribers
+            .iter()
+            .find(|subscriber| subscriber.member == member)
+            .map(|subscriber| subscriber.line.conn)
     }
 
     /// Members with a connection.
     pub fn seated(&self) -> usize {
-        self.seats.len()
+        self.subscribers.len()
     }
 
     /// Whether an address may try a passcode or PIN.
@@ -273,12 +285,12 @@ impl Room {
     /// Takes effects in. They go out when the window closes, which this opens if it was not, and
     /// closes sooner if what came may not wait as long; but a newcomer's snapshot and the answer to
     /// a sync request never wait.
-    pub fn gather(&mut self, key: RoomKey, effects: &mut Vec<Effect>, cx: &mut Cx<'_>) {
+    pub fn collect(&mut self, key: RoomKey, effects: &mut Vec<Effect>, cx: &mut Cx<'_>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Snapshot(one @ Audience::One(_)) => self.tell_snapshot(key, one, cx),
+                Effect::Snapshot(one @ Audience::One(_)) => self.send_snapshot(key, one, cx),
                 Effect::Notify(one @ Audience::One(_), notice @ Notice::SyncResponse(_)) => {
-                    self.tell_notice(key, one, &notice, cx);
+                    self.send_notice(key, one, &notice, cx);
                 }
                 Effect::RoomStats if self.session.is_large() => {
                     self.stats_at.get_or_insert(cx.now.at + STATS_INTERVAL);
@@ -287,7 +299,7 @@ impl Room {
             }
         }
         if !self.batch.is_empty() {
-            let windows = self.batch.windows(self.seats.len());
+            let windows = self.batch.windows(self.subscribers.len());
             let waits = Micros::from_micros(windows * cx.settings.batch_interval.as_micros());
             let closes = cx.now.at + waits;
             // mark: window_loses_its_timer
@@ -306,7 +318,7 @@ impl Room {
             self.arm_tick(key, after, cx);
         }
         let expires = self.empty_since.map(|since| since + cx.settings.limits.empty_session_ttl);
-        let forgets = self.memory.deadline(&bounds(cx));
+        let forgets = self.log.deadline(&bounds(cx));
         let deadline = [self.session.next_deadline(), expires, forgets, self.stats_at]
             .into_iter()
             .flatten()
@@ -329,8 +341,11 @@ impl Room {
     fn wanted_after(&self, tick: u64) -> Option<u64> {
         let next = tick + 1;
         let mut wanted = None;
-        for stride in
-            self.seats.iter().map(|seat| u64::from(seat.stride)).filter(|stride| *stride > 0)
+        for stride in self
+            .subscribers
+            .iter()
+            .map(|subscriber| u64::from(subscriber.stride))
+            .filter(|stride| *stride > 0)
         {
             let tick = next.next_multiple_of(stride);
             wanted = Some(wanted.map_or(tick, |other: u64| other.min(tick)));
@@ -342,10 +357,11 @@ impl Room {
     }
 
     /// Reads what a tick reads, for that to be in the cache. What it returns means nothing.
-    pub fn glance(&self) -> u64 {
-        let seats = self.seats.iter().fold(0, |read, seat| read ^ u64::from(seat.stride));
+    pub fn prefetch(&self) -> u64 {
+        let subscribers =
+            self.subscribers.iter().fold(0, |read, subscriber| read ^ u64::from(subscriber.stride));
         let name = self.session.id().as_str().as_bytes().first().map_or(0, |byte| u64::from(*byte));
-        seats ^ name ^ u64::from(self.session.is_playing(Micros::ZERO))
+        subscribers ^ name ^ u64::from(self.session.is_playing(Micros::ZERO))
     }
 
     /// A tick is due: tells everybody who wants it, or one that was missed since, where the band
@@ -358,12 +374,12 @@ impl Room {
         }
         let tick = Notice::Tick(self.session.tick(cx.now));
         let (first, last) = (self.next_tick, self.grid.tick_at(cx.now.at));
-        let wanting = |seat: &&Seat| match u64::from(seat.stride) {
+        let wanting = |subscriber: &&Subscriber| match u64::from(subscriber.stride) {
             0 => false,
             1 => true,
             stride => first.next_multiple_of(stride) <= last,
         };
-        let to = self.seats.iter().filter(wanting).map(|seat| seat.line);
+        let to = self.subscribers.iter().filter(wanting).map(|subscriber| subscriber.line);
         cx.sender.volatile(cx.out, to, |bytes| print::notice(bytes, self.session.id(), &tick));
         // Nothing else is due any sooner or later for that.
         self.arm_tick(key, Some(last), cx); // mark: tick_after_a_late_one
@@ -372,13 +388,13 @@ impl Room {
     /// The session's own deadline has come.
     pub fn due(&mut self, key: RoomKey, cx: &mut Cx<'_>, effects: &mut Vec<Effect>) {
         self.deadline.rang();
-        self.memory.prune(cx.now.at, &mut bounds(cx));
+        self.log.prune(cx.now.at, &mut bounds(cx));
         if self.session.next_deadline().is_some_and(|at| at <= cx.now.at) {
             self.session.due(cx.now, effects);
         }
-        self.gather(key, effects, cx);
+        self.collect(key, effects, cx);
         if self.stats_at.is_some_and(|at| at <= cx.now.at) {
-            self.tell_stats(cx);
+            self.send_stats(cx);
         }
         self.arm(key, cx);
     }
@@ -399,38 +415,38 @@ impl Room {
         self.window.cancel(cx.wheel);
         let mut batch = std::mem::take(&mut self.batch);
         for (audience, notice) in batch.updates.drain(..) {
-            self.tell_notice(key, audience, &notice, cx);
+            self.send_notice(key, audience, &notice, cx);
         }
         if batch.snapshot {
-            self.tell_snapshot(key, Audience::All, cx);
+            self.send_snapshot(key, Audience::All, cx);
         } else {
             for sender in batch.senders {
-                self.tell_snapshot(key, Audience::Sender(sender), cx);
+                self.send_snapshot(key, Audience::Sender(sender), cx);
             }
         }
         if batch.room_stats {
-            self.tell_stats(cx);
+            self.send_stats(cx);
         }
     }
 
     /// Without an offset, for who comes back is told fresh ones.
-    fn tell_stats(&mut self, cx: &mut Cx<'_>) {
+    fn send_stats(&mut self, cx: &mut Cx<'_>) {
         self.stats_at = None;
         let stats = self.session.room_stats(cx.now.at);
         let mut packet = Vec::with_capacity(PACKET_BYTES);
         print::room_stats(&mut packet, self.session.id(), &stats);
-        self.tell(Audience::All, &packet, |_| true, cx);
+        self.send(Audience::All, &packet, |_| true, cx);
     }
 
-    fn tell_snapshot(&mut self, key: RoomKey, audience: Audience, cx: &mut Cx<'_>) {
+    fn send_snapshot(&mut self, key: RoomKey, audience: Audience, cx: &mut Cx<'_>) {
         let mut packet = Vec::with_capacity(PACKET_BYTES);
         print::snapshot(&mut packet, &self.session.snapshot(cx.now));
-        self.tell(audience, &packet, |seat| seat.line.pid.is_none(), cx);
-        self.append_offset(key, &mut packet, self.memory.told(), cx);
-        self.tell(audience, &packet, |seat| seat.line.pid.is_some(), cx);
+        self.send(audience, &packet, |subscriber| subscriber.line.pid.is_none(), cx);
+        self.append_offset(key, &mut packet, self.log.sequence(), cx);
+        self.send(audience, &packet, |subscriber| subscriber.line.pid.is_some(), cx);
     }
 
-    fn tell_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, cx: &mut Cx<'_>) {
+    fn send_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, cx: &mut Cx<'_>) {
         let text = if let Notice::Setlist(setlist) = notice { setlist.size() } else { 0 };
         let mut packet = Vec::with_capacity(PACKET_BYTES + text);
         print::notice(&mut packet, self.session.id(), notice);
@@ -440,15 +456,15 @@ impl Room {
             _ => audience,
         };
         if is_volatile(notice) || matches!(audience, Audience::Sender(_)) {
-            self.tell(audience, &packet, |_| true, cx);
+            self.send(audience, &packet, |_| true, cx);
         } else {
-            self.tell_and_remember(key, audience, notice, packet, cx);
+            self.send_and_log(key, audience, notice, packet, cx);
         }
     }
 
     /// Tells something that a member who misses it is told on its return: with its offset to those
     /// who may return.
-    fn tell_and_remember(
+    fn send_and_log(
         &mut self,
         key: RoomKey,
         audience: Audience,
@@ -456,18 +472,18 @@ impl Room {
         mut packet: Vec<u8>,
         cx: &mut Cx<'_>,
     ) {
-        self.tell(audience, &packet, |seat| seat.line.pid.is_none(), cx);
+        self.send(audience, &packet, |subscriber| subscriber.line.pid.is_none(), cx);
         if cx.settings.transports.recovery == Micros::ZERO {
             return;
         }
-        self.append_offset(key, &mut packet, self.memory.told() + 1, cx);
-        self.tell(audience, &packet, |seat| seat.line.pid.is_some(), cx);
+        self.append_offset(key, &mut packet, self.log.sequence() + 1, cx);
+        self.send(audience, &packet, |subscriber| subscriber.line.pid.is_some(), cx);
         let packed = pack(notice);
         let kept = match &packed {
-            Some(packed) => (Form::Notice, &packed[..]),
-            None => (Form::Packet, &packet[..]),
+            Some(packed) => (EntryForm::Notice, &packed[..]),
+            None => (EntryForm::Packet, &packet[..]),
         };
-        self.memory.push(cx.now.at, audience, kept, &mut bounds(cx));
+        self.log.push(cx.now.at, audience, kept, &mut bounds(cx));
     }
 
     fn append_offset(&self, room: RoomKey, packet: &mut Vec<u8>, number: u64, cx: &Cx<'_>) {
@@ -476,24 +492,30 @@ impl Room {
     }
 
     /// Tells a packet to those of an audience that are `meant`.
-    fn tell(
+    fn send(
         &self,
         audience: Audience,
         packet: &[u8],
-        meant: impl Fn(&Seat) -> bool,
+        meant: impl Fn(&Subscriber) -> bool,
         cx: &mut Cx<'_>,
     ) {
-        let hears = |seat: &&Seat| audience.concerns(seat.member, seat.metronome);
+        let hears =
+            |subscriber: &&Subscriber| audience.concerns(subscriber.member, subscriber.metronome);
         // One is looked for once, from the newcomers on, rather than with each pass over the
         // audience.
-        let seats = match audience {
+        let subscribers = match audience {
             Audience::One(member) | Audience::Sender(member) => {
-                let place = self.seats.iter().rposition(|seat| seat.member == member);
-                place.map_or(&[][..], |place| &self.seats[place..=place])
+                let place =
+                    self.subscribers.iter().rposition(|subscriber| subscriber.member == member);
+                place.map_or(&[][..], |place| &self.subscribers[place..=place])
             }
-            _ => &self.seats[..],
+            _ => &self.subscribers[..],
         };
-        let to = seats.iter().filter(hears).filter(|seat| meant(seat)).map(|seat| seat.line);
+        let to = subscribers
+            .iter()
+            .filter(hears)
+            .filter(|subscriber| meant(subscriber))
+            .map(|subscriber| subscriber.line);
         cx.sender.fan_out(cx.out, to, packet);
     }
 
@@ -503,20 +525,29 @@ impl Room {
         for alarm in [&mut self.tick, &mut self.window, &mut self.deadline] {
             alarm.cancel(cx.wheel);
         }
-        self.memory.clear(&mut bounds(cx));
+        self.log.clear(&mut bounds(cx));
     }
 
     /// What must hold of a room at the end of every cx.
     pub fn check_invariants(&self) {
         self.session.check_invariants();
-        for (place, seat) in self.seats.iter().enumerate() {
-            let same =
-                |other: &Seat| other.member == seat.member || other.line.conn == seat.line.conn;
-            assert!(!self.seats[..place].iter().any(same), "{:?} has two seats", seat.member);
+        for (place, subscriber) in self.subscribers.iter().enumerate() {
+            let same = |other: &Subscriber| {
+                other.member == subscriber.member || other.line.conn == subscriber.line.conn
+            };
+            assert!(
+                !self.subscribers[..place].iter().any(same),
+                "{:?} has two seats",
+                subscriber.member
+            );
         }
         let connected = self.session.members().filter(|member| member.connected).count();
-        assert_eq!(connected, self.seats.len(), "a member is connected exactly if it has a seat");
-        assert_eq!(self.seats.is_empty(), self.empty_since.is_some());
+        assert_eq!(
+            connected,
+            self.subscribers.len(),
+            "a member is connected exactly if it has a seat"
+        );
+        assert_eq!(self.subscribers.is_empty(), self.empty_since.is_some());
     }
 }
 

@@ -6,26 +6,26 @@ use crate::words::time::Micros;
 /// wake-up, one alarm and one submission to the ring instead of one each. As a session keeps its
 /// place among them, it ticks as evenly as alone, and the last of them is late by less than they
 /// are apart, until the core is full.
-const MOMENTS: Micros = Micros::from_micros(500);
+const SLOT: Micros = Micros::from_micros(500);
 
 /// The moments of a session's ticks. They are fixed by the clock: a late tick is late, and never
 /// puts off the ones after it.
 #[derive(Clone, Copy, Debug)]
-pub struct Grid {
+pub struct TickGrid {
     interval: u64,
     /// How far the grid lies before the shard's start. It differs from session to session, so that
     /// neither all their ticks nor those of members who want one a second come at once.
     shift: u64,
 }
 
-impl Grid {
+impl TickGrid {
     /// The grid of a session; `luck` spreads them.
-    pub fn new(interval: Micros, luck: u64) -> Self {
+    pub fn new(interval: Micros, spread: u64) -> Self {
         /// Longer than any stride.
         const STRIDES: u64 = 1 << 16;
         let interval = interval.as_micros();
-        let shift = luck % (interval * STRIDES);
-        Self { interval, shift: shift - shift % interval % MOMENTS.as_micros() }
+        let shift = spread % (interval * STRIDES);
+        Self { interval, shift: shift - shift % interval % SLOT.as_micros() }
     }
 
     /// The number of the last tick until `now`.
@@ -58,22 +58,23 @@ mod tests {
 
     #[test]
     fn the_grid_s_ticks_are_one_interval_apart() {
-        for luck in [0, 1, 15_999, 16_000, 123_456_789, u64::MAX] {
-            let grid = Grid::new(Micros::from_millis(16), luck);
+        for spread in [0, 1, 15_999, 16_000, 123_456_789, u64::MAX] {
+            let grid = TickGrid::new(Micros::from_millis(16), spread);
             let next = grid.tick_at(Micros::ZERO) + 1;
             for tick in next..next + 5 {
                 let at = grid.time_of(tick);
-                assert_eq!(grid.tick_at(at), tick, "{luck}");
-                assert_eq!(grid.tick_at(at - Micros::from_micros(1)), tick - 1, "{luck}");
-                assert_eq!(grid.time_of(tick + 1) - at, Micros::from_millis(16), "{luck}");
+                assert_eq!(grid.tick_at(at), tick, "{spread}");
+                assert_eq!(grid.tick_at(at - Micros::from_micros(1)), tick - 1, "{spread}");
+                assert_eq!(grid.time_of(tick + 1) - at, Micros::from_millis(16), "{spread}");
             }
         }
     }
 
     #[test]
     fn sessions_share_moments_and_use_them_all() {
-        let tick =
-            |luck| Grid::new(Micros::from_millis(16), luck).time_of(1 << 17).as_micros() % 16_000;
+        let tick = |spread| {
+            TickGrid::new(Micros::from_millis(16), spread).time_of(1 << 17).as_micros() % 16_000
+        };
         let moments: std::collections::BTreeSet<u64> = (0..16_000 * 3).map(tick).collect();
         assert_eq!(moments.len(), 32);
         assert!(moments.iter().all(|at| at % 500 == 0));

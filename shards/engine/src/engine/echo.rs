@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::event::Step;
 use super::script::{self, Heard, Namespace, Say, Value};
 use super::{Shard, State};
-use crate::band::replay_log::{Bounds, Form};
+use crate::band::replay_log::{Bounds, EntryForm};
 use crate::context::Cx;
 use crate::delivery::route::Lane;
 use crate::io::Close;
@@ -457,8 +457,7 @@ impl Shard {
         let mut bounds =
             Bounds { window, silence: window, limits: &cx.settings.limits, bytes: cx.replay_bytes };
         let joined = self.echoed.take(cx.now.at, pid, &mut bounds)?;
-        if joined.namespace != namespace
-            || !self.echoed.reaches(offset.number, joined.member, false)
+        if joined.namespace != namespace || !self.echoed.covers(offset.number, joined.member, false)
         {
             return None;
         }
@@ -510,7 +509,8 @@ impl Shard {
         let joined = joined.into_iter().find(|joined| joined.namespace == namespace);
         if let Some((member, _)) = joined.and_then(|joined| Some((joined.member, joined.pid?))) {
             let room = RoomKey { index: 0, generation: 0 };
-            let offset = Offset { shard: cx.settings.shard, room, number: self.echoed.told() + 1 };
+            let offset =
+                Offset { shard: cx.settings.shard, room, number: self.echoed.sequence() + 1 };
             socket_packet::append_offset(&mut packet, &offset.to_string());
             let mut whole = packet.clone();
             for attachment in attachments {
@@ -524,7 +524,12 @@ impl Shard {
                 limits: &cx.settings.limits,
                 bytes: cx.replay_bytes,
             };
-            self.echoed.push(cx.now.at, Audience::One(member), (Form::Packet, &whole), &mut bounds);
+            self.echoed.push(
+                cx.now.at,
+                Audience::One(member),
+                (EntryForm::Packet, &whole),
+                &mut bounds,
+            );
         }
         if later {
             return self.echo_later(id, packet, cx);

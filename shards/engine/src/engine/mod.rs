@@ -85,7 +85,7 @@ struct Shard {
     /// Reads events. `None` while it is lent, and after one that made its buffers large.
     reader: Option<Box<json::Reader>>,
     /// Events that the echo keeps for clients that may come back, if that is what runs.
-    echoed: replay_log::Memory<echo::Joined>,
+    echoed: replay_log::ReplayLog<echo::Joined>,
 }
 
 /// A connection.
@@ -169,7 +169,7 @@ impl Engine {
     /// opened since do not count: they have no session to lose.
     pub fn is_drained(&self) -> bool {
         let shard = &self.shard;
-        shard.draining && shard.band.unstored() == 0
+        shard.draining && shard.band.dirty() == 0
     }
 
     /// What the shard has done and holds.
@@ -177,7 +177,7 @@ impl Engine {
         let mut counters = self.resources.report.counters;
         counters.connections = self.shard.conns.connections() as u32;
         counters.sessions = self.shard.band.sessions();
-        counters.sessions_unstored = self.shard.band.unstored();
+        counters.sessions_unstored = self.shard.band.dirty();
         counters.recovery_bytes = self.resources.replay_bytes;
         counters
     }
@@ -238,7 +238,7 @@ impl Shard {
             knocks: 0,
             inflater: Inflater::default(),
             reader: None,
-            echoed: replay_log::Memory::default(),
+            echoed: replay_log::ReplayLog::default(),
         }
     }
 
@@ -346,7 +346,7 @@ impl Shard {
             for id in slow.collect::<Vec<_>>() {
                 self.close_slow_reader(id, cx);
             }
-            self.band.shed(memory, cx);
+            self.band.shed_memory(memory, cx);
         }
     }
 
@@ -377,7 +377,7 @@ impl Shard {
     /// the next cx, with a tick before them if one is due by then: after a power cut a hall full
     /// of people joins, and every session has something to tell at once.
     fn fire_timers(&mut self, told: &mut usize, cx: &mut Cx<'_>) {
-        self.band.warm_up(cx);
+        self.band.prefetch(cx);
         let most = if *cx.ticking > 0 { TOLD_MAX } else { usize::MAX };
         loop {
             while let Some((due, timer)) = cx.wheel.fire(cx.now.at) {
@@ -388,7 +388,7 @@ impl Shard {
                     Timer::Room(key) => self.band.room_due(key, cx),
                     Timer::Store => self.band.offer(cx),
                     Timer::Load => self.give_up_loading(cx),
-                    Timer::Forget => self.band.forget_left(cx),
+                    Timer::Forget => self.band.expire_evicted(cx),
                 }
             }
             if !self.band.has_open_windows() {
