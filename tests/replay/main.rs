@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod disk;
+mod engine_script;
 mod fixture;
+mod kept;
 mod look;
 mod support;
 

@@ -13,6 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Not all zeros, so that a server that does not unmask fails.
 const MASK: [u8; 4] = [9, 200, 3, 77];
 
+/// The query of a handshake, as [`frames::handshake`] has it.
+const QUERY: &str = "EIO=4&transport=websocket";
+
 /// One client of a server on this machine.
 pub struct TestClient {
     stream: BufReader<TcpStream>,
@@ -32,11 +35,21 @@ impl TestClient {
         client
     }
 
+    /// Opens a WebSocket with this query, and sends nothing more.
+    pub fn open(port: u16, query: &str) -> Self {
+        Self::begin(port, query, "", &[])
+    }
+
     /// Sends the request and packets in one write, and waits for the upgrade.
     pub fn burst(port: u16, headers: &str, packets: &[&str]) -> Self {
+        Self::begin(port, QUERY, headers, packets)
+    }
+
+    fn begin(port: u16, query: &str, headers: &str, packets: &[&str]) -> Self {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut bytes = frames::handshake("localhost", false);
+        let head = String::from_utf8(frames::handshake("localhost", false)).unwrap();
+        let mut bytes = head.replace(QUERY, query).into_bytes();
         bytes.truncate(bytes.len() - 2);
         bytes.extend_from_slice(headers.as_bytes());
         bytes.extend_from_slice(b"\r\n");
@@ -51,6 +64,18 @@ impl TestClient {
             assert!(client.stream.read_line(&mut line).unwrap() > 0, "the server ended");
         }
         client
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// Sends bytes as they are, and waits until the server ends the connection.
+    pub fn break_off(mut self, bytes: &[u8]) {
+        self.send(bytes);
+        // An error is an end as well.
+        let _ = self.stream.read_to_end(&mut Vec::new());
     }
 
     /// Sends a packet in two pieces, so that a read may end between them.
