@@ -193,14 +193,6 @@ pub const BUGS: &[Bug] = bugs! {
             "if BUG { id.number == last.number } else { id.number <= last.number }";
     unsent_left_behind "what is unsent does not move with a connection":
         "conn.unsent" => "if BUG { Default::default() } else { conn.unsent }";
-    end_unread "an end that comes with bytes is not read":
-        "!hangup" => "(BUG || !hangup)";
-    room_unused "a socket that takes bytes again is not used":
-        "if writable" => "if !BUG && writable";
-    closed_before_sent "a connection closes before all is sent":
-        "if " => "if !BUG && ";
-    backlog_understated "a backlog is told as less than it is":
-        "as u32" => "as u32 / if BUG { 8 } else { 1 }";
     cut_tick_unfinished "a tick of which a part was sent is not finished":
         "self.skip == 0" => "(BUG || self.skip == 0)";
 };
