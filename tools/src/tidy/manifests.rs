@@ -39,6 +39,45 @@ pub fn check(file: &File) -> Vec<Breach> {
     unwanted.map(|(line, name)| file.breach(line, format!("{why} {name}"))).collect()
 }
 
+/// Crates of ours that a crate in `shards` may name. Storage, trace and driver never name each
+/// other.
+const OURS: [(&str, &[&str]); 5] = [
+    ("shards/engine/Cargo.toml", &[]),
+    ("shards/driver/Cargo.toml", &["bandsync-engine"]),
+    ("shards/storage/Cargo.toml", &["bandsync-engine"]),
+    ("shards/trace/Cargo.toml", &["bandsync-engine"]),
+    ("shards/testkit/Cargo.toml", &["bandsync-engine", "bandsync-driver"]),
+];
+
+/// A crate for tests, which only tests, `tools` and `perf` may have.
+const TESTKIT: &str = "bandsync-testkit";
+
+/// Checks which crates of ours a manifest names.
+pub fn check_ours(file: &File) -> Vec<Breach> {
+    if !file.path.ends_with("Cargo.toml") {
+        return Vec::new();
+    }
+    let may_name = OURS.iter().find(|(path, _)| *path == file.path).map(|(_, names)| names);
+    let for_tests = ["tools/", "perf/"].iter().any(|folder| file.path.starts_with(folder));
+    let is_allowed = |line: usize, name: &str| match name {
+        TESTKIT => for_tests || is_for_tests(&file.text, line),
+        _ => may_name.is_none_or(|names| names.contains(&name)),
+    };
+    let ours =
+        dependencies(&file.text).into_iter().filter(|(_, name)| name.starts_with("bandsync"));
+    let unwanted = ours.filter(|(line, name)| !is_allowed(*line, name));
+    unwanted
+        .map(|(line, name)| file.breach(line, format!("this crate may not name {name}")))
+        .collect()
+}
+
+/// Whether a line of a manifest is in a table of dependencies of tests, or of the workspace, which
+/// gives nobody anything.
+fn is_for_tests(manifest: &str, line: usize) -> bool {
+    let tables = manifest.lines().take(line).filter(|line| line.starts_with('['));
+    tables.last().is_some_and(|table| table.contains("dev-dep") || table.contains("workspace"))
+}
+
 /// `cargo test` at the top runs every package, and `cargo run` starts the server.
 pub fn check_workspace(files: &[File]) -> Vec<Breach> {
     let Some(manifest) = files.iter().find(|file| file.path == "Cargo.toml") else {
@@ -179,6 +218,21 @@ fn a_testkit_that_is_released_is_noticed() {
     assert_eq!(found("shards/driver/Cargo.toml", "dev-dependencies"), 0);
     assert_eq!(found("Cargo.toml", "workspace.dependencies"), 0);
     assert_eq!(found("perf/Cargo.toml", "dependencies"), 0);
+}
+
+#[test]
+fn a_crate_of_ours_behind_a_shut_door_is_noticed() {
+    let check = |path: &str, text: &str| check_ours(&File::new(path, text)).len();
+    let engine = "[dependencies]\nbandsync-engine.workspace = true\n";
+    assert_eq!(check("shards/trace/Cargo.toml", engine), 0);
+    let driver = "[dependencies]\nbandsync-driver.workspace = true\n";
+    assert_eq!(check("shards/trace/Cargo.toml", driver), 1);
+    assert_eq!(check("Cargo.toml", driver), 0);
+    for (table, breaches) in [("dependencies", 1), ("dev-dependencies", 0)] {
+        let testkit = format!("[{table}]\nbandsync-testkit.workspace = true\n");
+        assert_eq!(check("Cargo.toml", &testkit), breaches);
+        assert_eq!(check("tools/Cargo.toml", &testkit), 0);
+    }
 }
 
 #[test]

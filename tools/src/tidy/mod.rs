@@ -6,6 +6,7 @@
 
 mod circles;
 mod docs;
+mod imports;
 mod layers;
 mod leftovers;
 mod locks;
@@ -13,6 +14,7 @@ mod manifests;
 mod purity;
 mod shape;
 mod source;
+mod text;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,6 +74,7 @@ fn the_house_rules_hold() {
         breaches.extend(leftovers::check(file));
         breaches.extend(manifests::check(file));
         breaches.extend(manifests::check_testkit(file));
+        breaches.extend(manifests::check_ours(file));
     }
     breaches.extend(manifests::check_readme(&files));
     breaches.extend(manifests::check_workspace(&files));
@@ -79,6 +82,9 @@ fn the_house_rules_hold() {
     breaches.extend(manifests::check_lock(&lock));
     breaches.extend(shape::check(&files));
     breaches.extend(shape::stale_excuses(&files));
+    breaches.extend(imports::check(&files));
+    breaches.extend(imports::stale_excuses(&files));
+    breaches.extend(text::check(&files));
     breaches.extend(leftovers::check_top(&names(&top)));
     breaches.extend(planted::misplaced(&planted::marked_files(&top).expect("readable files")));
     assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));

@@ -1,0 +1,99 @@
+//! Text: lines fit the screen, and a doc comment opens with the thing itself.
+
+use super::{Breach, File};
+
+const COLUMNS_MAX: usize = 100;
+
+/// One line of so many may be longer: a table, or a text that cannot be wrapped.
+const LONG_ONE_OF: usize = 200;
+
+/// Words that a doc comment does not open with: they announce the thing instead of naming it.
+const OPENINGS: [&str; 7] = ["What", "Who", "How", "Of", "As", "It", "The same"];
+
+/// Doc comments that open so all the same. This may only fall.
+const OPENINGS_LEFT: usize = 1_100;
+
+/// The number above is lowered when it is too high by this much. Changes that each remove a few
+/// then do not meet in one line.
+const SLACK: usize = 60;
+
+/// Checks all Rust files together.
+pub fn check(files: &[File]) -> Vec<Breach> {
+    let files: Vec<&File> = files.iter().filter(|file| file.is_rust()).collect();
+    let mut breaches = long_lines(&files);
+    breaches.extend(openings(&files, OPENINGS_LEFT));
+    breaches
+}
+
+fn long_lines(files: &[&File]) -> Vec<Breach> {
+    let all: usize = files.iter().map(|file| file.text.lines().count()).sum();
+    let is_long = |line: &str| line.chars().count() > COLUMNS_MAX;
+    let long: Vec<Breach> = (files.iter())
+        .flat_map(|file| {
+            let lines = file.text.lines().enumerate().filter(|(_, line)| is_long(line));
+            lines.map(|(at, _)| file.breach(at + 1, format!("over {COLUMNS_MAX} columns")))
+        })
+        .collect();
+    if long.len() * LONG_ONE_OF <= all {
+        return Vec::new();
+    }
+    let mut breaches = long;
+    breaches.push(format!("{} of {all} lines: one in {LONG_ONE_OF} may be", breaches.len()));
+    breaches
+}
+
+fn openings(files: &[&File], left: usize) -> Vec<Breach> {
+    let count: usize = files.iter().map(|file| bad_openings(&file.text).len()).sum();
+    let words = OPENINGS.join(", ");
+    let here = "tools/src/tidy/text.rs: OPENINGS_LEFT";
+    if count > left {
+        return vec![format!("{here} is {left}, but {count} doc comments open with {words}")];
+    }
+    if count + SLACK < left {
+        return vec![format!("{here} is {left}, but only {count} are left: lower it to {count}")];
+    }
+    Vec::new()
+}
+
+/// Lines, counted from 1, of doc comments that do not open with the thing itself.
+fn bad_openings(text: &str) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut was_doc = false;
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        let doc = line.strip_prefix("/// ").or_else(|| line.strip_prefix("//! "));
+        let opens = |doc: &str| {
+            let rest = OPENINGS.iter().find_map(|word| doc.strip_prefix(word));
+            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '`'))
+        };
+        if !was_doc && doc.is_some_and(opens) {
+            found.push(at + 1);
+        }
+        was_doc = line.starts_with("///") || line.starts_with("//!");
+    }
+    found
+}
+
+#[test]
+fn openings_are_those_of_comments_that_begin() {
+    let text =
+        "//! What it is.\n\n/// Whatever.\n/// What.\nfn f();\n    /// The same.\n/// A thing.\n";
+    assert_eq!(bad_openings(text), [1, 6]);
+}
+
+#[test]
+fn the_number_of_openings_may_only_fall() {
+    let file = File::new("src/a.rs", &"/// Who.\n\n".repeat(100));
+    assert_eq!(openings(&[&file], 99).len(), 1);
+    assert_eq!(openings(&[&file], 100).len(), 0);
+    assert_eq!(openings(&[&file], 100 + SLACK).len(), 0);
+    assert_eq!(openings(&[&file], 101 + SLACK).len(), 1);
+}
+
+#[test]
+fn a_few_lines_may_be_long() {
+    let text =
+        |long: usize| "\n".repeat(200 - long) + &format!("{}\n", "é".repeat(101)).repeat(long);
+    assert_eq!(long_lines(&[&File::new("src/a.rs", &text(1))]).len(), 0);
+    assert_eq!(long_lines(&[&File::new("src/a.rs", &text(2))]).len(), 3);
+}
