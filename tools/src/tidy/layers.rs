@@ -57,7 +57,7 @@ pub fn check(file: &File, source: &Source) -> Vec<Breach> {
     };
     let is_shut = |other: &str, path: &str| {
         let into = |door: &&str| door.contains("::") && path.contains(*door);
-        other != layer && !doors.contains(&other) && !doors.iter().any(|door| into(&door))
+        other != layer && !doors.contains(&other) && !doors.iter().any(into)
     };
     source
         .paths()
