@@ -3,8 +3,8 @@
 
 use bandsync_engine::speech::{Command, Notice, SessionCommand, Tick};
 use bandsync_engine::timers::wheel::Wheel;
+use bandsync_engine::wire::events::{self, ClientEvent};
 use bandsync_engine::wire::frame::{self, Reader};
-use bandsync_engine::wire::parse::{self, Event};
 use bandsync_engine::wire::socket_packet::Assembler;
 use bandsync_engine::wire::{engine_packet, json, print};
 use bandsync_engine::words::ids::SessionId;
@@ -74,7 +74,7 @@ fn read_event<const ON_TAPE: bool>(bencher: Bencher<'_, '_>, bytes: usize) {
         let event = if ON_TAPE { reading.event(array) } else { json::event(array) };
         event.and_then(|event| {
             let argument = event.argument.unwrap_or(json::Value::NONE);
-            parse::command(Event::from_name(&event.name)?, argument).ok()
+            events::command(ClientEvent::from_name(&event.name)?, argument).ok()
         })
     });
 }
@@ -85,7 +85,7 @@ fn print_setlist(bencher: Bencher<'_, '_>) {
     let array = event_of(950_000);
     let Some(argument) = json::event(&array).and_then(|event| event.argument) else { return };
     let Ok(Command::Session(session, _, SessionCommand::SetSetlist(setlist))) =
-        parse::command(Event::SetSetlist, argument)
+        events::command(ClientEvent::SetSetlist, argument)
     else {
         return;
     };

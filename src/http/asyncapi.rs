@@ -5,7 +5,7 @@
 //! says what stands here and nothing else is tested on real traffic.
 
 use bandsync_engine::speech::Code;
-use bandsync_engine::wire::parse::Event;
+use bandsync_engine::wire::events::ClientEvent;
 use bandsync_engine::words::ids::CommandId;
 use bandsync_engine::words::limits::{Limits, RateLimits};
 use serde_json::{Map, Value, json};
@@ -33,174 +33,176 @@ const HEARTBEAT: &str =
 const LATENCY: &str = "clientTimestamp:Number serverTimestamp:Unix t1:ServerMs t2:ServerMs";
 
 /// What clients send.
-fn sent(event: Event) -> Described {
+fn sent(event: ClientEvent) -> Described {
     let described = |what, fields, ack, refusals| Described { what, fields, ack, refusals };
     match event {
-        Event::JoinSession => described(
+        ClientEvent::JoinSession => described(
             "Joins a session, and makes it if need be. Who comes first leads, sets the passcode, and with a leader PIN the rule that leading takes it. Joining another session leaves the first.",
             "sessionId:Session displayName?:LongName role?:Role instrument?:LongName passcode?:Secret leaderPin?:Secret tickHz?:TickHz metronome?:Bool",
             "sessionId:Session socketId:SocketId role:Role epoch:Count version:Count",
             &[Code::InvalidSessionId, Code::BadPasscode, Code::SessionFull],
         ),
-        Event::LeaveSession => described(
+        ClientEvent::LeaveSession => described(
             "Leaves the session. A leader hands over at once.",
             "sessionId:Session",
             "",
             MEMBER,
         ),
-        Event::SetRole => described(
+        ClientEvent::SetRole => described(
             "Takes the lead, gives it up, or, as the leader, hands it to a member. Under leaderRule \"ask\" a wish to lead becomes a request, under \"pin\" it takes the PIN. Of two claims in one batch window the first wins.",
             "sessionId:Session role:Role memberId?:SocketId",
             "epoch?:Count version?:Count pending?:Bool",
             &[Code::InvalidSessionId, Code::NotMember, Code::NotLeader, Code::NotAllowed],
         ),
-        Event::RequestLeader => described(
+        ClientEvent::RequestLeader => described(
             "Asks the leader for the lead; a free lead is given at once.",
             "sessionId:Session",
             "epoch?:Count version?:Count pending?:Bool",
             &[Code::InvalidSessionId, Code::NotMember, Code::NotAllowed],
         ),
-        Event::ApproveLeaderRequest => described(
+        ClientEvent::ApproveLeaderRequest => described(
             "Hands the lead to a member that asked for it.",
             "sessionId:Session requesterId:SocketId",
             CHANGED,
             LEADER,
         ),
-        Event::DenyLeaderRequest => described(
+        ClientEvent::DenyLeaderRequest => described(
             "Tells a member that asked for the lead that it does not get it.",
             "sessionId:Session requesterId:SocketId",
             "",
             LEADER,
         ),
-        Event::SyncRequest => described(
+        ClientEvent::SyncRequest => described(
             "Asks where the band is. With a checksum that differs a snapshot follows. Never waits for a batch window.",
             "sessionId:Session checksum?:ShortText version?:Count",
             SYNC,
             MEMBER,
         ),
-        Event::UpdateMessage => described(
+        ClientEvent::UpdateMessage => described(
             "Sets the message on everybody's screen, cut to 500 characters. The empty text brings the automatic messages back, which say who leads.",
             "sessionId:Session message:LongText",
             "epoch:Count version:Count cut?:True",
             MEMBER,
         ),
-        Event::ChatMessage => described(
+        ClientEvent::ChatMessage => described(
             "Says something to everybody, cut to 500 characters.",
             "sessionId:Session message:LongWords username?:LongName",
             "cut?:True",
             MEMBER,
         ),
-        Event::UpdateSettings => described(
+        ClientEvent::UpdateSettings => described(
             "Changes the session's settings: all that are named or none. null takes a secret away.",
             "sessionId:Session maxMembers?:MaxMembers onLeaderLoss?:OnLeaderLoss leaderRule?:LeaderRule passcode?:Secret leaderPin?:Secret anyoneMayCue?:Bool",
             CHANGED,
             LEADER,
         ),
-        Event::Cue => described(
+        ClientEvent::Cue => described(
             "A short stage message with its server time.",
             "sessionId:Session text:CueText target?:LongName",
             "",
             LEADER,
         ),
-        Event::Play => described(
+        ClientEvent::Play => described(
             "Starts the song: at once, at a time, after a count-in, or on the next bar or beat.",
             "sessionId:Session atServerMs?:ServerMs countInBars?:Bars quantize?:Quantize",
             CHANGED,
             LEADER,
         ),
-        Event::Pause => {
+        ClientEvent::Pause => {
             described("Stops the song where it is.", "sessionId:Session", CHANGED, LEADER)
         }
-        Event::Stop => described(
+        ClientEvent::Stop => described(
             "Stops the song and goes back to its beginning.",
             "sessionId:Session",
             CHANGED,
             LEADER,
         ),
-        Event::Seek => described(
+        ClientEvent::Seek => described(
             "Goes to a position, also while playing.",
             "sessionId:Session position:Position atServerMs?:ServerMs",
             CHANGED,
             LEADER,
         ),
-        Event::SetTempo => {
+        ClientEvent::SetTempo => {
             described("Changes the tempo.", "sessionId:Session tempo:Tempo", CHANGED, LEADER)
         }
-        Event::TempoChange => described(
+        ClientEvent::TempoChange => described(
             "Changes the tempo, at once or as a ramp.",
             "sessionId:Session tempo:Tempo fadeTime?:Fade",
             CHANGED,
             LEADER,
         ),
-        Event::TempoChanged => described(
+        ClientEvent::TempoChanged => described(
             "As tempo_change, and told under this name.",
             "sessionId:Session tempo:Tempo fadeTime?:Fade",
             CHANGED,
             LEADER,
         ),
-        Event::SetTimeSignature => described(
+        ClientEvent::SetTimeSignature => described(
             "Changes the time signature from the next bar on.",
             "sessionId:Session numerator:Numerator denominator:Denominator",
             CHANGED,
             LEADER,
         ),
-        Event::BeatSync => described(
+        ClientEvent::BeatSync => described(
             "The leader's beat, which is compared with the timeline and passed on.",
             "sessionId:Session beatPosition:Number masterTime:Number",
             "",
             LEADER,
         ),
-        Event::PositionSync => described(
+        ClientEvent::PositionSync => described(
             "Where a member is: the leader's is passed on, a follower's is corrected if it is over 25 ms off.",
             "sessionId:Session positionMs:Position timestamp:Number",
             CHANGED,
             MEMBER,
         ),
-        Event::LatencyProbe => described(
+        ClientEvent::LatencyProbe => described(
             "Answered at once, to measure the round trip.",
             "timestamp:Number",
             LATENCY,
             &[],
         ),
-        Event::ClockSync => described(
+        ClientEvent::ClockSync => described(
             "A four-stamp probe of the server's clock, answered at once.",
             "t0:Number",
             "t0:Number t1:ServerMs t2:ServerMs",
             &[],
         ),
-        Event::SetSetlist => described(
+        ClientEvent::SetSetlist => described(
             "Sets the songs of the evening, up to 1 MiB in all.",
             "sessionId:Session setlist:NewSetlist",
             CHANGED,
             &[Code::InvalidSessionId, Code::NotMember, Code::NotLeader, Code::TooLarge],
         ),
-        Event::SelectSong => described(
+        ClientEvent::SelectSong => described(
             "Chooses a song by its id, or the next or the one before by step. Its tempo and signature hold, at its beginning, stopped.",
             "sessionId:Session songId?:SongId step?:Step",
             CHANGED,
             LEADER,
         ),
-        Event::GetSong => described(
+        ClientEvent::GetSong => described(
             "Asks for a song with its body.",
             "sessionId:Session songId:SongId",
             "song:Song",
             MEMBER,
         ),
-        Event::Pong => described("Answers a ping.", "timestamp?:Number", "", &[]),
-        Event::Heartbeat => described(
+        ClientEvent::Pong => described("Answers a ping.", "timestamp?:Number", "", &[]),
+        ClientEvent::Heartbeat => described(
             "Says that the client lives; always answered.",
             "timestamp?:Number",
             HEARTBEAT,
             &[],
         ),
-        Event::ConnectionQuality => described("Asks how good the connection is.", "", QUALITY, &[]),
-        Event::HeartbeatResponse => {
+        ClientEvent::ConnectionQuality => {
+            described("Asks how good the connection is.", "", QUALITY, &[])
+        }
+        ClientEvent::HeartbeatResponse => {
             described("Taken and ignored: old clients answer theirs.", "", "", &[])
         }
-        Event::RoleChanged => {
+        ClientEvent::RoleChanged => {
             described("Taken and ignored: roles change by set_role alone.", "", "", &[])
         }
-        Event::Error => described(
+        ClientEvent::Error => described(
             "Taken and ignored: what went wrong at a client is its own affair.",
             "",
             "",
@@ -370,7 +372,7 @@ pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
     let mut channels = Map::new();
     let mut operations = Map::new();
     let mut messages = Map::new();
-    for &event in Event::ALL {
+    for &event in ClientEvent::ALL {
         let (name, told) = (event.name(), sent(event));
         let mut refusals = vec![Code::InvalidPayload, Code::RateLimited, Code::Draining];
         refusals.extend(told.refusals);
@@ -449,15 +451,15 @@ fn channel(channels: &mut Map<String, Value>, name: &str, kind: &str) {
     channel["messages"][kind] = json!({ "$ref": format!("#/components/messages/{name}.{kind}") });
 }
 
-fn rate(event: Event, rates: &RateLimits) -> u32 {
+fn rate(event: ClientEvent, rates: &RateLimits) -> u32 {
     match event {
-        Event::PositionSync => rates.position_sync,
-        Event::SyncRequest => rates.sync_request,
-        Event::ChatMessage => rates.chat_message,
-        Event::LatencyProbe => rates.latency_probe,
-        Event::ClockSync => rates.clock_sync,
-        Event::TempoChange => rates.tempo_change,
-        Event::JoinSession => rates.join_session,
+        ClientEvent::PositionSync => rates.position_sync,
+        ClientEvent::SyncRequest => rates.sync_request,
+        ClientEvent::ChatMessage => rates.chat_message,
+        ClientEvent::LatencyProbe => rates.latency_probe,
+        ClientEvent::ClockSync => rates.clock_sync,
+        ClientEvent::TempoChange => rates.tempo_change,
+        ClientEvent::JoinSession => rates.join_session,
         _ => rates.other,
     }
 }
@@ -679,7 +681,7 @@ mod tests {
     #[test]
     fn every_event_of_the_engine_is_there_with_its_rate() {
         let document = whole();
-        for event in Event::ALL {
+        for event in ClientEvent::ALL {
             let message = &document["components"]["messages"][format!("{}.sent", event.name())];
             assert!(
                 message["x-rate"]["perSecond"].as_u64().is_some_and(|rate| rate > 0),

@@ -14,9 +14,9 @@ use bandsync_engine::io::{Cause, Found, Input, Memory, Output, Outputs, Settings
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::wire::deflate::{Deflater, Inflater, Window, negotiate};
+use bandsync_engine::wire::events::{self, ClientEvent};
 use bandsync_engine::wire::frame::Reader;
 use bandsync_engine::wire::http::{HeadReader, upgrade};
-use bandsync_engine::wire::parse::{self, Event};
 use bandsync_engine::wire::payload::{self, Version};
 use bandsync_engine::wire::socket_packet::Assembler;
 use bandsync_engine::wire::{engine_packet, json};
@@ -190,8 +190,8 @@ pub fn events(data: &[u8]) {
         read_by_both(&mut reader, array);
     }
     let (name, payload) = text.split_once('\n').unwrap_or(("join_session", text));
-    if let Some(known) = Event::from_name(name) {
-        let _ = parse::command(known, payload);
+    if let Some(known) = ClientEvent::from_name(name) {
+        let _ = events::command(known, payload);
     }
     // The reader has buffers of another event by now.
     read_by_both(&mut reader, &format!("[\"{name}\",{payload}]"));
@@ -211,10 +211,10 @@ fn read_by_both(reader: &mut json::Reader, array: &str) {
     };
     assert_eq!(read.name, written.name);
     let [read, written] = [read, written].map(|event| event.argument.unwrap_or(json::Value::NONE));
-    for event in Event::ALL {
+    for event in ClientEvent::ALL {
         assert_eq!(
-            parse::command(*event, read),
-            parse::command(*event, written),
+            events::command(*event, read),
+            events::command(*event, written),
             "{event:?} of {array:?}"
         );
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bandsync_engine::wire::parse;
+use bandsync_engine::wire::events;
 
 use super::chance::{Chance, Digest};
 use super::clock::Timekeeper;
@@ -584,7 +584,7 @@ impl World<'_> {
             Say::Quality => ("connection_quality", String::new()),
         };
         let is_applied_once =
-            parse::Event::from_name(name).is_some_and(parse::Event::is_applied_once);
+            events::ClientEvent::from_name(name).is_some_and(events::ClientEvent::is_applied_once);
         if !is_applied_once {
             let payload = format!("{{\"sessionId\":\"s{session}\"{fields}}}");
             return self.ask(m, wire, session, name, &payload, what);

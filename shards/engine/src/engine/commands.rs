@@ -5,13 +5,13 @@ use super::{Shard, State};
 use crate::band::{Call, Caller, Reply};
 use crate::context::Cx;
 use crate::speech::{Ack, Command, LeaveReason, Reject};
-use crate::wire::parse::{self, Event};
+use crate::wire::events::{self, ClientEvent};
 use crate::words::ids::ConnId;
 
 impl Shard {
     /// Acts on a client event that is within the rates.
-    pub(super) fn command(&mut self, event: Event, said: Said<'_>, cx: &mut Cx<'_>) -> Step {
-        let call = match parse::command(event, said.payload) {
+    pub(super) fn command(&mut self, event: ClientEvent, said: Said<'_>, cx: &mut Cx<'_>) -> Step {
+        let call = match events::command(event, said.payload) {
             Ok(Command::Link(command)) => {
                 self.link_command(said, command, cx);
                 return Step::Go;
@@ -71,7 +71,7 @@ impl Shard {
         payload: &str,
         cx: &mut Cx<'_>,
     ) {
-        let event = Event::JoinSession;
+        let event = ClientEvent::JoinSession;
         let said = Said { conn: id, name: event.name(), ack, payload: payload.into(), array: "" };
         let step = self.command(event, said, cx);
         assert!(matches!(step, Step::Go | Step::Hold), "a session is at home on one shard");

@@ -11,7 +11,7 @@ use super::link::Held;
 use crate::context::Cx;
 use crate::io::Outputs;
 use crate::speech::{Code, Command, Join, LeaveReason, Reject};
-use crate::wire::parse::{self, Event};
+use crate::wire::events::{self, ClientEvent};
 use crate::words::ids::{ConnId, MemberId, RoomKey, ShardId};
 use crate::words::time::Micros;
 
@@ -149,7 +149,7 @@ impl Shard {
         let Some(held) = link.held.take_if(|held| held.knock == Some(number)) else { return };
         match refused {
             Some(refused) => {
-                let name = Event::JoinSession.name();
+                let name = ClientEvent::JoinSession.name();
                 let said =
                     Said { conn: id, name, ack, payload: payload.as_str().into(), array: "" };
                 self.refuse(said, &refused.into(), cx);
@@ -180,7 +180,7 @@ impl Shard {
 impl Knock {
     /// What it asks for; it was read by the other shard already.
     fn join(&self) -> Option<Join> {
-        match parse::command(Event::JoinSession, self.payload.as_str()) {
+        match events::command(ClientEvent::JoinSession, self.payload.as_str()) {
             Ok(Command::Join(join)) => Some(join),
             _ => None,
         }

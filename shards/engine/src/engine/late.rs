@@ -14,8 +14,8 @@ use super::{Shard, State};
 use crate::band::Call;
 use crate::context::Cx;
 use crate::speech::{Ack, Command, SessionCommand};
+use crate::wire::events::{self, ClientEvent, class};
 use crate::wire::json::Value;
-use crate::wire::parse::{self, Event, class};
 use crate::words::ids::{CommandId, ConnId, SessionId};
 use crate::words::music::Position;
 use crate::words::time::Micros;
@@ -27,7 +27,7 @@ pub struct Late(Vec<Waiting>);
 
 #[derive(Clone, Debug, PartialEq)]
 struct Waiting {
-    event: Event,
+    event: ClientEvent,
     ack: Option<u64>,
     session: SessionId,
     id: Option<CommandId>,
@@ -49,7 +49,7 @@ impl Late {
         self.0.is_empty()
     }
 
-    fn place_of(&self, event: Event) -> Option<usize> {
+    fn place_of(&self, event: ClientEvent) -> Option<usize> {
         self.0.iter().position(|waiting| waiting.event == event)
     }
 }
@@ -71,7 +71,7 @@ impl Shard {
     pub(super) fn keep_late(
         &mut self,
         said: Said<'_>,
-        event: Event,
+        event: ClientEvent,
         wait: Micros,
         cx: &mut Cx<'_>,
     ) -> bool {
@@ -103,7 +103,7 @@ impl Shard {
     /// Applies what waits before a command that came later and has room. A new value of an event
     /// makes the one that waits needless.
     #[cold]
-    pub(super) fn catch_up(&mut self, said: Said<'_>, event: Event, cx: &mut Cx<'_>) {
+    pub(super) fn catch_up(&mut self, said: Said<'_>, event: ClientEvent, cx: &mut Cx<'_>) {
         let new = value(event, said.payload);
         let Some(late) = self.link_mut(said.conn).map(|link| link.late_mut()) else { return };
         if let Some((session, id, _)) = new
@@ -200,13 +200,13 @@ impl Shard {
 
 /// What an event says, if it is one of which the newest value counts.
 fn value(
-    event: Event,
+    event: ClientEvent,
     payload: Value<'_>,
 ) -> Option<(SessionId, Option<CommandId>, SessionCommand)> {
     if !event.may_wait() {
         return None;
     }
-    match parse::command(event, payload) {
+    match events::command(event, payload) {
         Ok(Command::Session(session, id, command)) if command.may_wait() => {
             Some((session, id, command))
         }

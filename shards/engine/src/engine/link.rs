@@ -18,9 +18,9 @@ use crate::session::Session;
 use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Quality, Reject};
 use crate::throttle::event_rates::Rates;
 use crate::wire::deflate::{Agreed, InflateError, Window};
+use crate::wire::events::{self, ClientEvent, class};
 use crate::wire::frame::{self, FrameError, Message, Reader};
 use crate::wire::json::{self, Value};
-use crate::wire::parse::{self, Event, class};
 use crate::wire::payload::Version;
 use crate::wire::socket_packet::{self, Assembler, Body, Packet};
 use crate::wire::{engine_packet, print};
@@ -494,7 +494,7 @@ impl Shard {
         let Some(link) = self.link_mut(id) else { return Step::Gone };
         if is_band && text.len() > EVENT_BYTES_MAX && !link.assembler.is_waiting() {
             match socket_packet::event_name(text) {
-                Some((_, name)) if name == Event::SetSetlist.name() => {}
+                Some((_, name)) if name == ClientEvent::SetSetlist.name() => {}
                 Some((ack, name)) if link.member.is_some() => {
                     let said = Said { conn: id, name, ack, payload: Value::NONE, array: "" };
                     return self.event(said, Some(text.len()), cx);
@@ -637,7 +637,7 @@ impl Shard {
 
     /// Acts on a client event, within the rates, or refuses one of so many bytes that it is not read.
     fn event(&mut self, said: Said<'_>, unread: Option<usize>, cx: &mut Cx<'_>) -> Step {
-        let event = Event::from_name(said.name);
+        let event = ClientEvent::from_name(said.name);
         let Some(State::Link(link)) = self.conns.get_mut(said.conn).map(|conn| &mut conn.state)
         else {
             return Step::Gone;
@@ -645,7 +645,10 @@ impl Shard {
         if let Err(wait) = link.rates.take(cx.now.at, class(event), &cx.settings.manners.rates) {
             return self.too_fast(said, event, wait, cx);
         }
-        if !matches!(event, Some(Event::Pong | Event::Heartbeat | Event::HeartbeatResponse)) {
+        if !matches!(
+            event,
+            Some(ClientEvent::Pong | ClientEvent::Heartbeat | ClientEvent::HeartbeatResponse)
+        ) {
             link.active_at = cx.now.at;
         }
         if link.late().is_some()
@@ -661,7 +664,7 @@ impl Shard {
             }
             (Some(event), None) => self.command(event, said, cx),
             (None, _) => {
-                let message = match parse::our_name_for(said.name) {
+                let message = match events::our_name_for(said.name) {
                     Some(ours) => {
                         format!("this server knows no such event: {ours} does the same here").into()
                     }
@@ -679,7 +682,7 @@ impl Shard {
     fn too_fast(
         &mut self,
         said: Said<'_>,
-        event: Option<Event>,
+        event: Option<ClientEvent>,
         wait: Micros,
         cx: &mut Cx<'_>,
     ) -> Step {

@@ -3,7 +3,7 @@
 //!
 //! From the outside in: an [`http`] head asks for an upgrade or comes with a [`payload`], a
 //! [`frame`] carries a message, which [`deflate`] may have made shorter, an [`engine_packet`] wraps
-//! a [`socket_packet`], whose argument is read by [`json`] and becomes speech in [`parse`];
+//! a [`socket_packet`], whose argument is read by [`json`] and becomes speech in [`events`];
 //! [`print`](mod@print) turns speech into packets.
 //!
 //! Every reader takes bytes as they arrive, in pieces of any size, and gives the same results
@@ -12,11 +12,11 @@
 
 pub mod deflate;
 pub mod engine_packet;
+pub mod events;
 pub mod frame;
 pub mod http;
 pub mod json;
 pub mod packing;
-pub mod parse;
 pub mod payload;
 pub mod print;
 mod scan;

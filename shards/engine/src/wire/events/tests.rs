@@ -7,7 +7,7 @@ use super::*;
 use crate::wire::json;
 
 /// Reads a payload with both readers of JSON, which must say the same.
-fn command(event: Event, payload: &str) -> Result<Command, Reject> {
+fn command(event: ClientEvent, payload: &str) -> Result<Command, Reject> {
     let written = super::command(event, payload);
     let array = format!("[\"{}\",{payload}]", event.name());
     let mut reader = json::Reader::default();
@@ -35,7 +35,7 @@ use Kind::{Bool, Number as Num, Object, Text};
 type Spec = (&'static str, Kind, bool);
 
 /// Every event with a full payload and its fields.
-fn table() -> Vec<(Event, Value, Vec<Spec>)> {
+fn table() -> Vec<(ClientEvent, Value, Vec<Spec>)> {
     const SESSION: Spec = ("sessionId", Text, true);
     let in_session = |event, mut payload: Value, specs: &[Spec]| {
         payload["sessionId"] = "stage".into();
@@ -44,7 +44,7 @@ fn table() -> Vec<(Event, Value, Vec<Spec>)> {
     let setlist = json!({"title": "Friday", "songs": [{"id": "s1", "title": "Harbour", "format": "text", "body": ""}]});
     vec![
         in_session(
-            Event::JoinSession,
+            ClientEvent::JoinSession,
             json!({
                 "displayName": "Ann", "role": "leader", "instrument": "bass", "passcode": "open", "leaderPin": "1234",
                 "tickHz": 60, "metronome": true,
@@ -59,36 +59,40 @@ fn table() -> Vec<(Event, Value, Vec<Spec>)> {
                 ("metronome", Bool, false),
             ],
         ),
-        in_session(Event::LeaveSession, json!({}), &[]),
+        in_session(ClientEvent::LeaveSession, json!({}), &[]),
         in_session(
-            Event::SetRole,
+            ClientEvent::SetRole,
             json!({"role": "follower", "memberId": BEN}),
             &[("role", Text, true), ("memberId", Text, false)],
         ),
-        in_session(Event::RequestLeader, json!({}), &[]),
+        in_session(ClientEvent::RequestLeader, json!({}), &[]),
         in_session(
-            Event::ApproveLeaderRequest,
+            ClientEvent::ApproveLeaderRequest,
             json!({"requesterId": BEN}),
             &[("requesterId", Text, true)],
         ),
         in_session(
-            Event::DenyLeaderRequest,
+            ClientEvent::DenyLeaderRequest,
             json!({"requesterId": BEN}),
             &[("requesterId", Text, true)],
         ),
         in_session(
-            Event::SyncRequest,
+            ClientEvent::SyncRequest,
             json!({"checksum": "0000beef", "version": 7}),
             &[("checksum", Text, false), ("version", Num, false)],
         ),
-        in_session(Event::UpdateMessage, json!({"message": "hello"}), &[("message", Text, true)]),
         in_session(
-            Event::ChatMessage,
+            ClientEvent::UpdateMessage,
+            json!({"message": "hello"}),
+            &[("message", Text, true)],
+        ),
+        in_session(
+            ClientEvent::ChatMessage,
             json!({"message": "louder", "username": "Ann"}),
             &[("message", Text, true), ("username", Text, false)],
         ),
         in_session(
-            Event::UpdateSettings,
+            ClientEvent::UpdateSettings,
             json!({
                 "maxMembers": 8, "onLeaderLoss": "pause", "leaderRule": "pin", "passcode": "open", "leaderPin": "1234",
                 "anyoneMayCue": true,
@@ -103,68 +107,72 @@ fn table() -> Vec<(Event, Value, Vec<Spec>)> {
             ],
         ),
         in_session(
-            Event::Cue,
+            ClientEvent::Cue,
             json!({"text": "chorus x2", "target": "drums"}),
             &[("text", Text, true), ("target", Text, false)],
         ),
         in_session(
-            Event::Play,
+            ClientEvent::Play,
             json!({"atServerMs": 1500.25, "countInBars": 2, "quantize": "bar"}),
             &[("atServerMs", Num, false), ("countInBars", Num, false), ("quantize", Text, false)],
         ),
-        in_session(Event::Pause, json!({}), &[]),
-        in_session(Event::Stop, json!({}), &[]),
+        in_session(ClientEvent::Pause, json!({}), &[]),
+        in_session(ClientEvent::Stop, json!({}), &[]),
         in_session(
-            Event::Seek,
+            ClientEvent::Seek,
             json!({"position": 1500.25, "atServerMs": 7}),
             &[("position", Num, true), ("atServerMs", Num, false)],
         ),
-        in_session(Event::SetTempo, json!({"tempo": 90.5}), &[("tempo", Num, true)]),
+        in_session(ClientEvent::SetTempo, json!({"tempo": 90.5}), &[("tempo", Num, true)]),
         in_session(
-            Event::TempoChange,
+            ClientEvent::TempoChange,
             json!({"tempo": 90.5, "fadeTime": 8000}),
             &[("tempo", Num, true), ("fadeTime", Num, false)],
         ),
         in_session(
-            Event::TempoChanged,
+            ClientEvent::TempoChanged,
             json!({"tempo": 90.5, "fadeTime": 8000}),
             &[("tempo", Num, true), ("fadeTime", Num, false)],
         ),
         in_session(
-            Event::SetTimeSignature,
+            ClientEvent::SetTimeSignature,
             json!({"numerator": 6, "denominator": 8}),
             &[("numerator", Num, true), ("denominator", Num, true)],
         ),
         in_session(
-            Event::BeatSync,
+            ClientEvent::BeatSync,
             json!({"beatPosition": 17.25, "masterTime": 99}),
             &[("beatPosition", Num, true), ("masterTime", Num, true)],
         ),
         in_session(
-            Event::PositionSync,
+            ClientEvent::PositionSync,
             json!({"positionMs": 1500.25, "timestamp": 99}),
             &[("positionMs", Num, true), ("timestamp", Num, true)],
         ),
         (
-            Event::LatencyProbe,
+            ClientEvent::LatencyProbe,
             json!({"timestamp": 99, "sessionId": "stage"}),
             vec![("timestamp", Num, true)],
         ),
-        (Event::ClockSync, json!({"t0": 17.25}), vec![("t0", Num, true)]),
-        in_session(Event::SetSetlist, json!({"setlist": setlist}), &[("setlist", Object, true)]),
-        in_session(Event::SelectSong, json!({"songId": "s1"}), &[("songId", Text, true)]),
-        in_session(Event::SelectSong, json!({"step": -1}), &[]),
-        in_session(Event::GetSong, json!({"songId": "s1"}), &[("songId", Text, true)]),
-        (Event::Pong, json!({"timestamp": 99}), vec![("timestamp", Num, false)]),
+        (ClientEvent::ClockSync, json!({"t0": 17.25}), vec![("t0", Num, true)]),
+        in_session(
+            ClientEvent::SetSetlist,
+            json!({"setlist": setlist}),
+            &[("setlist", Object, true)],
+        ),
+        in_session(ClientEvent::SelectSong, json!({"songId": "s1"}), &[("songId", Text, true)]),
+        in_session(ClientEvent::SelectSong, json!({"step": -1}), &[]),
+        in_session(ClientEvent::GetSong, json!({"songId": "s1"}), &[("songId", Text, true)]),
+        (ClientEvent::Pong, json!({"timestamp": 99}), vec![("timestamp", Num, false)]),
         (
-            Event::Heartbeat,
+            ClientEvent::Heartbeat,
             json!({"timestamp": 99, "sessionId": "stage"}),
             vec![("timestamp", Num, false)],
         ),
-        (Event::ConnectionQuality, json!({}), vec![]),
-        (Event::HeartbeatResponse, json!({"clientTimestamp": 99}), vec![]),
-        (Event::RoleChanged, json!({"sessionId": "stage", "role": "leader"}), vec![]),
-        (Event::Error, json!({"message": "?"}), vec![]),
+        (ClientEvent::ConnectionQuality, json!({}), vec![]),
+        (ClientEvent::HeartbeatResponse, json!({"clientTimestamp": 99}), vec![]),
+        (ClientEvent::RoleChanged, json!({"sessionId": "stage", "role": "leader"}), vec![]),
+        (ClientEvent::Error, json!({"message": "?"}), vec![]),
     ]
 }
 
@@ -181,7 +189,7 @@ fn without(payload: &Value, field: &str) -> String {
 }
 
 /// A full payload of this event with one field set to something else, written as JSON.
-fn set(event: Event, field: &str, json: &str) -> Result<Command, Reject> {
+fn set(event: ClientEvent, field: &str, json: &str) -> Result<Command, Reject> {
     let (_, payload, _) = table().into_iter().find(|(other, ..)| *other == event).unwrap();
     // Of a repeated name the last one counts.
     let payload = payload.to_string();
@@ -189,7 +197,7 @@ fn set(event: Event, field: &str, json: &str) -> Result<Command, Reject> {
 }
 
 #[track_caller]
-fn takes(event: Event, field: &str, good: &[&str]) {
+fn takes(event: ClientEvent, field: &str, good: &[&str]) {
     for json in good {
         let read = set(event, field, json);
         assert!(read.is_ok(), "{event:?} {field}: {json:.80}: {read:?}");
@@ -197,7 +205,7 @@ fn takes(event: Event, field: &str, good: &[&str]) {
 }
 
 #[track_caller]
-fn refuses(event: Event, field: &'static str, bad: &[&str], message: &str) {
+fn refuses(event: ClientEvent, field: &'static str, bad: &[&str], message: &str) {
     for json in bad {
         let expected = Reject::field(field, message.to_owned());
         assert_eq!(set(event, field, json), Err(expected), "{event:?}: {json:.80}");
@@ -209,13 +217,13 @@ fn text_of(chars: usize) -> String {
 }
 
 #[track_caller]
-fn check(event: Event, payload: &str, expected: SessionCommand) {
+fn check(event: ClientEvent, payload: &str, expected: SessionCommand) {
     let session = SessionId::parse("stage").unwrap();
     assert_eq!(command(event, payload), Ok(Command::Session(session, None, expected)));
 }
 
 #[track_caller]
-fn check_link(event: Event, payload: &str, expected: LinkCommand) {
+fn check_link(event: ClientEvent, payload: &str, expected: LinkCommand) {
     assert_eq!(command(event, payload), Ok(Command::Link(expected)));
 }
 
@@ -229,20 +237,20 @@ fn position_of(micros: u64) -> Position {
 
 #[test]
 fn names_and_events_are_one_to_one() {
-    for (place, event) in Event::ALL.iter().enumerate() {
+    for (place, event) in ClientEvent::ALL.iter().enumerate() {
         assert_eq!(*event as usize, place);
-        assert_eq!(Event::from_name(event.name()), Some(*event));
+        assert_eq!(ClientEvent::from_name(event.name()), Some(*event));
     }
     for name in ["", "Play", "play ", "scroll_tick", "snapshot", "ping", "__proto__"] {
-        assert_eq!(Event::from_name(name), None, "{name:?}");
+        assert_eq!(ClientEvent::from_name(name), None, "{name:?}");
     }
 }
 
 #[test]
 fn the_table_has_every_event() {
-    let mut events: Vec<Event> = table().into_iter().map(|(event, ..)| event).collect();
+    let mut events: Vec<ClientEvent> = table().into_iter().map(|(event, ..)| event).collect();
     events.dedup();
-    assert_eq!(events.len(), Event::ALL.len());
+    assert_eq!(events.len(), ClientEvent::ALL.len());
 }
 
 #[test]
@@ -251,7 +259,7 @@ fn full_and_least_payloads_are_taken() {
         assert!(command(event, &payload.to_string()).is_ok(), "{event:?}");
         let mut least = payload.clone();
         for (field, _, required) in specs {
-            if !required && event != Event::UpdateSettings {
+            if !required && event != ClientEvent::UpdateSettings {
                 least = serde_json::from_str(&without(&least, field)).unwrap();
             }
         }
@@ -321,9 +329,14 @@ fn a_payload_that_is_no_object_is_refused_except_where_it_does_not_matter() {
     for (event, ..) in table() {
         for payload in ["", "null", "true", "7", "\"stage\"", "[]", "[{}]"] {
             let refused = command(event, payload).map_err(|reject| (reject.code, reject.field));
-            let ignored =
-                matches!(event, Event::HeartbeatResponse | Event::RoleChanged | Event::Error);
-            let empty = matches!(event, Event::Pong | Event::Heartbeat | Event::ConnectionQuality);
+            let ignored = matches!(
+                event,
+                ClientEvent::HeartbeatResponse | ClientEvent::RoleChanged | ClientEvent::Error
+            );
+            let empty = matches!(
+                event,
+                ClientEvent::Pong | ClientEvent::Heartbeat | ClientEvent::ConnectionQuality
+            );
             if ignored || empty && matches!(payload, "" | "null") {
                 assert!(refused.is_ok(), "{event:?}: {payload}");
             } else {
@@ -337,13 +350,13 @@ fn a_payload_that_is_no_object_is_refused_except_where_it_does_not_matter() {
 fn a_payload_nested_too_deep_is_refused() {
     let deep =
         format!(r#"{{"sessionId":"stage","x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
-    assert_eq!(command(Event::Play, &deep).unwrap_err().code, Code::InvalidPayload);
+    assert_eq!(command(ClientEvent::Play, &deep).unwrap_err().code, Code::InvalidPayload);
 }
 
 #[test]
 fn a_session_id_is_checked() {
     takes(
-        Event::Play,
+        ClientEvent::Play,
         "sessionId",
         &[r#""x""#, r#""Gr\u00f6ndal 🎸""#, &format!("\"{}\"", "x".repeat(128))],
     );
@@ -355,7 +368,7 @@ fn a_session_id_is_checked() {
         &format!("\"{}\"", "x".repeat(129)),
         &text_of(65),
     ] {
-        let reject = set(Event::Play, "sessionId", bad).unwrap_err();
+        let reject = set(ClientEvent::Play, "sessionId", bad).unwrap_err();
         assert_eq!(
             (reject.code, reject.field),
             (Code::InvalidSessionId, Some("sessionId")),
@@ -366,7 +379,7 @@ fn a_session_id_is_checked() {
             "sessionId must be a text of 1 to 128 bytes without control characters"
         );
     }
-    let lone_surrogate = set(Event::Play, "sessionId", r#""\ud800""#).unwrap_err();
+    let lone_surrogate = set(ClientEvent::Play, "sessionId", r#""\ud800""#).unwrap_err();
     assert_eq!(lone_surrogate.code, Code::InvalidPayload);
 }
 
@@ -383,7 +396,7 @@ fn a_newcomer_introduces_itself() {
         tick_hz: Some(60),
         metronome: true,
     };
-    assert_eq!(command(Event::JoinSession, full), Ok(Command::Join(expected)));
+    assert_eq!(command(ClientEvent::JoinSession, full), Ok(Command::Join(expected)));
 
     let least = Join {
         session: SessionId::parse("stage").unwrap(),
@@ -400,7 +413,7 @@ fn a_newcomer_introduces_itself() {
         r#"{"sessionId":"stage","displayName":" \n ","instrument":"","passcode":"","leaderPin":null,"role":null}"#,
     ] {
         assert_eq!(
-            command(Event::JoinSession, payload),
+            command(ClientEvent::JoinSession, payload),
             Ok(Command::Join(least.clone())),
             "{payload}"
         );
@@ -409,7 +422,7 @@ fn a_newcomer_introduces_itself() {
 
 #[test]
 fn a_newcomer_keeps_to_the_bounds() {
-    let event = Event::JoinSession;
+    let event = ClientEvent::JoinSession;
     takes(event, "displayName", &[&text_of(64), &format!(r#""  {}\u0000 ""#, "x".repeat(64))]);
     refuses(event, "displayName", &["7", r#""\ud800""#], "displayName must be a text");
     refuses(event, "instrument", &["{}"], "instrument must be a text");
@@ -446,39 +459,46 @@ fn a_newcomer_keeps_to_the_bounds() {
 fn members_speak_of_roles() {
     let ben = MemberId::parse(BEN).unwrap();
     check(
-        Event::SetRole,
+        ClientEvent::SetRole,
         r#"{"sessionId":"stage","role":"leader"}"#,
         SessionCommand::SetRole { role: Role::Leader, member: None },
     );
     check(
-        Event::SetRole,
+        ClientEvent::SetRole,
         r#"{"sessionId":"stage","role":"follower","memberId":"BBBBBBBBBBBBBBBBBBBB"}"#,
         SessionCommand::SetRole { role: Role::Follower, member: Some(ben) },
     );
-    check(Event::RequestLeader, r#"{"sessionId":"stage"}"#, SessionCommand::RequestLeader);
+    check(ClientEvent::RequestLeader, r#"{"sessionId":"stage"}"#, SessionCommand::RequestLeader);
     let requester = r#"{"sessionId":"stage","requesterId":"BBBBBBBBBBBBBBBBBBBB"}"#;
-    check(Event::ApproveLeaderRequest, requester, SessionCommand::ApproveLeader { requester: ben });
-    check(Event::DenyLeaderRequest, requester, SessionCommand::DenyLeader { requester: ben });
+    check(
+        ClientEvent::ApproveLeaderRequest,
+        requester,
+        SessionCommand::ApproveLeader { requester: ben },
+    );
+    check(ClientEvent::DenyLeaderRequest, requester, SessionCommand::DenyLeader { requester: ben });
     let message = "requesterId must be a member's socket id, a text of 20 characters";
     refuses(
-        Event::DenyLeaderRequest,
+        ClientEvent::DenyLeaderRequest,
         "requesterId",
         &["\"\"", "\"BBBBBBBBBBBBBBBBBBB!\"", "5"],
         message,
     );
     let stage = SessionId::parse("stage").unwrap();
-    assert_eq!(command(Event::LeaveSession, r#"{"sessionId":"stage"}"#), Ok(Command::Leave(stage)));
+    assert_eq!(
+        command(ClientEvent::LeaveSession, r#"{"sessionId":"stage"}"#),
+        Ok(Command::Leave(stage))
+    );
 }
 
 #[test]
 fn a_member_asks_for_the_state() {
     check(
-        Event::SyncRequest,
+        ClientEvent::SyncRequest,
         r#"{"sessionId":"stage"}"#,
         SessionCommand::Sync { checksum: None, version: None },
     );
     check(
-        Event::SyncRequest,
+        ClientEvent::SyncRequest,
         r#"{"sessionId":"stage","checksum":"0000beef","version":9007199254740991}"#,
         SessionCommand::Sync {
             checksum: Some("0000beef".into()),
@@ -487,14 +507,14 @@ fn a_member_asks_for_the_state() {
     );
     let message = "version must be a whole number from 0 on";
     refuses(
-        Event::SyncRequest,
+        ClientEvent::SyncRequest,
         "version",
         &["-1", "0.5", "9007199254740992", "1e400", "\"7\""],
         message,
     );
-    takes(Event::SyncRequest, "checksum", &[&text_of(64)]);
+    takes(ClientEvent::SyncRequest, "checksum", &[&text_of(64)]);
     refuses(
-        Event::SyncRequest,
+        ClientEvent::SyncRequest,
         "checksum",
         &[&text_of(65)],
         "checksum must be a text of 0 to 64 characters",
@@ -518,17 +538,18 @@ fn long_texts_are_made_printable_wherever_something_is_not() {
 #[test]
 fn texts_are_made_printable() {
     let raw = r#""\u0000 one\r\n\ttwo\u001b[31m \u0085\u007f\n""#;
-    let SessionCommand::UpdateMessage(message) = said(Event::UpdateMessage, "message", raw) else {
+    let SessionCommand::UpdateMessage(message) = said(ClientEvent::UpdateMessage, "message", raw)
+    else {
         panic!("another command")
     };
     assert_eq!(message, Message { text: "one\n two[31m".into(), cut: false });
-    let SessionCommand::Cue { text, .. } = said(Event::Cue, "text", raw) else {
+    let SessionCommand::Cue { text, .. } = said(ClientEvent::Cue, "text", raw) else {
         panic!("another command")
     };
     assert_eq!(text, "one  two[31m");
 }
 
-fn said(event: Event, field: &str, json: &str) -> SessionCommand {
+fn said(event: ClientEvent, field: &str, json: &str) -> SessionCommand {
     match set(event, field, json) {
         Ok(Command::Session(_, _, command)) => command,
         other => panic!("{other:?}"),
@@ -550,25 +571,31 @@ fn texts_are_cut_where_they_are_too_long() {
         for (given, kept, cut) in [(&message, &message, false), (&long_message, &message, true)] {
             let text = Message { text: kept.clone(), cut };
             let said = |event| said(event, "message", &json(given));
-            assert_eq!(said(Event::UpdateMessage), SessionCommand::UpdateMessage(text.clone()));
-            let SessionCommand::Chat { message, .. } = said(Event::ChatMessage) else { panic!() };
+            assert_eq!(
+                said(ClientEvent::UpdateMessage),
+                SessionCommand::UpdateMessage(text.clone())
+            );
+            let SessionCommand::Chat { message, .. } = said(ClientEvent::ChatMessage) else {
+                panic!()
+            };
             assert_eq!(message, text);
         }
         for given in [&name, &long_name] {
             for field in ["displayName", "instrument"] {
-                let Ok(Command::Join(join)) = set(Event::JoinSession, field, &json(given)) else {
+                let Ok(Command::Join(join)) = set(ClientEvent::JoinSession, field, &json(given))
+                else {
                     panic!()
                 };
                 let read = if field == "displayName" { join.display_name } else { join.instrument };
                 assert_eq!(read.as_ref(), Some(&name), "{field}");
             }
             let SessionCommand::Chat { username, .. } =
-                said(Event::ChatMessage, "username", &json(given))
+                said(ClientEvent::ChatMessage, "username", &json(given))
             else {
                 panic!()
             };
             assert_eq!(username.as_ref(), Some(&name));
-            let SessionCommand::Cue { target, .. } = said(Event::Cue, "target", &json(given))
+            let SessionCommand::Cue { target, .. } = said(ClientEvent::Cue, "target", &json(given))
             else {
                 panic!()
             };
@@ -577,13 +604,14 @@ fn texts_are_cut_where_they_are_too_long() {
     }
     // What is cut has no blank end, and blanks alone are not cut.
     let spaced = format!("{} and more", "x".repeat(63));
-    let Ok(Command::Join(join)) = set(Event::JoinSession, "displayName", &json(&spaced)) else {
+    let Ok(Command::Join(join)) = set(ClientEvent::JoinSession, "displayName", &json(&spaced))
+    else {
         panic!()
     };
     assert_eq!(join.display_name, Some("x".repeat(63)));
     let padded = json(&format!("  {}\n\n", "x".repeat(500)));
     let expected = SessionCommand::UpdateMessage(whole(&"x".repeat(500)));
-    assert_eq!(said(Event::UpdateMessage, "message", &padded), expected);
+    assert_eq!(said(ClientEvent::UpdateMessage, "message", &padded), expected);
 }
 
 #[test]
@@ -599,35 +627,35 @@ fn names_of_the_other_dialect_lead_to_ours() {
         ("clock:sync_request", "clock_sync"),
     ] {
         assert_eq!(our_name_for(theirs), Some(ours));
-        assert!(Event::from_name(ours).is_some() && Event::from_name(theirs).is_none());
+        assert!(ClientEvent::from_name(ours).is_some() && ClientEvent::from_name(theirs).is_none());
     }
     assert_eq!(our_name_for("band:register"), None);
 }
 
 #[test]
 fn texts_keep_to_the_bounds() {
-    takes(Event::UpdateMessage, "message", &["\"\"", &text_of(500)]);
-    refuses(Event::UpdateMessage, "message", &["7", "{}"], "message must be a text");
-    takes(Event::ChatMessage, "message", &["\"x\"", &text_of(500)]);
-    refuses(Event::ChatMessage, "message", &["7", r#""\ud800""#], "message must be a text");
+    takes(ClientEvent::UpdateMessage, "message", &["\"\"", &text_of(500)]);
+    refuses(ClientEvent::UpdateMessage, "message", &["7", "{}"], "message must be a text");
+    takes(ClientEvent::ChatMessage, "message", &["\"x\"", &text_of(500)]);
+    refuses(ClientEvent::ChatMessage, "message", &["7", r#""\ud800""#], "message must be a text");
     let message = "message must be a text that is not empty";
-    refuses(Event::ChatMessage, "message", &["\"\"", r#"" \u0000\n""#], message);
-    refuses(Event::ChatMessage, "username", &["7"], "username must be a text");
-    takes(Event::Cue, "text", &[&text_of(200)]);
+    refuses(ClientEvent::ChatMessage, "message", &["\"\"", r#"" \u0000\n""#], message);
+    refuses(ClientEvent::ChatMessage, "username", &["7"], "username must be a text");
+    takes(ClientEvent::Cue, "text", &[&text_of(200)]);
     refuses(
-        Event::Cue,
+        ClientEvent::Cue,
         "text",
         &[&text_of(201), "\"\""],
         "text must be a text of 1 to 200 characters",
     );
-    refuses(Event::Cue, "target", &["7"], "target must be a text");
+    refuses(ClientEvent::Cue, "target", &["7"], "target must be a text");
     check(
-        Event::ChatMessage,
+        ClientEvent::ChatMessage,
         r#"{"sessionId":"stage","message":"louder","username":" "}"#,
         SessionCommand::Chat { message: whole("louder"), username: None },
     );
     check(
-        Event::Cue,
+        ClientEvent::Cue,
         r#"{"sessionId":"stage","text":"cut","target":"drums"}"#,
         SessionCommand::Cue { text: "cut".into(), target: Some("drums".into()) },
     );
@@ -644,8 +672,12 @@ fn settings_change_one_by_one() {
         anyone_may_cue: Some(true),
     };
     let (_, payload, specs) =
-        table().into_iter().find(|(event, ..)| *event == Event::UpdateSettings).unwrap();
-    check(Event::UpdateSettings, &payload.to_string(), SessionCommand::UpdateSettings(all.clone()));
+        table().into_iter().find(|(event, ..)| *event == ClientEvent::UpdateSettings).unwrap();
+    check(
+        ClientEvent::UpdateSettings,
+        &payload.to_string(),
+        SessionCommand::UpdateSettings(all.clone()),
+    );
     for (field, ..) in &specs[1..] {
         let one = json!({"sessionId": "stage", *field: payload[*field]}).to_string();
         let default = SettingsChange::default();
@@ -657,7 +689,7 @@ fn settings_change_one_by_one() {
             "leaderPin" => SettingsChange { leader_pin: all.leader_pin.clone(), ..default },
             _ => SettingsChange { anyone_may_cue: all.anyone_may_cue, ..default },
         };
-        check(Event::UpdateSettings, &one, SessionCommand::UpdateSettings(expected));
+        check(ClientEvent::UpdateSettings, &one, SessionCommand::UpdateSettings(expected));
     }
     for taken_away in ["null", "\"\""] {
         let payload =
@@ -667,19 +699,19 @@ fn settings_change_one_by_one() {
             leader_pin: Some(None),
             ..SettingsChange::default()
         };
-        check(Event::UpdateSettings, &payload, SessionCommand::UpdateSettings(open));
+        check(ClientEvent::UpdateSettings, &payload, SessionCommand::UpdateSettings(open));
     }
     for nothing in
         [r#"{"sessionId":"stage"}"#, r#"{"sessionId":"stage","maxmembers":8,"leaderRule":null}"#]
     {
-        let reject = command(Event::UpdateSettings, nothing).unwrap_err();
+        let reject = command(ClientEvent::UpdateSettings, nothing).unwrap_err();
         assert_eq!((reject.code, reject.field), (Code::InvalidPayload, None));
     }
 }
 
 #[test]
 fn settings_keep_to_the_bounds() {
-    let event = Event::UpdateSettings;
+    let event = ClientEvent::UpdateSettings;
     takes(event, "maxMembers", &["1", "100000"]);
     let message = "maxMembers must be a whole number from 1 to 100000";
     refuses(event, "maxMembers", &["0", "100001", "1.5", "-1", "\"8\""], message);
@@ -693,12 +725,12 @@ fn settings_keep_to_the_bounds() {
 fn the_leader_moves_the_music() {
     let stage = r#"{"sessionId":"stage"}"#;
     check(
-        Event::Play,
+        ClientEvent::Play,
         stage,
         SessionCommand::Play(Start { at: None, count_in_bars: 0, quantize: None }),
     );
     check(
-        Event::Play,
+        ClientEvent::Play,
         r#"{"sessionId":"stage","atServerMs":1500.2504,"countInBars":2,"quantize":"beat"}"#,
         SessionCommand::Play(Start {
             at: Some(Micros::from_micros(1_500_250)),
@@ -706,20 +738,20 @@ fn the_leader_moves_the_music() {
             quantize: Some(Quantize::Beat),
         }),
     );
-    check(Event::Pause, stage, SessionCommand::Pause);
-    check(Event::Stop, stage, SessionCommand::Stop);
+    check(ClientEvent::Pause, stage, SessionCommand::Pause);
+    check(ClientEvent::Stop, stage, SessionCommand::Stop);
     check(
-        Event::Seek,
+        ClientEvent::Seek,
         r#"{"sessionId":"stage","position":0.0005,"atServerMs":0}"#,
         SessionCommand::Seek { position: position_of(1), at: Some(Micros::ZERO) },
     );
     check(
-        Event::SetTempo,
+        ClientEvent::SetTempo,
         r#"{"sessionId":"stage","tempo":132.3334}"#,
         SessionCommand::SetTempo(tempo_of(132_333)),
     );
     check(
-        Event::TempoChange,
+        ClientEvent::TempoChange,
         r#"{"sessionId":"stage","tempo":9e1}"#,
         SessionCommand::ChangeTempo(TempoChange {
             tempo: tempo_of(90_000),
@@ -728,7 +760,7 @@ fn the_leader_moves_the_music() {
         }),
     );
     check(
-        Event::TempoChanged,
+        ClientEvent::TempoChanged,
         r#"{"sessionId":"stage","tempo":90,"fadeTime":0.5}"#,
         SessionCommand::ChangeTempo(TempoChange {
             tempo: tempo_of(90_000),
@@ -737,7 +769,7 @@ fn the_leader_moves_the_music() {
         }),
     );
     check(
-        Event::SetTimeSignature,
+        ClientEvent::SetTimeSignature,
         r#"{"sessionId":"stage","numerator":7,"denominator":8}"#,
         SessionCommand::SetTimeSignature(TimeSignature { numerator: 7, denominator: 8 }),
     );
@@ -745,16 +777,16 @@ fn the_leader_moves_the_music() {
 
 #[test]
 fn the_music_keeps_to_the_bounds() {
-    takes(Event::Seek, "position", &["0", "-0", "86400000", "86399999.9996"]);
+    takes(ClientEvent::Seek, "position", &["0", "-0", "86400000", "86399999.9996"]);
     let message = "position must be a number from 0 to 86400000 ms, which is 24 hours";
     let bad =
         ["-0.001", "86400000.001", "1e400", "-1e400", "123456789012345678901234567890", "\"5\""];
-    refuses(Event::Seek, "position", &bad, message);
+    refuses(ClientEvent::Seek, "position", &bad, message);
     let message = "positionMs must be a number from 0 to 86400000 ms, which is 24 hours";
-    refuses(Event::PositionSync, "positionMs", &bad, message);
-    takes(Event::SetTempo, "tempo", &["1", "400", "120.0", "19.9999"]);
+    refuses(ClientEvent::PositionSync, "positionMs", &bad, message);
+    takes(ClientEvent::SetTempo, "tempo", &["1", "400", "120.0", "19.9999"]);
     let message = "tempo must be a number from 1 to 400 BPM";
-    for event in [Event::SetTempo, Event::TempoChange, Event::TempoChanged] {
+    for event in [ClientEvent::SetTempo, ClientEvent::TempoChange, ClientEvent::TempoChanged] {
         refuses(
             event,
             "tempo",
@@ -762,30 +794,35 @@ fn the_music_keeps_to_the_bounds() {
             message,
         );
     }
-    takes(Event::TempoChange, "fadeTime", &["0", "3600000"]);
+    takes(ClientEvent::TempoChange, "fadeTime", &["0", "3600000"]);
     let message = "fadeTime must be a number from 0 to 3600000 ms, which is one hour";
-    refuses(Event::TempoChange, "fadeTime", &["-1", "3600000.1"], message);
-    takes(Event::Play, "countInBars", &["0", "8"]);
+    refuses(ClientEvent::TempoChange, "fadeTime", &["-1", "3600000.1"], message);
+    takes(ClientEvent::Play, "countInBars", &["0", "8"]);
     refuses(
-        Event::Play,
+        ClientEvent::Play,
         "countInBars",
         &["9", "-1", "1.5"],
         "countInBars must be a whole number from 0 to 8",
     );
-    refuses(Event::Play, "quantize", &["\"half\"", "4"], "quantize must be \"bar\" or \"beat\"");
-    takes(Event::Play, "atServerMs", &["0", "9007199254740"]);
-    let message = "atServerMs must be a number from 0 on, in milliseconds of the server's clock";
-    refuses(Event::Play, "atServerMs", &["-1", "9007199254741", "1e300"], message);
-    takes(Event::SetTimeSignature, "numerator", &["1", "32"]);
     refuses(
-        Event::SetTimeSignature,
+        ClientEvent::Play,
+        "quantize",
+        &["\"half\"", "4"],
+        "quantize must be \"bar\" or \"beat\"",
+    );
+    takes(ClientEvent::Play, "atServerMs", &["0", "9007199254740"]);
+    let message = "atServerMs must be a number from 0 on, in milliseconds of the server's clock";
+    refuses(ClientEvent::Play, "atServerMs", &["-1", "9007199254741", "1e300"], message);
+    takes(ClientEvent::SetTimeSignature, "numerator", &["1", "32"]);
+    refuses(
+        ClientEvent::SetTimeSignature,
         "numerator",
         &["0", "33", "1.5"],
         "numerator must be a whole number from 1 to 32",
     );
-    takes(Event::SetTimeSignature, "denominator", &["1", "2", "4", "8", "16", "32"]);
+    takes(ClientEvent::SetTimeSignature, "denominator", &["1", "2", "4", "8", "16", "32"]);
     refuses(
-        Event::SetTimeSignature,
+        ClientEvent::SetTimeSignature,
         "denominator",
         &["0", "3", "64", "4.5", "\"4\""],
         "denominator must be 1, 2, 4, 8, 16 or 32",
@@ -795,23 +832,23 @@ fn the_music_keeps_to_the_bounds() {
 #[test]
 fn clocks_are_compared() {
     check(
-        Event::BeatSync,
+        ClientEvent::BeatSync,
         r#"{"sessionId":"stage","beatPosition":-17.25,"masterTime":1e15}"#,
         SessionCommand::BeatSync { beat_position: Number(-17.25), master_time: Number(1e15) },
     );
     check(
-        Event::PositionSync,
+        ClientEvent::PositionSync,
         r#"{"sessionId":"stage","positionMs":16.667,"timestamp":99}"#,
         SessionCommand::PositionSync { position: position_of(16_667), timestamp: Number(99.0) },
     );
     let timestamp = Number(99.5);
     check_link(
-        Event::LatencyProbe,
+        ClientEvent::LatencyProbe,
         r#"{"timestamp":99.5}"#,
         LinkCommand::LatencyProbe { timestamp },
     );
-    check_link(Event::ClockSync, r#"{"t0":99.5}"#, LinkCommand::ClockSync { t0: timestamp });
-    for event in [Event::LatencyProbe, Event::PositionSync] {
+    check_link(ClientEvent::ClockSync, r#"{"t0":99.5}"#, LinkCommand::ClockSync { t0: timestamp });
+    for event in [ClientEvent::LatencyProbe, ClientEvent::PositionSync] {
         refuses(
             event,
             "timestamp",
@@ -824,18 +861,18 @@ fn clocks_are_compared() {
 #[test]
 fn a_connection_speaks_of_itself() {
     let timestamp = Some(Number(99.0));
-    check_link(Event::Pong, r#"{"timestamp":99}"#, LinkCommand::Pong { timestamp });
-    check_link(Event::Pong, "", LinkCommand::Pong { timestamp: None });
-    check_link(Event::Heartbeat, r#"{"timestamp":99}"#, LinkCommand::Heartbeat { timestamp });
-    check_link(Event::Heartbeat, "null", LinkCommand::Heartbeat { timestamp: None });
-    check_link(Event::ConnectionQuality, "", LinkCommand::ConnectionQuality);
-    check_link(Event::RoleChanged, "[7", LinkCommand::Ignored);
+    check_link(ClientEvent::Pong, r#"{"timestamp":99}"#, LinkCommand::Pong { timestamp });
+    check_link(ClientEvent::Pong, "", LinkCommand::Pong { timestamp: None });
+    check_link(ClientEvent::Heartbeat, r#"{"timestamp":99}"#, LinkCommand::Heartbeat { timestamp });
+    check_link(ClientEvent::Heartbeat, "null", LinkCommand::Heartbeat { timestamp: None });
+    check_link(ClientEvent::ConnectionQuality, "", LinkCommand::ConnectionQuality);
+    check_link(ClientEvent::RoleChanged, "[7", LinkCommand::Ignored);
 }
 
 #[test]
 fn a_song_is_chosen_by_id_or_by_step() {
     let choose = |fields: &str| match command(
-        Event::SelectSong,
+        ClientEvent::SelectSong,
         &format!(r#"{{"sessionId":"stage"{fields}}}"#),
     ) {
         Ok(Command::Session(_, _, SessionCommand::SelectSong(choice))) => Ok(choice),
@@ -858,13 +895,13 @@ fn a_song_is_chosen_by_id_or_by_step() {
         );
     }
     check(
-        Event::GetSong,
+        ClientEvent::GetSong,
         r#"{"sessionId":"stage","songId":" s1 "}"#,
         SessionCommand::GetSong("s1".into()),
     );
-    takes(Event::GetSong, "songId", &[&text_of(64)]);
+    takes(ClientEvent::GetSong, "songId", &[&text_of(64)]);
     refuses(
-        Event::GetSong,
+        ClientEvent::GetSong,
         "songId",
         &["\"\"", &text_of(65)],
         "songId must be a text of 1 to 64 characters",
@@ -873,7 +910,7 @@ fn a_song_is_chosen_by_id_or_by_step() {
 
 fn read_setlist(setlist: &str) -> Result<Setlist, Reject> {
     let payload = format!(r#"{{"sessionId":"stage","setlist":{setlist}}}"#);
-    match command(Event::SetSetlist, &payload)? {
+    match command(ClientEvent::SetSetlist, &payload)? {
         Command::Session(_, _, SessionCommand::SetSetlist(setlist)) => Ok(setlist),
         other => panic!("{other:?}"),
     }
@@ -1061,7 +1098,7 @@ proptest! {
                     && let Some(field) = reject.field
                 {
                     let known = specs.iter().any(|(name, ..)| *name == field);
-                    prop_assert!(known || event == Event::SelectSong, "{event:?}: {reject:?}");
+                    prop_assert!(known || event == ClientEvent::SelectSong, "{event:?}: {reject:?}");
                     prop_assert!(reject.message.starts_with(field), "{event:?}: {reject:?}");
                 }
             }
@@ -1071,7 +1108,7 @@ proptest! {
     #[test]
     fn texts_that_are_taken_are_printable_and_bounded(text: String) {
         let payload = json!({"sessionId": "stage", "message": text}).to_string();
-        if let Ok(Command::Session(_, _, SessionCommand::Chat { message, .. })) = command(Event::ChatMessage, &payload) {
+        if let Ok(Command::Session(_, _, SessionCommand::Chat { message, .. })) = command(ClientEvent::ChatMessage, &payload) {
             let Message { text: message, .. } = message;
             prop_assert!(!message.is_empty() && message.chars().count() <= 500);
             prop_assert!(!message.chars().any(|c| is_control(c) && c != '\n'));
@@ -1093,12 +1130,12 @@ proptest! {
     #[test]
     fn numbers_are_rounded_to_their_units(micros in 0..=86_400_000_000_u64, milli_bpm in 1_000..=400_000_u32) {
         let ms = micros as f64 / 1_000.0;
-        prop_assert_eq!(said(Event::Seek, "position", &ms.to_string()), SessionCommand::Seek {
+        prop_assert_eq!(said(ClientEvent::Seek, "position", &ms.to_string()), SessionCommand::Seek {
             position: position_of(micros),
             at: Some(Micros::from_millis(7)),
         });
         let bpm = f64::from(milli_bpm) / 1_000.0;
         let expected = SessionCommand::SetTempo(tempo_of(milli_bpm));
-        prop_assert_eq!(said(Event::SetTempo, "tempo", &bpm.to_string()), expected);
+        prop_assert_eq!(said(ClientEvent::SetTempo, "tempo", &bpm.to_string()), expected);
     }
 }

@@ -42,11 +42,11 @@ macro_rules! events {
         /// The events that clients send.
         #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
         #[repr(u8)]
-        pub enum Event {
+        pub enum ClientEvent {
             $(#[doc = concat!("`", $name, "`.")] $event,)*
         }
 
-        impl Event {
+        impl ClientEvent {
             /// All of them, each in the place of its number.
             pub const ALL: &[Self] = &[$(Self::$event,)*];
 
@@ -103,7 +103,7 @@ events! {
     Error = "error",
 }
 
-impl Event {
+impl ClientEvent {
     /// Whether it changes something or says something in its session, so that sending it again must
     /// not do so twice. The others ask, or tell how things stand.
     pub const fn is_applied_once(self) -> bool {
@@ -175,21 +175,21 @@ impl Event {
 /// The event that does here what an event of the original's other dialect did there.
 pub fn our_name_for(name: &str) -> Option<&'static str> {
     let event = match name {
-        "session:create" | "session:join" => Event::JoinSession,
-        "session:leave" => Event::LeaveSession,
-        "session:state_sync" => Event::SyncRequest,
-        "role:request" => Event::SetRole,
-        "role:transfer" => Event::ApproveLeaderRequest,
-        "metronome:start" => Event::Play,
-        "metronome:stop" => Event::Stop,
-        "tempo:change" | "tempo:ramp" => Event::TempoChange,
-        "metronome:beat" | "metronome:sync" => Event::BeatSync,
-        "position:sync" | "position:correction" | "error:sync_drift" => Event::PositionSync,
-        "latency:probe" | "latency:response" => Event::LatencyProbe,
-        "clock:sync_request" | "clock:sync_response" => Event::ClockSync,
-        "sheet:load" => Event::SelectSong,
-        "sheet:scroll" => Event::Seek,
-        "health:check" => Event::Heartbeat,
+        "session:create" | "session:join" => ClientEvent::JoinSession,
+        "session:leave" => ClientEvent::LeaveSession,
+        "session:state_sync" => ClientEvent::SyncRequest,
+        "role:request" => ClientEvent::SetRole,
+        "role:transfer" => ClientEvent::ApproveLeaderRequest,
+        "metronome:start" => ClientEvent::Play,
+        "metronome:stop" => ClientEvent::Stop,
+        "tempo:change" | "tempo:ramp" => ClientEvent::TempoChange,
+        "metronome:beat" | "metronome:sync" => ClientEvent::BeatSync,
+        "position:sync" | "position:correction" | "error:sync_drift" => ClientEvent::PositionSync,
+        "latency:probe" | "latency:response" => ClientEvent::LatencyProbe,
+        "clock:sync_request" | "clock:sync_response" => ClientEvent::ClockSync,
+        "sheet:load" => ClientEvent::SelectSong,
+        "sheet:scroll" => ClientEvent::Seek,
+        "health:check" => ClientEvent::Heartbeat,
         _ => return None,
     };
     Some(event.name())
@@ -198,7 +198,7 @@ pub fn our_name_for(name: &str) -> Option<&'static str> {
 /// Reads what an event says. `payload` is the first argument behind the event's name.
 ///
 /// Refuses with `invalid_payload`, `invalid_session_id` or `too_large`.
-pub fn command<'a>(event: Event, payload: impl Into<Value<'a>>) -> Result<Command, Reject> {
+pub fn command<'a>(event: ClientEvent, payload: impl Into<Value<'a>>) -> Result<Command, Reject> {
     let payload = payload.into();
     payload.check_depth()?;
     let mut command = read(event, payload)?;
@@ -210,14 +210,14 @@ pub fn command<'a>(event: Event, payload: impl Into<Value<'a>>) -> Result<Comman
     Ok(command)
 }
 
-fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
+fn read(event: ClientEvent, payload: Value<'_>) -> Result<Command, Reject> {
     match event {
-        Event::JoinSession => join(payload),
-        Event::LeaveSession => {
+        ClientEvent::JoinSession => join(payload),
+        ClientEvent::LeaveSession => {
             let [session] = fields(payload, ["sessionId"])?;
             Ok(Command::Leave(session_id(session)?))
         }
-        Event::SetRole => {
+        ClientEvent::SetRole => {
             in_session(payload, ["sessionId", "role", "memberId"], |[_, wanted, member]| {
                 Ok(SessionCommand::SetRole {
                     role: role(wanted)?,
@@ -225,20 +225,20 @@ fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
                 })
             })
         }
-        Event::RequestLeader => {
+        ClientEvent::RequestLeader => {
             in_session(payload, ["sessionId"], |_| Ok(SessionCommand::RequestLeader))
         }
-        Event::ApproveLeaderRequest => {
+        ClientEvent::ApproveLeaderRequest => {
             in_session(payload, ["sessionId", "requesterId"], |[_, requester]| {
                 Ok(SessionCommand::ApproveLeader { requester: member_id(requester)? })
             })
         }
-        Event::DenyLeaderRequest => {
+        ClientEvent::DenyLeaderRequest => {
             in_session(payload, ["sessionId", "requesterId"], |[_, requester]| {
                 Ok(SessionCommand::DenyLeader { requester: member_id(requester)? })
             })
         }
-        Event::SyncRequest => {
+        ClientEvent::SyncRequest => {
             in_session(payload, ["sessionId", "checksum", "version"], |[_, sum, held]| {
                 Ok(SessionCommand::Sync {
                     checksum: optional_line(sum, 64)?,
@@ -246,10 +246,16 @@ fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
                 })
             })
         }
-        Event::UpdateMessage => in_session(payload, ["sessionId", "message"], |[_, message]| {
-            Ok(SessionCommand::UpdateMessage(cut_text(message, MESSAGE_CHARS_MAX, Lines::Many)?))
-        }),
-        Event::ChatMessage => {
+        ClientEvent::UpdateMessage => {
+            in_session(payload, ["sessionId", "message"], |[_, message]| {
+                Ok(SessionCommand::UpdateMessage(cut_text(
+                    message,
+                    MESSAGE_CHARS_MAX,
+                    Lines::Many,
+                )?))
+            })
+        }
+        ClientEvent::ChatMessage => {
             in_session(payload, ["sessionId", "message", "username"], |[_, message, username]| {
                 let text = cut_text(message, MESSAGE_CHARS_MAX, Lines::Many)?;
                 if text.text.is_empty() {
@@ -258,12 +264,14 @@ fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
                 Ok(SessionCommand::Chat { message: text, username: name(username)? })
             })
         }
-        Event::UpdateSettings => update_settings(payload),
-        Event::Cue => in_session(payload, ["sessionId", "text", "target"], |[_, said, target]| {
-            Ok(SessionCommand::Cue { text: line(said, 1, 200)?, target: name(target)? })
-        }),
+        ClientEvent::UpdateSettings => update_settings(payload),
+        ClientEvent::Cue => {
+            in_session(payload, ["sessionId", "text", "target"], |[_, said, target]| {
+                Ok(SessionCommand::Cue { text: line(said, 1, 200)?, target: name(target)? })
+            })
+        }
 
-        Event::Play => {
+        ClientEvent::Play => {
             let names = ["sessionId", "atServerMs", "countInBars", "quantize"];
             in_session(payload, names, |[_, at, bars, boundary]| {
                 Ok(SessionCommand::Play(Start {
@@ -273,9 +281,9 @@ fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
                 }))
             })
         }
-        Event::Pause => in_session(payload, ["sessionId"], |_| Ok(SessionCommand::Pause)),
-        Event::Stop => in_session(payload, ["sessionId"], |_| Ok(SessionCommand::Stop)),
-        Event::Seek => {
+        ClientEvent::Pause => in_session(payload, ["sessionId"], |_| Ok(SessionCommand::Pause)),
+        ClientEvent::Stop => in_session(payload, ["sessionId"], |_| Ok(SessionCommand::Stop)),
+        ClientEvent::Seek => {
             in_session(payload, ["sessionId", "position", "atServerMs"], |[_, place, at]| {
                 Ok(SessionCommand::Seek {
                     position: position(place)?,
@@ -283,18 +291,18 @@ fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
                 })
             })
         }
-        Event::SetTempo => in_session(payload, ["sessionId", "tempo"], |[_, bpm]| {
+        ClientEvent::SetTempo => in_session(payload, ["sessionId", "tempo"], |[_, bpm]| {
             Ok(SessionCommand::SetTempo(tempo(bpm)?))
         }),
-        Event::TempoChange => change_tempo(payload, TempoEvent::Change),
-        Event::TempoChanged => change_tempo(payload, TempoEvent::Changed),
-        Event::SetTimeSignature => {
+        ClientEvent::TempoChange => change_tempo(payload, TempoEvent::Change),
+        ClientEvent::TempoChanged => change_tempo(payload, TempoEvent::Changed),
+        ClientEvent::SetTimeSignature => {
             let names = ["sessionId", "numerator", "denominator"];
             in_session(payload, names, |[_, numerator, denominator]| {
                 Ok(SessionCommand::SetTimeSignature(time_signature(numerator, denominator)?))
             })
         }
-        Event::BeatSync => {
+        ClientEvent::BeatSync => {
             in_session(payload, ["sessionId", "beatPosition", "masterTime"], |[_, beat, time]| {
                 Ok(SessionCommand::BeatSync {
                     beat_position: number(beat)?,
@@ -302,7 +310,7 @@ fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
                 })
             })
         }
-        Event::PositionSync => {
+        ClientEvent::PositionSync => {
             in_session(payload, ["sessionId", "positionMs", "timestamp"], |[_, place, time]| {
                 Ok(SessionCommand::PositionSync {
                     position: position(place)?,
@@ -311,39 +319,39 @@ fn read(event: Event, payload: Value<'_>) -> Result<Command, Reject> {
             })
         }
 
-        Event::SetSetlist => in_session(payload, ["sessionId", "setlist"], |[_, list]| {
+        ClientEvent::SetSetlist => in_session(payload, ["sessionId", "setlist"], |[_, list]| {
             Ok(SessionCommand::SetSetlist(setlist(list)?))
         }),
-        Event::SelectSong => {
+        ClientEvent::SelectSong => {
             in_session(payload, ["sessionId", "songId", "step"], |[_, song, step]| {
                 Ok(SessionCommand::SelectSong(song_choice(song, step)?))
             })
         }
-        Event::GetSong => in_session(payload, ["sessionId", "songId"], |[_, song]| {
+        ClientEvent::GetSong => in_session(payload, ["sessionId", "songId"], |[_, song]| {
             Ok(SessionCommand::GetSong(line(song, 1, 64)?))
         }),
 
-        Event::LatencyProbe => {
+        ClientEvent::LatencyProbe => {
             let [timestamp] = fields(payload, ["timestamp"])?;
             Ok(Command::Link(LinkCommand::LatencyProbe { timestamp: number(timestamp)? }))
         }
-        Event::ClockSync => {
+        ClientEvent::ClockSync => {
             let [t0] = fields(payload, ["t0"])?;
             Ok(Command::Link(LinkCommand::ClockSync { t0: number(t0)? }))
         }
-        Event::Pong => {
+        ClientEvent::Pong => {
             let [timestamp] = fields(or_empty(payload), ["timestamp"])?;
             Ok(Command::Link(LinkCommand::Pong { timestamp: timestamp.optional(number)? }))
         }
-        Event::Heartbeat => {
+        ClientEvent::Heartbeat => {
             let [timestamp] = fields(or_empty(payload), ["timestamp"])?;
             Ok(Command::Link(LinkCommand::Heartbeat { timestamp: timestamp.optional(number)? }))
         }
-        Event::ConnectionQuality => {
+        ClientEvent::ConnectionQuality => {
             let [] = fields(or_empty(payload), [])?;
             Ok(Command::Link(LinkCommand::ConnectionQuality))
         }
-        Event::HeartbeatResponse | Event::RoleChanged | Event::Error => {
+        ClientEvent::HeartbeatResponse | ClientEvent::RoleChanged | ClientEvent::Error => {
             Ok(Command::Link(LinkCommand::Ignored))
         }
     }
@@ -778,15 +786,15 @@ fn too_large(field: Field<'_>, what: String) -> Reject {
 }
 
 /// The token bucket that an event is taken from.
-pub fn class(event: Option<Event>) -> EventClass {
+pub fn class(event: Option<ClientEvent>) -> EventClass {
     match event {
-        Some(Event::PositionSync) => EventClass::PositionSync,
-        Some(Event::SyncRequest) => EventClass::SyncRequest,
-        Some(Event::ChatMessage) => EventClass::ChatMessage,
-        Some(Event::LatencyProbe) => EventClass::LatencyProbe,
-        Some(Event::ClockSync) => EventClass::ClockSync,
-        Some(Event::TempoChange) => EventClass::TempoChange,
-        Some(Event::JoinSession) => EventClass::JoinSession,
+        Some(ClientEvent::PositionSync) => EventClass::PositionSync,
+        Some(ClientEvent::SyncRequest) => EventClass::SyncRequest,
+        Some(ClientEvent::ChatMessage) => EventClass::ChatMessage,
+        Some(ClientEvent::LatencyProbe) => EventClass::LatencyProbe,
+        Some(ClientEvent::ClockSync) => EventClass::ClockSync,
+        Some(ClientEvent::TempoChange) => EventClass::TempoChange,
+        Some(ClientEvent::JoinSession) => EventClass::JoinSession,
         Some(event) => EventClass::Other(event as u8),
         None => EventClass::Other(u8::MAX),
     }
