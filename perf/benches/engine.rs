@@ -3,10 +3,10 @@
 
 use bandsync_engine::speech::{Command, Notice, SessionCommand, Tick};
 use bandsync_engine::timers::wheel::Wheel;
-use bandsync_engine::wire::events::{self, ClientEvent};
+use bandsync_engine::wire::events::ClientEvent;
 use bandsync_engine::wire::frame::{self, Reader};
 use bandsync_engine::wire::socket_packet::Assembler;
-use bandsync_engine::wire::{engine_packet, json, print};
+use bandsync_engine::wire::{engine_packet, json, notices};
 use bandsync_engine::words::ids::SessionId;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::music::Tempo;
@@ -74,7 +74,7 @@ fn read_event<const ON_TAPE: bool>(bencher: Bencher<'_, '_>, bytes: usize) {
         let event = if ON_TAPE { reading.event(array) } else { json::event(array) };
         event.and_then(|event| {
             let argument = event.argument.unwrap_or(json::Value::NONE);
-            events::command(ClientEvent::from_name(&event.name)?, argument).ok()
+            ClientEvent::from_name(&event.name)?.read(argument).ok()
         })
     });
 }
@@ -85,7 +85,7 @@ fn print_setlist(bencher: Bencher<'_, '_>) {
     let array = event_of(950_000);
     let Some(argument) = json::event(&array).and_then(|event| event.argument) else { return };
     let Ok(Command::Session(session, _, SessionCommand::SetSetlist(setlist))) =
-        events::command(ClientEvent::SetSetlist, argument)
+        ClientEvent::SetSetlist.read(argument)
     else {
         return;
     };
@@ -93,7 +93,7 @@ fn print_setlist(bencher: Bencher<'_, '_>) {
     let mut out = Vec::with_capacity(2_000_000);
     bencher.bench_local(|| {
         out.clear();
-        print::notice(&mut out, black_box(&session), &notice);
+        notices::notice(&mut out, black_box(&session), &notice);
         out.len()
     });
 }
@@ -140,7 +140,7 @@ fn print_tick(bencher: Bencher<'_, '_>) {
     let mut out = Vec::with_capacity(256);
     bencher.bench_local(|| {
         out.clear();
-        frame::text(&mut out, |out| print::notice(out, black_box(&session), &tick));
+        frame::text(&mut out, |out| notices::notice(out, black_box(&session), &tick));
         out.len()
     });
 }

@@ -14,7 +14,7 @@ use bandsync_engine::io::{Cause, Found, Input, Memory, Output, Outputs, Settings
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::wire::deflate::{Deflater, Inflater, Window, negotiate};
-use bandsync_engine::wire::events::{self, ClientEvent};
+use bandsync_engine::wire::events::ClientEvent;
 use bandsync_engine::wire::frame::Reader;
 use bandsync_engine::wire::http::{HeadReader, upgrade};
 use bandsync_engine::wire::payload::{self, Version};
@@ -191,7 +191,7 @@ pub fn events(data: &[u8]) {
     }
     let (name, payload) = text.split_once('\n').unwrap_or(("join_session", text));
     if let Some(known) = ClientEvent::from_name(name) {
-        let _ = events::command(known, payload);
+        let _ = known.read(payload);
     }
     // The reader has buffers of another event by now.
     read_by_both(&mut reader, &format!("[\"{name}\",{payload}]"));
@@ -212,11 +212,7 @@ fn read_by_both(reader: &mut json::Reader, array: &str) {
     assert_eq!(read.name, written.name);
     let [read, written] = [read, written].map(|event| event.argument.unwrap_or(json::Value::NONE));
     for event in ClientEvent::ALL {
-        assert_eq!(
-            events::command(*event, read),
-            events::command(*event, written),
-            "{event:?} of {array:?}"
-        );
+        assert_eq!(event.read(read), event.read(written), "{event:?} of {array:?}");
     }
 }
 

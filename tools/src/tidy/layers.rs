@@ -31,6 +31,7 @@ const DOORS: [(&str, &[&str]); 14] = [
             "io",
             "words",
             "wire::print",
+            "wire::notices",
         ],
     ),
     (

@@ -15,7 +15,7 @@ use crate::session::{Audience, Effect, LostSeat, Session};
 use crate::speech::{Code, Join, LeaveReason, Notice, Reject};
 use crate::throttle::guesses::{Guard, Guesses, Guessing, Shown};
 use crate::timers::{Alarm, Timer};
-use crate::wire::print;
+use crate::wire::{notices, print};
 use crate::words::ids::{ConnId, MemberId, Offset, Pid, RoomKey};
 use crate::words::time::Micros;
 
@@ -189,7 +189,7 @@ impl Room {
                 EntryForm::Packet => bytes.extend_from_slice(missed.bytes),
                 EntryForm::Notice => {
                     if let Some(notice) = unpack(missed.bytes) {
-                        print::notice(bytes, self.session.id(), &notice);
+                        notices::notice(bytes, self.session.id(), &notice);
                         print::offset(bytes, &Offset { number, ..offset });
                     }
                 }
@@ -380,7 +380,7 @@ impl Room {
             stride => first.next_multiple_of(stride) <= last,
         };
         let to = self.subscribers.iter().filter(wanting).map(|subscriber| subscriber.line);
-        cx.sender.volatile(cx.out, to, |bytes| print::notice(bytes, self.session.id(), &tick));
+        cx.sender.volatile(cx.out, to, |bytes| notices::notice(bytes, self.session.id(), &tick));
         // Nothing else is due any sooner or later for that.
         self.arm_tick(key, Some(last), cx); // mark: tick_after_a_late_one
     }
@@ -434,13 +434,13 @@ impl Room {
         self.stats_at = None;
         let stats = self.session.room_stats(cx.now.at);
         let mut packet = Vec::with_capacity(PACKET_BYTES);
-        print::room_stats(&mut packet, self.session.id(), &stats);
+        notices::room_stats(&mut packet, self.session.id(), &stats);
         self.send(Audience::All, &packet, |_| true, cx);
     }
 
     fn send_snapshot(&mut self, key: RoomKey, audience: Audience, cx: &mut Cx<'_>) {
         let mut packet = Vec::with_capacity(PACKET_BYTES);
-        print::snapshot(&mut packet, &self.session.snapshot(cx.now));
+        notices::snapshot(&mut packet, &self.session.snapshot(cx.now));
         self.send(audience, &packet, |subscriber| subscriber.line.pid.is_none(), cx);
         self.append_offset(key, &mut packet, self.log.sequence(), cx);
         self.send(audience, &packet, |subscriber| subscriber.line.pid.is_some(), cx);
@@ -449,7 +449,7 @@ impl Room {
     fn send_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, cx: &mut Cx<'_>) {
         let text = if let Notice::Setlist(setlist) = notice { setlist.size() } else { 0 };
         let mut packet = Vec::with_capacity(PACKET_BYTES + text);
-        print::notice(&mut packet, self.session.id(), notice);
+        notices::notice(&mut packet, self.session.id(), notice);
         let audience = match notice {
             // It may come back to what it has missed, but not to its own leaving.
             Notice::UserLeft { member, .. } => Audience::Others(*member),

@@ -5,13 +5,13 @@ use super::{Shard, State};
 use crate::band::{Call, Caller, Reply};
 use crate::context::Cx;
 use crate::speech::{Ack, Command, LeaveReason, Reject};
-use crate::wire::events::{self, ClientEvent};
+use crate::wire::events::ClientEvent;
 use crate::words::ids::ConnId;
 
 impl Shard {
     /// Acts on a client event that is within the rates.
     pub(super) fn command(&mut self, event: ClientEvent, said: Said<'_>, cx: &mut Cx<'_>) -> Step {
-        let call = match events::command(event, said.payload) {
+        let call = match event.read(said.payload) {
             Ok(Command::Link(command)) => {
                 self.link_command(said, command, cx);
                 return Step::Go;

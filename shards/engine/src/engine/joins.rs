@@ -12,7 +12,7 @@ use crate::io::{Found, Output, StorageNews};
 use crate::record::Record;
 use crate::speech::{Command, LeaveReason, Reject};
 use crate::timers::{Alarm, Timer};
-use crate::wire::events::{self, ClientEvent};
+use crate::wire::events::ClientEvent;
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::time::Micros;
 
@@ -193,9 +193,7 @@ impl Shard {
             let Some((seat, member)) = self.link_mut(conn).and_then(|link| link.seat()) else {
                 continue;
             };
-            let Ok(Command::Join(join)) =
-                events::command(ClientEvent::JoinSession, payload.as_str())
-            else {
+            let Ok(Command::Join(join)) = ClientEvent::JoinSession.read(payload.as_str()) else {
                 continue;
             };
             let admits =

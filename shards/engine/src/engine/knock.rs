@@ -11,7 +11,7 @@ use super::link::Held;
 use crate::context::Cx;
 use crate::io::Outputs;
 use crate::speech::{Code, Command, Join, LeaveReason, Reject};
-use crate::wire::events::{self, ClientEvent};
+use crate::wire::events::ClientEvent;
 use crate::words::ids::{ConnId, MemberId, RoomKey, ShardId};
 use crate::words::time::Micros;
 
@@ -180,7 +180,7 @@ impl Shard {
 impl Knock {
     /// What it asks for; it was read by the other shard already.
     fn join(&self) -> Option<Join> {
-        match events::command(ClientEvent::JoinSession, self.payload.as_str()) {
+        match ClientEvent::JoinSession.read(self.payload.as_str()) {
             Ok(Command::Join(join)) => Some(join),
             _ => None,
         }

@@ -14,7 +14,7 @@ use super::{Shard, State};
 use crate::band::Call;
 use crate::context::Cx;
 use crate::speech::{Ack, Command, SessionCommand};
-use crate::wire::events::{self, ClientEvent, class};
+use crate::wire::events::{ClientEvent, class};
 use crate::wire::json::Value;
 use crate::words::ids::{CommandId, ConnId, SessionId};
 use crate::words::music::Position;
@@ -206,7 +206,7 @@ fn value(
     if !event.may_wait() {
         return None;
     }
-    match events::command(event, payload) {
+    match event.read(payload) {
         Ok(Command::Session(session, id, command)) if command.may_wait() => {
             Some((session, id, command))
         }

@@ -23,7 +23,7 @@ use crate::wire::frame::{self, FrameError, Message, Reader};
 use crate::wire::json::{self, Value};
 use crate::wire::payload::Version;
 use crate::wire::socket_packet::{self, Assembler, Body, Packet};
-use crate::wire::{engine_packet, print};
+use crate::wire::{engine_packet, notices, print};
 use crate::words::application::Application;
 use crate::words::ids::{ConnId, MemberId, Offset, Pid, SeatHandle};
 use crate::words::limits::Limits;
@@ -690,7 +690,7 @@ impl Shard {
             return Step::Go;
         }
         let notice = LinkNotice::RateLimitExceeded { event: said.name, retry_after: wait };
-        self.text(said.conn, cx, |bytes| print::link(bytes, &notice));
+        self.text(said.conn, cx, |bytes| notices::link(bytes, &notice));
         if let Some(ack) = said.ack {
             cx.report.counters.refused(Code::RateLimited);
             let message = format!("too many of these: try again in {} ms", wait.as_millis() + 1);
@@ -721,13 +721,13 @@ impl Shard {
             LinkCommand::LatencyProbe { timestamp } => {
                 let response =
                     LinkNotice::LatencyResponse { client_timestamp: timestamp, moment: now };
-                self.text(id, cx, |bytes| print::link(bytes, &response));
+                self.text(id, cx, |bytes| notices::link(bytes, &response));
                 Ack::Latency { client_timestamp: timestamp, moment: now }
             }
             LinkCommand::ClockSync { t0 } => {
                 if said.ack.is_none() {
                     self.text(id, cx, |bytes| {
-                        print::link(bytes, &LinkNotice::ClockSync { t0, at: now.at })
+                        notices::link(bytes, &LinkNotice::ClockSync { t0, at: now.at })
                     });
                 }
                 Ack::Clock { t0, at: now.at }
@@ -739,7 +739,7 @@ impl Shard {
                     timestamp: unix,
                     rtt,
                 };
-                self.text(id, cx, |bytes| print::link(bytes, &response));
+                self.text(id, cx, |bytes| notices::link(bytes, &response));
                 self.heard_from(id, cx);
                 Ack::Heartbeat { client_timestamp: timestamp, timestamp: unix, rtt }
             }
@@ -748,7 +748,7 @@ impl Shard {
                     if report {
                         let quality = link.pulse.quality(member, now.at);
                         self.text(id, cx, |bytes| {
-                            print::link(bytes, &LinkNotice::ConnectionQuality(quality))
+                            notices::link(bytes, &LinkNotice::ConnectionQuality(quality))
                         });
                     }
                     cx.report.samples.add(Measure::RoundTrip, round_trip);
@@ -762,7 +762,7 @@ impl Shard {
             LinkCommand::ConnectionQuality => {
                 let quality = link.pulse.quality(member, now.at);
                 self.text(id, cx, |bytes| {
-                    print::link(bytes, &LinkNotice::ConnectionQuality(quality))
+                    notices::link(bytes, &LinkNotice::ConnectionQuality(quality))
                 });
                 Ack::Quality(quality)
             }
@@ -787,7 +787,7 @@ impl Shard {
         cx.report.counters.refused(reject.code);
         self.text(said.conn, cx, |bytes| match said.ack {
             Some(id) => print::refusal(bytes, id, reject),
-            None => print::link(bytes, &LinkNotice::Error { event: said.name, reject }),
+            None => notices::link(bytes, &LinkNotice::Error { event: said.name, reject }),
         });
     }
 
@@ -821,7 +821,7 @@ impl Shard {
         if link.member.is_some() && link.pulse.deadline() <= now.at {
             link.pulse.pinged(now.at, now.unix, settings);
             self.text(id, cx, |bytes| {
-                print::link(bytes, &LinkNotice::Ping { timestamp: now.unix })
+                notices::link(bytes, &LinkNotice::Ping { timestamp: now.unix })
             });
         }
     }
@@ -861,7 +861,7 @@ impl Shard {
         let reject =
             Reject::new(Code::Draining, "the server is going away: connect again in a moment");
         let farewell = |bytes: &mut Vec<u8>| {
-            print::link(bytes, &LinkNotice::Error { event: "disconnect", reject: &reject });
+            notices::link(bytes, &LinkNotice::Error { event: "disconnect", reject: &reject });
         };
         let disconnects = cx.settings.goodbye == Goodbye::Disconnect;
         if id.is_polled() {

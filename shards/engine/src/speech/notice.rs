@@ -356,6 +356,17 @@ pub enum LeaveReason {
 }
 
 impl LeaveReason {
+    /// All of them, in their order.
+    pub const ALL: [Self; 7] = [
+        Self::Left,
+        Self::Disconnected,
+        Self::TransportClosed,
+        Self::TransportError,
+        Self::PingTimeout,
+        Self::Forced,
+        Self::Draining,
+    ];
+
     /// The reason as it stands on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -13,11 +13,17 @@
 pub mod deflate;
 pub mod engine_packet;
 pub mod events;
+pub mod fields;
 pub mod frame;
 pub mod http;
 pub mod json;
+pub mod notices;
 pub mod packing;
 pub mod payload;
 pub mod print;
 mod scan;
+pub mod schema;
+mod setlist;
+pub mod shapes;
 pub mod socket_packet;
+mod texts;

@@ -1,5 +1,4 @@
-//! Speech to bytes: every notice and acknowledgement as a complete text packet of Engine.IO and
-//! Socket.IO.
+//! Values and acknowledgements to bytes.
 //!
 //! What is printed is written down as views, one beside each value of `speech`: their fields are
 //! the fields on the wire, in order. Speech itself stays without a wire form, so that neither can
@@ -8,71 +7,14 @@
 use serde::{Serialize, Serializer};
 
 use self::printer::Printer;
-use super::{json, socket_packet};
+use super::socket_packet;
 use crate::speech::{
-    Ack, Checksum, LeaderRule, LinkNotice, Member, Notice, Number, OnLeaderLoss, Quality, Reject,
-    Role, RoomStats, Setlist, Settings, Snapshot, Song, SongFormat, SyncResponse, TempoEvent, Tick,
+    Ack, Checksum, LeaderRule, Member, Number, OnLeaderLoss, Quality, Reject, Role, Setlist,
+    Settings, Song, SongFormat, SyncResponse,
 };
-use crate::words::ids::Offset;
-use crate::words::ids::SessionId;
+use crate::words::ids::{Offset, SessionId};
 use crate::words::music::{MeterChange, Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment};
-
-/// Makes an event that was printed end with one more argument: where it stands among all that the
-/// client is told.
-pub fn offset(event: &mut Vec<u8>, offset: &Offset) {
-    super::socket_packet::append_offset(event, &offset.to_string());
-}
-
-/// Appends a notice to the members of `session`.
-pub fn notice(out: &mut Vec<u8>, session: &SessionId, notice: &Notice) {
-    if let Notice::Tick(tick) = notice {
-        return scroll_tick(out, session, tick);
-    }
-    any_notice(out, session, notice);
-}
-
-/// As [`any_notice`] prints it, to the byte, with field names that need no escaping any more:
-/// nearly everything that a server prints is ticks.
-fn scroll_tick(out: &mut Vec<u8>, session: &SessionId, tick: &Tick) {
-    socket_packet::event_to(out, "scroll_tick", |out| {
-        out.extend_from_slice(br#"{"sessionId":"#);
-        json::print_string(out, session.as_str());
-        out.extend_from_slice(br#","positionMs":"#);
-        value(out, &Thousandths(tick.position));
-        out.extend_from_slice(br#","tempoBpm":"#);
-        value(out, &bpm(tick.tempo));
-        out.extend_from_slice(br#","serverTimestamp":"#);
-        value(out, &tick.timestamp.0);
-        out.extend_from_slice(br#","epoch":"#);
-        value(out, &tick.epoch);
-        out.extend_from_slice(br#","version":"#);
-        value(out, &tick.version);
-        out.push(b'}');
-    });
-}
-
-fn any_notice(out: &mut Vec<u8>, session: &SessionId, notice: &Notice) {
-    let (name, fields) = NoticeView::new(notice);
-    event(out, name, &InSession { session_id: session.as_str(), fields });
-}
-
-/// Appends a notice about a connection.
-pub fn link(out: &mut Vec<u8>, notice: &LinkNotice<'_>) {
-    let (name, fields) = LinkView::new(notice);
-    event(out, name, &fields);
-}
-
-/// Appends a `snapshot`.
-pub fn snapshot(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
-    event(out, "snapshot", &SnapshotView::new(snapshot));
-}
-
-/// Appends the `room_stats` of `session`.
-pub fn room_stats(out: &mut Vec<u8>, session: &SessionId, stats: &RoomStats) {
-    let fields = RoomStatsView::new(stats);
-    event(out, "room_stats", &InSession { session_id: session.as_str(), fields });
-}
 
 /// Appends the acknowledgement of an event that was done. `session` is the one that the sender is
 /// in now; `join_session` and `sync_request` are told its id.
@@ -86,8 +28,10 @@ pub fn refusal(out: &mut Vec<u8>, id: u64, reject: &Reject) {
     acknowledgement(out, id, &Failure { ok: false, error: ErrorView::new(reject) });
 }
 
-fn event(out: &mut Vec<u8>, name: &'static str, payload: &impl Serialize) {
-    socket_packet::event_to(out, name, |out| value(out, payload));
+/// Makes an event that was printed end with one more argument: where it stands among all that the
+/// client is told.
+pub fn offset(event: &mut Vec<u8>, offset: &Offset) {
+    socket_packet::append_offset(event, &offset.to_string());
 }
 
 fn acknowledgement(out: &mut Vec<u8>, id: u64, payload: &impl Serialize) {
@@ -95,17 +39,9 @@ fn acknowledgement(out: &mut Vec<u8>, id: u64, payload: &impl Serialize) {
 }
 
 /// A `Vec` takes all bytes and no view refuses to be serialised, so this cannot fail.
-fn value(out: &mut Vec<u8>, value: &impl Serialize) {
+pub(super) fn value(out: &mut Vec<u8>, value: &impl Serialize) {
     let written = value.serialize(Printer(out));
     assert!(written.is_ok(), "a view that cannot be printed: {written:?}");
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct InSession<'a, Fields> {
-    session_id: &'a str,
-    #[serde(flatten)]
-    fields: Fields,
 }
 
 #[derive(Serialize)]
@@ -119,416 +55,6 @@ struct Success<'a> {
 struct Failure<'a> {
     ok: bool,
     error: ErrorView<'a>,
-}
-
-/// The fields of each [`Notice`] after the session's id.
-#[derive(Serialize)]
-#[serde(untagged, rename_all_fields = "camelCase")]
-enum NoticeView<'a> {
-    UserJoined {
-        member: MemberView<'a>,
-        member_count: u32,
-    },
-    UserLeft {
-        socket_id: &'a str,
-        member_count: u32,
-        new_leader: Option<&'a str>,
-        disconnect_reason: &'static str,
-        timestamp: i64,
-    },
-    RoleChanged {
-        socket_id: &'a str,
-        role: &'static str,
-        previous_role: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<&'static str>,
-        timestamp: i64,
-    },
-    LeaderRequestSent {
-        message: &'static str,
-        current_leader: &'a str,
-    },
-    LeaderHandoffRequest {
-        requester_id: &'a str,
-        requester_info: MemberInfo<'a>,
-    },
-    LeaderRequestApproved {
-        message: &'static str,
-    },
-    LeaderRequestDenied {
-        reason: &'static str,
-    },
-    LeaderHandoffCompleted {
-        new_leader_id: &'a str,
-        message: &'static str,
-    },
-    LeaderChanged {
-        new_leader_id: &'a str,
-        new_leader_info: MemberInfo<'a>,
-        previous_leader: Option<&'a str>,
-    },
-    SyncResponse(SyncView<'a>),
-    Chat {
-        message: &'a str,
-        username: &'a str,
-        socket_id: &'a str,
-        timestamp: i64,
-    },
-    Cue {
-        text: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        target: Option<&'a str>,
-        from: &'a str,
-        at_server_ms: Thousandths,
-        server_timestamp: i64,
-    },
-    Play {
-        tempo_bpm: Thousandths,
-        position: Thousandths,
-        server_timestamp: i64,
-        timeline: TimelineView<'a>,
-    },
-    /// `pause` and `seek`.
-    Moved {
-        position: Thousandths,
-        server_timestamp: i64,
-        timeline: TimelineView<'a>,
-    },
-    Stop {
-        server_timestamp: i64,
-        timeline: TimelineView<'a>,
-    },
-    TempoChange {
-        old_tempo: Thousandths,
-        new_tempo: Thousandths,
-        change_time: i64,
-        fade_time: Thousandths,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        is_real_time: Option<bool>,
-        server_timestamp: i64,
-        timeline: TimelineView<'a>,
-    },
-    BeatSync {
-        master_time: i64,
-        beat_position: NumberView,
-        tempo: Thousandths,
-        drift: Millionths,
-    },
-    PositionSync {
-        position_ms: Thousandths,
-        server_time: i64,
-        client_timestamp: NumberView,
-    },
-    DriftCorrection {
-        correct_position: Thousandths,
-        reported_position: Thousandths,
-        /// How far ahead the follower is.
-        drift: Thousandths,
-        timestamp: i64,
-    },
-    Tick {
-        position_ms: Thousandths,
-        tempo_bpm: Thousandths,
-        server_timestamp: i64,
-        epoch: u64,
-        version: u64,
-    },
-    MetronomeTick {
-        beat: u32,
-        bar: i64,
-        at_server_ms: Thousandths,
-        tempo_bpm: Thousandths,
-        is_downbeat: bool,
-    },
-    Setlist {
-        setlist: SetlistView<'a>,
-    },
-    SongChanged {
-        song_id: &'a str,
-        index: u32,
-        server_timestamp: i64,
-        timeline: TimelineView<'a>,
-    },
-    SessionUpdate {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        settings: Option<SettingsView>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        time_signature: Option<TimeSignatureView>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        timeline: Option<TimelineView<'a>>,
-        epoch: u64,
-        version: u64,
-        checksum: ChecksumView,
-    },
-}
-
-impl<'a> NoticeView<'a> {
-    /// The event's name and its fields.
-    fn new(notice: &'a Notice) -> (&'static str, Self) {
-        match notice {
-            Notice::UserJoined { member, member_count } => (
-                "user_joined",
-                Self::UserJoined { member: MemberView::new(member), member_count: *member_count },
-            ),
-            Notice::UserLeft { member, member_count, new_leader, reason, timestamp } => (
-                "user_left",
-                Self::UserLeft {
-                    socket_id: member.as_str(),
-                    member_count: *member_count,
-                    new_leader: new_leader.as_ref().map(|leader| leader.as_str()),
-                    disconnect_reason: reason.as_str(),
-                    timestamp: timestamp.0,
-                },
-            ),
-            Notice::RoleChanged { member, role, previous, reason, timestamp } => (
-                "role_changed",
-                Self::RoleChanged {
-                    socket_id: member.as_str(),
-                    role: role_word(*role),
-                    previous_role: role_word(*previous),
-                    reason: *reason,
-                    timestamp: timestamp.0,
-                },
-            ),
-            Notice::LeaderRequestSent { current_leader } => (
-                "leader_request_sent",
-                Self::LeaderRequestSent {
-                    message: "The leader has been asked to hand over.",
-                    current_leader: current_leader.as_str(),
-                },
-            ),
-            Notice::LeaderHandoffRequest { requester } => (
-                "leader_handoff_request",
-                Self::LeaderHandoffRequest {
-                    requester_id: requester.id.as_str(),
-                    requester_info: MemberInfo::new(requester),
-                },
-            ),
-            Notice::LeaderRequestApproved => (
-                "leader_request_approved",
-                Self::LeaderRequestApproved { message: "You lead now." },
-            ),
-            Notice::LeaderRequestDenied { reason } => {
-                ("leader_request_denied", Self::LeaderRequestDenied { reason })
-            }
-            Notice::LeaderHandoffCompleted { new_leader } => (
-                "leader_handoff_completed",
-                Self::LeaderHandoffCompleted {
-                    new_leader_id: new_leader.as_str(),
-                    message: "You have handed over the lead.",
-                },
-            ),
-            Notice::LeaderChanged { new_leader, previous } => (
-                "leader_changed",
-                Self::LeaderChanged {
-                    new_leader_id: new_leader.id.as_str(),
-                    new_leader_info: MemberInfo::new(new_leader),
-                    previous_leader: previous.as_ref().map(|leader| leader.as_str()),
-                },
-            ),
-            Notice::SyncResponse(sync) => {
-                ("sync_response", Self::SyncResponse(SyncView::new(sync)))
-            }
-            Notice::Chat { from, username, message, timestamp } => (
-                "chat_message",
-                Self::Chat { message, username, socket_id: from.as_str(), timestamp: timestamp.0 },
-            ),
-            Notice::Cue { from, text, target, moment } => (
-                "cue",
-                Self::Cue {
-                    text,
-                    target: target.as_deref(),
-                    from: from.as_str(),
-                    at_server_ms: span(moment.at),
-                    server_timestamp: moment.unix.0,
-                },
-            ),
-            Notice::Play { tempo, position, timestamp, timeline } => (
-                "play",
-                Self::Play {
-                    tempo_bpm: bpm(*tempo),
-                    position: Thousandths(*position),
-                    server_timestamp: timestamp.0,
-                    timeline: TimelineView::new(timeline),
-                },
-            ),
-            Notice::Pause { position, timestamp, timeline } => (
-                "pause",
-                Self::Moved {
-                    position: Thousandths(*position),
-                    server_timestamp: timestamp.0,
-                    timeline: TimelineView::new(timeline),
-                },
-            ),
-            Notice::Stop { timestamp, timeline } => (
-                "stop",
-                Self::Stop { server_timestamp: timestamp.0, timeline: TimelineView::new(timeline) },
-            ),
-            Notice::Seek { position, timestamp, timeline } => (
-                "seek",
-                Self::Moved {
-                    position: Thousandths(*position),
-                    server_timestamp: timestamp.0,
-                    timeline: TimelineView::new(timeline),
-                },
-            ),
-            Notice::TempoChange { event, old, new, fade, timestamp, timeline } => {
-                let (name, is_real_time) = match event {
-                    TempoEvent::Change => ("tempo_change", None),
-                    TempoEvent::Changed => ("tempo_changed", Some(true)),
-                };
-                let fields = Self::TempoChange {
-                    old_tempo: bpm(*old),
-                    new_tempo: bpm(*new),
-                    change_time: timestamp.0,
-                    fade_time: span(*fade),
-                    is_real_time,
-                    server_timestamp: timestamp.0,
-                    timeline: TimelineView::new(timeline),
-                };
-                (name, fields)
-            }
-            Notice::BeatSync { master_time, beat_position, tempo, drift } => (
-                "beat_sync",
-                Self::BeatSync {
-                    master_time: master_time.0,
-                    beat_position: NumberView(*beat_position),
-                    tempo: bpm(*tempo),
-                    drift: Millionths(*drift),
-                },
-            ),
-            Notice::PositionSync { position, server_time, client_timestamp } => (
-                "position_sync",
-                Self::PositionSync {
-                    position_ms: Thousandths(*position),
-                    server_time: server_time.0,
-                    client_timestamp: NumberView(*client_timestamp),
-                },
-            ),
-            Notice::DriftCorrection { correct, reported, timestamp } => (
-                "drift_correction",
-                Self::DriftCorrection {
-                    correct_position: Thousandths(*correct),
-                    reported_position: Thousandths(*reported),
-                    drift: Thousandths(reported.saturating_sub(*correct)),
-                    timestamp: timestamp.0,
-                },
-            ),
-            Notice::Tick(tick) => (
-                "scroll_tick",
-                Self::Tick {
-                    position_ms: Thousandths(tick.position),
-                    tempo_bpm: bpm(tick.tempo),
-                    server_timestamp: tick.timestamp.0,
-                    epoch: tick.epoch,
-                    version: tick.version,
-                },
-            ),
-            Notice::MetronomeTick { beat, bar, at, tempo } => (
-                "metronome_tick",
-                Self::MetronomeTick {
-                    beat: *beat,
-                    bar: *bar,
-                    at_server_ms: span(*at),
-                    tempo_bpm: bpm(*tempo),
-                    is_downbeat: *beat == 1,
-                },
-            ),
-            Notice::Setlist(setlist) => {
-                ("setlist", Self::Setlist { setlist: SetlistView::new(setlist, SongView::whole) })
-            }
-            Notice::SongChanged { song, index, timestamp, timeline } => (
-                "song_changed",
-                Self::SongChanged {
-                    song_id: song,
-                    index: *index,
-                    server_timestamp: timestamp.0,
-                    timeline: TimelineView::new(timeline),
-                },
-            ),
-            Notice::SessionUpdate { settings, time_signature, epoch, version, checksum } => (
-                "session_update",
-                Self::SessionUpdate {
-                    settings: settings.as_ref().map(SettingsView::new),
-                    time_signature: time_signature.as_ref().map(|(signature, _)| signature.into()),
-                    timeline: time_signature
-                        .as_ref()
-                        .map(|(_, timeline)| TimelineView::new(timeline)),
-                    epoch: *epoch,
-                    version: *version,
-                    checksum: ChecksumView(*checksum),
-                },
-            ),
-        }
-    }
-}
-
-/// The fields of each [`LinkNotice`].
-#[derive(Serialize)]
-#[serde(untagged, rename_all_fields = "camelCase")]
-enum LinkView<'a> {
-    Latency(LatencyView),
-    Clock(ClockView),
-    Ping {
-        timestamp: i64,
-    },
-    Heartbeat(HeartbeatView),
-    Quality(QualityView<'a>),
-    RateLimitExceeded {
-        event_type: &'a str,
-        retry_after: Thousandths,
-    },
-    Error {
-        message: &'a str,
-        code: &'static str,
-        event: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        field: Option<&'static str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        retry_after: Option<Thousandths>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        bytes: Option<usize>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        max: Option<usize>,
-    },
-}
-
-impl<'a> LinkView<'a> {
-    /// The event's name and its fields.
-    fn new(notice: &'a LinkNotice<'_>) -> (&'static str, Self) {
-        match notice {
-            LinkNotice::LatencyResponse { client_timestamp, moment } => {
-                ("latency_response", Self::Latency(LatencyView::new(*client_timestamp, *moment)))
-            }
-            LinkNotice::ClockSync { t0, at } => {
-                ("clock_sync", Self::Clock(ClockView::new(*t0, *at)))
-            }
-            LinkNotice::Ping { timestamp } => ("ping", Self::Ping { timestamp: timestamp.0 }),
-            LinkNotice::HeartbeatResponse { client_timestamp, timestamp, rtt } => {
-                let fields = HeartbeatView::new(*client_timestamp, timestamp.0, *rtt);
-                ("heartbeat_response", Self::Heartbeat(fields))
-            }
-            LinkNotice::ConnectionQuality(quality) => {
-                ("connection_quality", Self::Quality(QualityView::new(quality)))
-            }
-            LinkNotice::RateLimitExceeded { event, retry_after } => (
-                "rate_limit_exceeded",
-                Self::RateLimitExceeded { event_type: event, retry_after: span(*retry_after) },
-            ),
-            LinkNotice::Error { event, reject } => (
-                "error",
-                Self::Error {
-                    message: &reject.message,
-                    code: reject.code.as_str(),
-                    event,
-                    field: reject.field,
-                    retry_after: reject.retry_after.map(span),
-                    bytes: reject.excess.map(|excess| excess.bytes),
-                    max: reject.excess.map(|excess| excess.max),
-                },
-            ),
-        }
-    }
 }
 
 /// The fields of each [`Ack`] after `ok`.
@@ -619,90 +145,6 @@ impl<'a> AckView<'a> {
                 Self::Heartbeat(HeartbeatView::new(*client_timestamp, timestamp.0, *rtt))
             }
             Ack::Quality(quality) => Self::Quality(QualityView::new(quality)),
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct SnapshotView<'a> {
-    session_id: &'a str,
-    message: &'a str,
-    tempo: Thousandths,
-    tempo_bpm: Thousandths,
-    position: Thousandths,
-    is_playing: bool,
-    leader_socket_id: Option<&'a str>,
-    members: Vec<MemberView<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    member_count: Option<u32>,
-    created_at: i64,
-    last_active_at: i64,
-    settings: SettingsView,
-    server_timestamp: i64,
-    epoch: u64,
-    version: u64,
-    checksum: ChecksumView,
-    timeline: TimelineView<'a>,
-    time_signature: TimeSignatureView,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    song: Option<CurrentSongView<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    setlist: Option<SetlistView<'a>>,
-}
-
-impl<'a> SnapshotView<'a> {
-    fn new(snapshot: &'a Snapshot<'_>) -> Self {
-        let timeline = TimelineView::new(snapshot.timeline);
-        Self {
-            session_id: snapshot.session.as_str(),
-            message: snapshot.message,
-            tempo: bpm(snapshot.tempo),
-            tempo_bpm: bpm(snapshot.tempo),
-            position: Thousandths(snapshot.position),
-            is_playing: snapshot.playing,
-            leader_socket_id: timeline.leader,
-            members: snapshot.members.iter().map(|member| MemberView::new(member)).collect(),
-            member_count: snapshot.member_count,
-            created_at: snapshot.created_at.0,
-            last_active_at: snapshot.last_active_at.0,
-            settings: SettingsView::new(&snapshot.settings),
-            server_timestamp: snapshot.timestamp.0,
-            epoch: timeline.epoch,
-            version: timeline.version,
-            checksum: ChecksumView(snapshot.checksum),
-            timeline,
-            time_signature: (&snapshot.time_signature).into(),
-            song: snapshot.song.map(|(index, song)| CurrentSongView::new(index, song)),
-            setlist: snapshot
-                .setlist
-                .map(|setlist| SetlistView::new(setlist, SongView::without_body)),
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RoomStatsView<'a> {
-    member_count: u32,
-    connected_count: u32,
-    is_playing: bool,
-    tempo: Thousandths,
-    position: Thousandths,
-    leader: Option<&'a str>,
-    uptime: Thousandths,
-}
-
-impl<'a> RoomStatsView<'a> {
-    fn new(stats: &'a RoomStats) -> Self {
-        Self {
-            member_count: stats.member_count,
-            connected_count: stats.connected_count,
-            is_playing: stats.playing,
-            tempo: bpm(stats.tempo),
-            position: Thousandths(stats.position),
-            leader: stats.leader.as_ref().map(|leader| leader.as_str()),
-            uptime: span(stats.uptime),
         }
     }
 }
@@ -851,7 +293,7 @@ impl<'a> ErrorView<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct MemberView<'a> {
+pub(super) struct MemberView<'a> {
     socket_id: &'a str,
     display_name: &'a str,
     role: &'static str,
@@ -863,7 +305,11 @@ struct MemberView<'a> {
 }
 
 impl<'a> MemberView<'a> {
-    fn new(member: &'a Member) -> Self {
+    pub fn all(members: &[&'a Member]) -> Vec<Self> {
+        members.iter().map(|member| Self::new(member)).collect()
+    }
+
+    pub fn new(member: &'a Member) -> Self {
         Self {
             socket_id: member.id.as_str(),
             display_name: &member.display_name,
@@ -879,29 +325,29 @@ impl<'a> MemberView<'a> {
 /// What is told of a member beside its id where the lead changes hands.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct MemberInfo<'a> {
+pub(super) struct MemberInfo<'a> {
     display_name: &'a str,
     joined_at: i64,
 }
 
 impl<'a> MemberInfo<'a> {
-    fn new(member: &'a Member) -> Self {
+    pub fn new(member: &'a Member) -> Self {
         Self { display_name: &member.display_name, joined_at: member.joined_at.0 }
     }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct SettingsView {
+pub(super) struct SettingsView {
     max_members: u32,
-    on_leader_loss: &'static str,
-    leader_rule: &'static str,
+    pub on_leader_loss: &'static str,
+    pub leader_rule: &'static str,
     anyone_may_cue: bool,
     has_passcode: bool,
 }
 
 impl SettingsView {
-    fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings) -> Self {
         Self {
             max_members: settings.max_members,
             on_leader_loss: match settings.on_leader_loss {
@@ -920,20 +366,20 @@ impl SettingsView {
 }
 
 #[derive(Serialize)]
-struct SetlistView<'a> {
+pub(super) struct SetlistView<'a> {
     title: &'a str,
     songs: Vec<SongView<'a>>,
 }
 
 impl<'a> SetlistView<'a> {
-    fn new(setlist: &'a Setlist, song: impl Fn(&'a Song) -> SongView<'a>) -> Self {
+    pub fn new(setlist: &'a Setlist, song: impl Fn(&'a Song) -> SongView<'a>) -> Self {
         Self { title: &setlist.title, songs: setlist.songs.iter().map(song).collect() }
     }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct SongView<'a> {
+pub(super) struct SongView<'a> {
     id: &'a str,
     title: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -952,11 +398,11 @@ struct SongView<'a> {
 }
 
 impl<'a> SongView<'a> {
-    fn whole(song: &'a Song) -> Self {
+    pub fn whole(song: &'a Song) -> Self {
         Self { body: Some(&song.body), ..Self::without_body(song) }
     }
 
-    fn without_body(song: &'a Song) -> Self {
+    pub fn without_body(song: &'a Song) -> Self {
         Self {
             id: &song.id,
             title: &song.title,
@@ -978,7 +424,7 @@ impl<'a> SongView<'a> {
 
 /// The song that a snapshot says is on.
 #[derive(Serialize)]
-struct CurrentSongView<'a> {
+pub(super) struct CurrentSongView<'a> {
     id: &'a str,
     title: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -989,7 +435,7 @@ struct CurrentSongView<'a> {
 }
 
 impl<'a> CurrentSongView<'a> {
-    fn new(index: u32, song: &'a Song) -> Self {
+    pub fn new(index: u32, song: &'a Song) -> Self {
         Self {
             id: &song.id,
             title: &song.title,
@@ -1001,7 +447,7 @@ impl<'a> CurrentSongView<'a> {
 }
 
 #[derive(Serialize)]
-struct TimeSignatureView {
+pub(super) struct TimeSignatureView {
     numerator: u8,
     denominator: u8,
 }
@@ -1015,7 +461,7 @@ impl From<&TimeSignature> for TimeSignatureView {
 /// The timeline in integers alone: microseconds, micro-beats and milli-BPM.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct TimelineView<'a> {
+pub(super) struct TimelineView<'a> {
     epoch: u64,
     version: u64,
     leader: Option<&'a str>,
@@ -1027,7 +473,7 @@ struct TimelineView<'a> {
 }
 
 impl<'a> TimelineView<'a> {
-    fn new(timeline: &'a Timeline) -> Self {
+    pub fn new(timeline: &'a Timeline) -> Self {
         Self {
             epoch: timeline.epoch,
             version: timeline.version,
@@ -1083,7 +529,7 @@ impl From<&MeterChange> for MeterView {
     }
 }
 
-struct ChecksumView(Checksum);
+pub(super) struct ChecksumView(pub Checksum);
 
 impl Serialize for ChecksumView {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -1092,7 +538,7 @@ impl Serialize for ChecksumView {
 }
 
 /// A client's number as it would print it itself: 1 comes back as `1`, not as `1.0`.
-struct NumberView(Number);
+pub(super) struct NumberView(pub Number);
 
 impl Serialize for NumberView {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -1107,7 +553,7 @@ impl Serialize for NumberView {
 
 /// A count of thousandths, printed as a number of wholes: microseconds as milliseconds, milli-BPM
 /// as BPM.
-struct Thousandths(i64);
+pub(super) struct Thousandths(pub i64);
 
 impl Serialize for Thousandths {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -1116,7 +562,7 @@ impl Serialize for Thousandths {
 }
 
 /// A count of millionths, printed as a number of wholes: micro-beats as beats.
-struct Millionths(i64);
+pub(super) struct Millionths(pub i64);
 
 impl Serialize for Millionths {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -1135,22 +581,19 @@ fn decimal<S: Serializer>(count: i64, in_one: i64, serializer: S) -> Result<S::O
 }
 
 /// A point in time or a span of it, in milliseconds. What never comes prints as the end of time.
-fn span(span: Micros) -> Thousandths {
+pub(super) fn span(span: Micros) -> Thousandths {
     Thousandths(i64::try_from(span.as_micros()).unwrap_or(i64::MAX))
 }
 
-fn bpm(tempo: Tempo) -> Thousandths {
+pub(super) fn bpm(tempo: Tempo) -> Thousandths {
     Thousandths(i64::from(tempo.milli_bpm()))
 }
 
-fn role_word(role: Role) -> &'static str {
+pub(super) fn role_word(role: Role) -> &'static str {
     match role {
         Role::Leader => "leader",
         Role::Follower => "follower",
     }
 }
 
-mod printer;
-
-#[cfg(test)]
-mod tests;
+pub(super) mod printer;

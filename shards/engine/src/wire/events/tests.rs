@@ -4,17 +4,25 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::speech::{
+    Excess, LeaderRule, Message, Number, OnLeaderLoss, Quantize, Role, Secret, Setlist, Song,
+    SongFormat,
+};
 use crate::wire::json;
+use crate::wire::texts::{Lines, printable, shown};
+use crate::words::ids::{MemberId, SessionId};
+use crate::words::music::{Position, Tempo, TimeSignature};
+use crate::words::text::is_control;
 
 /// Reads a payload with both readers of JSON, which must say the same.
 fn command(event: ClientEvent, payload: &str) -> Result<Command, Reject> {
-    let written = super::command(event, payload);
+    let written = event.read(payload);
     let array = format!("[\"{}\",{payload}]", event.name());
     let mut reader = json::Reader::default();
     let mut reading = reader.begin();
     if let Some(found) = reading.event(&array) {
         let argument = found.argument.unwrap_or(json::Value::NONE);
-        assert_eq!(super::command(event, argument), written, "{array}");
+        assert_eq!(event.read(argument), written, "{array}");
     }
     written
 }

@@ -66,6 +66,28 @@ macro_rules! numbers {
     )*};
 }
 
+/// An object that is printed field by field.
+pub struct Object<'o>(Open<'o>);
+
+impl<'o> Object<'o> {
+    /// Begins an object at the end of these bytes.
+    pub fn begin(out: &'o mut Vec<u8>) -> Self {
+        Self(Printer(out).open(b'{', b"}"))
+    }
+
+    /// Appends a field. A `Vec` takes all bytes and no view refuses to be serialised, so this
+    /// cannot fail.
+    pub fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) {
+        let written = self.0.field(name, value);
+        assert!(written.is_ok(), "a view that cannot be printed: {written:?}");
+    }
+
+    /// Ends it.
+    pub fn end(self) {
+        self.0.close();
+    }
+}
+
 /// What no view has.
 type Unused = Impossible<(), fmt::Error>;
 

@@ -5,10 +5,13 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::speech::{Code, LeaveReason, Tick};
-use crate::words::ids::MemberId;
-use crate::words::music::Position;
-use crate::words::time::UnixMillis;
+use crate::speech::{
+    Ack, Checksum, Code, LeaderRule, LeaveReason, Member, Number, OnLeaderLoss, Quality, Reject,
+    Role, Setlist, Settings, Song, SongFormat, SyncResponse,
+};
+use crate::wire::print::{ack, refusal};
+use crate::words::music::{MeterChange, Position, Segment, Tempo, TimeSignature, Timeline};
+use crate::words::time::{Moment, UnixMillis};
 
 const ANN: &str = "AAAAAAAAAAAAAAAAAAAA";
 const BEN: &str = "BBBBBBBBBBBBBBBBBBBB";
@@ -696,7 +699,7 @@ proptest! {
         let session = SessionId::parse(&name).unwrap();
         let tick = Tick { position, tempo: tempo(milli_bpm), timestamp: UnixMillis(at), epoch, version };
         let notice = Notice::Tick(tick);
-        let plain = printed(|out| any_notice(out, &session, &notice));
+        let plain = printed(|out| print_notice(out, &session, &notice));
         prop_assert_eq!(printed(|out| super::notice(out, &session, &notice)), plain);
     }
 

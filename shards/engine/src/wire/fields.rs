@@ -1,0 +1,389 @@
+//! Kinds of fields that clients send: a bound is written once, checks the field and describes it.
+//!
+//! Each rejection names the field at fault and says which values are right. An optional field that
+//! is `null` counts as left out, and so does an optional text with nothing in it.
+
+use super::json::Field;
+use super::schema::{FieldInfo, Form, Nullable, Optional, Presence, Schema};
+use super::texts::{Lines, cut_text, line};
+use crate::speech::{
+    Code, LeaderRule, Message, Number, OnLeaderLoss, Quantize, Reject, Role, Secret, SongFormat,
+};
+use crate::words::ids::{CommandId, MemberId, SessionId};
+use crate::words::music::{Position, Tempo};
+use crate::words::time::Micros;
+
+/// Whole numbers below this one are exact in a client's arithmetic.
+const EXACT: i64 = 1 << 53;
+
+/// A kind of field: the values that it may have, and their reader.
+#[derive(Debug)]
+pub struct Kind<T: 'static> {
+    /// The values.
+    pub schema: Schema,
+    read: fn(Field<'_>, Form) -> Result<T, Reject>,
+}
+
+impl<T> Copy for Kind<T> {}
+
+impl<T> Clone for Kind<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Kind<T> {
+    pub(super) const fn new(
+        schema: Schema,
+        read: fn(Field<'_>, Form) -> Result<T, Reject>,
+    ) -> Self {
+        Self { schema, read }
+    }
+
+    /// A field of this name that must be there.
+    pub const fn info(self, name: &'static str) -> FieldInfo {
+        self.schema.info(name)
+    }
+
+    /// Reads a field that must be there.
+    ///
+    /// # Errors
+    /// A rejection that names the field and the right values.
+    pub fn read(self, field: Field<'_>) -> Result<T, Reject> {
+        (self.read)(field, self.schema.form)
+    }
+}
+
+impl<T> Optional<Kind<T>> {
+    /// A field of this name that may be left out.
+    pub const fn info(self, name: &'static str) -> FieldInfo {
+        FieldInfo { presence: Presence::Optional, ..self.0.info(name) }
+    }
+
+    /// Reads the field if it is there; `null` counts as left out.
+    ///
+    /// # Errors
+    /// As for [`Kind::read`].
+    pub fn read(self, field: Field<'_>) -> Result<Option<T>, Reject> {
+        field.optional(|field| self.0.read(field))
+    }
+}
+
+impl<T> Nullable<Kind<T>> {
+    /// A field of this name that is there and may be `null`.
+    pub const fn info(self, name: &'static str) -> FieldInfo {
+        FieldInfo { presence: Presence::Nullable, ..self.0.info(name) }
+    }
+}
+
+/// Marks a setting: left out it stays, while `null` takes its value away.
+#[derive(Clone, Copy, Debug)]
+pub struct Settable<T: 'static>(Kind<Option<T>>);
+
+/// A setting of this kind.
+pub const fn settable<T>(kind: Kind<Option<T>>) -> Settable<T> {
+    Settable(kind)
+}
+
+impl<T> Settable<T> {
+    /// A field of this name that may be left out.
+    pub const fn info(self, name: &'static str) -> FieldInfo {
+        FieldInfo { presence: Presence::Optional, ..self.0.info(name) }
+    }
+
+    /// Reads the field: `None` if it was left out, `Some(None)` if there is to be no value.
+    ///
+    /// # Errors
+    /// As for [`Kind::read`].
+    pub fn read(self, field: Field<'_>) -> Result<Option<Option<T>>, Reject> {
+        match field.value {
+            None => Ok(None),
+            Some(value) if value.is_absent() => Ok(Some(None)),
+            Some(_) => self.0.read(field).map(Some),
+        }
+    }
+}
+
+/// Marks a field that is read together with another one.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread(Schema);
+
+/// A field that may be left out and is read together with another one.
+pub const fn unread(schema: Schema) -> Unread {
+    Unread(schema)
+}
+
+impl Unread {
+    /// A field of this name that may be left out.
+    pub const fn info(self, name: &'static str) -> FieldInfo {
+        FieldInfo { presence: Presence::Optional, ..self.0.info(name) }
+    }
+
+    /// The field as it is.
+    ///
+    /// # Errors
+    /// None.
+    pub const fn read(self, field: Field<'_>) -> Result<Field<'_>, Reject> {
+        Ok(field)
+    }
+}
+
+/// A session's id. A missing one is `invalid_payload`, an impossible one `invalid_session_id`.
+pub const SESSION: Kind<SessionId> = Kind::new(
+    Schema::text("Session", 1, 128).about("at most 128 bytes of UTF-8 without control characters"),
+    |field, _| {
+        const RIGHT: &str = "must be a text of 1 to 128 bytes without control characters";
+        let text = field.text().map_err(|_| field.wrong(RIGHT))?;
+        SessionId::parse(&text)
+            .ok_or_else(|| Reject { code: Code::InvalidSessionId, ..field.wrong(RIGHT) })
+    },
+);
+
+/// A member's socket id.
+pub const SOCKET_ID: Kind<MemberId> =
+    Kind::new(Schema::like("SocketId", "^[A-Za-z0-9_-]{20}$"), |field, _| {
+        let id = field.text().ok().and_then(|text| MemberId::parse(&text));
+        id.ok_or_else(|| field.wrong("must be a member's socket id, a text of 20 characters"))
+    });
+
+/// A client's name for a command.
+pub const COMMAND_ID: Kind<CommandId> = Kind::new(
+    Schema {
+        name: "CommandId",
+        form: Form::Text {
+            min: None,
+            max: Some(CommandId::BYTES_MAX as u32),
+            pattern: Some("^[A-Za-z0-9_-]+-[0-9]+$"),
+        },
+        about: Some(
+            "<client>-<number>: what a client calls a command, the number rising, below 2^53. One \
+             that is not above the last that the session applied of this client changes nothing, \
+             so a command that got no answer may be sent again, also from another connection. The \
+             client part should be hard to guess. Of a session's clients the last 256 are \
+             remembered, at most four of one member; a restart of the server forgets them.",
+        ),
+    },
+    |field, _| {
+        let read = field.text().ok().and_then(|text| CommandId::parse(&text));
+        read.ok_or_else(|| {
+            let right = "must be a text of letters, digits, _ and - that ends in - and a number \
+                         below 2^53";
+            field.wrong(format!("{right}, in all {} bytes at most", CommandId::BYTES_MAX))
+        })
+    },
+);
+
+/// A member's role.
+pub const ROLE: Kind<Role> = Kind::new(words("Role", &["leader", "follower"]), |field, form| {
+    one_of(field, form, [Role::Leader, Role::Follower])
+});
+
+/// The boundary that a start waits for.
+pub const QUANTIZE: Kind<Quantize> =
+    Kind::new(words("Quantize", &["bar", "beat"]), |field, form| {
+        one_of(field, form, [Quantize::Bar, Quantize::Beat])
+    });
+
+/// Playback after the leader is lost.
+pub const ON_LEADER_LOSS: Kind<OnLeaderLoss> =
+    Kind::new(words("OnLeaderLoss", &["continue", "pause"]), |field, form| {
+        one_of(field, form, [OnLeaderLoss::Continue, OnLeaderLoss::Pause])
+    });
+
+/// The rule by which the lead is given.
+pub const LEADER_RULE: Kind<LeaderRule> =
+    Kind::new(words("LeaderRule", &["open", "ask", "pin"]), |field, form| {
+        one_of(field, form, [LeaderRule::Open, LeaderRule::Ask, LeaderRule::Pin])
+    });
+
+/// The notation of a song's body.
+pub const FORMAT: Kind<SongFormat> =
+    Kind::new(words("Format", &["chordpro", "text"]), |field, form| {
+        one_of(field, form, [SongFormat::ChordPro, SongFormat::Text])
+    });
+
+/// A passcode or PIN, exactly as it was typed; `None` if nothing was.
+pub const SECRET: Kind<Option<Secret>> = Kind::new(
+    Schema::new("Secret", Form::Text { min: None, max: Some(128), pattern: None })
+        .about("a new one has 8 characters or more where SECURITY_PROFILE is internet"),
+    |field, form| {
+        let (_, max) = chars(form);
+        let text = field.text().ok().filter(|text| text.chars().count() <= max);
+        let text =
+            text.ok_or_else(|| field.wrong(format!("must be a text of at most {max} characters")))?;
+        Ok((!text.is_empty()).then(|| Secret(text.into_owned())))
+    },
+);
+
+/// The name of a member, an instrument or a cue's target; `None` if nothing is left of it. A longer
+/// one is cut, as the original did.
+pub const LONG_NAME: Kind<Option<String>> =
+    Kind::new(Schema::new("LongName", Form::Cut { min: None, chars: 64 }), |field, form| {
+        let name = cut_text(field, chars(form).1, Lines::One)?;
+        Ok(Some(name.text).filter(|name| !name.is_empty()))
+    });
+
+/// A message to all.
+pub const LONG_TEXT: Kind<Message> =
+    Kind::new(Schema::new("LongText", Form::Cut { min: None, chars: 500 }), |field, form| {
+        cut_text(field, chars(form).1, Lines::Many)
+    });
+
+/// A message to all that says something.
+pub const LONG_WORDS: Kind<Message> =
+    Kind::new(Schema::new("LongWords", Form::Cut { min: Some(1), chars: 500 }), |field, form| {
+        let message = cut_text(field, chars(form).1, Lines::Many)?;
+        if message.text.is_empty() {
+            return Err(field.wrong("must be a text that is not empty"));
+        }
+        Ok(message)
+    });
+
+/// A stage message.
+pub const CUE_TEXT: Kind<String> = a_line(Schema::text("CueText", 1, 200));
+
+/// A song's id.
+pub const SONG_ID: Kind<String> = a_line(Schema::text("SongId", 1, 64));
+
+/// A short text, such as a checksum that a client holds; `None` if nothing is in it.
+pub const SHORT_TEXT: Kind<Option<String>> = an_optional_line(Schema::text("ShortText", 0, 64));
+
+/// The title of a set list, or an artist; `None` if nothing is in it.
+pub const TITLE: Kind<Option<String>> = an_optional_line(Schema::text("Title", 0, 200));
+
+/// The title of a song, which has one.
+pub const SONG_TITLE: Kind<String> =
+    Kind::new(TITLE.schema, |field, form| line(field, 1, chars(form).1));
+
+/// A musical key; `None` if nothing is in it.
+pub const KEY: Kind<Option<String>> = an_optional_line(Schema::text("Key", 0, 16));
+
+/// A truth value.
+pub const BOOL: Kind<bool> =
+    Kind::new(Schema::new("Bool", Form::Boolean), |field, _| field.boolean());
+
+/// A number of the client's own, which it gets back as it was.
+pub const NUMBER: Kind<Number> =
+    Kind::new(Schema::new("Number", Form::Number), |field, _| field.number().map(Number));
+
+/// A count, such as a version.
+pub const COUNT: Kind<u64> =
+    Kind::new(Schema::new("Count", Form::WholeWithin(0, EXACT - 1)), |field, _| {
+        let exact = 0.0..EXACT as f64;
+        let count = field.number().ok().filter(|n| n.fract() == 0.0 && exact.contains(n));
+        count.map(|n| n as u64).ok_or_else(|| field.wrong("must be a whole number from 0 on"))
+    });
+
+/// Bars that are counted in.
+pub const BARS: Kind<u32> = whole("Bars", 0, 8);
+
+/// Ticks a second.
+pub const TICK_HZ: Kind<u32> = whole("TickHz", 0, 125);
+
+/// Members that a session may be set to. The server's own bound is lower as a rule.
+pub const MAX_MEMBERS: Kind<u32> = whole("MaxMembers", 1, 100_000);
+
+/// Beats of a bar.
+pub const NUMERATOR: Kind<u32> = whole("Numerator", 1, 32);
+
+/// The note that a beat is.
+pub const DENOMINATOR: Kind<u32> =
+    Kind::new(Schema::new("Denominator", Form::WholeOf(&[1, 2, 4, 8, 16, 32])), |field, _| {
+        let note = field.whole(32).ok().filter(|note| note.is_power_of_two());
+        note.ok_or_else(|| field.wrong("must be 1, 2, 4, 8, 16 or 32"))
+    });
+
+/// A tempo in BPM, rounded to thousandths.
+pub const TEMPO: Kind<Tempo> =
+    Kind::new(Schema::new("Tempo", Form::Within(1.0, 400.0)), |field, form| {
+        let bpm = field.number().ok().filter(|bpm| is_within(form, *bpm));
+        let tempo = bpm.and_then(|bpm| Tempo::from_milli_bpm((bpm * 1_000.0).round() as u32));
+        tempo.ok_or_else(|| field.wrong("must be a number from 1 to 400 BPM"))
+    });
+
+/// A position in milliseconds, rounded to microseconds.
+pub const POSITION: Kind<Position> = Kind::new(
+    Schema::new("Position", Form::Within(0.0, (Position::MAX.as_micros() / 1_000) as f64)),
+    |field, form| {
+        const RIGHT: &str = "from 0 to 86400000 ms, which is 24 hours";
+        let micros = millis(field, form, RIGHT)?;
+        Position::from_micros(micros.as_micros())
+            .ok_or_else(|| field.wrong(format!("must be a number {RIGHT}")))
+    },
+);
+
+/// The time that a tempo change takes, in milliseconds; at most an hour.
+pub const FADE: Kind<Micros> =
+    Kind::new(Schema::new("Fade", Form::Within(0.0, 3_600_000.0)), |field, form| {
+        millis(field, form, "from 0 to 3600000 ms, which is one hour")
+    });
+
+/// A time on the server's clock. Whether it is near enough is the session's question.
+pub const SERVER_MS: Kind<Micros> =
+    Kind::new(Schema::new("ServerMs", Form::NotNegative), |field, _| {
+        let form = Form::Within(0.0, EXACT as f64 / 1_000.0);
+        millis(field, form, "from 0 on, in milliseconds of the server's clock")
+    });
+
+const fn words(name: &'static str, words: &'static [&'static str]) -> Schema {
+    Schema::new(name, Form::Words(words))
+}
+
+const fn whole(name: &'static str, min: i64, max: i64) -> Kind<u32> {
+    Kind::new(Schema::new(name, Form::WholeWithin(min, max)), |field, form| {
+        let Form::WholeWithin(min, max) = form else { return field.whole(u32::MAX) };
+        let whole = field.whole(max as u32).ok().filter(|whole| i64::from(*whole) >= min);
+        whole.ok_or_else(|| field.wrong(format!("must be a whole number from {min} to {max}")))
+    })
+}
+
+const fn a_line(schema: Schema) -> Kind<String> {
+    Kind::new(schema, |field, form| {
+        let (min, max) = chars(form);
+        line(field, min, max)
+    })
+}
+
+const fn an_optional_line(schema: Schema) -> Kind<Option<String>> {
+    Kind::new(schema, |field, form| {
+        let (min, max) = chars(form);
+        Ok(Some(line(field, min, max)?).filter(|line| !line.is_empty()))
+    })
+}
+
+/// The bounds of a text's characters.
+const fn chars(form: Form) -> (usize, usize) {
+    let (min, max) = match form {
+        Form::Text { min, max, .. } => (min, max),
+        Form::Cut { min, chars } => (min, Some(chars)),
+        _ => (None, None),
+    };
+    let min = if let Some(min) = min { min as usize } else { 0 };
+    (min, if let Some(max) = max { max as usize } else { usize::MAX })
+}
+
+fn is_within(form: Form, number: f64) -> bool {
+    matches!(form, Form::Within(min, max) if (min..=max).contains(&number))
+}
+
+/// Reads the value whose word, in the order of the schema's, a field has.
+fn one_of<T: Copy, const N: usize>(
+    field: Field<'_>,
+    form: Form,
+    values: [T; N],
+) -> Result<T, Reject> {
+    let Form::Words(words) = form else { return Err(field.wrong("is required")) };
+    let text = field.text().unwrap_or_default();
+    let place = words.iter().position(|word| *word == text);
+    place.and_then(|place| values.get(place)).copied().ok_or_else(|| {
+        let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        field.wrong(format!("must be {}", words.join(" or ")))
+    })
+}
+
+/// Milliseconds with decimals, rounded to microseconds.
+fn millis(field: Field<'_>, form: Form, right: &str) -> Result<Micros, Reject> {
+    let millis = field.number().ok().filter(|millis| is_within(form, *millis));
+    let micros = millis.map(|millis| Micros::from_micros((millis * 1_000.0).round() as u64));
+    micros.ok_or_else(|| field.wrong(format!("must be a number {right}")))
+}

@@ -1,0 +1,153 @@
+//! The set list that a client sends, song by song.
+
+use std::collections::BTreeSet;
+
+use super::fields::{
+    DENOMINATOR, FORMAT, KEY, Kind, NUMERATOR, POSITION, SONG_ID, SONG_TITLE, TEMPO, TITLE,
+};
+use super::json::{Field, Value, fields};
+use super::schema::{FieldInfo, Form, Schema, optional};
+use super::texts::{Lines, printable};
+use crate::speech::{Code, Excess, Reject, Setlist, Song};
+use crate::words::music::TimeSignature;
+
+/// Bytes of a set list as it was written.
+const SETLIST_BYTES_MAX: usize = 1024 * 1024;
+
+/// Songs of a set list.
+const SONGS_MAX: usize = 500;
+
+/// A set list, up to 1 MiB.
+pub const NEW_SETLIST: Kind<Setlist> = Kind::new(
+    Schema::new("NewSetlist", Form::Sent(&[TITLE.info("title"), NEW_SONGS.info("songs")])),
+    |field, _| setlist(field),
+);
+
+const NEW_SONGS: Schema = Schema::new("NewSongs", Form::List(&NEW_SONG));
+
+const NEW_SONG: Schema = Schema::new(
+    "NewSong",
+    Form::Sent(&[
+        SONG_ID.info("id"),
+        SONG_TITLE.info("title"),
+        optional(TITLE).info("artist"),
+        optional(KEY).info("key"),
+        optional(TEMPO).info("tempoBpm"),
+        optional(TIME_SIGNATURE).info("timeSignature"),
+        FORMAT.info("format"),
+        CHART.info("body"),
+        optional(POSITION).info("durationMs"),
+    ]),
+);
+
+/// A chart, in which spaces and tabs stand for something, also at the beginning and the end of a
+/// line.
+pub const CHART: Kind<String> = Kind::new(
+    Schema::new("Chart", Form::Text { min: None, max: None, pattern: None })
+        .about("ChordPro or text, with its spaces and tabs"),
+    |field, _| {
+        let body = field.text().map_err(|_| field.wrong("must be a text"))?;
+        Ok(printable(&body, Lines::Chart).into_owned())
+    },
+);
+
+/// The fields of a time signature.
+pub const SIGNATURE_FIELDS: &[FieldInfo] =
+    &[NUMERATOR.info("numerator"), DENOMINATOR.info("denominator")];
+
+/// A time signature as an object.
+pub const TIME_SIGNATURE: Kind<TimeSignature> =
+    Kind::new(Schema::new("TimeSignature", Form::Received(SIGNATURE_FIELDS)), |field, _| {
+        let value = object(field, "numerator and denominator")?;
+        let [numerator, denominator] = fields(value, ["numerator", "denominator"])?;
+        let inside = |reject| within(field, field.name, reject);
+        let numerator = NUMERATOR.read(numerator).map_err(inside)?;
+        let denominator = DENOMINATOR.read(denominator).map_err(inside)?;
+        Ok(signature(numerator, denominator))
+    });
+
+/// A time signature of two fields that were read.
+pub const fn signature(numerator: u32, denominator: u32) -> TimeSignature {
+    TimeSignature { numerator: numerator as u8, denominator: denominator as u8 }
+}
+
+fn setlist(list: Field<'_>) -> Result<Setlist, Reject> {
+    let value = object(list, "title and songs")?;
+    // A longer event is read as it was written.
+    if let Some(bytes) = value.written().map(str::len).filter(|bytes| *bytes > SETLIST_BYTES_MAX) {
+        let reject = too_large(list, format!("must be at most {SETLIST_BYTES_MAX} bytes in all"));
+        return Err(Reject { excess: Some(Excess { bytes, max: SETLIST_BYTES_MAX }), ..reject });
+    }
+    let inside = |reject| within(list, list.name, reject);
+    let [title, songs] = fields(value, ["title", "songs"]).map_err(inside)?;
+    let title = TITLE.read(title).map_err(inside)?.unwrap_or_default();
+    let array = songs.value.filter(|value| value.is_array());
+    let array = array.ok_or_else(|| inside(songs.wrong("must be an array of songs")))?;
+    // In a well-formed array nothing but the number of items can be wrong.
+    let songs = array
+        .items(SONGS_MAX)
+        .ok_or_else(|| too_large(list, format!("must have at most {SONGS_MAX} songs")))?;
+
+    let mut ids = BTreeSet::new();
+    let mut read = Vec::with_capacity(songs.len());
+    for (index, value) in songs.into_iter().enumerate() {
+        let place = || format!("{}.songs[{index}]", list.name);
+        let song = song(value).map_err(|reject| within(list, &place(), reject))?;
+        if !ids.insert(song.id.clone()) {
+            return Err(Reject::field(
+                list.name,
+                format!("{}.id must be unlike those of the songs before it", place()),
+            ));
+        }
+        read.push(song);
+    }
+    Ok(Setlist { title, songs: read.into() })
+}
+
+fn song(song: Value<'_>) -> Result<Song, Reject> {
+    let [id, title, artist, key, bpm, signature, format, body, duration] = fields(
+        song,
+        [
+            "id",
+            "title",
+            "artist",
+            "key",
+            "tempoBpm",
+            "timeSignature",
+            "format",
+            "body",
+            "durationMs",
+        ],
+    )?;
+    Ok(Song {
+        id: SONG_ID.read(id)?,
+        title: SONG_TITLE.read(title)?,
+        artist: optional(TITLE).read(artist)?.flatten(),
+        key: optional(KEY).read(key)?.flatten(),
+        tempo: optional(TEMPO).read(bpm)?,
+        time_signature: optional(TIME_SIGNATURE).read(signature)?,
+        format: FORMAT.read(format)?,
+        body: CHART.read(body)?,
+        duration: optional(POSITION).read(duration)?,
+    })
+}
+
+/// An object.
+fn object<'a>(field: Field<'a>, with: &str) -> Result<Value<'a>, Reject> {
+    let object = field.value.filter(|value| value.is_object());
+    object.ok_or_else(|| field.wrong(format!("must be an object with {with}")))
+}
+
+/// A refusal from inside a nested value: the field is the outermost one, the message has the whole
+/// path.
+fn within(field: Field<'_>, place: &str, reject: Reject) -> Reject {
+    let message = match reject.field {
+        Some(_) => format!("{place}.{}", reject.message),
+        None => format!("{place} must be an object"),
+    };
+    Reject { message: message.into(), field: Some(field.name), ..reject }
+}
+
+fn too_large(field: Field<'_>, what: String) -> Reject {
+    Reject { code: Code::TooLarge, ..field.wrong(what) }
+}

@@ -1,0 +1,106 @@
+//! Texts that other people see: without control characters, trimmed, and measured or cut.
+
+use std::borrow::Cow;
+
+use super::json::Field;
+use super::scan;
+use crate::speech::{Message, Reject};
+use crate::words::text::is_control;
+
+/// A text for other people's screens that is cut where it is too long.
+pub fn cut_text(field: Field<'_>, chars_max: usize, lines: Lines) -> Result<Message, Reject> {
+    let text = field.text().map_err(|_| field.wrong("must be a text"))?;
+    let mut text = printable(&text, lines).trim().to_owned();
+    // No text has more characters than bytes.
+    let is_long = text.len() > chars_max;
+    let end = if is_long { text.char_indices().nth(chars_max).map(|(end, _)| end) } else { None };
+    if let Some(end) = end {
+        text.truncate(text[..end].trim_end().len());
+    }
+    Ok(Message { text, cut: end.is_some() })
+}
+
+/// A text of one line with this many characters.
+pub fn line(field: Field<'_>, chars_min: usize, chars_max: usize) -> Result<String, Reject> {
+    text(field, chars_min, chars_max, Lines::One)
+}
+
+/// A text for other people's screens: printable and trimmed, and only then measured.
+fn text(
+    field: Field<'_>,
+    chars_min: usize,
+    chars_max: usize,
+    lines: Lines,
+) -> Result<String, Reject> {
+    let text = field.text().ok().map(|text| printable(&text, lines).trim().to_owned());
+    let text = text.filter(|text| (chars_min..=chars_max).contains(&text.chars().count()));
+    text.ok_or_else(|| {
+        field.wrong(format!("must be a text of {chars_min} to {chars_max} characters"))
+    })
+}
+
+/// Whether a text may go over several lines.
+#[derive(Clone, Copy)]
+pub enum Lines {
+    /// It may not.
+    One,
+    /// It may.
+    Many,
+    /// Over several, with tabs to align what stands in them.
+    Chart,
+}
+
+/// The text without control characters. Where one of them kept words apart, a space does.
+pub fn printable(text: &str, lines: Lines) -> Cow<'_, str> {
+    let Some(place) = first_other(text, lines) else { return Cow::Borrowed(text) };
+    let (mut printable, mut rest) = (String::with_capacity(text.len()), text);
+    let mut place = Some(place);
+    while let Some(at) = place {
+        let (same, other) = rest.split_at(at);
+        printable.push_str(same);
+        let mut chars = other.chars();
+        printable.extend(chars.next().and_then(|c| shown(c, lines)));
+        rest = chars.as_str();
+        place = first_other(rest, lines);
+    }
+    printable.push_str(rest);
+    Cow::Owned(printable)
+}
+
+/// What is shown of a character, if anything.
+pub(super) fn shown(c: char, lines: Lines) -> Option<char> {
+    match (c, lines) {
+        ('\n', Lines::Many | Lines::Chart) => Some('\n'),
+        ('\t', Lines::Chart) => Some('\t'),
+        ('\n' | '\t' | '\u{2028}' | '\u{2029}', _) => Some(' '),
+        _ => (!is_control(c)).then_some(c),
+    }
+}
+
+/// The place of the first character that is not shown as it is. Nearly all of a song of 100 kB is
+/// ASCII, which is looked through by stretches.
+fn first_other(text: &str, lines: Lines) -> Option<usize> {
+    let unplain =
+        |word| scan::below(word, b' ') | scan::equal(word, 0x7f) | scan::beyond_ascii(word);
+    let mut at = 0;
+    loop {
+        let rest = &text.as_bytes()[at..];
+        at += match lines {
+            Lines::One => scan::first(rest, unplain),
+            Lines::Many => scan::first(rest, |word| unplain(word) & !scan::equal(word, b'\n')),
+            Lines::Chart => scan::first(rest, |word| {
+                unplain(word) & !scan::equal(word, b'\n') & !scan::equal(word, b'\t')
+            }),
+        }?;
+        // Other scripts have few characters of ASCII between theirs.
+        for c in text[at..].chars() {
+            if shown(c, lines) != Some(c) {
+                return Some(at);
+            }
+            at += c.len_utf8();
+            if c.is_ascii_alphanumeric() {
+                break;
+            }
+        }
+    }
+}
