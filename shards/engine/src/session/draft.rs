@@ -111,7 +111,7 @@ impl Draft {
         self.turn(Segment { bpm0, bpm1: tempo, ramp: fade.as_micros(), ..present })
     }
 
-    /// Stops at the present place and cancels all that is scheduled. A pause in a count-in goes back
+    /// Stops at the present place and cancels all that is scheduled. A pause in a count-in returns
     /// to the beginning.
     pub fn pause(&mut self) {
         let present = self.onward(self.now);
