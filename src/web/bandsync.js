@@ -20,12 +20,14 @@ const CATCH_UP_MS = 1000;
 /** The server keeps a leader's seat this long; who comes back later finds another in it, and does not push them out. */
 const SEAT_KEPT_MS = 10_000;
 const CHANGING = new Set(["snapshot", "session_update", "user_joined", "user_left", "role_changed", "leader_changed"]);
-/** What the server applies once by its `commandId`. */
+/** Events that the server applies once, by their `commandId`. */
+// events, by `tools docs`
 const APPLIED_ONCE = new Set([
-  "set_role", "request_leader", "approve_leader_request", "deny_leader_request", "update_message", "chat_message",
-  "update_settings", "cue", "play", "pause", "stop", "seek", "set_tempo", "tempo_change", "tempo_changed",
-  "set_time_signature", "set_setlist", "select_song",
+  "set_role", "request_leader", "approve_leader_request", "deny_leader_request", "update_message",
+  "chat_message", "update_settings", "cue", "play", "pause", "stop", "seek", "set_tempo",
+  "tempo_change", "tempo_changed", "set_time_signature", "set_setlist", "select_song",
 ]);
+// end
 const BACKOFF_MS = { least: 500, most: 5000 };
 
 /** A refusal: the server's `code`, `message` and `field`, or ours: `offline`, `timeout`. */

@@ -1,6 +1,7 @@
-//! What the project needs around the server: fuzz targets, the simulated world, and the house rules
-//! as a test.
+//! What the project needs around the server: generated documents, fuzz targets, the simulated
+//! world, and the house rules as a test.
 
+pub mod docs;
 pub mod fuzz;
 pub mod sim;
 #[cfg(test)]

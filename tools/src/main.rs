@@ -6,7 +6,7 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{examine, flamegraph, fuzz, simulate};
+use commands::{docs, examine, flamegraph, fuzz, simulate};
 
 /// Looks for faults of the server.
 #[derive(Parser)]
@@ -18,6 +18,7 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
+    Docs(docs::Options),
     Examine(examine::Options),
     Flamegraph(flamegraph::Options),
     Fuzz(fuzz::Options),
@@ -26,6 +27,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Options::parse().command {
+        Command::Docs(options) => docs::run(options),
         Command::Examine(options) => examine::run(options),
         Command::Flamegraph(options) => flamegraph::run(options),
         Command::Fuzz(options) => fuzz::run(options),

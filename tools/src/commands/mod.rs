@@ -1,5 +1,6 @@
 //! The commands of `tools`, a module each.
 
+pub mod docs;
 pub mod examine;
 pub mod flamegraph;
 pub mod fuzz;

@@ -1,0 +1,208 @@
+//! Parts of documents that have their source in code: written by `tools docs`, compared by a test.
+//!
+//! A part stands between a line that names it and the next line that ends one, so the text around
+//! it belongs to people. [`PARTS`] lists every part with its file.
+
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
+
+use bandsync_engine::wire::events::{EVENTS, EventInfo, Scope};
+use bandsync_engine::wire::schema::{FieldInfo, Form, Presence};
+
+/// Maximum width of a generated line of code, in characters.
+const WIDTH: usize = 100;
+
+/// A part of a file that is generated.
+pub struct Part {
+    /// The file, seen from the top of the repository.
+    pub file: &'static str,
+    /// The line before it.
+    begin: &'static str,
+    /// The line after it.
+    end: &'static str,
+    text: fn() -> String,
+}
+
+/// All parts.
+pub const PARTS: [Part; 2] = [
+    Part {
+        file: "src/README.md",
+        begin: "<!-- events, by `tools docs` -->",
+        end: "<!-- end -->",
+        text: event_table,
+    },
+    Part {
+        file: "src/web/bandsync.js",
+        begin: "// events, by `tools docs`",
+        end: "// end",
+        text: applied_once,
+    },
+];
+
+/// The reason why a part could not be written.
+#[derive(Debug)]
+pub enum DocsError {
+    /// The file could not be read or written.
+    File(PathBuf, io::Error),
+    /// The file lacks one of the two lines between which the part stands.
+    NoPlace(PathBuf, &'static str),
+}
+
+impl fmt::Display for DocsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::NoPlace(path, line) => {
+                write!(f, "{} has no line `{line}`: add it where the part belongs", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for DocsError {}
+
+/// Writes every part whose text differs from its source, and returns the files that changed. Only
+/// looks, and changes nothing, if `check`.
+///
+/// # Errors
+/// A file cannot be read or written, or has no place for its part.
+pub fn write(top: &Path, check: bool) -> Result<Vec<&'static str>, DocsError> {
+    let mut changed = Vec::new();
+    for part in &PARTS {
+        let path = top.join(part.file);
+        let failed = |error| DocsError::File(path.clone(), error);
+        let present = fs::read_to_string(&path).map_err(failed)?;
+        let wanted =
+            part.put_into(&present).map_err(|line| DocsError::NoPlace(path.clone(), line))?;
+        if wanted == present {
+            continue;
+        }
+        changed.push(part.file);
+        if !check {
+            fs::write(&path, wanted).map_err(failed)?;
+        }
+    }
+    Ok(changed)
+}
+
+impl Part {
+    /// The file's text with this part as its source has it.
+    ///
+    /// # Errors
+    /// The line that is missing.
+    fn put_into(&self, text: &str) -> Result<String, &'static str> {
+        let begin = format!("{}\n", self.begin);
+        let at = text.find(&begin).ok_or(self.begin)? + begin.len();
+        let length = text[at..].find(&format!("{}\n", self.end)).ok_or(self.end)?;
+        Ok(format!("{}{}{}", &text[..at], (self.text)(), &text[at + length..]))
+    }
+}
+
+/// The events that clients send, a row each.
+fn event_table() -> String {
+    let mut table = String::from("\n| event | fields | meaning |\n|---|---|---|\n");
+    for info in EVENTS {
+        let fields: Vec<String> = fields_of(info).map(field).collect();
+        let fields = if fields.is_empty() { "–".to_owned() } else { fields.join("; ") };
+        table += &format!("| `{}` | {fields} | {} |\n", info.event.name(), info.summary);
+    }
+    table + "\n"
+}
+
+/// Its fields but `sessionId`, which every event of a session has.
+fn fields_of(info: &EventInfo) -> impl Iterator<Item = &'static FieldInfo> {
+    let is_in_session = info.scope == Scope::Session;
+    info.fields.iter().filter(move |field| !(is_in_session && field.name == "sessionId"))
+}
+
+fn field(field: &FieldInfo) -> String {
+    let mark = if field.presence == Presence::Optional { "?" } else { "" };
+    format!("`{}`{mark} {}", field.name, values(&field.schema.form))
+}
+
+/// The values of a form, for a table's cell.
+fn values(form: &Form) -> String {
+    let list = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>();
+    let at_least = |min: &Option<u32>| min.filter(|&min| min > 0);
+    match form {
+        Form::Boolean => "`true`, `false`".to_owned(),
+        Form::Constant(value) => format!("`{value}`"),
+        Form::Number => "number".to_owned(),
+        Form::NotNegative => "number ≥ 0".to_owned(),
+        Form::Within(min, max) => format!("{min} to {max}"),
+        Form::Whole => "whole number".to_owned(),
+        Form::WholeWithin(min, max) => format!("whole, {min} to {max}"),
+        Form::WholeOf(values) => {
+            let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
+            values.join(", ")
+        }
+        Form::Words(words) => list(words).join(", "),
+        Form::Text { max: Some(max), min, .. } => match at_least(min) {
+            Some(min) => format!("text of {min} to {max} characters"),
+            None => format!("text of up to {max} characters"),
+        },
+        Form::Text { pattern: Some(pattern), .. } => format!("text like `{pattern}`"),
+        Form::Text { .. } => "text".to_owned(),
+        Form::Cut { chars, .. } => format!("text, cut to {chars} characters"),
+        Form::Sent(_) | Form::Received(_) => "object".to_owned(),
+        Form::List(_) => "array".to_owned(),
+    }
+    // A bar would end the cell.
+    .replace('|', "\\|")
+}
+
+/// The events that the server applies once, as a set of JavaScript.
+fn applied_once() -> String {
+    let names = EVENTS.iter().filter(|info| info.event.is_applied_once());
+    let mut text = String::from("const APPLIED_ONCE = new Set([\n ");
+    let mut width = 1;
+    for name in names.map(|info| format!(" \"{}\",", info.event.name())) {
+        if width + name.len() > WIDTH {
+            text += "\n ";
+            width = 1;
+        }
+        width += name.len();
+        text += &name;
+    }
+    text + "\n]);\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn top() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    #[test]
+    fn documents_have_what_the_code_says() {
+        let stale = write(&top(), true).unwrap();
+        assert!(stale.is_empty(), "write {stale:?} anew: cargo run -p bandsync-tools -- docs");
+    }
+
+    #[test]
+    fn an_event_without_its_row_is_noticed() {
+        let row = |event: &str| event_table().lines().any(|row| row.starts_with(event));
+        assert!(row("| `play` | `atServerMs`? "), "{}", event_table());
+        let part = &PARTS[0];
+        let stale = format!("before\n{}\n| `play` |\n{}\nafter\n", part.begin, part.end);
+        let fresh = part.put_into(&stale).unwrap();
+        assert_ne!(fresh, stale);
+        assert_eq!(part.put_into(&fresh).unwrap(), fresh, "written twice, it is the same");
+        assert!(fresh.starts_with("before\n") && fresh.ends_with("\nafter\n"));
+    }
+
+    #[test]
+    fn a_file_without_a_place_names_the_line() {
+        assert_eq!(PARTS[0].put_into("nothing"), Err(PARTS[0].begin));
+        assert_eq!(PARTS[0].put_into(&format!("{}\n", PARTS[0].begin)), Err(PARTS[0].end));
+    }
+
+    #[test]
+    fn only_events_that_change_something_are_applied_once() {
+        let set = applied_once();
+        assert!(set.contains("\"play\"") && !set.contains("\"clock_sync\""));
+        assert!(set.lines().all(|line| line.len() <= WIDTH));
+    }
+}
