@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn documents_have_what_the_code_says() {
-        let stale = write(&top(), true).unwrap();
+        let stale = write(&top(), true).expect("places for all parts");
         assert!(stale.is_empty(), "write {stale:?} anew: cargo run -p bandsync-tools -- docs");
     }
 
@@ -187,9 +187,9 @@ mod tests {
         assert!(row("| `play` | `atServerMs`? "), "{}", event_table());
         let part = &PARTS[0];
         let stale = format!("before\n{}\n| `play` |\n{}\nafter\n", part.begin, part.end);
-        let fresh = part.put_into(&stale).unwrap();
+        let fresh = part.put_into(&stale).expect("a place");
         assert_ne!(fresh, stale);
-        assert_eq!(part.put_into(&fresh).unwrap(), fresh, "written twice, it is the same");
+        assert_eq!(part.put_into(&fresh).expect("a place"), fresh, "written twice, it is the same");
         assert!(fresh.starts_with("before\n") && fresh.ends_with("\nafter\n"));
     }
 
