@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use bandsync_engine::engine::Engine;
-use bandsync_engine::io::report::Measure;
+use bandsync_engine::io::report::Sample;
 use bandsync_engine::io::{Outputs, Settings};
 use bandsync_engine::trace::{Digest, Outcome, Recorded};
 use bandsync_engine::words::limits::Limits;
@@ -65,7 +65,7 @@ impl Stage {
     }
 
     /// What the engine measured of itself since this was asked last.
-    pub fn measures(&mut self, each: impl FnMut(Measure, Micros)) {
+    pub fn measures(&mut self, each: impl FnMut(Sample, Micros)) {
         self.engine.measures().take(each);
     }
 

@@ -1,6 +1,6 @@
 //! Who may see how the server is doing, and who plays on it.
 
-use bandsync_engine::io::{Answer, Question};
+use bandsync_engine::io::{HttpRequest, HttpResponse};
 use bandsync_engine::words::manners::Named;
 use subtle::ConstantTimeEq;
 
@@ -54,7 +54,7 @@ pub enum Denied {
 ///
 /// # Errors
 /// Why it may not.
-pub fn judge(token: Option<&Token>, question: &Question) -> Result<(), Denied> {
+pub fn judge(token: Option<&Token>, question: &HttpRequest) -> Result<(), Denied> {
     if question.named == Named::Foreign {
         return Err(Denied::Host);
     }
@@ -71,7 +71,7 @@ pub fn judge(token: Option<&Token>, question: &Question) -> Result<(), Denied> {
 
 impl Denied {
     /// The answer: 421 for the name, 401 if a token would help, 403 if none is set.
-    pub fn answer(self) -> Answer {
+    pub fn answer(self) -> HttpResponse {
         let (status, body) = match self {
             Self::Host => (421, MISDIRECTED),
             Self::Token => (401, UNAUTHORIZED),
@@ -99,9 +99,9 @@ mod tests {
 
     const SECRET: &str = "correct-horse-battery";
 
-    fn question(peer: &str) -> Question {
+    fn question(peer: &str) -> HttpRequest {
         let peer: IpAddr = peer.parse().unwrap();
-        Question {
+        HttpRequest {
             forwarded: false,
             host: "localhost".into(),
             named: Named::Known,
@@ -116,14 +116,14 @@ mod tests {
         }
     }
 
-    fn judged(question: &Question, token: Option<&str>) -> u16 {
+    fn judged(question: &HttpRequest, token: Option<&str>) -> u16 {
         let token = token.map(|text| Token::parse(text).unwrap());
         judge(token.as_ref(), question).map_or_else(|denied| denied.answer().status, |()| 200)
     }
 
     fn status(peer: &str, forwarded: bool, token: Option<&str>, authorization: &str) -> u16 {
         judged(
-            &Question { forwarded, authorization: authorization.into(), ..question(peer) },
+            &HttpRequest { forwarded, authorization: authorization.into(), ..question(peer) },
             token,
         )
     }
@@ -160,10 +160,10 @@ mod tests {
 
     #[test]
     fn a_name_that_may_be_a_stranger_s_reads_nothing() {
-        let named = |named| Question { named, ..question("127.0.0.1") };
-        let with_token = |named| Question {
+        let named = |named| HttpRequest { named, ..question("127.0.0.1") };
+        let with_token = |named| HttpRequest {
             authorization: format!("Bearer {SECRET}"),
-            ..Question { named, ..question("192.0.2.7") }
+            ..HttpRequest { named, ..question("192.0.2.7") }
         };
         assert_eq!(judged(&named(Named::Foreign), None), 421);
         assert_eq!(judged(&named(Named::Public), None), 421, "no token vouches for it");

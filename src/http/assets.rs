@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::Write;
 use std::sync::LazyLock;
 
-use bandsync_engine::io::Answer;
+use bandsync_engine::io::HttpResponse;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -81,7 +81,12 @@ impl Assets {
     }
 
     /// The file at `path`, or 304 if `if_none_match`, the tags that the client has, names it.
-    pub fn answer(&self, path: &str, if_none_match: &str, takes_gzip: bool) -> Option<Answer> {
+    pub fn answer(
+        &self,
+        path: &str,
+        if_none_match: &str,
+        takes_gzip: bool,
+    ) -> Option<HttpResponse> {
         let place = ASSETS.iter().position(|asset| asset.path == path)?;
         let (asset, made) = (&ASSETS[place], &self.made[place]);
         let (tag, body, packed) = match &made.packed {
@@ -102,7 +107,7 @@ impl Assets {
             headers.push((Cow::Borrowed("Content-Encoding"), Cow::Borrowed("gzip")));
         }
         let (status, body) = if unchanged { (304, [].as_slice()) } else { (200, body) };
-        Some(Answer { status, headers, body: Cow::Borrowed(body) })
+        Some(HttpResponse { status, headers, body: Cow::Borrowed(body) })
     }
 }
 
@@ -153,7 +158,7 @@ mod tests {
     #[test]
     fn a_client_that_takes_gzip_gets_the_same_file_in_fewer_bytes() {
         let assets = Assets::embedded();
-        let header = |answer: &Answer, name: &str| {
+        let header = |answer: &HttpResponse, name: &str| {
             answer
                 .headers
                 .iter()

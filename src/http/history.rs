@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bandsync_engine::io::Answer;
+use bandsync_engine::io::HttpResponse;
 use bandsync_storage::{History, INTERVAL_MS};
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ struct Metrics {
 
 /// `since` is Unix milliseconds, or a time ago such as `90s`, `15m` or `6h`; an hour ago without
 /// it.
-pub fn answer(history: &History, query: &str) -> Answer {
+pub fn answer(history: &History, query: &str) -> HttpResponse {
     let field = |name: &str| {
         query
             .split('&')

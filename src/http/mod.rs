@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bandsync_driver::{Asker, Host, Order};
-use bandsync_engine::io::{Answer, Question, Settings};
+use bandsync_engine::io::{HttpRequest, HttpResponse, Settings};
 use bandsync_engine::words::ids::ShardId;
 use flate2::Compression;
 
@@ -94,7 +94,7 @@ impl Site {
         Self { protocol, protocol_packed, ..self }
     }
 
-    fn protocol(&self, takes_gzip: bool) -> Answer {
+    fn protocol(&self, takes_gzip: bool) -> HttpResponse {
         let packed = self.protocol_packed.as_ref().filter(|_| takes_gzip);
         let mut answer = answer(200, JSON, packed.unwrap_or(&self.protocol).clone());
         answer.headers.push((Cow::Borrowed("Vary"), Cow::Borrowed("Accept-Encoding")));
@@ -105,12 +105,12 @@ impl Site {
     }
 
     /// Answers from the reporter's thread.
-    fn later(&self, asker: Asker, question: &Question) -> Option<Answer> {
+    fn later(&self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse> {
         self.questions.try_send((asker, question.clone())).is_err().then(busy)
     }
 
     /// Whether a request may see what it asks for.
-    fn admit(&self, question: &Question) -> Result<(), Denied> {
+    fn admit(&self, question: &HttpRequest) -> Result<(), Denied> {
         let judged = || admin::judge(self.admin_token.as_ref(), question);
         match Audience::of(&question.path) {
             Audience::Everybody => Ok(()),
@@ -124,9 +124,9 @@ impl Site {
 
     /// The answer to a request that may not see what it asks for. In place of the dashboard a
     /// browser receives the dashboard that asks for the token.
-    fn deny(&self, question: &Question, denied: Denied) -> Answer {
+    fn deny(&self, question: &HttpRequest, denied: Denied) -> HttpResponse {
         let mut answer = denied.answer();
-        let Question { path, peer, host, .. } = question;
+        let HttpRequest { path, peer, host, .. } = question;
         if denied == Denied::Host {
             log::warn!(path:%, peer:%; "refused {path} under the name {host:.100}: \
                 add the name to ALLOWED_HOSTS if it is yours");
@@ -142,7 +142,7 @@ impl Site {
 
 impl Reports {
     /// The answer to a question that the reporter was given.
-    fn answer(&self, question: &Question) -> Answer {
+    fn answer(&self, question: &HttpRequest) -> HttpResponse {
         let answer = match question.path.as_str() {
             "/metrics/history" => self.history(question),
             "/dashboard/data" => self.dashboard(),
@@ -152,7 +152,7 @@ impl Reports {
     }
 
     /// Strangers receive it without what only operators may know.
-    fn health(&self, is_operator: bool) -> Answer {
+    fn health(&self, is_operator: bool) -> HttpResponse {
         let report = self.monitor.newest();
         let health = status::Health::now(
             &self.totals.shards(),
@@ -162,11 +162,11 @@ impl Reports {
         );
         let status = if report.status == Status::Unhealthy { 503 } else { 200 };
         let health = if is_operator { health } else { health.for_strangers() };
-        Answer { status, ..json(&health) }
+        HttpResponse { status, ..json(&health) }
     }
 
     /// JSON, or what Prometheus reads if the asker would rather have text.
-    fn metrics(&self, question: &Question) -> Answer {
+    fn metrics(&self, question: &HttpRequest) -> HttpResponse {
         let (report, uptime) = (self.monitor.newest(), self.monitor.uptime());
         let always_text = (question.path == "/metrics/prometheus").then_some(Format::Prometheus);
         if let Some(format) = text_format(&question.accept).or(always_text) {
@@ -186,7 +186,7 @@ impl Reports {
 
     /// With `?metric=` that metric's points; otherwise rows of all, with `?since=` Unix time in
     /// milliseconds and `?limit=` rows; what cannot be read counts as not given.
-    fn history(&self, question: &Question) -> Answer {
+    fn history(&self, question: &HttpRequest) -> HttpResponse {
         if parameter(&question.query, "metric").is_some() {
             return history::answer(&self.storage.history, &question.query);
         }
@@ -197,7 +197,7 @@ impl Reports {
         answer(200, JSON, self.monitor.history(number("since").unwrap_or(0), limit))
     }
 
-    fn dashboard(&self) -> Answer {
+    fn dashboard(&self) -> HttpResponse {
         let (report, uptime) = (self.monitor.newest(), self.monitor.uptime());
         let totals = self.totals.shards();
         let rosters = self.totals.rosters();
@@ -302,7 +302,7 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl Host for Site {
-    fn answer(&self, asker: Asker, question: &Question) -> Option<Answer> {
+    fn answer(&self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse> {
         // A probe that is refused could end the server, and a refusal costs as much as the answer.
         match question.path.as_str() {
             "/livez" => return Some(probes::live(&self.reports.monitor.newest())),
@@ -353,7 +353,7 @@ impl Host for Site {
 }
 
 /// Numbers are of this moment, so nobody may keep them.
-fn json(value: &impl serde::Serialize) -> Answer {
+fn json(value: &impl serde::Serialize) -> HttpResponse {
     match serde_json::to_vec(value) {
         Ok(body) => answer(200, JSON, body),
         Err(_) => answer(500, JSON, br#"{"error":"Internal error"}"#.as_slice()),
@@ -363,16 +363,20 @@ fn json(value: &impl serde::Serialize) -> Answer {
 const JSON: &str = "application/json; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
-fn answer(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Answer {
+fn answer(
+    status: u16,
+    content_type: &'static str,
+    body: impl Into<Cow<'static, [u8]>>,
+) -> HttpResponse {
     let headers = vec![
         (Cow::Borrowed("Content-Type"), Cow::Borrowed(content_type)),
         (Cow::Borrowed("Cache-Control"), Cow::Borrowed("no-store")),
     ];
-    Answer { status, headers, body: body.into() }
+    HttpResponse { status, headers, body: body.into() }
 }
 
 /// Says that another `Accept` has another answer.
-fn varying(mut answer: Answer) -> Answer {
+fn varying(mut answer: HttpResponse) -> HttpResponse {
     match answer.headers.iter_mut().find(|(name, _)| name == "Vary") {
         Some((_, value)) => value.to_mut().push_str(", Accept"),
         None => answer.headers.push((Cow::Borrowed("Vary"), Cow::Borrowed("Accept"))),
@@ -381,7 +385,7 @@ fn varying(mut answer: Answer) -> Answer {
 }
 
 /// An address that asks too much is told when to ask again, in whole seconds.
-fn too_many(wait: Duration) -> Answer {
+fn too_many(wait: Duration) -> HttpResponse {
     let mut answer = answer(429, JSON, br#"{"error":"Too many requests"}"#.as_slice());
     let seconds = wait.as_millis().div_ceil(1_000).max(1).to_string();
     answer.headers.push((Cow::Borrowed("Retry-After"), Cow::Owned(seconds)));
@@ -389,7 +393,7 @@ fn too_many(wait: Duration) -> Answer {
 }
 
 /// Too many questions wait for the reporter.
-fn busy() -> Answer {
+fn busy() -> HttpResponse {
     let mut answer = answer(503, JSON, br#"{"error":"Busy"}"#.as_slice());
     answer.headers.push((Cow::Borrowed("Retry-After"), Cow::Borrowed("1")));
     answer
@@ -397,7 +401,7 @@ fn busy() -> Answer {
 
 /// People get a page, programs get JSON, and who missed `/socket.io/` by little gets told. Nothing
 /// of the path is repeated, so there is nothing to escape.
-fn not_found(question: &Question) -> Answer {
+fn not_found(question: &HttpRequest) -> HttpResponse {
     let meant = question.path.to_ascii_lowercase();
     if ["/socket.io", "/socketio", "/socket-io", "/engine.io"]
         .iter()
@@ -462,8 +466,8 @@ mod tests {
     }
 
     /// A request of this machine.
-    fn question(path: &str, accept: &str, if_none_match: &str) -> Question {
-        Question {
+    fn question(path: &str, accept: &str, if_none_match: &str) -> HttpRequest {
+        HttpRequest {
             forwarded: false,
             host: "localhost".into(),
             named: Named::Known,
@@ -478,12 +482,12 @@ mod tests {
         }
     }
 
-    fn ask(path: &str, accept: &str, if_none_match: &str) -> Answer {
+    fn ask(path: &str, accept: &str, if_none_match: &str) -> HttpResponse {
         let ((site, reporter), question) = (site(), question(path, accept, if_none_match));
         site.answer(ASKER, &question).unwrap_or_else(|| reporter.reports.answer(&question))
     }
 
-    fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
+    fn header<'a>(answer: &'a HttpResponse, name: &str) -> &'a str {
         answer.headers.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
     }
 
@@ -516,16 +520,16 @@ mod tests {
 
     #[test]
     fn strangers_learn_from_health_neither_paths_nor_shards() {
-        let stranger = |question: Question| {
+        let stranger = |question: HttpRequest| {
             let answer = site().0.answer(ASKER, &question).unwrap();
             assert_eq!(answer.status, 200);
             serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()
         };
         let own = question("/health", "", "");
         for question in [
-            Question { peer: [192, 0, 2, 1].into(), ..own.clone() },
-            Question { forwarded: true, ..own.clone() },
-            Question { named: Named::Foreign, ..own.clone() },
+            HttpRequest { peer: [192, 0, 2, 1].into(), ..own.clone() },
+            HttpRequest { forwarded: true, ..own.clone() },
+            HttpRequest { named: Named::Foreign, ..own.clone() },
         ] {
             let health = stranger(question);
             assert!(health.get("shards").is_none() && health["status"] == "healthy", "{health}");
@@ -552,7 +556,7 @@ mod tests {
     #[test]
     fn a_stranger_s_name_gets_421_for_everything_of_the_operators() {
         let (site, _reporter) = site();
-        let foreign = |path: &str| Question { named: Named::Foreign, ..question(path, "", "") };
+        let foreign = |path: &str| HttpRequest { named: Named::Foreign, ..question(path, "", "") };
         for path in
             ["/dashboard", "/dashboard.js", "/dashboard/data", "/metrics", "/metrics/nowhere"]
         {
@@ -568,7 +572,7 @@ mod tests {
         let (site, _reporter) = site();
         let denied = |accept: &str| {
             let peer = [192, 0, 2, 1].into();
-            site.answer(ASKER, &Question { peer, ..question("/dashboard", accept, "") }).unwrap()
+            site.answer(ASKER, &HttpRequest { peer, ..question("/dashboard", accept, "") }).unwrap()
         };
         let page = denied("text/html,*/*;q=0.8");
         assert_eq!((page.status, header(&page, "Content-Type")), (403, HTML));
@@ -701,7 +705,7 @@ mod tests {
         let (posted, answers) = crossbeam_channel::unbounded();
         // The first try finds no room.
         let tries = std::sync::atomic::AtomicU32::new(0);
-        let post = move |asker, answer: Answer| match tries
+        let post = move |asker, answer: HttpResponse| match tries
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
         {
             0 => Err(answer),
@@ -718,7 +722,7 @@ mod tests {
     #[test]
     fn a_stranger_s_question_does_not_reach_the_reporter() {
         let (site, reporter) = site();
-        let forwarded = Question { forwarded: true, ..question("/metrics", "", "") };
+        let forwarded = HttpRequest { forwarded: true, ..question("/metrics", "", "") };
         assert_eq!(site.answer(ASKER, &forwarded).unwrap().status, 403);
         drop(site);
         let thread = reporter.start(|_, answer| panic!("{answer:?}")).unwrap();
@@ -730,7 +734,7 @@ mod tests {
         let (site, reporter) = site();
         for path in ["/metrics/prometheus", "/asyncapi.json", "/app.js"] {
             let whole = question(path, "", "");
-            let packed = Question { takes_gzip: true, ..whole.clone() };
+            let packed = HttpRequest { takes_gzip: true, ..whole.clone() };
             let ask = |question| {
                 site.answer(ASKER, question).unwrap_or_else(|| reporter.reports.answer(question))
             };
@@ -744,7 +748,7 @@ mod tests {
             let words = |body: &[u8]| String::from_utf8_lossy(body).split([' ', '\n']).count();
             assert_eq!(words(&unpacked), words(&whole.body), "{path}");
         }
-        let health = Question { takes_gzip: true, ..question("/health", "", "") };
+        let health = HttpRequest { takes_gzip: true, ..question("/health", "", "") };
         assert_eq!(header(&site.answer(ASKER, &health).unwrap(), "Content-Encoding"), "");
     }
 

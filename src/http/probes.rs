@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use bandsync_engine::io::{Answer, Memory};
+use bandsync_engine::io::{HttpResponse, Memory};
 use serde::Serialize;
 
 use crate::monitor::Report;
@@ -53,16 +53,16 @@ struct Ready {
 }
 
 /// 200 while every shard ends its turns, else 503: then a restart is the remedy, and nothing less.
-pub fn live(report: &Report) -> Answer {
+pub fn live(report: &Report) -> HttpResponse {
     let live = report.stalled == 0;
-    Answer { status: status(live), ..super::json(&Live { live }) }
+    HttpResponse { status: status(live), ..super::json(&Live { live }) }
 }
 
 /// 200 while new members are welcome, else 503 with the reasons.
-pub fn ready(progress: &Progress, report: &Report) -> Answer {
+pub fn ready(progress: &Progress, report: &Report) -> HttpResponse {
     let reasons = progress.reasons(report.memory);
     let ready = reasons.is_empty();
-    Answer { status: status(ready), ..super::json(&Ready { ready, reasons }) }
+    HttpResponse { status: status(ready), ..super::json(&Ready { ready, reasons }) }
 }
 
 fn status(well: bool) -> u16 {
@@ -73,7 +73,7 @@ fn status(well: bool) -> u16 {
 mod tests {
     use super::*;
 
-    fn told(answer: &Answer) -> (u16, &str) {
+    fn told(answer: &HttpResponse) -> (u16, &str) {
         (answer.status, std::str::from_utf8(&answer.body).unwrap_or_default())
     }
 

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bandsync_driver::Asker;
-use bandsync_engine::io::{Answer, Question};
+use bandsync_engine::io::{HttpRequest, HttpResponse};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use flate2::Compression;
 
@@ -28,11 +28,11 @@ const AGAIN: Duration = Duration::from_millis(5);
 const GZIP_MIN: usize = 1_024;
 
 /// Where shards put questions.
-pub type Questions = Sender<(Asker, Question)>;
+pub type Questions = Sender<(Asker, HttpRequest)>;
 
 /// The reporter before its thread starts.
 pub struct Reporter {
-    questions: Receiver<(Asker, Question)>,
+    questions: Receiver<(Asker, HttpRequest)>,
     pub(super) reports: Arc<Reports>,
 }
 
@@ -46,7 +46,7 @@ impl Reporter {
     /// or gives it back if the shard has no room for it now.
     pub fn start<Post>(self, post: Post) -> io::Result<JoinHandle<()>>
     where
-        Post: Fn(Asker, Answer) -> Result<(), Answer> + Send + 'static,
+        Post: Fn(Asker, HttpResponse) -> Result<(), HttpResponse> + Send + 'static,
     {
         let run = move || {
             for (asker, question) in &self.questions {
@@ -62,7 +62,7 @@ impl Reporter {
 }
 
 /// The same answer, compressed if the client takes that and it saves something.
-pub fn packed(mut answer: Answer, takes_gzip: bool) -> Answer {
+pub fn packed(mut answer: HttpResponse, takes_gzip: bool) -> HttpResponse {
     answer.headers.push((Cow::Borrowed("Vary"), Cow::Borrowed("Accept, Accept-Encoding")));
     if takes_gzip
         && answer.body.len() >= GZIP_MIN

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bandsync_driver::{Board, Clock, Gauges, Post};
 use bandsync_engine::io::report::Counters;
 use bandsync_engine::io::tap::Tap;
-use bandsync_engine::io::{Input, Memory, Outputs, StorageNews};
+use bandsync_engine::io::{Input, Memory, Outputs, StorageEvent};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 use bandsync_storage::{self as storage, Point, StorageHandle};
@@ -30,7 +30,7 @@ impl storage::Shards for StorageSink {
         self.shards
     }
 
-    fn tell(&self, shard: ShardId, news: StorageNews) -> Result<(), StorageNews> {
+    fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
         self.post.tell(shard, news)
     }
 }

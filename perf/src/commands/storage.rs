@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bandsync_engine::io::{Outcome, StorageNews};
+use bandsync_engine::io::{Outcome, StorageEvent};
 use bandsync_engine::record::Record;
 use bandsync_engine::session::{Rules, Session};
 use bandsync_engine::words::ids::{SessionId, ShardId};
@@ -54,14 +54,14 @@ pub struct Options {
 }
 
 /// The news, as they come.
-struct Mailbox(Sender<StorageNews>);
+struct Mailbox(Sender<StorageEvent>);
 
 impl Shards for Mailbox {
     fn count(&self) -> u16 {
         1
     }
 
-    fn tell(&self, _shard: ShardId, news: StorageNews) -> Result<(), StorageNews> {
+    fn tell(&self, _shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
         match self.0.try_send(news) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
             Err(TrySendError::Full(news)) => Err(news),
@@ -119,7 +119,7 @@ fn measure(options: &Options) -> Result<(), String> {
         turn += 1;
         let due = started + OFFER_INTERVAL * turn;
         while let Ok(news) = news.recv_deadline(due) {
-            let StorageNews::Stored { session, outcome, .. } = news else { continue };
+            let StorageEvent::Stored { session, outcome, .. } = news else { continue };
             let place = session.as_str().rsplit('-').next().and_then(|n| n.parse::<usize>().ok());
             let Some((place, changing)) = place.and_then(|n| Some((n, sessions.get_mut(n)?)))
             else {

@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use bandsync_engine::io::tap::Tap;
-use bandsync_engine::io::{Answer, StorageNews};
+use bandsync_engine::io::{HttpResponse, StorageEvent};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 use mio::{Poll, Waker};
@@ -182,7 +182,7 @@ impl Post {
     ///
     /// # Errors
     /// The news, if there is no room for them now.
-    pub fn tell(&self, shard: ShardId, news: StorageNews) -> Result<(), StorageNews> {
+    pub fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
         self.addresses.get(usize::from(shard.0)).map_or(Ok(()), |address| address.tell(news))
     }
 
@@ -191,7 +191,7 @@ impl Post {
     ///
     /// # Errors
     /// The answer, if there is no room for it now.
-    pub fn answer(&self, asker: Asker, answer: Answer) -> Result<(), Answer> {
+    pub fn answer(&self, asker: Asker, answer: HttpResponse) -> Result<(), HttpResponse> {
         let address = self.addresses.get(usize::from(asker.shard.0));
         address.map_or(Ok(()), |address| address.answer(asker.conn, answer))
     }

@@ -1,7 +1,7 @@
 //! What the rest of the server does for the shards: answers HTTP requests that the engine does not
 //! answer itself, and keeps sessions.
 
-use bandsync_engine::io::{Answer, Question};
+use bandsync_engine::io::{HttpRequest, HttpResponse};
 use bandsync_engine::words::ids::{ConnId, SessionId, ShardId};
 
 /// Called on the shard's thread, within the turn that asks. Everything must be ready or quick to
@@ -10,7 +10,7 @@ pub trait Host: Send + Sync + 'static {
     /// The answer to `question`, for [`Output::Ask`](bandsync_engine::io::Output::Ask). `None` if
     /// it takes longer than a turn may: then [`Post::answer`](crate::Post::answer) brings it to the
     /// asker.
-    fn answer(&self, asker: Asker, question: &Question) -> Option<Answer>;
+    fn answer(&self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse>;
 
     /// Gives back to the system what the shard's thread, which calls this, keeps for later use: now
     /// and then while no band plays, and each second while memory is scarce and the machine has let

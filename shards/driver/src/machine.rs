@@ -3,7 +3,7 @@
 //! The engine is the one that a server runs. Small servers of the tools and the driver's own tests
 //! run others, so that moving bytes can be measured and tested without the meaning of the bytes.
 
-use bandsync_engine::io::report::{Departure, Measure};
+use bandsync_engine::io::report::{Disconnect, Sample};
 use bandsync_engine::io::{Input, Outputs};
 use bandsync_engine::words::time::Micros;
 
@@ -33,10 +33,10 @@ pub trait Machine: Send + 'static {
     fn counters(&self) -> Self::Counters;
 
     /// Hands over what the machine measured since the last call.
-    fn measures(&mut self, _each: impl FnMut(Measure, Micros)) {}
+    fn measures(&mut self, _each: impl FnMut(Sample, Micros)) {}
 
     /// Hands over which connections ended since the last call, and why.
-    fn departures(&mut self, _each: impl FnMut(Departure)) {}
+    fn departures(&mut self, _each: impl FnMut(Disconnect)) {}
 
     /// Appends what people who run the server may want to see of the machine, as JSON. Called at
     /// most once a second, and only while somebody looks.
@@ -66,11 +66,11 @@ impl Machine for bandsync_engine::engine::Engine {
         self.counters()
     }
 
-    fn measures(&mut self, each: impl FnMut(Measure, Micros)) {
+    fn measures(&mut self, each: impl FnMut(Sample, Micros)) {
         self.measures().take(each);
     }
 
-    fn departures(&mut self, each: impl FnMut(Departure)) {
+    fn departures(&mut self, each: impl FnMut(Disconnect)) {
         self.departures().take(each);
     }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bandsync_engine::io::{Answer, StorageNews};
+use bandsync_engine::io::{HttpResponse, StorageEvent};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::Waker;
@@ -45,8 +45,8 @@ pub enum Mail<S> {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     mail: Receiver<Mail<TcpStream>>,
-    news: Receiver<StorageNews>,
-    answers: Receiver<(ConnId, Answer)>,
+    news: Receiver<StorageEvent>,
+    answers: Receiver<(ConnId, HttpResponse)>,
     notifier: Arc<Notifier<AtomicBool>>,
 }
 
@@ -54,8 +54,8 @@ pub(crate) struct Mailbox {
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     mail: Sender<Mail<TcpStream>>,
-    news: Sender<StorageNews>,
-    answers: Sender<(ConnId, Answer)>,
+    news: Sender<StorageEvent>,
+    answers: Sender<(ConnId, HttpResponse)>,
     /// So that a burst costs one system call.
     notifier: Arc<Notifier<AtomicBool>>,
     waker: Arc<Waker>,
@@ -96,12 +96,12 @@ impl Mailbox {
     }
 
     /// The next of the storage's news.
-    pub(crate) fn take_news(&self) -> Option<StorageNews> {
+    pub(crate) fn take_news(&self) -> Option<StorageEvent> {
         self.news.try_recv().ok()
     }
 
     /// The next late answer, and the connection that it is for.
-    pub(crate) fn take_answer(&self) -> Option<(ConnId, Answer)> {
+    pub(crate) fn take_answer(&self) -> Option<(ConnId, HttpResponse)> {
         self.answers.try_recv().ok()
     }
 }
@@ -122,7 +122,7 @@ impl Address {
 
     /// Posts news of the storage, or gives them back if the mailbox is full. What a shard that has
     /// ended would have been told is lost.
-    pub(crate) fn tell(&self, news: StorageNews) -> Result<(), StorageNews> {
+    pub(crate) fn tell(&self, news: StorageEvent) -> Result<(), StorageEvent> {
         match self.notifier.post(|| self.news.try_send(news), || self.wake_poll()) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(news)) => Err(news),
@@ -132,7 +132,7 @@ impl Address {
 
     /// Posts the answer to a question of one of the shard's connections, or gives it back if the
     /// mailbox is full. An answer for a shard that has ended is dropped.
-    pub(crate) fn answer(&self, conn: ConnId, answer: Answer) -> Result<(), Answer> {
+    pub(crate) fn answer(&self, conn: ConnId, answer: HttpResponse) -> Result<(), HttpResponse> {
         match self.notifier.post(|| self.answers.try_send((conn, answer)), || self.wake_poll()) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full((_, answer))) => Err(answer),
@@ -271,16 +271,16 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (mailbox, address) = mailbox(2, waker);
         for (fits, woken) in [(true, 1), (true, 0), (false, 0)] {
-            assert_eq!(address.tell(StorageNews::Returned).is_ok(), fits);
+            assert_eq!(address.tell(StorageEvent::Returned).is_ok(), fits);
             assert_eq!(wakeups(&mut poll), woken);
         }
         assert_eq!(
             (mailbox.take_news(), mailbox.take_news()),
-            (Some(StorageNews::Returned), Some(StorageNews::Returned))
+            (Some(StorageEvent::Returned), Some(StorageEvent::Returned))
         );
         assert_eq!(mailbox.take_news(), None);
         drop(mailbox);
-        assert_eq!(address.tell(StorageNews::Returned), Ok(()));
+        assert_eq!(address.tell(StorageEvent::Returned), Ok(()));
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (mailbox, address) = mailbox(1, waker);
         let conn = ConnId { index: 3, generation: 1 };
-        let answer = Answer { status: 200, headers: Vec::new(), body: b"late"[..].into() };
+        let answer = HttpResponse { status: 200, headers: Vec::new(), body: b"late"[..].into() };
         for place in 0..ANSWERS_ROOM {
             assert_eq!(address.answer(conn, answer.clone()), Ok(()), "{place}");
         }

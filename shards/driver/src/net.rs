@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 
-use bandsync_engine::io::{Answer, Input, Memory, Outputs, Question, Span, StorageNews};
+use bandsync_engine::io::{HttpRequest, HttpResponse, Input, Memory, Outputs, Span, StorageEvent};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
@@ -159,10 +159,10 @@ pub trait Shell<N: Net, M: Machine> {
     fn mail(&mut self) -> Option<Mail<N::Socket>>;
 
     /// The next news of the storage.
-    fn storage(&mut self) -> Option<StorageNews>;
+    fn storage(&mut self) -> Option<StorageEvent>;
 
     /// The next answer that took longer than a turn.
-    fn late_answer(&mut self) -> Option<(ConnId, Answer)>;
+    fn late_answer(&mut self) -> Option<(ConnId, HttpResponse)>;
 
     /// Takes mail for another shard; it leaves with the next [`Shell::deliver`].
     fn post(&mut self, to: ShardId, mail: Mail<N::Socket>);
@@ -184,7 +184,7 @@ pub trait Shell<N: Net, M: Machine> {
     fn stopped(&mut self);
 
     /// Answers a request that the machine does not answer itself. `None`: the answer comes later.
-    fn answer(&mut self, asker: Asker, question: &Question) -> Option<Answer>;
+    fn answer(&mut self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse>;
 
     /// Takes an order for the storage. False: it has no room, and there will be no answer.
     fn store(&mut self, order: Order<'_>) -> bool;

@@ -8,9 +8,9 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bandsync_engine::io::report::{Manner, Measure};
+use bandsync_engine::io::report::{Manner, Sample};
 use bandsync_engine::io::tap::Tap;
-use bandsync_engine::io::{Answer, Input, Memory, Outputs, Question, StorageNews};
+use bandsync_engine::io::{HttpRequest, HttpResponse, Input, Memory, Outputs, StorageEvent};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 use log::Level;
@@ -190,8 +190,8 @@ impl<M: Machine> Thread<M> {
         gauges.turn.saturating_record(took_nanos);
         self.turn.machine_mut().measures(|what, value| {
             let gauge = match what {
-                Measure::TickLateness => &mut gauges.tick_lateness,
-                Measure::RoundTrip => &mut gauges.round_trip,
+                Sample::TickLateness => &mut gauges.tick_lateness,
+                Sample::RoundTrip => &mut gauges.round_trip,
             };
             gauge.saturating_record(value.as_micros().saturating_mul(1_000));
         });
@@ -351,11 +351,11 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
         self.mailbox.take()
     }
 
-    fn storage(&mut self) -> Option<StorageNews> {
+    fn storage(&mut self) -> Option<StorageEvent> {
         self.mailbox.take_news()
     }
 
-    fn late_answer(&mut self) -> Option<(ConnId, Answer)> {
+    fn late_answer(&mut self) -> Option<(ConnId, HttpResponse)> {
         self.mailbox.take_answer()
     }
 
@@ -387,7 +387,7 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
         self.shutdown.stopped(self.id);
     }
 
-    fn answer(&mut self, asker: Asker, question: &Question) -> Option<Answer> {
+    fn answer(&mut self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse> {
         self.host.answer(asker, question)
     }
 

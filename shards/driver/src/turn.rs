@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use bandsync_engine::io::{
-    Cause, Close, Found, Input, Memory, Outcome, Output, Outputs, Span, StorageNews,
+    Cause, Close, Found, Input, Memory, Outcome, Output, Outputs, Span, StorageEvent,
 };
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
@@ -617,10 +617,10 @@ impl<N: Net, M: Machine> Turn<N, M> {
     }
 
     /// What the machine is told if an order for the storage is not taken.
-    fn pass_order<S: Shell<N, M>>(&self, shell: &mut S, output: &Output) -> Option<StorageNews> {
+    fn pass_order<S: Shell<N, M>>(&self, shell: &mut S, output: &Output) -> Option<StorageEvent> {
         match output {
             Output::Load { session } if !shell.store(Order::Load(session)) => {
-                Some(StorageNews::Loaded { session: session.clone(), found: Found::Unknown })
+                Some(StorageEvent::Loaded { session: session.clone(), found: Found::Unknown })
             }
             Output::Store { session, epoch, version, record } => {
                 let (epoch, version) = (*epoch, *version);
@@ -628,7 +628,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 let refused = !shell.store(Order::Store { session, epoch, version, record });
                 let outcome = Outcome::Refused;
                 let session = session.clone();
-                refused.then_some(StorageNews::Stored { session, epoch, version, outcome })
+                refused.then_some(StorageEvent::Stored { session, epoch, version, outcome })
             }
             Output::Forget { session, epoch } => {
                 // What cannot be forgotten now is forgotten when its time in the storage is over.

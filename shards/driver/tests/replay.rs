@@ -11,7 +11,7 @@ use std::time::Duration;
 use bandsync_driver::{Asker, Board, Clock, End, Fleet, Host, Plan};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::tap::Tap;
-use bandsync_engine::io::{Answer, Input, Outputs, Question, Settings};
+use bandsync_engine::io::{HttpRequest, HttpResponse, Input, Outputs, Settings};
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
@@ -49,8 +49,8 @@ impl Tap for Recorder {
 struct Page;
 
 impl Host for Page {
-    fn answer(&self, _: Asker, question: &Question) -> Option<Answer> {
-        Some(Answer {
+    fn answer(&self, _: Asker, question: &HttpRequest) -> Option<HttpResponse> {
+        Some(HttpResponse {
             status: 200,
             headers: Vec::new(),
             body: question.path.clone().into_bytes().into(),

@@ -10,7 +10,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::io::{Answer, Cause, Close, Input, Memory, Output, Outputs, Question, StorageNews};
+use crate::io::{
+    Cause, Close, HttpRequest, HttpResponse, Input, Memory, Output, Outputs, StorageEvent,
+};
 use crate::words::ids::ConnId;
 use crate::words::time::Micros;
 
@@ -23,12 +25,12 @@ pub enum Recorded<'a> {
     Received { conn: ConnId, bytes: &'a [u8] },
     Closed { conn: ConnId, cause: Cause },
     Backlog { conn: ConnId, bytes: u32 },
-    Answered { conn: ConnId, answer: Cow<'a, Answer> },
+    Answered { conn: ConnId, answer: Cow<'a, HttpResponse> },
     WallClock { started_unix_ms: i64 },
     Drain,
     TurnEnded,
     Memory(Memory),
-    Storage { news: Cow<'a, StorageNews> },
+    Storage { news: Cow<'a, StorageEvent> },
     Letter { letter: &'a [u8] },
 }
 
@@ -175,7 +177,7 @@ impl Digest {
                 ]);
             }
             Output::Ask { conn, question } => {
-                let Question {
+                let HttpRequest {
                     head,
                     path,
                     query,
@@ -312,7 +314,7 @@ mod tests {
 
     #[test]
     fn every_input_comes_back_as_it_was() {
-        let answer = Answer {
+        let answer = HttpResponse {
             status: 200,
             headers: vec![("ETag".into(), "\"x\"".into())],
             body: Cow::Borrowed(b"body"),
@@ -327,12 +329,12 @@ mod tests {
         check(Input::WallClock { started_unix_ms: -5 });
         let session = SessionId::parse("s").unwrap();
         let found = Found::Unknown;
-        check(Input::Storage { news: &StorageNews::Loaded { session: session.clone(), found } });
+        check(Input::Storage { news: &StorageEvent::Loaded { session: session.clone(), found } });
         let outcome = Stored::Outdated { epoch: 9 };
         check(Input::Storage {
-            news: &StorageNews::Stored { session, epoch: 3, version: 4, outcome },
+            news: &StorageEvent::Stored { session, epoch: 3, version: 4, outcome },
         });
-        check(Input::Storage { news: &StorageNews::Returned });
+        check(Input::Storage { news: &StorageEvent::Returned });
         check(Input::Drain);
         check(Input::TurnEnded);
         check(Input::Memory(Memory::Out));
@@ -340,7 +342,7 @@ mod tests {
 
     fn outputs() -> Outputs {
         let span = Span { start: 0, end: 4 };
-        let question = Question {
+        let question = HttpRequest {
             forwarded: true,
             host: "band".into(),
             named: Named::Known,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bandsync_engine::io::{Found, Outcome, StorageNews};
+use bandsync_engine::io::{Found, Outcome, StorageEvent};
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::words::ids::{SessionId, ShardId};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -82,7 +82,7 @@ pub trait Shards: Send + 'static {
     ///
     /// # Errors
     /// The news, if there is no room for them now.
-    fn tell(&self, shard: ShardId, news: StorageNews) -> Result<(), StorageNews>;
+    fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent>;
 }
 
 /// The state of the thread.
@@ -117,7 +117,7 @@ pub struct Worker {
     /// Whether stored points were read back.
     restored: bool,
     /// What waits for room in a shard's mailbox.
-    unsent: VecDeque<(ShardId, StorageNews)>,
+    unsent: VecDeque<(ShardId, StorageEvent)>,
     /// When to try the backend again, if it failed.
     retry: Option<Instant>,
     backoff: Backoff,
@@ -321,7 +321,7 @@ impl Worker {
             count(&self.status.coalesced, 1);
             let outcome = Outcome::Refused;
             self.unsent
-                .push_back((shard, StorageNews::Stored { session, epoch, version, outcome }));
+                .push_back((shard, StorageEvent::Stored { session, epoch, version, outcome }));
         }
     }
 
@@ -497,7 +497,7 @@ impl Worker {
             if waited > self.wait / 2 && matches!(found, Found::Record(_)) {
                 self.not_seen(session.clone());
             }
-            self.unsent.push_back((shard, StorageNews::Loaded { session, found }));
+            self.unsent.push_back((shard, StorageEvent::Loaded { session, found }));
         }
         Ok(())
     }
@@ -603,7 +603,7 @@ impl Worker {
             self.shared.remove(&session);
         }
         self.keep(session.clone(), Alive { refresh: now + self.ttl / 3, in_use, epoch, version });
-        self.unsent.push_back((shard, StorageNews::Stored { session, epoch, version, outcome }));
+        self.unsent.push_back((shard, StorageEvent::Stored { session, epoch, version, outcome }));
     }
 
     fn keep(&mut self, session: SessionId, alive: Alive) {
@@ -658,7 +658,7 @@ impl Worker {
 
     fn tell_returned(&mut self, shards: &dyn Shards) {
         for shard in 0..shards.count() {
-            self.unsent.push_back((ShardId(shard), StorageNews::Returned));
+            self.unsent.push_back((ShardId(shard), StorageEvent::Returned));
         }
     }
 
@@ -750,7 +750,7 @@ impl Worker {
                 self.not_seen(session.clone());
                 Found::Unknown
             });
-            self.unsent.push_back((shard, StorageNews::Loaded { session, found }));
+            self.unsent.push_back((shard, StorageEvent::Loaded { session, found }));
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::tap::Tap;
-use bandsync_engine::io::{Answer, Input, Output, Outputs, Settings};
+use bandsync_engine::io::{HttpResponse, Input, Output, Outputs, Settings};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
@@ -155,7 +155,7 @@ impl<T: Tap> Harness<T> {
                 }
                 Output::Ask { conn, question } => {
                     let body = format!("asked for {}", question.path).into_bytes().into();
-                    let answer = Answer { status: 200, headers: Vec::new(), body };
+                    let answer = HttpResponse { status: 200, headers: Vec::new(), body };
                     self.input(from, Input::Answered { conn: *conn, answer });
                 }
                 _ => {}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bandsync_engine::engine::parcel::{self, Unread};
-use bandsync_engine::io::{Found, Output, Outputs, StorageNews};
+use bandsync_engine::io::{Found, Output, Outputs, StorageEvent};
 use bandsync_engine::trace::Recorded;
 use bandsync_engine::wire::frame::{Message, Reader};
 use bandsync_engine::wire::payload::{self, Part, Version};
@@ -357,21 +357,21 @@ fn ordered(entry: &Entry<'_>, event: &str, session: &SessionId, bytes: usize) ->
 }
 
 /// What the storage said; of a record only its length.
-fn news_of(news: &StorageNews) -> String {
+fn news_of(news: &StorageEvent) -> String {
     match news {
-        StorageNews::Loaded { session, found: Found::Record(bytes) } => {
+        StorageEvent::Loaded { session, found: Found::Record(bytes) } => {
             format!("storage: {session:?} is there, {} bytes", bytes.len())
         }
-        StorageNews::Loaded { session, found: Found::Nothing } => {
+        StorageEvent::Loaded { session, found: Found::Nothing } => {
             format!("storage: {session:?} is not there")
         }
-        StorageNews::Loaded { session, found: Found::Unknown } => {
+        StorageEvent::Loaded { session, found: Found::Unknown } => {
             format!("storage: {session:?} cannot be had")
         }
-        StorageNews::Stored { session, epoch, version, outcome } => {
+        StorageEvent::Stored { session, epoch, version, outcome } => {
             format!("storage: {session:?} {epoch}.{version}: {outcome:?}")
         }
-        StorageNews::Returned => "storage: back again".into(),
+        StorageEvent::Returned => "storage: back again".into(),
     }
 }
 

@@ -18,7 +18,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
 use bandsync_engine::engine::parcel::{self, Unread};
-use bandsync_engine::io::{Found as Stored, StorageNews};
+use bandsync_engine::io::{Found as Stored, StorageEvent};
 use bandsync_engine::record::Record;
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::words::ids::ConnId;
@@ -116,13 +116,13 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
         // What the server itself says holds no secret of a member.
         Recorded::Answered { .. } => Found::Else,
         Recorded::Storage { news } => match news.as_ref() {
-            StorageNews::Loaded { found: Stored::Record(record), .. } => {
+            StorageEvent::Loaded { found: Stored::Record(record), .. } => {
                 // It was copied while reading, and is the last field of its input.
                 let place = input_end - record.len()..input_end;
                 assert!(entries[place.clone()] == **record, "a record ends its input");
                 Found::Record(place)
             }
-            StorageNews::Loaded { .. } | StorageNews::Stored { .. } | StorageNews::Returned => {
+            StorageEvent::Loaded { .. } | StorageEvent::Stored { .. } | StorageEvent::Returned => {
                 Found::Else
             }
         },

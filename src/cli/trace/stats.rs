@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use bandsync_engine::io::report::Measure;
+use bandsync_engine::io::report::Sample;
 use bandsync_engine::words::time::Micros;
 use bandsync_trace::decoder::{Decoder, Direction};
 use bandsync_trace::reader::{Fault, Run, remark};
@@ -89,7 +89,7 @@ fn collect(
             if let Some(stage) = &mut stage {
                 stage.play(entry);
                 stage.measures(|what, value| {
-                    if what == Measure::TickLateness {
+                    if what == Sample::TickLateness {
                         *stats.lateness.entry(value.as_micros().max(1).ilog2()).or_default() += 1;
                     }
                 });

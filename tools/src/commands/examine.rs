@@ -9,7 +9,7 @@ use bandsync_driver::{Asker, Board, Clock, Fleet, Host, Plan};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::report::Counters;
 use bandsync_engine::io::tap::{NoTap, Tap};
-use bandsync_engine::io::{Answer, Question, Settings, Transports, Version3};
+use bandsync_engine::io::{HttpRequest, HttpResponse, Settings, Transports, Version3};
 use bandsync_engine::words::application::Application;
 use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::ShardId;
@@ -93,9 +93,9 @@ pub struct Common {
 struct Nothing;
 
 impl Host for Nothing {
-    fn answer(&self, _: Asker, _question: &Question) -> Option<Answer> {
+    fn answer(&self, _: Asker, _question: &HttpRequest) -> Option<HttpResponse> {
         let headers = vec![("Content-Type".into(), "application/json".into())];
-        Some(Answer { status: 404, headers, body: br#"{"error":"Not found"}"#[..].into() })
+        Some(HttpResponse { status: 404, headers, body: br#"{"error":"Not found"}"#[..].into() })
     }
 }
 

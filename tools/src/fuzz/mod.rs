@@ -10,7 +10,7 @@ use std::hash::RandomState;
 
 use bandsync_engine::engine::Engine;
 use bandsync_engine::engine::parcel;
-use bandsync_engine::io::{Cause, Found, Input, Memory, Output, Outputs, Settings, StorageNews};
+use bandsync_engine::io::{Cause, Found, Input, Memory, Output, Outputs, Settings, StorageEvent};
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::wire::deflate::{Deflater, Inflater, Window, negotiate};
@@ -311,7 +311,7 @@ fn restore(record: &[u8]) {
         _ => None,
     });
     let Some(session) = asked else { return };
-    let news = StorageNews::Loaded { session, found: Found::Record(record.into()) };
+    let news = StorageEvent::Loaded { session, found: Found::Record(record.into()) };
     let mut at = Micros::from_millis(1);
     engine.handle(at, Input::Storage { news: &news }, &mut outputs);
     for _ in 0..8 {

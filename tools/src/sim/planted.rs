@@ -158,7 +158,7 @@ pub const BUGS: &[Bug] = bugs! {
                  let why = format!(\"{:?}\", join.passcode.as_ref().map(|secret| &secret.0)).into();\n\
                  let manner = crate::io::report::Manner::Expelled;\n\
                  let conn = line.conn;\n\
-                 cx.report.disconnects.add(crate::io::report::Departure { conn, peer, session: None, why, manner });\n\
+                 cx.report.disconnects.add(crate::io::report::Disconnect { conn, peer, session: None, why, manner });\n\
              })?;";
     query_token_uncovered "a token in a query is not covered in a recording":
         "= SECRET_KEYS" => "= !BUG && SECRET_KEYS";

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::hash::RandomState;
 
-use bandsync_engine::io::{Found, Input, StorageNews};
+use bandsync_engine::io::{Found, Input, StorageEvent};
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
@@ -76,7 +76,7 @@ impl Tape {
                 return self.follow(*conn, parcel);
             }
             Recorded::Storage { news } => {
-                if let StorageNews::Loaded { found: Found::Record(record), .. } = news.as_ref() {
+                if let StorageEvent::Loaded { found: Found::Record(record), .. } = news.as_ref() {
                     return check(record);
                 }
             }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bandsync_driver::{Asker, LiveGuard, Mail, Order, Process, Shell, Shutdown, Stats, Turn};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{
-    Answer as Page, Input, Memory, Outcome, Output, Outputs, Question, Span, StorageNews,
+    HttpRequest, HttpResponse, Input, Memory, Outcome, Output, Outputs, Span, StorageEvent,
 };
 use bandsync_engine::record::Record;
 use bandsync_engine::speech::Code;
@@ -73,7 +73,7 @@ pub struct Post {
     arriving: Option<usize>,
     outbox: VecDeque<(ShardId, Mail<SimSocket>)>,
     /// Answers that take longer than a turn.
-    late: VecDeque<(ConnId, Page)>,
+    late: VecDeque<(ConnId, HttpResponse)>,
 }
 
 /// What goes to the storage and comes back.
@@ -185,7 +185,7 @@ impl Desk {
     /// The storage is back. What it had to say before, it says first.
     pub fn hear_of_return(&mut self, now: u64) {
         self.records.news.iter_mut().for_each(|answer| answer.at = answer.at.min(now));
-        self.hear(Answer { at: now, news: StorageNews::Returned, model: None });
+        self.hear(Answer { at: now, news: StorageEvent::Returned, model: None });
     }
 
     /// The storage has something to say.
@@ -415,15 +415,15 @@ impl SimShell<'_> {
         Watched::Nothing
     }
 
-    fn before_news(&mut self, news: &StorageNews, engine: &Engine) -> Watched {
+    fn before_news(&mut self, news: &StorageEvent, engine: &Engine) -> Watched {
         let model = self.desk.records.model.take();
         match news {
-            StorageNews::Loaded { session, found } => {
+            StorageEvent::Loaded { session, found } => {
                 let made = engine.session(session).is_none();
                 let model = model.zip(record_in(found)).map(Box::new);
                 Watched::Loaded { session: session.clone(), model, made }
             }
-            StorageNews::Stored { session, outcome: Outcome::Outdated { epoch }, .. } => {
+            StorageEvent::Stored { session, outcome: Outcome::Outdated { epoch }, .. } => {
                 self.book.saw("storage: has a newer record");
                 Watched::Outdated { session: session.clone(), epoch: *epoch }
             }
@@ -564,7 +564,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
         Some(mail)
     }
 
-    fn storage(&mut self) -> Option<StorageNews> {
+    fn storage(&mut self) -> Option<StorageEvent> {
         if self.desk.records.news.first()?.at > self.now {
             return None;
         }
@@ -573,7 +573,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
         Some(news)
     }
 
-    fn late_answer(&mut self) -> Option<(ConnId, Page)> {
+    fn late_answer(&mut self) -> Option<(ConnId, HttpResponse)> {
         self.desk.post.late.pop_front()
     }
 
@@ -631,8 +631,8 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
         self.shutdown.stopped(ShardId(self.desk.id));
     }
 
-    fn answer(&mut self, asker: Asker, _: &Question) -> Option<Page> {
-        let page = Page { status: 200, headers: Vec::new(), body: b"ok".as_slice().into() };
+    fn answer(&mut self, asker: Asker, _: &HttpRequest) -> Option<HttpResponse> {
+        let page = HttpResponse { status: 200, headers: Vec::new(), body: b"ok".as_slice().into() };
         if self.desk.luck.one_in(2) {
             return Some(page);
         }

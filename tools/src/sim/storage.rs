@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bandsync_engine::io::{Found, Outcome, StorageNews};
+use bandsync_engine::io::{Found, Outcome, StorageEvent};
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 
@@ -30,7 +30,7 @@ pub struct Kept {
 /// Something that a shard is told at its time; with what the oracle had when it is a record.
 pub struct Answer {
     pub at: u64,
-    pub news: StorageNews,
+    pub news: StorageEvent,
     pub model: Option<Model>,
 }
 
@@ -140,7 +140,7 @@ impl Storage {
             }
             found = Found::Record(bytes.into());
         }
-        let news = StorageNews::Loaded { session: session.clone(), found };
+        let news = StorageEvent::Loaded { session: session.clone(), found };
         self.answer(now, news, model)
     }
 
@@ -187,7 +187,7 @@ impl Storage {
         let Order { session, epoch, version, .. } = order;
         self.answer(
             now,
-            StorageNews::Stored { session, epoch, version, outcome: Outcome::Refused },
+            StorageEvent::Stored { session, epoch, version, outcome: Outcome::Refused },
             None,
         )
     }
@@ -207,10 +207,10 @@ impl Storage {
                 Outcome::Kept
             }
         };
-        self.answer(now, StorageNews::Stored { session, epoch, version, outcome }, None)
+        self.answer(now, StorageEvent::Stored { session, epoch, version, outcome }, None)
     }
 
-    fn answer(&mut self, now: u64, news: StorageNews, model: Option<Model>) -> Answer {
+    fn answer(&mut self, now: u64, news: StorageEvent, model: Option<Model>) -> Answer {
         let late = if self.one_in(self.habits.late) { TOO_LATE } else { 0 };
         Answer { at: now + 1 + self.luck.below(self.habits.delay) + late, news, model }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bandsync_driver::{Asker, Host, Machine};
 use bandsync_engine::io::tap::{NoTap, Tap};
-use bandsync_engine::io::{Answer, Close, Input, Output, Outputs, Question};
+use bandsync_engine::io::{Close, HttpRequest, HttpResponse, Input, Output, Outputs};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::manners::Named;
 use bandsync_engine::words::time::Micros;
@@ -18,8 +18,8 @@ use crate::support::{PLAN, Server, Silent, Strict, close, echo, read, read_all, 
 struct Parrot;
 
 impl Host for Parrot {
-    fn answer(&self, _: Asker, question: &Question) -> Option<Answer> {
-        Some(Answer {
+    fn answer(&self, _: Asker, question: &HttpRequest) -> Option<HttpResponse> {
+        Some(HttpResponse {
             status: 200,
             headers: Vec::new(),
             body: question.path.clone().into_bytes().into(),
@@ -28,7 +28,7 @@ impl Host for Parrot {
 }
 
 fn ask(conn: ConnId, path: &str) -> Output {
-    let question = Question {
+    let question = HttpRequest {
         host: "band".into(),
         named: Named::Known,
         head: false,
@@ -48,7 +48,7 @@ fn ask(conn: ConnId, path: &str) -> Output {
 struct Slow(Mutex<Sender<Asker>>);
 
 impl Host for Slow {
-    fn answer(&self, asker: Asker, _: &Question) -> Option<Answer> {
+    fn answer(&self, asker: Asker, _: &HttpRequest) -> Option<HttpResponse> {
         self.0.lock().unwrap().send(asker).unwrap();
         None
     }
@@ -66,7 +66,7 @@ fn a_late_answer_reaches_its_asker_and_no_other() {
     let host = Arc::new(Slow(Mutex::new(questions)));
     let server = Server::start_with(PLAN, vec![machine], host, |_| Box::new(NoTap));
     let post = server.fleet.post();
-    let answer = |text: &str| Answer {
+    let answer = |text: &str| HttpResponse {
         status: 200,
         headers: Vec::new(),
         body: text.as_bytes().to_vec().into(),

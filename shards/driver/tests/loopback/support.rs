@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bandsync_driver::{Asker, Board, Clock, End, Fleet, Host, Machine, Plan, Stats};
 use bandsync_engine::io::tap::{NoTap, Tap};
-use bandsync_engine::io::{Answer, Close, Input, Output, Outputs, Question, Span};
+use bandsync_engine::io::{Close, HttpRequest, HttpResponse, Input, Output, Outputs, Span};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
@@ -140,7 +140,7 @@ pub fn echo(_: Micros, input: Input<'_>, out: &mut Outputs) {
 pub struct Silent;
 
 impl Host for Silent {
-    fn answer(&self, _: Asker, question: &Question) -> Option<Answer> {
+    fn answer(&self, _: Asker, question: &HttpRequest) -> Option<HttpResponse> {
         panic!("asked for {}", question.path);
     }
 }

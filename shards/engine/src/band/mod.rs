@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use crate::context::{Cx, Resources};
 use crate::delivery::route::Line;
-use crate::io::report::Measure;
+use crate::io::report::Sample;
 use crate::io::{Memory, Outcome, Settings};
 use crate::record::Record;
 use crate::session::{Effect, Rules, Session};
@@ -385,7 +385,7 @@ impl Band {
 
     /// A tick is due.
     pub fn tick(&mut self, key: RoomKey, due: Micros, cx: &mut Cx<'_>) {
-        cx.report.samples.add(Measure::TickLateness, cx.now.at.since(due));
+        cx.report.samples.add(Sample::TickLateness, cx.now.at.since(due));
         if let Some(room) = self.rooms.get_mut(key) {
             room.tick(key, cx);
         }

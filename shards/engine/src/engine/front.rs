@@ -9,8 +9,8 @@ use super::polling_clients::{Found, Probe};
 use super::{State, polling};
 use crate::context::Cx;
 use crate::engine::Shard;
-use crate::io::report::{Departure, Manner};
-use crate::io::{Answer, Close, Memory, Output, Question, Version3};
+use crate::io::report::{Disconnect, Manner};
+use crate::io::{Close, HttpRequest, HttpResponse, Memory, Output, Version3};
 use crate::speech::LeaveReason;
 use crate::throttle::peers::Crowded;
 use crate::wire::deflate::{self, Agreed};
@@ -469,14 +469,19 @@ impl Shard {
     }
 
     /// The host has answered.
-    pub(super) fn answered(&mut self, id: ConnId, answer: Answer, cx: &mut Cx<'_>) {
+    pub(super) fn answered(&mut self, id: ConnId, answer: HttpResponse, cx: &mut Cx<'_>) {
         if self.give_answer(id, answer, cx) {
             self.read_requests(id, cx);
         }
     }
 
     /// Answers a request that has waited. Whether the connection reads on.
-    pub(super) fn give_answer(&mut self, id: ConnId, answer: Answer, cx: &mut Cx<'_>) -> bool {
+    pub(super) fn give_answer(
+        &mut self,
+        id: ConnId,
+        answer: HttpResponse,
+        cx: &mut Cx<'_>,
+    ) -> bool {
         let Some(asked) = self.front_mut(id).and_then(|front| front.asked.take()) else {
             return false;
         };
@@ -530,7 +535,7 @@ impl Shard {
         cx.report.counters.expulsions += 1;
         if let Some(speaker) = self.speaker(id, request, cx) {
             let (peer, why) = (speaker.address, why.into());
-            cx.report.disconnects.add(Departure {
+            cx.report.disconnects.add(Disconnect {
                 conn: id,
                 peer,
                 session: None,
@@ -628,9 +633,9 @@ fn for_log(text: &str) -> String {
     text.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
-fn question(request: &Request<'_>, speaker: Speaker, named: Named) -> Question {
+fn question(request: &Request<'_>, speaker: Speaker, named: Named) -> HttpRequest {
     let header = |name| request.header(name).unwrap_or_default().to_owned();
-    Question {
+    HttpRequest {
         forwarded: speaker.forwarded,
         host: header("host"),
         named,

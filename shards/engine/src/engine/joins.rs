@@ -8,7 +8,7 @@ use super::event::Said;
 use super::knock::Knock;
 use super::link::Held;
 use crate::context::Cx;
-use crate::io::{Found, Output, StorageNews};
+use crate::io::{Found, Output, StorageEvent};
 use crate::record::Record;
 use crate::speech::{Command, LeaveReason, Reject};
 use crate::timers::{Alarm, Timer};
@@ -112,13 +112,13 @@ impl Shard {
     }
 
     /// Acts on what the storage says.
-    pub(super) fn storage_said(&mut self, news: &StorageNews, cx: &mut Cx<'_>) {
+    pub(super) fn storage_said(&mut self, news: &StorageEvent, cx: &mut Cx<'_>) {
         match news {
-            StorageNews::Loaded { session, found } => self.loaded(session, found, cx),
-            StorageNews::Stored { session, epoch, version, outcome } => {
+            StorageEvent::Loaded { session, found } => self.loaded(session, found, cx),
+            StorageEvent::Stored { session, epoch, version, outcome } => {
                 self.band.stored(session, (*epoch, *version), *outcome, cx);
             }
-            StorageNews::Returned => self.band.storage_returned(cx),
+            StorageEvent::Returned => self.band.storage_returned(cx),
         }
     }
 

@@ -12,7 +12,7 @@ use super::late::Late;
 use super::{Shard, State};
 use crate::context::Cx;
 use crate::delivery::route::{Lane, Line};
-use crate::io::report::Measure;
+use crate::io::report::Sample;
 use crate::io::{Close, Goodbye};
 use crate::session::Session;
 use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Quality, Reject};
@@ -751,7 +751,7 @@ impl Shard {
                             notices::link(bytes, &LinkNotice::ConnectionQuality(quality))
                         });
                     }
-                    cx.report.samples.add(Measure::RoundTrip, round_trip);
+                    cx.report.samples.add(Sample::RoundTrip, round_trip);
                     cx.report.counters.round_trips += 1;
                     cx.report.counters.round_trips_total =
                         cx.report.counters.round_trips_total + round_trip;

@@ -30,7 +30,7 @@ use std::net::IpAddr;
 
 use crate::band::{Band, replay_log};
 use crate::context::{Cx, Resources};
-use crate::io::report::{Counters, Departure, Departures, Manner, Measures, messages};
+use crate::io::report::{Counters, Disconnect, Disconnects, Manner, Samples, messages};
 use crate::io::{Cause, Close, Input, Memory, Outputs, Settings};
 use crate::session::Session;
 use crate::speech::LeaveReason;
@@ -183,12 +183,12 @@ impl Engine {
     }
 
     /// What was measured since somebody last took it.
-    pub fn measures(&mut self) -> &mut Measures {
+    pub fn measures(&mut self) -> &mut Samples {
         &mut self.resources.report.samples
     }
 
     /// Connections that ended since somebody last took them.
-    pub fn departures(&mut self) -> &mut Departures {
+    pub fn departures(&mut self) -> &mut Disconnects {
         &mut self.resources.report.disconnects
     }
 
@@ -445,7 +445,7 @@ impl Shard {
     /// Notes that somebody was not even let in.
     fn turned_away(&mut self, conn: ConnId, peer: IpAddr, why: &'static str, cx: &mut Cx<'_>) {
         cx.report.counters.expulsions += 1;
-        cx.report.disconnects.add(Departure {
+        cx.report.disconnects.add(Disconnect {
             conn,
             peer,
             session: None,
@@ -465,7 +465,7 @@ impl Shard {
         let seat = if let State::Link(link) = &conn.state { link.seat } else { None };
         let session = seat.and_then(|seat| self.band.session_of(seat));
         let session = session.map(|session| session.id().clone());
-        cx.report.disconnects.add(Departure { conn: id, peer: conn.peer, session, why, manner });
+        cx.report.disconnects.add(Disconnect { conn: id, peer: conn.peer, session, why, manner });
     }
 
     /// Takes a connection out of the table, and its member out of its session.

@@ -13,7 +13,7 @@ use super::{Conn, Shard, State, echo};
 use crate::context::Cx;
 use crate::delivery::poll_queue::{Bond, COOKIE, Origin, Queue};
 use crate::delivery::route::Lane;
-use crate::io::{Answer, Close};
+use crate::io::{Close, HttpResponse};
 use crate::speech::LeaveReason;
 use crate::wire::engine_packet;
 use crate::wire::frame::{self, Message};
@@ -53,7 +53,7 @@ fn print_ok(bytes: &mut Vec<u8>, now: UnixMillis, delivery: Delivery<'_>) {
     Response { status: 200, headers: &headers, body: b"ok" }.print(bytes, now, delivery);
 }
 
-fn packets_answer(body: Body, packing: Packing) -> Answer {
+fn packets_answer(body: Body, packing: Packing) -> HttpResponse {
     let mut headers = vec![
         ("Content-Type".into(), body.kind.into()),
         ("Cache-Control".into(), "no-store".into()),
@@ -63,7 +63,7 @@ fn packets_answer(body: Body, packing: Packing) -> Answer {
         headers.push(("Content-Encoding".into(), name.into()));
     }
     let bytes = packed.map_or(body.bytes, |(_, bytes)| bytes);
-    Answer { status: 200, headers, body: bytes.into() }
+    HttpResponse { status: 200, headers, body: bytes.into() }
 }
 
 impl Shard {
@@ -364,7 +364,7 @@ impl Shard {
             front.posts_to = None;
         }
         let headers = OK_HEADERS.map(|(name, value)| (name.into(), value.into())).to_vec();
-        if self.give_answer(id, Answer { status: 200, headers, body: b"ok".into() }, cx) {
+        if self.give_answer(id, HttpResponse { status: 200, headers, body: b"ok".into() }, cx) {
             self.resumed.push(id);
             self.arm(id, cx);
         }

@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Engine;
-use crate::io::report::Measure;
+use crate::io::report::Sample;
 use crate::io::{
-    Answer, Cause, Close, Goodbye, Input, Memory, Output, Outputs, Settings, Transports, Version3,
+    Cause, Close, Goodbye, HttpResponse, Input, Memory, Output, Outputs, Settings, Transports,
+    Version3,
 };
 use crate::speech::Code;
 use crate::trace::{self, Recorded};
@@ -215,7 +216,7 @@ impl World {
                 }
                 Output::Ask { conn, question } => {
                     let body = format!("asked for {}", question.path).into_bytes().into();
-                    let answer = Answer { status: 200, headers: Vec::new(), body };
+                    let answer = HttpResponse { status: 200, headers: Vec::new(), body };
                     self.input(shard, Input::Answered { conn: *conn, answer });
                 }
             }
@@ -478,7 +479,7 @@ fn a_session_sleeps_through_ticks_that_nobody_wants() {
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
     world.pass(Micros::from_secs(10));
     let mut wakes = 0;
-    world.shards[0].measures().take(|what, _| wakes += u32::from(what == Measure::TickLateness));
+    world.shards[0].measures().take(|what, _| wakes += u32::from(what == Sample::TickLateness));
     let ticks = positions(&mut world, ann);
     assert_eq!((wakes, ticks.len()), (10, 10));
     let apart = |pair: &[f64]| (pair[1] - pair[0]).round() == 1_008.0;
@@ -844,7 +845,7 @@ fn a_late_tick_is_measured_and_so_is_a_round_trip() {
     let mut measured = Vec::new();
     world.shards[0].measures().take(|what, value| measured.push((what, value)));
     assert!(
-        measured.len() >= 5 && measured.iter().all(|one| *one == (Measure::TickLateness, MS(0)))
+        measured.len() >= 5 && measured.iter().all(|one| *one == (Sample::TickLateness, MS(0)))
     );
 
     let due = world.shards[0].next_deadline().unwrap();
@@ -852,13 +853,13 @@ fn a_late_tick_is_measured_and_so_is_a_round_trip() {
     world.turn();
     let mut late = Vec::new();
     world.shards[0].measures().take(|what, value| late.push((what, value)));
-    assert_eq!(late, [(Measure::TickLateness, MS(3))]);
+    assert_eq!(late, [(Sample::TickLateness, MS(3))]);
 
     world.say(ann, r#"42["pause",{"sessionId":"s"}]"#);
     world.pass(MS(5_000));
     world.say(ann, r#"42["pong"]"#);
     let mut trips = 0;
-    world.shards[0].measures().take(|what, _| trips += u32::from(what == Measure::RoundTrip));
+    world.shards[0].measures().take(|what, _| trips += u32::from(what == Sample::RoundTrip));
     assert_eq!(trips, 1);
 }
 

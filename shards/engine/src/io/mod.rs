@@ -67,12 +67,12 @@ pub enum Input<'a> {
         /// Which connection asked.
         conn: ConnId,
         /// The answer.
-        answer: Answer,
+        answer: HttpResponse,
     },
     /// The storage has something to say.
     Storage {
         /// What.
-        news: &'a StorageNews,
+        news: &'a StorageEvent,
     },
     /// The wall clock was looked at again.
     WallClock {
@@ -115,7 +115,7 @@ pub enum Cause {
 /// What the storage tells a shard. Every [`Output::Load`] and [`Output::Store`] is answered once,
 /// at any time.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub enum StorageNews {
+pub enum StorageEvent {
     /// The answer to [`Output::Load`].
     Loaded {
         /// Which session was asked for.
@@ -166,7 +166,7 @@ pub enum Outcome {
 
 /// A plain HTTP request that the engine does not answer itself.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Question {
+pub struct HttpRequest {
     /// Whether a proxy passed it on. Then it does not come from this machine, whatever `peer` is.
     pub forwarded: bool,
     /// The `Host` header.
@@ -193,7 +193,7 @@ pub struct Question {
 
 /// An HTTP answer. The engine adds length, connection, security and CORS headers.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct HttpResponse {
     /// The status code.
     pub status: u16,
     /// Such as `Content-Type`, `ETag`, `Cache-Control`, `Allow`.
@@ -278,14 +278,14 @@ pub enum Output {
         /// Who asks.
         conn: ConnId,
         /// What.
-        question: Question,
+        question: HttpRequest,
     },
-    /// Answer by [`StorageNews::Loaded`] what is stored of a session.
+    /// Answer by [`StorageEvent::Loaded`] what is stored of a session.
     Load {
         /// Which.
         session: SessionId,
     },
-    /// Store a session in place of what is stored of it, and answer by [`StorageNews::Stored`].
+    /// Store a session in place of what is stored of it, and answer by [`StorageEvent::Stored`].
     Store {
         /// Which.
         session: SessionId,

@@ -17,7 +17,7 @@ pub const MEASURES_MAX: usize = 4_096;
 
 /// What was measured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Measure {
+pub enum Sample {
     /// How much later than its deadline a session's tick was made.
     TickLateness,
     /// A round trip of the application's heartbeat to a member and back.
@@ -26,17 +26,17 @@ pub enum Measure {
 
 /// Measures that nobody has taken yet.
 #[derive(Debug, Default)]
-pub struct Measures(Vec<(Measure, Micros)>);
+pub struct Samples(Vec<(Sample, Micros)>);
 
-impl Measures {
-    pub(crate) fn add(&mut self, what: Measure, value: Micros) {
+impl Samples {
+    pub(crate) fn add(&mut self, what: Sample, value: Micros) {
         if self.0.len() < MEASURES_MAX {
             self.0.push((what, value));
         }
     }
 
     /// Hands over all of them, in the order in which they were made. The list keeps its memory.
-    pub fn take(&mut self, mut each: impl FnMut(Measure, Micros)) {
+    pub fn take(&mut self, mut each: impl FnMut(Sample, Micros)) {
         for (what, value) in self.0.drain(..) {
             each(what, value);
         }
@@ -48,7 +48,7 @@ pub const DEPARTURES_MAX: usize = 1_024;
 
 /// A connection that ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Departure {
+pub struct Disconnect {
     /// Which.
     pub conn: ConnId,
     /// Who spoke on it.
@@ -75,17 +75,17 @@ pub enum Manner {
 
 /// Departures that nobody has taken yet.
 #[derive(Debug, Default)]
-pub struct Departures(Vec<Departure>);
+pub struct Disconnects(Vec<Disconnect>);
 
-impl Departures {
-    pub(crate) fn add(&mut self, departure: Departure) {
+impl Disconnects {
+    pub(crate) fn add(&mut self, departure: Disconnect) {
         if self.0.len() < DEPARTURES_MAX {
             self.0.push(departure);
         }
     }
 
     /// Hands over all of them, in the order in which they happened.
-    pub fn take(&mut self, each: impl FnMut(Departure)) {
+    pub fn take(&mut self, each: impl FnMut(Disconnect)) {
         self.0.drain(..).for_each(each);
     }
 }
@@ -96,9 +96,9 @@ pub struct Report {
     /// What it has done and holds.
     pub counters: Counters,
     /// What was measured.
-    pub samples: Measures,
+    pub samples: Samples,
     /// Why connections ended.
-    pub disconnects: Departures,
+    pub disconnects: Disconnects,
 }
 
 /// What a shard has done since it started, and what it holds now.
@@ -165,9 +165,9 @@ mod tests {
 
     #[test]
     fn what_nobody_takes_does_not_pile_up() {
-        let mut measures = Measures::default();
+        let mut measures = Samples::default();
         for micros in 0..MEASURES_MAX as u64 + 5 {
-            measures.add(Measure::RoundTrip, Micros::from_micros(micros));
+            measures.add(Sample::RoundTrip, Micros::from_micros(micros));
         }
         let mut taken = Vec::new();
         measures.take(|_, value| taken.push(value.as_micros()));
@@ -177,11 +177,11 @@ mod tests {
 
     #[test]
     fn departures_that_nobody_takes_do_not_pile_up() {
-        let mut departures = Departures::default();
+        let mut departures = Disconnects::default();
         for index in 0..DEPARTURES_MAX as u32 + 5 {
             let conn = ConnId { index, generation: 0 };
             let peer = [127, 0, 0, 1].into();
-            departures.add(Departure {
+            departures.add(Disconnect {
                 conn,
                 peer,
                 session: None,

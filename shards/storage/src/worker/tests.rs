@@ -106,7 +106,7 @@ struct World {
     connects: Vec<Instant>,
     puts: u64,
     room: usize,
-    mail: VecDeque<(ShardId, StorageNews)>,
+    mail: VecDeque<(ShardId, StorageEvent)>,
 }
 
 #[derive(Clone)]
@@ -301,7 +301,7 @@ impl Shards for Shared {
         SHARDS
     }
 
-    fn tell(&self, shard: ShardId, news: StorageNews) -> Result<(), StorageNews> {
+    fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
         let mut world = self.lock();
         if world.mail.len() >= world.room {
             return Err(news);
@@ -428,11 +428,11 @@ impl Band {
         }
     }
 
-    fn hear(&mut self, shard: ShardId, news: StorageNews) {
+    fn hear(&mut self, shard: ShardId, news: StorageEvent) {
         let place = |session: &SessionId| session.as_str()[1..].parse::<usize>().unwrap();
         match news {
-            StorageNews::Loaded { session, .. } => self.sessions[place(&session)].loads -= 1,
-            StorageNews::Stored { session, epoch, version, outcome } => {
+            StorageEvent::Loaded { session, .. } => self.sessions[place(&session)].loads -= 1,
+            StorageEvent::Stored { session, epoch, version, outcome } => {
                 let losses =
                     self.shared.lock().written.get(&(session.clone(), epoch, version)).copied();
                 let session = place(&session);
@@ -453,7 +453,7 @@ impl Band {
                 }
                 self.offer(session);
             }
-            StorageNews::Returned => {
+            StorageEvent::Returned => {
                 for session in 0..SESSIONS {
                     if shard_of(session) == shard {
                         self.sessions[session].stored = None;
@@ -703,7 +703,7 @@ fn who_joins_while_the_backend_is_away_gets_what_waits_here() {
     let shared = band.shared.clone();
     band.worker.turn(&shared);
     let (_, news) = band.shared.lock().mail.pop_front().unwrap();
-    assert!(matches!(news, StorageNews::Loaded { found: Found::Record(_), .. }), "{news:?}");
+    assert!(matches!(news, StorageEvent::Loaded { found: Found::Record(_), .. }), "{news:?}");
 }
 
 #[test]
@@ -713,7 +713,7 @@ fn a_shard_that_is_full_keeps_no_other_waiting() {
         fn count(&self) -> u16 {
             SHARDS
         }
-        fn tell(&self, shard: ShardId, news: StorageNews) -> Result<(), StorageNews> {
+        fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
             if shard == ShardId(0) { Err(news) } else { self.0.tell(shard, news) }
         }
     }

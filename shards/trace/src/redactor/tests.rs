@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bandsync_engine::engine::Engine;
-use bandsync_engine::io::{Answer, Input, Output, Outputs, Settings};
+use bandsync_engine::io::{HttpResponse, Input, Output, Outputs, Settings};
 use bandsync_engine::trace::{Digest, Outcome};
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
@@ -220,7 +220,7 @@ fn digest<'a>(reads: impl IntoIterator<Item = (u32, &'a [u8])>) -> u32 {
         let (asked, closed) = turn(at, Input::Received { conn, bytes: &mut bytes.to_vec() });
         if let Some(conn) = asked.filter(|_| !closed) {
             let body = b"page".to_vec().into();
-            let answer = Answer { status: 200, headers: Vec::new(), body };
+            let answer = HttpResponse { status: 200, headers: Vec::new(), body };
             turn(at, Input::Answered { conn, answer });
         }
         turn(at, Input::TurnEnded);

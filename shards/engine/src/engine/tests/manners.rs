@@ -1,6 +1,6 @@
 //! What is expected of those who come, under the engine's clock.
 use super::*;
-use crate::io::Question;
+use crate::io::HttpRequest;
 use crate::io::report::Manner;
 use crate::words::limits::RateLimits;
 use crate::words::manners::{Hosts, Named, Network, PeerLimits};
@@ -177,7 +177,7 @@ fn a_connection_of_a_proxy_carries_requests_of_many() {
 }
 
 /// What the host is asked about a request with these header lines.
-fn asked(world: &mut World, target: &str, lines: &[&[u8]]) -> Question {
+fn asked(world: &mut World, target: &str, lines: &[&[u8]]) -> HttpRequest {
     let id = world.open(0);
     let head =
         [format!("GET {target} HTTP/1.1").as_bytes(), &lines.join(&b"\r\n"[..])].join(&b"\r\n"[..]);

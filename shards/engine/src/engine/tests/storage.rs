@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::band::CLOCK_EPOCH_MAX;
-use crate::io::{Found, Outcome, StorageNews};
+use crate::io::{Found, Outcome, StorageEvent};
 use crate::record::Record;
 
 const WAIT: Micros = Micros::from_millis(500);
@@ -17,12 +17,12 @@ fn id(name: &str) -> SessionId {
 }
 
 impl World {
-    fn tell(&mut self, news: &StorageNews) {
+    fn tell(&mut self, news: &StorageEvent) {
         self.input(0, Input::Storage { news });
     }
 
     fn found(&mut self, name: &str, found: Found) {
-        self.tell(&StorageNews::Loaded { session: id(name), found });
+        self.tell(&StorageEvent::Loaded { session: id(name), found });
     }
 
     /// Answers everything that was to be stored since the last time, and returns the records.
@@ -31,7 +31,7 @@ impl World {
         for (order, bytes) in std::mem::take(&mut self.orders) {
             if let Output::Store { session, epoch, version, .. } = order {
                 records.push(Record::parse(&bytes).unwrap());
-                self.tell(&StorageNews::Stored { session, epoch, version, outcome });
+                self.tell(&StorageEvent::Stored { session, epoch, version, outcome });
             }
         }
         records
@@ -196,11 +196,11 @@ fn what_was_refused_is_offered_again() {
 fn a_storage_that_returns_is_offered_everything_once() {
     let mut world = world();
     let ann = alone(&mut world);
-    world.tell(&StorageNews::Returned);
+    world.tell(&StorageEvent::Returned);
     world.pass(MS(20));
     assert_eq!(world.orders.len(), 1, "nothing changed, but it may be lost");
     // What is on its way already is not offered twice.
-    world.tell(&StorageNews::Returned);
+    world.tell(&StorageEvent::Returned);
     world.pass(MS(20));
     assert_eq!(world.keep(Outcome::Kept).len(), 1);
     world.pass(MS(20));
@@ -292,7 +292,7 @@ fn many_changed_sessions_are_offered_a_few_at_a_time() {
     }
     world.pass(MS(20));
     world.keep(Outcome::Kept);
-    world.tell(&StorageNews::Returned);
+    world.tell(&StorageEvent::Returned);
     let mut most = 0;
     for _ in 0..10 {
         let before = world.orders.len();
@@ -398,7 +398,7 @@ fn a_session_that_makes_room_waits_in_the_storage_if_it_is_there() {
                 if let Output::Store { session, epoch, version, .. } = order {
                     let outcome =
                         if session == id("second") { Outcome::Kept } else { Outcome::Refused };
-                    world.tell(&StorageNews::Stored { session, epoch, version, outcome });
+                    world.tell(&StorageEvent::Stored { session, epoch, version, outcome });
                 }
             }
         }
