@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bandsync_engine::slots::Pieces;
+use bandsync_engine::slots::ChunkedVec;
 use bandsync_engine::words::ids::ConnId;
 use mio::Token;
 use mio::net::TcpStream;
@@ -98,13 +98,13 @@ struct Slot<S> {
 /// All connections of a shard, by index.
 #[derive(Debug)]
 pub(crate) struct Connections<S> {
-    slots: Pieces<Slot<S>>,
+    slots: ChunkedVec<Slot<S>>,
     free: Vec<u32>,
 }
 
 impl<S> Default for Connections<S> {
     fn default() -> Self {
-        Self { slots: Pieces::default(), free: Vec::new() }
+        Self { slots: ChunkedVec::default(), free: Vec::new() }
     }
 }
 

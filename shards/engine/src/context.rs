@@ -2,10 +2,10 @@
 //!
 //! Clients and sessions stand elsewhere, so both may be borrowed at once.
 
-use crate::delivery::Outbox;
+use crate::delivery::Sender;
 use crate::io::report::Report;
 use crate::io::{Outputs, Settings};
-use crate::throttle::peers::Crowd;
+use crate::throttle::peers::PeerTable;
 use crate::timers::Timer;
 use crate::timers::wheel::Wheel;
 use crate::words::rng::Rng;
@@ -20,8 +20,8 @@ pub struct Resources {
     started_unix_ms: i64,
     rng: Rng,
     pub wheel: Wheel<Timer>,
-    pub sender: Outbox,
-    pub peers: Crowd,
+    pub sender: Sender,
+    pub peers: PeerTable,
     pub report: Report,
     /// Bytes of events that the sessions keep for members that may come back.
     pub replay_bytes: u64,
@@ -38,8 +38,8 @@ pub struct Cx<'a> {
     pub rng: &'a mut Rng,
     /// One wheel: equal deadlines fire in the order in which they were set.
     pub wheel: &'a mut Wheel<Timer>,
-    pub sender: &'a mut Outbox,
-    pub peers: &'a mut Crowd,
+    pub sender: &'a mut Sender,
+    pub peers: &'a mut PeerTable,
     pub report: &'a mut Report,
     pub replay_bytes: &'a mut u64,
     pub ticking: &'a mut u32,
@@ -54,8 +54,8 @@ impl Resources {
             started_unix_ms: settings.started_unix_ms,
             rng: Rng::from_key(settings.seed.of_shard(settings.shard)),
             wheel: Wheel::new(Micros::ZERO),
-            sender: Outbox::new(settings.transports.compression),
-            peers: Crowd::default(),
+            sender: Sender::new(settings.transports.compression),
+            peers: PeerTable::default(),
             report: Report::default(),
             replay_bytes: 0,
             ticking: 0,

@@ -36,20 +36,20 @@ impl SlotKey for ConnId {
 /// A list that grows by pieces of one size and never moves what is in it. A `Vec` doubles: then
 /// half of it is empty, and what it was before is left to the allocator, as much again.
 #[derive(Clone, Debug)]
-pub struct Pieces<T> {
+pub struct ChunkedVec<T> {
     pieces: Vec<Vec<T>>,
 }
 
 /// Values in a piece; a power of two, so that finding one is a shift.
 const PIECE: usize = 256;
 
-impl<T> Default for Pieces<T> {
+impl<T> Default for ChunkedVec<T> {
     fn default() -> Self {
         Self { pieces: Vec::new() }
     }
 }
 
-impl<T> Pieces<T> {
+impl<T> ChunkedVec<T> {
     /// Appends a value.
     pub fn push(&mut self, value: T) {
         match self.pieces.last_mut().filter(|last| last.len() < PIECE) {
@@ -95,7 +95,7 @@ impl<T> Pieces<T> {
     }
 }
 
-impl<T> Index<usize> for Pieces<T> {
+impl<T> Index<usize> for ChunkedVec<T> {
     type Output = T;
 
     #[inline]
@@ -104,7 +104,7 @@ impl<T> Index<usize> for Pieces<T> {
     }
 }
 
-impl<T> IndexMut<usize> for Pieces<T> {
+impl<T> IndexMut<usize> for ChunkedVec<T> {
     #[inline]
     fn index_mut(&mut self, place: usize) -> &mut T {
         &mut self.pieces[place / PIECE][place % PIECE]
@@ -115,7 +115,7 @@ impl<T> IndexMut<usize> for Pieces<T> {
 #[derive(Clone, Debug)]
 pub struct Slots<K, T> {
     /// The generation and value of each tenant.
-    places: Pieces<Option<(u32, T)>>,
+    places: ChunkedVec<Option<(u32, T)>>,
     len: usize,
     limit: u32,
     keys: PhantomData<fn(K) -> K>,
@@ -124,7 +124,7 @@ pub struct Slots<K, T> {
 impl<K: SlotKey, T> Slots<K, T> {
     /// An empty table for keys with an index below `limit`.
     pub fn new(limit: u32) -> Slots<K, T> {
-        Slots { places: Pieces::default(), len: 0, limit, keys: PhantomData }
+        Slots { places: ChunkedVec::default(), len: 0, limit, keys: PhantomData }
     }
 
     /// Puts `value` where `key` says.
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_list_of_pieces_is_a_list() {
-        let (mut pieces, mut list) = (Pieces::default(), Vec::new());
+        let (mut pieces, mut list) = (ChunkedVec::default(), Vec::new());
         for value in 0..3 * PIECE {
             assert!(pieces.len() == list.len() && pieces.is_empty() == list.is_empty());
             assert_eq!(pieces.get(value), None);

@@ -9,7 +9,7 @@ use crate::config::table;
 use crate::config::values::{Values, whole};
 
 /// Characters of a new passcode or PIN where strangers may guess: eight digits last for years at
-/// the rate that many addresses together have (`Guessing`).
+/// the rate that many addresses together have (`GuessLimit`).
 const SECRET_CHARS_ON_THE_INTERNET: u32 = 8;
 
 /// What is expected of those who come, and how many HTTP requests they may make.

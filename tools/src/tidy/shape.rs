@@ -40,7 +40,7 @@ const EXCUSES: [(Rule, &str, &str); 27] = [
     (Rule::Parameters, "Shard::pack_polled", TRUNK),
     (Rule::Parameters, "Shard::polled_arrived", TRUNK),
     (Rule::Parameters, "Shard::refuse_by_setting", TRUNK),
-    (Rule::Parameters, "Outbox::attachment", TRUNK),
+    (Rule::Parameters, "Sender::attachment", TRUNK),
     (Rule::Parameters, "Site::new", "what the pages need, until the shell has rooms"),
     (Rule::Parameters, "World::ask", ACTORS),
 ];

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use crate::context::{Cx, Resources};
-use crate::delivery::route::Line;
+use crate::delivery::route::Route;
 use crate::io::report::Sample;
 use crate::io::{Memory, Outcome, Settings};
 use crate::record::Record;
@@ -25,7 +25,7 @@ use crate::slots::Arena;
 use crate::speech::{Ack, Code, Join, LeaveReason, Reject, SessionCommand};
 use crate::timers::Timer;
 use crate::words::ids::{
-    CommandId, ConnId, MemberId, Offset, Pid, RoomKey, SeatHandle, SessionId, ShardId,
+    CommandId, ConnId, MemberId, Offset, RecoveryToken, RoomKey, SeatHandle, SessionId, ShardId,
 };
 use crate::words::time::{Micros, UnixMillis};
 
@@ -43,7 +43,7 @@ pub struct Caller {
     pub peer: IpAddr,
     pub member: MemberId,
     /// Where and how packets reach it.
-    pub line: Line,
+    pub line: Route,
     pub seat: Option<SeatHandle>,
 }
 
@@ -312,9 +312,9 @@ impl Band {
     /// [`settle`](Band::settle) is due when it knows that it is back.
     pub fn recover(
         &mut self,
-        pid: Pid,
+        pid: RecoveryToken,
         offset: Offset,
-        line: Line,
+        line: Route,
         cx: &mut Cx<'_>,
     ) -> Option<(MemberId, SeatHandle)> {
         let key = offset.room;
@@ -329,7 +329,7 @@ impl Band {
     }
 
     /// The connection whose member would come back to a session with this pid.
-    pub fn conn_of_pid(&self, room: RoomKey, pid: Pid) -> Option<ConnId> {
+    pub fn conn_of_pid(&self, room: RoomKey, pid: RecoveryToken) -> Option<ConnId> {
         self.rooms.get(room)?.conn_of_pid(pid)
     }
 
@@ -339,7 +339,7 @@ impl Band {
     }
 
     /// A member is at another connection now.
-    pub fn relocate(&mut self, seat: SeatHandle, member: MemberId, line: Line) {
+    pub fn relocate(&mut self, seat: SeatHandle, member: MemberId, line: Route) {
         if let Some(room) = self.rooms.get_mut(seat.room) {
             room.relocate(member, line);
         }

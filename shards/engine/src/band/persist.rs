@@ -11,7 +11,7 @@ use crate::context::Cx;
 use crate::io::{Outcome, Output};
 use crate::record::Record;
 use crate::slots::Arena;
-use crate::timers::{Alarm, Timer};
+use crate::timers::{Timer, TimerHandle};
 use crate::words::ids::{RoomKey, SessionId};
 use crate::words::time::Micros;
 
@@ -41,8 +41,8 @@ pub(super) struct PersistQueue {
     evicted: BTreeMap<(Micros, SessionId), u64>,
     /// Whether the server is going away: nothing is waited for any more.
     draining: bool,
-    offer: Alarm,
-    expire: Alarm,
+    offer: TimerHandle,
+    expire: TimerHandle,
 }
 
 impl PersistQueue {

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use crate::io::Settings;
 use crate::session::Audience;
 use crate::speech::Notice;
-use crate::words::ids::{MemberId, Pid};
+use crate::words::ids::{MemberId, RecoveryToken};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
@@ -91,7 +91,7 @@ pub struct Missed<'a> {
 #[derive(Debug)]
 struct LostMember<S> {
     since: Micros,
-    pid: Pid,
+    pid: RecoveryToken,
     seat: S,
 }
 
@@ -172,7 +172,7 @@ impl<S> ReplayLog<S> {
     }
 
     /// Keeps the seat of a member whose connection is gone.
-    pub fn keep(&mut self, now: Micros, pid: Pid, seat: S, bounds: &mut Bounds<'_>) {
+    pub fn keep(&mut self, now: Micros, pid: RecoveryToken, seat: S, bounds: &mut Bounds<'_>) {
         self.prune(now, bounds);
         let most = bounds.limits.recovery_seats_max as usize;
         self.lost.push_back(LostMember { since: now, pid, seat });
@@ -182,7 +182,7 @@ impl<S> ReplayLog<S> {
     }
 
     /// Gives a kept seat out, for good: whoever shows the pid again is told no.
-    pub fn take(&mut self, now: Micros, pid: Pid, bounds: &mut Bounds<'_>) -> Option<S> {
+    pub fn take(&mut self, now: Micros, pid: RecoveryToken, bounds: &mut Bounds<'_>) -> Option<S> {
         self.prune(now, bounds);
         let place = self.lost.iter().position(|lost| lost.pid == pid)?;
         let lost = self.lost.remove(place)?;
@@ -373,7 +373,7 @@ mod tests {
     fn who_is_lost_again_before_it_heard_what_it_missed_finds_it_still_there() {
         let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
         let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
-        let pid = Pid(MemberId::from_bytes([1; 15]));
+        let pid = RecoveryToken(MemberId::from_bytes([1; 15]));
         let secs = Micros::from_secs;
         log.push(secs(10), Audience::All, (EntryForm::Packet, b"10"), &mut bounds);
         log.keep(secs(25), pid, (), &mut bounds);
@@ -396,7 +396,9 @@ mod tests {
             let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
             let now = Micros::from_secs(secs);
             match lost {
-                Some(who) => log.keep(now, Pid(MemberId::from_bytes([who; 15])), (), &mut bounds),
+                Some(who) => {
+                    log.keep(now, RecoveryToken(MemberId::from_bytes([who; 15])), (), &mut bounds)
+                }
                 None => {
                     let text = secs.to_string();
                     log.push(now, Audience::All, (EntryForm::Packet, text.as_bytes()), &mut bounds);

@@ -9,14 +9,14 @@ use super::replay_log::{self, Bounds, EntryForm, ReplayLog, is_volatile};
 use super::reservations::Reservations;
 use super::tick_grid::{TickGrid, stride};
 use crate::context::Cx;
-use crate::delivery::route::Line;
+use crate::delivery::route::Route;
 use crate::io::Settings;
 use crate::session::{Audience, Effect, LostSeat, Session};
 use crate::speech::{Code, Join, LeaveReason, Notice, Reject};
-use crate::throttle::guesses::{Guard, Guesses, Guessing, Shown};
-use crate::timers::{Alarm, Timer};
+use crate::throttle::guesses::{Guard, GuessLimit, GuessThrottle, Shown};
+use crate::timers::{Timer, TimerHandle};
 use crate::wire::{notices, print};
-use crate::words::ids::{ConnId, MemberId, Offset, Pid, RoomKey};
+use crate::words::ids::{ConnId, MemberId, Offset, RecoveryToken, RoomKey};
 use crate::words::time::Micros;
 
 /// Room for most packets, so that they need not grow while they are printed.
@@ -41,9 +41,9 @@ pub struct Room {
     empty_since: Option<Micros>,
     /// When the statistics of a large session are due.
     stats_at: Option<Micros>,
-    tick: Alarm,
-    window: Alarm,
-    deadline: Alarm,
+    tick: TimerHandle,
+    window: TimerHandle,
+    deadline: TimerHandle,
     /// What the storage has of it.
     pub persisted: Persisted,
     /// The guesses at its passcode and its PIN.
@@ -55,7 +55,7 @@ pub struct Room {
 /// A member's connection.
 struct Subscriber {
     member: MemberId,
-    line: Line,
+    line: Route,
     /// Every how many ticks it gets one; 0 = none.
     stride: u16,
     /// Whether it wants to be told of beats.
@@ -93,9 +93,9 @@ impl Room {
             next_tick: 0,
             empty_since: Some(now),
             stats_at: None,
-            tick: Alarm::default(),
-            window: Alarm::default(),
-            deadline: Alarm::default(),
+            tick: TimerHandle::default(),
+            window: TimerHandle::default(),
+            deadline: TimerHandle::default(),
             persisted: Persisted::default(),
             guard: Guard::default(),
             reservations: Reservations::default(),
@@ -103,7 +103,7 @@ impl Room {
     }
 
     /// Seats a member that the session has taken in, or takes note of how it wants its ticks now.
-    pub fn seat(&mut self, member: MemberId, line: Line, settings: &Settings) {
+    pub fn seat(&mut self, member: MemberId, line: Route, settings: &Settings) {
         let stride = stride(self.session.tick_hz(member), settings.tick_interval);
         let metronome = self.session.wants_metronome(member);
         let subscriber = Subscriber { member, line, stride, metronome };
@@ -115,7 +115,7 @@ impl Room {
     }
 
     /// A member is at another connection now.
-    pub fn relocate(&mut self, member: MemberId, line: Line) {
+    pub fn relocate(&mut self, member: MemberId, line: Route) {
         if let Some(subscriber) =
             self.subscribers.iter_mut().find(|subscriber| subscriber.member == member)
         {
@@ -169,9 +169,9 @@ impl Room {
     /// others have taken all seats.
     pub fn recover(
         &mut self,
-        pid: Pid,
+        pid: RecoveryToken,
         offset: Offset,
-        line: Line,
+        line: Route,
         cx: &mut Cx<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<MemberId> {
@@ -199,7 +199,7 @@ impl Room {
     }
 
     /// The connection of the member that would come back with this pid.
-    pub fn conn_of_pid(&self, pid: Pid) -> Option<ConnId> {
+    pub fn conn_of_pid(&self, pid: RecoveryToken) -> Option<ConnId> {
         self.subscribers
             .iter()
             .find(|subscriber| subscriber.line.pid == Some(pid))
@@ -255,13 +255,13 @@ impl Room {
         let now = cx.now.at;
         let guard = &self.guard;
         let is_proxy = cx.settings.manners.is_proxy(peer);
-        let own = if is_proxy { Guesses::default() } else { cx.peers.guesses(peer) };
+        let own = if is_proxy { GuessThrottle::default() } else { cx.peers.guesses(peer) };
         let is_known = || guard.knows(peer, shown(join, &self.session));
         let is_spared = !is_proxy
             && !own.any(now)
             && (cx.peers.spares(peer, now) && guard.may_stranger(now) || is_known());
         let everybody = if is_spared { Ok(()) } else { guard.may(now) };
-        own.may(now, Guessing::OF_ADDRESS).and(everybody).map_err(|wait| {
+        own.may(now, GuessLimit::OF_ADDRESS).and(everybody).map_err(|wait| {
             let seconds = wait.as_millis().div_ceil(1_000);
             let message = format!("too many wrong passcodes or PINs: try again in {seconds} s");
             Reject { retry_after: Some(wait), ..Reject::new(Code::RateLimited, message) }

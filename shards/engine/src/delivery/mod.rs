@@ -17,22 +17,22 @@ use crate::wire::payload::{self, Version};
 use crate::words::compression::Compression;
 use crate::words::ids::ConnId;
 
-use poll_queue::Queue;
-use route::{Lane, Line};
+use poll_queue::PollQueue;
+use route::{Encoding, Route};
 
 /// A shard's means of sending.
-pub struct Outbox {
+pub struct Sender {
     compression: Option<Compression>,
     deflater: Deflater,
     /// What was sent on streamed lanes.
     windows: BTreeMap<ConnId, Window>,
     /// What waits to be fetched by long-polling.
-    queues: BTreeMap<ConnId, Queue>,
+    queues: BTreeMap<ConnId, PollQueue>,
     /// The queues among them that were told something in this turn.
     told: Vec<ConnId>,
 }
 
-impl Outbox {
+impl Sender {
     /// Means that follow the shard's settings.
     pub fn new(compression: Option<Compression>) -> Self {
         let level = compression.unwrap_or_default().level;
@@ -50,10 +50,10 @@ impl Outbox {
         &mut self,
         out: &mut Outputs,
         to: ConnId,
-        lane: Lane,
+        lane: Encoding,
         print: impl FnOnce(&mut Vec<u8>),
     ) {
-        if lane == Lane::Plain {
+        if lane == Encoding::Plain {
             return out.text(to, print);
         }
         let mut packet = Vec::new();
@@ -67,13 +67,13 @@ impl Outbox {
         &mut self,
         out: &mut Outputs,
         to: ConnId,
-        lane: Lane,
+        lane: Encoding,
         version: Version,
         base64: bool,
         attachment: &[u8],
     ) {
         match (lane, version) {
-            (Lane::Polled, _) => {
+            (Encoding::Polled, _) => {
                 if let Some(queue) = self.queues.get_mut(&to) {
                     queue.push(payload::Packet::Binary(attachment.to_vec()));
                     self.told.push(to);
@@ -93,26 +93,27 @@ impl Outbox {
     pub fn fan_out(
         &mut self,
         out: &mut Outputs,
-        to: impl Iterator<Item = Line> + Clone,
+        to: impl Iterator<Item = Route> + Clone,
         packet: &[u8],
     ) {
-        for Line { conn, .. } in to.clone().filter(|line| line.lane == Lane::Polled) {
+        for Route { conn, .. } in to.clone().filter(|line| line.lane == Encoding::Polled) {
             self.enqueue(conn, packet);
         }
-        let to = to.filter(|line| line.lane != Lane::Polled);
+        let to = to.filter(|line| line.lane != Encoding::Polled);
         if !self.is_long(packet) {
             return out
                 .fan_out(to.map(|line| line.conn), false, |bytes| bytes.extend_from_slice(packet));
         }
         let on =
-            |lane: Lane| to.clone().filter(move |line| line.lane == lane).map(|line| line.conn);
-        out.fan_out(on(Lane::Plain), false, |bytes| bytes.extend_from_slice(packet));
+            |lane: Encoding| to.clone().filter(move |line| line.lane == lane).map(|line| line.conn);
+        out.fan_out(on(Encoding::Plain), false, |bytes| bytes.extend_from_slice(packet));
         for bits in 8..=15 {
-            out.spread(on(Lane::Deflated(bits)), false, |bytes| {
+            out.spread(on(Encoding::Deflated(bits)), false, |bytes| {
                 frame_of(bytes, true, packet, self.deflater.deflate(packet, bits, None));
             });
         }
-        for Line { conn, lane, .. } in to.filter(|line| matches!(line.lane, Lane::Streamed(_))) {
+        for Route { conn, lane, .. } in to.filter(|line| matches!(line.lane, Encoding::Streamed(_)))
+        {
             self.packet(out, conn, lane, packet);
         }
     }
@@ -123,11 +124,11 @@ impl Outbox {
     pub fn volatile(
         &mut self,
         out: &mut Outputs,
-        to: impl Iterator<Item = Line>,
+        to: impl Iterator<Item = Route>,
         print: impl Fn(&mut Vec<u8>),
     ) {
-        let direct = |line: Line| {
-            if line.lane == Lane::Polled {
+        let direct = |line: Route| {
+            if line.lane == Encoding::Polled {
                 self.enqueue_volatile(line.conn, &print);
                 return None;
             }
@@ -137,18 +138,18 @@ impl Outbox {
     }
 
     /// A session of long-polling begins here.
-    pub fn open(&mut self, id: ConnId, queue: Queue) {
+    pub fn open(&mut self, id: ConnId, queue: PollQueue) {
         self.queues.insert(id, queue);
         self.told.push(id);
     }
 
     /// It ends here.
-    pub fn close(&mut self, id: ConnId) -> Option<Queue> {
+    pub fn close(&mut self, id: ConnId) -> Option<PollQueue> {
         self.queues.remove(&id)
     }
 
     /// What waits for it.
-    pub fn queue(&mut self, id: ConnId) -> Option<&mut Queue> {
+    pub fn queue(&mut self, id: ConnId) -> Option<&mut PollQueue> {
         self.queues.get_mut(&id)
     }
 
@@ -189,7 +190,7 @@ impl Outbox {
     }
 
     fn enqueue_volatile(&mut self, id: ConnId, print: impl Fn(&mut Vec<u8>)) {
-        if self.queues.get(&id).is_some_and(Queue::is_idle) {
+        if self.queues.get(&id).is_some_and(PollQueue::is_idle) {
             let mut packet = Vec::new();
             print(&mut packet);
             self.enqueue(id, &packet);
@@ -211,8 +212,8 @@ impl Outbox {
         self.windows.len() + self.queues.len()
     }
 
-    fn packet(&mut self, out: &mut Outputs, to: ConnId, lane: Lane, packet: &[u8]) {
-        if lane == Lane::Polled {
+    fn packet(&mut self, out: &mut Outputs, to: ConnId, lane: Encoding, packet: &[u8]) {
+        if lane == Encoding::Polled {
             return self.enqueue(to, packet);
         }
         self.message(out, to, lane, true, packet);
@@ -223,15 +224,15 @@ impl Outbox {
         &mut self,
         out: &mut Outputs,
         to: ConnId,
-        lane: Lane,
+        lane: Encoding,
         text: bool,
         packet: &[u8],
     ) {
         let deflated = match lane {
-            Lane::Deflated(bits) if self.is_long(packet) => {
+            Encoding::Deflated(bits) if self.is_long(packet) => {
                 self.deflater.deflate(packet, bits, None)
             }
-            Lane::Streamed(bits) if self.is_long(packet) => {
+            Encoding::Streamed(bits) if self.is_long(packet) => {
                 self.deflater.deflate(packet, bits, Some(self.windows.entry(to).or_default()))
             }
             _ => None,

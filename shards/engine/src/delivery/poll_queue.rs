@@ -10,7 +10,7 @@ use crate::words::time::Micros;
 
 /// A link's packets until a request fetches them.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Queue {
+pub struct PollQueue {
     version: Version,
     /// Whether the client takes no bytes but as text.
     base64: bool,
@@ -53,7 +53,7 @@ pub struct Origin {
     pub hop: Box<[u8]>,
 }
 
-impl Queue {
+impl PollQueue {
     /// Nothing yet, for a client of this version.
     pub fn new(version: Version, base64: bool) -> Self {
         Self {

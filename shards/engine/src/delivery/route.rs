@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::words::ids::{ConnId, Pid};
+use crate::words::ids::{ConnId, RecoveryToken};
 
 /// How packets reach a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Lane {
+pub enum Encoding {
     /// As messages of a WebSocket.
     Plain,
     /// As messages of a WebSocket, the longer ones compressed, each by itself, for a window of so
@@ -20,11 +20,11 @@ pub enum Lane {
 
 /// What a session needs to know of a member's connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Line {
+pub struct Route {
     /// The connection.
     pub conn: ConnId,
     /// How packets get there.
-    pub lane: Lane,
+    pub lane: Encoding,
     /// What brings the member back if the connection is lost; without it, it is told no offsets.
-    pub pid: Option<Pid>,
+    pub pid: Option<RecoveryToken>,
 }

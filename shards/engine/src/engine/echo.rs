@@ -12,7 +12,7 @@ use super::script::{self, Heard, Namespace, Say, Value};
 use super::{Shard, State};
 use crate::band::replay_log::{Bounds, EntryForm};
 use crate::context::Cx;
-use crate::delivery::route::Lane;
+use crate::delivery::route::Encoding;
 use crate::io::Close;
 use crate::session::Audience;
 use crate::speech::LeaveReason;
@@ -20,7 +20,7 @@ use crate::wire::payload::{Version, attachment_text};
 use crate::wire::socket_packet::{self, Body, Packet};
 use crate::wire::{engine_packet, http, json};
 use crate::words::application::Application;
-use crate::words::ids::{ConnId, MemberId, Offset, Pid, RoomKey};
+use crate::words::ids::{ConnId, MemberId, Offset, RecoveryToken, RoomKey};
 use crate::words::time::Micros;
 
 /// Arguments of an event that comes back.
@@ -68,7 +68,7 @@ pub struct Joined {
     /// What it has connected with.
     auth: String,
     /// What brings it back if the connection is lost.
-    pid: Option<Pid>,
+    pid: Option<RecoveryToken>,
 }
 
 /// What came with something that a client said, as far as an answer may need it.
@@ -121,7 +121,7 @@ impl Shard {
 
     /// The same with bytes.
     pub(super) fn echo_binary(&mut self, id: ConnId, data: &[u8], cx: &mut Cx<'_>) -> Step {
-        let lane = self.link_mut(id).map_or(Lane::Plain, |link| link.lane);
+        let lane = self.link_mut(id).map_or(Encoding::Plain, |link| link.lane);
         cx.sender.message(cx.out, id, lane, false, data);
         Step::Go
     }
@@ -149,7 +149,7 @@ impl Shard {
         let is_bare = cx.settings.application == Application::EngineEcho;
         let Some(link) = self.link_mut(id) else { return };
         let is_old = link.version == Version::V3 && !is_bare;
-        let pause = if link.lane == Lane::Polled { HANDSHAKE } else { PAUSE };
+        let pause = if link.lane == Encoding::Polled { HANDSHAKE } else { PAUSE };
         let mut echoed = Echoed { query: query.to_owned(), ..Echoed::default() };
         echoed.later.push(open);
         echoed.due_at = now + pause;
@@ -174,7 +174,7 @@ impl Shard {
         let due_at = cx.now.at + PAUSE;
         let Some(link) = self.link_mut(id) else { return };
         match &mut link.echo {
-            Some(echoed) if link.lane != Lane::Polled || !echoed.later.is_empty() => {
+            Some(echoed) if link.lane != Encoding::Polled || !echoed.later.is_empty() => {
                 if echoed.later.is_empty() {
                     echoed.due_at = due_at;
                 }
@@ -225,7 +225,7 @@ impl Shard {
                     return Step::Go;
                 }
                 let before = auth.and_then(socket_packet::recovery).and_then(|(pid, offset)| {
-                    Some((Pid(MemberId::parse(&pid)?), Offset::parse(&offset)?))
+                    Some((RecoveryToken(MemberId::parse(&pid)?), Offset::parse(&offset)?))
                 });
                 let queried = query.map(query_object);
                 let auth = queried.as_deref().or(*auth).unwrap_or("{}");
@@ -393,7 +393,7 @@ impl Shard {
         id: ConnId,
         namespace: &str,
         auth: &str,
-        before: Option<(Pid, Offset)>,
+        before: Option<(RecoveryToken, Offset)>,
         cx: &mut Cx<'_>,
     ) {
         let window = cx.settings.transports.recovery;
@@ -405,7 +405,7 @@ impl Shard {
         let joined = match known {
             Some(joined) => joined,
             None => {
-                let pid = recovers.then(|| Pid(self.new_id(cx)));
+                let pid = recovers.then(|| RecoveryToken(self.new_id(cx)));
                 Joined {
                     namespace: namespace.to_owned(),
                     member: self.new_id(cx),
@@ -436,7 +436,7 @@ impl Shard {
         &mut self,
         id: ConnId,
         namespace: &str,
-        (pid, offset): (Pid, Offset),
+        (pid, offset): (RecoveryToken, Offset),
         cx: &mut Cx<'_>,
     ) -> Option<Joined> {
         // The client may have noticed the loss before we did.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::wire::json::{self, Value};
-use crate::words::ids::{ConnId, Offset, Pid, ShardId};
+use crate::words::ids::{ConnId, Offset, RecoveryToken, ShardId};
 
 /// What a packet leads to.
 pub(super) enum Step {
@@ -30,7 +30,7 @@ pub(super) enum Moving {
     /// A connect of somebody who was in a session there.
     Recover {
         /// As whom.
-        pid: Pid,
+        pid: RecoveryToken,
         /// What it saw last.
         offset: Offset,
     },

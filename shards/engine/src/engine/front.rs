@@ -12,7 +12,7 @@ use crate::engine::Shard;
 use crate::io::report::{Disconnect, Manner};
 use crate::io::{Close, HttpRequest, HttpResponse, Memory, Output, Version3};
 use crate::speech::LeaveReason;
-use crate::throttle::peers::Crowded;
+use crate::throttle::peers::PeerRefusal;
 use crate::wire::deflate::{self, Agreed};
 use crate::wire::http::{
     self, Cors, Delivery, Method, Refusal, Refused, Request, Response, Shared, Upgrade,
@@ -374,7 +374,12 @@ impl Shard {
         Some(self.send_away(id, crowded, cx))
     }
 
-    pub(super) fn send_away(&mut self, id: ConnId, crowded: Crowded, cx: &mut Cx<'_>) -> Outcome {
+    pub(super) fn send_away(
+        &mut self,
+        id: ConnId,
+        crowded: PeerRefusal,
+        cx: &mut Cx<'_>,
+    ) -> Outcome {
         self.note_expulsion(id, crowded.why(), cx);
         let now = cx.now.unix;
         cx.out.send(id, |bytes| too_many(bytes, now, crowded));
@@ -453,7 +458,7 @@ impl Shard {
         id: ConnId,
         request: &Request<'_>,
         cx: &mut Cx<'_>,
-    ) -> Result<(), Crowded> {
+    ) -> Result<(), PeerRefusal> {
         let Some(speaker) = self.speaker(id, request, cx) else { return Ok(()) };
         let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
         let (before, manners) = (conn.speaker(), &cx.settings.manners);
@@ -610,10 +615,10 @@ fn unavailable(bytes: &mut Vec<u8>, body: &[u8], now: UnixMillis, delivery: Deli
 }
 
 /// What an address is told that has or wants too much.
-pub fn too_many(bytes: &mut Vec<u8>, now: UnixMillis, crowded: Crowded) {
+pub fn too_many(bytes: &mut Vec<u8>, now: UnixMillis, crowded: PeerRefusal) {
     let (body, wait): (&[u8], _) = match crowded {
-        Crowded::Connections => (br#"{"error":"Too many connections"}"#, Micros::from_secs(5)),
-        Crowded::Haste(wait) => (br#"{"error":"Too many requests"}"#, wait),
+        PeerRefusal::Connections => (br#"{"error":"Too many connections"}"#, Micros::from_secs(5)),
+        PeerRefusal::Haste(wait) => (br#"{"error":"Too many requests"}"#, wait),
     };
     let seconds = wait.as_millis().div_ceil(1_000).max(1).to_string();
     let headers = [

@@ -11,7 +11,7 @@ use crate::context::Cx;
 use crate::io::{Found, Output, StorageEvent};
 use crate::record::Record;
 use crate::speech::{Command, LeaveReason, Reject};
-use crate::timers::{Alarm, Timer};
+use crate::timers::{Timer, TimerHandle};
 use crate::wire::events::ClientEvent;
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::time::Micros;
@@ -26,7 +26,7 @@ pub(super) struct Joins {
     loading: BTreeMap<SessionId, Loading>,
     /// The same in order of time; those that were answered are still there.
     deadlines: VecDeque<(Micros, SessionId)>,
-    give_up: Alarm,
+    give_up: TimerHandle,
 }
 
 struct Loading {

@@ -11,12 +11,12 @@ use super::heartbeat::{Ping, Pulse};
 use super::late::Late;
 use super::{Shard, State};
 use crate::context::Cx;
-use crate::delivery::route::{Lane, Line};
+use crate::delivery::route::{Encoding, Route};
 use crate::io::report::Sample;
 use crate::io::{Close, Goodbye};
 use crate::session::Session;
 use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Quality, Reject};
-use crate::throttle::event_rates::Rates;
+use crate::throttle::event_rates::EventRates;
 use crate::wire::deflate::{Agreed, InflateError, Window};
 use crate::wire::events::{self, ClientEvent, class};
 use crate::wire::frame::{self, FrameError, Message, Reader};
@@ -25,7 +25,7 @@ use crate::wire::payload::Version;
 use crate::wire::socket_packet::{self, Assembler, Body, Packet};
 use crate::wire::{engine_packet, notices, print};
 use crate::words::application::Application;
-use crate::words::ids::{ConnId, MemberId, Offset, Pid, SeatHandle};
+use crate::words::ids::{ConnId, MemberId, Offset, RecoveryToken, SeatHandle};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
@@ -47,7 +47,7 @@ pub(super) const NOT_SOCKET_IO: &str = "a packet is no Socket.IO";
 pub struct Link {
     reader: Reader,
     /// How packets get to the client.
-    pub lane: Lane,
+    pub lane: Encoding,
     /// Which Engine.IO it speaks.
     pub version: Version,
     /// Whether bytes have to be told as text.
@@ -67,14 +67,14 @@ pub struct Link {
     /// The Socket.IO socket id, while the client is connected to the namespace `/`.
     pub member: Option<MemberId>,
     /// What brings it back to its seat if the connection is lost.
-    pub pid: Option<Pid>,
+    pub pid: Option<RecoveryToken>,
     /// What an echo keeps of it.
     pub echo: Option<Box<Echoed>>,
     /// Whether it ever was: then the connect time-out is over for good.
     was_connected: bool,
     ping: Ping,
     pulse: Pulse,
-    pub rates: Rates<Late>,
+    pub rates: EventRates<Late>,
     /// Its seat in a session, as the member that it is connected as. Not while it moves.
     #[serde(skip)]
     pub seat: Option<SeatHandle>,
@@ -143,11 +143,11 @@ impl Link {
     ) {
         self.reader = reader;
         self.lane = match agreed {
-            None => Lane::Plain,
+            None => Encoding::Plain,
             Some(agreed) if agreed.server_no_context_takeover => {
-                Lane::Deflated(agreed.server_max_window_bits)
+                Encoding::Deflated(agreed.server_max_window_bits)
             }
-            Some(agreed) => Lane::Streamed(agreed.server_max_window_bits),
+            Some(agreed) => Encoding::Streamed(agreed.server_max_window_bits),
         };
         self.window = window;
     }
@@ -163,8 +163,8 @@ impl Link {
     }
 
     /// What its session needs to know of it.
-    pub fn line(&self, conn: ConnId) -> Line {
-        Line { conn, lane: self.lane, pid: self.pid }
+    pub fn line(&self, conn: ConnId) -> Route {
+        Route { conn, lane: self.lane, pid: self.pid }
     }
 
     /// What waits for room, if anything does.
@@ -193,7 +193,7 @@ impl Link {
     }
 
     /// The client is connected to the namespace `/` from now on.
-    pub fn connected_as(&mut self, member: MemberId, pid: Option<Pid>) {
+    pub fn connected_as(&mut self, member: MemberId, pid: Option<RecoveryToken>) {
         self.member = Some(member);
         self.pid = pid;
         self.was_connected = true;
@@ -212,7 +212,7 @@ impl Shard {
         cx: &mut Cx<'_>,
     ) {
         let sid = self.new_id(cx);
-        let mut link = self.new_link(None, Lane::Plain, version, base64, cx);
+        let mut link = self.new_link(None, Encoding::Plain, version, base64, cx);
         link.take_over(Reader::new(agreed.is_some()), agreed, agreed.and_then(Agreed::window));
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.state = State::Link(Box::new(link));
@@ -223,7 +223,7 @@ impl Shard {
     pub(super) fn new_link(
         &self,
         sid: Option<MemberId>,
-        lane: Lane,
+        lane: Encoding,
         version: Version,
         base64: bool,
         cx: &Cx<'_>,
@@ -249,7 +249,7 @@ impl Shard {
                 Version::V3 => Ping::client_driven(now, cx.settings),
             },
             pulse: Pulse::new(now, cx.settings),
-            rates: Rates::default(),
+            rates: EventRates::default(),
             seat: None,
             held: None,
         }
@@ -452,7 +452,7 @@ impl Shard {
                 Step::Go
             }
             Ok(Engine::Close) => {
-                if link.lane == Lane::Polled {
+                if link.lane == Encoding::Polled {
                     self.said_goodbye = true;
                     self.text(id, cx, |bytes| bytes.extend_from_slice(engine_packet::NOOP));
                 }
@@ -570,7 +570,7 @@ impl Shard {
             }
             Body::Connect { auth } if !connected => {
                 let before = auth.and_then(socket_packet::recovery).and_then(|(pid, offset)| {
-                    Some((Pid(MemberId::parse(&pid)?), Offset::parse(&offset)?))
+                    Some((RecoveryToken(MemberId::parse(&pid)?), Offset::parse(&offset)?))
                 });
                 let shards = cx.settings.shards;
                 match before.filter(|(_, offset)| offset.shard.0 < shards) {
@@ -601,7 +601,12 @@ impl Shard {
     }
 
     /// Connects a client to the namespace `/`: as who it was `before`, or anew.
-    pub(super) fn connect(&mut self, id: ConnId, before: Option<(Pid, Offset)>, cx: &mut Cx<'_>) {
+    pub(super) fn connect(
+        &mut self,
+        id: ConnId,
+        before: Option<(RecoveryToken, Offset)>,
+        cx: &mut Cx<'_>,
+    ) {
         let now = cx.now.at;
         let pulse = Pulse::new(now, cx.settings);
         let Some(link) = self.link_mut(id) else { return };
@@ -613,7 +618,7 @@ impl Shard {
             return;
         }
         let member = self.new_id(cx);
-        let pid = recovers.then(|| Pid(self.new_id(cx)));
+        let pid = recovers.then(|| RecoveryToken(self.new_id(cx)));
         let Some(link) = self.link_mut(id) else { return };
         link.connected_as(member, pid);
         self.text(id, cx, |bytes| {

@@ -34,8 +34,8 @@ use crate::io::report::{Counters, Disconnect, Disconnects, Manner, Samples, mess
 use crate::io::{Cause, Close, Input, Memory, Outputs, Settings};
 use crate::session::Session;
 use crate::speech::LeaveReason;
-use crate::throttle::peers::Crowded;
-use crate::timers::{Alarm, Timer};
+use crate::throttle::peers::PeerRefusal;
+use crate::timers::{Timer, TimerHandle};
 use crate::wire::deflate::Inflater;
 use crate::wire::json;
 use crate::words::application::Application;
@@ -96,7 +96,7 @@ struct Conn {
     /// Whether a proxy passed on the request by which the client came. Then it is exempt from
     /// nothing.
     forwarded: bool,
-    alarm: Alarm,
+    alarm: TimerHandle,
     /// Since when a lot waits that the kernel has not taken, as far as the driver has told.
     behind_since: Option<Micros>,
     state: State,
@@ -111,7 +111,7 @@ impl Conn {
     /// A connection of this client.
     fn of(speaker: Speaker, state: State) -> Self {
         let Speaker { address: peer, forwarded } = speaker;
-        Self { peer, forwarded, alarm: Alarm::default(), behind_since: None, state }
+        Self { peer, forwarded, alarm: TimerHandle::default(), behind_since: None, state }
     }
 
     /// The address that it is counted under.
@@ -504,7 +504,7 @@ impl Shard {
 
     /// Counts a connection of an address. A trusted proxy's own connections are not counted, and
     /// nothing that a proxy passed on is exempt.
-    fn enter(&mut self, speaker: Speaker, cx: &mut Cx<'_>) -> Result<(), Crowded> {
+    fn enter(&mut self, speaker: Speaker, cx: &mut Cx<'_>) -> Result<(), PeerRefusal> {
         if !self.is_counted(speaker, cx.settings) {
             return Ok(());
         }

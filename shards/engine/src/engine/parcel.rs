@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::event::Moving;
 use super::link::Link;
 use super::polling_clients::{Left, Probe};
-use crate::delivery::poll_queue::Queue;
+use crate::delivery::poll_queue::PollQueue;
 use crate::wire::deflate::Window;
 use crate::wire::http::Shared;
 use crate::words::manners::Speaker;
@@ -45,7 +45,7 @@ pub(super) enum Parcel {
     /// A session of long-polling, with the request that moves it and is still to be answered.
     Polled {
         link: Link,
-        queue: Queue,
+        queue: PollQueue,
         moving: Moving,
         /// What the request said after that.
         left: Vec<Left>,

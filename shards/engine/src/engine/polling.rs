@@ -11,8 +11,8 @@ use super::parcel::Parcel;
 use super::polling_clients::{Found, Left, Probe, UPGRADE_TIMEOUT, parts_of};
 use super::{Conn, Shard, State, echo};
 use crate::context::Cx;
-use crate::delivery::poll_queue::{Bond, COOKIE, Origin, Queue};
-use crate::delivery::route::Lane;
+use crate::delivery::poll_queue::{Bond, COOKIE, Origin, PollQueue};
+use crate::delivery::route::Encoding;
 use crate::io::{Close, HttpResponse};
 use crate::speech::LeaveReason;
 use crate::wire::engine_packet;
@@ -84,7 +84,7 @@ impl Shard {
             self.leave_crowd(speaker, cx);
             return Ok(self.send_away(id, crowded, cx));
         }
-        let link = self.new_link(Some(sid), Lane::Polled, version, base64, cx);
+        let link = self.new_link(Some(sid), Encoding::Polled, version, base64, cx);
         let conn = Conn::of(speaker, State::Link(Box::new(link)));
         let Some(session) = self.conns.insert_polled(conn) else {
             self.leave_crowd(speaker, cx);
@@ -93,7 +93,7 @@ impl Shard {
         cx.report.counters.links += 1;
         self.sids.put(sid, session);
         let bond = (version == Version::V3).then(|| self.new_bond(id, request, cx)).flatten();
-        let mut queue = Queue::new(version, base64);
+        let mut queue = PollQueue::new(version, base64);
         queue.bond = bond.map(Box::new);
         cx.sender.open(session, queue);
         self.greet(session, sid, &["websocket"], request.query, cx);
@@ -438,7 +438,7 @@ impl Shard {
         id: ConnId,
         speaker: Speaker,
         link: super::link::Link,
-        queue: Queue,
+        queue: PollQueue,
         moving: Moving,
         left: Vec<Left>,
         delivery: Delivery<'_>,

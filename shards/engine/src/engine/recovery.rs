@@ -2,11 +2,11 @@
 
 use super::Shard;
 use crate::context::Cx;
-use crate::delivery::route::Line;
+use crate::delivery::route::Route;
 use crate::io::Close;
 use crate::speech::LeaveReason;
 use crate::wire::socket_packet;
-use crate::words::ids::{ConnId, Offset, Pid};
+use crate::words::ids::{ConnId, Offset, RecoveryToken};
 
 impl Shard {
     /// Gives a client the seat back that it lost, tells it what it missed, and then that it is
@@ -14,7 +14,7 @@ impl Shard {
     pub(super) fn recover(
         &mut self,
         id: ConnId,
-        pid: Pid,
+        pid: RecoveryToken,
         offset: Offset,
         cx: &mut Cx<'_>,
     ) -> bool {
@@ -25,7 +25,7 @@ impl Shard {
             cx.out.close(old, Close::Abort);
         }
         let Some(link) = self.link_mut(id) else { return false };
-        let line = Line { pid: Some(pid), ..link.line(id) };
+        let line = Route { pid: Some(pid), ..link.line(id) };
         let Some((member, seat)) = self.band.recover(pid, offset, line, cx) else { return false };
         if let Some(link) = self.link_mut(id) {
             link.connected_as(member, Some(pid));

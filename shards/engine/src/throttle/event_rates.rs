@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::words::limits::{EventClass, RateLimits};
+use crate::words::limits::{RateClass, RateLimits};
 use crate::words::time::Micros;
 
 /// How long a refusal counts against a connection.
@@ -20,7 +20,7 @@ const BURST_SECONDS: u64 = 2;
 /// been refused.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(bound(serialize = "", deserialize = "W: Default"))]
-pub struct Rates<W> {
+pub struct EventRates<W> {
     /// When the bucket for all events together is full again.
     total_full_at: Micros,
     first: Option<Bucket>,
@@ -40,15 +40,15 @@ struct More<W> {
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Rates<()>>() == 32 && size_of::<Bucket>() == 16);
+const _: () = assert!(size_of::<EventRates<()>>() == 32 && size_of::<Bucket>() == 16);
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Bucket {
-    class: EventClass,
+    class: RateClass,
     full_at: Micros,
 }
 
-impl<W: Default> Rates<W> {
+impl<W: Default> EventRates<W> {
     /// Lets an event through at the time `now`, or not. An event that is not let through takes from
     /// no bucket.
     ///
@@ -58,7 +58,7 @@ impl<W: Default> Rates<W> {
     pub fn take(
         &mut self,
         now: Micros,
-        class: EventClass,
+        class: RateClass,
         limits: &RateLimits,
     ) -> Result<(), Micros> {
         let mine = self.buckets().position(|bucket| bucket.class == class);
@@ -77,7 +77,7 @@ impl<W: Default> Rates<W> {
 
     /// Lets an event through that could wait no longer. Its bucket becomes no emptier than empty,
     /// but the total of all events goes into debt for it.
-    pub fn take_anyway(&mut self, now: Micros, class: EventClass, limits: &RateLimits) {
+    pub fn take_anyway(&mut self, now: Micros, class: RateClass, limits: &RateLimits) {
         let mine = self.buckets().position(|bucket| bucket.class == class);
         let full_at =
             mine.and_then(|place| self.buckets().nth(place)).map_or(Micros::ZERO, |b| b.full_at);
@@ -91,7 +91,7 @@ impl<W: Default> Rates<W> {
     }
 
     /// Sets when the bucket of a class is full again; `mine` is its place, if it has one.
-    fn note(&mut self, now: Micros, class: EventClass, full_at: Micros, mine: Option<usize>) {
+    fn note(&mut self, now: Micros, class: RateClass, full_at: Micros, mine: Option<usize>) {
         let place = mine.or_else(|| self.buckets().position(|bucket| bucket.full_at <= now));
         let drawn = Bucket { class, full_at };
         if let Some(bucket) = place.and_then(|place| self.buckets_mut().nth(place)) {
@@ -167,7 +167,7 @@ pub(super) fn draw(now: Micros, full_at: Micros, rate: u32) -> Result<Micros, Mi
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    type Rates = super::Rates<()>;
+    type EventRates = super::EventRates<()>;
     use proptest::prelude::*;
 
     const SECOND: Micros = Micros::from_secs(1);
@@ -180,9 +180,9 @@ mod tests {
 
     /// Takes an event, and notes a refusal if there is no room for it.
     fn attempt(
-        rates: &mut Rates,
+        rates: &mut EventRates,
         now: Micros,
-        class: EventClass,
+        class: RateClass,
         limits: &RateLimits,
     ) -> Result<(), Refused> {
         let taken = rates.take(now, class, limits);
@@ -211,9 +211,9 @@ mod tests {
     }
 
     fn taken_at_once(
-        rates: &mut Rates,
+        rates: &mut EventRates,
         now: Micros,
-        class: EventClass,
+        class: RateClass,
         limits: &RateLimits,
     ) -> usize {
         (0..1000).take_while(|_| rates.take(now, class, limits).is_ok()).count()
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn each_class_has_the_rate_of_the_protocol_and_a_burst_of_twice_that() {
-        use EventClass::*;
+        use RateClass::*;
         let limits = RateLimits { total: 0, refusals_max: 0, ..RateLimits::default() };
         for (class, rate) in [
             (PositionSync, 50),
@@ -235,7 +235,7 @@ mod tests {
             (Other(0), 5),
             (Other(255), 5),
         ] {
-            let mut rates = Rates::default();
+            let mut rates = EventRates::default();
             assert_eq!(
                 taken_at_once(&mut rates, START, class, &limits),
                 2 * rate,
@@ -259,37 +259,37 @@ mod tests {
     #[test]
     fn the_total_holds_however_the_events_are_spread() {
         let limits = RateLimits { refusals_max: 0, ..RateLimits::default() };
-        let mut rates = Rates::default();
-        let events = (0..=255).flat_map(|event| [EventClass::Other(event); 3]);
+        let mut rates = EventRates::default();
+        let events = (0..=255).flat_map(|event| [RateClass::Other(event); 3]);
         assert_eq!(events.filter(|&class| rates.take(START, class, &limits).is_ok()).count(), 200);
-        let wait = rates.take(START, EventClass::PositionSync, &limits).unwrap_err();
+        let wait = rates.take(START, RateClass::PositionSync, &limits).unwrap_err();
         assert_eq!(wait, us(10_000));
     }
 
     #[test]
     fn one_event_running_out_leaves_the_others_alone() {
         let limits = RateLimits::default();
-        let (play, seek) = (EventClass::Other(1), EventClass::Other(2));
-        let mut rates = Rates::default();
+        let (play, seek) = (RateClass::Other(1), RateClass::Other(2));
+        let mut rates = EventRates::default();
         assert_eq!(taken_at_once(&mut rates, START, play, &limits), 10);
         assert_eq!(taken_at_once(&mut rates, START, seek, &limits), 10);
-        assert_eq!(taken_at_once(&mut rates, START, EventClass::ClockSync, &limits), 40);
+        assert_eq!(taken_at_once(&mut rates, START, RateClass::ClockSync, &limits), 40);
     }
 
     #[test]
     fn the_tenth_refusal_within_a_minute_closes() {
         let limits = RateLimits { join_session: 1, refusals_max: 10, ..unlimited() };
         // Takes what there is, until one is refused.
-        let refuse = |rates: &mut Rates, now| {
+        let refuse = |rates: &mut EventRates, now| {
             let mut refused =
-                (0..3).filter_map(|_| attempt(rates, now, EventClass::JoinSession, &limits).err());
+                (0..3).filter_map(|_| attempt(rates, now, RateClass::JoinSession, &limits).err());
             refused.next().unwrap().close
         };
-        let mut rates = Rates::default();
+        let mut rates = EventRates::default();
         let closes: Vec<bool> = (0..10).map(|k| refuse(&mut rates, START + us(k))).collect();
         assert_eq!(closes, [[false; 9].as_slice(), &[true]].concat());
 
-        let mut rates = Rates::default();
+        let mut rates = EventRates::default();
         (0..9).for_each(|k| assert!(!refuse(&mut rates, START + us(k))));
         let mut forgotten_one = rates.clone();
         assert!(!refuse(&mut forgotten_one, START + REFUSALS_WINDOW), "the first is a minute old");
@@ -299,23 +299,23 @@ mod tests {
     #[test]
     fn refusals_are_remembered_up_to_their_limit_only() {
         let limits = RateLimits { join_session: 1, refusals_max: 3, ..unlimited() };
-        let mut rates = Rates::default();
+        let mut rates = EventRates::default();
         for _ in 0..100 {
-            _ = attempt(&mut rates, START, EventClass::JoinSession, &limits);
+            _ = attempt(&mut rates, START, RateClass::JoinSession, &limits);
         }
         assert_eq!(rates.more.as_ref().unwrap().refusals.len(), 3);
         let lifted = RateLimits { refusals_max: 0, ..limits };
-        assert!(!attempt(&mut rates, START, EventClass::JoinSession, &lifted).err().unwrap().close);
+        assert!(!attempt(&mut rates, START, RateClass::JoinSession, &lifted).err().unwrap().close);
     }
 
     #[test]
     fn full_buckets_make_room_for_others() {
         let limits = RateLimits::default();
-        let mut rates = Rates::default();
+        let mut rates = EventRates::default();
         for event in 0..=255 {
             let now = START + Micros::from_secs(event.into());
-            rates.take(now, EventClass::Other(event), &limits).unwrap();
-            rates.take(now, EventClass::LatencyProbe, &limits).unwrap();
+            rates.take(now, RateClass::Other(event), &limits).unwrap();
+            rates.take(now, RateClass::LatencyProbe, &limits).unwrap();
         }
         assert_eq!(rates.buckets().count(), 2);
     }
@@ -323,8 +323,8 @@ mod tests {
     #[test]
     fn what_can_wait_no_longer_leaves_its_bucket_empty_and_the_total_in_debt() {
         let limits = RateLimits { refusals_max: 0, ..RateLimits::default() };
-        let (tempo, other) = (EventClass::Other(1), EventClass::Other(2));
-        let mut rates = Rates::default();
+        let (tempo, other) = (RateClass::Other(1), RateClass::Other(2));
+        let mut rates = EventRates::default();
         assert_eq!(taken_at_once(&mut rates, START, tempo, &limits), 10);
         for _ in 0..1_000 {
             rates.take_anyway(START, tempo, &limits);
@@ -347,10 +347,10 @@ mod tests {
     #[test]
     fn the_state_survives_a_move() {
         let limits = RateLimits::default();
-        let mut rates = Rates::default();
-        (0..30).for_each(|k| _ = rates.take(START + us(k), EventClass::ChatMessage, &limits));
+        let mut rates = EventRates::default();
+        (0..30).for_each(|k| _ = rates.take(START + us(k), RateClass::ChatMessage, &limits));
         let bytes = postcard::to_allocvec(&rates).unwrap();
-        assert_eq!(postcard::from_bytes::<Rates>(&bytes).unwrap(), rates);
+        assert_eq!(postcard::from_bytes::<EventRates>(&bytes).unwrap(), rates);
     }
 
     /// A bucket as textbooks draw it: it fills while time passes, an event takes its share.
@@ -387,7 +387,7 @@ mod tests {
             events in prop::collection::vec((prop_oneof![4 => 0..30_000u64, 1 => 0..70_000_000u64], 0..4u8), 0..300),
         ) {
             let limits = RateLimits { position_sync: rate, other, total, refusals_max, ..unlimited() };
-            let mut rates = Rates::default();
+            let mut rates = EventRates::default();
             let mut now = START;
             let mut all = Pail::new(total);
             let mut pails = [Pail::new(rate), Pail::new(other), Pail::new(other), Pail::new(other)];
@@ -397,7 +397,7 @@ mod tests {
                 all.fill(elapsed);
                 pails.iter_mut().for_each(|pail| pail.fill(elapsed));
                 let pail = &mut pails[which as usize];
-                let class = if which == 0 { EventClass::PositionSync } else { EventClass::Other(which) };
+                let class = if which == 0 { RateClass::PositionSync } else { RateClass::Other(which) };
 
                 let before = rates.clone();
                 match attempt(&mut rates, now, class, &limits) {

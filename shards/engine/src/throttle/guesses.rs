@@ -7,12 +7,12 @@ use crate::words::time::Micros;
 
 /// How many wrong passcodes and PINs are let pass at once, and how long each counts.
 #[derive(Clone, Copy, Debug)]
-pub struct Guessing {
+pub struct GuessLimit {
     burst: u64,
     interval: Micros,
 }
 
-impl Guessing {
+impl GuessLimit {
     /// Of an address, in all sessions. At this rate a four-digit PIN survives months of guessing.
     pub const OF_ADDRESS: Self = Self { burst: 10, interval: Micros::from_secs(60) };
     /// In a session, by whatever addresses.
@@ -31,16 +31,16 @@ impl Guessing {
 
 /// Wrong guesses of late: the time at which none of them counts any more.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Guesses {
+pub struct GuessThrottle {
     forgotten_at: Micros,
 }
 
-impl Guesses {
+impl GuessThrottle {
     /// Whether another guess is let through.
     ///
     /// # Errors
     /// How long to wait if not.
-    pub fn may(self, now: Micros, of: Guessing) -> Result<(), Micros> {
+    pub fn may(self, now: Micros, of: GuessLimit) -> Result<(), Micros> {
         let most = Micros::from_micros(of.interval.as_micros() * (of.burst - 1));
         match self.forgotten_at.since(now).since(most) {
             Micros::ZERO => Ok(()),
@@ -55,7 +55,7 @@ impl Guesses {
 
     /// Notes a wrong guess. Beyond the burst none is remembered, so that guessing is possible again
     /// soon after others have stopped.
-    pub fn wrong(&mut self, now: Micros, of: Guessing) {
+    pub fn wrong(&mut self, now: Micros, of: GuessLimit) {
         let full = now + Micros::from_micros(of.interval.as_micros() * of.burst);
         self.forgotten_at = (self.forgotten_at.max(now) + of.interval).min(full);
     }
@@ -79,8 +79,8 @@ pub struct Guard(Option<Box<Guarded>>);
 
 #[derive(Debug, Default)]
 struct Guarded {
-    wrong: Guesses,
-    by_strangers: Guesses,
+    wrong: GuessThrottle,
+    by_strangers: GuessThrottle,
     /// Addresses that have shown the right secret, the one that did so last at the end.
     insiders: Vec<(IpAddr, Shown)>,
 }
@@ -91,21 +91,21 @@ impl Guard {
     /// # Errors
     /// How long to wait if not.
     pub fn may(&self, now: Micros) -> Result<(), Micros> {
-        self.0.as_ref().map_or(Ok(()), |guarded| guarded.wrong.may(now, Guessing::IN_SESSION))
+        self.0.as_ref().map_or(Ok(()), |guarded| guarded.wrong.may(now, GuessLimit::IN_SESSION))
     }
 
     /// Whether the session takes a first guess of an address that it knows nothing of.
     pub fn may_stranger(&self, now: Micros) -> bool {
         self.0
             .as_ref()
-            .is_none_or(|guarded| guarded.by_strangers.may(now, Guessing::OF_STRANGERS).is_ok())
+            .is_none_or(|guarded| guarded.by_strangers.may(now, GuessLimit::OF_STRANGERS).is_ok())
     }
 
     /// Notes a wrong guess.
     pub fn wrong(&mut self, now: Micros) {
         let guarded = self.0.get_or_insert_default();
-        guarded.wrong.wrong(now, Guessing::IN_SESSION);
-        guarded.by_strangers.wrong(now, Guessing::OF_STRANGERS);
+        guarded.wrong.wrong(now, GuessLimit::IN_SESSION);
+        guarded.by_strangers.wrong(now, GuessLimit::OF_STRANGERS);
     }
 
     /// Whether an address has shown all of these secrets before.
@@ -148,14 +148,14 @@ mod tests {
 
     #[test]
     fn wrong_guesses_count_for_a_while() {
-        let mut guesses = Guesses::default();
+        let mut guesses = GuessThrottle::default();
         for n in 0..10 {
-            assert_eq!(guesses.may(NOW, Guessing::OF_ADDRESS), Ok(()), "{n}");
-            guesses.wrong(NOW, Guessing::OF_ADDRESS);
+            assert_eq!(guesses.may(NOW, GuessLimit::OF_ADDRESS), Ok(()), "{n}");
+            guesses.wrong(NOW, GuessLimit::OF_ADDRESS);
         }
-        let wait = guesses.may(NOW, Guessing::OF_ADDRESS).unwrap_err();
+        let wait = guesses.may(NOW, GuessLimit::OF_ADDRESS).unwrap_err();
         assert_eq!(wait, Micros::from_secs(60));
-        assert_eq!(guesses.may(NOW + wait, Guessing::OF_ADDRESS), Ok(()));
+        assert_eq!(guesses.may(NOW + wait, GuessLimit::OF_ADDRESS), Ok(()));
         assert!(guesses.any(NOW + wait) && !guesses.any(NOW + Micros::from_secs(600)));
     }
 

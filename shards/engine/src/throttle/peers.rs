@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::event_rates::draw;
-use super::guesses::{Guesses, Guessing};
+use super::guesses::{GuessLimit, GuessThrottle};
 use crate::words::manners::{Network, PeerLimits, household, networks, plain};
 use crate::words::time::Micros;
 
@@ -15,10 +15,10 @@ const RESTING_MAX: usize = 1_024;
 
 /// The addresses that a shard has to do with.
 #[derive(Debug, Default)]
-pub struct Crowd {
+pub struct PeerTable {
     peers: BTreeMap<IpAddr, Peer>,
     /// Networks whose addresses have guessed wrong.
-    guessers: BTreeMap<Network, Guesses>,
+    guessers: BTreeMap<Network, GuessThrottle>,
     /// With so many addresses and networks it is time to forget some.
     full: usize,
 }
@@ -28,7 +28,7 @@ struct Peer {
     connections: u32,
     /// When its bucket of new connections is full again.
     full_at: Micros,
-    guesses: Guesses,
+    guesses: GuessThrottle,
 }
 
 impl Peer {
@@ -40,14 +40,14 @@ impl Peer {
 
 /// Why an address gets nothing more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Crowded {
+pub enum PeerRefusal {
     /// It has as many connections as it may.
     Connections,
     /// It opens them too fast; after so long it may open another.
     Haste(Micros),
 }
 
-impl Crowded {
+impl PeerRefusal {
     /// The same in words.
     pub const fn why(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ impl Crowded {
     }
 }
 
-impl Crowd {
+impl PeerTable {
     /// Counts a new connection of an address. It is counted also if it is too much, since its
     /// connection exists until it is closed.
     pub fn enter(
@@ -65,7 +65,7 @@ impl Crowd {
         address: IpAddr,
         now: Micros,
         limits: &PeerLimits,
-    ) -> Result<(), Crowded> {
+    ) -> Result<(), PeerRefusal> {
         self.forget_rested(now);
         let peer = self.peers.entry(household(address)).or_default();
         peer.connections += 1;
@@ -73,10 +73,10 @@ impl Crowd {
             return Ok(());
         }
         if limits.connections_max > 0 && peer.connections > limits.connections_max {
-            return Err(Crowded::Connections);
+            return Err(PeerRefusal::Connections);
         }
         peer.full_at =
-            draw(now, peer.full_at, limits.connections_per_second).map_err(Crowded::Haste)?;
+            draw(now, peer.full_at, limits.connections_per_second).map_err(PeerRefusal::Haste)?;
         Ok(())
     }
 
@@ -95,7 +95,7 @@ impl Crowd {
     }
 
     /// The wrong guesses of an address.
-    pub fn guesses(&self, address: IpAddr) -> Guesses {
+    pub fn guesses(&self, address: IpAddr) -> GuessThrottle {
         self.peers.get(&household(address)).map(|peer| peer.guesses).unwrap_or_default()
     }
 
@@ -109,7 +109,11 @@ impl Crowd {
     /// Notes a wrong guess of an address.
     pub fn guessed_wrong(&mut self, address: IpAddr, now: Micros) {
         self.forget_rested(now);
-        self.peers.entry(household(address)).or_default().guesses.wrong(now, Guessing::OF_ADDRESS);
+        self.peers
+            .entry(household(address))
+            .or_default()
+            .guesses
+            .wrong(now, GuessLimit::OF_ADDRESS);
         for (network, of) in around(address) {
             self.guessers.entry(network).or_default().wrong(now, of);
         }
@@ -133,8 +137,8 @@ impl Crowd {
 }
 
 /// The networks around an address, with the wrong guesses that each may make for nothing.
-fn around(address: IpAddr) -> impl Iterator<Item = (Network, Guessing)> {
-    networks(address).zip([Guessing::OF_NETWORK, Guessing::OF_PROVIDER])
+fn around(address: IpAddr) -> impl Iterator<Item = (Network, GuessLimit)> {
+    networks(address).zip([GuessLimit::OF_NETWORK, GuessLimit::OF_PROVIDER])
 }
 
 #[cfg(test)]
@@ -152,11 +156,11 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_connections_and_gets_back_what_it_gives() {
-        let mut crowd = Crowd::default();
+        let mut crowd = PeerTable::default();
         for _ in 0..3 {
             assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()));
         }
-        assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Err(Crowded::Connections));
+        assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Err(PeerRefusal::Connections));
         assert_eq!(crowd.enter(ip(2), NOW, &LIMITS), Ok(()), "another address is another's");
         crowd.leave(ip(1), NOW);
         crowd.leave(ip(1), NOW);
@@ -165,12 +169,12 @@ mod tests {
 
     #[test]
     fn an_address_in_haste_is_told_how_long_to_wait() {
-        let mut crowd = Crowd::default();
+        let mut crowd = PeerTable::default();
         for n in 0..20 {
             assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()), "{n}");
             crowd.leave(ip(1), NOW);
         }
-        let Err(Crowded::Haste(wait)) = crowd.enter(ip(1), NOW, &LIMITS) else {
+        let Err(PeerRefusal::Haste(wait)) = crowd.enter(ip(1), NOW, &LIMITS) else {
             panic!("no limit")
         };
         crowd.leave(ip(1), NOW);
@@ -182,7 +186,7 @@ mod tests {
     fn a_network_whose_addresses_guess_loses_their_free_guesses_and_others_keep_theirs() {
         let six = |last: u128| IpAddr::from((0x2001_0db8_u128 << 96 | last).to_be_bytes());
         let (slash_64, slash_48, slash_32) = (1 << 64, 1 << 80, 1 << 96);
-        let mut crowd = Crowd::default();
+        let mut crowd = PeerTable::default();
         let mut free = 0;
         for n in 0..65_536 {
             if crowd.spares(six(n * slash_64), NOW) {
@@ -202,7 +206,7 @@ mod tests {
 
     #[test]
     fn an_address_that_guesses_is_remembered_until_it_is_forgiven() {
-        let mut crowd = Crowd::default();
+        let mut crowd = PeerTable::default();
         assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()));
         crowd.guessed_wrong(ip(1), NOW);
         crowd.leave(ip(1), NOW + Micros::from_secs(30));
@@ -212,7 +216,7 @@ mod tests {
 
     #[test]
     fn this_machine_is_spared() {
-        let mut crowd = Crowd::default();
+        let mut crowd = PeerTable::default();
         for _ in 0..1_000 {
             assert_eq!(crowd.enter(Ipv4Addr::LOCALHOST.into(), NOW, &LIMITS), Ok(()));
         }
@@ -222,7 +226,7 @@ mod tests {
 
     #[test]
     fn addresses_that_came_once_are_forgotten() {
-        let mut crowd = Crowd::default();
+        let mut crowd = PeerTable::default();
         let mut most = 0;
         for n in 0..20_000_u32 {
             let now = NOW + Micros::from_millis(u64::from(n));

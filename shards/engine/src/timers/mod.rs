@@ -28,9 +28,9 @@ pub enum Timer {
 
 /// At most one timer in the wheel.
 #[derive(Debug, Default)]
-pub struct Alarm(Option<(Micros, TimerId)>);
+pub struct TimerHandle(Option<(Micros, TimerId)>);
 
-impl Alarm {
+impl TimerHandle {
     /// When it rings, if it is set.
     pub fn at(&self) -> Option<Micros> {
         self.0.map(|(at, _)| at)
@@ -68,7 +68,7 @@ mod tests {
     fn an_alarm_rings_once_at_the_time_wanted_last() {
         let mut wheel = Wheel::new(Micros::ZERO);
         let what = Timer::Room(RoomKey { index: 0, generation: 0 });
-        let mut alarm = Alarm::default();
+        let mut alarm = TimerHandle::default();
         for at in [30, 10, 20] {
             alarm.set(&mut wheel, Some(Micros::from_micros(at)), what);
         }

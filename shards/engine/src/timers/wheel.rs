@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::NonZeroU64;
 
-use crate::slots::Pieces;
+use crate::slots::ChunkedVec;
 use crate::words::time::Micros;
 
 /// Slots are 1.024 ms wide: a power of two, so that finding one is a shift, and narrow enough that
@@ -42,7 +42,7 @@ const STALE_MIN: usize = 64;
 /// is allocated.
 #[derive(Debug)]
 pub struct Wheel<T> {
-    entries: Pieces<Entry<T>>,
+    entries: ChunkedVec<Entry<T>>,
     /// First vacant entry; the others follow by `next`.
     vacant: u32,
     /// First entry of each slot.
@@ -93,7 +93,7 @@ impl<T: Copy> Wheel<T> {
     /// An empty wheel at the time `start`.
     pub fn new(start: Micros) -> Wheel<T> {
         Wheel {
-            entries: Pieces::default(),
+            entries: ChunkedVec::default(),
             vacant: NONE,
             heads: vec![NONE; SLOT_COUNT].into(),
             occupied: vec![0; SLOT_COUNT / 64].into(),
@@ -408,7 +408,7 @@ impl<T: Copy> Wheel<T> {
     }
 }
 
-fn is_set<T>(entries: &Pieces<Entry<T>>, index: u32, set: NonZeroU64) -> bool {
+fn is_set<T>(entries: &ChunkedVec<Entry<T>>, index: u32, set: NonZeroU64) -> bool {
     entries.get(index as usize).is_some_and(|entry| entry.set == set && entry.what.is_some())
 }
 

@@ -20,7 +20,7 @@ use crate::speech::{
     TempoChange, TempoEvent,
 };
 use crate::words::ids::CommandId;
-use crate::words::limits::EventClass;
+use crate::words::limits::RateClass;
 use crate::words::time::Micros;
 
 /// An event of clients, for documents.
@@ -92,7 +92,7 @@ macro_rules! events {
             }
 
             /// The bucket that it is taken from.
-            pub const fn rate_class(self) -> EventClass {
+            pub const fn rate_class(self) -> RateClass {
                 match self {
                     $(Self::$event => class!($class, $event),)*
                 }
@@ -122,10 +122,10 @@ macro_rules! events {
 
 macro_rules! class {
     (Other, $event:ident) => {
-        EventClass::Other(ClientEvent::$event as u8)
+        RateClass::Other(ClientEvent::$event as u8)
     };
     ($class:ident, $event:ident) => {
-        EventClass::$class
+        RateClass::$class
     };
 }
 
@@ -467,8 +467,8 @@ impl ClientEvent {
 }
 
 /// The token bucket that an event is taken from.
-pub fn class(event: Option<ClientEvent>) -> EventClass {
-    event.map_or(EventClass::Other(u8::MAX), ClientEvent::rate_class)
+pub fn class(event: Option<ClientEvent>) -> RateClass {
+    event.map_or(RateClass::Other(u8::MAX), ClientEvent::rate_class)
 }
 
 /// The event that does here what an event of the original's other dialect did there.

@@ -183,10 +183,10 @@ pub struct RoomKey {
 /// What a client shows to get its seat back. As hard to guess as a socket id, and told to nobody
 /// else.
 #[derive(Clone, Copy, Debug, Eq, Serialize, Deserialize)]
-pub struct Pid(pub MemberId);
+pub struct RecoveryToken(pub MemberId);
 
 /// The time that a comparison takes tells nothing of a pid.
-impl PartialEq for Pid {
+impl PartialEq for RecoveryToken {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_str().as_bytes().ct_eq(other.0.as_str().as_bytes()).into()
     }

@@ -158,7 +158,7 @@ const _: () = assert!(Limits::PRODUCTION.message_bytes_max >= 1_000_000);
 
 /// The bucket an event is taken from.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum EventClass {
+pub enum RateClass {
     /// `position_sync`.
     PositionSync,
     /// `metronome_tick`.
@@ -181,17 +181,17 @@ pub enum EventClass {
 
 impl RateLimits {
     /// Events of this class that a connection may send in a second; 0 = any number.
-    pub fn of(&self, class: EventClass) -> u32 {
+    pub fn of(&self, class: RateClass) -> u32 {
         match class {
-            EventClass::PositionSync => self.position_sync,
-            EventClass::MetronomeTick => self.metronome_tick,
-            EventClass::SyncRequest => self.sync_request,
-            EventClass::ChatMessage => self.chat_message,
-            EventClass::LatencyProbe => self.latency_probe,
-            EventClass::ClockSync => self.clock_sync,
-            EventClass::TempoChange => self.tempo_change,
-            EventClass::JoinSession => self.join_session,
-            EventClass::Other(_) => self.other,
+            RateClass::PositionSync => self.position_sync,
+            RateClass::MetronomeTick => self.metronome_tick,
+            RateClass::SyncRequest => self.sync_request,
+            RateClass::ChatMessage => self.chat_message,
+            RateClass::LatencyProbe => self.latency_probe,
+            RateClass::ClockSync => self.clock_sync,
+            RateClass::TempoChange => self.tempo_change,
+            RateClass::JoinSession => self.join_session,
+            RateClass::Other(_) => self.other,
         }
     }
 }
