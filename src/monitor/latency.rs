@@ -1,13 +1,13 @@
 //! From the shards' histograms to percentiles of the last second and of the last interval, and to
 //! the buckets that Prometheus adds up.
 
-use bandsync_driver::Gauges;
+use bandsync_driver::Histograms;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// How many things are measured, and their names in the order of [`Gauges::all`].
+/// How many things are measured, and their names in the order of [`Histograms::all`].
 pub const GAUGES: usize = 5;
-/// The names of all gauges, in the order of [`Gauges::all`].
+/// The names of all gauges, in the order of [`Histograms::all`].
 pub const NAMES: [&str; GAUGES] = ["handler", "tickLateness", "turn", "roundTrip", "mailbox"];
 
 /// The places of some of them.
@@ -133,7 +133,7 @@ impl Meter {
     }
 
     /// Adds what a shard measured.
-    pub fn add(&mut self, gauges: &Gauges) {
+    pub fn add(&mut self, gauges: &Histograms) {
         for (gauge, measured) in gauges.all().into_iter().enumerate() {
             for value in measured.iter_recorded() {
                 let (at, count) = (value.value_iterated_to(), u64::from(value.count_at_value()));
@@ -206,8 +206,8 @@ fn rounded(value: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn measured(nanos: impl IntoIterator<Item = u64>) -> Gauges {
-        let mut gauges = Gauges::new();
+    fn measured(nanos: impl IntoIterator<Item = u64>) -> Histograms {
+        let mut gauges = Histograms::new();
         for value in nanos {
             gauges.round_trip.saturating_record(value);
         }

@@ -16,7 +16,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bandsync_driver::Gauges;
+use bandsync_driver::Histograms;
 use bandsync_engine::io::Memory;
 use bandsync_engine::speech::Code;
 use log::{info, warn};
@@ -113,7 +113,7 @@ pub trait Totals: Send + Sync + 'static {
     fn shards(&self) -> Vec<ShardTotals>;
 
     /// Shows what this shard measured since the last call.
-    fn collect(&self, _shard: usize, _read: &mut dyn FnMut(&Gauges)) {}
+    fn collect(&self, _shard: usize, _read: &mut dyn FnMut(&Histograms)) {}
 
     /// The queues between threads.
     fn queues(&self) -> Vec<Queue> {
@@ -835,8 +835,8 @@ mod tests {
             self.shards.lock().clone()
         }
 
-        fn collect(&self, _: usize, read: &mut dyn FnMut(&Gauges)) {
-            let mut gauges = Gauges::new();
+        fn collect(&self, _: usize, read: &mut dyn FnMut(&Histograms)) {
+            let mut gauges = Histograms::new();
             for nanos in self.round_trips.lock().drain(..) {
                 gauges.round_trip.saturating_record(nanos);
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bandsync_driver::{Board, Clock, Gauges, Post};
+use bandsync_driver::{Clock, Histograms, Mailer, SharedMetrics};
 use bandsync_engine::io::report::Counters;
 use bandsync_engine::io::tap::Tap;
 use bandsync_engine::io::{Input, Memory, Outputs, StorageEvent};
@@ -21,7 +21,7 @@ pub(super) const MAILBOX_ROOM: usize = 1_024;
 
 /// The storage's way to the shards.
 pub(super) struct StorageSink {
-    pub(super) post: Post,
+    pub(super) post: Mailer,
     pub(super) shards: u16,
 }
 
@@ -83,7 +83,7 @@ impl<Ended: Fn()> Drop for ExitHook<Ended> {
 
 /// What all shards count, as the monitor wants it.
 pub(super) struct FleetTotals {
-    pub(super) board: Arc<Board<Counters>>,
+    pub(super) board: Arc<SharedMetrics<Counters>>,
     pub(super) clock: Clock,
     pub(super) storage: StorageHandle,
     pub(super) recording: Option<Backlog>,
@@ -109,7 +109,7 @@ impl Totals for FleetTotals {
         self.ids().map(|shard| self.totals(shard)).collect()
     }
 
-    fn collect(&self, shard: usize, read: &mut dyn FnMut(&Gauges)) {
+    fn collect(&self, shard: usize, read: &mut dyn FnMut(&Histograms)) {
         self.board.collect(ShardId(shard as u16), read);
     }
 

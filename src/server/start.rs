@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fmt, io};
 
-use bandsync_driver::{Board, Clock, End, Fleet, Host, Plan};
+use bandsync_driver::{Clock, End, Fleet, Host, Plan, SharedMetrics};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::Settings;
 use bandsync_engine::io::tap::Tap;
@@ -109,7 +109,7 @@ impl Server {
         let storage = Storage::open(&config.storage).map_err(StartError::Storage)?;
         let handle = storage.handle().clone();
         let clock = Clock::start();
-        let board = Board::new(config.shards);
+        let board = SharedMetrics::new(config.shards);
         let started_unix_ms = clock.started_unix_ms();
         let settings = |shard| Settings { shard, started_unix_ms, ..config.engine.clone() };
         let all: Vec<Settings> = (0..config.shards).map(|shard| settings(ShardId(shard))).collect();

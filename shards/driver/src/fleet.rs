@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::host::{Asker, Host};
 use crate::machine::Machine;
 use crate::mail::{Address, Outbox, mailbox};
-use crate::metrics::Board;
+use crate::metrics::SharedMetrics;
 use crate::mio_net::WAKER;
 use crate::pin::pin_to_core;
 use crate::shutdown::Shutdown;
@@ -76,7 +76,7 @@ impl Fleet {
     pub fn start<M: Machine>(
         plan: &Plan,
         clock: Clock,
-        board: &Arc<Board<M::Counters>>,
+        board: &Arc<SharedMetrics<M::Counters>>,
         host: &Arc<dyn Host>,
         mut crew: impl FnMut(ShardId) -> (M, Box<dyn Tap>),
     ) -> io::Result<Self> {
@@ -148,8 +148,8 @@ impl Fleet {
     }
 
     /// Where other threads reach the shards.
-    pub fn post(&self) -> Post {
-        Post { addresses: Arc::clone(&self.stop.addresses) }
+    pub fn post(&self) -> Mailer {
+        Mailer { addresses: Arc::clone(&self.stop.addresses) }
     }
 
     /// Where the server listens.
@@ -172,11 +172,11 @@ impl Fleet {
 
 /// The way from other threads to the shards.
 #[derive(Clone, Debug)]
-pub struct Post {
+pub struct Mailer {
     addresses: Arc<[Address]>,
 }
 
-impl Post {
+impl Mailer {
     /// Tells a shard. It never waits: news that find no room in the shard's mailbox come back, to
     /// be told again later. A shard that has ended takes everything.
     ///

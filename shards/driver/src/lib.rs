@@ -34,15 +34,15 @@ mod unsent;
 mod writer;
 
 pub use clock::Clock;
-pub use fleet::{Fleet, Plan, Post};
+pub use fleet::{Fleet, Mailer, Plan};
 pub use host::{Asker, Host, Order};
 pub use machine::Machine;
 pub use mail::{HandOver, Mail};
-pub use metrics::{Board, Stats};
+pub use metrics::{SharedMetrics, Stats};
 pub use net::{Accepted, Net, Process, Readiness, SendRequest, Shell};
 pub use pin::allowed_cores;
 pub use shutdown::{LiveGuard, Shutdown};
-pub use telemetry::Gauges;
+pub use telemetry::Histograms;
 pub use thread::End;
 pub use turn::{Turn, TurnSizes};
 pub use unsent::Unsent;

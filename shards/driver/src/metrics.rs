@@ -8,12 +8,12 @@ use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 use parking_lot::Mutex;
 
-use crate::telemetry::{Exchange, Gauges};
+use crate::telemetry::{DoubleBuffer, Histograms};
 
 /// One place per shard. Made before the shards start, so that whoever answers `/metrics` can hold
 /// it.
 #[derive(Debug)]
-pub struct Board<C> {
+pub struct SharedMetrics<C> {
     shards: Vec<Place<C>>,
     /// How much memory the process has left, as a place in [`MEMORY`].
     memory: AtomicU8,
@@ -21,7 +21,7 @@ pub struct Board<C> {
     rosters_until: AtomicU64,
 }
 
-/// What [`Board::set_memory`] may say.
+/// What [`SharedMetrics::set_memory`] may say.
 const MEMORY: [Memory; 3] = [Memory::Enough, Memory::Low, Memory::Out];
 
 /// What one shard writes. Its numbers fill cache lines of their own: shards that count do not slow
@@ -31,12 +31,12 @@ const MEMORY: [Memory; 3] = [Memory::Enough, Memory::Low, Memory::Out];
 struct Place<C> {
     stats: Stats,
     counters: Mutex<C>,
-    exchange: Exchange,
+    exchange: DoubleBuffer,
     /// What the machine told of itself last.
     roster: Mutex<Vec<u8>>,
 }
 
-impl<C: Copy + Default> Board<C> {
+impl<C: Copy + Default> SharedMetrics<C> {
     /// A board of zeros for so many shards.
     pub fn new(shards: u16) -> Arc<Self> {
         let shards = (0..shards).map(|_| Place::default()).collect();
@@ -59,7 +59,7 @@ impl<C: Copy + Default> Board<C> {
     }
 
     /// Shows to `read` what a shard measured since the last call, one set for each second or so.
-    pub fn collect(&self, shard: ShardId, read: impl FnMut(&Gauges)) {
+    pub fn collect(&self, shard: ShardId, read: impl FnMut(&Histograms)) {
         self.shards[usize::from(shard.0)].exchange.collect(read);
     }
 
@@ -83,7 +83,7 @@ impl<C: Copy + Default> Board<C> {
         MEMORY.get(usize::from(self.memory.load(Ordering::Relaxed))).copied().unwrap_or_default()
     }
 
-    pub(crate) fn exchange(&self, shard: ShardId) -> &Exchange {
+    pub(crate) fn exchange(&self, shard: ShardId) -> &DoubleBuffer {
         &self.shards[usize::from(shard.0)].exchange
     }
 
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_shard_does_not_wait_for_a_reader() {
-        let board = Board::<u64>::new(2);
+        let board = SharedMetrics::<u64>::new(2);
         let shard = ShardId(1);
         assert!(board.publish(shard, 5));
         let reader = board.shards[1].counters.lock();

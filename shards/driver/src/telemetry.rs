@@ -21,7 +21,7 @@ const DIGITS: u8 = 2;
 
 /// What one shard measured in about a second. Times are in nanoseconds.
 #[derive(Clone, Debug)]
-pub struct Gauges {
+pub struct Histograms {
     /// Time that the machine took for one input: bytes, a connection from another shard, an answer,
     /// or the end of the turn, at which it makes ticks and all that is due.
     pub handler: Histogram<u32>,
@@ -36,7 +36,7 @@ pub struct Gauges {
     pub queue: Histogram<u32>,
 }
 
-impl Gauges {
+impl Histograms {
     /// Empty ones.
     pub fn new() -> Self {
         let empty = || {
@@ -70,7 +70,7 @@ impl Gauges {
     }
 }
 
-impl Default for Gauges {
+impl Default for Histograms {
     fn default() -> Self {
         Self::new()
     }
@@ -78,31 +78,31 @@ impl Default for Gauges {
 
 /// The two queues between the shard that fills and the thread that reads.
 #[derive(Debug)]
-pub(crate) struct Exchange {
-    full: (Sender<Box<Gauges>>, Receiver<Box<Gauges>>),
-    empty: (Sender<Box<Gauges>>, Receiver<Box<Gauges>>),
+pub(crate) struct DoubleBuffer {
+    full: (Sender<Box<Histograms>>, Receiver<Box<Histograms>>),
+    empty: (Sender<Box<Histograms>>, Receiver<Box<Histograms>>),
 }
 
-impl Default for Exchange {
+impl Default for DoubleBuffer {
     fn default() -> Self {
         let (full, empty) = (bounded(SETS), bounded(SETS));
         for _ in 0..SETS {
             // There is room for exactly these.
-            let _ = empty.0.try_send(Box::new(Gauges::new()));
+            let _ = empty.0.try_send(Box::new(Histograms::new()));
         }
         Self { full, empty }
     }
 }
 
-impl Exchange {
+impl DoubleBuffer {
     /// An empty set, unless all are with the reader.
-    pub(crate) fn empty(&self) -> Option<Box<Gauges>> {
+    pub(crate) fn empty(&self) -> Option<Box<Histograms>> {
         self.empty.1.try_recv().ok()
     }
 
     /// Gives `gauges` away for an empty set. If the reader has not returned one, the shard fills
     /// on.
-    pub(crate) fn swap(&self, gauges: &mut Box<Gauges>) {
+    pub(crate) fn swap(&self, gauges: &mut Box<Histograms>) {
         if let Some(empty) = self.empty() {
             let full = std::mem::replace(gauges, empty);
             // There are no more sets than places.
@@ -111,7 +111,7 @@ impl Exchange {
     }
 
     /// Shows every full set to `read` and returns it, empty.
-    pub(crate) fn collect(&self, mut read: impl FnMut(&Gauges)) {
+    pub(crate) fn collect(&self, mut read: impl FnMut(&Histograms)) {
         while let Ok(mut gauges) = self.full.1.try_recv() {
             read(&gauges);
             gauges.reset();
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_reader_gets_each_value_once_and_the_shard_fills_on() {
-        let exchange = Exchange::default();
+        let exchange = DoubleBuffer::default();
         let mut filling = exchange.empty().unwrap();
         let mut seen = 0;
         for round in 1..=10 {
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_takes_too_long_counts_as_a_minute() {
-        let mut gauges = Gauges::new();
+        let mut gauges = Histograms::new();
         gauges.handler.saturating_record(u64::MAX);
         let max = gauges.handler.max() as f64;
         assert!((max / LONGEST as f64 - 1.0).abs() < 0.5, "{max}");
@@ -159,7 +159,7 @@ mod tests {
     fn measuring_an_input_counts_it_once() {
         const INPUTS: u64 = 100_000;
         let clock = crate::clock::Clock::start();
-        let mut gauges = Gauges::new();
+        let mut gauges = Histograms::new();
         let began = clock.nanos();
         let mut last = began;
         for _ in 0..INPUTS {

@@ -21,11 +21,11 @@ use crate::clock::Clock;
 use crate::host::{Asker, Host, Order};
 use crate::machine::Machine;
 use crate::mail::{Mail, Mailbox, Outbox};
-use crate::metrics::{Board, Stats};
+use crate::metrics::{SharedMetrics, Stats};
 use crate::mio_net::{MioNet, TIMER, readiness};
 use crate::net::{Process, Shell};
 use crate::shutdown::{LiveGuard, Shutdown};
-use crate::telemetry::{Gauges, HAND_OVER_INTERVAL};
+use crate::telemetry::{HAND_OVER_INTERVAL, Histograms};
 use crate::timer_fd::TimerFd;
 use crate::turn::{Turn, TurnSizes};
 
@@ -69,7 +69,7 @@ pub(crate) struct Parts<M: Machine> {
     pub(crate) machine: M,
     pub(crate) tap: Box<dyn Tap>,
     pub(crate) host: Arc<dyn Host>,
-    pub(crate) board: Arc<Board<M::Counters>>,
+    pub(crate) board: Arc<SharedMetrics<M::Counters>>,
     pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) mailbox: Mailbox,
     pub(crate) outbox: Outbox,
@@ -253,7 +253,7 @@ struct ThreadShell<C> {
     clock: Clock,
     tap: Box<dyn Tap>,
     host: Arc<dyn Host>,
-    board: Arc<Board<C>>,
+    board: Arc<SharedMetrics<C>>,
     shutdown: Arc<Shutdown>,
     mailbox: Mailbox,
     outbox: Outbox,
@@ -265,7 +265,7 @@ struct ThreadShell<C> {
     /// By when to end, once the end was asked for.
     until: Option<Micros>,
     /// What is being measured, when it is handed over, and when memory is given back.
-    gauges: Box<Gauges>,
+    gauges: Box<Histograms>,
     hand_over: Micros,
     trim: Micros,
     memory: Memory,

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bandsync_driver::{Asker, Board, Clock, End, Fleet, Host, Plan};
+use bandsync_driver::{Asker, Clock, End, Fleet, Host, Plan, SharedMetrics};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::tap::Tap;
 use bandsync_engine::io::{HttpRequest, HttpResponse, Input, Outputs, Settings};
@@ -97,7 +97,7 @@ fn fresh_engines_repeat_what_real_shards_did() {
     let tapes: Vec<Arc<Mutex<Tape>>> = (0..SHARDS).map(|_| Arc::default()).collect();
     let host: Arc<dyn Host> = Arc::new(Page);
     let plan = Plan { pin: false, ..Plan::new(Ipv4Addr::LOCALHOST.into(), 0) };
-    let board = Board::new(SHARDS);
+    let board = SharedMetrics::new(SHARDS);
     let fleet = Fleet::start(&plan, clock, &board, &host, |shard| {
         let tap: Box<dyn Tap> = Box::new(Recorder(Arc::clone(&tapes[usize::from(shard.0)])));
         (Engine::new(settings(shard.0, started_unix_ms)), tap)

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bandsync_driver::{Asker, Board, Clock, Fleet, Host, Plan};
+use bandsync_driver::{Asker, Clock, Fleet, Host, Plan, SharedMetrics};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::report::Counters;
 use bandsync_engine::io::tap::{NoTap, Tap};
@@ -108,7 +108,7 @@ pub fn run(options: Options) -> ExitCode {
         Served::ClientTests(options) => (Application::ClientTests, options),
     };
     let clock = Clock::start();
-    let board = Board::<Counters>::new(options.shards);
+    let board = SharedMetrics::<Counters>::new(options.shards);
     let host: Arc<dyn Host> = Arc::new(Nothing);
     let plan = Plan { pin: false, ..Plan::new(options.host, options.port) };
     let settings = settings(application, &options, clock);

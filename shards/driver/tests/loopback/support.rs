@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use bandsync_driver::{Asker, Board, Clock, End, Fleet, Host, Machine, Plan, Stats};
+use bandsync_driver::{Asker, Clock, End, Fleet, Host, Machine, Plan, SharedMetrics, Stats};
 use bandsync_engine::io::tap::{NoTap, Tap};
 use bandsync_engine::io::{Close, HttpRequest, HttpResponse, Input, Output, Outputs, Span};
 use bandsync_engine::words::ids::{ConnId, ShardId};
@@ -151,7 +151,7 @@ pub const PLAN: Plan = Plan { pin: false, ..Plan::new(IpAddr::V4(Ipv4Addr::LOCAL
 /// A running server.
 pub struct Server {
     pub fleet: Fleet,
-    pub board: Arc<Board<usize>>,
+    pub board: Arc<SharedMetrics<usize>>,
 }
 
 impl Server {
@@ -166,7 +166,7 @@ impl Server {
         host: Arc<dyn Host>,
         mut tap: impl FnMut(ShardId) -> Box<dyn Tap>,
     ) -> Self {
-        let board = Board::new(shards.len() as u16);
+        let board = SharedMetrics::new(shards.len() as u16);
         // The same tests are built twice, under two names: see `loopback_calls`.
         let plan = Plan { ring: env!("CARGO_CRATE_NAME") == "loopback", ..plan };
         let mut shards = shards.into_iter();

@@ -15,7 +15,7 @@ use crate::delivery::route::{Encoding, Route};
 use crate::io::report::Sample;
 use crate::io::{Close, Goodbye};
 use crate::session::Session;
-use crate::speech::{Ack, Code, LeaveReason, LinkCommand, LinkNotice, Quality, Reject};
+use crate::speech::{Ack, ClientCommand, ClientNotice, Code, LeaveReason, Quality, Reject};
 use crate::throttle::event_rates::EventRates;
 use crate::wire::deflate::{Agreed, InflateError, Window};
 use crate::wire::events::{self, ClientEvent, class};
@@ -694,7 +694,7 @@ impl Shard {
         if event.is_some_and(|event| self.keep_late(said, event, wait, cx)) {
             return Step::Go;
         }
-        let notice = LinkNotice::RateLimitExceeded { event: said.name, retry_after: wait };
+        let notice = ClientNotice::RateLimitExceeded { event: said.name, retry_after: wait };
         self.text(said.conn, cx, |bytes| notices::link(bytes, &notice));
         if let Some(ack) = said.ack {
             cx.report.counters.refused(Code::RateLimited);
@@ -717,29 +717,29 @@ impl Shard {
     }
 
     /// Answers what concerns the connection alone, at once.
-    pub(super) fn link_command(&mut self, said: Said<'_>, command: LinkCommand, cx: &mut Cx<'_>) {
+    pub(super) fn link_command(&mut self, said: Said<'_>, command: ClientCommand, cx: &mut Cx<'_>) {
         let (now, id) = (cx.now, said.conn);
         let interval = cx.settings.heartbeat_interval;
         let Some(link) = self.link_mut(id) else { return };
         let Some(member) = link.member else { return };
         let ack = match command {
-            LinkCommand::LatencyProbe { timestamp } => {
+            ClientCommand::LatencyProbe { timestamp } => {
                 let response =
-                    LinkNotice::LatencyResponse { client_timestamp: timestamp, moment: now };
+                    ClientNotice::LatencyResponse { client_timestamp: timestamp, moment: now };
                 self.text(id, cx, |bytes| notices::link(bytes, &response));
                 Ack::Latency { client_timestamp: timestamp, moment: now }
             }
-            LinkCommand::ClockSync { t0 } => {
+            ClientCommand::ClockSync { t0 } => {
                 if said.ack.is_none() {
                     self.text(id, cx, |bytes| {
-                        notices::link(bytes, &LinkNotice::ClockSync { t0, at: now.at })
+                        notices::link(bytes, &ClientNotice::ClockSync { t0, at: now.at })
                     });
                 }
                 Ack::Clock { t0, at: now.at }
             }
-            LinkCommand::Heartbeat { timestamp } => {
+            ClientCommand::Heartbeat { timestamp } => {
                 let (rtt, unix) = (link.pulse.latency(), now.unix);
-                let response = LinkNotice::HeartbeatResponse {
+                let response = ClientNotice::HeartbeatResponse {
                     client_timestamp: timestamp,
                     timestamp: unix,
                     rtt,
@@ -748,12 +748,12 @@ impl Shard {
                 self.heard_from(id, cx);
                 Ack::Heartbeat { client_timestamp: timestamp, timestamp: unix, rtt }
             }
-            LinkCommand::Pong { timestamp } => {
+            ClientCommand::Pong { timestamp } => {
                 if let Some((round_trip, report)) = link.pulse.ponged(now, timestamp, interval) {
                     if report {
                         let quality = link.pulse.quality(member, now.at);
                         self.text(id, cx, |bytes| {
-                            notices::link(bytes, &LinkNotice::ConnectionQuality(quality))
+                            notices::link(bytes, &ClientNotice::ConnectionQuality(quality))
                         });
                     }
                     cx.report.samples.add(Sample::RoundTrip, round_trip);
@@ -764,14 +764,14 @@ impl Shard {
                 self.heard_from(id, cx);
                 Ack::Done
             }
-            LinkCommand::ConnectionQuality => {
+            ClientCommand::ConnectionQuality => {
                 let quality = link.pulse.quality(member, now.at);
                 self.text(id, cx, |bytes| {
-                    notices::link(bytes, &LinkNotice::ConnectionQuality(quality))
+                    notices::link(bytes, &ClientNotice::ConnectionQuality(quality))
                 });
                 Ack::Quality(quality)
             }
-            LinkCommand::Ignored => Ack::Done,
+            ClientCommand::Ignored => Ack::Done,
         };
         self.acknowledge(said, &ack, cx);
     }
@@ -792,7 +792,7 @@ impl Shard {
         cx.report.counters.refused(reject.code);
         self.text(said.conn, cx, |bytes| match said.ack {
             Some(id) => print::refusal(bytes, id, reject),
-            None => notices::link(bytes, &LinkNotice::Error { event: said.name, reject }),
+            None => notices::link(bytes, &ClientNotice::Error { event: said.name, reject }),
         });
     }
 
@@ -826,7 +826,7 @@ impl Shard {
         if link.member.is_some() && link.pulse.deadline() <= now.at {
             link.pulse.pinged(now.at, now.unix, settings);
             self.text(id, cx, |bytes| {
-                notices::link(bytes, &LinkNotice::Ping { timestamp: now.unix })
+                notices::link(bytes, &ClientNotice::Ping { timestamp: now.unix })
             });
         }
     }
@@ -866,7 +866,7 @@ impl Shard {
         let reject =
             Reject::new(Code::Draining, "the server is going away: connect again in a moment");
         let farewell = |bytes: &mut Vec<u8>| {
-            notices::link(bytes, &LinkNotice::Error { event: "disconnect", reject: &reject });
+            notices::link(bytes, &ClientNotice::Error { event: "disconnect", reject: &reject });
         };
         let disconnects = cx.settings.goodbye == Goodbye::Disconnect;
         if id.is_polled() {

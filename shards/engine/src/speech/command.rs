@@ -19,7 +19,7 @@ pub enum Command {
     /// Anything a member says in the session it names, and what it calls that.
     Session(SessionId, Option<CommandId>, SessionCommand),
     /// What concerns the connection alone.
-    Link(LinkCommand),
+    Link(ClientCommand),
 }
 
 /// The fields of `join_session`.
@@ -291,7 +291,7 @@ pub enum SongChoice {
 
 /// What concerns the connection alone; answered at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum LinkCommand {
+pub enum ClientCommand {
     /// `latency_probe`.
     LatencyProbe {
         /// The client's own clock.

@@ -383,7 +383,7 @@ impl LeaveReason {
 
 /// A server event about a connection, whether it is in a session or not.
 #[derive(Clone, Debug, PartialEq)]
-pub enum LinkNotice<'a> {
+pub enum ClientNotice<'a> {
     /// `latency_response`: `clientTimestamp, serverTimestamp, t1, t2`; `t1`, `t2` in server
     /// milliseconds.
     LatencyResponse {

@@ -16,7 +16,7 @@ use super::schema::{FieldInfo, Form, Schema, optional};
 use super::setlist::{NEW_SETLIST, signature};
 use super::shapes::{CLOCK, HEARTBEAT, LATENCY, QUALITY_FIELDS, SONG, SYNC, TRUE};
 use crate::speech::{
-    Code, Command, Join, LinkCommand, Reject, SessionCommand, SettingsChange, SongChoice, Start,
+    ClientCommand, Code, Command, Join, Reject, SessionCommand, SettingsChange, SongChoice, Start,
     TempoChange, TempoEvent,
 };
 use crate::words::ids::CommandId;
@@ -373,11 +373,11 @@ events! {
         CHANGED, MEMBER;
     LatencyProbe = "latency_probe" [LatencyProbe],
         "Answered at once, to measure the round trip.",
-        connection { timestamp = "timestamp": NUMBER, } => LinkCommand::LatencyProbe { timestamp },
+        connection { timestamp = "timestamp": NUMBER, } => ClientCommand::LatencyProbe { timestamp },
         LATENCY, &[];
     ClockSync = "clock_sync" [ClockSync],
         "A four-stamp probe of the server's clock, answered at once.",
-        connection { t0 = "t0": NUMBER, } => LinkCommand::ClockSync { t0 },
+        connection { t0 = "t0": NUMBER, } => ClientCommand::ClockSync { t0 },
         CLOCK, &[];
 
     SetSetlist = "set_setlist" [Other, once],
@@ -401,28 +401,28 @@ events! {
     Pong = "pong" [Other],
         "Answers a ping.",
         connection_or_absent { timestamp = "timestamp": optional(NUMBER), }
-            => LinkCommand::Pong { timestamp },
+            => ClientCommand::Pong { timestamp },
         &[], &[];
     Heartbeat = "heartbeat" [Other],
         "Says that the client lives; always answered.",
         connection_or_absent { timestamp = "timestamp": optional(NUMBER), }
-            => LinkCommand::Heartbeat { timestamp },
+            => ClientCommand::Heartbeat { timestamp },
         HEARTBEAT, &[];
     ConnectionQuality = "connection_quality" [Other],
         "Asks how good the connection is.",
-        connection_or_absent {} => LinkCommand::ConnectionQuality,
+        connection_or_absent {} => ClientCommand::ConnectionQuality,
         QUALITY_FIELDS, &[];
     HeartbeatResponse = "heartbeat_response" [Other],
         "Taken and ignored: old clients answer theirs.",
-        unread {} => LinkCommand::Ignored,
+        unread {} => ClientCommand::Ignored,
         &[], &[];
     RoleChanged = "role_changed" [Other],
         "Taken and ignored: roles change by set_role alone.",
-        unread {} => LinkCommand::Ignored,
+        unread {} => ClientCommand::Ignored,
         &[], &[];
     Error = "error" [Other],
         "Taken and ignored: what went wrong at a client is its own affair.",
-        unread {} => LinkCommand::Ignored,
+        unread {} => ClientCommand::Ignored,
         &[], &[];
 }
 

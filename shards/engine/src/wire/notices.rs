@@ -23,7 +23,7 @@ use super::shapes::{
     UNIX, WORDS,
 };
 use super::{json, socket_packet};
-use crate::speech::{LinkNotice, Notice, RoomStats, Snapshot, TempoEvent, Tick};
+use crate::speech::{ClientNotice, Notice, RoomStats, Snapshot, TempoEvent, Tick};
 use crate::words::ids::{MemberId, SessionId};
 use crate::words::time::Micros;
 
@@ -112,7 +112,7 @@ pub fn notice(out: &mut Vec<u8>, session: &SessionId, notice: &Notice) {
 }
 
 /// Appends a notice about a connection.
-pub fn link(out: &mut Vec<u8>, notice: &LinkNotice<'_>) {
+pub fn link(out: &mut Vec<u8>, notice: &ClientNotice<'_>) {
     print_link(out, (), notice);
 }
 
@@ -403,11 +403,11 @@ notices! {
 }
 
 notices! {
-    fn print_link(alone, LinkNotice<'_>) -> LINK_NOTICES;
+    fn print_link(alone, ClientNotice<'_>) -> LINK_NOTICES;
 
     "latency_response",
     "Answers latency_probe.",
-    LinkNotice::LatencyResponse { client_timestamp, moment } => {
+    ClientNotice::LatencyResponse { client_timestamp, moment } => {
         "clientTimestamp": NUMBER => NumberView(*client_timestamp),
         "serverTimestamp": UNIX => moment.unix.0,
         "t1": SERVER_MS => span(moment.at),
@@ -416,7 +416,7 @@ notices! {
 
     "clock_sync",
     "Answers clock_sync that wanted no acknowledgement.",
-    LinkNotice::ClockSync { t0, at } => {
+    ClientNotice::ClockSync { t0, at } => {
         "t0": NUMBER => NumberView(*t0),
         "t1": SERVER_MS => span(*at),
         "t2": SERVER_MS => span(*at),
@@ -424,13 +424,13 @@ notices! {
 
     "ping",
     "The application's heartbeat of old clients.",
-    LinkNotice::Ping { timestamp } => {
+    ClientNotice::Ping { timestamp } => {
         "timestamp": UNIX => timestamp.0,
     }
 
     "heartbeat_response",
     "Answers heartbeat.",
-    LinkNotice::HeartbeatResponse { client_timestamp, timestamp, rtt } => {
+    ClientNotice::HeartbeatResponse { client_timestamp, timestamp, rtt } => {
         "timestamp": nullable(NUMBER) => client_timestamp.map(NumberView),
         "clientTimestamp": nullable(NUMBER) => client_timestamp.map(NumberView),
         "serverTimestamp": UNIX => timestamp.0,
@@ -439,7 +439,7 @@ notices! {
 
     "connection_quality",
     "To who asked, and after every fifth pong.",
-    LinkNotice::ConnectionQuality(quality) => {
+    ClientNotice::ConnectionQuality(quality) => {
         "socketId": SOCKET_ID => quality.member.as_str(),
         "latency": MILLIS => span(quality.latency.unwrap_or(Micros::ZERO)),
         "packetLoss": PERCENT => Thousandths((quality.packet_loss() * 1_000.0).round() as i64),
@@ -454,14 +454,14 @@ notices! {
     "The event came too fast and was dropped; after ten such in a minute the connection is closed. \
      Of set_tempo, tempo_change, tempo_changed, position_sync and seek without a time the newest \
      waits instead.",
-    LinkNotice::RateLimitExceeded { event, retry_after } => {
+    ClientNotice::RateLimitExceeded { event, retry_after } => {
         "eventType": ANY_TEXT => event,
         "retryAfter": MILLIS => span(*retry_after),
     }
 
     "error",
     "An event without acknowledgement was refused.",
-    LinkNotice::Error { event, reject } => {
+    ClientNotice::Error { event, reject } => {
         "message": ANY_TEXT => reject.message,
         "code": ERROR_CODE => reject.code.as_str(),
         "event": ANY_TEXT => event,

@@ -231,7 +231,7 @@ fn check(event: ClientEvent, payload: &str, expected: SessionCommand) {
 }
 
 #[track_caller]
-fn check_link(event: ClientEvent, payload: &str, expected: LinkCommand) {
+fn check_link(event: ClientEvent, payload: &str, expected: ClientCommand) {
     assert_eq!(command(event, payload), Ok(Command::Link(expected)));
 }
 
@@ -853,9 +853,13 @@ fn clocks_are_compared() {
     check_link(
         ClientEvent::LatencyProbe,
         r#"{"timestamp":99.5}"#,
-        LinkCommand::LatencyProbe { timestamp },
+        ClientCommand::LatencyProbe { timestamp },
     );
-    check_link(ClientEvent::ClockSync, r#"{"t0":99.5}"#, LinkCommand::ClockSync { t0: timestamp });
+    check_link(
+        ClientEvent::ClockSync,
+        r#"{"t0":99.5}"#,
+        ClientCommand::ClockSync { t0: timestamp },
+    );
     for event in [ClientEvent::LatencyProbe, ClientEvent::PositionSync] {
         refuses(
             event,
@@ -869,12 +873,16 @@ fn clocks_are_compared() {
 #[test]
 fn a_connection_speaks_of_itself() {
     let timestamp = Some(Number(99.0));
-    check_link(ClientEvent::Pong, r#"{"timestamp":99}"#, LinkCommand::Pong { timestamp });
-    check_link(ClientEvent::Pong, "", LinkCommand::Pong { timestamp: None });
-    check_link(ClientEvent::Heartbeat, r#"{"timestamp":99}"#, LinkCommand::Heartbeat { timestamp });
-    check_link(ClientEvent::Heartbeat, "null", LinkCommand::Heartbeat { timestamp: None });
-    check_link(ClientEvent::ConnectionQuality, "", LinkCommand::ConnectionQuality);
-    check_link(ClientEvent::RoleChanged, "[7", LinkCommand::Ignored);
+    check_link(ClientEvent::Pong, r#"{"timestamp":99}"#, ClientCommand::Pong { timestamp });
+    check_link(ClientEvent::Pong, "", ClientCommand::Pong { timestamp: None });
+    check_link(
+        ClientEvent::Heartbeat,
+        r#"{"timestamp":99}"#,
+        ClientCommand::Heartbeat { timestamp },
+    );
+    check_link(ClientEvent::Heartbeat, "null", ClientCommand::Heartbeat { timestamp: None });
+    check_link(ClientEvent::ConnectionQuality, "", ClientCommand::ConnectionQuality);
+    check_link(ClientEvent::RoleChanged, "[7", ClientCommand::Ignored);
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn check(said: Notice, name: &str, fields: &str) {
 }
 
 #[track_caller]
-fn check_link(said: LinkNotice<'_>, name: &str, fields: &str) {
+fn check_link(said: ClientNotice<'_>, name: &str, fields: &str) {
     assert_eq!(printed(|out| link(out, &said)), format!(r#"42["{name}",{{{fields}}}]"#));
 }
 
@@ -537,17 +537,17 @@ const MOMENT: Moment = Moment { at: Micros::from_micros(12_345_678), unix: NOW }
 #[test]
 fn a_connection_is_told() {
     check_link(
-        LinkNotice::LatencyResponse { client_timestamp: Number(1.5), moment: MOMENT },
+        ClientNotice::LatencyResponse { client_timestamp: Number(1.5), moment: MOMENT },
         "latency_response",
         r#""clientTimestamp":1.5,"serverTimestamp":1700000000123,"t1":12345.678,"t2":12345.678"#,
     );
     check_link(
-        LinkNotice::ClockSync { t0: Number(7.0), at: MOMENT.at },
+        ClientNotice::ClockSync { t0: Number(7.0), at: MOMENT.at },
         "clock_sync",
         r#""t0":7,"t1":12345.678,"t2":12345.678"#,
     );
-    check_link(LinkNotice::Ping { timestamp: NOW }, "ping", r#""timestamp":1700000000123"#);
-    let heartbeat = |client_timestamp, rtt| LinkNotice::HeartbeatResponse {
+    check_link(ClientNotice::Ping { timestamp: NOW }, "ping", r#""timestamp":1700000000123"#);
+    let heartbeat = |client_timestamp, rtt| ClientNotice::HeartbeatResponse {
         client_timestamp,
         timestamp: NOW,
         rtt,
@@ -562,25 +562,25 @@ fn a_connection_is_told() {
         "heartbeat_response",
         r#""timestamp":null,"clientTimestamp":null,"serverTimestamp":1700000000123,"rtt":null"#,
     );
-    check_link(LinkNotice::ConnectionQuality(quality()), "connection_quality", QUALITY);
+    check_link(ClientNotice::ConnectionQuality(quality()), "connection_quality", QUALITY);
     let fresh = Quality { latency: None, ping_count: 1, pong_count: 0, timeouts: 0, ..quality() };
     check_link(
-        LinkNotice::ConnectionQuality(fresh),
+        ClientNotice::ConnectionQuality(fresh),
         "connection_quality",
         r#""socketId":"AAAAAAAAAAAAAAAAAAAA","latency":0,"packetLoss":0,"connectionDuration":20000,"pingCount":1,"pongCount":0,"timeouts":0,"quality":"unknown""#,
     );
     check_link(
-        LinkNotice::RateLimitExceeded { event: "seek", retry_after: Micros::from_millis(200) },
+        ClientNotice::RateLimitExceeded { event: "seek", retry_after: Micros::from_millis(200) },
         "rate_limit_exceeded",
         r#""eventType":"seek","retryAfter":200"#,
     );
     check_link(
-        LinkNotice::Error { event: "seek", reject: &Reject::field("position", "too far") },
+        ClientNotice::Error { event: "seek", reject: &Reject::field("position", "too far") },
         "error",
         r#""message":"too far","code":"invalid_payload","event":"seek","field":"position""#,
     );
     check_link(
-        LinkNotice::Error {
+        ClientNotice::Error {
             event: "say \"hi\"",
             reject: &Reject::new(Code::UnknownEvent, "No such event."),
         },
@@ -588,7 +588,10 @@ fn a_connection_is_told() {
         r#""message":"No such event.","code":"unknown_event","event":"say \"hi\"""#,
     );
     check_link(
-        LinkNotice::Error { event: "seek", reject: &Reject::too_large("too long", 70_000, 65_536) },
+        ClientNotice::Error {
+            event: "seek",
+            reject: &Reject::too_large("too long", 70_000, 65_536),
+        },
         "error",
         r#""message":"too long","code":"too_large","event":"seek","bytes":70000,"max":65536"#,
     );
@@ -720,7 +723,7 @@ proptest! {
         prop_assert_eq!(&payload["message"], &message);
         prop_assert_eq!(&payload["username"], target.as_deref().unwrap_or(""));
         let reject = Reject::new(Code::Internal, message.clone());
-        let packet = printed(|out| link(out, &LinkNotice::Error { event: &name, reject: &reject }));
+        let packet = printed(|out| link(out, &ClientNotice::Error { event: &name, reject: &reject }));
         let (_, payload) = read_back(&packet);
         prop_assert_eq!(&payload["event"], &name);
         prop_assert_eq!(&payload["message"], &message);
@@ -741,7 +744,7 @@ proptest! {
         prop_assert_eq!(&read_back(&packet).1["epoch"], epoch);
 
         prop_assume!(client.is_finite());
-        let clock = LinkNotice::ClockSync { t0: Number(client), at: Micros::from_micros(at) };
+        let clock = ClientNotice::ClockSync { t0: Number(client), at: Micros::from_micros(at) };
         let packet = printed(|out| link(out, &clock));
         prop_assert_eq!(number(&packet, "t0"), client);
         prop_assert!(read_back(&packet).1["t1"].is_number());
