@@ -23,7 +23,7 @@ use super::heard::{
 };
 use super::model::{Done, LONG_MESSAGE, Model, needs_lead};
 use super::plan::{Say, Shape, reveals};
-use super::seen::Seen;
+use super::seen::Coverage;
 use super::wire::{Ask, Asked, Wire};
 pub use cost::Work;
 
@@ -76,7 +76,7 @@ const LOG_MAX: usize = 256;
 type Fact = ((u64, u64), Option<u64>, Option<u64>);
 
 /// A session and all that is known of it.
-pub struct Court {
+pub struct SessionOracle {
     pub name: SessionId,
     /// The shard it lives on.
     pub home: u16,
@@ -118,7 +118,7 @@ pub struct Court {
     closings: Option<Vec<String>>,
 }
 
-impl Court {
+impl SessionOracle {
     /// Something happened to the model.
     fn changed(&mut self, now: u64) {
         self.dirty = true;
@@ -138,8 +138,8 @@ impl Court {
 }
 
 /// The whole record.
-pub struct Book {
-    pub courts: Vec<Court>,
+pub struct Oracle {
+    pub courts: Vec<SessionOracle>,
     pub failure: Option<Failure>,
     /// What was said and done, line by line, if somebody wants to read it.
     pub story: Option<Vec<String>>,
@@ -148,7 +148,7 @@ pub struct Book {
     /// How often somebody came back as who it was.
     pub recoveries: u64,
     /// What came about.
-    pub seen: Seen,
+    pub seen: Coverage,
     /// Shards that have no memory for more members.
     pub full: Vec<bool>,
     /// Shards that have begun to say goodbye.
@@ -182,12 +182,12 @@ pub struct Book {
     memory_max: u32,
 }
 
-impl Book {
+impl Oracle {
     pub fn new(shape: &Shape, goodbye: Goodbye) -> Self {
         let court = |n: u16| {
             let name = SessionId::parse(&format!("s{n}"))
                 .unwrap_or_else(|| unreachable!("a name of two letters"));
-            Court {
+            SessionOracle {
                 home: name.shard(shape.shards).0,
                 name,
                 model: None,
@@ -218,7 +218,7 @@ impl Book {
             story: None,
             draining: false,
             recoveries: 0,
-            seen: Seen::default(),
+            seen: Coverage::default(),
             full: vec![false; usize::from(shape.shards)],
             drained: vec![false; usize::from(shape.shards)],
             goodbye,

@@ -2,9 +2,9 @@
 
 /// SplitMix64. The engine has a generator of its own; this one is for everything around it.
 #[derive(Clone, Debug)]
-pub struct Chance(u64);
+pub struct SimRng(u64);
 
-impl Chance {
+impl SimRng {
     /// A sequence that belongs to `seed` and to nobody else who asks with another `purpose`. Each
     /// connection, shard and member has its own, so that taking one out of a plan leaves the luck
     /// of the others as it was.

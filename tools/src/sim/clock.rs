@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::chance::Chance;
+use super::chance::SimRng;
 
 /// Answers that are remembered.
 const RING: usize = 64;
@@ -229,12 +229,12 @@ pub struct Device {
     reads: i64,
     /// By how much it is fast, in parts of a thousand million.
     skew: i64,
-    luck: Chance,
+    luck: SimRng,
 }
 
 impl Device {
     /// One that is anywhere, and up to 100 ppm fast or slow.
-    pub fn new(mut luck: Chance) -> Self {
+    pub fn new(mut luck: SimRng) -> Self {
         let reads = luck.below(2_000_000_000_000_000) as i64;
         let skew = luck.between(0, 200_000) as i64 - 100_000;
         Self { at: 0, reads, skew, luck }
@@ -292,7 +292,7 @@ struct Past {
 }
 
 impl Timekeeper {
-    pub fn new(luck: Chance) -> Self {
+    pub fn new(luck: SimRng) -> Self {
         Self {
             device: Device::new(luck),
             band: BandClock::default(),

@@ -6,7 +6,7 @@ use bandsync_engine::words::ids::SessionId;
 
 use super::super::storage::Storage;
 use super::super::wire::{Spent, Wire};
-use super::Book;
+use super::Oracle;
 
 /// What a client is told that has asked for nothing: a greeting, that it is connected, a farewell.
 const GREETINGS: u64 = 6;
@@ -43,7 +43,7 @@ pub struct Work {
     pub needless: usize,
 }
 
-impl Book {
+impl Oracle {
     /// A read was handled: what one client can have the server do before it looks at the others is
     /// bounded.
     pub fn worked(&mut self, now: u64, work: &Work) {

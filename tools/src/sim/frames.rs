@@ -1,6 +1,6 @@
 //! The client's side of the wire: frames to the server, frames from it, and what is neither.
 
-use super::chance::Chance;
+use super::chance::SimRng;
 
 /// What a client opens a connection with.
 pub const UPGRADE: &[u8] =
@@ -24,7 +24,7 @@ pub fn is_draining(frame: &[u8]) -> bool {
 }
 
 /// Appends a masked frame.
-pub fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], luck: &mut Chance) {
+pub fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], luck: &mut SimRng) {
     out.push(first);
     match payload.len() {
         length @ 0..=125 => out.push(0x80 | length as u8),
@@ -109,7 +109,7 @@ pub fn head_end(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Rubbish of a kind that ends a connection, or spoils it.
-pub fn rubbish(kind: u8, luck: &mut Chance, message_max: u32, fragments_max: u32) -> Vec<u8> {
+pub fn rubbish(kind: u8, luck: &mut SimRng, message_max: u32, fragments_max: u32) -> Vec<u8> {
     let mut out = Vec::new();
     match kind {
         0 => out.extend((0..luck.between(1, 200)).map(|_| luck.next() as u8)),

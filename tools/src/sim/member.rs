@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bandsync_engine::wire::events;
 
-use super::chance::{Chance, Digest};
+use super::chance::{Digest, SimRng};
 use super::clock::Timekeeper;
 use super::frames;
 use super::heard::{Heard, Told, log_of};
@@ -75,7 +75,7 @@ pub struct Member {
     recent: VecDeque<Command>,
     next_sync: u64,
     opened: u64,
-    luck: Chance,
+    luck: SimRng,
 }
 
 impl Member {
@@ -90,7 +90,7 @@ impl Member {
             sid: String::new(),
             pid: None,
             seen: None,
-            remembers: !Chance::new(seed, 2_000 + u64::from(id)).one_in(3),
+            remembers: !SimRng::new(seed, 2_000 + u64::from(id)).one_in(3),
             terms: draw_terms(seed, id),
             last_tick: 0,
             told_why: None,
@@ -107,11 +107,11 @@ impl Member {
             next_ask: 0,
             commands: 0,
             page: 0,
-            reloads: Chance::new(seed, 9_000 + u64::from(id)).one_in(4),
+            reloads: SimRng::new(seed, 9_000 + u64::from(id)).one_in(4),
             recent: VecDeque::new(),
             next_sync: 0,
             opened: 0,
-            luck: Chance::new(seed, 1_000 + u64::from(id)),
+            luck: SimRng::new(seed, 1_000 + u64::from(id)),
         }
     }
 
@@ -295,7 +295,7 @@ impl World<'_> {
     }
 
     fn send_rubbish(&mut self, m: u16, wire: usize, kind: u8, luck: u64) {
-        let mut luck = Chance::new(luck, 7);
+        let mut luck = SimRng::new(luck, 7);
         let session = self.members[usize::from(m)].joined.unwrap_or(0);
         match kind {
             8 => {
@@ -1004,7 +1004,7 @@ impl World<'_> {
 
 /// Every other member keeps the server's time.
 fn draw_keeper(seed: u64, id: u16) -> Option<Box<Timekeeper>> {
-    let mut luck = Chance::new(seed, 7_000 + u64::from(id));
+    let mut luck = SimRng::new(seed, 7_000 + u64::from(id));
     luck.one_in(2).then(|| Box::new(Timekeeper::new(luck)))
 }
 
@@ -1016,7 +1016,7 @@ fn draw_terms(seed: u64, id: u16) -> Option<&'static str> {
         "; server_max_window_bits=9",
         "; server_no_context_takeover",
     ];
-    let mut luck = Chance::new(seed, 4_000 + u64::from(id));
+    let mut luck = SimRng::new(seed, 4_000 + u64::from(id));
     luck.one_in(2).then(|| *luck.pick(&TERMS))
 }
 

@@ -11,7 +11,7 @@ use bandsync_driver::{Accepted, Net, Readiness, SendRequest, Stats};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
-use super::chance::Chance;
+use super::chance::SimRng;
 use super::plan::{self, Plan};
 use super::wire::{Cable, Place};
 
@@ -27,7 +27,7 @@ struct Port {
     reports: Vec<usize>,
     /// Whether sends go out together.
     together: bool,
-    luck: Chance,
+    luck: SimRng,
 }
 
 /// All wires of a world.
@@ -56,7 +56,7 @@ impl SimNet {
             door: VecDeque::new(),
             reports: Vec::new(),
             together: (plan.seed + u64::from(shard)).is_multiple_of(2),
-            luck: Chance::new(plan.seed, 200 + u64::from(shard)),
+            luck: SimRng::new(plan.seed, 200 + u64::from(shard)),
         };
         let driver = &plan.shape.driver;
         Self {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::chance::Chance;
+use super::chance::SimRng;
 
 /// Everything that a run depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -319,12 +319,12 @@ pub struct Wanted {
 impl Plan {
     /// Draws a plan.
     pub fn draw(seed: u64, wanted: &Wanted) -> Self {
-        let mut luck = Chance::new(seed, 1);
+        let mut luck = SimRng::new(seed, 1);
         let on: [bool; CLASSES] = std::array::from_fn(|_| luck.one_in(2));
         let mut shape = draw_shape(&mut luck, &on, wanted);
         // By luck of its own, so that all else of a seed stays as it was before there was this.
-        shape.members_listed = *Chance::new(seed, 8_000).pick(&[2, 5, 9, everybody()]);
-        let mut crowd = Chance::new(seed, 8_001);
+        shape.members_listed = *SimRng::new(seed, 8_000).pick(&[2, 5, 9, everybody()]);
+        let mut crowd = SimRng::new(seed, 8_001);
         if wanted.members.is_none() && crowd.one_in(CROWDED) {
             shape.members = crowd.between(33, 60) as u16;
             shape.sessions = 1;
@@ -350,7 +350,7 @@ impl Plan {
     }
 }
 
-fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape {
+fn draw_shape(luck: &mut SimRng, on: &[bool; CLASSES], wanted: &Wanted) -> Shape {
     let tight = luck.one_in(6);
     let members = wanted.members.unwrap_or_else(|| luck.magnitude(2, 24) as u16);
     Shape {
@@ -408,7 +408,7 @@ fn draw_shape(luck: &mut Chance, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
     }
 }
 
-fn draw_steps(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Vec<Step> {
+fn draw_steps(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Vec<Step> {
     let mut steps = Vec::new();
     let rush = luck.one_in(3);
     for who in 0..shape.members {
@@ -444,7 +444,7 @@ fn draw_steps(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Vec<Ste
     steps
 }
 
-fn draw_join(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Join {
+fn draw_join(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Join {
     // Where everybody has secrets, some fit and some do not.
     let secret = if on[16] && on[17] { 3 } else { 12 };
     Join {
@@ -457,7 +457,7 @@ fn draw_join(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Join {
     }
 }
 
-fn draw_say(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Say {
+fn draw_say(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Say {
     if on[16] && on[17] && luck.one_in(4) {
         return match luck.below(3) {
             0 => Say::Pin { pin: (!luck.one_in(8)).then(|| luck.below(2) as u8) },
@@ -466,11 +466,11 @@ fn draw_say(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Say {
         };
     }
     let member = luck.below(u64::from(shape.members)) as u16;
-    let ahead = |luck: &mut Chance| match luck.below(4) {
+    let ahead = |luck: &mut SimRng| match luck.below(4) {
         0 => Some(luck.between(0, 3_000) as i64 * MS as i64 - 300 * MS as i64),
         _ => None,
     };
-    let tempo = |luck: &mut Chance| luck.magnitude(1_000, 400_000) as u32;
+    let tempo = |luck: &mut SimRng| luck.magnitude(1_000, 400_000) as u32;
     match luck.below(44) {
         0..=9 => {
             let bars = if luck.one_in(4) { luck.below(3) as u8 } else { 0 };
@@ -523,8 +523,8 @@ fn draw_say(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Say {
     }
 }
 
-fn draw_trouble(luck: &mut Chance, on: &[bool; CLASSES], shape: &Shape) -> Option<Act> {
-    let time = |luck: &mut Chance| luck.magnitude(20, 12_000) * MS;
+fn draw_trouble(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Option<Act> {
+    let time = |luck: &mut SimRng| luck.magnitude(20, 12_000) * MS;
     let class = luck.below(18);
     let enabled = |n: usize| on[n];
     let act = match class {

@@ -8,7 +8,7 @@
 use bandsync_engine::words::ids::SessionId;
 use serde_json::Value;
 
-use super::chance::Chance;
+use super::chance::SimRng;
 use super::frames;
 use super::plan;
 use super::world::{Event, LOOK, Newest, World, peer_of};
@@ -43,7 +43,7 @@ pub struct Poller {
     next_say: u64,
     heard_at: u64,
     retry_at: u64,
-    luck: Chance,
+    luck: SimRng,
 }
 
 /// A connection of a client.
@@ -86,7 +86,7 @@ impl Poller {
             next_say: 0,
             heard_at: 0,
             retry_at: 0,
-            luck: Chance::new(seed, 5_000 + u64::from(id)),
+            luck: SimRng::new(seed, 5_000 + u64::from(id)),
         }
     }
 
@@ -191,7 +191,7 @@ impl World<'_> {
     }
 
     fn open_line(&mut self, p: u16) -> Line {
-        let luck = Chance::new(self.pollers[usize::from(p)].luck.next(), 6_000);
+        let luck = SimRng::new(self.pollers[usize::from(p)].luck.next(), 6_000);
         let wire = self.open_with(p, luck, false);
         self.wires[wire].poller = Some(p);
         self.net.cables[wire].peer = peer_of(p, true);

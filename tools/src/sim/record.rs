@@ -19,14 +19,14 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const TAIL: usize = 32;
 
 /// The tape of a shard.
-pub struct Tape {
+pub struct RecorderCheck {
     entries: Vec<u8>,
     redactor: Redactor,
     /// What each connection has said last, covered.
     tails: BTreeMap<ConnId, Vec<u8>>,
 }
 
-impl Tape {
+impl RecorderCheck {
     /// One for a shard; all shards of a world have the same key.
     pub fn new(key: RandomState) -> Self {
         Self { entries: Vec::new(), redactor: Redactor::new(key), tails: BTreeMap::new() }

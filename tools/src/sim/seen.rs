@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 /// Situations by name, and how often each was seen.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seen(BTreeMap<Cow<'static, str>, u64>);
+pub struct Coverage(BTreeMap<Cow<'static, str>, u64>);
 
-impl Seen {
+impl Coverage {
     /// Counts a situation.
     pub fn add(&mut self, what: impl Into<Cow<'static, str>>, count: u64) {
         if count > 0 {

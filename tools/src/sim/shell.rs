@@ -13,14 +13,14 @@ use bandsync_engine::speech::Code;
 use bandsync_engine::words::ids::{ConnId, SessionId, ShardId};
 use bandsync_engine::words::time::Micros;
 
-use super::book::{Book, UNIX_START, Work};
-use super::chance::{Chance, Digest};
+use super::book::{Oracle, UNIX_START, Work};
+use super::chance::{Digest, SimRng};
 use super::frames;
 use super::model::Model;
 use super::net::{SimNet, SimSocket};
 use super::plan::Plan;
-use super::record::Tape;
-use super::seen::Seen;
+use super::record::RecorderCheck;
+use super::seen::Coverage;
 use super::storage::{self, Answer, Storage, record_in};
 use super::wire::{Ask, Wire};
 
@@ -50,13 +50,13 @@ pub struct Desk {
     pub post: Post,
     pub records: Records,
     pub rhythm: Rhythm,
-    pub luck: Chance,
+    pub luck: SimRng,
     pub wall_step: Option<i64>,
     /// What it knows of the memory that is left, and when it was told.
     memory: (Memory, u64),
     pub digest: Digest,
     /// What a recorder would write.
-    pub tape: Option<Box<Tape>>,
+    pub tape: Option<Box<RecorderCheck>>,
     pub stats: Stats,
     pub checks: Checks,
     /// How the input under way has to be judged.
@@ -146,7 +146,7 @@ enum Watched {
 
 impl Shard {
     /// Counts what it has counted in its life.
-    pub fn sum_up(&self, seen: &mut Seen) {
+    pub fn sum_up(&self, seen: &mut Coverage) {
         let counters = self.turn.machine().counters();
         for (code, count) in Code::ALL.iter().zip(counters.refusals_by_code) {
             seen.add(format!("refused: {}", code.as_str()), count);
@@ -165,7 +165,7 @@ impl Desk {
             post: Post::default(),
             records: Records::default(),
             rhythm: Rhythm::default(),
-            luck: Chance::new(plan.seed, 100 + u64::from(id)),
+            luck: SimRng::new(plan.seed, 100 + u64::from(id)),
             wall_step: None,
             memory: (Memory::Enough, 0),
             digest: Digest::default(),
@@ -222,7 +222,7 @@ pub struct SimShell<'w> {
     pub desk: &'w mut Desk,
     pub mailboxes: &'w mut [VecDeque<Posted>],
     pub wires: &'w mut [Wire],
-    pub book: &'w mut Book,
+    pub book: &'w mut Oracle,
     pub storage: &'w mut Option<Storage>,
     /// Shards that are to take a turn, and when.
     pub wakes: &'w mut Vec<(u16, u64)>,

@@ -7,7 +7,7 @@ use bandsync_engine::io::{Found, Outcome, StorageEvent};
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 
-use super::chance::Chance;
+use super::chance::SimRng;
 use super::model::Model;
 use super::plan;
 
@@ -59,7 +59,7 @@ pub struct Storage {
     /// Whether it ever lost what it had.
     lost: bool,
     pub away_until: Option<u64>,
-    luck: Chance,
+    luck: SimRng,
     /// Records of dead servers that arrived, and those of them that were refused because there was
     /// a newer one.
     pub overdue: u64,
@@ -76,7 +76,7 @@ impl Storage {
             recent: None,
             lost: false,
             away_until: None,
-            luck: Chance::new(seed, 3_000),
+            luck: SimRng::new(seed, 3_000),
             overdue: 0,
             refused: 0,
         }

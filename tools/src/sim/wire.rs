@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use bandsync_engine::words::ids::ConnId;
 use flate2::{Decompress, FlushDecompress};
 
-use super::chance::Chance;
+use super::chance::SimRng;
 use super::plan::{Net, Say};
 
 /// Pieces that what is sent at once is cut into.
@@ -40,7 +40,7 @@ pub struct Pipe {
 
 impl Pipe {
     /// Sends bytes; they will arrive at the time returned.
-    pub fn send(&mut self, now: u64, bytes: &[u8], net: &Net, luck: &mut Chance) -> u64 {
+    pub fn send(&mut self, now: u64, bytes: &[u8], net: &Net, luck: &mut SimRng) -> u64 {
         self.bytes.extend_from_slice(bytes);
         let mut left = bytes.len();
         let (mut first, mut cut) = (u64::MAX, 0);
@@ -188,7 +188,7 @@ pub struct Cable {
     /// Bytes that the server has read, and where reads end.
     pub read: u64,
     pub cuts: VecDeque<u64>,
-    pub luck: Chance,
+    pub luck: SimRng,
 }
 
 impl Cable {

@@ -11,14 +11,14 @@ use bandsync_engine::io::Memory;
 use bandsync_engine::words::ids::SessionId;
 use bandsync_engine::words::time::Micros;
 
-use super::book::{Book, Failure};
-use super::chance::{Chance, Digest};
+use super::book::{Failure, Oracle};
+use super::chance::{Digest, SimRng};
 use super::member::Member;
 use super::net::SimNet;
 use super::plan::{Act, Join, Net, Plan, Say};
 use super::poller::Poller;
-use super::record::Tape;
-use super::seen::Seen;
+use super::record::RecorderCheck;
+use super::seen::Coverage;
 use super::settings::{goodbye, turn_of};
 use super::shell::{Desk, Posted, Shard};
 use super::storage::Storage;
@@ -77,7 +77,7 @@ pub struct World<'p> {
     pub wires: Vec<Wire>,
     pub members: Vec<Member>,
     pub pollers: Vec<Poller>,
-    pub book: Book,
+    pub book: Oracle,
     pub storage: Option<Storage>,
     /// How often the server has died, and whether its wall clock was ever set.
     lives: u64,
@@ -114,7 +114,7 @@ pub struct Verdict {
     /// How often somebody came back as who it was.
     pub recoveries: u64,
     /// What came about that is rare.
-    pub seen: Seen,
+    pub seen: Coverage,
 }
 
 impl<'p> World<'p> {
@@ -124,9 +124,9 @@ impl<'p> World<'p> {
         // A server that records agrees to no compression.
         if plan.shape.deflate.is_none() && plan.seed.is_multiple_of(2) {
             let key = RandomState::new();
-            shards
-                .iter_mut()
-                .for_each(|shard| shard.desk.tape = Some(Box::new(Tape::new(key.clone()))));
+            shards.iter_mut().for_each(|shard| {
+                shard.desk.tape = Some(Box::new(RecorderCheck::new(key.clone())))
+            });
         }
         let mut world = Self {
             plan,
@@ -137,7 +137,7 @@ impl<'p> World<'p> {
             wires: Vec::new(),
             members: (0..plan.shape.members).map(|id| Member::new(plan.seed, id)).collect(),
             pollers: (0..plan.shape.pollers).map(|id| Poller::new(plan.seed, id)).collect(),
-            book: Book::new(&plan.shape, goodbye(plan)),
+            book: Oracle::new(&plan.shape, goodbye(plan)),
             storage: plan.shape.storage.clone().map(|habits| Storage::new(habits, plan.seed)),
             lives: 0,
             stepped: false,
@@ -424,12 +424,12 @@ impl<'p> World<'p> {
     /// Opens a connection to one of the shards.
     pub fn open(&mut self, member: u16, stray: bool) -> usize {
         let count = self.members[usize::from(member)].count();
-        let luck = Chance::new(self.plan.seed, 10_000 + (u64::from(member) << 20) + count);
+        let luck = SimRng::new(self.plan.seed, 10_000 + (u64::from(member) << 20) + count);
         self.open_with(member, luck, stray)
     }
 
     /// Opens a connection that has its own luck.
-    pub fn open_with(&mut self, member: u16, mut luck: Chance, stray: bool) -> usize {
+    pub fn open_with(&mut self, member: u16, mut luck: SimRng, stray: bool) -> usize {
         let wire = self.wires.len();
         let shard = luck.below(self.shards.len() as u64) as u16;
         self.wires.push(Wire {
