@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::chance::SimRng;
+use super::rng::SimRng;
 
 /// Answers that are remembered.
 const RING: usize = 64;

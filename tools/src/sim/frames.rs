@@ -1,6 +1,6 @@
 //! The client's side of the wire: frames to the server, frames from it, and what is neither.
 
-use super::chance::SimRng;
+use super::rng::SimRng;
 
 /// What a client opens a connection with.
 pub const UPGRADE: &[u8] =

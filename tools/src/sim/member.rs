@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use bandsync_engine::wire::events;
 
-use super::chance::{Digest, SimRng};
 use super::clock::Timekeeper;
 use super::frames;
 use super::heard::{Heard, Told, log_of};
 use super::model::{LONG_MESSAGE, leader_rule, message, song_start};
 use super::plan::{self, Act, Bye, Join, Say};
+use super::rng::{Digest, SimRng};
 use super::wire::{Ask, Asked, Hope, Place};
 use super::world::{Event, World};
 

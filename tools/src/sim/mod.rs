@@ -2,9 +2,8 @@
 //! driver with faults, an oracle, and everything drawn from one seed. `tools/README.md` says what
 //! is checked and how to use it.
 
-mod book;
-mod chance;
 mod clock;
+mod coverage;
 pub mod digests;
 mod frames;
 mod heard;
@@ -12,11 +11,12 @@ mod member;
 mod model;
 mod music;
 mod net;
+mod oracle;
 pub mod plan;
 pub mod planted;
 mod poller;
 mod record;
-mod seen;
+mod rng;
 mod settings;
 mod shell;
 mod shrink;
@@ -25,7 +25,7 @@ mod turn;
 mod wire;
 mod world;
 
-pub use book::Failure;
+pub use oracle::Failure;
 pub use plan::{Plan, Wanted};
 pub use shrink::shrink;
 pub use world::Verdict;

@@ -11,8 +11,8 @@ use bandsync_driver::{Accepted, Net, Readiness, SendRequest, Stats};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
-use super::chance::SimRng;
 use super::plan::{self, Plan};
+use super::rng::SimRng;
 use super::wire::{Cable, Place};
 
 /// The server's end of a wire.

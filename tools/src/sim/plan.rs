@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::chance::SimRng;
+use super::rng::SimRng;
 
 /// Everything that a run depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

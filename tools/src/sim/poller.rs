@@ -8,9 +8,9 @@
 use bandsync_engine::words::ids::SessionId;
 use serde_json::Value;
 
-use super::chance::SimRng;
 use super::frames;
 use super::plan;
+use super::rng::SimRng;
 use super::world::{Event, LOOK, Newest, World, peer_of};
 
 const SECOND: u64 = 1_000_000;

@@ -11,8 +11,8 @@ use bandsync_engine::words::manners::Manners;
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
 
-use super::book::{STALE_AFTER, UNIX_START};
 use super::net::SimNet;
+use super::oracle::{STALE_AFTER, UNIX_START};
 use super::plan::Plan;
 
 /// Bounds that are met within the seconds of a world.

@@ -13,14 +13,14 @@ use bandsync_engine::speech::Code;
 use bandsync_engine::words::ids::{ConnId, SessionId, ShardId};
 use bandsync_engine::words::time::Micros;
 
-use super::book::{Oracle, UNIX_START, Work};
-use super::chance::{Digest, SimRng};
+use super::coverage::Coverage;
 use super::frames;
 use super::model::Model;
 use super::net::{SimNet, SimSocket};
+use super::oracle::{Oracle, UNIX_START, Work};
 use super::plan::Plan;
 use super::record::RecorderCheck;
-use super::seen::Coverage;
+use super::rng::{Digest, SimRng};
 use super::storage::{self, Answer, Storage, record_in};
 use super::wire::{Ask, Wire};
 

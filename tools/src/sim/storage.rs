@@ -7,9 +7,9 @@ use bandsync_engine::io::{Found, Outcome, StorageEvent};
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 
-use super::chance::SimRng;
 use super::model::Model;
 use super::plan;
+use super::rng::SimRng;
 
 /// How long an answer takes that nobody expects any more.
 const TOO_LATE: u64 = 15_000_000;

@@ -5,8 +5,8 @@ use bandsync_engine::engine::Engine;
 use bandsync_engine::io::Goodbye;
 use bandsync_engine::words::time::Micros;
 
-use super::book::LATE;
 use super::frames;
+use super::oracle::LATE;
 use super::plan::reveals;
 use super::shell::{Shard, SimShell};
 use super::wire::Place;

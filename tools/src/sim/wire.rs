@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use bandsync_engine::words::ids::ConnId;
 use flate2::{Decompress, FlushDecompress};
 
-use super::chance::SimRng;
 use super::plan::{Net, Say};
+use super::rng::SimRng;
 
 /// Pieces that what is sent at once is cut into.
 const PIECES_MAX: u32 = 24;

@@ -11,14 +11,14 @@ use bandsync_engine::io::Memory;
 use bandsync_engine::words::ids::SessionId;
 use bandsync_engine::words::time::Micros;
 
-use super::book::{Failure, Oracle};
-use super::chance::{Digest, SimRng};
+use super::coverage::Coverage;
 use super::member::Member;
 use super::net::SimNet;
+use super::oracle::{Failure, Oracle};
 use super::plan::{Act, Join, Net, Plan, Say};
 use super::poller::Poller;
 use super::record::RecorderCheck;
-use super::seen::Coverage;
+use super::rng::{Digest, SimRng};
 use super::settings::{goodbye, turn_of};
 use super::shell::{Desk, Posted, Shard};
 use super::storage::Storage;

@@ -15,7 +15,7 @@ use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 use serde::Deserialize;
 
-use super::chance::Digest;
+use super::coverage::Coverage;
 use super::frames;
 use super::heard::{
     Ack, Fields, Heard, Snapshot, State, Told, VersionFields, log_of, micros, offset_of, parse,
@@ -23,7 +23,7 @@ use super::heard::{
 };
 use super::model::{Done, LONG_MESSAGE, Model, needs_lead};
 use super::plan::{Say, Shape, reveals};
-use super::seen::Coverage;
+use super::rng::Digest;
 use super::wire::{Ask, Asked, Wire};
 pub use cost::Work;
 
