@@ -68,7 +68,7 @@ impl<T> ChunkedVec<T> {
         self.pieces.get(place / PIECE)?.get(place % PIECE)
     }
 
-    /// As [`get`](Pieces::get), to change it.
+    /// As [`get`](ChunkedVec::get), to change it.
     #[inline]
     pub fn get_mut(&mut self, place: usize) -> Option<&mut T> {
         self.pieces.get_mut(place / PIECE)?.get_mut(place % PIECE)

@@ -80,7 +80,7 @@ impl Left {
     }
 }
 
-/// The packets that [`part_received`](Engine::part_received) has kept.
+/// The packets that were kept while their client waited for storage.
 pub fn parts_of(mut held: &[u8]) -> impl Iterator<Item = Part<'_>> {
     std::iter::from_fn(move || {
         let [kind, a, b, c, d, rest @ ..] = held else { return None };
