@@ -8,8 +8,8 @@ use bandsync_engine::words::ids::{ConnId, SessionId, ShardId};
 /// do: as long as it takes, the shard plays no music.
 pub trait Host: Send + Sync + 'static {
     /// The answer to `question`, for [`Output::Ask`](bandsync_engine::io::Output::Ask). `None` if
-    /// it takes longer than a turn may: then [`Mailer::answer`](crate::Mailer::answer) brings it to the
-    /// asker.
+    /// it takes longer than a turn may: then [`Mailer::answer`](crate::Mailer::answer) brings it to
+    /// the asker.
     fn answer(&self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse>;
 
     /// Gives back to the system what the shard's thread, which calls this, keeps for later use: now
@@ -17,8 +17,8 @@ pub trait Host: Send + Sync + 'static {
     /// go what it could.
     fn trim(&self) {}
 
-    /// Takes an order for the storage, whose answer comes by [`Mailer`](crate::Mailer) later. False if
-    /// it cannot be taken now; then there will be no answer. A host without a storage takes none.
+    /// Takes an order for the storage, whose answer comes by [`Mailer`](crate::Mailer) later. False
+    /// if it cannot be taken now; then there will be no answer. A host without a storage takes none.
     fn store(&self, _shard: ShardId, _order: Order<'_>) -> bool {
         false
     }

@@ -1,8 +1,8 @@
 //! Keeps sessions and the history of measurements beyond the process.
 //!
 //! Shards put requests into one bounded queue, by the [`StorageHandle`], and never wait. One thread, the
-//! [`Worker`], takes them out, keeps the newest request for each session, carries them to a
-//! [`Backend`] in batches, and sends the answers back by [`Shards`]. When the backend is away the
+//! `Worker`, takes them out, keeps the newest request for each session, carries them to a
+//! `Backend` in batches, and sends the answers back by [`Shards`]. When the backend is away the
 //! newest requests stay here until it is back.
 
 mod backends;
