@@ -343,12 +343,13 @@ describe("HTTP", () => {
     await raw(server, upgradeHead(server, { Origin: "https://fan.example" }));
     await raw(server, upgradeHead(server, { Host: "tour.example", Origin: "https://tour.example" }));
     await raw(server, head(server, "GET", "/socket.io/?EIO=4&transport=polling", { Host: "tour2.example" }));
-    const lines = () => server.logs.slice(before).split("\n").filter((line) => /example/.test(line));
+    // Each shard writes its own lines, in any order beside the others', and the last one may not be whole yet.
+    const lines = () => server.logs.slice(before).split("\n").slice(0, -1).filter((line) => /example/.test(line));
     await within(PATIENCE_MS, (async () => {
       while (lines().length < 3) await new Promise(setImmediate);
     })(), "the lines");
-    const [origin, host, polled, ...more] = lines();
-    assert.equal(more.length, 0);
+    const [origin, host, polled] = [/fan\.example/, /tour\.example/, /tour2\.example/].map((name) => lines().find((line) => name.test(line)));
+    assert.equal(lines().length, 3);
     assert.match(origin, /warn.*https:\/\/fan\.example.*CORS_ORIGIN/i);
     assert.match(host, /warn.*tour\.example.*ALLOWED_HOSTS/i);
     assert.match(polled, /warn.*tour2\.example.*ALLOWED_HOSTS/i);
