@@ -24,7 +24,7 @@ const EXCUSES: [(Rule, &str, &str); 27] = [
     (Rule::Size, "Shard", TRUNK),
     (Rule::Size, "Oracle", ORACLE),
     (Rule::Size, "Member", ACTORS),
-    (Rule::Size, "Crowd", "one run of the load, until perf is one program"),
+    (Rule::Size, "Crowd", "one run of the load: all that its members share"),
     (Rule::Size, "Outputs", "its printing half lies with the engine until there is one way out"),
     (Rule::Size, "Worker", "one thread that owns all it needs to store"),
     (Rule::Size, "Watch", "one reading a second of everything that is measured"),
@@ -41,7 +41,7 @@ const EXCUSES: [(Rule, &str, &str); 27] = [
     (Rule::Parameters, "Shard::polled_arrived", TRUNK),
     (Rule::Parameters, "Shard::refuse_by_setting", TRUNK),
     (Rule::Parameters, "Sender::attachment", TRUNK),
-    (Rule::Parameters, "Site::new", "what the pages need, until the shell has rooms"),
+    (Rule::Parameters, "Site::new", "the sources of all pages, each named once at the start"),
     (Rule::Parameters, "World::ask", ACTORS),
 ];
 
