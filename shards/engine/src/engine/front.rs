@@ -572,8 +572,9 @@ impl Shard {
     /// A connection has taken too long over a request, or was idle for long enough.
     pub(super) fn front_due(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         let (now, limits) = (cx.now.at, &cx.settings.limits);
+        let draining = self.draining;
         let Some(front) = self.front_mut(id) else { return };
-        if front.deadline(limits).is_none_or(|at| now < at) {
+        if front.deadline(limits, draining).is_none_or(|at| now < at) {
             return;
         }
         if !front.bytes.is_empty() {

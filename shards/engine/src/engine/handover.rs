@@ -92,7 +92,6 @@ impl Shard {
                 self.link_received(id, &mut rest, cx);
                 self.arm(id, cx);
             }
-            _ if self.draining => cx.out.close(id, Close::Abort),
             Parcel::Request { bytes, hops } => {
                 self.take_in(
                     id,
@@ -102,6 +101,7 @@ impl Shard {
                 );
                 self.front_received(id, &bytes, cx);
             }
+            _ if self.draining => cx.out.close(id, Close::Abort),
             Parcel::Probe { probe, hops, mut rest } => {
                 self.take_in(id, speaker, State::Probe(Box::new(probe)), cx);
                 self.take_over(id, hops, &mut rest, cx);

@@ -10,6 +10,10 @@ use crate::words::time::Micros;
 /// Bytes that may wait behind a question that the host has not answered yet.
 pub const WAITING_BYTES_MAX: usize = 64 * 1024;
 
+/// Maximum wait for a request while the server drains. Chosen: the end waits for connections from
+/// before the drain, and browsers open some that they never use.
+const DRAIN_PATIENCE: Micros = Micros::from_secs(1);
+
 /// A connection that speaks HTTP.
 pub struct Front {
     /// Received and not used yet.
@@ -92,11 +96,18 @@ impl Front {
         Some((keep_alive, cors, std::mem::take(&mut self.bytes)))
     }
 
+    /// Whether its peer has a right to an answer that it has not asked for completely: true for a
+    /// new connection and in the middle of a request, false between requests.
+    pub fn expects_request(&self) -> bool {
+        self.asked.is_none() && !(self.kept_alive && self.bytes.is_empty())
+    }
+
     /// When it has waited long enough. The host answers within the turn, so nothing is set while it
     /// is asked.
-    pub fn deadline(&self, limits: &Limits) -> Option<Micros> {
+    pub fn deadline(&self, limits: &Limits, draining: bool) -> Option<Micros> {
         let idle = self.kept_alive && self.bytes.is_empty();
         let patience = if idle { limits.idle_timeout } else { limits.head_timeout };
+        let patience = if draining { patience.min(DRAIN_PATIENCE) } else { patience };
         self.asked.is_none().then(|| self.since + patience)
     }
 }

@@ -323,14 +323,19 @@ impl Shard {
         cx.out.close(id, Close::Abort);
     }
 
-    /// Says goodbye to everybody and closes all connections. Those that open later can ask for pages
-    /// and probes, and their clients are refused.
+    /// Says goodbye to all clients and closes their connections. A connection that has not asked for
+    /// anything yet, or not for all of it, still gets its answer: pages and probes are served, and
+    /// clients are refused. So do those that open later.
     fn drain(&mut self, cx: &mut Cx<'_>) {
         self.draining = true;
         self.band.drain();
         let ids: Vec<ConnId> = self.conns.iter().map(|(id, _)| id).collect();
         for id in ids {
-            self.say_goodbye(id, cx);
+            if self.front_mut(id).is_some_and(|front| front.expects_request()) {
+                self.arm(id, cx);
+            } else {
+                self.say_goodbye(id, cx);
+            }
         }
         self.band.offer_all(cx);
     }
@@ -417,7 +422,7 @@ impl Shard {
     fn arm(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let deadline = match &conn.state {
-            State::Front(front) => front.deadline(&cx.settings.limits),
+            State::Front(front) => front.deadline(&cx.settings.limits, self.draining),
             State::Probe(probe) => Some(probe.deadline()),
             // A bare WebSocket may be silent for as long as it likes.
             State::Link(_) if cx.settings.application == Application::WebSocketEcho => None,

@@ -671,7 +671,9 @@ fn an_idle_connection_that_was_kept_alive_is_closed_in_silence() {
 fn a_draining_server_says_goodbye() {
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
-    let page = world.open(0);
+    let idle = world.open(0);
+    world.bytes(idle, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(world.closed.get(&idle), None, "it is kept for another request");
     world.input(0, Input::Drain);
     for id in [ann, bob] {
         let heard = world.heard(id);
@@ -681,7 +683,28 @@ fn a_draining_server_says_goodbye() {
         );
         assert_eq!(heard[1..], ["41", "close 1001"]);
     }
-    assert!(world.closed.contains_key(&page) && world.shards[0].is_drained());
+    assert!(world.closed.contains_key(&idle) && world.shards[0].is_drained());
+}
+
+#[test]
+fn a_request_that_was_not_read_when_the_drain_began_is_answered() {
+    let mut world = World::new(settings());
+    let [unread, begun, silent] = [world.open(0), world.open(0), world.open(0)];
+    let probe = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n";
+    world.bytes(begun, &probe[..9]);
+    world.input(0, Input::Drain);
+    assert!(world.closed.is_empty());
+    world.bytes(unread, probe);
+    world.bytes(begun, &probe[9..]);
+    for id in [unread, begun] {
+        let sent = String::from_utf8_lossy(&world.sent[&id]).into_owned();
+        assert!(sent.contains("asked for /readyz"), "{sent}");
+        assert_eq!(world.closed.get(&id), Some(&Close::Gently));
+    }
+    world.pass(MS(999));
+    assert_eq!(world.closed.get(&silent), None);
+    world.pass(MS(1));
+    assert!(world.closed.contains_key(&silent), "the end does not wait longer for its request");
 }
 
 #[test]
