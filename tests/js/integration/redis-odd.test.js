@@ -268,9 +268,7 @@ describe("two servers that keep one session", () => {
         const names = [...new Set(kept.map((message) => message.server))];
         return names.length === 2 && names.every((name) => kept.filter(({ server }) => server === name).length >= 4);
       });
-      for (const close of servers[quiet].closers.splice(0)) close();
-      servers[quiet].signal("SIGKILL");
-      await servers[quiet].exited;
+      await servers[quiet].crash();
       await isWell(servers[1 - quiet]);
       await servers[1 - quiet].stop();
     });

@@ -40,12 +40,6 @@ const stored = (redis, id, expected) =>
     return Object.entries(expected).every(([name, value]) => fields[name] === value) && fields;
   });
 
-async function crash(server) {
-  for (const close of server.closers.splice(0)) close();
-  server.signal("SIGKILL");
-  await server.exited;
-}
-
 /** A band that plays, and what it hears of ticks. */
 async function playing(server) {
   const sessionId = freshSession("playing");
@@ -112,7 +106,7 @@ describe("Redis", { concurrency: 3 }, () => {
     assert.equal(fields.leaderSocketId, band.leader.id);
     const ttl = await redis.ask("PTTL", `session:${band.sessionId}`);
     assert.ok(ttl > 0 && ttl <= 60_000, `${ttl} ms`);
-    await crash(server);
+    await server.crash();
     server = await serve(redis.url);
     const { ack, snapshot } = await restored(server, band.sessionId);
     assert.deepEqual([ack.restored, snapshot.message, snapshot.isPlaying], [true, "capo 2", true]);
@@ -308,7 +302,7 @@ describe("Redis", { concurrency: 3 }, () => {
     let server = await serve(redis.url);
     const band = await playing(server);
     await stored(redis, band.sessionId, { isPlaying: "1" });
-    await crash(server);
+    await server.crash();
     await redis.ask("EVAL", "return redis.call('HSET', KEYS[1], 'record', redis.call('HGET', KEYS[1], 'record') .. 'x')", 1, `session:${band.sessionId}`);
     server = await serve(redis.url);
     const { ack } = await restored(server, band.sessionId);
@@ -376,7 +370,7 @@ describe("Redis", { concurrency: 3 }, () => {
     const band = await playing(server);
     await say(band, "of yesterday");
     await stored(redis, band.sessionId, { message: "of yesterday" });
-    await crash(server);
+    await server.crash();
     await redis.kill();
     server = await serve(redis.url);
     const { ack } = await restored(server, band.sessionId);
@@ -444,7 +438,7 @@ describe("Redis", { concurrency: 3 }, () => {
       await until(`a point of ${metric} is stored`, async () => (await redis.ask("ZCARD", key)) > 0);
       assert.ok((await redis.ask("PTTL", key)) > 0);
     }
-    await crash(server);
+    await server.crash();
     const [member, at] = await redis.ask("ZRANGE", "history:metric:cpuPercent", 0, 0, "WITHSCORES");
     server = await serve(redis.url);
     const points = await until("it is read back", async () => pointsOf(server, "cpuPercent"));
@@ -465,7 +459,7 @@ describe("Redis", { concurrency: 3 }, () => {
     const info = await redis.ask("TS.INFO", key);
     assert.equal(info[info.indexOf("retentionTime") + 1], 24 * 3_600_000);
     assert.equal(await redis.ask("EXISTS", "history:metric:tickLatenessP99"), 0);
-    await crash(server);
+    await server.crash();
     server = await serve(redis.url);
     const points = await until("it is read back", async () => pointsOf(server, "tickLatenessP99"));
     assert.deepEqual(points[0], [at, Number(value)]);
@@ -561,7 +555,7 @@ describe("a Redis Cluster", () => {
     for (const node of [to, from]) await node.ask("CLUSTER", "SETSLOT", slot, "NODE", toId);
     await say(band, "moved");
     await stored(to, band.sessionId, { message: "moved" });
-    await crash(server);
+    await server.crash();
     server = await serve(cluster.url);
     const { ack, snapshot } = await restored(server, band.sessionId);
     assert.deepEqual([ack.restored, snapshot.message], [true, "moved"]);

@@ -37,13 +37,6 @@ const stored = (server, count) =>
     return storage.written >= count && storage.pending === 0 && storage.queue === 0;
   });
 
-/** Kills the server without a word, and its clients' connections with it. */
-async function crash(server) {
-  for (const close of server.closers.splice(0)) close();
-  server.signal("SIGKILL");
-  await server.exited;
-}
-
 const joinAck = async (server, sessionId, fields = {}) => {
   const socket = await join(server, freshSession("elsewhere"));
   const snapshot = next(socket, "snapshot", (one) => one.sessionId === sessionId);
@@ -134,7 +127,7 @@ describe("a file", () => {
       await join(server, freshSession("barrier"));
       await stored(server, written + 1);
     }
-    await crash(server);
+    await server.crash();
 
     server = await serve({ env });
     const refused = await join(server, freshSession("elsewhere"));
@@ -205,7 +198,7 @@ describe("a file", () => {
     await first.stop();
     await until("the second has the file", async () => (await health(second)).status === "healthy");
     await stored(second, 1);
-    await crash(second);
+    await second.crash();
     const third = await serve({ env });
     assert.equal((await joinAck(third, sessionId)).ack.restored, true);
     await third.stop();
@@ -251,7 +244,7 @@ describe("a file", () => {
     rmSync(joinPath(env.DATA_DIR, "bandsync.redb"));
     await until("it is stored again", async () => (await health(server)).storage.written > written);
     await stored(server, written + 1);
-    await crash(server);
+    await server.crash();
     server = await serve({ env });
     assert.equal((await joinAck(server, sessionId)).ack.restored, true);
     await server.stop();
@@ -266,7 +259,7 @@ describe("a file", () => {
       const { status, stderr } = spawnSync("prlimit", [`--pid=${server.pid}`, "--fsize=unlimited:"], { encoding: "utf8" });
       assert.equal(status, 0, stderr);
     });
-    await crash(server);
+    await server.crash();
     server = await serve({ env });
     const { ack, snapshot } = await joinAck(server, sessionId);
     assert.deepEqual([ack.restored, snapshot.message], [true, "in spite of all"]);
@@ -303,7 +296,7 @@ describe("a file", () => {
     chmodSync(place, 0o700);
     await until("the server is well", async () => (await health(server)).status === "healthy");
     await stored(server, 1);
-    await crash(server);
+    await server.crash();
     const again = await serve({ env: { DATA_DIR: place } });
     assert.equal((await joinAck(again, sessionId)).ack.restored, true);
     await again.stop();
@@ -329,7 +322,7 @@ describe("a file", () => {
     await emit(leader, "leave_session", { sessionId });
     await until("the session is forgotten", async () => (await health(server)).sessions.total === 0);
     await stored(server, 1);
-    await crash(server);
+    await server.crash();
     server = await serve({ env });
     const { ack } = await joinAck(server, sessionId);
     assert.equal(ack.restored, undefined);

@@ -109,6 +109,13 @@ class Server {
     this.run.child.kill(name);
   }
 
+  /** Kills the server, then closes its clients: before that, it would still take their leaving into account. */
+  async crash() {
+    this.signal("SIGKILL");
+    await this.exited;
+    for (const close of this.closers.splice(0)) close();
+  }
+
   /** Closes the clients, stops the server and returns how it ended; throws if that was not clean. */
   async stop() {
     for (const close of this.closers.splice(0)) close();
