@@ -319,14 +319,21 @@ pub fn marked_files(top: &Path) -> io::Result<Vec<(String, String)>> {
     Ok(files)
 }
 
+/// Copies the workspace from `top` to `copy`.
+///
+/// # Errors
+/// If files cannot be read or written.
+pub fn copy_tree(top: &Path, copy: &Path) -> io::Result<()> {
+    let parts = ["Cargo.toml", "Cargo.lock", "src", "shards", "tools", "perf"];
+    parts.iter().try_for_each(|name| copy_all(&top.join(name), &copy.join(name)))
+}
+
 /// Copies the tree from `top` to `copy` and plants all bugs.
 ///
 /// # Errors
 /// If files cannot be read or written, or a bug has no place.
 pub fn plant(top: &Path, copy: &Path) -> io::Result<()> {
-    for name in ["Cargo.toml", "Cargo.lock", "src", "shards", "tools", "perf"] {
-        copy_all(&top.join(name), &copy.join(name))?;
-    }
+    copy_tree(top, copy)?;
     let files = marked_files(top)?;
     let wrong = misplaced(&files);
     if !wrong.is_empty() {
