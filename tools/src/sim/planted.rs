@@ -34,37 +34,37 @@ pub const BUGS: &[Bug] = bugs! {
         "+= 1" => "+= u64::from(!BUG)";
     follower_may_seek "a follower may seek":
         "?;" => ".or_else(|no| if BUG { Ok(()) } else { Err(no) })?;";
-    follower_may_set_tempo "anybody may set the tempo":
+    follower_may_set_tempo "a follower may set the tempo":
         "?;" => ".or_else(|no| if BUG { Ok(()) } else { Err(no) })?;";
-    leaver_keeps_the_lead "the lead is kept by who left":
+    leaver_keeps_the_lead "a member that left keeps the lead":
         ";" => " && !(BUG && on_purpose);";
     two_leaders "two members lead after a handover":
         "else {" => "else if BUG { seat.member.role } else {";
     heir_without_pin "the lead goes to a follower without the PIN":
         "self.may_lead" => "BUG || self.may_lead";
-    tempo_recounts_beats "a tempo change counts the beats anew":
+    tempo_recounts_beats "a tempo change restarts the beat count":
         "..present" => "b0: if BUG { 0 } else { present.b0 }, ..present";
     fade_jumps "a tempo fade jumps to its end":
         "if " => "if BUG || ";
-    count_in_forgotten "a count-in is forgotten when planned again":
+    count_in_forgotten "a count-in is dropped when a start is planned again":
         "* BEAT" => "* if BUG { 0 } else { BEAT }";
-    pause_keeps_the_plan "pause keeps what is scheduled":
+    pause_keeps_the_plan "pause keeps the schedule":
         "|| " => "|| !BUG && ";
     grace_never_ends "the grace period never ends":
         ";" => ".filter(|_| !BUG);";
     grace_ends_at_once "the grace period ends at once":
         "|held| " => "|held| BUG || ";
-    one_member_too_many "a full session takes one more":
+    one_member_too_many "a full session admits one more member":
         " {" => " + u32::from(BUG) {";
-    any_passcode_opens "any passcode opens":
+    any_passcode_opens "any passcode is accepted":
         " {" => " && !(BUG && join.passcode.is_some()) {";
-    wrong_pin_from_a_seat "a wrong PIN is taken from a seat":
+    wrong_pin_from_a_seat "a seated member shows a wrong PIN and is accepted":
         " {" => " && !(BUG && is_seated) {";
-    old_pin_still_good "a new PIN leaves those in who knew the old one":
+    old_pin_still_good "the old PIN still counts after a new one is set":
         "seat.member.id == member" => "(BUG && seat.knows_pin || seat.member.id == member)";
     request_outlives_member "a request outlives its requester":
         "| requester" => "| BUG || requester";
-    stale_checksum "the checksum is of the version before":
+    stale_checksum "the checksum is that of the previous version":
         "" => "if !(BUG && self.version() % 5 == 0) { LINE }";
     tick_after_a_late_one "the next tick is counted from a late one":
         "" =>
@@ -73,86 +73,86 @@ pub const BUGS: &[Bug] = bugs! {
                  let late = cx.now.at + cx.settings.tick_interval + Micros::from_micros(1);\n\
                  self.tick.set(cx.wheel, Some(late), Timer::Tick(key));\n\
              }";
-    ticks_queue "ticks queue like anything else":
+    ticks_queue "ticks queue like other events":
         "true" => "!BUG";
-    position_of_before "a position is computed from the turn before":
+    position_of_before "a position is computed 1 µs early":
         "now.at" => "if BUG { Micros::from_micros(now.at.as_micros() - 1) } else { now.at }";
-    window_open_during_join "the window stays open while somebody joins":
+    window_open_during_join "the window stays open during a join":
         "" => "if !BUG { LINE }";
-    window_loses_its_timer "the window forgets its timer":
+    window_loses_its_timer "the window loses its timer":
         " {" => " && !(BUG && cx.now.at.as_micros() % 7 == 0) {";
     update_waits_like_chat "an update waits as long as chat":
         "!matches" => "!BUG && !matches";
-    leaver_stays_seated "who leaves stays seated":
+    leaver_stays_seated "a member that leaves keeps its subscription":
         "|subscriber| " => "|subscriber| BUG || ";
-    empty_session_expires_early "an empty session is forgotten early":
+    empty_session_expires_early "an empty session expires early":
         "if " => "if BUG || ";
-    refused_joiner_has_left "who is refused has left its session":
+    refused_joiner_has_left "a rejected joiner has left its session":
         "" => "if BUG && let Some(held) = seat.take() { self.leave(held, member, LeaveReason::Left, cx); }\n        LINE";
-    waiting_joiner_has_left "who knocks elsewhere has left its session":
+    waiting_joiner_has_left "a joiner that awaits admission has left its session":
         "" => "LINE\n        if BUG { self.leave_session(said.conn, LeaveReason::Left, cx); }";
     epoch_follows_wall_clock "an epoch goes back with the wall clock":
         "self.last_epoch + 1" => "if BUG { 0 } else { self.last_epoch + 1 }";
     slow_reader_stays "a slow reader is never closed":
         "" => "if !BUG { LINE }";
-    silent_peer_stays "a silent peer is kept for ever":
+    silent_peer_stays "a silent peer is never closed":
         "if " => "if !BUG && ";
-    engine_pings_too_often "pings come twice as often":
+    engine_pings_too_often "Engine.IO pings are sent twice as often":
         "settings.ping_interval" =>
             "Micros::from_micros(settings.ping_interval.as_micros() / if BUG { 2 } else { 1 })";
-    bytes_behind_hand_over_lost "bytes behind a hand-over are lost":
+    bytes_behind_hand_over_lost "unread bytes are lost in a hand-over":
         "rest.to_vec()" => "if BUG { Vec::new() } else { rest.to_vec() }";
     acknowledged_unchecked "a command is acknowledged before it is checked":
         "" => "Err(_) if BUG => self.acknowledge(said, &Ack::Done, cx),\n            LINE";
-    wheel_forgets_the_earliest "the wheel forgets the earliest when one is cancelled":
+    wheel_forgets_the_earliest "a cancelled timer takes the earliest one with it":
         "Earliest::Unknown" => "if BUG { Earliest::Known(None) } else { Earliest::Unknown }";
-    timers_in_another_order "timers of one instant fire in another order":
+    timers_in_another_order "timers with equal deadlines fire in another order":
         "((deadline," =>
             "((if BUG { Micros::from_micros(deadline.as_micros() + 900) } else { deadline },";
-    stop_stays_there "stop stays where it was":
+    stop_stays_there "stop keeps the position":
         "Segment { p0: 0, b0: 0, ..self.onward(self.now) }" =>
             "if BUG { self.onward(self.now) } else \
              { Segment { p0: 0, b0: 0, ..self.onward(self.now) } }";
-    window_of_the_gone_kept "what was compressed is kept of who is gone":
+    window_of_the_gone_kept "the window of a closed connection is kept":
         "" => "if !BUG { LINE }";
-    one_event_too_few "who comes back is told one event too few":
+    one_event_too_few "a returning member misses one event":
         "(number)" => "(number + u64::from(BUG))";
-    two_leaders_after_recovery "who comes back leads beside another":
+    two_leaders_after_recovery "a returning leader leads beside another":
         "self.state.leader().is_none()" => "(BUG || self.state.leader().is_none())";
-    pin_known_without_showing "who comes back knows a PIN that it has not shown":
+    pin_known_without_showing "a returning member knows a PIN that it has not shown":
         "&= " => "&= BUG || ";
-    refused_record_counts "a record that was refused counts as kept":
+    refused_record_counts "a refused record counts as stored":
         "{}" => "if BUG { room.persisted.stored = Some(which) },";
-    storage_return_ignored "a storage that comes back is offered nothing again":
+    storage_return_ignored "nothing is stored again after the storage returns":
         "" => "if !BUG { LINE }";
-    stored_epoch_kept "a stored session comes back under its old epoch":
+    stored_epoch_kept "a loaded session keeps its old epoch":
         "epoch.max(state.epoch() + 1)" =>
             "if BUG { state.epoch() } else { epoch.max(state.epoch() + 1) }";
-    stored_music_stands "stored music does not go on":
+    stored_music_stands "loaded music does not continue":
         "(1_000)" => "(if BUG { 0 } else { 1_000 })";
-    poll_answered_with_nothing "who polls is answered with nothing":
+    poll_answered_with_nothing "a poll is answered without packets":
         "!queue.packets.is_empty()" => "(BUG || !queue.packets.is_empty())";
     report_moves_the_band "a follower's report moves the band":
         "if " => "if !BUG && ";
-    clock_answers_ahead "the clock answers with a time that is still to come":
+    clock_answers_ahead "the clock answers with a future time":
         "t2: span(at)" => "t2: span(if BUG { at + Micros::from_millis(30) } else { at })";
-    arrival_after_the_end "who comes from another shard at the end is let in":
+    arrival_after_the_end "a connection handed over in a drain is admitted":
         "" => "if !BUG { LINE }";
-    poller_without_goodbye "who polls is not told of the end":
+    poller_without_goodbye "a polling client receives no goodbye":
         " {" => " && !BUG {";
-    end_waits_for_old_record "the end waits for a record that is older":
+    end_waits_for_old_record "the drain waits for an outdated record":
         "if self.draining" => "if self.draining && !BUG";
     every_ping_answered "every ping of a flood is answered":
         "if " => "if BUG || ";
-    report_with_every_pong "a report goes out with every pong":
+    report_with_every_pong "a report is sent for every pong":
         "self.pongs." => "BUG || self.pongs.";
-    heartbeat_too_often "the application pings twice as often":
+    heartbeat_too_often "heartbeat events are sent twice as often":
         "settings.heartbeat_interval" =>
             "Micros::from_micros(settings.heartbeat_interval.as_micros() / if BUG { 2 } else { 1 \
              })";
-    rates_without_end "who exceeds its rates is never sent away":
+    rates_without_end "a client that exceeds its rates is never closed":
         "" => "!BUG && LINE";
-    log_tells_passcode "the log tells a wrong passcode":
+    log_tells_passcode "the log reveals a wrong passcode":
         "?;" =>
             ".inspect_err(|_| if BUG {\n\
                  let why = format!(\"{:?}\", join.passcode.as_ref().map(|secret| &secret.0)).into();\n\
@@ -164,36 +164,36 @@ pub const BUGS: &[Bug] = bugs! {
         "= SECRET_KEYS" => "= !BUG && SECRET_KEYS";
     passcode_uncovered "a passcode is not covered in a recording":
         "if is_key" => "if is_key && !BUG";
-    nothing_told_to_all "what changes nothing is told to all":
+    nothing_told_to_all "a command without effect is sent to all members":
         "if changed" => "if changed || BUG";
-    nothing_unanswered "what changes nothing is not answered":
+    nothing_unanswered "a command without effect is not answered":
         "" => "if changed || !BUG { LINE }";
-    older_value_wins "of two values that wait the older one wins":
+    older_value_wins "of two waiting values the older one wins":
         "if " => "if BUG || ";
-    later_command_overtakes "a later command overtakes what waits":
+    later_command_overtakes "a later command overtakes a waiting value":
         "" => "if !BUG { LINE }";
-    late_report_undated "a report that waits is of when it is read":
+    late_report_undated "a waiting report counts from when it is applied":
         "&& " => "&& !BUG && ";
-    session_opened_anywhere "a session is opened where its member arrived":
+    session_opened_anywhere "a session is opened on its member's shard":
         " {" => " && !BUG {";
-    unstored_session_shed "scarce memory takes what is not stored":
+    unstored_session_shed "scarce memory drops sessions that are not stored":
         "if " => "if BUG || ";
     low_memory_counts_as_out "little memory counts as none":
         "if " => "if BUG || ";
-    admitted_without_memory "members are let in without memory for them":
+    admitted_without_memory "members are admitted without memory":
         "if " => "if !BUG && ";
-    dropped_events_unmissed "what was forgotten of a log is missed by nobody":
+    dropped_events_unmissed "dropped events of a log count as delivered":
         "behind <= self.dropped.len()" => "(BUG || behind <= self.dropped.len())";
-    repeated_command_applied "a command that is sent again is applied again":
+    repeated_command_applied "a repeated command is applied again":
         "if " => "if !BUG && ";
     clients_displace_others "a member's clients displace those of others":
         "oldest" => "if BUG { 0 } else { oldest }";
-    only_last_command_known "of a command only the very last is known":
+    only_last_command_known "only the last command of a client is known":
         "id.number <= last.number" =>
             "if BUG { id.number == last.number } else { id.number <= last.number }";
-    unsent_left_behind "what is unsent does not move with a connection":
+    unsent_left_behind "unsent bytes do not move with a connection":
         "conn.unsent" => "if BUG { Default::default() } else { conn.unsent }";
-    cut_tick_unfinished "a tick of which a part was sent is not finished":
+    cut_tick_unfinished "a partly sent tick is not finished":
         "self.skip == 0" => "(BUG || self.skip == 0)";
 };
 
