@@ -275,6 +275,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 let Some(conn) = self.conns.get_mut(id) else { return };
                 conn.hangup |= hangup;
                 let readable = readable || conn.hangup;
+                // mark: room_unused
                 if writable {
                     self.writer.resume(net, conn);
                     self.update_interest(net, id);
@@ -334,7 +335,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
             }
             if let Some(mark) = conn.backlog_change(self.mark_bytes) {
                 conn.told = mark;
-                let bytes = conn.unsent.len() as u32;
+                let bytes = conn.unsent.len() as u32; // mark: backlog_understated
                 self.feed(net, shell, Input::Backlog { conn: id, bytes });
             }
         }
@@ -407,6 +408,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                     }
                     // A read that leaves room has emptied the socket, and the net will report what
                     // comes next; an end that was reported already it will not report again.
+                    // mark: end_unread
                     if count < left && !hangup {
                         return false;
                     }
@@ -700,6 +702,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
     fn part<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, id: ConnId) {
         let conn = self.conns.get_mut(id);
         let Some(conn) = conn.filter(|conn| conn.phase == Phase::Flushing) else { return };
+        // mark: closed_before_sent
         if !conn.broken && !conn.unsent.is_empty() {
             self.closing.flush(self.now, id);
         } else if conn.broken || conn.ended || net.shut_down(&conn.socket).is_err() {

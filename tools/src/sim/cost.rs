@@ -26,6 +26,10 @@ const PONGS_MAX: usize = 17;
 /// The length of a message that concerns one client alone.
 const OWN_BYTES_MAX: usize = 1_024;
 
+/// Events that are rejected for their rate in a window of time before the connection closes.
+const REFUSALS_MAX: usize = 10;
+const REFUSALS_WINDOW: u64 = 60_000_000;
+
 /// No event that is told again is shorter.
 const EVENT_BYTES_MIN: usize = 64;
 
@@ -79,6 +83,15 @@ impl Oracle {
             "I22 no amplification",
             format!("{} was sent {what} in {seconds} s", wire.sid),
         );
+    }
+
+    /// Whether a connection that is rejected for its rate once more should have been closed.
+    pub(super) fn is_patience_over(&self, now: u64, wire: &mut Wire) -> bool {
+        wire.rejected.push_back(now);
+        while wire.rejected.front().is_some_and(|at| at + REFUSALS_WINDOW < now) {
+            wire.rejected.pop_front();
+        }
+        wire.rejected.len() > REFUSALS_MAX
     }
 
     pub(super) fn beaten(&mut self, now: u64, wire: &mut Wire) {

@@ -268,7 +268,7 @@ impl World<'_> {
             0 => self.say(m, &Say::Chat),
             1 => self.say(m, &Say::Sync { stale: true }),
             2 => self.say(m, &Say::Probe),
-            3 => self.say(m, &Say::PositionSync { off: 0 }),
+            3 => self.say(m, &Say::PositionSync { off: 12_000 * (i64::from(nth % 7) - 3) }),
             4 => self.say(m, &Say::Play { ahead: None, bars: 0, quantize: None }),
             5 => self.say(m, &Say::Claim),
             6 => self.say(m, &Say::Pause),

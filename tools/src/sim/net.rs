@@ -1,7 +1,8 @@
 //! The net of the world: wires with delay, pieces, stalls and windows, as a turn's [`Net`].
 //!
 //! It keeps the contract of the kernel's and breaks what reality may break: reads and writes are
-//! short, room comes late, and peers reset connections. A report comes once, as epoll's do.
+//! short, room comes late, and peers reset connections. A report comes once, as epoll's do, and so
+//! the net notes what a turn does not do with it.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -25,6 +26,12 @@ struct Port {
     door: VecDeque<usize>,
     /// Wires to report, each once.
     reports: Vec<usize>,
+    /// Turns so far.
+    turns: u64,
+    /// Wires whose room was reported in this turn.
+    rooms: Vec<usize>,
+    /// Wires whose end was reported and has not led to anything, and the turn of that.
+    ends: Vec<(usize, u64)>,
     /// Whether sends go out together.
     together: bool,
     luck: SimRng,
@@ -46,15 +53,35 @@ pub struct SimNet {
     /// Wires whose client's end is to be looked at, and when.
     looks: Vec<(u64, usize)>,
     results: Vec<Option<io::Result<usize>>>,
+    /// Wires that were shut down while bytes waited for room.
+    shut_early: Vec<usize>,
     /// Ticks of which a part was taken.
     pub ticks_cut: u64,
 }
+
+/// A report that a turn made nothing of, or an end that it made too early.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Neglect {
+    /// A socket takes bytes again, and was offered none.
+    Room,
+    /// The peer has ended its side, and the machine was not told.
+    End,
+    /// A connection was shut down before all was sent.
+    Unsent,
+}
+
+/// Turns after which the machine has to know of an end that was reported. Guessed: a shard that has
+/// much to read takes a few.
+const END_TURNS: u64 = 8;
 
 impl SimNet {
     pub fn new(plan: &Plan) -> Self {
         let port = |shard: u16| Port {
             door: VecDeque::new(),
             reports: Vec::new(),
+            turns: 0,
+            rooms: Vec::new(),
+            ends: Vec::new(),
             together: (plan.seed + u64::from(shard)).is_multiple_of(2),
             luck: SimRng::new(plan.seed, 200 + u64::from(shard)),
         };
@@ -71,6 +98,7 @@ impl SimNet {
             turn: 0,
             looks: Vec::new(),
             results: Vec::new(),
+            shut_early: Vec::new(),
             ticks_cut: 0,
         }
     }
@@ -78,7 +106,9 @@ impl SimNet {
     /// A shard takes a turn: what is to be reported to it.
     pub fn begin(&mut self, shard: u16, now: u64) -> Vec<Readiness> {
         (self.shard, self.now, self.turn) = (shard, now, self.turn + 1);
-        let wires = std::mem::take(&mut self.ports[usize::from(shard)].reports);
+        let port = &mut self.ports[usize::from(shard)];
+        port.turns += 1;
+        let wires = std::mem::take(&mut port.reports);
         wires.into_iter().filter_map(|wire| self.readiness(wire)).collect()
     }
 
@@ -94,8 +124,44 @@ impl SimNet {
         let readable = hangup || !cable.up.here().is_empty();
         let has_room = cable.room(&self.habits, self.turn) > 0;
         let writable = cable.awaits_room && (has_room || cable.reset);
+        let port = &mut self.ports[usize::from(shard)];
+        if writable && has_room && !cable.reset {
+            port.rooms.push(wire);
+        }
+        if hangup && !cable.reset && !std::mem::replace(&mut cable.end_reported, true) {
+            port.ends.push((wire, port.turns));
+        }
         let some = readable || writable;
         some.then_some(Readiness::Connection { id, readable, writable, hangup })
+    }
+
+    /// What the turn that is over has neglected, with the wire that it is about. `is_open` says
+    /// whether the machine believes that a connection goes on; if the shard `reads` nothing because
+    /// much mail waits, ends may wait as well.
+    pub fn neglected(
+        &mut self,
+        reads: bool,
+        is_open: impl Fn(ConnId) -> bool,
+    ) -> Option<(usize, Neglect)> {
+        let (turn, own) = (self.turn, self.shard);
+        let port = &mut self.ports[usize::from(own)];
+        let cables = &self.cables;
+        let is_here = |wire: usize| match cables[wire].place {
+            Place::Shard(shard, id) if shard == own && !cables[wire].reset => Some(id),
+            _ => None,
+        };
+        let unused = |wire: &usize| {
+            is_here(*wire).is_some()
+                && cables[*wire].awaits_room
+                && cables[*wire].offered_in != turn
+        };
+        let unused =
+            port.rooms.drain(..).filter(unused).map(|wire| (wire, Neglect::Room)).next_back();
+        let shut = self.shut_early.drain(..).map(|wire| (wire, Neglect::Unsent)).next_back();
+        port.ends.retain(|(wire, _)| is_here(*wire).is_some_and(&is_open));
+        let overdue = |(_, since): &&(usize, u64)| reads && port.turns >= since + END_TURNS;
+        let unread = port.ends.iter().find(overdue).map(|(wire, _)| (*wire, Neglect::End));
+        unused.or(shut).or(unread)
     }
 
     /// Reports a wire to its shard before that shard's next turn. The shard, if there is one.
@@ -122,7 +188,7 @@ impl SimNet {
     /// The server has died: nothing waits at its doors.
     pub fn restart(&mut self) {
         for port in &mut self.ports {
-            (port.door, port.reports) = (VecDeque::new(), Vec::new());
+            (port.door, port.reports, port.ends) = (VecDeque::new(), Vec::new(), Vec::new());
         }
         self.cables.iter_mut().for_each(|cable| cable.reported = false);
     }
@@ -136,7 +202,8 @@ impl SimNet {
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         let port = &mut self.ports[usize::from(self.shard)];
         let cable = &mut self.cables[wire];
-        if cable.reset {
+        cable.offered_in = self.turn;
+        if cable.reset || cable.down.has_ended() {
             return Err(ErrorKind::BrokenPipe.into());
         }
         let mut count = wanted.min(cable.room(&self.habits, self.turn));
@@ -150,9 +217,12 @@ impl SimNet {
             let mut bytes = Vec::with_capacity(count);
             for slice in slices {
                 let left = count - bytes.len();
-                let cut = left > 0 && left < slice.len();
-                bytes.extend_from_slice(&slice[..left.min(slice.len())]);
+                let (cut, part) = (left > 0 && left < slice.len(), left.min(slice.len()));
+                bytes.extend_from_slice(&slice[..part]);
                 self.ticks_cut += u64::from(cut && is_tick(slice));
+                // Behind unsent bytes a tick is never offered by itself.
+                let tick = !cable.awaits_room && is_tick(slice);
+                cable.taken += if tick { 0 } else { part as u64 };
             }
             let at = cable.down.send(self.now, &bytes, &self.habits, &mut cable.luck);
             self.looks.push((at, wire));
@@ -196,8 +266,9 @@ impl Net for SimNet {
         buffer[..count].copy_from_slice(&cable.up.here()[..count]);
         cable.up.took(count);
         cable.read += count as u64;
-        let more = !cable.up.here().is_empty() || cable.up.has_end_arrived(self.now);
-        if count < buffer.len() && more {
+        // An end that was reported behind these bytes is not reported again.
+        let end = cable.up.has_end_arrived(self.now) && !cable.end_reported;
+        if count < buffer.len() && (!cable.up.here().is_empty() || end) {
             // It came just when the read was done.
             self.report(socket.0);
         }
@@ -241,6 +312,7 @@ impl Net for SimNet {
     fn watch(&mut self, socket: &mut SimSocket, id: ConnId) -> io::Result<()> {
         let cable = &mut self.cables[socket.0];
         (cable.place, cable.awaits_room) = (Place::Shard(self.shard, id), false);
+        cable.end_reported = false;
         self.report(socket.0);
         Ok(())
     }
@@ -264,6 +336,9 @@ impl Net for SimNet {
         let cable = &mut self.cables[socket.0];
         if cable.reset {
             return Err(ErrorKind::NotConnected.into());
+        }
+        if cable.awaits_room {
+            self.shut_early.push(socket.0);
         }
         let at = cable.down.end(self.now, &self.habits);
         self.looks.push((at, socket.0));

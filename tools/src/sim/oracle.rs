@@ -714,6 +714,11 @@ impl Oracle {
             );
         };
         let ask = wire.asks.swap_remove(place);
+        let is_too_fast = ack.code == "rate_limited" && !ack.guessing;
+        if is_too_fast && self.is_patience_over(now, wire) {
+            let what = format!("{} exceeds its rates and goes on", wire.sid);
+            self.fail(now, "I22 patience ends", what);
+        }
         if self.draining {
             let late = self.drained[usize::from(wire.shard)];
             if ack.ok && late {

@@ -306,6 +306,17 @@ const SECOND: u64 = 1_000_000;
 /// than one window.
 const CROWDED: u64 = 48;
 
+/// One world in so many has a small band to which episodes happen.
+const EPISODIC: u64 = 6;
+
+/// Commands of each member after which those of another must still be known: two a page, so that
+/// they come from more pages than are remembered of a member.
+const REPEATS: u64 = 14;
+
+/// When the first episode begins, and the time from one to the next.
+const EPISODE_FIRST: u64 = 1_500 * MS;
+const EPISODE_APART: u64 = 4 * SECOND;
+
 /// What is asked of the worlds to be drawn.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
@@ -333,7 +344,19 @@ impl Plan {
             (shape.backlog_max, shape.net.window) = (262_144, 262_144);
             (shape.driver.short_write, shape.driver.short_read) = (0, 0);
         }
-        let steps = draw_steps(&mut luck, &on, &shape);
+        let mut episodes = SimRng::new(seed, 8_002);
+        if shape.members > 32 || wanted.members.is_some() || !episodes.one_in(EPISODIC) {
+            let steps = draw_steps(&mut luck, &on, &shape);
+            return Self { seed, shape, steps };
+        }
+        (shape.members, shape.sessions) = (episodes.between(2, 4) as u16, 1);
+        (shape.members_max, shape.sessions_max, shape.connections_max) = (256, 1_000, 1_000);
+        (shape.recovery, shape.memory_max) = (two_minutes(), quarter_mebibyte());
+        shape.length = wanted.length.unwrap_or_else(|| episodes.between(6, 14) * SECOND);
+        let mut steps = draw_steps(&mut luck, &on, &shape);
+        // Some of what happens elsewhere happens here as well.
+        steps.retain(|step| matches!(step.act, Act::Join(_)) || episodes.one_in(4));
+        draw_episodes(&mut episodes, &shape, &mut steps);
         Self { seed, shape, steps }
     }
 
@@ -442,6 +465,108 @@ fn draw_steps(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Vec<Ste
     steps.retain(|step| step.at < shape.length);
     steps.sort_by_key(|step| step.at);
     steps
+}
+
+/// Adds episodes: steps of several members that show something rare only together.
+fn draw_episodes(luck: &mut SimRng, shape: &Shape, steps: &mut Vec<Step>) {
+    // Everybody is there by then.
+    steps.iter_mut().take(usize::from(shape.members)).for_each(|step| step.at %= SECOND);
+    let mut begin = EPISODE_FIRST;
+    while begin < shape.length {
+        let leader = luck.below(u64::from(shape.members)) as u16;
+        let mut add =
+            |after: u64, who: u16, act: Act| steps.push(Step { at: begin + after, who, act });
+        add(0, leader, Act::Say(Say::Claim));
+        match luck.below(5) {
+            0 => draw_new_pin(luck, shape, leader, &mut add),
+            1 => draw_reports(luck, shape, leader, &mut add),
+            2 => draw_missed_chat(luck, shape, leader, &mut add),
+            3 => draw_repeats(shape, leader, &mut add),
+            _ => draw_scarcity(luck, shape, &mut add),
+        }
+        begin += EPISODE_APART;
+    }
+    steps.retain(|step| step.at < shape.length);
+    steps.sort_by_key(|step| step.at);
+}
+
+/// The PIN changes while a member that has shown the old one is there, or lost and about to return.
+fn draw_new_pin(
+    luck: &mut SimRng,
+    shape: &Shape,
+    leader: u16,
+    add: &mut impl FnMut(u64, u16, Act),
+) {
+    let lost = (leader + luck.between(1, u64::from(shape.members) - 1) as u16) % shape.members;
+    let old = luck.below(2) as u8;
+    let rule = Say::Settings { max_members: None, pause_on_loss: None, rule: Some(2), cues: None };
+    // Only one of them leads, and nobody knows who.
+    for who in 0..shape.members {
+        add(40 * MS, who, Act::Say(Say::Pin { pin: Some(old) }));
+        add(80 * MS, who, Act::Say(rule.clone()));
+    }
+    add(120 * MS, lost, Act::Join(Join { pin: Some(old), ..Join::default() }));
+    if luck.one_in(2) {
+        add(600 * MS, lost, Act::Cut);
+    }
+    for who in (0..shape.members).filter(|who| *who != lost) {
+        add(700 * MS, who, Act::Say(Say::Pin { pin: Some(1 - old) }));
+    }
+    add(2_500 * MS, lost, Act::Say(Say::Claim));
+    add(3_200 * MS, lost, Act::Say(Say::Claim));
+}
+
+/// The leader reports its place more often than its rate allows, so that its last report waits.
+fn draw_reports(
+    luck: &mut SimRng,
+    shape: &Shape,
+    leader: u16,
+    add: &mut impl FnMut(u64, u16, Act),
+) {
+    add(40 * MS, leader, Act::Say(Say::Play { ahead: None, bars: 0, quantize: None }));
+    let count = luck.between(110, 160) as u16;
+    for who in 0..shape.members {
+        add(250 * MS, who, Act::Flood { event: REPORTS, count });
+    }
+}
+
+/// A member no longer receives anything, members chat, and only then is it lost: the first event that
+/// it missed is for all.
+fn draw_missed_chat(
+    luck: &mut SimRng,
+    shape: &Shape,
+    leader: u16,
+    add: &mut impl FnMut(u64, u16, Act),
+) {
+    let lost = (leader + luck.between(1, u64::from(shape.members) - 1) as u16) % shape.members;
+    add(300 * MS, lost, Act::HalfOpen { up: false, down: true });
+    add(400 * MS, leader, Act::Say(Say::Chat));
+    add(800 * MS, lost, Act::Cut);
+}
+
+/// A member sends commands again on its return, after others have sent many from page after page.
+fn draw_repeats(shape: &Shape, leader: u16, add: &mut impl FnMut(u64, u16, Act)) {
+    add(100 * MS, leader, Act::Say(Say::Message { text: 1 }));
+    add(110 * MS, leader, Act::Say(Say::Message { text: 2 }));
+    for nth in 0..REPEATS {
+        for who in (0..shape.members).filter(|who| *who != leader) {
+            let text = 1 + (nth % 3) as u8;
+            add(300 * MS + 100 * MS * nth, who, Act::Say(Say::Message { text }));
+        }
+    }
+    add(1_800 * MS, leader, Act::Cut);
+}
+
+/// All leave, and memory gets scarce before the session is stored.
+fn draw_scarcity(luck: &mut SimRng, shape: &Shape, add: &mut impl FnMut(u64, u16, Act)) {
+    add(50 * MS, 0, Act::Say(Say::Message { text: 1 + luck.below(3) as u8 }));
+    add(200 * MS, 0, Act::Away { time: 1_500 * MS });
+    for who in 0..shape.members {
+        add(150 * MS, who, Act::Say(Say::Message { text: 1 + luck.below(3) as u8 }));
+        add(250 * MS, who, Act::Leave);
+        add(2_000 * MS, who, Act::Join(Join::default()));
+    }
+    add(600 * MS, 0, Act::Scarce { out: luck.one_in(4), time: 500 * MS });
 }
 
 fn draw_join(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Join {
@@ -586,4 +711,5 @@ pub const RUBBISH: u64 = 21;
 /// Events that a member can flood with; from the second number on they are sliders that are
 /// dragged.
 pub const FLOODS: u64 = 17;
+const REPORTS: u8 = 3;
 const DRAGS: u64 = 13;

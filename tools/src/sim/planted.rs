@@ -193,6 +193,14 @@ pub const BUGS: &[Bug] = bugs! {
             "if BUG { id.number == last.number } else { id.number <= last.number }";
     unsent_left_behind "unsent bytes do not move with a connection":
         "conn.unsent" => "if BUG { Default::default() } else { conn.unsent }";
+    end_unread "an end that arrives with bytes is not read":
+        "!hangup" => "(BUG || !hangup)";
+    room_unused "a socket that takes bytes again is not used":
+        "if writable" => "if !BUG && writable";
+    closed_before_sent "a connection closes before all is sent":
+        "if " => "if !BUG && ";
+    backlog_understated "a backlog is understated":
+        "as u32" => "as u32 / if BUG { 8 } else { 1 }";
     cut_tick_unfinished "a partly sent tick is not finished":
         "self.skip == 0" => "(BUG || self.skip == 0)";
 };

@@ -63,6 +63,9 @@ pub struct Desk {
     watched: Watched,
     /// Bytes of this turn's outputs that were seen.
     seen_bytes: usize,
+    /// What this turn gives to wires, and the backlogs that it told the engine of.
+    pub sending: Vec<(usize, u64)>,
+    pub backlogs: Vec<(usize, u32)>,
 }
 
 /// What comes to a shard and leaves it.
@@ -174,6 +177,8 @@ impl Desk {
             checks: Checks::default(),
             watched: Watched::Nothing,
             seen_bytes: 0,
+            sending: Vec::new(),
+            backlogs: Vec::new(),
         }
     }
 
@@ -245,6 +250,7 @@ impl SimShell<'_> {
                     self.desk.digest.add(1 + u64::from(id.index));
                     let bytes = &out.bytes[bytes.range()];
                     self.hear_goodbye(*id, bytes);
+                    self.owe(*id, bytes.len());
                     to.extend(self.listener(*id));
                     if !to.is_empty() {
                         self.book.sent(self.now, bytes, false, &to, self.wires);
@@ -254,6 +260,7 @@ impl SimShell<'_> {
                     for id in &out.receivers[ids.range()] {
                         self.desk.digest.add(2 + u64::from(id.index));
                         self.hear_goodbye(*id, &out.bytes[bytes.range()]);
+                        self.owe(*id, if *volatile { 0 } else { bytes.range().len() });
                         to.extend(self.listener(*id));
                     }
                     if !to.is_empty() {
@@ -294,6 +301,13 @@ impl SimShell<'_> {
             }
         }
         *self.to = to;
+    }
+
+    /// The driver is given bytes for a connection, and may not leave them out.
+    fn owe(&mut self, id: ConnId, count: usize) {
+        if let Some(wire) = self.desk.open.get(&id).filter(|_| count > 0) {
+            self.desk.sending.push((*wire, count as u64));
+        }
     }
 
     /// The wire of a connection that the oracle listens to.
@@ -385,6 +399,8 @@ impl SimShell<'_> {
                 } else {
                     "driver: a backlog is gone"
                 });
+                let wire = self.desk.open.get(conn).copied();
+                self.desk.backlogs.extend(wire.map(|wire| (wire, *bytes)));
                 return Watched::Backlog { conn: *conn, bytes: *bytes };
             }
             Input::Storage { news } => return self.before_news(news, engine),

@@ -6,11 +6,16 @@ use bandsync_engine::io::Goodbye;
 use bandsync_engine::words::time::Micros;
 
 use super::frames;
+use super::net::Neglect;
 use super::oracle::LATE;
 use super::plan::reveals;
 use super::shell::{Shard, SimShell};
 use super::wire::Place;
 use super::world::{Event, World};
+
+/// With fewer pieces of mail that wait, a turn reads: half of what the driver allows, as more may
+/// come in a turn.
+const UNPOSTED_FEW: usize = 128;
 
 /// What one round of the engine's wheel takes.
 const WHEEL_ROUND: u64 = 1 << 25;
@@ -47,6 +52,7 @@ impl World<'_> {
         self.owe_goodbyes(s);
         self.take_turn(s);
         self.look_at_clients();
+        self.check_sockets(s);
         self.check_goodbyes(s);
         self.after_turn(s);
         let (now, desk) = (self.now, &mut self.shards[s].desk);
@@ -143,6 +149,34 @@ impl World<'_> {
                 let what = format!("{id:?} {:?} was not told", String::from_utf8_lossy(&said));
                 self.book.fail(self.now, "I20 goodbyes", what);
             }
+        }
+    }
+
+    /// The driver made use of what the net reported, sent all before it ended a connection, and
+    /// told the engine no less of a backlog than there is.
+    fn check_sockets(&mut self, s: usize) {
+        let (now, Shard { desk, .. }) = (self.now, &mut self.shards[s]);
+        // While unsent bytes wait nothing is sent behind them, so what was taken by the time of the
+        // telling is what was taken by now.
+        for (wire, bytes) in desk.backlogs.drain(..) {
+            let least = self.wires[wire].owed.saturating_sub(self.net.cables[wire].taken);
+            if u64::from(bytes) < least && !self.net.cables[wire].reset {
+                let what = format!("{bytes} bytes where at least {least} wait");
+                self.book.fail(now, "I10 a backlog is told as it is", what);
+            }
+        }
+        for (wire, bytes) in desk.sending.drain(..) {
+            self.wires[wire].owed += bytes;
+        }
+        let reads = desk.unposted().0 < UNPOSTED_FEW;
+        let neglected = self.net.neglected(reads, |id| desk.open.contains_key(&id));
+        if let Some((wire, what)) = neglected {
+            let invariant = match what {
+                Neglect::Room => "I10 room is used",
+                Neglect::Unsent => "I10 all is sent before an end",
+                Neglect::End => "I12 an end is noticed",
+            };
+            self.book.fail(now, invariant, format!("connection {wire} of shard {s}"));
         }
     }
 

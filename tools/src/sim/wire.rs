@@ -185,6 +185,13 @@ pub struct Cable {
     /// Whether its shard is to hear of room, and whether something is to be reported to it.
     pub awaits_room: bool,
     pub reported: bool,
+    /// Whether its shard was told that the client's end has arrived. Like epoll, the net reports
+    /// that once.
+    pub end_reported: bool,
+    /// The last turn in which bytes were offered.
+    pub offered_in: u64,
+    /// Bytes that were taken from the server, without ticks that were offered whole.
+    pub taken: u64,
     /// Bytes that the server has read, and where reads end.
     pub read: u64,
     pub cuts: VecDeque<u64>,
@@ -192,6 +199,26 @@ pub struct Cable {
 }
 
 impl Cable {
+    /// A connection that waits to be accepted.
+    pub fn new(peer: IpAddr, luck: SimRng) -> Self {
+        Self {
+            up: Pipe::default(),
+            down: Pipe::default(),
+            place: Place::Door,
+            peer,
+            reset: false,
+            full_in: 0,
+            awaits_room: false,
+            reported: false,
+            end_reported: false,
+            offered_in: 0,
+            taken: 0,
+            read: 0,
+            cuts: VecDeque::new(),
+            luck,
+        }
+    }
+
     /// Bytes that the server may send in this turn.
     pub fn room(&self, habits: &Net, turn: u64) -> usize {
         let is_full = self.full_in == turn;
@@ -231,9 +258,13 @@ pub struct Wire {
     pub hope: Option<Hope>,
     /// Asked and not answered.
     pub asks: Vec<Ask>,
+    /// When events were rejected for their rate.
+    pub rejected: VecDeque<u64>,
     /// Where in the stream to the server something happens without an answer, and whether it is a
     /// disconnect.
     pub marks: VecDeque<u64>,
+    /// Bytes that the server's driver was given for it in turns that are over, without ticks.
+    pub owed: u64,
     /// Bytes sent to and read by the server so far.
     pub sent_up: u64,
     pub read_up: u64,

@@ -448,7 +448,9 @@ impl<'p> World<'p> {
             inflater: None,
             hope: None,
             asks: Vec::new(),
+            rejected: Default::default(),
             marks: Default::default(),
+            owed: 0,
             sent_up: 0,
             read_up: 0,
             pinged: None,
@@ -457,19 +459,7 @@ impl<'p> World<'p> {
             spent: Default::default(),
         });
         // Which of the two ways is the longer one is the same for all connections of a member.
-        let mut one = Cable {
-            up: Default::default(),
-            down: Default::default(),
-            place: Place::Door,
-            peer: peer_of(member, false),
-            reset: false,
-            full_in: 0,
-            awaits_room: false,
-            reported: false,
-            read: 0,
-            cuts: Default::default(),
-            luck,
-        };
+        let mut one = Cable::new(peer_of(member, false), luck);
         if member.is_multiple_of(2) {
             one.down.detour = self.net.habits.detour;
         } else {
@@ -660,9 +650,18 @@ impl<'p> World<'p> {
         }
         self.book.draining = true;
         self.shutdown.ask(Micros::from_micros(self.now + 3_600 * SECOND));
+        // Shards notice that one after the other, while members are on their way between them.
+        let mut luck = SimRng::new(self.plan.seed, 8_003);
+        let most = self.net.habits.delay + self.net.habits.detour + 5_000;
         for shard in 0..self.shards.len() {
             self.shards[shard].desk.rhythm.frozen_until = self.now;
-            self.wake(shard as u16, self.now);
+            self.wake(shard as u16, self.now + luck.below(most));
+        }
+        for member in (0..self.members.len()).step_by(2) {
+            if let Some(want) = self.members[member].want.clone() {
+                let session = (want.session + 1) % self.plan.shape.sessions;
+                self.act(member as u16, &Act::Join(Join { session, ..want }));
+            }
         }
         for wire in 0..self.wires.len() {
             let one = &mut self.net.cables[wire];
