@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::rng::Digest;
+
 /// A message from the server, read once however many hear it.
 #[derive(Debug)]
 pub struct Told {
@@ -27,7 +29,15 @@ pub enum Heard {
     Tick {
         session: u16,
         version: (u64, u64),
+        /// In microseconds.
+        position: i128,
+        /// The number of the tick, over all sessions.
         serial: u64,
+    },
+    /// A metronome tick: the time of a beat, in microseconds.
+    Beat {
+        session: u16,
+        at: u64,
     },
     /// A member said something to this session.
     Chat(u16),
@@ -103,7 +113,7 @@ pub struct Snapshot {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Fields<'a> {
+struct Fields<'a> {
     #[serde(borrow, default)]
     pub session_id: Option<Cow<'a, str>>,
     pub epoch: Option<u64>,
@@ -133,14 +143,14 @@ pub struct Fields<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct MemberFields<'a> {
+struct MemberFields<'a> {
     #[serde(borrow)]
     pub socket_id: Cow<'a, str>,
     pub connected: bool,
 }
 
 #[derive(Deserialize)]
-pub struct ErrorFields<'a> {
+struct ErrorFields<'a> {
     #[serde(borrow)]
     pub code: Cow<'a, str>,
     #[serde(borrow)]
@@ -148,7 +158,7 @@ pub struct ErrorFields<'a> {
 }
 
 #[derive(Deserialize)]
-pub struct VersionFields {
+struct VersionFields {
     pub epoch: u64,
     pub version: u64,
 }
@@ -167,7 +177,81 @@ pub fn log_of(offset: &str) -> &str {
     offset.rsplit_once('.').map_or("", |(log, _)| log)
 }
 
-pub fn understand_ack(text: &str) -> Result<Heard, String> {
+/// What a packet says; `sessions` is the number of those that there are.
+pub fn understand(text: &str, sessions: usize) -> Result<Heard, String> {
+    let fields = |json: &'_ str| -> Result<(), String> {
+        serde_json::from_str::<serde::de::IgnoredAny>(json)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    match text.as_bytes() {
+        b"2" => return Ok(Heard::EnginePing),
+        b"41" => return Ok(Heard::Disconnect),
+        [b'0', ..] => return fields(&text[1..]).map(|()| Heard::EngineOpen),
+        [b'4', b'0', ..] => {
+            let told: Fields<'_> = parse(&text[2..])?;
+            let sid = told.sid.unwrap_or_default().into_owned();
+            return Ok(Heard::Connected(sid, told.pid.map(Cow::into_owned)));
+        }
+        [b'4', b'3', ..] => return understand_ack(&text[2..]),
+        [b'4', b'4', ..] => return Ok(Heard::Link),
+        _ => {}
+    }
+    let inside = text.strip_prefix("42[\"").and_then(|rest| rest.strip_suffix(']'));
+    let (name, json) = inside.and_then(|rest| rest.split_once("\",")).ok_or("no event")?;
+    // Behind the fields there may be where the event stands in the session's log.
+    let mut values = serde_json::Deserializer::from_str(json);
+    let told = Fields::deserialize(&mut values).map_err(|error| error.to_string())?;
+    let session =
+        told.session_id.as_deref().and_then(|name| name.strip_prefix('s')?.parse::<u16>().ok());
+    let timeline: Option<VersionFields> = match told.timeline {
+        Some(raw) => Some(parse(raw.get())?),
+        None => None,
+    };
+    let version = match (told.epoch, told.version, &timeline) {
+        (Some(epoch), Some(version), _) => Some((epoch, version)),
+        (_, _, Some(timeline)) => Some((timeline.epoch, timeline.version)),
+        _ => None,
+    };
+    if name == "ping" {
+        return Ok(Heard::Ping(told.timestamp.unwrap_or_default() as i64));
+    }
+    let (Some(session), Some(version)) = (session, version) else {
+        if let (Some(session), Some(at), "metronome_tick") = (session, told.at_server_ms, name) {
+            return Ok(Heard::Beat { session, at: micros(at) as u64 });
+        }
+        return Ok(match session.filter(|session| usize::from(*session) < sessions) {
+            Some(session) if name == "chat_message" => Heard::Chat(session),
+            None if name == "connection_quality" => Heard::Quality,
+            None if told.session_id.is_none() => Heard::Link,
+            _ => Heard::Other,
+        });
+    };
+    if usize::from(session) >= sessions {
+        return Err("nobody knows this session".into());
+    }
+    if let ("scroll_tick", Some(position)) = (name, told.position_ms) {
+        let position = micros(position);
+        return Ok(Heard::Tick { session, version, position, serial: 0 });
+    }
+    let sum = told.checksum.map(|sum| Digest::of(sum.as_bytes()));
+    let timeline = told.timeline.map(|raw| Digest::of(raw.get().as_bytes()));
+    let members = told.members.unwrap_or_default();
+    let snapshot = (name == "snapshot").then(|| Snapshot {
+        position: micros(told.position.unwrap_or(-1.0)),
+        playing: told.is_playing.unwrap_or_default(),
+        leader: told.leader_socket_id.map(Cow::into_owned),
+        members: members.into_iter().map(|m| (m.socket_id.into_owned(), m.connected)).collect(),
+        member_count: told.member_count,
+    });
+    // Without the place in the log, which those who cannot come back are not told.
+    let said = &json[..values.into_iter::<serde::de::IgnoredAny>().byte_offset()];
+    let change =
+        (snapshot.is_none() && name != "sync_response").then(|| Digest::of(said.as_bytes()));
+    Ok(Heard::State(State { session, version, sum, timeline, change, snapshot }))
+}
+
+fn understand_ack(text: &str) -> Result<Heard, String> {
     let (id, json) = text.split_once('[').ok_or("no acknowledgement")?;
     let json = json.strip_suffix(']').ok_or("no acknowledgement")?;
     let id = id.parse().map_err(|_| "no acknowledgement id")?;
@@ -192,11 +276,11 @@ pub fn understand_ack(text: &str) -> Result<Heard, String> {
     }))
 }
 
-pub fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, String> {
+fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, String> {
     serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
 /// Milliseconds as they are printed, in microseconds.
-pub fn micros(millis: f64) -> i128 {
+fn micros(millis: f64) -> i128 {
     (millis * 1_000.0).round() as i128
 }

@@ -189,7 +189,7 @@ impl World<'_> {
     /// Somebody does what the plan says.
     pub fn act(&mut self, m: u16, act: &Act) {
         let now = self.now;
-        self.book.note(now, || format!("member {m} does {act:?}"));
+        self.oracle.journal.note(now, || format!("member {m} does {act:?}"));
         let Some(member) = self.members.get_mut(usize::from(m)) else { return };
         let wire = member.wire;
         match (act, wire) {
@@ -471,7 +471,7 @@ impl World<'_> {
         // Another session counts from another epoch.
         (member.held, member.held_sum, member.last_tick) = ((0, 0), None, 0);
         member.retry_at = self.now + SECOND;
-        self.book.asked(self.now, want.session, &self.members[usize::from(m)].sid);
+        self.oracle.asked(self.now, want.session, &self.members[usize::from(m)].sid);
         self.ask(m, wire, want.session, "join_session", &payload, Asked::Join(want));
     }
 
@@ -568,7 +568,7 @@ impl World<'_> {
                 ("beat_sync", format!(",\"beatPosition\":12.5,\"masterTime\":{clock}"))
             }
             Say::PositionSync { off } => {
-                let court = &self.book.courts[usize::from(session)];
+                let court = &self.oracle.sessions[usize::from(session)];
                 let place =
                     court.model.as_ref().map_or(0, |model| model.music.at(now).position as i64);
                 let place = (place + off).clamp(0, 86_400_000_000) as u64;
@@ -640,7 +640,7 @@ impl World<'_> {
         member.next_ask += 1;
         let id = member.next_ask;
         let text = format!("42{id}[\"{name}\",{payload}]");
-        self.book.note(self.now, || {
+        self.oracle.journal.note(self.now, || {
             format!("member {m} says {}", text.chars().take(150).collect::<String>())
         });
         let mut bytes = Vec::new();
@@ -786,12 +786,12 @@ impl World<'_> {
             let frame = &bytes[at..at + length];
             at += length;
             match frame[0] {
-                frames::TEXT => match self.book.heard(frame) {
+                frames::TEXT => match self.oracle.memo.heard(frame) {
                     Some(told) => {
                         self.see(m, &told);
                         self.hear(m, w, &told.what);
                     }
-                    None => self.book.fail(
+                    None => self.oracle.journal.fail(
                         self.now,
                         "I6 as it was sent",
                         format!("member {m} got what nobody sent"),
@@ -799,12 +799,12 @@ impl World<'_> {
                 },
                 frames::DEFLATED => {
                     let (packed, plain) = self.wires[w].deflated.pop_front().unwrap_or_default();
-                    match self.book.heard_as(plain).filter(|_| packed == Digest::of(frame)) {
+                    match self.oracle.memo.heard_as(plain).filter(|_| packed == Digest::of(frame)) {
                         Some(told) => {
                             self.see(m, &told);
                             self.hear(m, w, &told.what);
                         }
-                        None => self.book.fail(
+                        None => self.oracle.journal.fail(
                             self.now,
                             "I6 as it was sent",
                             format!("member {m} got compressed what nobody sent"),
@@ -816,7 +816,7 @@ impl World<'_> {
                     self.forget_wire(m);
                 }
                 frames::PONG => {}
-                _ => self.book.fail(
+                _ => self.oracle.journal.fail(
                     self.now,
                     "I6 as it was sent",
                     format!("member {m} got a strange frame"),
@@ -885,7 +885,7 @@ impl World<'_> {
         let next = if told.is_snapshot() { *number } else { number.saturating_sub(1) };
         if before.is_some_and(|(old, last, ..)| last > next && log_of(&old) == log_of(offset)) {
             let what = format!("member {m} got event {offset} again or out of order");
-            self.book.fail(self.now, "I15 each event once", what);
+            self.oracle.journal.fail(self.now, "I15 each event once", what);
         }
     }
 
@@ -905,12 +905,12 @@ impl World<'_> {
                     match keeper.answered(now, ack.id, t1, t2) {
                         Ok(true) => {
                             keeper.plan.burst(now as f64 / 1_000.0, 8);
-                            self.book.saw("a member sees that its clock was set");
+                            self.oracle.journal.saw("a member sees that its clock was set");
                             self.plan_probe(m);
                         }
                         Ok(false) => {}
                         Err(what) => {
-                            self.book.fail(now, "I21 clock", format!("member {m} is {what}"))
+                            self.oracle.journal.fail(now, "I21 clock", format!("member {m} is {what}"))
                         }
                     }
                     return;
@@ -947,10 +947,10 @@ impl World<'_> {
                 member.held_sum = member.held_sum.or(state.sum);
                 if back {
                     let what = format!("member {m} got {:?} after {held:?}", state.version);
-                    self.book.fail(now, "I3 version never goes back", what);
+                    self.oracle.journal.fail(now, "I3 version never goes back", what);
                 }
                 if clash {
-                    self.book.fail(
+                    self.oracle.journal.fail(
                         now,
                         "I6 equal version, equal state",
                         format!("member {m} at {held:?}"),
@@ -967,14 +967,14 @@ impl World<'_> {
                 let (before, held) =
                     (std::mem::replace(&mut member.last_tick, *serial), member.held);
                 if *serial <= before {
-                    self.book.fail(
+                    self.oracle.journal.fail(
                         now,
                         "I15 ticks in order",
                         format!("member {m} got tick {serial} after {before}"),
                     );
                 }
                 if *version < held {
-                    self.book.fail(
+                    self.oracle.journal.fail(
                         now,
                         "I15 ticks in order",
                         format!("member {m} got a tick of the past"),

@@ -44,7 +44,7 @@ fn run_world(world: &mut World<'_>) -> Verdict {
     outcome.unwrap_or_else(|cause| {
         let text = cause.downcast_ref::<String>().cloned();
         let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        world.book.fail(
+        world.oracle.journal.fail(
             world.now,
             "I16 no panic",
             text.unwrap_or_else(|| "of an unknown kind".into()),
@@ -56,9 +56,9 @@ fn run_world(world: &mut World<'_>) -> Verdict {
 /// As [`run`], and what was said and done, line by line.
 pub fn tell(plan: &Plan) -> (Verdict, Vec<String>) {
     let mut world = World::new(plan);
-    world.book.story = Some(Vec::new());
+    world.oracle.journal.story = Some(Vec::new());
     let verdict = run_world(&mut world);
-    (verdict, world.book.story.unwrap_or_default())
+    (verdict, world.oracle.journal.story.unwrap_or_default())
 }
 
 #[cfg(test)]

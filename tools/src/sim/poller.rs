@@ -327,7 +327,7 @@ impl World<'_> {
                 return self.start_over(p);
             }
             if !expected {
-                return self.book.fail(
+                return self.oracle.journal.fail(
                     self.now,
                     "I8 answered once",
                     format!("poller {p} got {body:?}"),
@@ -339,7 +339,7 @@ impl World<'_> {
                 continue;
             }
             let Ok(body) = String::from_utf8(body) else {
-                return self.book.fail(self.now, "I16 readable", format!("poller {p} got no text"));
+                return self.oracle.journal.fail(self.now, "I16 readable", format!("poller {p} got no text"));
             };
             for packet in body.split(SEPARATOR) {
                 self.hear_packet(p, packet);
@@ -381,7 +381,7 @@ impl World<'_> {
                 (frames::CLOSE, ..) => return self.start_over(p),
                 (first, stage, packet) => {
                     let what = format!("poller {p} got {first:02x} {packet} while {stage:?}");
-                    return self.book.fail(self.now, "I6 as it was sent", what);
+                    return self.oracle.journal.fail(self.now, "I6 as it was sent", what);
                 }
             }
         }
@@ -406,7 +406,7 @@ impl World<'_> {
 
     fn hear_packet(&mut self, p: u16, packet: &str) {
         let now = self.now;
-        self.book.note(now, || {
+        self.oracle.journal.note(now, || {
             format!("poller {p} hears {}", packet.chars().take(150).collect::<String>())
         });
         let poller = &mut self.pollers[usize::from(p)];
@@ -432,7 +432,7 @@ impl World<'_> {
             _ => false,
         };
         if !known {
-            self.book.fail(now, "I16 readable", format!("poller {p} got {packet}"));
+            self.oracle.journal.fail(now, "I16 readable", format!("poller {p} got {packet}"));
         }
         self.send_queue(p);
     }
@@ -457,7 +457,7 @@ impl World<'_> {
         let held = std::mem::replace(&mut poller.held, version);
         if version < held {
             let what = format!("poller {p} got {version:?} after {held:?}");
-            self.book.fail(self.now, "I3 version never goes back", what);
+            self.oracle.journal.fail(self.now, "I3 version never goes back", what);
         }
         true
     }
@@ -476,7 +476,7 @@ impl World<'_> {
         let before = poller.asks.len();
         poller.asks.retain(|(ask, _)| *ask != id);
         if before == poller.asks.len() {
-            self.book.fail(self.now, "I8 answered once", format!("poller {p} never asked {id}"));
+            self.oracle.journal.fail(self.now, "I8 answered once", format!("poller {p} never asked {id}"));
         }
         true
     }
@@ -519,7 +519,7 @@ impl World<'_> {
                 () if late.is_some() => format!("was never answered: {late:?}"),
                 () => continue,
             };
-            self.book.fail(now, "I18 recovery", format!("poller {p} {what}"));
+            self.oracle.journal.fail(now, "I18 recovery", format!("poller {p} {what}"));
         }
     }
 }

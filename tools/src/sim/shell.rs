@@ -227,7 +227,7 @@ pub struct SimShell<'w> {
     pub desk: &'w mut Desk,
     pub mailboxes: &'w mut [VecDeque<Posted>],
     pub wires: &'w mut [Wire],
-    pub book: &'w mut Oracle,
+    pub oracle: &'w mut Oracle,
     pub storage: &'w mut Option<Storage>,
     /// Shards that are to take a turn, and when.
     pub wakes: &'w mut Vec<(u16, u64)>,
@@ -253,7 +253,7 @@ impl SimShell<'_> {
                     self.owe(*id, bytes.len());
                     to.extend(self.listener(*id));
                     if !to.is_empty() {
-                        self.book.sent(self.now, bytes, false, &to, self.wires);
+                        self.oracle.sent(self.now, bytes, false, &to, self.wires);
                     }
                 }
                 Output::Fanout { to: ids, bytes, volatile } => {
@@ -265,13 +265,13 @@ impl SimShell<'_> {
                     }
                     if !to.is_empty() {
                         let bytes = &out.bytes[bytes.range()];
-                        self.book.sent(self.now, bytes, *volatile, &to, self.wires);
+                        self.oracle.sent(self.now, bytes, *volatile, &to, self.wires);
                     }
                 }
                 Output::Close { conn, .. } => {
                     self.desk.digest.add(3 + u64::from(conn.index));
                     if let Some(wire) = self.desk.open.remove(conn) {
-                        self.book.lost(self.now, &mut self.wires[wire]);
+                        self.oracle.lost(self.now, &mut self.wires[wire]);
                     }
                 }
                 Output::HandOver { conn, .. } => {
@@ -280,7 +280,7 @@ impl SimShell<'_> {
                     if let Some(wire) = self.desk.open.remove(conn)
                         && let Some(seat) = self.wires[wire].seat
                     {
-                        self.book.leave(self.now, &mut self.wires[wire], seat);
+                        self.oracle.leave(self.now, &mut self.wires[wire], seat);
                     }
                 }
                 Output::Letter { to, .. } => self.desk.digest.add(9 + u64::from(to.0)),
@@ -289,12 +289,12 @@ impl SimShell<'_> {
                     self.desk.digest.add(6);
                     if session.shard(self.plan.shape.shards).0 != self.desk.id {
                         let what = format!("shard {} asks for {session:?}", self.desk.id);
-                        self.book.fail(self.now, "I2 one owner", what);
+                        self.oracle.journal.fail(self.now, "I2 one owner", what);
                     }
                 }
                 Output::Store { session, epoch, version, .. } => {
                     self.desk.digest.add(7 + version);
-                    let model = self.book.model_of(session, (*epoch, *version));
+                    let model = self.oracle.model_of(session, (*epoch, *version));
                     self.desk.records.models.push_back(model);
                 }
                 Output::Forget { .. } => self.desk.digest.add(8),
@@ -319,7 +319,7 @@ impl SimShell<'_> {
     /// What somebody hears in the turn in which the server goes away. What came before that is its
     /// answer, so nothing more is owed.
     fn hear_goodbye(&mut self, id: ConnId, bytes: &[u8]) {
-        if self.book.drained[usize::from(self.desk.id)] {
+        if self.oracle.server.drained[usize::from(self.desk.id)] {
             if let Some(heard) = self.desk.checks.owed.get_mut(&id) {
                 heard.extend_from_slice(bytes);
             }
@@ -329,7 +329,7 @@ impl SimShell<'_> {
     }
 
     fn forget_goodbye(&mut self, id: ConnId) {
-        if !self.book.drained[self.shard()] {
+        if !self.oracle.server.drained[self.shard()] {
             self.desk.checks.owed.remove(&id);
         }
     }
@@ -353,7 +353,7 @@ impl SimShell<'_> {
             pongs: out.list[from..].iter().filter(pong).count(),
             needless: out.list[from..].iter().filter(needless).count(),
         };
-        self.book.worked(self.now, &work);
+        self.oracle.worked(self.now, &work);
     }
 
     /// A connection is here now.
@@ -394,7 +394,7 @@ impl SimShell<'_> {
                 return wire.map_or(Watched::Nothing, |wire| Watched::Closed { wire });
             }
             Input::Backlog { conn, bytes } => {
-                self.book.saw(if *bytes > 0 {
+                self.oracle.journal.saw(if *bytes > 0 {
                     "driver: a backlog is told"
                 } else {
                     "driver: a backlog is gone"
@@ -405,12 +405,12 @@ impl SimShell<'_> {
             }
             Input::Storage { news } => return self.before_news(news, engine),
             Input::WallClock { started_unix_ms } => {
-                self.book.walls[usize::from(self.desk.id)] = started_unix_ms - UNIX_START;
+                self.oracle.server.walls[usize::from(self.desk.id)] = started_unix_ms - UNIX_START;
             }
             Input::Memory(memory) => {
                 let id = self.desk.id;
-                self.book.full[usize::from(id)] = *memory == Memory::Out;
-                let here = self.book.courts.iter().filter(|court| court.home == id);
+                self.oracle.server.full[usize::from(id)] = *memory == Memory::Out;
+                let here = self.oracle.sessions.iter().filter(|court| court.home == id);
                 let here = here.map(|court| &court.name);
                 let here = here.filter(|name| engine.session(name).is_some()).cloned().collect();
                 return Watched::Memory { memory: *memory, here };
@@ -421,11 +421,11 @@ impl SimShell<'_> {
                     wire.seat.is_some() || !wire.sid.is_empty() && !wire.ended
                 };
                 let connected = self.desk.open.values().filter(connected).copied().collect();
-                self.book.drained[usize::from(self.desk.id)] = true;
+                self.oracle.server.drained[usize::from(self.desk.id)] = true;
                 self.desk.checks.sessions_at_drain = Some(engine.counters().sessions);
                 return Watched::Drain { connected };
             }
-            Input::TurnEnded => self.book.before_timers(now, self.desk.id),
+            Input::TurnEnded => self.oracle.before_timers(now, self.desk.id),
             Input::Letter { .. } | Input::Answered { .. } => {}
         }
         Watched::Nothing
@@ -440,7 +440,7 @@ impl SimShell<'_> {
                 Watched::Loaded { session: session.clone(), model, made }
             }
             StorageEvent::Stored { session, outcome: Outcome::Outdated { epoch }, .. } => {
-                self.book.saw("storage: has a newer record");
+                self.oracle.journal.saw("storage: has a newer record");
                 Watched::Outdated { session: session.clone(), epoch: *epoch }
             }
             _ => Watched::Nothing,
@@ -457,35 +457,35 @@ impl SimShell<'_> {
                 if one.marks.front().is_some_and(|mark| *mark <= one.read_up) {
                     one.marks.pop_front();
                     if let Some(seat) = one.seat {
-                        self.book.leave(now, one, seat);
+                        self.oracle.leave(now, one, seat);
                     }
                 }
             }
-            Watched::Closed { wire } => self.book.lost(now, &mut self.wires[wire]),
+            Watched::Closed { wire } => self.oracle.lost(now, &mut self.wires[wire]),
             Watched::Backlog { conn, bytes } => {
                 let most = self.plan.shape.backlog_max + self.plan.shape.driver.mark;
                 if bytes > most && self.desk.open.contains_key(&conn) {
                     let what = format!("{bytes} bytes wait for one reader");
-                    self.book.fail(now, "I10 queues are bounded", what);
+                    self.oracle.journal.fail(now, "I10 queues are bounded", what);
                 }
             }
-            Watched::Outdated { session, epoch } => self.book.outdone(now, &session, epoch),
+            Watched::Outdated { session, epoch } => self.oracle.outdone(now, &session, epoch),
             Watched::Memory { memory: Memory::Enough, .. } => {}
             Watched::Memory { memory, here } => {
-                self.book.saw(if memory == Memory::Low {
+                self.oracle.journal.saw(if memory == Memory::Low {
                     "memory: little"
                 } else {
                     "memory: none"
                 });
                 let gone = |name: &SessionId| engine.session(name).is_none();
                 let gone: Vec<_> = here.into_iter().filter(gone).collect();
-                self.book.scarce(now, self.desk.id, memory, &gone, self.storage.as_ref());
+                self.oracle.scarce(now, self.desk.id, memory, &gone, self.storage.as_ref());
             }
             Watched::Drain { connected } => {
                 let untold = connected.into_iter().find(|wire| !self.wires[*wire].dismissed);
                 if let Some(wire) = untold {
                     let what = format!("{} was not told", self.wires[wire].sid);
-                    self.book.fail(now, "I20 goodbyes", what);
+                    self.oracle.journal.fail(now, "I20 goodbyes", what);
                 }
             }
             Watched::Loaded { .. } | Watched::Nothing => {}
@@ -503,7 +503,7 @@ impl SimShell<'_> {
                 "{:?} {} {} is stored as {says:?}",
                 order.session, order.epoch, order.version
             );
-            self.book.fail(self.now, "I6 what is stored", what);
+            self.oracle.journal.fail(self.now, "I6 what is stored", what);
         }
         let shard = self.desk.id;
         let storage = self.storage.as_mut();
@@ -526,7 +526,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
         if let Some(tape) = &mut self.desk.tape
             && let Err(what) = tape.input(at.as_micros(), input)
         {
-            self.book.fail(self.now, "I23 recording", what);
+            self.oracle.journal.fail(self.now, "I23 recording", what);
         }
         self.desk.watched = self.before(input, engine);
     }
@@ -544,7 +544,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
             Watched::Loaded { session, model, made: true } => {
                 if let Some(real) = engine.session(session) {
                     let model = model.take().map(|both| *both);
-                    self.book.opened(self.now, session, real.epoch(), model);
+                    self.oracle.opened(self.now, session, real.epoch(), model);
                 }
             }
             _ => {}
@@ -596,7 +596,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
     fn post(&mut self, to: ShardId, mail: Mail<SimSocket>) {
         if let Mail::HandOver(hand_over) = &mail {
             let some = u64::from(!hand_over.unsent.is_empty());
-            self.book.seen.add("driver: unsent bytes move with a connection", some);
+            self.oracle.journal.seen.add("driver: unsent bytes move with a connection", some);
             *self.handed_over += 1;
         }
         self.desk.post.outbox.push_back((to, mail));
@@ -611,7 +611,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
             let Some((to, mail)) = self.desk.post.outbox.pop_front() else { return };
             let mailbox = &mut self.mailboxes[usize::from(to.0)];
             if mailbox.len() >= room {
-                self.book.saw("driver: mail waits for room");
+                self.oracle.journal.saw("driver: mail waits for room");
                 self.desk.post.outbox.push_back((to, mail));
                 continue;
             }
@@ -652,7 +652,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
         if self.desk.luck.one_in(2) {
             return Some(page);
         }
-        self.book.saw("driver: an answer takes longer than a turn");
+        self.oracle.journal.saw("driver: an answer takes longer than a turn");
         self.desk.post.late.push_back((asker.conn, page));
         None
     }
@@ -667,7 +667,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
             Order::Store { session, epoch, version, record } => {
                 let model = self.desk.records.models.pop_front().flatten();
                 let (session, bytes) = (session.clone(), record.to_vec());
-                let last = self.book.drained[usize::from(shard)];
+                let last = self.oracle.server.drained[usize::from(shard)];
                 self.keep(storage::Order { session, epoch, version, bytes, model, last });
                 true
             }

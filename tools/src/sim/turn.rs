@@ -47,7 +47,7 @@ impl World<'_> {
         if self.now > due + LATE {
             let desk = &mut self.shards[s].desk;
             desk.rhythm.late_at = desk.rhythm.late_at.max(self.now);
-            self.book.saw("driver: a turn is late");
+            self.oracle.journal.saw("driver: a turn is late");
         }
         self.owe_goodbyes(s);
         self.take_turn(s);
@@ -90,7 +90,7 @@ impl World<'_> {
             desk,
             mailboxes: &mut self.mailboxes,
             wires: &mut self.wires,
-            book: &mut self.book,
+            oracle: &mut self.oracle,
             storage: &mut self.storage,
             wakes: &mut wakes,
             handed_over: &mut self.handed_over,
@@ -123,7 +123,7 @@ impl World<'_> {
 
     /// Notes who polls and has to hear of the end in this turn, if the server goes away in it.
     fn owe_goodbyes(&mut self, s: usize) {
-        if self.shutdown.until().is_none() || self.book.drained[s] {
+        if self.shutdown.until().is_none() || self.oracle.server.drained[s] {
             return;
         }
         let open = self.shards[s].desk.open.iter();
@@ -142,12 +142,12 @@ impl World<'_> {
             // In an answer of polling, or in a frame if the client has gone over to a WebSocket.
             let stays_away = said.windows(3).any(|three| matches!(three, b"\x1e41" | b"\x0241"));
             let told = frames::is_draining(&said)
-                && stays_away == (self.book.goodbye == Goodbye::Disconnect);
+                && stays_away == (self.oracle.server.goodbye == Goodbye::Disconnect);
             if told {
-                self.book.saw("drain: who polls is told");
+                self.oracle.journal.saw("drain: who polls is told");
             } else {
                 let what = format!("{id:?} {:?} was not told", String::from_utf8_lossy(&said));
-                self.book.fail(self.now, "I20 goodbyes", what);
+                self.oracle.journal.fail(self.now, "I20 goodbyes", what);
             }
         }
     }
@@ -162,7 +162,7 @@ impl World<'_> {
             let least = self.wires[wire].owed.saturating_sub(self.net.cables[wire].taken);
             if u64::from(bytes) < least && !self.net.cables[wire].reset {
                 let what = format!("{bytes} bytes where at least {least} wait");
-                self.book.fail(now, "I10 a backlog is told as it is", what);
+                self.oracle.journal.fail(now, "I10 a backlog is told as it is", what);
             }
         }
         for (wire, bytes) in desk.sending.drain(..) {
@@ -176,7 +176,7 @@ impl World<'_> {
                 Neglect::Unsent => "I10 all is sent before an end",
                 Neglect::End => "I12 an end is noticed",
             };
-            self.book.fail(now, invariant, format!("connection {wire} of shard {s}"));
+            self.oracle.journal.fail(now, invariant, format!("connection {wire} of shard {s}"));
         }
     }
 
@@ -198,15 +198,15 @@ impl World<'_> {
             let next = engine.next_deadline();
             let sleeps = next.is_some_and(|at| at.as_micros() > now + WHEEL_ROUND);
             let what = "engine: sleeps for longer than the wheel is round";
-            self.book.seen.add(what, u64::from(sleeps));
+            self.oracle.journal.seen.add(what, u64::from(sleeps));
         }
         if engine.next_deadline().is_some_and(|at| at.as_micros() <= now) {
             let what = "a timer that is due did not fire";
-            self.book.fail(now, "I18 no timer forgotten", what);
+            self.oracle.journal.fail(now, "I18 no timer forgotten", what);
         }
         self.read_log(s);
         let engine = self.shards[s].turn.machine();
-        self.book.after_turn(now, s as u16, engine, &self.wires, thorough);
+        self.oracle.after_turn(now, s as u16, engine, &self.wires, thorough);
         if thorough {
             self.check_connections(s);
             self.check_owner(s);
@@ -218,15 +218,15 @@ impl World<'_> {
     fn read_log(&mut self, s: usize) {
         let now = self.now;
         let Shard { turn, desk } = &mut self.shards[s];
-        let book = &mut self.book;
+        let oracle = &mut self.oracle;
         turn.machine_mut().measures().take(|_, _| {});
         turn.machine_mut().departures().take(|departure| {
             let line = format!("{:?}: {}", departure.manner, departure.why);
             let session = departure.session.as_ref().map_or("", |session| session.as_str());
             if reveals(line.as_bytes()) || reveals(session.as_bytes()) {
-                book.fail(now, "I23 secrets", format!("in the log: {line}"));
+                oracle.journal.fail(now, "I23 secrets", format!("in the log: {line}"));
             }
-            book.seen.add(line, 1);
+            oracle.journal.seen.add(line, 1);
         });
         if desk.checks.checked_at == now && desk.checks.thoroughly % 4 == 1 {
             let mut roster = Vec::new();
@@ -235,7 +235,7 @@ impl World<'_> {
             let pid =
                 |member: &super::member::Member| member.pid().is_some_and(|pid| text.contains(pid));
             if reveals(&roster) || self.members.iter().any(pid) {
-                book.fail(now, "I23 secrets", format!("in the roster: {text}"));
+                oracle.journal.fail(now, "I23 secrets", format!("in the roster: {text}"));
             }
         }
     }
@@ -243,10 +243,10 @@ impl World<'_> {
     /// A session is on its own shard, and on no other.
     fn check_owner(&mut self, s: usize) {
         let engine = self.shards[s].turn.machine();
-        for court in self.book.courts.iter().filter(|court| usize::from(court.home) != s) {
+        for court in self.oracle.sessions.iter().filter(|court| usize::from(court.home) != s) {
             if engine.session(&court.name).is_some() {
                 let what = format!("{:?} is on shard {s} as well", court.name);
-                return self.book.fail(self.now, "I2 one owner", what);
+                return self.oracle.journal.fail(self.now, "I2 one owner", what);
             }
         }
     }
@@ -260,7 +260,7 @@ impl World<'_> {
         let sessions = engine.counters().sessions;
         if sessions > before {
             let what = format!("shard {s} had {before} sessions and has {sessions}");
-            self.book.fail(now, "I20 no new session", what);
+            self.oracle.journal.fail(now, "I20 no new session", what);
         }
         if !engine.is_drained() || std::mem::replace(&mut desk.checks.checked_stored, true) {
             return;
@@ -268,7 +268,7 @@ impl World<'_> {
         let Some(storage) = self.storage.as_ref().filter(|storage| storage.is_faithful()) else {
             return;
         };
-        for court in self.book.courts.iter().filter(|court| usize::from(court.home) == s) {
+        for court in self.oracle.sessions.iter().filter(|court| usize::from(court.home) == s) {
             let Some(model) =
                 court.model.as_ref().filter(|_| engine.session(&court.name).is_some())
             else {
@@ -281,9 +281,9 @@ impl World<'_> {
                     court.name,
                     (court.epoch, model.version)
                 );
-                return self.book.fail(now, "I20 all is stored", what);
+                return self.oracle.journal.fail(now, "I20 all is stored", what);
             }
-            self.book.seen.add("drain: a session is stored", u64::from(model.version > 0));
+            self.oracle.journal.seen.add("drain: a session is stored", u64::from(model.version > 0));
         }
     }
 
@@ -298,12 +298,12 @@ impl World<'_> {
         if count != desk.open.len() {
             let what =
                 format!("the engine has {count} connections, the driver {}", desk.open.len());
-            self.book.fail(now, "I12 connections agree", what);
+            self.oracle.journal.fail(now, "I12 connections agree", what);
         }
         let (open, all) = (desk.stats.open.get() as usize, turn.connections());
         if open != all || all < count {
             let what = format!("the driver counts {open} connections and has {all} of {count}");
-            self.book.fail(now, "I12 connections agree", what);
+            self.oracle.journal.fail(now, "I12 connections agree", what);
         }
         for wire in desk.open.values() {
             let wire = &self.wires[*wire];
@@ -314,7 +314,7 @@ impl World<'_> {
             if wire.upgraded && now >= since + shape.ping + shape.ping_timeout + late {
                 let what =
                     format!("{} was neither pinged nor closed for {} µs", wire.sid, now - since);
-                self.book.fail(now, "I18 no timer forgotten", what);
+                self.oracle.journal.fail(now, "I18 no timer forgotten", what);
             }
         }
     }

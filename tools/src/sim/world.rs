@@ -77,7 +77,7 @@ pub struct World<'p> {
     pub wires: Vec<Wire>,
     pub members: Vec<Member>,
     pub pollers: Vec<Poller>,
-    pub book: Oracle,
+    pub oracle: Oracle,
     pub storage: Option<Storage>,
     /// How often the server has died, and whether its wall clock was ever set.
     lives: u64,
@@ -137,7 +137,7 @@ impl<'p> World<'p> {
             wires: Vec::new(),
             members: (0..plan.shape.members).map(|id| Member::new(plan.seed, id)).collect(),
             pollers: (0..plan.shape.pollers).map(|id| Poller::new(plan.seed, id)).collect(),
-            book: Oracle::new(&plan.shape, goodbye(plan)),
+            oracle: Oracle::new(&plan.shape, goodbye(plan)),
             storage: plan.shape.storage.clone().map(|habits| Storage::new(habits, plan.seed)),
             lives: 0,
             stepped: false,
@@ -169,24 +169,24 @@ impl<'p> World<'p> {
     pub fn run(&mut self) -> Verdict {
         let length = self.plan.shape.length;
         self.run_until(SECOND + length);
-        if self.plan.shape.calm && self.book.failure.is_none() {
+        if self.plan.shape.calm && self.oracle.journal.failure.is_none() {
             self.calm_down();
             self.run_until(self.now + self.time_to_recover());
             // What has just changed is still on its way to some.
             let due = self.newest_of_all();
             self.run_until(self.now + self.time_to_tell());
-            if self.book.failure.is_none() {
+            if self.oracle.journal.failure.is_none() {
                 self.check_recovery(&due);
             }
         }
-        if self.book.failure.is_none() {
+        if self.oracle.journal.failure.is_none() {
             self.end();
         }
         for shard in &mut self.shards {
             if let Some(tape) = &mut shard.desk.tape
                 && let Err(what) = tape.look()
             {
-                self.book.fail(self.now, "I23 recording", what);
+                self.oracle.journal.fail(self.now, "I23 recording", what);
             }
         }
         self.verdict()
@@ -194,19 +194,19 @@ impl<'p> World<'p> {
 
     /// What has come of it so far.
     pub fn verdict(&self) -> Verdict {
-        let mut seen = self.book.seen.clone();
+        let mut seen = self.oracle.journal.seen.clone();
         self.shards.iter().for_each(|shard| shard.sum_up(&mut seen));
         seen.add("driver: a tick is cut and finished", self.net.ticks_cut);
         if let Some(storage) = &self.storage {
             seen.add("storage: a dead server's record arrives", storage.overdue);
             seen.add("storage: a dead server's record is refused as older", storage.refused);
         }
-        seen.add("recoveries", self.book.recoveries);
+        seen.add("recoveries", self.oracle.journal.recoveries);
         seen.add("hand-overs", self.handed_over);
         let mut digest = Digest::default();
         self.shards.iter().for_each(|shard| digest.add(shard.desk.digest.0));
         Verdict {
-            failure: self.book.failure.clone(),
+            failure: self.oracle.journal.failure.clone(),
             digest: digest.0,
             passed: self.now - SECOND,
             turns: self.turns,
@@ -216,7 +216,7 @@ impl<'p> World<'p> {
                 .map(|shard| shard.turn.machine().counters().messages_out)
                 .sum(),
             handed_over: self.handed_over,
-            recoveries: self.book.recoveries,
+            recoveries: self.oracle.journal.recoveries,
             seen,
         }
     }
@@ -243,18 +243,18 @@ impl<'p> World<'p> {
 
     fn run_until(&mut self, end: u64) {
         while let Some(Reverse((at, _, event))) = self.heap.peek().copied() {
-            if at > end || self.book.failure.is_some() {
+            if at > end || self.oracle.journal.failure.is_some() {
                 break;
             }
             self.heap.pop();
             self.busy = if at == self.now { self.busy + 1 } else { 0 };
             self.now = at;
             if self.busy > BUSY_MAX {
-                self.book.fail(at, "I16 no endless loop", format!("{event:?} over and over"));
+                self.oracle.journal.fail(at, "I16 no endless loop", format!("{event:?} over and over"));
             }
             self.happen(event);
         }
-        if self.book.failure.is_none() {
+        if self.oracle.journal.failure.is_none() {
             self.now = end;
         }
     }
@@ -301,7 +301,7 @@ impl<'p> World<'p> {
                     Act::WallStep { by } => {
                         self.wall += by;
                         self.stepped = true;
-                        self.book.clock_stepped();
+                        self.oracle.clock_stepped();
                         for shard in 0..self.shards.len() {
                             self.shards[shard].desk.wall_step = Some(self.wall);
                             self.wake(shard as u16, self.now);
@@ -364,7 +364,7 @@ impl<'p> World<'p> {
         self.shutdown = Shutdown::new(self.plan.shape.shards);
         self.mailboxes.iter_mut().for_each(VecDeque::clear);
         for shard in 0..self.shards.len() {
-            self.shards[shard].sum_up(&mut self.book.seen);
+            self.shards[shard].sum_up(&mut self.oracle.journal.seen);
             let one = &mut self.shards[shard];
             let fresh = Desk::new(self.plan, shard as u16);
             let before = std::mem::replace(&mut one.desk, fresh);
@@ -372,13 +372,13 @@ impl<'p> World<'p> {
             (one.desk.luck, one.desk.tape) = (before.luck, before.tape);
             one.turn = turn_of(self.plan, shard as u16, self.lives, self.wall);
             // It has not heard yet how little memory there is.
-            self.book.full[shard] = false;
+            self.oracle.server.full[shard] = false;
             self.wake(shard as u16, self.now);
         }
         if let Some(storage) = &mut self.storage {
             storage.forget_orders(self.now);
         }
-        self.book.restarted(self.wall, self.stepped);
+        self.oracle.restarted(self.wall, self.stepped);
     }
 
     /// Bytes arrive at the server.
@@ -527,7 +527,7 @@ impl<'p> World<'p> {
     /// The versions of all sessions that members and pollers go to.
     fn newest_of_all(&self) -> Newest {
         let bands = self.pollers.iter().filter_map(|poller| SessionId::parse(&poller.session()));
-        let names = self.book.courts.iter().map(|court| court.name.clone()).chain(bands);
+        let names = self.oracle.sessions.iter().map(|court| court.name.clone()).chain(bands);
         names.filter_map(|name| Some((name.clone(), self.newest(&name)?))).collect()
     }
 
@@ -540,7 +540,7 @@ impl<'p> World<'p> {
         for member in 0..self.members.len() {
             let one = &self.members[member];
             let Some(want) = &one.want else { continue };
-            let name = &self.book.courts[usize::from(want.session)].name;
+            let name = &self.oracle.sessions[usize::from(want.session)].name;
             let (newest, due) = (self.newest(name), due.get(name));
             let told_why = one.told_why.is_some_and(|at| now - at < 5 * SECOND);
             let what = match one.wire.map(|wire| &self.wires[wire]) {
@@ -562,17 +562,17 @@ impl<'p> World<'p> {
                     format!("was never answered: {ask:?}")
                 }
             };
-            self.book.fail(now, "I18 recovery", format!("member {member} {what}"));
+            self.oracle.journal.fail(now, "I18 recovery", format!("member {member} {what}"));
         }
-        for court in 0..self.book.courts.len() {
+        for court in 0..self.oracle.sessions.len() {
             self.check_stored(court);
-            let Some(model) = &self.book.courts[court].model else { continue };
+            let Some(model) = &self.oracle.sessions[court].model else { continue };
             let away = model
                 .leader
                 .as_ref()
                 .and_then(|id| model.people.iter().find(|person| person.id == *id));
             if away.is_some_and(|leader| !leader.connected) {
-                self.book.fail(
+                self.oracle.journal.fail(
                     now,
                     "I18 recovery",
                     format!("the leader of s{court} is gone for good"),
@@ -599,10 +599,10 @@ impl<'p> World<'p> {
                 }
                 bound => keeper
                     .check(now)
-                    .map(|()| self.book.seen.add("a clock is good", u64::from(bound.is_some()))),
+                    .map(|()| self.oracle.journal.seen.add("a clock is good", u64::from(bound.is_some()))),
             };
             if let Err(what) = done {
-                self.book.fail(
+                self.oracle.journal.fail(
                     now,
                     "I21 clock",
                     format!("in calm the bound of member {m}: {what}"),
@@ -613,7 +613,7 @@ impl<'p> World<'p> {
 
     /// What is decided is stored a moment later.
     fn check_stored(&mut self, court: usize) {
-        let (now, court) = (self.now, &self.book.courts[court]);
+        let (now, court) = (self.now, &self.oracle.sessions[court]);
         let (Some(storage), Some(model)) = (&self.storage, &court.model) else { return };
         let kept = storage.kept(&court.name);
         let newest = (court.epoch, model.version);
@@ -622,9 +622,9 @@ impl<'p> World<'p> {
             return;
         }
         let kept = kept.map(|kept| (kept.epoch, kept.version));
-        if model.version > 0 && kept != Some(newest) && now > court.changed_at + SECOND {
+        if model.version > 0 && kept != Some(newest) && now > court.owed.changed_at + SECOND {
             let what = format!("{kept:?} is stored of {:?}, which is at {newest:?}", court.name);
-            self.book.fail(now, "I19 stored in the end", what);
+            self.oracle.journal.fail(now, "I19 stored in the end", what);
         }
     }
 
@@ -645,10 +645,10 @@ impl<'p> World<'p> {
         }
         let patience = self.plan.shape.driver.mail.min(20_000);
         self.run_until(self.now + self.net.habits.delay + self.net.habits.detour / 2 + patience);
-        if self.book.failure.is_some() {
+        if self.oracle.journal.failure.is_some() {
             return;
         }
-        self.book.draining = true;
+        self.oracle.server.draining = true;
         self.shutdown.ask(Micros::from_micros(self.now + 3_600 * SECOND));
         // Shards notice that one after the other, while members are on their way between them.
         let mut luck = SimRng::new(self.plan.seed, 8_003);
@@ -677,7 +677,7 @@ impl<'p> World<'p> {
         self.members.iter_mut().for_each(Member::retire);
         self.pollers.iter_mut().for_each(Poller::retire);
         self.run_until(self.now + 10 * SECOND + self.plan.shape.empty_ttl + self.plan.shape.grace);
-        if self.book.failure.is_some() {
+        if self.oracle.journal.failure.is_some() {
             return;
         }
         for shard in 0..self.shards.len() {
@@ -696,7 +696,7 @@ impl<'p> World<'p> {
                 }
                 () => continue,
             };
-            self.book.fail(self.now, "I11 nothing is left", format!("shard {shard}: {what}"));
+            self.oracle.journal.fail(self.now, "I11 nothing is left", format!("shard {shard}: {what}"));
         }
     }
 }

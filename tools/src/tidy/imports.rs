@@ -24,7 +24,6 @@ const EXCUSES: &[(Rule, &str, &str)] = &[
     (Rule::Circle, "tools/src/sim/", "until members act through a context of their own"),
     (Rule::Path, "shards/driver/src/lib.rs", "one of two rings, by the system"),
     (Rule::Path, "shards/driver/tests/", "loopback tests that run over two rings"),
-    (Rule::Path, "tools/src/sim/oracle.rs", "until the oracle is split by invariant"),
     (Rule::Copy, "shards/trace/", "the header of a trace and its reader own theirs"),
     (Rule::Copy, "shards/testkit/", "each engine of a test owns its settings"),
 ];

@@ -1,5 +1,4 @@
-//! What clients and scarce memory may cost: bounds on what is said, on work, and on what is
-//! forgotten.
+//! What clients and scarce memory may cost: I17, I22, and the half of I7 about memory.
 
 use bandsync_engine::io::Memory;
 use bandsync_engine::words::ids::SessionId;
@@ -54,7 +53,7 @@ impl Oracle {
         let bytes_max = work.read + work.again + WORK_BYTES_MAX;
         let outputs_max = OUTPUTS_MAX + work.again / EVENT_BYTES_MIN + work.needless;
         if work.outputs > outputs_max || work.pongs > PONGS_MAX || work.bytes > bytes_max {
-            self.fail(now, "I17 bounded work", format!("{work:?}"));
+            self.journal.fail(now, "I17 bounded work", format!("{work:?}"));
         }
     }
 
@@ -78,7 +77,7 @@ impl Oracle {
             () if length > OWN_BYTES_MAX => format!("a message of {length} bytes"),
             () => return,
         };
-        self.fail(
+        self.journal.fail(
             now,
             "I22 no amplification",
             format!("{} was sent {what} in {seconds} s", wire.sid),
@@ -96,8 +95,8 @@ impl Oracle {
 
     pub(super) fn beaten(&mut self, now: u64, wire: &mut Wire) {
         let since = wire.spent.beaten.unwrap_or(wire.spent.since);
-        if now < since + self.heartbeat {
-            self.fail(
+        if now < since + self.rules.heartbeat {
+            self.journal.fail(
                 now,
                 "I22 no timer early",
                 format!("a ping event {} µs after the last", now - since),
@@ -118,8 +117,8 @@ impl Oracle {
         gone: &[SessionId],
         storage: Option<&Storage>,
     ) {
-        let recovery = self.recovery;
-        for court in self.courts.iter_mut().filter(|court| court.home == shard) {
+        let recovery = self.rules.recovery;
+        for court in self.sessions.iter_mut().filter(|court| court.home == shard) {
             court.forgot_at = Some(now);
             let Some(model) = court.model.as_ref().filter(|_| gone.contains(&court.name)) else {
                 continue;
@@ -138,32 +137,22 @@ impl Oracle {
             let what =
                 format!("{:?} at {newest:?} is gone with members {:?}", court.name, model.people);
             let right = right && !model.people.iter().any(|person| person.connected);
-            (court.model, court.ticking_since, court.owed_since) = (None, None, None);
-            if !right && !self.draining {
-                return self.fail(now, "I7 what scarce memory may cost", what);
+            (court.model, court.ticking.since, court.owed.since) = (None, None, None);
+            if !right && !self.server.draining {
+                return self.journal.fail(now, "I7 what scarce memory may cost", what);
             }
         }
     }
 
     pub(super) fn pinged(&mut self, now: u64, wire: &mut Wire) {
         let since = wire.pinged.unwrap_or(wire.opened);
-        if now < since + self.ping {
-            self.fail(
+        if now < since + self.rules.ping {
+            self.journal.fail(
                 now,
                 "I22 no timer early",
                 format!("a ping {} µs after the last", now - since),
             );
         }
         wire.pinged = Some(now);
-    }
-
-    /// The wall clock was set. A server that has not had a session since it began can only take the
-    /// next epoch from that.
-    pub fn clock_stepped(&mut self) {
-        for court in self.courts.iter_mut().filter(|court| court.is_news) {
-            court.epoch = 0;
-            court.facts.clear();
-            court.changes.clear();
-        }
     }
 }

@@ -1,0 +1,239 @@
+//! Acknowledgements: I2, I7, I8, I9, I20, I21 and I25.
+
+use std::collections::BTreeSet;
+
+use super::super::heard::Ack;
+use super::super::model::{Done, LONG_MESSAGE, needs_lead};
+use super::super::plan::Say;
+use super::super::wire::{Ask, Asked, Wire};
+use super::Oracle;
+use super::journal::Breach;
+
+/// How long after a member asked for a seat it may be reserved: with the time that the asking takes,
+/// and the eight seconds for which its shard may stand still before it reads that.
+pub(super) const PROMISED: u64 = 13_000_000;
+
+impl Oracle {
+    /// The server answered what a member asked.
+    pub(super) fn answered(&mut self, now: u64, wire: &mut Wire, ack: &Ack) {
+        let Some(place) = wire.asks.iter().position(|ask| ask.id == ack.id) else {
+            return self.journal.fail(
+                now,
+                "I8 answered once",
+                format!("{} never asked {}", wire.sid, ack.id),
+            );
+        };
+        let ask = wire.asks.swap_remove(place);
+        let is_too_fast = ack.code == "rate_limited" && !ack.guessing;
+        if is_too_fast && self.is_patience_over(now, wire) {
+            let what = format!("{} exceeds its rates and goes on", wire.sid);
+            self.journal.fail(now, "I22 patience ends", what);
+        }
+        if self.server.draining {
+            let late = self.server.drained[usize::from(wire.shard)];
+            if ack.ok && late {
+                self.journal.fail(
+                    now,
+                    "I20 no more is acknowledged",
+                    format!("{:?} of {}", ask.what, wire.sid),
+                );
+            }
+            return;
+        }
+        let done =
+            if ack.ok { self.obeyed(now, wire, &ask, ack) } else { self.refused(wire, &ask, ack) };
+        if let Err((invariant, what)) = done {
+            self.journal.fail(now, invariant, what);
+        }
+    }
+
+    fn obeyed(&mut self, now: u64, wire: &mut Wire, ask: &Ask, ack: &Ack) -> Result<(), Breach> {
+        let session = usize::from(ask.session);
+        let alone = matches!(
+            ask.what,
+            Asked::Clock
+                | Asked::Say(Say::ClockSync | Say::Probe | Say::Heartbeat | Say::Quality, ..)
+        );
+        let shard = wire.shard;
+        if !alone && shard != self.sessions[session].home {
+            let what = format!("shard {shard} answers for s{session}: {:?}", ask.what);
+            return Err(("I2 one owner", what));
+        }
+        let earlier =
+            |other: &Ask| other.kind().is_some() && other.id < ask.id && other.came.is_some();
+        if !alone
+            && !ack.superseded
+            && let Some(other) = wire.asks.iter().find(|other| earlier(other))
+        {
+            let what = format!("{:?} before {:?}, which was sent sooner", ask.what, other.what);
+            return Err(("I25 in order", what));
+        }
+        if ack.superseded {
+            wire.spent.needless += 1;
+            self.journal.seen.add("command: superseded by a newer value", 1);
+            let should = (self.sessions[session].epoch, self.model(session)?.version);
+            if ack.version != should {
+                return Err((
+                    "I7 acknowledged is done",
+                    format!("{:?} for {should:?}, superseded", ack.version),
+                ));
+            }
+            let newer =
+                wire.asks.iter().any(|other| other.came.is_some() && ask.gives_way_to(other));
+            return if ask.kind().is_some() && newer {
+                Ok(())
+            } else {
+                Err(("I25 the newest wins", format!("nothing takes the place of {:?}", ask.what)))
+            };
+        }
+        let waited = ask.kind().is_some() && ask.came.is_some_and(|came| came < now);
+        self.journal.seen.add("command: waited for room", u64::from(waited));
+        if let Some(command) = ask.command {
+            let model = self.model(session)?;
+            if model.has_applied(command) != ack.repeated {
+                let what = if ack.repeated { "was never applied" } else { "is applied again" };
+                return Err(("I8 at most once", format!("{:?}, {command:?}, {what}", ask.what)));
+            }
+            if ack.repeated {
+                let should = (self.sessions[session].epoch, self.model(session)?.version);
+                self.journal.seen.add("command: sent again, not applied again", 1);
+                return if ack.version == should {
+                    Ok(())
+                } else {
+                    Err((
+                        "I7 acknowledged is done",
+                        format!("{:?} for {should:?}, again", ack.version),
+                    ))
+                };
+            }
+            if !ack.pending {
+                model.note_applied(command, &wire.sid);
+            }
+        }
+        let wrong = |what| ("I9 who may do what", what);
+        let done = match &ask.what {
+            Asked::Nonsense => return Err(wrong("nonsense was acknowledged".into())),
+            Asked::Join(join) => {
+                if let Some(old) = wire.seat.filter(|old| *old != ask.session) {
+                    self.leave(now, wire, old);
+                }
+                self.open_session(now, session, ack)?;
+                if wire.seat.is_none() {
+                    wire.told = (0, 0);
+                }
+                wire.seat = Some(ask.session);
+                let court = &mut self.sessions[session];
+                if court.model.as_ref().is_some_and(|model| model.empty_since.is_some()) {
+                    // What was owed before was owed to nobody.
+                    court.owed.since = None;
+                }
+                let unix = self.unix(now, session);
+                self.model(session)?
+                    .join(unix, &wire.sid, &format!("Member {}", wire.member), join)
+                    .map_err(wrong)?
+            }
+            Asked::Leave => {
+                self.leave(now, wire, ask.session);
+                Done::Nothing
+            }
+            Asked::Say(Say::ClockSync | Say::Probe, ..) | Asked::Clock => {
+                if ack.t1.is_some_and(|t1| t1 < i128::from(ask.sent) || t1 > i128::from(now)) {
+                    return Err((
+                        "I21 clock",
+                        format!("t1 {:?} outside {}..{now}", ack.t1, ask.sent),
+                    ));
+                }
+                Done::Nothing
+            }
+            Asked::Say(Say::Heartbeat | Say::Quality, ..) => Done::Nothing,
+            Asked::Say(say, at, other) => {
+                self.model(session)?.say(now, &wire.sid, say, *at, other).map_err(wrong)?
+            }
+            Asked::Report(place) => {
+                self.model(session)?.report(now, &wire.sid, *place, ask.came.unwrap_or(now))
+            }
+        };
+        if let Asked::Say(Say::Message { text }, ..) = &ask.what
+            && ack.cut != (*text == LONG_MESSAGE && !wire.member.is_multiple_of(2))
+        {
+            return Err(("I7 acknowledged is done", format!("cut: {}", ack.cut)));
+        }
+        let court = &mut self.sessions[session];
+        if alone {
+            return Ok(());
+        }
+        let version = court.model.as_ref().map_or(0, |model| model.version);
+        if matches!(ask.what, Asked::Say(..))
+            && done == Done::Version(version)
+            && version == court.owed.version
+        {
+            self.journal.seen.add("command: changes nothing", 1);
+            court.unchanged.push((wire.sid.clone(), now, false));
+        }
+        court.changed(now);
+        if let Done::Version(version) = done {
+            let should = (court.epoch, version);
+            if ack.version != should {
+                return Err((
+                    "I7 acknowledged is done",
+                    format!("{:?} for {should:?}: {:?}", ack.version, ask.what),
+                ));
+            }
+        }
+        let place = court.model.as_ref().map(|model| model.music.at(now).position);
+        if let (Asked::Say(Say::Sync { .. }, ..), Some(position), Some(place)) =
+            (&ask.what, ack.position, place)
+            && position != place
+        {
+            return Err(("I4 position", format!("sync says {position}, should be {place}")));
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, wire: &mut Wire, ask: &Ask, ack: &Ack) -> Result<(), Breach> {
+        let model = self.sessions[usize::from(ask.session)].model.as_ref();
+        let elsewhere = wire.seat != Some(ask.session);
+        let wrong = match (&ask.what, ack.code.as_str()) {
+            // Such a value waits; where its member is not, it cannot.
+            (_, "rate_limited") if ask.kind().is_some() => !elsewhere,
+            (Asked::Say(..) | Asked::Leave | Asked::Report(_), "not_member") => !elsewhere,
+            (Asked::Say(say, ..), "not_leader") => {
+                let leads = model.is_some_and(|model| model.leads(&wire.sid));
+                leads || !needs_lead(say, false) && !matches!(say, Say::HandTo { .. })
+            }
+            (Asked::Join(join), "session_full" | "bad_passcode") => {
+                let why = model.and_then(|model| model.refuses(&wire.sid, join));
+                // The answer of another shard tells how things were when it was asked; the session
+                // may be gone since.
+                let was_asked_before = model.is_none_or(|model| model.door_changed_at >= ask.sent);
+                // A full table of sessions refuses as a full session does.
+                let is_table_full = ack.code == "session_full" && self.rules.is_crowded();
+                // Who is on its way from another shard may have been promised the last seat.
+                let others = &self.sessions[usize::from(ask.session)].askers;
+                let others =
+                    others.iter().filter(|(at, sid)| *sid != wire.sid && at + PROMISED >= ask.sent);
+                let others: BTreeSet<&String> = others.map(|(_, sid)| sid).collect();
+                let others =
+                    others.iter().filter(|sid| model.is_some_and(|model| !model.is_member(sid)));
+                let is_promised = ack.code == "session_full"
+                    && model.is_some_and(|model| model.is_full_with(others.count()));
+                why != Some(ack.code.as_str())
+                    && !was_asked_before
+                    && !is_table_full
+                    && !is_promised
+            }
+            (
+                _,
+                "rate_limited" | "invalid_payload" | "not_allowed" | "too_large" | "unknown_event"
+                | "draining",
+            ) => false,
+            (Asked::Nonsense, _) => false,
+            _ => true,
+        };
+        if wrong {
+            Err(("I9 who may do what", format!("{} for {:?}", ack.code, ask.what)))
+        } else {
+            Ok(())
+        }
+    }
+}

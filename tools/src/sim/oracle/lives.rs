@@ -1,0 +1,255 @@
+//! Sessions that open, move on, end and come back, and members that join, leave, are lost and
+//! recover: I3, the half of I6 about recovery, I7 and I13.
+
+use bandsync_engine::record::Record;
+use bandsync_engine::words::ids::SessionId;
+
+use super::super::heard::{Ack, log_of};
+use super::super::model::Model;
+use super::super::wire::Wire;
+use super::Oracle;
+use super::answers::PROMISED;
+use super::journal::Breach;
+use super::rules::UNIX_START;
+
+impl Oracle {
+    /// A session was opened with what was stored of it, or without.
+    pub fn opened(
+        &mut self,
+        now: u64,
+        session: &SessionId,
+        epoch: u64,
+        stored: Option<(Model, Record)>,
+    ) {
+        let Some(index) = self.sessions.iter().position(|court| court.name == *session) else {
+            return;
+        };
+        let unix = self.unix(now, index);
+        let (grace, members_max) = (self.rules.grace, self.rules.members_max);
+        let court = &mut self.sessions[index];
+        let before =
+            court.epoch.max(stored.as_ref().map_or(0, |(_, record)| record.timeline.epoch));
+        court.epoch = epoch;
+        court.is_news = false;
+        court.told.chats.clear();
+        court.former.clear();
+        court.restored = stored.is_some().then_some(Some(true));
+        let mut model = Model::new(now, members_max);
+        let what = if stored.is_some() {
+            "session: back from the storage"
+        } else {
+            "session: begun, asked for in vain"
+        };
+        self.journal.seen.add(what, 1);
+        if let Some((kept, record)) = stored {
+            model = kept;
+            model.reopen(now, unix, grace, &record);
+        }
+        (court.owed.version, court.owed.since, court.ticking.since) = (model.version, None, None);
+        court.model = Some(model);
+        court.dirty = true;
+        if epoch <= before {
+            self.journal.fail(
+                now,
+                "I3 epoch",
+                format!("{session:?} is opened as {epoch} after {before}"),
+            );
+        }
+    }
+
+    /// The storage has a newer record of a session than its server, which is to rise above it.
+    pub fn outdone(&mut self, now: u64, session: &SessionId, epoch: u64) {
+        let Some(court) = self.sessions.iter_mut().find(|court| court.name == *session) else {
+            return;
+        };
+        if let Some(model) = court.model.as_mut().filter(|_| epoch >= court.epoch) {
+            self.journal.seen.add("session: rises above a stored one", 1);
+            court.former.push(court.epoch);
+            (court.epoch, model.version) = (epoch + 1, 1);
+            court.changed(now);
+        }
+    }
+
+    /// The oracle of a session as it is in this version, if that is sure.
+    pub fn model_of(&self, session: &SessionId, version: (u64, u64)) -> Option<Model> {
+        let court = self
+            .sessions
+            .iter()
+            .find(|court| court.name == *session && court.closings.is_none())?;
+        let model = court.model.as_ref()?;
+        ((court.epoch, model.version) == version && !self.server.draining).then(|| model.clone())
+    }
+
+    /// The server has died. Its clock is as good as ever, unless it `stepped`.
+    pub fn restarted(&mut self, wall: i64, stepped: bool) {
+        self.server.walls.fill(wall);
+        self.memo.logs.clear();
+        for court in &mut self.sessions {
+            (court.model, court.closings, court.restored) = (None, None, None);
+            court.unchanged.clear();
+            (court.ticking.since, court.owed.since) = (None, None);
+            court.is_news = true;
+        }
+        if stepped {
+            self.clock_stepped();
+        }
+    }
+
+    /// The server says who a client is: who it was before, or somebody new.
+    pub(super) fn connected(&mut self, now: u64, wire: &mut Wire, sid: &str) {
+        wire.sid = sid.to_owned();
+        let Some(hope) = wire.hope.take().filter(|_| !self.server.draining) else { return };
+        let (window, bytes) = (self.rules.recovery, self.memo.told_bytes - hope.told_bytes);
+        let court = &mut self.sessions[usize::from(hope.session)];
+        if hope.sid != sid {
+            self.journal.seen.add("recovery: denied", 1);
+        }
+        let same = court.epoch == hope.held.0 || court.former.contains(&hope.held.0);
+        let what = match court.model.as_mut().filter(|_| same) {
+            None if hope.sid == sid => "it came back to a session that is gone".to_owned(),
+            None => return,
+            Some(model) if hope.sid == sid => {
+                if model.empty_since.is_some() {
+                    court.owed.since = None;
+                }
+                self.journal.recoveries += 1;
+                let restored = model.restore(now, sid, window);
+                wire.seat = Some(hope.session);
+                court.changed(now);
+                let missed = court
+                    .told
+                    .chats
+                    .iter()
+                    .find(|chat| **chat > hope.seen && !hope.told.contains(chat));
+                match restored {
+                    Err(what) => what,
+                    Ok(()) if missed.is_some() => format!("{sid} was not told event {missed:?}"),
+                    // The snapshot that shows how things stand comes next.
+                    Ok(()) => return,
+                }
+            }
+            Some(model) => {
+                let log = self.memo.logs.get(log_of(&hope.offset));
+                let first_missed =
+                    log.and_then(|log| log.iter().find(|(number, _)| *number > hope.seen));
+                let missed_at = match first_missed {
+                    // What is between is not noted any more.
+                    Some((number, _)) if *number > hope.seen + 1 => hope.told_at,
+                    Some((_, at)) => *at,
+                    None => now,
+                };
+                // Half of the room is left to what was told to nobody.
+                let known = now < hope.told_at + window
+                    && !self.rules.hurry
+                    && bytes * 2 < u64::from(self.rules.memory_max)
+                    && court.forgot_at.is_none_or(|at| at < hope.told_at);
+                let must = known
+                    && self.rules.memory_max > 100_000
+                    && model.must_restore(now, &hope.sid, window, missed_at + self.rules.silence);
+                model.forget_absent(&hope.sid);
+                if must {
+                    court.denied = Some(hope.sid);
+                }
+                return;
+            }
+        };
+        self.journal.fail(now, "I6 recovery", what);
+    }
+
+    /// The time on the wall clock of a session's shard, in milliseconds.
+    pub(super) fn unix(&self, now: u64, session: usize) -> i64 {
+        let home = usize::from(self.sessions[session].home);
+        UNIX_START + self.server.walls[home] + (now / 1_000) as i64
+    }
+
+    /// The session that a join leads to is there, or made anew under a higher epoch.
+    pub(super) fn open_session(
+        &mut self,
+        now: u64,
+        session: usize,
+        ack: &Ack,
+    ) -> Result<(), Breach> {
+        let (is_crowded, ttl, members_max) =
+            (self.rules.is_crowded(), self.rules.empty_ttl, self.rules.members_max);
+        let court = &mut self.sessions[session];
+        if court.model.is_some() && court.epoch == ack.version.0 {
+            let wrong = court.restored.filter(|restored| *restored != ack.restored);
+            return wrong.map_or(Ok(()), |should| {
+                Err((
+                    "I7 restored",
+                    format!("restored is {:?}, should be {should:?}", ack.restored),
+                ))
+            });
+        }
+        if ack.version.0 <= court.epoch {
+            return Err(("I3 epoch", format!("epoch {} after {}", ack.version.0, court.epoch)));
+        }
+        if let Some(model) = &court.model {
+            let empty = model
+                .empty_since
+                .ok_or(("I13 expiry", "a session with members is gone".to_owned()))?;
+            if now < empty + ttl && !is_crowded {
+                return Err(("I13 expiry", "a session was forgotten before its time".into()));
+            }
+        }
+        court.epoch = ack.version.0;
+        court.is_news = false;
+        court.told.chats.clear();
+        court.former.clear();
+        (court.restored, court.denied) = (None, None);
+        court.model = Some(Model::new(now, members_max));
+        Ok(())
+    }
+
+    pub(super) fn model(&mut self, session: usize) -> Result<&mut Model, Breach> {
+        self.sessions[session]
+            .model
+            .as_mut()
+            .ok_or(("I7 acknowledged is done", "by a session that is none".into()))
+    }
+
+    /// A member asks to join.
+    pub fn asked(&mut self, now: u64, session: u16, sid: &str) {
+        let askers = &mut self.sessions[usize::from(session)].askers;
+        askers.push_back((now, sid.to_owned()));
+        while askers.front().is_some_and(|(at, _)| at + 2 * PROMISED < now) {
+            askers.pop_front();
+        }
+    }
+
+    /// A member is out of its session, on purpose.
+    pub fn leave(&mut self, now: u64, wire: &mut Wire, session: u16) {
+        if wire.seat == Some(session) {
+            wire.seat = None;
+        }
+        let court = &mut self.sessions[usize::from(session)];
+        if let Some(model) = &mut court.model {
+            model.leave(now, &wire.sid);
+            court.changed(now);
+        }
+    }
+
+    /// A member's connection is gone.
+    pub fn lost(&mut self, now: u64, wire: &mut Wire) {
+        let Some(session) = wire.seat.take() else { return };
+        self.journal.note(now, || format!("{} is lost to s{session}", wire.sid));
+        let court = &mut self.sessions[usize::from(session)];
+        if let Some(closings) = &mut court.closings {
+            return closings.push(wire.sid.clone());
+        }
+        if let Some(model) = &mut court.model {
+            model.lost(now, &wire.sid, self.rules.grace);
+            court.changed(now);
+        }
+    }
+
+    /// The wall clock was set. A server that has not had a session since it began can only take the
+    /// next epoch from that.
+    pub fn clock_stepped(&mut self) {
+        for court in self.sessions.iter_mut().filter(|court| court.is_news) {
+            court.epoch = 0;
+            court.told.facts.clear();
+            court.told.changes.clear();
+        }
+    }
+}

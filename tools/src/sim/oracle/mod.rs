@@ -1,0 +1,238 @@
+//! What everybody was told, held against the models of all sessions: a file for each group of
+//! invariants.
+//!
+//! [`Oracle::sent`] takes each frame that goes out, and the shell reports what happens to
+//! connections, records and memory. The numbers of the invariants are those of `tools/README.md`.
+
+mod answers;
+mod cost;
+mod journal;
+mod lives;
+mod memo;
+mod rules;
+mod session;
+mod states;
+mod ticks;
+mod turns;
+
+use std::rc::Rc;
+
+use bandsync_engine::io::Goodbye;
+
+use super::frames;
+use super::heard::{Heard, Told, offset_of, understand};
+use super::plan::{Shape, reveals};
+use super::rng::Digest;
+use super::wire::Wire;
+use memo::Memo;
+use rules::{Rules, Server};
+
+pub use cost::Work;
+pub use journal::{Failure, Journal};
+pub use rules::{LATE, STALE_AFTER, UNIX_START};
+pub use session::SessionOracle;
+
+/// Chat messages of a session whose offsets are known.
+const CHATS_MAX: usize = 32;
+
+/// The models of all sessions, and what was told of them.
+pub struct Oracle {
+    pub sessions: Vec<SessionOracle>,
+    pub journal: Journal,
+    pub server: Server,
+    pub memo: Memo,
+    rules: Rules,
+}
+
+impl Oracle {
+    pub fn new(shape: &Shape, goodbye: Goodbye) -> Self {
+        Self {
+            sessions: (0..shape.sessions).map(|n| SessionOracle::new(n, shape.shards)).collect(),
+            journal: Journal::default(),
+            server: Server::new(shape.shards, goodbye),
+            memo: Memo::default(),
+            rules: Rules::new(shape),
+        }
+    }
+
+    /// The engine sends a frame to these connections.
+    pub fn sent(
+        &mut self,
+        now: u64,
+        frame: &[u8],
+        volatile: bool,
+        to: &[usize],
+        wires: &mut [Wire],
+    ) {
+        match frame.first() {
+            Some(&frames::TEXT) => {}
+            Some(&frames::PONG) => {
+                return to.iter().for_each(|wire| {
+                    wires[*wire].spent.pongs += 1;
+                    self.weigh(now, &wires[*wire], frame.len());
+                });
+            }
+            Some(&frames::DEFLATED) => return self.sent_deflated(now, frame, volatile, to, wires),
+            Some(b'H') if frame.starts_with(b"HTTP/1.1 101") => {
+                let agreed = String::from_utf8_lossy(frame);
+                to.iter().for_each(|wire| wires[*wire].agree(&agreed));
+                return;
+            }
+            _ => return,
+        }
+        let told = match self.memo.heard(frame) {
+            Some(told) => told,
+            None => self.read(now, frame),
+        };
+        if !matches!(told.what, Heard::Tick { .. }) {
+            self.journal.note(now, || {
+                let to: Vec<&str> =
+                    to.iter().map(|wire| wires[*wire].sid.get(..4).unwrap_or("-")).collect();
+                let text = String::from_utf8_lossy(&frame[2..]).into_owned();
+                format!("to {}: {}", to.join(" "), text.chars().take(150).collect::<String>())
+            });
+        }
+        if let Some((_, number)) = &told.offset {
+            for wire in to {
+                if let Some(hope) = &mut wires[*wire].hope {
+                    hope.told.push(*number);
+                }
+            }
+        }
+        match &told.what {
+            Heard::Connected(sid, _) => {
+                to.iter().for_each(|wire| self.connected(now, &mut wires[*wire], sid))
+            }
+            Heard::Ack(ack) => {
+                to.iter().for_each(|wire| self.answered(now, &mut wires[*wire], ack))
+            }
+            Heard::State(state) => self.stated(now, state, to, wires),
+            Heard::Tick { session, .. } if !self.server.draining => {
+                let strangers = to.iter().any(|wire| wires[*wire].seat != Some(*session));
+                let court = &mut self.sessions[usize::from(*session)];
+                let done = court.ticked(now, self.rules.tick, volatile, strangers);
+                self.journal.check(now, done);
+            }
+            Heard::EnginePing => to.iter().for_each(|wire| self.pinged(now, &mut wires[*wire])),
+            Heard::EngineOpen => to.iter().for_each(|wire| {
+                let shard = wires[*wire].shard;
+                if self.server.full[usize::from(shard)] {
+                    self.journal.fail(
+                        now,
+                        "I11 no memory for more",
+                        format!("shard {shard} lets somebody in"),
+                    );
+                }
+                (wires[*wire].upgraded, wires[*wire].opened) = (true, now);
+                wires[*wire].spent.since = now;
+            }),
+            Heard::Disconnect if self.server.goodbye == Goodbye::Reconnect => {
+                self.journal.fail(now, "I20 goodbyes", "a client is told to stay away".to_owned());
+            }
+            Heard::Disconnect => to.iter().for_each(|wire| wires[*wire].dismissed = true),
+            Heard::Link
+                if self.server.goodbye == Goodbye::Reconnect && frames::is_draining(frame) =>
+            {
+                to.iter().for_each(|wire| wires[*wire].dismissed = true);
+            }
+            Heard::Ping(_) => to.iter().for_each(|wire| self.beaten(now, &mut wires[*wire])),
+            Heard::Quality => to.iter().for_each(|wire| wires[*wire].spent.reports += 1),
+            Heard::Tick { .. }
+            | Heard::Beat { .. }
+            | Heard::Chat(_)
+            | Heard::Link
+            | Heard::Other => {}
+        }
+        if !matches!(
+            told.what,
+            Heard::State(_)
+                | Heard::Tick { .. }
+                | Heard::Beat { .. }
+                | Heard::Chat(_)
+                | Heard::Other
+        ) {
+            for wire in to {
+                let spent = &mut wires[*wire].spent;
+                spent.told += u64::from(!matches!(told.what, Heard::EnginePing | Heard::Ping(_)));
+                // An acknowledgement may hold what the session has to say.
+                let length = if matches!(told.what, Heard::Ack(_)) { 0 } else { frame.len() };
+                self.weigh(now, &wires[*wire], length);
+            }
+        }
+    }
+
+    /// A frame that each receiver has to unpack by itself.
+    fn sent_deflated(
+        &mut self,
+        now: u64,
+        frame: &[u8],
+        volatile: bool,
+        to: &[usize],
+        wires: &mut [Wire],
+    ) {
+        let payload = frames::whole(frame).filter(|(length, _)| *length == frame.len());
+        let payload = payload.map(|(_, head)| &frame[head..]);
+        for wire in to {
+            let plain = payload.and_then(|payload| wires[*wire].inflate(payload));
+            let Some(plain) = plain else {
+                return self.journal.fail(
+                    now,
+                    "I16 readable",
+                    "a compressed frame that cannot be unpacked",
+                );
+            };
+            let mut packet = Vec::new();
+            frames::server_text(&mut packet, &plain);
+            self.sent(now, &packet, volatile, &[*wire], wires);
+            wires[*wire].deflated.push_back((Digest::of(frame), Digest::of(&packet)));
+        }
+    }
+
+    /// Reads a frame for the first time.
+    fn read(&mut self, now: u64, frame: &[u8]) -> Rc<Told> {
+        let text = frames::whole(frame).filter(|(length, _)| *length == frame.len());
+        let text = text.and_then(|(_, head)| std::str::from_utf8(&frame[head..]).ok());
+        let mut heard = match text.map(|text| understand(text, self.sessions.len())) {
+            Some(Ok(heard)) => heard,
+            Some(Err(why)) => {
+                let what = format!("{why}: {}", text.unwrap_or_default());
+                self.journal.fail(now, "I16 readable", what);
+                Heard::Other
+            }
+            None => {
+                self.journal.fail(now, "I16 readable", "a frame that is none");
+                Heard::Other
+            }
+        };
+        let offset = text.and_then(offset_of);
+        match &mut heard {
+            Heard::Tick { session, version, position, serial } => {
+                *serial = self.memo.next_tick();
+                if !self.server.draining {
+                    let court = &self.sessions[usize::from(*session)];
+                    self.journal.check(now, court.check_place(now, *version, *position));
+                }
+            }
+            Heard::Beat { session, at } => {
+                let court = self.sessions.get(usize::from(*session));
+                if let Some(court) = court.filter(|_| !self.server.draining) {
+                    self.journal.check(now, court.check_beat(now, *at, self.rules.batch));
+                }
+            }
+            Heard::Chat(session) => {
+                if let Some((_, number)) = offset {
+                    let chats = &mut self.sessions[usize::from(*session)].told.chats;
+                    chats.push_back(number);
+                    if chats.len() > CHATS_MAX {
+                        chats.pop_front();
+                    }
+                }
+            }
+            _ => {}
+        }
+        if reveals(frame) {
+            self.journal.fail(now, "I23 secrets", text.unwrap_or_default());
+        }
+        self.memo.keep(now, frame, heard, offset)
+    }
+}

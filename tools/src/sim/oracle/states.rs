@@ -1,0 +1,150 @@
+//! States that members are sent: I3, I6, I13, I15 and I24.
+
+use super::super::heard::{Snapshot, State};
+use super::super::wire::Wire;
+use super::Oracle;
+use super::session::{Fact, VERSIONS_MAX};
+
+impl Oracle {
+    pub(super) fn stated(&mut self, now: u64, state: &State, to: &[usize], wires: &mut [Wire]) {
+        let session = usize::from(state.session);
+        let mut told_again = false;
+        for wire in to {
+            let wire = &mut wires[*wire];
+            let hopes = wire.hope.as_ref().is_some_and(|hope| hope.session == state.session);
+            if wire.seat.is_none() && wire.sid.is_empty() && hopes {
+                // What it has missed comes before the word that it is back.
+                told_again = true;
+            } else if wire.seat != Some(state.session) && !self.server.draining {
+                self.journal.fail(
+                    now,
+                    "I13 who is told",
+                    format!("{} hears of a session it is not in", wire.sid),
+                );
+            }
+            if state.version < wire.told && !self.server.draining {
+                let what =
+                    format!("{} was sent {:?} after {:?}", wire.sid, state.version, wire.told);
+                self.journal.fail(now, "I15 in order of version", what);
+            }
+            wire.told = state.version;
+        }
+        if told_again {
+            return;
+        }
+        self.answered_alone(now, state, to, wires);
+        let seated = wires.iter().filter(|wire| wire.seat == Some(state.session));
+        let behind = seated.filter(|wire| wire.told != state.version).count();
+        let court = &mut self.sessions[session];
+        if behind <= 1 {
+            // What was gathered went out, to all but one whose end it comes before; what comes
+            // later has a window of its own.
+            court.owed.since = None;
+        }
+        let stale = |(version, sum, _): &Fact| {
+            *version != state.version && sum.is_some() && *sum == state.sum
+        };
+        if court.told.facts.iter().any(stale) {
+            let what = format!("the checksum of {:?} is that of another version", state.version);
+            return self.journal.fail(now, "I6 checksum of its version", what);
+        }
+        let known = court.told.facts.iter_mut().find(|(version, ..)| *version == state.version);
+        let clash = match known {
+            Some((_, sum, timeline)) => {
+                let clash = differ(*sum, state.sum) || differ(*timeline, state.timeline);
+                (*sum, *timeline) = (sum.or(state.sum), timeline.or(state.timeline));
+                clash
+            }
+            None => {
+                court.told.facts.push_back((state.version, state.sum, state.timeline));
+                if court.told.facts.len() > VERSIONS_MAX {
+                    court.told.facts.pop_front();
+                }
+                false
+            }
+        };
+        if clash {
+            let what =
+                format!("two states are {:?} of {:?}", state.version, self.sessions[session].name);
+            self.journal.fail(now, "I6 equal version, equal state", what);
+        }
+        if let Some(snapshot) = &state.snapshot {
+            self.shown(now, state, snapshot);
+        }
+    }
+
+    /// Of each version one event tells all what has changed. Others come to members alone whose
+    /// commands changed nothing.
+    fn answered_alone(&mut self, now: u64, state: &State, to: &[usize], wires: &[Wire]) {
+        let court = &mut self.sessions[usize::from(state.session)];
+        let others = to.iter().map(|wire| &wires[*wire].sid);
+        let mut strangers =
+            others.filter(|sid| !court.unchanged.iter().any(|(own, ..)| own == *sid));
+        if let Some(change) = state.change {
+            let stranger = strangers.next();
+            match court.told.changes.iter().find(|(version, _)| *version == state.version) {
+                Some((_, first)) if *first != change => {
+                    if let Some(sid) = stranger.filter(|_| !self.server.draining) {
+                        let what = format!("{sid} hears of {:?} once more", state.version);
+                        return self.journal.fail(now, "I24 what changed nothing", what);
+                    }
+                }
+                Some(_) => {}
+                None if stranger.is_none() => {}
+                None => {
+                    court.told.changes.push_back((state.version, change));
+                    if court.told.changes.len() > VERSIONS_MAX {
+                        court.told.changes.pop_front();
+                    }
+                }
+            }
+        }
+        let told = |sid: &String| to.iter().any(|wire| wires[*wire].sid == *sid);
+        court
+            .unchanged
+            .iter_mut()
+            .filter(|(sid, ..)| told(sid))
+            .for_each(|(.., done)| *done = true);
+    }
+
+    /// A snapshot is the state at the time of sending.
+    fn shown(&mut self, now: u64, state: &State, snapshot: &Snapshot) {
+        let court = &self.sessions[usize::from(state.session)];
+        let Some(model) =
+            court.model.as_ref().filter(|_| court.closings.is_none() && !self.server.draining)
+        else {
+            return;
+        };
+        let music = model.music.at(now);
+        let (people, count) = model.named(self.rules.members_listed);
+        let members = snapshot.members.iter().map(|(id, connected)| (id.as_str(), *connected));
+        let what = match () {
+            () if state.version != (court.epoch, model.version) => {
+                format!(
+                    "a snapshot of {:?} is sent at {:?}",
+                    state.version,
+                    (court.epoch, model.version)
+                )
+            }
+            () if snapshot.position != music.position => {
+                format!("a snapshot says {}, should be {music:?}", snapshot.position)
+            }
+            () if snapshot.playing != music.playing => "a snapshot errs about playing".into(),
+            () if snapshot.leader != model.leader => {
+                format!("a snapshot says that {:?} leads", snapshot.leader)
+            }
+            () if !members.eq(people) || snapshot.member_count != count => {
+                format!(
+                    "a snapshot has the members {:?}, should be of {:?}",
+                    snapshot, model.people
+                )
+            }
+            () => return,
+        };
+        self.journal.fail(now, "I6 snapshot is the state", what);
+    }
+}
+
+fn differ(one: Option<u64>, other: Option<u64>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one != other)
+}

@@ -1,0 +1,60 @@
+//! Ticks and beats: I4, I5, the half of I10 about ticks, and ticks of I13 and I15.
+
+use super::journal::Breach;
+use super::rules::LATE;
+use super::session::SessionOracle;
+
+impl SessionOracle {
+    /// A tick says where the music is: exactly there.
+    pub fn check_place(&self, now: u64, version: (u64, u64), position: i128) -> Result<(), Breach> {
+        let Some(model) = self.settled() else { return Ok(()) };
+        let should = model.music.at(now);
+        if position != should.position || !should.playing {
+            let what = format!("a tick says {position}, should be {should:?}");
+            return Err(("I4 position", what));
+        }
+        if version != (self.epoch, model.version) {
+            let what =
+                format!("a tick of {version:?}, should be {:?}", (self.epoch, model.version));
+            return Err(("I15 tick of its version", what));
+        }
+        Ok(())
+    }
+
+    /// A metronome tick names the time of a beat. Windows last for `batch` microseconds.
+    pub fn check_beat(&self, now: u64, at: u64, batch: u64) -> Result<(), Breach> {
+        // What was told ahead may be overtaken by a change while it waits for the window to close.
+        let is_settled = now > self.owed.changed_at + batch + LATE && at >= now;
+        let Some(model) = self.settled().filter(|_| is_settled) else { return Ok(()) };
+        let beat = model.music.at(at).beat.rem_euclid(1_000_000);
+        if beat.min(1_000_000 - beat) > 100 {
+            return Err(("I5 time of a beat", format!("{at} µs is {beat} micro-beats into one")));
+        }
+        Ok(())
+    }
+
+    /// A tick goes out, every `interval` microseconds at most.
+    pub fn ticked(
+        &mut self,
+        now: u64,
+        interval: u64,
+        volatile: bool,
+        strangers: bool,
+    ) -> Result<(), Breach> {
+        self.ticking.last = now;
+        self.ticking.count += 1;
+        let ticks = self.ticking.count;
+        let most = self.ticking.since.map_or(ticks, |since| (now - since) / interval + 2);
+        match () {
+            () if !volatile => Err(("I10 ticks are volatile", "a tick that would queue".into())),
+            () if strangers => {
+                let what = "a tick to a client that is not in the session";
+                Err(("I13 who is told", what.into()))
+            }
+            () if ticks > most => {
+                Err(("I4 ticks not early", format!("{ticks} ticks where {most} are due")))
+            }
+            () => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! After each turn: I1, I6, I13, I18 and I24.
+
+use bandsync_engine::engine::Engine;
+
+use super::super::model::Model;
+use super::super::wire::Wire;
+use super::Oracle;
+use super::journal::Breach;
+use super::rules::LATE;
+
+impl Oracle {
+    /// The turn of a shard is about to end, and with it the grace periods that are over.
+    pub fn before_timers(&mut self, now: u64, shard: u16) {
+        if self.server.draining {
+            return;
+        }
+        for court in self.sessions.iter_mut().filter(|court| court.home == shard) {
+            let over = court
+                .model
+                .as_ref()
+                .and_then(|model| model.kept_until)
+                .is_some_and(|until| until <= now);
+            if over {
+                // In which order this and other timers fire is seen when all have.
+                court.closings.get_or_insert_default();
+                court.dirty = true;
+            }
+        }
+    }
+
+    /// What must hold of a shard's sessions after each turn; `thorough` compares them whole.
+    pub fn after_turn(
+        &mut self,
+        now: u64,
+        shard: u16,
+        engine: &Engine,
+        wires: &[Wire],
+        thorough: bool,
+    ) {
+        if self.server.draining {
+            return;
+        }
+        for session in 0..self.sessions.len() {
+            if self.sessions[session].home != shard {
+                continue;
+            }
+            if let Err((invariant, what)) =
+                self.check_session(now, session, engine, wires, thorough)
+            {
+                let name = self.sessions[session].name.clone();
+                self.journal.fail(now, invariant, format!("{name:?}: {what}"));
+            }
+        }
+    }
+
+    fn check_session(
+        &mut self,
+        now: u64,
+        session: usize,
+        engine: &Engine,
+        wires: &[Wire],
+        thorough: bool,
+    ) -> Result<(), Breach> {
+        let court = &mut self.sessions[session];
+        let real = engine.session(&court.name);
+        let denied = court.denied.take().filter(|_| court.model.is_some() && real.is_some());
+        if let Some(sid) = denied {
+            return Err(("I6 recovery", format!("{sid} was not known any more")));
+        }
+        let Some(model) = &mut court.model else {
+            // One that was made for a member who was then refused is empty.
+            let empty = real.is_none_or(|real| real.is_empty());
+            return if empty {
+                Ok(())
+            } else {
+                Err(("I13 expiry", "members in a session that is none".into()))
+            };
+        };
+        let Some(real) = real else {
+            let empty = model
+                .empty_since
+                .ok_or(("I13 expiry", "a session with members is gone".to_owned()))?;
+            let crowded = self.rules.is_crowded();
+            court.model = None;
+            court.ticking.since = None;
+            court.owed.since = None;
+            let right = now >= empty + self.rules.empty_ttl || crowded;
+            self.journal
+                .seen
+                .add(if crowded { "session: gone for another" } else { "session: forgotten" }, 1);
+            return if right {
+                Ok(())
+            } else {
+                Err(("I13 expiry", "forgotten before its time".into()))
+            };
+        };
+        if let Some(closings) = court.closings.take() {
+            self.journal.seen.add("session: a leader's grace is over", 1);
+            self.journal.seen.add(
+                "session: grace and connections end in one turn",
+                u64::from(!closings.is_empty()),
+            );
+            settle_order(model, &closings, real, now, self.rules.grace);
+            court.owed.version = model.version;
+            // A window that was over in this turn may have told it already.
+            let newest = (court.epoch, model.version);
+            let mut seated = wires.iter().filter(|wire| wire.seat == Some(session as u16));
+            let owed = seated.any(|wire| wire.told != newest);
+            (court.owed.since, court.owed.changed_at) = (owed.then_some(now), now);
+        }
+        let compare =
+            std::mem::take(&mut court.dirty) || thorough || real.version() != model.version;
+        if compare && let Some(what) = model.differs(real, now) {
+            let invariant = if what.contains("should lead") {
+                "I1 one leader"
+            } else {
+                "I6 state is the oracle's"
+            };
+            return Err((invariant, what));
+        }
+        if real.epoch() != court.epoch {
+            return Err(("I3 epoch", format!("{} is {}", court.epoch, real.epoch())));
+        }
+        let late = self.rules.batch + LATE;
+        if let Some((sid, since, _)) =
+            court.unchanged.iter().find(|(_, since, done)| !done && now > since + late)
+            && wires.iter().any(|wire| wire.seat == Some(session as u16) && wire.sid == *sid)
+        {
+            return Err(("I24 what changed nothing", format!("{sid} got no answer since {since}")));
+        }
+        court.unchanged.retain(|(_, since, _)| now <= since + late);
+        let ticking = model.music.at(now).playing && model.has_tick_listeners();
+        match (ticking, court.ticking.since) {
+            (true, None) => (court.ticking.since, court.ticking.count) = (Some(now), 0),
+            (false, _) => court.ticking.since = None,
+            (true, Some(since)) if now - since.max(court.ticking.last) >= self.rules.tick => {
+                let ago = now - since.max(court.ticking.last);
+                return Err(("I18 no timer forgotten", format!("no tick for {ago} µs")));
+            }
+            _ => {}
+        }
+        let wanted = [
+            model.kept_until,
+            model.empty_since.map(|since| since + self.rules.empty_ttl),
+            model.music.next_wish(now),
+            court.ticking.since.map(|since| since.max(court.ticking.last) + self.rules.tick),
+        ];
+        let wanted = wanted.into_iter().flatten().min();
+        let next = engine.next_deadline().map(|at| at.as_micros());
+        if wanted.is_some_and(|wanted| next.is_none_or(|next| next > wanted)) {
+            return Err((
+                "I18 no timer forgotten",
+                format!("wakes at {next:?}, needed at {wanted:?}"),
+            ));
+        }
+        if court.owed.since.is_some_and(|since| now >= since + self.rules.batch) {
+            let newest = (court.epoch, model.version);
+            let own = |wire: &&Wire| wire.seat == Some(session as u16) && wire.told != newest;
+            court.owed.since = None;
+            let behind = wires.iter().find(own);
+            if let Some(wire) = behind {
+                let what = format!("{} was last told {:?} of {newest:?}", wire.sid, wire.told);
+                return Err(("I18 everybody is told", what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The grace period and connections ended in one turn: whichever order the real session shows is
+/// the one it was.
+fn settle_order(
+    model: &mut Model,
+    closings: &[String],
+    real: &bandsync_engine::session::Session,
+    now: u64,
+    grace: u64,
+) {
+    let mut last = model.clone();
+    for first in 0..=closings.len() {
+        let mut tried = model.clone();
+        closings[..first].iter().for_each(|id| tried.lost(now, id, grace));
+        tried.end_grace(now);
+        closings[first..].iter().for_each(|id| tried.lost(now, id, grace));
+        let right = tried.differs(real, now).is_none();
+        last = tried;
+        if right {
+            break;
+        }
+    }
+    *model = last;
+}
