@@ -2,19 +2,21 @@
 //! driver with faults, an oracle, and everything drawn from one seed. `tools/README.md` says what
 //! is checked and how to use it.
 
+mod actors;
+mod agenda;
+mod calm;
 mod clock;
 mod coverage;
+mod cx;
 pub mod digests;
 mod frames;
 mod heard;
-mod member;
 mod model;
 mod music;
 mod net;
 mod oracle;
 pub mod plan;
 pub mod planted;
-mod poller;
 mod record;
 mod rng;
 mod settings;
@@ -45,7 +47,7 @@ fn run_world(world: &mut World<'_>) -> Verdict {
         let text = cause.downcast_ref::<String>().cloned();
         let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         world.oracle.journal.fail(
-            world.now,
+            world.agenda.now,
             "I16 no panic",
             text.unwrap_or_else(|| "of an unknown kind".into()),
         );

@@ -56,19 +56,25 @@ pub struct Model {
     message: String,
     /// Whether a member has set it.
     message_is_set: bool,
-    max_members: u32,
     members_cap: u32,
-    pause_on_loss: bool,
-    rule: LeaderRule,
-    cues: bool,
-    passcode: Option<u8>,
-    pin: Option<u8>,
+    rules: Rules,
     /// Which list, and the ids and starts of its songs.
     songs: Option<(Say, Vec<SongStart>)>,
     song: Option<usize>,
     /// Of each client the number of its last command, and for which member it spoke; the last one
     /// to speak comes last.
     applied: Vec<((u16, u16), u64, String)>,
+}
+
+/// What a leader may set for its session.
+#[derive(Clone, Debug, PartialEq)]
+struct Rules {
+    max_members: u32,
+    pause_on_loss: bool,
+    rule: LeaderRule,
+    cues: bool,
+    passcode: Option<u8>,
+    pin: Option<u8>,
 }
 
 /// In which tempo and signature a song starts.
@@ -100,13 +106,15 @@ impl Model {
             requests: Vec::new(),
             message: "Waiting for members…".into(),
             message_is_set: false,
-            max_members: members_cap,
             members_cap,
-            pause_on_loss: false,
-            rule: LeaderRule::Open,
-            cues: false,
-            passcode: None,
-            pin: None,
+            rules: Rules {
+                max_members: members_cap,
+                pause_on_loss: false,
+                rule: LeaderRule::Open,
+                cues: false,
+                passcode: None,
+                pin: None,
+            },
             songs: None,
             applied: Vec::new(),
             song: None,
@@ -128,7 +136,7 @@ impl Model {
 
     /// A join was acknowledged; `unix` is the time on the server's wall clock.
     pub fn join(&mut self, unix: i64, id: &str, name: &str, join: &Join) -> Result<Done, Wrong> {
-        let pin = self.pin;
+        let pin = self.rules.pin;
         self.empty_since = None;
         if self.is_member(id) && join.passcode.is_some() && self.shows_wrong_passcode(join) {
             return Err("a member tried a passcode from its seat".into());
@@ -150,23 +158,23 @@ impl Model {
         }
         let is_new = self.version == 0;
         if is_new {
-            (self.passcode, self.pin) = (join.passcode, join.pin);
+            (self.rules.passcode, self.rules.pin) = (join.passcode, join.pin);
             if join.pin.is_some() {
-                self.rule = LeaderRule::Pin;
+                self.rules.rule = LeaderRule::Pin;
             }
         } else {
             if self.shows_wrong_passcode(join) {
                 return Err("a wrong passcode was let in".into());
             }
-            if self.people.len() >= self.max_members as usize {
-                return Err(format!("more than {} members", self.max_members));
+            if self.people.len() >= self.rules.max_members as usize {
+                return Err(format!("more than {} members", self.rules.max_members));
             }
         }
-        let knows_pin = self.pin.is_some() && join.pin == self.pin;
-        let may = self.rule != LeaderRule::Pin || knows_pin;
+        let knows_pin = self.rules.pin.is_some() && join.pin == self.rules.pin;
+        let may = self.rules.rule != LeaderRule::Pin || knows_pin;
         let leads = match (join.lead, &self.leader) {
             (Some(false), _) | (None, Some(_)) => false,
-            (Some(true), Some(_)) => may && self.rule != LeaderRule::Ask,
+            (Some(true), Some(_)) => may && self.rules.rule != LeaderRule::Ask,
             (_, None) => may,
         };
         let wants_ticks = join.tick_hz.is_none();
@@ -182,7 +190,7 @@ impl Model {
         if leads {
             self.give_lead(Some(id.to_owned()));
             self.caption("{} is leading");
-        } else if join.lead == Some(true) && self.rule == LeaderRule::Ask {
+        } else if join.lead == Some(true) && self.rules.rule == LeaderRule::Ask {
             self.ask(id);
         }
         self.caption_nobody();
@@ -191,11 +199,11 @@ impl Model {
     }
 
     fn shows_wrong_passcode(&self, join: &Join) -> bool {
-        self.passcode.is_some() && join.passcode != self.passcode
+        self.rules.passcode.is_some() && join.passcode != self.rules.passcode
     }
 
     fn shows_wrong_pin(&self, join: &Join) -> bool {
-        self.pin.is_some() && join.pin.is_some() && join.pin != self.pin
+        self.rules.pin.is_some() && join.pin.is_some() && join.pin != self.rules.pin
     }
 
     /// Why somebody may not come in, or back to its seat, as an error code.
@@ -208,13 +216,13 @@ impl Model {
             }
             () if self.shows_wrong_pin(join) => Some("bad_passcode"),
             () if is_seated => None,
-            () => (self.people.len() >= self.max_members as usize).then_some("session_full"),
+            () => (self.people.len() >= self.rules.max_members as usize).then_some("session_full"),
         }
     }
 
     /// Whether it is full with so many who are on their way.
     pub fn is_full_with(&self, others: usize) -> bool {
-        self.people.len() + others >= self.max_members as usize
+        self.people.len() + others >= self.rules.max_members as usize
     }
 
     /// A member left on purpose.
@@ -233,7 +241,7 @@ impl Model {
             self.absent.push(Absent {
                 person: person.clone(),
                 led: self.leads(id),
-                pin: self.pin,
+                pin: self.rules.pin,
                 since: now,
             });
         }
@@ -292,7 +300,7 @@ impl Model {
     /// What it missed first is kept until `kept_until`, unless its loss is noticed before.
     pub fn must_restore(&self, now: u64, id: &str, window: u64, kept_until: u64) -> bool {
         let here = self.people.iter().any(|person| person.id == id);
-        let room = here || self.people.len() < self.max_members as usize;
+        let room = here || self.people.len() < self.rules.max_members as usize;
         room && self.absent.iter().any(|absent| {
             absent.person.id == id && now < absent.since + window && absent.since <= kept_until
         })
@@ -307,7 +315,7 @@ impl Model {
         if now > since + window {
             return Err(format!("{id} was let in again {} µs after it was lost", now - since));
         }
-        person.knows_pin &= pin == self.pin;
+        person.knows_pin &= pin == self.rules.pin;
         self.empty_since = None;
         if let Some(kept) = self.people.iter_mut().find(|person| person.id == id) {
             kept.connected = true;
@@ -315,7 +323,7 @@ impl Model {
             self.version += 1;
             return Ok(());
         }
-        if self.people.len() >= self.max_members as usize {
+        if self.people.len() >= self.rules.max_members as usize {
             return Err(format!("{id} was let in again as one too many"));
         }
         let place = self.people.iter().position(|other| other.joined_at > person.joined_at);
@@ -356,7 +364,7 @@ impl Model {
         if !self.people.iter().any(|person| person.id == id && person.connected) {
             return Err("obeyed somebody who is no member".into());
         }
-        if needs_lead(say, self.cues) && !self.leads(id) {
+        if needs_lead(say, self.rules.cues) && !self.leads(id) {
             return Err(format!("obeyed {id}, who does not lead: {say:?}"));
         }
         // Who takes the lead of a leader that is away takes its seat from it.
@@ -441,21 +449,32 @@ impl Model {
                 return Ok(Done::Nothing);
             }
             Say::Settings { max_members, pause_on_loss, rule, cues } => {
-                let before = (self.max_members, self.pause_on_loss, self.rule, self.cues);
-                self.max_members = max_members.unwrap_or(self.max_members);
-                if self.max_members > self.members_cap
-                    || (self.max_members as usize) < self.people.len()
+                let before = (
+                    self.rules.max_members,
+                    self.rules.pause_on_loss,
+                    self.rules.rule,
+                    self.rules.cues,
+                );
+                self.rules.max_members = max_members.unwrap_or(self.rules.max_members);
+                if self.rules.max_members > self.members_cap
+                    || (self.rules.max_members as usize) < self.people.len()
                 {
-                    return Err(format!("maxMembers {}", self.max_members));
+                    return Err(format!("maxMembers {}", self.rules.max_members));
                 }
-                self.pause_on_loss = pause_on_loss.unwrap_or(self.pause_on_loss);
-                self.rule = rule.map_or(self.rule, leader_rule);
-                self.cues = cues.unwrap_or(self.cues);
-                before != (self.max_members, self.pause_on_loss, self.rule, self.cues)
+                self.rules.pause_on_loss = pause_on_loss.unwrap_or(self.rules.pause_on_loss);
+                self.rules.rule = rule.map_or(self.rules.rule, leader_rule);
+                self.rules.cues = cues.unwrap_or(self.rules.cues);
+                before
+                    != (
+                        self.rules.max_members,
+                        self.rules.pause_on_loss,
+                        self.rules.rule,
+                        self.rules.cues,
+                    )
             }
-            Say::Passcode { code } => std::mem::replace(&mut self.passcode, *code) != *code,
+            Say::Passcode { code } => std::mem::replace(&mut self.rules.passcode, *code) != *code,
             Say::Pin { pin } => {
-                let new = std::mem::replace(&mut self.pin, *pin) != *pin;
+                let new = std::mem::replace(&mut self.rules.pin, *pin) != *pin;
                 if new {
                     for person in &mut self.people {
                         person.knows_pin = pin.is_some() && person.id == id;
@@ -497,7 +516,7 @@ impl Model {
             | Say::Heartbeat
             | Say::Quality => return Ok(Done::Nothing),
         };
-        if self.rule == LeaderRule::Pin && self.pin.is_none() {
+        if self.rules.rule == LeaderRule::Pin && self.rules.pin.is_none() {
             return Err("the rule asks for a PIN that is not there".into());
         }
         self.version += u64::from(changed);
@@ -560,17 +579,17 @@ impl Model {
                 shown.message != self.message,
                 format!("message {:?} is {:?}", self.message, shown.message),
             ),
-            (settings.max_members != self.max_members, "maxMembers".into()),
+            (settings.max_members != self.rules.max_members, "maxMembers".into()),
             (
-                (settings.on_leader_loss == OnLeaderLoss::Pause) != self.pause_on_loss,
+                (settings.on_leader_loss == OnLeaderLoss::Pause) != self.rules.pause_on_loss,
                 "onLeaderLoss".into(),
             ),
             (
-                settings.leader_rule != self.rule,
-                format!("leaderRule {:?} is {:?}", self.rule, settings.leader_rule),
+                settings.leader_rule != self.rules.rule,
+                format!("leaderRule {:?} is {:?}", self.rules.rule, settings.leader_rule),
             ),
-            (settings.anyone_may_cue != self.cues, "anyoneMayCue".into()),
-            (settings.has_passcode != self.passcode.is_some(), "hasPasscode".into()),
+            (settings.anyone_may_cue != self.rules.cues, "anyoneMayCue".into()),
+            (settings.has_passcode != self.rules.passcode.is_some(), "hasPasscode".into()),
             (shown.song.map(|(index, _)| index as usize) != self.song, "song".into()),
             (
                 shown.setlist.map(|list| list.songs.len())
@@ -608,7 +627,7 @@ impl Model {
     }
 
     fn may_lead(&self, id: &str) -> bool {
-        self.rule != LeaderRule::Pin
+        self.rules.rule != LeaderRule::Pin
             || self.people.iter().any(|person| person.id == id && person.knows_pin)
     }
 
@@ -616,7 +635,7 @@ impl Model {
         if !self.may_lead(id) {
             return Err(format!("{id} leads without the PIN"));
         }
-        if self.leader.is_some() && self.rule == LeaderRule::Ask {
+        if self.leader.is_some() && self.rules.rule == LeaderRule::Ask {
             self.ask(id);
             return Ok(Done::Nothing);
         }
@@ -682,7 +701,7 @@ impl Model {
             self.give_lead(heir);
         }
         self.caption_nobody();
-        let pauses = led && self.pause_on_loss || on_purpose && self.people.is_empty();
+        let pauses = led && self.rules.pause_on_loss || on_purpose && self.people.is_empty();
         let paused = pauses && self.music.pause(now);
         self.version += u64::from(led || paused);
         self.note_emptiness(now);

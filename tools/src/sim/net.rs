@@ -12,6 +12,7 @@ use bandsync_driver::{Accepted, Net, Readiness, SendRequest, Stats};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
+use super::agenda::{Agenda, Event};
 use super::plan::{self, Plan};
 use super::rng::SimRng;
 use super::wire::{Cable, Place};
@@ -164,6 +165,20 @@ impl SimNet {
         unused.or(shut).or(unread)
     }
 
+    /// Has the server's end of a connection looked at, unless that is to happen anyway.
+    pub fn post_up(&mut self, agenda: &mut Agenda, wire: usize, at: u64) {
+        if let Some(at) = self.cables[wire].up.look(at.max(agenda.now)) {
+            agenda.post(at, Event::Up(wire));
+        }
+    }
+
+    /// Has the client's end of a connection looked at, unless that is to happen anyway.
+    pub fn post_down(&mut self, agenda: &mut Agenda, wire: usize, at: u64) {
+        if let Some(at) = self.cables[wire].down.look(at.max(agenda.now)) {
+            agenda.post(at, Event::Down(wire));
+        }
+    }
+
     /// Reports a wire to its shard before that shard's next turn. The shard, if there is one.
     pub fn report(&mut self, wire: usize) -> Option<u16> {
         let cable = &mut self.cables[wire];
@@ -193,9 +208,11 @@ impl SimNet {
         self.cables.iter_mut().for_each(|cable| cable.reported = false);
     }
 
-    /// Wires whose client's end is to be looked at, and when.
-    pub fn take_looks(&mut self) -> Vec<(u64, usize)> {
-        std::mem::take(&mut self.looks)
+    /// Has the clients' ends looked at to which a turn sent something.
+    pub fn post_looks(&mut self, agenda: &mut Agenda) {
+        for (at, wire) in std::mem::take(&mut self.looks) {
+            self.post_down(agenda, wire, at);
+        }
     }
 
     fn offer(&mut self, wire: usize, slices: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -49,8 +49,6 @@ pub struct Desk {
     pub open: BTreeMap<ConnId, usize>,
     pub post: Post,
     pub records: Records,
-    pub rhythm: Rhythm,
-    pub luck: SimRng,
     pub wall_step: Option<i64>,
     /// What it knows of the memory that is left, and when it was told.
     memory: (Memory, u64),
@@ -88,15 +86,6 @@ pub struct Records {
     model: Option<Model>,
     /// The models of records that the engine wants stored.
     models: VecDeque<Option<Model>>,
-}
-
-/// When a shard takes its turns.
-#[derive(Default)]
-pub struct Rhythm {
-    pub turn_at: Option<u64>,
-    pub frozen_until: u64,
-    /// When a turn last came so late that what clients did in time was seen too late.
-    pub late_at: u64,
 }
 
 /// What is checked after turns.
@@ -161,14 +150,12 @@ impl Shard {
 }
 
 impl Desk {
-    pub fn new(plan: &Plan, id: u16) -> Self {
+    pub fn new(id: u16) -> Self {
         Self {
             id,
             open: BTreeMap::new(),
             post: Post::default(),
             records: Records::default(),
-            rhythm: Rhythm::default(),
-            luck: SimRng::new(plan.seed, 100 + u64::from(id)),
             wall_step: None,
             memory: (Memory::Enough, 0),
             digest: Digest::default(),
@@ -232,6 +219,7 @@ pub struct SimShell<'w> {
     /// Shards that are to take a turn, and when.
     pub wakes: &'w mut Vec<(u16, u64)>,
     pub handed_over: &'w mut u64,
+    pub luck: &'w mut SimRng,
     pub to: &'w mut Vec<usize>,
 }
 
@@ -615,7 +603,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
                 self.desk.post.outbox.push_back((to, mail));
                 continue;
             }
-            let delay = if self.calm { 20 } else { 1 + self.desk.luck.below(driver.mail) };
+            let delay = if self.calm { 20 } else { 1 + self.luck.below(driver.mail) };
             let at = (self.now + delay).max(mailbox.back().map_or(0, |last| last.at));
             mailbox.push_back(Posted { at, mail });
             self.wakes.push((to.0, at));
@@ -649,7 +637,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
 
     fn answer(&mut self, asker: Asker, _: &HttpRequest) -> Option<HttpResponse> {
         let page = HttpResponse { status: 200, headers: Vec::new(), body: b"ok".as_slice().into() };
-        if self.desk.luck.one_in(2) {
+        if self.luck.one_in(2) {
             return Some(page);
         }
         self.oracle.journal.saw("driver: an answer takes longer than a turn");

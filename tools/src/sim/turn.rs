@@ -5,13 +5,14 @@ use bandsync_engine::engine::Engine;
 use bandsync_engine::io::Goodbye;
 use bandsync_engine::words::time::Micros;
 
+use super::actors::Member;
 use super::frames;
 use super::net::Neglect;
 use super::oracle::LATE;
 use super::plan::reveals;
 use super::shell::{Shard, SimShell};
 use super::wire::Place;
-use super::world::{Event, World};
+use super::world::World;
 
 /// With fewer pieces of mail that wait, a turn reads: half of what the driver allows, as more may
 /// come in a turn.
@@ -21,47 +22,32 @@ const UNPOSTED_FEW: usize = 128;
 const WHEEL_ROUND: u64 = 1 << 25;
 
 impl World<'_> {
-    /// Has a shard take a turn at `at` or soon after.
-    pub fn wake(&mut self, shard: u16, at: u64) {
-        let late = self.plan.shape.driver.late;
-        let calm = self.calm;
-        let now = self.now;
-        let one = &mut self.shards[usize::from(shard)].desk;
-        let late = if late == 0 || calm { 0 } else { one.luck.below(late) };
-        let at = (at.max(now) + late).max(one.rhythm.frozen_until);
-        if one.rhythm.turn_at.is_none_or(|next| at < next) {
-            one.rhythm.turn_at = Some(at);
-            self.post(at, Event::Turn(shard));
-        }
-    }
-
     /// A shard's turn.
     pub fn turn(&mut self, shard: u16) {
         let s = usize::from(shard);
-        if self.shards[s].desk.rhythm.turn_at != Some(self.now) {
+        if self.agenda.rhythms[s].turn_at != Some(self.agenda.now) {
             return;
         }
-        self.shards[s].desk.rhythm.turn_at = None;
+        self.agenda.rhythms[s].turn_at = None;
         self.turns += 1;
-        let due = self.engine(s).next_deadline().map_or(self.now, Micros::as_micros);
-        if self.now > due + LATE {
-            let desk = &mut self.shards[s].desk;
-            desk.rhythm.late_at = desk.rhythm.late_at.max(self.now);
+        let due = self.engine(s).next_deadline().map_or(self.agenda.now, Micros::as_micros);
+        if self.agenda.now > due + LATE {
+            let rhythm = &mut self.agenda.rhythms[s];
+            rhythm.late_at = rhythm.late_at.max(self.agenda.now);
             self.oracle.journal.saw("driver: a turn is late");
         }
         self.owe_goodbyes(s);
         self.take_turn(s);
-        self.look_at_clients();
+        self.net.post_looks(&mut self.agenda);
         self.check_sockets(s);
         self.check_goodbyes(s);
         self.after_turn(s);
-        let (now, desk) = (self.now, &mut self.shards[s].desk);
-        if self.plan.shape.driver.spurious > 0
-            && !self.calm
-            && desk.luck.one_in(self.plan.shape.driver.spurious)
-        {
-            let at = now + 1 + desk.luck.below(3_000);
-            self.wake(shard, at);
+        let now = self.agenda.now;
+        let (calm, luck) = (self.agenda.calm, &mut self.agenda.rhythms[s].luck);
+        let spurious = self.plan.shape.driver.spurious;
+        if spurious > 0 && !calm && luck.one_in(spurious) {
+            let at = now + 1 + luck.below(3_000);
+            self.agenda.wake(shard, at);
         }
         let Shard { turn, desk } = &self.shards[s];
         let has_work = turn.has_work(desk.unposted().0) || self.net.has_work(shard);
@@ -72,20 +58,20 @@ impl World<'_> {
             desk.next_deadline(now),
         ];
         if let Some(next) = next.into_iter().flatten().min() {
-            self.wake(shard, next);
+            self.agenda.wake(shard, next);
         }
     }
 
     /// Runs the real turn between the world's wires and what stands around it here.
     fn take_turn(&mut self, s: usize) {
-        let reports = self.net.begin(s as u16, self.now);
+        let reports = self.net.begin(s as u16, self.agenda.now);
         let Shard { turn, desk } = &mut self.shards[s];
         let mut wakes = Vec::new();
         let mut shell = SimShell {
-            now: self.now,
+            now: self.agenda.now,
             plan: self.plan,
-            calm: self.calm,
-            memory: self.memory,
+            calm: self.agenda.calm,
+            memory: self.life.memory,
             shutdown: &self.shutdown,
             desk,
             mailboxes: &mut self.mailboxes,
@@ -94,18 +80,12 @@ impl World<'_> {
             storage: &mut self.storage,
             wakes: &mut wakes,
             handed_over: &mut self.handed_over,
+            luck: &mut self.agenda.rhythms[s].luck,
             to: &mut self.receivers,
         };
         turn.run(&mut self.net, &mut shell, reports.into_iter());
         for (shard, at) in wakes {
-            self.wake(shard, at);
-        }
-    }
-
-    /// What the net has on its way to clients arrives in time.
-    pub fn look_at_clients(&mut self) {
-        for (at, wire) in self.net.take_looks() {
-            self.post_down(wire, at);
+            self.agenda.wake(shard, at);
         }
     }
 
@@ -127,9 +107,11 @@ impl World<'_> {
             return;
         }
         let open = self.shards[s].desk.open.iter();
-        let polls = |wire: usize| {
-            let cable = &self.net.cables[wire];
-            self.waits_for_packets(wire) && !cable.awaits_room && cable.place != Place::Gone
+        let polls = |w: usize| {
+            let (wire, cable) = (&self.wires[w], &self.net.cables[w]);
+            let poller = wire.poller.map(|poller| &self.pollers[usize::from(poller)]);
+            let waits = poller.is_some_and(|poller| poller.waits_for_packets(w, wire, cable));
+            waits && !cable.awaits_room && cable.place != Place::Gone
         };
         let owed =
             open.filter(|(_, wire)| polls(**wire)).map(|(id, _)| (*id, Vec::new())).collect();
@@ -147,7 +129,7 @@ impl World<'_> {
                 self.oracle.journal.saw("drain: who polls is told");
             } else {
                 let what = format!("{id:?} {:?} was not told", String::from_utf8_lossy(&said));
-                self.oracle.journal.fail(self.now, "I20 goodbyes", what);
+                self.oracle.journal.fail(self.agenda.now, "I20 goodbyes", what);
             }
         }
     }
@@ -155,7 +137,7 @@ impl World<'_> {
     /// The driver made use of what the net reported, sent all before it ended a connection, and
     /// told the engine no less of a backlog than there is.
     fn check_sockets(&mut self, s: usize) {
-        let (now, Shard { desk, .. }) = (self.now, &mut self.shards[s]);
+        let (now, Shard { desk, .. }) = (self.agenda.now, &mut self.shards[s]);
         // While unsent bytes wait nothing is sent behind them, so what was taken by the time of the
         // telling is what was taken by now.
         for (wire, bytes) in desk.backlogs.drain(..) {
@@ -182,7 +164,7 @@ impl World<'_> {
 
     /// What must hold at the end of every turn.
     fn after_turn(&mut self, s: usize) {
-        let now = self.now;
+        let now = self.agenda.now;
         let Shard { turn, desk } = &mut self.shards[s];
         let engine = turn.machine();
         desk.checks.turns += 1;
@@ -216,7 +198,7 @@ impl World<'_> {
 
     /// What would be logged, measured and shown to who runs the server.
     fn read_log(&mut self, s: usize) {
-        let now = self.now;
+        let now = self.agenda.now;
         let Shard { turn, desk } = &mut self.shards[s];
         let oracle = &mut self.oracle;
         turn.machine_mut().measures().take(|_, _| {});
@@ -232,8 +214,7 @@ impl World<'_> {
             let mut roster = Vec::new();
             turn.machine().roster(&mut roster);
             let text = String::from_utf8_lossy(&roster);
-            let pid =
-                |member: &super::member::Member| member.pid().is_some_and(|pid| text.contains(pid));
+            let pid = |member: &Member| member.pid().is_some_and(|pid| text.contains(pid));
             if reveals(&roster) || self.members.iter().any(pid) {
                 oracle.journal.fail(now, "I23 secrets", format!("in the roster: {text}"));
             }
@@ -246,14 +227,14 @@ impl World<'_> {
         for court in self.oracle.sessions.iter().filter(|court| usize::from(court.home) != s) {
             if engine.session(&court.name).is_some() {
                 let what = format!("{:?} is on shard {s} as well", court.name);
-                return self.oracle.journal.fail(self.now, "I2 one owner", what);
+                return self.oracle.journal.fail(self.agenda.now, "I2 one owner", what);
             }
         }
     }
 
     /// After the end began there are no new sessions; and in the end everything is stored.
     fn check_drained(&mut self, s: usize) {
-        let now = self.now;
+        let now = self.agenda.now;
         let Shard { turn, desk } = &mut self.shards[s];
         let engine = turn.machine();
         let Some(before) = desk.checks.sessions_at_drain else { return };
@@ -283,17 +264,19 @@ impl World<'_> {
                 );
                 return self.oracle.journal.fail(now, "I20 all is stored", what);
             }
-            self.oracle.journal.seen.add("drain: a session is stored", u64::from(model.version > 0));
+            self.oracle
+                .journal
+                .seen
+                .add("drain: a session is stored", u64::from(model.version > 0));
         }
     }
 
     /// The engine and the driver agree about who is connected, and every link is pinged in time.
     fn check_connections(&mut self, s: usize) {
-        let (now, shape) = (self.now, &self.plan.shape);
+        let (now, shape) = (self.agenda.now, &self.plan.shape);
         let Shard { turn, desk } = &self.shards[s];
         // A connection may have come from a shard that stood still.
-        let late_at =
-            self.shards.iter().map(|shard| shard.desk.rhythm.late_at).max().unwrap_or_default();
+        let late_at = self.agenda.late_at();
         let count = turn.machine().counters().connections as usize;
         if count != desk.open.len() {
             let what =

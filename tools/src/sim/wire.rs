@@ -249,11 +249,7 @@ pub struct Wire {
     pub seat: Option<u16>,
     /// The newest state that the server sent it in this session.
     pub told: (u64, u64),
-    /// The frames that are compressed and were not read: digests of them, and of them when
-    /// unpacked.
-    pub deflated: VecDeque<(u64, u64)>,
-    /// Unpacks, since that was agreed on, and whether each message stands alone.
-    pub inflater: Option<(Box<Decompress>, bool)>,
+    pub packing: Packing,
     /// Whom the client hopes to be again.
     pub hope: Option<Hope>,
     /// Asked and not answered.
@@ -299,6 +295,47 @@ pub struct Spent {
 }
 
 impl Wire {
+    /// A connection that a member or a poller opens to a shard.
+    pub fn new(member: u16, shard: u16, now: u64, stray: bool) -> Self {
+        Self {
+            member,
+            shard,
+            ended: false,
+            poller: None,
+            left: stray,
+            spoiled: stray,
+            stray,
+            opened: now,
+            sid: String::new(),
+            seat: None,
+            told: (0, 0),
+            packing: Packing::default(),
+            hope: None,
+            asks: Vec::new(),
+            rejected: VecDeque::new(),
+            marks: VecDeque::new(),
+            owed: 0,
+            sent_up: 0,
+            read_up: 0,
+            pinged: None,
+            dismissed: false,
+            upgraded: false,
+            spent: Spent::default(),
+        }
+    }
+}
+
+/// How a connection's messages are compressed.
+#[derive(Debug, Default)]
+pub struct Packing {
+    /// The frames that are compressed and were not read: digests of them, and of them when
+    /// unpacked.
+    pub deflated: VecDeque<(u64, u64)>,
+    /// Unpacks, since that was agreed on, and whether each message stands alone.
+    pub inflater: Option<(Box<Decompress>, bool)>,
+}
+
+impl Packing {
     /// The server has upgraded the connection, with this answer.
     pub fn agree(&mut self, answer: &str) {
         if answer.contains("permessage-deflate") {

@@ -21,7 +21,6 @@ enum Rule {
 /// What is allowed nevertheless: the rule, what the path of the file begins with, and why. An
 /// excuse that is not needed is a breach.
 const EXCUSES: &[(Rule, &str, &str)] = &[
-    (Rule::Circle, "tools/src/sim/", "until members act through a context of their own"),
     (Rule::Path, "shards/driver/src/lib.rs", "one of two rings, by the system"),
     (Rule::Path, "shards/driver/tests/", "loopback tests that run over two rings"),
     (Rule::Copy, "shards/trace/", "the header of a trace and its reader own theirs"),

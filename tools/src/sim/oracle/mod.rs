@@ -75,7 +75,7 @@ impl Oracle {
             Some(&frames::DEFLATED) => return self.sent_deflated(now, frame, volatile, to, wires),
             Some(b'H') if frame.starts_with(b"HTTP/1.1 101") => {
                 let agreed = String::from_utf8_lossy(frame);
-                to.iter().for_each(|wire| wires[*wire].agree(&agreed));
+                to.iter().for_each(|wire| wires[*wire].packing.agree(&agreed));
                 return;
             }
             _ => return,
@@ -173,7 +173,7 @@ impl Oracle {
         let payload = frames::whole(frame).filter(|(length, _)| *length == frame.len());
         let payload = payload.map(|(_, head)| &frame[head..]);
         for wire in to {
-            let plain = payload.and_then(|payload| wires[*wire].inflate(payload));
+            let plain = payload.and_then(|payload| wires[*wire].packing.inflate(payload));
             let Some(plain) = plain else {
                 return self.journal.fail(
                     now,
@@ -184,7 +184,7 @@ impl Oracle {
             let mut packet = Vec::new();
             frames::server_text(&mut packet, &plain);
             self.sent(now, &packet, volatile, &[*wire], wires);
-            wires[*wire].deflated.push_back((Digest::of(frame), Digest::of(&packet)));
+            wires[*wire].packing.deflated.push_back((Digest::of(frame), Digest::of(&packet)));
         }
     }
 
