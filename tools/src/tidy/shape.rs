@@ -17,7 +17,7 @@ use super::{Breach, File};
 /// needed is a breach.
 const EXCUSES: [(Rule, &str, &str); 17] = [
     (Rule::Circle, "Shard", TRUNK),
-    (Rule::Size, "Link", TRUNK),
+    (Rule::Size, "Client", TRUNK),
     (Rule::Size, "Counters", "one number for each thing that is counted"),
     (Rule::Size, "Shard", TRUNK),
     (Rule::Size, "Crowd", "one run of the load: all that its members share"),

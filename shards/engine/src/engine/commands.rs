@@ -1,7 +1,7 @@
 //! Commands on their way to the band, and what it replies.
 
-use super::event::{Moving, Said, Step};
-use super::{Shard, State};
+use super::event::{Reason, EventCall, Next};
+use super::{Shard, Protocol};
 use crate::band::{Call, Caller, Reply};
 use crate::context::Cx;
 use crate::speech::{Ack, Command, LeaveReason, Reject};
@@ -10,46 +10,46 @@ use crate::words::ids::ConnId;
 
 impl Shard {
     /// Acts on a client event that is within the rates.
-    pub(super) fn command(&mut self, event: ClientEvent, said: Said<'_>, cx: &mut Cx<'_>) -> Step {
+    pub(super) fn command(&mut self, event: ClientEvent, said: EventCall<'_>, cx: &mut Cx<'_>) -> Next {
         let call = match event.read(said.payload) {
             Ok(Command::Link(command)) => {
                 self.link_command(said, command, cx);
-                return Step::Go;
+                return Next::Go;
             }
             Ok(Command::Join(join)) => Call::Join(join),
             Ok(Command::Leave(session)) => Call::Leave(session),
             Ok(Command::Session(session, id, command)) => Call::Session(session, id, command),
             Err(reject) => {
                 self.answer(said, &Err(reject), cx);
-                return Step::Go;
+                return Next::Go;
             }
         };
         self.call(said, call, cx)
     }
 
     /// Has the band act on a call, and answers its sender if the outcome is known.
-    pub(super) fn call(&mut self, said: Said<'_>, call: Call, cx: &mut Cx<'_>) -> Step {
-        let Some(caller) = self.caller(said.conn) else { return Step::Go };
+    pub(super) fn call(&mut self, said: EventCall<'_>, call: Call, cx: &mut Cx<'_>) -> Next {
+        let Some(caller) = self.caller(said.conn) else { return Next::Go };
         match self.band.call(&caller, call, cx) {
             Reply::Now { seat, outcome } => {
                 if let Some(link) = self.link_mut(said.conn) {
                     link.seat = seat;
                 }
                 self.answer(said, &outcome, cx);
-                Step::Go
+                Next::Go
             }
             Reply::NotLoaded(session) => {
                 self.wait_for(session, said, cx);
-                Step::Hold
+                Next::Hold
             }
             Reply::Elsewhere(shard) => match caller.seat {
                 Some(seat) => {
                     self.knock(said, (seat.room, caller.member), shard, cx);
-                    Step::Hold
+                    Next::Hold
                 }
                 None => {
-                    let moving = Moving::Join { ack: said.ack, payload: said.written() };
-                    Step::Move(shard, moving)
+                    let moving = Reason::Join { ack: said.ack, payload: said.written() };
+                    Next::Move(shard, moving)
                 }
             },
         }
@@ -72,13 +72,13 @@ impl Shard {
         cx: &mut Cx<'_>,
     ) {
         let event = ClientEvent::JoinSession;
-        let said = Said { conn: id, name: event.name(), ack, payload: payload.into(), array: "" };
+        let said = EventCall { conn: id, name: event.name(), ack, payload: payload.into(), array: "" };
         let step = self.command(event, said, cx);
-        assert!(matches!(step, Step::Go | Step::Hold), "a session is at home on one shard");
+        assert!(matches!(step, Next::Go | Next::Hold), "a session is at home on one shard");
     }
 
     /// Answers the sender, then tells its session what came of it.
-    fn answer(&mut self, said: Said<'_>, outcome: &Result<Ack, Reject>, cx: &mut Cx<'_>) {
+    fn answer(&mut self, said: EventCall<'_>, outcome: &Result<Ack, Reject>, cx: &mut Cx<'_>) {
         match outcome {
             Ok(ack) => self.acknowledge(said, ack, cx),
             Err(reject) => self.refuse(said, reject, cx), // mark: acknowledged_unchecked
@@ -101,7 +101,7 @@ impl Shard {
     /// Notes that a member's client is alive.
     pub(super) fn heard_from(&mut self, id: ConnId, cx: &Cx<'_>) {
         // Not by `link_mut`, for the band is needed beside it.
-        if let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state)
+        if let Some(Protocol::Client(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state)
             && let Some(member) = link.member
             && let Some(seat) = &mut link.seat
         {

@@ -1,17 +1,17 @@
 //! Connections by their names: those of the driver, and sessions of HTTP long-polling, which
 //! outlive the connections that carry their requests and are named by the engine itself.
 
-use super::Conn;
+use super::Connection;
 use crate::slots::{Arena, Slots};
 use crate::words::ids::ConnId;
 
 /// Everything that speaks with the shard.
-pub struct Conns {
-    real: Slots<ConnId, Conn>,
-    polled: Arena<ConnId, Conn>,
+pub struct Connections {
+    real: Slots<ConnId, Connection>,
+    polled: Arena<ConnId, Connection>,
 }
 
-impl Conns {
+impl Connections {
     /// A table with room for so many sessions of long-polling, and for as many connections as the
     /// driver has.
     pub fn new(polled_max: u32) -> Self {
@@ -22,12 +22,12 @@ impl Conns {
     }
 
     /// Takes in a connection under the name that the driver gave it.
-    pub fn insert(&mut self, id: ConnId, conn: Conn) {
+    pub fn insert(&mut self, id: ConnId, conn: Connection) {
         self.real.insert(id, conn);
     }
 
     /// Takes in a session of long-polling and names it; `None` if there are too many.
-    pub fn insert_polled(&mut self, conn: Conn) -> Option<ConnId> {
+    pub fn insert_polled(&mut self, conn: Connection) -> Option<ConnId> {
         if self.polled.is_full() {
             return None;
         }
@@ -36,23 +36,23 @@ impl Conns {
     }
 
     /// What has this name.
-    pub fn get(&self, id: ConnId) -> Option<&Conn> {
+    pub fn get(&self, id: ConnId) -> Option<&Connection> {
         if id.is_polled() { self.polled.get(inner(id)) } else { self.real.get(id) }
     }
 
-    /// As [`get`](Conns::get), to change it.
-    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+    /// As [`get`](Connections::get), to change it.
+    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
         if id.is_polled() { self.polled.get_mut(inner(id)) } else { self.real.get_mut(id) }
     }
 
     /// Takes out what has this name.
-    pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
+    pub fn remove(&mut self, id: ConnId) -> Option<Connection> {
         if id.is_polled() { self.polled.remove(inner(id)) } else { self.real.remove(id) }
     }
 
     /// All of them; sessions of long-polling first, so that they are told of an end while their
     /// requests still wait.
-    pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
+    pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Connection)> {
         let polled = self
             .polled
             .iter()

@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Step;
+use super::event::Next;
 use super::script::{self, Heard, Namespace, Say, Value};
-use super::{Shard, State};
+use super::{Shard, Protocol};
 use crate::band::replay_log::{Bounds, EntryForm};
 use crate::context::Cx;
 use crate::delivery::route::Encoding;
@@ -114,25 +114,25 @@ impl Echoed {
 
 impl Shard {
     /// A WebSocket has said something: it comes back.
-    pub(super) fn echo_text(&mut self, id: ConnId, text: &str, cx: &mut Cx<'_>) -> Step {
+    pub(super) fn echo_text(&mut self, id: ConnId, text: &str, cx: &mut Cx<'_>) -> Next {
         self.text(id, cx, |bytes| bytes.extend_from_slice(text.as_bytes()));
-        Step::Go
+        Next::Go
     }
 
     /// The same with bytes.
-    pub(super) fn echo_binary(&mut self, id: ConnId, data: &[u8], cx: &mut Cx<'_>) -> Step {
+    pub(super) fn echo_binary(&mut self, id: ConnId, data: &[u8], cx: &mut Cx<'_>) -> Next {
         let lane = self.link_mut(id).map_or(Encoding::Plain, |link| link.lane);
         cx.sender.message(cx.out, id, lane, false, data);
-        Step::Go
+        Next::Go
     }
 
     /// A message of Engine.IO comes back.
-    pub(super) fn echo_message(&mut self, id: ConnId, text: &str, cx: &mut Cx<'_>) -> Step {
+    pub(super) fn echo_message(&mut self, id: ConnId, text: &str, cx: &mut Cx<'_>) -> Next {
         self.text(id, cx, |bytes| {
             bytes.push(engine_packet::MESSAGE);
             bytes.extend_from_slice(text.as_bytes());
         });
-        Step::Go
+        Next::Go
     }
 
     /// A client is here and is to be greeted. Above Engine.IO there may be nothing to connect to;
@@ -200,15 +200,15 @@ impl Shard {
         packet: &Packet<'_>,
         attachments: &[Vec<u8>],
         cx: &mut Cx<'_>,
-    ) -> Step {
+    ) -> Next {
         let known = self.echo_namespaces(cx);
-        let Some(link) = self.link_mut(id) else { return Step::Gone };
+        let Some(link) = self.link_mut(id) else { return Next::Gone };
         // Clients of version 3 put what they authenticate with behind the name.
         let (name, query) = match packet.namespace.split_once('?') {
             Some((name, query)) if link.version == Version::V3 => (name, Some(query)),
             _ => (packet.namespace, None),
         };
-        let Some(echoed) = &mut link.echo else { return Step::Gone };
+        let Some(echoed) = &mut link.echo else { return Next::Gone };
         let place = echoed.joined.iter().position(|joined| joined.namespace == name);
         match (&packet.body, place) {
             (Body::Connect { auth }, None) => {
@@ -222,7 +222,7 @@ impl Shard {
                     self.text(id, cx, |bytes| {
                         socket_packet::connect_error(bytes, packet.namespace, why)
                     });
-                    return Step::Go;
+                    return Next::Go;
                 }
                 let before = auth.and_then(socket_packet::recovery).and_then(|(pid, offset)| {
                     Some((RecoveryToken(MemberId::parse(&pid)?), Offset::parse(&offset)?))
@@ -263,7 +263,7 @@ impl Shard {
                 );
             }
         }
-        Step::Go
+        Next::Go
     }
 
     fn echo_namespaces(&self, cx: &Cx<'_>) -> &'static [Namespace] {
@@ -442,7 +442,7 @@ impl Shard {
         // The client may have noticed the loss before we did.
         let is_it = |joined: &Joined| joined.pid == Some(pid);
         let old = self.conns.iter().find_map(|(old, conn)| match &conn.state {
-            State::Link(link)
+            Protocol::Client(link)
                 if old != id && link.echo.iter().any(|echoed| echoed.joined.iter().any(is_it)) =>
             {
                 Some(old)

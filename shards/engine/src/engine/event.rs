@@ -6,20 +6,20 @@ use crate::wire::json::{self, Value};
 use crate::words::ids::{ConnId, Offset, RecoveryToken, ShardId};
 
 /// What a packet leads to.
-pub(super) enum Step {
+pub(super) enum Next {
     /// The next one.
     Go,
     /// The connection is closed.
     Gone,
     /// The connection goes to another shard, which handles what asked for it.
-    Move(ShardId, Moving),
+    Move(ShardId, Reason),
     /// Nothing, until the session that it joins, or its shard, was asked.
     Hold,
 }
 
 /// What takes a connection to another shard.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Moving {
+pub(super) enum Reason {
     /// A `join_session`.
     Join {
         /// Under which id it is to be acknowledged.
@@ -38,7 +38,7 @@ pub(super) enum Moving {
 
 /// A client event on its way through the engine.
 #[derive(Clone, Copy)]
-pub(super) struct Said<'a> {
+pub(super) struct EventCall<'a> {
     /// Who says it.
     pub conn: ConnId,
     /// The event's name.
@@ -51,7 +51,7 @@ pub(super) struct Said<'a> {
     pub array: &'a str,
 }
 
-impl Said<'_> {
+impl EventCall<'_> {
     /// Its first argument as it was written, empty if there is none.
     pub fn written(&self) -> String {
         self.payload.written().or_else(|| json::argument(self.array)).unwrap_or_default().to_owned()

@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 
-use super::http_conn::{Asked, Front, Outcome, WAITING_BYTES_MAX, wants_base64};
-use super::parcel::Parcel;
-use super::polling_clients::{Found, Probe};
-use super::{State, polling};
+use super::http_conn::{PendingRequest, HttpConn, Step, WAITING_BYTES_MAX, wants_base64};
+use super::parcel::Packed;
+use super::polling_clients::{Location, Probe};
+use super::{Protocol, polling};
 use crate::context::Cx;
 use crate::engine::Shard;
 use crate::io::report::{Disconnect, Manner};
@@ -61,27 +61,27 @@ impl Shard {
                 Err(refused) => (0, self.refuse_request(id, refused, Cors::Silent, cx)),
             };
             // A request is counted once, however many pieces its body comes in.
-            cx.report.counters.requests += u64::from(!matches!(outcome, Outcome::More));
+            cx.report.counters.requests += u64::from(!matches!(outcome, Step::More));
             match outcome {
-                Outcome::Upgraded => return self.link_received(id, &mut bytes[used..], cx),
-                Outcome::Probing => return self.probe_received(id, &mut bytes[used..], cx),
-                Outcome::More => {
+                Step::Upgraded => return self.link_received(id, &mut bytes[used..], cx),
+                Step::Probing => return self.probe_received(id, &mut bytes[used..], cx),
+                Step::More => {
                     // The head is read again with the rest: it is short.
                     if let Some(front) = self.front_mut(id) {
                         front.bytes = bytes;
                     }
                     break;
                 }
-                Outcome::Elsewhere(shard) => {
+                Step::Elsewhere(shard) => {
                     let hops = self.front_mut(id).map_or(0, |front| front.hops) + 1;
-                    return self.hand_over_front(id, shard, &Parcel::Request { bytes, hops }, cx);
+                    return self.hand_over_front(id, shard, &Packed::Request { bytes, hops }, cx);
                 }
-                Outcome::Moves(_, None) | Outcome::Gone => return,
-                Outcome::Moves(shard, Some(mut parcel)) => {
+                Step::Moves(_, None) | Step::Gone => return,
+                Step::Moves(shard, Some(mut parcel)) => {
                     parcel.append(&bytes[used..]);
                     return self.hand_over_front(id, shard, &parcel, cx);
                 }
-                Outcome::Next | Outcome::Wait => {}
+                Step::Next | Step::Wait => {}
             }
             let now = cx.now.at;
             let Some(front) = self.front_mut(id) else { return };
@@ -101,7 +101,7 @@ impl Shard {
         request: &Request<'_>,
         body: Option<&[u8]>,
         cx: &mut Cx<'_>,
-    ) -> Outcome {
+    ) -> Step {
         let cors = self.judge(request, cx);
         // Of the bodies of these requests nothing is read, so nothing can come after them. While the
         // server drains, no connection is kept for another request.
@@ -133,10 +133,10 @@ impl Shard {
                 self.answered_one(id, false, cx)
             }
             Method::Get | Method::Head => {
-                let Some(speaker) = self.speaker(id, request, cx) else { return Outcome::Gone };
+                let Some(speaker) = self.speaker(id, request, cx) else { return Step::Gone };
                 let named = request.named(&cx.settings.manners.hosts);
-                let Some(front) = self.front_mut(id) else { return Outcome::Gone };
-                front.asked = Some(Asked {
+                let Some(front) = self.front_mut(id) else { return Step::Gone };
+                front.asked = Some(PendingRequest {
                     head: delivery.head,
                     keep_alive,
                     cors: Shared::of(cors),
@@ -145,7 +145,7 @@ impl Shard {
                 cx.out
                     .list
                     .push(Output::Ask { conn: id, question: question(request, speaker, named) });
-                Outcome::Wait
+                Step::Wait
             }
             Method::Post | Method::Other => {
                 let headers = [
@@ -177,7 +177,7 @@ impl Shard {
         body: Option<&[u8]>,
         cors: Cors<'_>,
         cx: &mut Cx<'_>,
-    ) -> Outcome {
+    ) -> Step {
         // mark: admitted_without_memory
         if self.memory == Memory::Out && request.parameter("sid").is_none() {
             return self.no_room(id, cx);
@@ -235,12 +235,12 @@ impl Shard {
         request: &Request<'_>,
         cors: Cors<'_>,
         cx: &mut Cx<'_>,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<Step, Refusal> {
         let session = match request.parameter("sid").map(|sid| self.look_for(id, &sid, cx)) {
             None => None,
-            Some(Found::Here(session)) => Some(session),
-            Some(Found::There(shard)) => return Ok(Outcome::Elsewhere(shard)),
-            Some(Found::Nowhere) => return Err(Refusal::SessionUnknown),
+            Some(Location::Local(session)) => Some(session),
+            Some(Location::Remote(shard)) => return Ok(Step::Elsewhere(shard)),
+            Some(Location::Unknown) => return Err(Refusal::SessionUnknown),
         };
         if session.is_some_and(|session| !self.is_of_client(id, session, request, cx)) {
             return Err(Refusal::SessionUnknown);
@@ -270,7 +270,7 @@ impl Shard {
         session: Option<ConnId>,
         cors: Cors<'_>,
         cx: &mut Cx<'_>,
-    ) -> Outcome {
+    ) -> Step {
         let (upgrade, agreed) = match self.grant(request, cx) {
             Ok(granted) => granted,
             Err(refused) => return self.refuse_request(id, refused, cors, cx),
@@ -283,21 +283,21 @@ impl Shard {
         cx.out.send(id, |bytes| upgrade.print(bytes, now, cors, extension.as_deref()));
         let Some(session) = session else {
             self.open_link(id, agreed, version, wants_base64(request), request.query, cx);
-            return Outcome::Upgraded;
+            return Step::Upgraded;
         };
         let Some(sid) = self.link_mut(session).and_then(|link| link.sid()) else {
-            return Outcome::Gone;
+            return Step::Gone;
         };
         let probe = Probe::new(sid, agreed, cx.now.at);
         if let Some(conn) = self.conns.get_mut(id) {
-            conn.state = State::Probe(Box::new(probe));
+            conn.state = Protocol::Probe(Box::new(probe));
         }
         if session.is_polled() {
-            return Outcome::Probing;
+            return Step::Probing;
         }
         // It has a WebSocket already. Clients take this better than a refusal.
         self.drop_probe(id, cx);
-        Outcome::Gone
+        Step::Gone
     }
 
     fn polling(
@@ -307,7 +307,7 @@ impl Shard {
         body: Option<&[u8]>,
         cors: Cors<'_>,
         cx: &mut Cx<'_>,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<Step, Refusal> {
         // JSONP, for browsers without CORS, is not spoken: its answers are scripts that any page
         // may run.
         if request.parameter("j").is_some() {
@@ -330,17 +330,17 @@ impl Shard {
             return self.open_polled(id, version, request, delivery, cx);
         };
         // A session whose time is over is so for a request of the same turn already.
-        if let Found::Here(session) = self.look_for(id, &sid, cx) {
+        if let Location::Local(session) = self.look_for(id, &sid, cx) {
             self.link_due(session, cx);
         }
         let session = match self.look_for(id, &sid, cx) {
-            Found::Here(session) => session,
-            Found::There(shard) => return Ok(Outcome::Elsewhere(shard)),
-            Found::Nowhere if request.method == Method::Get => {
+            Location::Local(session) => session,
+            Location::Remote(shard) => return Ok(Step::Elsewhere(shard)),
+            Location::Unknown if request.method == Method::Get => {
                 let word = self.sids.last_word(&sid, cx.now.at).ok_or(Refusal::SessionUnknown)?;
                 return Ok(self.answer_late(id, word, delivery, cx));
             }
-            Found::Nowhere => return Err(Refusal::SessionUnknown),
+            Location::Unknown => return Err(Refusal::SessionUnknown),
         };
         if !self.is_of_client(id, session, request, cx) {
             return Err(Refusal::SessionUnknown);
@@ -362,14 +362,14 @@ impl Shard {
         }
     }
 
-    fn look_for(&mut self, id: ConnId, sid: &str, cx: &Cx<'_>) -> Found {
+    fn look_for(&mut self, id: ConnId, sid: &str, cx: &Cx<'_>) -> Location {
         let hops = self.front_mut(id).map_or(0, |front| front.hops);
         MemberId::parse(sid)
-            .map_or(Found::Nowhere, |sid| self.sids.find(sid, hops, cx.settings, cx.now.at))
+            .map_or(Location::Unknown, |sid| self.sids.find(sid, hops, cx.settings, cx.now.at))
     }
 
     /// Sends somebody away whose address has too many connections.
-    fn turn_away(&mut self, id: ConnId, request: &Request<'_>, cx: &mut Cx<'_>) -> Option<Outcome> {
+    fn turn_away(&mut self, id: ConnId, request: &Request<'_>, cx: &mut Cx<'_>) -> Option<Step> {
         let crowded = self.seat_speaker(id, request, cx).err()?;
         Some(self.send_away(id, crowded, cx))
     }
@@ -379,20 +379,20 @@ impl Shard {
         id: ConnId,
         crowded: PeerRefusal,
         cx: &mut Cx<'_>,
-    ) -> Outcome {
+    ) -> Step {
         self.note_expulsion(id, crowded.why(), cx);
         let now = cx.now.unix;
         cx.out.send(id, |bytes| too_many(bytes, now, crowded));
         self.drop_front(id, cx);
-        Outcome::Gone
+        Step::Gone
     }
 
-    pub(super) fn no_room(&mut self, id: ConnId, cx: &mut Cx<'_>) -> Outcome {
+    pub(super) fn no_room(&mut self, id: ConnId, cx: &mut Cx<'_>) -> Step {
         self.note_expulsion(id, "there is no memory for more members", cx);
         let now = cx.now.unix;
         cx.out.send(id, |bytes| no_room(bytes, now));
         self.drop_front(id, cx);
-        Outcome::Gone
+        Step::Gone
     }
 
     /// The version that a request is in, which polls or asks for a WebSocket.
@@ -409,7 +409,7 @@ impl Shard {
     pub(super) fn keep_waiting(&mut self, id: ConnId, session: ConnId, delivery: Delivery<'_>) {
         let Some(front) = self.front_mut(id) else { return };
         let (keep_alive, cors) = (delivery.keep_alive, Shared::of(delivery.cors));
-        front.asked = Some(Asked { head: false, keep_alive, cors, session: Some(session) });
+        front.asked = Some(PendingRequest { head: false, keep_alive, cors, session: Some(session) });
     }
 
     /// Checks a request for a WebSocket, and what it offers.
@@ -499,7 +499,7 @@ impl Shard {
         if let Some(front) = self.front_mut(id) {
             front.since = now;
         }
-        matches!(self.answered_one(id, asked.keep_alive, cx), Outcome::Next)
+        matches!(self.answered_one(id, asked.keep_alive, cx), Step::Next)
     }
 
     pub(super) fn answered_one(
@@ -507,12 +507,12 @@ impl Shard {
         id: ConnId,
         keep_alive: bool,
         cx: &mut Cx<'_>,
-    ) -> Outcome {
+    ) -> Step {
         if keep_alive {
-            return Outcome::Next;
+            return Step::Next;
         }
         self.drop_front(id, cx);
-        Outcome::Gone
+        Step::Gone
     }
 
     pub(super) fn refuse_request(
@@ -521,7 +521,7 @@ impl Shard {
         refused: Refused,
         cors: Cors<'_>,
         cx: &mut Cx<'_>,
-    ) -> Outcome {
+    ) -> Step {
         self.note_expulsion(id, refused.reason(), cx);
         self.answer_refused(id, refused, cors, cx)
     }
@@ -536,7 +536,7 @@ impl Shard {
         refused: Refused,
         cors: Cors<'_>,
         cx: &mut Cx<'_>,
-    ) -> Outcome {
+    ) -> Step {
         cx.report.counters.expulsions += 1;
         if let Some(speaker) = self.speaker(id, request, cx) {
             let (peer, why) = (speaker.address, why.into());
@@ -557,11 +557,11 @@ impl Shard {
         refused: Refused,
         cors: Cors<'_>,
         cx: &mut Cx<'_>,
-    ) -> Outcome {
+    ) -> Step {
         let now = cx.now.unix;
         cx.out.send(id, |bytes| refused.print(bytes, now, cors));
         self.drop_front(id, cx);
-        Outcome::Gone
+        Step::Gone
     }
 
     fn drop_front(&mut self, id: ConnId, cx: &mut Cx<'_>) {
@@ -586,10 +586,10 @@ impl Shard {
         self.drop_front(id, cx);
     }
 
-    pub(super) fn front_mut(&mut self, id: ConnId) -> Option<&mut Front> {
+    pub(super) fn front_mut(&mut self, id: ConnId) -> Option<&mut HttpConn> {
         match &mut self.conns.get_mut(id)?.state {
-            State::Front(front) => Some(front),
-            State::Probe(_) | State::Link(_) => None,
+            Protocol::Http(front) => Some(front),
+            Protocol::Probe(_) | Protocol::Client(_) => None,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Giving a connection to the shard where its session lives: once, with its protocol state, and
 //! with the bytes that were read but not used.
 
-use super::event::Moving;
-use super::http_conn::{Front, Outcome};
-use super::parcel::{Packed, Parcel};
-use super::{Conn, Shard, State};
+use super::event::Reason;
+use super::http_conn::{HttpConn, Step};
+use super::parcel::{ParcelFrom, Packed};
+use super::{Connection, Shard, Protocol};
 use crate::context::Cx;
 use crate::io::Close;
 use crate::wire::http::Delivery;
@@ -17,13 +17,13 @@ impl Shard {
         &mut self,
         id: ConnId,
         to: ShardId,
-        moving: Moving,
+        moving: Reason,
         rest: &[u8],
         cx: &mut Cx<'_>,
     ) {
         let Some(mut conn) = self.conns.remove(id) else { return };
         conn.alarm.cancel(cx.wheel);
-        let State::Link(link) = conn.state else { return };
+        let Protocol::Client(link) = conn.state else { return };
         assert!(link.seat.is_none(), "a connection leaves its session before it moves");
         assert!(
             link.late().is_none(),
@@ -36,7 +36,7 @@ impl Shard {
         let window = cx.sender.take_window(id);
         let speaker = Speaker { address: conn.peer, forwarded: conn.forwarded };
         // mark: bytes_behind_hand_over_lost
-        let parcel = Parcel::Socket { link: *link, window, moving, rest: rest.to_vec() };
+        let parcel = Packed::Socket { link: *link, window, moving, rest: rest.to_vec() };
         self.send_parcel(id, speaker, to, &parcel, cx);
     }
 
@@ -45,7 +45,7 @@ impl Shard {
         &mut self,
         id: ConnId,
         to: ShardId,
-        parcel: &Parcel,
+        parcel: &Packed,
         cx: &mut Cx<'_>,
     ) {
         let Some(mut conn) = self.conns.remove(id) else { return };
@@ -58,7 +58,7 @@ impl Shard {
         id: ConnId,
         speaker: Speaker,
         to: ShardId,
-        parcel: &Parcel,
+        parcel: &Packed,
         cx: &mut Cx<'_>,
     ) {
         self.leave_crowd(speaker, cx);
@@ -71,16 +71,16 @@ impl Shard {
 
     /// Takes a connection over from another shard and goes on where that one stopped.
     pub(super) fn arrived(&mut self, id: ConnId, parcel: &[u8], cx: &mut Cx<'_>) {
-        let Ok((speaker, parcel)) = postcard::from_bytes::<Packed>(parcel) else {
+        let Ok((speaker, parcel)) = postcard::from_bytes::<ParcelFrom>(parcel) else {
             // Only our own engine packs parcels, so this is a trace that was tampered with.
             return cx.out.close(id, Close::Abort);
         };
         match parcel {
-            Parcel::Socket { link, window, moving, mut rest } => {
+            Packed::Socket { link, window, moving, mut rest } => {
                 if let Some(sid) = link.sid() {
                     self.sids.put(sid, id);
                 }
-                self.take_in(id, speaker, State::Link(Box::new(link)), cx);
+                self.take_in(id, speaker, Protocol::Client(Box::new(link)), cx);
                 cx.report.counters.links += 1;
                 if let Some(window) = window {
                     cx.sender.put_window(id, window);
@@ -92,22 +92,22 @@ impl Shard {
                 self.link_received(id, &mut rest, cx);
                 self.arm(id, cx);
             }
-            Parcel::Request { bytes, hops } => {
+            Packed::Request { bytes, hops } => {
                 self.take_in(
                     id,
                     speaker,
-                    State::Front(Box::new(Front::handed_over(cx.now.at, hops))),
+                    Protocol::Http(Box::new(HttpConn::handed_over(cx.now.at, hops))),
                     cx,
                 );
                 self.front_received(id, &bytes, cx);
             }
             _ if self.draining => cx.out.close(id, Close::Abort),
-            Parcel::Probe { probe, hops, mut rest } => {
-                self.take_in(id, speaker, State::Probe(Box::new(probe)), cx);
+            Packed::Probe { probe, hops, mut rest } => {
+                self.take_in(id, speaker, Protocol::Probe(Box::new(probe)), cx);
                 self.take_over(id, hops, &mut rest, cx);
                 self.arm(id, cx);
             }
-            Parcel::Polled {
+            Packed::Polled {
                 link,
                 queue,
                 moving,
@@ -120,32 +120,32 @@ impl Shard {
                 self.take_in(
                     id,
                     speaker,
-                    State::Front(Box::new(Front::handed_over(cx.now.at, 0))),
+                    Protocol::Http(Box::new(HttpConn::handed_over(cx.now.at, 0))),
                     cx,
                 );
                 let delivery = Delivery { head: false, keep_alive, cors: cors.as_cors() };
                 match self.polled_arrived(id, of_session, link, queue, moving, left, delivery, cx) {
-                    Outcome::Moves(shard, Some(mut parcel)) => {
+                    Step::Moves(shard, Some(mut parcel)) => {
                         parcel.append(&rest);
                         self.hand_over_front(id, shard, &parcel, cx);
                     }
-                    Outcome::Gone => {}
+                    Step::Gone => {}
                     _ => self.front_received(id, &rest, cx),
                 }
             }
         }
     }
 
-    fn take_in(&mut self, id: ConnId, speaker: Speaker, state: State, cx: &mut Cx<'_>) {
+    fn take_in(&mut self, id: ConnId, speaker: Speaker, state: Protocol, cx: &mut Cx<'_>) {
         self.arrive_in_crowd(speaker, cx);
-        self.conns.insert(id, Conn::of(speaker, state));
+        self.conns.insert(id, Connection::of(speaker, state));
     }
 
     /// Does what made a connection move here.
-    pub(super) fn moved_in(&mut self, id: ConnId, moving: Moving, cx: &mut Cx<'_>) {
+    pub(super) fn moved_in(&mut self, id: ConnId, moving: Reason, cx: &mut Cx<'_>) {
         match moving {
-            Moving::Join { ack, payload } => self.join_late(id, ack, &payload, cx),
-            Moving::Recover { pid, offset } => self.connect(id, Some((pid, offset)), cx),
+            Reason::Join { ack, payload } => self.join_late(id, ack, &payload, cx),
+            Reason::Recover { pid, offset } => self.connect(id, Some((pid, offset)), cx),
         }
     }
 }

@@ -24,14 +24,14 @@ const LATE_MAX_MS: f64 = 60_000.0;
 
 /// Engine.IO's heartbeat: the server pings, the client has so long to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Ping {
+pub enum EnginePing {
     /// The next ping is due then.
     DueAt(Micros),
     /// A ping is out; without an answer the connection is closed then.
     AnswerBy(Micros),
 }
 
-impl Ping {
+impl EnginePing {
     /// A heartbeat that begins now.
     pub fn new(now: Micros, settings: &Settings) -> Self {
         Self::DueAt(now + settings.ping_interval)
@@ -67,7 +67,7 @@ impl Ping {
 
 /// The application heartbeat of a connection, and what it shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pulse {
+pub struct Heartbeat {
     /// When the connection was opened.
     opened_at: Micros,
     /// When the next `ping` event is due.
@@ -81,7 +81,7 @@ pub struct Pulse {
     timeouts: u32,
 }
 
-impl Pulse {
+impl Heartbeat {
     /// A heartbeat that begins now.
     pub fn new(now: Micros, settings: &Settings) -> Self {
         let due_at = now + settings.heartbeat_interval;
@@ -171,12 +171,12 @@ mod tests {
 
     const MS: fn(u64) -> Micros = Micros::from_millis;
 
-    fn pulse() -> Pulse {
-        Pulse::new(MS(0), &settings())
+    fn pulse() -> Heartbeat {
+        Heartbeat::new(MS(0), &settings())
     }
 
     /// A pong at this time, on a server whose wall clock was at zero when it started.
-    fn ponged(pulse: &mut Pulse, ms: u64, timestamp: Option<f64>) -> Option<(Micros, bool)> {
+    fn ponged(pulse: &mut Heartbeat, ms: u64, timestamp: Option<f64>) -> Option<(Micros, bool)> {
         let now = Moment { at: MS(ms), unix: UnixMillis(ms as i64) };
         pulse.ponged(now, timestamp.map(Number), MS(5_000))
     }
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_pong_out_of_turn_does_not_move_the_next_ping() {
-        let mut ping = Ping::new(MS(0), &settings());
+        let mut ping = EnginePing::new(MS(0), &settings());
         let due = ping.deadline();
         ping.answered(MS(1_000), &settings());
         assert_eq!(ping.deadline(), due);

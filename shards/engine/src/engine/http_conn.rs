@@ -1,6 +1,6 @@
 //! A connection as long as it speaks HTTP.
 
-use super::parcel::Parcel;
+use super::parcel::Packed;
 use crate::wire::http::{HeadReader, Request, Shared};
 use crate::wire::packing::Packing;
 use crate::words::ids::{ConnId, ShardId};
@@ -15,7 +15,7 @@ pub const WAITING_BYTES_MAX: usize = 64 * 1024;
 const DRAIN_PATIENCE: Micros = Micros::from_secs(1);
 
 /// A connection that speaks HTTP.
-pub struct Front {
+pub struct HttpConn {
     /// Received and not used yet.
     pub bytes: Vec<u8>,
     pub head: HeadReader,
@@ -25,7 +25,7 @@ pub struct Front {
     pub kept_alive: bool,
     /// What the host has been asked and has not answered, or a session of long-polling has nothing
     /// to answer to.
-    pub asked: Option<Asked>,
+    pub asked: Option<PendingRequest>,
     /// How often the request that comes first was handed from shard to shard.
     pub hops: u8,
     /// How long-polling's answers may be compressed.
@@ -35,7 +35,7 @@ pub struct Front {
 }
 
 /// What has to be remembered of a request until the host has answered it.
-pub struct Asked {
+pub struct PendingRequest {
     pub head: bool,
     pub keep_alive: bool,
     pub cors: Shared,
@@ -44,7 +44,7 @@ pub struct Asked {
 }
 
 /// What becomes of a connection after a request.
-pub enum Outcome {
+pub enum Step {
     /// It reads the next one.
     Next,
     /// It waits for the host.
@@ -58,12 +58,12 @@ pub enum Outcome {
     /// It goes to another shard, which reads the request anew.
     Elsewhere(ShardId),
     /// It goes to another shard with what is packed, and with what came behind the request.
-    Moves(ShardId, Option<Box<Parcel>>),
+    Moves(ShardId, Option<Box<Packed>>),
     /// It is closed.
     Gone,
 }
 
-impl Front {
+impl HttpConn {
     /// A connection that was just accepted.
     pub fn new(now: Micros) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl Front {
     /// Takes out of it what a request is to be answered with that goes to another shard: whether it
     /// reads on then, what pages may see, and what came behind it.
     pub fn take_asked(&mut self) -> Option<(bool, Shared, Vec<u8>)> {
-        let Asked { keep_alive, cors, .. } = self.asked.take()?;
+        let PendingRequest { keep_alive, cors, .. } = self.asked.take()?;
         self.posts_to = None;
         Some((keep_alive, cors, std::mem::take(&mut self.bytes)))
     }

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Shard;
-use super::event::Said;
-use super::knock::Knock;
-use super::link::Held;
+use super::event::EventCall;
+use super::knock::JoinRequest;
+use super::link::Deferred;
 use crate::context::Cx;
 use crate::io::{Found, Output, StorageEvent};
 use crate::record::Record;
@@ -31,13 +31,13 @@ pub(super) struct Joins {
 
 struct Loading {
     until: Micros,
-    waiting: Vec<Waiting>,
+    waiting: Vec<PendingJoin>,
 }
 
 /// A `join_session` that waits.
-enum Waiting {
+enum PendingJoin {
     /// Its sender is here.
-    Here {
+    Local {
         conn: ConnId,
         /// Under which id it is to be acknowledged.
         ack: Option<u64>,
@@ -45,7 +45,7 @@ enum Waiting {
         payload: String,
     },
     /// Its sender asks from another shard.
-    There(Knock),
+    Remote(JoinRequest),
 }
 
 impl Joins {
@@ -53,8 +53,8 @@ impl Joins {
     pub fn relocate(&mut self, from: ConnId, to: ConnId) {
         for waiting in self.loading.values_mut().flat_map(|loading| &mut loading.waiting) {
             match waiting {
-                Waiting::Here { conn, .. } if *conn == from => *conn = to,
-                Waiting::Here { .. } | Waiting::There(_) => {}
+                PendingJoin::Local { conn, .. } if *conn == from => *conn = to,
+                PendingJoin::Local { .. } | PendingJoin::Remote(_) => {}
             }
         }
     }
@@ -62,20 +62,20 @@ impl Joins {
 
 impl Shard {
     /// Has the sender of a `join_session` wait for its session.
-    pub(super) fn wait_for(&mut self, session: SessionId, said: Said<'_>, cx: &mut Cx<'_>) {
+    pub(super) fn wait_for(&mut self, session: SessionId, said: EventCall<'_>, cx: &mut Cx<'_>) {
         if let Some(link) = self.link_mut(said.conn) {
             link.held = Some(Box::default());
         }
         let payload = said.written();
-        self.load_for(session, Waiting::Here { conn: said.conn, ack: said.ack, payload }, cx);
+        self.load_for(session, PendingJoin::Local { conn: said.conn, ack: said.ack, payload }, cx);
     }
 
     /// Has somebody of another shard wait to be told whether it may join.
-    pub(super) fn wait_to_answer(&mut self, session: SessionId, knock: Knock, cx: &mut Cx<'_>) {
-        self.load_for(session, Waiting::There(knock), cx);
+    pub(super) fn wait_to_answer(&mut self, session: SessionId, knock: JoinRequest, cx: &mut Cx<'_>) {
+        self.load_for(session, PendingJoin::Remote(knock), cx);
     }
 
-    fn load_for(&mut self, session: SessionId, waiting: Waiting, cx: &mut Cx<'_>) {
+    fn load_for(&mut self, session: SessionId, waiting: PendingJoin, cx: &mut Cx<'_>) {
         let Some(wait) = cx.settings.storage_wait else { return };
         let until = cx.now.at + wait;
         let loading = self.joins.loading.entry(session.clone()).or_insert_with(|| {
@@ -92,7 +92,7 @@ impl Shard {
     pub(super) fn hold(
         &mut self,
         id: ConnId,
-        place: impl FnOnce(&mut Held) -> &mut Vec<u8>,
+        place: impl FnOnce(&mut Deferred) -> &mut Vec<u8>,
         bytes: &[u8],
         cx: &mut Cx<'_>,
     ) {
@@ -157,9 +157,9 @@ impl Shard {
             Found::Nothing => None,
             Found::Record(_) | Found::Unknown => Some(record.is_some()),
         };
-        let is_there = |waiting: &Waiting| match waiting {
-            Waiting::Here { conn, .. } => self.conns.get(*conn).is_some(),
-            Waiting::There(_) => true,
+        let is_there = |waiting: &PendingJoin| match waiting {
+            PendingJoin::Local { conn, .. } => self.conns.get(*conn).is_some(),
+            PendingJoin::Remote(_) => true,
         };
         // At the end nobody is let in any more, also who waits on another shard.
         if self.draining || !waiting.iter().any(is_there) {
@@ -182,13 +182,13 @@ impl Shard {
     /// passcode, and has nowhere to go back to.
     fn make_room_by_leaving(
         &mut self,
-        waiting: &mut [Waiting],
+        waiting: &mut [PendingJoin],
         record: Option<&Record>,
         cx: &mut Cx<'_>,
     ) {
         let opened = record.map(|record| self.band.preview(record, cx));
         for place in 0..waiting.len() {
-            let Waiting::Here { conn, payload, .. } = &waiting[place] else { continue };
+            let PendingJoin::Local { conn, payload, .. } = &waiting[place] else { continue };
             let conn = *conn;
             let Some((seat, member)) = self.link_mut(conn).and_then(|link| link.seat()) else {
                 continue;
@@ -206,17 +206,17 @@ impl Shard {
     }
 
     /// Goes on with who waits, or says why not.
-    fn let_in(&mut self, waiting: Waiting, reject: Option<&Reject>, cx: &mut Cx<'_>) {
+    fn let_in(&mut self, waiting: PendingJoin, reject: Option<&Reject>, cx: &mut Cx<'_>) {
         let (id, ack, payload) = match waiting {
-            Waiting::Here { conn, ack, payload } => (conn, ack, payload),
-            Waiting::There(knock) if reject.is_none() => return self.answer_knock(knock, cx),
-            Waiting::There(knock) => return self.tell_knocker(knock, reject.cloned(), cx),
+            PendingJoin::Local { conn, ack, payload } => (conn, ack, payload),
+            PendingJoin::Remote(knock) if reject.is_none() => return self.answer_knock(knock, cx),
+            PendingJoin::Remote(knock) => return self.tell_knocker(knock, reject.cloned(), cx),
         };
         let Some(held) = self.link_mut(id).and_then(|link| link.held.take()) else { return };
         match reject {
             Some(reject) => {
                 let payload = payload.as_str().into();
-                let said = Said { conn: id, name: "join_session", ack, payload, array: "" };
+                let said = EventCall { conn: id, name: "join_session", ack, payload, array: "" };
                 self.refuse(said, reject, cx);
             }
             None => self.join_late(id, ack, &payload, cx),
@@ -225,7 +225,7 @@ impl Shard {
     }
 
     /// Goes on with a connection where it began to wait.
-    pub(super) fn go_on(&mut self, id: ConnId, mut held: Held, cx: &mut Cx<'_>) {
+    pub(super) fn go_on(&mut self, id: ConnId, mut held: Deferred, cx: &mut Cx<'_>) {
         self.held_parts(id, &held.parts, cx);
         if !id.is_polled() {
             self.link_received(id, &mut held.bytes, cx);

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Shard;
-use super::event::{Moving, Said};
-use super::link::Held;
+use super::event::{Reason, EventCall};
+use super::link::Deferred;
 use crate::context::Cx;
 use crate::io::Outputs;
 use crate::speech::{Code, Command, Join, LeaveReason, Reject};
@@ -20,16 +20,16 @@ const FIELDS: [&str; 2] = ["passcode", "leaderPin"];
 
 /// What shards write to each other, as the bytes of [`Output::Letter`](crate::io::Output::Letter).
 #[derive(Serialize, Deserialize)]
-enum Letter {
+enum ShardMessage {
     /// May I come?
-    Knock(Knock),
+    Ask(JoinRequest),
     /// What this shard says to that.
-    Answer { knock: Knock, by: ShardId, refused: Option<Refused> },
+    Decided { knock: JoinRequest, by: ShardId, refused: Option<WireReject> },
 }
 
 /// A `join_session` whose sender asks from another shard.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Knock {
+pub(super) struct JoinRequest {
     /// From where.
     from: ShardId,
     /// Where it sits there.
@@ -46,14 +46,14 @@ pub(super) struct Knock {
 
 /// A [`Reject`] on its way.
 #[derive(Serialize, Deserialize)]
-struct Refused {
+struct WireReject {
     code: Code,
     message: String,
     field: Option<String>,
     retry_after: Option<Micros>,
 }
 
-impl From<Reject> for Refused {
+impl From<Reject> for WireReject {
     fn from(reject: Reject) -> Self {
         // No join is too large for another shard that was not refused here.
         let Reject { code, message, field, retry_after, excess: _ } = reject;
@@ -61,8 +61,8 @@ impl From<Reject> for Refused {
     }
 }
 
-impl From<Refused> for Reject {
-    fn from(refused: Refused) -> Self {
+impl From<WireReject> for Reject {
+    fn from(refused: WireReject) -> Self {
         let named = |field: String| FIELDS.into_iter().find(|known| *known == field);
         let field = refused.field.and_then(named);
         Self { field, retry_after: refused.retry_after, ..Self::new(refused.code, refused.message) }
@@ -74,7 +74,7 @@ impl Shard {
     /// here, may come.
     pub(super) fn knock(
         &mut self,
-        said: Said<'_>,
+        said: EventCall<'_>,
         seat: (RoomKey, MemberId),
         to: ShardId,
         cx: &mut Cx<'_>,
@@ -83,11 +83,11 @@ impl Shard {
         self.knocks += 1; // mark: waiting_joiner_has_left
         let number = self.knocks;
         if let Some(link) = self.link_mut(said.conn) {
-            link.held = Some(Box::new(Held { knock: Some(number), ..Held::default() }));
+            link.held = Some(Box::new(Deferred { knock: Some(number), ..Deferred::default() }));
         }
         let from = cx.settings.shard;
-        let knock = Knock { from, seat, number, peer, ack: said.ack, payload: said.written() };
-        write(to, &Letter::Knock(knock), cx.out);
+        let knock = JoinRequest { from, seat, number, peer, ack: said.ack, payload: said.written() };
+        write(to, &ShardMessage::Ask(knock), cx.out);
     }
 
     /// Reads what another shard writes.
@@ -95,8 +95,8 @@ impl Shard {
         match postcard::from_bytes(letter) {
             // At the end everybody is sent away, also who waits for an answer.
             Ok(_) if self.draining => {}
-            Ok(Letter::Knock(knock)) => self.knocked(knock, cx),
-            Ok(Letter::Answer { knock, by, refused }) => {
+            Ok(ShardMessage::Ask(knock)) => self.knocked(knock, cx),
+            Ok(ShardMessage::Decided { knock, by, refused }) => {
                 self.knock_answered(knock, by, refused, cx)
             }
             // Only our own engine writes letters, so this is a trace that was tampered with.
@@ -106,7 +106,7 @@ impl Shard {
 
     /// Somebody of another shard knocks. Answered when it is known what the storage has of the
     /// session.
-    fn knocked(&mut self, knock: Knock, cx: &mut Cx<'_>) {
+    fn knocked(&mut self, knock: JoinRequest, cx: &mut Cx<'_>) {
         let Some(join) = knock.join() else { return };
         if self.band.needs_load(&join.session, cx.settings) {
             self.wait_to_answer(join.session, knock, cx);
@@ -116,7 +116,7 @@ impl Shard {
     }
 
     /// Says whether who knocks may come, as things are now.
-    pub(super) fn answer_knock(&mut self, knock: Knock, cx: &mut Cx<'_>) {
+    pub(super) fn answer_knock(&mut self, knock: JoinRequest, cx: &mut Cx<'_>) {
         let Some(join) = knock.join() else { return };
         let member = knock.seat.1;
         let refused = self.band.admit(knock.peer, member, &join, None, cx).err();
@@ -127,22 +127,22 @@ impl Shard {
     }
 
     /// Tells who knocks what has come of it.
-    pub(super) fn tell_knocker(&mut self, knock: Knock, refused: Option<Reject>, cx: &mut Cx<'_>) {
+    pub(super) fn tell_knocker(&mut self, knock: JoinRequest, refused: Option<Reject>, cx: &mut Cx<'_>) {
         let to = knock.from;
-        let (by, refused) = (cx.settings.shard, refused.map(Refused::from));
-        write(to, &Letter::Answer { knock, by, refused }, cx.out);
+        let (by, refused) = (cx.settings.shard, refused.map(WireReject::from));
+        write(to, &ShardMessage::Decided { knock, by, refused }, cx.out);
     }
 
     /// The other shard has answered: who may come leaves its session and goes, who may not stays
     /// and is told why.
     fn knock_answered(
         &mut self,
-        knock: Knock,
+        knock: JoinRequest,
         by: ShardId,
-        refused: Option<Refused>,
+        refused: Option<WireReject>,
         cx: &mut Cx<'_>,
     ) {
-        let Knock { seat: (key, member), number, ack, payload, .. } = knock;
+        let JoinRequest { seat: (key, member), number, ack, payload, .. } = knock;
         // Its connection may be another one by now, or gone.
         let Some(id) = self.band.conn_of(key, member) else { return };
         let Some(link) = self.link_mut(id) else { return };
@@ -151,33 +151,33 @@ impl Shard {
             Some(refused) => {
                 let name = ClientEvent::JoinSession.name();
                 let said =
-                    Said { conn: id, name, ack, payload: payload.as_str().into(), array: "" };
+                    EventCall { conn: id, name, ack, payload: payload.as_str().into(), array: "" };
                 self.refuse(said, &refused.into(), cx);
                 self.answer_post_of(id, cx);
                 self.go_on(id, *held, cx);
             }
             None => {
                 self.leave_session(id, LeaveReason::Left, cx);
-                self.move_on(id, by, Moving::Join { ack, payload }, *held, cx);
+                self.move_on(id, by, Reason::Join { ack, payload }, *held, cx);
             }
         }
     }
 
     /// Takes a connection to another shard, with what it said meanwhile.
-    fn move_on(&mut self, id: ConnId, to: ShardId, moving: Moving, held: Held, cx: &mut Cx<'_>) {
+    fn move_on(&mut self, id: ConnId, to: ShardId, moving: Reason, held: Deferred, cx: &mut Cx<'_>) {
         if id.is_polled() {
             return self.move_polled(id, to, moving, &held.parts, cx);
         }
         if held.parts.is_empty() {
             return self.hand_over(id, to, moving, &held.bytes, cx);
         }
-        // Said by requests of long-polling before a WebSocket took over, which no WebSocket could
+        // EventCall by requests of long-polling before a WebSocket took over, which no WebSocket could
         // say again.
         self.expel(id, "it wants to be in three sessions at once", LeaveReason::Forced, cx);
     }
 }
 
-impl Knock {
+impl JoinRequest {
     /// What it asks for; it was read by the other shard already.
     fn join(&self) -> Option<Join> {
         match ClientEvent::JoinSession.read(self.payload.as_str()) {
@@ -187,7 +187,7 @@ impl Knock {
     }
 }
 
-fn write(to: ShardId, letter: &Letter, out: &mut Outputs) {
+fn write(to: ShardId, letter: &ShardMessage, out: &mut Outputs) {
     // Writing plain values to a vector fails only if one of them refuses, which none of ours does.
     let letter = postcard::to_allocvec(letter).unwrap_or_default();
     assert!(!letter.is_empty());

@@ -9,8 +9,8 @@
 //! The values belong to the connection and end with it. `join_session` is a later command, so
 //! nothing waits when a connection moves to another shard.
 
-use super::event::Said;
-use super::{Shard, State};
+use super::event::EventCall;
+use super::{Shard, Protocol};
 use crate::band::Call;
 use crate::context::Cx;
 use crate::speech::{Ack, Command, SessionCommand};
@@ -70,7 +70,7 @@ impl Shard {
     /// others do not. False if it is to be refused.
     pub(super) fn keep_late(
         &mut self,
-        said: Said<'_>,
+        said: EventCall<'_>,
         event: ClientEvent,
         wait: Micros,
         cx: &mut Cx<'_>,
@@ -103,7 +103,7 @@ impl Shard {
     /// Applies what waits before a command that came later and has room. A new value of an event
     /// makes the one that waits needless.
     #[cold]
-    pub(super) fn catch_up(&mut self, said: Said<'_>, event: ClientEvent, cx: &mut Cx<'_>) {
+    pub(super) fn catch_up(&mut self, said: EventCall<'_>, event: ClientEvent, cx: &mut Cx<'_>) {
         let new = value(event, said.payload);
         let Some(late) = self.link_mut(said.conn).map(|link| link.late_mut()) else { return };
         if let Some((session, id, _)) = new
@@ -121,7 +121,7 @@ impl Shard {
     pub(super) fn late_due(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         let now = cx.now.at;
         loop {
-            let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
+            let Some(Protocol::Client(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
                 return;
             };
             let place =
@@ -143,7 +143,7 @@ impl Shard {
     /// Applies the value that waits longest, with or without room for it. False if none waits.
     fn apply_first(&mut self, id: ConnId, takes: bool, cx: &mut Cx<'_>) -> bool {
         let now = cx.now.at;
-        let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
+        let Some(Protocol::Client(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
             return false;
         };
         if link.late().is_none() {
@@ -166,7 +166,7 @@ impl Shard {
             let moved = Micros::from_micros(position.as_micros()) + now.since(since);
             *position = Position::from_micros(moved.as_micros()).unwrap_or(Position::MAX);
         }
-        let said = Said { conn: id, name: event.name(), ack, payload: Value::NONE, array: "" };
+        let said = EventCall { conn: id, name: event.name(), ack, payload: Value::NONE, array: "" };
         self.call(said, Call::Session(session, command_id, command), cx);
         true
     }
@@ -178,7 +178,7 @@ impl Shard {
     }
 
     fn supersede(&mut self, conn: ConnId, needless: &Waiting, cx: &mut Cx<'_>) {
-        let said = Said {
+        let said = EventCall {
             conn,
             name: needless.event.name(),
             ack: needless.ack,

@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::echo::Echoed;
-use super::event::{Moving, Said, Step};
-use super::heartbeat::{Ping, Pulse};
+use super::event::{Reason, EventCall, Next};
+use super::heartbeat::{EnginePing, Heartbeat};
 use super::late::Late;
-use super::{Shard, State};
+use super::{Shard, Protocol};
 use crate::context::Cx;
 use crate::delivery::route::{Encoding, Route};
 use crate::io::report::Sample;
@@ -44,7 +44,7 @@ pub(super) const NOT_SOCKET_IO: &str = "a packet is no Socket.IO";
 ///
 /// Most of a hundred thousand are idle, so what few of them need is in boxes.
 #[derive(Serialize, Deserialize)]
-pub struct Link {
+pub struct Client {
     reader: Reader,
     /// How packets get to the client.
     pub lane: Encoding,
@@ -72,21 +72,21 @@ pub struct Link {
     pub echo: Option<Box<Echoed>>,
     /// Whether it ever was: then the connect time-out is over for good.
     was_connected: bool,
-    ping: Ping,
-    pulse: Pulse,
+    ping: EnginePing,
+    pulse: Heartbeat,
     pub rates: EventRates<Late>,
     /// Its seat in a session, as the member that it is connected as. Not while it moves.
     #[serde(skip)]
     pub seat: Option<SeatHandle>,
     /// While it waits for the session that it wants to join: what was read meanwhile.
     #[serde(skip)]
-    pub held: Option<Box<Held>>,
+    pub held: Option<Box<Deferred>>,
 }
 
 /// What was read of a client that waits for a session from the storage, or for another shard's
 /// answer.
 #[derive(Debug, Default)]
-pub struct Held {
+pub struct Deferred {
     /// Packets in requests of long-polling, one behind the other: kind, length, bytes.
     pub parts: Vec<u8>,
     /// What came later on a WebSocket, as it came from the network.
@@ -97,9 +97,9 @@ pub struct Held {
 
 // A size that the allocator has: one byte more costs a quarter more.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Link>() <= 256);
+const _: () = assert!(size_of::<Client>() <= 256);
 
-impl Link {
+impl Client {
     /// How well the peer is reached.
     pub fn quality(&self, member: MemberId, now: Micros) -> Quality {
         self.pulse.quality(member, now)
@@ -112,8 +112,8 @@ impl Link {
         let pulse = self.member.map(|_| self.pulse.deadline());
         let idle = self.seat.is_none().then(|| self.active_at + limits.inactivity_max);
         let silence = match self.ping {
-            Ping::DueAt(_) => self.heard_at + limits.stale_after,
-            Ping::AnswerBy(_) => self.heard_at + limits.silence_max,
+            EnginePing::DueAt(_) => self.heard_at + limits.stale_after,
+            EnginePing::AnswerBy(_) => self.heard_at + limits.silence_max,
         };
         let echo = self.echo.as_ref().and_then(|echo| echo.deadline());
         let attachments = self.attachments_by.as_deref().copied();
@@ -215,7 +215,7 @@ impl Shard {
         let mut link = self.new_link(None, Encoding::Plain, version, base64, cx);
         link.take_over(Reader::new(agreed.is_some()), agreed, agreed.and_then(Agreed::window));
         let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.state = State::Link(Box::new(link));
+        conn.state = Protocol::Client(Box::new(link));
         cx.report.counters.links += 1;
         self.greet(id, sid, &[], query, cx);
     }
@@ -227,9 +227,9 @@ impl Shard {
         version: Version,
         base64: bool,
         cx: &Cx<'_>,
-    ) -> Link {
+    ) -> Client {
         let now = cx.now.at;
-        Link {
+        Client {
             reader: Reader::default(),
             lane,
             version,
@@ -245,10 +245,10 @@ impl Shard {
             echo: None,
             was_connected: false,
             ping: match version {
-                Version::V4 => Ping::new(now, cx.settings),
-                Version::V3 => Ping::client_driven(now, cx.settings),
+                Version::V4 => EnginePing::new(now, cx.settings),
+                Version::V3 => EnginePing::client_driven(now, cx.settings),
             },
-            pulse: Pulse::new(now, cx.settings),
+            pulse: Heartbeat::new(now, cx.settings),
             rates: EventRates::default(),
             seat: None,
             held: None,
@@ -290,10 +290,10 @@ impl Shard {
         }
     }
 
-    pub(super) fn link_mut(&mut self, id: ConnId) -> Option<&mut Link> {
+    pub(super) fn link_mut(&mut self, id: ConnId) -> Option<&mut Client> {
         match &mut self.conns.get_mut(id)?.state {
-            State::Link(link) => Some(link),
-            State::Front(_) | State::Probe(_) => None,
+            Protocol::Client(link) => Some(link),
+            Protocol::Http(_) | Protocol::Probe(_) => None,
         }
     }
 
@@ -349,9 +349,9 @@ impl Shard {
                         owed.clear();
                         owed.extend_from_slice(payload);
                     }
-                    Step::Go
+                    Next::Go
                 }
-                Ok(Some(Message::Pong(_))) => Step::Go,
+                Ok(Some(Message::Pong(_))) => Next::Go,
                 Ok(Some(Message::Close(close))) => {
                     let code = close.map(|close| close.code);
                     self.note_end(id, LeaveReason::TransportClosed.as_str(), cx);
@@ -360,15 +360,15 @@ impl Shard {
                 Err(error) => self.break_off(id, error, cx),
             };
             match step {
-                Step::Go => {}
-                Step::Gone => return,
-                Step::Hold => {
+                Next::Go => {}
+                Next::Gone => return,
+                Next::Hold => {
                     if let Some(link) = self.link_mut(id) {
                         link.reader = reader;
                     }
                     return self.hold(id, |held| &mut held.bytes, &bytes[at..], cx);
                 }
-                Step::Move(shard, moving) => {
+                Next::Move(shard, moving) => {
                     if let Some(link) = self.link_mut(id) {
                         link.reader = reader;
                     }
@@ -386,9 +386,9 @@ impl Shard {
     }
 
     /// Unpacks a message and acts on it.
-    fn deflated(&mut self, id: ConnId, text: bool, payload: &[u8], cx: &mut Cx<'_>) -> Step {
+    fn deflated(&mut self, id: ConnId, text: bool, payload: &[u8], cx: &mut Cx<'_>) -> Next {
         let limit = cx.settings.limits.message_bytes_max;
-        let Some(link) = self.link_mut(id) else { return Step::Gone };
+        let Some(link) = self.link_mut(id) else { return Next::Gone };
         let mut window = link.window.take();
         // Out of the engine while a message is borrowed from it.
         let mut inflater = std::mem::take(&mut self.inflater);
@@ -410,14 +410,14 @@ impl Shard {
     }
 
     /// Closes a connection whose bytes are no WebSocket.
-    fn break_off(&mut self, id: ConnId, error: FrameError, cx: &mut Cx<'_>) -> Step {
+    fn break_off(&mut self, id: ConnId, error: FrameError, cx: &mut Cx<'_>) -> Next {
         let reason = error.to_string();
         self.note_expulsion(id, reason.clone(), cx);
         self.close_link(id, Some(error.code()), &reason, LeaveReason::TransportError, cx)
     }
 
     /// Acts on an Engine.IO packet that came as text.
-    pub(super) fn packet(&mut self, id: ConnId, text: &str, cx: &mut Cx<'_>) -> Step {
+    pub(super) fn packet(&mut self, id: ConnId, text: &str, cx: &mut Cx<'_>) -> Next {
         use engine_packet::Packet as Engine;
         cx.report.counters.messages_in += 1;
         match cx.settings.application {
@@ -428,15 +428,15 @@ impl Shard {
             }
         }
         let now = cx.now.at;
-        let Some(State::Link(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
-            return Step::Gone;
+        let Some(Protocol::Client(link)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
+            return Next::Gone;
         };
         link.heard_at = now;
         let version = link.version;
         let packet = match version {
             Version::V4 => engine_packet::parse(text),
             Version::V3 => {
-                link.ping = Ping::client_driven(now, cx.settings);
+                link.ping = EnginePing::client_driven(now, cx.settings);
                 engine_packet::parse_v3(text)
             }
         };
@@ -445,11 +445,11 @@ impl Shard {
             Ok(Engine::Binary(data)) => self.attachment(id, &data, cx),
             Ok(Engine::Pong(_)) if version == Version::V4 => {
                 link.ping.answered(now, cx.settings);
-                Step::Go
+                Next::Go
             }
             Ok(Engine::Ping(_)) if version == Version::V3 => {
                 self.text(id, cx, |bytes| bytes.extend_from_slice(engine_packet::PONG));
-                Step::Go
+                Next::Go
             }
             Ok(Engine::Close) => {
                 if link.lane == Encoding::Polled {
@@ -459,7 +459,7 @@ impl Shard {
                 self.note_end(id, LeaveReason::TransportClosed.as_str(), cx);
                 self.close_link(id, None, "", LeaveReason::TransportClosed, cx)
             }
-            Ok(Engine::Open | Engine::Upgrade | Engine::Noop) => Step::Go,
+            Ok(Engine::Open | Engine::Upgrade | Engine::Noop) => Next::Go,
             Ok(Engine::Ping(_) | Engine::Pong(_)) | Err(_) => {
                 self.expel(id, "a packet is no Engine.IO", LeaveReason::TransportError, cx)
             }
@@ -468,13 +468,13 @@ impl Shard {
 
     /// Acts on an Engine.IO packet that came as bytes: an attachment, in version 3 behind the
     /// number of its type.
-    pub(super) fn binary(&mut self, id: ConnId, data: &[u8], cx: &mut Cx<'_>) -> Step {
+    pub(super) fn binary(&mut self, id: ConnId, data: &[u8], cx: &mut Cx<'_>) -> Next {
         cx.report.counters.messages_in += 1;
         if cx.settings.application == Application::WebSocketEcho {
             return self.echo_binary(id, data, cx);
         }
         let now = cx.now.at;
-        let Some(link) = self.link_mut(id) else { return Step::Gone };
+        let Some(link) = self.link_mut(id) else { return Next::Gone };
         link.heard_at = now;
         match (link.version, data) {
             (Version::V4, data) | (Version::V3, [4, data @ ..]) => self.attachment(id, data, cx),
@@ -485,30 +485,30 @@ impl Shard {
     }
 
     /// Acts on a Socket.IO packet, unless its attachments are still to come.
-    fn message(&mut self, id: ConnId, text: &str, cx: &mut Cx<'_>) -> Step {
+    fn message(&mut self, id: ConnId, text: &str, cx: &mut Cx<'_>) -> Next {
         if cx.settings.application == Application::EngineEcho {
             return self.echo_message(id, text, cx);
         }
         let by = cx.now.at + cx.settings.limits.attachments_timeout;
         let is_band = cx.settings.application == Application::Band;
-        let Some(link) = self.link_mut(id) else { return Step::Gone };
+        let Some(link) = self.link_mut(id) else { return Next::Gone };
         if is_band && text.len() > EVENT_BYTES_MAX && !link.assembler.is_waiting() {
             match socket_packet::event_name(text) {
                 Some((_, name)) if name == ClientEvent::SetSetlist.name() => {}
                 Some((ack, name)) if link.member.is_some() => {
-                    let said = Said { conn: id, name, ack, payload: Value::NONE, array: "" };
+                    let said = EventCall { conn: id, name, ack, payload: Value::NONE, array: "" };
                     return self.event(said, Some(text.len()), cx);
                 }
                 _ => return self.expel(id, "a packet is too long", LeaveReason::Forced, cx),
             }
         }
         self.with_reader(|engine, reading| {
-            let Some(link) = engine.link_mut(id) else { return Step::Gone };
+            let Some(link) = engine.link_mut(id) else { return Next::Gone };
             match link.assembler.text(text, reading) {
                 Ok(Some(packet)) => engine.socket_packet(id, &packet, &[], cx),
                 Ok(None) => {
                     link.attachments_by = Some(Box::new(by));
-                    Step::Go
+                    Next::Go
                 }
                 Err(_) => engine.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, cx),
             }
@@ -517,7 +517,7 @@ impl Shard {
 
     /// Lends the shard's reader of events. It is back afterwards, unless a long event has made it
     /// large.
-    fn with_reader(&mut self, act: impl FnOnce(&mut Self, &mut json::Reading<'_>) -> Step) -> Step {
+    fn with_reader(&mut self, act: impl FnOnce(&mut Self, &mut json::Reading<'_>) -> Next) -> Next {
         let mut reader = self.reader.take().unwrap_or_default();
         let step = act(self, &mut reader.begin());
         self.reader = Some(reader).filter(|reader| reader.is_small());
@@ -527,13 +527,13 @@ impl Shard {
     /// Takes an attachment of a binary packet; with the last one the packet is there. None of our
     /// events has a field for one, so the placeholders are left where they stand, as values of the
     /// wrong type.
-    fn attachment(&mut self, id: ConnId, data: &[u8], cx: &mut Cx<'_>) -> Step {
+    fn attachment(&mut self, id: ConnId, data: &[u8], cx: &mut Cx<'_>) -> Next {
         if cx.settings.application == Application::EngineEcho {
             self.send_attachment(id, data, cx);
-            return Step::Go;
+            return Next::Go;
         }
         let limit = cx.settings.limits.message_bytes_max;
-        let Some(link) = self.link_mut(id) else { return Step::Gone };
+        let Some(link) = self.link_mut(id) else { return Next::Gone };
         match link.assembler.binary(data, limit) {
             Ok(Some(whole)) => {
                 link.attachments_by = None;
@@ -542,7 +542,7 @@ impl Shard {
                     Err(_) => engine.expel(id, NOT_SOCKET_IO, LeaveReason::Forced, cx),
                 })
             }
-            Ok(None) => Step::Go,
+            Ok(None) => Next::Go,
             Err(_) => self.expel(
                 id,
                 "an attachment is too large or was not announced",
@@ -558,7 +558,7 @@ impl Shard {
         packet: &Packet<'_>,
         attachments: &[Vec<u8>],
         cx: &mut Cx<'_>,
-    ) -> Step {
+    ) -> Next {
         if cx.settings.application != Application::Band {
             return self.echo_packet(id, packet, attachments, cx);
         }
@@ -575,7 +575,7 @@ impl Shard {
                 let shards = cx.settings.shards;
                 match before.filter(|(_, offset)| offset.shard.0 < shards) {
                     Some((pid, offset)) if offset.shard != cx.settings.shard => {
-                        return Step::Move(offset.shard, Moving::Recover { pid, offset });
+                        return Next::Move(offset.shard, Reason::Recover { pid, offset });
                     }
                     before => self.connect(id, before, cx),
                 }
@@ -590,14 +590,14 @@ impl Shard {
             Body::Event { ack, event: Some(event) } => {
                 let payload = event.argument.unwrap_or(Value::NONE);
                 let said =
-                    Said { conn: id, name: &event.name, ack: *ack, payload, array: event.array };
+                    EventCall { conn: id, name: &event.name, ack: *ack, payload, array: event.array };
                 return self.event(said, None, cx);
             }
             // We ask for no acknowledgements, so one is for nothing.
             Body::Event { event: None, .. } | Body::Ack { .. } => {}
             Body::Disconnect => self.disconnect(id, cx),
         }
-        Step::Go
+        Next::Go
     }
 
     /// Connects a client to the namespace `/`: as who it was `before`, or anew.
@@ -608,7 +608,7 @@ impl Shard {
         cx: &mut Cx<'_>,
     ) {
         let now = cx.now.at;
-        let pulse = Pulse::new(now, cx.settings);
+        let pulse = Heartbeat::new(now, cx.settings);
         let Some(link) = self.link_mut(id) else { return };
         link.pulse = pulse;
         let recovers = cx.settings.transports.recovery > Micros::ZERO;
@@ -641,11 +641,11 @@ impl Shard {
     }
 
     /// Acts on a client event, within the rates, or refuses one of so many bytes that it is not read.
-    fn event(&mut self, said: Said<'_>, unread: Option<usize>, cx: &mut Cx<'_>) -> Step {
+    fn event(&mut self, said: EventCall<'_>, unread: Option<usize>, cx: &mut Cx<'_>) -> Next {
         let event = ClientEvent::from_name(said.name);
-        let Some(State::Link(link)) = self.conns.get_mut(said.conn).map(|conn| &mut conn.state)
+        let Some(Protocol::Client(link)) = self.conns.get_mut(said.conn).map(|conn| &mut conn.state)
         else {
-            return Step::Gone;
+            return Next::Gone;
         };
         if let Err(wait) = link.rates.take(cx.now.at, class(event), &cx.settings.manners.rates) {
             return self.too_fast(said, event, wait, cx);
@@ -665,7 +665,7 @@ impl Shard {
             (Some(_), Some(bytes)) => {
                 let what = format!("such an event must be at most {EVENT_BYTES_MAX} bytes");
                 self.refuse(said, &Reject::too_large(what, bytes, EVENT_BYTES_MAX), cx);
-                Step::Go
+                Next::Go
             }
             (Some(event), None) => self.command(event, said, cx),
             (None, _) => {
@@ -676,7 +676,7 @@ impl Shard {
                     None => Cow::from("this server knows no such event"),
                 };
                 self.refuse(said, &Reject::new(Code::UnknownEvent, message), cx);
-                Step::Go
+                Next::Go
             }
         }
     }
@@ -686,13 +686,13 @@ impl Shard {
     #[cold]
     fn too_fast(
         &mut self,
-        said: Said<'_>,
+        said: EventCall<'_>,
         event: Option<ClientEvent>,
         wait: Micros,
         cx: &mut Cx<'_>,
-    ) -> Step {
+    ) -> Next {
         if event.is_some_and(|event| self.keep_late(said, event, wait, cx)) {
-            return Step::Go;
+            return Next::Go;
         }
         let notice = ClientNotice::RateLimitExceeded { event: said.name, retry_after: wait };
         self.text(said.conn, cx, |bytes| notices::link(bytes, &notice));
@@ -704,7 +704,7 @@ impl Shard {
             self.text(said.conn, cx, |bytes| print::refusal(bytes, ack, &reject));
         }
         let conn = self.conns.get_mut(said.conn);
-        let Some(State::Link(link)) = conn.map(|conn| &mut conn.state) else { return Step::Gone };
+        let Some(Protocol::Client(link)) = conn.map(|conn| &mut conn.state) else { return Next::Gone };
         match link.rates.refuse(cx.now.at, &cx.settings.manners.rates) {
             true => self.expel(
                 said.conn,
@@ -712,12 +712,12 @@ impl Shard {
                 LeaveReason::Forced,
                 cx,
             ),
-            false => Step::Go,
+            false => Next::Go,
         }
     }
 
     /// Answers what concerns the connection alone, at once.
-    pub(super) fn link_command(&mut self, said: Said<'_>, command: ClientCommand, cx: &mut Cx<'_>) {
+    pub(super) fn link_command(&mut self, said: EventCall<'_>, command: ClientCommand, cx: &mut Cx<'_>) {
         let (now, id) = (cx.now, said.conn);
         let interval = cx.settings.heartbeat_interval;
         let Some(link) = self.link_mut(id) else { return };
@@ -777,7 +777,7 @@ impl Shard {
     }
 
     /// Acknowledges an event, if its sender wants that.
-    pub(super) fn acknowledge(&mut self, said: Said<'_>, ack: &Ack, cx: &mut Cx<'_>) {
+    pub(super) fn acknowledge(&mut self, said: EventCall<'_>, ack: &Ack, cx: &mut Cx<'_>) {
         let Some(id) = said.ack else { return };
         let Some((seat, lane)) = self.link_mut(said.conn).map(|link| (link.seat, link.lane)) else {
             return;
@@ -788,7 +788,7 @@ impl Shard {
 
     /// Tells the sender of an event why nothing came of it: as its acknowledgement, or as the event
     /// `error`.
-    pub(super) fn refuse(&mut self, said: Said<'_>, reject: &Reject, cx: &mut Cx<'_>) {
+    pub(super) fn refuse(&mut self, said: EventCall<'_>, reject: &Reject, cx: &mut Cx<'_>) {
         cx.report.counters.refused(reject.code);
         self.text(said.conn, cx, |bytes| match said.ack {
             Some(id) => print::refusal(bytes, id, reject),
@@ -811,13 +811,13 @@ impl Shard {
         let Some(link) = self.link_mut(id) else { return };
         match link.ping {
             // mark: silent_peer_stays
-            Ping::AnswerBy(at) if at.min(link.heard_at + settings.limits.silence_max) <= now.at => {
+            EnginePing::AnswerBy(at) if at.min(link.heard_at + settings.limits.silence_max) <= now.at => {
                 self.note_end(id, LeaveReason::PingTimeout.as_str(), cx);
                 self.close_link(id, None, "", LeaveReason::PingTimeout, cx);
                 return;
             }
-            Ping::DueAt(at) if at.min(link.heard_at + settings.limits.stale_after) <= now.at => {
-                link.ping = Ping::sent(at.min(now.at), now.at, settings);
+            EnginePing::DueAt(at) if at.min(link.heard_at + settings.limits.stale_after) <= now.at => {
+                link.ping = EnginePing::sent(at.min(now.at), now.at, settings);
                 self.text(id, cx, |bytes| bytes.extend_from_slice(engine_packet::PING));
             }
             _ => {}
@@ -838,7 +838,7 @@ impl Shard {
         why: &'static str,
         reason: LeaveReason,
         cx: &mut Cx<'_>,
-    ) -> Step {
+    ) -> Next {
         self.note_expulsion(id, why, cx);
         self.close_link(id, None, "", reason, cx)
     }
@@ -850,13 +850,13 @@ impl Shard {
         why: &str,
         reason: LeaveReason,
         cx: &mut Cx<'_>,
-    ) -> Step {
+    ) -> Next {
         self.forget(id, reason, cx);
         if !id.is_polled() {
             cx.out.send(id, |bytes| frame::close(bytes, code, why));
             cx.out.close(id, Close::Gently);
         }
-        Step::Gone
+        Next::Gone
     }
 
     /// Tells a client that the server is going away, and closes its connection.

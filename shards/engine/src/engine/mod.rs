@@ -43,11 +43,11 @@ use crate::words::ids::{ConnId, SessionId};
 use crate::words::manners::{PeerLimits, Speaker};
 use crate::words::time::Micros;
 
-use conns::Conns;
-use http_conn::Front;
+use conns::Connections;
+use http_conn::HttpConn;
 use joins::Joins;
-use link::Link;
-use polling_clients::{Probe, Sids};
+use link::Client;
+use polling_clients::{Probe, PollingClients};
 
 /// Bytes that may wait unsent for a connection when memory is scarce, and for how long more than
 /// that: somebody on a slow network gets through a set list in that time, and who has stopped
@@ -70,9 +70,9 @@ struct Shard {
     /// Joins that wait for their sessions.
     joins: Joins,
     draining: bool,
-    conns: Conns,
+    conns: Connections,
     /// Sessions that began with long-polling.
-    sids: Sids,
+    sids: PollingClients,
     /// Connections whose waiting request was answered in this turn, with more to read behind it.
     resumed: Vec<ConnId>,
     /// Whether the session that is being closed was ended by its client.
@@ -89,7 +89,7 @@ struct Shard {
 }
 
 /// A connection.
-struct Conn {
+struct Connection {
     /// The client's address: where the connection comes from, or what a trusted proxy says of a
     /// connection that it upgraded.
     peer: IpAddr,
@@ -99,17 +99,17 @@ struct Conn {
     alarm: TimerHandle,
     /// Since when a lot waits that the kernel has not taken, as far as the driver has told.
     behind_since: Option<Micros>,
-    state: State,
+    state: Protocol,
 }
 
-impl Conn {
+impl Connection {
     /// A connection that comes from `peer` itself.
-    fn new(peer: IpAddr, state: State) -> Self {
+    fn new(peer: IpAddr, state: Protocol) -> Self {
         Self::of(Speaker { address: peer, forwarded: false }, state)
     }
 
     /// A connection of this client.
-    fn of(speaker: Speaker, state: State) -> Self {
+    fn of(speaker: Speaker, state: Protocol) -> Self {
         let Speaker { address: peer, forwarded } = speaker;
         Self { peer, forwarded, alarm: TimerHandle::default(), behind_since: None, state }
     }
@@ -121,14 +121,14 @@ impl Conn {
 }
 
 /// What a connection speaks.
-enum State {
+enum Protocol {
     /// HTTP, until it is upgraded. In a box like the others, so that those who were upgraded pay
     /// nothing for it.
-    Front(Box<Front>),
+    Http(Box<HttpConn>),
     /// A WebSocket that may take over from long-polling.
     Probe(Box<Probe>),
     /// Socket.IO.
-    Link(Box<Link>),
+    Client(Box<Client>),
 }
 
 impl Engine {
@@ -205,8 +205,8 @@ impl Engine {
     pub fn roster(&self, out: &mut Vec<u8>) {
         let now = self.resources.now.at;
         let quality = |conn, member| match &self.shard.conns.get(conn)?.state {
-            State::Link(link) => Some(link.quality(member, now)),
-            State::Front(_) | State::Probe(_) => None,
+            Protocol::Client(link) => Some(link.quality(member, now)),
+            Protocol::Http(_) | Protocol::Probe(_) => None,
         };
         self.shard.band.roster(now, quality, out);
     }
@@ -230,8 +230,8 @@ impl Shard {
             band: Band::new(settings),
             joins: Joins::default(),
             draining: false,
-            conns: Conns::new(settings.limits.connections_max),
-            sids: Sids::default(),
+            conns: Connections::new(settings.limits.connections_max),
+            sids: PollingClients::default(),
             resumed: Vec::new(),
             said_goodbye: false,
             memory: Memory::Enough,
@@ -278,16 +278,16 @@ impl Shard {
             cx.out.send(id, |bytes| front::too_many(bytes, now, crowded));
             return cx.out.close(id, Close::Gently);
         }
-        let front = Front::new(cx.now.at);
-        self.conns.insert(id, Conn::new(peer, State::Front(Box::new(front))));
+        let front = HttpConn::new(cx.now.at);
+        self.conns.insert(id, Connection::new(peer, Protocol::Http(Box::new(front))));
         self.arm(id, cx);
     }
 
     fn received(&mut self, id: ConnId, bytes: &mut [u8], cx: &mut Cx<'_>) {
         match self.conns.get(id).map(|conn| &conn.state) {
-            Some(State::Front(_)) => self.front_received(id, bytes, cx),
-            Some(State::Probe(_)) => self.probe_received(id, bytes, cx),
-            Some(State::Link(_)) => self.link_received(id, bytes, cx),
+            Some(Protocol::Http(_)) => self.front_received(id, bytes, cx),
+            Some(Protocol::Probe(_)) => self.probe_received(id, bytes, cx),
+            Some(Protocol::Client(_)) => self.link_received(id, bytes, cx),
             // It was closed earlier in this turn.
             None => {}
         }
@@ -344,7 +344,7 @@ impl Shard {
         self.memory = memory;
         if memory != Memory::Enough {
             let now = cx.now.at;
-            let is_slow = |conn: &Conn| {
+            let is_slow = |conn: &Connection| {
                 conn.behind_since.is_some_and(|since| since + BACKLOG_SCARCE_TIME <= now)
             };
             let slow = self.conns.iter().filter(|(_, conn)| is_slow(conn)).map(|(id, _)| id);
@@ -411,9 +411,9 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.alarm.rang();
         match conn.state {
-            State::Front(_) => self.front_due(id, cx),
-            State::Probe(_) => self.probe_due(id, cx),
-            State::Link(_) => self.link_due(id, cx),
+            Protocol::Http(_) => self.front_due(id, cx),
+            Protocol::Probe(_) => self.probe_due(id, cx),
+            Protocol::Client(_) => self.link_due(id, cx),
         }
         self.arm(id, cx);
     }
@@ -422,11 +422,11 @@ impl Shard {
     fn arm(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let deadline = match &conn.state {
-            State::Front(front) => front.deadline(&cx.settings.limits, self.draining),
-            State::Probe(probe) => Some(probe.deadline()),
+            Protocol::Http(front) => front.deadline(&cx.settings.limits, self.draining),
+            Protocol::Probe(probe) => Some(probe.deadline()),
             // A bare WebSocket may be silent for as long as it likes.
-            State::Link(_) if cx.settings.application == Application::WebSocketEcho => None,
-            State::Link(link) => Some(link.deadline(&cx.settings.limits)),
+            Protocol::Client(_) if cx.settings.application == Application::WebSocketEcho => None,
+            Protocol::Client(link) => Some(link.deadline(&cx.settings.limits)),
         };
         conn.alarm.set(cx.wheel, deadline, Timer::Conn(id));
     }
@@ -434,7 +434,7 @@ impl Shard {
     /// Notes that a client is about to be forgotten, and why. Ends of plain requests are nothing to
     /// tell, and who has said goodbye was told of.
     fn note_end(&mut self, id: ConnId, why: &'static str, cx: &mut Cx<'_>) {
-        if let Some(State::Link(link)) = self.conns.get(id).map(|conn| &conn.state)
+        if let Some(Protocol::Client(link)) = self.conns.get(id).map(|conn| &conn.state)
             && link.member.is_some()
         {
             self.note_departure(id, why.into(), Manner::Left, cx);
@@ -467,7 +467,7 @@ impl Shard {
         cx: &mut Cx<'_>,
     ) {
         let Some(conn) = self.conns.get(id) else { return };
-        let seat = if let State::Link(link) = &conn.state { link.seat } else { None };
+        let seat = if let Protocol::Client(link) = &conn.state { link.seat } else { None };
         let session = seat.and_then(|seat| self.band.session_of(seat));
         let session = session.map(|session| session.id().clone());
         cx.report.disconnects.add(Disconnect { conn: id, peer: conn.peer, session, why, manner });
@@ -479,7 +479,7 @@ impl Shard {
         conn.alarm.cancel(cx.wheel);
         self.leave_crowd(conn.speaker(), cx);
         match conn.state {
-            State::Front(front) => {
+            Protocol::Http(front) => {
                 if let Some(session) = front.waits_for() {
                     self.waiting_lost(id, session, reason, cx);
                 }
@@ -487,8 +487,8 @@ impl Shard {
                     self.posting_lost(id, session, reason, cx);
                 }
             }
-            State::Probe(probe) => self.probe_over(&probe, cx),
-            State::Link(link) => {
+            Protocol::Probe(probe) => self.probe_over(&probe, cx),
+            Protocol::Client(link) => {
                 cx.report.counters.links -= 1;
                 let sid = link.sid();
                 if let Some(sid) = sid {
@@ -540,7 +540,7 @@ impl Shard {
         resources.wheel.check_invariants();
         self.band.check_invariants(resources);
         let links =
-            self.conns.iter().filter(|(_, conn)| matches!(conn.state, State::Link(_))).count();
+            self.conns.iter().filter(|(_, conn)| matches!(conn.state, Protocol::Client(_))).count();
         assert_eq!(links as u32, resources.report.counters.links, "links are counted");
         assert!(self.sids.len() <= links, "no session is known that is gone");
         assert!(resources.sender.len() <= links, "nothing is kept of connections that are gone");

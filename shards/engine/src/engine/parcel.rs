@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Moving;
-use super::link::Link;
-use super::polling_clients::{Left, Probe};
+use super::event::Reason;
+use super::link::Client;
+use super::polling_clients::{PendingPacket, Probe};
 use crate::delivery::poll_queue::PollQueue;
 use crate::wire::deflate::Window;
 use crate::wire::http::Shared;
@@ -16,14 +16,14 @@ use crate::words::manners::Speaker;
 /// [`Output::HandOver`](crate::io::Output::HandOver).
 #[derive(Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant)] // there is one at a time
-pub(super) enum Parcel {
+pub(super) enum Packed {
     /// A WebSocket.
     Socket {
-        link: Link,
+        link: Client,
         /// What was sent to it, if later messages refer to that.
         window: Option<Window>,
         /// What made the connection move; the other shard handles it first.
-        moving: Moving,
+        moving: Reason,
         /// What was read after it, as it came from the network.
         rest: Vec<u8>,
     },
@@ -44,11 +44,11 @@ pub(super) enum Parcel {
     },
     /// A session of long-polling, with the request that moves it and is still to be answered.
     Polled {
-        link: Link,
+        link: Client,
         queue: PollQueue,
-        moving: Moving,
+        moving: Reason,
         /// What the request said after that.
-        left: Vec<Left>,
+        left: Vec<PendingPacket>,
         keep_alive: bool,
         cors: Shared,
         /// Under whom the session is counted, beside the connection.
@@ -60,7 +60,7 @@ pub(super) enum Parcel {
 
 /// What is packed: under whom the connection is counted, which the socket cannot tell if a proxy is
 /// in between, and the rest.
-pub(super) type Packed = (Speaker, Parcel);
+pub(super) type ParcelFrom = (Speaker, Packed);
 
 /// Where in a parcel the bytes lie that were read and not used, for whoever must look into what a
 /// member sent.
@@ -74,17 +74,17 @@ pub enum Unread {
 
 /// Finds them; `None` if these bytes are no parcel.
 pub fn unread(parcel: &[u8]) -> Option<Unread> {
-    let (_, packed) = postcard::from_bytes::<Packed>(parcel).ok()?;
+    let (_, packed) = postcard::from_bytes::<ParcelFrom>(parcel).ok()?;
     let place = |rest: Vec<u8>| parcel.len() - rest.len()..parcel.len();
     Some(match packed {
-        Parcel::Socket { rest, .. } | Parcel::Probe { rest, .. } => Unread::Frames(place(rest)),
-        Parcel::Polled { rest, .. } | Parcel::Request { bytes: rest, .. } => {
+        Packed::Socket { rest, .. } | Packed::Probe { rest, .. } => Unread::Frames(place(rest)),
+        Packed::Polled { rest, .. } | Packed::Request { bytes: rest, .. } => {
             Unread::Requests(place(rest))
         }
     })
 }
 
-impl Parcel {
+impl Packed {
     /// Adds what came behind the request.
     pub(super) fn append(&mut self, bytes: &[u8]) {
         match self {

@@ -5,11 +5,11 @@
 //! another shard is handed over, connection and all. When the link itself moves to the shard of its
 //! session, the shard that it leaves remembers for a while where it went.
 
-use super::event::{Moving, Step};
-use super::http_conn::{Outcome, wants_base64};
-use super::parcel::Parcel;
-use super::polling_clients::{Found, Left, Probe, UPGRADE_TIMEOUT, parts_of};
-use super::{Conn, Shard, State, echo};
+use super::event::{Reason, Next};
+use super::http_conn::{Step, wants_base64};
+use super::parcel::Packed;
+use super::polling_clients::{Location, PendingPacket, Probe, UPGRADE_TIMEOUT, parts_of};
+use super::{Connection, Shard, Protocol, echo};
 use crate::context::Cx;
 use crate::delivery::poll_queue::{Bond, COOKIE, Origin, PollQueue};
 use crate::delivery::route::Encoding;
@@ -75,17 +75,17 @@ impl Shard {
         request: &Request<'_>,
         delivery: Delivery<'_>,
         cx: &mut Cx<'_>,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<Step, Refusal> {
         let sid = self.new_polled_id(cx);
         let base64 = wants_base64(request);
-        let Some(speaker) = self.speaker(id, request, cx) else { return Ok(Outcome::Gone) };
+        let Some(speaker) = self.speaker(id, request, cx) else { return Ok(Step::Gone) };
         // It outlives this connection, which may be a proxy's, so it counts for itself.
         if let Err(crowded) = self.enter(speaker, cx) {
             self.leave_crowd(speaker, cx);
             return Ok(self.send_away(id, crowded, cx));
         }
         let link = self.new_link(Some(sid), Encoding::Polled, version, base64, cx);
-        let conn = Conn::of(speaker, State::Link(Box::new(link)));
+        let conn = Connection::of(speaker, Protocol::Client(Box::new(link)));
         let Some(session) = self.conns.insert_polled(conn) else {
             self.leave_crowd(speaker, cx);
             return Ok(self.no_room(id, cx));
@@ -151,7 +151,7 @@ impl Shard {
         session: ConnId,
         delivery: Delivery<'_>,
         cx: &mut Cx<'_>,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<Step, Refusal> {
         let Some(queue) = cx.sender.queue(session) else { return Err(Refusal::SessionUnknown) };
         let body = queue.body();
         let bond = queue.bond.as_mut();
@@ -169,7 +169,7 @@ impl Shard {
         word: Body,
         delivery: Delivery<'_>,
         cx: &mut Cx<'_>,
-    ) -> Outcome {
+    ) -> Step {
         let now = cx.now.unix;
         cx.out.send(id, |bytes| print_packets(bytes, now, word, None, Packing::None, delivery));
         self.answered_one(id, delivery.keep_alive, cx)
@@ -186,7 +186,7 @@ impl Shard {
         session: ConnId,
         delivery: Delivery<'_>,
         cx: &mut Cx<'_>,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<Step, Refusal> {
         let now = cx.now.at;
         if let Some(link) = self.link_mut(session) {
             link.heard(now);
@@ -201,7 +201,7 @@ impl Shard {
         if queue.packets.is_empty() && !probed {
             queue.waiting = Some(id);
             self.keep_waiting(id, session, delivery);
-            return Ok(Outcome::Wait);
+            return Ok(Step::Wait);
         }
         if queue.packets.is_empty() {
             queue.push_noop();
@@ -216,7 +216,7 @@ impl Shard {
         id: ConnId,
         session: ConnId,
         cx: &mut Cx<'_>,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<Step, Refusal> {
         let Some(queue) = cx.sender.queue(session) else { return Err(Refusal::SessionUnknown) };
         if queue.posting.is_some_and(|posting| posting != id) {
             self.note_expulsion(session, "it sends two requests with packets at once", cx);
@@ -227,7 +227,7 @@ impl Shard {
         if let Some(front) = self.front_mut(id) {
             front.posts_to = Some(session);
         }
-        Ok(Outcome::More)
+        Ok(Step::More)
     }
 
     /// The connection of a request whose packets were to come is gone, and they with it.
@@ -252,7 +252,7 @@ impl Shard {
         binary: bool,
         delivery: Delivery<'_>,
         cx: &mut Cx<'_>,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<Step, Refusal> {
         let Some(version) = self.link_mut(session).map(|link| link.version) else {
             return Err(Refusal::SessionUnknown);
         };
@@ -270,15 +270,15 @@ impl Shard {
         };
         for (place, part) in parts.iter().enumerate() {
             match self.part_received(session, *part, cx) {
-                Step::Go | Step::Hold => {}
-                Step::Gone if self.said_goodbye => {
+                Next::Go | Next::Hold => {}
+                Next::Gone if self.said_goodbye => {
                     self.said_goodbye = false;
                     break;
                 }
-                Step::Gone => return Err(Refusal::BadRequest),
-                Step::Move(shard, moving) => {
-                    let left = parts[place + 1..].iter().map(|part| Left::of(*part));
-                    return Ok(Outcome::Moves(
+                Next::Gone => return Err(Refusal::BadRequest),
+                Next::Move(shard, moving) => {
+                    let left = parts[place + 1..].iter().map(|part| PendingPacket::of(*part));
+                    return Ok(Step::Moves(
                         shard,
                         self.pack_polled(session, shard, moving, left.collect(), delivery, cx),
                     ));
@@ -295,7 +295,7 @@ impl Shard {
     }
 
     /// Acts on a packet of a session, or keeps it while the session waits.
-    fn part_received(&mut self, session: ConnId, part: Part<'_>, cx: &mut Cx<'_>) -> Step {
+    fn part_received(&mut self, session: ConnId, part: Part<'_>, cx: &mut Cx<'_>) -> Next {
         if self.link_mut(session).is_some_and(|link| link.held.is_some()) {
             let (kind, bytes) = match part {
                 Part::Text(text) => (0, text.as_bytes()),
@@ -305,24 +305,24 @@ impl Shard {
             let head = [&[kind], &(bytes.len() as u32).to_le_bytes()[..]].concat();
             self.hold(session, |held| &mut held.parts, &head, cx);
             self.hold(session, |held| &mut held.parts, bytes, cx);
-            return Step::Go;
+            return Next::Go;
         }
         let step = match part {
             Part::Text(text) => self.packet(session, text, cx),
             Part::Binary(bytes) => self.binary(session, bytes, cx),
         };
-        if matches!(step, Step::Hold) { Step::Go } else { step }
+        if matches!(step, Next::Hold) { Next::Go } else { step }
     }
 
     /// Acts on what [`part_received`](Self::part_received) has kept.
     pub(super) fn held_parts(&mut self, session: ConnId, held: &[u8], cx: &mut Cx<'_>) {
         for part in parts_of(held) {
             match self.part_received(session, part, cx) {
-                Step::Go | Step::Hold => {}
-                Step::Gone => return self.said_goodbye = false,
+                Next::Go | Next::Hold => {}
+                Next::Gone => return self.said_goodbye = false,
                 // It is connected and wants to go on at once, without a request that could take it
                 // there.
-                Step::Move(..) => return self.forget(session, LeaveReason::TransportError, cx),
+                Next::Move(..) => return self.forget(session, LeaveReason::TransportError, cx),
             }
         }
     }
@@ -335,7 +335,7 @@ impl Shard {
         session: ConnId,
         delivery: Delivery<'_>,
         cx: &mut Cx<'_>,
-    ) -> Outcome {
+    ) -> Step {
         if let Some(queue) = cx.sender.queue(session) {
             queue.posting = Some(id);
         }
@@ -343,7 +343,7 @@ impl Shard {
             front.posts_to = Some(session);
         }
         self.keep_waiting(id, session, delivery);
-        Outcome::Wait
+        Step::Wait
     }
 
     /// Whether a session waits for what another shard says.
@@ -375,7 +375,7 @@ impl Shard {
         &mut self,
         session: ConnId,
         to: ShardId,
-        moving: Moving,
+        moving: Reason,
         held: &[u8],
         cx: &mut Cx<'_>,
     ) {
@@ -386,7 +386,7 @@ impl Shard {
             return self.forget(session, LeaveReason::TransportError, cx);
         };
         let delivery = Delivery { head: false, keep_alive, cors: cors.as_cors() };
-        let left = parts_of(held).map(Left::of).collect();
+        let left = parts_of(held).map(PendingPacket::of).collect();
         if let Some(mut parcel) = self.pack_polled(session, to, moving, left, delivery, cx) {
             parcel.append(&rest);
             self.hand_over_front(id, to, &parcel, cx);
@@ -398,15 +398,15 @@ impl Shard {
         &mut self,
         session: ConnId,
         to: ShardId,
-        moving: Moving,
-        left: Vec<Left>,
+        moving: Reason,
+        left: Vec<PendingPacket>,
         delivery: Delivery<'_>,
         cx: &mut Cx<'_>,
-    ) -> Option<Box<Parcel>> {
+    ) -> Option<Box<Packed>> {
         let mut conn = self.conns.remove(session)?;
         conn.alarm.cancel(cx.wheel);
         let speaker = conn.speaker();
-        let State::Link(link) = conn.state else { return None };
+        let Protocol::Client(link) = conn.state else { return None };
         assert!(link.seat.is_none(), "a connection leaves its session before it moves");
         cx.report.counters.links -= 1;
         self.leave_crowd(speaker, cx);
@@ -419,7 +419,7 @@ impl Shard {
             self.answer_waiting(waiting, queue.noop(), cx);
         }
         let cors = Shared::of(delivery.cors);
-        Some(Box::new(Parcel::Polled {
+        Some(Box::new(Packed::Polled {
             link: *link,
             queue,
             moving,
@@ -437,15 +437,15 @@ impl Shard {
         &mut self,
         id: ConnId,
         speaker: Speaker,
-        link: super::link::Link,
+        link: super::link::Client,
         queue: PollQueue,
-        moving: Moving,
-        left: Vec<Left>,
+        moving: Reason,
+        left: Vec<PendingPacket>,
         delivery: Delivery<'_>,
         cx: &mut Cx<'_>,
-    ) -> Outcome {
+    ) -> Step {
         let sid = link.sid();
-        let conn = Conn::of(speaker, State::Link(Box::new(link)));
+        let conn = Connection::of(speaker, Protocol::Client(Box::new(link)));
         let Some(session) = self.conns.insert_polled(conn) else {
             return self.refuse_request(id, Refusal::BadRequest.of_request(), delivery.cors, cx);
         };
@@ -459,19 +459,19 @@ impl Shard {
         let mut left = left.into_iter();
         while let Some(part) = left.next() {
             let part = match &part {
-                Left::Text(text) => Part::Text(text),
-                Left::Binary(bytes) => Part::Binary(bytes),
+                PendingPacket::Text(text) => Part::Text(text),
+                PendingPacket::Binary(bytes) => Part::Binary(bytes),
             };
             match self.part_received(session, part, cx) {
-                Step::Go | Step::Hold => {}
-                Step::Gone => {
+                Next::Go | Next::Hold => {}
+                Next::Gone => {
                     self.said_goodbye = false;
                     break;
                 }
-                Step::Move(shard, moving) => {
+                Next::Move(shard, moving) => {
                     let parcel =
                         self.pack_polled(session, shard, moving, left.collect(), delivery, cx);
-                    return Outcome::Moves(shard, parcel);
+                    return Step::Moves(shard, parcel);
                 }
             }
         }
@@ -563,7 +563,7 @@ impl Shard {
         let now = cx.now.at;
         let mut at = 0;
         loop {
-            let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state)
+            let Some(Protocol::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state)
             else {
                 return;
             };
@@ -601,7 +601,7 @@ impl Shard {
     /// session has waiting.
     fn answer_probe(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         let until = cx.now.at + UPGRADE_TIMEOUT;
-        let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
+        let Some(Protocol::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
             return;
         };
         probe.probed = true;
@@ -620,7 +620,7 @@ impl Shard {
 
     /// Such a WebSocket has waited long enough: for its answer, or with taking over.
     pub(super) fn probe_due(&mut self, id: ConnId, cx: &mut Cx<'_>) {
-        let Some(State::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
+        let Some(Protocol::Probe(probe)) = self.conns.get_mut(id).map(|conn| &mut conn.state) else {
             return;
         };
         match probe.answer_at.take() {
@@ -632,23 +632,23 @@ impl Shard {
     /// A WebSocket takes its session over, here or on the shard where that has gone. `rest` is what
     /// it said next.
     pub(super) fn take_over(&mut self, id: ConnId, hops: u8, rest: &mut [u8], cx: &mut Cx<'_>) {
-        let Some(State::Probe(probe)) = self.conns.get(id).map(|conn| &conn.state) else { return };
+        let Some(Protocol::Probe(probe)) = self.conns.get(id).map(|conn| &conn.state) else { return };
         let sid = probe.sid;
         match self.sids.find(sid, hops, cx.settings, cx.now.at) {
             // What it said is to be answered first, by the request that said it.
-            Found::Here(session) if self.is_knocking(session) => self.drop_probe(id, cx),
-            Found::Here(session) if session.is_polled() && self.upgrade_to(id, session, cx) => {
+            Location::Local(session) if self.is_knocking(session) => self.drop_probe(id, cx),
+            Location::Local(session) if session.is_polled() && self.upgrade_to(id, session, cx) => {
                 self.link_received(id, rest, cx);
             }
-            Found::There(shard) => {
+            Location::Remote(shard) => {
                 let Some(mut conn) = self.conns.remove(id) else { return };
                 conn.alarm.cancel(cx.wheel);
                 let speaker = conn.speaker();
-                let State::Probe(probe) = conn.state else { return };
-                let parcel = Parcel::Probe { probe: *probe, hops: hops + 1, rest: rest.to_vec() };
+                let Protocol::Probe(probe) = conn.state else { return };
+                let parcel = Packed::Probe { probe: *probe, hops: hops + 1, rest: rest.to_vec() };
                 self.send_parcel(id, speaker, shard, &parcel, cx);
             }
-            Found::Here(_) | Found::Nowhere => self.drop_probe(id, cx),
+            Location::Local(_) | Location::Unknown => self.drop_probe(id, cx),
         }
     }
 
@@ -674,13 +674,13 @@ impl Shard {
         old.alarm.cancel(cx.wheel);
         self.leave_crowd(old.speaker(), cx);
         let queue = cx.sender.close(session);
-        let State::Link(mut link) = old.state else { return false };
+        let Protocol::Client(mut link) = old.state else { return false };
         let Some(conn) = self.conns.get_mut(id) else { return false };
-        let State::Probe(probe) = &mut conn.state else { return false };
+        let Protocol::Probe(probe) = &mut conn.state else { return false };
         link.take_over(std::mem::take(&mut probe.reader), probe.agreed, probe.window.take());
         let (line, seat, sid) = (link.line(id), link.seat(), link.sid());
         let waits = link.held.is_some();
-        conn.state = State::Link(link);
+        conn.state = Protocol::Client(link);
         if let Some(sid) = sid {
             self.sids.put(sid, id);
         }

@@ -31,7 +31,7 @@ const HOPS_MAX: u8 = 4;
 
 /// The sessions that began with long-polling.
 #[derive(Default)]
-pub struct Sids {
+pub struct PollingClients {
     /// Those here: long-polling still, or a WebSocket by now.
     here: BTreeMap<MemberId, ConnId>,
     /// Those that went to other shards, and when that may be forgotten.
@@ -57,21 +57,21 @@ pub struct Probe {
 }
 
 /// Where the session of a request is.
-pub enum Found {
-    Here(ConnId),
+pub enum Location {
+    Local(ConnId),
     /// On another shard, as far as is known here.
-    There(ShardId),
-    Nowhere,
+    Remote(ShardId),
+    Unknown,
 }
 
 /// A packet of a body that was not acted on when its link moved.
 #[derive(Serialize, Deserialize)]
-pub enum Left {
+pub enum PendingPacket {
     Text(String),
     Binary(Vec<u8>),
 }
 
-impl Left {
+impl PendingPacket {
     pub fn of(part: Part<'_>) -> Self {
         match part {
             Part::Text(text) => Self::Text(text.to_owned()),
@@ -93,7 +93,7 @@ pub fn parts_of(mut held: &[u8]) -> impl Iterator<Item = Part<'_>> {
     })
 }
 
-impl Sids {
+impl PollingClients {
     /// A session is here now.
     pub fn put(&mut self, sid: MemberId, id: ConnId) {
         self.gone.remove(&sid);
@@ -135,9 +135,9 @@ impl Sids {
     }
 
     /// Looks for the session that a request names; `hops` is how often it was handed on.
-    pub fn find(&mut self, sid: MemberId, hops: u8, settings: &Settings, now: Micros) -> Found {
+    pub fn find(&mut self, sid: MemberId, hops: u8, settings: &Settings, now: Micros) -> Location {
         if let Some(id) = self.here.get(&sid) {
-            return Found::Here(*id);
+            return Location::Local(*id);
         }
         let (there, most) = match self.gone.get_mut(&sid) {
             Some((shard, until)) => {
@@ -148,7 +148,7 @@ impl Sids {
             None => (home(sid), 1),
         };
         let is_there = there != settings.shard && there.0 < settings.shards && hops < most;
-        if is_there { Found::There(there) } else { Found::Nowhere }
+        if is_there { Location::Remote(there) } else { Location::Unknown }
     }
 
     /// The connection of a session that is here.
