@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use bandsync_engine::io::{Goodbye, Settings, Transports, Version3};
 use bandsync_engine::words;
-use bandsync_engine::words::application::Application;
 use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::ShardId;
+use bandsync_engine::words::reserved::Reserved;
 use bandsync_engine::words::time::Micros;
 use bandsync_storage::{self as storage, Target};
 
@@ -240,7 +240,7 @@ impl Config {
                 storage_wait,
                 goodbye,
                 transports: Transports { polling, version_3, compression, recovery },
-                application: Application::Band,
+                reserved: Reserved,
                 manners,
             },
             effective,

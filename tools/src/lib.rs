@@ -1,6 +1,7 @@
-//! What the project needs around the server: generated documents, fuzz targets, the simulated
-//! world, and the house rules as a test.
+//! What the project needs around the server: conformance servers, generated documents, fuzz targets,
+//! the simulated world, and the house rules as a test.
 
+pub mod conformance;
 pub mod docs;
 pub mod fuzz;
 pub mod sim;

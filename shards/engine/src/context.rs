@@ -1,27 +1,34 @@
 //! What a shard lends to whoever acts: the time, the settings, the timers, and the ways out.
 //!
-//! Clients and sessions stand elsewhere, so both may be borrowed at once.
+//! Transport and band stand elsewhere, so that each may be borrowed beside it.
 
 use crate::delivery::Sender;
 use crate::io::report::Report;
 use crate::io::{Outputs, Settings};
-use crate::throttle::peers::PeerTable;
+use crate::throttle::peers::{PeerRefusal, PeerTable};
 use crate::timers::Timer;
 use crate::timers::wheel::Wheel;
+use crate::words::ids::MemberId;
+use crate::words::manners::{PeerLimits, Speaker};
 use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
 
 /// Everything of a shard that is neither clients nor sessions.
 pub struct Resources {
+    /// The settings.
     pub settings: Settings,
     /// The time of the last input.
     pub now: Moment,
     /// Unix time at the server's start, by the wall clock as it was looked at last.
     started_unix_ms: i64,
     rng: Rng,
+    /// The timers.
     pub wheel: Wheel<Timer>,
+    /// The means of sending.
     pub sender: Sender,
+    /// The addresses of peers.
     pub peers: PeerTable,
+    /// Counters and measurements.
     pub report: Report,
     /// Bytes of events that the sessions keep for members that may come back.
     pub replay_bytes: u64,
@@ -31,6 +38,7 @@ pub struct Resources {
 
 /// A shard's resources during one input. Built once per input and passed down; never stored.
 pub struct Cx<'a> {
+    /// The time of the input.
     pub now: Moment,
     /// A copied reference outlives any borrow of the context, so nothing is cloned.
     pub settings: &'a Settings,
@@ -38,11 +46,17 @@ pub struct Cx<'a> {
     pub rng: &'a mut Rng,
     /// One wheel: equal deadlines fire in the order in which they were set.
     pub wheel: &'a mut Wheel<Timer>,
+    /// The means of sending.
     pub sender: &'a mut Sender,
+    /// The addresses of peers.
     pub peers: &'a mut PeerTable,
+    /// Counters and measurements.
     pub report: &'a mut Report,
+    /// Bytes of events that sessions keep for members that may come back.
     pub replay_bytes: &'a mut u64,
+    /// Sessions that tick.
     pub ticking: &'a mut u32,
+    /// Where outputs are appended.
     pub out: &'a mut Outputs,
 }
 
@@ -94,4 +108,46 @@ impl Resources {
             out,
         }
     }
+}
+
+impl Cx<'_> {
+    /// Draws an id that nobody can guess.
+    pub fn draw_id(&mut self) -> MemberId {
+        let mut bytes = [0; 15];
+        self.rng.fill(&mut bytes);
+        MemberId::from_bytes(bytes)
+    }
+
+    /// Counts a connection of an address. A trusted proxy's own connections are not counted, and
+    /// nothing that a proxy passed on is exempt.
+    ///
+    /// # Errors
+    /// If the address has or wants too much. The connection is counted all the same.
+    pub fn admit_peer(&mut self, speaker: Speaker) -> Result<(), PeerRefusal> {
+        if !is_counted(speaker, self.settings) {
+            return Ok(());
+        }
+        let peers = &self.settings.manners.peers;
+        let spares_loopback = peers.spares_loopback && !speaker.forwarded;
+        self.peers.enter(speaker.address, self.now.at, &PeerLimits { spares_loopback, ..*peers })
+    }
+
+    /// Counts a connection that came from another shard, which admitted it.
+    pub fn adopt_peer(&mut self, speaker: Speaker) {
+        if is_counted(speaker, self.settings) {
+            self.peers.arrive(speaker.address);
+        }
+    }
+
+    /// Counts a connection of an address no longer.
+    pub fn release_peer(&mut self, speaker: Speaker) {
+        if is_counted(speaker, self.settings) {
+            self.peers.leave(speaker.address, self.now.at);
+        }
+    }
+}
+
+/// Whether a connection counts among those of its address.
+pub fn is_counted(speaker: Speaker, settings: &Settings) -> bool {
+    speaker.forwarded || !settings.manners.is_proxy(speaker.address)
 }

@@ -8,7 +8,7 @@
 #![deny(missing_docs)]
 
 mod band;
-mod context;
+pub mod context;
 mod delivery;
 pub mod engine;
 pub mod io;
@@ -19,5 +19,6 @@ pub mod speech;
 mod throttle;
 pub mod timers;
 pub mod trace;
+pub mod transport;
 pub mod wire;
 pub mod words;

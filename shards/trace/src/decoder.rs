@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bandsync_engine::engine::parcel::{self, Unread};
 use bandsync_engine::io::{Found, Output, Outputs, StorageEvent};
 use bandsync_engine::trace::Recorded;
+use bandsync_engine::transport::{self, Unread};
 use bandsync_engine::wire::frame::{Message, Reader};
 use bandsync_engine::wire::payload::{self, Part, Version};
 use bandsync_engine::words::ids::{ConnId, SessionId};
@@ -114,7 +114,7 @@ impl Decoder {
         match &entry.input {
             Recorded::Received { conn, bytes } => self.received(entry, *conn, bytes, &mut lines),
             Recorded::Arrived { conn, parcel, .. } => {
-                let (reader, unread) = match parcel::unread(parcel) {
+                let (reader, unread) = match transport::unread(parcel) {
                     Some(Unread::Frames(place)) => (Some(Reader::default()), place),
                     Some(Unread::Requests(place)) => (None, place),
                     None => (None, 0..0),

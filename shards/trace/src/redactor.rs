@@ -17,10 +17,10 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
-use bandsync_engine::engine::parcel::{self, Unread};
 use bandsync_engine::io::{Found as Stored, StorageEvent};
 use bandsync_engine::record::Record;
 use bandsync_engine::trace::{self, Recorded};
+use bandsync_engine::transport::{self, Unread};
 use bandsync_engine::words::ids::ConnId;
 
 /// JSON keys, and parameters of a query, whose values are secret.
@@ -72,7 +72,7 @@ impl Redactor {
     }
 
     fn parcel(&mut self, conn: ConnId, parcel: &mut [u8]) {
-        let (unread, mut stream) = match parcel::unread(parcel) {
+        let (unread, mut stream) = match transport::unread(parcel) {
             Some(Unread::Frames(place)) => (place, Stream::Frames(Frames::default())),
             Some(Unread::Requests(place)) => (place, Stream::default()),
             None => (parcel.len()..parcel.len(), Stream::default()),

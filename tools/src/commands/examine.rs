@@ -6,16 +6,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bandsync_driver::{Asker, Clock, Fleet, Host, Plan, SharedMetrics};
-use bandsync_engine::engine::Engine;
 use bandsync_engine::io::report::Counters;
 use bandsync_engine::io::tap::{NoTap, Tap};
 use bandsync_engine::io::{HttpRequest, HttpResponse, Settings, Transports, Version3};
-use bandsync_engine::words::application::Application;
 use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
+use bandsync_tools::conformance::{Application, Server};
 use clap::{Args, Subcommand};
 
 /// Serves one of several small applications over the driver and wire code of the server, for
@@ -112,8 +111,8 @@ pub fn run(options: Options) -> ExitCode {
     let host: Arc<dyn Host> = Arc::new(Nothing);
     let plan = Plan { pin: false, ..Plan::new(options.host, options.port) };
     let settings = settings(application, &options, clock);
-    let crew = |shard: ShardId| -> (Engine, Box<dyn Tap>) {
-        (Engine::new(Settings { shard, ..settings.clone() }), Box::new(NoTap))
+    let crew = |shard: ShardId| -> (Server, Box<dyn Tap>) {
+        (Server::new(Settings { shard, ..settings.clone() }, application), Box::new(NoTap))
     };
     match Fleet::start(&plan, clock, &board, &host, crew) {
         Ok(fleet) => {
@@ -153,7 +152,6 @@ fn settings(application: Application, options: &Common, clock: Clock) -> Setting
         ping_interval: Micros::from_millis(options.ping_interval),
         ping_timeout: Micros::from_millis(options.ping_timeout),
         origins: Origins::Any,
-        application,
         transports: Transports {
             polling: !options.no_polling,
             version_3: if options.eio3 { Version3::On } else { Version3::Off },

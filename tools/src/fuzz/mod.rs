@@ -9,10 +9,10 @@ mod mutate;
 use std::hash::RandomState;
 
 use bandsync_engine::engine::Engine;
-use bandsync_engine::engine::parcel;
 use bandsync_engine::io::{Cause, Found, Input, Memory, Output, Outputs, Settings, StorageEvent};
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::trace::{self, Outcome, Recorded};
+use bandsync_engine::transport;
 use bandsync_engine::wire::deflate::{Deflater, Inflater, Window, negotiate};
 use bandsync_engine::wire::events::ClientEvent;
 use bandsync_engine::wire::frame::Reader;
@@ -273,7 +273,7 @@ pub fn stored(data: &[u8]) {
     let _ = trace::read_input(&mut &data[..]);
     let _ = trace::read_outcome(&mut &data[..]);
     let _ = trace::read_outputs(&mut &data[..]);
-    let _ = parcel::unread(data);
+    let _ = transport::unread(data);
     let _ = Record::parse(data);
     // The same with a checksum that holds.
     let mut record = data.to_vec();

@@ -90,7 +90,7 @@ pub const BUGS: &[Bug] = bugs! {
     refused_joiner_has_left "a rejected joiner has left its session":
         "" => "if BUG && let Some(held) = seat.take() { self.leave(held, member, LeaveReason::Left, cx); }\n        LINE";
     waiting_joiner_has_left "a joiner that awaits admission has left its session":
-        "" => "LINE\n        if BUG { self.leave_session(said.conn, LeaveReason::Left, cx); }";
+        "" => "LINE\n        if BUG { self.leave_session(to.client, LeaveReason::Left, cx); }";
     epoch_follows_wall_clock "an epoch goes back with the wall clock":
         "self.last_epoch + 1" => "if BUG { 0 } else { self.last_epoch + 1 }";
     slow_reader_stays "a slow reader is never closed":
@@ -103,7 +103,7 @@ pub const BUGS: &[Bug] = bugs! {
     bytes_behind_hand_over_lost "unread bytes are lost in a hand-over":
         "rest.to_vec()" => "if BUG { Vec::new() } else { rest.to_vec() }";
     acknowledged_unchecked "a command is acknowledged before it is checked":
-        "" => "Err(_) if BUG => self.acknowledge(said, &Ack::Done, cx),\n            LINE";
+        "" => "Err(_) if BUG => self.acknowledge(to, &Ack::Done, session, cx),\n            LINE";
     wheel_forgets_the_earliest "a cancelled timer takes the earliest one with it":
         "Earliest::Unknown" => "if BUG { Earliest::Known(None) } else { Earliest::Unknown }";
     timers_in_another_order "timers with equal deadlines fire in another order":

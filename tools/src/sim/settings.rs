@@ -3,12 +3,12 @@
 use bandsync_driver::{Turn, TurnSizes};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{Goodbye, Settings, Transports};
-use bandsync_engine::words::application::Application;
 use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::manners::Manners;
 use bandsync_engine::words::origins::Origins;
+use bandsync_engine::words::reserved::Reserved;
 use bandsync_engine::words::time::Micros;
 
 use super::net::SimNet;
@@ -79,7 +79,7 @@ fn settings(plan: &Plan, id: u16, life: u64, wall: i64) -> Settings {
             }),
             ..Transports::default()
         },
-        application: Application::Band,
+        reserved: Reserved,
         manners: Manners::default(),
         goodbye: goodbye(plan),
         storage_wait: shape.storage.as_ref().map(|storage| micros(storage.wait)),

@@ -68,8 +68,7 @@ impl Sender {
         out: &mut Outputs,
         to: ConnId,
         lane: Encoding,
-        version: Version,
-        base64: bool,
+        (version, base64): (Version, bool),
         attachment: &[u8],
     ) {
         match (lane, version) {

@@ -18,11 +18,11 @@ use crate::io::{
 };
 use crate::speech::Code;
 use crate::trace::{self, Recorded};
-use crate::words::application::Application;
 use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::manners::Manners;
 use crate::words::origins::Origins;
+use crate::words::reserved::Reserved;
 use crate::words::time::Micros;
 
 mod storage;
@@ -68,7 +68,7 @@ pub(super) fn settings() -> Settings {
         manners: Manners::default(),
         storage_wait: None,
         goodbye: Goodbye::Disconnect,
-        application: Application::Band,
+        reserved: Reserved,
     }
 }
 

@@ -1,13 +1,13 @@
 //! The words everything else is written in: time, names, music, limits. They know nothing of the
 //! rest.
 
-pub mod application;
 pub mod compression;
 pub mod ids;
 pub mod limits;
 pub mod manners;
 pub mod music;
 pub mod origins;
+pub mod reserved;
 pub mod rng;
 pub mod text;
 pub mod time;

@@ -1,6 +1,6 @@
 //! In which order a turn tells things, and that nothing waits for ever.
 use super::*;
-use crate::engine::TOLD_MAX;
+use crate::engine::turn::TOLD_MAX;
 
 /// Names of the events that a connection was sent, acknowledgements as `ack`.
 fn names(world: &mut World, id: ConnId) -> Vec<String> {

@@ -1,19 +1,16 @@
-//! Small Socket.IO applications as data: the namespaces that there are, and what is said there to
-//! what.
-
-use crate::words::application::Application;
+//! Small Socket.IO applications as data: their namespaces, and the answers there.
 
 /// A namespace.
 pub struct Namespace {
     pub name: &'static str,
-    /// Who is not let in.
+    /// The clients that may not connect.
     pub refuses: Refuses,
-    /// What a client is told that has connected.
+    /// Events for a client that has connected.
     pub greeting: &'static [Say],
     pub rules: &'static [Rule],
 }
 
-/// Who is not let into a namespace, and what it is told.
+/// The clients that may not connect to a namespace, and the reason that they get.
 #[derive(Clone, Copy)]
 pub enum Refuses {
     Nobody,
@@ -22,7 +19,7 @@ pub enum Refuses {
     With(&'static str, &'static str),
 }
 
-/// What is said to something; the first rule that fits counts.
+/// An answer; the first rule that fits counts.
 pub struct Rule {
     pub hears: Heard<'static>,
     /// The JSON of what its arguments must be.
@@ -32,7 +29,7 @@ pub struct Rule {
     pub says: &'static [Say],
 }
 
-/// What a client has said.
+/// A packet of a client.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Heard<'a> {
     /// An event of this name.
@@ -41,7 +38,7 @@ pub enum Heard<'a> {
     Answer(&'a str),
 }
 
-/// What is said to a client.
+/// A packet to a client.
 pub enum Say {
     /// An event.
     Emit(&'static str, &'static [Value]),
@@ -51,7 +48,7 @@ pub enum Say {
     Acknowledge(&'static [Value]),
 }
 
-/// What stands in an argument.
+/// An argument.
 pub enum Value {
     /// All the arguments of what was heard, bytes included. Nothing with bytes may stand before
     /// them.
@@ -61,26 +58,17 @@ pub enum Value {
     Bytes(&'static [u8]),
     /// The client's id in the namespace.
     SocketId,
-    /// What the client has connected to the namespace with.
+    /// The payload with which the client has connected to the namespace.
     Auth,
     /// That, and the query of the client's first request.
     Handshake,
-}
-
-/// The namespaces of an application; none if it is no such application.
-pub const fn namespaces(application: Application) -> &'static [Namespace] {
-    match application {
-        Application::SocketEcho => SOCKET_ECHO,
-        Application::ClientTests => CLIENT_TESTS,
-        Application::Band | Application::WebSocketEcho | Application::EngineEcho => &[],
-    }
 }
 
 const fn on(event: &'static str, says: &'static [Say]) -> Rule {
     Rule { hears: Heard::Event(event), with: None, after: None, says }
 }
 
-/// The same if these are the event's arguments.
+/// A rule that asks for these arguments besides.
 const fn on_with(event: &'static str, with: &'static str, says: &'static [Say]) -> Rule {
     Rule { with: Some(with), ..on(event, says) }
 }
@@ -89,7 +77,9 @@ const fn open(name: &'static str, greeting: &'static [Say], rules: &'static [Rul
     Namespace { name, refuses: Refuses::Nobody, greeting, rules }
 }
 
-const SOCKET_ECHO: &[Namespace] = &[open("/", GREETING, ECHOES), open("/custom", GREETING, ECHOES)];
+/// Echoes in two namespaces.
+pub const SOCKET_ECHO: &[Namespace] =
+    &[open("/", GREETING, ECHOES), open("/custom", GREETING, ECHOES)];
 
 const GREETING: &[Say] = &[Say::Emit("auth", &[Value::Auth])];
 
@@ -98,8 +88,8 @@ const ECHOES: &[Rule] = &[
     on("message-with-ack", &[Say::Acknowledge(&[Value::Arguments])]),
 ];
 
-/// What socket.io-client's own tests expect of their server.
-const CLIENT_TESTS: &[Namespace] = &[
+/// The server of socket.io-client's own tests.
+pub const CLIENT_TESTS: &[Namespace] = &[
     Namespace {
         refuses: Refuses::With("fail", "Auth failed (main namespace)"),
         ..open("/", &[], CLIENT_TESTS_MAIN)

@@ -9,10 +9,10 @@ use crate::speech::{Number, Quality};
 use crate::words::ids::MemberId;
 use crate::words::time::{Micros, Moment, UnixMillis};
 
-/// How many pongs there are between two `connection_quality` events.
+/// Number of pongs between two `connection_quality` events.
 const PONGS_PER_REPORT: u32 = 5;
 
-/// How late a ping may be without its answer being due later for it.
+/// Maximum lateness of a ping whose answer is due as if the ping had been in time.
 const LATENESS_FORGIVEN: Micros = Micros::from_millis(20);
 
 /// The weight of a new round trip in the smoothed one is one in so many, as TCP does it.
@@ -107,7 +107,7 @@ impl Heartbeat {
     }
 
     /// Sends a `ping` event, in the books: one that is still unanswered has timed out.
-    pub fn pinged(&mut self, now: Micros, timestamp: UnixMillis, settings: &Settings) {
+    pub fn ping_sent(&mut self, now: Micros, timestamp: UnixMillis, settings: &Settings) {
         self.timeouts += u32::from(self.waiting.replace((now, timestamp)).is_some());
         self.pings += 1;
         self.due_at = now + settings.heartbeat_interval; // mark: heartbeat_too_often
@@ -119,7 +119,7 @@ impl Heartbeat {
     /// One that answers an earlier ping tells of a member that is further away than the `interval`
     /// between two. When exactly that ping went out is not kept, so the round trip is what its
     /// timestamp says, and an interval at least; for the member's own quality it stays lost.
-    pub fn ponged(
+    pub fn pong_received(
         &mut self,
         now: Moment,
         timestamp: Option<Number>,
@@ -150,7 +150,7 @@ impl Heartbeat {
         self.latency.map(|latency| Micros::from_micros(latency.into()))
     }
 
-    /// What `connection_quality` says.
+    /// The content of `connection_quality`.
     pub fn quality(&self, member: MemberId, now: Micros) -> Quality {
         Quality {
             member,
@@ -167,53 +167,60 @@ impl Heartbeat {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::engine::tests::settings;
 
     const MS: fn(u64) -> Micros = Micros::from_millis;
 
     fn pulse() -> Heartbeat {
-        Heartbeat::new(MS(0), &settings())
+        Heartbeat::new(MS(0), &Settings::default())
     }
 
     /// A pong at this time, on a server whose wall clock was at zero when it started.
-    fn ponged(pulse: &mut Heartbeat, ms: u64, timestamp: Option<f64>) -> Option<(Micros, bool)> {
+    fn pong_received(
+        pulse: &mut Heartbeat,
+        ms: u64,
+        timestamp: Option<f64>,
+    ) -> Option<(Micros, bool)> {
         let now = Moment { at: MS(ms), unix: UnixMillis(ms as i64) };
-        pulse.ponged(now, timestamp.map(Number), MS(5_000))
+        pulse.pong_received(now, timestamp.map(Number), MS(5_000))
     }
 
     #[test]
     fn a_pong_measures_the_round_trip() {
         let mut pulse = pulse();
-        pulse.pinged(MS(5_000), UnixMillis(7), &settings());
-        assert_eq!(ponged(&mut pulse, 5_040, Some(7.0)), Some((MS(40), false)));
+        pulse.ping_sent(MS(5_000), UnixMillis(7), &Settings::default());
+        assert_eq!(pong_received(&mut pulse, 5_040, Some(7.0)), Some((MS(40), false)));
         assert_eq!(pulse.latency(), Some(MS(40)));
-        assert_eq!(ponged(&mut pulse, 5_050, Some(7.0)), None, "the second answer to one ping");
+        assert_eq!(
+            pong_received(&mut pulse, 5_050, Some(7.0)),
+            None,
+            "the second answer to one ping"
+        );
     }
 
     #[test]
     fn a_pong_for_another_ping_is_ignored() {
         let mut pulse = pulse();
-        pulse.pinged(MS(5_000), UnixMillis(7), &settings());
-        assert_eq!(ponged(&mut pulse, 5_040, Some(8.0)), None);
-        assert_eq!(ponged(&mut pulse, 5_040, Some(f64::MIN)), None);
-        assert_eq!(ponged(&mut pulse, 5_060, None), Some((MS(60), false)));
+        pulse.ping_sent(MS(5_000), UnixMillis(7), &Settings::default());
+        assert_eq!(pong_received(&mut pulse, 5_040, Some(8.0)), None);
+        assert_eq!(pong_received(&mut pulse, 5_040, Some(f64::MIN)), None);
+        assert_eq!(pong_received(&mut pulse, 5_060, None), Some((MS(60), false)));
     }
 
     #[test]
     fn a_pong_that_is_later_than_the_next_ping_shows_how_far_away_the_member_is() {
         let mut pulse = pulse();
         for n in 1..=3 {
-            pulse.pinged(MS(5_000 * n), UnixMillis(5_000 * n as i64), &settings());
+            pulse.ping_sent(MS(5_000 * n), UnixMillis(5_000 * n as i64), &Settings::default());
         }
-        assert_eq!(ponged(&mut pulse, 17_000, Some(10_000.0)), Some((MS(7_000), false)));
+        assert_eq!(pong_received(&mut pulse, 17_000, Some(10_000.0)), Some((MS(7_000), false)));
         assert_eq!(
-            ponged(&mut pulse, 17_000, Some(14_999.0)),
+            pong_received(&mut pulse, 17_000, Some(14_999.0)),
             Some((MS(5_000), false)),
             "an interval at least"
         );
         let long = MS(1_000_000);
-        pulse.pinged(long, UnixMillis(1_000_000), &settings());
-        assert_eq!(ponged(&mut pulse, 1_000_001, Some(5_000.0)), Some((MS(60_000), false)));
+        pulse.ping_sent(long, UnixMillis(1_000_000), &Settings::default());
+        assert_eq!(pong_received(&mut pulse, 1_000_001, Some(5_000.0)), Some((MS(60_000), false)));
         let quality = pulse.quality(MemberId::from_bytes([0; 15]), long);
         assert_eq!(
             (quality.pong_count, quality.timeouts, quality.latency),
@@ -226,9 +233,9 @@ mod tests {
     fn a_ping_that_the_next_one_overtakes_is_lost() {
         let mut pulse = pulse();
         for n in 1..=4 {
-            pulse.pinged(MS(5_000 * n), UnixMillis(n as i64), &settings());
+            pulse.ping_sent(MS(5_000 * n), UnixMillis(n as i64), &Settings::default());
         }
-        ponged(&mut pulse, 20_010, Some(4.0)).unwrap();
+        pong_received(&mut pulse, 20_010, Some(4.0)).unwrap();
         let quality = pulse.quality(MemberId::from_bytes([0; 15]), MS(20_020));
         assert_eq!((quality.ping_count, quality.pong_count, quality.timeouts), (4, 1, 3));
         assert_eq!(quality.packet_loss(), 75.0);
@@ -240,8 +247,8 @@ mod tests {
         let mut pulse = pulse();
         let reports: Vec<bool> = (1..=10)
             .map(|n| {
-                pulse.pinged(MS(5_000 * n), UnixMillis(n as i64), &settings());
-                ponged(&mut pulse, 5_000 * n + 1, None).unwrap().1
+                pulse.ping_sent(MS(5_000 * n), UnixMillis(n as i64), &Settings::default());
+                pong_received(&mut pulse, 5_000 * n + 1, None).unwrap().1
             })
             .collect();
         assert_eq!(reports, [false, false, false, false, true, false, false, false, false, true]);
@@ -249,9 +256,9 @@ mod tests {
 
     #[test]
     fn a_pong_out_of_turn_does_not_move_the_next_ping() {
-        let mut ping = EnginePing::new(MS(0), &settings());
+        let mut ping = EnginePing::new(MS(0), &Settings::default());
         let due = ping.deadline();
-        ping.answered(MS(1_000), &settings());
+        ping.answered(MS(1_000), &Settings::default());
         assert_eq!(ping.deadline(), due);
     }
 }

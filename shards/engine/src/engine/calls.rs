@@ -1,0 +1,320 @@
+//! Events that clients send: within their rates they are calls of the band, whose replies become
+//! acknowledgements.
+//!
+//! Of values that come too fast, the newest of each event waits until there is room for it, so that
+//! a slider that is dragged ends where it was let go. It is applied before any later command of its
+//! client, whether there is room by then or not, so commands take effect in the order in which they
+//! were sent. For that one the total of the client runs into debt: in the long run it sends no
+//! more. None of this counts as a refusal.
+
+use std::borrow::Cow;
+
+use super::Shard;
+use super::joins::PendingJoin;
+use crate::band::{Call, Caller, Reply};
+use crate::context::Cx;
+use crate::session::Session;
+use crate::speech::{
+    Ack, ClientCommand, ClientNotice, Code, Command, LeaveReason, Reject, SessionCommand,
+};
+use crate::transport::{
+    Awaits, Closing, Connections, EventCall, LateValue, Next, Payload, Reason, ReplyTo, latest,
+};
+use crate::wire::events::{self, ClientEvent, class};
+use crate::wire::{json::Value, print};
+use crate::words::ids::ConnId;
+use crate::words::music::Position;
+use crate::words::time::Micros;
+
+impl Shard {
+    /// Acts on an event, within the rates.
+    pub(super) fn event(&mut self, call: &EventCall<'_>, cx: &mut Cx<'_>) -> Next {
+        let event = ClientEvent::from_name(&call.event);
+        let has_late = match self.transport.connections.admit(call.client, event, cx) {
+            Ok(has_late) => has_late,
+            Err(wait) => return self.too_fast(call, event, wait, cx),
+        };
+        if has_late && let Some(event) = event.filter(|event| event.is_command()) {
+            self.catch_up(call, event, cx); // mark: later_command_overtakes
+        }
+        let to = call.reply_to();
+        let reject = match (event, call.payload) {
+            (Some(event), Payload::Read { .. }) => {
+                return self.command(event, to, call.payload, cx);
+            }
+            (Some(_), Payload::TooLong(bytes)) => {
+                let most = crate::transport::EVENT_BYTES_MAX;
+                let what = format!("such an event must be at most {most} bytes");
+                Reject::too_large(what, bytes, most)
+            }
+            (None, _) => {
+                let message = match events::our_name_for(&call.event) {
+                    Some(ours) => {
+                        format!("this server knows no such event: {ours} does the same here").into()
+                    }
+                    None => Cow::from("this server knows no such event"),
+                };
+                Reject::new(Code::UnknownEvent, message)
+            }
+        };
+        self.transport.connections.refuse(to, &reject, cx);
+        Next::Continue
+    }
+
+    /// Reads an event and acts on it.
+    fn command(
+        &mut self,
+        event: ClientEvent,
+        to: ReplyTo<'_>,
+        payload: Payload<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Next {
+        let call = match event.read(payload.value()) {
+            Ok(Command::Link(command)) => {
+                self.client_command(to, command, cx);
+                return Next::Continue;
+            }
+            Ok(Command::Join(join)) => Call::Join(join),
+            Ok(Command::Leave(session)) => Call::Leave(session),
+            Ok(Command::Session(session, id, command)) => Call::Session(session, id, command),
+            Err(reject) => {
+                self.answer(to, &Err(reject), cx);
+                return Next::Continue;
+            }
+        };
+        self.call(to, payload, call, cx)
+    }
+
+    /// Handles the `join_session` that brought a client here, or that waited. It was counted
+    /// against the rates before.
+    pub(super) fn join(
+        &mut self,
+        client: ConnId,
+        ack: Option<u64>,
+        payload: &str,
+        cx: &mut Cx<'_>,
+    ) {
+        let event = ClientEvent::JoinSession;
+        let to = ReplyTo { client, event: event.name(), ack };
+        let payload = Payload::Read { value: payload.into(), array: "" };
+        match self.command(event, to, payload, cx) {
+            Next::Continue => {}
+            Next::Defer(awaits) => self.transport.connections.wait(client, awaits),
+            Next::HandOver(..) => panic!("a session is at home on one shard"),
+        }
+    }
+
+    /// Has the band act on a call, and answers it if the outcome is known.
+    fn call(&mut self, to: ReplyTo<'_>, payload: Payload<'_>, call: Call, cx: &mut Cx<'_>) -> Next {
+        let Some(caller) = caller(&self.transport.connections, to.client) else {
+            return Next::Continue;
+        };
+        match self.band.call(&caller, call, cx) {
+            Reply::Now { seat, outcome } => {
+                if let Some(client) = self.transport.connections.client_mut(to.client) {
+                    client.seat = seat;
+                }
+                self.answer(to, &outcome, cx);
+                Next::Continue
+            }
+            Reply::NotLoaded(session) => {
+                let (client, ack, payload) = (to.client, to.ack, payload.written());
+                self.joins.wait(session, PendingJoin::Local { client, ack, payload }, cx);
+                Next::Defer(Awaits::Storage)
+            }
+            Reply::Elsewhere(shard) => match caller.seat {
+                Some(seat) => self.ask_admission(to, payload, (seat, caller.member), shard, cx),
+                None => {
+                    let reason = Reason::Join { ack: to.ack, payload: payload.written() };
+                    Next::HandOver(shard, reason)
+                }
+            },
+        }
+    }
+
+    /// Answers a call, then sends its session the news of it.
+    fn answer(&mut self, to: ReplyTo<'_>, outcome: &Result<Ack, Reject>, cx: &mut Cx<'_>) {
+        let client = self.transport.connections.client(to.client);
+        let seat = client.and_then(|client| client.seat);
+        let session = seat.and_then(|seat| self.band.session_of(seat)).map(Session::id);
+        self.transport.connections.answer(to, outcome, session, cx);
+        // After the acknowledgement, so that the sender learns the outcome before the news.
+        if let Some(seat) = seat {
+            self.band.settle(seat, cx);
+        }
+    }
+
+    /// Answers a command that concerns the connection alone.
+    fn client_command(&mut self, to: ReplyTo<'_>, command: ClientCommand, cx: &mut Cx<'_>) {
+        let shows_life =
+            matches!(command, ClientCommand::Heartbeat { .. } | ClientCommand::Pong { .. });
+        let Some(client) = self.transport.connections.client_mut(to.client) else { return };
+        let Some(ack) = client.command(to.client, command, to.ack.is_some(), cx) else { return };
+        if shows_life
+            && let Some(member) = client.member
+            && let Some(seat) = &mut client.seat
+        {
+            self.band.touch_member(seat, member, cx.now.unix);
+        }
+        let session = client.seat.and_then(|seat| self.band.session_of(seat)).map(Session::id);
+        if let Some(id) = to.ack {
+            client.send(to.client, cx, |bytes| print::ack(bytes, id, session, &ack));
+        }
+    }
+
+    /// Keeps an event that came too fast for later, or refuses it. One refusal too many closes the
+    /// connection.
+    #[cold]
+    fn too_fast(
+        &mut self,
+        call: &EventCall<'_>,
+        event: Option<ClientEvent>,
+        wait: Micros,
+        cx: &mut Cx<'_>,
+    ) -> Next {
+        let id = call.client;
+        if event.is_some_and(|event| self.keep_late(call, event, wait, cx)) {
+            return Next::Continue;
+        }
+        let Some(client) = self.transport.connections.client_mut(id) else {
+            return Next::Continue;
+        };
+        let notice = ClientNotice::RateLimitExceeded { event: &call.event, retry_after: wait };
+        client.notify(id, &notice, cx);
+        if let Some(ack) = call.ack {
+            cx.report.counters.refused(Code::RateLimited);
+            let message = format!("too many of these: try again in {} ms", wait.as_millis() + 1);
+            let reject =
+                Reject { retry_after: Some(wait), ..Reject::new(Code::RateLimited, message) };
+            client.send(id, cx, |bytes| print::refusal(bytes, ack, &reject));
+        }
+        if client.rates.refuse(cx.now.at, &cx.settings.manners.rates) {
+            let why = "it exceeds its rates again and again";
+            self.close(id, Closing::expelled(why, LeaveReason::Forced), cx);
+        }
+        Next::Continue
+    }
+
+    /// Keeps an event that came too fast, if the newest value of it counts and the others do not.
+    /// False if it is to be refused.
+    fn keep_late(
+        &mut self,
+        call: &EventCall<'_>,
+        event: ClientEvent,
+        wait: Micros,
+        cx: &mut Cx<'_>,
+    ) -> bool {
+        let Some((session, id, command)) = latest(event, call.payload.value()) else {
+            return false;
+        };
+        let Some(client) = self.transport.connections.client_mut(call.client) else { return false };
+        if self.band.seat_in(client.seat, &session).is_err() {
+            return false;
+        }
+        let now = cx.now.at;
+        client.active_at = now;
+        let (ack, since, due) = (call.ack, now, now + wait);
+        let new = LateValue { event, ack, session, id, command, since, due };
+        if let Some(needless) = client.late_mut().keep(new) {
+            self.supersede(call.client, &needless, cx);
+        }
+        true
+    }
+
+    /// Applies the values that wait before a command that came later and has room. A new value of
+    /// an event makes the one that waits needless.
+    #[cold]
+    fn catch_up(&mut self, call: &EventCall<'_>, event: ClientEvent, cx: &mut Cx<'_>) {
+        let Some(client) = self.transport.connections.client_mut(call.client) else { return };
+        if let Some(new) = latest(event, call.payload.value())
+            && let Some(old) = client.late_mut().superseded_by(event, &new)
+        {
+            self.supersede(call.client, &old, cx);
+        }
+        while self.apply_first(call.client, true, cx) {}
+    }
+
+    /// Does what is due for a connection: it closes, or values that waited are applied and pings
+    /// sent.
+    pub(super) fn look_after(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
+        if let Some(closing) = self.transport.overdue(conn, cx) {
+            return self.close(conn, closing, cx);
+        }
+        self.apply_late(conn, cx);
+        let client = self.transport.connections.client_mut(conn);
+        if let Some(closing) = client.and_then(|client| client.beat(conn, cx)) {
+            self.close(conn, closing, cx);
+        }
+    }
+
+    /// Applies the values that there is room for now, and those that came before them.
+    fn apply_late(&mut self, id: ConnId, cx: &mut Cx<'_>) {
+        let now = cx.now.at;
+        loop {
+            let Some(client) = self.transport.connections.client_mut(id) else { return };
+            let Some((place, event)) = client.late().and_then(|late| late.due(now)) else { return };
+            match client.rates.take(now, class(Some(event)), &cx.settings.manners.rates) {
+                Err(wait) => client.late_mut().postpone(place, now + wait),
+                Ok(()) => {
+                    for _ in 0..place {
+                        self.apply_first(id, true, cx);
+                    }
+                    self.apply_first(id, false, cx);
+                }
+            }
+        }
+    }
+
+    /// Applies the value that waits longest, with or without room for it. False if none waits.
+    fn apply_first(&mut self, id: ConnId, takes: bool, cx: &mut Cx<'_>) -> bool {
+        let now = cx.now.at;
+        let Some(client) = self.transport.connections.client_mut(id) else { return false };
+        let first = client.late().is_some().then(|| client.late_mut().pop()).flatten();
+        if client.late().is_none() {
+            client.drop_late();
+        }
+        let Some(value) = first else { return false };
+        let joined = client.seat.and_then(|seat| self.band.session_of(seat));
+        let plays = joined.is_some_and(|session| session.is_playing(now));
+        let LateValue { event, ack, session, id: command_id, mut command, since, .. } = value;
+        if takes {
+            client.rates.take_anyway(now, class(Some(event)), &cx.settings.manners.rates);
+        }
+        if let SessionCommand::PositionSync { position, .. } = &mut command
+            // mark: late_report_undated
+            && plays
+        {
+            // The place was reported when it came, and its sender has played on since.
+            let moved = Micros::from_micros(position.as_micros()) + now.since(since);
+            *position = Position::from_micros(moved.as_micros()).unwrap_or(Position::MAX);
+        }
+        let to = ReplyTo { client: id, event: event.name(), ack };
+        let payload = Payload::Read { value: Value::NONE, array: "" };
+        self.call(to, payload, Call::Session(session, command_id, command), cx);
+        true
+    }
+
+    /// Acknowledges a value that a newer one has made needless.
+    fn supersede(&mut self, id: ConnId, needless: &LateValue, cx: &mut Cx<'_>) {
+        let to = ReplyTo { client: id, event: needless.event.name(), ack: needless.ack };
+        let client = self.transport.connections.client(id);
+        let seat = client.and_then(|client| client.seat);
+        match self.band.seat_in(seat, &needless.session) {
+            Ok(seat) => {
+                let Some(session) = self.band.session_of(seat) else { return };
+                let (epoch, version) = (session.epoch(), session.version());
+                let outcome = Ok(Ack::Superseded { epoch, version });
+                self.transport.connections.answer(to, &outcome, Some(session.id()), cx);
+            }
+            Err(reject) => self.transport.connections.refuse(to, &reject, cx),
+        }
+    }
+}
+
+/// The band's view of a client that is connected.
+fn caller(connections: &Connections, id: ConnId) -> Option<Caller> {
+    let peer = connections.peer(id)?;
+    let client = connections.client(id)?;
+    let (member, line, seat) = (client.member?, client.route(id), client.seat);
+    Some(Caller { peer, member, line, seat })
+}

@@ -1,0 +1,54 @@
+//! The only place where a client's connection ends.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use super::Shard;
+use crate::band::Band;
+use crate::context::Cx;
+use crate::io::report::{Disconnect, Manner};
+use crate::transport::{Closing, Ending};
+use crate::words::ids::{ConnId, SeatHandle};
+
+impl Shard {
+    /// Ends a connection: it leaves the table, its member leaves the session, and the peer is sent
+    /// the last of its packets.
+    pub(super) fn close(&mut self, conn: ConnId, mut closing: Closing, cx: &mut Cx<'_>) {
+        let Some(mut gone) = self.transport.remove(conn, cx) else { return };
+        let manner = match closing.manner {
+            Ending::Expelled => {
+                cx.report.counters.expulsions += 1;
+                Some(Manner::Expelled)
+            }
+            Ending::Left => gone.was_connected().then_some(Manner::Left),
+            Ending::Unlogged => None,
+        };
+        let seated = gone.seated();
+        if let Some(manner) = manner {
+            let why = std::mem::take(&mut closing.why);
+            let seat = seated.map(|(seat, _)| seat);
+            note(&self.band, (conn, gone.peer), seat, (why, manner), cx);
+        }
+        if let Some((seat, member)) = seated {
+            self.band.leave(seat, member, closing.reason, cx);
+        }
+        while let Some(client) = self.transport.next_carried(&mut gone, cx) {
+            self.close(client, Closing::unlogged(closing.reason), cx);
+        }
+        // After the last packets of its session.
+        self.transport.release(gone, &closing, cx);
+    }
+}
+
+/// Notes the end of a connection, or of its client's presence, with the session of its seat.
+pub(super) fn note(
+    band: &Band,
+    (conn, peer): (ConnId, IpAddr),
+    seat: Option<SeatHandle>,
+    (why, manner): (Cow<'static, str>, Manner),
+    cx: &mut Cx<'_>,
+) {
+    let session = seat.and_then(|seat| band.session_of(seat));
+    let session = session.map(|session| session.id().clone());
+    cx.report.disconnects.add(Disconnect { conn, peer, session, why, manner });
+}

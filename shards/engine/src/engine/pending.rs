@@ -1,0 +1,192 @@
+//! Joins that waited go on: their session was loaded, their time is over, or another shard has
+//! decided.
+
+use super::Shard;
+use super::admission::{JoinRequest, ShardMessage};
+use super::joins::PendingJoin;
+use crate::context::Cx;
+use crate::io::{Found, StorageEvent};
+use crate::record::Record;
+use crate::speech::{Command, LeaveReason, Reject};
+use crate::transport::{Awaits, Connections, Deferred, Reason, ReplyTo};
+use crate::wire::events::ClientEvent;
+use crate::words::ids::{ConnId, SessionId, ShardId};
+
+impl Shard {
+    /// Acts on an event of the storage.
+    pub(super) fn storage_event(&mut self, event: &StorageEvent, cx: &mut Cx<'_>) {
+        match event {
+            StorageEvent::Loaded { session, found } => self.loaded(session, found, cx),
+            StorageEvent::Stored { session, epoch, version, outcome } => {
+                self.band.stored(session, (*epoch, *version), *outcome, cx);
+            }
+            StorageEvent::Returned => self.band.storage_returned(cx),
+        }
+    }
+
+    /// Opens new sessions for the joins that have waited long enough.
+    pub(super) fn load_timeout(&mut self, cx: &mut Cx<'_>) {
+        self.joins.fired();
+        while let Some(session) = self.joins.next_given_up(cx.now.at) {
+            self.loaded(&session, &Found::Unknown, cx);
+        }
+        self.joins.arm(cx);
+    }
+
+    /// Opens a session with its record, and goes on with the joins that wait for it. If the record
+    /// comes too late, no join waits, and the session that was begun without it stays.
+    fn loaded(&mut self, session: &SessionId, found: &Found, cx: &mut Cx<'_>) {
+        let Some(mut waiting) = self.joins.take(session) else { return };
+        let record = match found {
+            Found::Record(bytes) => {
+                Record::parse(bytes).ok().filter(|record| record.session == *session)
+            }
+            Found::Nothing | Found::Unknown => None,
+        };
+        let restored = match found {
+            Found::Nothing => None,
+            Found::Record(_) | Found::Unknown => Some(record.is_some()),
+        };
+        let is_there = |join: &PendingJoin| match join {
+            PendingJoin::Local { client, .. } => self.transport.connections.get(*client).is_some(),
+            PendingJoin::Remote(_) => true,
+        };
+        // Once the server goes away nobody is admitted, also from another shard.
+        if self.transport.connections.draining || !waiting.iter().any(is_there) {
+            return;
+        }
+        if !self.band.has_room_for_session(cx) {
+            self.make_room_by_leaving(&mut waiting, record.as_ref(), cx);
+        }
+        let opened = self.band.open(session, record, restored, cx);
+        for join in waiting {
+            self.admit_pending(join, opened.as_ref().err(), cx);
+        }
+        if let Ok(key) = opened {
+            self.band.settle_room(key, cx);
+        }
+    }
+
+    /// Has a member leave the session that it is alone in, which makes room for the one that it
+    /// waits for, if that will admit it. It joins first then: a member that opens a session chooses
+    /// its passcode, and has no session to go back to.
+    fn make_room_by_leaving(
+        &mut self,
+        waiting: &mut [PendingJoin],
+        record: Option<&Record>,
+        cx: &mut Cx<'_>,
+    ) {
+        let opened = record.map(|record| self.band.preview(record, cx));
+        for place in 0..waiting.len() {
+            let PendingJoin::Local { client, payload, .. } = &waiting[place] else { continue };
+            let id = *client;
+            let client = self.transport.connections.client(id);
+            let Some((seat, member)) = client.and_then(|client| client.seated()) else {
+                continue;
+            };
+            let Ok(Command::Join(join)) = ClientEvent::JoinSession.read(payload.as_str()) else {
+                continue;
+            };
+            let admits =
+                opened.as_ref().is_none_or(|session| session.admit(member, &join, 0).is_ok());
+            if admits && self.band.is_left_empty(Some(seat)) {
+                waiting[..=place].rotate_right(1);
+                return self.leave_session(id, LeaveReason::Left, cx);
+            }
+        }
+    }
+
+    /// Goes on with a join, or rejects it.
+    fn admit_pending(&mut self, join: PendingJoin, reject: Option<&Reject>, cx: &mut Cx<'_>) {
+        let (client, ack, payload) = match join {
+            PendingJoin::Local { client, ack, payload } => (client, ack, payload),
+            PendingJoin::Remote(request) if reject.is_none() => return self.decide(request, cx),
+            PendingJoin::Remote(request) => {
+                return request.decide(cx.settings.shard, reject.cloned(), cx.out);
+            }
+        };
+        let deferred = self.transport.connections.take_deferred(client, Awaits::Storage);
+        let Some(deferred) = deferred else { return };
+        match reject {
+            Some(reject) => reject_join(&mut self.transport.connections, (client, ack), reject, cx),
+            None => self.join(client, ack, &payload, cx),
+        }
+        self.resume(client, deferred, cx);
+    }
+
+    /// Reads a message of another shard.
+    pub(super) fn message(&mut self, message: &[u8], cx: &mut Cx<'_>) {
+        match ShardMessage::read(message) {
+            // Once the server goes away every client is sent away, also one that waits.
+            Some(_) if self.transport.connections.draining => {}
+            Some(ShardMessage::Ask(request)) => self.asked(request, cx),
+            Some(ShardMessage::Decided { request, by, rejected }) => {
+                self.decided(request, by, rejected.map(Reject::from), cx);
+            }
+            None => {}
+        }
+    }
+
+    /// Another shard asks for an admission. The answer waits until the session is loaded.
+    fn asked(&mut self, request: JoinRequest, cx: &mut Cx<'_>) {
+        let Some(join) = request.join() else { return };
+        if self.band.needs_load(&join.session, cx.settings) {
+            self.joins.wait(join.session, PendingJoin::Remote(request), cx);
+        } else {
+            self.decide(request, cx);
+        }
+    }
+
+    /// Decides whether a member of another shard may join, as things are now.
+    fn decide(&mut self, request: JoinRequest, cx: &mut Cx<'_>) {
+        let Some(join) = request.join() else { return };
+        let member = request.seat.1;
+        let rejected = self.band.admit(request.peer, member, &join, None, cx).err();
+        if rejected.is_none() {
+            self.band.reserve(&join.session, member, cx.now.at);
+        }
+        request.decide(cx.settings.shard, rejected, cx.out);
+    }
+
+    /// Handles the other shard's decision. An admitted member leaves its session and is handed
+    /// over; a rejected one stays and receives the error.
+    fn decided(
+        &mut self,
+        request: JoinRequest,
+        by: ShardId,
+        rejected: Option<Reject>,
+        cx: &mut Cx<'_>,
+    ) {
+        let JoinRequest { seat: (key, member), number, ack, payload, .. } = request;
+        // Its connection may be another one by now, or gone.
+        let Some(client) = self.band.conn_of(key, member) else { return };
+        let awaits = Awaits::Admission(number);
+        let deferred = self.transport.connections.take_deferred(client, awaits);
+        let Some(deferred) = deferred else { return };
+        match rejected {
+            Some(reject) => {
+                reject_join(&mut self.transport.connections, (client, ack), &reject, cx);
+                self.transport.answer_post_of(client, cx);
+                self.resume(client, deferred, cx);
+            }
+            None => self.move_on(client, by, Reason::Join { ack, payload }, deferred, cx),
+        }
+    }
+
+    /// Goes on with the input of a client that waited.
+    fn resume(&mut self, client: ConnId, deferred: Deferred, cx: &mut Cx<'_>) {
+        let incoming = self.transport.resume(client, deferred, cx);
+        self.read(incoming, cx);
+    }
+}
+
+/// Sends a client the reason why its join was rejected.
+fn reject_join(
+    connections: &mut Connections,
+    (client, ack): (ConnId, Option<u64>),
+    reject: &Reject,
+    cx: &mut Cx<'_>,
+) {
+    let to = ReplyTo { client, event: ClientEvent::JoinSession.name(), ack };
+    connections.refuse(to, reject, cx);
+}

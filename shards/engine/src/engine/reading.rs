@@ -1,0 +1,115 @@
+//! Reads input and answers it. This is the only loop of a shard that reads.
+//!
+//! Transport yields one event at a time, and each is answered before the next is read, so a
+//! client's events take effect in order. If an answer has to wait (for a load, or for another
+//! shard), the rest of the input is deferred and `pending` resumes it.
+
+use super::Shard;
+use crate::context::Cx;
+use crate::delivery::route::Route;
+use crate::speech::LeaveReason;
+use crate::transport::{Closing, Event, Farewell, Incoming, Next, Reason};
+use crate::words::ids::{ConnId, Offset, RecoveryToken};
+use crate::words::time::Micros;
+
+impl Shard {
+    /// Reads input until it is used up.
+    pub(super) fn read(&mut self, mut incoming: Incoming<'_>, cx: &mut Cx<'_>) {
+        let mut reader = self.transport.reader.lend();
+        loop {
+            let mut reading = reader.begin();
+            let Some(event) = self.transport.next(&mut incoming, &mut reading, cx) else { break };
+            match self.act(event, cx) {
+                Next::Continue => {}
+                Next::Defer(awaits) => {
+                    let client = incoming.client();
+                    if let Some(closing) = self.transport.defer(&mut incoming, awaits, cx) {
+                        self.close(client, closing, cx);
+                    }
+                }
+                Next::HandOver(shard, reason) => {
+                    drop(reading);
+                    self.transport.reader.take_back(reader);
+                    return self.hand_over(incoming, shard, reason, cx);
+                }
+            }
+        }
+        self.transport.reader.take_back(reader);
+        self.transport.finish(incoming, cx);
+    }
+
+    /// Acts on one event.
+    fn act(&mut self, event: Event<'_>, cx: &mut Cx<'_>) -> Next {
+        match event {
+            Event::Call(call) => return self.event(&call, cx),
+            Event::Settled => {}
+            Event::Connect { recovery: Some((pid, offset)), .. }
+                if offset.shard != cx.settings.shard =>
+            {
+                return Next::HandOver(offset.shard, Reason::Recover { pid, offset });
+            }
+            Event::Connect { client, recovery } => self.connect(client, recovery, cx),
+            Event::Disconnect { client } => self.disconnect(client, cx),
+            Event::Upgraded { from, to } => self.relocate(from, to),
+            Event::Due { client } => self.look_after(client, cx),
+            Event::Close { conn, closing } => self.close(conn, closing, cx),
+            Event::Opened(_) | Event::Packet { .. } | Event::Message { .. } => {
+                debug_assert!(false, "a server runs at the layer of calls");
+            }
+        }
+        Next::Continue
+    }
+
+    /// Handles the call that brought a client here from another shard.
+    pub(super) fn take_up(&mut self, client: ConnId, reason: Reason, cx: &mut Cx<'_>) {
+        match reason {
+            Reason::Join { ack, payload } => self.join(client, ack, &payload, cx),
+            Reason::Recover { pid, offset } => self.connect(client, Some((pid, offset)), cx),
+        }
+    }
+
+    /// Connects a client to the namespace `/`: as the member that it was before, or as a new one.
+    fn connect(&mut self, id: ConnId, recovery: Option<(RecoveryToken, Offset)>, cx: &mut Cx<'_>) {
+        let recovers = cx.settings.transports.recovery > Micros::ZERO;
+        if let Some(client) = self.transport.connections.client_mut(id) {
+            client.begin_heartbeat(cx.now.at, cx.settings);
+        }
+        if let Some((pid, offset)) = recovery.filter(|_| recovers)
+            && self.recover(id, pid, offset, cx)
+        {
+            return;
+        }
+        self.transport.connections.connect(id, cx);
+    }
+
+    /// Gives a client the seat back that it lost, with the events that it missed, and then confirms
+    /// the connect. False if that cannot be: then it has to begin anew.
+    fn recover(&mut self, id: ConnId, pid: RecoveryToken, offset: Offset, cx: &mut Cx<'_>) -> bool {
+        // The client may have noticed the loss before the server did.
+        if let Some(old) = self.band.conn_of_pid(offset.room, pid) {
+            let why = "its member has come back on another connection".into();
+            let closing = Closing::left(LeaveReason::TransportClosed).with(Farewell::Abort);
+            self.close(old, Closing { why, ..closing }, cx);
+        }
+        let Some(client) = self.transport.connections.client(id) else { return false };
+        let line = Route { pid: Some(pid), ..client.route(id) };
+        let Some((member, seat)) = self.band.recover(pid, offset, line, cx) else { return false };
+        if let Some(client) = self.transport.connections.client_mut(id) {
+            client.seat = Some(seat);
+        }
+        self.transport.connections.connected(id, member, Some(pid), cx);
+        self.band.settle(seat, cx);
+        true
+    }
+
+    /// A client has another id now: a WebSocket took over from long-polling.
+    fn relocate(&mut self, from: ConnId, to: ConnId) {
+        let Some(client) = self.transport.connections.client(to) else { return };
+        if client.deferred.is_some() {
+            self.joins.relocate(from, to);
+        }
+        if let Some((seat, member)) = client.seated() {
+            self.band.relocate(seat, member, client.route(to));
+        }
+    }
+}

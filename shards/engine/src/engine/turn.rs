@@ -1,0 +1,164 @@
+//! One arm for each input, and the end of a turn: timers, batches, polls.
+
+use super::Shard;
+use super::joins::Joins;
+use crate::band::Band;
+use crate::context::Cx;
+use crate::io::{Close, Input, Memory, Settings};
+use crate::timers::Timer;
+use crate::transport::{Arrival, Closing, Profile, Transport};
+use crate::words::ids::ConnId;
+
+/// Maximum members that the batches of one turn are sent to, before the next turn begins. Guessed.
+pub(super) const TOLD_MAX: usize = 64;
+
+impl Shard {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            transport: Transport::new(Profile::SERVER, settings),
+            band: Band::new(settings),
+            joins: Joins::default(),
+            requests: 0,
+        }
+    }
+
+    pub(super) fn handle(&mut self, input: Input<'_>, cx: &mut Cx<'_>) {
+        match input {
+            Input::Opened { conn, peer } => self.transport.opened(conn, peer, cx),
+            Input::Arrived { conn, parcel, .. } => self.arrived(conn, parcel, cx),
+            Input::Received { conn, bytes } => {
+                if let Some(incoming) = self.transport.received(conn, bytes, cx) {
+                    self.read(incoming, cx);
+                }
+            }
+            Input::Letter { letter } => self.message(letter, cx),
+            Input::Closed { conn, cause } => self.close(conn, Closing::lost(cause), cx),
+            Input::Backlog { conn, bytes } => {
+                if self.transport.connections.backlog(conn, bytes, cx) {
+                    self.close(conn, Closing::slow_reader(), cx); // mark: slow_reader_stays
+                }
+            }
+            Input::Answered { conn, answer } => {
+                if let Some(incoming) = self.transport.answered(conn, &answer, cx) {
+                    self.read(incoming, cx);
+                }
+            }
+            // The time is lent.
+            Input::WallClock { .. } => {}
+            Input::Storage { news } => self.storage_event(news, cx),
+            Input::Drain => self.drain(cx),
+            Input::Memory(memory) => self.memory(memory, cx),
+            Input::TurnEnded => {
+                self.end_turn(cx);
+                self.transport.give_back();
+                cx.sender.give_back();
+            }
+        }
+    }
+
+    /// Takes a connection over from another shard and goes on where that one stopped.
+    fn arrived(&mut self, conn: ConnId, packed: &[u8], cx: &mut Cx<'_>) {
+        let Some(Arrival { client, mut incoming }) = self.transport.adopt(conn, packed, cx) else {
+            return;
+        };
+        if let Some((client, reason)) = client {
+            if self.transport.connections.draining {
+                return self.close(client, Closing::drained(), cx); // mark: arrival_after_the_end
+            }
+            self.take_up(client, reason, cx);
+            self.transport.connections.keep_rest(&mut incoming, cx);
+        }
+        self.read(incoming, cx);
+    }
+
+    /// Tells all clients that the server goes away, and closes their connections. A connection that
+    /// has not sent a request yet, or not all of it, still gets its answer: pages and probes are
+    /// served, and clients are refused. So do those that open later.
+    fn drain(&mut self, cx: &mut Cx<'_>) {
+        self.transport.connections.draining = true;
+        self.band.drain();
+        for conn in self.transport.connections.ids() {
+            let connections = &mut self.transport.connections;
+            if connections.http_mut(conn).is_some_and(|http| http.expects_request()) {
+                connections.arm(conn, cx);
+            } else if connections.get(conn).is_some() {
+                self.close(conn, Closing::drained(), cx);
+            } else {
+                // It ended with the answer to its last poll. Recorded traces name it again.
+                cx.out.close(conn, Close::Gently);
+            }
+        }
+        self.band.offer_all(cx);
+    }
+
+    fn memory(&mut self, memory: Memory, cx: &mut Cx<'_>) {
+        self.transport.memory = memory;
+        if memory != Memory::Enough {
+            for conn in self.transport.connections.slow_readers(cx.now.at) {
+                self.close(conn, Closing::slow_reader(), cx);
+            }
+            self.band.shed_memory(memory, cx);
+        }
+    }
+
+    /// Fires due timers and answers polls, until neither leads to more of the other: a client that
+    /// polls too slowly is closed, and a parked request has others behind it.
+    fn end_turn(&mut self, cx: &mut Cx<'_>) {
+        let mut told = 0;
+        loop {
+            self.fire_timers(&mut told, cx);
+            self.answer_polls(cx);
+            let is_due = cx.wheel.next_deadline().is_some_and(|at| at <= cx.now.at);
+            if !is_due && !cx.sender.has_told() {
+                return;
+            }
+        }
+    }
+
+    /// Answers the requests whose clients have packets by now, and reads the requests behind them.
+    fn answer_polls(&mut self, cx: &mut Cx<'_>) {
+        for client in cx.sender.take_told() {
+            if let Some(closing) = self.transport.flush_poll(client, cx) {
+                self.close(client, closing, cx);
+            }
+        }
+        while let Some(incoming) = self.transport.next_resumed() {
+            self.read(incoming, cx);
+        }
+    }
+
+    /// Fires due timers: ticks and the rest first, then the batches, whatever their deadlines,
+    /// because a tick matters more. Closing a window may make more due when windows have no length.
+    ///
+    /// While something ticks, once `told` members were sent something the other windows wait for
+    /// the next turn, with a tick before them if one is due by then: after a power cut a hall full
+    /// of people joins, and every session has something to send at once.
+    fn fire_timers(&mut self, told: &mut usize, cx: &mut Cx<'_>) {
+        self.band.prefetch(cx);
+        let most = if *cx.ticking > 0 { TOLD_MAX } else { usize::MAX };
+        loop {
+            while let Some((due, timer)) = cx.wheel.fire(cx.now.at) {
+                match timer {
+                    Timer::Conn(conn) => {
+                        self.transport.connections.fired(conn);
+                        self.look_after(conn, cx);
+                        self.transport.connections.arm(conn, cx);
+                    }
+                    Timer::Tick(key) => self.band.tick(key, due, cx),
+                    Timer::Batch(key) => self.band.window_over(key),
+                    Timer::Room(key) => self.band.room_due(key, cx),
+                    Timer::Store => self.band.offer(cx),
+                    Timer::Load => self.load_timeout(cx),
+                    Timer::Forget => self.band.expire_evicted(cx),
+                }
+            }
+            if !self.band.has_open_windows() {
+                return;
+            }
+            self.band.flush_windows(told, most, cx);
+            if *told >= most {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Connections by their ids: those of the driver, and clients of HTTP long-polling, which outlive
+//! the connections that carry their requests and have ids of the engine.
+
+use std::net::IpAddr;
+
+use super::client::{Client, Deferred};
+use super::event::Awaits;
+use super::http_conn::HttpConn;
+use super::incoming::{Incoming, Pongs};
+use super::polling_clients::Probe;
+use crate::context::Cx;
+use crate::slots::{Arena, Slots};
+use crate::speech::Quality;
+use crate::timers::{Timer, TimerHandle};
+use crate::words::ids::{ConnId, MemberId};
+use crate::words::limits::Limits;
+use crate::words::manners::Speaker;
+use crate::words::time::Micros;
+
+/// Unsent bytes of a connection that count as a large backlog when memory is scarce, and for how
+/// long. A slow network carries a set list in that time; a reader that has stopped does not read
+/// it.
+const BACKLOG_SCARCE_BYTES: u32 = 256 * 1024;
+const BACKLOG_SCARCE_TIME: Micros = Micros::from_secs(5);
+
+/// Everything that speaks with the shard.
+pub struct Connections {
+    real: Slots<ConnId, Connection>,
+    polled: Arena<ConnId, Connection>,
+    /// Whether the server goes away. Then clients are refused; pages and probes are answered.
+    pub draining: bool,
+}
+
+/// A connection, or a client of long-polling.
+pub struct Connection {
+    /// The client's address: where the connection comes from, or the address that a trusted proxy
+    /// names for a connection that it upgraded.
+    pub peer: IpAddr,
+    /// Whether a proxy passed on the request by which the client came. Then it is exempt from
+    /// nothing.
+    pub forwarded: bool,
+    pub timer: TimerHandle,
+    /// Since when the driver reports a large backlog.
+    pub backlogged_since: Option<Micros>,
+    pub protocol: Protocol,
+}
+
+/// The protocol of a connection. In boxes, so that clients pay nothing for the larger ones.
+pub enum Protocol {
+    /// HTTP, until it is upgraded.
+    Http(Box<HttpConn>),
+    /// A WebSocket that may take over from long-polling.
+    Probe(Box<Probe>),
+    /// Engine.IO.
+    Client(Box<Client>),
+}
+
+impl Connection {
+    /// A connection of this client.
+    pub fn new(speaker: Speaker, protocol: Protocol) -> Self {
+        let Speaker { address: peer, forwarded } = speaker;
+        Self { peer, forwarded, timer: TimerHandle::default(), backlogged_since: None, protocol }
+    }
+
+    /// The address that it is counted under.
+    pub fn speaker(&self) -> Speaker {
+        Speaker { address: self.peer, forwarded: self.forwarded }
+    }
+
+    fn deadline(&self, limits: &Limits, draining: bool) -> Option<Micros> {
+        match &self.protocol {
+            Protocol::Http(http) => http.deadline(limits, draining),
+            Protocol::Probe(probe) => Some(probe.deadline()),
+            Protocol::Client(client) => client.deadline(limits),
+        }
+    }
+}
+
+impl Connections {
+    /// A table with room for so many clients of long-polling, and for as many connections as the
+    /// driver has.
+    pub fn new(polled_max: u32) -> Self {
+        Self {
+            real: Slots::new(ConnId::POLLED),
+            polled: Arena::new(polled_max.min(ConnId::POLLED)),
+            draining: false,
+        }
+    }
+
+    /// Takes in a connection under the id that the driver gave it.
+    pub fn insert(&mut self, id: ConnId, conn: Connection) {
+        self.real.insert(id, conn);
+    }
+
+    /// Takes in a client of long-polling and names it; `None` if there are too many.
+    pub fn insert_polled(&mut self, conn: Connection) -> Option<ConnId> {
+        if self.polled.is_full() {
+            return None;
+        }
+        let id = self.polled.insert(conn);
+        Some(ConnId { index: id.index | ConnId::POLLED, ..id })
+    }
+
+    /// The connection of this id.
+    pub fn get(&self, id: ConnId) -> Option<&Connection> {
+        if id.is_polled() { self.polled.get(inner(id)) } else { self.real.get(id) }
+    }
+
+    /// The connection of this id, to change it.
+    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        if id.is_polled() { self.polled.get_mut(inner(id)) } else { self.real.get_mut(id) }
+    }
+
+    /// Takes out the connection of this id. Its timer is cancelled.
+    pub fn remove(&mut self, id: ConnId, cx: &mut Cx<'_>) -> Option<Connection> {
+        let mut conn =
+            if id.is_polled() { self.polled.remove(inner(id)) } else { self.real.remove(id) }?;
+        conn.timer.cancel(cx.wheel);
+        Some(conn)
+    }
+
+    /// The client of this id.
+    pub fn client(&self, id: ConnId) -> Option<&Client> {
+        match &self.get(id)?.protocol {
+            Protocol::Client(client) => Some(client),
+            Protocol::Http(_) | Protocol::Probe(_) => None,
+        }
+    }
+
+    /// The client of this id, to change it.
+    pub fn client_mut(&mut self, id: ConnId) -> Option<&mut Client> {
+        match &mut self.get_mut(id)?.protocol {
+            Protocol::Client(client) => Some(client),
+            Protocol::Http(_) | Protocol::Probe(_) => None,
+        }
+    }
+
+    /// The connection of this id, if it speaks HTTP.
+    pub fn http_mut(&mut self, id: ConnId) -> Option<&mut HttpConn> {
+        match &mut self.get_mut(id)?.protocol {
+            Protocol::Http(http) => Some(http),
+            Protocol::Probe(_) | Protocol::Client(_) => None,
+        }
+    }
+
+    /// The connection of this id, if it is to take over from long-polling.
+    pub fn probe_mut(&mut self, id: ConnId) -> Option<&mut Probe> {
+        match &mut self.get_mut(id)?.protocol {
+            Protocol::Probe(probe) => Some(probe),
+            Protocol::Http(_) | Protocol::Client(_) => None,
+        }
+    }
+
+    /// Sets the timer of a connection to the next thing that it waits for.
+    pub fn arm(&mut self, id: ConnId, cx: &mut Cx<'_>) {
+        let draining = self.draining;
+        if let Some(conn) = self.get_mut(id) {
+            let deadline = conn.deadline(&cx.settings.limits, draining);
+            conn.timer.set(cx.wheel, deadline, Timer::Conn(id));
+        }
+    }
+
+    /// Notes what the driver tells of a connection's unsent bytes. Returns whether its reader is
+    /// too far behind.
+    pub fn backlog(&mut self, conn: ConnId, bytes: u32, cx: &Cx<'_>) -> bool {
+        let Some(connection) = self.get_mut(conn) else { return false };
+        if bytes <= BACKLOG_SCARCE_BYTES {
+            connection.backlogged_since = None;
+        } else {
+            connection.backlogged_since.get_or_insert(cx.now.at);
+        }
+        bytes > cx.settings.limits.backlog_bytes_max
+    }
+
+    /// Connections with a large backlog for some time.
+    pub fn slow_readers(&self, now: Micros) -> Vec<ConnId> {
+        let is_slow = |conn: &Connection| {
+            conn.backlogged_since.is_some_and(|since| since + BACKLOG_SCARCE_TIME <= now)
+        };
+        let slow = self.iter().filter(|(_, conn)| is_slow(conn));
+        slow.map(|(id, _)| id).collect()
+    }
+
+    /// All connections, those of long-polling first.
+    pub fn ids(&self) -> Vec<ConnId> {
+        self.iter().map(|(id, _)| id).collect()
+    }
+
+    /// Notes that the timer of a connection has fired.
+    pub fn fired(&mut self, conn: ConnId) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.timer.rang();
+        }
+    }
+
+    /// Has a client wait: from now on its input is kept.
+    pub fn wait(&mut self, client: ConnId, awaits: Awaits) {
+        if let Some(client) = self.client_mut(client) {
+            client.deferred = Some(Box::new(Deferred::new(awaits)));
+        }
+    }
+
+    /// Ends the waiting of a client. Returns the input that was kept, `None` if the client is gone
+    /// or waits for something else.
+    pub fn take_deferred(&mut self, client: ConnId, awaits: Awaits) -> Option<Deferred> {
+        let client = self.client_mut(client)?;
+        client.deferred.take_if(|deferred| deferred.awaits == awaits).map(|deferred| *deferred)
+    }
+
+    /// Takes note of the rest of a WebSocket's input. If its client waits, the rest is kept; if
+    /// that is too much, the input begins with the end of the connection.
+    pub fn keep_rest(&mut self, incoming: &mut Incoming<'_>, cx: &Cx<'_>) {
+        let Some(client) = self.client_mut(incoming.conn) else { return };
+        if incoming.conn.is_polled() {
+            return;
+        }
+        client.touch(cx.now.at);
+        let Some(deferred) = &mut client.deferred else { return };
+        deferred.bytes.extend_from_slice(incoming.rest());
+        incoming.at = incoming.bytes.get().len();
+        incoming.pongs = Pongs::default();
+        incoming.closing = deferred.overflow(&cx.settings.limits);
+    }
+
+    /// Whether something of a client is overdue.
+    pub(super) fn is_due(&self, client: ConnId, cx: &Cx<'_>) -> bool {
+        let deadline = self.client(client).and_then(|client| client.deadline(&cx.settings.limits));
+        deadline.is_some_and(|at| at <= cx.now.at)
+    }
+
+    /// Takes in a connection that another shard counted under this address.
+    pub(super) fn adopt(
+        &mut self,
+        conn: ConnId,
+        speaker: Speaker,
+        protocol: Protocol,
+        cx: &mut Cx<'_>,
+    ) {
+        cx.adopt_peer(speaker);
+        self.insert(conn, Connection::new(speaker, protocol));
+    }
+
+    /// The address of a connection's client.
+    pub fn peer(&self, conn: ConnId) -> Option<IpAddr> {
+        Some(self.get(conn)?.peer)
+    }
+
+    /// The quality of the connection to a member.
+    pub fn quality(&self, client: ConnId, member: MemberId, now: Micros) -> Option<Quality> {
+        Some(self.client(client)?.quality(member, now))
+    }
+
+    /// All connections. Clients of long-polling come first, so that they learn of an end while
+    /// their requests still wait.
+    pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Connection)> {
+        let polled = self
+            .polled
+            .iter()
+            .map(|(id, conn)| (ConnId { index: id.index | ConnId::POLLED, ..id }, conn));
+        polled.chain(self.real.iter())
+    }
+
+    /// The number of connections of the driver.
+    pub fn connections(&self) -> usize {
+        self.real.len()
+    }
+}
+
+fn inner(id: ConnId) -> ConnId {
+    ConnId { index: id.index & !ConnId::POLLED, ..id }
+}

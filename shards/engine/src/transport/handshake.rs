@@ -1,0 +1,493 @@
+//! Requests of connections that speak HTTP: the host answers some, others are refused, and those to
+//! Engine.IO become clients.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use super::client::{Client, Dialect};
+use super::connections::{Connections, Protocol};
+use super::event::{Closing, Event, Layer, Opened};
+use super::exchange::{
+    Exchange, Step, client_address, print_draining, refused_by_setting, refused_request, too_many,
+    unavailable_now,
+};
+use super::http_conn::Asked;
+use super::incoming::{Incoming, Post, PostEnd};
+use super::packed::Packed;
+use super::polling::{answer_closed, fits, is_of_client, wants_base64};
+use super::polling_clients::{Location, Probe};
+use super::upgrade::dropped;
+use super::{Profile, Transport};
+use crate::context::Cx;
+use crate::delivery::route::Encoding;
+use crate::io::{HttpRequest, Memory, Output, Settings, Version3};
+use crate::throttle::peers::PeerRefusal;
+use crate::wire::deflate::{self, Agreed};
+use crate::wire::frame::Reader;
+use crate::wire::http::{
+    self, Cors, Delivery, Method, Refusal, Refused, Request, Response, Upgrade,
+};
+use crate::wire::packing::Packing;
+use crate::wire::payload::Version;
+use crate::wire::{engine_packet, socket_packet};
+use crate::words::ids::{ConnId, MemberId};
+use crate::words::manners::plain;
+
+impl Transport {
+    /// Reads one request.
+    pub(super) fn next_request<'i>(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Option<Event<'i>> {
+        let conn = incoming.conn;
+        let connection = self.connections.get_mut(conn)?;
+        let peer = connection.peer;
+        let Protocol::Http(http) = &mut connection.protocol else { return None };
+        let refusal = incoming.refusal.take();
+        let is_counted = refusal.is_none();
+        let (step, used) = match http.next_request(&incoming.bytes.get()[incoming.at..]) {
+            Asked::Incomplete | Asked::Pending => return None,
+            Asked::TooMuch => return Some(Event::Close { conn, closing: Closing::answered() }),
+            Asked::Refused(refused) => {
+                (Step::Close(refused_request(conn, refused, Cors::Silent, cx)), 0)
+            }
+            Asked::Request { request, body, used } => {
+                let cors = self.profile.cors_for(&request, cx.settings);
+                let is_looked_after = incoming.is_looked_after;
+                let request = &request;
+                let asked = Exchange { conn, peer, request, body, cors, refusal, is_looked_after };
+                (self.request(&asked, cx), used)
+            }
+        };
+        // A request is counted once, however many pieces its body comes in.
+        if is_counted && !matches!(step, Step::More | Step::Due(_)) {
+            cx.report.counters.requests += 1;
+        }
+        let event = match step {
+            // The head is read again with the rest: it is short.
+            Step::More => return None,
+            Step::Due(client) => {
+                incoming.is_looked_after = true;
+                return Some(Event::Due { client });
+            }
+            Step::CloseClient(client, closing, refusal) => {
+                incoming.refusal = Some(refusal);
+                return Some(Event::Close { conn: client, closing });
+            }
+            Step::Elsewhere(to) => {
+                let hops = self.connections.http_mut(conn).map_or(0, |http| http.hops) + 1;
+                let bytes = incoming.rest().to_vec();
+                self.connections.send_http(conn, to, Packed::Request { hops, bytes }, cx);
+                return Some(Event::Settled);
+            }
+            Step::Close(closing) => return Some(Event::Close { conn, closing }),
+            Step::Post { client, packets, keep_alive, cors } => {
+                let (used, end) = (Some(used), PostEnd::Bad);
+                incoming.post = Some(Post { client, keep_alive, cors, used, end });
+                incoming.packets = packets.into_iter();
+                return Some(Event::Settled);
+            }
+            Step::Next | Step::Upgraded => Event::Settled,
+            Step::Opened(opened) => Event::Opened(*opened),
+        };
+        incoming.request_used(used);
+        if let Some(http) = self.connections.http_mut(conn) {
+            http.request_read(cx.now.at);
+        }
+        Some(event)
+    }
+
+    fn request(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
+        let &Exchange { conn, peer, request, cors, .. } = asked;
+        // Of the bodies of these requests nothing is read, so nothing can come after them. While
+        // the server drains, no connection is kept for another request.
+        let keep_alive =
+            request.keep_alive && request.content_length == 0 && !self.connections.draining;
+        let now = cx.now.unix;
+        let delivery = Delivery { head: request.method == Method::Head, keep_alive, cors };
+        match request.method {
+            Method::Options => {
+                cx.out.send(conn, |bytes| http::print_preflight(bytes, request, now, delivery));
+                Step::answered(keep_alive)
+            }
+            _ if self.connections.draining
+                && (self.profile.is_protocol(request) || request.wants_upgrade()) =>
+            {
+                // No line in the log: a whole hall may come back at once.
+                cx.out.send(conn, |bytes| print_draining(bytes, now, delivery));
+                Step::answered(false)
+            }
+            _ if self.profile.is_protocol(request) => self.handshake(asked, cx),
+            Method::Get | Method::Head if request.wants_upgrade() => {
+                if self.profile.layer == Layer::Frames {
+                    return self.accept(asked, Version::V4, None, cx);
+                }
+                let headers =
+                    [(Cow::Borrowed("Content-Type"), Cow::Borrowed("text/plain; charset=utf-8"))];
+                let body = b"WebSockets are at /socket.io/";
+                let response = Response { status: 404, headers: &headers, body };
+                cx.out.send(conn, |bytes| {
+                    response.print(bytes, now, Delivery { keep_alive: false, ..delivery })
+                });
+                Step::answered(false)
+            }
+            Method::Get | Method::Head => {
+                let question = question(peer, request, cx.settings);
+                if let Some(http) = self.connections.http_mut(conn) {
+                    http.ask(delivery.head, keep_alive, cors);
+                }
+                cx.out.list.push(Output::Ask { conn, question });
+                Step::Next
+            }
+            Method::Post | Method::Other => {
+                let headers = [
+                    (Cow::Borrowed("Allow"), Cow::Borrowed("GET, HEAD, OPTIONS")),
+                    (Cow::Borrowed("Content-Type"), Cow::Borrowed("application/json")),
+                ];
+                let response = Response {
+                    status: 405,
+                    headers: &headers,
+                    body: br#"{"error":"Method not allowed"}"#,
+                };
+                cx.out.send(conn, |bytes| response.print(bytes, now, delivery));
+                Step::answered(keep_alive)
+            }
+        }
+    }
+
+    /// Checks a request to Engine.IO in the order of other servers, whose answers clients show.
+    fn handshake(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
+        let &Exchange { conn, peer, request, cors, refusal, .. } = asked;
+        // mark: admitted_without_memory
+        if self.memory == Memory::Out && request.parameter("sid").is_none() {
+            return Step::Close(unavailable_now(conn, cx));
+        }
+        let done = match (refusal, request.parameter("transport").as_deref()) {
+            (Some(refusal), _) => Err(refusal),
+            (_, Some("websocket" | "polling")) if cors == Cors::Denied => Err(Refusal::Forbidden),
+            (_, Some("websocket")) => self.websocket(asked, cx),
+            (_, Some("polling")) if cx.settings.transports.polling => self.polling(asked, cx),
+            _ => Err(Refusal::TransportUnknown),
+        };
+        done.unwrap_or_else(|refusal| {
+            let upgrading = request.wants_upgrade();
+            let refused = if upgrading { refusal.of_upgrade() } else { refusal.of_request() };
+            let settings = cx.settings;
+            let why = match refusal {
+                Refusal::Forbidden => why_forbidden(request, settings),
+                Refusal::UnsupportedVersion if would_poll(request, settings) => {
+                    NO_POLLING_V3.to_owned()
+                }
+                _ => return Step::Close(refused_request(conn, refused, cors, cx)),
+            };
+            let peer = client_address(peer, request, settings).address;
+            Step::Close(refused_by_setting((conn, peer), why, refused, cors, cx))
+        })
+    }
+
+    /// Handles a request for a WebSocket: of a new client, or of one that began with long-polling.
+    fn websocket(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
+        let request = asked.request;
+        let client = match request.parameter("sid").map(|sid| self.locate(asked.conn, &sid, cx)) {
+            None => None,
+            Some(Location::Local(client)) => Some(client),
+            Some(Location::Remote(shard)) => return Ok(Step::Elsewhere(shard)),
+            Some(Location::Unknown) => return Err(Refusal::SessionUnknown),
+        };
+        if client.is_some_and(|client| !is_of_client(asked, client, cx)) {
+            return Err(Refusal::SessionUnknown);
+        }
+        if request.method != Method::Get {
+            return Err(Refusal::BadMethod);
+        }
+        if !request.wants_upgrade() {
+            return Err(Refusal::BadRequest);
+        }
+        let version = version(request, false, cx.settings)?;
+        if client
+            .and_then(|client| self.connections.client(client))
+            .is_some_and(|client| client.version != version)
+        {
+            return Err(Refusal::BadRequest);
+        }
+        Ok(self.accept(asked, version, client, cx))
+    }
+
+    /// Makes a WebSocket of a connection, unless its offer is malformed.
+    fn accept(
+        &mut self,
+        asked: &Exchange<'_>,
+        version: Version,
+        client: Option<ConnId>,
+        cx: &mut Cx<'_>,
+    ) -> Step {
+        let &Exchange { conn, request, cors, .. } = asked;
+        let (upgrade, agreed) = match negotiate(request, cx.settings) {
+            Ok(granted) => granted,
+            Err(refused) => return Step::Close(refused_request(conn, refused, cors, cx)),
+        };
+        if let Err(refusal) = self.connections.count_client(asked, cx) {
+            return Step::Close(too_many(conn, refusal, cx));
+        }
+        let extension = agreed.map(|agreed| agreed.answer());
+        let now = cx.now.unix;
+        cx.out.send(conn, |bytes| upgrade.print(bytes, now, cors, extension.as_deref()));
+        let Some(client) = client else {
+            return self.open_websocket(asked, version, agreed, cx);
+        };
+        let Some(sid) = self.connections.client(client).and_then(Client::sid) else {
+            return Step::Upgraded;
+        };
+        let probe = Probe::new(sid, agreed, cx.now.at);
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.protocol = Protocol::Probe(Box::new(probe));
+        }
+        if client.is_polled() {
+            return Step::Upgraded;
+        }
+        // It has a WebSocket already. Clients take this better than a refusal.
+        Step::Close(dropped())
+    }
+
+    /// Makes a client of a connection whose upgrade was accepted, and greets it.
+    fn open_websocket(
+        &mut self,
+        asked: &Exchange<'_>,
+        version: Version,
+        agreed: Option<Agreed>,
+        cx: &mut Cx<'_>,
+    ) -> Step {
+        let sid = cx.draw_id();
+        let base64 = wants_base64(asked.request);
+        let dialect = Dialect { version, base64, layer: self.profile.layer };
+        let mut client = Client::new(dialect, Encoding::Plain, None, cx.now.at, cx.settings);
+        client.upgrade(Reader::new(agreed.is_some()), agreed, agreed.and_then(Agreed::window));
+        if let Some(connection) = self.connections.get_mut(asked.conn) {
+            connection.protocol = Protocol::Client(Box::new(client));
+        }
+        cx.report.counters.links += 1;
+        let (layer, query) = (self.profile.layer, asked.request.query);
+        let opened = self.connections.greet(asked.conn, (sid, &[]), layer, query, cx);
+        opened.map_or(Step::Upgraded, |opened| Step::Opened(Box::new(opened)))
+    }
+
+    fn polling(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
+        let &Exchange { conn, request, body, cors, .. } = asked;
+        // JSONP, for browsers without CORS, is not spoken: its answers are scripts that any page
+        // may run.
+        if request.parameter("j").is_some() {
+            return Err(Refusal::TransportUnknown);
+        }
+        let packing =
+            cx.settings.transports.compression.map_or(Packing::None, |_| Packing::of(request));
+        if let Some(http) = self.connections.http_mut(conn) {
+            http.packing = packing;
+        }
+        let Some(sid) = request.parameter("sid") else {
+            if request.method != Method::Get {
+                return Err(Refusal::BadMethod);
+            }
+            if request.wants_upgrade() {
+                return Err(Refusal::BadRequest);
+            }
+            let version = version(request, true, cx.settings)?;
+            return self.open_polled(asked, version, cx);
+        };
+        let client = match self.locate(conn, &sid, cx) {
+            // A client whose time is over is so for a request of the same turn already.
+            Location::Local(client)
+                if !asked.is_looked_after && self.connections.is_due(client, cx) =>
+            {
+                return Ok(Step::Due(client));
+            }
+            Location::Local(client) => client,
+            Location::Remote(shard) => return Ok(Step::Elsewhere(shard)),
+            Location::Unknown if request.method == Method::Get => {
+                let body = self.polling_clients.final_body(&sid, cx.now.at);
+                let body = body.ok_or(Refusal::SessionUnknown)?;
+                return Ok(answer_closed(asked, body, cx));
+            }
+            Location::Unknown => return Err(Refusal::SessionUnknown),
+        };
+        if !is_of_client(asked, client, cx) {
+            return Err(Refusal::SessionUnknown);
+        }
+        let version = version(request, true, cx.settings)?;
+        let same = self.connections.client(client).is_some_and(|client| client.version == version);
+        if !same || !fits(request, client) {
+            return Err(Refusal::BadRequest);
+        }
+        if request.method == Method::Get {
+            return self.connections.poll(asked, client, cx);
+        }
+        if request.content_length > u64::from(cx.settings.limits.message_bytes_max) {
+            return Ok(Step::Close(refused_request(conn, Refused::BODY_TOO_LARGE, cors, cx)));
+        }
+        match body {
+            Some(body) => self.connections.post(asked, client, body, cx),
+            None => self.connections.await_body(conn, client, cx),
+        }
+    }
+
+    /// Looks for the client that a request names.
+    fn locate(&mut self, conn: ConnId, sid: &str, cx: &Cx<'_>) -> Location {
+        let hops = self.connections.http_mut(conn).map_or(0, |http| http.hops);
+        let sid = MemberId::parse(sid);
+        sid.map_or(Location::Unknown, |sid| {
+            self.polling_clients.find(sid, hops, cx.settings, cx.now.at)
+        })
+    }
+}
+
+impl Profile {
+    /// Whether a request is one to Engine.IO.
+    fn is_protocol(&self, request: &Request<'_>) -> bool {
+        self.path.is_some_and(|path| request.path.starts_with(path))
+    }
+
+    /// The CORS answer to a page, which must know the server by a name that it may have.
+    fn cors_for<'a>(&self, request: &Request<'a>, settings: &Settings) -> Cors<'a> {
+        let cors = settings.origins.judge(request);
+        // Browsers say where a WebSocket comes from, but not always where a plain request does.
+        let could_be_page = request.header("origin").is_some()
+            || self.is_protocol(request) && !request.wants_upgrade();
+        let hosts = &settings.manners.hosts;
+        let named = request.hosts().all(|host| hosts.allow(host));
+        if cors == Cors::Silent && could_be_page && !named { Cors::Denied } else { cors }
+    }
+}
+
+impl Connections {
+    /// Greets a client whose first request came with a `query`. A client of version 3 is connected
+    /// to `/` by that. Above [`Layer::Calls`] the greeting is announced instead.
+    pub(super) fn greet(
+        &mut self,
+        id: ConnId,
+        (sid, upgrades): (MemberId, &[&str]),
+        layer: Layer,
+        query: &str,
+        cx: &mut Cx<'_>,
+    ) -> Option<Opened> {
+        let settings = cx.settings;
+        let open = engine_packet::Open {
+            sid: sid.as_str(),
+            upgrades,
+            ping_interval_ms: settings.ping_interval.as_millis(),
+            ping_timeout_ms: settings.ping_timeout.as_millis(),
+            max_payload: settings.limits.message_bytes_max,
+        };
+        let client = self.client_mut(id)?;
+        let is_version_3 = client.version == Version::V3;
+        if layer != Layer::Calls {
+            let mut greeting = Vec::new();
+            open.print(&mut greeting);
+            return Some(Opened {
+                client: id,
+                sid,
+                greeting,
+                query: query.to_owned(),
+                is_version_3,
+            });
+        }
+        client.send(id, cx, |bytes| open.print(bytes));
+        if is_version_3 {
+            // Its socket id on `/` is the session's, and it cannot come back.
+            client.connected_as(sid, None);
+            client.send(id, cx, |bytes| bytes.extend_from_slice(socket_packet::CONNECTED_V3));
+        }
+        None
+    }
+
+    /// Counts a connection that is to last under the client that it is for.
+    fn count_client(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<(), PeerRefusal> {
+        let speaker = client_address(asked.peer, asked.request, cx.settings);
+        let Some(connection) = self.get_mut(asked.conn) else { return Ok(()) };
+        let (before, manners) = (connection.speaker(), &cx.settings.manners);
+        let is_exempt = manners.is_proxy(speaker.address)
+            || speaker.address.is_loopback() && manners.peers.spares_loopback;
+        // The address was counted when the connection was accepted, unless it was exempt.
+        if plain(before.address) == speaker.address && !(speaker.forwarded && is_exempt) {
+            return Ok(());
+        }
+        (connection.peer, connection.forwarded) = (speaker.address, speaker.forwarded);
+        cx.release_peer(before);
+        cx.admit_peer(speaker)
+    }
+}
+
+/// The version of a request that polls or asks for a WebSocket.
+fn version(request: &Request<'_>, polls: bool, settings: &Settings) -> Result<Version, Refusal> {
+    match (request.parameter("EIO").as_deref(), settings.transports.version_3) {
+        (Some("4"), _) => Ok(Version::V4),
+        (_, Version3::On) => Ok(Version::V3),
+        (_, Version3::WebSocketOnly) if !polls => Ok(Version::V3),
+        (_, Version3::WebSocketOnly | Version3::Off) => Err(Refusal::UnsupportedVersion),
+    }
+}
+
+/// Whether a request is one of a client of version 3 that might connect by a WebSocket, and begins
+/// with polling.
+fn would_poll(request: &Request<'_>, settings: &Settings) -> bool {
+    settings.transports.version_3 == Version3::WebSocketOnly
+        && request.parameter("transport").as_deref() == Some("polling")
+        && request.parameter("EIO").as_deref() == Some("3")
+}
+
+/// Checks a request for a WebSocket, and its offers.
+fn negotiate<'a>(
+    request: &Request<'a>,
+    settings: &Settings,
+) -> Result<(Upgrade<'a>, Option<Agreed>), Refused> {
+    let upgrade = http::upgrade(request)?;
+    let Some(compression) = settings.transports.compression else {
+        return Ok((upgrade, None));
+    };
+    let offers = request.list("sec-websocket-extensions");
+    match deflate::negotiate(offers, compression) {
+        Ok(agreed) => Ok((upgrade, agreed)),
+        Err(deflate::BadOffer) => Err(Refused::BAD_REQUEST),
+    }
+}
+
+/// Why a page may not connect, and which setting lets it.
+fn why_forbidden(request: &Request<'_>, settings: &Settings) -> String {
+    let hosts = &settings.manners.hosts;
+    if let Some(host) = request.hosts().find(|host| !hosts.allow(host)) {
+        let host = for_log(host);
+        return format!(
+            "refused a page under the name {host}: add the name to ALLOWED_HOSTS if it is yours"
+        );
+    }
+    let host = request.hosts().next().map_or("no name".to_owned(), for_log);
+    let origin = request.header("origin").map_or("an unreadable origin".to_owned(), for_log);
+    format!("refused a page of {origin} at {host}: add its origin to CORS_ORIGIN if it is yours")
+}
+
+/// Why a client of version 3 is refused that the profile admits by WebSocket only.
+const NO_POLLING_V3: &str = "refused an EIO=3 client that polls, whose socket id would be its secret: let it connect by \
+    WebSocket alone, or set ENGINE_IO_3=on";
+
+/// A text from outside for the log: short, and on one line.
+fn for_log(text: &str) -> String {
+    text.chars().take(100).flat_map(char::escape_debug).collect()
+}
+
+/// A request as the host gets it.
+fn question(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> HttpRequest {
+    let speaker = client_address(peer, request, settings);
+    let header = |name| request.header(name).unwrap_or_default().to_owned();
+    HttpRequest {
+        forwarded: speaker.forwarded,
+        host: header("host"),
+        named: request.named(&settings.manners.hosts),
+        head: request.method == Method::Head,
+        path: request.path.to_owned(),
+        query: request.query.to_owned(),
+        accept: request.list("accept").collect::<Vec<_>>().join(","),
+        if_none_match: header("if-none-match"),
+        authorization: header("authorization"),
+        takes_gzip: Packing::of(request) == Packing::Gzip,
+        peer: speaker.address,
+    }
+}

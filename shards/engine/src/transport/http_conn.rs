@@ -1,0 +1,164 @@
+//! A connection that speaks HTTP, as a machine: bytes in, one [`Asked`] for each request out. It
+//! knows neither its id nor the table of connections.
+
+use crate::wire::http::{Cors, Delivery, HeadReader, Refused, Request, Shared};
+use crate::wire::packing::Packing;
+use crate::words::ids::ConnId;
+use crate::words::limits::Limits;
+use crate::words::time::Micros;
+
+/// Maximum bytes behind a request that is not answered yet. Guessed.
+pub const WAITING_BYTES_MAX: usize = 64 * 1024;
+
+/// Maximum wait for a request while the server drains. Chosen: the end waits for connections from
+/// before the drain, and browsers open some that they never use.
+const DRAIN_PATIENCE: Micros = Micros::from_secs(1);
+
+/// A connection that speaks HTTP.
+pub struct HttpConn {
+    /// Received and not used yet.
+    pub bytes: Vec<u8>,
+    head: HeadReader,
+    /// Since when it waits for whatever it waits for.
+    since: Micros,
+    /// Whether it has sent a request before.
+    reused: bool,
+    /// The request that is not answered yet: the host has been asked, or a client of long-polling
+    /// has no packets.
+    pub pending: Option<PendingRequest>,
+    /// Number of times that its first request was handed over.
+    pub hops: u8,
+    /// The compression of answers with packets.
+    pub packing: Packing,
+    /// The client whose packets are in a request of which a part has come.
+    pub posting_for: Option<ConnId>,
+}
+
+/// A request that waits for its answer.
+pub struct PendingRequest {
+    pub head: bool,
+    pub keep_alive: bool,
+    pub cors: Shared,
+    /// The client of long-polling that the request is of.
+    pub client: Option<ConnId>,
+}
+
+/// The next step of a connection.
+#[allow(clippy::large_enum_variant)] // there is one at a time
+pub enum Asked<'a> {
+    /// More bytes have to come.
+    Incomplete,
+    /// The request before it has to be answered first.
+    Pending,
+    /// The peer sends on and on without the answer to its request.
+    TooMuch,
+    /// The bytes are no request.
+    Refused(Refused),
+    /// A request, with its body if all of that is here.
+    Request {
+        request: Request<'a>,
+        body: Option<&'a [u8]>,
+        /// Bytes of head and body.
+        used: usize,
+    },
+}
+
+impl HttpConn {
+    /// A connection that was just accepted.
+    pub fn new(now: Micros) -> Self {
+        Self {
+            bytes: Vec::new(),
+            head: HeadReader::default(),
+            since: now,
+            reused: false,
+            pending: None,
+            hops: 0,
+            packing: Packing::None,
+            posting_for: None,
+        }
+    }
+
+    /// A connection that another shard handed over.
+    pub fn handed_over(now: Micros, hops: u8) -> Self {
+        Self { hops, ..Self::new(now) }
+    }
+
+    /// Takes bytes in. Returns all that are not used yet.
+    pub fn receive(&mut self, bytes: &[u8], now: Micros) -> Vec<u8> {
+        if self.bytes.is_empty() && self.reused {
+            self.since = now;
+        }
+        self.bytes.extend_from_slice(bytes);
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Reads the request at the start of `bytes`.
+    pub fn next_request<'a>(&mut self, bytes: &'a [u8]) -> Asked<'a> {
+        if self.pending.is_some() {
+            let is_too_much = bytes.len() > WAITING_BYTES_MAX;
+            return if is_too_much { Asked::TooMuch } else { Asked::Pending };
+        }
+        match self.head.parse(bytes) {
+            Ok(None) => Asked::Incomplete,
+            Ok(Some((request, length))) => {
+                let body = bytes[length..].get(..request.content_length as usize);
+                let used = length + body.map_or(0, <[u8]>::len);
+                Asked::Request { request, body, used }
+            }
+            Err(refused) => Asked::Refused(refused),
+        }
+    }
+
+    /// Notes that a request was used up.
+    pub fn request_read(&mut self, now: Micros) {
+        self.since = now;
+        self.reused = true;
+        self.hops = 0;
+    }
+
+    /// Notes that the answer to a request was sent late.
+    pub fn answer_sent(&mut self, now: Micros) {
+        self.since = now;
+    }
+
+    /// Keeps a request of a client of long-polling unanswered.
+    pub fn park(&mut self, client: ConnId, delivery: Delivery<'_>) {
+        let Delivery { keep_alive, cors, .. } = delivery;
+        let cors = Shared::of(cors);
+        self.pending = Some(PendingRequest { head: false, keep_alive, cors, client: Some(client) });
+    }
+
+    /// Keeps a request for the host unanswered.
+    pub fn ask(&mut self, head: bool, keep_alive: bool, cors: Cors<'_>) {
+        let cors = Shared::of(cors);
+        self.pending = Some(PendingRequest { head, keep_alive, cors, client: None });
+    }
+
+    /// The client whose packets its request waits for.
+    pub fn polling_for(&self) -> Option<ConnId> {
+        self.pending.as_ref().and_then(|pending| pending.client)
+    }
+
+    /// Takes out how the request is to be answered that goes to another shard, and the bytes behind
+    /// it.
+    pub fn take_pending(&mut self) -> Option<(bool, Shared, Vec<u8>)> {
+        let PendingRequest { keep_alive, cors, .. } = self.pending.take()?;
+        self.posting_for = None;
+        Some((keep_alive, cors, std::mem::take(&mut self.bytes)))
+    }
+
+    /// Whether its peer has a right to an answer that it has not asked for completely: true for a
+    /// new connection and in the middle of a request, false between requests.
+    pub fn expects_request(&self) -> bool {
+        self.pending.is_none() && !(self.reused && self.bytes.is_empty())
+    }
+
+    /// When it has waited long enough. The host answers within the turn, so nothing is set while a
+    /// request is pending.
+    pub fn deadline(&self, limits: &Limits, draining: bool) -> Option<Micros> {
+        let idle = self.reused && self.bytes.is_empty();
+        let patience = if idle { limits.idle_timeout } else { limits.head_timeout };
+        let patience = if draining { patience.min(DRAIN_PATIENCE) } else { patience };
+        self.pending.is_none().then(|| self.since + patience)
+    }
+}
