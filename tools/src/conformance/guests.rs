@@ -248,7 +248,7 @@ impl Guests {
                 bytes.extend_from_slice(text.as_bytes());
             }),
             Data::Binary(data) if is_bare => {
-                cx.sender.message(cx.out, id, client.lane, false, data);
+                cx.sender.message(cx.out, id, client.encoding, false, data);
             }
             Data::Binary(data) => client.send_attachment(id, data, cx),
         }

@@ -144,14 +144,14 @@ impl Shard {
     fn end_turn(&mut self, cx: &mut Cx<'_>) {
         loop {
             while let Some((_, timer)) = cx.wheel.fire(cx.now.at) {
-                if let Timer::Conn(conn) = timer {
+                if let Timer::Connection(conn) = timer {
                     self.transport.connections.fired(conn);
                     self.look_after(conn, cx);
                     self.transport.connections.arm(conn, cx);
                 }
             }
             self.guests.flush_due(&self.transport.connections, cx);
-            for client in cx.sender.take_told() {
+            for client in cx.sender.take_touched() {
                 if let Some(closing) = self.transport.flush_poll(client, cx) {
                     self.close(client, closing, cx);
                 }
@@ -160,7 +160,7 @@ impl Shard {
                 self.read(incoming, cx);
             }
             let is_due = cx.wheel.next_deadline().is_some_and(|at| at <= cx.now.at);
-            if !is_due && !cx.sender.has_told() {
+            if !is_due && !cx.sender.has_touched() {
                 break;
             }
         }

@@ -157,7 +157,7 @@ pub const BUGS: &[Bug] = bugs! {
             ".inspect_err(|_| if BUG {\n\
                  let why = format!(\"{:?}\", join.passcode.as_ref().map(|secret| &secret.0)).into();\n\
                  let manner = crate::io::report::Manner::Expelled;\n\
-                 let conn = line.conn;\n\
+                 let conn = route.conn;\n\
                  cx.report.disconnects.add(crate::io::report::Disconnect { conn, peer, session: None, why, manner });\n\
              })?;";
     query_token_uncovered "a token in a query is not covered in a recording":

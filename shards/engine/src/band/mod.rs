@@ -43,7 +43,7 @@ pub struct Caller {
     pub peer: IpAddr,
     pub member: MemberId,
     /// Where and how packets reach it.
-    pub line: Route,
+    pub route: Route,
     pub seat: Option<SeatHandle>,
 }
 
@@ -204,7 +204,7 @@ impl Band {
         seat: &mut Option<SeatHandle>,
         cx: &mut Cx<'_>,
     ) -> Result<Ack, Reject> {
-        let &Caller { peer, member, line, .. } = caller;
+        let &Caller { peer, member, route, .. } = caller;
         // mark: refused_joiner_has_left
         let leaves = *seat;
         self.admit(peer, member, join, leaves, cx)?; // mark: log_tells_passcode
@@ -224,7 +224,7 @@ impl Band {
         let before = room.seated();
         let joined = room.session.join(cx.now, member, join, &mut self.effects);
         assert!(joined.is_ok(), "it was admitted");
-        room.seat(member, line, cx.settings);
+        room.seat(member, route, cx.settings);
         room.reservations.keep(member);
         room.guessed_right(peer, join);
         cx.report.counters.members += (room.seated() - before) as u32;
@@ -314,14 +314,14 @@ impl Band {
         &mut self,
         pid: RecoveryToken,
         offset: Offset,
-        line: Route,
+        route: Route,
         cx: &mut Cx<'_>,
     ) -> Option<(MemberId, SeatHandle)> {
         let key = offset.room;
         let room = self.rooms.get_mut(key)?;
         room.flush(key, cx);
         let before = room.seated();
-        let member = room.recover(pid, offset, line, cx, &mut self.effects)?;
+        let member = room.recover(pid, offset, route, cx, &mut self.effects)?;
         cx.report.counters.members += (room.seated() - before) as u32;
         cx.report.counters.sessions_empty -= u32::from(before == 0);
         cx.report.counters.recoveries += 1;
@@ -339,9 +339,9 @@ impl Band {
     }
 
     /// A member is at another connection now.
-    pub fn relocate(&mut self, seat: SeatHandle, member: MemberId, line: Route) {
+    pub fn relocate(&mut self, seat: SeatHandle, member: MemberId, route: Route) {
         if let Some(room) = self.rooms.get_mut(seat.room) {
-            room.relocate(member, line);
+            room.relocate(member, route);
         }
     }
 

@@ -83,7 +83,7 @@ impl PersistQueue {
 
     /// Offers the sessions that have waited longest.
     pub fn offer(&mut self, rooms: &mut Arena<RoomKey, Room>, cx: &mut Cx<'_>) {
-        self.offer.rang();
+        self.offer.fired();
         let full = cx.out.bytes.len() + OFFER_BYTES_MAX;
         for _ in 0..OFFERS_MAX {
             if cx.out.bytes.len() >= full {
@@ -106,7 +106,7 @@ impl PersistQueue {
         let waits = !self.dirty.is_empty();
         let at = cx.now.at + if self.is_full { OFFER_AGAIN } else { OFFER_INTERVAL };
         let at = self.offer.at().map_or(at, |set| set.min(at));
-        self.offer.set(cx.wheel, waits.then_some(at), Timer::Store);
+        self.offer.set(cx.wheel, waits.then_some(at), Timer::Offer);
     }
 
     /// Notes what came of a record. Returns the epoch that the session has to rise above, if it is
@@ -168,7 +168,7 @@ impl PersistQueue {
 
     /// The time of some that were left to the storage is over.
     pub fn expire_evicted(&mut self, names: &BTreeMap<SessionId, RoomKey>, cx: &mut Cx<'_>) {
-        self.expire.rang();
+        self.expire.fired();
         while self.evicted.first_key_value().is_some_and(|((until, _), _)| *until <= cx.now.at) {
             self.expire_first(names, cx);
         }
@@ -184,6 +184,6 @@ impl PersistQueue {
 
     fn arm_expire(&mut self, cx: &mut Cx<'_>) {
         let next = self.evicted.first_key_value().map(|((until, _), _)| *until);
-        self.expire.set(cx.wheel, next, Timer::Forget);
+        self.expire.set(cx.wheel, next, Timer::Expire);
     }
 }

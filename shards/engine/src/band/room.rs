@@ -55,7 +55,7 @@ pub struct Room {
 /// A member's connection.
 struct Subscriber {
     member: MemberId,
-    line: Route,
+    route: Route,
     /// Every how many ticks it gets one; 0 = none.
     stride: u16,
     /// Whether it wants to be told of beats.
@@ -103,10 +103,10 @@ impl Room {
     }
 
     /// Seats a member that the session has taken in, or takes note of how it wants its ticks now.
-    pub fn seat(&mut self, member: MemberId, line: Route, settings: &Settings) {
+    pub fn seat(&mut self, member: MemberId, route: Route, settings: &Settings) {
         let stride = stride(self.session.tick_hz(member), settings.tick_interval);
         let metronome = self.session.wants_metronome(member);
-        let subscriber = Subscriber { member, line, stride, metronome };
+        let subscriber = Subscriber { member, route, stride, metronome };
         match self.subscribers.iter_mut().find(|subscriber| subscriber.member == member) {
             Some(taken) => *taken = subscriber,
             None => self.subscribers.push(subscriber),
@@ -115,11 +115,11 @@ impl Room {
     }
 
     /// A member is at another connection now.
-    pub fn relocate(&mut self, member: MemberId, line: Route) {
+    pub fn relocate(&mut self, member: MemberId, route: Route) {
         if let Some(subscriber) =
             self.subscribers.iter_mut().find(|subscriber| subscriber.member == member)
         {
-            subscriber.line = line;
+            subscriber.route = route;
         }
     }
 
@@ -146,7 +146,7 @@ impl Room {
             .subscribers
             .iter()
             .find(|subscriber| subscriber.member == member)
-            .and_then(|subscriber| subscriber.line.pid);
+            .and_then(|subscriber| subscriber.route.pid);
         self.unseat(member, cx.now.at);
         if let (Some(pid), Some(seat)) = (pid, self.session.seat_of(member))
             && !matches!(
@@ -171,7 +171,7 @@ impl Room {
         &mut self,
         pid: RecoveryToken,
         offset: Offset,
-        line: Route,
+        route: Route,
         cx: &mut Cx<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<MemberId> {
@@ -182,10 +182,10 @@ impl Room {
         {
             return None;
         }
-        self.seat(member, line, cx.settings);
+        self.seat(member, route, cx.settings);
         for missed in self.log.missed(offset.number, member, metronome) {
             let number = missed.number;
-            cx.sender.text(cx.out, line.conn, line.lane, |bytes| match missed.form {
+            cx.sender.text(cx.out, route.conn, route.encoding, |bytes| match missed.form {
                 EntryForm::Packet => bytes.extend_from_slice(missed.bytes),
                 EntryForm::Notice => {
                     if let Some(notice) = unpack(missed.bytes) {
@@ -202,8 +202,8 @@ impl Room {
     pub fn conn_of_pid(&self, pid: RecoveryToken) -> Option<ConnId> {
         self.subscribers
             .iter()
-            .find(|subscriber| subscriber.line.pid == Some(pid))
-            .map(|subscriber| subscriber.line.conn)
+            .find(|subscriber| subscriber.route.pid == Some(pid))
+            .map(|subscriber| subscriber.route.conn)
     }
 
     /// Forgets what was told; who comes back is told the state instead.
@@ -236,7 +236,7 @@ impl Room {
         self.subscribers
             .iter()
             .find(|subscriber| subscriber.member == member)
-            .map(|subscriber| subscriber.line.conn)
+            .map(|subscriber| subscriber.route.conn)
     }
 
     /// Members with a connection.
@@ -367,7 +367,7 @@ impl Room {
     /// A tick is due: tells everybody who wants it, or one that was missed since, where the band
     /// is.
     pub fn tick(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
-        self.tick.rang();
+        self.tick.fired();
         *cx.ticking -= 1;
         if !self.session.is_playing(cx.now.at) {
             return self.arm(key, cx);
@@ -379,15 +379,16 @@ impl Room {
             1 => true,
             stride => first.next_multiple_of(stride) <= last,
         };
-        let to = self.subscribers.iter().filter(wanting).map(|subscriber| subscriber.line);
-        cx.sender.volatile(cx.out, to, |bytes| notices::notice(bytes, self.session.id(), &tick));
+        let to = self.subscribers.iter().filter(wanting).map(|subscriber| subscriber.route);
+        cx.sender
+            .send_volatile(cx.out, to, |bytes| notices::notice(bytes, self.session.id(), &tick));
         // Nothing else is due any sooner or later for that.
         self.arm_tick(key, Some(last), cx); // mark: tick_after_a_late_one
     }
 
     /// The session's own deadline has come.
     pub fn due(&mut self, key: RoomKey, cx: &mut Cx<'_>, effects: &mut Vec<Effect>) {
-        self.deadline.rang();
+        self.deadline.fired();
         self.log.prune(cx.now.at, &mut bounds(cx));
         if self.session.next_deadline().is_some_and(|at| at <= cx.now.at) {
             self.session.due(cx.now, effects);
@@ -401,7 +402,7 @@ impl Room {
 
     /// The batch window is over; what it gathered is flushed when the turn's ticks are out.
     pub fn window_over(&mut self) {
-        self.window.rang();
+        self.window.fired();
     }
 
     /// Tells the members what was gathered.
@@ -441,9 +442,9 @@ impl Room {
     fn send_snapshot(&mut self, key: RoomKey, audience: Audience, cx: &mut Cx<'_>) {
         let mut packet = Vec::with_capacity(PACKET_BYTES);
         notices::snapshot(&mut packet, &self.session.snapshot(cx.now));
-        self.send(audience, &packet, |subscriber| subscriber.line.pid.is_none(), cx);
+        self.send(audience, &packet, |subscriber| subscriber.route.pid.is_none(), cx);
         self.append_offset(key, &mut packet, self.log.sequence(), cx);
-        self.send(audience, &packet, |subscriber| subscriber.line.pid.is_some(), cx);
+        self.send(audience, &packet, |subscriber| subscriber.route.pid.is_some(), cx);
     }
 
     fn send_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, cx: &mut Cx<'_>) {
@@ -472,12 +473,12 @@ impl Room {
         mut packet: Vec<u8>,
         cx: &mut Cx<'_>,
     ) {
-        self.send(audience, &packet, |subscriber| subscriber.line.pid.is_none(), cx);
+        self.send(audience, &packet, |subscriber| subscriber.route.pid.is_none(), cx);
         if cx.settings.transports.recovery == Micros::ZERO {
             return;
         }
         self.append_offset(key, &mut packet, self.log.sequence() + 1, cx);
-        self.send(audience, &packet, |subscriber| subscriber.line.pid.is_some(), cx);
+        self.send(audience, &packet, |subscriber| subscriber.route.pid.is_some(), cx);
         let packed = pack(notice);
         let kept = match &packed {
             Some(packed) => (EntryForm::Notice, &packed[..]),
@@ -515,7 +516,7 @@ impl Room {
             .iter()
             .filter(hears)
             .filter(|subscriber| meant(subscriber))
-            .map(|subscriber| subscriber.line);
+            .map(|subscriber| subscriber.route);
         cx.sender.fan_out(cx.out, to, packet);
     }
 
@@ -533,7 +534,7 @@ impl Room {
         self.session.check_invariants();
         for (place, subscriber) in self.subscribers.iter().enumerate() {
             let same = |other: &Subscriber| {
-                other.member == subscriber.member || other.line.conn == subscriber.line.conn
+                other.member == subscriber.member || other.route.conn == subscriber.route.conn
             };
             assert!(
                 !self.subscribers[..place].iter().any(same),

@@ -24,12 +24,12 @@ use route::{Encoding, Route};
 pub struct Sender {
     compression: Option<Compression>,
     deflater: Deflater,
-    /// What was sent on streamed lanes.
+    /// What was sent on streamed encodings.
     windows: BTreeMap<ConnId, Window>,
     /// What waits to be fetched by long-polling.
     queues: BTreeMap<ConnId, PollQueue>,
-    /// The queues among them that were told something in this turn.
-    told: Vec<ConnId>,
+    /// The queues among them that were touched something in this turn.
+    touched: Vec<ConnId>,
 }
 
 impl Sender {
@@ -41,7 +41,7 @@ impl Sender {
             deflater: Deflater::new(level),
             windows: BTreeMap::new(),
             queues: BTreeMap::new(),
-            told: Vec::new(),
+            touched: Vec::new(),
         }
     }
 
@@ -50,15 +50,15 @@ impl Sender {
         &mut self,
         out: &mut Outputs,
         to: ConnId,
-        lane: Encoding,
+        encoding: Encoding,
         print: impl FnOnce(&mut Vec<u8>),
     ) {
-        if lane == Encoding::Plain {
+        if encoding == Encoding::Plain {
             return out.text(to, print);
         }
         let mut packet = Vec::new();
         print(&mut packet);
-        self.packet(out, to, lane, &packet);
+        self.packet(out, to, encoding, &packet);
     }
 
     /// Sends bytes to one, in front of which version 3 says of which type they are, or has them as
@@ -67,24 +67,26 @@ impl Sender {
         &mut self,
         out: &mut Outputs,
         to: ConnId,
-        lane: Encoding,
+        encoding: Encoding,
         (version, base64): (Version, bool),
         attachment: &[u8],
     ) {
-        match (lane, version) {
+        match (encoding, version) {
             (Encoding::Polled, _) => {
                 if let Some(queue) = self.queues.get_mut(&to) {
                     queue.push(payload::Packet::Binary(attachment.to_vec()));
-                    self.told.push(to);
+                    self.touched.push(to);
                 }
             }
-            (_, Version::V4) => self.message(out, to, lane, false, attachment),
+            (_, Version::V4) => self.message(out, to, encoding, false, attachment),
             (_, Version::V3) if base64 => {
-                self.text(out, to, lane, |bytes| {
+                self.text(out, to, encoding, |bytes| {
                     payload::attachment_text(bytes, attachment, version)
                 });
             }
-            (_, Version::V3) => self.message(out, to, lane, false, &[&[4], attachment].concat()),
+            (_, Version::V3) => {
+                self.message(out, to, encoding, false, &[&[4], attachment].concat())
+            }
         }
     }
 
@@ -95,43 +97,46 @@ impl Sender {
         to: impl Iterator<Item = Route> + Clone,
         packet: &[u8],
     ) {
-        for Route { conn, .. } in to.clone().filter(|line| line.lane == Encoding::Polled) {
+        for Route { conn, .. } in to.clone().filter(|route| route.encoding == Encoding::Polled) {
             self.enqueue(conn, packet);
         }
-        let to = to.filter(|line| line.lane != Encoding::Polled);
+        let to = to.filter(|route| route.encoding != Encoding::Polled);
         if !self.is_long(packet) {
-            return out
-                .fan_out(to.map(|line| line.conn), false, |bytes| bytes.extend_from_slice(packet));
+            return out.fan_out(to.map(|route| route.conn), false, |bytes| {
+                bytes.extend_from_slice(packet)
+            });
         }
-        let on =
-            |lane: Encoding| to.clone().filter(move |line| line.lane == lane).map(|line| line.conn);
+        let on = |encoding: Encoding| {
+            to.clone().filter(move |route| route.encoding == encoding).map(|route| route.conn)
+        };
         out.fan_out(on(Encoding::Plain), false, |bytes| bytes.extend_from_slice(packet));
         for bits in 8..=15 {
-            out.spread(on(Encoding::Deflated(bits)), false, |bytes| {
+            out.fan_out_with(on(Encoding::Deflated(bits)), false, |bytes| {
                 frame_of(bytes, true, packet, self.deflater.deflate(packet, bits, None));
             });
         }
-        for Route { conn, lane, .. } in to.filter(|line| matches!(line.lane, Encoding::Streamed(_)))
+        for Route { conn, encoding, .. } in
+            to.filter(|route| matches!(route.encoding, Encoding::ContextTakeover(_)))
         {
-            self.packet(out, conn, lane, packet);
+            self.packet(out, conn, encoding, packet);
         }
     }
 
     /// Sends what is worth nothing later, to those whose sockets take it now. It is never
-    /// compressed: it is short, and what follows on a streamed lane may not refer to what was left
+    /// compressed: it is short, and what follows on a streamed encoding may not refer to what was left
     /// out.
-    pub fn volatile(
+    pub fn send_volatile(
         &mut self,
         out: &mut Outputs,
         to: impl Iterator<Item = Route>,
         print: impl Fn(&mut Vec<u8>),
     ) {
-        let direct = |line: Route| {
-            if line.lane == Encoding::Polled {
-                self.enqueue_volatile(line.conn, &print);
+        let direct = |route: Route| {
+            if route.encoding == Encoding::Polled {
+                self.enqueue_volatile(route.conn, &print);
                 return None;
             }
-            Some(line.conn)
+            Some(route.conn)
         };
         out.fan_out(to.filter_map(direct), true, &print); // mark: ticks_queue
     }
@@ -139,7 +144,7 @@ impl Sender {
     /// A session of long-polling begins here.
     pub fn open(&mut self, id: ConnId, queue: PollQueue) {
         self.queues.insert(id, queue);
-        self.told.push(id);
+        self.touched.push(id);
     }
 
     /// It ends here.
@@ -153,8 +158,8 @@ impl Sender {
     }
 
     /// Has it looked at when the turn ends.
-    pub fn tell(&mut self, id: ConnId) {
-        self.told.push(id);
+    pub fn touch(&mut self, id: ConnId) {
+        self.touched.push(id);
     }
 
     /// Gives back the memory that a long message took.
@@ -168,23 +173,23 @@ impl Sender {
         self.deflater.kept_bytes()
     }
 
-    /// Whether sessions of long-polling were told something that was not looked at.
-    pub fn has_told(&self) -> bool {
-        !self.told.is_empty()
+    /// Whether sessions of long-polling were touched something that was not looked at.
+    pub fn has_touched(&self) -> bool {
+        !self.touched.is_empty()
     }
 
-    /// The sessions of long-polling that were told something in this turn.
-    pub fn take_told(&mut self) -> Vec<ConnId> {
-        let mut told = std::mem::take(&mut self.told);
-        told.sort_unstable();
-        told.dedup();
-        told
+    /// The sessions of long-polling that were touched something in this turn.
+    pub fn take_touched(&mut self) -> Vec<ConnId> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        touched
     }
 
     fn enqueue(&mut self, id: ConnId, packet: &[u8]) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.push(payload::Packet::Text(packet.to_vec()));
-            self.told.push(id);
+            self.touched.push(id);
         }
     }
 
@@ -196,7 +201,7 @@ impl Sender {
         }
     }
 
-    /// What was sent on a connection's lane; it goes with the connection.
+    /// What was sent on a connection's encoding; it goes with the connection.
     pub fn take_window(&mut self, id: ConnId) -> Option<Window> {
         self.windows.remove(&id)
     }
@@ -211,11 +216,11 @@ impl Sender {
         self.windows.len() + self.queues.len()
     }
 
-    fn packet(&mut self, out: &mut Outputs, to: ConnId, lane: Encoding, packet: &[u8]) {
-        if lane == Encoding::Polled {
+    fn packet(&mut self, out: &mut Outputs, to: ConnId, encoding: Encoding, packet: &[u8]) {
+        if encoding == Encoding::Polled {
             return self.enqueue(to, packet);
         }
-        self.message(out, to, lane, true, packet);
+        self.message(out, to, encoding, true, packet);
     }
 
     /// Sends a message of a WebSocket.
@@ -223,15 +228,15 @@ impl Sender {
         &mut self,
         out: &mut Outputs,
         to: ConnId,
-        lane: Encoding,
+        encoding: Encoding,
         text: bool,
         packet: &[u8],
     ) {
-        let deflated = match lane {
+        let deflated = match encoding {
             Encoding::Deflated(bits) if self.is_long(packet) => {
                 self.deflater.deflate(packet, bits, None)
             }
-            Encoding::Streamed(bits) if self.is_long(packet) => {
+            Encoding::ContextTakeover(bits) if self.is_long(packet) => {
                 self.deflater.deflate(packet, bits, Some(self.windows.entry(to).or_default()))
             }
             _ => None,

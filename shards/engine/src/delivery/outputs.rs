@@ -19,11 +19,11 @@ impl Outputs {
         volatile: bool,
         print: impl FnOnce(&mut Vec<u8>),
     ) {
-        self.spread(to, volatile, |bytes| frame::text(bytes, print));
+        self.fan_out_with(to, volatile, |bytes| frame::text(bytes, print));
     }
 
     /// Sends the same bytes to many, as `print` appends them.
-    pub(crate) fn spread(
+    pub(crate) fn fan_out_with(
         &mut self,
         to: impl Iterator<Item = ConnId>,
         volatile: bool,

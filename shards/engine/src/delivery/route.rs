@@ -13,7 +13,7 @@ pub enum Encoding {
     /// many bits.
     Deflated(u8),
     /// The same with messages that refer to those before them.
-    Streamed(u8),
+    ContextTakeover(u8),
     /// In the answers to HTTP requests.
     Polled,
 }
@@ -24,7 +24,7 @@ pub struct Route {
     /// The connection.
     pub conn: ConnId,
     /// How packets get there.
-    pub lane: Encoding,
+    pub encoding: Encoding,
     /// What brings the member back if the connection is lost; without it, it is told no offsets.
     pub pid: Option<RecoveryToken>,
 }

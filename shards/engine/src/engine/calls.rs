@@ -315,6 +315,6 @@ impl Shard {
 fn caller(connections: &Connections, id: ConnId) -> Option<Caller> {
     let peer = connections.peer(id)?;
     let client = connections.client(id)?;
-    let (member, line, seat) = (client.member?, client.route(id), client.seat);
-    Some(Caller { peer, member, line, seat })
+    let (member, route, seat) = (client.member?, client.route(id), client.seat);
+    Some(Caller { peer, member, route, seat })
 }

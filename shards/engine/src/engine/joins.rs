@@ -59,7 +59,7 @@ impl Joins {
 
     /// Notes that the timer has fired.
     pub fn fired(&mut self) {
-        self.give_up.rang();
+        self.give_up.fired();
     }
 
     /// The next session whose joins have waited long enough.
@@ -75,7 +75,7 @@ impl Joins {
     /// Sets the timer to the next deadline.
     pub fn arm(&mut self, cx: &mut Cx<'_>) {
         let next = self.deadlines.front().map(|(until, _)| *until);
-        self.give_up.set(cx.wheel, next, Timer::Load);
+        self.give_up.set(cx.wheel, next, Timer::LoadTimeout);
     }
 
     /// Notes that a client that waits has another id now.

@@ -92,8 +92,8 @@ impl Shard {
             self.close(old, Closing { why, ..closing }, cx);
         }
         let Some(client) = self.transport.connections.client(id) else { return false };
-        let line = Route { pid: Some(pid), ..client.route(id) };
-        let Some((member, seat)) = self.band.recover(pid, offset, line, cx) else { return false };
+        let route = Route { pid: Some(pid), ..client.route(id) };
+        let Some((member, seat)) = self.band.recover(pid, offset, route, cx) else { return false };
         if let Some(client) = self.transport.connections.client_mut(id) {
             client.seat = Some(seat);
         }

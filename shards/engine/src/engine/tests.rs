@@ -32,7 +32,7 @@ const UPGRADE: &[u8] =
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: band\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-mod knock;
+mod admission;
 mod large;
 mod late;
 mod leadership;

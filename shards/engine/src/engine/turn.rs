@@ -109,7 +109,7 @@ impl Shard {
             self.fire_timers(&mut told, cx);
             self.answer_polls(cx);
             let is_due = cx.wheel.next_deadline().is_some_and(|at| at <= cx.now.at);
-            if !is_due && !cx.sender.has_told() {
+            if !is_due && !cx.sender.has_touched() {
                 return;
             }
         }
@@ -117,7 +117,7 @@ impl Shard {
 
     /// Answers the requests whose clients have packets by now, and reads the requests behind them.
     fn answer_polls(&mut self, cx: &mut Cx<'_>) {
-        for client in cx.sender.take_told() {
+        for client in cx.sender.take_touched() {
             if let Some(closing) = self.transport.flush_poll(client, cx) {
                 self.close(client, closing, cx);
             }
@@ -139,7 +139,7 @@ impl Shard {
         loop {
             while let Some((due, timer)) = cx.wheel.fire(cx.now.at) {
                 match timer {
-                    Timer::Conn(conn) => {
+                    Timer::Connection(conn) => {
                         self.transport.connections.fired(conn);
                         self.look_after(conn, cx);
                         self.transport.connections.arm(conn, cx);
@@ -147,9 +147,9 @@ impl Shard {
                     Timer::Tick(key) => self.band.tick(key, due, cx),
                     Timer::Batch(key) => self.band.window_over(key),
                     Timer::Room(key) => self.band.room_due(key, cx),
-                    Timer::Store => self.band.offer(cx),
-                    Timer::Load => self.load_timeout(cx),
-                    Timer::Forget => self.band.expire_evicted(cx),
+                    Timer::Offer => self.band.offer(cx),
+                    Timer::LoadTimeout => self.load_timeout(cx),
+                    Timer::Expire => self.band.expire_evicted(cx),
                 }
             }
             if !self.band.has_open_windows() {

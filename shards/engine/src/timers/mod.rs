@@ -11,7 +11,7 @@ use wheel::{TimerId, Wheel};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Timer {
     /// A connection has waited long enough for something.
-    Conn(ConnId),
+    Connection(ConnId),
     /// The next position tick of a session.
     Tick(RoomKey),
     /// A session's batch window closes.
@@ -19,11 +19,11 @@ pub enum Timer {
     /// A session's own deadline, or the end of its memory.
     Room(RoomKey),
     /// Changed sessions are to be offered to the storage.
-    Store,
+    Offer,
     /// Somebody has waited long enough for a stored session.
-    Load,
+    LoadTimeout,
     /// A session that was left to the storage has outlived its time there.
-    Forget,
+    Expire,
 }
 
 /// At most one timer in the wheel.
@@ -31,12 +31,12 @@ pub enum Timer {
 pub struct TimerHandle(Option<(Micros, TimerId)>);
 
 impl TimerHandle {
-    /// When it rings, if it is set.
+    /// When it fires, if it is set.
     pub fn at(&self) -> Option<Micros> {
         self.0.map(|(at, _)| at)
     }
 
-    /// Sets, moves or cancels it: from now on it rings at `wanted` and at no other time.
+    /// Sets, moves or cancels it: from now on it fires at `wanted` and at no other time.
     pub fn set(&mut self, wheel: &mut Wheel<Timer>, wanted: Option<Micros>, what: Timer) {
         if self.at() == wanted {
             return;
@@ -53,7 +53,7 @@ impl TimerHandle {
     }
 
     /// Notes that the wheel has fired it.
-    pub fn rang(&mut self) {
+    pub fn fired(&mut self) {
         self.0 = None;
     }
 }
@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(alarm.at(), Some(Micros::from_micros(20)));
         assert_eq!(wheel.fire(MICROS(100)), Some((MICROS(20), what)));
         assert_eq!(wheel.fire(MICROS(100)), None);
-        alarm.rang();
+        alarm.fired();
         alarm.set(&mut wheel, Some(Micros::from_micros(40)), what);
         alarm.cancel(&mut wheel);
         assert_eq!(wheel.fire(MICROS(100)), None);

@@ -48,7 +48,7 @@ pub struct Client {
     /// Makes messages of frames. Taken out while a read lasts.
     pub reader: Reader,
     /// The encoding in which packets reach the client.
-    pub lane: Encoding,
+    pub encoding: Encoding,
     /// The version of Engine.IO.
     pub version: Version,
     /// Whether attachments are sent as text.
@@ -138,7 +138,7 @@ impl Client {
     /// A client that has just come.
     pub fn new(
         dialect: Dialect,
-        lane: Encoding,
+        encoding: Encoding,
         sid: Option<MemberId>,
         now: Micros,
         settings: &Settings,
@@ -146,7 +146,7 @@ impl Client {
         let Dialect { version, base64, layer } = dialect;
         Self {
             reader: Reader::default(),
-            lane,
+            encoding,
             version,
             base64,
             sid: sid.map(Box::new),
@@ -450,7 +450,7 @@ impl Client {
 
     /// Sends a packet on connection `conn`; `print` appends it.
     pub fn send(&self, conn: ConnId, cx: &mut Cx<'_>, print: impl FnOnce(&mut Vec<u8>)) {
-        cx.sender.text(cx.out, conn, self.lane, print);
+        cx.sender.text(cx.out, conn, self.encoding, print);
     }
 
     /// Sends a notice that concerns the connection alone.
@@ -461,25 +461,25 @@ impl Client {
     /// Sends an attachment of the packet before it, or a message of Engine.IO.
     pub fn send_attachment(&self, conn: ConnId, attachment: &[u8], cx: &mut Cx<'_>) {
         let form = (self.version, self.base64);
-        cx.sender.attachment(cx.out, conn, self.lane, form, attachment);
+        cx.sender.attachment(cx.out, conn, self.encoding, form, attachment);
     }
 
     /// Makes a WebSocket the client's transport.
     pub fn upgrade(&mut self, reader: Reader, agreed: Option<Agreed>, window: Option<Box<Window>>) {
         self.reader = reader;
-        self.lane = match agreed {
+        self.encoding = match agreed {
             None => Encoding::Plain,
             Some(agreed) if agreed.server_no_context_takeover => {
                 Encoding::Deflated(agreed.server_max_window_bits)
             }
-            Some(agreed) => Encoding::Streamed(agreed.server_max_window_bits),
+            Some(agreed) => Encoding::ContextTakeover(agreed.server_max_window_bits),
         };
         self.window = window;
     }
 
     /// Whether its packets go out as answers to HTTP requests.
     pub fn is_polling(&self) -> bool {
-        self.lane == Encoding::Polled
+        self.encoding == Encoding::Polled
     }
 
     /// The Engine.IO session id, if requests name it.
@@ -494,7 +494,7 @@ impl Client {
 
     /// Where and how packets reach it.
     pub fn route(&self, conn: ConnId) -> Route {
-        Route { conn, lane: self.lane, pid: self.pid }
+        Route { conn, encoding: self.encoding, pid: self.pid }
     }
 
     /// The values that wait for room, if there are any.

@@ -156,7 +156,7 @@ impl Connections {
         let draining = self.draining;
         if let Some(conn) = self.get_mut(id) {
             let deadline = conn.deadline(&cx.settings.limits, draining);
-            conn.timer.set(cx.wheel, deadline, Timer::Conn(id));
+            conn.timer.set(cx.wheel, deadline, Timer::Connection(id));
         }
     }
 
@@ -189,7 +189,7 @@ impl Connections {
     /// Notes that the timer of a connection has fired.
     pub fn fired(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn) {
-            connection.timer.rang();
+            connection.timer.fired();
         }
     }
 

@@ -69,7 +69,7 @@ impl Transport {
             queue.probed = Some(until);
             if queue.is_idle() {
                 queue.push_noop();
-                cx.sender.tell(client);
+                cx.sender.touch(client);
             }
         }
     }
