@@ -174,14 +174,14 @@ fn files() -> Finding {
 }
 
 fn cores(config: &Config) -> Finding {
-    let (cores, shards) = (config.cores, config.shards);
+    let (cores, shards) = (config.threads.cores, config.threads.shards);
     if shards > cores.usable() {
         let told = format!(
             "{shards} shards share {cores}, so they wait for each other: --shards auto fits"
         );
         return Finding::new(Mark::Advice, "cores", told);
     }
-    let pinned = if config.pin { "each pinned to one" } else { "not pinned" };
+    let pinned = if config.threads.pin { "each pinned to one" } else { "not pinned" };
     Finding::new(Mark::Good, "cores", format!("{shards} shards on {cores}, {pinned}"))
 }
 
@@ -243,7 +243,7 @@ fn reuse(reuse: Option<u64>, ports: Option<u64>) -> Finding {
 }
 
 fn memory(config: &Config, meminfo: &str) -> Finding {
-    let limits = &config.alert_limits;
+    let limits = &config.monitoring.limits;
     if limits.memory_bytes > limits.memory_limit_bytes {
         return Finding::new(
             Mark::Advice,
@@ -276,7 +276,7 @@ fn available(meminfo: &str) -> Option<u64> {
 }
 
 fn log_file(config: &Config) -> Finding {
-    let Some(path) = &config.log_file else {
+    let Some(path) = &config.logging.file else {
         return Finding::new(Mark::Good, "log", "goes to standard error");
     };
     match fs::OpenOptions::new().create(true).append(true).open(path) {

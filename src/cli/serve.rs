@@ -14,8 +14,8 @@ use crate::server::stop;
 
 /// Starts the log, then serves.
 pub fn run(config: Config) -> ExitCode {
-    let file = config.log_file.as_deref();
-    let log = match logging::start(&config.log_levels, config.log_format, file) {
+    let file = config.logging.file.as_deref();
+    let log = match logging::start(&config.logging.levels, config.logging.format, file) {
         Ok(log) => log,
         Err(error) => {
             let file = file.unwrap_or(std::path::Path::new("standard error")).display();

@@ -9,97 +9,70 @@ pub mod raw;
 pub mod table;
 mod values;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use bandsync_engine::io::{Goodbye, Settings, Transports, Version3};
-use bandsync_engine::words;
-use bandsync_engine::words::compression::Compression;
+use bandsync_engine::io::{Settings, Transports};
 use bandsync_engine::words::ids::ShardId;
+use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::reserved::Reserved;
 use bandsync_engine::words::time::Micros;
 use bandsync_storage::{self as storage, Target};
 
-use self::groups::access;
-use self::raw::{Cores, RawConfig, Source};
+use self::groups::{
+    access, connections, logging, monitoring, recording, sessions, threads,
+};
+use self::raw::{RawConfig, Source};
 use self::table::Predecessor;
 use self::values::{Values, refused};
 use crate::http::Token;
-use crate::monitor::{self, thresholds::Limits};
-use crate::ops::logging::{Levels, LogFormat};
 
 pub use error::ConfigError;
+pub use groups::logging::Logging;
+pub use groups::monitoring::Monitoring;
+pub use groups::recording::Recording;
+pub use groups::threads::Threads;
 pub use profile::Profile;
 pub use values::Effective;
 
-/// Everything the server needs to know before it starts.
+/// Everything that the server needs to know before it starts.
 #[derive(Debug)]
 pub struct Config {
-    /// Which set of defaults applied.
+    /// The set of defaults that applied.
     pub profile: Profile,
-    /// Where to listen; `::` = on all addresses, IPv4 included.
+    /// The address to listen on; `::` is all addresses, IPv4 included.
     pub host: IpAddr,
-    /// The port asked for; 0 = any free one.
+    /// The port asked for; 0 is any free one.
     pub port: u16,
-    /// How many shards.
-    pub shards: u16,
-    /// Whether each shard stays on a core of its own.
-    pub pin: bool,
-    /// Cores that the process may use.
-    pub cores: Cores,
-    /// Whether the sends of a turn go out through io_uring, where the kernel has it.
-    pub ring: bool,
-    /// What is worth a line in the log.
-    pub log_levels: Levels,
-    /// How such a line looks.
-    pub log_format: LogFormat,
-    /// Where the log goes instead of standard error.
-    pub log_file: Option<PathBuf>,
-    /// What latencies are compared with.
-    pub target_latency: Duration,
-    /// How often percentiles begin anew.
-    pub metrics_interval: Duration,
-    /// What is trouble.
-    pub alert_limits: Limits,
-    /// Where alerts are posted.
-    pub alert_webhook: Option<String>,
-    /// Who sends it may see the dashboard from elsewhere.
+    /// The shards and how they use the machine.
+    pub threads: Threads,
+    /// Level, form and place of the log.
+    pub logging: Logging,
+    /// Measurements and alerts.
+    pub monitoring: Monitoring,
+    /// Opens the operators' pages to requests that carry it.
     pub admin_token: Option<Token>,
-    /// HTTP requests that one address may make in a second; 0 = any number.
+    /// HTTP requests per second that one address may make; 0 is any number.
     pub http_requests: u32,
-    /// How long goodbyes may take.
+    /// Time that the goodbyes may take when the server stops.
     pub drain_timeout: Duration,
-    /// How long a shard may hang before the process ends itself.
-    pub stall_limit: Option<Duration>,
     /// Where and how to record, if at all.
-    pub record: Option<Record>,
-    /// Where sessions are kept.
+    pub recording: Option<Recording>,
+    /// Where sessions are stored.
     pub storage: storage::Plan,
-    /// What every shard's engine is told; which shard it is, and the time, are filled in when it
-    /// starts.
+    /// Settings of every shard's engine. The shard's id and the time are filled in when it starts.
     pub engine: Settings,
-    /// Every setting with its unit and where it came from.
+    /// Every setting with its unit and its source.
     pub effective: Vec<Effective>,
-    /// What to warn of at start.
+    /// Warnings to show at start.
     pub notes: Vec<String>,
 }
 
-/// How to record.
-#[derive(Debug, Eq, PartialEq)]
-pub struct Record {
-    /// Where the files go.
-    pub directory: PathBuf,
-    /// A file that has grown to this is followed by another.
-    pub file_bytes_max: u64,
-    /// The same for one that holds this span of time.
-    pub file_span_max: Micros,
-    /// Of each shard.
-    pub files_max: u32,
-}
-
 impl Config {
-    /// Checks everything. The first value that is not allowed is the error.
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// Names the first value that is not allowed.
     pub fn check(given: &RawConfig) -> Result<Self, ConfigError> {
         let mut notes = Vec::new();
         let profile = profile(given, &mut notes)?;
@@ -111,154 +84,76 @@ impl Config {
             notes: Vec::new(),
         };
         values.one_of(&table::PROFILE)?;
-        let port = values.whole(&table::PORT)?;
-        let host = values.told(&table::HOST, host)?;
-        let shards =
-            values.whole_or(&table::SHARDS, u64::from(given.cores.usable().clamp(1, 256)))?;
-        let pin = values.switch(&table::PIN_CORES, given.cores.pins(shards))?;
-        let log_levels = values.told(&table::LOG_LEVEL, Levels::parse)?;
-        let ring = values.switch(&table::IO_URING, true)?;
-        let log_format = match values.one_of(&table::LOG_FORMAT)?.as_str() {
-            "pretty" => LogFormat::Pretty,
-            "json" => LogFormat::Json,
-            _ if profile == Profile::Production => LogFormat::JsonUnlessTerminal,
-            _ => LogFormat::Pretty,
-        };
-        let log_file = values.unless_none(&table::LOG_FILE, |path| Some(PathBuf::from(path)))?;
-        let polling = values.one_of(&table::TRANSPORTS)?.contains("polling");
-        let is_internet = values.find(&table::SECURITY_PROFILE).text == "internet";
-        let version_3 = match values.one_of(&table::ENGINE_IO_3)?.as_str() {
-            "off" => Version3::Off,
-            "auto" if is_internet => Version3::WebSocketOnly,
-            _ => Version3::On,
-        };
-        let compresses = values.one_of(&table::COMPRESSION)? == "on";
-        let compression = Compression {
-            threshold: values.count(&table::COMPRESSION_THRESHOLD)?,
-            level: values.whole(&table::COMPRESSION_LEVEL)? as u8,
-            context_takeover: values.one_of(&table::CONTEXT_TAKEOVER)? == "on",
-        };
-        let recovery = values.millis(&table::RECOVERY_WINDOW)?;
-        let origins = values.told(&table::CORS_ORIGIN, access::origins)?;
-        let target_latency = Duration::from_millis(values.whole(&table::SYNC_TARGET_LATENCY)?);
-        let tick_interval = values.millis(&table::SCROLL_TICK_INTERVAL)?;
-        let batch_interval = values.millis(&table::BATCH_INTERVAL)?;
-        let ping_interval = values.millis(&table::SOCKET_PING_INTERVAL)?;
-        let ping_timeout = values.millis(&table::SOCKET_PING_TIMEOUT)?;
-        let heartbeat_interval = values.millis(&table::HEARTBEAT_INTERVAL)?;
-        let leader_grace = values.millis(&table::LEADER_GRACE)?;
-        let session_members_max = values.count(&table::MAX_SESSION_MEMBERS)?;
-        let message_bytes_max = values.count(&table::MAX_MESSAGE_BYTES)?;
-        let limits = words::limits::Limits {
-            connections_max: values.count(&table::MAX_CONNECTIONS)?,
-            sessions_max: values.count(&table::MAX_SESSIONS)?,
-            message_bytes_max,
-            backlog_bytes_max: message_bytes_max
-                .saturating_mul(2)
-                .max(words::limits::Limits::PRODUCTION.backlog_bytes_max),
-            empty_session_ttl: values.millis(&table::SESSION_TTL)?,
-            ..words::limits::Limits::PRODUCTION
-        };
-        let (manners, http_requests) = access::manners(&mut values, &origins)?;
-        let storage = groups::storage::plan(&mut values)?;
-        let storage_wait = match storage.target {
-            Target::Memory => None,
-            Target::File(_) | Target::Redis(_) => {
-                Some(Micros::from_micros(storage.wait.as_micros() as u64))
-            }
-        };
-        let drain_timeout = Duration::from_millis(values.whole(&table::DRAIN_TIMEOUT)?);
-        let goodbye = match values.one_of(&table::DRAIN_GOODBYE)?.as_str() {
-            "reconnect" => Goodbye::Reconnect,
-            _ => Goodbye::Disconnect,
-        };
-        let stall_limit = Duration::from_millis(values.whole(&table::STALL_LIMIT)?);
-        let stall_limit = (stall_limit > Duration::ZERO).then_some(stall_limit);
-        let metrics_interval = Duration::from_millis(values.whole(&table::METRICS_INTERVAL)?);
-        let alert_limits = Limits {
-            target_latency_ms: target_latency.as_secs_f64() * 1_000.0,
-            latency_ms: values.whole(&table::ALERT_LATENCY)? as f64,
-            cpu_percent: values.whole(&table::ALERT_CPU)? as f64,
-            cpu_time: Duration::from_millis(values.whole(&table::ALERT_CPU_TIME)?),
-            memory_bytes: values.whole(&table::MEMORY_THRESHOLD)? * 1_000_000,
-            memory_limit_bytes: values.whole(&table::MEMORY_LIMIT)? * 1_000_000,
-            heartbeat: Duration::from_micros(heartbeat_interval.as_micros()),
-        };
-        let alert_webhook = values.unless_none(&table::ALERT_WEBHOOK, webhook)?;
-        let admin_token = values.unless_none(&table::ADMIN_TOKEN, Token::parse)?;
-        let seed = values.seed()?;
-        let record = Record {
-            directory: values.told(&table::RECORD_DIR, |text| Some(PathBuf::from(text)))?,
-            file_bytes_max: values.whole(&table::RECORD_MAX_BYTES)?,
-            file_span_max: values.millis(&table::RECORD_MAX_AGE)?,
-            files_max: values.count(&table::RECORD_KEEP)?,
-        };
-        let record = (record.directory.as_os_str() != "off").then_some(record);
-        // Secrets cannot be covered in what is compressed.
-        let compression = (compresses && record.is_none()).then_some(compression);
-        let Values { effective, predecessors, notes: refused, .. } = values;
+        let logging = logging::read(&mut values)?;
+        let threads = threads::read(&mut values)?;
+        let access = access::read(&mut values)?;
+        let connections = connections::read(&mut values, access.is_internet)?;
+        let sessions = sessions::read(&mut values)?;
+        let storage = groups::storage::read(&mut values)?;
+        let heartbeat = Duration::from_micros(connections.heartbeat_interval.as_micros());
+        let monitoring = monitoring::read(&mut values, heartbeat)?;
+        let (recording, seed) = recording::read(&mut values)?;
+        let Values { mut effective, predecessors, notes: refused, .. } = values;
+        effective.sort_by_key(|line| table::place(line.variable));
         notes.extend(given.service_links());
         notes.extend(refused);
         let used: Vec<&str> = predecessors.iter().flat_map(|old| old.variables).copied().collect();
         notes.extend(inherited(&predecessors, &effective));
         notes.extend(given.unused(&used));
+        // A recording must not hold secrets, and secrets in compressed bytes cannot be covered.
+        let compression = connections.transports.compression.filter(|_| recording.is_none());
+        let backlog_bytes_max = Limits::PRODUCTION.backlog_bytes_max;
+        let engine = Settings {
+            shard: ShardId(0),
+            shards: threads.shards,
+            seed,
+            started_unix_ms: 0,
+            limits: Limits {
+                connections_max: access.connections_max,
+                sessions_max: sessions.sessions_max,
+                message_bytes_max: access.message_bytes_max,
+                backlog_bytes_max: access
+                    .message_bytes_max
+                    .saturating_mul(2)
+                    .max(backlog_bytes_max),
+                empty_session_ttl: sessions.empty_ttl,
+                ..Limits::PRODUCTION
+            },
+            tick_interval: sessions.tick_interval,
+            batch_interval: sessions.batch_interval,
+            ping_interval: connections.ping_interval,
+            ping_timeout: connections.ping_timeout,
+            heartbeat_interval: connections.heartbeat_interval,
+            leader_grace: sessions.leader_grace,
+            session_members_max: sessions.members_max,
+            origins: access.origins,
+            storage_wait: match storage.target {
+                Target::Memory => None,
+                Target::File(_) | Target::Redis(_) => {
+                    Some(Micros::from_micros(storage.wait.as_micros() as u64))
+                }
+            },
+            goodbye: connections.goodbye,
+            transports: Transports { compression, ..connections.transports },
+            reserved: Reserved,
+            manners: access.manners,
+        };
         Ok(Self {
             profile,
-            host,
-            port: port as u16,
-            shards: shards as u16,
-            pin,
-            cores: given.cores,
-            log_levels,
-            ring,
-            log_format,
-            log_file,
-            target_latency,
-            metrics_interval,
-            alert_limits,
-            alert_webhook,
-            admin_token,
-            http_requests,
-            drain_timeout,
-            stall_limit,
-            record,
+            host: connections.host,
+            port: connections.port,
+            threads,
+            logging,
+            monitoring,
+            admin_token: access.admin_token,
+            http_requests: access.http_requests,
+            drain_timeout: connections.drain_timeout,
+            recording,
             storage,
-            engine: Settings {
-                shard: ShardId(0),
-                shards: shards as u16,
-                seed,
-                started_unix_ms: 0,
-                limits,
-                tick_interval,
-                batch_interval,
-                ping_interval,
-                ping_timeout,
-                heartbeat_interval,
-                leader_grace,
-                session_members_max,
-                origins,
-                storage_wait,
-                goodbye,
-                transports: Transports { polling, version_3, compression, recovery },
-                reserved: Reserved,
-                manners,
-            },
+            engine,
             effective,
             notes,
         })
-    }
-}
-
-impl Config {
-    /// What the monitor is to do.
-    pub fn monitoring(&self) -> monitor::Plan {
-        monitor::Plan {
-            interval: self.metrics_interval,
-            limits: self.alert_limits,
-            stall_limit: self.stall_limit,
-            webhook: self.alert_webhook.clone(),
-            store: None,
-        }
     }
 }
 
@@ -289,34 +184,16 @@ fn inherited(predecessors: &[&Predecessor], effective: &[Effective]) -> Option<S
         .then(|| format!("variables of the Node.js server are used: {}", sets.join(", ")))
 }
 
-fn host(text: &str) -> Option<IpAddr> {
-    match text {
-        "all" => Some(Ipv6Addr::UNSPECIFIED.into()),
-        "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
-        address => address.parse().ok(),
-    }
-}
-
-/// An address that alerts can be posted to.
-fn webhook(text: &str) -> Option<String> {
-    let address: ureq::http::Uri = text.parse().ok()?;
-    let fits = matches!(address.scheme_str(), Some("http" | "https"))
-        && address.host().is_some_and(|host| !host.is_empty())
-        && text.bytes().all(|byte| byte.is_ascii_graphic());
-    fits.then(|| text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use bandsync_engine::words::limits::RateLimits;
     use bandsync_engine::words::manners::Hosts;
-    use bandsync_engine::words::origins::Origins;
     use bandsync_engine::words::rng::Seed;
     use bandsync_storage::Topology;
 
-    use super::access::origins;
     use super::dotenv::DotEnvError;
+    use super::raw::Cores;
     use super::table::{Allowed, Setting};
     use super::*;
 
@@ -375,8 +252,8 @@ mod tests {
     ) {
         let config = config(sources);
         assert_eq!(config.profile, profile);
-        assert_eq!(config.log_levels.all, level);
-        assert_eq!(config.target_latency, Duration::from_millis(latency_ms));
+        assert_eq!(config.logging.levels.all, level);
+        assert_eq!(config.monitoring.target_latency, Duration::from_millis(latency_ms));
         assert_eq!(config.engine.tick_interval, Micros::from_millis(tick_ms));
     }
 
@@ -491,18 +368,6 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_origins_are_read() {
-        assert_eq!(host("all"), "::".parse().ok());
-        assert_eq!(host("localhost"), "127.0.0.1".parse().ok());
-        assert_eq!(host("::1"), "::1".parse().ok());
-        assert_eq!(origins("own"), Some(Origins::Own));
-        assert_eq!(origins("*"), Some(Origins::Any));
-        let listed = ["https://Band.example/", "http://[::1]:5173"].join(" , ");
-        let expected = vec!["https://band.example".to_owned(), "http://[::1]:5173".to_owned()];
-        assert_eq!(origins(&listed), Some(Origins::Listed(expected)));
-    }
-
-    #[test]
     fn the_internet_takes_a_proxy_and_a_list_of_pages() {
         let check = |text: &str| Config::check(&given(["", text, ""]));
         let proxy = "SECURITY_PROFILE=internet TRUSTED_PROXIES=127.0.0.1";
@@ -560,7 +425,7 @@ mod tests {
     fn check_shards(count: u16, quota: Option<u16>, text: &str, expected: (u16, bool)) {
         let given = RawConfig { cores: Cores { count, quota }, ..given(["", text, ""]) };
         let config = Config::check(&given).unwrap();
-        assert_eq!((config.shards, config.pin), expected, "{count} {quota:?} {text}");
+        assert_eq!((config.threads.shards, config.threads.pin), expected, "{count} {quota:?} {text}");
     }
 
     #[test]
@@ -600,8 +465,7 @@ mod tests {
         let config = config(["", "SEED=424242", ""]);
         assert_eq!(config.engine.seed, Seed::from(424_242));
         let shown: Vec<_> = config.effective.iter().map(|line| line.variable).collect();
-        assert_eq!(shown.len(), table::SETTINGS.len());
-        assert!(table::SETTINGS.iter().all(|setting| shown.contains(&setting.variable)));
+        assert_eq!(shown, table::SETTINGS.map(|setting| setting.variable));
         let lines: Vec<_> = config.effective.iter().map(Effective::to_string).collect();
         assert!(lines.iter().all(|line| !line.contains("424242")), "{lines:?}");
         assert!(lines.contains(&"SEED = (secret) (environment)".to_owned()), "{lines:?}");

@@ -1016,6 +1016,11 @@ pub const FOREIGN_VARIABLES: [&str; 3] =
 /// Each variable is also read with this before its name, which counts before the bare name.
 pub const PREFIX: &str = "BANDSYNC_";
 
+/// The place of a variable in [`SETTINGS`].
+pub fn place(variable: &str) -> Option<usize> {
+    SETTINGS.iter().position(|setting| setting.variable == variable)
+}
+
 impl Setting {
     /// Words that are allowed, for completion; a number or a path may be allowed besides.
     pub fn words(&self) -> Vec<&'static str> {
@@ -1039,8 +1044,6 @@ impl Setting {
 
     /// The heading of `--help` above it, if there is one.
     pub fn heading(&self) -> Option<&'static str> {
-        let place =
-            |variable: &str| SETTINGS.iter().position(|setting| setting.variable == variable);
         let own = place(self.variable);
         let above = HEADINGS.iter().rev().find(|(first, _)| place(first.variable) <= own);
         above.map(|(_, heading)| *heading)

@@ -1,8 +1,8 @@
 //! Takes values out of what was given, one setting at a time, and notes where each came from.
 
 use std::fmt;
+use std::time::Duration;
 
-use bandsync_engine::words::rng::Seed;
 use bandsync_engine::words::time::Micros;
 
 use super::error::ConfigError;
@@ -46,22 +46,14 @@ impl<'a> Values<'a> {
         Ok(value as u32)
     }
 
-    /// The seed that was given, or else 256 bits of the system's randomness.
-    pub(super) fn seed(&mut self) -> Result<Seed, ConfigError> {
-        let Allowed::WholeOr { word, min, max } = table::SEED.allowed else {
-            panic!("SEED is a number")
-        };
-        let parse = |text: &str| match text {
-            text if text == word => Some(None),
-            text => whole(text, min, max).map(|number| Some(Seed::from(number))),
-        };
-        let given = self.take(&table::SEED, parse, |_| String::new())?;
-        given.map_or_else(random_seed, Ok)
-    }
-
     pub(super) fn millis(&mut self, setting: &'static Setting) -> Result<Micros, ConfigError> {
         assert_eq!(setting.unit, "ms");
         self.whole(setting).map(Micros::from_millis)
+    }
+
+    pub(super) fn duration(&mut self, setting: &'static Setting) -> Result<Duration, ConfigError> {
+        assert_eq!(setting.unit, "ms");
+        self.whole(setting).map(Duration::from_millis)
     }
 
     /// A number, or `choice` when the word stands there.
@@ -100,7 +92,7 @@ impl<'a> Values<'a> {
     }
 
     /// What `parse` makes of the text, which is also what is shown.
-    pub(super) fn told<T>(
+    pub(super) fn parsed<T>(
         &mut self,
         setting: &'static Setting,
         parse: fn(&str) -> Option<T>,
@@ -181,13 +173,6 @@ impl<'a> Values<'a> {
         let source = Source::Default(self.profile);
         Found { source, name: setting.variable.to_owned(), text: text.into() }
     }
-}
-
-/// A server whose ids can be foretold must not start, so there is nothing to fall back on.
-fn random_seed() -> Result<Seed, ConfigError> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| ConfigError::NoRandomness(error.to_string()))?;
-    Ok(Seed::from_bytes(bytes))
 }
 
 /// Digits only: `u64` would take a `+` as well, and the message speaks of a whole number.

@@ -53,25 +53,26 @@ pub struct Site {
 }
 
 /// All that answers about the running server are made of.
-struct Reports {
-    totals: Arc<dyn Totals>,
-    monitor: Monitor,
-    storage: StorageHandle,
-    target_latency: Duration,
+pub struct Reports {
+    /// Counters of all shards and threads.
+    pub totals: Arc<dyn Totals>,
+    /// The running monitor.
+    pub monitor: Monitor,
+    /// The storage, for its state and the history.
+    pub storage: StorageHandle,
+    /// The latency that `/metrics` compares with.
+    pub target_latency: Duration,
 }
 
 impl Site {
     /// The site, and the reporter that is to be started when the shards can be reached.
     pub fn new(
-        totals: Arc<dyn Totals>,
-        monitor: Monitor,
-        storage: StorageHandle,
-        target_latency: Duration,
+        reports: Reports,
         progress: Arc<Progress>,
         admin_token: Option<Token>,
         per_second: u32,
     ) -> (Self, Reporter) {
-        let reports = Arc::new(Reports { totals, monitor, storage, target_latency });
+        let reports = Arc::new(reports);
         let (questions, reporter) = Reporter::new(Arc::clone(&reports));
         let site = Self {
             assets: Assets::embedded(),
@@ -456,12 +457,13 @@ mod tests {
             ..Default::default()
         })
         .unwrap();
-        let monitor = Monitor::start(Arc::clone(&totals), config.monitoring()).unwrap();
+        let monitor = Monitor::start(Arc::clone(&totals), config.monitoring.plan(None)).unwrap();
         let progress = Arc::new(Progress::default());
         progress.started();
-        let target = Duration::from_millis(25);
-        let (site, reporter) =
-            Site::new(totals, monitor, StorageHandle::nowhere(), target, progress, None, 100);
+        let target_latency = Duration::from_millis(25);
+        let storage = StorageHandle::nowhere();
+        let reports = Reports { totals, monitor, storage, target_latency };
+        let (site, reporter) = Site::new(reports, progress, None, 100);
         (site.describing(&config.engine), reporter)
     }
 

@@ -76,8 +76,8 @@ fn text(
         line(&mut head, "", hint);
     }
     line(&mut rest, "storage", &kept(&config.storage.target));
-    let pinned = if config.pin { "pinned" } else { "not pinned" };
-    line(&mut rest, "shards", &format!("{} ({}; {pinned})", config.shards, config.cores));
+    let pinned = if config.threads.pin { "pinned" } else { "not pinned" };
+    line(&mut rest, "shards", &format!("{} ({}; {pinned})", config.threads.shards, config.threads.cores));
     // The last line, and the warnings that the log begins with.
     let used = head.lines().count() + rest.lines().count() + 1 + config.notes.len();
     let assignments =

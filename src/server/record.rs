@@ -37,7 +37,7 @@ impl Error for RecordError {
 /// # Errors
 /// If the directory cannot be used: who asks for a recording would miss it only when it is needed.
 pub fn start(config: &Config, settings: &[Settings]) -> Result<Option<Recorder>, RecordError> {
-    let Some(record) = &config.record else { return Ok(None) };
+    let Some(record) = &config.recording else { return Ok(None) };
     let refused = |error| RecordError { directory: record.directory.clone(), error };
     // A write beyond a limit of the file size fails then, instead of ending the process.
     signal_hook::flag::register(libc::SIGXFSZ, Arc::default()).map_err(refused)?;

@@ -17,7 +17,7 @@ use bandsync_trace::Recorder;
 use log::debug;
 
 use crate::config::Config;
-use crate::http::{Progress, Site};
+use crate::http::{Progress, Reports, Site};
 use crate::monitor::{self, Monitor, Totals};
 use crate::server::adapters::{ExitHook, FleetTotals, HistoryAdapter, MAILBOX_ROOM, StorageSink};
 use crate::server::record::{self, RecordError};
@@ -109,10 +109,10 @@ impl Server {
         let storage = Storage::open(&config.storage).map_err(StartError::Storage)?;
         let handle = storage.handle().clone();
         let clock = Clock::start();
-        let board = SharedMetrics::new(config.shards);
+        let board = SharedMetrics::new(config.threads.shards);
         let started_unix_ms = clock.started_unix_ms();
         let settings = |shard| Settings { shard, started_unix_ms, ..config.engine.clone() };
-        let all: Vec<Settings> = (0..config.shards).map(|shard| settings(ShardId(shard))).collect();
+        let all: Vec<Settings> = (0..config.threads.shards).map(|shard| settings(ShardId(shard))).collect();
         let recorder = record::start(config, &all).map_err(StartError::Record)?;
         let totals: Arc<dyn Totals> = Arc::new(FleetTotals {
             board: Arc::clone(&board),
@@ -121,24 +121,19 @@ impl Server {
             recording: recorder.as_ref().map(Recorder::backlog),
         });
         let series = Box::new(HistoryAdapter(handle.clone()));
-        let monitoring = monitor::Plan { store: Some(series), ..config.monitoring() };
+        let monitoring = monitor::Plan { store: Some(series), ..config.monitoring.plan(config.threads.stall_limit) };
         let monitor =
             Monitor::start(Arc::clone(&totals), monitoring).map_err(StartError::System)?;
         let token = config.admin_token.clone();
         let progress = Arc::new(Progress::default());
-        let (site, reporter) = Site::new(
-            totals,
-            monitor,
-            handle,
-            config.target_latency,
-            Arc::clone(&progress),
-            token,
-            config.http_requests,
-        );
+        let target_latency = config.monitoring.target_latency;
+        let reports = Reports { totals, monitor, storage: handle, target_latency };
+        let (site, reporter) =
+            Site::new(reports, Arc::clone(&progress), token, config.http_requests);
         let site: Arc<dyn Host> = Arc::new(site.describing(&config.engine));
         let plan = Plan {
-            pin: config.pin,
-            ring: config.ring,
+            pin: config.threads.pin,
+            ring: config.threads.ring,
             mailbox_room: MAILBOX_ROOM,
             ..Plan::new(config.host, config.port)
         };
@@ -153,7 +148,7 @@ impl Server {
         let reporter = reporter
             .start(move |asker, answer| post.answer(asker, answer))
             .map_err(StartError::System)?;
-        let sink = StorageSink { post: fleet.post(), shards: config.shards };
+        let sink = StorageSink { post: fleet.post(), shards: config.threads.shards };
         let storage = storage.start(sink).map_err(StartError::System)?;
         progress.started();
         Ok(Self { fleet, recorder, storage, progress, reporter })

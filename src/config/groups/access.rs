@@ -1,4 +1,4 @@
-//! Who may connect, from where, and how much each may do.
+//! Access: pages, names and addresses that may connect, and how much each client may do.
 
 use bandsync_engine::words::limits::RateLimits;
 use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
@@ -7,30 +7,47 @@ use bandsync_engine::words::origins::Origins;
 use crate::config::error::ConfigError;
 use crate::config::table;
 use crate::config::values::{Values, whole};
+use crate::http::Token;
 
 /// Characters of a new passcode or PIN where strangers may guess: eight digits last for years at
 /// the rate that many addresses together have (`GuessLimit`).
 const SECRET_CHARS_ON_THE_INTERNET: u32 = 8;
 
-/// What is expected of those who come, and how many HTTP requests they may make.
-pub fn manners(values: &mut Values<'_>, origins: &Origins) -> Result<(Manners, u32), ConfigError> {
+/// Who may connect and what each address and client may do.
+pub struct Access {
+    /// Whether the security profile is `internet`.
+    pub is_internet: bool,
+    /// Opens the operators' pages to requests that carry it.
+    pub admin_token: Option<Token>,
+    /// Web pages that may connect.
+    pub origins: Origins,
+    /// What is expected of clients and addresses.
+    pub manners: Manners,
+    /// HTTP requests per second that one address may make; 0 is any number.
+    pub http_requests: u32,
+    /// Connections that one shard holds.
+    pub connections_max: u32,
+    /// Size of the largest message that a client may send.
+    pub message_bytes_max: u32,
+}
+
+/// Reads the group.
+pub fn read(values: &mut Values<'_>) -> Result<Access, ConfigError> {
     let is_lan = values.one_of(&table::SECURITY_PROFILE)? == "lan";
-    let proxies = values.told(&table::TRUSTED_PROXIES, networks)?;
-    let hosts = match values.told(&table::ALLOWED_HOSTS, names)? {
-        Names::Auto if is_lan => Hosts::Local(hosts_of(origins)),
-        Names::Auto => Hosts::Public(hosts_of(origins)),
+    let admin_token = values.unless_none(&table::ADMIN_TOKEN, Token::parse)?;
+    let origins = values.parsed(&table::CORS_ORIGIN, origins)?;
+    let proxies = values.parsed(&table::TRUSTED_PROXIES, networks)?;
+    let hosts = match values.parsed(&table::ALLOWED_HOSTS, names)? {
+        Names::Auto if is_lan => Hosts::Local(hosts_of(&origins)),
+        Names::Auto => Hosts::Public(hosts_of(&origins)),
         Names::Any => Hosts::Any,
-        Names::Listed(names) => Hosts::Local([names, hosts_of(origins)].concat()),
+        Names::Listed(names) => Hosts::Local([names, hosts_of(&origins)].concat()),
     };
-    let limits = [&table::CONNECTIONS_PER_IP, &table::HANDSHAKES_PER_IP];
-    // Who gives a number wants to see it hold, also from this machine.
-    let spares_loopback =
-        is_lan && limits.iter().all(|setting| values.find(setting).text == "auto");
-    let connections_max = values.whole_or(limits[0], if is_lan { 256 } else { 32 })? as u32;
-    let connections_per_second = values.whole_or(limits[1], if is_lan { 100 } else { 10 })? as u32;
-    let peers = PeerLimits { connections_max, connections_per_second, spares_loopback };
-    let requests = values.count(&table::HTTP_REQUESTS_PER_IP)?;
-    let rates = values.told(&table::EVENT_RATES, event_rates)?;
+    let peers = peers(values, is_lan)?;
+    let http_requests = values.count(&table::HTTP_REQUESTS_PER_IP)?;
+    let rates = values.parsed(&table::EVENT_RATES, event_rates)?;
+    let connections_max = values.count(&table::MAX_CONNECTIONS)?;
+    let message_bytes_max = values.count(&table::MAX_MESSAGE_BYTES)?;
     if !is_lan && proxies.is_empty() {
         let what = "the proxy that ends TLS, such as 127.0.0.1";
         return Err(ConfigError::Unsafe(table::TRUSTED_PROXIES.variable, what));
@@ -40,11 +57,32 @@ pub fn manners(values: &mut Values<'_>, origins: &Origins) -> Result<(Manners, u
         return Err(ConfigError::Unsafe(table::CORS_ORIGIN.variable, what));
     }
     let secret_chars_min = if is_lan { 0 } else { SECRET_CHARS_ON_THE_INTERNET };
-    Ok((Manners { rates, peers, proxies, hosts, secret_chars_min }, requests))
+    Ok(Access {
+        is_internet: !is_lan,
+        admin_token,
+        origins,
+        manners: Manners { rates, peers, proxies, hosts, secret_chars_min },
+        http_requests,
+        connections_max,
+        message_bytes_max,
+    })
+}
+
+/// Reads the limits of one address. An operator who gives a number expects it to hold, so loopback
+/// is spared only while both are `auto`.
+fn peers(values: &mut Values<'_>, is_lan: bool) -> Result<PeerLimits, ConfigError> {
+    let limits = [&table::CONNECTIONS_PER_IP, &table::HANDSHAKES_PER_IP];
+    let spares_loopback =
+        is_lan && limits.iter().all(|setting| values.find(setting).text == "auto");
+    Ok(PeerLimits {
+        connections_max: values.whole_or(limits[0], if is_lan { 256 } else { 32 })? as u32,
+        connections_per_second: values.whole_or(limits[1], if is_lan { 100 } else { 10 })? as u32,
+        spares_loopback,
+    })
 }
 
 /// The pages that may connect.
-pub fn origins(text: &str) -> Option<Origins> {
+fn origins(text: &str) -> Option<Origins> {
     match text {
         "own" => Some(Origins::Own),
         "*" => Some(Origins::Any),
@@ -131,4 +169,18 @@ fn event_rates(text: &str) -> Option<RateLimits> {
         *place = u32::try_from(whole(rate.trim(), 0, 100_000)?).ok()?;
     }
     Some(rates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_a_word_or_a_list() {
+        assert_eq!(origins("own"), Some(Origins::Own));
+        assert_eq!(origins("*"), Some(Origins::Any));
+        let listed = ["https://Band.example/", "http://[::1]:5173"].join(" , ");
+        let expected = vec!["https://band.example".to_owned(), "http://[::1]:5173".to_owned()];
+        assert_eq!(origins(&listed), Some(Origins::Listed(expected)));
+    }
 }

@@ -1,7 +1,6 @@
 //! Where sessions are kept.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use bandsync_storage::{Endpoint, Plan, Target, Topology};
 
@@ -11,11 +10,11 @@ use crate::config::table;
 use crate::config::values::Values;
 
 /// Where sessions are kept, from everything that says something about it.
-pub fn plan(values: &mut Values<'_>) -> Result<Plan, ConfigError> {
+pub fn read(values: &mut Values<'_>) -> Result<Plan, ConfigError> {
     let kind = values.one_of(&table::STORAGE)?;
-    let data = values.told(&table::DATA_DIR, |text| Some(text.to_owned()))?;
-    let ttl = Duration::from_millis(values.whole(&table::STORAGE_TTL)?);
-    let wait = Duration::from_millis(values.whole(&table::STORAGE_WAIT)?);
+    let data = values.parsed(&table::DATA_DIR, |text| Some(text.to_owned()))?;
+    let ttl = values.duration(&table::STORAGE_TTL)?;
+    let wait = values.duration(&table::STORAGE_WAIT)?;
     let text: fn(&str) -> Option<String> = |text| Some(text.to_owned());
     let url = values.unless_none(&table::REDIS_URL, |url| Topology::parse(url).ok())?;
     let host = values.unless_none(&table::REDIS_HOST, text)?;
@@ -23,7 +22,7 @@ pub fn plan(values: &mut Values<'_>) -> Result<Plan, ConfigError> {
     let password = values.unless_none(&table::REDIS_PASSWORD, text)?;
     let db = values.whole(&table::REDIS_DB)?;
     let replicas = values.count(&table::REDIS_REPLICAS)?;
-    let timeout = Duration::from_millis(values.whole(&table::REDIS_TIMEOUT)?);
+    let timeout = values.duration(&table::REDIS_TIMEOUT)?;
     let on_host = |host: &str| Topology::on_host(host, port, password.as_deref(), db as i64);
     let redis = match (url, host) {
         (Some(topology), _) => Some(topology),
