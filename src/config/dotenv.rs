@@ -1,14 +1,14 @@
-//! The file `.env`: settings that stay with a working directory.
+//! The file `.env`: settings that belong to a working directory.
 
 use std::collections::BTreeMap;
 use std::{fmt, fs, io};
 
-/// Why `.env` cannot be used.
+/// The reason why `.env` cannot be used.
 #[derive(Debug, Eq, PartialEq)]
 pub enum DotEnvError {
-    /// It exists but cannot be read, for the reason given.
+    /// The file exists but cannot be read, for this reason.
     Unreadable(String),
-    /// This line, counted from one, is no assignment.
+    /// This line, counted from 1, is not an assignment.
     Line(usize),
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for DotEnvError {
 
 impl std::error::Error for DotEnvError {}
 
-/// The file of the working directory; nothing if there is none.
+/// Reads the file of the working directory. Returns nothing if there is none.
 pub fn read() -> Result<BTreeMap<String, String>, DotEnvError> {
     match fs::read_to_string(".env") {
         Ok(text) => parse(&text),
@@ -35,8 +35,7 @@ pub fn read() -> Result<BTreeMap<String, String>, DotEnvError> {
     }
 }
 
-/// Reads assignments, with quotes and comments as is usual in such files. The last of two for a
-/// name counts.
+/// Parses assignments with quotes and comments. If a name appears twice, the last value counts.
 fn parse(text: &str) -> Result<BTreeMap<String, String>, DotEnvError> {
     let text = text.trim_start_matches('\u{feff}');
     dotenvy::from_read_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(
@@ -47,8 +46,8 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, DotEnvError> {
     )
 }
 
-/// Where the line is. The parser tells its text, or only that of its value; it may hold a secret
-/// and is therefore never shown.
+/// Finds the number of a line. The parser returns the line's text, or only its value; both may hold
+/// a secret and are never shown.
 fn number(text: &str, line: &str) -> usize {
     let first = line.lines().next().unwrap_or_default().trim();
     let is_it = |other: &str| !other.starts_with('#') && other.ends_with(first);
@@ -61,7 +60,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// The file may be any other program's.
+        /// The file may belong to any other program.
         #[test]
         fn any_text_is_read_or_refused_by_a_line_that_it_has(text in "[A-Z=${}'\"\\\\# a-zé\n\r\u{feff}]{0,80}") {
             if let Err(DotEnvError::Line(line)) = parse(&text) {

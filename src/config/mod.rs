@@ -1,5 +1,4 @@
-//! From what people gave, as text and from four places, to one checked value that never changes
-//! again.
+//! The configuration: settings from four sources, checked once and immutable afterwards.
 
 pub mod dotenv;
 mod error;
@@ -19,9 +18,7 @@ use bandsync_engine::words::reserved::Reserved;
 use bandsync_engine::words::time::Micros;
 use bandsync_storage::{self as storage, Target};
 
-use self::groups::{
-    access, connections, logging, monitoring, recording, sessions, threads,
-};
+use self::groups::{access, connections, logging, monitoring, recording, sessions, threads};
 use self::raw::{RawConfig, Source};
 use self::table::Predecessor;
 use self::values::{Values, refused};
@@ -157,8 +154,8 @@ impl Config {
     }
 }
 
-/// `NODE_ENV` belongs to others as well, who set it to `test` or `staging`: such a value is no
-/// mistake.
+/// Reads the profile. `NODE_ENV` belongs to other programs as well, which set it to `test` or
+/// `staging`, so an unknown value there is not an error.
 fn profile(given: &RawConfig, notes: &mut Vec<String>) -> Result<Profile, ConfigError> {
     if let Some(found) = given.find(&table::PROFILE) {
         return Profile::parse(&found.text).ok_or_else(|| refused(&table::PROFILE, found));
@@ -166,13 +163,13 @@ fn profile(given: &RawConfig, notes: &mut Vec<String>) -> Result<Profile, Config
     let Some(value) = given.plain("NODE_ENV") else { return Ok(Profile::Development) };
     Ok(Profile::parse(value).unwrap_or_else(|| {
         notes.push(format!(
-            "NODE_ENV is {value:?}, neither development nor production: development holds"
+            "NODE_ENV is {value:?}, neither development nor production: using development"
         ));
         Profile::Development
     }))
 }
 
-/// One sentence about what variables of the Node.js server set, if they set anything.
+/// Returns a sentence about variables of the Node.js server that set something, if there are any.
 fn inherited(predecessors: &[&Predecessor], effective: &[Effective]) -> Option<String> {
     let sets = predecessors.iter().filter_map(|old| {
         let now = effective.iter().find(|now| now.variable == old.setting.variable)?;
@@ -197,7 +194,7 @@ mod tests {
     use super::table::{Allowed, Setting};
     use super::*;
 
-    /// Settings as `NAME=value`, separated by spaces, for each of the three places.
+    /// Settings as `NAME=value`, separated by spaces, for each of the three sources.
     fn given([command_line, environment, dot_env]: [&str; 3]) -> RawConfig {
         let map = |text: &str| {
             let pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
@@ -289,7 +286,7 @@ mod tests {
         assert_eq!(config.notes.len(), 1);
     }
 
-    /// Values at both ends are taken, values beyond are refused, whatever the source.
+    /// Values at both ends are accepted, values beyond are refused, from every source.
     #[test]
     fn every_range_is_kept() {
         for setting in table::SETTINGS {
@@ -318,7 +315,7 @@ mod tests {
         for setting in table::SETTINGS {
             if let Allowed::OneOf(words) = setting.allowed {
                 for word in words {
-                    // What the profile `internet` takes besides.
+                    // Other settings that the profile `internet` requires.
                     let others = "TRUSTED_PROXIES=127.0.0.1 CORS_ORIGIN=https://band.example";
                     let text = format!("{}={word} {others}", setting.variable);
                     assert!(Config::check(&given(["", &text, ""])).is_ok(), "{text}");
@@ -343,8 +340,8 @@ mod tests {
         }
     }
 
-    /// Whatever the source, the error shows the name as given there, the value, and what is
-    /// allowed.
+    /// From every source, the error shows the name as given there, the value, and the allowed
+    /// values.
     #[track_caller]
     fn check_refused(setting: &Setting, value: &str) {
         let text = format!("{}={value}", setting.variable);
@@ -425,13 +422,17 @@ mod tests {
     fn check_shards(count: u16, quota: Option<u16>, text: &str, expected: (u16, bool)) {
         let given = RawConfig { cores: Cores { count, quota }, ..given(["", text, ""]) };
         let config = Config::check(&given).unwrap();
-        assert_eq!((config.threads.shards, config.threads.pin), expected, "{count} {quota:?} {text}");
+        assert_eq!(
+            (config.threads.shards, config.threads.pin),
+            expected,
+            "{count} {quota:?} {text}"
+        );
     }
 
     #[test]
     fn shards_are_pinned_only_if_each_core_has_one() {
         check_shards(4, None, "", (4, true));
-        // Another server with as few shards would be on the same cores.
+        // Another server with as few shards would pin itself to the same cores.
         check_shards(4, None, "SHARDS=1", (1, false));
         check_shards(4, None, "SHARDS=2", (2, false));
         check_shards(4, None, "SHARDS=4", (4, true));
@@ -502,7 +503,7 @@ mod tests {
         check_port(["", "", "PORT=3 BANDSYNC_PORT=4"], 4, "PORT = 4 (.env)");
         check_port(["PORT=1", "BANDSYNC_PORT=4", ""], 1, "PORT = 1 (command line)");
         check_port(["", "PORT=2 BANDSYNC_PORT=", ""], 2, "PORT = 2 (environment)");
-        // The nearest source counts, whatever the name.
+        // The nearest source counts, under both names.
         check_port(["", "PORT=2", "BANDSYNC_PORT=4"], 2, "PORT = 2 (environment)");
         let error = Config::check(&given(["", "BANDSYNC_PORT=music", ""])).unwrap_err();
         assert!(error.to_string().starts_with("BANDSYNC_PORT cannot be"), "{error}");
@@ -511,7 +512,7 @@ mod tests {
     #[test]
     fn every_setting_takes_the_prefix() {
         for setting in table::SETTINGS {
-            // Values that differ from each default, for those that have a list or a range.
+            // Values other than the default, for settings that have a list or a range.
             let value = match setting.allowed {
                 Allowed::OneOf(words) if words.contains(&"internet") => continue,
                 Allowed::OneOf(words) => words[words.len() - 1].to_owned(),
@@ -529,7 +530,7 @@ mod tests {
         }
     }
 
-    /// A Service of Kubernetes named like a part of ours sets variables that are none of ours.
+    /// A Service of Kubernetes may have a name that makes its variables look like ours.
     #[test]
     fn service_links_are_ignored_with_a_note() {
         let links = "REDIS_HOST=redis REDIS_PORT=tcp://10.96.0.5:6379 REDIS_SERVICE_HOST=10.96.0.5 \
@@ -543,7 +544,7 @@ mod tests {
             notes[0].starts_with("REDIS_PORT=\"tcp://10.96.0.5:6379\" is ignored"),
             "{notes:?}"
         );
-        assert!(notes[0].contains("BANDSYNC_REDIS_PORT sets the port"), "{notes:?}");
+        assert!(notes[0].contains("Use BANDSYNC_REDIS_PORT to set the port"), "{notes:?}");
         check_place(&format!("{links} BANDSYNC_REDIS_PORT=7000"), "redis:7000 None 0");
         // A Service named `bandsync`, and one named `bandsync-redis`.
         let own = "PORT=4000 BANDSYNC_PORT=tcp://10.96.0.7:80 BANDSYNC_SERVICE_HOST=10.96.0.7 \
@@ -618,7 +619,7 @@ mod tests {
             let config = config(["", text, ""]);
             assert_eq!(config.storage.ttl, Duration::from_secs(3_600), "{text}");
             assert!(
-                config.notes[0].starts_with(&format!("{variable} is not used: ")),
+                config.notes[0].starts_with(&format!("{variable} is ignored: ")),
                 "{:?}",
                 config.notes
             );

@@ -5,7 +5,7 @@ use super::table::Setting;
 /// A set of defaults.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Profile {
-    /// For trying things out: more is logged, limits are wide.
+    /// For development: logs more and allows more.
     Development,
     /// For an evening with an audience.
     Production,
@@ -23,7 +23,7 @@ impl Profile {
         }
     }
 
-    /// As `NODE_ENV` has it.
+    /// The name, as in `NODE_ENV`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Development => "development",

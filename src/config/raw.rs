@@ -1,5 +1,5 @@
-//! What people gave, as text: on the command line, in the environment, in `.env`, under our names
-//! and those of the server before this one; and what the machine gives.
+//! Settings as text: what operators give on the command line, in the environment and in `.env`,
+//! under our names and those of the Node.js server; and the number of cores of the machine.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,10 +10,10 @@ use super::error::ConfigError;
 use super::profile::Profile;
 use super::table::{self, Setting};
 
-/// What people gave, unchecked.
+/// Settings as they were given, unchecked.
 #[derive(Debug, Default)]
 pub struct RawConfig {
-    /// By variable name.
+    /// Options of the command line, by variable name.
     pub command_line: BTreeMap<String, String>,
     /// The environment, by variable name.
     pub environment: BTreeMap<String, String>,
@@ -23,7 +23,7 @@ pub struct RawConfig {
     pub cores: Cores,
 }
 
-/// Where a value came from. The first that has one counts.
+/// The source of a value. The first source that has one counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Source {
     /// An option.
@@ -38,9 +38,9 @@ pub enum Source {
     Default(Profile),
 }
 
-/// A value as somebody gave it.
+/// A value as it was given.
 pub struct Found<'a> {
-    /// Its origin.
+    /// The source that it came from.
     pub source: Source,
     /// The name under which it was given.
     pub name: String,
@@ -53,13 +53,12 @@ pub struct Found<'a> {
 pub struct Cores {
     /// Cores in its affinity mask.
     pub count: u16,
-    /// Cores' worth of time that a CPU quota (cgroup) allows, rounded down, if that is less than
-    /// `count`.
+    /// Cores that a CPU quota (cgroup) allows, rounded down, if fewer than `count`.
     pub quota: Option<u16>,
 }
 
 impl Cores {
-    /// Asks the system. The standard library knows the quotas of cgroups, nested ones included.
+    /// Asks the system. The standard library reads the quotas of cgroups, nested ones included.
     pub fn look() -> Self {
         let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let count = bandsync_driver::allowed_cores().unwrap_or(allowed);
@@ -72,9 +71,9 @@ impl Cores {
         self.quota.unwrap_or(self.count)
     }
 
-    /// Whether each of so many shards has a core of its own. With fewer shards than cores a second
-    /// server would pin itself to the same ones. Under a quota a pinned thread that is out of time
-    /// can't continue elsewhere.
+    /// Whether each of `shards` shards has a core of its own. With fewer shards than cores a second
+    /// server would pin itself to the same cores, and under a quota a pinned thread that has used
+    /// its time cannot continue on another core.
     pub fn pins(self, shards: u64) -> bool {
         self.quota.is_none() && shards == u64::from(self.count)
     }
@@ -89,7 +88,7 @@ impl fmt::Display for Cores {
 }
 
 impl RawConfig {
-    /// Adds the environment, the file `.env` and the number of cores to what was typed.
+    /// Adds the environment, the file `.env` and the number of cores to the options.
     pub fn gather(command_line: BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         Ok(Self {
@@ -102,7 +101,7 @@ impl RawConfig {
         })
     }
 
-    /// The value of a setting, under our names or those of the Node.js server.
+    /// Finds the value of a setting, under our names or those of the Node.js server.
     pub fn find(&self, setting: &'static Setting) -> Option<Found<'_>> {
         let typed = self.command_line.get(setting.variable).map(|text| Found {
             source: Source::CommandLine,
@@ -112,7 +111,7 @@ impl RawConfig {
         typed.or_else(|| self.variable(setting)).or_else(|| self.predecessor(setting))
     }
 
-    /// The value of a setting in the environment or `.env`, whichever of its names it has there.
+    /// Finds the value of a setting in the environment or `.env`, under the first of its names.
     fn variable(&self, setting: &Setting) -> Option<Found<'_>> {
         self.sources().find_map(|(source, values)| {
             setting.variables().find_map(|variable| {
@@ -127,7 +126,7 @@ impl RawConfig {
         })
     }
 
-    /// The value of a setting as the Node.js server had it.
+    /// Finds the value that the Node.js server had for a setting, converted to ours.
     fn predecessor(&self, setting: &Setting) -> Option<Found<'_>> {
         table::PREDECESSORS.iter().filter(|old| old.setting.variable == setting.variable).find_map(
             |old| {
@@ -144,17 +143,17 @@ impl RawConfig {
         )
     }
 
-    /// A variable under this name alone.
+    /// Finds a variable under this name alone.
     pub fn plain(&self, variable: &str) -> Option<&str> {
         self.sources().find_map(|(_, values)| text_of(values, variable))
     }
 
-    /// What can hold variables, the nearest first.
+    /// The sources of variables, the nearest first.
     fn sources(&self) -> impl Iterator<Item = (Source, &BTreeMap<String, String>)> {
         [(Source::Environment, &self.environment), (Source::DotEnv, &self.dot_env)].into_iter()
     }
 
-    /// One sentence about each variable of ours that holds what Kubernetes sets beside a Service.
+    /// Returns a sentence for each of our variables that holds what Kubernetes sets for a Service.
     pub fn service_links(&self) -> Vec<String> {
         let names = table::SETTINGS.iter().flat_map(|setting| {
             setting.variables().map(move |variable| (setting.variable, variable))
@@ -165,15 +164,16 @@ impl RawConfig {
             let service = service.to_ascii_lowercase().replace('_', "-");
             let other = if variable == bare { format!("{}{bare}", table::PREFIX) } else { bare.to_owned() };
             Some(format!(
-                "{variable}={text:?} is ignored: Kubernetes sets it beside a Service named {service:?}. {other} sets \
-                 the port, and enableServiceLinks: false removes such variables"
+                "{variable}={text:?} is ignored: Kubernetes sets it for a Service named {service:?}. Use {other} to set \
+                 the port; enableServiceLinks: false removes such variables"
             ))
         });
         links.collect()
     }
 
-    /// One sentence about variables that do nothing, if there are any: of the Node.js server, and
-    /// such that look like ours. `used` are those of the Node.js server that set something.
+    /// Returns a sentence about variables that have no effect, if there are any: those of the
+    /// Node.js server, and those that look like ours. `used` names those of the Node.js server that
+    /// set something.
     pub fn unused(&self, used: &[&str]) -> Option<String> {
         let ours: BTreeSet<String> =
             table::SETTINGS.iter().flat_map(|setting| setting.variables()).collect();
@@ -200,14 +200,14 @@ impl RawConfig {
     }
 }
 
-/// A variable's value without the spaces around it. An empty one counts as not given, so that
+/// A variable's value without the spaces around it. An empty value counts as not given, so
 /// `PORT= bandsync` and a bare `PORT=` in a compose file mean the default.
 fn text_of<'a>(values: &'a BTreeMap<String, String>, variable: &str) -> Option<&'a str> {
     values.get(variable).map(|text| text.trim()).filter(|text| !text.is_empty())
 }
 
-/// Whether Kubernetes (or Docker, for linked containers) sets such a variable to say where a
-/// Service is. Beside a Service named `redis` these are `REDIS_SERVICE_HOST`, `REDIS_SERVICE_PORT`,
+/// Whether Kubernetes (or Docker, for linked containers) sets this variable to give the address of
+/// a Service. For a Service named `redis` these are `REDIS_SERVICE_HOST`, `REDIS_SERVICE_PORT`,
 /// `REDIS_SERVICE_PORT_<NAME>`, `REDIS_PORT=tcp://…` and `REDIS_PORT_6379_TCP…`.
 fn is_service_link(variable: &str, text: &str) -> bool {
     const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];

@@ -1,33 +1,34 @@
-//! Every setting there is: its names, what it means, what it may be, and what it is if nobody says.
+//! Table of all settings: names, meaning, allowed values and defaults.
 //!
-//! The command line, its help, the environment and the checks are all made from this one table.
+//! The command line, its help, the environment, the checks and the table in `src/README.md` are all
+//! made from it.
 
 use std::fmt;
 
-/// One thing that can be set.
+/// A setting.
 #[derive(Debug)]
 pub struct Setting {
-    /// On the command line, without the dashes.
+    /// Option of the command line, without the dashes.
     pub option: &'static str,
-    /// In the environment and in `.env`.
+    /// Variable of the environment and of `.env`.
     pub variable: &'static str,
-    /// What it may be.
+    /// Values that it may have.
     pub allowed: Allowed,
-    /// What a number counts, empty if nothing needs saying.
+    /// Unit of a number; empty if none is needed.
     pub unit: &'static str,
-    /// What it is in development, unless it is given.
+    /// Default in development.
     pub development: &'static str,
-    /// What it is in production, unless it is given.
+    /// Default in production.
     pub production: &'static str,
-    /// Whether its value stays out of the log.
+    /// Whether the value must not be logged.
     pub secret: bool,
-    /// What it does, in sentences.
+    /// Effect, in sentences.
     pub help: &'static str,
-    /// What it does in a few words, for `-h`; empty if that leaves it out.
+    /// Effect in a few words, for `-h`; empty if `-h` leaves the setting out.
     pub short: &'static str,
 }
 
-/// What a value may be.
+/// Values that a setting may have.
 #[derive(Debug)]
 pub enum Allowed {
     /// A whole number, both bounds included.
@@ -36,7 +37,7 @@ pub enum Allowed {
     WholeOr { word: &'static str, min: u64, max: u64 },
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// What the sentence says.
+    /// Values that this sentence describes.
     Told(&'static str),
 }
 
@@ -53,7 +54,7 @@ impl fmt::Display for Allowed {
     }
 }
 
-/// What most settings have in common.
+/// Values that most settings have in common.
 const PLAIN: Setting = Setting {
     option: "",
     variable: "",
@@ -73,7 +74,7 @@ pub const PROFILE: Setting = Setting {
     allowed: Allowed::OneOf(&["development", "production"]),
     development: "development",
     production: "development",
-    help: "Which set of defaults applies. If it is not given, NODE_ENV decides when it is one of the two.",
+    help: "Set of defaults. If it is not given, NODE_ENV chooses, if it is one of the two.",
     short: "Set of defaults: development or production",
     ..PLAIN
 };
@@ -85,7 +86,7 @@ pub const PORT: Setting = Setting {
     allowed: Allowed::Whole { min: 0, max: 65_535 },
     development: "3001",
     production: "3001",
-    help: "The TCP port for everything: WebSocket, pages, health. 0 takes any free one.",
+    help: "TCP port for everything: WebSocket, pages, health. 0 takes any free port.",
     short: "TCP port, 0 for any free one [3001]",
     ..PLAIN
 };
@@ -97,8 +98,8 @@ pub const HOST: Setting = Setting {
     allowed: Allowed::Told("`all`, `localhost` or an IP address of this machine"),
     development: "all",
     production: "all",
-    help: "Where to listen. With `all` the tablets on the same Wi-Fi can connect; `localhost` serves this \
-           machine only.",
+    help: "Address to listen on. With `all`, tablets on the same Wi-Fi can connect; `localhost` \
+           serves this machine only.",
     short: "all, localhost or an IP address [all]",
     ..PLAIN
 };
@@ -110,8 +111,8 @@ pub const SHARDS: Setting = Setting {
     allowed: Allowed::WholeOr { word: "auto", min: 1, max: 256 },
     development: "auto",
     production: "auto",
-    help: "How many threads serve members. `auto` is one for each core that this process may use: those of its \
-           affinity mask, or fewer if a CPU quota (cgroup) allows fewer.",
+    help: "Number of threads that serve members. `auto` is one per core of the affinity mask, \
+           or fewer if a CPU quota (cgroup) allows fewer.",
     ..PLAIN
 };
 
@@ -122,9 +123,9 @@ pub const PIN_CORES: Setting = Setting {
     allowed: Allowed::OneOf(&["auto", "on", "off"]),
     development: "auto",
     production: "auto",
-    help: "Whether each shard stays on a core of its own. `auto` does so if there are as many shards as cores in \
-           the affinity mask and no CPU quota allows fewer. `on` pins shard 0 to the first core, so two servers with \
-           one shard each would share it.",
+    help: "Whether each shard stays on a core of its own. `auto` pins if there are as many \
+           shards as cores in the affinity mask and no CPU quota. `on` pins shard 0 to the \
+           first core, so two servers with one shard each would share that core.",
     ..PLAIN
 };
 
@@ -135,8 +136,8 @@ pub const IO_URING: Setting = Setting {
     allowed: Allowed::OneOf(&["auto", "on", "off"]),
     development: "auto",
     production: "auto",
-    help: "Whether the frames of a turn are given to the kernel together. `auto` and `on` do so where the kernel has \
-           io_uring and permits it.",
+    help: "Whether the frames of a turn are given to the kernel together. `auto` and `on` do so \
+           if the kernel has io_uring and permits it.",
     ..PLAIN
 };
 
@@ -149,8 +150,8 @@ pub const LOG_LEVEL: Setting = Setting {
     ),
     development: "info",
     production: "warn",
-    help: "Minimum level that is logged. The log goes to standard error. A level for a part of the program follows \
-           its name and `=`; the longest name that fits counts.",
+    help: "Minimum level that is logged. The log goes to standard error. A level for a part of \
+           the program follows its name and `=`; the longest name that matches counts.",
     short: "off, error, warn, info, debug or trace",
     ..PLAIN
 };
@@ -162,8 +163,8 @@ pub const LOG_FORMAT: Setting = Setting {
     allowed: Allowed::OneOf(&["auto", "pretty", "json"]),
     development: "auto",
     production: "auto",
-    help: "How a log line looks. `auto` is pretty on a terminal and in development, one JSON object a line \
-           otherwise.",
+    help: "Form of log lines. `auto` is `pretty` on a terminal and in development, otherwise \
+           one JSON object per line.",
     ..PLAIN
 };
 
@@ -174,9 +175,9 @@ pub const CORS_ORIGIN: Setting = Setting {
     allowed: Allowed::Told("`own`, `*`, or a comma-separated list of scheme://host[:port]"),
     development: "own",
     production: "own",
-    help: "Which web pages may connect besides the server's own. The default lets in no others, because any page \
-           that a member has open in the same browser could otherwise join and lead. Programs and native apps \
-           send no origin and are not concerned.",
+    help: "Web pages that may connect besides the server's own. The default allows no others: \
+           any page open in a member's browser could otherwise join and lead. Programs and \
+           native apps send no origin and are not affected.",
     ..PLAIN
 };
 
@@ -188,7 +189,8 @@ pub const SYNC_TARGET_LATENCY: Setting = Setting {
     unit: "ms",
     development: "50",
     production: "25",
-    help: "The latency that /metrics is to be compared with.",
+    help: "Latency to aim at. /metrics reports it as `targetLatency`, and a mean of more than \
+           twice this raises an alert.",
     ..PLAIN
 };
 
@@ -200,7 +202,7 @@ pub const SCROLL_TICK_INTERVAL: Setting = Setting {
     unit: "ms",
     development: "16",
     production: "8",
-    help: "Between two scroll_tick events of a session that plays.",
+    help: "Time between two scroll_tick events of a session that plays.",
     ..PLAIN
 };
 
@@ -212,8 +214,8 @@ pub const BATCH_INTERVAL: Setting = Setting {
     unit: "ms",
     development: "5",
     production: "5",
-    help: "How long events to a session may wait to go out together. Chat alone waits for up to four times as long in a \
-           session of 32 members and more. 0 lets nothing wait.",
+    help: "Maximum time that the events of a session wait to be sent together. Chat may wait \
+           four times as long in a session of 32 members or more. 0 sends at once.",
     ..PLAIN
 };
 
@@ -224,8 +226,8 @@ pub const TRANSPORTS: Setting = Setting {
     allowed: Allowed::OneOf(&["polling,websocket", "websocket"]),
     development: "polling,websocket",
     production: "polling,websocket",
-    help: "How clients may connect. Networks that block WebSockets, and clients with default options, begin with \
-           HTTP long-polling; `websocket` alone turns that off.",
+    help: "Transports that clients may use. Clients with default options, and networks that \
+           block WebSockets, need HTTP long-polling; `websocket` turns it off.",
     ..PLAIN
 };
 
@@ -236,9 +238,10 @@ pub const ENGINE_IO_3: Setting = Setting {
     allowed: Allowed::OneOf(&["auto", "on", "off"]),
     development: "auto",
     production: "auto",
-    help: "Whether clients of version 2 (`EIO=3`) are let in. Everybody in a session sees the id by which they poll, \
-           so such a client is known by its address and, once it has returned it, by the cookie `io`. `auto` on \
-           `internet`: they may connect by WebSocket only; `on` lets them poll there too.",
+    help: "Whether clients of version 2 (`EIO=3`) may connect. Every member of a session sees \
+           the id that such a client polls with, so the server also checks its address and, \
+           once the client has returned it, the cookie `io`. `auto` on `internet` allows them \
+           WebSockets only; `on` allows polling there too.",
     ..PLAIN
 };
 
@@ -249,8 +252,8 @@ pub const COMPRESSION: Setting = Setting {
     allowed: Allowed::OneOf(&["on", "off"]),
     development: "on",
     production: "on",
-    help: "Whether messages are compressed for clients that offer it (permessage-deflate), and answers of \
-           long-polling for those that take it. Ticks never are.",
+    help: "Whether messages are compressed for clients that offer it (permessage-deflate), and \
+           polling responses for clients that accept gzip. Ticks are never compressed.",
     ..PLAIN
 };
 
@@ -262,7 +265,7 @@ pub const COMPRESSION_THRESHOLD: Setting = Setting {
     unit: "bytes",
     development: "1024",
     production: "1024",
-    help: "Shorter messages are not compressed.",
+    help: "Minimum size of a message that is compressed.",
     ..PLAIN
 };
 
@@ -273,7 +276,7 @@ pub const COMPRESSION_LEVEL: Setting = Setting {
     allowed: Allowed::Whole { min: 1, max: 9 },
     development: "3",
     production: "3",
-    help: "From 1, fast, to 9, small.",
+    help: "Compression level, from 1 (fast) to 9 (small).",
     ..PLAIN
 };
 
@@ -284,8 +287,9 @@ pub const CONTEXT_TAKEOVER: Setting = Setting {
     allowed: Allowed::OneOf(&["on", "off"]),
     development: "off",
     production: "off",
-    help: "Whether a compressed message may refer to those before it. That saves more, costs each connection that \
-           uses it up to 64 KiB, and each receiver a compression of its own where otherwise one serves all.",
+    help: "Whether a compressed message may refer to earlier ones. This saves more bytes, but \
+           costs up to 64 KiB per connection that uses it, and each receiver needs its own \
+           compression instead of one for all.",
     ..PLAIN
 };
 
@@ -297,8 +301,8 @@ pub const RECOVERY_WINDOW: Setting = Setting {
     unit: "ms",
     development: "120000",
     production: "120000",
-    help: "For how long a client whose connection broke may come back as who it was, with what it missed. 0 = \
-           not at all.",
+    help: "Time for which a client whose connection broke may return to its seat and receive \
+           the events that it missed. 0 turns recovery off.",
     ..PLAIN
 };
 
@@ -310,7 +314,7 @@ pub const SOCKET_PING_INTERVAL: Setting = Setting {
     unit: "ms",
     development: "2500",
     production: "2500",
-    help: "Between two Engine.IO pings to a client.",
+    help: "Time between two Engine.IO pings to a client.",
     ..PLAIN
 };
 
@@ -322,7 +326,7 @@ pub const SOCKET_PING_TIMEOUT: Setting = Setting {
     unit: "ms",
     development: "5000",
     production: "5000",
-    help: "How long an Engine.IO ping may stay unanswered before the connection counts as lost.",
+    help: "Time that an Engine.IO ping may stay unanswered before the connection counts as lost.",
     ..PLAIN
 };
 
@@ -334,7 +338,7 @@ pub const HEARTBEAT_INTERVAL: Setting = Setting {
     unit: "ms",
     development: "5000",
     production: "5000",
-    help: "Between two `ping` events of the application's own heartbeat.",
+    help: "Time between two `ping` events of the application's own heartbeat.",
     ..PLAIN
 };
 
@@ -346,7 +350,7 @@ pub const MAX_SESSION_MEMBERS: Setting = Setting {
     unit: "members",
     development: "256",
     production: "256",
-    help: "Members that a session may have, unless its own settings say less.",
+    help: "Maximum members of a session, unless its own settings allow fewer.",
     ..PLAIN
 };
 
@@ -355,11 +359,11 @@ pub const MAX_CONNECTIONS: Setting = Setting {
     option: "max-connections",
     variable: "MAX_CONNECTIONS",
     allowed: Allowed::Whole { min: 1, max: 1_000_000 },
-    unit: "connections a shard",
+    unit: "connections per shard",
     development: "100000",
     production: "100000",
-    help: "Connections that one shard holds at once; one more is answered 503. Counted by the shard, because a \
-           session and all its members live on one.",
+    help: "Maximum connections of one shard. Further ones receive status 503. The limit is per \
+           shard because a session and all its members live on one shard.",
     ..PLAIN
 };
 
@@ -368,10 +372,11 @@ pub const MAX_SESSIONS: Setting = Setting {
     option: "max-sessions",
     variable: "MAX_SESSIONS",
     allowed: Allowed::Whole { min: 1, max: 1_000_000 },
-    unit: "sessions a shard",
+    unit: "sessions per shard",
     development: "100000",
     production: "100000",
-    help: "Sessions that one shard keeps in memory; one more takes the place of the longest empty one.",
+    help: "Maximum sessions that one shard keeps in memory. A further one replaces the session \
+           that has been empty longest.",
     ..PLAIN
 };
 
@@ -383,7 +388,8 @@ pub const MAX_MESSAGE_BYTES: Setting = Setting {
     unit: "bytes",
     development: "1000000",
     production: "1000000",
-    help: "The largest WebSocket message a client may send; a larger one closes its connection.",
+    help: "Size of the largest WebSocket message that a client may send. A larger one closes \
+           its connection.",
     ..PLAIN
 };
 
@@ -395,7 +401,8 @@ pub const LEADER_GRACE: Setting = Setting {
     unit: "ms",
     development: "10000",
     production: "10000",
-    help: "How long the lead is kept for a leader whose connection dropped. The music goes on meanwhile.",
+    help: "Time for which the seat of a leader whose connection broke is held. The music goes \
+           on meanwhile.",
     ..PLAIN
 };
 
@@ -407,7 +414,7 @@ pub const SESSION_TTL: Setting = Setting {
     unit: "ms",
     development: "900000",
     production: "900000",
-    help: "How long a session without members is remembered.",
+    help: "Time that a session without members stays in memory.",
     ..PLAIN
 };
 
@@ -419,7 +426,7 @@ pub const DRAIN_TIMEOUT: Setting = Setting {
     unit: "ms",
     development: "5000",
     production: "5000",
-    help: "How long the goodbyes may take when the server is told to stop.",
+    help: "Maximum time for the goodbyes when the server stops.",
     ..PLAIN
 };
 
@@ -430,8 +437,9 @@ pub const DRAIN_GOODBYE: Setting = Setting {
     allowed: Allowed::OneOf(&["reconnect", "disconnect"]),
     development: "reconnect",
     production: "reconnect",
-    help: "What clients do when the server stops: after `reconnect` socket.io-client comes back by itself, after \
-           `disconnect` it stays away until its program calls connect().",
+    help: "Goodbye that clients receive when the server stops. After `reconnect`, \
+           socket.io-client reconnects by itself; after `disconnect`, it stays away until its \
+           program calls connect().",
     ..PLAIN
 };
 
@@ -443,8 +451,8 @@ pub const STALL_LIMIT: Setting = Setting {
     unit: "ms",
     development: "30000",
     production: "30000",
-    help: "How long one of the threads that serve members may hang before the server aborts, so that a supervisor \
-           starts it anew; 0 = for ever.",
+    help: "Time that a shard may hang before the server aborts, so that a supervisor restarts \
+           it. 0 never aborts.",
     ..PLAIN
 };
 
@@ -456,7 +464,7 @@ pub const SEED: Setting = Setting {
     development: "random",
     production: "random",
     secret: true,
-    help: "Where all randomness comes from. Only for debugging: who knows it can foretell socket ids.",
+    help: "Seed for all random numbers. For debugging only: it makes socket ids predictable.",
     ..PLAIN
 };
 
@@ -468,7 +476,7 @@ pub const METRICS_INTERVAL: Setting = Setting {
     unit: "ms",
     development: "10000",
     production: "10000",
-    help: "How often percentiles begin anew and a row of /metrics/history is written.",
+    help: "Time after which percentiles start again and a row of /metrics/history is written.",
     ..PLAIN
 };
 
@@ -480,7 +488,7 @@ pub const MEMORY_THRESHOLD: Setting = Setting {
     unit: "MB",
     development: "500",
     production: "500",
-    help: "From here on the server gives back what memory it can, and says so.",
+    help: "Memory above which the server drops caches, closes slow readers and raises an alert.",
     ..PLAIN
 };
 
@@ -492,7 +500,8 @@ pub const MEMORY_LIMIT: Setting = Setting {
     unit: "MB",
     development: "1000",
     production: "1000",
-    help: "From here on new members are turned away with 503, so that those who play can go on.",
+    help: "Memory above which new members are rejected with status 503, so that those who play \
+           can go on.",
     ..PLAIN
 };
 
@@ -504,7 +513,8 @@ pub const ALERT_LATENCY: Setting = Setting {
     unit: "ms",
     development: "100",
     production: "100",
-    help: "A 99th percentile of the round trip to members above this is an alert; so is a mean of twice SYNC_TARGET_LATENCY.",
+    help: "Round trip to members (99th percentile) above which an alert is raised. A mean above \
+           twice SYNC_TARGET_LATENCY raises one too.",
     ..PLAIN
 };
 
@@ -516,7 +526,8 @@ pub const ALERT_CPU: Setting = Setting {
     unit: "%",
     development: "80",
     production: "80",
-    help: "A thread that is busy for more than this part of its core is an alert.",
+    help: "Part of its core that a thread may use. A thread that is busier for ALERT_CPU_TIME \
+           raises an alert.",
     ..PLAIN
 };
 
@@ -528,7 +539,7 @@ pub const ALERT_CPU_TIME: Setting = Setting {
     unit: "ms",
     development: "30000",
     production: "30000",
-    help: "For how long it must be so.",
+    help: "Time that a thread may be busier than ALERT_CPU before an alert is raised.",
     ..PLAIN
 };
 
@@ -540,8 +551,9 @@ pub const ALERT_WEBHOOK: Setting = Setting {
     development: "none",
     production: "none",
     secret: true,
-    help: "Where alerts are posted as JSON when they are raised and when they are cleared; Slack takes them as they are. \
-           SSL_CERT_FILE names an authority of your own, HTTPS_PROXY a proxy. The address may carry a token, so it is never logged.",
+    help: "Address that alerts are posted to as JSON when they are raised and cleared; Slack \
+           accepts them unchanged. SSL_CERT_FILE names an authority of your own, HTTPS_PROXY a \
+           proxy. The address may carry a token, so it is never logged.",
     ..PLAIN
 };
 
@@ -553,7 +565,10 @@ pub const ADMIN_TOKEN: Setting = Setting {
     development: "none",
     production: "none",
     secret: true,
-    help: "Whoever sends it may see the dashboard and the metrics, from any machine. Once it is set, requests from this machine need it too; without one only this machine may look. Better in the environment than on the command line, where every user of the machine can read it.",
+    help: "Token that opens the dashboard and the metrics from any machine. Once it is set, \
+           requests from this machine need it too; without it, only this machine may see them. \
+           Set it in the environment rather than on the command line, which every user of the \
+           machine can read.",
     short: "Opens the operators' pages to its bearer",
     ..PLAIN
 };
@@ -565,7 +580,8 @@ pub const LOG_FILE: Setting = Setting {
     allowed: Allowed::Told("`none` or the path of a file"),
     development: "none",
     production: "none",
-    help: "Where the log goes instead of standard error. SIGHUP opens it anew, for programs that rotate logs.",
+    help: "File that the log goes to instead of standard error. SIGHUP reopens it, for programs \
+           that rotate logs.",
     ..PLAIN
 };
 
@@ -576,10 +592,11 @@ pub const SECURITY_PROFILE: Setting = Setting {
     allowed: Allowed::OneOf(&["lan", "internet"]),
     development: "lan",
     production: "lan",
-    help: "Where the server stands. `lan`: pages are let in under addresses and local names only, and one address \
-           may have many connections, since a venue may be behind one. `internet`: strict limits, passcodes and \
-           PINs of at least 8 characters, and the server does not start without TRUSTED_PROXIES (one of them ends \
-           TLS) and a list in CORS_ORIGIN.",
+    help: "Network that the server is in. `lan`: pages must use an address or a local name, and \
+           one address may have many connections, since a venue may share one address. \
+           `internet`: strict limits, and passcodes and PINs of at least 8 characters; the \
+           server starts only with TRUSTED_PROXIES (the proxy that ends TLS) and a list in \
+           CORS_ORIGIN.",
     short: "lan, or internet behind a proxy [lan]",
     ..PLAIN
 };
@@ -593,8 +610,8 @@ pub const TRUSTED_PROXIES: Setting = Setting {
     ),
     development: "none",
     production: "none",
-    help: "Proxies that are believed when they say in X-Forwarded-For for whom they speak. The limits by address \
-           then hold for the clients behind them, and not for the proxies.",
+    help: "Proxies whose X-Forwarded-For is believed. The limits per address then count the \
+           clients behind them, not the proxies.",
     ..PLAIN
 };
 
@@ -605,10 +622,11 @@ pub const ALLOWED_HOSTS: Setting = Setting {
     allowed: Allowed::Told("`auto`, `*`, or a comma-separated list of names"),
     development: "auto",
     production: "auto",
-    help: "Under which names web pages may reach the server, so that no stranger's name can be moved to its address \
-           (DNS rebinding). `auto` on `lan`: addresses, names without a dot, .local, .lan, .internal, .home.arpa, \
-           and the hosts of CORS_ORIGIN; a list adds names to these. `auto` on `internet`: any, but without the token \
-           the dashboard and the metrics are shown under these names only.",
+    help: "Names under which web pages may reach the server. A stranger's name cannot be \
+           pointed at its address (DNS rebinding). `auto` on `lan`: addresses, names without a \
+           dot, .local, .lan, .internal, .home.arpa, and the hosts of CORS_ORIGIN; a list adds \
+           names to these. `auto` on `internet`: any name, but without the token the dashboard \
+           and the metrics need one of these.",
     ..PLAIN
 };
 
@@ -617,12 +635,12 @@ pub const CONNECTIONS_PER_IP: Setting = Setting {
     option: "connections-per-ip",
     variable: "CONNECTIONS_PER_IP",
     allowed: Allowed::WholeOr { word: "auto", min: 0, max: 1_000_000 },
-    unit: "connections a shard",
+    unit: "connections per shard",
     development: "auto",
     production: "auto",
-    help: "Connections that one address may have at once; one more is answered 429. 0 lifts the limit. `auto` is \
-           256 on `lan`, where this machine itself may have any number, and 32 on `internet`. An IPv6 /64 counts \
-           as one address.",
+    help: "Maximum connections of one address. Further ones receive status 429. 0 lifts the \
+           limit. `auto` is 32 on `internet`, and on `lan` 256, with no limit for this machine. \
+           An IPv6 /64 counts as one address.",
     ..PLAIN
 };
 
@@ -631,11 +649,12 @@ pub const HANDSHAKES_PER_IP: Setting = Setting {
     option: "handshakes-per-ip",
     variable: "HANDSHAKES_PER_IP",
     allowed: Allowed::WholeOr { word: "auto", min: 0, max: 1_000_000 },
-    unit: "connections a second and shard",
+    unit: "connections per second and shard",
     development: "auto",
     production: "auto",
-    help: "New connections that one address may open, with bursts of twice that; one more is answered 429. 0 lifts \
-           the limit. `auto` is 100 on `lan`, where this machine itself may open any number, and 10 on `internet`.",
+    help: "Maximum new connections of one address, with bursts of twice that. Further ones \
+           receive status 429. 0 lifts the limit. `auto` is 10 on `internet`, and on `lan` 100, \
+           with no limit for this machine.",
     ..PLAIN
 };
 
@@ -644,10 +663,11 @@ pub const HTTP_REQUESTS_PER_IP: Setting = Setting {
     option: "http-requests-per-ip",
     variable: "HTTP_REQUESTS_PER_IP",
     allowed: Allowed::Whole { min: 0, max: 1_000_000 },
-    unit: "requests a second",
+    unit: "requests per second",
     development: "100",
     production: "100",
-    help: "HTTP requests that one address may make, over all shards; one more is answered 429. 0 lifts the limit.",
+    help: "Maximum HTTP requests of one address, over all shards. Further ones receive status \
+           429. 0 lifts the limit.",
     ..PLAIN
 };
 
@@ -658,10 +678,11 @@ pub const EVENT_RATES: Setting = Setting {
     allowed: Allowed::Told("`default`, or a comma-separated list of event=rate; 0 lifts a limit"),
     development: "default",
     production: "default",
-    help: "Events that one client may send in a second, with bursts of twice that: position_sync=50, \
-           metronome_tick=20, sync_request=10, chat_message=10, latency_probe=20, clock_sync=20, tempo_change=5, \
-           join_session=2, other=5 (each), total=100; and refusals=10 a minute before the client is sent away. \
-           A list changes those that it names.",
+    help: "Maximum events per second of one client, with bursts of twice that: \
+           position_sync=50, metronome_tick=20, sync_request=10, chat_message=10, \
+           latency_probe=20, clock_sync=20, tempo_change=5, join_session=2, other=5 (each), \
+           total=100; and refusals=10 per minute, after which the client is closed. A list \
+           changes the events that it names.",
     ..PLAIN
 };
 
@@ -672,8 +693,9 @@ pub const RECORD_DIR: Setting = Setting {
     allowed: Allowed::Told("`off` or a directory"),
     development: "off",
     production: "off",
-    help: "Where to record everything that happens, for `bandsync replay` and `bandsync trace`. Secrets are covered, \
-           and nothing is compressed meanwhile. Whoever can read a trace can read what members wrote.",
+    help: "Directory to record every input in, for `bandsync replay` and `bandsync trace`. \
+           Secrets are covered, and nothing is compressed meanwhile. Anyone who can read a \
+           recording can read what members wrote.",
     ..PLAIN
 };
 
@@ -685,7 +707,7 @@ pub const RECORD_MAX_BYTES: Setting = Setting {
     unit: "bytes",
     development: "67108864",
     production: "67108864",
-    help: "A recording goes on in another file when one has grown to this.",
+    help: "Size at which a recording continues in another file.",
     ..PLAIN
 };
 
@@ -697,7 +719,7 @@ pub const RECORD_MAX_AGE: Setting = Setting {
     unit: "ms",
     development: "3600000",
     production: "3600000",
-    help: "A recording goes on in another file when one spans this time.",
+    help: "Time span at which a recording continues in another file.",
     ..PLAIN
 };
 
@@ -706,11 +728,11 @@ pub const RECORD_KEEP: Setting = Setting {
     option: "record-keep",
     variable: "RECORD_KEEP",
     allowed: Allowed::Whole { min: 1, max: 100_000 },
-    unit: "files a shard",
+    unit: "files per shard",
     development: "64",
     production: "64",
-    help: "Files kept in the directory; the oldest are removed. A run whose first file is gone can be looked at and \
-           not replayed any more.",
+    help: "Files kept in the directory; the oldest are removed. Once the first file of a run is \
+           gone, the run can be inspected but not replayed.",
     ..PLAIN
 };
 
@@ -721,8 +743,8 @@ pub const STORAGE: Setting = Setting {
     allowed: Allowed::OneOf(&["auto", "file", "redis", "memory"]),
     development: "auto",
     production: "auto",
-    help: "Where sessions outlive the process. `auto` is Redis if REDIS_URL or REDIS_HOST names one, otherwise a \
-           file; `memory` is nowhere.",
+    help: "Place where sessions outlive the process. `auto` is Redis if REDIS_URL or REDIS_HOST \
+           is set, otherwise a file; `memory` stores nothing.",
     ..PLAIN
 };
 
@@ -730,10 +752,11 @@ pub const STORAGE: Setting = Setting {
 pub const DATA_DIR: Setting = Setting {
     option: "data",
     variable: "DATA_DIR",
-    allowed: Allowed::Told("`auto` or a directory, which is made if it is not there"),
+    allowed: Allowed::Told("`auto` or a directory, which is created if it is missing"),
     development: "auto",
     production: "auto",
-    help: "Where the file is. `auto` is the place that the system has for the data of programs.",
+    help: "Directory of the file with the sessions. `auto` is the directory that the system \
+           provides for the data of programs.",
     short: "Directory of the file with the sessions",
     ..PLAIN
 };
@@ -746,7 +769,7 @@ pub const STORAGE_TTL: Setting = Setting {
     unit: "ms",
     development: "3600000",
     production: "3600000",
-    help: "How long a session is stored that is in no server's memory.",
+    help: "Time that a session stays stored after the last server dropped it from memory.",
     ..PLAIN
 };
 
@@ -758,7 +781,8 @@ pub const STORAGE_WAIT: Setting = Setting {
     unit: "ms",
     development: "500",
     production: "500",
-    help: "How long who joins a session that is not in memory waits for the storage, before it begins anew.",
+    help: "Time that a join waits for its session to be loaded. After that the session starts \
+           from nothing.",
     ..PLAIN
 };
 
@@ -773,7 +797,8 @@ pub const REDIS_URL: Setting = Setting {
     development: "none",
     production: "none",
     secret: true,
-    help: "Where Redis is. It goes before REDIS_HOST and the variables that belong to that.",
+    help: "Address of Redis. It takes precedence over REDIS_HOST and the variables that belong \
+           to it.",
     ..PLAIN
 };
 
@@ -784,7 +809,7 @@ pub const REDIS_HOST: Setting = Setting {
     allowed: Allowed::Told("`none` or a host name or address"),
     development: "none",
     production: "none",
-    help: "The machine that Redis runs on.",
+    help: "Machine that Redis runs on.",
     ..PLAIN
 };
 
@@ -795,7 +820,7 @@ pub const REDIS_PORT: Setting = Setting {
     allowed: Allowed::Whole { min: 1, max: 65_535 },
     development: "6379",
     production: "6379",
-    help: "The port of Redis on REDIS_HOST.",
+    help: "Port of Redis on REDIS_HOST.",
     ..PLAIN
 };
 
@@ -807,7 +832,7 @@ pub const REDIS_PASSWORD: Setting = Setting {
     development: "none",
     production: "none",
     secret: true,
-    help: "The password of Redis on REDIS_HOST. Other users of this machine can read the command line.",
+    help: "Password of Redis on REDIS_HOST. Other users of this machine can read the command line.",
     ..PLAIN
 };
 
@@ -818,7 +843,7 @@ pub const REDIS_DB: Setting = Setting {
     allowed: Allowed::Whole { min: 0, max: 65_535 },
     development: "0",
     production: "0",
-    help: "The database of Redis on REDIS_HOST.",
+    help: "Database of Redis on REDIS_HOST.",
     ..PLAIN
 };
 
@@ -830,7 +855,7 @@ pub const REDIS_REPLICAS: Setting = Setting {
     unit: "replicas",
     development: "0",
     production: "0",
-    help: "How many replicas must confirm what was written (WAIT) before it counts as stored.",
+    help: "Replicas that must confirm a write (WAIT) before it counts as stored.",
     ..PLAIN
 };
 
@@ -842,7 +867,8 @@ pub const REDIS_TIMEOUT: Setting = Setting {
     unit: "ms",
     development: "500",
     production: "500",
-    help: "How long Redis may take to answer before it counts as away. Only storing waits for it, never the music.",
+    help: "Time that Redis may take to answer before it counts as unavailable. Only storing \
+           waits for it, never the music.",
     ..PLAIN
 };
 
@@ -920,8 +946,8 @@ pub const SETTINGS: [&Setting; 63] = [
     &SEED,
 ];
 
-/// Headings of `--help`, each with the first setting below it. Those before the first heading are
-/// what most people need; `-h` shows them alone.
+/// Headings of `--help`, each with the first setting below it. The settings before the first
+/// heading are those that most people need; `-h` shows only these.
 pub const HEADINGS: [(&Setting, &str); 7] = [
     (&SHARDS, "Threads"),
     (&TRANSPORTS, "Connections"),
@@ -932,19 +958,18 @@ pub const HEADINGS: [(&Setting, &str); 7] = [
     (&RECORD_DIR, "Recording and debugging"),
 ];
 
-/// A setting of the Node.js server that this one replaces.
+/// A setting of the Node.js server that one of ours replaces.
 #[derive(Debug)]
 pub struct Predecessor {
-    /// Its variables, of which one at least is given.
+    /// Its variables. At least one of them is given.
     pub variables: &'static [&'static str],
-    /// The setting here that means the same.
+    /// Our setting with the same meaning.
     pub setting: &'static Setting,
     /// Converts the values of `variables` to the text of `setting`. `None` if they make no sense.
     pub convert: fn(&[Option<&str>]) -> Option<String>,
 }
 
-/// Variables of the Node.js server that set ours. Whatever is given under our own name counts
-/// before them.
+/// Variables of the Node.js server that set ours. A value under our own name takes precedence.
 pub const PREDECESSORS: [Predecessor; 5] = [
     Predecessor { variables: &["REDIS_ENABLED"], setting: &STORAGE, convert: storage_of_switch },
     Predecessor { variables: &["REDIS_TTL"], setting: &STORAGE_TTL, convert: millis_of_seconds },
@@ -969,7 +994,8 @@ fn unchanged(values: &[Option<&str>]) -> Option<String> {
     Some((*values.first()?)?.to_owned())
 }
 
-/// The old server kept sessions in Redis if this was `true`, and in memory otherwise.
+/// The Node.js server stored sessions in Redis if this was `true`, and kept them in memory
+/// otherwise.
 fn storage_of_switch(values: &[Option<&str>]) -> Option<String> {
     match *values.first()? {
         Some("true") => Some("redis".to_owned()),
@@ -983,19 +1009,19 @@ fn millis_of_seconds(values: &[Option<&str>]) -> Option<String> {
     Some(seconds.checked_mul(1_000)?.to_string())
 }
 
-/// Events of one client in a window, as events in a second, rounded up. The one that is not given
-/// is as it was by default.
+/// Converts events per window to events per second, rounded up. A value that is not given has the
+/// Node.js server's default.
 fn total_rate(values: &[Option<&str>]) -> Option<String> {
     let [requests, window] = values else { return None };
     let requests: u64 = requests.unwrap_or("100").parse().ok()?;
     let window: u64 = window.unwrap_or("1000").parse().ok()?;
-    // No event at all would be of no use, and 0 lifts the limit here.
+    // A limit of no events is useless, and 0 means no limit here.
     let fits = requests > 0 && window > 0;
     fits.then(|| format!("total={}", requests.saturating_mul(1_000).div_ceil(window)))
 }
 
-/// Other variables of the Node.js server, which mean nothing here. Besides these, whatever begins
-/// with `REDIS_` and is no setting.
+/// Other variables of the Node.js server, which have no effect here. So do all that begin with
+/// `REDIS_` and are no settings.
 pub const UNUSED_VARIABLES: [&str; 10] = [
     "SERVER_ID",
     "SERVER_VERSION",
@@ -1009,11 +1035,11 @@ pub const UNUSED_VARIABLES: [&str; 10] = [
     "DEBUG_REDIS_EVENTS",
 ];
 
-/// Variables that begin with [`PREFIX`] and are for other programs of this repository.
+/// Variables that begin with [`PREFIX`] and belong to other programs of this repository.
 pub const FOREIGN_VARIABLES: [&str; 3] =
     ["BANDSYNC_BIN", "BANDSYNC_PICTURES", "BANDSYNC_SERVER_URL"];
 
-/// Each variable is also read with this before its name, which counts before the bare name.
+/// Prefix under which each variable is also read; it takes precedence over the bare name.
 pub const PREFIX: &str = "BANDSYNC_";
 
 /// The place of a variable in [`SETTINGS`].
@@ -1022,7 +1048,7 @@ pub fn place(variable: &str) -> Option<usize> {
 }
 
 impl Setting {
-    /// Words that are allowed, for completion; a number or a path may be allowed besides.
+    /// Words that are allowed, for completion. A number or a path may be allowed too.
     pub fn words(&self) -> Vec<&'static str> {
         match self.allowed {
             Allowed::Whole { .. } => Vec::new(),
@@ -1035,14 +1061,14 @@ impl Setting {
         }
     }
 
-    /// The names that its variable may have; the first that is given counts.
+    /// The names of its variable. The first that is given counts.
     pub fn variables(&self) -> impl Iterator<Item = String> {
         let own =
             (!self.variable.starts_with(PREFIX)).then(|| format!("{PREFIX}{}", self.variable));
         own.into_iter().chain([self.variable.to_owned()])
     }
 
-    /// The heading of `--help` above it, if there is one.
+    /// The heading of `--help` above it, if any.
     pub fn heading(&self) -> Option<&'static str> {
         let own = place(self.variable);
         let above = HEADINGS.iter().rev().find(|(first, _)| place(first.variable) <= own);
@@ -1064,54 +1090,6 @@ mod tests {
             }
             if !["BANDSYNC_ENV", "DATA_DIR", "RECORD_DIR"].contains(&setting.variable) {
                 assert_eq!(setting.option, setting.variable.to_lowercase().replace('_', "-"));
-            }
-        }
-    }
-
-    /// Variable, default and range of each row of the table in `src/README.md` are those of the
-    /// setting.
-    #[test]
-    fn the_readme_tells_every_setting_as_it_is() {
-        let readme = include_str!("../README.md");
-        let rows = readme.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
-        let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
-        for setting in SETTINGS {
-            let variable = format!("{}`", setting.variable);
-            let row = rows.iter().find(|row| row[0].split(", `").any(|name| name == variable));
-            let Some([names, default, allowed, _]) = row.map(Vec::as_slice) else {
-                panic!("the README has no row for {variable}")
-            };
-            // A row for several settings names their defaults alone.
-            let many = names.contains(',');
-            let has = |cell: &str, word: &str| {
-                cell.split(|c: char| " ,;`".contains(c)).any(|part| part == word)
-                    || cell.contains(&format!("`{word}`"))
-            };
-            for value in [setting.development, setting.production] {
-                assert!(has(default, value), "{variable}: {value} in {default}");
-            }
-            if setting.development != setting.production {
-                assert!(default.contains("in production"), "{variable}: {default}");
-            }
-            let bound = |value: u64| match value {
-                u64::MAX => "2⁶⁴".to_owned(),
-                value if value == 1 << 40 => "2⁴⁰".to_owned(),
-                value => value.to_string(),
-            };
-            let expected: Vec<String> = match setting.allowed {
-                _ if many => Vec::new(),
-                Allowed::WholeOr { word, max: u64::MAX, .. } => {
-                    vec![word.to_owned(), bound(u64::MAX)]
-                }
-                Allowed::Whole { min, max } => vec![bound(min), bound(max)],
-                Allowed::WholeOr { word, min, max } => {
-                    vec![word.to_owned(), bound(min), bound(max)]
-                }
-                Allowed::OneOf(words) => words.iter().map(|word| (*word).to_owned()).collect(),
-                Allowed::Told(_) => Vec::new(),
-            };
-            for value in expected {
-                assert!(has(allowed, &value), "{variable}: {value} in {allowed}");
             }
         }
     }

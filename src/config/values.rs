@@ -1,4 +1,4 @@
-//! Takes values out of what was given, one setting at a time, and notes where each came from.
+//! Takes values out of the given settings, one at a time, and records the source of each.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,23 +10,23 @@ use super::profile::Profile;
 use super::raw::{Found, RawConfig, Source};
 use super::table::{self, Allowed, Predecessor, Setting};
 
-/// A setting as it holds, for showing.
+/// A setting in use, for display.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Effective {
     pub(super) variable: &'static str,
     value: String,
     unit: &'static str,
     pub(super) source: Source,
-    /// Whether it is something else than the default of its profile.
+    /// Whether the value differs from the default of its profile.
     pub differs: bool,
 }
 
-/// Takes values out of what was given, checks them, and keeps count of what holds.
+/// Takes and checks values, and records each one.
 pub(super) struct Values<'a> {
     pub(super) given: &'a RawConfig,
     pub(super) profile: Profile,
     pub(super) effective: Vec<Effective>,
-    /// Those that set something.
+    /// Variables of the Node.js server that set something.
     pub(super) predecessors: Vec<&'static Predecessor>,
     pub(super) notes: Vec<String>,
 }
@@ -39,7 +39,7 @@ impl<'a> Values<'a> {
         self.take(setting, |text| whole(text, min, max), u64::to_string)
     }
 
-    /// A count whose range ends within 32 bits.
+    /// A count that fits into 32 bits.
     pub(super) fn count(&mut self, setting: &'static Setting) -> Result<u32, ConfigError> {
         let value = self.whole(setting)?;
         assert!(value <= u64::from(u32::MAX), "{} allows too much", setting.variable);
@@ -56,7 +56,7 @@ impl<'a> Values<'a> {
         self.whole(setting).map(Duration::from_millis)
     }
 
-    /// A number, or `choice` when the word stands there.
+    /// A number, or `choice` if the setting leaves it to the server.
     pub(super) fn whole_or(
         &mut self,
         setting: &'static Setting,
@@ -69,7 +69,7 @@ impl<'a> Values<'a> {
         self.take(setting, parse, u64::to_string)
     }
 
-    /// On, off, or `choice` when neither stands there.
+    /// True for `on`, false for `off`, `choice` for `auto`.
     pub(super) fn switch(
         &mut self,
         setting: &'static Setting,
@@ -91,7 +91,7 @@ impl<'a> Values<'a> {
         self.take(setting, |text| words.contains(&text).then(|| text.to_owned()), String::clone)
     }
 
-    /// What `parse` makes of the text, which is also what is shown.
+    /// Returns the result of `parse`. The text itself is displayed.
     pub(super) fn parsed<T>(
         &mut self,
         setting: &'static Setting,
@@ -101,7 +101,7 @@ impl<'a> Values<'a> {
         self.take(setting, parse, |(text, _)| text.clone()).map(|(_, value)| value)
     }
 
-    /// What `parse` makes of the text, or nothing if that is `none`.
+    /// Returns the result of `parse`, or `None` for the text `none`.
     pub(super) fn unless_none<T>(
         &mut self,
         setting: &'static Setting,
@@ -131,14 +131,14 @@ impl<'a> Values<'a> {
                 let allowed = allowed_of(setting);
                 let ours = setting.variable;
                 self.notes.push(format!(
-                    "{variable} is not used: for {ours} its value must be {allowed}"
+                    "{variable} is ignored: to set {ours}, its value must be {allowed}"
                 ));
                 found = self.default_of(setting);
                 value = parse(&found.text);
             }
         }
         let Some(value) = value else { return Err(refused(setting, found)) };
-        // A default is no secret, and says that none is set.
+        // A default is not secret: it says that no value is set.
         let is_secret = setting.secret && !matches!(found.source, Source::Default(_));
         let shown = match (is_secret, setting.secret) {
             (true, _) => "(secret)".to_owned(),
@@ -175,7 +175,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Digits only: `u64` would take a `+` as well, and the message speaks of a whole number.
+/// Parses digits only: `u64` would accept a `+` as well.
 pub(super) fn whole(text: &str, min: u64, max: u64) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|value| digits && (min..=max).contains(value))
@@ -189,14 +189,14 @@ pub(super) fn refused(setting: &Setting, found: Found<'_>) -> ConfigError {
     ConfigError::Refused { name: found.name, value, allowed: allowed_of(setting) }
 }
 
-/// Which values a setting may have, with their unit.
+/// Describes the values that a setting may have, with their unit.
 fn allowed_of(setting: &Setting) -> String {
     format!("{} {}", setting.allowed, setting.unit).trim_end().to_owned()
 }
 
 impl Effective {
-    /// As it could be given: `PORT=4000`. What a shell or a terminal would not take as it is gets
-    /// quotes.
+    /// The setting as it could be given: `PORT=4000`. A value that a shell or a terminal would not
+    /// take unchanged is quoted.
     pub fn assignment(&self) -> String {
         let Self { variable, value, .. } = self;
         let plain = |c: char| c.is_alphanumeric() || "-_./:,=*+@()[]".contains(c);

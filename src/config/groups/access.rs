@@ -9,19 +9,19 @@ use crate::config::table;
 use crate::config::values::{Values, whole};
 use crate::http::Token;
 
-/// Characters of a new passcode or PIN where strangers may guess: eight digits last for years at
-/// the rate that many addresses together have (`GuessLimit`).
+/// Minimum length of a new passcode or PIN where strangers may guess. At the rate that `GuessLimit`
+/// allows to many addresses together, eight digits last for years.
 const SECRET_CHARS_ON_THE_INTERNET: u32 = 8;
 
-/// Who may connect and what each address and client may do.
+/// Pages and addresses that may connect, and the limits of addresses and clients.
 pub struct Access {
     /// Whether the security profile is `internet`.
     pub is_internet: bool,
     /// Opens the operators' pages to requests that carry it.
     pub admin_token: Option<Token>,
-    /// Web pages that may connect.
+    /// Web pages that may connect, besides the server's own.
     pub origins: Origins,
-    /// What is expected of clients and addresses.
+    /// Rates, limits of addresses, proxies and host names.
     pub manners: Manners,
     /// HTTP requests per second that one address may make; 0 is any number.
     pub http_requests: u32,
@@ -49,11 +49,11 @@ pub fn read(values: &mut Values<'_>) -> Result<Access, ConfigError> {
     let connections_max = values.count(&table::MAX_CONNECTIONS)?;
     let message_bytes_max = values.count(&table::MAX_MESSAGE_BYTES)?;
     if !is_lan && proxies.is_empty() {
-        let what = "the proxy that ends TLS, such as 127.0.0.1";
+        let what = "list the proxy that ends TLS, such as 127.0.0.1";
         return Err(ConfigError::Unsafe(table::TRUSTED_PROXIES.variable, what));
     }
     if !is_lan && !matches!(origins, Origins::Listed(_)) {
-        let what = "the pages that may connect, such as https://band.example";
+        let what = "list the pages that may connect, such as https://band.example";
         return Err(ConfigError::Unsafe(table::CORS_ORIGIN.variable, what));
     }
     let secret_chars_min = if is_lan { 0 } else { SECRET_CHARS_ON_THE_INTERNET };
@@ -81,7 +81,7 @@ fn peers(values: &mut Values<'_>, is_lan: bool) -> Result<PeerLimits, ConfigErro
     })
 }
 
-/// The pages that may connect.
+/// Parses the list of pages that may connect.
 fn origins(text: &str) -> Option<Origins> {
     match text {
         "own" => Some(Origins::Own),
@@ -94,7 +94,7 @@ fn origins(text: &str) -> Option<Origins> {
     }
 }
 
-/// An origin as browsers write it: scheme and host in small letters, nothing behind the port.
+/// Parses an origin as browsers write it: scheme and host in lower case, nothing after the port.
 fn origin(text: &str) -> Option<String> {
     let (scheme, authority) = text.split_once("://")?;
     let authority = authority.strip_suffix('/').unwrap_or(authority);
@@ -112,7 +112,7 @@ fn networks(text: &str) -> Option<Vec<Network>> {
     text.split(',').map(|part| Network::parse(part.trim())).collect()
 }
 
-/// Under which names pages may reach the server, as it was given.
+/// Names under which pages may reach the server, as given.
 enum Names {
     Auto,
     Any,
@@ -121,7 +121,7 @@ enum Names {
 
 fn names(text: &str) -> Option<Names> {
     let name = |text: &str| {
-        // The dot at the end of a full name is none of the name.
+        // The dot at the end of a full name is not part of the name.
         let text = text.strip_suffix('.').unwrap_or(text);
         let fits = !text.is_empty()
             && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
@@ -136,7 +136,7 @@ fn names(text: &str) -> Option<Names> {
     }
 }
 
-/// The names that listed origins have without scheme and port.
+/// The host names in a list of origins.
 fn hosts_of(origins: &Origins) -> Vec<String> {
     let Origins::Listed(list) = origins else { return Vec::new() };
     let authorities = list.iter().filter_map(|origin| origin.split_once("://"));

@@ -17,7 +17,7 @@ pub struct Connections {
     pub host: IpAddr,
     /// The port asked for; 0 is any free one.
     pub port: u16,
-    /// Transports and what they agree on.
+    /// Transports and their options.
     pub transports: Transports,
     /// Time between two Engine.IO pings.
     pub ping_interval: Micros,
@@ -62,12 +62,7 @@ fn transports(values: &mut Values<'_>, is_internet: bool) -> Result<Transports, 
         context_takeover: values.one_of(&table::CONTEXT_TAKEOVER)? == "on",
     };
     let recovery = values.millis(&table::RECOVERY_WINDOW)?;
-    Ok(Transports {
-        polling,
-        version_3,
-        compression: compresses.then_some(compression),
-        recovery,
-    })
+    Ok(Transports { polling, version_3, compression: compresses.then_some(compression), recovery })
 }
 
 fn host(text: &str) -> Option<IpAddr> {

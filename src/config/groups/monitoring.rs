@@ -1,4 +1,4 @@
-//! Monitoring: how often is measured, what raises an alert, and where alerts are posted.
+//! Monitoring: how often the server measures, what raises an alert, and where alerts are posted.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Where sessions are kept.
+//! Storage: where sessions are stored, and for how long.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::config::raw::RawConfig;
 use crate::config::table;
 use crate::config::values::Values;
 
-/// Where sessions are kept, from everything that says something about it.
+/// Reads the group. `REDIS_URL` takes precedence over `REDIS_HOST`, and `STORAGE` over both.
 pub fn read(values: &mut Values<'_>) -> Result<Plan, ConfigError> {
     let kind = values.one_of(&table::STORAGE)?;
     let data = values.parsed(&table::DATA_DIR, |text| Some(text.to_owned()))?;
@@ -27,7 +27,7 @@ pub fn read(values: &mut Values<'_>) -> Result<Plan, ConfigError> {
     let redis = match (url, host) {
         (Some(topology), _) => Some(topology),
         (None, Some(host)) => on_host(&host),
-        // What `--storage redis` alone means: the one on this machine.
+        // `--storage redis` alone means a Redis on this machine.
         (None, None) => (kind == "redis").then(|| on_host("127.0.0.1")).flatten(),
     };
     let target = match (kind.as_str(), redis) {
@@ -44,7 +44,7 @@ pub fn read(values: &mut Values<'_>) -> Result<Plan, ConfigError> {
     Ok(Plan { target, ttl, wait })
 }
 
-/// Where the system has the data of programs.
+/// The directory that the system provides for the data of programs.
 fn data_directory(given: &RawConfig) -> Option<PathBuf> {
     let variable = |name: &str| {
         given.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
