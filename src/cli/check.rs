@@ -1,5 +1,4 @@
-//! `bandsync check`: looks at the configuration and at the machine before anybody plays, and
-//! explains what it finds.
+//! `bandsync check`: examines the configuration and the machine, and explains each finding.
 
 use std::fs;
 use std::io;
@@ -14,24 +13,24 @@ use crate::config::Config;
 use crate::ops::process::{self, tell};
 use crate::server::start::StartError;
 
-/// How long Redis may take to answer.
+/// Time that Redis may take to answer. Guessed.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Files that should be allowed at least.
+/// Minimum of files that should be allowed.
 const FILES_ENOUGH: u64 = 10_000;
 
-/// A kernel setting that matters, what it should be at least, and what happens otherwise.
+/// A kernel setting that matters, its recommended value, and the consequence of less.
 struct Sysctl {
     what: &'static str,
     name: &'static str,
     enough: u64,
-    /// Advised if it is less.
+    /// A lower value is reported as advice.
     recommended: u64,
     counts: &'static str,
     otherwise: &'static str,
 }
 
-/// Only what differs so much that a venue would notice.
+/// Only settings that a venue would notice.
 const SYSCTLS: [Sysctl; 3] = [
     Sysctl {
         what: "waiting connections",
@@ -39,7 +38,7 @@ const SYSCTLS: [Sysctl; 3] = [
         enough: 1_024,
         recommended: 4_096,
         counts: "connections until they are accepted",
-        otherwise: "a whole audience that reconnects at once is turned away",
+        otherwise: "an audience that reconnects at once is refused",
     },
     Sysctl {
         what: "half-open connections",
@@ -55,31 +54,31 @@ const SYSCTLS: [Sysctl; 3] = [
         enough: 100_000,
         recommended: 1_000_000,
         counts: "open files of all programs",
-        otherwise: "others may leave too few for the connections",
+        otherwise: "other programs may leave too few for the connections",
     },
 ];
 
-/// How a finding is to be taken.
+/// The weight of a finding.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Mark {
     Good,
-    /// It works, but not as well as it could.
+    /// The server works, but not as well as it could.
     Advice,
-    /// It would not start, or not serve.
+    /// The server would not start, or not serve.
     Trouble,
 }
 
-/// One thing that was looked at.
+/// One thing that was examined.
 #[derive(Debug)]
 struct Finding {
     mark: Mark,
     what: &'static str,
-    /// What was found, and what to do about it if something is.
+    /// The finding, and the remedy if one is needed.
     told: String,
 }
 
-/// Looks at everything and tells. Exit code 0 if the server can run, with advice or without; 1 if
-/// it cannot.
+/// Examines everything and prints the findings. Returns 0 if the server can run, with or without
+/// advice, and 1 if it cannot.
 pub fn run(config: &Config) -> ExitCode {
     let mut findings = vec![
         port(config),
@@ -117,7 +116,7 @@ pub fn run(config: &Config) -> ExitCode {
     }
 }
 
-/// Lists every setting with its unit and where it came from.
+/// Lists every setting with its unit and its source.
 pub fn list_settings(config: &Config) -> ExitCode {
     for setting in &config.effective {
         tell(&setting.to_string());
@@ -143,7 +142,9 @@ impl Finding {
 fn port(config: &Config) -> Finding {
     let address = SocketAddr::new(config.host, config.port);
     match TcpListener::bind(address) {
-        Ok(_) if config.port == 0 => Finding::new(Mark::Good, "port", "any free one will be taken"),
+        Ok(_) if config.port == 0 => {
+            Finding::new(Mark::Good, "port", "the server takes any free port")
+        }
         Ok(_) => Finding::new(Mark::Good, "port", format!("{address} is free")),
         Err(error) => {
             let (host, port) = (config.host, config.port);
@@ -176,9 +177,8 @@ fn files() -> Finding {
 fn cores(config: &Config) -> Finding {
     let (cores, shards) = (config.threads.cores, config.threads.shards);
     if shards > cores.usable() {
-        let told = format!(
-            "{shards} shards share {cores}, so they wait for each other: --shards auto fits"
-        );
+        let told =
+            format!("{shards} shards share {cores} and wait for each other: use --shards auto");
         return Finding::new(Mark::Advice, "cores", told);
     }
     let pinned = if config.threads.pin { "each pinned to one" } else { "not pinned" };
@@ -190,21 +190,21 @@ fn clock(source: &str) -> Finding {
         "tsc" | "kvm-clock" | "arch_sys_counter" | "hyperv_clocksource_tsc_page" => Finding::new(
             Mark::Good,
             "clock",
-            format!("the kernel's source is {source}, which costs some 25 ns to read"),
+            format!("the kernel's source is {source}, which takes about 25 ns to read"),
         ),
         "" => Finding::new(Mark::Good, "clock", "the kernel does not name its source"),
         slow => Finding::new(
             Mark::Advice,
             "clock",
             format!(
-                "the kernel's source {slow} is slow to read, and a shard reads it for every input: boot with clocksource=tsc if the machine has a steady one"
+                "the kernel's source {slow} is slow to read, and a shard reads it for every input: boot with clocksource=tsc if the machine's is stable"
             ),
         ),
     }
 }
 
 impl Sysctl {
-    /// Where the kernel shows it.
+    /// The file in which the kernel shows it.
     fn path(&self) -> String {
         format!("/proc/sys/{}", self.name.replace('.', "/"))
     }
@@ -225,14 +225,14 @@ fn sysctl(one: &Sysctl, value: Option<u64>) -> Finding {
     }
 }
 
-/// Only a proxy on this machine runs out of ports; tablets bring their own.
+/// Only a proxy on this machine can run out of ports: each tablet has ports of its own.
 fn reuse(reuse: Option<u64>, ports: Option<u64>) -> Finding {
     match (reuse, ports) {
         (Some(0), Some(ports)) if ports < 20_000 => Finding::new(
             Mark::Advice,
             "ports of a local proxy",
             format!(
-                "{ports} at once, and none is used again early: sysctl net.ipv4.ip_local_port_range='1024 65535' net.ipv4.tcp_tw_reuse=1"
+                "{ports} at once, and none is reused early: sysctl net.ipv4.ip_local_port_range='1024 65535' net.ipv4.tcp_tw_reuse=1"
             ),
         ),
         (_, Some(ports)) => {
@@ -248,7 +248,7 @@ fn memory(config: &Config, meminfo: &str) -> Finding {
         return Finding::new(
             Mark::Advice,
             "memory",
-            "MEMORY_THRESHOLD is above MEMORY_LIMIT: members would be turned away before anything is given back",
+            "MEMORY_THRESHOLD is above MEMORY_LIMIT: members would be rejected before caches are dropped",
         );
     }
     let limit = limits.memory_limit_bytes / 1_000_000;
@@ -257,7 +257,7 @@ fn memory(config: &Config, meminfo: &str) -> Finding {
             Mark::Advice,
             "memory",
             format!(
-                "{} MB are free, less than MEMORY_LIMIT ({limit} MB): the system may end the server before it turns members away",
+                "{} MB are free, less than MEMORY_LIMIT ({limit} MB): the system may kill the server before it rejects members",
                 available / 1_000_000
             ),
         ),
@@ -291,9 +291,7 @@ fn log_file(config: &Config) -> Finding {
 
 fn admin(config: &Config) -> Finding {
     let told = match (config.host.is_loopback(), &config.admin_token) {
-        (_, Some(_)) => {
-            "dashboard and metrics take the token in ADMIN_TOKEN, from this machine too"
-        }
+        (_, Some(_)) => "dashboard and metrics require ADMIN_TOKEN, also from this machine",
         (true, None) => "dashboard and metrics are open to this machine",
         (false, None) => {
             "dashboard and metrics are open to this machine only; ADMIN_TOKEN opens them to others"
@@ -302,8 +300,7 @@ fn admin(config: &Config) -> Finding {
     Finding::new(Mark::Good, "operator pages", told)
 }
 
-/// Where sessions are kept: of a file whether it can be written, of Redis whether each node
-/// answers.
+/// Examines the storage: whether its file can be written, or whether each node of Redis answers.
 fn storage(target: &Target) -> Vec<Finding> {
     match target {
         Target::Memory => {
@@ -326,29 +323,29 @@ fn file(directory: Option<&Path>) -> Finding {
         return Finding::new(
             Mark::Advice,
             "storage",
-            "there is no place for the file, so sessions end with the process: name one with --data",
+            "no directory was found for the file, so sessions end with the process: name one with --data",
         );
     };
     let shown = directory.display();
-    // The directory is made by the server; what counts is whether it could be.
+    // The server creates the directory, so check the nearest one that exists.
     let there = directory.ancestors().find(|folder| folder.exists()).unwrap_or(directory);
     match process::may_write(there) {
-        Ok(()) => Finding::new(Mark::Good, "storage", format!("sessions are kept in {shown}")),
+        Ok(()) => Finding::new(Mark::Good, "storage", format!("sessions are stored in {shown}")),
         Err(error) => Finding::new(
             Mark::Advice,
             "storage",
             format!(
-                "{shown} cannot be written ({error}), so sessions end with the process: permit it, or name another place with --data"
+                "{shown} cannot be written ({error}), so sessions end with the process: permit writing, or name another directory with --data"
             ),
         ),
     }
 }
 
-/// Only whether something answers as Redis does; a wrong password is an answer too. Who asks needs
-/// none, so that none can be told.
+/// Checks only whether the address answers as Redis does. A rejected login is an answer too, so the
+/// check needs no password and cannot reveal one.
 fn redis(address: &ConnectionAddr) -> Finding {
     let ConnectionAddr::Tcp(host, port) = address else {
-        let told = format!("{address} speaks TLS, so this check cannot ask it");
+        let told = format!("{address} uses TLS, which this check cannot test");
         return Finding::new(Mark::Advice, "Redis", told);
     };
     match ping(&format!("{host}:{port}")) {
@@ -375,11 +372,11 @@ fn ping(address: &str) -> io::Result<()> {
     stream.read_exact(&mut first)?;
     match first {
         [b'+' | b'-'] => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no Redis")),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is not Redis")),
     }
 }
 
-/// What the kernel says in a file, empty if it says nothing.
+/// Reads a file of the kernel. Returns an empty text if it cannot be read.
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
@@ -388,7 +385,7 @@ fn number(path: &str) -> Option<u64> {
     read(path).parse().ok()
 }
 
-/// How many ports a range such as `32768 60999` has.
+/// The number of ports in a range such as `32768 60999`.
 fn ports(range: &str) -> Option<u64> {
     let (first, last) = range.split_once(char::is_whitespace)?;
     let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
@@ -430,7 +427,7 @@ mod tests {
         assert_eq!(clock("hpet").mark, Mark::Advice);
         let low = sysctl(&SYSCTLS[0], Some(128));
         assert_eq!(low.mark, Mark::Advice);
-        assert!(low.told.ends_with("is turned away: sysctl net.core.somaxconn=4096"), "{low:?}");
+        assert!(low.told.ends_with("is refused: sysctl net.core.somaxconn=4096"), "{low:?}");
         for one in &SYSCTLS {
             assert_eq!(sysctl(one, Some(one.enough)).mark, Mark::Good);
             assert_eq!(sysctl(one, None).mark, Mark::Good);

@@ -1,4 +1,4 @@
-//! The command line: made from the table of settings, read as plain text.
+//! The command line, made from the table of settings. Values stay text until `config` checks them.
 
 pub mod check;
 mod progress;
@@ -18,31 +18,31 @@ use clap_complete::Shell;
 
 use crate::config::table::{self, SETTINGS, Setting};
 
-/// The exit code for a configuration that cannot be used, the same as for an unknown option.
+/// Exit code for an unusable configuration, the same as for an unknown option.
 pub const MISCONFIGURED: u8 = 2;
 
-/// What is to be done; settings are by the name of the variable that means the same.
+/// The command to run. Settings are keyed by their variable.
 pub enum Command {
     /// Run the server.
     Serve(BTreeMap<String, String>),
-    /// Look at the configuration and the machine.
+    /// Examine the configuration and the machine.
     Check(BTreeMap<String, String>),
-    /// List the settings that hold.
+    /// List the settings in use.
     ListSettings(BTreeMap<String, String>),
     /// Watch the server at this address, or at the port that the settings name.
     Top(BTreeMap<String, String>, Option<String>),
-    /// Run a trace again.
+    /// Replay traces.
     Replay(replay::Options),
     /// Look inside a trace.
     Trace(trace::Options),
-    /// Print a script that completes the command line in this shell.
+    /// Print a completion script for this shell.
     Completions(Shell),
     /// Print the manual page.
     Man,
 }
 
-/// What was typed. Ends the process after `--help`, after `--version`, and (with code 2) after an
-/// option that does not exist.
+/// Parses the command line. Ends the process after `--help` and `--version`, and with code 2 after
+/// an unknown option.
 pub fn parse() -> Command {
     let matches = command(Purpose::Parse).get_matches();
     let command = match matches.subcommand() {
@@ -63,12 +63,12 @@ pub fn parse() -> Command {
         Some(("man", _)) => Ok(Command::Man),
         _ => Ok(Command::Serve(typed(&matches))),
     };
-    // What is wrong with the options was found before; this keeps the two descriptions from
-    // parting.
+    // `get_matches` has found every error by now, unless the two descriptions of the options
+    // differ.
     command.unwrap_or_else(|error| error.exit())
 }
 
-/// The settings that stand before or behind the command; the latter count.
+/// The settings before and after the command. Those after it take precedence.
 fn typed(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
     let behind = matches.subcommand().map(|(_, matches)| matches);
     let given = |matches: &clap::ArgMatches, setting: &Setting| {
@@ -83,23 +83,23 @@ fn typed(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Writes a script with which this shell completes options, commands and values.
+/// Returns a script that completes options, commands and values in this shell.
 pub fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(Purpose::Complete), "bandsync", &mut script);
     script
 }
 
-/// Writes the manual page.
+/// Returns the manual page.
 ///
 /// # Errors
-/// None, for it is written to memory.
+/// None: it is written to memory.
 pub fn manual() -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let man = clap_mangen::Man::new(command(Purpose::Parse));
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
-    // Not all options, which fill a screen.
+    // Without the options, which would fill a screen.
     page.extend_from_slice(b".SH SYNOPSIS\n\\fBbandsync\\fR [\\fIOPTIONS\\fR] [\\fICOMMAND\\fR]\n");
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
@@ -109,42 +109,43 @@ pub fn manual() -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// The option of `check` that has it list the settings and nothing else.
+/// Option of `check` that only lists the settings.
 const ONLY_SETTINGS: &str = "only-settings";
 
-/// The argument of `completions`.
+/// Argument of `completions`.
 const SHELL: &str = "shell";
 
-/// What the description of the command line is for.
+/// The use of the description of the command line.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Purpose {
-    /// To read arguments. Values are checked later, when those of the environment are known too.
+    /// To parse arguments. Values are checked later, together with those of the environment.
     Parse,
-    /// To complete them, values included.
+    /// To complete arguments, values included.
     Complete,
 }
 
 fn command(purpose: Purpose) -> clap::Command {
     let settings = || SETTINGS.map(|setting| argument(setting, purpose));
-    let serve = clap::Command::new("serve").about("Runs the server, as does no command at all");
+    let serve =
+        clap::Command::new("serve").about("Runs the server; the default if no command is given");
     let command = clap::Command::new("bandsync")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Keeps a band on the same page, in the same bar.")
         .max_term_width(100)
         .after_long_help(
-            "Every option can be given as the variable in brackets too, in the environment or in a file .env in \
-             the working directory, and with BANDSYNC_ before its name, which counts first. The command line goes \
-             before the environment, that before .env, that before the profile's default. An empty variable counts \
-             as not given.\n\n\
+            "Every option can also be given as the variable in brackets, in the environment or in a file .env \
+             in the working directory. With BANDSYNC_ before its name it takes precedence over the bare name. \
+             The command line takes precedence over the environment, that over .env, and that over the \
+             profile's default. An empty variable counts as not given.\n\n\
              Exit codes: 0 stopped in order, 1 failed, 2 misconfigured, 130 or 143 stopped at once by a second \
              SIGINT or SIGTERM.\n\n\
-             Signals: SIGINT and SIGTERM say goodbye to everybody and stop, a second one stops at once. SIGHUP opens \
-             LOG_FILE anew; the server goes on.",
+             Signals: SIGINT and SIGTERM close all clients and stop; a second one stops at once. SIGHUP reopens \
+             LOG_FILE.",
         )
         .subcommand(serve.args(settings()))
         .subcommand(
             clap::Command::new("check")
-                .about("Explains what it finds in the configuration and this machine")
+                .about("Examines the configuration and this machine")
                 .arg(
                     Arg::new(ONLY_SETTINGS)
                         .long("settings")
@@ -161,7 +162,7 @@ fn command(purpose: Purpose) -> clap::Command {
         )
         .subcommand(
             replay::Options::augment_args(clap::Command::new("replay"))
-                .about("Runs recorded traces again and compares the outputs"),
+                .about("Replays traces and compares the outputs"),
         )
         .subcommand(trace::Options::augment_args(clap::Command::new("trace")).about("Looks inside recorded traces"))
         .subcommand(
@@ -196,7 +197,7 @@ fn argument(setting: &'static Setting, purpose: Purpose) -> Arg {
         .long_help(explanation(setting))
         .help_heading(setting.heading())
         .hide_short_help(setting.short.is_empty())
-        // A value such as `-3` reaches our own check, which names what is allowed.
+        // A value such as `-3` reaches our own check, which names the allowed values.
         .allow_hyphen_values(true);
     let is = |other: &Setting| setting.variable == other.variable;
     let argument = argument.value_hint(match () {
@@ -204,7 +205,7 @@ fn argument(setting: &'static Setting, purpose: Purpose) -> Arg {
         () if is(&table::LOG_FILE) => ValueHint::FilePath,
         () => ValueHint::Other,
     });
-    // A path completes as a path; the word beside it is the default anyway.
+    // A path completes as a path. The word that is allowed besides it is the default anyway.
     let words = if matches!(argument.get_value_hint(), ValueHint::Other) {
         setting.words()
     } else {
@@ -218,7 +219,7 @@ fn argument(setting: &'static Setting, purpose: Purpose) -> Arg {
     }
 }
 
-/// Meaning, range with unit, default for each profile, variable.
+/// Meaning, range with unit, default of each profile, variable.
 fn explanation(setting: &Setting) -> String {
     let with_unit = |value: &str| match setting.unit {
         "" => value.to_owned(),
@@ -279,7 +280,7 @@ mod tests {
         }
     }
 
-    /// Who replays a trace does not configure a server.
+    /// A replay does not configure a server.
     #[test]
     fn what_reads_traces_has_options_of_its_own_alone() {
         for arguments in ["bandsync replay --help", "bandsync trace show --help"] {
@@ -344,7 +345,7 @@ mod tests {
             for setting in SETTINGS {
                 assert!(script.contains(setting.option), "{shell}: {}", setting.option);
             }
-            // Elvish and PowerShell complete no values.
+            // Elvish and PowerShell do not complete values.
             if [Shell::Bash, Shell::Fish, Shell::Zsh].contains(&shell) {
                 assert!(script.contains("production") && script.contains("pretty"), "{shell}");
             }

@@ -1,11 +1,11 @@
-//! A progress bar for what takes longer than a second, on a terminal.
+//! A progress bar on a terminal, for work that takes longer than a second.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How far something is.
+/// The progress of some work.
 pub struct Progress {
     total: u64,
     done: u64,
@@ -13,16 +13,16 @@ pub struct Progress {
     bar: Option<ProgressBar>,
 }
 
-/// Whoever waits for less does not want to be entertained.
+/// Time before the bar appears: shorter work needs none.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Progress {
-    /// Of so many bytes, inputs or tries.
+    /// Starts at 0 of `total` bytes, inputs or tries.
     pub fn new(total: u64) -> Self {
         Self { total, done: 0, began: Instant::now(), bar: None }
     }
 
-    /// Counts on, and draws the bar once it is wanted.
+    /// Adds to the progress, and draws the bar if it is due.
     pub fn advance(&mut self, by: u64) {
         self.done += by;
         if self.bar.is_none() && is_wanted(self.began.elapsed(), stderr().is_terminal()) {

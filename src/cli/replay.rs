@@ -1,5 +1,4 @@
-//! `bandsync replay`: recorded inputs go through the same engine again, and the outputs are
-//! compared.
+//! `bandsync replay`: feeds recorded inputs to the same engine and compares the outputs.
 
 use std::fmt::Write;
 use std::ops::ControlFlow;
@@ -24,18 +23,19 @@ pub struct Options {
     /// Trace files, or directories of them. Each shard is replayed by itself
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
-    /// Take as long as the server took
+    /// Replay at the speed of the recorded run
     #[arg(long)]
     realtime: bool,
     /// Stop at this time of the run, in seconds since the server's start
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     until: Option<Micros>,
-    /// Do it so many times, for a profiler
+    /// Replay this many times, for a profiler
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
 }
 
-/// Replays and reports: 0 if all outputs were the same, 1 if not, 2 if there is nothing to compare.
+/// Replays and reports. Returns 0 if all outputs were the same, 1 if not, 2 if there is nothing to
+/// compare.
 pub fn run(options: &Options) -> ExitCode {
     match replay_all(options) {
         Ok(true) => ExitCode::SUCCESS,
@@ -103,12 +103,12 @@ impl Tally {
         let verdict = if same { "the outputs are the same" } else { "THE OUTPUTS DIFFER" };
         format!(
             "{name}: {inputs} inputs, {outputs} outputs, {service:.1} s of service in {took:.2} s: {times:.0} \
-             times as fast as it was; {verdict}"
+             times as fast as recorded; {verdict}"
         )
     }
 }
 
-/// Replays one shard. If its outputs part from the recorded ones, also where and how.
+/// Replays one shard. Reports the first input whose outputs differ, if any.
 fn replay(
     run: &Run,
     options: &Options,
@@ -149,7 +149,7 @@ fn replay(
     Ok((tally, parted))
 }
 
-/// Says where the outputs parted from the recorded ones.
+/// Describes the first difference from the recorded outputs.
 fn parting(entry: &Entry<'_>, actual: Outcome, stage: &Stage) -> String {
     let mut text = format!(
         "  at input {} (counted from 0), {:.6} s after the server's start\n  input     {}\n  expected  {}\n  actual    {}",

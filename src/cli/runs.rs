@@ -1,4 +1,4 @@
-//! What the commands that read traces have in common: which files are meant, and times.
+//! Helpers of the commands that read traces: their files and times.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use bandsync_trace::reader::{self, Fault, Run};
 
 use crate::ops::process::complain;
 
-/// Seconds with decimals.
+/// Parses seconds with decimals.
 pub fn seconds(text: &str) -> Result<Micros, String> {
-    let seconds: f64 = text.parse().map_err(|_| "is no number of seconds".to_owned())?;
+    let seconds: f64 = text.parse().map_err(|_| "is not a number of seconds".to_owned())?;
     let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
     Ok(Micros::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
 }
 
-/// Sorts files into runs, and names those that are left out.
+/// Sorts files into runs, and reports those that are skipped.
 pub fn gather(paths: &[PathBuf]) -> Result<Vec<Run>, Fault> {
-    reader::gather(paths, |fault| complain(&format!("{fault}: it is left out")))
+    reader::gather(paths, |fault| complain(&format!("{fault}: skipped")))
 }

@@ -1,5 +1,5 @@
-//! `bandsync serve`: starts the log and the server, says where it can be reached, and waits until
-//! it is told to stop.
+//! `bandsync serve`: starts the log and the server, prints where the server can be reached, and
+//! waits for a signal to stop.
 
 use std::process::ExitCode;
 
@@ -37,7 +37,7 @@ fn serve(config: Config) -> ExitCode {
     }
     match process::raise_file_limit() {
         Ok(limit) => debug!("up to {limit} files and sockets may be open at once"),
-        Err(error) => warn!("the limit of open files stays as it is: {error}"),
+        Err(error) => warn!("cannot raise the limit of open files: {error}"),
     }
     let stopping = match Stopping::watch() {
         Ok(stopping) => stopping,

@@ -1,4 +1,4 @@
-//! An engine that is fed recorded inputs.
+//! An engine that replays recorded inputs.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,19 +12,19 @@ use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::time::Micros;
 use bandsync_trace::format::Entry;
 
-/// The engine and what came of the last input.
+/// The engine and the outputs of its last input.
 pub struct Stage {
     engine: Engine,
     limits: Limits,
     outputs: Outputs,
     digest: Digest,
-    /// Received bytes, for the engine unmasks them where they lie.
+    /// Copy of received bytes: the engine unmasks them in place.
     copy: Vec<u8>,
     panic: Option<String>,
 }
 
 impl Stage {
-    /// A fresh engine with these settings.
+    /// Creates an engine with these settings.
     pub fn new(settings: Settings) -> Self {
         listen_to_panics();
         Self {
@@ -37,12 +37,12 @@ impl Stage {
         }
     }
 
-    /// Gives the engine the next input. After a panic it takes no more.
+    /// Feeds the next input to the engine. After a panic it is ignored.
     pub fn play(&mut self, entry: &Entry<'_>) -> Outcome {
         self.play_input(entry.at, &entry.input)
     }
 
-    /// The same by time and input.
+    /// Feeds an input at its time, as [`Stage::play`] does.
     pub fn play_input(&mut self, at: Micros, input: &Recorded<'_>) -> Outcome {
         self.outputs.clear();
         if self.panic.is_some() {
@@ -64,17 +64,17 @@ impl Stage {
         }
     }
 
-    /// What the engine measured of itself since this was asked last.
+    /// Takes the engine's measurements since the last call.
     pub fn measures(&mut self, each: impl FnMut(Sample, Micros)) {
         self.engine.measures().take(each);
     }
 
-    /// What the last input made it want done.
+    /// The outputs of the last input.
     pub fn outputs(&self) -> &Outputs {
         &self.outputs
     }
 
-    /// With what message it panicked.
+    /// The message of the engine's panic, if it panicked.
     pub fn panic(&self) -> Option<&str> {
         self.panic.as_deref()
     }
@@ -91,7 +91,7 @@ thread_local! {
 }
 
 /// Keeps messages of panics instead of printing them: they are part of the report. This process
-/// does nothing else.
+/// runs nothing else.
 fn listen_to_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

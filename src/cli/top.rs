@@ -1,4 +1,4 @@
-//! `bandsync top`: a running server in a terminal, anew every second.
+//! `bandsync top`: shows a running server in a terminal and refreshes every second.
 
 use std::fmt::{self, Write};
 use std::io::{self, IsTerminal};
@@ -16,23 +16,23 @@ use crate::http::Token;
 use crate::ops::client::{self, NoAnswer};
 use crate::ops::process::{complain, tell};
 
-/// Between two looks.
+/// Time between two refreshes.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long the server may take to answer.
+/// Time that the server may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest answer that is read: a hundred thousand sessions take a third of it.
+/// Maximum size of an answer that is read. Measured: 100 000 sessions take a third of it.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
-/// Lines of sessions.
+/// Maximum number of sessions shown.
 const SESSIONS_MAX: usize = 15;
 
 /// Clears a terminal.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-/// Shows the server at `url` until it is told to stop; once, if nobody looks at a terminal. A
-/// server that was there and goes away is asked on: who looks wants to see when it is back.
+/// Shows the server at `url` until a signal comes, or once if the output is not a terminal. If a
+/// server that was shown goes away, it is asked again until it is back.
 pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -55,9 +55,9 @@ pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
                 tell(view(&data).trim_end());
                 return ExitCode::SUCCESS;
             }
-            Err(reason) if seen => {
-                tell(&format!("{CLEAR}{url} {reason}\nIt is asked on; Ctrl-C ends this."))
-            }
+            Err(reason) if seen => tell(&format!(
+                "{CLEAR}{url} {reason}\nTrying again every second; Ctrl-C ends this."
+            )),
             Err(reason) => {
                 complain(&format!("bandsync: {url} {reason}"));
                 return ExitCode::FAILURE;
@@ -68,18 +68,19 @@ pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Why a server cannot be shown. The text goes on after the server's address.
+/// The reason why a server cannot be shown. Its text continues a sentence that starts with the
+/// server's address.
 #[derive(Debug)]
 enum Unseen {
-    /// It gives no answer.
+    /// The server did not answer.
     Silent(NoAnswer),
-    /// The answer is not the one of a BandSync server.
+    /// The answer is not that of a BandSync server.
     Stranger,
-    /// It wants a token, and was given none or another.
+    /// The server requires a token, and received none or a wrong one.
     Token,
-    /// It shows itself to its own machine only.
+    /// The server answers its own machine only.
     Machine,
-    /// It answered with this status.
+    /// The server answered with this status.
     Status(u16),
 }
 
@@ -87,11 +88,9 @@ impl fmt::Display for Unseen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent(error) => write!(f, "does not answer: {error}"),
-            Self::Stranger => f.write_str("is no BandSync server"),
-            Self::Token => f.write_str("wants the token in ADMIN_TOKEN"),
-            Self::Machine => {
-                f.write_str("shows itself to its own machine only; start it with ADMIN_TOKEN")
-            }
+            Self::Stranger => f.write_str("is not a BandSync server"),
+            Self::Token => f.write_str("requires the token in ADMIN_TOKEN"),
+            Self::Machine => f.write_str("answers its own machine only; start it with ADMIN_TOKEN"),
             Self::Status(status) => write!(f, "answers {status}: is it a BandSync server?"),
         }
     }
@@ -122,7 +121,7 @@ fn look(agent: &Agent, address: &str, token: Option<&Token>) -> Result<Value, Un
     }
 }
 
-/// The whole view. What others named is stripped of whatever moves a cursor.
+/// Prints the whole view. Control characters are removed from names that clients chose.
 fn view(data: &Value) -> String {
     let mut out = String::new();
     let health = &data["health"];

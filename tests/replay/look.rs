@@ -1,4 +1,4 @@
-//! `bandsync trace` and the options of `bandsync replay`, on what a small band did.
+//! `bandsync trace` and the options of `bandsync replay`, with the recording of a small band.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::support::{Scratch, Server, bandsync, first_shard, play, text};
 
-/// A recording of both shards of a server, and the first shard's file.
+/// Records both shards of a server; also returns the first shard's file.
 fn recorded(name: &str) -> (Scratch, PathBuf) {
     let scratch = Scratch::new(name);
     let server = Server::start(&scratch.0, &[]);
@@ -26,7 +26,7 @@ fn recorded(name: &str) -> (Scratch, PathBuf) {
     (scratch, trace)
 }
 
-/// What a command prints that must succeed, and must say nothing besides.
+/// The output of a command that must succeed without errors.
 #[track_caller]
 fn printed(arguments: &[&str], paths: &[&Path]) -> String {
     let output = bandsync(arguments, paths);
@@ -109,8 +109,8 @@ fn stats_counts_what_show_shows() {
         "to the server",
         "from the server",
         "messages from the server, a column is",
-        "ticks of sessions were made",
-        "who talks most",
+        "lateness of ",
+        "busiest members",
     ] {
         assert!(drawn.contains(part), "{part}: {drawn}");
     }
@@ -145,7 +145,7 @@ fn stats_counts_what_show_shows() {
     };
     assert_eq!((sum("tenths", "in"), sum("tenths", "out")), (of("in"), of("out")));
     assert_eq!(sum("talkers", "count"), of("in"));
-    // A tick goes to two members of a session at most, and is made once for both.
+    // A tick goes to at most two members of a session, and is printed once for both.
     let (ticks, made) = (count("out", "scroll_tick"), sum("tickLateness", "count"));
     assert!(made <= ticks && ticks <= 2 * made, "{made} made, {ticks} sent");
 }
@@ -159,7 +159,7 @@ fn what_is_no_trace_is_told_from_one_of_another_version() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused).contains("there is no trace in"), "{}", text(&refused));
 
-    // Of a server that was killed as it began another file.
+    // The server was killed as it began another file.
     let bytes = fs::read(&trace).unwrap();
     fs::copy(&trace, folder.join("a.trace")).unwrap();
     fs::write(folder.join("b.trace"), &bytes[..20]).unwrap();
@@ -173,7 +173,9 @@ fn what_is_no_trace_is_told_from_one_of_another_version() {
 
     let other = scratch.0.join("other");
     fs::write(&other, [b"BANDSYNC TRACE 1\n", &bytes[17..]].concat()).unwrap();
-    for (path, why) in [(other.as_path(), "another version"), (Path::new(file!()), "is no trace")] {
+    for (path, why) in
+        [(other.as_path(), "another version"), (Path::new(file!()), "is not a trace")]
+    {
         for arguments in [&["replay"][..], &["trace", "show"], &["trace", "stats"]] {
             let refused = bandsync(arguments, &[path]);
             assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
@@ -223,7 +225,7 @@ fn a_cut_trace_replays_and_has_what_was_asked_for() {
     assert_eq!(bandsync(&["trace", "diff"], &[&trace, &out]).status.code(), Some(1));
 }
 
-/// Shrinks a trace to `out` and returns how many inputs that has.
+/// Shrinks a trace to `out`, and returns its number of inputs.
 #[track_caller]
 fn shrink(arguments: &[&str], trace: &Path, out: &Path) -> usize {
     let out = out.to_str().unwrap();
@@ -239,11 +241,11 @@ fn shrink_finds_the_few_inputs_that_make_the_server_say_something() {
     let enough = shrink(&["--check", "bad_passcode"], &trace, &out);
     let shown = printed(&["trace", "show"], &[&out]);
     assert!(shown.contains("bad_passcode") && !shown.contains("scroll_tick"), "{shown}");
-    // One sets the passcode and another fails it: each opens, upgrades, connects and speaks, in
-    // pieces.
+    // One member sets the passcode and another fails it: each opens, upgrades, connects and sends,
+    // in pieces.
     assert!(enough < 40, "{enough}: {shown}");
     assert!(printed(&["replay"], &[&out]).contains("the outputs are the same"));
-    // Nothing in it can be done without.
+    // None of its inputs can be removed.
     assert_eq!(shrink(&["--check", "bad_passcode"], &out, &scratch.0.join("smaller")), enough);
 
     let passed = bandsync(&["trace", "shrink", "--check", "never said", "--out"], &[&out, &trace]);
@@ -255,7 +257,7 @@ fn shrink_finds_the_few_inputs_that_make_the_server_say_something() {
 fn shrink_finds_the_input_that_the_engine_panics_at() {
     let (scratch, trace) = recorded("panic");
     let (broken, out) = (scratch.0.join("broken"), scratch.0.join("small"));
-    // A connection beyond every limit is our own bug, which no bytes from outside lead to.
+    // A connection beyond every limit can only be a bug of ours: no bytes from outside lead to it.
     let beyond = ConnId { index: u32::MAX, generation: 0 };
     let inputs = rewritten(&trace, &broken, beyond);
     let replayed = bandsync(&["replay"], &[&broken]);
@@ -270,8 +272,8 @@ fn shrink_finds_the_input_that_the_engine_panics_at() {
     assert!(text(&replayed).contains("ends with a panic"), "{}", text(&replayed));
 }
 
-/// Copies a trace and puts the opening of this connection into its middle. Returns how many inputs
-/// there were.
+/// Copies a trace and inserts the opening of this connection in its middle. Returns the number of
+/// inputs.
 fn rewritten(from: &Path, to: &Path, conn: ConnId) -> usize {
     let mut reader = SegmentReader::new(fs::File::open(from).unwrap()).unwrap();
     let (mut bytes, mut entries, mut packer) = (Vec::new(), Vec::new(), Packer::default());
@@ -303,7 +305,7 @@ fn rewritten(from: &Path, to: &Path, conn: ConnId) -> usize {
 fn shrink_compares_with_another_program() {
     let (scratch, trace) = recorded("against");
     let out = scratch.0.join("small");
-    // A program that disagrees as soon as anybody plays.
+    // A program that disagrees as soon as a leader plays.
     let program = scratch.0.join("other");
     let script = format!(
         "#!/bin/sh\n! '{}' trace show --inputs \"$2\" | grep -q ' play '\n",
@@ -341,8 +343,8 @@ fn replays_stop_repeat_and_take_their_time() {
     assert_eq!(repeated, [stopped[0], stopped[0], stopped[0], 3 * stopped[0]]);
 
     let fast = printed(&["replay"], &[&trace]);
-    // In real time: as many seconds as the service took, at least. Nothing is drawn, for nobody
-    // looks.
+    // In real time, the replay takes at least as many seconds as the run. Nothing is drawn without
+    // a terminal.
     let real = printed(&["replay", "--realtime"], &[&trace]);
     let times = |report: &str| -> f64 {
         let (_, rest) = report.split_once(" s: ").unwrap();
@@ -374,16 +376,16 @@ fn what_takes_longer_shows_on_a_terminal_how_far_it_is() {
     assert!(drawn.contains("left"), "{drawn:?}");
 }
 
-/// A terminal that somebody looks at: our end and the other's.
+/// A terminal: our end and the program's.
 fn terminal() -> (fs::File, OwnedFd) {
     let (mut master, mut slave) = (0, 0);
     let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     let (name, settings) = (std::ptr::null_mut(), std::ptr::null());
-    // SAFETY: both numbers are ours, neither a name nor settings are asked for, and the size
+    // SAFETY: both numbers are ours, neither a name nor settings are requested, and the size
     // outlives the call.
     let opened = unsafe { libc::openpty(&mut master, &mut slave, name, settings, &raw const size) };
     assert_eq!(opened, 0);
-    // SAFETY: the call has just opened both, and nobody else has them.
+    // SAFETY: the call has just opened both, and nothing else owns them.
     let (master, slave) = unsafe { (fs::File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
     assert!(slave.as_raw_fd() > 2);
     (master, slave)

@@ -1,4 +1,4 @@
-//! `bandsync trace cut`: a part of a trace as a trace of its own.
+//! `bandsync trace cut`: writes a part of a trace as a trace of its own.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -24,18 +24,18 @@ pub struct Options {
     /// Where to write the part
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// Keep the connections that were ever in this session
+    /// Keep the connections that were in this session at any time
     #[arg(long, value_name = "ID")]
     session: Option<String>,
     /// Keep the connections of this member: socket id, name, or connection such as 3.1
     #[arg(long, value_name = "WHO")]
     member: Option<String>,
-    /// Keep what came up to this time, in seconds since the server's start
+    /// Keep the inputs up to this time, in seconds since the server's start
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     until: Option<Micros>,
 }
 
-/// Writes the part. True if all went well.
+/// Writes the part. Returns true on success.
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let run = only_run(&options.traces)?;
     if !run.is_whole() {
@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// The connections that are meant.
+/// The connections that the options select.
 fn connections(script: &Script, options: &Options) -> BTreeSet<ConnId> {
     let filter = Filter {
         session: options.session.clone(),

@@ -1,4 +1,4 @@
-//! `bandsync trace diff`: where two traces part.
+//! `bandsync trace diff`: finds the first difference between two traces.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ pub struct Options {
     other: PathBuf,
 }
 
-/// Compares. True if the traces are the same.
+/// Compares two traces. Returns true if they are the same.
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let read = |path: &PathBuf| Script::read(&only_run(std::slice::from_ref(path))?);
     let (one, other) = (read(&options.one)?, read(&options.other)?);
@@ -58,7 +58,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     Ok(same)
 }
 
-/// Settings by their names.
+/// The settings by name.
 fn fields(settings: &Settings) -> Map<String, Value> {
     match serde_json::to_value(settings) {
         Ok(Value::Object(fields)) => fields,

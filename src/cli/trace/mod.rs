@@ -1,4 +1,4 @@
-//! `bandsync trace`: shows, counts, compares, cuts and shrinks recorded traces.
+//! `bandsync trace`: shows, counts, compares, cuts and shrinks traces.
 
 mod cut;
 mod diff;
@@ -17,7 +17,7 @@ use bandsync_trace::reader::{Fault, Run};
 use crate::cli::runs::{gather, seconds};
 use crate::ops::process::complain;
 
-/// The options of the command.
+/// Options of the command.
 #[derive(clap::Args, Debug)]
 pub struct Options {
     #[command(subcommand)]
@@ -26,11 +26,12 @@ pub struct Options {
 
 #[derive(clap::Subcommand, Debug)]
 enum What {
-    /// Prints what was said, a line each: time, input, connection, direction, event, size, content
+    /// Prints the messages of a trace, one per line: time, input, connection, direction, event,
+    /// size, content
     Show(show::Options),
-    /// Draws what happened: events by kind, rates over time, how late ticks were, who talks most
+    /// Draws the traffic: events by kind, rates over time, lateness of ticks, busiest members
     Stats(stats::Options),
-    /// Says where two traces part
+    /// Reports the first difference between two traces
     Diff(diff::Options),
     /// Writes a part of a trace as a trace of its own, which can be replayed
     Cut(cut::Options),
@@ -38,10 +39,10 @@ enum What {
     Shrink(shrink::Options),
 }
 
-/// Which lines are meant. All that are given must fit.
+/// Selects lines. All given conditions must hold.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Filter {
-    /// Only what is said in this session
+    /// Only messages of this session
     #[arg(long, value_name = "ID")]
     session: Option<String>,
     /// Only this member: its socket id, its name, or its connection such as 3.1
@@ -50,10 +51,10 @@ pub struct Filter {
     /// Only this event, such as scroll_tick
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
-    /// Only from this time on, in seconds since the server's start
+    /// Only messages from this time on, in seconds since the server's start
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     from: Option<Micros>,
-    /// Only up to this time
+    /// Only messages up to this time
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     until: Option<Micros>,
 }
@@ -76,8 +77,8 @@ impl Filter {
     }
 }
 
-/// Runs the command: 0 if all went well, 1 if traces differ or no check fails, 2 if a trace cannot
-/// be used.
+/// Runs the command. Returns 0 on success, 1 if traces differ or no check fails, 2 if a trace
+/// cannot be used.
 pub fn run(options: &Options) -> ExitCode {
     let done = match &options.what {
         What::Show(options) => show::run(options),
@@ -96,13 +97,13 @@ pub fn run(options: &Options) -> ExitCode {
     }
 }
 
-/// The one run that files belong to.
+/// The single run that the files belong to.
 fn only_run(paths: &[PathBuf]) -> Result<Run, Fault> {
     let mut runs = gather(paths)?;
     match (runs.pop(), runs.len()) {
         (Some(run), 0) => Ok(run),
         (_, more) => {
-            Err(Fault::Told(format!("give the files of one shard, these are of {}", more + 1)))
+            Err(Fault::Told(format!("name the files of one shard; these belong to {}", more + 1)))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A run's inputs in memory, to be played in part and written as a trace again.
+//! The inputs of a run in memory, so that parts of it can be played and written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::cli::stage::Stage;
 /// Inputs in order.
 #[derive(Clone)]
 pub struct Script {
-    /// What the trace begins with.
+    /// The header of the trace.
     pub header: Header,
     /// The inputs.
     pub takes: Vec<Take>,
@@ -28,11 +28,11 @@ pub struct Script {
 /// One input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Take {
-    /// When it happened.
+    /// The time of the input.
     pub at: Micros,
-    /// What came of it when it was recorded.
+    /// The recorded outputs.
     pub outcome: Outcome,
-    /// Packed, with a time of zero.
+    /// The input as bytes, with its time set to zero.
     input: Vec<u8>,
 }
 
@@ -45,11 +45,11 @@ impl Take {
 
     /// The input.
     pub fn input(&self) -> Recorded<'_> {
-        // It was packed above.
+        // `Script::read` has packed these bytes, so they can be read.
         trace::read_input(&mut &self.input[..]).map_or(Recorded::TurnEnded, |(_, input)| input)
     }
 
-    /// The connection that it is about, if it is about one.
+    /// The connection that the input belongs to, if any.
     pub fn conn(&self) -> Option<ConnId> {
         match self.input() {
             Recorded::Opened { conn, .. }
@@ -69,7 +69,7 @@ impl Take {
 }
 
 impl Script {
-    /// Reads a run whole.
+    /// Reads a whole run.
     pub fn read(run: &Run) -> Result<Self, Fault> {
         let mut takes = Vec::new();
         let mut progress = Progress::new(run.bytes);
@@ -83,9 +83,9 @@ impl Script {
         Ok(Self { header: run.header.clone(), takes })
     }
 
-    /// The same without the inputs that `keep` does not want, mended so that it stays what a driver
-    /// could do: nobody is named who was not opened, and whoever is still there when the place is
-    /// taken again is closed first.
+    /// Returns the run without the inputs that `keep` rejects. Repairs it so that a driver could
+    /// have sent it: an input of a connection that was not opened is removed, and a connection that
+    /// is still open when its slot is taken again is closed first.
     pub fn thinned(&self, mut keep: impl FnMut(usize, &Take) -> bool) -> Self {
         let mut open: BTreeMap<u32, u32> = BTreeMap::new();
         let mut takes = Vec::new();
@@ -114,7 +114,7 @@ impl Script {
         Self { header: self.header.clone(), takes }
     }
 
-    /// Plays it, and shows every input with what came of it to `watch`, which may break off.
+    /// Plays the inputs, and passes each with its outputs to `watch`, which may stop the run.
     pub fn play(&self, mut watch: impl FnMut(usize, &Take, Outcome, &Stage) -> ControlFlow<()>) {
         let mut stage = Stage::new(self.header.settings.clone());
         for (place, take) in self.takes.iter().enumerate() {
@@ -125,7 +125,7 @@ impl Script {
         }
     }
 
-    /// Writes it as a trace, with the digests of playing it here.
+    /// Writes a trace, with the digests of playing it with this program.
     pub fn write(&self, path: &Path) -> Result<(), Fault> {
         const BLOCK_BYTES: usize = 64 * 1024;
         let (mut bytes, mut packer) = (Vec::new(), Packer::default());

@@ -1,4 +1,4 @@
-//! `bandsync trace show`: a line for everything that was said.
+//! `bandsync trace show`: prints one line per message.
 
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
@@ -20,13 +20,13 @@ pub struct Options {
     traces: Vec<PathBuf>,
     #[command(flatten)]
     filter: Filter,
-    /// Leave out what the server said, which is found by replaying
+    /// Leave out the server's messages, which are found by replaying
     #[arg(long)]
     inputs: bool,
     /// Print the ends of turns as well
     #[arg(long)]
     turns: bool,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -47,7 +47,7 @@ struct JsonLine<'a> {
     content: &'a str,
 }
 
-/// Prints the lines. True if all went well.
+/// Prints the lines. Returns true on success.
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let runs = gather(&options.traces)?;
     let mut out = BufWriter::new(io::stdout().lock());
@@ -64,7 +64,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
         }
         let mut decoder = Decoder::new(&run.header.settings.limits);
         let mut stage = (!options.inputs).then(|| Stage::new(run.header.settings.clone()));
-        // Lines appear by themselves, so a bar would only be in their way.
+        // The lines themselves show the progress, so there is no bar.
         let ending = run.each(
             |_| {},
             |entry| {
@@ -76,7 +76,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
                 lines.retain(|line| options.turns || line.event != "turn ended");
                 for line in lines.iter().filter(|line| options.filter.takes(line, &decoder)) {
                     if print(&mut out, shard, line, options.json).is_err() {
-                        // Whoever reads us, such as `head`, has seen enough.
+                        // The reader, such as `head`, has closed the pipe.
                         return ControlFlow::Break(());
                     }
                 }

@@ -1,4 +1,4 @@
-//! `bandsync trace shrink`: the smallest trace that still fails a check, by leaving out ever
+//! `bandsync trace shrink`: finds the smallest trace that still fails a check, by removing ever
 //! smaller parts.
 
 use std::collections::BTreeSet;
@@ -23,17 +23,17 @@ pub struct Options {
     /// The trace files of one shard
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
-    /// Where to write the smallest one
+    /// Where to write the smallest trace
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// What fails: `panic`, the engine panics; `digest`, another process has other outputs;
-    /// anything else is a text that the server sends
+    /// The check that fails: `panic`, the engine panics; `digest`, another program has other
+    /// outputs; any other text is one that the server sends
     #[arg(long, value_name = "CHECK")]
     check: String,
-    /// For `digest`: the other program, such as an older bandsync. Without it, this one
+    /// For `digest`: the other program, such as an older bandsync; by default this one
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
-    /// Give up after so many tries
+    /// Maximum number of tries
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     tries: u64,
 }
@@ -59,7 +59,7 @@ impl Check {
         })
     }
 
-    /// How many inputs it takes until it fails, if it does.
+    /// The number of inputs after which the check fails, if it fails.
     fn fails(&self, script: &Script) -> Result<Option<usize>, Fault> {
         if let Self::Digest { program, scratch } = self {
             script.write(scratch)?;
@@ -85,7 +85,7 @@ impl Check {
     }
 }
 
-/// Whether the program's outputs part from those in the trace.
+/// Whether the program's outputs differ from those in the trace.
 fn parts(program: &Path, trace: &Path) -> Result<bool, Fault> {
     let mut command = Command::new(program);
     command
@@ -99,7 +99,7 @@ fn parts(program: &Path, trace: &Path) -> Result<bool, Fault> {
     Ok(status.code() == Some(1))
 }
 
-/// Looks for the smallest trace. False if the whole one does not fail.
+/// Searches for the smallest trace. Returns false if the whole trace does not fail.
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let run = only_run(&options.traces)?;
     if !run.is_whole() {
@@ -119,8 +119,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     let mut script = whole.clone();
     script.takes.truncate(needed);
 
-    // Again until nothing more can go: what one could not do without may be of no use without
-    // another.
+    // Repeat until nothing more can be removed: one part may become useless once another is gone.
     loop {
         let before = script.takes.len();
         let conns: BTreeSet<ConnId> = script.takes.iter().filter_map(|take| take.conn()).collect();
@@ -149,16 +148,16 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// The search for less, which is known as delta debugging.
+/// A search by delta debugging.
 struct Search<'a> {
     check: &'a Check,
-    /// Left.
+    /// Tries that are left.
     tries: u64,
     progress: Progress,
 }
 
 impl Search<'_> {
-    /// Leaves out what can be left out of `items`: halves first, then ever smaller parts.
+    /// Removes as many of `items` as possible: halves first, then ever smaller parts.
     fn smallest<T: Copy>(
         &mut self,
         mut items: Vec<T>,

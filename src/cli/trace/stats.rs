@@ -1,4 +1,4 @@
-//! `bandsync trace stats`: what happened, drawn in text.
+//! `bandsync trace stats`: draws the traffic of a trace as text.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -25,7 +25,7 @@ pub struct Options {
     traces: Vec<PathBuf>,
     #[command(flatten)]
     filter: Filter,
-    /// One JSON object for each shard
+    /// One JSON object per shard
     #[arg(long)]
     json: bool,
 }
@@ -33,7 +33,7 @@ pub struct Options {
 /// Columns of a curve over time.
 const COLUMNS: u64 = 60;
 
-/// Lines of a table that may get long.
+/// Maximum number of rows of a table.
 const ROWS_MAX: usize = 20;
 
 #[derive(Default)]
@@ -41,19 +41,19 @@ struct Stats {
     inputs: u64,
     first: Option<Micros>,
     last: Micros,
-    /// Times and bytes, by direction and event.
+    /// Counts and bytes, by direction and event.
     events: BTreeMap<(&'static str, String), (u64, u64)>,
-    /// Messages in each tenth of a second, in and out.
+    /// Messages per tenth of a second, in and out.
     over_time: BTreeMap<u64, [u64; 2]>,
-    /// Ticks by how late they were made: the logarithm of the microseconds.
+    /// Ticks by lateness: the logarithm of its microseconds.
     lateness: BTreeMap<u32, u64>,
-    /// Messages and bytes that members sent.
+    /// Counts and bytes of each member's messages.
     talkers: BTreeMap<String, (u64, u64)>,
 }
 
 const TENTH: u64 = 100_000;
 
-/// Counts and draws. True if all went well.
+/// Counts and draws. Returns true on success.
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let runs = gather(&options.traces)?;
     let mut progress = Progress::new(runs.iter().map(|run| run.bytes).sum());
@@ -133,14 +133,17 @@ impl Stats {
 
     fn draw(&self, run: &Run, remark: Option<&str>) -> String {
         let mut text = String::new();
-        // Writing to a string cannot fail, here and below.
+        // Writing to a string cannot fail.
         let _ =
             writeln!(text, "== {}: {} inputs in {:.1} s", run.name(), self.inputs, self.seconds());
         if let Some(remark) = remark {
             let _ = writeln!(text, "the trace {remark}");
         }
         if !run.is_whole() {
-            let _ = writeln!(text, "the first segment is missing: only what came in is known");
+            let _ = writeln!(
+                text,
+                "the first segment is missing: only messages to the server are known"
+            );
         }
         for (direction, title) in
             [("in", "to the server"), ("out", "from the server"), ("here", "inside")]
@@ -162,14 +165,14 @@ impl Stats {
             let _ = writeln!(text, "  {}", curve(&values));
         }
         self.draw_lateness(&mut text);
-        table(&mut text, "who talks most", self.talkers.clone().into_iter().collect());
+        table(&mut text, "busiest members", self.talkers.clone().into_iter().collect());
         text
     }
 
     fn draw_lateness(&self, text: &mut String) {
         let Some(most) = self.lateness.values().max() else { return };
         let all: u64 = self.lateness.values().sum();
-        let _ = writeln!(text, "\nhow late the {all} ticks of sessions were made");
+        let _ = writeln!(text, "\nlateness of {all} ticks");
         let mut so_far = 0;
         for (power, count) in &self.lateness {
             so_far += count;
@@ -182,7 +185,7 @@ impl Stats {
         }
     }
 
-    /// The counts over time in so many columns.
+    /// The counts over time, in `COLUMNS` columns or fewer.
     fn columns(&self) -> Vec<[u64; 2]> {
         let first = self.first.unwrap_or_default().as_micros() / TENTH;
         let tenths = self.last.as_micros() / TENTH - first + 1;
@@ -226,7 +229,7 @@ impl Stats {
     }
 }
 
-/// Rows with count, bytes and a bar, the largest first.
+/// Draws rows with count, bytes and a bar, the largest first.
 fn table(text: &mut String, title: &str, mut rows: Vec<(String, (u64, u64))>) {
     if rows.is_empty() {
         return;
