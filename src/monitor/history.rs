@@ -1,11 +1,10 @@
-//! What the monitor saw at the end of each interval: a bounded ring in memory, and a store behind
-//! it, if there is one, that outlives the process.
+//! The history: readings at the end of each interval, in a bounded ring in memory and, if there is
+//! one, in a store that outlives the process.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// The columns of a row, in this order. Rates are per second, times in milliseconds, memory in
-/// bytes.
+/// The columns of a row, in order. Rates are per second, times in milliseconds, memory in bytes.
 pub const FIELDS: [&str; 18] = [
     "timestamp",
     "connections",
@@ -27,31 +26,31 @@ pub const FIELDS: [&str; 18] = [
     "refusalsPerSecond",
 ];
 
-/// One point of time; the first number is Unix time in milliseconds.
+/// One row. The first number is Unix time in milliseconds.
 pub type Row = [f64; FIELDS.len()];
 
-/// Rows in memory: eight hours at the default interval.
+/// Maximum rows in memory: eight hours at the default interval.
 const ROWS_MAX: usize = 2_880;
 
-/// Keeps rows beyond the end of the process. It is called on the monitor's thread, once an
-/// interval, and may fail in silence: a history with gaps is better than no server.
+/// Keeps rows beyond the end of the process. It is called on the monitor's thread, once per
+/// interval. Errors are ignored: a history with gaps is better than no server.
 pub trait HistoryStore: Send {
-    /// The newest rows there are, in order of time, at most `max`.
+    /// Returns the newest rows, at most `max`, in order of time.
     fn load(&mut self, max: usize) -> Vec<Row>;
 
-    /// Keeps one more.
+    /// Appends a row.
     fn append(&mut self, row: &Row);
 }
 
 /// The ring.
 pub struct History {
-    /// Rows as JSON: they are written once and read often, by threads that have no time.
+    /// Rows as JSON. A row is printed once and read many times, by threads that must not block.
     rows: VecDeque<(u64, Arc<str>)>,
     store: Option<Box<dyn HistoryStore>>,
 }
 
 impl History {
-    /// A history that begins with the rows of `store`, and appends to it.
+    /// Creates a history with the rows of `store`, to which it appends.
     pub fn new(mut store: Option<Box<dyn HistoryStore>>) -> Self {
         let loaded = store.as_mut().map(|store| store.load(ROWS_MAX)).unwrap_or_default();
         let mut history = Self { rows: VecDeque::new(), store };
@@ -59,7 +58,7 @@ impl History {
         history
     }
 
-    /// Takes one more row in, and forgets the oldest if there are too many.
+    /// Appends a row, and drops the oldest if the ring is full.
     pub fn append(&mut self, row: &Row) {
         self.push(row);
         if let Some(store) = &mut self.store {
@@ -75,8 +74,8 @@ impl History {
         self.rows.push_back((row[0] as u64, format!("[{}]", cells.join(",")).into()));
     }
 
-    /// `{"fields":[…],"rows":[[…],…]}` with at most `max` rows that are newer than `since`, Unix
-    /// time in milliseconds: the newest ones, the oldest of them first.
+    /// Prints `{"fields":[…],"rows":[[…],…]}` with the newest rows after `since` (Unix time in
+    /// milliseconds), at most `max`, in order of time.
     pub fn json(&self, since: u64, max: usize) -> Vec<u8> {
         let newer = self.rows.iter().rev().take_while(|(at, _)| *at > since).take(max).count();
         let mut out = br#"{"fields":["#.to_vec();
@@ -96,7 +95,7 @@ impl History {
     }
 }
 
-/// To a thousandth, without needless zeros; what is no number is none in JSON either.
+/// Prints a number with at most three decimals. JSON has no NaN, so it becomes `null`.
 fn cell_text(cell: f64) -> String {
     if cell.is_finite() {
         format!("{}", (cell * 1_000.0).round() / 1_000.0)

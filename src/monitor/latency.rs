@@ -1,28 +1,28 @@
-//! From the shards' histograms to percentiles of the last second and of the last interval, and to
-//! the buckets that Prometheus adds up.
+//! Percentiles of the last second and the last interval, and the buckets for Prometheus, from the
+//! histograms of the shards.
 
 use bandsync_driver::Histograms;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// How many things are measured, and their names in the order of [`Histograms::all`].
+/// Number of gauges.
 pub const GAUGES: usize = 5;
 /// The names of all gauges, in the order of [`Histograms::all`].
 pub const NAMES: [&str; GAUGES] = ["handler", "tickLateness", "turn", "roundTrip", "mailbox"];
 
-/// The places of some of them.
+/// Indices of single gauges.
 pub const HANDLER: usize = 0;
-/// The index of: how late ticks were.
+/// Index of the lateness of ticks.
 pub const TICK_LATENESS: usize = 1;
-/// The index of: how long turns took.
+/// Index of the duration of turns.
 pub const TURN: usize = 2;
-/// The index of: round trips to clients.
+/// Index of the round trips to clients.
 pub const ROUND_TRIP: usize = 3;
-/// The index of: how long mail between shards waited.
+/// Index of the time that mail between shards waits.
 pub const MAILBOX: usize = 4;
 
-/// The upper bounds of the buckets of times, in nanoseconds: 1, 2.5 and 5 of each power of ten from
-/// a microsecond to ten seconds. They never change, so that counts of different days can be added.
+/// Upper bounds of the buckets of times, in nanoseconds: 1, 2.5 and 5 of each power of ten from 1
+/// µs to 10 s. They never change, so that counts of different days can be added.
 pub const TIME_BUCKETS: [u64; 22] = [
     1_000,
     2_500,
@@ -48,22 +48,22 @@ pub const TIME_BUCKETS: [u64; 22] = [
     10_000_000_000,
 ];
 
-/// Of counts of connections.
+/// Upper bounds of the buckets of connections.
 pub const DEPTH_BUCKETS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
-/// The upper bounds of one thing's buckets.
+/// The upper bounds of a gauge's buckets.
 pub fn buckets(gauge: usize) -> &'static [u64] {
     if gauge == MAILBOX { &DEPTH_BUCKETS } else { &TIME_BUCKETS }
 }
 
-/// How values are spread. Times are in milliseconds, counts are counts.
+/// The distribution of some values. Times are in milliseconds, counts are counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Spread {
-    /// How many values there are.
+    /// Number of values.
     pub count: u64,
-    /// Their mean.
+    /// The mean.
     pub mean: f64,
-    /// Their median.
+    /// The median.
     pub p50: f64,
     /// The 99th percentile.
     pub p99: f64,
@@ -89,28 +89,28 @@ impl Spread {
         }
     }
 
-    /// A value, or nothing if nothing was measured.
+    /// Returns `value`, or `None` if nothing was measured.
     pub fn if_any(&self, value: f64) -> Option<f64> {
         (self.count > 0).then_some(value)
     }
 }
 
-/// All five.
+/// The distributions of all gauges.
 pub type Spreads = [Spread; GAUGES];
 
-/// Counts since the start, to be added up by others.
+/// Counts since the start, which Prometheus adds up.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
-    /// In each bucket, the ones below not included; what is above all buckets counts in `count`
-    /// only.
+    /// Values per bucket, without those of lower buckets. Values above all buckets are only in
+    /// `count`.
     pub buckets: Vec<u64>,
-    /// How many values there are.
+    /// Number of values.
     pub count: u64,
-    /// In nanoseconds, or connections; from values that are true within one percent.
+    /// Sum in nanoseconds, or connections. The values are exact within one percent.
     pub sum: u64,
 }
 
-/// What one shard, or all together, measured.
+/// The measurements of one shard, or of all shards.
 pub struct Meter {
     second: [Histogram<u64>; GAUGES],
     interval: [Histogram<u64>; GAUGES],
@@ -119,7 +119,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A meter that has measured nothing.
+    /// Creates a meter without measurements.
     pub fn new() -> Self {
         Self {
             second: std::array::from_fn(|_| empty()),
@@ -132,7 +132,7 @@ impl Meter {
         }
     }
 
-    /// Adds what a shard measured.
+    /// Adds the measurements of a shard.
     pub fn add(&mut self, gauges: &Histograms) {
         for (gauge, measured) in gauges.all().into_iter().enumerate() {
             for value in measured.iter_recorded() {
@@ -143,13 +143,13 @@ impl Meter {
         }
     }
 
-    /// Ends a second: its values, and from now on the next one's.
+    /// Ends a second and returns its distributions.
     pub fn end_second(&mut self) -> Spreads {
         let spreads = std::array::from_fn(|gauge| Spread::of(&self.second[gauge], unit(gauge)));
         for (second, interval) in self.second.iter_mut().zip(&mut self.interval) {
-            // Both were made alike, so one fits into the other.
+            // Both histograms have the same bounds, so one can be added to the other.
             let added = interval.add(&*second);
-            assert!(added.is_ok(), "histograms are made alike");
+            assert!(added.is_ok(), "histograms have the same bounds");
             second.reset();
         }
         spreads
@@ -161,7 +161,7 @@ impl Meter {
         self.interval.iter_mut().for_each(Histogram::reset);
     }
 
-    /// The last interval; before there is one, what there is of the first.
+    /// The distributions of the last interval. With `first`, those of the first interval so far.
     pub fn spreads(&self, first: bool) -> Spreads {
         if first { self.running() } else { self.last }
     }
@@ -192,12 +192,12 @@ fn empty() -> Histogram<u64> {
     made.unwrap_or_else(|error| panic!("the bounds are ours: {error}"))
 }
 
-/// How many of what is measured make one of what is shown.
+/// Number of measured units in one displayed unit.
 fn unit(gauge: usize) -> f64 {
     if gauge == MAILBOX { 1.0 } else { 1_000_000.0 }
 }
 
-/// To a millionth of the unit, which is a nanosecond.
+/// Rounds to a millionth of the unit; of a millisecond, that is a nanosecond.
 fn rounded(value: f64) -> f64 {
     (value * 1_000_000.0).round() / 1_000_000.0
 }

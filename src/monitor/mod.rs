@@ -1,9 +1,8 @@
-//! The monitor: looks at everything once a second and keeps what changed.
+//! The monitor: reads everything once a second and reports the changes.
 //!
-//! What is true at this moment (connections, sessions, members) is read when somebody asks; what
-//! needs two looks or many values (rates, percentiles, CPU) is in the monitor's newest [`Report`].
-//! At the end of each interval the report's percentiles begin anew and a row of the history is
-//! written.
+//! Counts of the moment (connections, sessions, members) are read on request. Values that need two
+//! readings or many samples (rates, percentiles, CPU) are in the monitor's newest [`Report`]. At
+//! the end of each interval, percentiles start again and a row of the history is written.
 
 pub mod history;
 pub mod latency;
@@ -29,20 +28,20 @@ use latency::{HANDLER, Meter, ROUND_TRIP, Spreads, TICK_LATENESS, TURN};
 use thresholds::{Alert, Change, Limits, Readings, Status, Thresholds};
 use webhook::Webhook;
 
-/// Between two samples.
+/// Time between two readings.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Samples in a row without the end of a turn after which a shard counts as stalled. Each ends one
-/// every second.
+/// Readings in a row without the end of a turn after which a shard counts as stalled. A healthy
+/// shard ends at least one turn per second.
 const STALLED_AFTER: u32 = 5;
 
-/// Alerts that came or went and are remembered.
+/// Maximum of raised and cleared alerts that are kept.
 const EVENTS_MAX: usize = 100;
 
-/// How long after giving memory back the monitor looks at what came of it.
+/// Time between shedding memory and reporting the result. Guessed.
 const SHED_TAKES: Duration = Duration::from_secs(3);
 
-/// What one shard counts: some things as they are now, the others since its start.
+/// Counters of one shard: some are of the moment, the others count since its start.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ShardTotals {
     /// WebSockets now.
@@ -57,7 +56,7 @@ pub struct ShardTotals {
     pub sessions_active: u64,
     /// Messages from clients.
     pub messages_in: u64,
-    /// Messages to clients; one that goes to eight members counts eight times.
+    /// Messages to clients. One message to eight members counts as eight.
     pub messages_out: u64,
     /// Bytes read.
     pub bytes_in: u64,
@@ -65,27 +64,27 @@ pub struct ShardTotals {
     pub bytes_out: u64,
     /// Round trips of the application heartbeat.
     pub round_trips: u64,
-    /// Their sum, in microseconds.
+    /// Sum of the round trips, in microseconds.
     pub round_trip_micros: u64,
     /// Turns of the loop.
     pub turns: u64,
     /// Time spent in turns, in microseconds.
     pub turn_micros: u64,
-    /// Commands that were refused, by the place of their code in [`Code::ALL`].
+    /// Rejected commands, by the index of their code in [`Code::ALL`].
     pub refusals: [u64; Code::ALL.len()],
     /// Connections closed because the peer broke a rule or a limit.
     pub expulsions: u64,
     /// Connections accepted.
     pub accepted: u64,
-    /// Ticks that a connection went without because its socket was full.
+    /// Ticks that were not sent to a connection because its socket was full.
     pub volatile_dropped: u64,
-    /// Bytes now that the kernel did not take yet.
+    /// Bytes now that the kernel has not taken yet.
     pub unsent_bytes: u64,
-    /// Bytes now that are kept for members that may come back.
+    /// Bytes now that are kept for lost members.
     pub recovery_bytes: u64,
-    /// Sessions that left memory early because it was scarce.
+    /// Sessions that left memory early because of memory pressure.
     pub sessions_shed: u64,
-    /// Bytes kept for lost members that were given back for the same reason.
+    /// Bytes kept for lost members that were dropped because of memory pressure.
     pub recovery_bytes_shed: u64,
 }
 
@@ -94,25 +93,25 @@ pub struct ShardTotals {
 pub struct Queue {
     /// Its name in metrics.
     pub name: &'static str,
-    /// What waits in it; of queues that are empty again in no time, the most since the last look.
+    /// Entries that wait. For queues that empty within moments, the maximum since the last reading.
     pub waiting: u64,
-    /// What could wait.
+    /// Entries that could wait.
     pub room: u64,
 }
 
 impl Queue {
-    /// How full it is, from 0 to 1.
+    /// The part of it that is used, from 0 to 1.
     pub fn fill(&self) -> f64 {
         self.waiting as f64 / self.room.max(1) as f64
     }
 }
 
-/// Where everything comes from, and where what the monitor decides goes.
+/// The source of all counters. Also receives the monitor's decisions.
 pub trait Totals: Send + Sync + 'static {
     /// One value per shard.
     fn shards(&self) -> Vec<ShardTotals>;
 
-    /// Shows what this shard measured since the last call.
+    /// Passes the measurements of this shard since the last call to `read`.
     fn collect(&self, _shard: usize, _read: &mut dyn FnMut(&Histograms)) {}
 
     /// The queues between threads.
@@ -135,110 +134,110 @@ pub trait Totals: Send + Sync + 'static {
         0
     }
 
-    /// Sessions that another server keeps as well.
+    /// Sessions that another server keeps too.
     fn sessions_shared(&self) -> u64 {
         0
     }
 
-    /// Who plays where: one JSON array for each shard that has told lately. Asking has them tell
-    /// for a while.
+    /// The rosters: one JSON array for each shard that has sent one recently. A call makes shards
+    /// send theirs for a while.
     fn rosters(&self) -> Vec<Vec<u8>> {
         Vec::new()
     }
 
-    /// Tells the shards how much memory there is.
+    /// Reports the memory pressure to the shards.
     fn set_memory(&self, _memory: Memory) {}
 }
 
-/// What the monitor is to do besides looking.
+/// Settings of the monitor.
 pub struct Plan {
-    /// How often percentiles begin anew and a row of history is written.
+    /// Time after which percentiles start again and a row of history is written.
     pub interval: Duration,
     /// Limits that alerts are raised at.
     pub limits: Limits,
-    /// How long a shard may end no turn before the process is ended, for a supervisor to start it
-    /// anew.
+    /// Time without the end of a turn after which the process aborts, so that a supervisor restarts
+    /// it.
     pub stall_limit: Option<Duration>,
     /// Where alerts are posted.
     pub webhook: Option<String>,
-    /// Where the history is kept beyond the end of the process.
+    /// The store of the history, if it outlives the process.
     pub store: Option<Box<dyn HistoryStore>>,
 }
 
-/// What happened between the two newest looks, if not said otherwise.
+/// Changes between the two newest readings, unless a field says otherwise.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// Messages from and to clients, each second.
+    /// Messages from clients, per second.
     pub messages_in_per_second: f64,
     /// Messages to clients, per second.
     pub messages_out_per_second: f64,
-    /// Bytes read and written, each second.
+    /// Bytes read, per second.
     pub bytes_in_per_second: f64,
     /// Bytes written, per second.
     pub bytes_out_per_second: f64,
-    /// The mean round trip of the application heartbeat to members and back, in milliseconds. Of
-    /// the last sample that saw one, since members answer only every few seconds; zero before.
+    /// Mean round trip of the application heartbeat, in milliseconds. Taken from the last reading
+    /// that saw one, since members answer only every few seconds; zero before.
     pub latency_ms: f64,
-    /// The mean time of a shard's turn, in milliseconds: from learning of events to having sent all
-    /// that follows from them. Zero if there was no turn.
+    /// Mean duration of a turn, in milliseconds, from learning of events to having sent all that
+    /// follows from them. Zero if there was no turn.
     pub turn_ms: f64,
-    /// Of one core; 200 = two cores were busy all the time.
+    /// Percent of one core; 200 means that two cores were busy all the time.
     pub cpu_percent: f64,
     /// Memory in RAM.
     pub resident_bytes: u64,
-    /// The most connections that any sample saw.
+    /// Maximum of connections in any reading.
     pub connections_peak: u64,
-    /// Commands refused, each second; also by the place of their code in [`Code::ALL`].
+    /// Rejected commands, per second.
     pub refusals_per_second: f64,
-    /// Rejected events per second, by code.
+    /// Rejected commands per second, by the index of their code in [`Code::ALL`].
     pub refusals_per_second_by_code: [f64; Code::ALL.len()],
 }
 
-/// All that the monitor knows, as of its last look.
+/// Results of the newest reading.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Rates since the last reading.
+    /// Rates since the reading before.
     pub sample: Sample,
-    /// Of all shards: the last second, and the last full interval.
+    /// Distributions of all shards, of the last second.
     pub second: Spreads,
-    /// Percentiles of this interval.
+    /// Distributions of all shards, of the last full interval.
     pub interval: Spreads,
-    /// Every shard by itself.
+    /// Single shards.
     pub shards: Vec<ShardReport>,
-    /// By descending use.
+    /// Single threads, the busiest first.
     pub threads: Vec<ThreadShare>,
     /// Memory of the allocator.
     pub allocator: Allocator,
-    /// Time on cores in the last full interval; before there is one, since the start.
+    /// CPU time of the last full interval. During the first interval, since the start.
     pub cpu: CpuTime,
-    /// How much memory the shards were told that there is.
+    /// The memory pressure that the shards know of.
     pub memory: Memory,
     /// Shards that have ended no turn for [`STALLED_AFTER`] samples.
     pub stalled: u32,
     /// Queues between threads.
     pub queues: Vec<Queue>,
-    /// Lines of the log that found no room.
+    /// Lines of the log that were lost.
     pub log_lines_lost: u64,
     /// The worst of all alerts.
     pub status: Status,
-    /// Raised now, the worst first.
+    /// Raised alerts, the worst first.
     pub alerts: Vec<Alert>,
-    /// Alerts that came or went, the newest last.
+    /// Alerts that were raised or cleared, the newest last.
     pub events: VecDeque<Event>,
 }
 
 /// One shard in the last interval.
 #[derive(Clone, Debug, Default)]
 pub struct ShardReport {
-    /// The part of the last second that it spent in turns.
+    /// Percent of the last second that the shard spent in turns.
     pub busy_percent: f64,
-    /// Percentiles of this interval.
+    /// Distributions of the last full interval.
     pub interval: Spreads,
-    /// Since the start.
+    /// Counts since the start.
     pub totals: [latency::Totals; latency::GAUGES],
 }
 
-/// A thread's part of a core in the last second.
+/// A thread's share of a core in the last second.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ThreadShare {
@@ -248,15 +247,15 @@ pub struct ThreadShare {
     pub user_percent: f64,
     /// CPU time of the kernel, in percent of a core.
     pub system_percent: f64,
-    /// Since the thread's start.
+    /// CPU time of the program since the thread's start.
     #[serde(skip)]
     pub user: Duration,
-    /// CPU time of the kernel.
+    /// CPU time of the kernel since the thread's start.
     #[serde(skip)]
     pub system: Duration,
 }
 
-/// An alert that came or went.
+/// An alert that was raised or cleared.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
@@ -269,7 +268,7 @@ pub struct Event {
     pub alert: Alert,
 }
 
-/// The running monitor. It ends when it is dropped.
+/// The running monitor. Dropping it ends its thread.
 pub struct Monitor {
     newest: Arc<Mutex<Arc<Report>>>,
     history: Arc<Mutex<History>>,
@@ -278,7 +277,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Looks once, then every second on a thread of its own.
+    /// Reads once, then every second on a thread of its own.
     pub fn start(totals: Arc<dyn Totals>, plan: Plan) -> std::io::Result<Self> {
         let mut watch = Watch::begin(totals, plan)?;
         let (newest, history) = (Arc::clone(&watch.newest), Arc::clone(&watch.history));
@@ -293,17 +292,17 @@ impl Monitor {
         Ok(Self { newest, history, started, thread: Some((stop, thread)) })
     }
 
-    /// The newest report.
+    /// Returns the newest report.
     pub fn newest(&self) -> Arc<Report> {
         Arc::clone(&self.newest.lock())
     }
 
-    /// Rows of the history as JSON: see [`History::json`].
+    /// Returns rows of the history as JSON, as [`History::json`] does.
     pub fn history(&self, since: u64, max: usize) -> Vec<u8> {
         self.history.lock().json(since, max)
     }
 
-    /// How long the server has been running.
+    /// Returns the time since the server's start.
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
@@ -313,13 +312,13 @@ impl Drop for Monitor {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.thread.take() {
             drop(stop);
-            // A panic of the monitor was told in the log when it happened.
+            // The log has the panic of the monitor, if there was one.
             let _ = thread.join();
         }
     }
 }
 
-/// What the monitor's thread keeps between two looks.
+/// State that the monitor's thread keeps between two readings.
 struct Watch {
     totals: Arc<dyn Totals>,
     interval: Duration,
@@ -330,17 +329,17 @@ struct Watch {
     earlier: Reading,
     all: Meter,
     shards: Vec<Meter>,
-    /// Samples in a row in which a shard ended no turn.
+    /// Readings in a row without the end of a turn, per shard.
     silent: Vec<u32>,
     stall_limit: Option<Duration>,
     thresholds: Thresholds,
-    /// When the running interval ends.
+    /// The end of the current interval.
     interval_ends: Instant,
     first_interval: bool,
-    /// What was used when the running interval began, and in the one before.
+    /// CPU time at the start of the current interval, and that of the interval before.
     interval_began: CpuTime,
     interval_cpu: CpuTime,
-    /// When memory was given back, and what was there before.
+    /// The time at which memory was shed, and the readings of that time.
     shed: Option<(Instant, Usage, ShardTotals)>,
 }
 
@@ -370,7 +369,7 @@ impl Watch {
         })
     }
 
-    /// One look at everything, and what follows from it.
+    /// Reads everything once, and acts on it.
     fn read(&mut self) {
         let later = Reading::now(self.totals.as_ref());
         for (shard, meter) in self.shards.iter_mut().enumerate() {
@@ -391,9 +390,10 @@ impl Watch {
         let memory = self.mind_memory(&later);
         self.tell_supervisor(&readings);
         if let Some(shard) = self.stuck() {
-            // What hangs cannot be asked to end; who looks at the core that this leaves sees where
-            // it hung.
-            process::complain(&format!("shard {shard} hangs: the server ends, to be started anew"));
+            // A hanging thread cannot be asked to end. The core dump shows where it hangs.
+            process::complain(&format!(
+                "shard {shard} hangs: aborting, so that a supervisor restarts the server"
+            ));
             std::process::abort();
         }
         if later.at >= self.interval_ends {
@@ -466,13 +466,12 @@ impl Watch {
         }
     }
 
-    /// Raises and clears alerts, and tells of them.
+    /// Raises and clears alerts, and reports the changes.
     fn judge(&mut self, readings: &Readings, mut events: VecDeque<Event>) -> VecDeque<Event> {
         for change in self.thresholds.observe(readings) {
             let (event, alert) = match change {
                 Change::Raised(alert) => {
-                    let Alert { name, message, .. } = &alert;
-                    warn!("alert {name} raised: {message}{}", alert.figures());
+                    warn!("alert {} raised: {}", alert.name, alert.sentence());
                     ("raised", alert)
                 }
                 Change::Cleared(alert) => {
@@ -493,7 +492,8 @@ impl Watch {
         events
     }
 
-    /// Acts on the alerts about memory. Returns what the shards are told.
+    /// Sheds memory and returns memory to the system, as the alerts require. Returns the memory
+    /// pressure that the shards are told.
     fn mind_memory(&mut self, later: &Reading) -> Memory {
         let alerts = self.thresholds.alerts();
         let raised = |name| alerts.iter().any(|alert| alert.name == name);
@@ -518,13 +518,13 @@ impl Watch {
                 let kept =
                     later.all.recovery_bytes_shed.saturating_sub(counted.recovery_bytes_shed);
                 info!(
-                    "memory is scarce: {:.1} MB given back ({:.1} MB kept for lost members, {sessions} empty \
+                    "memory pressure: freed {:.1} MB ({:.1} MB kept for lost members, {sessions} empty \
                      sessions), {:.1} MB in use",
                     freed as f64 / 1e6,
                     kept as f64 / 1e6,
                     later.usage.resident_bytes as f64 / 1e6
                 );
-                // Said once for each time that memory became scarce.
+                // Report only once per period of memory pressure.
                 self.shed =
                     Some((later.at + Duration::from_secs(u64::from(u32::MAX)), *before, *counted));
             }
@@ -533,15 +533,15 @@ impl Watch {
         memory
     }
 
-    /// A supervisor that watches over us hears that we live, unless a shard does not.
+    /// Sends the supervisor its sign of life, unless a shard is stalled.
     fn tell_supervisor(&self, readings: &Readings) {
         if readings.shards_stalled == 0 {
             process::notify_watchdog();
         }
     }
 
-    /// A shard that has ended no turn for too long. Counted in the monitor's own samples: in a
-    /// process that was stopped as a whole they stood still as well.
+    /// Finds a shard that has ended no turn for too long. Counts in the monitor's own readings,
+    /// which stop too if the whole process is stopped.
     fn stuck(&self) -> Option<usize> {
         let limit = self.stall_limit?.as_secs_f64() / INTERVAL.as_secs_f64();
         self.silent.iter().position(|silent| f64::from(*silent) >= limit)
@@ -633,7 +633,7 @@ impl Reading {
         }
     }
 
-    /// What each thread used since, the busiest first; a new one has used what it used since its
+    /// CPU time of each thread since `earlier`, the busiest first. For a new thread, since its
     /// start.
     fn shares(&self, earlier: &Self) -> Vec<ThreadShare> {
         let seconds = (self.at - earlier.at).as_secs_f64().max(f64::MIN_POSITIVE);
@@ -659,7 +659,7 @@ impl Reading {
     }
 }
 
-/// All shards together.
+/// Adds up all shards.
 pub fn sum(shards: &[ShardTotals]) -> ShardTotals {
     shards.iter().fold(ShardTotals::default(), |sum, shard| ShardTotals {
         connections: sum.connections + shard.connections,
@@ -821,7 +821,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&totals), 1);
     }
 
-    /// A server whose shards measure what they are told to.
+    /// A server whose shards report given measurements.
     #[derive(Default)]
     struct Made {
         shards: Mutex<Vec<ShardTotals>>,

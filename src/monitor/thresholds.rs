@@ -17,27 +17,26 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// What is looked at, once a second.
+/// The readings of one second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Readings {
-    /// Since the server's start.
+    /// Time since the server's start.
     pub at: Duration,
-    /// Whether anything is being played: only then is there a normal state to learn.
+    /// Whether a band plays: only then is there a normal state to learn.
     pub playing: bool,
-    /// The mean and the 99th percentile of the round trip to members; `None` if nobody answered
-    /// just now.
+    /// Mean round trip to members; `None` if none was measured.
     pub latency_mean_ms: Option<f64>,
-    /// The 99th percentile of the round trip to members.
+    /// 99th percentile of the round trip to members.
     pub latency_p99_ms: Option<f64>,
-    /// How late ticks were, 99th percentile.
+    /// 99th percentile of the lateness of ticks.
     pub tick_lateness_p99_ms: Option<f64>,
-    /// How long turns took, 99th percentile.
+    /// 99th percentile of the duration of turns.
     pub turn_p99_ms: Option<f64>,
-    /// Of the busiest thread, in percent of one core.
+    /// CPU use of the busiest thread, in percent of one core.
     pub cpu_percent: f64,
     /// Memory in RAM.
     pub resident_bytes: u64,
-    /// How full the fullest queue was, from 0 to 1.
+    /// Fill of the fullest queue, from 0 to 1.
     pub queue_fill: f64,
     /// Shards that have not ended a turn for some seconds.
     pub shards_stalled: u32,
@@ -45,109 +44,113 @@ pub struct Readings {
     pub storage_down: bool,
     /// Sessions that cannot be stored, while all others can.
     pub sessions_unstored: u64,
-    /// Sessions that another server keeps as well.
+    /// Sessions that another server keeps too.
     pub sessions_shared: u64,
 }
 
-/// What the settings allow.
+/// The limits that the settings give.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// The latency aimed at; twice that is too much on average.
+    /// Latency to aim at. A mean of twice that raises an alert.
     pub target_latency_ms: f64,
-    /// The 99th percentile of the latency.
+    /// Limit of the latency's 99th percentile.
     pub latency_ms: f64,
-    /// Of one core.
+    /// CPU use of a thread, in percent of one core.
     pub cpu_percent: f64,
-    /// For how long that.
+    /// Time that a thread may be above `cpu_percent`.
     pub cpu_time: Duration,
-    /// From here on memory is given back.
+    /// Memory above which memory is shed.
     pub memory_bytes: u64,
-    /// From here on nobody is let in.
+    /// Memory above which new members are rejected.
     pub memory_limit_bytes: u64,
-    /// Between two round trips of a member: a latency alert is not cleared sooner than two of them.
+    /// Time between two round trips of a member. A latency alert is cleared only after two of them.
     pub heartbeat: Duration,
 }
 
-/// How bad it is.
+/// The severity of an alert.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The band can play; somebody should look.
+    /// The band can play; an operator should look into it.
     Warning,
-    /// The band cannot rely on it.
+    /// The band cannot rely on the server.
     Critical,
 }
 
-/// Whether all is well, in one word.
+/// The state of the server in one word.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// No alert.
     #[default]
     Healthy,
-    /// Members may notice.
+    /// Members may notice something.
     Degraded,
     /// The server does not do its work.
     Unhealthy,
 }
 
-/// Trouble, from when it was raised.
+/// A raised alert.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Alert {
-    /// What programs go by.
+    /// The name, for programs.
     pub name: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What people read.
+    /// Condition, harm and remedy, for people: `condition: harm. remedy`.
     pub message: String,
-    /// The reading now, and the limit that it was over.
+    /// The newest reading.
     pub value: f64,
-    /// The limit that the value has passed.
+    /// The limit that the reading has passed.
     pub limit: f64,
-    /// The unit of value and limit.
+    /// The unit of reading and limit; empty if the reading is yes or no.
     pub unit: &'static str,
-    /// Since the server's start, in seconds.
+    /// Seconds since the server's start.
     pub raised_at: f64,
 }
 
 impl Alert {
-    /// The reading and its limit, for the end of a sentence. Empty for a reading that is only yes or no,
-    /// which has no unit.
-    pub fn figures(&self) -> String {
-        let Self { value, limit, unit, .. } = self;
-        if unit.is_empty() {
-            String::new()
-        } else {
-            format!(" ({value:.1} {unit}, limit {limit:.1})")
+    /// The message with the reading and its limit after the condition. A reading that is yes or no
+    /// has no figures.
+    pub fn sentence(&self) -> String {
+        let Self { message, value, limit, unit, .. } = self;
+        match message.split_once(": ") {
+            Some((condition, advice)) if !unit.is_empty() => {
+                format!("{condition} ({value:.1} {unit}, limit {limit:.1}): {advice}")
+            }
+            _ => message.clone(),
         }
     }
 }
 
-/// What became of an alert.
+/// A change of an alert.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// An alert is new.
+    /// The alert was raised.
     Raised(Alert),
-    /// An alert is over.
+    /// The alert was cleared.
     Cleared(Alert),
 }
 
-/// The limits and what is known about each.
+/// The rules and the state of each.
 #[derive(Debug)]
 pub struct Thresholds {
     limits: Limits,
     watches: [Watch; RULES.len()],
 }
 
-/// One limit.
+/// A rule: which reading raises which alert.
 struct Rule {
     name: &'static str,
     severity: Severity,
     unit: &'static str,
-    what: &'static str,
+    /// Condition in words, for the table of alerts in `src/README.md`.
+    #[cfg_attr(not(test), expect(dead_code))]
+    when: &'static str,
+    message: &'static str,
     limit: Bound,
-    /// How long over the limit raises the alert, and how long under it clears it.
+    /// Time above the limit that raises the alert.
     hold: fn(&Limits) -> Duration,
     rest: fn(&Limits) -> Duration,
     read: fn(&Readings) -> Option<f64>,
@@ -155,11 +158,11 @@ struct Rule {
 
 impl Rule {
     fn alert(&self, value: f64, limit: f64, at: Duration) -> Alert {
-        let Self { name, severity, unit, what, .. } = *self;
+        let Self { name, severity, unit, message, .. } = *self;
         Alert {
             name,
             severity,
-            message: what.to_owned(),
+            message: message.to_owned(),
             value,
             limit,
             unit,
@@ -170,7 +173,7 @@ impl Rule {
 
 enum Bound {
     Set(fn(&Limits) -> f64),
-    /// Learned, but never below this: twice next to nothing is no trouble.
+    /// A learned limit, but at least this: twice next to nothing is harmless.
     Learned(fn(&Limits) -> f64),
 }
 
@@ -179,7 +182,7 @@ const MEGABYTE: f64 = 1_000_000.0;
 
 const LATENCY_REST: fn(&Limits) -> Duration = |limits| SECONDS(10).max(limits.heartbeat * 5 / 2);
 
-/// The name of the alert of a storage that cannot be reached.
+/// The name of the alert of an unavailable storage.
 pub const STORAGE: &str = "storage";
 
 const RULES: [Rule; 13] = [
@@ -187,7 +190,9 @@ const RULES: [Rule; 13] = [
         name: "sync_latency_mean",
         severity: Severity::Warning,
         unit: "ms",
-        what: "members are farther away than twice the target, on average",
+        when: "mean round trip above twice `SYNC_TARGET_LATENCY`",
+        message: "the mean round trip to members is above twice SYNC_TARGET_LATENCY: members react \
+                  late. Check the Wi-Fi, or raise SYNC_TARGET_LATENCY",
         limit: Bound::Set(|limits| 2.0 * limits.target_latency_ms),
         hold: |_| SECONDS(3),
         rest: LATENCY_REST,
@@ -197,7 +202,9 @@ const RULES: [Rule; 13] = [
         name: "sync_latency_p99",
         severity: Severity::Warning,
         unit: "ms",
-        what: "some members are far away (99th percentile of the round trip)",
+        when: "99th percentile of the round trip above `ALERT_LATENCY`",
+        message: "the round trip to some members is long (99th percentile): they react late. Check \
+                  their Wi-Fi, or raise ALERT_LATENCY",
         limit: Bound::Set(|limits| limits.latency_ms),
         hold: |_| SECONDS(3),
         rest: LATENCY_REST,
@@ -207,7 +214,9 @@ const RULES: [Rule; 13] = [
         name: "sync_latency_unusual",
         severity: Severity::Warning,
         unit: "ms",
-        what: "the round trip to members is far above what it usually is",
+        when: "99th percentile of the round trip above the learned limit",
+        message: "the round trip to members is far longer than usual: members react late. Check \
+                  the Wi-Fi and the load of this machine",
         limit: Bound::Learned(|limits| limits.target_latency_ms),
         hold: |_| SECONDS(10),
         rest: LATENCY_REST,
@@ -217,7 +226,9 @@ const RULES: [Rule; 13] = [
         name: "tick_lateness_unusual",
         severity: Severity::Warning,
         unit: "ms",
-        what: "ticks come much later than they usually do",
+        when: "99th percentile of the lateness of ticks above the learned limit",
+        message: "ticks are far later than usual: members see the position stutter. Use more \
+                  shards or fewer members per core",
         limit: Bound::Learned(|_| 2.0),
         hold: |_| SECONDS(10),
         rest: |_| SECONDS(10),
@@ -227,7 +238,9 @@ const RULES: [Rule; 13] = [
         name: "turn_time_unusual",
         severity: Severity::Warning,
         unit: "ms",
-        what: "turns of a shard take much longer than they usually do",
+        when: "99th percentile of the duration of turns above the learned limit",
+        message: "turns of a shard take far longer than usual: ticks may become late. Use more \
+                  shards, or stop other programs of this machine",
         limit: Bound::Learned(|_| 2.0),
         hold: |_| SECONDS(10),
         rest: |_| SECONDS(10),
@@ -237,7 +250,9 @@ const RULES: [Rule; 13] = [
         name: "cpu",
         severity: Severity::Warning,
         unit: "%",
-        what: "a thread is busy most of the time: more shards or fewer members would help",
+        when: "a thread above `ALERT_CPU` of a core",
+        message: "a thread is busy for most of its core: ticks may become late. Use more shards or \
+                  fewer members per core",
         limit: Bound::Set(|limits| limits.cpu_percent),
         hold: |limits| limits.cpu_time,
         rest: |_| SECONDS(10),
@@ -247,7 +262,9 @@ const RULES: [Rule; 13] = [
         name: "memory",
         severity: Severity::Warning,
         unit: "MB",
-        what: "memory is above its threshold: what nobody misses is given back",
+        when: "memory above `MEMORY_THRESHOLD`",
+        message: "memory is above its threshold: dropping caches and closing slow readers. Raise \
+                  MEMORY_THRESHOLD if the machine has more",
         limit: Bound::Set(|limits| limits.memory_bytes as f64 / MEGABYTE),
         hold: |_| Duration::ZERO,
         rest: |_| SECONDS(10),
@@ -257,7 +274,9 @@ const RULES: [Rule; 13] = [
         name: "memory_limit",
         severity: Severity::Critical,
         unit: "MB",
-        what: "memory is at its limit: new members are turned away",
+        when: "memory above `MEMORY_LIMIT`",
+        message: "memory is at its limit: new members are rejected. Raise MEMORY_LIMIT if the \
+                  machine has more",
         limit: Bound::Set(|limits| limits.memory_limit_bytes as f64 / MEGABYTE),
         hold: |_| Duration::ZERO,
         rest: |_| SECONDS(10),
@@ -267,7 +286,9 @@ const RULES: [Rule; 13] = [
         name: "queue",
         severity: Severity::Warning,
         unit: "%",
-        what: "a queue between threads is more than half full",
+        when: "one of the queues more than half full",
+        message: "a queue between threads is more than half full: once it is full, its entries \
+                  wait or are lost. Check the disk, the storage, and the reader of the log",
         limit: Bound::Set(|_| 50.0),
         hold: |_| Duration::ZERO,
         rest: |_| SECONDS(10),
@@ -277,7 +298,9 @@ const RULES: [Rule; 13] = [
         name: "shard_stalled",
         severity: Severity::Critical,
         unit: "shards",
-        what: "a shard does not answer: its members hear nothing",
+        when: "a shard has ended no turn for five seconds",
+        message: "a shard is not responding: its members receive nothing. Check the log for a \
+                  panic; the server aborts after STALL_LIMIT, so that a supervisor restarts it",
         limit: Bound::Set(|_| 0.5),
         hold: |_| Duration::ZERO,
         rest: |_| SECONDS(2),
@@ -287,7 +310,9 @@ const RULES: [Rule; 13] = [
         name: STORAGE,
         severity: Severity::Warning,
         unit: "",
-        what: "the storage cannot be reached: the band plays on from memory",
+        when: "the storage is unavailable",
+        message: "the storage is unavailable: the band plays on, but a restart loses changes. The \
+                  log has the reason",
         limit: Bound::Set(|_| 0.5),
         hold: |_| Duration::ZERO,
         rest: |_| SECONDS(2),
@@ -297,7 +322,9 @@ const RULES: [Rule; 13] = [
         name: "sessions_unstored",
         severity: Severity::Warning,
         unit: "sessions",
-        what: "single sessions cannot be stored: a restart loses what changed in them. The log says why",
+        when: "some sessions cannot be stored, while all others can",
+        message: "some sessions cannot be stored: a restart loses their changes. The log has the \
+                  reason",
         limit: Bound::Set(|_| 0.5),
         hold: |_| Duration::ZERO,
         rest: |_| SECONDS(2),
@@ -307,8 +334,9 @@ const RULES: [Rule; 13] = [
         name: "sessions_shared",
         severity: Severity::Warning,
         unit: "sessions",
-        what: "another server keeps the same sessions: each overwrites what the other stored. See that all members of \
-               a session reach the same server",
+        when: "another server keeps sessions that have members here",
+        message: "another server keeps the same sessions: each overwrites the records of the \
+                  other. Let all members of a session reach the same server",
         limit: Bound::Set(|_| 0.5),
         hold: |_| Duration::ZERO,
         rest: |_| SECONDS(2),
@@ -316,13 +344,42 @@ const RULES: [Rule; 13] = [
     },
 ];
 
-/// The name of every alert.
+/// The names of all alerts.
 pub fn names() -> impl Iterator<Item = &'static str> {
     RULES.iter().map(|rule| rule.name)
 }
 
-/// The alerts about storage that these readings raise, for the time until the monitor looks and
-/// raises them.
+/// Name, condition, time and message of each alert, for the table in `src/README.md`.
+#[cfg(test)]
+pub fn rows() -> Vec<[String; 4]> {
+    // A time that no rule has of its own stands for the setting.
+    let setting = SECONDS(987);
+    let limits = Limits {
+        target_latency_ms: 1.0,
+        latency_ms: 1.0,
+        cpu_percent: 1.0,
+        cpu_time: setting,
+        memory_bytes: 1,
+        memory_limit_bytes: 1,
+        heartbeat: SECONDS(1),
+    };
+    let row = |rule: &Rule| {
+        let name = match rule.severity {
+            Severity::Warning => format!("`{}`", rule.name),
+            Severity::Critical => format!("`{}` (critical)", rule.name),
+        };
+        let span = match (rule.hold)(&limits) {
+            Duration::ZERO => "at once".to_owned(),
+            span if span == setting => "`ALERT_CPU_TIME`".to_owned(),
+            span => format!("{} s", span.as_secs()),
+        };
+        [name, rule.when.to_owned(), span, rule.message.to_owned()]
+    };
+    RULES.iter().map(row).collect()
+}
+
+/// The alerts about storage that these readings raise. Used until the monitor's next reading raises
+/// them.
 pub fn storage_alerts(readings: &Readings) -> Vec<Alert> {
     let rules = RULES
         .iter()
@@ -333,22 +390,22 @@ pub fn storage_alerts(readings: &Readings) -> Vec<Alert> {
     raised.map(|(rule, value)| rule.alert(value, 0.5, readings.at)).collect()
 }
 
-/// The alert of a storage that cannot be reached.
+/// The alert of an unavailable storage.
 #[cfg(test)]
 pub fn storage_alert(at: Duration) -> Alert {
     let storage_down = Readings { storage_down: true, at, ..Readings::default() };
     storage_alerts(&storage_down).remove(0)
 }
 
-/// What an alert means, whatever was measured.
+/// The message of an alert without its figures.
 pub fn meaning(name: &str) -> &'static str {
-    RULES.iter().find(|rule| rule.name == name).map_or("", |rule| rule.what)
+    RULES.iter().find(|rule| rule.name == name).map_or("", |rule| rule.message)
 }
 
-/// An alert is cleared under this part of its limit.
+/// An alert is cleared below this part of its limit.
 const CLEAR_AT: f64 = 0.8;
 
-/// What is known about one rule.
+/// The state of a rule.
 #[derive(Debug, Default)]
 struct Watch {
     over_since: Option<Duration>,
@@ -358,19 +415,19 @@ struct Watch {
 }
 
 impl Thresholds {
-    /// Nothing is wrong yet.
+    /// Creates thresholds with nothing raised.
     pub fn new(limits: Limits) -> Self {
         Self { limits, watches: Default::default() }
     }
 
-    /// Looks at the newest readings; their times must not run back.
+    /// Takes the newest readings and returns the changes. Times must not run backwards.
     pub fn observe(&mut self, readings: &Readings) -> Vec<Change> {
         let limits = &self.limits;
         let each = RULES.iter().zip(&mut self.watches);
         each.filter_map(|(rule, watch)| watch.observe(rule, limits, readings)).collect()
     }
 
-    /// What is raised now, the worst first.
+    /// The raised alerts, the worst first.
     pub fn alerts(&self) -> Vec<Alert> {
         let mut alerts: Vec<Alert> =
             self.watches.iter().filter_map(|watch| watch.raised.clone()).collect();
@@ -378,7 +435,7 @@ impl Thresholds {
         alerts
     }
 
-    /// The worst that is raised, in one word.
+    /// The state of the server, from its worst alert.
     pub fn status(&self) -> Status {
         match self.alerts().first().map(|alert| alert.severity) {
             None => Status::Healthy,
@@ -404,8 +461,8 @@ impl Watch {
             None => self.raise(rule, limits, readings.at, value?, limit),
             Some(alert) => {
                 alert.value = value.unwrap_or(alert.value);
-                // A learned limit has moved since; what was raised is cleared by the limit that
-                // raised it.
+                // A learned limit has moved meanwhile. The limit that raised the alert also clears
+                // it.
                 if value.is_some_and(|value| value >= CLEAR_AT * alert.limit) {
                     self.under_since = None;
                     return None;
@@ -440,24 +497,24 @@ impl Watch {
     }
 }
 
-/// What a reading usually is, as powers of two.
+/// The usual value of a reading, as a power of two.
 #[derive(Debug, Default)]
 struct Baseline {
     median: f64,
-    /// The usual distance from it.
+    /// The usual distance from the median.
     spread: f64,
     seen: u32,
 }
 
 impl Baseline {
-    /// So many readings must be seen before there is a limit: two minutes of playing.
+    /// Readings before there is a limit: two minutes of playing. Guessed.
     const ENOUGH: u32 = 120;
 
-    /// How far the median moves with a reading, once it knows enough: four times as much, which is
-    /// two of this scale, is accepted after a quarter of an hour.
+    /// Step of the median per reading, once there are enough. A reading four times as high (2 on
+    /// this scale) is normal after a quarter of an hour.
     const STEP: f64 = 0.002;
 
-    /// Over the median by so many usual distances, and by two powers of two at least, is unusual.
+    /// Distance from the median, in usual distances, that is unusual. At least two powers of two.
     const DISTANCES: f64 = 6.0;
     const OCTAVES: f64 = 2.0;
 
@@ -514,14 +571,14 @@ mod tests {
     }
 
     impl Run {
-        /// A server that has played long enough to know what is usual.
+        /// A server that has played long enough to have learned limits.
         fn learned() -> Self {
             let mut run = Self { thresholds: Thresholds::new(LIMITS), second: 0 };
             assert_eq!(run.seconds(600, calm()), [""; 0]);
             run
         }
 
-        /// The changes of so many seconds with these readings, as `+name` and `-name`.
+        /// The changes in `count` seconds with these readings, as `+name` and `-name`.
         fn seconds(&mut self, count: u64, readings: Readings) -> Vec<String> {
             let mut changes = Vec::new();
             for _ in 0..count {
@@ -535,13 +592,22 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_says_its_figures_with_their_unit_if_it_has_any() {
-        let figures = |name| {
+    fn an_alert_has_its_figures_with_their_unit_if_it_has_any() {
+        let sentence = |name| {
             let rule = RULES.iter().find(|rule| rule.name == name).unwrap();
-            rule.alert(1.0, 0.5, Duration::ZERO).figures()
+            rule.alert(1.0, 0.5, Duration::ZERO).sentence()
         };
-        assert_eq!(figures("shard_stalled"), " (1.0 shards, limit 0.5)");
-        assert_eq!(figures(STORAGE), "");
+        let stalled = "a shard is not responding (1.0 shards, limit 0.5): its members";
+        assert!(sentence("shard_stalled").starts_with(stalled), "{}", sentence("shard_stalled"));
+        assert_eq!(sentence(STORAGE), meaning(STORAGE));
+    }
+
+    #[test]
+    fn every_alert_names_condition_harm_and_remedy() {
+        for rule in &RULES {
+            let advice = rule.message.split_once(": ").map(|(_, advice)| advice);
+            assert!(advice.is_some_and(|advice| advice.contains(". ")), "{}", rule.message);
+        }
     }
 
     fn told(change: &Change) -> String {
@@ -551,8 +617,8 @@ mod tests {
         }
     }
 
-    /// The trouble raises exactly these alerts after so many seconds and not before; calm clears
-    /// them, each once.
+    /// Checks that the trouble raises exactly these alerts after `after` seconds and not before,
+    /// and that calm clears each of them once.
     fn check(trouble: Readings, after: u64, names: &[&str], status: Status) {
         let mut run = Run::learned();
         assert_eq!(run.seconds(after - 1, trouble), [""; 0], "{names:?} too early");

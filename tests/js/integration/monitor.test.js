@@ -111,7 +111,7 @@ describe("metrics", () => {
   });
   after(() => server.stop());
 
-  test("percentiles of ticks, turns, handlers and round trips come from what a band does", async () => {
+  test("percentiles of ticks, turns, handlers and round trips come from a real band", async () => {
     const { sessionId, leader, all } = await band(server, 3);
     all.forEach((socket) => pongs(socket, 20));
     assertDone(await emit(leader, "play", { sessionId }));
@@ -180,7 +180,7 @@ describe("metrics", () => {
   });
 
   const frozen = { skip: !canFreeze() && (hasPython() ? "not possible here: no process may be traced" : "python3 is not here: apt-get install python3") };
-  test("no shard prints what takes long: it leaves that to the reporter", frozen, async () => {
+  test("no shard prints long answers: the reporter does", frozen, async () => {
     const one = await startServer({ env: { SHARDS: "1" } });
     const thaw = await freeze(one.pid, "reporter");
     const answers = ["/metrics", "/metrics/prometheus", "/metrics/history", "/dashboard/data"].map((path) => get(one, path));
@@ -301,7 +301,7 @@ describe("metrics", () => {
 });
 
 describe("alerts", () => {
-  test("members who are far away raise one, members who come back clear it; webhook, health and log say so", async () => {
+  test("a long round trip raises one, a short one clears it; webhook, health and log have it", async () => {
     const posted = [];
     const hook = createServer((request, response) => {
       let body = "";
@@ -349,7 +349,7 @@ describe("alerts", () => {
     await new Promise((done) => hook.listen(0, "127.0.0.1", done));
     const env = { STORAGE: "file", DATA_DIR: "/dev/null", ALERT_WEBHOOK: `https://localhost:${hook.address().port}/services/between-us` };
     const stranger = await startServer({ env });
-    await until("the refusal", () => /the webhook took no alert: .*not trusted here.*SSL_CERT_FILE/.test(stranger.logs));
+    await until("the refusal", () => /webhook did not accept an alert: .*not trusted here.*SSL_CERT_FILE/.test(stranger.logs));
     assert.equal(posted.length, 0);
     assert.ok(!(await stranger.stop()).stderr.includes("between-us"), "the address of a webhook is a secret");
     const server = await startServer({ env: { ...env, SSL_CERT_FILE: tls.authority } });
@@ -363,7 +363,7 @@ describe("alerts", () => {
     rmSync(folder, { recursive: true });
   });
 
-  test("members who are further away than the heartbeat's interval raise one as well", async () => {
+  test("a round trip longer than the heartbeat's interval raises one too", async () => {
     const server = await startServer({ env: { HEARTBEAT_INTERVAL: "300", SYNC_TARGET_LATENCY: "10", ALERT_LATENCY: "100" } });
     const { all } = await band(server, 2);
     const far = all.map((socket) => pongs(socket, 1000));
@@ -377,7 +377,7 @@ describe("alerts", () => {
     await server.stop();
   });
 
-  test("a shard that hangs is told of, and the supervisor hears nothing until it goes on", async (t) => {
+  test("a shard that hangs raises one, and the supervisor gets no sign of life until it goes on", async (t) => {
     if (!hasPython()) return lacks(t, "python3", "apt-get install python3");
     if (!canFreeze()) return cannot(t, "no process may be traced, so no thread can be stopped");
     const ear = await listen();
@@ -412,7 +412,7 @@ describe("alerts", () => {
     if (!canFreeze()) return cannot(t, "no process may be traced, so no thread can be stopped");
     const server = await startServer({ env: { STALL_LIMIT: "6000", LOG_LEVEL: "warn" } });
     const thaw = await freeze(server.pid, "shard-1");
-    await until("the server has had enough", () => /shard 1 hangs: the server ends, to be started anew/.test(server.logs));
+    await until("the server has had enough", () => /shard 1 hangs: aborting/.test(server.logs));
     // The kernel reports the end of a process to its parent when nobody traces its threads any more.
     await thaw();
     const { signal } = await server.exited;
@@ -446,13 +446,13 @@ describe("alerts", () => {
     await server.stop();
   });
 
-  test("little memory sheds empty sessions; none turns newcomers away, politely, and lets the band play on", async () => {
+  test("low memory sheds empty sessions; at the limit new members receive 503, and the band plays on", async () => {
     const low = await startServer({ env: { MEMORY_THRESHOLD: "10", MEMORY_LIMIT: "100000" } });
     await until("the alert", async () => (await json(low, "/health")).status === "degraded");
     const guest = await join(low, freshSession("left"));
     guest.disconnect();
     await until("the empty session's end", async () => (await json(low, "/health")).sessions.total === 0);
-    await until("what was given back", () => /memory is scarce: .* MB given back/.test(low.logs));
+    await until("what was given back", () => /memory pressure: freed .* MB/.test(low.logs));
     await low.stop();
 
     const full = await startServer({ env: { MEMORY_THRESHOLD: "10", MEMORY_LIMIT: "10" } });
@@ -473,12 +473,12 @@ describe("alerts", () => {
   });
 });
 
-describe("who may look", () => {
+describe("access", () => {
   const secret = "a-token-of-some-length";
   const outside = Object.values(networkInterfaces()).flat().find((one) => one.family === "IPv4" && !one.internal);
   const pages = ["/metrics", "/metrics/prometheus", "/metrics/history", "/dashboard/data"];
 
-  test("behind a proxy it takes the token, which is never logged", async () => {
+  test("behind a proxy the pages need the token, which is never logged", async () => {
     const server = await startServer({ env: { ADMIN_TOKEN: secret, LOG_LEVEL: "trace" } });
     for (const path of pages) {
       const proxied = { "X-Forwarded-For": "192.0.2.7" };
@@ -518,7 +518,7 @@ describe("a supervisor", () => {
 });
 
 describe("top", () => {
-  test("shows a server once if nobody looks at a terminal", async () => {
+  test("shows a server once if the output is not a terminal", async () => {
     const server = await startServer();
     const { sessionId, leader } = await band(server, 2);
     assertDone(await emit(leader, "play", { sessionId }));
@@ -535,7 +535,7 @@ describe("top", () => {
     assert.match(gone.stderr, /does not answer/);
   });
 
-  test("shows it anew every second on a terminal, says when it is gone, and when it is back", async (t) => {
+  test("refreshes every second on a terminal, and shows when the server is gone and when it is back", async (t) => {
     if (!hasPython()) return lacks(t, "python3", "apt-get install python3");
     let server = await startServer();
     await band(server, 2);
@@ -548,7 +548,7 @@ describe("top", () => {
     assert.match(text, /Ctrl-C ends this view, not the server/);
     const { port } = server;
     await server.stop();
-    await until("the news", () => /does not answer.*It is asked on/s.test(text));
+    await until("the news", () => /does not answer.*Trying again/s.test(text));
     server = await startServer({ env: { PORT: String(port) } });
     text = "";
     await until("a view of the next one", () => /0 members/.test(text));
