@@ -1,4 +1,4 @@
-//! What a person sees at start: where the band can connect, and how to end it.
+//! The text at start: where the band can connect, and how to stop the server.
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
@@ -12,18 +12,16 @@ use qrcode::render::unicode::Dense1x2;
 use crate::config::{Config, Effective};
 use crate::ops::process::tell;
 
-/// Lines printed at most, the code for tablets apart. One more is left for the storage's line in
-/// the log.
+/// Maximum lines, without the code for tablets. One more line is left for the storage's log line.
 const LINES_MAX: usize = 11;
 
-/// Addresses shown at most.
+/// Maximum addresses shown.
 const ADDRESSES_MAX: usize = 3;
 
-/// Columns after which settings go on in the next line.
+/// Columns after which settings continue on the next line.
 const COLUMNS: usize = 90;
 
-/// Prints it on standard output, whatever the log's level: whoever starts a server wants to know
-/// where it is.
+/// Prints the text on standard output, whatever the log's level.
 pub fn show(config: &Config, port: u16) {
     let interfaces = interfaces();
     let tablets = best_for_tablets(config.host, &interfaces);
@@ -33,7 +31,8 @@ pub fn show(config: &Config, port: u16) {
         && let Some(address) = tablets
         && let Ok(code) = QrCode::new(url(address, port))
     {
-        // Most terminals are dark, and a code is read as dark on light: what is light is drawn.
+        // Most terminals are dark, and scanners expect dark on light, so the light squares are
+        // drawn.
         let drawn = code
             .render::<Dense1x2>()
             .dark_color(Dense1x2::Light)
@@ -77,8 +76,12 @@ fn text(
     }
     line(&mut rest, "storage", &kept(&config.storage.target));
     let pinned = if config.threads.pin { "pinned" } else { "not pinned" };
-    line(&mut rest, "shards", &format!("{} ({}; {pinned})", config.threads.shards, config.threads.cores));
-    // The last line, and the warnings that the log begins with.
+    line(
+        &mut rest,
+        "shards",
+        &format!("{} ({}; {pinned})", config.threads.shards, config.threads.cores),
+    );
+    // The lines so far, the last line, and the warnings that the log begins with.
     let used = head.lines().count() + rest.lines().count() + 1 + config.notes.len();
     let assignments =
         config.effective.iter().filter(|setting| setting.differs).map(Effective::assignment);
@@ -91,7 +94,7 @@ fn text(
     (head, rest)
 }
 
-/// Why no tablet can connect now, and what to do about it.
+/// Explains why no tablet can connect, and what to do about it.
 fn loneliness(host: IpAddr, addresses: &[IpAddr]) -> Option<&'static str> {
     if !addresses.iter().all(IpAddr::is_loopback) {
         None
@@ -104,7 +107,7 @@ fn loneliness(host: IpAddr, addresses: &[IpAddr]) -> Option<&'static str> {
     }
 }
 
-/// Words in at most so many lines, of which the last is as long as it must be.
+/// Joins words into at most `lines_max` lines; the last line takes the rest.
 fn wrapped(words: impl Iterator<Item = String>, lines_max: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words {
@@ -120,12 +123,14 @@ fn wrapped(words: impl Iterator<Item = String>, lines_max: usize) -> Vec<String>
     lines
 }
 
-/// Where sessions are, and what that means to whoever starts the server.
+/// Describes where sessions are stored, and how long they last.
 fn kept(target: &Target) -> String {
     match target {
         Target::Memory => "memory: sessions end with the process".to_owned(),
         Target::File(Some(directory)) => format!("file in {}", directory.display()),
-        Target::File(None) => "file, but there is no place for it: name one with --data".to_owned(),
+        Target::File(None) => {
+            "file, but no directory was found for it: name one with --data".to_owned()
+        }
         Target::Redis(_) => "Redis".to_owned(),
     }
 }
@@ -137,7 +142,7 @@ fn url(address: IpAddr, port: u16) -> String {
     }
 }
 
-/// A network interface's name and address.
+/// Name and address of a network interface.
 type Interface = (String, IpAddr);
 
 fn interfaces() -> Vec<Interface> {
@@ -148,14 +153,15 @@ fn interfaces() -> Vec<Interface> {
             .map(|one| (one.name.clone(), one.ip()))
             .collect(),
         Err(error) => {
-            debug!("the machine's addresses cannot be listed: {error}");
+            debug!("cannot list the machine's addresses: {error}");
             Vec::new()
         }
     }
 }
 
-/// Where a server that listens on `host` can be reached: this machine first, then IPv4, then IPv6.
-/// Of the loopback addresses only 127.0.0.1 is told, since the others lead to the same place.
+/// The addresses at which a server that listens on `host` can be reached: this machine first, then
+/// IPv4, then IPv6. Of the loopback addresses only 127.0.0.1 is listed, since all lead to the same
+/// place.
 fn reachable(host: IpAddr, interfaces: &[Interface]) -> Vec<IpAddr> {
     if !host.is_unspecified() {
         return vec![host];
@@ -169,8 +175,8 @@ fn reachable(host: IpAddr, interfaces: &[Interface]) -> Vec<IpAddr> {
     addresses
 }
 
-/// The address that tablets on the same Wi-Fi can most likely reach: private IPv4, and not that of
-/// a network that only containers and virtual machines of this machine see.
+/// The address that tablets on the same Wi-Fi can most likely reach: private IPv4, and not of a
+/// network for containers and virtual machines of this machine.
 fn best_for_tablets(host: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
     let inside = |name: &str| {
         ["docker", "br-", "veth", "virbr", "vmnet"].iter().any(|start| name.starts_with(start))
@@ -259,7 +265,7 @@ mod tests {
         assert!(!whole(&config(""), &["127.0.0.1"], None).contains("settings"));
     }
 
-    /// It listens on all addresses already; the machine has none.
+    /// The server listens on all addresses already, but the machine has none.
     #[test]
     fn a_machine_without_a_network_is_not_told_to_listen_everywhere() {
         let text = whole(&config(""), &["127.0.0.1"], None);

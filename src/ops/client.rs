@@ -9,12 +9,13 @@ use rustls_native_certs::CertificateResult;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Error, Proxy};
 
-/// An agent for `url` that follows no redirects and takes every status as an answer. A request
-/// takes `timeout` at most.
+/// An agent for `url` that follows no redirects and returns every status as an answer. A request
+/// takes at most `timeout`.
 ///
-/// Trusted are the authorities that the system trusts, or those of `SSL_CERT_FILE` and
-/// `SSL_CERT_DIR` alone if one of these is set, as for Redis: an operator's own authority works,
-/// and no list ages with the binary. HTTPS goes through the proxy of `HTTPS_PROXY`, if that is set.
+/// It trusts the authorities that the system trusts, or only those of `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` if one of these is set, as the connections to Redis do. So an operator's own
+/// authority works, and no list in the binary gets old. HTTPS uses the proxy of `HTTPS_PROXY`, if
+/// it is set.
 pub fn agent(url: &str, timeout: Duration) -> Agent {
     let is_secure = url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
     let found = match is_secure {
@@ -22,7 +23,7 @@ pub fn agent(url: &str, timeout: Duration) -> Agent {
         false => CertificateResult::default(),
     };
     for error in &found.errors {
-        log::warn!("a certificate authority cannot be read: {error}");
+        log::warn!("cannot read a certificate authority: {error}");
     }
     let roots: Vec<_> =
         found.certs.iter().map(|cert| Certificate::from_der(cert).to_owned()).collect();
@@ -34,7 +35,7 @@ pub fn agent(url: &str, timeout: Duration) -> Agent {
     let config = Agent::config_builder()
         .tls_config(tls)
         .timeout_global(Some(timeout))
-        // What is asked in the clear is near.
+        // Servers that are asked without TLS are near, so no proxy is used.
         .proxy(is_secure.then(Proxy::try_from_env).flatten())
         .max_redirects(0)
         .http_status_as_error(false)
@@ -43,7 +44,8 @@ pub fn agent(url: &str, timeout: Duration) -> Agent {
     config.into()
 }
 
-/// Why another server gave no answer. Its text is without the address, which may carry a secret.
+/// The reason why another server gave no answer. Its text leaves out the address, which may carry a
+/// secret.
 #[derive(Debug)]
 pub struct NoAnswer(Error);
 
@@ -56,7 +58,7 @@ impl From<Error> for NoAnswer {
 impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Error::BadUri(_) => f.write_str("the address cannot be read"),
+            Error::BadUri(_) => f.write_str("the address is not valid"),
             Error::Timeout(_) => f.write_str("no answer in time"),
             Error::HostNotFound => f.write_str("no such host"),
             error if is_untrusted(error) => f.write_str(UNTRUSTED),
@@ -68,13 +70,12 @@ impl fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
-/// Whether a certificate comes from an authority that is not trusted here. The reason may lie inside
-/// of errors of input and output.
+/// Whether a certificate comes from an untrusted authority. The reason may lie inside an I/O error.
 fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
     const UNKNOWN: rustls::Error =
         rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    // `ureq` names no source of its errors.
+    // `ureq` does not return the source of its errors.
     let inner: Option<&(dyn std::error::Error + 'static)> = match error.downcast_ref::<Error>() {
         Some(Error::Io(error)) => Some(error),
         Some(Error::Rustls(error)) => Some(error),

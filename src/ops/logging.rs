@@ -1,8 +1,8 @@
 //! The log: lines on standard error or in a file, pretty for people or as JSON for machines.
 //!
-//! Whoever logs only puts a line into a queue; a thread of its own writes it. A terminal that was
-//! stopped with Ctrl-S or a reader that hangs therefore never stops the music, and one that went
-//! away is no error.
+//! A caller only puts a line into a queue; a separate thread writes it. So a terminal that was
+//! stopped with Ctrl-S, or a reader that hangs, never stops the music. A reader that is gone is not
+//! an error.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::BTreeMap;
@@ -18,10 +18,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use log::kv::{Key, Value, VisitSource};
 use log::{Level, LevelFilter, Record};
 
-/// Lines that may wait to be written; what comes when the queue is full is counted and lost.
+/// Maximum lines that wait to be written. Further lines are counted and lost.
 const LINES_MAX: usize = 4_096;
 
-/// How long the end of the process waits for a reader that does not read.
+/// Time that the end of the process waits for a slow reader.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The running log.
@@ -34,25 +34,25 @@ enum Entry {
         place: Place,
         line: String,
     },
-    /// All lines before are to be written, then to be answered.
+    /// Write all lines before this, then answer.
     Flush(Sender<()>),
-    /// The file was moved away: begin a new one.
+    /// The file was moved away: open a new one.
     Reopen,
 }
 
-/// Where in the program a line comes from.
+/// The place in the program that a line comes from.
 type Place = (&'static str, u32);
 
 /// The queue of the running log, for signals and the monitor.
 static QUEUE: OnceLock<Sender<Entry>> = OnceLock::new();
 
-/// Lines that found no room in the queue, or that the disk did not take.
+/// Lines that did not fit into the queue, or that the disk did not take.
 static LOST: Lost = Lost { all: AtomicU64::new(0), untold: AtomicU64::new(0) };
 
-/// Counts lines that nobody will read.
+/// Counts lost lines.
 struct Lost {
     all: AtomicU64,
-    /// Those of which the log has not told yet.
+    /// Lost lines that the log has not reported yet.
     untold: AtomicU64,
 }
 
@@ -63,10 +63,10 @@ impl Lost {
     }
 }
 
-/// How the log does.
+/// The state of the log.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Backlog {
-    /// Lines that wait to be written, and how many could.
+    /// Lines that wait to be written.
     pub waiting: usize,
     /// Lines that could wait.
     pub room: usize,
@@ -74,13 +74,13 @@ pub struct Backlog {
     pub lost: u64,
 }
 
-/// How the running log does.
+/// The state of the running log.
 pub fn backlog() -> Backlog {
     let waiting = QUEUE.get().map_or(0, Sender::len);
     Backlog { waiting, room: LINES_MAX, lost: LOST.all.load(Ordering::Relaxed) }
 }
 
-/// Which lines are JSON.
+/// The form of log lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogFormat {
     /// Lines for people.
@@ -91,18 +91,18 @@ pub enum LogFormat {
     JsonUnlessTerminal,
 }
 
-/// What is worth a line: a level, and other levels for parts of the program.
+/// Minimum levels: one for all parts of the program, and others for single parts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Levels {
-    /// For all that is not named.
+    /// The level of parts that are not named.
     pub all: LevelFilter,
-    /// For single parts, by the beginning of their names.
+    /// Levels of single parts, by the beginning of their names.
     pub parts: Vec<(String, LevelFilter)>,
 }
 
 impl Levels {
-    /// From text such as `warn,bandsync_storage=debug`. What is said of no part holds for all; if
-    /// it is left out, only the parts log.
+    /// Parses text such as `warn,bandsync_storage=debug`. Without a level for all parts, only the
+    /// named parts log.
     pub fn parse(text: &str) -> Option<Self> {
         let mut levels = Self { all: LevelFilter::Off, parts: Vec::new() };
         let mut said = false;
@@ -121,7 +121,7 @@ impl Levels {
     }
 }
 
-/// Small letters only, as the help says.
+/// Parses a level in lower case, as the help has it.
 fn level(text: &str) -> Option<LevelFilter> {
     LevelFilter::iter().find(|level| level.as_str().to_ascii_lowercase() == text)
 }
@@ -138,12 +138,12 @@ pub fn start(levels: &Levels, format: LogFormat, file: Option<&Path>) -> io::Res
     let writer = move || write_all(&entries, &LOST, style, &mut sink);
     std::thread::Builder::new().name("log".into()).spawn(writer)?;
     let log = Log { queue: queue.clone() };
-    // Only the first log of a process can be reopened; there is one.
+    // Only the first log of a process can be reopened; there is only one.
     let _ = QUEUE.set(queue.clone());
     let mut dispatch = fern::Dispatch::new()
         .level(levels.all)
-        // The poll library tells every system call at this level; that drowns what we say
-        // ourselves.
+        // At this level the poll library reports every system call, which would drown our own
+        // lines.
         .level_for("mio", levels.all.min(LevelFilter::Info));
     for (part, level) in &levels.parts {
         dispatch = dispatch.level_for(part.clone(), *level);
@@ -163,29 +163,29 @@ pub fn start(levels: &Levels, format: LogFormat, file: Option<&Path>) -> io::Res
             }
         }));
     if let Err(error) = dispatch.apply() {
-        crate::ops::process::complain(&format!("bandsync: no log: {error}"));
+        crate::ops::process::complain(&format!("bandsync: cannot write the log: {error}"));
     }
     log_panics();
     Ok(log)
 }
 
-/// Opens the log's file anew, if it has one.
+/// Reopens the log's file, if it has one.
 pub fn reopen() {
     if let Some(queue) = QUEUE.get() {
-        // Only the signals' thread waits here, and the writer always goes on.
+        // Only the signals' thread waits here, and the writer always makes progress.
         let _ = queue.send(Entry::Reopen);
     }
 }
 
-/// What lines are written to.
+/// The destination of lines.
 trait Output: Write {
-    /// Goes on in a new file of the same name, if it is one.
+    /// Continues in a new file of the same name, if the destination is a file.
     fn reopen(&mut self) {}
 }
 
-/// Where lines go.
+/// The destination of lines.
 enum Sink {
-    /// Locked line by line only: others have to get at standard error too.
+    /// Locked per line only: others write to standard error too.
     Stderr,
     File(PathBuf, File),
 }
@@ -199,14 +199,14 @@ impl Sink {
 }
 
 impl Output for Sink {
-    /// In the old one if that cannot be had.
+    /// If the new file cannot be opened, the old one is kept.
     fn reopen(&mut self) {
         if let Self::File(path, _) = self {
             match Self::open(Some(path)) {
                 Ok(opened) => *self = opened,
-                Err(error) => {
-                    crate::ops::process::complain(&format!("bandsync: the log's file: {error}"))
-                }
+                Err(error) => crate::ops::process::complain(&format!(
+                    "bandsync: cannot reopen the log's file: {error}"
+                )),
             }
         }
     }
@@ -229,22 +229,22 @@ impl Write for Sink {
 }
 
 impl Log {
-    /// Waits a moment until what was logged so far is written.
+    /// Waits until all lines so far are written, at most `FLUSH_TIMEOUT`.
     pub fn flush(&self) {
         let (written, wait) = bounded(1);
         if self.queue.try_send(Entry::Flush(written)).is_ok() {
-            // Whether it was in time makes no difference now: the process is about to end.
+            // The process is about to end, so a timeout makes no difference.
             let _ = wait.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
 
-/// A panic is told in the log as everything else, with the place and the thread.
+/// Logs panics with their place and thread.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("without a name");
-        // There is one if RUST_BACKTRACE asks for it.
+        // A backtrace exists if RUST_BACKTRACE asks for it.
         match Backtrace::capture() {
             trace if trace.status() == BacktraceStatus::Captured => {
                 log::error!("thread {name} {panic}\n{trace}")
@@ -254,8 +254,8 @@ fn log_panics() {
     }));
 }
 
-/// Writes lines until nobody can log any more. What a full disk does not take is counted, and told
-/// once it takes something again.
+/// Writes lines until the last sender is gone. Lines that a full disk does not take are counted,
+/// and reported once it takes lines again.
 fn write_all(entries: &Receiver<Entry>, lost: &Lost, style: Style, sink: &mut impl Output) {
     let mut repeats = Repeats::default();
     let mut patience = Instant::now();
@@ -302,17 +302,17 @@ fn write_line(sink: &mut impl Write, line: &str, lost: &Lost) {
     }
 }
 
-/// One write for the whole line, so that those of other programs do not come between.
+/// Writes a line in one call, so that lines of other programs do not mix with it.
 fn put_line(sink: &mut impl Write, line: &str) -> io::Result<()> {
     sink.write_all(format!("{line}\n").as_bytes())
 }
 
-/// How long lines of one place are counted, and how many of them are written in that time.
+/// Time for which lines of one place are counted, and how many of them are written in that time.
 const REPEATS_WINDOW: Duration = Duration::from_secs(1);
 const REPEATS_MAX: u32 = 100;
 
-/// Counts lines by where they come from, so that one that is told a thousand times a second drowns
-/// no others.
+/// Counts lines by their place, so that a line that is logged a thousand times a second does not
+/// drown others.
 #[derive(Default)]
 struct Repeats(BTreeMap<Place, u32>);
 
@@ -323,7 +323,7 @@ impl Repeats {
         *count <= REPEATS_MAX
     }
 
-    /// Begins to count anew, and says what was left out.
+    /// Starts a new window, and reports the lines that were left out.
     fn end_window(&mut self) -> Vec<String> {
         let counts = std::mem::take(&mut self.0).into_iter();
         let over = counts.filter(|(_, count)| *count > REPEATS_MAX);
@@ -334,12 +334,12 @@ impl Repeats {
     }
 }
 
-/// How lines look.
+/// The form of lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Style {
     Coloured,
     Plain,
-    /// A JSON object a line.
+    /// A JSON object per line.
     Json,
 }
 
@@ -397,8 +397,8 @@ fn colour(level: Level) -> u8 {
     }
 }
 
-/// One object: `time, level, target`, then `shard, conn, session` and other fields if there are
-/// any, then `msg`.
+/// Prints one object: `time, level, target`, then `shard, conn, session` and other fields if there
+/// are any, then `msg`.
 fn json_line(time: &Timestamp, level: Level, target: &str, msg: &str, fields: Fields) -> String {
     let mut cells: Vec<(String, serde_json::Value)> = vec![
         ("time".into(), time.to_string().into()),
@@ -406,7 +406,7 @@ fn json_line(time: &Timestamp, level: Level, target: &str, msg: &str, fields: Fi
         ("target".into(), target.into()),
     ];
     cells.extend(Shard::current().0.map(|shard| ("shard".into(), shard.into())));
-    // No field may take the place of what every line has.
+    // A field must not replace one that every line has.
     let own = ["time", "level", "target", "shard", "msg"];
     cells.extend(fields.0.into_iter().filter(|(name, _)| !own.contains(&name.as_str())));
     cells.push(("msg".into(), msg.into()));
@@ -417,7 +417,7 @@ fn json_line(time: &Timestamp, level: Level, target: &str, msg: &str, fields: Fi
     format!("{{{}}}", cells.join(","))
 }
 
-/// The shard whose thread this is, if it is one's.
+/// The shard of the current thread, if it has one.
 struct Shard(Option<u16>);
 
 impl Shard {
@@ -433,14 +433,14 @@ impl fmt::Display for Shard {
     }
 }
 
-/// What a line carries besides its message, such as `conn` and `session`.
+/// The fields of a line, such as `conn` and `session`.
 #[derive(Default)]
 struct Fields(Vec<(String, serde_json::Value)>);
 
 impl Fields {
     fn of(record: &Record<'_>) -> Self {
         let mut fields = Self::default();
-        // It fails only if we do.
+        // The visitor below never fails.
         let _ = record.key_values().visit(&mut fields);
         fields
     }
@@ -460,7 +460,7 @@ impl fmt::Display for Fields {
     }
 }
 
-/// A point in time, shown in UTC as RFC 3339 has it, with milliseconds.
+/// A point in time, printed in UTC as RFC 3339, with milliseconds.
 pub struct Timestamp(pub SystemTime);
 
 impl fmt::Display for Timestamp {
@@ -473,7 +473,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The Gregorian date of a day counted from 1970-01-01. Years are counted from March, so that the
+/// The Gregorian date of a day, counted from 1970-01-01. Years start in March here, so that the
 /// leap day is the last of its year and the lengths of months follow one formula.
 fn date(day: u64) -> (u64, u64, u64) {
     const DAYS_TO_1970: u64 = 719_468;
@@ -644,7 +644,7 @@ mod tests {
     #[test]
     fn what_a_full_disk_does_not_take_is_counted_and_told_later() {
         let lost = Lost { all: AtomicU64::new(0), untold: AtomicU64::new(0) };
-        // Of each line that is lost it is tried to tell, so three lines are six writes.
+        // Each lost line is written and reported, so three lines are six writes.
         let mut disk = Disk { full_for: 6, text: String::new() };
         let (queue, entries) = bounded(8);
         for text in ["one", "two", "three", "four"] {

@@ -1,5 +1,5 @@
-//! What an operator sees of the process: its log, its start on the screen, and its dealings with the
-//! operating system and with other servers.
+//! Operators' view of the process: its log, its text at start, and its dealings with the operating
+//! system and other servers.
 
 pub mod banner;
 pub mod client;

@@ -1,4 +1,4 @@
-//! What the operating system knows about this process, and lets it have.
+//! The process as the operating system knows it, and requests to that system.
 
 use std::ffi::CString;
 use std::io::{self, Write};
@@ -6,16 +6,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// What the process has used.
+/// Memory and CPU time of the process.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Usage {
-    /// Memory in RAM, in bytes. Without `/proc`, the most there ever was.
+    /// Memory in RAM, in bytes. Without `/proc`, its maximum so far.
     pub resident_bytes: u64,
-    /// Time on cores of all threads together.
+    /// CPU time of all threads together.
     pub cpu: CpuTime,
 }
 
-/// Time that threads spent on cores.
+/// CPU time.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct CpuTime {
     /// In our own code.
@@ -25,12 +25,12 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
-    /// Both together.
+    /// CPU time of both kinds.
     pub fn total(self) -> Duration {
         self.user + self.system
     }
 
-    /// The time spent since `earlier`.
+    /// The CPU time since `earlier`.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             user: self.user.saturating_sub(earlier.user),
@@ -39,7 +39,7 @@ impl CpuTime {
     }
 }
 
-/// Looks now. What cannot be learned is zero.
+/// Reads memory and CPU time. Values that cannot be read are zero.
 pub fn usage() -> Usage {
     let totals = resource_usage();
     let duration = |time: libc::timeval| {
@@ -49,12 +49,12 @@ pub fn usage() -> Usage {
     Usage { resident_bytes: resident_bytes().unwrap_or(totals.ru_maxrss as u64 * 1_024), cpu }
 }
 
-/// The process as `process_*` metrics describe it. A fact that cannot be learned is `None`.
+/// The process as `process_*` metrics describe it. Values that cannot be read are `None`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Facts {
     /// Address space, in bytes.
     pub virtual_bytes: Option<u64>,
-    /// Address space that the process may have, in bytes; `None` if it is unlimited.
+    /// Maximum address space, in bytes; `None` if it is unlimited.
     pub virtual_bytes_max: Option<u64>,
     /// Open files and sockets.
     pub files_open: Option<u64>,
@@ -62,11 +62,11 @@ pub struct Facts {
     pub files_max: Option<u64>,
     /// Threads.
     pub threads: Option<u64>,
-    /// When the process started, in milliseconds of Unix time.
+    /// Unix time of the process's start, in milliseconds.
     pub started_unix_ms: Option<u64>,
 }
 
-/// Looks now. Takes some system calls, so no shard calls it.
+/// Reads the facts. This takes several system calls, so no shard calls it.
 pub fn facts() -> Facts {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let of_stat = process(&stat);
@@ -87,7 +87,7 @@ pub fn facts() -> Facts {
     }
 }
 
-/// Threads, start in ticks since the system's start, and bytes of address space, from
+/// Parses threads, start in ticks since the system's start, and bytes of address space from
 /// `/proc/self/stat`.
 fn process(stat: &str) -> Option<(u64, u64, u64)> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
@@ -95,16 +95,16 @@ fn process(stat: &str) -> Option<(u64, u64, u64)> {
     Some((number(17)?, number(19)?, number(20)?))
 }
 
-/// When the system started, in seconds of Unix time, from `/proc/stat`.
+/// Parses the Unix time of the system's start, in seconds, from `/proc/stat`.
 fn boot_seconds(stat: &str) -> Option<u64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-/// Kernels from 6.2 on know the number; others list the files.
+/// Counts open files. Kernels from 6.2 on know the number; others list the files.
 fn open_files() -> Option<u64> {
     let folder = Path::new("/proc/self/fd");
     match std::fs::metadata(folder).ok()?.len() {
-        // The list has itself in it.
+        // The list itself is one of the open files.
         0 => std::fs::read_dir(folder).ok().map(|files| files.count().saturating_sub(1) as u64),
         count => Some(count),
     }
@@ -112,21 +112,21 @@ fn open_files() -> Option<u64> {
 
 fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is ours and of the type the call fills.
+    // SAFETY: `limit` is ours and of the type that the call fills.
     let known = unsafe { libc::getrlimit(resource, &mut limit) } == 0;
     (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
 fn ticks_per_second() -> u64 {
-    // SAFETY: the call takes a number and gives a number.
+    // SAFETY: the call takes a number and returns a number.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1)
 }
 
 fn resource_usage() -> libc::rusage {
-    // SAFETY: the structure consists of integers, for which zero is a value.
+    // SAFETY: the structure consists of integers, for which zero is a valid value.
     let mut totals: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `totals` is ours and of the type the call fills. It fails for no value of the first
-    // argument that is named in its manual, and leaves zeros if it did.
+    // SAFETY: `totals` is ours and of the type that the call fills. The call does not fail for this
+    // argument, and would leave zeros if it did.
     unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut totals) };
     totals
 }
@@ -135,26 +135,26 @@ fn resident_bytes() -> Option<u64> {
     resident(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// From the line `VmRSS:     1234 kB`.
+/// Parses the line `VmRSS:     1234 kB`.
 fn resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)
 }
 
-/// What a thread has used since it began.
+/// CPU time of a thread since its start.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ThreadUsage {
-    /// The kernel's number for it.
+    /// Id in the kernel.
     pub id: u32,
-    /// As it was named, cut to 15 bytes.
+    /// Name, cut to 15 bytes.
     pub name: String,
-    /// Time on a core in our own code.
+    /// CPU time of the program.
     pub user: Duration,
-    /// Time on a core in the kernel.
+    /// CPU time of the kernel.
     pub system: Duration,
 }
 
-/// Every thread of this process; none without `/proc`.
+/// Reads all threads of this process. Returns none without `/proc`.
 pub fn threads() -> Vec<ThreadUsage> {
     let Ok(entries) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
     let stats = entries
@@ -164,8 +164,8 @@ pub fn threads() -> Vec<ThreadUsage> {
     stats.filter_map(|stat| thread(&stat, ticks)).collect()
 }
 
-/// From a line such as `12 (shard-0) S …`. The name may hold anything, a parenthesis too, so it
-/// ends at the last.
+/// Parses a line such as `12 (shard-0) S …`. The name may contain anything, a parenthesis too, so
+/// it ends at the last one.
 fn thread(stat: &str, ticks_per_second: u64) -> Option<ThreadUsage> {
     let (head, rest) = stat.rsplit_once(')')?;
     let (id, name) = head.split_once('(')?;
@@ -182,20 +182,20 @@ fn thread(stat: &str, ticks_per_second: u64) -> Option<ThreadUsage> {
     })
 }
 
-/// What the allocator has from the system.
+/// Memory that the allocator holds.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Allocator {
-    /// Bytes that it holds, in use or kept for the next.
+    /// Bytes that it holds, in use or reserved.
     pub committed: u64,
-    /// The most that ever were.
+    /// Maximum so far.
     pub committed_peak: u64,
 }
 
-/// Asks the allocator.
+/// Asks the allocator for its memory.
 pub fn allocator() -> Allocator {
     let (mut committed, mut peak) = (0_usize, 0_usize);
     let none = std::ptr::null_mut;
-    // SAFETY: both places are ours and of the type the call fills; it leaves out what has no place.
+    // SAFETY: both places are ours and of the type that the call fills; it skips null pointers.
     unsafe {
         libmimalloc_sys::mi_process_info(
             none(),
@@ -211,29 +211,28 @@ pub fn allocator() -> Allocator {
     Allocator { committed: committed as u64, committed_peak: peak as u64 }
 }
 
-/// Has the allocator give back to the system what this thread freed and nobody else has a use for.
+/// Returns memory to the system that this thread has freed and that no other thread uses.
 pub fn trim() {
-    // SAFETY: it only touches what is free.
+    // SAFETY: the call only touches free memory.
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
-/// Has the system back this process with ordinary pages only. The allocator asks for huge ones, of
-/// which a few used bytes take two mebibytes: an empty server took 17 MiB instead of 5, and eight
-/// members another 4.
+/// Makes the system back this process with ordinary pages only. The allocator asks for huge pages,
+/// of which a few used bytes take 2 MiB. Measured: an empty server took 17 MiB instead of 5, and
+/// eight members another 4.
 pub fn use_small_pages() {
-    // SAFETY: the call takes plain numbers and changes how later pages are found, nothing else. A
-    // kernel that knows no huge pages refuses, and all is well.
+    // SAFETY: the call takes plain numbers and only changes how later pages are allocated. A kernel
+    // without huge pages refuses, which is harmless.
     unsafe {
         libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
     }
 }
 
-/// Raises the number of files and sockets that may be open to what the system allows, and returns
-/// it. A connection needs one, and the usual start value of 1024 is meant for programs that use
-/// `select`.
+/// Raises the number of files and sockets that may be open to the system's limit, and returns it. A
+/// connection needs one, and the usual start value of 1024 is meant for programs that use `select`.
 pub fn raise_file_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is ours and of the type the call fills.
+    // SAFETY: `limit` is ours and of the type that the call fills.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -245,10 +244,10 @@ pub fn raise_file_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// Whether files can be made in this directory.
+/// Checks that files can be created in this directory.
 ///
 /// # Errors
-/// Why not.
+/// The reason why not.
 pub fn may_write(directory: &Path) -> io::Result<()> {
     let path = CString::new(directory.as_os_str().as_bytes())?;
     // SAFETY: the path ends with a zero and outlives the call, which only reads it.
@@ -258,15 +257,15 @@ pub fn may_write(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Tells the supervisor that started us, if it is one that wants to know (systemd's `Type=notify`):
-/// `READY=1`, `STOPPING=1`. What goes wrong is nothing that we could mend.
+/// Sends the supervisor a state such as `READY=1` or `STOPPING=1`, if it asks for states (systemd's
+/// `Type=notify`). Errors are ignored.
 pub fn notify(state: &str) {
     if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
         let _ = send_notice(&path, state);
     }
 }
 
-/// Tells the supervisor that we live, if it asked for that.
+/// Sends the supervisor a sign of life, if it asks for them.
 pub fn notify_watchdog() {
     if std::env::var_os("WATCHDOG_USEC").is_some() {
         notify("WATCHDOG=1");
@@ -277,7 +276,7 @@ fn send_notice(path: &std::ffi::OsStr, state: &str) -> io::Result<()> {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixDatagram};
     let address = match path.as_bytes() {
-        // So does systemd write an address that is no file.
+        // systemd writes an address that is not a file like this.
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(path)?,
     };
@@ -292,13 +291,12 @@ pub fn host_name() -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-/// Tells the person who started us, even if the log is off. That nobody listens any more is no
-/// reason to die.
+/// Prints on standard error, even if the log is off. A missing reader is not an error.
 pub fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 
-/// Tells on standard output.
+/// Prints on standard output.
 pub fn tell(message: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{message}").and_then(|()| out.flush());
@@ -367,7 +365,7 @@ mod tests {
     fn the_system_uses_no_huge_pages_for_us() {
         use_small_pages();
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        // Where the kernel has them, it says whether we do.
+        // Where the kernel has huge pages, it says whether the process uses them.
         let word = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
         assert!(word.is_none_or(|word| word.trim() == "0"), "{status}");
     }

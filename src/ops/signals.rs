@@ -1,4 +1,4 @@
-//! Watches for reasons to end: signals, and shards that are lost.
+//! Waits for reasons to stop: signals, and lost shards.
 
 use std::io;
 use std::sync::Arc;
@@ -12,32 +12,31 @@ use signal_hook::iterator::Signals;
 
 use super::logging;
 
-/// Why to end.
+/// A reason to stop.
 pub enum Reason {
-    /// A signal asked for it.
+    /// A signal.
     Signal(i32),
     /// A shard's thread has ended.
     ShardEnded,
 }
 
-/// Watches for reasons to end.
+/// Collects reasons to stop.
 pub struct Stopping {
     reasons: Receiver<Reason>,
-    /// Where reasons go.
+    /// The queue of reasons.
     reason: Sender<Reason>,
 }
 
 impl Stopping {
-    /// From here on SIGINT and SIGTERM are reasons to end, and a second one ends the process on the
-    /// spot, with 128 and the signal's number as shells have it.
+    /// From here on SIGINT and SIGTERM are reasons to stop. A second one ends the process at once,
+    /// with 128 plus the signal's number, as in shells.
     ///
-    /// SIGHUP only opens the log's file anew: a terminal that is closed by mistake must not end the
-    /// gig. SIGPIPE is ignored by Rust's runtime already, so that a peer that left shows as an
-    /// error of the write.
+    /// SIGHUP only reopens the log's file: a terminal that is closed by mistake must not end the
+    /// gig. Rust's runtime ignores SIGPIPE, so a closed pipe is an error of the write.
     pub fn watch() -> io::Result<Self> {
         let told = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // The order counts: the first signal finds the flag down, passes, and raises it.
+            // The order matters: the first signal finds the flag down, passes, and raises it.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&told))?;
             flag::register(signal, Arc::clone(&told))?;
         }
@@ -47,10 +46,10 @@ impl Stopping {
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in signals.forever() {
                 if signal == SIGHUP {
-                    // A terminal that was closed by mistake, or a program that rotates logs:
-                    // neither ends the gig.
+                    // A terminal was closed by mistake, or a program rotates logs: neither ends the
+                    // gig.
                     logging::reopen();
-                    info!("SIGHUP: the server goes on; a log's file is opened anew");
+                    info!("SIGHUP: reopening the log's file");
                 } else if tell.send(Reason::Signal(signal)).is_err() {
                     return;
                 }
@@ -59,17 +58,17 @@ impl Stopping {
         Ok(Self { reasons, reason })
     }
 
-    /// Waits for a reason to end.
+    /// Waits for a reason to stop.
     pub fn wait(&self) -> Reason {
-        // As this value holds a sender, there is always one who may give a reason.
+        // This value holds a sender, so the channel stays open.
         self.reasons.recv().unwrap_or(Reason::ShardEnded)
     }
 
-    /// To be called when a shard's thread has ended.
+    /// Returns a function to call when a shard's thread has ended.
     pub fn shard_ended(&self) -> impl Fn() + Clone + Send + 'static {
         let reason = self.reason.clone();
         move || {
-            // Nobody listens any more when the server is ending anyway.
+            // The receiver is gone only if the server is stopping already.
             let _ = reason.send(Reason::ShardEnded);
         }
     }
