@@ -1,27 +1,27 @@
-//! Who may see how the server is doing, and who plays on it.
+//! Access to the operators' pages: metrics, history and the dashboard.
 
 use bandsync_engine::io::{HttpRequest, HttpResponse};
 use bandsync_engine::words::manners::Named;
 use subtle::ConstantTimeEq;
 
-/// What an operator sends to be let in from another machine.
+/// The token that opens the operators' pages to other machines.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-    /// From 16 to 256 visible characters: fewer can be guessed.
+    /// Parses 16 to 256 visible characters: fewer can be guessed.
     pub fn parse(text: &str) -> Option<Self> {
         let fits =
             (16..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
         fits.then(|| Self(text.to_owned()))
     }
 
-    /// The token itself, to be sent to another server and nowhere else.
+    /// Returns the token itself, to be sent to another server and nowhere else.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Compares in a time that tells nothing of the token but its length.
+    /// Compares in a time that depends only on the length of the token.
     fn is(&self, guess: &str) -> bool {
         self.0.as_bytes().ct_eq(guess.as_bytes()).into()
     }
@@ -33,27 +33,27 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// Why a request may not see an operators' page.
+/// The reason why a request may not see an operators' page.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Denied {
-    /// It names the server by a `Host` that may be a stranger's, whose page then reads the answer
-    /// (DNS rebinding).
+    /// The `Host` is not a name of this server. A stranger's page may have been pointed at its
+    /// address to read the answer (DNS rebinding).
     Host,
-    /// It lacks the token.
+    /// The token is missing or wrong.
     Token,
-    /// It comes from another machine, and no token is set.
+    /// The request comes from another machine, and no token is set.
     Machine,
 }
 
 /// Decides whether a request may see an operators' page.
 ///
 /// If a token is set, the request must carry it as `Authorization: Bearer`, wherever it comes from.
-/// Without one, only programs on this machine may look; what a proxy passed on comes from
-/// elsewhere. In both cases the server must be named as `ALLOWED_HOSTS` has it, and a request that
-/// no token vouches for must use a name of this machine or a listed one.
+/// Without a token, only programs on this machine may see the page; a request through a proxy
+/// counts as one from elsewhere. In both cases the `Host` must be one that `ALLOWED_HOSTS` allows.
+/// A request without a token must also use a name of this machine or a listed one.
 ///
 /// # Errors
-/// Why it may not.
+/// The reason why it may not.
 pub fn judge(token: Option<&Token>, question: &HttpRequest) -> Result<(), Denied> {
     if question.named == Named::Foreign {
         return Err(Denied::Host);
@@ -70,7 +70,7 @@ pub fn judge(token: Option<&Token>, question: &HttpRequest) -> Result<(), Denied
 }
 
 impl Denied {
-    /// The answer: 421 for the name, 401 if a token would help, 403 if none is set.
+    /// Returns status 421 for the name, 401 if a token would help, 403 if none is set.
     pub fn answer(self) -> HttpResponse {
         let (status, body) = match self {
             Self::Host => (421, MISDIRECTED),

@@ -1,4 +1,4 @@
-//! The files of `src/web`, carried in the binary.
+//! The files of `src/web`, embedded in the binary.
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
@@ -9,7 +9,7 @@ use bandsync_engine::io::HttpResponse;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// A file as it is served.
+/// A file and its headers.
 struct Asset {
     path: &'static str,
     content_type: &'static str,
@@ -19,7 +19,7 @@ struct Asset {
 const JS: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 
-/// Every file, by the path that it is served at. A new file of `src/web` needs its line here.
+/// All files, by the path that they are served at. A new file of `src/web` needs a line here.
 const ASSETS: [Asset; 14] = [
     Asset { path: "/", content_type: super::HTML, body: include_bytes!("../web/index.html") },
     Asset { path: "/app.js", content_type: JS, body: include_bytes!("../web/app.js") },
@@ -57,7 +57,7 @@ const ASSETS: [Asset; 14] = [
     },
 ];
 
-/// The files, with what is made of them once.
+/// The files with their tags and compressed forms, made once.
 static MADE: LazyLock<[Made; ASSETS.len()]> =
     LazyLock::new(|| ASSETS.map(|asset| Made::of(asset.body)));
 
@@ -66,21 +66,22 @@ pub struct Assets {
     made: &'static [Made],
 }
 
-/// What is made of a file.
+/// Tag and compressed form of a file.
 struct Made {
     tag: String,
-    /// The file compressed, with a tag of its own, as each form of a page has; `None` if that saves
-    /// nothing.
+    /// The compressed file with a tag of its own, since each form needs one; `None` if compression
+    /// saves nothing.
     packed: Option<(String, Vec<u8>)>,
 }
 
 impl Assets {
-    /// The files that the binary was built with.
+    /// Returns the files that the binary was built with.
     pub fn embedded() -> Self {
         Self { made: &*MADE }
     }
 
-    /// The file at `path`, or 304 if `if_none_match`, the tags that the client has, names it.
+    /// Returns the file at `path`, or status 304 if one of `if_none_match`, the client's tags, is
+    /// current.
     pub fn answer(
         &self,
         path: &str,
@@ -98,8 +99,8 @@ impl Assets {
         let mut headers = vec![
             (Cow::Borrowed("Content-Type"), Cow::Borrowed(asset.content_type)),
             (Cow::Borrowed("ETag"), Cow::Owned(tag.clone())),
-            // To be kept, but asked about each time: after an update everybody has the new files at
-            // once.
+            // Clients keep files but ask each time, so after an update all of them have the new
+            // files at once.
             (Cow::Borrowed("Cache-Control"), Cow::Borrowed("no-cache")),
             (Cow::Borrowed("Vary"), Cow::Borrowed("Accept-Encoding")),
         ];
@@ -119,14 +120,13 @@ impl Made {
     }
 }
 
-/// A body in the format of gzip.
+/// Compresses a body with gzip.
 pub fn gzip(body: &[u8], level: Compression) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), level);
     encoder.write_all(body).and_then(|()| encoder.finish()).ok()
 }
 
-/// Changes when the content does. A hasher made like this has fixed keys, so a restart changes no
-/// tag.
+/// The tag of a body. A hasher made like this has fixed keys, so a restart changes no tag.
 fn tag(body: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     hasher.write(body);
@@ -206,13 +206,13 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/web");
         for entry in std::fs::read_dir(folder).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            // Pages have addresses without an ending, the first one none at all.
+            // The address of a page has no ending, and that of the first page is empty.
             let path = match name.strip_suffix(".html") {
                 Some("index") => "/".to_owned(),
                 Some(page) => format!("/{page}"),
                 None => format!("/{name}"),
             };
-            // Tells tools that the folder holds ES modules; no browser asks for it.
+            // Marks the folder as ES modules for tools; browsers do not need it.
             let for_tools = name == "package.json";
             assert!(
                 for_tools || ASSETS.iter().any(|asset| asset.path == path),

@@ -1,6 +1,6 @@
 //! The protocol for machines: an AsyncAPI 3 document, made from the engine's tables of events.
 //!
-//! That the server sends what stands here and nothing else is tested on real traffic.
+//! A test with real traffic shows that the server sends exactly what the document describes.
 
 use bandsync_engine::speech::Code;
 use bandsync_engine::wire::events::{COMMAND_ID_FIELD, EVENTS, EventInfo};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 /// The codes that can reject every event.
 const ALWAYS: [Code; 3] = [Code::InvalidPayload, Code::RateLimited, Code::Draining];
 
-/// Returns the document. Rates and the largest message are those that hold.
+/// Returns the document, with the rates and the message size of this server.
 pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
     let mut parts = Parts::default();
     for event in EVENTS {
@@ -44,17 +44,17 @@ pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
 }
 
 /// Rules that hold for all events.
-const DESCRIPTION: &str = "Socket.IO v5 over Engine.IO v4, namespace /. Every event carries one JSON object. Unknown \
-    fields are ignored. With an acknowledgement a client event is answered {ok: true, …} or \
-    {ok: false, error}; without one a refusal arrives as the event error. Times named \
-    …ServerMs, t1 and t2 are milliseconds on the server's monotonic clock; others are Unix \
-    milliseconds. Positions are milliseconds into the song. Texts that others see are stripped \
-    of control characters, also of those that turn the direction of writing; characters are \
-    Unicode scalar values. A command that changes nothing is acknowledged with the present \
-    version, and its sender alone is sent what all would have been. Of set_tempo, \
-    tempo_change, tempo_changed, position_sync and seek without a time the newest that comes \
-    too fast waits until there is room for it, and is applied before any later command of the \
-    same connection; the one that it displaces is acknowledged with superseded.";
+const DESCRIPTION: &str = "Socket.IO v5 over Engine.IO v4, namespace /. Every event carries one \
+    JSON object. Unknown fields are ignored. If a client asks for an acknowledgement, its event is \
+    answered {ok: true, …} or {ok: false, error}; otherwise a rejection arrives as the event \
+    error. Times named …ServerMs, t1 and t2 are milliseconds on the server's monotonic clock; \
+    others are Unix milliseconds. Positions are milliseconds into the song. Control characters, \
+    also those that change the direction of writing, are removed from texts that other members \
+    receive; characters are Unicode scalar values. A command that changes nothing is acknowledged \
+    with the present version, and its sender alone receives the notice. If set_tempo, \
+    tempo_change, tempo_changed, position_sync or seek without a time comes too fast, the newest \
+    one waits until the rate allows it, and is applied before any later command of the same \
+    connection; the one that it replaces is acknowledged with superseded.";
 
 /// The parts of the document, by name.
 #[derive(Default)]

@@ -1,9 +1,9 @@
-//! How many requests each address has left: one budget for all shards, without a lock.
+//! The requests that each address has left: one budget for all shards, without a lock.
 //!
-//! The kernel spreads an address's connections over the shards, so only a count that they share is
-//! exact. It stands here and not in the engine, which learns of it as of any answer: a recorded run
-//! replays the same. What the engine answers by itself (wrong methods, refused handshakes) costs no
-//! more than a refusal would.
+//! The kernel spreads the connections of an address over the shards, so only a shared count is
+//! exact. It is not part of the engine, which receives a refusal as it receives any answer; so
+//! recorded runs replay. Requests that the engine answers itself (wrong methods, refused
+//! handshakes) cost no more than a refusal would.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -12,22 +12,22 @@ use std::time::{Duration, Instant};
 
 use bandsync_engine::words::manners::household;
 
-/// Addresses that are told apart. Two may share a place by chance, which nobody can bring about,
-/// since the key of the hash is of this run; they then share a budget.
+/// Number of places. Two addresses may share a place and thus a budget, but only by chance: the key
+/// of the hash is new in each run.
 const PLACES: usize = 1 << 16;
 
-/// The requests that addresses may make in a second, at once or spread.
+/// The requests per second that addresses may make, at once or spread out.
 pub struct Budget {
-    /// 0 = any number.
+    /// 0 is any number.
     per_second: u64,
     started: Instant,
     keys: RandomState,
-    /// When each place has its whole budget again, in microseconds since the start.
+    /// The time at which each place has its whole budget again, in microseconds since the start.
     full_at: Vec<AtomicU64>,
 }
 
 impl Budget {
-    /// A budget of so many requests a second for each address; 0 = any number.
+    /// Creates a budget of `per_second` requests for each address; 0 is any number.
     pub fn new(per_second: u32) -> Self {
         let places = if per_second == 0 { 0 } else { PLACES };
         let full_at = std::iter::repeat_with(AtomicU64::default).take(places).collect();
@@ -39,7 +39,10 @@ impl Budget {
         }
     }
 
-    /// Takes a request of an address, or says how long it has to wait for the next.
+    /// Takes a request from an address's budget.
+    ///
+    /// # Errors
+    /// The time until the address may ask again.
     pub fn take(&self, peer: IpAddr) -> Result<(), Duration> {
         let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.take_at(now, peer)
@@ -51,7 +54,7 @@ impl Budget {
         }
         const SECOND: u64 = 1_000_000;
         let place = self.keys.hash_one(household(peer)) as usize % PLACES;
-        // Rounded down: in doubt an address may ask a little more, never less.
+        // Rounded down, so that an address never gets less than its budget.
         let each = SECOND / self.per_second;
         let taken =
             self.full_at[place].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {

@@ -1,4 +1,4 @@
-//! What the dashboard asks for once a second: everything that moves, in one answer.
+//! The data of the dashboard: all that changes, in one answer per second.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ struct Data<'a> {
     version: &'static str,
     health: Health,
     metrics: Metrics,
-    /// Percentiles of the last second, for lines that move.
+    /// Distributions of the last second, for curves.
     second: std::collections::BTreeMap<&'static str, crate::monitor::latency::Spread>,
-    /// Alerts that came or went, the newest first.
+    /// Alerts that were raised or cleared, the newest first.
     events: Vec<&'a Event>,
 }
 
-/// JSON: `version, health, metrics, second, events, sessions`. `rosters` are JSON arrays of
-/// sessions already, so they are put in as they are.
+/// Prints `version, health, metrics, second, events, sessions` as JSON. `rosters` are JSON arrays
+/// of sessions already, so they are copied unchanged.
 pub fn data(
     shards: &[ShardTotals],
     report: &Report,

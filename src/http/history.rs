@@ -1,4 +1,4 @@
-//! `GET /metrics/history?metric=…&since=…`: one metric's points, or which metrics there are.
+//! `GET /metrics/history?metric=…&since=…`: the points of one metric, or the list of metrics.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,16 +8,16 @@ use serde::Serialize;
 
 use super::{JSON, json};
 
-/// How far back an answer goes if nothing is asked, in milliseconds.
+/// Default time span of an answer, in milliseconds.
 const HOUR_MS: i64 = 3_600 * 1_000;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Series<'a> {
     metric: &'a str,
-    /// How far apart points are, in milliseconds.
+    /// Time between two points, in milliseconds.
     interval: i64,
-    /// Unix milliseconds, and the mean of the interval that begins there.
+    /// Start of the interval in Unix milliseconds, and mean of the interval.
     points: Vec<(i64, f64)>,
 }
 
@@ -26,8 +26,8 @@ struct Metrics {
     metrics: Vec<String>,
 }
 
-/// `since` is Unix milliseconds, or a time ago such as `90s`, `15m` or `6h`; an hour ago without
-/// it.
+/// Answers a query. `since` is Unix milliseconds, or a time ago such as `90s`, `15m` or `6h`; by
+/// default an hour ago.
 pub fn answer(history: &History, query: &str) -> HttpResponse {
     let field = |name: &str| {
         query

@@ -1,9 +1,8 @@
-//! The answers to plain HTTP requests: pages, health, metrics, and where to look instead.
+//! Answers to plain HTTP requests: pages, health and metrics.
 //!
-//! Only `GET` and `HEAD` come here; the engine answers everything else, and adds length,
-//! connection, security and CORS headers to what is answered here. [`Site`] runs on a shard's
-//! thread, so it is quick and never waits. Answers that take longer come from the thread of
-//! [`reporter`].
+//! The engine passes on only `GET` and `HEAD`, answers everything else, and adds headers for
+//! length, connection, security and CORS. [`Site`] runs on the shards' threads, so it is quick and
+//! never waits. Longer answers come from the thread of [`reporter`].
 
 mod admin;
 mod assets;
@@ -38,21 +37,21 @@ use prometheus::{Format, Process};
 use reporter::Questions;
 pub use reporter::Reporter;
 
-/// The shards' part: pages, probes, and whether a client may see the rest.
+/// Answers on the shards' threads: pages, probes, and the decision who may see the rest.
 pub struct Site {
     assets: Assets,
     reports: Arc<Reports>,
-    /// Where questions go that take longer.
+    /// The queue to the reporter.
     questions: Questions,
     progress: Arc<Progress>,
     admin_token: Option<Token>,
     budget: Budget,
-    /// The body of /asyncapi.json, and the same compressed.
+    /// The body of /asyncapi.json, plain and compressed.
     protocol: Vec<u8>,
     protocol_packed: Option<Vec<u8>>,
 }
 
-/// All that answers about the running server are made of.
+/// The sources of all answers about the running server.
 pub struct Reports {
     /// Counters of all shards and threads.
     pub totals: Arc<dyn Totals>,
@@ -65,7 +64,7 @@ pub struct Reports {
 }
 
 impl Site {
-    /// The site, and the reporter that is to be started when the shards can be reached.
+    /// Creates the site, and the reporter, which is started once the shards can be reached.
     pub fn new(
         reports: Reports,
         progress: Arc<Progress>,
@@ -87,7 +86,7 @@ impl Site {
         (site, reporter)
     }
 
-    /// The same, with a description of the protocol as these settings have it.
+    /// Adds the description of the protocol for these settings.
     pub fn describing(self, settings: &Settings) -> Self {
         let document = asyncapi::document(&settings.manners.rates, &settings.limits);
         let protocol = document.to_string().into_bytes();
@@ -105,12 +104,12 @@ impl Site {
         answer
     }
 
-    /// Answers from the reporter's thread.
+    /// Passes a request to the reporter. Returns an answer only if too many wait.
     fn later(&self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse> {
         self.questions.try_send((asker, question.clone())).is_err().then(busy)
     }
 
-    /// Whether a request may see what it asks for.
+    /// Checks whether a request may see what it asks for.
     fn admit(&self, question: &HttpRequest) -> Result<(), Denied> {
         let judged = || admin::judge(self.admin_token.as_ref(), question);
         match Audience::of(&question.path) {
@@ -123,8 +122,8 @@ impl Site {
         }
     }
 
-    /// The answer to a request that may not see what it asks for. In place of the dashboard a
-    /// browser receives the dashboard that asks for the token.
+    /// Answers a request that may not see what it asks for. A browser that asks for the dashboard
+    /// receives it without data, and it asks for the token.
     fn deny(&self, question: &HttpRequest, denied: Denied) -> HttpResponse {
         let mut answer = denied.answer();
         let HttpRequest { path, peer, host, .. } = question;
@@ -142,7 +141,7 @@ impl Site {
 }
 
 impl Reports {
-    /// The answer to a question that the reporter was given.
+    /// Answers a request on the reporter's thread.
     fn answer(&self, question: &HttpRequest) -> HttpResponse {
         let answer = match question.path.as_str() {
             "/metrics/history" => self.history(question),
@@ -152,7 +151,7 @@ impl Reports {
         reporter::packed(answer, question.takes_gzip)
     }
 
-    /// Strangers receive it without what only operators may know.
+    /// Prints `/health`. Only operators receive details.
     fn health(&self, is_operator: bool) -> HttpResponse {
         let report = self.monitor.newest();
         let health = status::Health::now(
@@ -166,7 +165,7 @@ impl Reports {
         HttpResponse { status, ..json(&health) }
     }
 
-    /// JSON, or what Prometheus reads if the asker would rather have text.
+    /// Prints `/metrics`: as JSON, or as text for Prometheus if `Accept` prefers that.
     fn metrics(&self, question: &HttpRequest) -> HttpResponse {
         let (report, uptime) = (self.monitor.newest(), self.monitor.uptime());
         let always_text = (question.path == "/metrics/prometheus").then_some(Format::Prometheus);
@@ -185,8 +184,8 @@ impl Reports {
         ))
     }
 
-    /// With `?metric=` that metric's points; otherwise rows of all, with `?since=` Unix time in
-    /// milliseconds and `?limit=` rows; what cannot be read counts as not given.
+    /// Prints `/metrics/history`. With `?metric=`, the points of that metric; otherwise rows, with
+    /// `?since=` Unix time in milliseconds and `?limit=` rows. Invalid values count as not given.
     fn history(&self, question: &HttpRequest) -> HttpResponse {
         if parameter(&question.query, "metric").is_some() {
             return history::answer(&self.storage.history, &question.query);
@@ -210,16 +209,16 @@ impl Reports {
     }
 }
 
-/// Who may see an address.
+/// The audience of a path.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Audience {
-    /// Everybody, by any name of the server: pages for members, and probes.
+    /// Everybody, under any name of the server: pages for members, and probes.
     Everybody,
     /// Operators: the dashboard, metrics, history and their data.
     Operators,
-    /// Browsers that show an operators' page: its scripts and styles, which they ask for without
-    /// the token. They hold no data, but like the page they are served by the server's own names
-    /// only.
+    /// Browsers that show an operators' page: its scripts and styles, which they load without the
+    /// token. They contain no data, but are served under the server's own names only, as the page
+    /// is.
     Browsers,
 }
 
@@ -234,14 +233,14 @@ impl Audience {
     }
 }
 
-/// The operators' page.
+/// The path of the dashboard.
 const DASHBOARD: &str = "/dashboard";
 
-/// Rows of history unless more are asked for: an hour at the default interval.
+/// Rows of history by default: an hour at the default interval.
 const HISTORY_ROWS: usize = 360;
 
-/// The text that an `Accept` header would rather have than JSON, if it would. Browsers and curl
-/// take anything, and get JSON; Prometheus names the texts that it reads, with weights.
+/// The text format that `Accept` prefers to JSON, if any. Browsers and curl accept anything and
+/// receive JSON; Prometheus names its text formats, with weights.
 fn text_format(accept: &str) -> Option<Format> {
     let mut best: (f64, Option<Format>) = (0.0, None);
     for kind in accept.split(',') {
@@ -262,16 +261,14 @@ fn text_format(accept: &str) -> Option<Format> {
     best.1
 }
 
-/// Whether a client would rather have JSON than a page, by its `Accept`. Of equal weights the range
-/// that names its type more closely counts: `application/json, */*` asks for JSON, and `*/*` takes
-/// the page.
+/// Whether a client prefers JSON to a page, by its `Accept`. If weights are equal, the more
+/// specific range counts: `application/json, */*` asks for JSON, and `*/*` accepts the page.
 fn prefers_json(accept: &str) -> bool {
     let (json, page) = (weight(accept, "application", "json"), weight(accept, "text", "html"));
     json.0 > 0.0 && json > page
 }
 
-/// The weight that an `Accept` gives a type by the range that names it most closely, and how
-/// closely that does.
+/// The weight that `Accept` gives to a type by its most specific range, and how specific that is.
 fn weight(accept: &str, kind: &str, subtype: &str) -> (f64, u8) {
     let mut found = (0.0, 0);
     for range in accept.split(',') {
@@ -304,7 +301,8 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 
 impl Host for Site {
     fn answer(&self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse> {
-        // A probe that is refused could end the server, and a refusal costs as much as the answer.
+        // Probes have no budget: a refused probe could make a supervisor end the server, and a
+        // refusal costs as much as the answer.
         match question.path.as_str() {
             "/livez" => return Some(probes::live(&self.reports.monitor.newest())),
             "/readyz" => {
@@ -353,7 +351,7 @@ impl Host for Site {
     }
 }
 
-/// Numbers are of this moment, so nobody may keep them.
+/// Prints JSON that must not be cached, since its numbers are of this moment.
 fn json(value: &impl serde::Serialize) -> HttpResponse {
     match serde_json::to_vec(value) {
         Ok(body) => answer(200, JSON, body),
@@ -376,7 +374,7 @@ fn answer(
     HttpResponse { status, headers, body: body.into() }
 }
 
-/// Says that another `Accept` has another answer.
+/// Marks an answer that depends on `Accept`.
 fn varying(mut answer: HttpResponse) -> HttpResponse {
     match answer.headers.iter_mut().find(|(name, _)| name == "Vary") {
         Some((_, value)) => value.to_mut().push_str(", Accept"),
@@ -385,7 +383,7 @@ fn varying(mut answer: HttpResponse) -> HttpResponse {
     answer
 }
 
-/// An address that asks too much is told when to ask again, in whole seconds.
+/// Answers an address that asks too often, with the whole seconds until it may ask again.
 fn too_many(wait: Duration) -> HttpResponse {
     let mut answer = answer(429, JSON, br#"{"error":"Too many requests"}"#.as_slice());
     let seconds = wait.as_millis().div_ceil(1_000).max(1).to_string();
@@ -393,15 +391,15 @@ fn too_many(wait: Duration) -> HttpResponse {
     answer
 }
 
-/// Too many questions wait for the reporter.
+/// Answers a request while too many wait for the reporter.
 fn busy() -> HttpResponse {
     let mut answer = answer(503, JSON, br#"{"error":"Busy"}"#.as_slice());
     answer.headers.push((Cow::Borrowed("Retry-After"), Cow::Borrowed("1")));
     answer
 }
 
-/// People get a page, programs get JSON, and who missed `/socket.io/` by little gets told. Nothing
-/// of the path is repeated, so there is nothing to escape.
+/// Answers a request for an unknown path: with a page for people, JSON for programs, and a hint for
+/// paths that look like `/socket.io/`. The path is not repeated, so nothing needs escaping.
 fn not_found(question: &HttpRequest) -> HttpResponse {
     let meant = question.path.to_ascii_lowercase();
     if ["/socket.io", "/socketio", "/socket-io", "/engine.io"]
@@ -467,7 +465,7 @@ mod tests {
         (site.describing(&config.engine), reporter)
     }
 
-    /// A request of this machine.
+    /// A request from this machine.
     fn question(path: &str, accept: &str, if_none_match: &str) -> HttpRequest {
         HttpRequest {
             forwarded: false,
@@ -705,7 +703,7 @@ mod tests {
         assert_eq!((refused.status, header(&refused, "Retry-After")), (503, "1"));
         assert_eq!(site.answer(ASKER, &question("/health", "", "")).unwrap().status, 200);
         let (posted, answers) = crossbeam_channel::unbounded();
-        // The first try finds no room.
+        // The first try finds a full mailbox.
         let tries = std::sync::atomic::AtomicU32::new(0);
         let post = move |asker, answer: HttpResponse| match tries
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed)

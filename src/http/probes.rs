@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::monitor::Report;
 
-/// How far the server is between its start and its end.
+/// The phase of the server between its start and its end.
 #[derive(Debug, Default)]
 pub struct Progress(AtomicU8);
 
@@ -17,18 +17,18 @@ const SERVING: u8 = 1;
 const DRAINING: u8 = 2;
 
 impl Progress {
-    /// The server has everything that it needs. Changes nothing once it drains.
+    /// Marks the server as started. Has no effect once it drains.
     pub fn started(&self) {
         let _ = self.0.compare_exchange(STARTING, SERVING, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The server says goodbye. To be called before it does, so that a balancer sends nobody into
-    /// the end.
+    /// Marks the server as draining. Call it before clients are closed, so that a balancer sends no
+    /// new ones.
     pub fn draining(&self) {
         self.0.store(DRAINING, Ordering::Relaxed);
     }
 
-    /// Why the server should get no new members, if it should not.
+    /// The reasons why the server should get no new members.
     fn reasons(&self, memory: Memory) -> Vec<&'static str> {
         let progress = self.0.load(Ordering::Relaxed);
         let all = [
@@ -52,13 +52,13 @@ struct Ready {
     reasons: Vec<&'static str>,
 }
 
-/// 200 while every shard ends its turns, else 503: then a restart is the remedy, and nothing less.
+/// Returns 200 while every shard ends its turns, otherwise 503: then only a restart helps.
 pub fn live(report: &Report) -> HttpResponse {
     let live = report.stalled == 0;
     HttpResponse { status: status(live), ..super::json(&Live { live }) }
 }
 
-/// 200 while new members are welcome, else 503 with the reasons.
+/// Returns 200 while the server accepts new members, otherwise 503 with the reasons.
 pub fn ready(progress: &Progress, report: &Report) -> HttpResponse {
     let reasons = progress.reasons(report.memory);
     let ready = reasons.is_empty();

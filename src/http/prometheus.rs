@@ -1,5 +1,5 @@
-//! The metrics as text: in the format that Prometheus has always read, and in its successor
-//! OpenMetrics, with the names and units that both recommend.
+//! Metrics as text: in the format of Prometheus and in its successor OpenMetrics, with the names
+//! and units that both recommend.
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use crate::monitor::thresholds::{self, Status};
 use crate::monitor::{Report, ShardTotals, sum};
 use crate::ops::process::{Facts, Usage};
 
-/// Which of the two.
+/// The text format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
     /// The text format of Prometheus.
@@ -23,7 +23,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What the text is announced as.
+    /// The content type of the text.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -32,7 +32,7 @@ impl Format {
     }
 }
 
-/// One count or level of a shard.
+/// A counter or level of a shard.
 struct Series {
     name: &'static str,
     kind: Kind,
@@ -40,15 +40,15 @@ struct Series {
     read: fn(&ShardTotals) -> u64,
 }
 
-/// What a metric is, in the words of both formats.
+/// The kind of a metric, as both formats name it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     Gauge,
-    /// Its name ends with `_total`.
+    /// A count; its name ends with `_total`.
     Counter,
     Histogram,
-    /// Labels whose value is always 1; its name ends with `_info`. The older format has no word for
-    /// it.
+    /// Labels whose value is always 1; its name ends with `_info`. The older format has no such
+    /// kind.
     Info,
 }
 
@@ -73,10 +73,10 @@ const fn counter(name: &'static str, help: &'static str, read: fn(&ShardTotals) 
 
 const SERIES: [Series; 17] = [
     gauge("bandsync_connections", "WebSockets that are open.", |shard| shard.connections),
-    gauge("bandsync_http_connections", "Connections that are no WebSockets.", |shard| shard.http),
+    gauge("bandsync_http_connections", "Connections that are not WebSockets.", |shard| shard.http),
     gauge("bandsync_members", "Members with a connection.", |shard| shard.members),
     gauge("bandsync_sessions", "Sessions in memory.", |shard| shard.sessions),
-    gauge("bandsync_sessions_active", "Sessions that somebody is in.", |shard| {
+    gauge("bandsync_sessions_active", "Sessions with a connected member.", |shard| {
         shard.sessions_active
     }),
     counter("bandsync_connections_accepted_total", "Connections accepted.", |shard| shard.accepted),
@@ -95,48 +95,41 @@ const SERIES: [Series; 17] = [
     ),
     counter("bandsync_received_bytes_total", "Bytes read from sockets.", |shard| shard.bytes_in),
     counter("bandsync_sent_bytes_total", "Bytes written to sockets.", |shard| shard.bytes_out),
-    gauge("bandsync_unsent_bytes", "Bytes that wait until slow readers take them.", |shard| {
-        shard.unsent_bytes
-    }),
+    gauge("bandsync_unsent_bytes", "Bytes that wait for slow readers.", |shard| shard.unsent_bytes),
     counter(
         "bandsync_ticks_dropped_total",
-        "Ticks that a client went without because its socket was full.",
+        "Ticks not sent because a client's socket was full.",
         |shard| shard.volatile_dropped,
     ),
-    gauge("bandsync_recovery_bytes", "Events kept for members that may come back.", |shard| {
-        shard.recovery_bytes
-    }),
+    gauge("bandsync_recovery_bytes", "Events kept for lost members.", |shard| shard.recovery_bytes),
     counter(
         "bandsync_recovery_shed_bytes_total",
-        "Events of lost members given back because memory was scarce.",
+        "Events of lost members dropped because of memory pressure.",
         |shard| shard.recovery_bytes_shed,
     ),
     counter(
         "bandsync_sessions_shed_total",
-        "Sessions that left memory early because it was scarce.",
+        "Sessions that left memory early because of memory pressure.",
         |shard| shard.sessions_shed,
     ),
     counter("bandsync_turns_total", "Turns of the shard's loop.", |shard| shard.turns),
 ];
 
 const HISTOGRAMS: [(&str, &str); GAUGES] = [
-    ("bandsync_handler_duration_seconds", "Time that the engine took for one input."),
-    (
-        "bandsync_tick_lateness_seconds",
-        "How much later than its deadline a position tick was made.",
-    ),
-    ("bandsync_turn_duration_seconds", "Time of one turn of the shard's loop."),
+    ("bandsync_handler_duration_seconds", "Duration of one input in the engine."),
+    ("bandsync_tick_lateness_seconds", "Lateness of position ticks after their deadline."),
+    ("bandsync_turn_duration_seconds", "Duration of one turn of the shard's loop."),
     (
         "bandsync_sync_round_trip_seconds",
         "Round trip of the application's heartbeat to a member and back.",
     ),
-    ("bandsync_mailbox_depth", "Connections from other shards that waited when the shard looked."),
+    ("bandsync_mailbox_depth", "Connections from other shards that wait for the shard."),
 ];
 
-/// Units that names end with; OpenMetrics has them said.
+/// Units at the end of names. OpenMetrics requires them in a line of their own.
 const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 
-/// The process at the moment of the answer.
+/// The process at the time of the request.
 pub struct Process {
     /// CPU time and memory.
     pub usage: Usage,
@@ -145,13 +138,14 @@ pub struct Process {
 }
 
 impl Process {
-    /// Looks now, with some system calls.
+    /// Reads the process, with several system calls.
     pub fn now() -> Self {
         Self { usage: crate::ops::process::usage(), facts: crate::ops::process::facts() }
     }
 }
 
-/// Everything there is, as of now where that can be and otherwise as of the monitor's last look.
+/// Prints all metrics: those of the moment where possible, otherwise those of the monitor's newest
+/// report.
 pub fn text(
     format: Format,
     shards: &[ShardTotals],
@@ -168,7 +162,7 @@ pub fn text(
         }
     }
     let name = "bandsync_refusals_total";
-    out.head(name, Kind::Counter, "Commands refused, by the code that the client was told.");
+    out.head(name, Kind::Counter, "Rejected commands, by the code that the client received.");
     for (code, count) in Code::ALL.into_iter().zip(sum(shards).refusals) {
         out.line(format_args!("{name}{{code=\"{}\"}} {count}", code.as_str()));
     }
@@ -187,7 +181,7 @@ pub fn text(
     out.out
 }
 
-/// What is being written.
+/// The text so far.
 struct Text {
     format: Format,
     out: String,
@@ -204,11 +198,7 @@ impl Text {
         let (version, arch) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
         self.line(format_args!("{name}{{version=\"{version}\",arch=\"{arch}\"}} 1"));
         let gauges = [
-            (
-                "bandsync_uptime_seconds",
-                "How long the server has been running.",
-                uptime.as_secs_f64(),
-            ),
+            ("bandsync_uptime_seconds", "Time since the server's start.", uptime.as_secs_f64()),
             (
                 "bandsync_resident_memory_bytes",
                 "Memory in RAM.",
@@ -236,8 +226,8 @@ impl Text {
         }
     }
 
-    /// The metrics that Prometheus's own libraries have for every process. One that is not known,
-    /// or unlimited, is left out.
+    /// Adds the metrics that Prometheus's own libraries have for every process. A value that is
+    /// unknown or unlimited is left out.
     fn process(&mut self, Process { usage, facts }: &Process, heap_bytes: u64) {
         let whole = |value: u64| Some(value as f64);
         let limit = |limit: Option<u64>| limit.map(|limit| limit as f64);
@@ -245,7 +235,7 @@ impl Text {
             (
                 "process_cpu_seconds_total",
                 Kind::Counter,
-                "Time on cores, user and system, in seconds.",
+                "CPU time, user and system, in seconds.",
                 Some(usage.cpu.total().as_secs_f64()),
             ),
             (
@@ -269,21 +259,21 @@ impl Text {
             (
                 "process_virtual_memory_max_bytes",
                 Kind::Gauge,
-                "Address space that the process may have.",
+                "Maximum address space.",
                 limit(facts.virtual_bytes_max),
             ),
             ("process_open_fds", Kind::Gauge, "Open files and sockets.", limit(facts.files_open)),
             (
                 "process_max_fds",
                 Kind::Gauge,
-                "Files and sockets that may be open.",
+                "Maximum of open files and sockets.",
                 limit(facts.files_max),
             ),
             ("process_threads", Kind::Gauge, "Threads.", limit(facts.threads)),
             (
                 "process_start_time_seconds",
                 Kind::Gauge,
-                "Unix time of the start, in seconds.",
+                "Unix time of the process's start, in seconds.",
                 facts.started_unix_ms.map(|at| at as f64 / 1_000.0),
             ),
         ];
@@ -295,14 +285,10 @@ impl Text {
         }
     }
 
-    /// Threads of one name are told apart by a number, as the kernel cuts names.
+    /// Adds the threads. A number tells threads of one name apart, as the kernel cuts names.
     fn threads(&mut self, report: &Report) {
         let name = "bandsync_thread_cpu_seconds_total";
-        self.head(
-            name,
-            Kind::Counter,
-            "Time on cores, by thread, in our own code and in the kernel.",
-        );
+        self.head(name, Kind::Counter, "CPU time by thread, in the program and in the kernel.");
         let mut threads: Vec<_> = report.threads.iter().collect();
         threads.sort_by(|a, b| a.name.cmp(&b.name));
         for same in threads.chunk_by(|a, b| a.name == b.name) {
@@ -323,13 +309,13 @@ impl Text {
         self.head(
             name,
             Kind::Gauge,
-            "What waits in a queue between threads; of mailboxes, the most of late.",
+            "Entries that wait in a queue between threads; of mailboxes, the recent maximum.",
         );
         for queue in &report.queues {
             self.line(format_args!("{name}{{queue=\"{}\"}} {}", queue.name, queue.waiting));
         }
         let name = "bandsync_queue_capacity";
-        self.head(name, Kind::Gauge, "What could wait in it.");
+        self.head(name, Kind::Gauge, "Entries that could wait in the queue.");
         for queue in &report.queues {
             self.line(format_args!("{name}{{queue=\"{}\"}} {}", queue.name, queue.room));
         }
@@ -337,28 +323,28 @@ impl Text {
         self.head(
             name,
             Kind::Counter,
-            "Lines of the log that found no room in its queue or on the disk.",
+            "Lines of the log that did not fit into its queue or on the disk.",
         );
         self.line(format_args!("{name} {}", report.log_lines_lost));
     }
 
     fn storage(&mut self, status: &storage::Status) {
         let name = "bandsync_storage_up";
-        self.head(name, Kind::Gauge, "Whether the storage can be reached, by what it is.");
+        self.head(name, Kind::Gauge, "Whether the storage is available, by its kind.");
         let up = u8::from(status.is_up());
         self.line(format_args!("{name}{{place=\"{}\"}} {up}", status.target));
         let numbers = [
             (
                 "bandsync_storage_pending",
                 Kind::Gauge,
-                "Sessions to be stored in their newest state.",
+                "Sessions whose newest state is not stored yet.",
                 &status.pending,
             ),
             ("bandsync_storage_written_total", Kind::Counter, "Records written.", &status.written),
             (
                 "bandsync_storage_failures_total",
                 Kind::Counter,
-                "Times that storing failed.",
+                "Failures to store.",
                 &status.failures,
             ),
         ];
@@ -369,7 +355,7 @@ impl Text {
     }
 
     fn health(&mut self, report: &Report) {
-        self.head("bandsync_health", Kind::Gauge, "1 for the state that holds.");
+        self.head("bandsync_health", Kind::Gauge, "1 for the current state.");
         for (status, name) in [
             (Status::Healthy, "healthy"),
             (Status::Degraded, "degraded"),
@@ -378,18 +364,14 @@ impl Text {
             let holds = u8::from(report.status == status);
             self.line(format_args!("bandsync_health{{status=\"{name}\"}} {holds}"));
         }
-        self.head(
-            "bandsync_alert",
-            Kind::Gauge,
-            "1 for an alert that is raised, 0 for the others.",
-        );
+        self.head("bandsync_alert", Kind::Gauge, "1 for a raised alert, 0 for others.");
         for name in thresholds::names() {
             let raised = u8::from(report.alerts.iter().any(|alert| alert.name == name));
             self.line(format_args!("bandsync_alert{{name=\"{name}\"}} {raised}"));
         }
     }
 
-    /// Buckets hold what is below them too, as the formats want it.
+    /// Adds a histogram. Both formats require buckets to include those below them.
     fn histogram(&mut self, gauge: usize, name: &str, help: &str, report: &Report) {
         self.head(name, Kind::Histogram, help);
         let unit = if gauge == MAILBOX { 1.0 } else { 1e9 };
@@ -412,7 +394,7 @@ impl Text {
         }
     }
 
-    /// A bucket's bound: OpenMetrics wants to see that it is no integer.
+    /// Prints the bound of a bucket. OpenMetrics requires a decimal point.
     fn bound(&self, bound: f64) -> String {
         match self.format {
             Format::Prometheus => format!("{bound}"),
@@ -420,8 +402,8 @@ impl Text {
         }
     }
 
-    /// What comes before a metric's lines. In OpenMetrics a counter is called by its name without
-    /// `_total`, and labels without `_info`.
+    /// Adds the lines before a metric's values. OpenMetrics names a counter without `_total`, and
+    /// labels without `_info`.
     fn head(&mut self, name: &str, kind: Kind, help: &str) {
         let family = match (self.format, kind) {
             (Format::OpenMetrics, Kind::Counter) => name.strip_suffix("_total").unwrap_or(name),
@@ -442,7 +424,7 @@ impl Text {
     }
 }
 
-/// A text as the value of a label.
+/// Escapes a text as the value of a label.
 fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -1,8 +1,8 @@
 //! A thread for answers that take longer than a turn of a shard may: metrics, history, and the
 //! dashboard's data.
 //!
-//! A shard checks who asks and puts the question into a bounded queue. The reporter prints the
-//! answer, compresses it if the client takes that, and posts it to the shard, which sends it.
+//! A shard checks the access of a request and puts it into a bounded queue. The reporter prints the
+//! answer, compresses it if the client accepts that, and posts it to the shard, which sends it.
 
 use std::borrow::Cow;
 use std::io;
@@ -18,16 +18,16 @@ use flate2::Compression;
 use super::Reports;
 use super::assets::gzip;
 
-/// Questions that may wait. Guessed: far more than a few dashboards and scrapers ask at once.
+/// Maximum requests that wait. Guessed: far more than a few dashboards and scrapers send at once.
 const QUESTIONS_MAX: usize = 64;
 
-/// Pause before an answer is posted again to a shard that has no room for it.
+/// Pause before an answer is posted again to a shard whose mailbox is full.
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// Shorter answers are not compressed: little is saved on them.
+/// Minimum size of a compressed answer: shorter ones save little.
 const GZIP_MIN: usize = 1_024;
 
-/// Where shards put questions.
+/// The queue from the shards.
 pub type Questions = Sender<(Asker, HttpRequest)>;
 
 /// The reporter before its thread starts.
@@ -42,8 +42,8 @@ impl Reporter {
         (sender, Self { questions: receiver, reports })
     }
 
-    /// Starts the thread, which ends when the last [`Questions`] is gone. `post` sends an answer,
-    /// or gives it back if the shard has no room for it now.
+    /// Starts the thread, which ends when the last [`Questions`] is dropped. `post` sends an
+    /// answer, or returns it if the shard's mailbox is full.
     pub fn start<Post>(self, post: Post) -> io::Result<JoinHandle<()>>
     where
         Post: Fn(Asker, HttpResponse) -> Result<(), HttpResponse> + Send + 'static,
@@ -61,7 +61,7 @@ impl Reporter {
     }
 }
 
-/// The same answer, compressed if the client takes that and it saves something.
+/// Compresses an answer if the client accepts that and it saves bytes.
 pub fn packed(mut answer: HttpResponse, takes_gzip: bool) -> HttpResponse {
     answer.headers.push((Cow::Borrowed("Vary"), Cow::Borrowed("Accept, Accept-Encoding")));
     if takes_gzip

@@ -1,5 +1,5 @@
-//! The answers of `/health` and `/metrics`. Names of the Node.js server keep their types and units;
-//! ours stand beside them under other names.
+//! The answers of `/health` and `/metrics`. Fields of the Node.js server keep their names, types
+//! and units; ours are additional.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,21 +15,21 @@ use crate::monitor::{Queue, Report, Sample, ShardTotals, ThreadShare, sum};
 use crate::ops::logging::Timestamp;
 use crate::ops::process::Allocator;
 
-/// Whether all is well.
+/// The answer of `/health`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     status: Status,
     /// RFC 3339, UTC.
     timestamp: String,
-    /// In seconds.
+    /// Seconds since the start.
     uptime: f64,
     /// Whether sessions are stored in Redis and it answers.
     redis: bool,
     memory: Memory,
-    /// WebSockets and sessions of long-polling now.
+    /// WebSockets and polling sessions now.
     connections: u64,
-    /// Why the status is not `healthy`: alerts that are raised, the worst first. Never empty then.
+    /// The raised alerts, the worst first. Never empty unless the status is `healthy`.
     reasons: Vec<Alert>,
     /// `connected`, `degraded` or `disabled`.
     redis_status: &'static str,
@@ -40,7 +40,7 @@ pub struct Health {
     shards: Vec<Shard>,
 }
 
-/// How much there is to do, and how well it goes.
+/// The answer of `/metrics`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metrics {
@@ -49,17 +49,17 @@ pub struct Metrics {
     performance: Performance,
     connections: Connections,
     sessions: Sessions,
-    /// How values are spread, by what was measured: of the last full interval, all shards together.
+    /// Distributions of all shards in the last full interval, by gauge.
     percentiles: BTreeMap<&'static str, Spread>,
-    /// The same for each shard.
+    /// Single shards.
     shards: Vec<ShardLoad>,
     threads: Vec<ThreadShare>,
     storage: Storage,
-    /// What waits between threads.
+    /// Queues between threads.
     queues: Vec<Queue>,
-    /// Commands refused since the start, by code.
+    /// Rejected commands since the start, by code.
     refusals: BTreeMap<&'static str, u64>,
-    /// The same in the last second; codes without any are left out.
+    /// Rejected commands in the last second, by code; codes without any are left out.
     refusals_per_second: BTreeMap<&'static str, f64>,
     alerts: Vec<Alert>,
 }
@@ -77,13 +77,13 @@ struct ShardLoad {
 #[serde(rename_all = "camelCase")]
 struct Performance {
     active_connections: u64,
-    /// In both directions together.
+    /// Messages in both directions.
     messages_per_second: f64,
     messages_in_per_second: f64,
     messages_out_per_second: f64,
     bytes_in_per_second: f64,
     bytes_out_per_second: f64,
-    /// In milliseconds.
+    /// Mean round trip, in milliseconds.
     avg_latency: f64,
     target_latency: f64,
     turn_time: f64,
@@ -91,20 +91,20 @@ struct Performance {
     cpu_usage: CpuUsage,
     /// Memory in RAM, in bytes.
     memory_bytes: u64,
-    /// Of it, what the allocator holds.
+    /// Bytes of RAM that the allocator holds.
     allocator_committed: u64,
-    /// What is kept for members that may come back, and what waits for slow readers, in bytes.
+    /// Bytes kept for lost members.
     recovery_bytes: u64,
     unsent_bytes: u64,
     /// Lines of the log that were lost since the start.
     log_lines_lost: u64,
-    /// In percent of one core.
+    /// CPU use in percent of one core.
     cpu_percent: f64,
-    /// Of the busiest thread.
+    /// CPU use of the busiest thread, in percent of one core.
     cpu_busiest_thread: f64,
 }
 
-/// In MB of 2²⁰ bytes, with two decimals.
+/// Memory in units of 2²⁰ bytes, with two decimals.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct MemoryUsage {
@@ -112,7 +112,7 @@ struct MemoryUsage {
     rss: f64,
 }
 
-/// In seconds of the last full interval.
+/// CPU time of the last full interval, in seconds.
 #[derive(Serialize)]
 struct CpuUsage {
     user: f64,
@@ -125,23 +125,23 @@ struct Storage {
     /// `memory`, `file` or `redis`.
     place: &'static str,
     status: &'static str,
-    /// What is wrong, and since when (RFC 3339, UTC).
+    /// The problem of the storage, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
-    /// Orders that wait for the storage's thread.
+    /// Requests that wait for the storage's thread.
     queue: usize,
-    /// Sessions whose newest state that thread has still to store.
+    /// Sessions whose newest state is not stored yet.
     pending: u64,
-    /// Bytes of records that wait, in the queue and for the storage itself; a change that finds 8
-    /// MiB of them waits in its session.
+    /// Bytes of records that wait, in the queue and for the backend. Once they exceed 8 MiB,
+    /// further changes wait in their sessions.
     waiting_bytes: usize,
     /// Records written since the start.
     written: u64,
-    /// States that were replaced by newer ones before they were written.
+    /// States that newer ones replaced before they were written.
     coalesced: u64,
-    /// Times that storing failed.
+    /// Failures to store.
     failures: u64,
     /// Damaged records that were set aside.
     set_aside: u64,
@@ -149,20 +149,20 @@ struct Storage {
     conflicts: u64,
 }
 
-/// In bytes.
+/// Memory in bytes.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Memory {
     rss: u64,
-    /// What the allocator holds.
+    /// Bytes that the allocator holds.
     heap_used: u64,
 }
 
 #[derive(Serialize)]
 struct Connections {
-    /// WebSockets and sessions of long-polling now.
+    /// WebSockets and polling sessions now.
     current: u64,
-    /// The most of them at once.
+    /// Maximum of `current` so far.
     peak: u64,
     /// Other connections now.
     http: u64,
@@ -170,11 +170,11 @@ struct Connections {
 
 #[derive(Serialize)]
 struct Sessions {
-    /// With a connected member.
+    /// Sessions with a connected member.
     active: u64,
-    /// In memory.
+    /// Sessions in memory.
     total: u64,
-    /// Connected members of all.
+    /// Connected members.
     members: u64,
 }
 
@@ -186,7 +186,7 @@ struct Shard {
 }
 
 impl Health {
-    /// The report as of now.
+    /// Reads the current state.
     pub fn now(
         shards: &[ShardTotals],
         report: &Report,
@@ -196,7 +196,7 @@ impl Health {
         let (all, sample) = (sum(shards), &report.sample);
         let storage = Storage::of(handle);
         let mut reasons = report.alerts.clone();
-        // The monitor looks once a second; what the storage says holds at once.
+        // The monitor reads once a second, but the storage's state applies at once.
         let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let is_up = handle.status.is_up();
         let now = thresholds::storage_alerts(&Readings {
@@ -239,7 +239,7 @@ impl Health {
 }
 
 impl Health {
-    /// The same for whoever asks: without paths, hosts, the storage's words, and shards.
+    /// Removes what only operators may know: paths, hosts, messages of the storage, and shards.
     pub fn for_strangers(mut self) -> Self {
         self.storage.reason = None;
         self.shards.clear();
@@ -278,7 +278,7 @@ impl Storage {
 }
 
 impl Metrics {
-    /// The report as of now.
+    /// Reads the current state.
     pub fn now(
         shards: &[ShardTotals],
         report: &Report,
@@ -374,18 +374,18 @@ fn shown(share: &ThreadShare) -> ThreadShare {
     }
 }
 
-/// Bytes in RAM that the allocator holds. It counts what it has reserved, and the process may never
-/// have touched that: more than `rss` would make no sense to a dashboard of the Node.js server.
+/// Bytes of RAM that the allocator holds. The allocator counts memory that it has reserved and
+/// never touched; a value above `rss` would make no sense to a dashboard of the Node.js server.
 fn heap_used(allocator: &Allocator, sample: &Sample) -> u64 {
     allocator.committed.min(sample.resident_bytes)
 }
 
-/// In units of 2²⁰ bytes, to a hundredth.
+/// Converts to units of 2²⁰ bytes, with two decimals.
 fn megabytes(bytes: u64) -> f64 {
     (bytes as f64 / 1_048_576.0 * 100.0).round() / 100.0
 }
 
-/// To a thousandth: more digits would only pretend.
+/// Rounds to three decimals: more would suggest a precision that is not there.
 fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }
