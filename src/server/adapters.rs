@@ -1,4 +1,5 @@
-//! The seams between shards and the rest of the server: each type fits one part to another's contract.
+//! Adapters between shards and the rest of the server: each type fulfils the contract of another
+//! part.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,10 +17,10 @@ use crate::monitor::history::{FIELDS, HistoryStore, Row};
 use crate::monitor::{Queue, ShardTotals, Totals};
 use crate::ops::logging;
 
-/// Connections that may wait on their way to another shard.
+/// Connections that may wait in a shard's mailbox. Guessed.
 pub(super) const MAILBOX_ROOM: usize = 1_024;
 
-/// The storage's way to the shards.
+/// Passes events of the storage to the shards.
 pub(super) struct StorageSink {
     pub(super) post: Mailer,
     pub(super) shards: u16,
@@ -35,8 +36,8 @@ impl storage::Shards for StorageSink {
     }
 }
 
-/// The monitor's rows on their way to the storage, as a series for each column. They come back as
-/// series, not as rows.
+/// Passes the monitor's rows to the storage, as one series per column. The storage returns series,
+/// not rows.
 pub(super) struct HistoryAdapter(pub(super) StorageHandle);
 
 impl HistoryStore for HistoryAdapter {
@@ -54,10 +55,10 @@ impl HistoryStore for HistoryAdapter {
     }
 }
 
-/// Lives as long as its shard's loop, and says so when that is over: when it panics as well.
+/// Lives as long as its shard's loop, and calls `ended` when the loop ends, also by a panic.
 pub(super) struct ExitHook<Ended: Fn()> {
     pub(super) ended: Ended,
-    /// Records the shard meanwhile, if that is wanted.
+    /// Records the shard, if a recording is wanted.
     pub(super) recorder: Option<ShardRecorder>,
 }
 
@@ -81,7 +82,7 @@ impl<Ended: Fn()> Drop for ExitHook<Ended> {
     }
 }
 
-/// What all shards count, as the monitor wants it.
+/// Provides the counters of all shards to the monitor.
 pub(super) struct FleetTotals {
     pub(super) board: Arc<SharedMetrics<Counters>>,
     pub(super) clock: Clock,
@@ -89,7 +90,7 @@ pub(super) struct FleetTotals {
     pub(super) recording: Option<Backlog>,
 }
 
-/// How long shards go on telling who plays where after somebody asked.
+/// Time for which shards send rosters after a request.
 const ROSTERS_FOR: Micros = Micros::from_secs(10);
 
 impl Totals for FleetTotals {

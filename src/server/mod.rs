@@ -1,4 +1,4 @@
-//! The server as a whole: how it starts, what it records, and how it ends.
+//! The server as a whole: its start, its recording, and its end.
 
 mod adapters;
 pub mod record;

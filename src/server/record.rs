@@ -13,7 +13,7 @@ use log::info;
 use crate::config::Config;
 use crate::ops::logging::Timestamp;
 
-/// Why nothing can be recorded.
+/// The reason why nothing can be recorded.
 #[derive(Debug)]
 pub struct RecordError {
     directory: PathBuf,
@@ -32,19 +32,20 @@ impl Error for RecordError {
     }
 }
 
-/// A recorder for shards with these settings, if there is to be one.
+/// Starts a recorder for shards with these settings, if one is wanted.
 ///
 /// # Errors
-/// If the directory cannot be used: who asks for a recording would miss it only when it is needed.
+/// If the directory cannot be used: an operator would notice the missing recording only when it is
+/// needed.
 pub fn start(config: &Config, settings: &[Settings]) -> Result<Option<Recorder>, RecordError> {
     let Some(record) = &config.recording else { return Ok(None) };
     let refused = |error| RecordError { directory: record.directory.clone(), error };
-    // A write beyond a limit of the file size fails then, instead of ending the process.
+    // A write beyond the limit of the file size then fails instead of ending the process.
     signal_hook::flag::register(libc::SIGXFSZ, Arc::default()).map_err(refused)?;
     let now = Timestamp(SystemTime::now()).to_string();
     let plan = RecordPlan {
         directory: record.directory.clone(),
-        // Such as 20260131T204500123Z: sorts by time, and has nothing that a file system dislikes.
+        // A name such as 20260131T204500123Z sorts by time and suits every file system.
         name: now.replace(['-', ':', '.'], ""),
         program: env!("CARGO_PKG_VERSION").to_owned(),
         run: settings

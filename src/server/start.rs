@@ -1,4 +1,4 @@
-//! The seam to the shards: starts them, reads their counters, and sends them home.
+//! Starts the shards and everything around them.
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv6Addr};
@@ -22,23 +22,23 @@ use crate::monitor::{self, Monitor, Totals};
 use crate::server::adapters::{ExitHook, FleetTotals, HistoryAdapter, MAILBOX_ROOM, StorageSink};
 use crate::server::record::{self, RecordError};
 
-/// Why the server cannot start. Its text says what a person can do about it.
+/// The reason why the server cannot start. Its text says what an operator can do.
 #[derive(Debug)]
 pub enum StartError {
-    /// What is stored is not for this version.
+    /// The stored sessions are from a later version.
     Storage(NewerFormat),
-    /// Nothing can be recorded.
+    /// The recording cannot be started.
     Record(RecordError),
-    /// The address cannot be had.
+    /// The address cannot be used.
     Listen {
-        /// The address that was asked for.
+        /// The address that was given.
         host: IpAddr,
-        /// The port that was asked for.
+        /// The port that was given.
         port: u16,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// The system has too little of something, such as threads.
+    /// The system lacks something, such as threads.
     System(io::Error),
 }
 
@@ -48,14 +48,14 @@ impl fmt::Display for StartError {
             Self::Storage(error) => return error.fmt(f),
             Self::Record(error) => return error.fmt(f),
             Self::System(error) => {
-                return write!(f, "the system refuses what the server needs: {error}");
+                return write!(f, "the system cannot provide what the server needs: {error}");
             }
             Self::Listen { host, port, error } => (host, port, error),
         };
         match error.kind() {
             io::ErrorKind::AddrInUse => write!(
                 f,
-                "port {port} is in use by another program. End that one (`ss -ltnp 'sport = :{port}'` \
+                "port {port} is in use by another program. Stop that program (`ss -ltnp 'sport = :{port}'` \
                  names it), or choose another port with --port or PORT; 0 takes any free one."
             ),
             io::ErrorKind::PermissionDenied => write!(
@@ -66,8 +66,8 @@ impl fmt::Display for StartError {
             ),
             io::ErrorKind::AddrNotAvailable if *host != Ipv6Addr::UNSPECIFIED => write!(
                 f,
-                "{host} is no address of this machine. Give one that it has with --host or HOST, or \
-                 all of them: --host all"
+                "{host} is not an address of this machine. Give one of its addresses with --host or HOST, \
+                 or listen on all of them: --host all"
             ),
             _ => write!(f, "cannot listen on port {port}: {error}"),
         }
@@ -84,24 +84,24 @@ impl Error for StartError {
     }
 }
 
-/// The running shards.
+/// The running server.
 pub struct Server {
     fleet: Fleet,
     recorder: Option<Recorder>,
     storage: Running,
-    /// How far it is, for `/readyz`.
+    /// The phase of the server, for `/readyz`.
     progress: Arc<Progress>,
-    /// The thread that answers what takes long.
+    /// The thread that prints longer answers.
     reporter: JoinHandle<()>,
 }
 
 impl Server {
-    /// Starts everything. `ended` is called when a shard's thread ends, asked or not, on that
+    /// Starts everything. `ended` is called when a shard's thread ends for any reason, on that
     /// thread.
     ///
     /// # Errors
-    /// If the address cannot be had, or the system has too little of something, or what is stored
-    /// is not for this version.
+    /// If the address cannot be used, if the system lacks something, or if the stored sessions are
+    /// from a later version.
     pub fn start(
         config: &Config,
         ended: impl Fn() + Clone + Send + 'static,
@@ -112,7 +112,8 @@ impl Server {
         let board = SharedMetrics::new(config.threads.shards);
         let started_unix_ms = clock.started_unix_ms();
         let settings = |shard| Settings { shard, started_unix_ms, ..config.engine.clone() };
-        let all: Vec<Settings> = (0..config.threads.shards).map(|shard| settings(ShardId(shard))).collect();
+        let all: Vec<Settings> =
+            (0..config.threads.shards).map(|shard| settings(ShardId(shard))).collect();
         let recorder = record::start(config, &all).map_err(StartError::Record)?;
         let totals: Arc<dyn Totals> = Arc::new(FleetTotals {
             board: Arc::clone(&board),
@@ -121,7 +122,10 @@ impl Server {
             recording: recorder.as_ref().map(Recorder::backlog),
         });
         let series = Box::new(HistoryAdapter(handle.clone()));
-        let monitoring = monitor::Plan { store: Some(series), ..config.monitoring.plan(config.threads.stall_limit) };
+        let monitoring = monitor::Plan {
+            store: Some(series),
+            ..config.monitoring.plan(config.threads.stall_limit)
+        };
         let monitor =
             Monitor::start(Arc::clone(&totals), monitoring).map_err(StartError::System)?;
         let token = config.admin_token.clone();
@@ -154,12 +158,13 @@ impl Server {
         Ok(Self { fleet, recorder, storage, progress, reporter })
     }
 
-    /// From here on balancers are told to send nobody. To be called before [`Server::drain`].
+    /// Makes `/readyz` report the end, so that balancers send no new clients. Call it before
+    /// [`Server::drain`].
     pub fn announce_end(&self) {
         self.progress.draining();
     }
 
-    /// The port that it listens on.
+    /// The port that the server listens on.
     pub fn port(&self) -> u16 {
         self.fleet.address().port()
     }
@@ -191,7 +196,7 @@ mod tests {
         for (kind, part) in [
             (io::ErrorKind::AddrInUse, "port 3001 is in use"),
             (io::ErrorKind::PermissionDenied, "from 1024 up"),
-            (io::ErrorKind::AddrNotAvailable, "192.0.2.1 is no address of this machine"),
+            (io::ErrorKind::AddrNotAvailable, "192.0.2.1 is not an address of this machine"),
             (io::ErrorKind::OutOfMemory, "cannot listen on port 3001"),
         ] {
             let host = [192, 0, 2, 1].into();
