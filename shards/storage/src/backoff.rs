@@ -1,5 +1,5 @@
-//! How long to wait before something is tried again that failed: from 100 ms to 5 s, longer each
-//! time, with chance in it, so that servers that lost the same Redis do not come back as one.
+//! Pauses before a failed operation is retried: from 100 ms to 5 s, longer each time, and random,
+//! so that servers that lost the same Redis do not return at the same moment.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -10,7 +10,7 @@ pub const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest.
 pub const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// The pauses after one failure and the next.
+/// The pauses after consecutive failures.
 #[derive(Debug)]
 pub struct Backoff {
     last: Duration,
@@ -23,23 +23,23 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The pause after another failure; `chance` is any number.
+    /// Returns the pause after another failure; `chance` is any number.
     pub fn pause(&mut self, chance: u64) -> Duration {
-        // Anything from the shortest to three times the last pause: on average it grows by half,
-        // and two servers soon differ.
+        // Up to three times the last pause: on average a pause grows by half, and two servers soon
+        // differ.
         let most = (self.last * 3).min(PAUSE_MAX);
         let spread = (most - PAUSE_MIN).as_millis() as u64 + 1;
         self.last = PAUSE_MIN + Duration::from_millis(chance % spread);
         self.last
     }
 
-    /// What comes next counts as the first failure.
+    /// Makes the next failure count as the first.
     pub fn reset(&mut self) {
         self.last = PAUSE_MIN;
     }
 }
 
-/// A number that differs each time.
+/// Returns a number that differs each time.
 pub fn chance() -> u64 {
     RandomState::new().hash_one(())
 }
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn pauses_grow_and_differ() {
         let mut backoff = Backoff::default();
-        // The greatest remainder of every spread that there is on the way.
+        // The greatest remainder of all spreads on the way.
         let longest: Vec<u128> =
             [200, 800, 2_600, 4_900].map(|rest| backoff.pause(rest).as_millis()).to_vec();
         assert_eq!(longest, [300, 900, 2_700, 5_000]);

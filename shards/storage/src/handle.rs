@@ -1,4 +1,4 @@
-//! Where shards and the monitor leave requests for the worker. None of it waits.
+//! The handle to which shards and the monitor give requests. It never blocks.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,10 +12,10 @@ use crate::series::{History, Point};
 use crate::status::Status;
 use crate::waiting::Weight;
 
-/// Requests that may wait for the thread.
+/// Requests that may wait for the thread. Guessed.
 const QUEUE_MAX: usize = 16_384;
 
-/// A request on its way to the thread.
+/// A request to the storage's thread.
 pub(crate) enum StorageRequest {
     Load {
         shard: ShardId,
@@ -33,23 +33,23 @@ pub(crate) enum StorageRequest {
     },
     /// Another server stored a session, or keeps it.
     Foreign(Foreign),
-    /// Nothing comes after it.
+    /// The last request.
     End,
 }
 
-/// Where requests are taken. None of it waits.
+/// The entry of the storage's queue. It never blocks.
 #[derive(Clone)]
 pub struct StorageHandle {
     requests: Option<Sender<StorageRequest>>,
     weight: Weight,
-    /// How the storage does.
+    /// State of the storage, for display.
     pub status: Arc<Status>,
-    /// What was measured.
+    /// Measurements in memory.
     pub history: Arc<History>,
 }
 
 impl StorageHandle {
-    /// A handle, and where its requests come out.
+    /// Creates a handle, and the other end of its queue.
     pub(crate) fn new(status: Status) -> (Self, Receiver<StorageRequest>) {
         let (requests, received) = bounded(QUEUE_MAX);
         let (requests, status) = (Some(requests), Arc::new(status));
@@ -57,23 +57,23 @@ impl StorageHandle {
         (handle, received)
     }
 
-    /// A way into the queue that passes by the handle; none if nothing is stored.
+    /// The queue itself; `None` if nothing is stored.
     pub(crate) fn requests(&self) -> Option<Sender<StorageRequest>> {
         self.requests.clone()
     }
 
-    /// A handle that takes nothing: sessions are in memory alone.
+    /// Creates a handle that accepts nothing: sessions are in memory only.
     pub fn nowhere() -> Self {
         let status = Arc::new(Status::new(Target::Memory.name()));
         Self { requests: None, weight: Weight::default(), status, history: Arc::default() }
     }
 
-    /// Asks for a session. False if there is no room for the order.
+    /// Requests a session. Returns false if the queue is full.
     pub fn load(&self, shard: ShardId, session: &SessionId) -> bool {
         self.put(|| StorageRequest::Load { shard, session: session.clone(), since: Instant::now() })
     }
 
-    /// Has a record stored. False if there is no room for the request, or for so many bytes.
+    /// Requests that a record be stored. Returns false if the queue is full or too many bytes wait.
     pub fn store(
         &self,
         shard: ShardId,
@@ -89,7 +89,7 @@ impl StorageHandle {
         self.try_put(put)
     }
 
-    /// Has a session deleted. False if there is no room for the order.
+    /// Requests that a session be deleted. Returns false if the queue is full.
     pub fn forget(&self, shard: ShardId, session: &SessionId, epoch: u64) -> bool {
         self.put(|| StorageRequest::Change {
             shard,
@@ -98,15 +98,15 @@ impl StorageHandle {
         })
     }
 
-    /// Takes measurements in. Those of one interval together become one point of the history.
+    /// Adds measurements. Those of one interval become one point of the history.
     pub fn measure(&self, at: i64, points: &[Point]) {
         if let Some((at, points)) = self.history.add(at, points) {
-            // Without room the point is in memory and not in storage, which nobody will miss.
+            // If the queue is full, the point is in memory only, which is harmless.
             self.put(|| StorageRequest::Points { at, points });
         }
     }
 
-    /// Requests that could wait; none if nothing is stored.
+    /// Requests that could wait; 0 if nothing is stored.
     pub fn room(&self) -> usize {
         self.requests.as_ref().and_then(Sender::capacity).unwrap_or_default()
     }
@@ -125,7 +125,7 @@ impl StorageHandle {
         self.try_put(|| Some(request()))
     }
 
-    /// The record is copied only when there is room for it: a full queue is the time to save work.
+    /// Copies the record only if there is room: a full queue is the time to save work.
     fn try_put(&self, request: impl FnOnce() -> Option<StorageRequest>) -> bool {
         let Some(requests) = self.requests.as_ref().filter(|requests| !requests.is_full()) else {
             return false;

@@ -1,9 +1,9 @@
-//! Keeps sessions and the history of measurements beyond the process.
+//! Stores sessions and the history of measurements beyond the process.
 //!
-//! Shards put requests into one bounded queue, by the [`StorageHandle`], and never wait. One thread, the
-//! `Worker`, takes them out, keeps the newest request for each session, carries them to a
-//! `Backend` in batches, and sends the answers back by [`Shards`]. When the backend is away the
-//! newest requests stay here until it is back.
+//! Shards put requests into one bounded queue through the [`StorageHandle`], and never wait. One
+//! thread, the `Worker`, takes them out, keeps the newest request of each session, passes them to a
+//! `Backend` in batches, and returns the outcomes through [`Shards`]. While the backend is
+//! unavailable, the newest requests stay here.
 
 mod backends;
 mod backoff;
@@ -33,13 +33,13 @@ pub use series::{History, INTERVAL_MS, Point};
 pub use status::{Condition, Status};
 pub use worker::Shards;
 
-/// The storage before its thread runs.
+/// The storage before its thread starts.
 pub struct Storage {
     handle: StorageHandle,
     worker: Option<(Worker, Receiver<StorageRequest>)>,
 }
 
-/// What is stored was made by a later version of the program, and must not be touched.
+/// The stored data is from a later version of the program and must not be touched.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NewerFormat {
     reason: String,
@@ -60,10 +60,10 @@ pub struct Running {
 }
 
 impl Storage {
-    /// Opens the backend, if it can be opened now. What cannot be is tried again by the thread.
+    /// Opens the backend, if it is available. Otherwise the thread tries again.
     ///
     /// # Errors
-    /// If what is stored there was made by a later version of the program.
+    /// If the stored data is from a later version of the program.
     pub fn open(plan: &Plan) -> Result<Self, NewerFormat> {
         let backend: Option<Box<dyn Backend>> = match &plan.target {
             Target::Memory => None,
@@ -86,21 +86,22 @@ impl Storage {
         Ok(Self { handle, worker: Some((worker, requests)) })
     }
 
-    /// Where requests are taken.
+    /// The handle for requests.
     pub fn handle(&self) -> &StorageHandle {
         &self.handle
     }
 
-    /// Starts the thread, which answers by `shards`.
+    /// Starts the thread, which answers through `shards`.
     ///
     /// # Errors
-    /// If the system has no thread left.
+    /// If the system cannot start a thread.
     pub fn start(self, shards: impl Shards) -> io::Result<Running> {
         let Some((mut worker, requests)) = self.worker else {
             return Ok(Running { requests: None, thread: None });
         };
         if let Some(sender) = self.handle.requests() {
-            // Without room it is lost; the other server will store the session again.
+            // If the queue is full, the message is lost; the other server will store the session
+            // again.
             worker
                 .listen(move |foreign| drop(sender.try_send(StorageRequest::Foreign(foreign))))?;
         }
@@ -111,15 +112,15 @@ impl Storage {
 }
 
 impl Running {
-    /// Stores what is still to be stored, and ends. If the backend is away this takes no longer
-    /// than its time-outs.
+    /// Stores what is pending, and ends. If the backend is unavailable, this takes no longer than
+    /// its time-outs.
     pub fn end(self) {
         if let Some(requests) = self.requests {
             // The thread takes requests out all the time, so there will be room.
             let _ = requests.send(StorageRequest::End);
         }
         if let Some(thread) = self.thread {
-            // A panic of the thread was told in the log when it happened.
+            // The log has the panic of the thread, if there was one.
             let _ = thread.join();
         }
     }

@@ -1,25 +1,25 @@
-//! What the server decides about its storage.
+//! Settings of the storage.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::backends::redis::Endpoint;
 
-/// Where sessions are kept, and for how long.
+/// Place and lifetime of stored sessions.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where.
+    /// The place.
     pub target: Target,
-    /// How long a session is kept that is in no server's memory.
+    /// Time that a session stays stored after the last server dropped it from memory.
     pub ttl: Duration,
-    /// How long a shard waits for a session; only to say so in the log when it was longer.
+    /// Time that a shard waits for a session, to report in the log when it took longer.
     pub wait: Duration,
 }
 
-/// Where sessions are kept.
+/// The place of stored sessions.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// Nowhere: they end with the process.
+    /// Nowhere: sessions end with the process.
     Memory,
     /// In a file in this directory; `None` if no directory could be found.
     File(Option<PathBuf>),
@@ -28,7 +28,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// In a word, as settings and `/health` have it.
+    /// The name that settings and `/health` use.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Memory => "memory",

@@ -1,6 +1,5 @@
-//! What was measured lately: a capped series of points for each metric, in memory, where whoever
-//! asks is answered at once. The storage keeps the same points, so that the series go on after a
-//! restart.
+//! Recent measurements: a capped series of points for each metric, in memory, so that requests are
+//! answered at once. The backend stores the same points, so the series survive a restart.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,13 +8,13 @@ use parking_lot::Mutex;
 /// A metric's name and value.
 pub type Point = (String, f64);
 
-/// How far apart points are, in milliseconds.
+/// Distance of points, in milliseconds.
 pub const INTERVAL_MS: i64 = 10_000;
 
-/// How long they are kept, in milliseconds: a day.
+/// Time that points are kept, in milliseconds: a day.
 pub const KEPT_MS: i64 = 24 * 3_600 * 1_000;
 
-/// Metrics that there may be; what else is measured is not kept.
+/// Maximum metrics. Measurements of others are dropped.
 const METRICS_MAX: usize = 128;
 
 /// The series of all metrics.
@@ -27,15 +26,15 @@ pub struct History {
 #[derive(Debug, Default)]
 struct Inner {
     series: BTreeMap<String, VecDeque<(i64, f64)>>,
-    /// Which interval is being measured, and the sum and count of each metric in it.
+    /// Number of the current interval, with sum and count of each metric.
     interval: i64,
     sums: BTreeMap<String, (f64, u32)>,
 }
 
 impl History {
-    /// Takes measurements of an instant (Unix milliseconds) in. When the first of another interval
-    /// come, the means of the one before are its points, which are returned to be stored, with the
-    /// interval's beginning.
+    /// Adds the measurements of an instant (Unix milliseconds). If they begin a new interval, the
+    /// means of the interval before become its points, which are returned with its start, to be
+    /// stored.
     pub fn add(&self, at: i64, points: &[Point]) -> Option<(i64, Vec<Point>)> {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
@@ -58,7 +57,7 @@ impl History {
         whole
     }
 
-    /// Puts stored points before those that were measured since.
+    /// Adds stored points before those measured since.
     pub fn restore(&self, points: Vec<(i64, Point)>) {
         let mut inner = self.inner.lock();
         let now =

@@ -1,58 +1,58 @@
-//! How the storage does, for everybody to see.
+//! State of the storage, for display.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
-/// Whether sessions are stored as they should be.
+/// Whether sessions are stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Condition {
-    /// They are.
+    /// All sessions are stored.
     Well,
-    /// They are not, or not all of them.
+    /// Some or all sessions are not stored.
     Degraded {
-        /// What is wrong, in a sentence without secrets.
+        /// The problem, in a sentence without secrets.
         reason: String,
-        /// Since when.
+        /// The time at which it began.
         since: SystemTime,
     },
 }
 
-/// What the storage shows of itself.
+/// Counters and condition of the storage.
 #[derive(Debug)]
 pub struct Status {
-    /// Where sessions are kept, in a word.
+    /// The name of the place.
     pub target: &'static str,
     troubles: Mutex<[Option<Trouble>; TROUBLES]>,
     /// Records written since the start.
     pub written: AtomicU64,
-    /// Orders that were replaced by newer ones before they were carried out.
+    /// Requests that newer ones replaced before they were carried out.
     pub coalesced: AtomicU64,
-    /// Sessions asked for since the start.
+    /// Sessions requested since the start.
     pub loads: AtomicU64,
-    /// Times that the backend failed.
+    /// Failures of the backend.
     pub failures: AtomicU64,
     /// Damaged records that were set aside.
     pub set_aside: AtomicU64,
     /// Times that another server stored a session that is in use here.
     pub conflicts: AtomicU64,
-    /// Sessions whose newest order is still to be carried out.
+    /// Sessions whose newest request is not carried out yet.
     pub pending: AtomicU64,
     /// Sessions that cannot be stored, while all others can.
     pub unstored: AtomicU64,
-    /// Sessions that another server keeps as well.
+    /// Sessions that another server keeps too.
     pub shared: AtomicU64,
 }
 
-/// What can be wrong at once, the worst first.
+/// Problems that may exist at the same time, the worst first.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Part {
-    /// The backend does not work; what changes is kept in memory meanwhile.
+    /// The backend does not work; changes are kept in memory.
     Backend,
-    /// Single sessions cannot be stored.
+    /// Some sessions cannot be stored.
     Sessions,
-    /// Another server keeps sessions that are kept here.
+    /// Another server keeps sessions that this server keeps.
     Shared,
 }
 
@@ -81,7 +81,7 @@ impl Status {
         }
     }
 
-    /// Whether sessions are stored as they should be, with the worst that is wrong.
+    /// The worst problem, if there is one.
     pub fn condition(&self) -> Condition {
         let troubles = self.troubles.lock();
         let worst = troubles.iter().flatten().next();
@@ -100,7 +100,7 @@ impl Status {
         self.troubles.lock()[part as usize] = None;
     }
 
-    /// Notes what is wrong. True if nothing was before.
+    /// Records a problem. Returns true if there was none of its kind.
     pub(super) fn degraded(&self, part: Part, reason: &str) -> bool {
         let trouble = &mut self.troubles.lock()[part as usize];
         let since = trouble.as_ref().map(|trouble| trouble.since);
@@ -110,7 +110,7 @@ impl Status {
     }
 }
 
-/// Counts.
+/// Adds to a counter.
 pub(super) fn count(counter: &AtomicU64, by: usize) {
     counter.fetch_add(by as u64, Ordering::Relaxed);
 }

@@ -1,21 +1,21 @@
-//! The memory that records take while they wait to be stored.
+//! The memory of records that wait to be stored.
 
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of records that may wait, in the queue and for the backend: thousands of sessions, or some
-/// ten with the largest set lists. What finds no room stays where it is, in its session, and is
+/// Maximum bytes of waiting records, in the queue and for the backend: thousands of sessions, or
+/// about ten with the largest set lists. A record that does not fit stays in its session and is
 /// offered again.
 pub(super) const BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// How many bytes wait now.
+/// Bytes that wait now.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Weight(Arc<AtomicUsize>);
 
 impl Weight {
-    /// A copy of these bytes, unless too many wait already. One of any size may be the one that
-    /// goes over.
+    /// Copies a record, unless too many bytes wait already. The one that exceeds the limit may have
+    /// any size.
     pub fn take(&self, record: &[u8]) -> Option<Waiting> {
         (self.bytes() < BYTES_MAX).then(|| Waiting::new(record.into(), self))
     }
@@ -26,7 +26,7 @@ impl Weight {
     }
 }
 
-/// A record that counts as waiting until the last copy of it is dropped.
+/// A record that counts as waiting until its last copy is dropped.
 #[derive(Clone, Debug)]
 pub struct Waiting(Arc<Weighed>);
 

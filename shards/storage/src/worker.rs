@@ -1,12 +1,12 @@
-//! The storage's thread: takes requests out of the queue, keeps the newest for each session, and
+//! The storage's thread: takes requests out of the queue, keeps the newest of each session, and
 //! carries them out.
 //!
-//! When the backend fails, the newest requests stay, and it is tried again after a pause that grows
-//! from 100 ms to 5 s. When it is back the shards are told, who offer everything again that is not
-//! on its way: the backend may have lost what it had.
+//! If the backend fails, the newest requests stay, and the backend is tried again after a pause
+//! that grows from 100 ms to 5 s. Once it is back, the shards offer everything again that is not
+//! pending: the backend may have lost its data.
 //!
-//! What it decides depends on requests, answers of the backend, its clock and its dice alone, so that
-//! tests can have any of them in any order.
+//! Decisions depend only on requests, outcomes of the backend, the clock and random numbers, so
+//! tests can produce them in any order.
 
 mod pending;
 #[cfg(test)]
@@ -32,56 +32,56 @@ use super::plan::Plan;
 use super::series::{History, KEPT_MS, Point};
 use super::status::{Part, Status, count};
 
-/// How long the backend must have worked for the next failure to count as the first.
+/// Time that the backend must work for the next failure to count as the first.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// Requests taken out of the queue before something is done about them.
+/// Maximum requests taken out of the queue before they are processed.
 const TAKE_MAX: usize = 8_192;
 
-/// Sessions refreshed at once.
+/// Maximum sessions refreshed at once.
 const REFRESH_MAX: usize = 512;
 
-/// How long the thread sleeps if nothing happens.
+/// Time that the thread sleeps while there is nothing to do.
 const SLEEP: Duration = Duration::from_secs(1);
 
-/// How long it waits to try a full mailbox again.
+/// Pause before a full mailbox is tried again.
 const TELL_AGAIN: Duration = Duration::from_millis(1);
 
-/// How often a backend is looked at that nothing is wanted of.
+/// Time after which an idle backend is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often what has outlived its time is looked for.
+/// Time between two searches for expired data.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Points that wait for the backend: the newest hour is enough.
+/// Maximum points that wait for the backend: the newest hour is enough.
 const POINTS_MAX: usize = 360;
 
-/// Sessions that are remembered as begun without their records.
+/// Maximum sessions remembered as started without their records.
 const UNSEEN_MAX: usize = 65_536;
 
-/// How often another server that keeps the same sessions is told so, while it does. Guessed: seldom
+/// Time between two announcements to another server that keeps the same sessions. Guessed: rare
 /// enough to cost nothing.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long another server counts as keeping a session after its last word about it: three
+/// Time for which another server counts as keeping a session after its last message about it: three
 /// announcements.
 const SHARED_FOR: Duration = Duration::from_secs(6);
 
-/// Maximum number of sessions that are known to be kept by another server too.
+/// Maximum sessions known to be kept by another server too.
 const SHARED_MAX: usize = 1_024;
 
-/// Sessions that are remembered as told to be in use twice.
+/// Maximum sessions remembered as logged.
 const WARNED_MAX: usize = 1_024;
 
 /// The way back to the shards.
 pub trait Shards: Send + 'static {
-    /// How many there are.
+    /// Number of shards.
     fn count(&self) -> u16;
 
-    /// Tells a shard, without waiting.
+    /// Passes an event to a shard without blocking.
     ///
     /// # Errors
-    /// The news, if there is no room for them now.
+    /// The event, if the shard's mailbox is full.
     fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent>;
 }
 
@@ -94,31 +94,31 @@ pub struct Worker {
     history: Arc<History>,
     ttl: Duration,
     wait: Duration,
-    /// Whether other servers can be heard of.
+    /// Whether messages of other servers can be received.
     listens: bool,
     pending: Pending,
     loads: VecDeque<(ShardId, SessionId, Instant)>,
-    /// Sessions that were begun without knowing what is stored of them: that is set aside before it
-    /// is replaced.
+    /// Sessions that started without their stored records, which are set aside before they are
+    /// replaced.
     unseen: BTreeSet<SessionId>,
     /// Sessions that are in memory and stored.
     alive: BTreeMap<SessionId, Alive>,
-    /// The same by the time to refresh them.
+    /// Living sessions by the time of their next refresh.
     refreshes: BTreeSet<(Instant, SessionId)>,
-    /// Sessions with a pending change that failed for them alone.
+    /// Sessions with a pending change that failed on its own.
     ailing: BTreeMap<SessionId, Ailment>,
-    /// Sessions that another server keeps as well, by when that was heard last.
+    /// Sessions that another server keeps too, with the time of its last message about them.
     shared: BTreeMap<SessionId, Instant>,
-    /// When to publish again which those are.
+    /// The time of the next announcement.
     announce_at: Instant,
-    /// Sessions of which it was logged that another server keeps them too.
+    /// Sessions that the log has reported as kept by another server too.
     warned: BTreeSet<SessionId>,
     points: VecDeque<(i64, Vec<Point>)>,
     /// Whether stored points were read back.
     restored: bool,
-    /// What waits for room in a shard's mailbox.
+    /// Events that wait for room in a shard's mailbox.
     unsent: VecDeque<(ShardId, StorageEvent)>,
-    /// When to try the backend again, if it failed.
+    /// The time of the next try, if the backend failed.
     retry: Option<Instant>,
     backoff: Backoff,
     since: Instant,
@@ -130,20 +130,20 @@ pub struct Worker {
 #[derive(Clone, Copy)]
 struct Alive {
     refresh: Instant,
-    /// Whether a member was connected when it was stored last; only known if other servers are
-    /// heard of.
+    /// Whether a member was connected when it was last stored. Only known if other servers can be
+    /// heard.
     in_use: bool,
     epoch: u64,
     version: u64,
 }
 
-/// What is wrong with one session.
+/// The problem of a single session.
 #[derive(Default)]
 struct Ailment {
-    /// When to try again; `None` = at once.
+    /// The time of the next try; `None` is at once.
     retry: Option<Instant>,
     backoff: Backoff,
-    /// Empty if what was stored has only been set aside.
+    /// The reason; empty if its record was only set aside.
     reason: String,
 }
 
@@ -196,7 +196,7 @@ impl Worker {
         }
     }
 
-    /// Tries to open the backend.
+    /// Opens the backend.
     pub(super) fn open(&mut self) -> Result<(), Failure> {
         let opened = self.attempt(|backend| backend.connect());
         if let Err(failure) = &opened {
@@ -205,7 +205,7 @@ impl Worker {
         opened
     }
 
-    /// Has the backend tell of other servers by `heard`, if it can.
+    /// Starts to receive messages of other servers through `heard`, if the backend can.
     pub(super) fn listen(
         &mut self,
         heard: impl Fn(Foreign) + Send + 'static,
@@ -214,7 +214,7 @@ impl Worker {
         self.backend.listen(Box::new(heard))
     }
 
-    /// Works until the queue says that nothing comes any more.
+    /// Works until the queue's last request.
     pub(super) fn run(mut self, requests: &Receiver<StorageRequest>, shards: &dyn Shards) {
         loop {
             self.take(requests);
@@ -225,11 +225,11 @@ impl Worker {
         }
         match self.pending.len() {
             0 => debug!("storage: everything is stored"),
-            left => error!("storage: {left} sessions could not be stored in their newest state"),
+            left => error!("storage: the newest state of {left} sessions was not stored"),
         }
     }
 
-    /// Does something about what was taken in.
+    /// Processes the requests taken so far.
     fn turn(&mut self, shards: &dyn Shards) {
         if self.retry.is_some_and(|at| at <= (self.clock)() || self.ending) {
             self.reopen(shards);
@@ -248,7 +248,7 @@ impl Worker {
         self.status.pending.store(self.pending.len() as u64, Ordering::Relaxed);
     }
 
-    /// Takes requests in; sleeps before if there is nothing to do.
+    /// Takes requests. Sleeps first if there is nothing to do.
     fn take(&mut self, requests: &Receiver<StorageRequest>) {
         let first = match self.idle() {
             Some(idle) => requests.recv_timeout(idle),
@@ -264,7 +264,7 @@ impl Worker {
         }
     }
 
-    /// How long there is nothing to do, unless a request comes.
+    /// The time until there is work, unless a request arrives.
     fn idle(&self) -> Option<Duration> {
         let now = (self.clock)();
         let until = match self.retry {
@@ -303,13 +303,13 @@ impl Worker {
             StorageRequest::Foreign(foreign) => self.heard(&foreign),
             StorageRequest::End => {
                 self.ending = true;
-                // Those that failed alone get a last try.
+                // Sessions that failed on their own get a last try.
                 self.ailing.values_mut().for_each(|ailment| ailment.retry = None);
             }
         }
     }
 
-    /// Puts a change in the place of the one that waits for the same session.
+    /// Adds a change, which replaces the pending one of the same session.
     fn change(&mut self, shard: ShardId, session: SessionId, change: Change) {
         if let Change::Delete { .. } = change {
             self.let_go(&session);
@@ -325,18 +325,18 @@ impl Worker {
         }
     }
 
-    /// Whether a change waits that may be carried out now.
+    /// Whether a pending change may be carried out now.
     fn has_work(&self) -> bool {
         let now = (self.clock)();
         self.pending.has_any(|session| may_go(&self.ailing, session, now))
     }
 
-    /// Hears that another server stored or keeps a session. If this server keeps it as well, both
-    /// must know.
+    /// Handles a message that another server stored or keeps a session. If this server keeps it
+    /// too, both must know.
     fn heard(&mut self, foreign: &Foreign) {
         let Foreign { session, .. } = foreign;
         let known = self.shared.contains_key(session);
-        // A session that its last member left may go on at another server.
+        // A session that its last member has left may continue on another server.
         let in_use = self.alive.get(session).is_some_and(|alive| alive.in_use);
         if !in_use || !known && self.shared.len() >= SHARED_MAX {
             return;
@@ -355,13 +355,14 @@ impl Worker {
         if self.warned.insert(session.clone()) {
             warn!(
                 "session {session:?} is in use at another server too, in epoch {} and version {}: they overwrite each \
-                 other; see that all its members reach the same server",
+                 other's records; let all its members reach the same server",
                 foreign.epoch, foreign.version
             );
         }
     }
 
-    /// Notes which sessions another server keeps as well, and lets it know that they are kept here.
+    /// Updates the sessions that another server keeps too, and announces that this server keeps
+    /// them.
     fn show_shared(&mut self) {
         let now = (self.clock)();
         self.shared.retain(|_, heard| now.saturating_duration_since(*heard) < SHARED_FOR);
@@ -371,8 +372,8 @@ impl Worker {
                 0 => self.status.well(Part::Shared),
                 _ => {
                     let reason = format!(
-                        "{} kept by another server as well, and each overwrites what the other stored: see that all \
-                         members of a session reach the same server; the log names the sessions",
+                        "{} kept by another server too, and each overwrites the other's records: let all members of a \
+                         session reach the same server; the log names the sessions",
                         if shared == 1 {
                             "a session is".to_owned()
                         } else {
@@ -395,12 +396,12 @@ impl Worker {
                 Ok(())
             });
             if let Err(failure) = announced {
-                debug!("storage: nothing could be announced: {failure}");
+                debug!("storage: cannot announce sessions: {failure}");
             }
         }
     }
 
-    /// Notes which sessions cannot be stored, each for a reason of its own.
+    /// Updates the sessions that cannot be stored, each for its own reason.
     fn show_ailing(&mut self) {
         let reasons = || {
             self.ailing.values().map(|ailment| &ailment.reason).filter(|reason| !reason.is_empty())
@@ -411,39 +412,38 @@ impl Worker {
             None => self.status.well(Part::Sessions),
             Some(reason) => {
                 let reason = match count {
-                    1 => format!("a session cannot be stored, all others can: {reason}"),
-                    many => format!("{many} sessions cannot be stored, all others can: {reason}"),
+                    1 => format!("a session cannot be stored, while all others can: {reason}"),
+                    many => {
+                        format!("{many} sessions cannot be stored, while all others can: {reason}")
+                    }
                 };
                 self.status.degraded(Part::Sessions, &reason);
             }
         }
     }
 
-    /// Has a session wait that failed alone.
+    /// Makes a session that failed on its own wait.
     fn ail(&mut self, session: &SessionId, reason: String) {
         let (now, chance) = ((self.clock)(), (self.dice)());
         count(&self.status.failures, 1);
         let ailment = self.ailing.entry(session.clone()).or_default();
         if ailment.reason.is_empty() {
-            warn!(session = session.as_str(); "session {session:?} cannot be stored, it is kept in memory meanwhile: {reason}");
+            warn!(session = session.as_str(); "session {session:?} cannot be stored, keeping it in memory: {reason}");
         }
         ailment.reason = reason;
         ailment.retry = Some(now + ailment.backoff.pause(chance));
         self.pending.postpone(session);
     }
 
-    /// Sets aside what is stored of a session that has a change to be carried out, because of
-    /// `damage`. If that does not help, the session waits.
+    /// Sets aside the stored record of a session with a pending change, because of `damage`. If
+    /// that does not help, the session waits.
     fn clear_away(&mut self, session: &SessionId, damage: &str) -> Result<(), Failure> {
         match self.attempt(|backend| backend.set_aside(session, Aside::Move)) {
             Ok(()) => {
-                error!(session = session.as_str(); "what was stored of session {session:?} was set aside, because {damage}");
+                error!(session = session.as_str(); "record of session {session:?} set aside, because {damage}");
                 count(&self.status.set_aside, 1);
                 if self.ailing.contains_key(session) {
-                    self.ail(
-                        session,
-                        format!("what is stored of it made no sense again: {damage}"),
-                    );
+                    self.ail(session, format!("its record is unusable again: {damage}"));
                 } else {
                     self.ailing.insert(session.clone(), Ailment::default());
                 }
@@ -457,7 +457,7 @@ impl Worker {
         }
     }
 
-    /// Does some of everything that is to be done.
+    /// Does a part of all pending work.
     fn work(&mut self, shards: &dyn Shards) -> Result<(), Failure> {
         self.answer_loads()?;
         self.carry_out()?;
@@ -476,7 +476,7 @@ impl Worker {
         while let Some((shard, session, since)) = self.loads.front().cloned() {
             let found = match self.find(&session) {
                 Err(Failure::Session(reason)) => {
-                    error!(session = session.as_str(); "session {session:?} begins anew: {reason}");
+                    error!(session = session.as_str(); "session {session:?} starts empty: {reason}");
                     count(&self.status.failures, 1);
                     self.not_seen(session.clone());
                     Found::Unknown
@@ -488,12 +488,12 @@ impl Worker {
             if waited > self.wait {
                 info!(
                     session = session.as_str();
-                    "session {session:?} began anew: the storage took {} ms, and {} ms is the longest wait",
+                    "session {session:?} started empty: the storage took {} ms, limit {} ms",
                     waited.as_millis(),
                     self.wait.as_millis()
                 );
             }
-            // The shard may have given up before the answer reaches it.
+            // The shard may time out before the answer reaches it.
             if waited > self.wait / 2 && matches!(found, Found::Record(_)) {
                 self.not_seen(session.clone());
             }
@@ -502,7 +502,7 @@ impl Worker {
         Ok(())
     }
 
-    /// What there is of a session. A record that cannot be read is set aside.
+    /// Loads the record of a session. A damaged record is set aside.
     fn find(&mut self, session: &SessionId) -> Result<Found, Failure> {
         if let Some(found) = self.pending.find(session) {
             return Ok(found);
@@ -512,14 +512,14 @@ impl Worker {
         };
         let damage = match Record::parse(&bytes) {
             Ok(record) if record.session == *session => return Ok(Found::Record(bytes)),
-            Ok(_) => "it is that of another session".to_owned(),
-            Err(Damage::Newer(format)) => format!("a later version made it, in format {format}"),
+            Ok(_) => "it belongs to another session".to_owned(),
+            Err(Damage::Newer(format)) => format!("it is from a later version, in format {format}"),
             Err(Damage::Checksum) => "its checksum is wrong".to_owned(),
             Err(Damage::Malformed) if bytes.is_empty() => "its fields make no sense".to_owned(),
             Err(Damage::Malformed) => "it contradicts itself".to_owned(),
         };
         self.attempt(|backend| backend.set_aside(session, Aside::Move))?;
-        error!(session = session.as_str(); "session {session:?} begins anew: its record was set aside, because {damage}");
+        error!(session = session.as_str(); "session {session:?} starts empty: its record was set aside, because {damage}");
         count(&self.status.set_aside, 1);
         Ok(Found::Unknown)
     }
@@ -530,7 +530,7 @@ impl Worker {
         }
     }
 
-    /// Carries out the changes that have waited longest. Those that fail wait again.
+    /// Carries out the changes that have waited longest. Failed changes wait again.
     fn carry_out(&mut self) -> Result<(), Failure> {
         let now = (self.clock)();
         let mut batch = self.pending.batch(|session| may_go(&self.ailing, session, now));
@@ -557,9 +557,10 @@ impl Worker {
         for ((session, change), result) in batch.into_iter().zip(results) {
             let done = match result {
                 Ok(Applied::Senseless) => self.clear_away(&session, "its fields make no sense"),
-                // Nothing may rise above it.
-                Ok(Applied::Outdated { epoch }) if epoch >= Record::EPOCH_MAX => self
-                    .clear_away(&session, &format!("its epoch {epoch} is none that a clock shows")),
+                // No epoch could exceed this one.
+                Ok(Applied::Outdated { epoch }) if epoch >= Record::EPOCH_MAX => {
+                    self.clear_away(&session, &format!("its epoch {epoch} is beyond any clock"))
+                }
                 Ok(applied) => {
                     self.carried_out(session, &change, applied);
                     continue;
@@ -578,7 +579,7 @@ impl Worker {
         failed
     }
 
-    /// Tells the shard what came of a change.
+    /// Reports the outcome of a change to its shard.
     fn carried_out(&mut self, session: SessionId, change: &Change, applied: Applied) {
         self.ailing.remove(&session);
         let Some((shard, _)) = self.pending.remove(&session) else { return };
@@ -611,14 +612,14 @@ impl Worker {
         self.alive.insert(session, alive);
     }
 
-    /// A session need not be refreshed any more.
+    /// Removes a session from those to refresh.
     fn let_go(&mut self, session: &SessionId) {
         if let Some(alive) = self.alive.remove(session) {
             self.refreshes.remove(&(alive.refresh, session.clone()));
         }
     }
 
-    /// Begins the time to live anew of sessions that are in memory and were not written for long.
+    /// Renews the time to live of sessions that are in memory and were not written for a while.
     fn refresh(&mut self, shards: &dyn Shards) -> Result<(), Failure> {
         let now = (self.clock)();
         let due = self.refreshes.iter().take_while(|(at, _)| *at <= now).take(REFRESH_MAX);
@@ -639,7 +640,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Looks whether the backend is there and still has what it was given.
+    /// Checks that the backend works and still has its data.
     fn check(&mut self, shards: &dyn Shards) -> Result<(), Failure> {
         let now = (self.clock)();
         if self.check_at <= now {
@@ -652,7 +653,7 @@ impl Worker {
     }
 
     fn store_again(&mut self, shards: &dyn Shards) {
-        warn!("the storage has lost what was in it: everything known is stored again");
+        warn!("storage lost its data: storing all sessions again");
         self.tell_returned(shards);
     }
 
@@ -667,7 +668,7 @@ impl Worker {
         if !self.restored {
             match self.attempt(|backend| backend.points(oldest)) {
                 Err(Failure::Session(reason)) => {
-                    debug!("stored measurements cannot be read: {reason}")
+                    debug!("cannot read stored measurements: {reason}")
                 }
                 points => self.history.restore(points?),
             }
@@ -675,8 +676,8 @@ impl Worker {
         }
         while let Some((at, points)) = self.points.front().cloned() {
             match self.attempt(|backend| backend.add_points(at, &points, oldest)) {
-                // Somebody else's key of that name; no session needs these points.
-                Err(Failure::Session(reason)) => debug!("measurements cannot be stored: {reason}"),
+                // Another program uses a key of that name. No session needs these points.
+                Err(Failure::Session(reason)) => debug!("cannot store measurements: {reason}"),
                 added => added?,
             }
             self.points.pop_front();
@@ -691,8 +692,8 @@ impl Worker {
         self.attempt(|backend| Ok(backend.apply(changes)))
     }
 
-    /// Uses the backend. A panic in it, as over a file that somebody else wrote to, is a failure
-    /// like others.
+    /// Uses the backend. A panic in it, for example over a file that another program has changed,
+    /// is treated as a failure.
     fn attempt<T>(
         &mut self,
         act: impl FnOnce(&mut dyn Backend) -> Result<T, Failure>,
@@ -703,23 +704,23 @@ impl Worker {
         })
     }
 
-    /// Notes a failure, and when to try again.
+    /// Records a failure, and sets the time of the next try.
     fn failed(&mut self, failure: &Failure) {
         let now = (self.clock)();
         count(&self.status.failures, 1);
         if self.status.degraded(Part::Backend, &failure.to_string()) {
-            warn!("storage is degraded, sessions are kept in memory meanwhile: {failure}");
+            warn!("storage unavailable, keeping sessions in memory: {failure}");
             if now.saturating_duration_since(self.since) > STEADY {
                 self.backoff.reset();
             }
         } else {
-            debug!("storage is still degraded: {failure}");
+            debug!("storage still unavailable: {failure}");
         }
         self.retry = Some(now + self.backoff.pause((self.dice)()));
     }
 
-    /// Tries the backend again. It is back when it takes what waits, as a full disk may well be
-    /// opened.
+    /// Tries the backend again. It is back once it accepts what is pending: a file on a full disk
+    /// can be opened, too.
     fn reopen(&mut self, shards: &dyn Shards) {
         self.retry = None;
         let (pending, told) = (self.pending.len(), self.unsent.len());
@@ -729,24 +730,22 @@ impl Worker {
             self.failed(&failure);
             return;
         }
-        // What was just stored is not stored again, so its answers come after the word that all may
-        // be lost.
+        // Shards must receive `Lost` before the outcomes of what was just stored, or they would
+        // offer that again.
         let answers = self.unsent.split_off(told);
         self.tell_returned(shards);
         self.unsent.extend(answers);
-        info!(
-            "storage is back; {pending} changed sessions waited here, and everything known is stored again"
-        );
+        info!("storage is back: storing all sessions again, {pending} of them changed meanwhile");
         self.status.well(Part::Backend);
         self.since = (self.clock)();
         self.check_at = self.since + CHECK_INTERVAL;
     }
 
-    /// While the backend is away nobody waits for it.
+    /// Answers waiting loads at once: nothing waits for an unavailable backend.
     fn tell_unknown(&mut self) {
         for (shard, session, _) in std::mem::take(&mut self.loads) {
             let found = self.pending.find(&session).unwrap_or_else(|| {
-                info!(session = session.as_str(); "session {session:?} begins anew: the storage is degraded");
+                info!(session = session.as_str(); "session {session:?} starts empty: the storage is unavailable");
                 self.not_seen(session.clone());
                 Found::Unknown
             });
@@ -754,7 +753,7 @@ impl Worker {
         }
     }
 
-    /// Tells the shards what there is room for. One that is full keeps no other waiting.
+    /// Sends events to the shards. A full mailbox does not delay other shards.
     fn deliver(&mut self, shards: &dyn Shards) {
         let mut full = BTreeSet::new();
         for (shard, news) in std::mem::take(&mut self.unsent) {
@@ -767,20 +766,21 @@ impl Worker {
     }
 }
 
-/// Whether a member of the session was connected when its record was printed.
+/// Whether a member was connected when the record was printed.
 fn has_members(record: &[u8]) -> bool {
     Record::parse(record).is_ok_and(|record| record.seats.iter().any(|seat| seat.member.connected))
 }
 
-/// Whether a session's change may be carried out: it has not failed alone, or for long enough.
+/// Whether a session's change may be carried out: it has not failed on its own, or its pause is
+/// over.
 fn may_go(ailing: &BTreeMap<SessionId, Ailment>, session: &SessionId, now: Instant) -> bool {
-    // Step by step: as one chain it is compiled to a comparison that reads the time of no ailment,
-    // which leak checkers take for a fault.
+    // Step by step: a chain compiles to a comparison that may read an uninitialized time, which
+    // leak checkers report.
     let Some(ailment) = ailing.get(session) else { return true };
     ailment.retry.is_none_or(|retry| retry <= now)
 }
 
-/// What the wall clock says.
+/// The wall clock, in Unix milliseconds.
 fn unix_millis() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -61,7 +61,7 @@ const ODD_FOR_READERS = [
 ];
 
 describe("a hash in Redis that makes no sense", () => {
-  test("is set aside when its session is stored again, and concerns no other", async () => {
+  test("is set aside when its session is stored again, and affects no other", async () => {
     const redis = owned(await Redis.start());
     const server = await serve({ REDIS_URL: redis.url });
     const [other, victim] = [await band(server, redis), await band(server, redis)];
@@ -87,11 +87,11 @@ describe("a hash in Redis that makes no sense", () => {
     await stored(other, "the end");
     const after = (await health(server)).storage;
     assert.equal(after.written, written + 1);
-    assert.ok(!server.logs.includes("storage is degraded"));
+    assert.ok(!server.logs.includes("storage unavailable"));
     await server.stop();
   });
 
-  test("is set aside when somebody comes back to it, and concerns no other", async () => {
+  test("is set aside when a member returns to it, and affects no other", async () => {
     const redis = owned(await Redis.start());
     let server = await serve({ REDIS_URL: redis.url });
     const cases = [...ODD, ...ODD_FOR_READERS];
@@ -157,8 +157,8 @@ describe("Redis that answers nonsense about one session", () => {
         assert.equal((await rejoin(server, freshSession("new"))).restored, undefined, "others are loaded");
       }
       const { reason } = await isDegraded(server);
-      assert.match(reason, /a session cannot be stored, all others can/);
-      assert.ok(!/storage is degraded|storage is back/.test(server.logs), "the storage itself never went away");
+      assert.match(reason, /a session cannot be stored, while all others can/);
+      assert.ok(!/storage unavailable|storage is back/.test(server.logs), "the storage itself never went away");
       lies = false;
       await stored(victim, "victim 4");
       await isWell(server);
@@ -166,7 +166,7 @@ describe("Redis that answers nonsense about one session", () => {
     });
   }
 
-  test("when it is loaded: the session begins anew, and the others come back", async () => {
+  test("when it is loaded: the session starts empty, and the others are restored", async () => {
     const redis = owned(await Redis.start());
     const id = freshSession("victim");
     const first = await serve({ REDIS_URL: redis.url });
@@ -176,7 +176,7 @@ describe("Redis that answers nonsense about one session", () => {
     const server = await serve({ REDIS_URL: `redis://127.0.0.1:${network.port}` });
     assert.equal((await rejoin(server, id)).restored, false);
     assert.equal((await rejoin(server, other.sessionId)).restored, true);
-    assert.ok(!/storage is degraded/.test(server.logs));
+    assert.ok(!/storage unavailable/.test(server.logs));
     await server.stop();
   });
 });
@@ -257,7 +257,7 @@ describe("two servers that keep one session", () => {
       await say({ ...one, leader: quiet === 0 ? leader : one.leader }, "from one of them").catch(() => {});
       for (const server of servers) {
         const { reason, conflicts } = await isDegraded(server);
-        assert.match(reason, /kept by another server as well.*reach the same server/);
+        assert.match(reason, /kept by another server too.*reach the same server/);
         assert.ok(conflicts > 0);
         await until("it is logged", () => /in use at another server too/.test(server.run.stderr));
       }

@@ -1,8 +1,8 @@
-//! Sessions in one file of the machine that the server runs on.
+//! Sessions in one file of the server's machine.
 //!
-//! The file is [redb](https://docs.rs/redb)'s: in Rust alone, copy-on-write, so that neither `kill
-//! -9` nor a loss of power leaves half a change behind, and one `fsync` for a whole batch. A second
-//! server on the same file is kept out by a lock of the operating system.
+//! The format is [redb](https://docs.rs/redb): written in Rust, and copy-on-write, so that neither
+//! `kill -9` nor a power loss leaves half a change, with one `fsync` per batch. A lock of the
+//! operating system keeps a second server out.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -22,31 +22,31 @@ use crate::series::Point;
 /// The name of the file.
 const NAME: &str = "bandsync.redb";
 
-/// Rises when the tables change their meaning.
+/// Version of the tables' meaning.
 const FORMAT: u64 = 1;
 
 /// The format, under `format`.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
-/// By session id: the record's epoch and version, and its bytes.
+/// By session id: epoch and version of the record, and its bytes.
 const SESSIONS: TableDefinition<'_, &str, (u64, u64, &[u8])> = TableDefinition::new("sessions");
 
-/// Records that could not be read, by session id.
+/// Unreadable records, by session id.
 const ASIDE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("quarantine");
 
-/// When a record was set aside, by session id, in Unix milliseconds.
+/// Unix milliseconds at which a record was set aside, by session id.
 const ASIDE_SINCE: TableDefinition<'_, &str, u64> = TableDefinition::new("quarantine_since");
 
-/// How long records and files that were set aside are kept, in milliseconds: a week, as in Redis.
+/// Time that records and files stay set aside, in milliseconds: a week, as in Redis.
 const ASIDE_KEPT_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
-/// What follows the name of a file that was set aside, before the Unix time in seconds.
+/// Suffix of a file that was set aside, before the Unix time in seconds.
 const DAMAGED: &str = "redb.damaged-";
 
 /// Measurements, by Unix milliseconds and metric.
 const HISTORY: TableDefinition<'_, (i64, &str), f64> = TableDefinition::new("history");
 
-/// Memory for pages of the file: sessions are written more than read.
+/// Cache for pages of the file. Small, because sessions are written more than read.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The file.
@@ -56,8 +56,8 @@ pub struct Store {
     open: Option<Database>,
     /// Device and number of the file that is open.
     inode: Option<(u64, u64)>,
-    /// Sessions of earlier runs that nobody has come back to yet. Time during which no server runs
-    /// does not count, or a band that packs up after the sound check would begin the evening
+    /// Sessions of earlier runs that no member has returned to. Time without a running server does
+    /// not count: otherwise a band that packs up after the sound check would start the evening
     /// without its set list.
     strangers: BTreeSet<SessionId>,
     strangers_expire: Option<Instant>,
@@ -79,8 +79,8 @@ impl Store {
         self.open.as_ref().ok_or_else(|| Failure::Unavailable("the file is not open".into()))
     }
 
-    /// Opens the file and reads which sessions it has. One that is damaged is set aside, and a new
-    /// one made.
+    /// Opens the file and reads the names of its sessions. A damaged file is set aside, and a new
+    /// one is created.
     fn open_file(path: &Path) -> Result<(Database, BTreeSet<SessionId>), Failure> {
         let damage = match Self::open_once(path) {
             Err(Trouble::Damage(damage)) => damage,
@@ -90,7 +90,7 @@ impl Store {
         let aside = path.with_extension(format!("{DAMAGED}{}", unix_millis() / 1_000));
         fs::rename(path, &aside).map_err(|error| trouble(path, &error))?;
         error!(
-            "{} is damaged ({damage}): it is now {}, kept for a week, and sessions begin anew",
+            "{} is damaged ({damage}): renamed to {}, which is kept for a week; starting with an empty file",
             path.display(),
             aside.display()
         );
@@ -104,14 +104,14 @@ impl Store {
 
     fn open_once(path: &Path) -> Result<(Database, BTreeSet<SessionId>), Trouble> {
         let failed = |error| Trouble::Failure(trouble(path, &error));
-        // Passcodes and PINs are in it as they are, so nobody else may read it.
+        // The file holds passcodes and PINs in plain text, so only its owner may read it.
         let is_new = !path.exists();
         let file =
             OpenOptions::new().write(true).create(true).truncate(false).mode(PRIVATE).open(path);
         let there = file.and_then(|file| file.metadata()).map_err(failed)?;
         make_private(path);
         if there.len() == 0 && !is_new {
-            warn!("{} is empty: sessions begin anew", path.display());
+            warn!("{} is empty: starting without sessions", path.display());
         }
         let open = || {
             let mut builder = Database::builder();
@@ -120,14 +120,14 @@ impl Store {
             let known = Self::prepare(&database, path)?;
             Ok((database, known))
         };
-        // Its reader should not panic over any bytes; if it does, they are damaged.
-        let panicked = |_| Err(Trouble::Damage("reading it met a bug".into()));
+        // redb should not panic over any bytes. If it does, treat them as damaged.
+        let panicked = |_| Err(Trouble::Damage("reading it failed with a bug".into()));
         catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(panicked)
     }
 
     /// Deletes files that were set aside more than a week ago, and keeps the others private.
     fn tidy_up(directory: &Path) {
-        // A directory that cannot be read is reported when the file in it is opened.
+        // A directory that cannot be read is reported when its file is opened.
         let Ok(entries) = fs::read_dir(directory) else { return };
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -140,14 +140,13 @@ impl Store {
                 continue;
             }
             match fs::remove_file(&path) {
-                Ok(()) => info!("{} was set aside a week ago and is deleted", path.display()),
-                Err(error) => warn!("{} cannot be deleted: {}", path.display(), said(&error)),
+                Ok(()) => info!("{} was set aside a week ago: deleted", path.display()),
+                Err(error) => warn!("cannot delete {}: {}", path.display(), said(&error)),
             }
         }
     }
 
-    /// Makes sure that the tables are there and mean what we think, and that the file can be
-    /// written to.
+    /// Checks that the tables exist and have our format, and that the file can be written to.
     fn prepare(database: &Database, path: &Path) -> Result<BTreeSet<SessionId>, Trouble> {
         let prepare = || -> Result<Result<BTreeSet<SessionId>, u64>, Error> {
             let write = database.begin_write()?;
@@ -173,7 +172,7 @@ impl Store {
         prepare().map_err(|error| reading(path, error))?.map_err(|format| {
             Trouble::Failure(Failure::Newer(format!(
                 "{} was made by a later version of BandSync (format {format}, this one knows {FORMAT}). Start that \
-                 version, give this one another place with --data, or start it with --storage memory",
+                 version, give this one another directory with --data, or start it with --storage memory",
                 path.display()
             )))
         })
@@ -182,10 +181,10 @@ impl Store {
 
 impl Backend for Store {
     fn connect(&mut self) -> Result<(), Failure> {
-        // The lock goes with the database, so it must be gone before it is taken again.
+        // The lock belongs to the database, so drop it before taking it again.
         self.open = None;
         let Some(directory) = &self.directory else {
-            let reason = "there is no place for it: neither HOME nor XDG_DATA_HOME is set; name one with --data";
+            let reason = "no directory was found for it: neither HOME nor XDG_DATA_HOME is set; name one with --data";
             return Err(Failure::Unavailable(reason.into()));
         };
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
@@ -246,7 +245,7 @@ impl Backend for Store {
             write.commit()?;
             Ok(applied)
         };
-        // One transaction: all or nothing.
+        // One transaction: all changes or none.
         match self.database().and_then(|database| apply(database).map_err(|error| failure(&error)))
         {
             Ok(applied) => {
@@ -259,13 +258,12 @@ impl Backend for Store {
         }
     }
 
-    /// What is in this server's memory never expires here.
+    /// Sessions in this server's memory never expire here.
     fn refresh(&mut self, _sessions: &[SessionId]) -> Result<bool, Failure> {
         Ok(true)
     }
 
-    /// A file that was removed, or replaced by another, takes what is written with it when it is
-    /// closed.
+    /// A file that was removed or replaced loses all that is written to it once it is closed.
     fn check(&mut self) -> Result<bool, Failure> {
         let Some(directory) = &self.directory else { return Ok(true) };
         let path = directory.join(NAME);
@@ -289,7 +287,7 @@ impl Backend for Store {
             return Ok(());
         }
         let old: Vec<_> = std::mem::take(&mut self.strangers).into_iter().collect();
-        info!("{} sessions that nobody came back to are forgotten", old.len());
+        info!("deleted {} sessions that no member returned to", old.len());
         let delete = |session| (session, Change::Delete { epoch: u64::MAX });
         let deleted = self.apply(&old.into_iter().map(delete).collect::<Vec<_>>());
         deleted.into_iter().collect::<Result<Vec<_>, _>>().map(|_| ())
@@ -349,8 +347,8 @@ impl Backend for Store {
     }
 }
 
-/// Deletes records that were set aside more than a week before `now`. For those of earlier
-/// versions, which did not note the time, the week begins now.
+/// Deletes records that were set aside more than a week before `now`. Earlier versions did not
+/// record the time; for their records the week starts now.
 fn expire_aside(database: &Database, now: u64) -> Result<(), Error> {
     let read = database.begin_read()?;
     let (aside, since) = (read.open_table(ASIDE)?, read.open_table(ASIDE_SINCE)?);
@@ -359,7 +357,7 @@ fn expire_aside(database: &Database, now: u64) -> Result<(), Error> {
         let session = entry?.0.value().to_owned();
         match since.get(session.as_str())?.map(|at| at.value()) {
             Some(at) if at.saturating_add(ASIDE_KEPT_MS) <= now => old.push(session),
-            // A time in the future was noted under a clock that was ahead.
+            // A time in the future was recorded by a clock that was ahead.
             Some(at) if at <= now => {}
             _ => unknown.push(session),
         }
@@ -380,14 +378,14 @@ fn expire_aside(database: &Database, now: u64) -> Result<(), Error> {
     }
     write.commit()?;
     if !old.is_empty() {
-        info!("{} records that were set aside a week ago are deleted", old.len());
+        info!("deleted {} records that were set aside a week ago", old.len());
     }
     Ok(())
 }
 
-/// Why the file is not open.
+/// The reason why the file is not open.
 enum Trouble {
-    /// What is in it was not written by the program.
+    /// The bytes were not written by this program.
     Damage(String),
     Failure(Failure),
 }
@@ -403,8 +401,7 @@ fn opening(path: &Path, error: DatabaseError) -> Trouble {
     }
 }
 
-/// What is wrong with a file that could be opened. Whether the bytes are to blame or the disk: a
-/// file that ends too early was cut short.
+/// Decides whether the bytes or the disk are at fault. A file that ends too early was cut short.
 fn reading(path: &Path, error: Error) -> Trouble {
     match error {
         Error::Io(error)
@@ -412,16 +409,16 @@ fn reading(path: &Path, error: Error) -> Trouble {
         {
             Trouble::Failure(trouble(path, &error))
         }
-        // The disk failed before; that is no fault of the bytes.
+        // The disk failed earlier, so the bytes are not at fault.
         error @ (Error::PreviousIo | Error::LockPoisoned(_)) => Trouble::Failure(failure(&error)),
         error => Trouble::Damage(error.to_string()),
     }
 }
 
-/// The mode of files with secrets in them: for their owner alone.
+/// Mode of files with secrets: readable by their owner alone.
 const PRIVATE: u32 = 0o600;
 
-/// Takes a file from everybody but its owner.
+/// Makes a file readable by its owner alone.
 fn make_private(path: &Path) {
     let private = fs::metadata(path).and_then(|there| {
         let is_open = there.permissions().mode() & 0o077 != 0;
@@ -433,7 +430,7 @@ fn make_private(path: &Path) {
     });
     if let Err(error) = private {
         warn!(
-            "{} has passcodes and PINs in it, and others may read it: {error}. Run chmod 600 on it as its owner",
+            "{} holds passcodes and PINs, and other users may read it: {error}. Run chmod 600 on it as its owner",
             path.display()
         );
     }
@@ -454,14 +451,14 @@ fn trouble(path: &Path, error: &std::io::Error) -> Failure {
     Failure::Unavailable(format!("{}: {}", path.display(), said(error)))
 }
 
-/// What an error of the operating system means to a person.
+/// Explains an error of the operating system.
 fn said(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            "the disk is full; make room, and storing goes on by itself".into()
+            "the disk is full; free some space, and storing continues by itself".into()
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            "it may not be written to; permit it, or name another directory with --data".into()
+            "it may not be written to; permit writing, or name another directory with --data".into()
         }
         _ => error.to_string(),
     }
@@ -474,14 +471,14 @@ mod tests {
     use crate::waiting::{Waiting, Weight};
     use crate::{Plan, Storage, Target};
 
-    /// A directory that goes with the test.
+    /// A directory that is removed after the test.
     struct Directory(PathBuf);
 
     impl Directory {
         fn new(name: &str) -> Self {
             let path =
                 std::env::temp_dir().join(format!("bandsync-file-{name}-{}", std::process::id()));
-            // It is not there, unless an earlier run of the same number was killed.
+            // It exists only if an earlier run with the same number was killed.
             let _ = fs::remove_dir_all(&path);
             Self(path)
         }
@@ -495,7 +492,7 @@ mod tests {
 
     impl Drop for Directory {
         fn drop(&mut self) {
-            // What is left is in the system's directory for what is left.
+            // A directory that remains is in the system's directory for temporary files.
             let _ = fs::remove_dir_all(&self.0);
         }
     }
@@ -518,7 +515,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
-    /// Of the file, in bytes.
+    /// Size of a page of the file, in bytes.
     const PAGE: usize = 4_096;
 
     #[test]
@@ -567,7 +564,7 @@ mod tests {
         for session in ["gone", "back", "read"] {
             apply(&mut store, session, put(1, 1));
         }
-        // None that was written in this run ever does.
+        // Sessions that were written in this run never expire.
         store.strangers_expire = Some(Instant::now());
         store.expire().unwrap();
         drop(store);
@@ -593,7 +590,7 @@ mod tests {
         let table = database.begin_read().unwrap().open_table(ASIDE).unwrap();
         assert_eq!(table.get("s").unwrap().unwrap().value(), [1, 7]);
         assert!(table.get("nobody").unwrap().is_none());
-        // One of a version that noted no time has its week from now on.
+        // The week of a record from a version that recorded no time starts now.
         let write = database.begin_write().unwrap();
         write.open_table(ASIDE).unwrap().insert("older", &[1, 2][..]).unwrap();
         write.commit().unwrap();
@@ -637,7 +634,7 @@ mod tests {
     /// A session and its record.
     type Stored = (SessionId, Box<[u8]>);
 
-    /// A file with sessions in it, as a server leaves it behind, and what is in it.
+    /// A file with sessions, as a server leaves it, and its sessions.
     fn filled(directory: &Directory) -> (Vec<u8>, Vec<Stored>) {
         let mut store = directory.store(HOUR);
         let records: Vec<(SessionId, Box<[u8]>)> = (0..40_u8)
@@ -653,7 +650,7 @@ mod tests {
         (fs::read(directory.0.join(NAME)).unwrap(), records)
     }
 
-    /// Opens what is left of a file. Either all of it is there, or it is set aside and the new one
+    /// Opens the rest of a file. Either all sessions are in it, or it is set aside and the new file
     /// works.
     fn opens(
         directory: &Directory,
@@ -699,7 +696,7 @@ mod tests {
         let (whole, records) = filled(&directory);
         let mut found = 0;
         for (page, start) in (0..whole.len()).step_by(PAGE).enumerate() {
-            // Beginnings of pages say what is in them; the first page is the file's own header.
+            // The beginning of a page describes it; the first page is the file's header.
             let is_used = whole[start..].iter().take(PAGE).any(|byte| *byte != 0);
             let places: Vec<usize> = match page {
                 0 => (0..320).step_by(3).collect(),

@@ -1,4 +1,4 @@
-//! Changes that wait to be carried out: the newest of each session, in order of waiting.
+//! Pending changes: the newest of each session, in order of waiting.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,29 +7,29 @@ use bandsync_engine::words::ids::{SessionId, ShardId};
 
 use crate::backends::Change;
 
-/// Changes carried out at once.
+/// Maximum changes per batch.
 const BATCH_MAX: usize = 512;
 
-/// Bytes carried out at once, the change that goes over included. A backend makes several copies of
-/// them.
+/// Maximum bytes per batch; the change that exceeds it is included. A backend makes several copies
+/// of them.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// The newest change of each session.
 #[derive(Default)]
 pub struct Pending {
-    /// With who is told.
+    /// Changes with the shard that gets the outcome.
     changes: BTreeMap<SessionId, (ShardId, Change)>,
-    /// The same sessions, those first that have waited longest.
+    /// Sessions with a pending change, the longest waiting first.
     order: VecDeque<SessionId>,
 }
 
 impl Pending {
-    /// Sessions with a change that waits.
+    /// Sessions with a pending change.
     pub fn len(&self) -> usize {
         self.changes.len()
     }
 
-    /// Takes a change in, and returns the one that it replaces.
+    /// Adds a change. Returns the one that it replaces.
     pub fn put(
         &mut self,
         session: SessionId,
@@ -43,7 +43,7 @@ impl Pending {
         replaced
     }
 
-    /// What a session will be when its change is carried out, if one waits.
+    /// The state of a session once its pending change is carried out, if there is one.
     pub fn find(&self, session: &SessionId) -> Option<Found> {
         self.changes.get(session).map(|(_, change)| match change {
             Change::Put { record, .. } => Found::Record(record[..].into()),
@@ -51,13 +51,12 @@ impl Pending {
         })
     }
 
-    /// Whether a change waits of a session that `may_go`.
+    /// Whether a session that `may_go` has a pending change.
     pub fn has_any(&self, may_go: impl Fn(&SessionId) -> bool) -> bool {
         self.order.iter().any(may_go)
     }
 
-    /// The changes that have waited longest of sessions that `may_go`, as many as are carried out
-    /// at once.
+    /// The batch of changes that have waited longest, of sessions that `may_go`.
     pub fn batch(&self, may_go: impl Fn(&SessionId) -> bool) -> Vec<(SessionId, Change)> {
         let mut batch = Vec::new();
         let mut bytes = 0;
@@ -73,19 +72,19 @@ impl Pending {
         batch
     }
 
-    /// Takes a change out that was carried out.
+    /// Removes a change that was carried out.
     pub fn remove(&mut self, session: &SessionId) -> Option<(ShardId, Change)> {
         self.leave(session);
         self.changes.remove(session)
     }
 
-    /// Lets the others go first.
+    /// Moves a session to the end of the order.
     pub fn postpone(&mut self, session: &SessionId) {
         self.leave(session);
         self.order.push_back(session.clone());
     }
 
-    /// Takes a session out of the order; it is near the front, as batches are taken from there.
+    /// Removes a session from the order. It is near the front, since batches are taken from there.
     fn leave(&mut self, session: &SessionId) {
         if let Some(place) = self.order.iter().position(|other| other == session) {
             self.order.remove(place);

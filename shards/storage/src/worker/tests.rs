@@ -1,5 +1,5 @@
-//! The thread without its thread: orders, answers, failures and time in any order, with a backend
-//! that does what the test says and shards that do what shards do.
+//! The worker without its thread: requests, outcomes, failures and time in any order, with a
+//! scripted backend and shards that behave like real ones.
 
 #![allow(clippy::unwrap_used)]
 
@@ -33,7 +33,7 @@ fn shard_of(session: usize) -> ShardId {
     ShardId((session % usize::from(SHARDS)) as u16)
 }
 
-/// A record that is sound, of any size that matters.
+/// A valid record, of any relevant size.
 fn record(session: &SessionId, epoch: u64, version: u64) -> Box<[u8]> {
     let rules = Rules {
         members_max: 8,
@@ -45,7 +45,7 @@ fn record(session: &SessionId, epoch: u64, version: u64) -> Box<[u8]> {
     let now = Moment { at: Micros::from_secs(1), unix: UnixMillis(1_800_000_000_000) };
     let mut record = Session::new(session.clone(), &rules, epoch, now).record();
     record.timeline.version = version;
-    // Nobody is in one with this version.
+    // A session with this version has no connected member.
     let member = Member {
         id: MemberId::from_bytes([1; 15]),
         display_name: "Ann".into(),
@@ -61,30 +61,30 @@ fn record(session: &SessionId, epoch: u64, version: u64) -> Box<[u8]> {
     bytes.into()
 }
 
-/// What the backend does with the next call that changes something.
+/// The behaviour of the backend at the next change.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    /// It fails and nothing is done.
+    /// The call fails and changes nothing.
     Before,
-    /// It is done, and then the answer is lost.
+    /// The change is stored, and then the answer is lost.
     After,
-    /// Every second change is done.
+    /// Every second change is stored.
     Half,
     Panic,
 }
 
-/// What the backend does with all that concerns one session.
+/// The behaviour of the backend for one session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Odd {
-    /// It gives answers that make no sense.
+    /// Its answers make no sense.
     Answers,
-    /// What is stored makes no sense, until it is set aside.
+    /// Its stored data makes no sense, until it is set aside.
     Record,
-    /// The same, and setting it aside does not help.
+    /// Its stored data makes no sense, even after it was set aside.
     Stuck,
 }
 
-/// The backend as the test sees it.
+/// The backend as the test controls it.
 struct World {
     odd: BTreeMap<SessionId, Odd>,
     /// Times that a session was set aside.
@@ -93,15 +93,15 @@ struct World {
     now: Instant,
     is_up: bool,
     fault: Option<Fault>,
-    /// How long each call takes.
+    /// Duration of each call.
     slow: Duration,
     records: BTreeMap<SessionId, (u64, u64, Box<[u8]>)>,
     aside: BTreeMap<SessionId, Box<[u8]>>,
-    /// Rises when the backend loses its records.
+    /// Number of times that the backend has lost its records.
     losses: u32,
-    /// How many losses there had been when a state was written.
+    /// The value of `losses` when a state was written.
     written: BTreeMap<(SessionId, u64, u64), u32>,
-    /// Whether it says so when it is looked at.
+    /// Whether the next check reports a loss.
     is_lost: bool,
     connects: Vec<Instant>,
     puts: u64,
@@ -311,7 +311,7 @@ impl Shards for Shared {
     }
 }
 
-/// A session as its shard knows it, which offers one record at a time.
+/// A session in its shard, which offers one record at a time.
 #[derive(Clone, Debug)]
 struct Known {
     epoch: u64,
@@ -320,9 +320,9 @@ struct Known {
     offered: Option<(u64, u64)>,
     exists: bool,
     loads: u32,
-    /// Records that were ordered to be stored and not answered.
+    /// Records that were offered and not answered.
     unanswered: u32,
-    /// What was confirmed, and how many losses there had been when it was written.
+    /// The confirmed state, and the value of `losses` when it was written.
     confirmed: Option<((u64, u64), u32)>,
 }
 
@@ -358,7 +358,7 @@ impl Band {
         }
     }
 
-    /// As at the end of the server, when nothing is waited for.
+    /// Offers the newest record, even if one is pending, as at the end of the server.
     fn offer_now(&mut self, session: usize) {
         let known = &mut self.sessions[session];
         if known.exists {
@@ -418,7 +418,7 @@ impl Band {
         });
     }
 
-    /// One round of the thread, and the shards read their mail.
+    /// Runs one round of the worker, after which the shards read their mail.
     fn turn(&mut self) {
         let shared = self.shared.clone();
         self.worker.turn(&shared);
@@ -464,7 +464,7 @@ impl Band {
         }
     }
 
-    /// What was confirmed is there, unless the backend itself has lost it.
+    /// Checks that confirmed states are stored, unless the backend itself has lost them.
     fn check_confirmed(&self) {
         let world = self.shared.lock();
         for (session, known) in self.sessions.iter().enumerate() {
@@ -485,7 +485,7 @@ impl Band {
         self.shared.lock().now += time;
     }
 
-    /// Time without faults, in which everything must recover.
+    /// Lets time pass without faults, in which everything must recover.
     fn calm_down(&mut self) {
         {
             let mut world = self.shared.lock();
@@ -512,7 +512,7 @@ enum Step {
     Up,
     Fault(Fault),
     Slow(u64),
-    /// The backend is as it was when it was empty, and says so, or lost its connections.
+    /// The backend loses all records, and reports it or loses its connections.
     Wipe,
     Room(usize),
     Odd(Index, Odd),
@@ -541,8 +541,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever fails when: nothing that was confirmed is lost by us, every order is answered, and
-    /// when the faults end the newest state of every session is stored.
+    /// Whatever fails, and whenever: no confirmed state is lost, every request is answered, and
+    /// once the faults end, the newest state of every session is stored.
     #[test]
     fn nothing_is_lost_in_any_order_of_events(steps in vec(step(), 1..120)) {
         let mut band = Band::new();
@@ -589,7 +589,7 @@ proptest! {
                 prop_assert!(there.is_none(), "s{} is forgotten", session);
             }
         }
-        // Never sooner than 100 ms, never later than 5 s and the time that a call takes.
+        // Never sooner than 100 ms, never later than 5 s plus the duration of a call.
         for pair in world.connects.windows(2) {
             prop_assert!(pair[1] - pair[0] >= Duration::from_millis(100), "{:?}", pair[1] - pair[0]);
         }
@@ -607,7 +607,7 @@ fn what_changes_often_is_written_seldom() {
     }
     band.calm_down();
     assert_eq!(band.sessions[0].stored, Some((1, 1_001)));
-    // What was on its way, and the newest; what was on its way is not offered again on return.
+    // The pending record and the newest one. The pending one is not offered again after the return.
     assert_eq!(band.shared.lock().puts, 2);
 }
 
@@ -636,12 +636,12 @@ fn a_backend_that_was_emptied_is_filled_again() {
     let mut band = Band::new();
     band.change(0);
     band.turn();
-    // Without a word, as by FLUSHALL.
+    // Without an error, as by FLUSHALL.
     band.shared.lock().records.clear();
     band.shared.lock().is_lost = true;
     band.calm_down();
     assert_eq!(band.shared.lock().records.len(), 1);
-    // A record that expired all the same is noticed when it is refreshed.
+    // A record that expired by mistake is noticed when it is refreshed.
     band.shared.lock().records.clear();
     band.pass(TTL / 2);
     band.calm_down();
@@ -678,7 +678,7 @@ fn what_was_not_seen_is_set_aside_before_it_is_replaced() {
     band.shared.lock().is_up = false;
     band.change(1);
     band.turn();
-    // Whoever comes now gets a session without its past.
+    // A member that joins now gets an empty session.
     band.load(0);
     band.turn();
     assert_eq!(band.sessions[0].loads, 0);
@@ -738,7 +738,7 @@ fn a_session_in_use_at_two_servers_is_noticed_by_both_until_one_is_gone() {
     };
     let conflicts = |band: &Band| band.worker.status.conflicts.load(Ordering::Relaxed);
     let is_well = |band: &Band| band.worker.status.condition() == Condition::Well;
-    // One that is not kept here is nobody's business.
+    // A session that is not kept here does not matter.
     band.worker.accept(foreign(1, true));
     band.turn();
     assert!(is_well(&band) && conflicts(&band) == 0);
@@ -750,7 +750,7 @@ fn a_session_in_use_at_two_servers_is_noticed_by_both_until_one_is_gone() {
         (1, vec![name(0)]),
         "answered at once"
     );
-    // While the other one says that it keeps the session, both go on saying so.
+    // While the other server announces the session, both repeat their messages.
     for _ in 0..10 {
         band.pass(ANNOUNCE_INTERVAL);
         band.worker.accept(foreign(0, false));
@@ -762,11 +762,11 @@ fn a_session_in_use_at_two_servers_is_noticed_by_both_until_one_is_gone() {
     band.pass(SHARED_FOR);
     band.turn();
     assert!(is_well(&band));
-    // Whoever only hears that it is kept elsewhere as well must know too.
+    // A server that only hears the announcement must learn of the conflict too.
     band.worker.accept(foreign(0, false));
     band.turn();
     assert!(!is_well(&band) && conflicts(&band) == 2);
-    // One that its last member left may go on elsewhere.
+    // A session that its last member has left may continue on another server.
     band.sessions[0].version = DESERTED - 1;
     band.change(0);
     band.turn();
@@ -791,12 +791,12 @@ fn what_makes_no_sense_is_set_aside_and_concerns_no_other_session() {
         (status.set_aside.load(Ordering::Relaxed), status.failures.load(Ordering::Relaxed))
     };
     assert_eq!(counted(&band), (1, 0));
-    // Also if it is found by a load.
+    // Also if a load finds it.
     band.shared.lock().odd.insert(name(1), Odd::Record);
     band.load(1);
     band.turn();
     assert_eq!((band.sessions[1].loads, counted(&band)), (0, (2, 0)));
-    // An epoch that nothing can be above is one of these.
+    // So does an epoch that nothing can exceed.
     let beyond = (Record::EPOCH_MAX, 1, record(&name(2), 1, 1));
     band.shared.lock().records.insert(name(2), beyond);
     band.change(2);
@@ -833,7 +833,7 @@ fn a_session_that_cannot_be_stored_is_tried_again_in_peace() {
         band.turn();
         assert_eq!(band.sessions[0].loads, 0, "it is answered at once");
         assert_eq!(band.shared.lock().connects.len(), 1, "it never went away");
-        // At the end it gets one more try, and holds nothing up.
+        // At the end it gets one more try, and delays nothing.
         band.worker.accept(StorageRequest::End);
         assert!(band.worker.has_work());
         band.turn();

@@ -1,4 +1,4 @@
-//! Where Redis is: what its URL says.
+//! Addresses of Redis, parsed from a URL.
 
 use std::error::Error;
 use std::fmt;
@@ -6,39 +6,39 @@ use std::time::Duration;
 
 use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-/// Where Redis is.
+/// Address and options of Redis.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// What is there.
+    /// The servers.
     pub topology: Topology,
-    /// Replicas that must confirm a write; 0 = none is waited for.
+    /// Replicas that must confirm a write; 0 waits for none.
     pub replicas: u32,
-    /// How long an answer may take.
+    /// Time that an answer may take.
     pub timeout: Duration,
 }
 
-/// How Redis is set up.
+/// The servers of a Redis.
 #[derive(Clone, Debug)]
 pub enum Topology {
     /// One server.
     Single(ConnectionInfo),
-    /// A primary that these know, under this name. The information is for connecting to the
-    /// primary; its address is replaced by what they say.
+    /// A primary that these Sentinels know under this name. Its login is used for the primary; its
+    /// address comes from the Sentinels.
     Sentinel { sentinels: Vec<ConnectionInfo>, service: String, primary: Box<ConnectionInfo> },
-    /// A Cluster that has these nodes among others.
+    /// A Cluster with these nodes among others.
     Cluster(Vec<ConnectionInfo>),
 }
 
-/// Why a URL names no Redis. None of them repeats the URL, which may hold a password.
+/// The reason why a URL is not accepted. None repeats the URL, which may hold a password.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TopologyError {
-    /// There is no `://` in it.
+    /// The URL has no `://`.
     NoScheme,
-    /// Its scheme is none of ours.
+    /// The scheme is unknown.
     UnknownScheme,
-    /// A URL for Sentinel without the name of the service.
+    /// A URL for Sentinel lacks the name of the service.
     NoService,
-    /// An address that cannot be read, for this reason.
+    /// An address is not valid, for this reason.
     Unreadable(String),
 }
 
@@ -58,8 +58,7 @@ impl fmt::Display for TopologyError {
 impl Error for TopologyError {}
 
 impl Topology {
-    /// One server, as the variables of the Node.js server name it; `None` if there can be none of
-    /// that name.
+    /// One server, as the variables of the Node.js server name it; `None` if the host is not valid.
     pub fn on_host(host: &str, port: u16, password: Option<&str>, db: i64) -> Option<Self> {
         let mut settings = RedisConnectionInfo::default().set_db(db);
         if let Some(password) = password {
@@ -69,11 +68,11 @@ impl Topology {
         Some(Self::Single(info.set_redis_settings(settings)))
     }
 
-    /// Reads a URL: `redis://[user:password@]host[:port][/db]`, `redis+cluster://host,host…`,
+    /// Parses a URL: `redis://[user:password@]host[:port][/db]`, `redis+cluster://host,host…`,
     /// `redis+sentinel://[user:password@]host[:port],…/service[/db]`; with `rediss` for TLS.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the URL is not valid.
     pub fn parse(url: &str) -> Result<Self, TopologyError> {
         let (scheme, rest) = url.split_once("://").ok_or(TopologyError::NoScheme)?;
         let (tls, form) = match scheme.split_once('+') {

@@ -1,8 +1,8 @@
 //! Connections to Redis: one to a server or a primary, or one to each primary of a Cluster.
 //!
-//! Whatever goes wrong, each command gets an outcome of its own, so that what was carried out
-//! counts. A connection in trouble is closed: an answer that comes late must not be taken for that
-//! of another command.
+//! Each command gets its own outcome, so that commands that were carried out count even if others
+//! failed. A connection in trouble is closed: a late answer must not be taken for that of another
+//! command.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,41 +16,41 @@ use redis::{
 
 use super::endpoint::{Endpoint, Topology};
 
-/// Answers of a batch may take this many times as long as one: a server that sends a byte now and
-/// then is as good as none.
+/// Time limit of a batch's answers, in time limits of one answer. It ends a server that sends a
+/// byte now and then.
 const BATCH_FACTOR: u32 = 3;
 
-/// How often a command follows a slot that moves.
+/// Maximum redirections that a command follows.
 const REDIRECTS_MAX: usize = 3;
 
 /// Slots of a Cluster.
 const SLOTS: u16 = 16_384;
 
-/// What came of a command. An error that the server answered with has a [`RedisError::code`].
+/// The outcome of a command. An error that the server sent has a [`RedisError::code`].
 pub type Answer = RedisResult<Value>;
 
-/// A command and the key that it is about.
+/// A command with its key.
 pub struct Request {
-    /// The key that decides which node is asked.
+    /// The key that chooses the node.
     pub key: String,
     /// The command.
     pub command: Cmd,
 }
 
 impl Request {
-    /// A command about this key.
+    /// Creates a request for this key.
     pub fn new(key: impl Into<String>, command: Cmd) -> Self {
         Self { key: key.into(), command }
     }
 }
 
-/// All connections that operations take.
+/// The connections for operations.
 pub struct Link {
     endpoint: Endpoint,
     nodes: Vec<Node>,
-    /// First and last slot, and the place of the node that has them; empty if this is no Cluster.
+    /// First slot, last slot and index of their node; empty if this is not a Cluster.
     slots: Vec<(u16, u16, usize)>,
-    /// Whether the keys of one command must have one slot.
+    /// Whether the keys of one command must be in one slot.
     has_slots: bool,
 }
 
@@ -60,7 +60,7 @@ struct Node {
 }
 
 impl Link {
-    /// Connects to every node that may be written to.
+    /// Connects to every node that accepts writes.
     pub fn open(endpoint: &Endpoint) -> RedisResult<Self> {
         let mut link = Self {
             endpoint: endpoint.clone(),
@@ -84,8 +84,8 @@ impl Link {
     }
 
     /// Asks the only known server whether it is a node of a Cluster, and finds the others if it is.
-    /// One that has all slots is used as it is: it may be known to others by an address that cannot
-    /// be reached from here.
+    /// A node that has all slots is used by itself: the others may know it under an address that is
+    /// not reachable from here.
     fn look_for_cluster(&mut self) -> RedisResult<()> {
         let Some(node) = self.nodes.first_mut() else { return Ok(()) };
         let info = node.info.clone();
@@ -93,7 +93,7 @@ impl Link {
         let answer = match cmd("CLUSTER").arg("SLOTS").query::<Value>(connection) {
             Ok(answer) => answer,
             Err(error) => {
-                // What knows no Clusters may close the connection over the question.
+                // A server that does not know Clusters may close the connection over the question.
                 if error.code().is_none() {
                     node.connection = None;
                 }
@@ -109,26 +109,26 @@ impl Link {
         self.be_cluster(&info);
         self.take_slots(ranges);
         info!(
-            "{} is a node of a Redis Cluster: all its {} primaries are used",
+            "{} is a node of a Redis Cluster: using all its {} primaries",
             info.addr(),
             self.nodes.len()
         );
         Ok(())
     }
 
-    /// From now on the only known server is one of many.
+    /// Treats the only known server as one of many from now on.
     fn be_cluster(&mut self, seed: &ConnectionInfo) {
         self.endpoint.topology = Topology::Cluster(vec![seed.clone()]);
     }
 
-    /// The nodes of a Cluster that was found from a server named alone.
+    /// The nodes of a Cluster that was found from a single named server.
     pub fn found_nodes(&self) -> Option<Vec<ConnectionInfo>> {
         let nodes = || self.nodes.iter().map(|node| node.info.clone()).collect();
         matches!(self.endpoint.topology, Topology::Cluster(_)).then(nodes)
     }
 
-    /// Where what is stored under a key may be moved to by one command: `quarantine:<key>`, or in a
-    /// Cluster the like with the same slot.
+    /// The key to which one command can move the data of a key: `quarantine:<key>`, or in a Cluster
+    /// a similar key in the same slot.
     pub fn key_aside(&self, key: &str, same_slot: bool) -> String {
         let plain = format!("quarantine:{key}");
         if !same_slot && !self.has_slots && self.slots.is_empty() {
@@ -137,11 +137,11 @@ impl Link {
         let slot = slot_of(key.as_bytes());
         let tagged = (0..).map(|n: u32| format!("quarantine:{{{n}}}:{key}"));
         let mut names = [plain, format!("quarantine:{{{key}}}")].into_iter().chain(tagged);
-        // Numbers reach every slot.
+        // Among enough numbers, one lands in every slot.
         names.find(|name| slot_of(name.as_bytes()) == slot).unwrap_or_default()
     }
 
-    /// A key that begins with this for each node, such that the node has it.
+    /// Returns a key with this prefix for each node.
     pub fn key_on_each(&self, name: &str) -> Vec<String> {
         let on = |node: usize| {
             let numbered = |n| if n == 0 { name.to_owned() } else { format!("{name}:{n}") };
@@ -150,15 +150,15 @@ impl Link {
         (0..self.nodes.len()).filter_map(on).collect()
     }
 
-    /// Sends commands, those of a node at once, and takes their answers in the order of the
-    /// commands. If replicas are wanted, an answer counts when so many of them have what came
-    /// before it.
+    /// Sends commands, those of a node at once, and returns their answers in the order of the
+    /// commands. An answer counts once `replicas` replicas have everything that was written before
+    /// it.
     pub fn ask(&mut self, requests: &[Request], replicas: u32) -> Vec<Answer> {
         let began = Instant::now();
         let mut answers: Vec<Answer> = requests.iter().map(|_| Err(lost())).collect();
         let mut open: Vec<usize> = (0..requests.len()).collect();
-        // An answer that cannot be read ends its connection. The commands around it are sent again,
-        // so that it concerns its own alone.
+        // An unreadable answer ends its connection. The other commands are sent again, so that it
+        // affects its own command only.
         while !open.is_empty() && began.elapsed() < self.endpoint.timeout * BATCH_FACTOR {
             open = self.ask_once(requests, &open, &mut answers, replicas, began);
         }
@@ -168,8 +168,8 @@ impl Link {
         answers
     }
 
-    /// Sends those of the commands that are still `open`, takes their answers, and returns those
-    /// that got none because another's could not be read.
+    /// Sends the commands that are still `open`, and receives their answers. Returns those that got
+    /// none because another's answer was unreadable.
     fn ask_once(
         &mut self,
         requests: &[Request],
@@ -187,7 +187,7 @@ impl Link {
                 at.iter().filter(|(_, node)| *node == Some(n)).map(|(place, _)| *place).collect()
             })
             .collect();
-        // All are at work before the first is waited for.
+        // Send to all nodes before waiting for the first.
         let sent: Vec<RedisResult<()>> = places
             .iter()
             .zip(&mut self.nodes)
@@ -213,7 +213,7 @@ impl Link {
         unanswered
     }
 
-    /// The place of the node that has a key.
+    /// The index of the node that has a key.
     fn node_of(&self, key: &str) -> Option<usize> {
         if self.slots.is_empty() {
             return (!self.nodes.is_empty()).then_some(0);
@@ -223,7 +223,7 @@ impl Link {
         range.map(|(_, _, node)| *node)
     }
 
-    /// Goes where a slot has moved, or is moving to.
+    /// Repeats a command at the node to which its slot has moved or is moving.
     fn follow(&mut self, request: &Request, answer: &mut Answer, replicas: u32) {
         for _ in 0..REDIRECTS_MAX {
             let Some((asking, host, port)) = answer.as_ref().err().and_then(redirection) else {
@@ -231,15 +231,12 @@ impl Link {
             };
             if let Topology::Single(info) = &self.endpoint.topology {
                 let info = info.clone();
-                info!(
-                    "{} is a node of a Redis Cluster: its redirections are followed",
-                    info.addr()
-                );
+                info!("{} is a node of a Redis Cluster: following its redirections", info.addr());
                 self.be_cluster(&info);
             }
             let Topology::Cluster(seeds) = &self.endpoint.topology else { return };
             let Some(seed) = seeds.first() else { return };
-            // A node that does not know its own name is where it was asked.
+            // A node that does not know its own name is at the address that was asked.
             let host = if host.is_empty() { host_of(seed) } else { host };
             let node = self.node_at(elsewhere(seed, (host, port)));
             if !asking && self.learn_slots().is_err() {
@@ -249,7 +246,7 @@ impl Link {
             let ask = cmd("ASKING");
             let commands: Vec<&Cmd> =
                 asking.then_some(&ask).into_iter().chain([&request.command]).collect();
-            // Learning keeps known nodes where they are.
+            // Learning slots keeps the indices of known nodes.
             let node = &mut self.nodes[node];
             let last = match node.send(&commands, replicas, timeout) {
                 Ok(()) => {
@@ -261,7 +258,7 @@ impl Link {
         }
     }
 
-    /// Asks the first node that answers which has which slots.
+    /// Asks the first node that answers for the slots of all nodes.
     fn learn_slots(&mut self) -> RedisResult<()> {
         let Topology::Cluster(seeds) = &self.endpoint.topology else { return Ok(()) };
         let known: Vec<ConnectionInfo> = self.nodes.iter().map(|node| node.info.clone()).collect();
@@ -295,7 +292,7 @@ impl Link {
         }
     }
 
-    /// The place of a node, a new one if it was not known.
+    /// The index of a node. Adds it if it is unknown.
     fn node_at(&mut self, info: ConnectionInfo) -> usize {
         let known = self.nodes.iter().position(|node| node.info.addr() == info.addr());
         known.unwrap_or_else(|| {
@@ -321,7 +318,7 @@ impl Node {
         let mut bytes = Vec::new();
         commands.iter().for_each(|command| command.write_packed_command(&mut bytes));
         if replicas > 0 {
-            // A little less than we wait for the answer ourselves.
+            // Slightly less than our own time limit for the answer.
             let most = (timeout.as_millis() * 4 / 5) as u64;
             cmd("WAIT").arg(replicas).arg(most).write_packed_command(&mut bytes);
         }
@@ -332,8 +329,8 @@ impl Node {
         sent
     }
 
-    /// The answers to as many commands. If one cannot be read, those after it have none, and if
-    /// replicas must confirm them, neither have those before it.
+    /// Receives the answers to as many commands. After an unreadable answer the rest have none; if
+    /// replicas must confirm them, neither do those before it.
     fn receive(
         &mut self,
         count: usize,
@@ -361,8 +358,7 @@ impl Node {
         answers.into_iter().map(Some).collect()
     }
 
-    /// Waits until so many replicas have confirmed what was written. If they do not, no answer
-    /// counts.
+    /// Waits until `replicas` replicas have confirmed the writes. If they do not, no answer counts.
     fn confirm(
         &mut self,
         answers: &mut [Answer],
@@ -392,13 +388,13 @@ impl Node {
         }
     }
 
-    /// What the server says next. Trouble closes the connection.
+    /// Receives the next answer. An error closes the connection.
     fn answer(&mut self, began: Instant, timeout: Duration) -> RedisResult<Answer> {
         let connection = self.connection.as_mut().ok_or_else(lost)?;
         let received = if began.elapsed() > timeout * BATCH_FACTOR {
             Err(io::Error::from(io::ErrorKind::TimedOut).into())
         } else {
-            // Its reader should not panic over any bytes; if it does, they are no answer.
+            // The reader should not panic over any bytes. If it does, treat them as unreadable.
             let read = AssertUnwindSafe(|| connection.recv_response());
             catch_unwind(read)
                 .unwrap_or_else(|_| Err((ErrorKind::Parse, "reading it met a bug").into()))
@@ -413,7 +409,7 @@ impl Node {
     }
 }
 
-/// A connection to what may be written to; in a Cluster, to any node.
+/// Connects to a server that accepts writes; in a Cluster, to any node.
 pub fn open_any(endpoint: &Endpoint) -> RedisResult<Connection> {
     let Topology::Cluster(nodes) = &endpoint.topology else {
         return open_primary(endpoint).map(|(_, open)| open);
@@ -445,8 +441,8 @@ fn open(info: &ConnectionInfo, timeout: Duration) -> RedisResult<Connection> {
     Ok(connection)
 }
 
-/// Asks one Sentinel after the other where the primary is, and connects to it if it says so too:
-/// during a failover they may be wrong.
+/// Asks the Sentinels one by one for the primary, and connects to it if it calls itself one: during
+/// a failover Sentinels may be wrong.
 fn find_primary(
     sentinels: &[ConnectionInfo],
     service: &str,
@@ -474,7 +470,7 @@ fn find_primary(
             let role: Vec<Value> = cmd("ROLE").query(&mut connection)?;
             let is_primary =
                 matches!(role.first(), Some(Value::BulkString(name)) if name == b"master");
-            let not_yet = (ErrorKind::Client, "the Sentinels name a server that is no primary");
+            let not_yet = (ErrorKind::Client, "the Sentinels name a server that is not a primary");
             if is_primary { Ok(connection) } else { Err(RedisError::from(not_yet)) }
         });
         match connected {
@@ -485,7 +481,7 @@ fn find_primary(
     Err(last)
 }
 
-/// The same login at another address.
+/// The login of `info`, at another address.
 fn elsewhere(info: &ConnectionInfo, (host, port): (String, u16)) -> ConnectionInfo {
     let addr = match info.addr() {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
@@ -499,7 +495,7 @@ fn elsewhere(info: &ConnectionInfo, (host, port): (String, u16)) -> ConnectionIn
     info.clone().set_addr(addr)
 }
 
-/// Whether an answer was read that is none.
+/// Whether an unreadable answer was received.
 pub fn is_unreadable(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Parse
 }
@@ -508,7 +504,7 @@ fn lost() -> RedisError {
     io::Error::from(io::ErrorKind::NotConnected).into()
 }
 
-/// Where `MOVED` and `ASK` send a command: whether it must ask there, host and port.
+/// The target of `MOVED` and `ASK`: whether the command must send `ASKING`, then host and port.
 pub fn redirection(error: &RedisError) -> Option<(bool, String, u16)> {
     let asking = match error.code()? {
         "ASK" => true,
@@ -520,8 +516,8 @@ pub fn redirection(error: &RedisError) -> Option<(bool, String, u16)> {
     Some((asking, host.to_owned(), port.parse().ok()?))
 }
 
-/// What `CLUSTER SLOTS` says: first slot, last slot, primary. A node that does not know its own
-/// name is where it was asked.
+/// Parses `CLUSTER SLOTS`: first slot, last slot, primary. A node that does not know its own name
+/// is at the address that was asked.
 fn ranges(slots: &Value, asked: &ConnectionInfo) -> Vec<(u16, u16, ConnectionInfo)> {
     let items =
         |value: &Value| if let Value::Array(items) = value { items.clone() } else { Vec::new() };
@@ -558,7 +554,7 @@ fn covers_all(ranges: &[(u16, u16, ConnectionInfo)]) -> bool {
         == usize::from(SLOTS)
 }
 
-/// The slot of a key: that of the part in the first braces, if there is something in them.
+/// The slot of a key: that of the part in the first braces, if it is not empty.
 fn slot_of(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];
@@ -567,7 +563,7 @@ fn slot_of(key: &[u8]) -> u16 {
             .filter(|length| *length > 0)
             .map(|length| &rest[..length])
     });
-    // CRC-16 with the polynomial 0x1021, as XMODEM has it.
+    // CRC-16 with the polynomial 0x1021, as in XMODEM.
     let crc = tag.unwrap_or(key).iter().fold(0_u16, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
             if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
@@ -583,7 +579,7 @@ mod tests {
 
     #[test]
     fn keys_have_the_slots_that_redis_gives_them() {
-        // As `CLUSTER KEYSLOT` answers.
+        // Answers of `CLUSTER KEYSLOT`.
         for (key, slot) in
             [("123456789", 12_739), ("foo", 12_182), ("a{foo}b", 12_182), ("{}foo", 9_500), ("", 0)]
         {

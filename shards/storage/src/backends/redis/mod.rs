@@ -1,10 +1,10 @@
-//! Sessions in Redis: alone, behind Sentinel, or as a Cluster.
+//! Sessions in Redis: a single server, behind Sentinel, or a Cluster.
 //!
-//! A session is the hash `session:<id>` with a time to live. Its field `record` is what the server
-//! reads back; the others are for other programs to read. One script writes it, and leaves what
-//! looks newer in place.
+//! A session is the hash `session:<id>` with a time to live. The server reads its field `record`;
+//! the other fields are for other programs. One script writes the hash, and keeps a newer state in
+//! place.
 //!
-//! Operations go through one [`Link`]; what is published and heard has connections of its own, in
+//! Operations use one [`Link`]; publishing and subscribing have connections of their own, in
 //! [`pubsub`].
 
 mod endpoint;
@@ -29,29 +29,29 @@ use pubsub::{Event, News};
 pub use redis::ConnectionAddr;
 use series::Kind;
 
-/// How long a record that was set aside is kept.
+/// Time that a record stays set aside.
 const ASIDE_TTL: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-/// How long the server's own key stays, which shows that what was stored is still there.
+/// Time to live of the server's own key, which shows that the stored data is still there.
 const MARKER_TTL: Duration = Duration::from_secs(60);
 
-/// Redis.
+/// The backend for Redis.
 pub struct Store {
     endpoint: Endpoint,
     ttl: Duration,
     link: Option<Link>,
     news: Option<News>,
-    /// A number by which other servers tell this one from themselves.
+    /// A number by which servers recognize their own messages.
     server: String,
-    /// Keys of this server alone, one on each node: without them the node has lost its data.
+    /// Keys of this server, one on each node. If one is missing, its node has lost its data.
     markers: Vec<String>,
-    /// The nodes of a Cluster that was found from the one server that is named.
+    /// The nodes of a Cluster that was found from a single named server.
     found: Vec<ConnectionInfo>,
     history: Kind,
     scripts: Scripts,
 }
 
-/// The scripts, each with its text.
+/// The scripts with their texts.
 #[derive(Clone)]
 struct Scripts {
     load: (Script, String),
@@ -60,8 +60,7 @@ struct Scripts {
     aside: (Script, String),
 }
 
-/// Codes of errors that concern all that is asked of Redis. Any other concerns the session that was
-/// asked about.
+/// Error codes that affect all operations. Any other affects a single session.
 const OF_ALL: [&str; 14] = [
     "OOM",
     "READONLY",
@@ -79,14 +78,13 @@ const OF_ALL: [&str; 14] = [
     "DENIED",
 ];
 
-/// Maximum size of a stored record. Guessed: a hundred times what a session with the largest set
-/// list has been seen to take. A larger one was written by somebody else, and would take longer to
-/// load than Redis may take to answer.
+/// Maximum size of a stored record. Guessed: a hundred times the largest set list seen. A larger
+/// record is from another program, and would take longer to load than Redis may take to answer.
 const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The common part of the scripts: the epoch and version of a session, or `nil` if what is stored
-/// of it makes no sense. Epoch and version are whole numbers that Lua has exactly; a hash with many
-/// more fields than ours is not ours.
+/// The common part of the scripts: epoch and version of a session, or `nil` if its data makes no
+/// sense. Both must be whole numbers that Lua represents exactly. A hash with many more fields than
+/// ours is not ours.
 const SENSE: &str = r"
 local function whole(text)
   local number = text and #text <= 16 and string.find(text, '^%d+$') and tonumber(text)
@@ -104,8 +102,8 @@ local function there()
 end
 ";
 
-/// KEYS: the session. ARGV: the maximum size of a record. The record, nothing, or 1 if what is
-/// there makes no sense.
+/// KEYS: the session. ARGV: the maximum size of a record. Returns the record, nothing, or 1 if the
+/// data makes no sense.
 const LOAD: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return false
@@ -121,8 +119,8 @@ end
 return redis.call('HGET', KEYS[1], 'record')
 ";
 
-/// KEYS: the session, and where to bring all that is stored of it. ARGV: its time to live there in
-/// milliseconds, and whether it moves. Nothing of it crosses the network, however large it is.
+/// KEYS: the session, and the key to move its data to. ARGV: time to live there in milliseconds,
+/// and whether to move or copy. The data does not cross the network, however large it is.
 const ASIDE: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return 'done'
@@ -138,8 +136,8 @@ return 'done'
 
 /// KEYS: the session. ARGV: epoch, version, time to live in milliseconds, then fields and values.
 ///
-/// The first command that writes is one that needs memory, since Redis refuses no other after it.
-/// Fields of an older form of the record go last. What makes no sense stays, to be set aside.
+/// The first write needs memory, so Redis refuses it if memory is short, and no later one. Fields
+/// of older formats are removed last. Data that makes no sense stays, to be set aside.
 const WRITE: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local there = there()
@@ -207,15 +205,14 @@ impl Store {
         }
     }
 
-    /// Sends commands and takes their answers. With `replicas` those are waited for that are
-    /// wanted.
+    /// Sends commands and returns their answers. Waits for `replicas` confirmations.
     fn ask(&mut self, requests: &[Request], replicas: u32) -> Result<Vec<Answer>, Failure> {
         let link = self.link.as_mut();
-        let link = link.ok_or_else(|| Failure::Unavailable("there is no connection".into()))?;
+        let link = link.ok_or_else(|| Failure::Unavailable("not connected".into()))?;
         Ok(link.ask(requests, replicas))
     }
 
-    /// Sends commands whose answers may not be errors.
+    /// Sends commands whose answers must not be errors.
     fn demand(&mut self, requests: &[Request]) -> Result<Vec<Value>, Failure> {
         self.ask(requests, 0)?
             .into_iter()
@@ -223,13 +220,13 @@ impl Store {
             .collect()
     }
 
-    /// Sends a command whose answer may not be an error.
+    /// Sends a command whose answer must not be an error.
     fn demand_one(&mut self, request: Request) -> Result<Value, Failure> {
         Ok(self.demand(&[request])?.pop().unwrap_or_default())
     }
 
-    /// Runs scripts by their hashes; those that the server does not know, by their texts, from
-    /// which it learns them. With `replicas` those are waited for that are wanted.
+    /// Runs scripts by their hashes. Scripts that the server does not know are sent as text, from
+    /// which it learns them. Waits for `replicas` confirmations.
     fn run(&mut self, calls: &[Call<'_>], replicas: u32) -> Result<Vec<Answer>, Failure> {
         let by_hash: Vec<Request> =
             calls.iter().map(|call| call.request("EVALSHA", call.script.0.get_hash())).collect();
@@ -281,17 +278,17 @@ impl Store {
         }
     }
 
-    /// What an error means to a person. Redis itself never tells a password.
+    /// Explains an error. Redis itself never returns a password.
     fn failure(&self, error: &RedisError) -> Failure {
         let reason = match error.code() {
             Some("OOM") => "Redis is out of memory (maxmemory)".to_owned(),
-            Some("READONLY") => "Redis is a replica, which may not be written to".into(),
-            Some("NOAUTH") => "Redis asks for a password: set it with REDIS_URL or REDIS_PASSWORD".into(),
+            Some("READONLY") => "Redis is a replica, which accepts no writes".into(),
+            Some("NOAUTH") => "Redis requires a password: set it with REDIS_URL or REDIS_PASSWORD".into(),
             Some("WRONGPASS") => "Redis refuses the password or the user".into(),
-            Some("NOPERM") => "Redis does not permit this user what is needed (NOPERM)".into(),
+            Some("NOPERM") => "Redis does not permit this user the commands that are needed (NOPERM)".into(),
             Some("LOADING") => "Redis is still loading its data".into(),
-            Some("BUSY") => "Redis is busy with somebody's script".into(),
-            Some("MISCONF") => "Redis cannot save its data and takes no writes (MISCONF)".into(),
+            Some("BUSY") => "Redis is busy with another program's script".into(),
+            Some("MISCONF") => "Redis cannot save its data and accepts no writes (MISCONF)".into(),
             Some("CLUSTERDOWN") => "the Redis Cluster is down".into(),
             Some("MOVED") => {
                 "Redis is a node of a Cluster and does not say where the other nodes are; permit CLUSTER \
@@ -308,7 +305,7 @@ impl Store {
                 "Redis refuses the connection: nothing listens there".into()
             }
             _ if certificate_is_wrong(error) => format!(
-                "Redis shows a certificate that is not trusted here ({error}); SSL_CERT_FILE names one that is"
+                "the certificate of Redis is not trusted ({error}); name its authority in SSL_CERT_FILE"
             ),
             _ if error.is_connection_dropped() => "Redis closed the connection".into(),
             _ if error.kind() == ErrorKind::Client => {
@@ -329,7 +326,7 @@ impl Store {
 impl Backend for Store {
     fn connect(&mut self) -> Result<(), Failure> {
         self.link = None;
-        // Any node of a Cluster knows the others, also while the one that is named is away.
+        // Any node of a Cluster knows the others, even while the named one is unavailable.
         let opened = Link::open(&self.endpoint).or_else(|error| match self.found.is_empty() {
             true => Err(error),
             false => {
@@ -341,7 +338,7 @@ impl Backend for Store {
         self.markers = link.key_on_each(&self.marker());
         self.found = link.found_nodes().unwrap_or_default();
         self.link = Some(link);
-        // A server that is full, or a replica, accepts a connection and refuses this.
+        // A full server or a replica accepts connections but refuses this write.
         self.mark(false)?;
         let kind = self.ask(&[series::question()], 0)?.pop().map(|answer| series::kind(&answer));
         self.history = kind.unwrap_or(Kind::SortedSet);
@@ -364,7 +361,7 @@ impl Backend for Store {
         let markers =
             self.link.as_ref().map(|link| link.key_on_each(&self.marker())).unwrap_or_default();
         if markers != self.markers {
-            // The Cluster has other nodes than before.
+            // The nodes of the Cluster may have changed.
             self.found = self.link.as_ref().and_then(Link::found_nodes).unwrap_or_default();
             self.markers = markers;
             self.mark(false)?;
@@ -436,9 +433,9 @@ impl Backend for Store {
         for answer in self.ask(&sessions.iter().map(refresh).collect::<Vec<_>>(), 0)? {
             match answer.map_err(|error| self.failure(&error)) {
                 Ok(answer) => all_there &= answer != Value::Int(0),
-                // It is written again before long, and fails there if it must.
+                // The session is written again soon, and fails there if it must.
                 Err(Failure::Session(reason)) => {
-                    debug!("a session could not be refreshed: {reason}")
+                    debug!("cannot refresh a session: {reason}")
                 }
                 Err(failure) => return Err(failure),
             }
@@ -446,14 +443,14 @@ impl Backend for Store {
         Ok(all_there)
     }
 
-    /// Redis does that by itself.
+    /// Redis expires keys itself.
     fn expire(&mut self) -> Result<(), Failure> {
         Ok(())
     }
 
     fn set_aside(&mut self, session: &SessionId, how: Aside) -> Result<(), Failure> {
         let script = self.scripts.aside.clone();
-        // Whether a single server is a node of a Cluster cannot always be asked.
+        // A single server cannot always be asked whether it is a node of a Cluster.
         for same_slot in [false, true] {
             let link = self.link.as_ref();
             let aside =
@@ -479,7 +476,7 @@ impl Backend for Store {
         let names = self.demand_one(series::metrics())?;
         let names: Vec<String> = redis::from_redis_value(names).unwrap_or_default();
         let mut points = Vec::new();
-        // A server that has got the module lately still has what was measured before.
+        // A server that got the module recently still has the points from before.
         let kinds = if self.history == Kind::TimeSeries { 2 } else { 1 };
         for kind in &[Kind::SortedSet, Kind::TimeSeries][..kinds] {
             let ranges: Vec<Request> =
@@ -491,7 +488,7 @@ impl Backend for Store {
                             .into_iter()
                             .map(|(at, value)| (at, (name.clone(), value))),
                     ),
-                    // There is none of this kind, or somebody else's.
+                    // There is no such key, or it belongs to another program.
                     Err(error) if error.code().is_some() => {}
                     Err(error) => return Err(self.failure(&error)),
                 }
@@ -509,10 +506,10 @@ fn text(number: impl ToString) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 
-/// A script to be run.
+/// A script to run.
 struct Call<'a> {
     script: &'a (Script, String),
-    /// In a Cluster, of one slot.
+    /// In a Cluster, all in one slot.
     keys: Vec<String>,
     arguments: Vec<Vec<u8>>,
 }
@@ -535,7 +532,7 @@ fn certificate_is_wrong(error: &RedisError) -> bool {
 }
 
 fn senseless() -> Failure {
-    Failure::Session("Redis gave an answer that makes no sense".into())
+    Failure::Session("Redis sent an answer that makes no sense".into())
 }
 
 fn applied(answer: &Value) -> Result<Applied, Failure> {
@@ -552,8 +549,8 @@ fn applied(answer: &Value) -> Result<Applied, Failure> {
     }
 }
 
-/// What other programs may read of a session, and the record. `position` is where the music was at
-/// `updatedAt` (Unix milliseconds), from where it goes on if it `isPlaying`.
+/// The record, and fields for other programs. `position` is the position at `updatedAt` (Unix
+/// milliseconds), from which it moves on if `isPlaying`.
 fn fields(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut fields = vec![b"record".to_vec(), bytes.to_vec()];
     let mut field = |name: &str, value: String| fields.extend([name.into(), value.into_bytes()]);
@@ -583,7 +580,7 @@ fn fields(bytes: &[u8]) -> Vec<Vec<u8>> {
     fields
 }
 
-/// Thousandths as a decimal number.
+/// Prints thousandths as a decimal number.
 fn millis(thousandths: i64) -> String {
     let (sign, size) = (if thousandths < 0 { "-" } else { "" }, thousandths.unsigned_abs());
     format!("{sign}{}.{:03}", size / 1_000, size % 1_000)

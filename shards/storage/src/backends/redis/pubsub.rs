@@ -1,10 +1,10 @@
-//! What becomes of sessions, told to everybody at the same Redis, and heard from the others.
+//! Messages about sessions between the servers at the same Redis.
 //!
-//! On the channel `bandsync:sessions` each server says which records it wrote and deleted, as JSON.
-//! Each also listens: two servers that keep the same session overwrite each other, and somebody
-//! should know. Both directions have a thread and a connection of their own, so that neither waits
-//! for operations nor holds them up. News are hints: those that find no room or no connection are
-//! lost.
+//! On the channel `bandsync:sessions` each server publishes the records that it wrote and deleted,
+//! as JSON. Each server also subscribes, because two servers that keep the same session overwrite
+//! each other's records. Both directions have a thread and a connection of their own, so they
+//! neither wait for operations nor delay them. Messages are hints: if a queue is full or a
+//! connection is down, they are lost.
 
 use std::io;
 use std::sync::Arc;
@@ -23,28 +23,28 @@ use super::endpoint::Endpoint;
 use super::link::open_any;
 use crate::backoff::{Backoff, chance};
 
-/// Where everybody talks.
+/// The channel of all servers.
 const CHANNEL: &str = "bandsync:sessions";
 
-/// News that may wait for the connection.
+/// Maximum messages that wait for the connection.
 const WAITING_MAX: usize = 4_096;
 
-/// News sent at once.
+/// Maximum messages sent at once.
 const BATCH_MAX: usize = 256;
 
-/// How long a silence lasts before the connection is tried.
+/// Time without messages after which the connection is tested.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// A message on the channel.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Message {
-    /// Which server says so: a number that it drew at its start.
+    /// The sending server: a number that it drew at its start.
     server: String,
     session_id: String,
     event: Event,
     epoch: u64,
-    /// Of the state that was stored; 0 with `deleted`.
+    /// The version of the stored state; 0 with `deleted`.
     version: u64,
 }
 
@@ -54,13 +54,13 @@ struct Message {
 pub enum Event {
     /// A server has stored the session.
     Stored,
-    /// Another server stored it, and this one keeps it as well.
+    /// Another server stored it, and this server keeps it too.
     Kept,
     /// A server has deleted the session.
     Deleted,
 }
 
-/// The way to the two threads. They end when it is dropped.
+/// The queue to the two threads, which end when it is dropped.
 pub struct News {
     server: String,
     messages: SyncSender<Message>,
@@ -68,11 +68,11 @@ pub struct News {
 }
 
 impl News {
-    /// Starts to publish and to subscribe; what other servers say goes to `heard`, which must not
-    /// wait.
+    /// Starts to publish and to subscribe. Messages of other servers go to `heard`, which must not
+    /// block.
     ///
     /// # Errors
-    /// If the system has no thread left.
+    /// If the system cannot start a thread.
     pub fn start(
         endpoint: &Endpoint,
         server: &str,
@@ -96,10 +96,10 @@ impl News {
         Ok(Self { server: server.to_owned(), messages, ended })
     }
 
-    /// Tells what became of a session, if there is room.
+    /// Publishes an event of a session, if there is room.
     pub fn tell(&self, session: &SessionId, event: Event, epoch: u64, version: u64) {
         let (server, session_id) = (self.server.clone(), session.as_str().to_owned());
-        // Without room it is lost, as to those who listen later.
+        // If the queue is full, the message is lost, as it is for servers that subscribe later.
         let _ = self.messages.try_send(Message { server, session_id, event, epoch, version });
     }
 }
@@ -113,7 +113,7 @@ impl Drop for News {
 struct Publisher {
     endpoint: Endpoint,
     connection: Option<Connection>,
-    /// When to connect again.
+    /// The time of the next connection attempt.
     retry: Instant,
     backoff: Backoff,
 }
@@ -129,14 +129,14 @@ impl Publisher {
             let batch: Vec<Message> =
                 first.into_iter().chain(waiting.try_iter()).take(BATCH_MAX).collect();
             if let Err(error) = self.publish(&batch) {
-                debug!("nothing can be published, {} news are lost: {error}", batch.len());
+                debug!("cannot publish, {} messages lost: {error}", batch.len());
                 self.connection = None;
                 self.retry = Instant::now() + self.backoff.pause(chance());
             }
         }
     }
 
-    /// Sends messages; the empty batch of a silence keeps the connection tried.
+    /// Sends messages. An empty batch tests the connection.
     fn publish(&mut self, batch: &[Message]) -> RedisResult<()> {
         if self.connection.is_none() && self.retry > Instant::now() {
             return Ok(());
@@ -171,13 +171,13 @@ impl Subscriber {
         let mut backoff = Backoff::default();
         while !self.ended.load(Ordering::Relaxed) {
             if let Err(error) = self.listen(heard, &mut backoff) {
-                debug!("nothing is heard of other servers: {error}");
+                debug!("cannot receive messages of other servers: {error}");
                 thread::sleep(backoff.pause(chance()));
             }
         }
     }
 
-    /// Listens until the connection is lost or the server ends.
+    /// Receives messages until the connection is lost or the server ends.
     fn listen(&self, heard: &dyn Fn(Foreign), backoff: &mut Backoff) -> RedisResult<()> {
         let mut connection = open_any(&self.endpoint)?;
         connection.set_read_timeout(Some(SILENCE.max(self.endpoint.timeout)))?;
@@ -198,8 +198,8 @@ impl Subscriber {
         Ok(())
     }
 
-    /// What another server stored or keeps; anybody may write to the channel, so it may be
-    /// anything.
+    /// Parses a message of another server. Anything may be on the channel, since every client of
+    /// Redis may write to it.
     fn read(&self, text: &[u8]) -> Option<Foreign> {
         let message: Message = serde_json::from_slice(text).ok()?;
         let is_foreign = message.event != Event::Deleted && message.server != self.server;

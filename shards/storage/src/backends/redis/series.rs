@@ -1,6 +1,6 @@
-//! The history of measurements in Redis: series of the RedisTimeSeries module where the server has
-//! it, otherwise sorted sets. Both are capped and bounded in time, and end with the server that
-//! writes them.
+//! The history of measurements in Redis: series of the RedisTimeSeries module if the server has it,
+//! otherwise sorted sets. Both are capped and bounded in time, and expire after the server that
+//! writes them is gone.
 
 use redis::{Value, cmd};
 
@@ -10,10 +10,10 @@ use crate::series::{INTERVAL_MS, KEPT_MS, Point};
 /// The set of the metrics that have points.
 const METRICS: &str = "history:metrics";
 
-/// Points that a metric may have.
+/// Maximum points of a metric.
 const POINTS_MAX: i64 = KEPT_MS / INTERVAL_MS;
 
-/// Which kind of key the points are in.
+/// The kind of key that holds the points.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// `history:metric:<metric>`: sorted by Unix milliseconds.
@@ -31,14 +31,14 @@ impl Kind {
     }
 }
 
-/// Asks whether the server has the module.
+/// Builds the question whether the server has the module.
 pub fn question() -> Request {
     let mut info = cmd("COMMAND");
     info.arg("INFO").arg("TS.ADD");
     Request::new(METRICS, info)
 }
 
-/// What its answer means. A server that does not say has not got it.
+/// Interprets its answer. A server that does not answer the question does not have the module.
 pub fn kind(answer: &Answer) -> Kind {
     match answer {
         Ok(Value::Array(entries)) if matches!(entries.first(), Some(Value::Array(_))) => {
@@ -48,7 +48,7 @@ pub fn kind(answer: &Answer) -> Kind {
     }
 }
 
-/// Commands that add measurements of one instant, and forget those from before `oldest`.
+/// Builds commands that add measurements of one instant, and drop those from before `oldest`.
 pub fn add(kind: Kind, at: i64, points: &[Point], oldest: i64) -> Vec<Request> {
     let mut requests = Vec::new();
     for (metric, value) in points {
@@ -67,7 +67,7 @@ pub fn add(kind: Kind, at: i64, points: &[Point], oldest: i64) -> Vec<Request> {
             }
             Kind::TimeSeries => {
                 let (value, kept) = (value.to_string(), KEPT_MS.to_string());
-                // The same instant comes again when it is not known whether it was taken.
+                // An instant is sent again if it is unknown whether it was stored.
                 let rules =
                     ["RETENTION", &kept, "ON_DUPLICATE", "LAST", "LABELS", "metric", metric];
                 push("TS.ADD", &[&[at.as_str(), &value][..], &rules].concat());
@@ -81,14 +81,14 @@ pub fn add(kind: Kind, at: i64, points: &[Point], oldest: i64) -> Vec<Request> {
     requests
 }
 
-/// Asks for the names of all metrics.
+/// Builds the request for the names of all metrics.
 pub fn metrics() -> Request {
     let mut names = cmd("SMEMBERS");
     names.arg(METRICS);
     Request::new(METRICS, names)
 }
 
-/// Asks for the points of a metric since an instant.
+/// Builds the request for the points of a metric since an instant.
 pub fn range(kind: Kind, metric: &str, since: i64) -> Request {
     let key = kind.key(metric);
     let (name, end) = match kind {
@@ -100,7 +100,7 @@ pub fn range(kind: Kind, metric: &str, since: i64) -> Request {
     Request::new(key, range)
 }
 
-/// Reads the answer to [`range`]; what makes no sense is left out.
+/// Parses the answer to [`range`]. Points that make no sense are skipped.
 pub fn points(answer: Value) -> Vec<(i64, f64)> {
     let Value::Array(items) = answer else { return Vec::new() };
     let text = |value: &Value| match value {
