@@ -1,4 +1,4 @@
-//! A client with a WebSocket of its own.
+//! A client with its own WebSocket.
 #![allow(clippy::unwrap_used)] // a test that cannot go on panics
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::frames;
 
-/// How long a client waits for anything. Guessed: whatever takes longer is stuck.
+/// Time limit of every wait. Guessed: anything that takes longer is stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Not all zeros, so that a server that does not unmask fails.
+/// The mask of frames. Not all zeros, so that a server that does not unmask fails.
 const MASK: [u8; 4] = [9, 200, 3, 77];
 
-/// The query of a handshake, as [`frames::handshake`] has it.
+/// The query of a handshake, as in [`frames::handshake`].
 const QUERY: &str = "EIO=4&transport=websocket";
 
 /// One client of a server on this machine.
@@ -27,7 +27,7 @@ impl TestClient {
         Self::connect_with(port, "")
     }
 
-    /// The same with further lines in the head of the request, each with its line end.
+    /// Connects with additional lines in the head of the request, each with its line end.
     pub fn connect_with(port: u16, headers: &str) -> Self {
         let mut client = Self::burst(port, headers, &[]);
         client.say("40");
@@ -66,15 +66,15 @@ impl TestClient {
         client
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
-    /// Sends bytes as they are, and waits until the server ends the connection.
+    /// Sends bytes unchanged, and waits until the server ends the connection.
     pub fn break_off(mut self, bytes: &[u8]) {
         self.send(bytes);
-        // An error is an end as well.
+        // An error is an end too.
         let _ = self.stream.read_to_end(&mut Vec::new());
     }
 
@@ -89,17 +89,17 @@ impl TestClient {
         }
     }
 
-    /// Waits for a packet that begins like this, and returns it. Answers Engine.IO's pings.
+    /// Waits for a packet that begins with `beginning`, and returns it. Answers Engine.IO's pings.
     pub fn hear(&mut self, beginning: &str) -> String {
         self.await_packet(|packet| packet.starts_with(beginning))
     }
 
-    /// Waits for a packet that has this in it, and returns it.
+    /// Waits for a packet that contains `part`, and returns it.
     pub fn hear_of(&mut self, part: &str) -> String {
         self.await_packet(|packet| packet.contains(part))
     }
 
-    /// Sends an event that is to be acknowledged, and returns the acknowledgement.
+    /// Sends an event, and returns its acknowledgement.
     pub fn ask(&mut self, event: &str, payload: &str) -> String {
         self.say(&format!(r#"427["{event}",{payload}]"#));
         self.hear("437[")
@@ -117,7 +117,7 @@ impl TestClient {
         }
     }
 
-    /// The next packet.
+    /// Returns the next packet.
     fn packet(&mut self) -> String {
         let mut frame = vec![0; 2];
         self.stream.read_exact(&mut frame).unwrap();

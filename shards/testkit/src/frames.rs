@@ -1,8 +1,7 @@
-//! WebSocket frames as a client writes and both sides read them: just enough for text that is never
-//! fragmented.
+//! WebSocket frames as clients write them and both sides read them: just enough for text that is
+//! never fragmented.
 
-/// The handshake that opens a connection. The key is the same for all: nobody here checks the
-/// answer's.
+/// The handshake that opens a connection. All use the same key, since the answer is not checked.
 pub fn handshake(host: &str, compression: bool) -> Vec<u8> {
     let offer = if compression {
         "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
@@ -17,31 +16,31 @@ pub fn handshake(host: &str, compression: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The length of the head of an HTTP message at the front of `bytes`, if it is whole.
+/// The length of the head of an HTTP message at the front of `bytes`, if it is complete.
 pub fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// Appends a text frame as a client sends it. The mask is all zeros, which costs the receiver the
-/// same.
+/// Appends a client's text frame. Its mask is all zeros, which costs the receiver the same as any
+/// other.
 pub fn masked(bytes: &mut Vec<u8>, text: &str) {
     masked_with(bytes, text, [0; 4]);
 }
 
-/// The same with another mask.
+/// Appends a client's text frame with this mask.
 pub fn masked_with(bytes: &mut Vec<u8>, text: &str, mask: [u8; 4]) {
     head(bytes, 0x80, text.len());
     bytes.extend_from_slice(&mask);
     bytes.extend(text.bytes().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
-/// Appends a text frame as a server sends it.
+/// Appends a server's text frame.
 pub fn plain(bytes: &mut Vec<u8>, text: &str) {
     head(bytes, 0, text.len());
     bytes.extend_from_slice(text.as_bytes());
 }
 
-/// Appends the head of a text frame; `masked` is the bit that says whether there is a mask.
+/// Appends the head of a text frame; `masked` is the mask bit.
 fn head(bytes: &mut Vec<u8>, masked: u8, length: usize) {
     bytes.push(0x81);
     match length {
@@ -57,22 +56,22 @@ fn head(bytes: &mut Vec<u8>, masked: u8, length: usize) {
     }
 }
 
-/// A frame at the front of some bytes.
+/// A frame at the front of a buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Frame<'a> {
     /// 1 = text, 8 = close, 9 = ping.
     pub opcode: u8,
     /// Whether the payload is compressed.
     pub compressed: bool,
-    /// As sent: masked with `mask`.
+    /// The payload as sent: masked with `mask`.
     pub payload: &'a [u8],
-    /// All zeros if there is none.
+    /// The mask; all zeros if there is none.
     pub mask: [u8; 4],
-    /// Where the next frame begins.
+    /// The position of the next frame.
     pub length: usize,
 }
 
-/// The frame at the front of `bytes`, if it is whole.
+/// The frame at the front of `bytes`, if it is complete.
 #[inline]
 pub fn read(bytes: &[u8]) -> Option<Frame<'_>> {
     let [first, second, ..] = *bytes else { return None };

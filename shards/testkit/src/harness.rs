@@ -1,4 +1,4 @@
-//! Engines without a driver: the inputs come from the caller, and so does the time.
+//! Engines without a driver: the caller provides inputs and time.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,24 +13,24 @@ use crate::frames;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A number that stays the same while its connection moves between shards.
+/// The number of a client. It stays the same while the client's connection moves between shards.
 pub type Client = u32;
 
-/// Some engines, a clock, and clients. A tap watches each engine.
+/// Engines, a clock, and clients. A tap watches each engine.
 ///
-/// Letters, hand-overs and answers to HTTP requests are carried at once. It allocates for clients that
-/// move, and for nothing else.
+/// Letters, hand-overs and answers to HTTP requests are delivered at once. The harness allocates
+/// only for clients that move.
 pub struct Harness<T> {
     shards: Vec<(Engine, T)>,
     now: Micros,
     out: Outputs,
     clients: Client,
-    /// Where clients are that were not opened on the first shard, or have moved since.
+    /// Clients that were not opened on the first shard, or have moved since.
     elsewhere: BTreeMap<Client, (usize, ConnId)>,
 }
 
 impl<T: Tap> Harness<T> {
-    /// As many engines as the settings say, one second after the start of the clock.
+    /// Creates as many engines as the settings say, one second after the start of the clock.
     pub fn new(settings: &Settings, mut tap: impl FnMut(ShardId) -> T) -> Self {
         let shard = |shard| {
             let shard = ShardId(shard);
@@ -45,7 +45,7 @@ impl<T: Tap> Harness<T> {
         }
     }
 
-    /// The time it is.
+    /// The current time.
     pub fn now(&self) -> Micros {
         self.now
     }
@@ -60,7 +60,7 @@ impl<T: Tap> Harness<T> {
         &mut self.shards[shard].0
     }
 
-    /// What watches one of the engines.
+    /// The tap of one of the engines.
     pub fn tap(&mut self, shard: usize) -> &mut T {
         &mut self.shards[shard].1
     }
@@ -91,18 +91,18 @@ impl<T: Tap> Harness<T> {
         self.received(client, &mut bytes);
     }
 
-    /// The same with bytes that are ready, which the engine may change.
+    /// Sends bytes that are ready, which the engine may change.
     pub fn received(&mut self, client: Client, bytes: &mut [u8]) {
         let (shard, conn) = self.place(client);
         self.input(shard, Input::Received { conn, bytes });
     }
 
-    /// Lets time pass as a driver would: each engine's turn ends when it wants to be woken.
+    /// Lets time pass as a driver does: an engine's turn ends when it wants to be woken.
     pub fn pass(&mut self, span: Micros) {
         self.pass_until(self.now + span);
     }
 
-    /// The same up to a time.
+    /// Lets time pass up to `end`.
     pub fn pass_until(&mut self, end: Micros) {
         let next = |shards: &[(Engine, T)]| {
             shards.iter().filter_map(|(engine, _)| engine.next_deadline()).min()
@@ -121,7 +121,7 @@ impl<T: Tap> Harness<T> {
         }
     }
 
-    /// Gives a shard an input, and carries what it wants done.
+    /// Passes an input to a shard, and carries out its outputs.
     pub fn input(&mut self, shard: usize, input: Input<'_>) {
         let (engine, tap) = &mut self.shards[shard];
         tap.input(self.now, &input);
@@ -136,7 +136,7 @@ impl<T: Tap> Harness<T> {
         self.out.clear();
     }
 
-    /// Brings letters and connections to their shards, and answers to those who asked.
+    /// Delivers letters, connections and answers.
     fn carry(&mut self, from: usize) {
         let out = std::mem::take(&mut self.out);
         for output in &out.list {
@@ -169,7 +169,7 @@ impl<T: Tap> Harness<T> {
         self.elsewhere.get(&client).copied().unwrap_or(first)
     }
 
-    /// The client that has this connection.
+    /// The client of a connection.
     pub fn client_at(&self, shard: usize, conn: ConnId) -> Client {
         let moved = self.elsewhere.iter().find(|(_, place)| **place == (shard, conn));
         moved.map_or(conn.index, |(client, _)| *client)

@@ -1,8 +1,8 @@
-//! Clients and engines for tests, measurements and tools alone.
+//! Clients and engines for tests, measurements and tools only.
 //!
 //! [`TestClient`] talks to a server over a socket. [`Harness`] runs engines with clients that are
 //! numbers, in one thread, on a clock that the caller moves. [`frames`] writes and reads the frames
-//! of both. What is wrong panics: whoever uses this wants to see it at once.
+//! of both. Errors panic, so that a test shows them at once.
 
 pub mod client;
 pub mod frames;

@@ -1,4 +1,4 @@
-//! What members and server said to each other, from recorded bytes to lines for people.
+//! The messages between clients and server, decoded from recorded bytes into lines for people.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::format::Entry;
 
-/// Which way something went.
+/// The direction of a line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -23,35 +23,35 @@ pub enum Direction {
     In,
     /// From the server.
     Out,
-    /// Neither: the server itself.
+    /// Neither: inside the server.
     Here,
 }
 
-/// One thing that was said, or that happened.
+/// A message, or another thing that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
-    /// The input that it came with or that led to it.
+    /// The index of the input that carried it or caused it.
     pub index: u64,
-    /// When it happened.
+    /// The time of that input.
     pub at: Micros,
-    /// Its way.
+    /// The direction.
     pub direction: Direction,
-    /// Whose it is: none, one, or all receivers.
+    /// Its connections: none, one, or all receivers.
     pub conns: Vec<ConnId>,
-    /// The event of Socket.IO, or else the kind of what it is.
+    /// The event of Socket.IO, or otherwise the kind of message.
     pub event: String,
-    /// What came with it.
+    /// The content.
     pub text: String,
-    /// As they were on the network.
+    /// Size on the network.
     pub bytes: usize,
-    /// The session that it is about, as far as known.
+    /// The session that it belongs to, if known.
     pub session: Option<String>,
-    /// Socket id and name of whose it is, as far as known.
+    /// Socket id and name of the member that it belongs to, if known.
     pub member: Option<String>,
 }
 
 impl Line {
-    /// Event, size and content.
+    /// Prints event, size and content.
     pub fn brief(&self) -> String {
         const CHARS_MAX: usize = 160;
         let arrow = match self.direction {
@@ -83,10 +83,10 @@ pub struct Decoder {
     people: BTreeMap<ConnId, Person>,
 }
 
-/// What is known of a connection.
+/// The known state of a connection.
 #[derive(Default)]
 struct Person {
-    /// Once it is a WebSocket.
+    /// Reads frames, once the connection is a WebSocket.
     reader: Option<Reader>,
     socket: Option<String>,
     name: Option<String>,
@@ -103,12 +103,12 @@ impl Person {
 }
 
 impl Decoder {
-    /// A decoder that knows no connection yet.
+    /// Creates a decoder without connections.
     pub fn new(limits: &Limits) -> Self {
         Self { limits: limits.clone(), people: BTreeMap::new() }
     }
 
-    /// What an input says.
+    /// Decodes an input.
     pub fn input(&mut self, entry: &Entry<'_>) -> Vec<Line> {
         let mut lines = Vec::new();
         match &entry.input {
@@ -166,7 +166,7 @@ impl Decoder {
                         .for_each(|(bytes, (event, text))| said.push((bytes, event, text)));
                 }
                 said.insert(0, (bytes.len(), "http".into(), first));
-                // Not by the server's answer: who looks at inputs alone does not see it.
+                // Not by the server's answer, which is missing when only inputs are decoded.
                 if text.to_ascii_lowercase().contains("\r\nupgrade: websocket\r\n") {
                     person.reader = Some(Reader::default());
                 }
@@ -197,7 +197,7 @@ impl Decoder {
                                 "broken frame".into(),
                                 error.to_string(),
                             ));
-                            // Nothing after it is read, by the engine either.
+                            // The engine reads nothing after this either.
                             person.reader = Some(Reader::default());
                             break;
                         }
@@ -222,7 +222,7 @@ impl Decoder {
         }
     }
 
-    /// What came of it.
+    /// Decodes the outputs of an input.
     pub fn outputs(&mut self, entry: &Entry<'_>, outputs: &Outputs) -> Vec<Line> {
         let mut lines = Vec::new();
         for output in &outputs.list {
@@ -341,7 +341,7 @@ impl Decoder {
         }
     }
 
-    /// Whether a connection is meant by this: as `index.generation`, socket id, or name.
+    /// Whether `who` names this connection: as `index.generation`, socket id, or name.
     pub fn is(&self, conn: ConnId, who: &str) -> bool {
         let known = |person: &Person| {
             person.socket.as_deref() == Some(who) || person.name.as_deref() == Some(who)
@@ -350,13 +350,13 @@ impl Decoder {
     }
 }
 
-/// An order for the storage.
+/// A request to the storage.
 fn ordered(entry: &Entry<'_>, event: &str, session: &SessionId, bytes: usize) -> Line {
     let session = Some(session.as_str().to_owned());
     Line { direction: Direction::Out, event: event.into(), session, bytes, ..plain(entry, None, 0) }
 }
 
-/// What the storage said; of a record only its length.
+/// Describes an event of the storage; of a record only its length.
 fn news_of(news: &StorageEvent) -> String {
     match news {
         StorageEvent::Loaded { session, found: Found::Record(bytes) } => {
@@ -375,7 +375,7 @@ fn news_of(news: &StorageEvent) -> String {
     }
 }
 
-/// An input in a few words.
+/// Describes an input in a few words.
 pub fn describe(input: &Recorded<'_>) -> String {
     match input {
         Recorded::Opened { conn, peer } => format!("{conn} opened from {peer}"),
@@ -401,7 +401,7 @@ pub fn describe(input: &Recorded<'_>) -> String {
     }
 }
 
-/// What a read holds, if it begins at a frame or a request.
+/// The content of a read, if it begins at a frame or a request.
 fn content(bytes: &[u8]) -> String {
     if bytes.first().is_some_and(u8::is_ascii_uppercase) {
         return String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().to_owned();
@@ -450,11 +450,11 @@ fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
     }
 }
 
-/// The packets in the body of long-polling, with their lengths; what follows another head is not
-/// looked for.
+/// The packets in a polling body, with their lengths. A second request in the same bytes is
+/// ignored.
 fn polled(http: &str) -> impl Iterator<Item = (usize, (String, String))> {
     let body = http.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    // A body of version 4 is none of version 3, where a length comes first.
+    // A body of version 4 never parses as one of version 3, in which a length comes first.
     let parts = payload::parts(body.as_bytes(), Version::V3, false)
         .or_else(|_| payload::parts(body.as_bytes(), Version::V4, false));
     parts.unwrap_or_default().into_iter().filter_map(|part| match part {
@@ -463,7 +463,7 @@ fn polled(http: &str) -> impl Iterator<Item = (usize, (String, String))> {
     })
 }
 
-/// The event and the content of an Engine.IO packet.
+/// Event and content of an Engine.IO packet.
 fn packet(text: &str) -> (String, String) {
     const ENGINE: [&str; 7] =
         ["engine open", "engine close", "engine ping", "engine pong", "", "upgrade", "noop"];
@@ -492,7 +492,7 @@ fn packet(text: &str) -> (String, String) {
     }
 }
 
-/// What a connection that was handed over wants to join, which stands as JSON in its parcel.
+/// The session that a handed-over connection wants to join, which is JSON in its packed state.
 fn joining(parcel: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(parcel);
     text.match_indices('{').find_map(|(at, _)| {
@@ -502,13 +502,13 @@ fn joining(parcel: &[u8]) -> Option<String> {
     })
 }
 
-/// A field with a text of a JSON object.
+/// The value of a text field in a JSON object.
 fn field(json: &str, name: &str) -> Option<String> {
     let object: BTreeMap<String, serde_json::Value> = serde_json::from_str(json).ok()?;
     object.get(name)?.as_str().map(str::to_owned)
 }
 
-/// Opcode, payload and whole length of the frame of a server that bytes begin with.
+/// Opcode, payload and whole length of a server's frame at the front of `bytes`.
 fn server_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     let [first, second, rest @ ..] = bytes else { return None };
     let (long, length) = match second {

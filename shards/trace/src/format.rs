@@ -1,5 +1,5 @@
-//! The trace format: one text line, then blocks with a checksum each. `tools/README.md` draws it
-//! byte by byte.
+//! The trace format: one line of text, then blocks, each with a checksum. `tools/README.md` draws
+//! it byte by byte.
 
 use std::io::{self, Read};
 
@@ -9,82 +9,82 @@ use bandsync_engine::words::time::Micros;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use serde::{Deserialize, Serialize};
 
-/// What a trace begins with; the number is the version of everything behind it.
+/// The first line of a trace. The number is the version of everything after it.
 pub const MAGIC: &[u8] = b"BANDSYNC TRACE 3\n";
 
-/// What a trace of any version begins with.
+/// The beginning of a trace of any version.
 const ANY_MAGIC: &[u8] = b"BANDSYNC TRACE ";
 
-/// Of a block: kind, stored length, whole length, checksum.
+/// The head of a block: kind, stored length, whole length, checksum.
 const HEAD_BYTES: usize = 13;
 
-/// The longest block. A reader believes no length beyond it.
+/// Maximum length of a block. A reader rejects a greater one.
 const BLOCK_BYTES_MAX: u32 = 64 << 20;
 
-/// What a segment begins with.
+/// The first block of a segment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
-    /// The version of the program that recorded.
+    /// Version of the program that recorded.
     pub program: String,
-    /// The same number in all segments of all shards of one run of a server.
+    /// Number of the server's run, the same in all segments of all its shards.
     pub run: u64,
-    /// Counts the segments of a shard in a run from zero. Only with the first one can a run be
-    /// replayed.
+    /// Number of the segment in its shard's run, from zero. A run can only be replayed from its
+    /// first segment.
     pub segment: u32,
-    /// What the shard's engine was told.
+    /// Settings of the shard's engine.
     pub settings: Settings,
 }
 
-/// Inputs in a row, with what came of each.
+/// Consecutive inputs, each with its outputs' digest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct EntryBlock<'a> {
-    /// How many inputs of the run came before.
+    /// Number of inputs of the run before these.
     pub first: u64,
     /// The time of the input before.
     pub at: Micros,
     /// The digest of all outputs before.
     pub digest: u32,
-    /// [`Entry`]s, packed.
+    /// The packed [`Entry`]s.
     pub entries: &'a [u8],
 }
 
-/// One input and what came of it.
+/// An input and its outcome.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry<'a> {
-    /// Counts the inputs of the run from zero.
+    /// Number of the input in the run, from zero.
     pub index: u64,
-    /// When it happened.
+    /// The time of the input.
     pub at: Micros,
-    /// What happened.
+    /// The input.
     pub input: Recorded<'a>,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// Why a segment ends where it does.
+/// The reason why a segment ends.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum End {
     /// The shard ended in order.
     Finished,
-    /// The next segment goes on.
+    /// The next segment continues the run.
     Rotated,
-    /// The shard panicked; the last input is the one it panicked at.
+    /// The shard panicked at the last input.
     Panicked,
-    /// Recording stopped before the server did, for this reason.
+    /// Recording stopped before the server, for this reason.
     Stopped(String),
 }
 
-/// Why nothing more can be read.
+/// The reason why a trace cannot be read on.
 #[derive(Debug)]
 pub enum FormatError {
-    /// It does not begin as a trace does.
+    /// The file does not begin as a trace does.
     NoTrace,
-    /// It is a trace of another version of the format.
+    /// The trace has another version of the format.
     OtherVersion,
-    /// It ends before anything was recorded: the disk was full, or the server was killed as it
-    /// began.
+    /// The file ends before the first entry: the disk was full, or the server was killed at the
+    /// start.
     Headless,
-    /// What stands in a block is none of ours, though its checksum holds.
+    /// A block has a valid checksum but unknown content.
     Malformed,
     /// The file cannot be read.
     Io(io::Error),
@@ -93,12 +93,12 @@ pub enum FormatError {
 impl std::fmt::Display for FormatError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NoTrace => f.write_str("is no trace"),
+            Self::NoTrace => f.write_str("is not a trace"),
             Self::OtherVersion => {
                 f.write_str("is a trace in the format of another version of bandsync")
             }
             Self::Headless => f.write_str("ends before anything was recorded"),
-            Self::Malformed => f.write_str("holds a block that this version does not understand"),
+            Self::Malformed => f.write_str("has a block that this version does not understand"),
             Self::Io(error) => write!(f, "cannot be read: {error}"),
         }
     }
@@ -110,7 +110,7 @@ const HEADER: u8 = b'H';
 const ENTRIES: u8 = b'E';
 const END: u8 = b'Z';
 
-/// Makes blocks; keeps its memory between them.
+/// Packs blocks, and reuses its memory.
 pub struct Packer {
     deflate: Compress,
     whole: Vec<u8>,
@@ -120,7 +120,7 @@ pub struct Packer {
 impl Default for Packer {
     fn default() -> Self {
         // The fastest level: at the rates of a shard a trace is small, and the writer shares the
-        // shards' cores.
+        // cores of the shards.
         Self {
             deflate: Compress::new(Compression::fast(), false),
             whole: Vec::new(),
@@ -130,7 +130,7 @@ impl Default for Packer {
 }
 
 impl Packer {
-    /// Appends the beginning of a segment.
+    /// Appends the first block of a segment.
     pub fn header(&mut self, out: &mut Vec<u8>, header: &Header) {
         out.extend_from_slice(MAGIC);
         self.plain(out, HEADER, header);
@@ -147,7 +147,7 @@ impl Packer {
             self.packed.reserve(self.whole.len() / 2 + 64);
             let rest = &self.whole[used..];
             let status = self.deflate.compress_vec(rest, &mut self.packed, FlushCompress::Finish);
-            // Compressing fails only for flush modes out of order, and there is one only.
+            // Compression fails only for flush modes out of order, and there is only one.
             assert!(
                 matches!(status, Ok(Status::Ok | Status::BufError | Status::StreamEnd)),
                 "{status:?}"
@@ -159,7 +159,7 @@ impl Packer {
         block(out, ENTRIES, self.whole.len(), &self.packed);
     }
 
-    /// Appends the end of a segment.
+    /// Appends the last block of a segment.
     pub fn end(&mut self, out: &mut Vec<u8>, end: &End) {
         self.plain(out, END, end);
     }
@@ -173,7 +173,7 @@ impl Packer {
 
 fn put(bytes: &mut Vec<u8>, value: &impl Serialize) {
     let written = postcard::to_extend(value, std::mem::take(bytes));
-    // Writing plain values to a vector fails only if one of them refuses, which none of ours does.
+    // Serializing plain values into a vector cannot fail.
     *bytes = written.unwrap_or_default();
     assert!(!bytes.is_empty());
 }
@@ -195,19 +195,18 @@ fn checksum(head: &[u8], stored: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// How the reading of a segment ended.
+/// The way in which the reading of a segment ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Ending {
-    /// With this mark.
+    /// At this mark.
     Marked(End),
-    /// In the middle of a block, or behind one that is no end: the server was killed, or still
-    /// records.
+    /// Inside a block, or after one that is no end: the server was killed, or is still recording.
     Cut,
-    /// At a block whose checksum does not hold.
+    /// At a block with a wrong checksum.
     Damaged,
 }
 
-/// Reads a segment block by block, up to its end or to the last block that is whole.
+/// Reads a segment block by block, up to its end or its last whole block.
 pub struct SegmentReader<R> {
     from: R,
     header: Header,
@@ -215,7 +214,7 @@ pub struct SegmentReader<R> {
     stored: Vec<u8>,
     whole: Vec<u8>,
     ending: Option<Ending>,
-    /// Bytes of the blocks that were read.
+    /// Bytes of the blocks read so far.
     bytes: u64,
 }
 
@@ -226,10 +225,10 @@ enum Block {
 }
 
 impl<R: Read> SegmentReader<R> {
-    /// Reads the beginning.
+    /// Reads the first block.
     ///
     /// # Errors
-    /// If it is none.
+    /// If the file is not a trace of this version.
     pub fn new(mut from: R) -> Result<Self, FormatError> {
         let mut stored = Vec::new();
         if !fill(&mut from, &mut stored, MAGIC.len())? && MAGIC.starts_with(&stored) {
@@ -250,25 +249,25 @@ impl<R: Read> SegmentReader<R> {
         Ok(Self { from, header, inflate, stored, whole: Vec::new(), ending: None, bytes })
     }
 
-    /// What the segment begins with.
+    /// The first block.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// How it ended, once [`SegmentReader::next_block`] gave `None`.
+    /// The way in which reading ended, once [`SegmentReader::next_block`] returned `None`.
     pub fn ending(&self) -> &Ending {
         self.ending.as_ref().unwrap_or(&Ending::Cut)
     }
 
-    /// Bytes read so far, in whole blocks.
+    /// Bytes of the whole blocks read so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The next inputs, `None` at the end.
+    /// Reads the next inputs; `None` at the end.
     ///
     /// # Errors
-    /// If a block with a right checksum is none of ours, or the file cannot be read.
+    /// If a block with a valid checksum has unknown content, or the file cannot be read.
     pub fn next_block(&mut self) -> Result<Option<EntryBlock<'_>>, FormatError> {
         if self.ending.is_some() {
             return Ok(None);
@@ -328,7 +327,7 @@ fn read_block(from: &mut impl Read, stored: &mut Vec<u8>) -> Result<Block, Forma
     Ok(if holds { Block::Whole { kind, whole } } else { Block::Damaged })
 }
 
-/// Reads so many bytes; false if there are fewer. Memory is taken only for what is there.
+/// Reads `count` bytes. Returns false if there are fewer. Allocates only for bytes that exist.
 fn fill(from: &mut impl Read, bytes: &mut Vec<u8>, count: usize) -> Result<bool, FormatError> {
     bytes.clear();
     let read = from.take(count as u64).read_to_end(bytes).map_err(FormatError::Io)?;
@@ -336,7 +335,7 @@ fn fill(from: &mut impl Read, bytes: &mut Vec<u8>, count: usize) -> Result<bool,
 }
 
 impl<'a> EntryBlock<'a> {
-    /// The inputs, in order. The last item is an error if what is there is none.
+    /// The inputs in order. The last item is an error if its bytes are not valid.
     pub fn entries(&self) -> impl Iterator<Item = Result<Entry<'a>, FormatError>> + use<'a> {
         let Self { first, mut at, mut entries, .. } = *self;
         let mut index = first;
@@ -354,7 +353,7 @@ impl<'a> EntryBlock<'a> {
     }
 }
 
-/// Appends the input of an entry; what came of it follows by [`trace::write_outcome`].
+/// Appends the input of an entry. Its outcome follows through [`trace::write_outcome`].
 pub(crate) fn write_input(bytes: &mut Vec<u8>, since: Micros, input: &Recorded<'_>) {
     trace::write_input(bytes, since, input);
 }
@@ -442,7 +441,7 @@ pub(crate) mod tests {
         (bytes, ends)
     }
 
-    /// How many entries can be read, and how reading ends.
+    /// The number of readable entries, and how reading ends.
     fn read(bytes: &[u8]) -> Result<(usize, Ending), FormatError> {
         let mut reader = SegmentReader::new(bytes)?;
         assert_eq!(*reader.header(), header());

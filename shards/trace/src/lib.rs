@@ -1,8 +1,8 @@
-//! Recordings of what shards did: written, with secrets covered, and read again.
+//! Recordings of shards: written with covered secrets, and read.
 //!
-//! A [`Recorder`] taps the shards of a server and writes a file for each, whose form is in
-//! [`mod@format`]. [`reader`] sorts such files into runs and reads them; [`decoder`] turns recorded bytes
-//! into lines for people.
+//! A [`Recorder`] taps the shards of a server and writes a file for each, in the form of
+//! [`mod@format`]. [`reader`] sorts such files into runs and reads them; [`decoder`] decodes
+//! recorded bytes into lines for people.
 
 pub mod decoder;
 pub mod format;

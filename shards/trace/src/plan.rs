@@ -1,24 +1,24 @@
-//! What a server decides about its recording.
+//! Settings of a recording.
 
 use std::path::PathBuf;
 
 use bandsync_engine::words::time::Micros;
 
-/// Where and how much to record.
+/// Place and size of a recording.
 #[derive(Clone, Debug)]
 pub struct RecordPlan {
-    /// Where the files go; made if it is not there.
+    /// Directory of the files. Created if it is missing.
     pub directory: PathBuf,
-    /// What the names of all files of this run begin with; names of later runs must sort behind it.
+    /// The beginning of all file names of this run. Names of later runs must sort after it.
     pub name: String,
     /// The version of the program.
     pub program: String,
     /// A number that no other run has.
     pub run: u64,
-    /// A file that has grown to this is followed by another.
+    /// Size at which a file is followed by another.
     pub file_bytes_max: u64,
-    /// The same for one that holds this span of time.
+    /// Time span at which a file is followed by another.
     pub file_span_max: Micros,
-    /// Files kept of each shard, of all runs in the directory; the oldest are removed.
+    /// Files kept for each shard, of all runs in the directory. The oldest are removed.
     pub files_max: u32,
 }

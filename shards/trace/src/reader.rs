@@ -1,4 +1,4 @@
-//! Trace files as the runs they belong to: the segments of each shard in order.
+//! Trace files sorted into runs: the segments of each shard in order.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -8,25 +8,24 @@ use std::path::{Path, PathBuf};
 
 use crate::format::{End, Ending, Entry, FormatError, Header, SegmentReader};
 
-/// So many inputs may pass until progress is looked at again: a block can take seconds in real
-/// time.
+/// Inputs between two reports of progress: a block can take seconds in real time.
 const PAUSE: usize = 64;
 
-/// What one shard did in one run of a server, as far as it was recorded.
+/// The recorded part of one shard's run.
 pub struct Run {
-    /// What the first segment begins with.
+    /// The header of the first segment.
     pub header: Header,
     segments: Vec<PathBuf>,
-    /// Of all segments.
+    /// Size of all segments.
     pub bytes: u64,
 }
 
-/// Why a trace cannot be used.
+/// The reason why a trace cannot be used.
 #[derive(Debug)]
 pub enum Fault {
-    /// The file is not what it should be.
+    /// The file cannot be read as a trace.
     File(PathBuf, FormatError),
-    /// A sentence.
+    /// Another problem, in a sentence.
     Told(String),
 }
 
@@ -41,7 +40,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Sorts files into runs; of a directory all files that end with `.trace`.
+/// Sorts files into runs. Of a directory, takes all files that end with `.trace`. Reports skipped
+/// files to `left_out`.
 pub fn gather(paths: &[PathBuf], mut left_out: impl FnMut(&Fault)) -> Result<Vec<Run>, Fault> {
     let mut files = Vec::new();
     for path in paths {
@@ -55,7 +55,7 @@ pub fn gather(paths: &[PathBuf], mut left_out: impl FnMut(&Fault)) -> Result<Vec
     for (file, is_named) in files {
         let header = match open(&file) {
             Ok(reader) => reader.header().clone(),
-            // Of a server that was killed as it began the file.
+            // The server was killed as it began this file.
             Err(fault @ Fault::File(_, FormatError::Headless)) if !is_named => {
                 left_out(&fault);
                 continue;
@@ -117,18 +117,18 @@ fn open(path: &Path) -> Result<SegmentReader<BufReader<File>>, Fault> {
 }
 
 impl Run {
-    /// How it is called in reports.
+    /// The name of the run in reports.
     pub fn name(&self) -> String {
         format!("shard {}", self.header.settings.shard.0)
     }
 
-    /// Whether it has its beginning, without which the engine's state is unknown.
+    /// Whether the run has its first segment. Without it the state of the engine is unknown.
     pub fn is_whole(&self) -> bool {
         self.header.segment == 0
     }
 
-    /// Runs through all inputs in order until `act` breaks off, and says how the trace ends. Tells
-    /// `advance` now and then how many bytes were read since.
+    /// Passes all inputs in order to `act` until it breaks off, and returns how the trace ends.
+    /// Reports the bytes read to `advance` from time to time.
     pub fn each(
         &self,
         mut advance: impl FnMut(u64),
@@ -157,14 +157,14 @@ impl Run {
     }
 }
 
-/// What a person should know about how a trace ends, if it is not the server's end.
+/// Describes the end of a trace, if it is not the end of the server.
 pub fn remark(ending: &Ending) -> Option<String> {
     match ending {
         Ending::Marked(End::Finished) => None,
-        Ending::Marked(End::Rotated) => Some("goes on in a file that is not here".into()),
+        Ending::Marked(End::Rotated) => Some("continues in a file that is missing".into()),
         Ending::Marked(End::Panicked) => Some("ends with a panic of the shard".into()),
         Ending::Marked(End::Stopped(why)) => Some(format!("recording stopped early: {why}")),
-        Ending::Cut => Some("has no end: the server was killed, or records still".into()),
-        Ending::Damaged => Some("is damaged; what is behind the damage cannot be read".into()),
+        Ending::Cut => Some("has no end: the server was killed, or is still recording".into()),
+        Ending::Damaged => Some("is damaged; nothing after the damage can be read".into()),
     }
 }

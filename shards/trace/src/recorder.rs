@@ -1,10 +1,9 @@
-//! Writes down what goes into each shard's machine, and a digest of what comes out, for `bandsync
-//! replay`.
+//! Records the inputs of each shard's machine, and a digest of its outputs, for `bandsync replay`.
 //!
-//! A shard packs its inputs into a buffer and gives full ones to one writer thread, which redacts,
-//! compresses and writes them. There are so many buffers and no more, and they come back to be
-//! filled again: a shard never waits and allocates nothing. When none is left, or the disk refuses,
-//! recording stops and the server goes on.
+//! A shard packs its inputs into a buffer and passes full buffers to one writer thread, which
+//! redacts, compresses and writes them. The number of buffers is fixed, and they are reused: a
+//! shard never waits and allocates nothing. If no buffer is left, or the disk refuses, recording
+//! stops and the server goes on.
 
 use std::io;
 use std::sync::Arc;
@@ -22,12 +21,12 @@ use crate::plan::RecordPlan;
 use crate::store::{Directory, SegmentStore};
 use crate::writer::{Batch, Writer};
 
-/// A buffer is given away when it holds so much,
+/// A buffer is passed on when it holds this many bytes,
 const BUFFER_BYTES: usize = 64 * 1024;
-/// or when its first input is so old.
+/// or when its first input is this old.
 const BUFFER_SPAN: Micros = Micros::from_secs(1);
 
-/// Buffers of a shard: some seconds of a busy one, while the disk hesitates.
+/// Buffers per shard: some seconds of a busy shard, while the disk is slow. Guessed.
 const BUFFERS: usize = 64;
 
 /// Records the shards of one run.
@@ -39,7 +38,7 @@ pub struct Recorder {
     thread: JoinHandle<()>,
 }
 
-/// How much waits for the thread that writes a recording.
+/// The buffers that wait to be written.
 #[derive(Clone, Debug)]
 pub struct Backlog(Receiver<Batch>);
 
@@ -49,7 +48,7 @@ impl Backlog {
         self.0.len()
     }
 
-    /// Whether none does.
+    /// Whether no buffer waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -60,20 +59,20 @@ impl Backlog {
     }
 }
 
-/// What leads from a shard to the writer and back.
+/// The queues between a shard and the writer.
 #[derive(Debug)]
 struct ShardLink {
     /// Empty buffers.
     empty: Receiver<Vec<u8>>,
-    /// Set by the writer when it takes no more.
+    /// Set by the writer when it accepts no more buffers.
     refused: Arc<AtomicBool>,
 }
 
 impl Recorder {
-    /// Starts recording for shards with these settings, one file each.
+    /// Starts to record shards with these settings, one file each.
     ///
     /// # Errors
-    /// If the directory or a file cannot be made.
+    /// If the directory or a file cannot be created.
     pub fn start(plan: &RecordPlan, settings: &[Settings]) -> io::Result<Self> {
         let store = Directory::open(&plan.directory)?;
         Self::start_on(Box::new(store), plan, settings)
@@ -91,7 +90,7 @@ impl Recorder {
         for settings in settings {
             let (give_back, empty) = bounded(BUFFERS + 1);
             for _ in 0..BUFFERS {
-                // Room for one read of a socket more than is waited for.
+                // Twice the limit, so that a buffer has room for one more read of a socket.
                 let _ = give_back.try_send(Vec::with_capacity(2 * BUFFER_BYTES));
             }
             let refused = Arc::new(AtomicBool::new(false));
@@ -108,12 +107,12 @@ impl Recorder {
         Ok(Self { batches, backlog, shards, thread })
     }
 
-    /// How much waits to be written.
+    /// The queue of buffers to be written.
     pub fn backlog(&self) -> Backlog {
         self.backlog.clone()
     }
 
-    /// What a shard is to be tapped with, by its place in the settings.
+    /// The tap of a shard, by its index in the settings.
     pub fn tap(&self, shard: u16) -> ShardRecorder {
         let ShardLink { empty, refused } = &self.shards[usize::from(shard)];
         ShardRecorder {
@@ -143,24 +142,23 @@ impl Recorder {
     }
 }
 
-/// Records one shard. Dropped, it ends the shard's trace.
+/// Records one shard. Dropping it ends the shard's trace.
 pub struct ShardRecorder {
     shard: u16,
     batches: Sender<Batch>,
     empty: Receiver<Vec<u8>>,
     refused: Arc<AtomicBool>,
-    /// What is being filled; `None` once recording has stopped.
+    /// The buffer being filled; `None` once recording has stopped.
     buffer: Option<Vec<u8>>,
-    /// What the block in the buffer begins with: how many inputs were before, when, and the
-    /// digest.
+    /// Start of the block in the buffer: number of inputs before, time, and digest.
     first: u64,
     since: Micros,
     sum: u32,
-    /// Inputs so far, the time of the last, and the outputs of all.
+    /// Number of inputs so far, time of the last, and digest of all outputs.
     index: u64,
     at: Micros,
     digest: Digest,
-    /// Whether the last input has no outcome yet, and whether it was the end of a turn.
+    /// Whether the last input has no outcome yet, and whether it ended a turn.
     awaits_outcome: bool,
     is_turns_end: bool,
 }
@@ -168,7 +166,7 @@ pub struct ShardRecorder {
 impl Tap for ShardRecorder {
     fn input(&mut self, at: Micros, input: &Input<'_>) {
         let Some(buffer) = &mut self.buffer else { return };
-        debug_assert!(!self.awaits_outcome, "what came of every input is told");
+        debug_assert!(!self.awaits_outcome, "every input has an outcome");
         format::write_input(buffer, at.since(self.at), &Recorded::of(input));
         self.at = at;
         self.awaits_outcome = true;
@@ -212,7 +210,7 @@ impl ShardRecorder {
     fn give_away(&mut self, end: Option<End>) {
         let Some(entries) = self.buffer.take() else { return };
         let Self { shard, first, since, sum, .. } = *self;
-        // There is room for every buffer, so this fails only when the writer has panicked.
+        // There is room for every buffer, so this fails only if the writer has panicked.
         let _ = self.batches.try_send(Batch { shard, first, since, sum, entries, end });
         (self.first, self.since, self.sum) = (self.index, self.at, self.digest.sum());
     }

@@ -1,17 +1,17 @@
-//! Takes secrets out of recorded inputs, in place and byte for byte of the same length, so that a
-//! replay does the same as the server did.
+//! Covers secrets in recorded inputs, in place and with equal length, so that a replay behaves like
+//! the server.
 //!
-//! What stands for a secret depends on the secret and on a key that is made for the run and never
-//! written. Equal secrets stay equal however they are spelled, and different ones different, so
-//! that a right passcode is right in the replay as well. Each character stays of its kind and keeps
-//! its spelling, so that what was well-formed is so again, and what was not is not. More than that,
-//! and the length, a trace does not tell.
+//! The cover of a secret depends on the secret and on a key that is made for the run and never
+//! written. Equal secrets stay equal however they are spelled, and different ones stay different,
+//! so a right passcode is right in the replay too. Each character keeps its kind and its spelling,
+//! so well-formed input stays well-formed, and malformed input malformed. A trace reveals no more
+//! than that, and the length.
 //!
-//! A replay takes the same path only if nothing is changed that the engine acts on. So this reads
-//! HTTP and frames as the engine does: a secret of JSON is one in a body or a frame, behind a
+//! A replay takes the same path only if no byte changes that the engine acts on. So the redactor
+//! reads HTTP and frames as the engine does: a JSON secret is one in a body or a frame, after a
 //! packet's namespace, and nowhere else.
 //!
-//! Reads cut messages anywhere, so everything here goes on from byte to byte.
+//! Reads may cut messages anywhere, so all states here continue from byte to byte.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -27,24 +27,24 @@ use bandsync_engine::words::ids::ConnId;
 const SECRET_KEYS: [&[u8]; 6] =
     [b"passcode", b"leaderPin", b"token", b"password", b"secret", b"authorization"];
 
-/// Headers whose values are secret, in small letters.
+/// Headers whose values are secret, in lower case.
 const SECRET_HEADERS: [&[u8]; 4] =
     [b"authorization", b"proxy-authorization", b"x-admin-token", b"x-auth-token"];
 
-/// Redacts what one shard takes in.
+/// Covers secrets in the inputs of one shard.
 pub struct Redactor {
     key: RandomState,
     conns: BTreeMap<u32, Stream>,
 }
 
 impl Redactor {
-    /// One for a shard; all shards of a run have the same key, because connections go from one to
-    /// another.
+    /// Creates the redactor of a shard. All shards of a run have the same key, because connections
+    /// move between them.
     pub fn new(key: RandomState) -> Self {
         Self { key, conns: BTreeMap::new() }
     }
 
-    /// Redacts packed entries. What cannot be read as one is left as it is, and so is what follows.
+    /// Redacts packed entries. If an entry cannot be read, it and all that follow stay unchanged.
     pub fn redact(&mut self, entries: &mut [u8]) {
         let mut at = 0;
         while let Some((next, found)) = step(entries, at) {
@@ -86,7 +86,7 @@ impl Redactor {
     }
 }
 
-/// What of an entry matters here.
+/// The parts of an entry that may hold secrets.
 enum Found {
     Begin(ConnId),
     End(ConnId),
@@ -97,7 +97,7 @@ enum Found {
     Else,
 }
 
-/// The entry at this place, and where the next one is.
+/// The entry at `at`, and the position of the next one.
 fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
     let mut rest = entries.get(at..).filter(|rest| !rest.is_empty())?;
     let (_, input) = trace::read_input(&mut rest).ok()?;
@@ -113,11 +113,11 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
         Recorded::Received { conn, bytes } => Found::Bytes(conn, place(bytes)),
         Recorded::Arrived { conn, parcel, .. } => Found::Parcel(conn, place(parcel)),
         Recorded::Letter { letter } => Found::Letter(place(letter)),
-        // What the server itself says holds no secret of a member.
+        // Answers of the server hold no secret of a member.
         Recorded::Answered { .. } => Found::Else,
         Recorded::Storage { news } => match news.as_ref() {
             StorageEvent::Loaded { found: Stored::Record(record), .. } => {
-                // It was copied while reading, and is the last field of its input.
+                // The record was copied while reading, and is the last field of its input.
                 let place = input_end - record.len()..input_end;
                 assert!(entries[place.clone()] == **record, "a record ends its input");
                 Found::Record(place)
@@ -135,13 +135,13 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
     Some((entries.len() - rest.len(), found))
 }
 
-/// What a connection speaks.
+/// The protocol of a connection's next bytes.
 enum Stream {
     /// The head of a request.
     Head(Head),
-    /// A request's body, of which so many bytes are still to come.
+    /// The body of a request, with the number of missing bytes.
     Body(u64, Json),
-    /// Between the head of an upgrade and whatever follows.
+    /// The bytes after the head of an upgrade.
     Upgrading,
     /// WebSocket frames.
     Frames(Frames),
@@ -181,9 +181,9 @@ impl Stream {
         }
     }
 
-    /// An upgrade may have been refused: then another request follows, which begins with a letter.
-    /// That is no frame's beginning, except that of compressed fragments, with which no method
-    /// begins.
+    /// The state after an upgrade. If it was refused, another request follows, which begins with a
+    /// letter. No frame begins like that, except compressed fragments, and no method begins with
+    /// one of those letters.
     fn after_upgrade(first: u8) -> Self {
         if matches!(first, b'C'..=b'Z' | b'a'..=b'z') {
             Self::default()
@@ -193,45 +193,45 @@ impl Stream {
     }
 }
 
-/// A request's head, with what decides about the bytes behind it.
+/// The head of a request, with the fields that decide about the bytes after it.
 #[derive(Default)]
 struct Head {
     line: Line,
-    /// Whether `Upgrade` names WebSockets, and `Connection` the upgrade.
+    /// Whether `Upgrade` names WebSockets, and whether `Connection` names the upgrade.
     upgrade: bool,
     connection: bool,
-    /// The body's length, once one is given.
+    /// Length of the body, once it is known.
     length: Option<u64>,
 }
 
-/// The length of a body that the engine does not read, since it refuses its head and closes the
+/// Length of a body that the engine does not read, because it rejects the head and closes the
 /// connection.
 const UNREAD: u64 = u64::MAX;
 
 /// A line of a request's head.
 #[derive(Default)]
 enum Line {
-    /// Before the first, which empty lines may precede.
+    /// Before the first line, which empty lines may precede.
     #[default]
     Start,
-    /// The first, with method and target.
+    /// The first line, with method and target.
     Target(Query),
     /// A header's name.
     Name(Word),
-    /// A header's value that is secret.
+    /// The secret value of a header.
     Secret(Veil),
     /// The value of `Cookie`.
     Cookies(Cookie),
-    /// The items of `Upgrade` or, if so, of `Connection`.
+    /// The items of `Upgrade`, or of `Connection` if true.
     Items(Word, bool),
     /// The value of `Content-Length`.
     Length(Word),
-    /// A value that does not matter.
+    /// A value without secrets.
     Value,
 }
 
 impl Head {
-    /// The state after the head, if this line ends it.
+    /// Takes a byte. Returns the state after the head, if this byte ends it.
     fn take(&mut self, key: &RandomState, byte: &mut u8) -> Option<Stream> {
         if *byte == b'\n' {
             return self.end_line();
@@ -288,7 +288,7 @@ impl Head {
         None
     }
 
-    /// An item of a list is complete.
+    /// Ends an item of a list.
     fn end_item(&mut self) {
         if let Line::Items(word, is_connection) = &mut self.line {
             let item = std::mem::take(word);
@@ -314,19 +314,19 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// A cookie, of which name and value are secret.
+/// A cookie, whose name and value are secret.
 ///
-/// The exception is `io`, which names a session of Engine.IO 3. The engine compares it with what it
-/// made, so a replay takes the same value. Like a `sid`, it is worth nothing once the session is
-/// over.
+/// The exception is `io`, which names a session of Engine.IO 3. The engine compares it with the id
+/// that it made, so a replay needs the same value. Like a `sid`, it is worthless once the session
+/// is over.
 #[derive(Default)]
 struct Cookie {
-    /// Bytes that came.
+    /// Bytes so far.
     length: usize,
-    /// Bytes at the beginning that equal `io=`. With all of them the rest is shown.
+    /// Bytes at the beginning that equal `io=`. If all three do, the rest is not covered.
     shown: usize,
     veil: Veil,
-    /// The byte before, as it is written.
+    /// The byte before, as written.
     last: u8,
 }
 
@@ -343,7 +343,7 @@ impl Cookie {
             _ if self.shown == Self::SHOWN.len() => {}
             _ => {
                 self.veil.cover(key, byte);
-                // No other name may come to look like the one that is shown.
+                // No covered name may look like the one that is not covered.
                 if self.length == 1 && (self.last, *byte) == (b'i', b'o') {
                     *byte = b'p';
                 }
@@ -354,7 +354,7 @@ impl Cookie {
     }
 }
 
-/// Where in a request's target.
+/// A position in a request's target.
 enum Query {
     Path,
     Name(Word),
@@ -381,16 +381,16 @@ impl Query {
     }
 }
 
-/// Frames of a client, of which messages are looked into.
+/// The frames of a client, whose messages are redacted.
 #[derive(Default)]
 struct Frames {
     head: [u8; 14],
     have: usize,
-    /// Payload bytes still to come.
+    /// Payload bytes that are missing.
     missing: u64,
-    /// Turned so that its first byte is for the next byte of the payload.
+    /// The mask, rotated so that its first byte is for the next byte of the payload.
     mask: [u8; 4],
-    /// Whether the message is compressed, of which only its first frame tells.
+    /// Whether the message is compressed; only its first frame says so.
     compressed: bool,
     json: Json,
 }
@@ -408,7 +408,8 @@ impl Frames {
         let is_control = self.head[0] & 0x08 != 0;
         let is_compressed = self.head[0] & 0x40 != 0 || self.compressed && !is_control;
         if is_compressed {
-            // Nobody can look into a part of it. A server that records agrees to no compression.
+            // A part of a compressed message cannot be read. A server that records agrees to no
+            // compression.
             plain = 0;
         } else if !is_control {
             self.json.take(key, &mut plain);
@@ -418,7 +419,7 @@ impl Frames {
         self.missing -= 1;
     }
 
-    /// Begins with the payload if the header is whole.
+    /// Begins the payload if the header is complete.
     fn begin(&mut self) {
         if self.have < 2 {
             return;
@@ -448,15 +449,15 @@ impl Frames {
     }
 }
 
-/// Where in a packet with JSON.
+/// A position in a packet with JSON.
 ///
-/// A word is what stands in a string, and what stands between two: every quote ends one and begins
-/// another. So where a text was cut or is malformed, its secrets are found all the same; a word is
-/// a key if a colon follows.
+/// A word is the content of a string, or the text between two: every quote ends one and begins
+/// another. So secrets are found even if a text was cut or is malformed. A word is a key if a colon
+/// follows.
 #[derive(Default)]
 struct Json {
     state: State,
-    /// Whether the word is that of a string, as far as quotes come in pairs.
+    /// Whether the word is inside a string, as far as quotes come in pairs.
     inside: bool,
 }
 
@@ -464,17 +465,17 @@ struct Json {
 enum State {
     /// A word.
     Word(Word),
-    /// The rest of a namespace, which the server may repeat to its client.
+    /// The rest of a namespace, which the server may send back to its client.
     Namespace,
-    /// Behind a secret's key.
+    /// After a secret's key.
     Key,
-    /// Behind the colon behind it.
+    /// After the colon that follows it.
     Colon,
-    /// In a secret.
+    /// Inside a secret text.
     Text(Cover),
-    /// In a number in a secret's place.
+    /// Inside a number in a secret's place.
     Number(Digits),
-    /// In an object or array in a secret's place.
+    /// Inside an object or array in a secret's place.
     Nested { depth: u32, text: Option<Cover>, digits: Digits },
 }
 
@@ -484,7 +485,7 @@ impl Default for State {
     }
 }
 
-/// Where in a number: before its first digit, or behind it.
+/// A position in a number: before its first digit, or after it.
 #[derive(Clone, Copy, Default)]
 struct Digits {
     begun: bool,
@@ -492,7 +493,7 @@ struct Digits {
 
 impl Digits {
     /// Covers a digit. A number that begins with 0 has no other digit before its point, or it is
-    /// none.
+    /// malformed.
     fn cover(&mut self, byte: &mut u8) {
         if self.begun || *byte != b'0' {
             *byte = b'1';
@@ -501,11 +502,11 @@ impl Digits {
     }
 }
 
-/// Separator of the packets of a long-polling body.
+/// Separator of packets in a polling body.
 const SEPARATOR: u8 = 0x1e;
 
 impl Json {
-    /// As [`Json::take`], in a body that may hold several packets.
+    /// Takes a byte of a body that may hold several packets.
     fn take_in_body(&mut self, key: &RandomState, byte: &mut u8) {
         if *byte == SEPARATOR && !matches!(self.state, State::Namespace) {
             *self = Self::default();
@@ -525,7 +526,7 @@ impl Json {
                     // mark: passcode_uncovered
                     self.state = if is_key { State::Key } else { State::default() };
                 }
-                // No JSON has that outside of a string.
+                // Outside of strings, JSON has no such byte.
                 b'/' if !self.inside => self.state = State::Namespace,
                 _ => word.push(read),
             },
@@ -583,7 +584,7 @@ impl Json {
     }
 }
 
-/// A short text as it comes in; one that is too long is none of those that we look for.
+/// A short text, byte by byte. A longer one is none of those that are searched for.
 #[derive(Clone, Copy)]
 struct Word {
     bytes: [u8; Self::MAX],
@@ -598,7 +599,7 @@ impl Default for Word {
 }
 
 impl Word {
-    /// Room for the longest key with every letter escaped as `\u0000`.
+    /// Length of the longest key with every letter escaped as `\u0000`.
     const MAX: usize = 13 * 6;
 
     fn push(&mut self, byte: u8) {
@@ -625,7 +626,7 @@ impl Word {
         std::str::from_utf8(self.bytes.get(..usize::from(self.length))?).ok()
     }
 
-    /// The word with its escapes undone, as far as letters can be meant by them.
+    /// The word without its escapes, as far as they stand for letters.
     fn unescaped(&self) -> Option<Vec<u8>> {
         let mut rest = self.bytes.get(..usize::from(self.length))?;
         let mut text = Vec::new();
@@ -646,13 +647,14 @@ impl Word {
     }
 }
 
-/// Covers a secret of a head, byte by byte: letters and digits, for other characters have a meaning
-/// there. Which byte stands for which depends on the key and on the secret so far.
+/// Covers a secret of a head, byte by byte. Only letters and digits are covered, since other
+/// characters have a meaning there. The cover of a byte depends on the key and on the secret so
+/// far.
 #[derive(Default)]
 struct Veil {
-    /// Of the secret so far.
+    /// Hash of the secret so far.
     hash: u64,
-    /// Digits of an escape such as `%20` that are still to come.
+    /// Digits of an escape such as `%20` that are missing.
     digits: u8,
 }
 
@@ -663,7 +665,7 @@ impl Veil {
             b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
         let read = *byte;
         let among = match (self.digits, read) {
-            // The first digit tells one byte from a part of several, and stays.
+            // The first digit tells a single byte from a part of several, so it stays.
             (2, _) => &[],
             (1, _) => HEX,
             (_, b'%') => &[],
@@ -680,30 +682,30 @@ impl Veil {
 
 /// Covers a secret of JSON, byte by byte and character by character.
 ///
-/// A character may stand there as it is or as `\u00e9`, and equals itself. So what stands for it is
-/// chosen in parts that are whole in both spellings: of ASCII the upper and the lower half of the
-/// byte, of others bits 7 and 6, 5 and 4, and 3 to 0 of the code point, as far as they are free.
-/// Characters with escapes of their own stay as they are.
+/// A character may be written as itself or as `\u00e9`, and both are equal. So its cover is chosen
+/// in parts that are whole in both spellings: the upper and the lower half of an ASCII byte; of
+/// other characters bits 7 and 6, 5 and 4, and 3 to 0 of the code point, as far as they are free.
+/// Characters with escapes of their own stay.
 #[derive(Default)]
 struct Cover {
-    /// Of the characters so far.
+    /// Hash of the characters so far.
     hash: u64,
     at: At,
     /// The first half of a pair of `\u` escapes.
     high: u32,
 }
 
-/// Where in a character.
+/// A position in a character.
 #[derive(Clone, Copy, Default)]
 enum At {
     /// Before its first byte.
     #[default]
     Begin,
-    /// Behind a backslash.
+    /// After a backslash.
     Escape,
-    /// In `\u`, behind so many digits of this value.
+    /// In `\u`, after this many digits of this value.
     Digits(u8, u32),
-    /// In UTF-8: so many bytes are still to come, behind bits of this value.
+    /// In UTF-8: this many bytes are missing, after bits of this value.
     Tail { left: u8, value: u32 },
 }
 
@@ -761,7 +763,8 @@ impl Cover {
         }
     }
 
-    /// A digit of `\u`: the first two stay, since they tell halves of a pair from whole characters.
+    /// Covers a digit of `\u`. The first two stay, since they tell halves of a pair from whole
+    /// characters.
     fn digit(&mut self, key: &RandomState, byte: &mut u8, count: u8, value: u32, digit: u32) {
         let unit = value << 4 | digit;
         let bits = 4 * (3 - u32::from(count));
@@ -790,15 +793,15 @@ impl Cover {
         }
     }
 
-    /// What stands for the upper half of an ASCII character. Only in these three rows all
-    /// characters may stand for all.
+    /// The cover of the upper half of an ASCII character. Only in these three rows may every
+    /// character stand for every other.
     fn ascii_row(&self, key: &RandomState, row: u8) -> u8 {
         const FREE: [u8; 3] = [3, 4, 6];
         let place = FREE.iter().position(|free| *free == row);
         place.map_or(row, |place| FREE[shuffle(key, (self.hash, 1), FREE.len(), place)])
     }
 
-    /// What stands for the lower half of an ASCII character of this row.
+    /// The cover of the lower half of an ASCII character of this row.
     fn ascii_low(&self, key: &RandomState, row: u8, low: u8) -> u8 {
         let is_free = |low: &u8| {
             matches!(row << 4 | low, b' '..=b'~') && !b"\"/\\".contains(&(row << 4 | low))
@@ -809,35 +812,35 @@ impl Cover {
         place.map_or(low, |place| free[shuffle(key, (self.hash, salt), free.len(), place)])
     }
 
-    /// What stands for bits 7 and 6 of a code point from U+0800 on.
+    /// The cover of bits 7 and 6 of a code point from U+0800 on.
     fn upper(&self, key: &RandomState, code: u32) -> u32 {
         self.bits(key, code, 6, 4)
     }
 
-    /// What stands for bits 5 and 4.
+    /// The cover of bits 5 and 4.
     fn middle(&self, key: &RandomState, code: u32) -> u32 {
         self.bits(key, code, 4, 4)
     }
 
-    /// What stands for bits 3 to 0.
+    /// The cover of bits 3 to 0.
     fn lowest(&self, key: &RandomState, code: u32) -> u32 {
         self.bits(key, code, 0, 16)
     }
 
     fn bits(&self, key: &RandomState, code: u32, from: u32, count: usize) -> u32 {
         let rest = code >> from;
-        // Of a code point so far, everything above these bits.
+        // The part of the code point above these bits.
         let salt = u64::from(from + 1) << 32 | u64::from(rest / count as u32);
         shuffle(key, (self.hash, salt), count, rest as usize % count) as u32
     }
 
-    /// The character is complete.
+    /// Ends a character.
     fn end(&mut self, key: &RandomState, code: u32) {
         (self.hash, self.at, self.high) = (key.hash_one((self.hash, code)), At::Begin, 0);
     }
 }
 
-/// Where a permutation of so many takes a place: shuffled by the key and these numbers.
+/// The new place of a place in a permutation of `count`, shuffled by the key and these numbers.
 fn shuffle(key: &RandomState, by: (u64, u64), count: usize, place: usize) -> usize {
     let mut shuffled: Vec<usize> = (0..count).collect();
     for place in (1..count).rev() {
@@ -847,7 +850,7 @@ fn shuffle(key: &RandomState, by: (u64, u64), count: usize, place: usize) -> usi
     shuffled[place]
 }
 
-/// Covers a secret that stands there as it is, so that it equals the same one in a JSON string.
+/// Covers a secret that is a plain text, so that it equals the same secret in a JSON string.
 fn cover_text(key: &RandomState, secret: &mut String) {
     let mut cover = Cover::default();
     let mut bytes = std::mem::take(secret).into_bytes();

@@ -1,4 +1,4 @@
-//! Where traces are put: a directory, or in tests something that can be slow or full.
+//! The place of traces: a directory, or in tests a store that can be slow or full.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// A place for files with plain names.
 pub(crate) trait SegmentStore: Send {
-    /// Makes a file.
+    /// Creates a file.
     fn create(&mut self, name: &str) -> io::Result<Box<dyn SegmentFile>>;
     /// The names of all files, in any order.
     fn names(&mut self) -> io::Result<Vec<String>>;
@@ -17,7 +17,7 @@ pub(crate) trait SegmentStore: Send {
 
 /// A file that is written from front to back.
 pub(crate) trait SegmentFile: Write + Send {
-    /// Cuts off what lies behind the first so many bytes; writing goes on there.
+    /// Cuts the file to `bytes`. Writing continues there.
     fn cut(&mut self, bytes: u64) -> io::Result<()>;
 }
 
@@ -33,7 +33,7 @@ impl Directory {
 
 impl SegmentStore for Directory {
     fn create(&mut self, name: &str) -> io::Result<Box<dyn SegmentFile>> {
-        // For the owner only: with the seed that a trace holds the ids of its run can be told.
+        // Readable by the owner only: the seed in a trace reveals the ids of its run.
         let options =
             OpenOptions::new().append(true).create_new(true).mode(0o600).open(self.0.join(name))?;
         Ok(Box::new(options))

@@ -1,4 +1,4 @@
-//! The writer thread: takes full buffers of all shards and puts them into files.
+//! The writer thread: writes the full buffers of all shards into files.
 
 use std::hash::RandomState;
 use std::io;
@@ -13,20 +13,20 @@ use super::redactor::Redactor;
 use super::store::{SegmentFile, SegmentStore};
 use crate::plan::RecordPlan;
 
-/// What the names of all traces end with.
+/// The suffix of all traces.
 const SUFFIX: &str = ".trace";
 
-/// A full buffer on its way.
+/// A full buffer.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) shard: u16,
-    /// What the block begins with, as in [`EntryBlock`].
+    /// The start of the block, as in [`EntryBlock`].
     pub(super) first: u64,
     pub(super) since: Micros,
     pub(super) sum: u32,
-    /// Packed, with secrets.
+    /// Packed entries, with secrets.
     pub(super) entries: Vec<u8>,
-    /// If it is the shard's last.
+    /// The end, if this is the shard's last buffer.
     pub(super) end: Option<End>,
 }
 
@@ -36,14 +36,14 @@ pub(super) struct Writer {
     /// The key of all redactors.
     key: RandomState,
     packer: Packer,
-    /// What is to be written next; kept for its memory.
+    /// The next bytes to write. Kept to reuse its memory.
     bytes: Vec<u8>,
     shards: Vec<ShardSegments>,
-    /// Whether somebody was warned.
+    /// Whether a warning was logged.
     warned: bool,
 }
 
-/// What belongs to one shard.
+/// The state of one shard.
 struct ShardSegments {
     header: Header,
     redactor: Redactor,
@@ -55,7 +55,7 @@ struct ShardSegments {
 
 struct Segment {
     file: Box<dyn SegmentFile>,
-    /// Bytes in whole blocks, and those without the last block.
+    /// Bytes of whole blocks, and those without the last block.
     length: u64,
     length_before: u64,
     since: Micros,
@@ -98,13 +98,13 @@ impl Writer {
                 self.warn(&why);
             }
             batch.entries.clear();
-            // Fails when the shard has ended and wants nothing back.
+            // Fails if the shard has ended and needs no buffer.
             let _ = self.shards[shard].give_back.try_send(batch.entries);
         }
     }
 
     fn write(&mut self, shard: usize, batch: &mut Batch) -> io::Result<()> {
-        // Redacted even if it is not written: what comes later goes on from here.
+        // Redact even if it is not written: later input continues from this state.
         self.shards[shard].redactor.redact(&mut batch.entries);
         self.rotate(shard, batch.since)?;
         let Some(segment) = &mut self.shards[shard].segment else { return Ok(()) };
@@ -124,7 +124,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Goes on in another file if this one is full or old.
+    /// Continues in another file if this one is full or old.
     fn rotate(&mut self, shard: usize, at: Micros) -> io::Result<()> {
         let Some(segment) = &self.shards[shard].segment else { return Ok(()) };
         let is_full = segment.length >= self.plan.file_bytes_max;
@@ -151,7 +151,7 @@ impl Writer {
         self.bytes.clear();
         self.packer.header(&mut self.bytes, header);
         if let Err(error) = segment.put(&self.bytes) {
-            // Without its header a file is nothing.
+            // A file without its header is useless.
             let _ = self.store.remove(&name);
             return Err(error);
         }
@@ -160,7 +160,7 @@ impl Writer {
         Ok(segment)
     }
 
-    /// Removes the oldest files of a shard beyond those that are to be kept.
+    /// Removes the oldest files of a shard beyond the maximum.
     fn prune(&mut self, shard: u16) {
         let Ok(mut names) = self.store.names() else { return };
         let marker = format!("-shard{shard}-");
@@ -174,7 +174,7 @@ impl Writer {
         }
     }
 
-    /// Ends a shard's trace because it cannot be written, with a mark if there is room for that.
+    /// Ends a shard's trace because it cannot be written, with a mark if there is room for one.
     fn stop(&mut self, shard: usize, why: &str) {
         self.bytes.clear();
         self.packer.end(&mut self.bytes, &End::Stopped(why.to_owned()));
@@ -185,7 +185,7 @@ impl Writer {
         self.warn(why);
     }
 
-    /// Once is enough: what stops one shard's recording will stop the others' too.
+    /// Warns once: the cause that stops one shard's recording will stop the others too.
     fn warn(&mut self, why: &str) {
         if !std::mem::replace(&mut self.warned, true) {
             log::warn!("recording stops, the server goes on: {why}");
@@ -201,15 +201,15 @@ impl Segment {
         Ok(())
     }
 
-    /// Takes away what was written in part, then appends a mark; if the disk is full, in the last
-    /// block's place.
+    /// Removes a block that was written in part, then appends a mark; if the disk is full, in place
+    /// of the last block.
     fn mark(mut self, mark: &[u8]) {
         for length in [self.length, self.length_before] {
             if self.file.cut(length).is_ok() && self.file.write_all(mark).is_ok() {
                 return;
             }
         }
-        // Not even that: it is read up to the last whole block all the same.
+        // If even that fails, a reader still reads up to the last whole block.
         let _ = self.file.cut(self.length_before);
     }
 }

@@ -16,14 +16,14 @@ use crate::store::SegmentFile;
 
 const CONN: ConnId = ConnId { index: 0, generation: 1 };
 
-/// Files in memory, that can be held up and that have so much room.
+/// Files in memory, with limited room, that can be blocked.
 #[derive(Clone)]
 struct Disk(Arc<Inside>);
 
 struct Inside {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     room: usize,
-    /// Held while nothing may be written.
+    /// Held while writes are blocked.
     gate: Mutex<()>,
 }
 
@@ -103,17 +103,16 @@ fn turn(tap: &mut ShardRecorder, millis: u64, noise: &[u8]) {
     tap.outputs(&outputs, 0);
 }
 
-/// Bytes that do not get smaller.
+/// Bytes that do not compress.
 fn noise(seed: u64) -> Vec<u8> {
     let mut noise = vec![0; 4_000];
     bandsync_engine::words::rng::Rng::from_seed(seed).fill(&mut noise);
-    // Binary frames of an unknown stream: nothing here looks like a secret.
+    // Binary frames of an unknown stream: nothing in them looks like a secret.
     noise.iter_mut().for_each(|byte| *byte = byte.rotate_left(1) & 0x7f | 0x80);
     noise
 }
 
-/// The index and time of every entry of a file, and how it ends. Checks that stretches fit
-/// together.
+/// Index and time of every entry of a file, and its ending. Checks that blocks fit together.
 fn read(file: &[u8]) -> (Vec<(u64, u64)>, Ending) {
     let mut reader = SegmentReader::new(file).unwrap();
     let mut entries: Vec<(u64, u64)> = Vec::new();
@@ -188,7 +187,7 @@ fn a_slow_disk_ends_the_recording_and_not_the_shard() {
 
 #[test]
 fn a_full_disk_leaves_a_marked_trace() {
-    // At every place a block can be when the room is used up.
+    // The room is used up at every possible position in a block.
     for room in (20_000..400_000).step_by(17_001) {
         let disk = Disk::new(room);
         let recorder = Recorder::start_on(Box::new(disk.clone()), &plan(), &[settings(0)]).unwrap();
@@ -203,13 +202,13 @@ fn a_full_disk_leaves_a_marked_trace() {
         drop(tap);
         recorder.finish();
         let (entries, ending) = read(disk.files().values().next().unwrap());
-        // The disk refused, or we were faster than it: both end the trace with a mark.
+        // The disk refused, or the shard was faster than the disk: both end the trace with a mark.
         assert!(matches!(ending, Ending::Marked(End::Stopped(_))), "{room}: {ending:?}");
         assert!(entries.len() as u64 <= 2 * turns);
     }
 }
 
-/// Wherever the disk is full, between two files as well: no file is left that is none.
+/// Wherever the disk is full, also between two files, no file without a header remains.
 #[test]
 fn a_disk_that_is_full_at_the_next_file_leaves_whole_ones() {
     let mut files_left = 0;
@@ -219,7 +218,7 @@ fn a_disk_that_is_full_at_the_next_file_leaves_whole_ones() {
         let recorder = Recorder::start_on(Box::new(disk.clone()), &plan, &[settings(0)]).unwrap();
         let mut tap = recorder.tap(0);
         for turns in 0..40 {
-            // A buffer each, for they are a second old.
+            // Each turn fills a buffer, since its inputs are a second old.
             turn(&mut tap, 1_001 * turns, &noise(turns));
         }
         drop(tap);
@@ -227,7 +226,7 @@ fn a_disk_that_is_full_at_the_next_file_leaves_whole_ones() {
         let files = disk.files();
         let (entries, ending) = files.values().map(|file| read(file)).next_back().unwrap();
         let is_marked = matches!(ending, Ending::Marked(End::Stopped(_)));
-        // Behind a header alone there is nothing to put a mark in the place of.
+        // After a header alone there is no block that a mark could replace.
         assert!(is_marked || entries.is_empty(), "{room}: {ending:?}");
         files_left = files_left.max(files.len());
     }

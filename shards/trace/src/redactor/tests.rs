@@ -1,4 +1,4 @@
-//! What is covered, what stays, and that an engine does the same with both.
+//! Covers secrets and nothing else, and an engine behaves the same with both.
 #![allow(clippy::unwrap_used)]
 
 use bandsync_engine::engine::Engine;
@@ -193,7 +193,7 @@ fn entries_are_redacted_where_they_lie() {
     assert!(!unmasked(bytes).contains("hidden"));
 }
 
-/// What an engine does that takes these reads: the digest of a trace.
+/// The digest of an engine's outputs for these reads.
 fn digest<'a>(reads: impl IntoIterator<Item = (u32, &'a [u8])>) -> u32 {
     let settings = Settings { origins: Origins::Any, ..Settings::default() };
     let (mut engine, mut outputs, mut digest) =
@@ -228,7 +228,7 @@ fn digest<'a>(reads: impl IntoIterator<Item = (u32, &'a [u8])>) -> u32 {
     digest.sum()
 }
 
-/// The id of the session of long-polling that an engine opens first.
+/// The id of the first polling session that an engine opens.
 fn first_sid(handshake: &str) -> String {
     let settings = Settings { origins: Origins::Any, ..Settings::default() };
     let (mut engine, mut outputs) = (Engine::new(settings), Outputs::default());
@@ -245,7 +245,7 @@ fn first_sid(handshake: &str) -> String {
     rest.split_once('"').unwrap().0.to_owned()
 }
 
-/// The same for what the redactor makes of them.
+/// The digest of an engine's outputs for the redacted reads.
 fn digest_of_redacted(reads: &[(u32, Vec<u8>)]) -> u32 {
     let key = RandomState::new();
     let mut streams: BTreeMap<u32, Stream> = BTreeMap::new();
@@ -266,7 +266,7 @@ fn check_replay(reads: &[(u32, Vec<u8>)]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// A text in one of the spellings that JSON has for it.
+/// Writes a text in one of its JSON spellings.
 fn spell(text: &str, mut luck: u64) -> String {
     let mut spelled = String::new();
     for letter in text.chars() {
@@ -327,7 +327,7 @@ fn a_number_stays_one_or_none() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// However a secret is spelled, it is the same.
+    /// A secret is the same in every spelling.
     #[test]
     fn a_spelling_changes_nothing(secret in "[ -~ßд漢🎸\n\"\\\\/]{0,12}", luck: [u64; 2]) {
         let key = RandomState::new();
@@ -342,7 +342,7 @@ proptest! {
         prop_assert_eq!(stored, one);
     }
 
-    /// A band does the same in the replay, whatever it gives as its secrets.
+    /// A band behaves the same in the replay, whatever its secrets are.
     #[test]
     fn joins_are_replayed(
         joins in prop::collection::vec((0_usize..28, 0_usize..28, any::<u64>(), 0_u32..3), 1..8),
@@ -371,7 +371,7 @@ proptest! {
         check_replay(&reads)?;
     }
 
-    /// So does everything else that can be sent.
+    /// So does everything else that a client can send.
     #[test]
     fn attacks_are_replayed(
         parts in prop::collection::vec((0_usize..40, 0_u32..2), 1..40),
@@ -419,7 +419,7 @@ proptest! {
             "\u{1e}",
             "\"",
         ];
-        // A frame ends where an empty part stands, and a read with every part.
+        // A frame ends at an empty part, and a read at every part.
         let mut reads: Vec<(u32, Vec<u8>)> = Vec::new();
         for conn in 0..2 {
             let own = parts.iter().filter(|(_, of)| *of == conn).map(|(part, _)| PARTS[*part]);
@@ -436,7 +436,7 @@ proptest! {
         check_replay(&reads)?;
     }
 
-    /// Who knew the passcode of a stored session knows it in the replay as well.
+    /// A member that knew the passcode of a stored session also knows it in the replay.
     #[test]
     fn a_stored_secret_is_covered_as_a_spoken_one(secret in "[ -~äß🎸]{4,12}") {
         let key = RandomState::new();
@@ -448,7 +448,7 @@ proptest! {
         prop_assert_eq!(stored.len(), secret.len());
     }
 
-    /// Cuts and fragments make no difference.
+    /// Cuts and fragments change nothing.
     #[test]
     fn reads_may_be_cut_anywhere(secret in "[a-zé\"\\\\🎸]{0,12}", cuts in prop::collection::vec(0_usize..300, 0..6)) {
         let key = RandomState::new();
@@ -471,7 +471,7 @@ proptest! {
         prop_assert!(whole.ends_with(&frame(0x80, second)));
     }
 
-    /// And in the bodies of long-polling, of both versions.
+    /// Nor do polling bodies, in both versions.
     #[test]
     fn bodies_are_replayed(bodies in prop::collection::vec(prop::collection::vec(0_usize..14, 1..8), 1..6), version in 3..5) {
         const PARTS: [&str; 14] = [
