@@ -1,4 +1,4 @@
-//! Disks that take no more, and traces that end anywhere.
+//! Full disks, and traces that end anywhere.
 
 use std::fs;
 use std::io::Read;
@@ -29,7 +29,7 @@ fn a_trace_that_ends_anywhere_is_replayed_up_to_its_last_whole_block() {
     }
 }
 
-/// The kernel lets no file of the server grow beyond some blocks, which is a disk that is full.
+/// The kernel limits the size of the server's files, which acts like a full disk.
 #[test]
 fn a_full_disk_ends_the_recording_with_one_warning_and_not_the_server() {
     let scratch = Scratch::new("full");
@@ -41,7 +41,7 @@ fn a_full_disk_ends_the_recording_with_one_warning_and_not_the_server() {
     let members = play(server.port);
     let mut talker = member(server.port);
     talker.ask("join_session", r#"{"sessionId":"talk"}"#);
-    // What cannot be compressed, until the recorder has said that it gives up.
+    // Send noise, which does not compress, until the recorder gives up.
     let mut said = server.child.stderr.take().unwrap();
     let warned = std::thread::spawn(move || {
         let mut text = String::new();
@@ -73,7 +73,7 @@ fn a_full_disk_ends_the_recording_with_one_warning_and_not_the_server() {
         rounds += 1;
         assert!(rounds < 5_000, "the recording does not stop");
     }
-    // The server is unharmed: it takes new members, and everybody gets ticks.
+    // The server is unharmed: it accepts new members, and all members get ticks.
     let mut late = member(server.port);
     let joined = late.ask("join_session", r#"{"sessionId":"late"}"#);
     assert!(joined.contains(r#""ok":true"#), "{joined}");

@@ -1,4 +1,4 @@
-//! Traces of an engine alone, for what no recorded server does: compression.
+//! Traces of a single engine, for compression, which no recorded server uses.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,7 +11,7 @@ use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 use bandsync_trace::format::{End, Entry, EntryBlock, Header, Packer, write_entry};
 
-/// An engine, a clock, and everything that went in.
+/// An engine, a clock, and all inputs.
 struct Stage {
     engine: Engine,
     settings: Settings,
@@ -21,7 +21,7 @@ struct Stage {
     entries: Vec<u8>,
     digest: Digest,
     out: Outputs,
-    /// Bytes that the last input and its turn had sent.
+    /// Bytes that the last input and its turn sent.
     sent: Vec<u8>,
 }
 
@@ -90,7 +90,7 @@ impl Stage {
         conn
     }
 
-    /// What is sent because these bytes arrive, by the end of the second.
+    /// Passes bytes to the engine, and returns the bytes that it sends within the second.
     fn receive(&mut self, conn: ConnId, bytes: &[u8]) -> Vec<u8> {
         self.sent.clear();
         self.input(Input::Received { conn, bytes: &mut bytes.to_vec() });
@@ -116,7 +116,7 @@ impl Stage {
     }
 }
 
-/// A client that compresses what it says.
+/// A client that compresses its messages.
 struct Client {
     conn: ConnId,
     deflater: Deflater,
@@ -170,17 +170,17 @@ fn compressed(takeover: bool) -> Vec<u8> {
     stage.trace()
 }
 
-/// Messages that are compressed each for itself.
+/// Messages that are compressed independently.
 pub fn compression() -> Vec<u8> {
     compressed(false)
 }
 
-/// Messages that refer to those before.
+/// Messages that refer to earlier ones.
 pub fn compression_takeover() -> Vec<u8> {
     compressed(true)
 }
 
-/// Answers of long-polling.
+/// Answers to polls.
 pub fn compression_polling() -> Vec<u8> {
     let mut stage = Stage::new(false);
     let conn = stage.open(0);

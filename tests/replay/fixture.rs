@@ -1,8 +1,8 @@
-//! A recording that is kept: what another build on another machine did, this one does.
+//! A committed recording: this build behaves like another build on another machine.
 //!
-//! When the engine does something else on purpose, or a trace has another form, it is recorded anew
-//! by `cargo build --release && RECORD_ANEW=target/release/bandsync cargo test --test replay kept`,
-//! which also has the release build verify what this one records.
+//! If the engine changes its outputs on purpose, or the format changes, record it again with
+//! `cargo build --release && RECORD_ANEW=target/release/bandsync cargo test --test replay kept`.
+//! That also makes the release build verify what this build records.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn a_kept_recording_of_a_release_build_is_verified() {
     assert!(replayed.status.success(), "{report}\n{again}");
 }
 
-/// Has a server record what a band does.
+/// Makes a server record a band.
 fn record(program: &Path, to: &Path) {
     let scratch = Scratch::new("anew");
     let options = ["--shards", "1", "--storage", "memory", "--log-level", "off"];

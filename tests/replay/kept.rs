@@ -1,9 +1,9 @@
-//! Recordings that are kept, each of one thing that servers do, to show that this build does the
-//! same.
+//! Committed recordings, each of one thing that servers do, which this build must replay with the
+//! same outputs.
 //!
-//! `RECORD_ANEW=target/debug/bandsync cargo test --test replay kept` records all of them anew, and
-//! with `RECORD_ONLY=drain` one. A server that records agrees to no compression, so the last few
-//! come from scripts for an engine alone.
+//! `RECORD_ANEW=target/debug/bandsync cargo test --test replay kept` records all of them again, and
+//! `RECORD_ONLY=drain` one of them. A server that records agrees to no compression, so the last few
+//! come from scripts for a single engine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,13 +22,13 @@ use crate::support::{Scratch, Server, bandsync, text};
 /// A recording.
 struct Kept {
     name: &'static str,
-    /// What some line of `trace show --json` has, in this order, with anything at each `*`.
+    /// Patterns that some line of `trace show --json` must match; `*` stands for anything.
     holds: &'static [&'static str],
     how: How,
 }
 
 enum How {
-    /// By a server for which somebody plays this.
+    /// By a server, with these actions of members.
     Server(fn(&Stand<'_>)),
     /// By an engine, as bytes.
     Engine(fn() -> Vec<u8>),
@@ -87,7 +87,7 @@ const KEPT: &[Kept] = &[
     Kept { name: "abuse", how: Real(abuse), holds: &[
         r#""in"*"broken frame""#, r#""in"*"no packet""#, r#""in"*"binary""#, r#""out"*"close""#] },
     Kept { name: "pages", how: Real(pages), holds: &[r#""out"*"ask the host""#, r#""answered""#] },
-    // `show` does not follow what was agreed on, so a compressed frame is a broken one there.
+    // `show` does not know what was agreed on, so a compressed frame looks broken to it.
     Kept { name: "compression", how: Engine(engine::compression), holds: &[
         r#""in"*"broken frame""#, r#""in"*"GET "#, r#""out"*"http"*101"#] },
     Kept { name: "compression-takeover", how: Engine(engine::compression_takeover), holds: &[
@@ -96,7 +96,7 @@ const KEPT: &[Kept] = &[
         r#""in"*"http"*GET *transport=polling"#, r#""in"*"join_session""#, r#""out"*"http"*200"#] },
 ];
 
-/// Where a server records.
+/// The place in which a server records.
 struct Stand<'a> {
     program: &'a Path,
     directory: &'a Path,
@@ -111,7 +111,7 @@ impl Stand<'_> {
         Server::launch(&mut Command::new(self.program), self.directory, &options)
     }
 
-    /// The options for sessions in a file that stays when the server ends.
+    /// The options for sessions in a file that outlives the server.
     fn file(&self) -> [String; 4] {
         let data = self.directory.join("data").display().to_string();
         ["--storage".into(), "file".into(), "--data".into(), data]
@@ -130,7 +130,7 @@ fn shown(trace: &Path) -> String {
     text(&bandsync(&["trace", "show", "--json"], &[trace]))
 }
 
-/// Patterns that no line has.
+/// Patterns that no line matches.
 fn missing(kept: &Kept, shown: &str) -> Vec<&'static str> {
     let has = |line: &str, pattern: &str| {
         pattern.split('*').try_fold(line, |rest, part| Some(rest.split_once(part)?.1)).is_some()
@@ -139,7 +139,7 @@ fn missing(kept: &Kept, shown: &str) -> Vec<&'static str> {
     kept.holds.iter().filter(nowhere).copied().collect()
 }
 
-/// Records until one shard's trace holds everything; where members meet is up to the kernel.
+/// Records until one shard's trace holds everything: the kernel decides where members meet.
 fn record(kept: &Kept, program: &Path) {
     let to = folder().join(format!("{}.trace", kept.name));
     let mut lacks = Vec::new();
@@ -197,7 +197,7 @@ fn kept_recordings_are_verified_and_hold_what_they_are_named_for() {
     }
 }
 
-/// Answers a request on a connection of its own: the head and the body.
+/// Sends a request on a new connection, and returns head and body of the answer.
 fn http(port: u16, method: &str, target: &str, body: &str) -> (String, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -228,7 +228,7 @@ impl Poller {
         let (_, rest) = open.split_once(r#""sid":""#).unwrap();
         let sid = rest.split('"').next().unwrap().to_owned();
         let poller = Self { port, version, sid };
-        // Version 3 is connected unasked, perhaps in the same body.
+        // Version 3 is connected without a request, perhaps in the same body.
         if version == 4 {
             poller.post("40");
             poller.hear("40");
@@ -256,7 +256,7 @@ impl Poller {
         body
     }
 
-    /// Polls until this comes.
+    /// Polls until this text arrives.
     fn hear(&self, text: &str) -> String {
         for _ in 0..200 {
             let body = self.poll();
@@ -284,7 +284,7 @@ fn joined(port: u16, session: &str) -> TestClient {
     member
 }
 
-/// Says something that the server answers or tells to the sender's session, by now or soon.
+/// Sends an event that the server answers or passes on to the sender's session.
 fn tell(member: &mut TestClient, event: &str, more: &str) -> String {
     member.ask(event, &format!(r#"{{"sessionId":"s"{more}}}"#))
 }
@@ -350,7 +350,7 @@ fn polling_broken(stand: &Stand<'_>) {
     let poller = Poller::connect(server.port, 4);
     poller.post("no packet");
     poller.poll();
-    // Two polls at once, of which one is broken off.
+    // Two polls at once, one of which is aborted.
     let poller = Poller::connect(server.port, 4);
     let target = poller.target();
     let port = server.port;
@@ -375,7 +375,7 @@ fn upgrade(stand: &Stand<'_>) {
     let poller = Poller::connect(server.port, 4);
     poller.ask("join_session", r#"{"sessionId":"s"}"#);
     let query = format!("EIO=4&transport=websocket&sid={}", poller.sid);
-    // The first probe is given up.
+    // The first probe is aborted.
     let mut candidate = TestClient::open(server.port, &query);
     candidate.say("2probe");
     candidate.hear("3probe");
@@ -417,7 +417,7 @@ fn engine_io_3_polling(stand: &Stand<'_>) {
     server.stop();
 }
 
-/// A member that can come back: what it says then.
+/// A member that can recover, with the answer to its connect.
 fn recoverable(port: u16) -> (TestClient, String) {
     let mut member = TestClient::open(port, "EIO=4&transport=websocket");
     member.say("40");
@@ -468,7 +468,7 @@ fn recovery_refused(stand: &Stand<'_>) {
     let leader = joined(server.port, "s");
     let (follower, back) = recoverable(server.port);
     come_back(server.port, r#"40{"pid":"AAAAAAAAAAAAAAAAAAAA","offset":"0.0.0.1"}"#);
-    // Who left on purpose does not come back.
+    // A member that left on purpose does not recover.
     let mut follower = follower;
     follower.say("41");
     come_back(server.port, &back);
@@ -528,7 +528,7 @@ fn memory_low(stand: &Stand<'_>) {
 
 fn memory_out(stand: &Stand<'_>) {
     let server = stand.serve("1", &["--memory-threshold", "10", "--memory-limit", "10"]);
-    // It is looked at once a second, so some are let in before.
+    // Memory is read once a second, so some members are accepted before.
     let mut member = joined(server.port, "s");
     tell(&mut member, "play", "");
     let is_refused = || {
@@ -645,7 +645,7 @@ fn heartbeat(stand: &Stand<'_>) {
 fn abuse(stand: &Stand<'_>) {
     let server = stand.serve("1", &[]);
     let open = || TestClient::open(server.port, "EIO=4&transport=websocket");
-    // Not masked, reserved bits, a control frame that is too long, a code that is none.
+    // Not masked, reserved bits, a control frame that is too long, an unknown opcode.
     for bytes in
         [&[0x81, 0][..], &[0xf1, 0x80, 0, 0, 0, 0], &[0x89, 0xfe], &[0x88, 0x81, 0, 0, 0, 0, 9]]
     {
@@ -659,7 +659,7 @@ fn abuse(stand: &Stand<'_>) {
     }
     let mut member = joined(server.port, "s");
     member.say(r#"451-["chat_message",{"_placeholder":true,"num":0}]"#);
-    // A binary message, and a ping between the pieces of another.
+    // A binary message, and a ping between the fragments of another.
     member.send(&[0x82, 0x83, 0, 0, 0, 0, 1, 2, 3]);
     member.say(r#"42["no_such_event",{}]"#);
     member.ask("chat_message", r#"{"sessionId":"s","message":{"__proto__":1}}"#);

@@ -1,5 +1,4 @@
-//! A real server is recorded while members play, and what it did is replayed, looked at and made
-//! smaller.
+//! Records a real server while members play; replays, inspects and shrinks the recording.
 #![allow(clippy::unwrap_used)]
 
 mod disk;
@@ -18,7 +17,7 @@ use support::{Scratch, Server, bandsync, first_shard, member, play, text};
 
 const SECRETS: [&str; 4] = ["open sesame", "wrong sesame", "pin 4711 pin", "bearer of the token"];
 
-/// Every byte of the entries, uncompressed.
+/// All bytes of the entries, uncompressed.
 fn entries(trace: &Path) -> Vec<u8> {
     let mut reader = SegmentReader::new(fs::File::open(trace).unwrap()).unwrap();
     let mut all = Vec::new();
@@ -70,7 +69,7 @@ fn outputs_that_differ_are_named_and_a_killed_servers_trace_is_read() {
     let mut members = play(server.port);
     let trace = first_shard(&scratch);
     let header = fs::metadata(&trace).unwrap().len();
-    // A shard gives away what it has recorded once a second.
+    // A shard passes on its recording once a second.
     let mut ticks = 0;
     while fs::metadata(&trace).unwrap().len() == header {
         members[0].hear(r#"42["scroll_tick""#);
@@ -79,10 +78,10 @@ fn outputs_that_differ_are_named_and_a_killed_servers_trace_is_read() {
     }
     drop(server);
     let replayed = bandsync(&["replay"], &[&trace]);
-    // Nothing that was written is missing; what was not, nobody knows.
+    // Everything that was written can be read; the rest is lost with the process.
     assert!(replayed.status.success(), "{}", text(&replayed));
 
-    // The same inputs with another seed lead to other ids.
+    // With another seed, the same inputs lead to other ids.
     let bytes = fs::read(&trace).unwrap();
     let other = Scratch::new("other");
     let server = Server::start(&other.0, &["--seed", "6"]);

@@ -1,4 +1,4 @@
-//! A real server that records, members with WebSockets of their own, and what a small band does.
+//! A recording server, members with WebSockets, and the actions of a small band.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use bandsync_testkit::TestClient;
 
-/// A directory that goes when the test ends.
+/// A directory that is removed after the test.
 pub struct Scratch(pub PathBuf);
 
 impl Scratch {
@@ -81,11 +81,11 @@ impl Server {
         Self { child, port: port.unwrap() }
     }
 
-    /// Ends it in order.
+    /// Stops the server in order.
     pub fn stop(mut self) {
         let pid = i32::try_from(self.child.id()).unwrap();
-        // SAFETY: it takes two numbers, and the child has not been waited for, so the id is still
-        // its own.
+        // SAFETY: the call takes two numbers, and the child has not been waited for, so its id is
+        // still its own.
         assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
         assert!(self.child.wait().unwrap().success());
     }
@@ -103,7 +103,7 @@ pub fn member(port: u16) -> TestClient {
     TestClient::connect_with(port, "Authorization: bearer of the token\r\n")
 }
 
-/// What a small band does: two sessions, one of them with a passcode and a PIN, on two shards.
+/// Plays as a small band: two sessions, one of them with a passcode and a PIN, on two shards.
 pub fn play(port: u16) -> Vec<TestClient> {
     let mut members = Vec::new();
     for session in ["demo", "stage", "a", "b", "c"] {
@@ -140,7 +140,7 @@ pub fn play(port: u16) -> Vec<TestClient> {
     members
 }
 
-/// The trace of the first shard, whole.
+/// The whole trace of the first shard.
 pub fn first_shard(scratch: &Scratch) -> PathBuf {
     let mut traces = scratch.traces();
     traces.retain(|trace| trace.to_string_lossy().contains("-shard0-"));
