@@ -1,5 +1,5 @@
-//! How long the engine's parts take: `cargo bench -p bandsync-perf`. For people; what must not grow
-//! is counted in instructions by `perf/counted`.
+//! Durations of the engine's parts: `cargo bench -p bandsync-perf`. For people; `perf/counted`
+//! guards against growth by counting instructions.
 
 use bandsync_engine::speech::{Command, Notice, SessionCommand, Tick};
 use bandsync_engine::timers::wheel::Wheel;
@@ -23,7 +23,7 @@ fn main() {
     divan::main();
 }
 
-/// A thousand timers of 16 ms, set and fired once round.
+/// 1 000 timers of 16 ms, set and fired once.
 #[divan::bench]
 fn wheel(bencher: Bencher<'_, '_>) {
     let mut wheel = Wheel::new(Micros::ZERO);
@@ -39,7 +39,7 @@ fn wheel(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A client's frame of 88 bytes.
+/// Reads a client's frame of 88 bytes.
 #[divan::bench]
 fn read_frame(bencher: Bencher<'_, '_>) {
     let mut bytes = Vec::new();
@@ -62,8 +62,8 @@ fn packets(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// An event of 58 bytes, one of 210, and a set list of 950 kB, from the array to the command: as
-/// simd-json reads them, and as serde_json does.
+/// Reads an event of 58 bytes, one of 210, and a set list of 950 kB, from the array to the command:
+/// with simd-json, and with serde_json.
 #[divan::bench(args = [58, 210, 950_000], consts = [true, false])]
 fn read_event<const ON_TAPE: bool>(bencher: Bencher<'_, '_>, bytes: usize) {
     let array = event_of(bytes);
@@ -79,7 +79,7 @@ fn read_event<const ON_TAPE: bool>(bencher: Bencher<'_, '_>, bytes: usize) {
     });
 }
 
-/// A set list of 950 kB, to all members.
+/// Prints a set list of 950 kB for all members.
 #[divan::bench]
 fn print_setlist(bencher: Bencher<'_, '_>) {
     let array = event_of(950_000);
@@ -98,7 +98,7 @@ fn print_setlist(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// An event of about so many bytes.
+/// An event of about this size.
 fn event_of(bytes: usize) -> String {
     const LINE: &str = r#"[Em]Gröndal by the [C]river, and the lanterns are \"low\"\n"#;
     match bytes {
@@ -121,7 +121,7 @@ fn event_of(bytes: usize) -> String {
     }
 }
 
-/// A tick, framed: once for each session and interval.
+/// Prints a tick as a frame: once per session and interval.
 #[divan::bench]
 fn print_tick(bencher: Bencher<'_, '_>) {
     let (Some(session), Some(tempo)) =
@@ -145,7 +145,7 @@ fn print_tick(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// One tick of a room: what the engine does for each of so many members.
+/// Ticks a room: the engine's work for each of `members` members.
 #[divan::bench(args = [8, 100, 1_000])]
 fn tick_a_room(bencher: Bencher<'_, '_>, members: u32) {
     let rare = Micros::from_secs(1_000_000);
@@ -161,7 +161,7 @@ fn tick_a_room(bencher: Bencher<'_, '_>, members: u32) {
     bencher.counter(ItemsCount::new(members)).bench_local(|| stage.pass(Micros::from_millis(16)));
 }
 
-/// A whole evening of twelve seconds with twelve bands, replayed.
+/// Replays an evening of twelve seconds with twelve bands.
 #[divan::bench(sample_count = 10)]
 fn replay(bencher: Bencher<'_, '_>) {
     let trace = gig::evening(12, 8, 12);

@@ -1,5 +1,5 @@
-//! The monotonic clock in nanoseconds, sleep, and an alarm that a mio poll wakes for without
-//! rounding to milliseconds.
+//! The monotonic clock in nanoseconds, sleep, and a timer that wakes a mio poll without rounding to
+//! milliseconds.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -19,7 +19,7 @@ pub const MILLISECOND: Nanos = 1_000_000;
 /// A microsecond.
 pub const MICROSECOND: Nanos = 1_000;
 
-/// What the monotonic clock says.
+/// Returns the monotonic clock.
 #[inline]
 pub fn now() -> Nanos {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -29,11 +29,11 @@ pub fn now() -> Nanos {
     time.tv_sec as Nanos * SECOND + time.tv_nsec as Nanos
 }
 
-/// Sleeps until the monotonic clock says `deadline`, or a signal comes.
+/// Sleeps until the monotonic clock reads `deadline`, or a signal comes.
 pub fn sleep_until(deadline: Nanos) {
     let time = timespec(deadline);
-    // SAFETY: `time` outlives the call, and what would be left of the time is not asked for. If it
-    // fails, it is not slept.
+    // SAFETY: `time` outlives the call, and the remaining time is not requested. If the call fails,
+    // there is no sleep.
     unsafe {
         libc::clock_nanosleep(
             libc::CLOCK_MONOTONIC,
@@ -56,10 +56,10 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// An alarm that `registry` reports as `token`.
+    /// Creates a timer that `registry` reports as `token`.
     ///
     /// # Errors
-    /// If the kernel gives no descriptor.
+    /// If the kernel provides no descriptor.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         // SAFETY: takes no pointers.
         let number = unsafe {
@@ -68,32 +68,32 @@ impl Alarm {
         if number < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel just gave us the descriptor, and nobody else knows it.
+        // SAFETY: the kernel has just returned the descriptor, and nothing else owns it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
         registry.register(&mut SourceFd(&number), token, Interest::READABLE)?;
         Ok(Self { descriptor, armed: 0 })
     }
 
-    /// Wakes at `deadline`, or at once if that has passed. [`Nanos::MAX`] = never.
+    /// Wakes at `deadline`, or at once if it has passed. [`Nanos::MAX`] is never.
     ///
     /// # Errors
     /// If the kernel refuses the time.
     pub fn set(&mut self, deadline: Nanos) -> io::Result<()> {
-        // One that has passed has rung, and rings again only if it is set again.
+        // A deadline that has passed has fired already, and fires again only if it is set again.
         if deadline == self.armed && deadline > now() {
             return Ok(());
         }
         self.armed = deadline;
         let time = match deadline {
             Nanos::MAX => libc::timespec { tv_sec: 0, tv_nsec: 0 },
-            // Zero would disarm.
+            // Zero would disarm the timer.
             nanos => timespec(nanos.max(1)),
         };
         let setting = libc::itimerspec {
             it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
             it_value: time,
         };
-        // SAFETY: `setting` outlives the call, and the old value is not asked for.
+        // SAFETY: `setting` outlives the call, and the old value is not requested.
         let result = unsafe {
             libc::timerfd_settime(
                 self.descriptor.as_raw_fd(),

@@ -1,5 +1,5 @@
-//! Servers under the same load in turn, several rounds, so that what changes on the machine falls
-//! on all of them.
+//! Servers under the same load in turn, for several rounds, so that changes of the machine affect
+//! all of them.
 
 use std::io;
 use std::path::Path;
@@ -11,26 +11,26 @@ use crate::run::{Place, Run, say};
 /// The peer whose packages npm installs.
 const NODE: &str = "perf/peers/node";
 
-/// A server and what its turns found.
+/// A server and the results of its turns.
 #[derive(Debug)]
 pub struct Contender {
-    /// What the command line calls it.
+    /// Name on the command line.
     pub name: String,
-    /// What tables call it.
+    /// Name in tables.
     pub title: String,
-    /// How it is started, with `PORT` where its port is to stand.
+    /// Command that starts it, with `PORT` in place of its port.
     pub command: String,
-    /// A report of each round; none of a round in which it failed.
+    /// Reports of the rounds; `None` for a round in which it failed.
     pub rounds: Vec<Option<Report>>,
 }
 
 impl Contender {
-    /// One that has had no turn yet.
+    /// Creates a contender without rounds.
     pub fn new(name: &str, title: &str, command: &str) -> Self {
         Self { name: name.into(), title: title.into(), command: command.into(), rounds: Vec::new() }
     }
 
-    /// What was found, over the rounds.
+    /// The spread of a value over the rounds.
     pub fn spread(&self, value: impl Fn(&Report) -> Option<f64>) -> Option<Spread> {
         Spread::of(&self.rounds.iter().flatten().filter_map(value).collect::<Vec<_>>())
     }
@@ -43,7 +43,7 @@ impl Contender {
         Spread::of(&ratios.collect::<Vec<_>>())
     }
 
-    /// Why it cannot be started here, if so.
+    /// The reason why it cannot be started here, if there is one.
     pub fn missing(&self) -> Option<String> {
         let program = self.command.split_whitespace().next().unwrap_or_default();
         if program.contains('/') {
@@ -68,7 +68,7 @@ impl Contender {
     }
 }
 
-/// Who takes part, the floor first: the others are seen against it.
+/// The contenders, the floor first: the others are compared with it.
 pub fn contenders(place: &Place) -> Vec<Contender> {
     let (release, peers) = (place.release.display(), place.peers.display());
     vec![
@@ -98,7 +98,7 @@ pub fn contenders(place: &Place) -> Vec<Contender> {
             "socketioxide 0.18",
             &format!("{peers}/bandsync-peer-socketioxide PORT 16"),
         ),
-        // Its threads wait for each other by yielding, which gets them nowhere in real time on one
+        // Its threads wait for each other by yielding, which makes no progress in real time on one
         // core.
         Contender::new(
             "node",
@@ -108,7 +108,7 @@ pub fn contenders(place: &Place) -> Vec<Contender> {
     ]
 }
 
-/// Gives each of them a turn, `rounds` times. One that fails has lost the turn, and the others go
+/// Gives each contender a turn, `rounds` times. One that fails loses the turn, and the others go
 /// on.
 pub fn compete(contenders: &mut [Contender], rounds: usize, place: &mut Place, run: &Run<'_>) {
     for round in 1..=rounds {
@@ -124,9 +124,9 @@ pub fn compete(contenders: &mut [Contender], rounds: usize, place: &mut Place, r
     }
 }
 
-/// The most members of whom each gets its ticks: at least 99.9 % of them, and 99 of a hundred gaps
-/// under 20 ms. Adds `sessions` until it fails and then halves the way, down to a sixteenth. A size
-/// that fails is tried once more.
+/// Finds the largest number of members that receive their ticks: at least 99.9 % of them, and 99 of
+/// 100 gaps under 20 ms. Adds `sessions` until a size fails, then halves the step, down to a
+/// sixteenth. A size that fails is tried once more.
 ///
 /// # Errors
 /// If the server does not start or the generator fails.

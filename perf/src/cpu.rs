@@ -1,16 +1,16 @@
-//! What the kernel knows of a process: CPU time and memory; and on which cores it may run.
+//! CPU time, memory and cores of a process, as the kernel reports them.
 
 use std::io;
 
 use crate::alarm::Nanos;
 
-/// CPU time of a process so far.
+/// CPU time of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CpuTime {
-    /// All of it, of all threads that live, as the scheduler counts it.
+    /// CPU time of all living threads, as the scheduler counts it.
     pub total: Nanos,
-    /// The part in user space, sampled at the kernel's tick: a hint only for work that a timer
-    /// drives.
+    /// CPU time in user space, sampled at the kernel's tick. For work that a timer drives it is
+    /// only a hint.
     pub user: Nanos,
 }
 
@@ -22,7 +22,7 @@ pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
     let mut time = CpuTime::default();
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let path = task?.path();
-        // A thread may end while we look.
+        // A thread may end meanwhile.
         let Ok(schedule) = std::fs::read_to_string(path.join("schedstat")) else { continue };
         let Ok(stat) = std::fs::read_to_string(path.join("stat")) else { continue };
         time.total += first_number(&schedule);
@@ -31,7 +31,7 @@ pub fn cpu_time(pid: u32) -> io::Result<CpuTime> {
     Ok(time)
 }
 
-/// CPU time so far of the threads of process `pid` that have this name.
+/// Reads the CPU time of the threads of process `pid` that have this name.
 ///
 /// # Errors
 /// If there is no such process.
@@ -39,7 +39,7 @@ pub fn thread_time(pid: u32, name: &str) -> io::Result<Nanos> {
     let mut time = 0;
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let path = task?.path();
-        // A thread may end while we look.
+        // A thread may end meanwhile.
         let Ok(called) = std::fs::read_to_string(path.join("comm")) else { continue };
         let Ok(schedule) = std::fs::read_to_string(path.join("schedstat")) else { continue };
         time += if called.trim_end() == name { first_number(&schedule) } else { 0 };
@@ -47,10 +47,10 @@ pub fn thread_time(pid: u32, name: &str) -> io::Result<Nanos> {
     Ok(time)
 }
 
-/// CPU time of the calling thread so far.
+/// Reads the CPU time of the calling thread.
 ///
 /// # Errors
-/// If the system does not tell.
+/// If the system does not provide it.
 pub fn own_time() -> io::Result<Nanos> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure is ours and of the type that the call fills.
@@ -64,13 +64,15 @@ fn first_number(text: &str) -> u64 {
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
-/// The field `utime`, in hundredths of a second. The name before it may hold spaces and brackets.
+/// The field `utime`, in hundredths of a second. The name before it may contain spaces and
+/// brackets.
 fn user_ticks(stat: &str) -> u64 {
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     after_name.split_whitespace().nth(11).and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
-/// Memory of a process that is its own, in bytes: not shared with files or other processes.
+/// Reads the anonymous memory of a process, in bytes: it is not shared with files or other
+/// processes.
 ///
 /// # Errors
 /// If there is no such process.
@@ -80,8 +82,8 @@ pub fn anonymous_memory(pid: u32) -> io::Result<u64> {
     Ok(line.map_or(0, first_number) * 1_024)
 }
 
-/// Lets a process, or the calling thread if `pid` is 0, run on one core only. Its threads to come
-/// inherit that.
+/// Restricts a process, or the calling thread if `pid` is 0, to one core. Its later threads inherit
+/// that.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -97,8 +99,7 @@ pub fn pin(pid: u32, core: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets this process, and those it starts, run before all that is not in real time: what else the
-/// machine does waits.
+/// Runs this process, and those it starts, in real time: all other work of the machine waits.
 ///
 /// # Errors
 /// If the system does not permit it.
@@ -111,18 +112,18 @@ pub fn run_in_real_time() -> io::Result<()> {
     }
 }
 
-/// Lets the calling thread's timers fire on time; otherwise the system may put them off by 50 µs.
-/// In real time it never does.
+/// Makes the calling thread's timers fire on time. Otherwise the system may delay them by 50 µs,
+/// except in real time.
 pub fn wake_on_time() {
     // SAFETY: takes no pointers. If it fails, the timers stay as they were.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
 }
 
-/// Lets this process, and those it starts, have as many files open as the system permits at all.
+/// Raises the limit of open files of this process, and of those it starts, to the system's maximum.
 pub fn raise_file_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls are given a place that outlives them. If they fail, the limit stays as it
-    // is, and the connection that meets it says so.
+    // SAFETY: both calls receive a place that outlives them. If they fail, the limit stays, and the
+    // connection that exceeds it reports an error.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
             limit.rlim_cur = limit.rlim_max;
@@ -131,10 +132,10 @@ pub fn raise_file_limit() {
     }
 }
 
-/// How many files a process may have open at all.
+/// Returns the maximum of open files of a process.
 pub fn file_limit() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the call is given a place that outlives it. If it fails, 0 is left there.
+    // SAFETY: the call receives a place that outlives it. If it fails, the place keeps 0.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
     usize::try_from(limit.rlim_max).unwrap_or(usize::MAX).clamp(1_024, 1_000_000)
 }
@@ -150,7 +151,7 @@ mod tests {
         let before = cpu_time(pid).unwrap();
         let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
         let mut sum = 0_u64;
-        // Until the kernel has counted, which it does now and then.
+        // Until the kernel has counted, which it does from time to time.
         while cpu_time(pid).unwrap().total == before.total
             || thread_time(pid, name.trim_end()).unwrap() == 0
         {

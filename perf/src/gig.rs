@@ -1,8 +1,8 @@
-//! An evening without sockets: a scripted crowd on an engine alone, written down as a trace and run
-//! again.
+//! An evening without sockets: a scripted crowd on a single engine, recorded as a trace and
+//! replayed.
 //!
-//! The script is the same every time, and so are the trace and the instructions that it takes to
-//! run it.
+//! The script is the same every time, and so are the trace and the instructions that its replay
+//! takes.
 
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::tap::Tap;
@@ -11,7 +11,7 @@ use bandsync_engine::trace::{self, Digest, Recorded};
 use bandsync_engine::words::time::Micros;
 use bandsync_testkit::{Harness, frames};
 
-/// The shard that the evening takes place on.
+/// The settings of the shard.
 pub fn settings() -> Settings {
     Settings {
         seed: 1.into(),
@@ -22,11 +22,11 @@ pub fn settings() -> Settings {
     }
 }
 
-/// What a stage notes of its engine.
+/// A tap of the stage's engine.
 struct Notes {
-    /// Every input so far, unless nobody wants to know.
+    /// All inputs so far, if they are traced.
     trace: Option<Vec<u8>>,
-    /// How many messages went out since it was asked last.
+    /// Messages since they were last taken.
     messages: u64,
 }
 
@@ -42,7 +42,7 @@ impl Tap for Notes {
     }
 }
 
-/// An engine with a crowd: member `m` of session `s` of `n` is client `m * n + s`, and leads if `m`
+/// An engine with a crowd. Member `m` of session `s` of `n` is client `m * n + s`, and leads if `m`
 /// is 0.
 pub struct Stage {
     harness: Harness<Notes>,
@@ -50,12 +50,12 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Everybody has joined, and nothing plays yet.
+    /// Creates sessions whose members have joined. Nothing plays yet.
     pub fn new(settings: Settings, sessions: u32, members: u32) -> Self {
         Self::with_handshake(settings, sessions, members, &frames::handshake("band", false))
     }
 
-    /// The same with clients that ask for their WebSockets in these words.
+    /// Creates sessions whose clients open their WebSockets with this handshake.
     pub fn with_handshake(
         settings: Settings,
         sessions: u32,
@@ -74,7 +74,7 @@ impl Stage {
         stage
     }
 
-    /// Every leader plays.
+    /// Makes every leader play.
     pub fn play(&mut self) {
         for session in 0..self.sessions {
             self.tell(session, "play", "");
@@ -82,7 +82,7 @@ impl Stage {
         self.harness.turn();
     }
 
-    /// Sends an event to the member's session; `more` are further fields, each after a comma.
+    /// Sends an event to the member's session. `more` holds further fields, each after a comma.
     pub fn tell(&mut self, index: u32, event: &str, more: &str) {
         let session = index % self.sessions;
         self.say(index, &format!("42[\"{event}\",{{\"sessionId\":\"session {session}\"{more}}}]"));
@@ -93,7 +93,7 @@ impl Stage {
         self.harness.say(index, text);
     }
 
-    /// The same with bytes that are ready, which the engine may change.
+    /// Sends bytes that are ready, which the engine may change.
     pub fn received(&mut self, index: u32, bytes: &mut [u8]) {
         self.harness.received(index, bytes);
     }
@@ -103,12 +103,12 @@ impl Stage {
         self.harness.pass(span);
     }
 
-    /// How many messages have gone out since this was asked last.
+    /// Returns the messages sent since the last call.
     pub fn take_messages(&mut self) -> u64 {
         std::mem::take(&mut self.harness.tap(0).messages)
     }
 
-    /// Forgets what has happened, and writes nothing down from now on.
+    /// Drops the trace, and records nothing from now on.
     pub fn stop_tracing(&mut self) {
         self.harness.tap(0).trace = None;
     }
@@ -120,9 +120,8 @@ fn messages(out: &Outputs) -> u64 {
     (sends + out.receivers.len()) as u64
 }
 
-/// The inputs of an evening: `sessions` bands of `members` play for so many seconds, while they
-/// talk, probe their latency, answer pings, and their leaders seek, change the tempo, pause and go
-/// on.
+/// Records an evening: `sessions` bands of `members` play for `seconds`, while they chat, probe
+/// their latency and answer pings, and their leaders seek, change the tempo, pause and go on.
 pub fn evening(sessions: u32, members: u32, seconds: u32) -> Vec<u8> {
     let mut stage = Stage::new(settings(), sessions, members);
     stage.play();
@@ -151,7 +150,7 @@ pub fn evening(sessions: u32, members: u32, seconds: u32) -> Vec<u8> {
                 }
             }
         }
-        // Everybody answers Engine.IO's pings in time.
+        // All members answer Engine.IO's pings in time.
         if tenth % 20 == 19 {
             (0..all).for_each(|index| stage.say(index, "3"));
         }
@@ -160,14 +159,14 @@ pub fn evening(sessions: u32, members: u32, seconds: u32) -> Vec<u8> {
     stage.harness.tap(0).trace.take().unwrap_or_default()
 }
 
-/// Runs a trace through a fresh engine: how many outputs that made. Not inlined, for counters look
-/// for its name.
+/// Replays a trace on a new engine, and returns the number of outputs. Not inlined, because
+/// counters look for its name.
 #[inline(never)]
 pub fn replay(trace: &[u8]) -> usize {
     replay_with(trace, |_| {})
 }
 
-/// Runs a trace through a fresh engine, and returns the digest of all outputs.
+/// Replays a trace on a new engine, and returns the digest of all outputs.
 pub fn digest(trace: &[u8]) -> u32 {
     let mut digest = Digest::default();
     replay_with(trace, |out| digest.add(out, 0));

@@ -1,35 +1,34 @@
-//! Times that were measured, as a histogram that can be stored, merged and drawn.
+//! Measured times as a histogram that can be stored, merged and drawn.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::alarm::Nanos;
 
-/// Measured times, to three digits, from a tenth of a microsecond to a minute.
+/// Measured times, with three digits, from 0.1 µs to a minute.
 #[derive(Clone, Debug)]
 pub struct Times {
     histogram: Histogram<u64>,
 }
 
-/// The percentiles that reports name.
+/// The percentiles in reports.
 pub const PERCENTILES: [(&str, f64); 5] =
     [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9), ("max", 100.0)];
 
-/// Some percentiles of [`Times`], in microseconds.
+/// Percentiles of [`Times`], in microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// How many were measured.
+    /// Number of measured times.
     pub count: u64,
-    /// At [`PERCENTILES`].
+    /// Values of [`PERCENTILES`].
     pub percentiles: Vec<f64>,
-    /// The curve: how many of 100 lie at or below so many microseconds. Steps get finer towards
-    /// 100.
+    /// The curve: percent of the times that are at most this many microseconds. Steps get finer
+    /// towards 100.
     pub curve: Vec<(f64, f64)>,
 }
 
 impl Summary {
-    /// Takes the worse of each percentile of the two; the curve is that of the one with the worse
-    /// end.
+    /// Takes the worse value of each percentile, and the curve with the worse end.
     pub fn worsen(&mut self, other: &Self) {
         self.count += other.count;
         if other.percentiles.last() > self.percentiles.last() {
@@ -51,18 +50,18 @@ impl Default for Times {
 }
 
 impl Times {
-    /// Takes one in.
+    /// Adds a time.
     #[inline]
     pub fn record(&mut self, time: Nanos) {
         self.histogram.saturating_record(time);
     }
 
-    /// How many there are.
+    /// Number of times.
     pub fn count(&self) -> u64 {
         self.histogram.len()
     }
 
-    /// What a report says of them.
+    /// The percentiles and the curve.
     pub fn summary(&self) -> Summary {
         let micros = |nanos: u64| nanos as f64 / 1_000.0;
         let at = |percentile| micros(self.histogram.value_at_percentile(percentile));

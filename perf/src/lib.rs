@@ -1,4 +1,4 @@
-//! What the load generator, the floor and the comparison share.
+//! Parts that the load generator, the floor and the comparison share.
 
 use std::env;
 use std::path::PathBuf;
@@ -13,8 +13,7 @@ pub mod report;
 pub mod run;
 pub mod server;
 
-/// The path of `name` in cargo's folder: `CARGO_TARGET_DIR`, or `target` where it is unset or
-/// empty.
+/// The path of `name` in cargo's folder: `CARGO_TARGET_DIR`, or `target` if it is unset or empty.
 pub fn target(name: &str) -> PathBuf {
     let folder = env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
     folder.map_or_else(|| PathBuf::from("target"), PathBuf::from).join(name)

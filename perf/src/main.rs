@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         Command::Storage(options) => storage::run(options).map(succeeded),
     };
     done.unwrap_or_else(|error| {
-        // Nobody is left to complain to if this fails.
+        // If standard error is gone, nothing can be reported.
         let _ = writeln!(io::stderr(), "perf: {error}");
         ExitCode::FAILURE
     })

@@ -9,14 +9,14 @@ const RIGHT: f64 = 180.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
 
-/// Told apart by people who do not see all colours, too.
+/// Colours that people with colour blindness can tell apart, too.
 const COLOURS: [&str; 7] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 
-/// One line of a plot: its name and its points.
+/// A line of a plot: its name and its points.
 pub type Line<'a> = (&'a str, &'a [(f64, f64)]);
 
-/// Where values lie on an axis.
+/// The values of an axis.
 #[derive(Clone, Copy)]
 struct Scale {
     from: f64,
@@ -25,7 +25,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// 0 at the beginning of the axis, 1 at its end.
+    /// Returns 0 for the beginning of the axis and 1 for its end.
     fn place(self, value: f64) -> f64 {
         let (from, to, value) = match self.logarithmic {
             true => (self.from.ln(), self.to.ln(), value.max(self.from).ln()),
@@ -34,7 +34,7 @@ impl Scale {
         if to > from { (value - from) / (to - from) } else { 0.5 }
     }
 
-    /// Values to label.
+    /// The values with labels.
     fn labels(self) -> Vec<f64> {
         if self.logarithmic {
             let decades = self.from.log10().ceil() as i32..=self.to.log10().floor() as i32;
@@ -58,7 +58,7 @@ fn nice_step(least: f64) -> f64 {
         .unwrap_or(power)
 }
 
-/// Lines over two axes that begin at zero.
+/// Draws lines over two axes that begin at zero.
 pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line<'_>]) -> String {
     let all = || lines.iter().flat_map(|(_, points)| points.iter());
     let x = Scale {
@@ -92,8 +92,8 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line<'_>]) -> Str
     svg + "</svg>"
 }
 
-/// Times in microseconds by percentile. Percentiles lie the further apart the closer they are to
-/// 100, so that the tail can be seen.
+/// Draws times in microseconds by percentile. Percentiles near 100 are farther apart, so that the
+/// tail is visible.
 pub fn percentiles(title: &str, lines: &[Line<'_>]) -> String {
     let times = || lines.iter().flat_map(|(_, points)| points.iter().map(|point| point.1.max(1.0)));
     let low = times().fold(f64::INFINITY, f64::min).min(1e6);
@@ -116,7 +116,7 @@ pub fn percentiles(title: &str, lines: &[Line<'_>]) -> String {
     svg + "</svg>"
 }
 
-/// One bar for each name, with a line from the least to the greatest value of its runs, and a
+/// Draws a bar for each name, with a line from the least to the greatest value of its runs, and a
 /// dashed line at 1.
 pub fn bars(title: &str, bars: &[(&str, f64, f64, f64)]) -> String {
     const ROOM: f64 = 30.0;
@@ -159,7 +159,7 @@ pub fn bars(title: &str, bars: &[(&str, f64, f64, f64)]) -> String {
     svg + "</svg>"
 }
 
-/// Text as it may stand in markup: without the marks of code that it has in tables.
+/// Escapes text for markup, without the code marks that it has in tables.
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('`', "")
 }
@@ -173,7 +173,7 @@ fn short(value: f64) -> String {
     }
 }
 
-/// The beginning of a picture with a title over it.
+/// The beginning of a picture with a title.
 fn opening(title: &str, left: f64, height: f64) -> String {
     format!(
         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}' \
@@ -224,7 +224,7 @@ fn y_label(svg: &mut String, place: f64, text: &str) {
     );
 }
 
-/// Draws points given as parts of the axes, and names them at the side.
+/// Draws points, given as parts of the axes, and their name at the side.
 fn curve(svg: &mut String, number: usize, name: &str, points: &[(f64, f64)]) {
     let colour = COLOURS[number % COLOURS.len()];
     let mut path = String::new();

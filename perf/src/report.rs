@@ -1,4 +1,4 @@
-//! What a run found: as text, as JSON, as a page; and several runs side by side.
+//! Results of a run: as text, as JSON, as a page; and several runs side by side.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,65 +9,64 @@ use serde::{Deserialize, Serialize};
 use crate::latency::{PERCENTILES, Summary};
 use crate::plot;
 
-/// One run's findings.
+/// Results of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// What was measured, as the caller calls it.
+    /// Name of the run.
     pub name: String,
-    /// What the members did.
+    /// The scenario of the members.
     pub scenario: String,
     /// Sessions.
     pub sessions: usize,
-    /// Members of each.
+    /// Members of each session.
     pub members: usize,
-    /// Members that were there when measuring began.
+    /// Members present when measuring began.
     pub joined: usize,
-    /// For how long it was measured.
+    /// Duration of the measurement, in seconds.
     pub seconds: f64,
-    /// Messages that should have come: ticks, chat messages or joins, by the scenario.
+    /// Expected messages: ticks, chat messages or joins, by the scenario.
     pub expected: u64,
-    /// Messages that came.
+    /// Delivered messages.
     pub delivered: u64,
-    /// Bytes of all messages, over all messages.
+    /// Mean size of a message, in bytes.
     pub bytes_per_message: f64,
-    /// The server's CPU time for each delivered message, in microseconds, if it is known.
+    /// The server's CPU time per delivered message, in microseconds, if known.
     pub cpu_micros: Option<f64>,
-    /// How much of one core the server used.
+    /// The server's share of one core.
     pub cpu_share: Option<f64>,
-    /// How much of one core the generator used.
+    /// The generator's share of one core.
     pub own_cpu_share: f64,
-    /// The server's own memory for each connection, in bytes, after all had joined and before it
-    /// played.
+    /// The server's own memory per connection, in bytes, after all joined and before playing.
     pub memory_idle: Option<f64>,
-    /// The same at the end of the run.
+    /// The server's own memory per connection at the end of the run, in bytes.
     pub memory_end: Option<f64>,
-    /// Connections that broke, and messages by which the server refused something.
+    /// Connections that broke.
     pub broken: u64,
-    /// The same.
+    /// Messages by which the server rejected something.
     pub refused: u64,
-    /// Measured times by name.
+    /// Measured times, by name.
     pub times: Vec<(String, Summary)>,
 }
 
 impl Report {
-    /// Which part of the messages came.
+    /// The delivered part of the expected messages.
     pub fn fraction(&self) -> f64 {
         if self.expected == 0 { 1.0 } else { self.delivered as f64 / self.expected as f64 }
     }
 
-    /// The generator's CPU time over the server's.
+    /// The generator's CPU time divided by the server's.
     pub fn own_part(&self) -> Option<f64> {
         self.cpu_share.filter(|share| *share > 0.0).map(|share| self.own_cpu_share / share)
     }
 
-    /// The named percentile of the named times, in microseconds.
+    /// A percentile of the times with this name, in microseconds.
     pub fn percentile(&self, times: &str, percentile: &str) -> Option<f64> {
         let (_, summary) = self.times.iter().find(|(name, _)| name == times)?;
         let place = PERCENTILES.iter().position(|(name, _)| *name == percentile)?;
         summary.percentiles.get(place).copied()
     }
 
-    /// Several that were measured at the same time, as one: sums, and of each percentile the worst.
+    /// Combines reports of the same time: sums, and the worst of each percentile.
     pub fn together(reports: &[Self]) -> Self {
         let sum = |value: &dyn Fn(&Self) -> f64| reports.iter().map(value).sum::<f64>();
         let known =
@@ -101,7 +100,7 @@ impl Report {
         whole
     }
 
-    /// All single numbers with their names and units; what is not known is left out.
+    /// All single numbers with their names and units, without unknown ones.
     pub fn figures(&self) -> Vec<(String, f64, &'static str)> {
         let times = self.times.iter().flat_map(|(name, summary)| {
             let named = PERCENTILES.iter().zip(&summary.percentiles);
@@ -114,7 +113,7 @@ impl Report {
         plain.chain(times).collect()
     }
 
-    /// Those that are no percentiles.
+    /// The numbers that are not percentiles.
     fn plain(&self) -> Vec<(&'static str, f64, &'static str)> {
         let kilo = |bytes: f64| bytes / 1_024.0;
         let plain = [
@@ -133,7 +132,7 @@ impl Report {
         plain.into_iter().filter_map(|(name, value, unit)| Some((name, value?, unit))).collect()
     }
 
-    /// As text for people.
+    /// Prints text for people.
     pub fn text(&self) -> String {
         let mut text = format!(
             "{}: {}, {} sessions × {} members, {:.1} s\n",
@@ -145,7 +144,7 @@ impl Report {
         text
     }
 
-    /// As a page with a plot of percentiles.
+    /// Prints a page with a plot of percentiles.
     pub fn html(&self) -> String {
         let mut figures = String::new();
         for (name, value, unit) in self.plain() {
@@ -183,17 +182,17 @@ impl Report {
         )
     }
 
-    /// Reads one that was written as JSON.
+    /// Reads a report from JSON.
     ///
     /// # Errors
-    /// If the file cannot be read or is none.
+    /// If the file cannot be read or is not a report.
     pub fn load(path: &Path) -> io::Result<Self> {
         let text = fs::read_to_string(path)?;
         serde_json::from_str(&text)
             .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
     }
 
-    /// Writes it as JSON.
+    /// Writes the report as JSON.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -207,7 +206,7 @@ const STYLE: &str = "body{font:15px/1.4 system-ui,sans-serif;max-width:50em;marg
     th{font-weight:normal;text-align:left;padding:.15em 1.5em .15em 0}tr{border-bottom:1px solid #ddd}\
     td,.number{text-align:right;padding:.15em .8em;font-variant-numeric:tabular-nums}.unit{text-align:left}";
 
-/// As many digits as tell something.
+/// Prints as many digits as are significant.
 fn digits(value: f64) -> String {
     match value.abs() {
         large if large >= 1_000.0 => format!("{value:.0}"),
@@ -217,10 +216,10 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// The middle of some values, and the least and the greatest.
+/// The median, the least and the greatest of some values.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spread {
-    /// The median; of an even number the mean of the two in the middle.
+    /// The median; of an even number of values, the mean of the middle two.
     pub median: f64,
     /// The least.
     pub min: f64,
@@ -229,7 +228,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of these values; none if there are none.
+    /// The spread of these values; `None` if there are none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -239,8 +238,8 @@ impl Spread {
     }
 }
 
-/// Two sides, each of one or more runs, with the ratio of their medians. A change is only said to
-/// be one when the two spreads do not overlap; a single run has no spread.
+/// Compares two sides, each of one or more runs, by the ratio of their medians. A change counts
+/// only if the spreads do not overlap; a single run has no spread.
 pub fn compared(before: &[Report], after: &[Report]) -> String {
     let values = |reports: &[Report], wanted: &str| -> Vec<f64> {
         let all = reports.iter().flat_map(Report::figures);

@@ -1,4 +1,4 @@
-//! One run of the load generator, as a process of its own, against a server that it starts.
+//! One run of the load generator, as a separate process, against a server that it starts.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -8,55 +8,52 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use crate::cpu;
 use crate::report::Report;
 
-/// The first port; each run takes the next free one, for the last one's may still rest.
+/// The first port. Each run takes the next free one, since the last one may not be free again yet.
 const FIRST_PORT: u16 = 7_500;
 
-/// How far the search for a free one goes. If none is, the server says so.
+/// Maximum ports tried. If none is free, the server reports it.
 const PORTS_TRIED: u16 = 10_000;
 
-/// Where runs take place. Each is written down as JSON.
+/// The folders of runs. Each run is stored as JSON.
 #[derive(Debug)]
 pub struct Place {
-    /// The folder of the built programs.
+    /// Folder of the built programs.
     pub release: PathBuf,
-    /// The folder of the peers' programs.
+    /// Folder of the peers' programs.
     pub peers: PathBuf,
-    /// The folder of the reports.
+    /// Folder of the reports.
     pub reports: PathBuf,
     next_port: u16,
 }
 
-/// What a run does.
+/// The description of a run.
 #[derive(Clone, Debug)]
 pub struct Run<'a> {
-    /// What to call it.
+    /// Name of the run.
     pub name: &'a str,
-    /// The server's program and arguments, with `PORT` where its port is to stand.
+    /// The server's program and arguments, with `PORT` in place of its port.
     pub server: &'a str,
-    /// What the members do: see `load --help`.
+    /// The scenario of the members: see `load --help`.
     pub scenario: &'a str,
     /// Sessions.
     pub sessions: usize,
-    /// Members of each.
+    /// Members of each session.
     pub members: usize,
-    /// How long it measures, in seconds.
+    /// Duration of the measurement, in seconds.
     pub seconds: u64,
-    /// More arguments for the generator.
+    /// Further arguments for the generator.
     pub more: &'a [String],
 }
 
 impl Place {
-    /// Of programs that were built in cargo's folder `target`. From now on this process runs in
-    /// real time where that is permitted, and so do the servers and the generators: the cores are
-    /// theirs.
+    /// Uses programs built in cargo's folder `target`. From now on this process, the servers and
+    /// the generators run in real time if that is permitted.
     ///
     /// # Errors
-    /// If the folder for reports cannot be made.
+    /// If the folder for reports cannot be created.
     pub fn new(target: &std::path::Path) -> io::Result<Self> {
         if let Err(error) = cpu::run_in_real_time() {
-            say(&format!(
-                "not in real time, so other work on this machine makes ticks late: {error}"
-            ));
+            say(&format!("not in real time, so other programs make ticks late: {error}"));
         }
         let reports = target.join("perf");
         std::fs::create_dir_all(&reports)?;
@@ -64,7 +61,8 @@ impl Place {
         Ok(Self { release: target.join("release"), peers, reports, next_port: FIRST_PORT })
     }
 
-    /// How BandSync is started here: one shard, whoever comes from this machine is let in.
+    /// The command that starts BandSync here: one shard, and any number of connections from this
+    /// machine.
     pub fn bandsync(&self) -> String {
         let release = self.release.display();
         format!(
@@ -73,7 +71,7 @@ impl Place {
         )
     }
 
-    /// Runs, and reads what was found.
+    /// Runs, and reads the report.
     ///
     /// # Errors
     /// If the server does not start or the generator fails.
@@ -83,9 +81,9 @@ impl Place {
         Report::load(&path)
     }
 
-    /// Runs with as many servers, and as many generators, as the limit of open files demands for so
-    /// many members. All servers share one core and all generators another, and they measure at the
-    /// same time.
+    /// Runs with as many servers and generators as the limit of open files requires for so many
+    /// members. All servers share one core and all generators another, and they measure at the same
+    /// time.
     ///
     /// # Errors
     /// If a server does not start or a generator fails.
@@ -101,7 +99,7 @@ impl Place {
         for part in &mut parts {
             part.await_joined()?;
         }
-        // They are told within a few microseconds of each other.
+        // All start within a few microseconds.
         for part in &mut parts {
             part.begin()?;
         }
@@ -113,7 +111,7 @@ impl Place {
         Ok(Report::together(&reports))
     }
 
-    /// Where the next server may listen.
+    /// The address for the next server.
     pub fn address(&mut self) -> SocketAddr {
         let mut port = self.next_port;
         while TcpListener::bind(("127.0.0.1", port)).is_err() && port < FIRST_PORT + PORTS_TRIED {
@@ -123,7 +121,7 @@ impl Place {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    /// The generator's command for a run, and where its report will be.
+    /// The generator's command for a run, and the path of its report.
     fn command(&mut self, run: &Run<'_>) -> (Command, PathBuf) {
         let address = self.address();
         let path = self.reports.join(format!("{}-{}.json", run.name, address.port()));
@@ -148,13 +146,13 @@ struct Part {
 }
 
 impl Part {
-    /// Waits until it says that all its members have joined. If it has ended instead, its exit code
-    /// will tell.
+    /// Waits until its members have joined. If it has ended instead, its exit code is reported
+    /// later.
     fn await_joined(&mut self) -> io::Result<()> {
         let Some(out) = self.child.stdout.take() else { return Ok(()) };
         let mut out = BufReader::new(out);
         out.read_line(&mut String::new())?;
-        // What it prints from now on must have somewhere to go.
+        // Further output must be read, or the generator would block.
         std::thread::spawn(move || io::copy(&mut out, &mut io::sink()));
         Ok(())
     }
@@ -169,15 +167,15 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // One that has ended by itself needs no end.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Tells the person who waits how far it is.
+/// Reports progress on standard error.
 pub fn say(text: &str) {
-    // What cannot be shown is not worth failing for.
+    // Progress that cannot be shown is no reason to fail.
     let _ = writeln!(io::stderr(), "{text}");
 }
 

@@ -1,4 +1,4 @@
-//! A server under measurement: started here and pinned to its core, or running already.
+//! A measured server: started here and pinned to its core, or already running.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -9,11 +9,11 @@ use std::time::Duration;
 use crate::alarm::{SECOND, now};
 use crate::cpu::{self, CpuTime};
 
-/// How long a server may take until it accepts connections.
+/// Time that a server may take until it accepts connections.
 const START_MAX: u64 = 20 * SECOND;
 
-/// A process whose CPU time and memory are measured. One that was started here ends with this
-/// value.
+/// A process whose CPU time and memory are measured. If it was started here, dropping this value
+/// ends it.
 #[derive(Debug)]
 pub struct Server {
     pid: u32,
@@ -21,8 +21,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `command` (words parted by spaces; `PORT` stands for the address's port) on `core`
-    /// and waits until it listens on `address`. What it prints is thrown away, but for complaints.
+    /// Starts `command` (words separated by spaces; `PORT` stands for the address's port) on `core`
+    /// and waits until it listens on `address`. Only its errors are shown.
     ///
     /// # Errors
     /// If it cannot be started, ends by itself, or does not listen in time.
@@ -36,8 +36,8 @@ impl Server {
         // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
         unsafe {
             command.pre_exec(move || {
-                // It must not go on when this process is killed. Where that is refused it may, and
-                // nothing else differs.
+                // The server must not outlive this process. If the call is refused it may, which is
+                // harmless.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 cpu::pin(0, core)
             })
@@ -61,12 +61,12 @@ impl Server {
         Ok(server)
     }
 
-    /// A server that runs already.
+    /// A server that is already running.
     pub fn running(pid: u32) -> Self {
         Self { pid, child: None }
     }
 
-    /// Its process.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -74,15 +74,15 @@ impl Server {
     /// Its CPU time so far.
     ///
     /// # Errors
-    /// If it is gone.
+    /// If the process is gone.
     pub fn cpu_time(&self) -> io::Result<CpuTime> {
         cpu::cpu_time(self.pid)
     }
 
-    /// Its own memory now, in bytes.
+    /// Its own memory, in bytes.
     ///
     /// # Errors
-    /// If it is gone.
+    /// If the process is gone.
     pub fn memory(&self) -> io::Result<u64> {
         cpu::anonymous_memory(self.pid)
     }
@@ -91,7 +91,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It may have ended by itself; nothing is left to do then.
+            // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }

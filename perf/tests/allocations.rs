@@ -1,4 +1,4 @@
-//! How often the engine asks for memory: never on the way of a tick, and seldom for an event.
+//! Allocations of the engine: none for a tick, and few for an event.
 #![allow(clippy::unwrap_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -15,22 +15,22 @@ struct Counted;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: everything is passed on to the system's allocator as it is.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller's promise.
         unsafe { System.dealloc(place, layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller's promise.
         unsafe { System.realloc(place, layout, size) }
     }
 }
@@ -47,8 +47,8 @@ fn allocations(act: impl FnOnce()) -> u64 {
 /// One test, because another thread's allocations would be counted too.
 #[test]
 fn the_steady_state_asks_for_no_memory() {
-    // Pings are rare enough not to come in between, and silent members are left in peace: each that
-    // is sent away costs some twenty allocations for the news of it.
+    // Pings are too rare to occur here, and silent members stay: closing one costs about twenty
+    // allocations for its notices.
     let rare = Micros::from_secs(3_600);
     let limits =
         Limits { stale_after: rare, silence_max: rare, inactivity_max: rare, ..Limits::PRODUCTION };
@@ -65,9 +65,8 @@ fn the_steady_state_asks_for_no_memory() {
     assert!(ticks >= 20 * 8 * 620, "it plays: {ticks}");
     assert_eq!(ticking, 0, "allocations in {ticks} ticks");
 
-    // What is asked of the clock and of the connection needs no memory once it has come before;
-    // other events need some for what their parsing yields and for their news, and none for each
-    // receiver.
+    // Questions about clock and connection need no memory after the first. Other events allocate
+    // for their parsed values and their notices, and not per receiver.
     let most = [
         (r#"42["latency_probe",{"timestamp":1}]"#, 0),
         (r#"42["clock_sync",{"t0":1}]"#, 0),
@@ -84,7 +83,7 @@ fn the_steady_state_asks_for_no_memory() {
         for _ in 0..3 {
             let mut bytes = frame.clone();
             asked = allocations(|| stage.received(0, &mut bytes));
-            // The batch window's news go out within it.
+            // The notices of the batch window are sent within it.
             asked += allocations(|| stage.pass(Micros::from_millis(20)));
             let later = allocations(|| stage.pass(Micros::from_millis(1_480)));
             assert_eq!(later, 0, "allocations in the ticks after {text}");

@@ -1,4 +1,4 @@
-//! The load generator against the floor: what it reports is what happened.
+//! Tests the load generator against the floor: its report matches the run.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -47,7 +47,7 @@ fn a_generator_waits_for_its_cue_and_reports_all_that_came() -> io::Result<()> {
         report.times.iter().find(|(name, _)| name == times).map_or(0, |(_, summary)| summary.count)
     };
     assert!(report.delivered > 0);
-    // Each is late by something, and one that never came counts too.
+    // Every tick is late by something, and a tick that never came counts too.
     assert!(count("lateness") >= report.delivered, "{report:?}");
     assert!(count("probe") > 0, "{report:?}");
     assert!(report.cpu_micros.is_some_and(|micros| micros > 0.0), "{report:?}");

@@ -1,4 +1,4 @@
-//! How much memory the engine holds for members that have joined and do nothing.
+//! Memory of the engine for members that have joined and do nothing.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,23 +15,23 @@ struct Counted;
 /// Bytes that are held now.
 static HELD: AtomicI64 = AtomicI64::new(0);
 
-// SAFETY: everything is passed on to the system's allocator as it is.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HELD.fetch_add(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         HELD.fetch_sub(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller's promise.
         unsafe { System.dealloc(place, layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         HELD.fetch_add(size as i64 - layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller's promise.
         unsafe { System.realloc(place, layout, size) }
     }
 }
@@ -39,9 +39,9 @@ unsafe impl GlobalAlloc for Counted {
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
 
-/// Bytes that an engine holds for so many sessions of eight, whose members do nothing.
+/// Bytes that an engine holds for this many sessions of eight, whose members do nothing.
 fn held(sessions: u32, handshake: &[u8]) -> i64 {
-    // Nobody answers pings here.
+    // No member answers pings here.
     let rare = Micros::from_secs(36_000);
     let limits = Limits {
         stale_after: rare,
@@ -54,7 +54,7 @@ fn held(sessions: u32, handshake: &[u8]) -> i64 {
     let before = HELD.load(Ordering::Relaxed);
     let mut stage = Stage::with_handshake(settings, sessions, 8, handshake);
     stage.stop_tracing();
-    // Until what is kept for lost members is forgotten.
+    // Until the events kept for lost members are dropped.
     stage.pass(Micros::from_secs(600));
     HELD.load(Ordering::Relaxed) - before
 }
@@ -62,11 +62,12 @@ fn held(sessions: u32, handshake: &[u8]) -> i64 {
 /// One test, because another thread's memory would be counted too.
 #[test]
 fn an_idle_member_takes_little_memory() {
-    // Measured: 678. Six bytes more than before are the automatic message of a session of eight.
+    // Measured: 678. Six bytes more than before come from the automatic message of a session of
+    // eight.
     const BYTES_MAX: i64 = 680;
     for (what, compression) in [("plain", false), ("compressed", true)] {
         let handshake = frames::handshake("band", compression);
-        // Of each further one: the timing wheel, and what compresses, belong to the shard.
+        // Measured per additional member: the timing wheel and the compressors belong to the shard.
         let each = (held(1_024, &handshake) - held(512, &handshake)) / (512 * 8);
         assert!(each <= BYTES_MAX, "{each} bytes for each further member, {what}");
     }

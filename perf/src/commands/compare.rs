@@ -1,6 +1,5 @@
-//! Servers side by side: each in turn on the same core under the same load, several rounds, so that
-//! what changes on the machine in the meantime falls on all of them. `perf/compare` builds
-//! everything first.
+//! Compares servers: each in turn on the same core under the same load, for several rounds, so that
+//! changes of the machine affect all of them. `perf/compare` builds everything first.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -16,42 +15,41 @@ use clap::Args;
 /// Runs the load generator against each server in turn and prints the ratios.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// How often each server has its turn.
+    /// Number of turns of each server
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// How long each turn measures, in seconds.
+    /// Duration of each measurement, in seconds
     #[arg(long, default_value_t = 8)]
     seconds: u64,
-    /// What the members do: see `load --help`.
+    /// The scenario of the members: see `load --help`
     #[arg(long, default_value = "ticks")]
     scenario: String,
-    /// Sessions.
+    /// Sessions
     #[arg(long, default_value_t = 125)]
     sessions: usize,
-    /// Members of each.
+    /// Members of each session
     #[arg(long, default_value_t = 8)]
     members: usize,
-    /// Looks for the largest number of members that each server carries instead, from half of the
-    /// sessions on.
+    /// Search for the largest number of members that each server carries instead, starting with
+    /// half of the sessions
     #[arg(long)]
     capacity: bool,
-    /// Measures besides what idle connections, connecting and chat cost each of them, in at most
-    /// two rounds.
+    /// Also measure the cost of idle connections, connecting and chat, in at most two rounds
     #[arg(long)]
     everything: bool,
-    /// Servers to leave out, parted by commas.
+    /// Servers to skip, separated by commas
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
-    /// Another server: `NAME=COMMAND`, with `PORT` where its port is to stand.
+    /// Another server: `NAME=COMMAND`, with `PORT` in place of its port
     #[arg(long)]
     with: Vec<String>,
-    /// Where the programs are.
+    /// Folder of the programs
     #[arg(long, default_value_os_t = target(""))]
     target: PathBuf,
-    /// Where the plot goes, beside the folder of the reports.
+    /// Path of the plot, beside the folder of the reports
     #[arg(long)]
     picture: Option<PathBuf>,
-    /// More arguments for the generator.
+    /// Further arguments for the generator
     #[arg(last = true)]
     more: Vec<String>,
 }
@@ -61,7 +59,7 @@ pub fn run(options: Options) -> io::Result<()> {
     let mut place = Place::new(&options.target)?;
     let mut contenders = contenders(&options, &place);
     if contenders.is_empty() {
-        return Err(io::Error::other("nobody is left to compare; `perf/compare` builds them"));
+        return Err(io::Error::other("no server is left to compare; `perf/compare` builds them"));
     }
     let run = Run {
         name: "",
@@ -101,7 +99,7 @@ pub fn run(options: Options) -> io::Result<()> {
     writeln!(screen, "\nwritten: {0}/compare.json, {0}/compare.svg", folder.display())
 }
 
-/// Who takes part. Who is not there is left out, and said.
+/// The contenders. A missing one is skipped and reported.
 fn contenders(options: &Options, place: &Place) -> Vec<Contender> {
     let mut all = contest::contenders(place);
     let more = options.with.iter().filter_map(|with| with.split_once('='));
@@ -127,7 +125,7 @@ fn middle(spread: Option<Spread>, by: f64) -> String {
     spread.map_or("–".into(), |s| format!("{:.2}", s.median / by))
 }
 
-/// Against the first of them, round by round.
+/// The ratio to the first of them, round by round.
 fn ratio(contenders: &[Contender], contender: &Contender) -> Option<Spread> {
     contender.ratio(contenders.first()?, |report| report.cpu_micros)
 }
@@ -165,13 +163,13 @@ fn table(contenders: &[Contender]) -> String {
     text
 }
 
-/// What else a connection costs: while idle, to set up, and for chat.
+/// Measures other costs of a connection: idle, connecting, and chat.
 fn others(options: &Options, place: &mut Place) -> String {
     let mut measure = |scenario, sessions, members, more: &[&str]| {
         say(scenario);
         let mut contenders = contenders(options, place);
         let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
-        // Idle members are kept alive each 2.5 s and each 5 s.
+        // Idle members are kept alive every 2.5 s and every 5 s.
         let seconds = if scenario == "idle" { 5 } else { options.seconds.min(4) };
         let run = Run { name: "", server: "", scenario, sessions, members, seconds, more: &more };
         contest::compete(&mut contenders, options.rounds.min(2), place, &run);

@@ -1,6 +1,6 @@
-//! Counts the instructions of a replayed evening under callgrind and holds them against the
-//! recorded baseline: what changed by more than three in a hundred is reported, with the functions
-//! that grew. `perf/counted` builds it.
+//! Counts the instructions of a replayed evening under callgrind and compares them with the
+//! recorded baseline. A change of more than 3 % is reported, with the functions that grew.
+//! `perf/counted` builds it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,26 +11,26 @@ use std::process::{Command, ExitCode, Stdio};
 use bandsync_perf::gig;
 use clap::Args;
 
-/// Counts instructions; ends with 1 if there are more than three in a hundred too many.
+/// Counts instructions. The exit code is 1 if they exceed the baseline by more than 3 %.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The recorded counts: a line for each function.
+    /// The recorded counts: a line for each function
     #[arg(long, default_value = "perf/counted.txt")]
     baseline: PathBuf,
-    /// Records the counts as the new baseline.
+    /// Record the counts as the new baseline
     #[arg(long)]
     write: bool,
-    /// Compares the outputs with `perf/evening.txt` instead, which needs no valgrind. With
-    /// `--write`, records them.
+    /// Compare the outputs with `perf/evening.txt` instead, which needs no valgrind. With
+    /// `--write`, record them
     #[arg(long)]
     digest: bool,
-    /// Only replays, to be counted from outside.
+    /// Only replay, to be counted from outside
     #[arg(long, hide = true)]
     replay: bool,
 }
 
-/// The evening: large enough that what happens once does not count, small enough to be counted in
-/// seconds.
+/// Size of the evening: large enough that single events do not matter, small enough to be counted
+/// in seconds.
 const SESSIONS: u32 = 12;
 const MEMBERS: u32 = 8;
 const SECONDS: u32 = 12;
@@ -38,10 +38,10 @@ const SECONDS: u32 = 12;
 /// The number of outputs of the evening, and their digest.
 const EVENING: &str = "perf/evening.txt";
 
-/// A change of so many in a hundred is reported.
+/// A change of this many percent is reported.
 const CHANGE: f64 = 3.0;
 
-/// Functions that are named when the sum has changed.
+/// Maximum functions named if the sum has changed.
 const NAMED: usize = 8;
 
 /// Instructions by function.
@@ -75,7 +75,7 @@ pub fn run(options: Options) -> io::Result<ExitCode> {
     Ok(if worse { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Holds what the engine does against the recorded digest of its outputs.
+/// Compares the digest of the engine's outputs with the recorded one.
 fn digest(write: bool, screen: &mut impl Write) -> io::Result<ExitCode> {
     let trace = gig::evening(SESSIONS, MEMBERS, SECONDS);
     let now = format!("{} outputs, digest {:08x}", gig::replay(&trace), gig::digest(&trace));
@@ -104,7 +104,7 @@ fn count() -> io::Result<Counts> {
         .stderr(Stdio::null())
         .status()?;
     let text = std::fs::read_to_string(&file);
-    // What is left behind in the folder for such files is cleared with it.
+    // If this fails, the file is removed with its folder.
     let _ = std::fs::remove_file(&file);
     let counts = parse(&text?);
     if !status.success() || counts.is_empty() {
@@ -113,7 +113,7 @@ fn count() -> io::Result<Counts> {
     Ok(counts)
 }
 
-/// Reads what callgrind wrote: each function's own instructions, without those of what it calls.
+/// Parses callgrind's output: each function's own instructions, without those of its callees.
 fn parse(text: &str) -> Counts {
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
     let mut counts = Counts::new();
@@ -131,7 +131,7 @@ fn parse(text: &str) -> Counts {
                 current = names.get(id).copied().unwrap_or(id);
             }
         } else if line.starts_with("calls=") {
-            // The line after it holds what the callee cost.
+            // The line after it holds the cost of the callee.
             is_call = true;
         } else if line.starts_with(|c: char| c.is_ascii_digit() || "+-*".contains(c)) {
             let cost = line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok());
@@ -143,7 +143,7 @@ fn parse(text: &str) -> Counts {
     counts
 }
 
-/// A function's name without the number that differs from build to build.
+/// A function's name without the number that differs between builds.
 fn plain(name: &str) -> String {
     let name =
         name.split_once("::h").filter(|(_, hash)| is_hash(hash)).map_or(name, |(name, _)| name);
@@ -158,7 +158,7 @@ fn sum(counts: &Counts) -> u64 {
     counts.values().sum()
 }
 
-/// The counts as a file, the largest first; what does not make up a thousandth is put together.
+/// Prints the counts, the largest first. Functions below a thousandth are added up.
 fn listed(counts: &Counts) -> String {
     let all = sum(counts);
     let mut lines: Vec<_> = counts.iter().filter(|(_, count)| **count * 1_000 >= all).collect();
@@ -183,7 +183,7 @@ fn read(path: &Path) -> io::Result<Counts> {
         .collect()
 }
 
-/// What has changed, and whether there are too many more.
+/// Describes the changes, and returns whether there are too many more instructions.
 fn compared(baseline: &Counts, counts: &Counts) -> (String, bool) {
     let (before, after) = (sum(baseline), sum(counts));
     let change = (after as f64 / before as f64 - 1.0) * 100.0;

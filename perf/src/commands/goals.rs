@@ -1,5 +1,5 @@
-//! Each goal of speed, measured here and now: what was found, with its spread, whether that is met,
-//! and by which command. `perf/compare --goals` builds everything first.
+//! Measures each performance goal on this machine: the result with its spread, whether the goal is
+//! met, and the command. `perf/compare --goals` builds everything first.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -16,17 +16,17 @@ use clap::Args;
 /// Measures every goal in turn, in about ten minutes.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// How often each server has its turn where servers are compared.
+    /// Number of turns of each server where servers are compared
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long each turn measures, in seconds.
+    /// Duration of each turn, in seconds
     #[arg(long, default_value_t = 2)]
     seconds: u64,
-    /// What to measure, parted by commas: `ticks`, `capacity`, `user`, `idle`, `joins`, `chat`,
-    /// `timeline`; all of it without.
+    /// Goals to measure, separated by commas: `ticks`, `capacity`, `user`, `idle`, `joins`, `chat`,
+    /// `timeline`; by default all
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Where the programs are.
+    /// Folder of the programs
     #[arg(long, default_value_os_t = target(""))]
     target: PathBuf,
 }
@@ -38,7 +38,7 @@ enum Bound {
     AtLeast(f64),
 }
 
-/// A line of the table.
+/// A row of the table.
 struct Goal {
     name: String,
     unit: &'static str,
@@ -122,7 +122,7 @@ impl Bench {
         self.goals.push(goal);
     }
 
-    /// What some runs of BandSync found.
+    /// Reports of several runs of BandSync.
     fn runs(
         &mut self,
         times: usize,
@@ -133,7 +133,8 @@ impl Bench {
     ) -> Vec<Report> {
         let more: Vec<String> = more.split_whitespace().map(str::to_owned).collect();
         let server = self.place.bandsync();
-        // Heartbeats come each 2.5 s and each 5 s: a shorter time has some of them or none.
+        // Heartbeats come every 2.5 s and every 5 s; a shorter measurement would contain some or
+        // none of them.
         let seconds = match scenario {
             "idle" | "ticks" => self.options.seconds.max(5),
             _ => self.options.seconds,
@@ -161,8 +162,8 @@ impl Bench {
         reports
     }
 
-    /// CPU time of a tick against the floor and uWebSockets, and how late it is, at 1 000 and 2 000
-    /// members.
+    /// Measures the CPU time of a tick against the floor and uWebSockets, and its lateness, with 1
+    /// 000 and 2 000 members.
     fn ticks(&mut self) {
         for (sessions, late_max) in [(125, 1.0), (250, 2.0)] {
             let mut all = contest::contenders(&self.place);
@@ -215,8 +216,8 @@ impl Bench {
             };
             goal("lateness of ticks, p99", Bound::AtMost(late_max), "ms", p99("lateness"));
             goal("round trip of a probe meanwhile, p99", Bound::AtMost(2.0), "ms", p99("probe"));
-            // Both shards run on one core here, for the generator needs the other: what they carry
-            // on two follows from what a tick costs.
+            // Both shards share one core here, because the generator needs the other. Their
+            // capacity on two cores follows from the cost of a tick.
             let carried =
                 by("shards").zip(by("bandsync")).and_then(|(two, one)| one.ratio(two, cpu));
             let twice = carried.map(|Spread { median, min, max }| Spread {
@@ -257,8 +258,8 @@ impl Bench {
         self.goal(name, Bound::AtLeast(0.95), "× floor", found, "./perf/compare --capacity");
     }
 
-    /// By samples of where the server is: the kernel's own accounting is wrong for work that its
-    /// tick drives.
+    /// Samples where the server is: the kernel's own accounting is wrong for work that its tick
+    /// drives.
     fn user_space(&mut self) {
         let found = self.sampled();
         if let Err(error) = &found {
@@ -281,7 +282,7 @@ impl Bench {
             .arg(&report)
             .stdout(Stdio::null())
             .spawn()?;
-        // The members join within a second, and settle for another and warm up for two more.
+        // The members join within a second, settle for another, and warm up for two more.
         std::thread::sleep(std::time::Duration::from_secs(5));
         let data = self.place.reports.join("user-space.perf");
         let recorded = Command::new("perf")
@@ -299,12 +300,12 @@ impl Bench {
         for line in String::from_utf8_lossy(&samples.stdout).lines() {
             if let Ok(address) = u64::from_str_radix(line.trim(), 16) {
                 all += 1;
-                // The kernel has the upper half.
+                // The kernel has the upper half of the addresses.
                 user += u64::from(address < 1 << 63);
             }
         }
         if user == all {
-            return Err(io::Error::other("the kernel lets nobody sample it here"));
+            return Err(io::Error::other("the kernel does not permit sampling here"));
         }
         let whole = Report::load(&report)?.cpu_micros.unwrap_or_default();
         Ok(whole * user as f64 / all as f64)
@@ -312,8 +313,8 @@ impl Bench {
 
     fn idle(&mut self) {
         for (compression, most) in [("", 1.0), ("--compression", 1.5)] {
-            // By then what the joins left for members that may come back is forgotten, and given
-            // back to the system.
+            // By then the events kept for lost members are dropped and their memory is returned to
+            // the system.
             let more = format!("--in-flight 128 --warm-up 75 --probes 0 {compression}");
             let reports = self.runs(1, "idle", 2_000, 8, &more);
             let with = if compression.is_empty() { "" } else { ", compression agreed on" };
@@ -349,7 +350,7 @@ impl Bench {
         self.goal("until joined, at 500 a second, p99", Bound::AtMost(10.0), "ms", found, command);
     }
 
-    /// Half a million a second, in sessions of two sizes.
+    /// Measures 500 000 messages per second, in sessions of two sizes.
     fn chat(&mut self) {
         for (sessions, members, rate) in [(10, 100, 500), (2, 200, 1_250)] {
             let reports = self.runs(3, "chat", sessions, members, &format!("--rate {rate}"));

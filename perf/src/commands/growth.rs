@@ -1,5 +1,5 @@
-//! What BandSync costs as it grows: runs of growing size, a table and plots of CPU time and memory
-//! against size.
+//! Measures the cost of BandSync as it grows: runs of growing size, with a table and plots of CPU
+//! time and memory against size.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -11,71 +11,70 @@ use bandsync_perf::run::{Place, Run, say};
 use bandsync_perf::target;
 use clap::Args;
 
-/// Grows a server along each axis and draws what that costs. Build with `cargo build --release -p
-/// bandsync -p bandsync-perf` first.
+/// Grows a server along each axis and draws its cost. Build with
+/// `cargo build --release -p bandsync -p bandsync-perf` first.
 ///
-/// Where one process may not open enough files for an axis, several servers share the core, and
-/// what they take is added up.
+/// If one process may not open enough files for an axis, several servers share the core, and their
+/// costs are added up.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// How long each run measures, in seconds; longer where heartbeats come more rarely.
+    /// Duration of each run, in seconds; longer where heartbeats are rarer
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// The axes to grow along, parted by commas; all of them without.
+    /// Axes to grow along, separated by commas; by default all
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Leaves out sizes of more members than this.
+    /// Maximum members; larger sizes are skipped
     #[arg(long, default_value_t = usize::MAX)]
     most: usize,
-    /// Where the programs are.
+    /// Folder of the programs
     #[arg(long, default_value_os_t = target(""))]
     target: PathBuf,
-    /// Where the plots go.
+    /// Folder of the plots
     #[arg(long, default_value_os_t = target("perf"))]
     pictures: PathBuf,
 }
 
-/// What grows while all else stays.
+/// A dimension that grows while the others stay.
 struct Axis {
     name: &'static str,
     title: &'static str,
-    /// What ends the growth.
+    /// The limit of growth.
     bound: &'static str,
     lines: &'static [Line],
 }
 
-/// One way to grow along an axis.
+/// A way to grow along an axis.
 struct Line {
     name: &'static str,
     scenario: &'static str,
-    /// Sessions and members of each.
+    /// Sessions, and members of each.
     sizes: &'static [(usize, usize)],
-    /// Seconds in which everything happens that happens again and again: it measures no shorter
-    /// than that.
+    /// Period of all that repeats, in seconds: no measurement is shorter.
     period: u64,
-    /// More arguments for the generator.
+    /// Further arguments for the generator.
     load: &'static [&'static str],
-    /// More arguments for the server.
+    /// Further arguments for the server.
     server: &'static str,
 }
 
-/// All ticks to everybody.
+/// Every tick to every member.
 const TICKS: Line =
     Line { name: "ticks", scenario: "ticks", sizes: &[], period: 1, load: &[], server: "" };
 
-/// Everybody has joined, and nothing plays. The application's heartbeat comes each 5 s.
+/// All members have joined, and nothing plays. The application's heartbeat comes every 5 s.
 const IDLE: Line = Line {
     name: "ping each 2.5 s",
     scenario: "idle",
     sizes: &[(125, 8), (1_250, 8), (3_125, 8), (6_250, 8), (9_375, 8), (12_500, 8)],
     period: 5,
-    // Until what the joins left for members that may come back is forgotten and given back to the
-    // system.
+    // The warm-up lasts until the events kept for lost members are dropped and their memory is
+    // returned to the system.
     load: &["--probes", "0", "--in-flight", "128", "--warm-up", "75"],
     server: "",
 };
 
-/// As a player's page does: no ticks, and a probe each 2.5 s from everybody.
+/// Members like a player's page: no ticks, and a probe every 2.5 s.
 const TIMELINE: Line = Line {
     name: "no ticks",
     scenario: "ticks",
@@ -89,7 +88,7 @@ const TIMELINE_LOAD: [&str; 8] =
 const SLOW_TICKS_LOAD: [&str; 8] =
     ["--tick-hz", "1", "--probes", "1000000", "--probe-interval", "2500", "--in-flight", "128"];
 
-/// Heartbeats as most servers have them. Their runs last long, so that there are fewer.
+/// Heartbeats as rare as in most servers. Their runs last long, so there are fewer.
 const RARE: &str =
     "--socket-ping-interval 25000 --socket-ping-timeout 20000 --heartbeat-interval 25000";
 const RARE_PERIOD: u64 = 25;
@@ -157,7 +156,7 @@ const AXES: [Axis; 5] = [
     },
 ];
 
-/// A line's name and what its runs found.
+/// The name of a line and the reports of its runs.
 type Found = (&'static str, Vec<Report>);
 
 /// Runs the command.
@@ -187,7 +186,7 @@ pub fn run(options: Options) -> io::Result<()> {
     Ok(())
 }
 
-/// The reports of all sizes that the machine can do.
+/// The reports of all sizes that the machine can carry.
 fn grow(axis: &str, line: &Line, options: &Options, place: &mut Place) -> Vec<Report> {
     let more: Vec<String> = line.load.iter().map(|word| (*word).to_owned()).collect();
     let server = format!("{} {}", place.bandsync(), line.server);
@@ -205,7 +204,7 @@ fn grow(axis: &str, line: &Line, options: &Options, place: &mut Place) -> Vec<Re
         };
         match place.run_beside(&run) {
             Ok(report) => reports.push(report),
-            // The line ends where the machine does.
+            // The line ends at the machine's limit.
             Err(error) => say(&format!("{axis}: {error}")),
         }
     }

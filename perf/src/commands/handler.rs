@@ -1,9 +1,9 @@
-//! How long the engine takes over one input: a thousand members on one shard who send ten thousand
-//! events a second.
+//! Measures how long the engine takes for one input: 1 000 members on one shard send 10 000 events
+//! per second.
 //!
-//! Nothing but the engine runs: no socket, no thread, and a clock only around each call. The
-//! members are in sessions of eight that play; each sends probes, reports of its position,
-//! questions for the state and chat, within the rates.
+//! Only the engine runs: no socket, no thread, and a clock only around each call. The members are
+//! in sessions of eight that play. Each sends probes, its position, state requests and chat, within
+//! the rates.
 
 use std::io::{self, Write};
 use std::time::Instant;
@@ -15,23 +15,23 @@ use bandsync_testkit::{Harness, frames};
 use clap::Args;
 use hdrhistogram::Histogram;
 
-/// Measures how long the engine takes over an event and over the end of a turn.
+/// Measures how long the engine takes for an event and for the end of a turn.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Members, in sessions of eight.
+    /// Members, in sessions of eight
     #[arg(long, default_value_t = 1_000)]
     members: u32,
-    /// Events a second, of all members together.
+    /// Events per second, of all members together
     #[arg(long, default_value_t = 10_000)]
     events: u64,
-    /// How long, in seconds of the engine's clock.
+    /// Duration in seconds of the engine's clock
     #[arg(long, default_value_t = 10)]
     seconds: u64,
 }
 
 struct Bench {
     harness: Harness<NoTap>,
-    /// Nanoseconds over one event, and over the end of one turn with its ticks and batches.
+    /// Nanoseconds for one event, and for the end of one turn with its ticks and batches.
     event: Histogram<u64>,
     turn: Histogram<u64>,
 }
@@ -51,7 +51,7 @@ impl Bench {
         self.event.saturating_record(took);
     }
 
-    /// Ends turns as a driver does, until the given time.
+    /// Ends turns as a driver does, until this time.
     fn pass(&mut self, until: Micros) {
         while let Some(due) = self.harness.engine(0).next_deadline().filter(|due| *due <= until) {
             self.harness.set_now(due.max(self.harness.now()));

@@ -1,4 +1,4 @@
-//! The commands of `perf`, a module each.
+//! The commands of `perf`, one module each.
 
 pub mod compare;
 pub mod counted;

@@ -1,12 +1,11 @@
-//! What it costs to watch: the part of a server's CPU time that goes into its gauges and its
-//! monitor.
+//! Measures the cost of monitoring: the part of a server's CPU time that its gauges and its monitor
+//! take.
 //!
-//! The server plays for a crowd that the load generator brings. The monitor's thread is read from
-//! the kernel. What the shards' gauges cost is how often each was used, by the server's own
-//! metrics, times what one use costs here and now: a reading of the clock and a count in a
-//! histogram for each input and each turn, a count for each tick and round trip. One use is
-//! measured on the server's core while that is idle, in blocks over cold histograms, and the
-//! dearest block counts.
+//! The server plays for a crowd from the load generator. The CPU time of the monitor's thread comes
+//! from the kernel. The cost of the shards' gauges is the number of their uses, from the server's
+//! own metrics, times the cost of one use: reading the clock and counting in a histogram for each
+//! input and each turn, counting for each tick and round trip. One use is measured on the server's
+//! core while that is idle, in blocks over cold histograms, and the slowest block counts.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -18,29 +17,29 @@ use bandsync_perf::{alarm, cpu, server::Server, target};
 use clap::Args;
 use hdrhistogram::Histogram;
 
-/// Measures which part of a server's CPU time its gauges and its monitor take.
+/// Measures the part of a server's CPU time that its gauges and its monitor take.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The server, whose address must be 127.0.0.1:7400.
+    /// The server. Its address must be 127.0.0.1:7400
     #[arg(long, default_value_t = server())]
     server: String,
-    /// The load generator and what it is to do; `--seconds` and the server are added.
+    /// The load generator and its arguments; `--seconds` and the server are added
     #[arg(long, default_value_t = load())]
     load: String,
-    /// How long to measure.
+    /// Duration of the measurement, in seconds
     #[arg(long, default_value_t = 15)]
     seconds: u64,
-    /// More than this part, in percent, ends with exit code 1.
+    /// Maximum part, in percent; beyond it the exit code is 1
     #[arg(long, default_value_t = 1.0)]
     most: f64,
 }
 
-/// The load generator as it was built.
+/// The command of the built load generator.
 fn load() -> String {
     format!("{} load", target("release/perf").display())
 }
 
-/// The server as it was built, with its arguments.
+/// The command of the built server.
 fn server() -> String {
     format!(
         "{} --port 7400 --host localhost --shards 1 --log-level error",
@@ -54,7 +53,7 @@ const ADDRESS: SocketAddr =
 /// The server's core.
 const CORE: usize = 0;
 
-/// Histograms whose counts say how often a gauge was used, and whether the clock is read for it.
+/// Histograms that count the uses of a gauge, and whether the clock is read for it.
 const GAUGES: [(&str, bool); 4] = [
     ("bandsync_handler_duration_seconds_count", true),
     ("bandsync_turn_duration_seconds_count", true),
@@ -99,12 +98,12 @@ pub fn run(options: Options) -> io::Result<ExitCode> {
     Ok(if whole <= options.most { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What the kernel and the server say at one time.
+/// Readings of the kernel and of the server at one time.
 struct Look {
     /// CPU time of all threads, and of the monitor's.
     cpu: u64,
     monitor: u64,
-    /// Values of the server's metrics, summed over shards.
+    /// The server's metrics, summed over shards.
     counts: BTreeMap<String, f64>,
 }
 
@@ -132,14 +131,14 @@ fn metrics() -> io::Result<BTreeMap<String, f64>> {
     Ok(counts)
 }
 
-/// Nanoseconds of one reading of the clock and of one count, of the dearest of many blocks.
+/// Nanoseconds of one reading of the clock and of one count, in the slowest of many blocks.
 fn price() -> io::Result<(f64, f64)> {
     const BLOCKS: usize = 50;
     const USES: u64 = 2_000;
     let cores = cpu::pin(0, CORE);
     let (mut clock, mut count) = (0.0_f64, 0.0_f64);
     for _ in 0..BLOCKS {
-        // A new one each time, so that its memory is not in the cache yet.
+        // A new histogram each time, so that its memory is not in the cache.
         let made = Histogram::<u32>::new_with_bounds(1, 60_000_000_000, 2);
         let mut histogram = made.map_err(io::Error::other)?;
         let begun = Instant::now();
@@ -149,7 +148,7 @@ fn price() -> io::Result<(f64, f64)> {
         clock = clock.max(begun.elapsed().as_nanos() as f64 / USES as f64);
         let begun = Instant::now();
         for use_ in 0..USES {
-            // Values as wild as real ones.
+            // Values as varied as real ones.
             histogram.saturating_record(std::hint::black_box(use_ * 7_919 % 300_000));
         }
         count = count.max(begun.elapsed().as_nanos() as f64 / USES as f64);

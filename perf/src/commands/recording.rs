@@ -1,5 +1,5 @@
-//! What recording costs a shard: a server with and without `--record`, in turns or side by side,
-//! and the shares of CPU time of the writer's thread and of what the shard itself does to record.
+//! Measures the cost of recording for a shard: a server with and without `--record`, in turn or
+//! side by side, and the CPU time of the writer's thread and of the shard's own part.
 
 use std::fs;
 use std::hint::black_box;
@@ -22,50 +22,49 @@ use bandsync_trace::format::{Ending, SegmentReader};
 use bandsync_trace::{RecordPlan, Recorder};
 use clap::Args;
 
-/// Measures what recording costs.
+/// Measures the cost of recording.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The server.
+    /// The server
     #[arg(long, default_value_os_t = target("release/bandsync"))]
     server: PathBuf,
-    /// The program with the load generator in it.
+    /// The program with the load generator
     #[arg(long, default_value_os_t = target("release/perf"))]
     load: PathBuf,
-    /// What the members do.
+    /// The scenario of the members
     #[arg(long, default_value = "ticks")]
     scenario: String,
-    /// Sessions.
+    /// Sessions
     #[arg(long, default_value_t = 125)]
     sessions: usize,
-    /// Members of each.
+    /// Members of each session
     #[arg(long, default_value_t = 8)]
     members: usize,
-    /// How long each run is measured, in seconds.
+    /// Duration of each run, in seconds
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Runs without and with recording.
+    /// Number of runs without and with recording
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Run both servers at the same time on the same core, each under a load of its own, so that
-    /// whatever else the machine does falls on both. Together they must leave some of the core
-    /// free.
+    /// Run both servers at the same time on the same core, each under its own load, so that other
+    /// work of the machine affects both. Together they must leave a part of the core free
     #[arg(long)]
     side_by_side: bool,
-    /// Where the server listens; the one that records, a port further.
+    /// Address of the server; the one that records uses the next port
     #[arg(long, default_value = "127.0.0.1:7431")]
     address: SocketAddr,
-    /// Where the traces go; those of the last round stay.
+    /// Folder of the traces; those of the last round stay
     #[arg(long, default_value_os_t = target("perf/recording"))]
     traces: PathBuf,
 }
 
-/// What a run with recording found.
+/// Results of a run with recording.
 struct Recorded {
-    /// CPU time of a delivered message, in microseconds.
+    /// CPU time per delivered message, in microseconds.
     micros: f64,
-    /// Of the writer's thread, over that of the shard's.
+    /// CPU time of the writer's thread, relative to the shard's.
     writer: f64,
-    /// Of the shard's own part, over all that it used.
+    /// CPU time of the shard's recording, relative to its whole.
     tap: f64,
 }
 
@@ -78,7 +77,7 @@ pub fn run(options: Options) -> io::Result<()> {
             let (plain, recording) = (Run::start(&options, false)?, Run::start(&options, true)?);
             (plain.end()?.micros, recorded(&options, recording)?)
         } else if round % 2 == 0 {
-            // In turns, so that what else the machine does is spread over both.
+            // Alternate, so that other work of the machine is spread over both.
             let without = Run::start(&options, false)?.end()?.micros;
             (without, recorded(&options, Run::start(&options, true)?)?)
         } else {
@@ -120,9 +119,9 @@ fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     (at(0), at(values.len() / 2), at(values.len().saturating_sub(1)))
 }
 
-/// Where the median of what the values are drawn from lies with 95 % confidence, whatever they are
-/// distributed like: between the values that as few tosses of a fair coin in as many come below.
-/// With fewer than six there is no such interval.
+/// The interval that contains the median of the distribution with 95 % confidence, for any
+/// distribution. Its ends are the values that correspond to the tails of as many tosses of a fair
+/// coin. With fewer than six values there is no such interval.
 fn interval(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let count = values.len();
@@ -148,10 +147,10 @@ struct Run {
     report: PathBuf,
 }
 
-/// What is known of it behind the load.
+/// Results after the load.
 struct Ended {
     server: Server,
-    /// CPU time of a delivered message, in microseconds.
+    /// CPU time per delivered message, in microseconds.
     micros: f64,
 }
 
@@ -210,11 +209,10 @@ fn recorded(options: &Options, run: Run) -> io::Result<Recorded> {
     let writer = cpu::thread_time(server.pid(), "recorder")? as f64;
     drop(server);
     if shard == 0.0 || writer == 0.0 {
-        return Err(io::Error::other("the server's threads are called otherwise"));
+        return Err(io::Error::other("the server's threads have other names"));
     }
     let inputs = Inputs::read(&options.traces)?;
-    // What the shard does to record is what running the same inputs takes longer with it than
-    // without.
+    // The cost of recording is the additional time that the same inputs take with it.
     let mut extra = Vec::new();
     for _ in 0..7 {
         let without = inputs.run(&mut NoTap)?;
@@ -225,10 +223,10 @@ fn recorded(options: &Options, run: Run) -> io::Result<Recorded> {
     Ok(Recorded { micros, writer: writer / shard, tap: extra / shard })
 }
 
-/// What a shard was told.
+/// The inputs of a shard.
 struct Inputs {
     settings: Settings,
-    /// With their times, as the engine's trace has them.
+    /// The inputs with their times, as in the engine's trace.
     packed: Vec<u8>,
 }
 
@@ -254,9 +252,9 @@ impl Inputs {
         }
     }
 
-    /// CPU time that it takes a fresh engine to take them in, each shown to `tap`.
+    /// The CPU time that a new engine needs for the inputs. Each is passed to `tap`.
     fn run(&self, tap: &mut dyn Tap) -> io::Result<u64> {
-        /// Between two rests: what a recorder has buffers for by far.
+        /// Inputs between two pauses: far fewer than the recorder's buffers hold.
         const REST: usize = 4_000;
         let mut engine = Engine::new(self.settings.clone());
         let (mut out, mut copy, mut rest) = (Outputs::default(), Vec::new(), &self.packed[..]);
@@ -276,7 +274,7 @@ impl Inputs {
         Ok(cpu::own_time()? - began)
     }
 
-    /// The same while it is recorded.
+    /// The CPU time that a new engine needs for the inputs while it is recorded.
     fn record(&self, directory: &Path) -> io::Result<u64> {
         let plan = RecordPlan {
             directory: directory.to_owned(),
@@ -301,7 +299,7 @@ impl Inputs {
 mod tests {
     use super::*;
 
-    /// The ranks are those of the tables of the sign test.
+    /// The ranks are those of the sign test's tables.
     #[test]
     fn the_interval_is_that_of_the_sign_test() {
         let within = |count| interval((1..=count).map(f64::from).rev().collect());

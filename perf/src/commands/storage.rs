@@ -1,9 +1,8 @@
-//! How fast the storage is: many sessions change far more often than anything could write them, and
-//! the newest state of each is to be stored soon all the same.
+//! Measures the speed of the storage: many sessions change far more often than anything could write
+//! them, and the newest state of each must still be stored soon.
 //!
-//! Sessions are offered as a shard does it: at most 128 every 5 ms, those first that have waited
-//! longest, and each has one record on its way. What is measured is the server's own storage, its
-//! queue and thread included.
+//! Sessions are offered as a shard offers them: at most 128 every 5 ms, the longest waiting first, and
+//! each with one pending record. The server's own storage is measured, including queue and thread.
 //!
 //!     cargo run --release -p bandsync-perf -- storage --place file
 //!     cargo run --release -p bandsync-perf -- storage --place redis      # starts a redis-server
@@ -26,34 +25,34 @@ use clap::Args;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use hdrhistogram::Histogram;
 
-/// As the engine has it.
+/// The engine's interval.
 const OFFER_INTERVAL: Duration = Duration::from_millis(5);
 const OFFERS_MAX: usize = 128;
 
-/// What to measure.
+/// Measures the storage.
 #[derive(Args)]
 pub struct Options {
-    /// `file` or `redis`.
+    /// `file` or `redis`
     #[arg(long, default_value = "file")]
     place: String,
-    /// Where the file is; a new directory below the system's for temporary files if not given.
+    /// Directory of the file; by default a new one below the system's directory for temporary files
     #[arg(long)]
     data: Option<PathBuf>,
-    /// A Redis that runs already. Its keys `session:bench-…` are overwritten.
+    /// A Redis that is already running. Its keys `session:bench-…` are overwritten
     #[arg(long)]
     redis_url: Option<String>,
-    /// Sessions.
+    /// Sessions
     #[arg(long, default_value_t = 10_000)]
     sessions: u32,
-    /// Changes of each session in a second.
+    /// Changes of each session per second
     #[arg(long, default_value_t = 50)]
     changes: u32,
-    /// How long to measure, in seconds, after a quarter of that to warm up.
+    /// Duration of the measurement, in seconds, after a quarter of that to warm up
     #[arg(long, default_value_t = 20)]
     seconds: u64,
 }
 
-/// The news, as they come.
+/// The events, in the order of their arrival.
 struct Mailbox(Sender<StorageEvent>);
 
 impl Shards for Mailbox {
@@ -72,19 +71,19 @@ impl Shards for Mailbox {
 /// A session as its shard sees it.
 struct Changing {
     record: Record,
-    /// When it first changed after what was offered last.
+    /// Time of the first change after the last offer.
     changed: Option<Instant>,
-    /// The same of what is on its way.
+    /// Time of the first change in the pending offer.
     offered: Option<Instant>,
     listed: bool,
 }
 
-/// A redis-server of our own, which ends with us.
+/// A redis-server that ends with this process.
 struct OwnRedis(Child);
 
 impl Drop for OwnRedis {
     fn drop(&mut self) {
-        // It has ended by itself if this fails.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -140,7 +139,7 @@ fn measure(options: &Options) -> Result<(), String> {
             }
         }
         let now = Instant::now();
-        // The changes that fall due in this turn, spread over the sessions.
+        // The changes of this turn, spread over the sessions.
         let wanted = now.duration_since(started).as_secs_f64()
             * f64::from(options.sessions * options.changes);
         let due_now = (wanted - done) as u64;
@@ -213,7 +212,7 @@ fn session(n: u32) -> Changing {
     let now = Moment { at: Micros::from_secs(1), unix: UnixMillis(1_800_000_000_000) };
     let name = format!("bench-{n}");
     let id = SessionId::parse(&name).unwrap_or_else(|| panic!("{name} is a name"));
-    // Newer than that of any earlier run.
+    // Newer than the epoch of any earlier run.
     let epoch = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(1, |t| t.as_millis());

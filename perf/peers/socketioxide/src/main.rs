@@ -1,5 +1,5 @@
-//! What the load generator asks of a server, on socketioxide: sessions are rooms, and each ticks on
-//! an absolute grid.
+//! The part of a server that the load generator uses, on socketioxide: sessions are rooms, and each
+//! ticks on an absolute grid.
 //!
 //! `bandsync-peer-socketioxide PORT TICK_MS`
 
@@ -14,7 +14,7 @@ use socketioxide::SocketIo;
 use socketioxide::extract::{Data, SocketRef, State};
 use tokio::time::{MissedTickBehavior, interval_at};
 
-/// Sessions by name: members by their socket's id, and whether it plays.
+/// Sessions by name: members by the id of their socket, and whether it plays.
 #[derive(Clone, Default)]
 struct Sessions(Arc<Mutex<BTreeMap<String, Session>>>);
 
@@ -30,7 +30,7 @@ struct Service {
     tick: Duration,
 }
 
-/// The fields that any event of the generator has.
+/// The fields of all events of the generator.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Said {
@@ -74,7 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     io.ns("/", connected);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-        // Ticks must not wait for acknowledgements of the ones before; without it they only come
+        // Ticks must not wait for acknowledgements of earlier ones; without this they are only
         // late.
         let _ = stream.set_nodelay(true);
     });
@@ -105,7 +105,7 @@ async fn join(socket: SocketRef, Data(said): Data<Said>, State(service): State<S
     let count = members.len();
     let snapshot = json!({"sessionId": name, "members": members, "tempoBpm": 120, "position": 0,
                           "isPlaying": playing, "epoch": 1, "version": 1});
-    // A client that is gone is told nothing, here and below.
+    // A client may be gone, here and below.
     let _ = socket.emit("snapshot", &snapshot);
     let news = json!({"member": member, "memberCount": count});
     let _ = io.to(name.clone()).emit("user_joined", &news).await;
@@ -123,7 +123,7 @@ async fn play(Data(said): Data<Said>, State(service): State<Service>, io: Socket
     tokio::spawn(tick(name, service, io));
 }
 
-/// Ticks on an absolute grid until nobody is left.
+/// Ticks on an absolute grid until no member is left.
 async fn tick(name: String, service: Service, io: SocketIo) {
     let started = Instant::now();
     let mut grid = interval_at(tokio::time::Instant::from_std(started) + service.tick, service.tick);

@@ -1,9 +1,8 @@
-//! The floor: as little as a server can do that sends every member the same ready frame at every
+//! The floor: the least that a server must do to send every member the same ready frame at every
 //! tick.
 //!
-//! It answers just enough of the protocol for the load generator to drive it like a real server,
-//! and nothing on the way of a tick but the kernel's own work: one `send()` per member, or one
-//! io_uring submit per turn.
+//! It answers just enough of the protocol for the load generator. On the way of a tick it does only
+//! the kernel's work: one `send()` per member, or one io_uring submit per turn.
 
 mod send;
 
@@ -21,16 +20,16 @@ use mio::{Events, Interest, Poll, Token};
 
 use send::Sender;
 
-/// Sends ticks with no server around it.
+/// Sends ticks without a server around them.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Where to listen.
+    /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:7400")]
     listen: SocketAddr,
-    /// How frames are given to the kernel.
+    /// The way in which frames are given to the kernel
     #[arg(long, value_enum, default_value_t = Way::Send)]
     by: Way,
-    /// Between two ticks of a session, in milliseconds.
+    /// Time between two ticks of a session, in milliseconds
     #[arg(long, default_value_t = 16)]
     tick: u64,
 }
@@ -67,7 +66,7 @@ struct Floor {
 struct Conn {
     socket: TcpStream,
     upgraded: bool,
-    /// A frame or head that is not whole yet.
+    /// An incomplete frame or head.
     partial: Vec<u8>,
     session: Option<usize>,
 }
@@ -76,7 +75,7 @@ struct Conn {
 struct Session {
     members: Vec<i32>,
     frame: Vec<u8>,
-    /// When it ticks next; never until somebody plays.
+    /// Time of the next tick; never until a member plays.
     next: Option<Nanos>,
 }
 
@@ -233,7 +232,7 @@ impl Floor {
         }
     }
 
-    /// The place of a session, which is made if need be.
+    /// The index of a session, which is created if needed.
     fn seat(&mut self, name: &str) -> usize {
         if let Some(place) = self.names.get(name) {
             return *place;
@@ -257,7 +256,7 @@ impl Conn {
         self.answer(&frame);
     }
 
-    /// What the kernel does not take is lost: the generator reads faster than this is asked for.
+    /// Bytes that the kernel does not take are lost: the generator reads faster than this sends.
     fn answer(&mut self, bytes: &[u8]) {
         let _ = io::Write::write(&mut self.socket, bytes);
     }

@@ -1,4 +1,4 @@
-//! The two ways of giving one frame to many sockets.
+//! The two ways of sending one frame to many sockets.
 
 use std::io;
 
@@ -6,32 +6,31 @@ use io_uring::{IoUring, opcode, squeue, types};
 
 const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 
-/// Requests that one submit carries at most.
+/// Maximum requests of one submit.
 const BATCH: u32 = 1_024;
 
-/// How frames go out.
+/// The way in which frames are sent.
 pub enum Sender {
     /// One call each.
     Plain,
-    /// Gathered in a ring.
+    /// Collected in a ring.
     Ring(Box<IoUring>),
 }
 
 impl Sender {
-    /// A sender with a ring of its own.
+    /// Creates a sender with its own ring.
     pub fn ring() -> io::Result<Self> {
         let ring = IoUring::builder().setup_single_issuer().setup_coop_taskrun().build(BATCH)?;
         Ok(Self::Ring(Box::new(ring)))
     }
 
-    /// Sends `frame` to every socket. With a ring, at [`submit`](Self::submit): the frame must live
-    /// until then.
+    /// Sends `frame` to every socket. With a ring it is sent at [`submit`](Self::submit): the frame
+    /// must live until then.
     pub fn send(&mut self, sockets: &[i32], frame: &[u8]) -> io::Result<()> {
         for socket in sockets {
             match self {
                 Self::Plain => {
-                    // SAFETY: the frame outlives the call. A socket that refuses goes without this
-                    // tick.
+                    // SAFETY: the frame outlives the call. A socket that refuses misses this tick.
                     unsafe { libc::send(*socket, frame.as_ptr().cast(), frame.len(), FLAGS) };
                 }
                 Self::Ring(ring) => {
@@ -44,7 +43,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Does what was put off.
+    /// Sends the collected frames.
     pub fn submit(&mut self) -> io::Result<()> {
         match self {
             Self::Plain => Ok(()),
@@ -54,15 +53,15 @@ impl Sender {
 }
 
 fn push(ring: &mut IoUring, entry: &squeue::Entry) -> io::Result<()> {
-    // SAFETY: the frame that the entry points to belongs to a session, none of which is ever
-    // dropped, and it is not changed; the request is done at the next submit.
+    // SAFETY: the frame that the entry points to belongs to a session. Sessions are never dropped,
+    // and the frame does not change; the request is done at the next submit.
     while unsafe { ring.submission().push(entry) }.is_err() {
         submit(ring)?;
     }
     Ok(())
 }
 
-/// Submits all requests and forgets their results. `MSG_DONTWAIT` makes each finish within the
+/// Submits all requests and ignores their results. `MSG_DONTWAIT` makes each finish within the
 /// call.
 fn submit(ring: &mut IoUring) -> io::Result<()> {
     let count = ring.submission().len();

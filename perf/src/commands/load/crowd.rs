@@ -17,33 +17,34 @@ use super::tally::{Grid, Tally};
 const ALARM: Token = Token(usize::MAX);
 const CUE: Token = Token(usize::MAX - 1);
 
-/// How long it naps after several members had something at once.
+/// Length of a nap after several members had messages at once.
 const BUSY: Nanos = MILLISECOND;
 
-/// Connections that may break before a run is given up.
+/// Broken connections after which a run is given up.
 const BROKEN_MAX: u64 = 1_000;
 
 pub struct Crowd {
     run: Run,
     handshake: Vec<u8>,
-    /// In every session's name, so that runs against one server do not meet.
+    /// Part of every session's name, so that runs against one server do not meet.
     mark: u32,
     poll: Poll,
     alarm: Alarm,
     events: Events,
-    /// Until when more is likely to come: a while from when several members had something at once.
+    /// Time until which more messages are likely: a while after several members had messages at
+    /// once.
     busy_until: Nanos,
     buffer: Vec<u8>,
     places: Vec<Option<Member>>,
     grids: Vec<Grid>,
-    /// Places whose connection is still to be begun, with the time at which it should be.
+    /// Places without a connection, with the time at which it should begin.
     to_open: VecDeque<(usize, Nanos)>,
     opening: usize,
     pub joined: usize,
     pub habits: Habits,
     pub tally: Tally,
     pub measuring: bool,
-    /// Whether something has come on standard input, which [`Self::await_cue`] listens to.
+    /// Whether standard input has data, which [`Self::await_cue`] waits for.
     cued: bool,
 }
 
@@ -73,8 +74,8 @@ impl Crowd {
         })
     }
 
-    /// Has a place connect and join as soon as fewer than the agreed number do; it should at
-    /// `intended`.
+    /// Connects and joins a place once fewer connections are being set up than agreed. It should
+    /// begin at `intended`.
     pub fn open(&mut self, place: usize, intended: Nanos) {
         self.to_open.push_back((place, intended));
     }
@@ -84,7 +85,7 @@ impl Crowd {
         self.places[place].as_mut().filter(|member| member.stage == Stage::Joined)
     }
 
-    /// Lets everything happen until `until`, or until `done` says so. `done` is asked after every
+    /// Processes events until `until`, or until `done` returns true. `done` is called after every
     /// turn.
     pub fn pass(&mut self, until: Nanos, mut done: impl FnMut(&Self) -> bool) -> io::Result<()> {
         while !done(self) && now() < until {
@@ -114,9 +115,9 @@ impl Crowd {
         Ok(())
     }
 
-    /// Waits until `next`, or for something to happen. While much happens it naps instead, and
-    /// nothing wakes it: a server on another core would have to do that with an interrupt, and
-    /// seldom pays for one where members are on other machines.
+    /// Waits until `next` or for an event. While much happens it naps, and no event wakes it: a
+    /// server on another core would have to send an interrupt for that, and rarely pays for one if
+    /// members are on other machines.
     fn await_events(&mut self, next: Nanos) -> io::Result<()> {
         let begun = now();
         if begun < self.busy_until {
@@ -134,12 +135,12 @@ impl Crowd {
         Ok(())
     }
 
-    /// Fixes the grids that ticks are measured against.
+    /// Fixes the grids that ticks are compared with.
     pub fn fix_grids(&mut self) {
         self.grids.iter_mut().for_each(Grid::fix);
     }
 
-    /// Lets everything happen until a line, or the end, comes on standard input: a pipe.
+    /// Processes events until standard input, a pipe, has a line or ends.
     pub fn await_cue(&mut self) -> io::Result<()> {
         self.poll.registry().register(&mut SourceFd(&0), CUE, Interest::READABLE)?;
         self.pass(Nanos::MAX, |crowd| crowd.cued)?;
@@ -173,16 +174,16 @@ impl Crowd {
         place < self.run.sessions
     }
 
-    /// The rate of ticks that the member at this place asks for.
+    /// The tick rate that the member at this place asks for.
     fn tick_hz(&self, place: usize) -> Option<u8> {
         match self.run.scenario {
-            // Half of the band knows the time and needs few.
+            // Half of the band keeps the timeline and needs few ticks.
             Scenario::Gig if place / self.run.sessions % 2 == 1 => Some(1),
             _ => self.run.tick_hz,
         }
     }
 
-    /// Every how many ticks the member at this place gets one.
+    /// Distance of the ticks that the member at this place receives.
     pub fn stride(&self, place: usize) -> u64 {
         match self.tick_hz(place) {
             None => 1,
@@ -198,7 +199,7 @@ impl Crowd {
         format!("{:05}-{session:05}", self.mark)
     }
 
-    /// Takes a member away at once.
+    /// Removes a member at once.
     fn cut(&mut self, place: usize) {
         let Some(member) = self.places[place].take() else { return };
         member.cut();
@@ -242,7 +243,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Makes room for the next newcomer; without a rate, that one comes at once.
+    /// Makes room for the next newcomer, which comes at once if there is no rate.
     fn joins_again(&mut self, place: usize) {
         self.cut(place);
         if self.run.rate.unwrap_or(0) == 0 {
@@ -318,7 +319,7 @@ impl Crowd {
         )
     }
 
-    /// Does what a habit wants done, which should have been done at `intended`.
+    /// Does a deed, which should have been done at `intended`.
     fn act(&mut self, deed: Deed, intended: Nanos) -> io::Result<()> {
         let (place, text) = match deed {
             Deed::Join(place) => {
@@ -346,7 +347,7 @@ impl Crowd {
         if matches!(deed, Deed::Probe(_)) {
             member.probes.push_back(intended);
         }
-        // One that breaks is noticed when it is read from.
+        // A broken connection is noticed at the next read.
         let said = member.say(&text).is_ok();
         if said && measuring && matches!(deed, Deed::Chat(_)) {
             self.tally.chats_due += receivers;

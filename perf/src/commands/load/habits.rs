@@ -1,5 +1,4 @@
-//! What members do and when: deeds that are done again and again, each at fixed times from its
-//! first.
+//! The members' actions and their times: deeds that repeat at fixed times.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,11 +7,10 @@ use bandsync_perf::alarm::{MILLISECOND, Nanos, SECOND};
 
 use super::options::{Run, Scenario};
 
-/// Something that a member does. A number is the place of a member or, for a leader's deeds, the
-/// session.
+/// An action of a member. A number is the place of a member or, for a leader's deeds, the session.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Deed {
-    /// Connects, after leaving if it was there.
+    /// Connects, after leaving if it was present.
     Join(usize),
     Play(usize),
     Pause(usize),
@@ -29,22 +27,22 @@ pub struct Habits {
 }
 
 impl Habits {
-    /// Once at `at`.
+    /// Adds a deed at `at`.
     pub fn once(&mut self, at: Nanos, deed: Deed) {
         self.every(0, at, deed);
     }
 
-    /// At `first`, and each `period` after it.
+    /// Adds a deed at `first`, repeated every `period`.
     pub fn every(&mut self, period: Nanos, first: Nanos, deed: Deed) {
         self.queue.push(Reverse((first, deed, period)));
     }
 
-    /// When there is something to be done.
+    /// The time of the next deed.
     pub fn next(&self) -> Option<Nanos> {
         self.queue.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// What was to be done by `now`, earliest first, with the time at which it was to be.
+    /// The earliest deed that is due by `now`, with its time.
     pub fn due(&mut self, now: Nanos) -> Option<(Deed, Nanos)> {
         let Reverse((at, deed, period)) =
             *self.queue.peek().filter(|Reverse((at, ..))| *at <= now)?;
@@ -59,8 +57,8 @@ impl Habits {
         self.queue.clear();
     }
 
-    /// Has every session's leader start to play; the sessions are spread over a tick, so that no
-    /// server has to tick them all at once.
+    /// Makes every session's leader play. The sessions are spread over a tick, so that no server
+    /// has to tick them all at once.
     pub fn play(&mut self, run: &Run, from: Nanos) {
         if matches!(run.scenario, Scenario::Ticks | Scenario::Churn | Scenario::Gig) {
             let apart = run.tick * MILLISECOND;
@@ -70,12 +68,12 @@ impl Habits {
         }
     }
 
-    /// What the members do while it is measured.
+    /// Adds the members' deeds during the measurement.
     pub fn measured(&mut self, run: &Run, from: Nanos) {
         let all = run.sessions * run.members;
         let spread =
             |n: usize, of: usize, period: Nanos| from + period * n as u64 / of.max(1) as u64;
-        // Probers sit at places that no leader has, far apart.
+        // Probers are at places without a leader, far apart.
         let probers = run.probes.min(all.saturating_sub(run.sessions));
         for n in 0..probers {
             let place = run.sessions + n * ((all - run.sessions) / probers);
@@ -106,7 +104,7 @@ impl Habits {
         }
     }
 
-    /// `rate` messages a second in each session, by all of its members in turn.
+    /// Adds `rate` messages per second in each session, from all of its members in turn.
     fn chat(&mut self, run: &Run, rate: u64, from: Nanos) {
         let all = run.sessions * run.members;
         let period = SECOND * run.members as u64 / rate.max(1);
@@ -115,7 +113,8 @@ impl Habits {
         }
     }
 
-    /// Newcomers at a fixed rate. Without one there are always as many on their way as may be.
+    /// Adds newcomers at a fixed rate. Without a rate, as many connections as possible are always
+    /// being set up.
     fn joins(&mut self, run: &Run, from: Nanos) {
         let all = run.sessions * run.members;
         match run.rate.unwrap_or(0) {
@@ -124,12 +123,12 @@ impl Habits {
         }
     }
 
-    /// Members other than leaders go and come back.
+    /// Adds members other than leaders that leave and return.
     fn churn(&mut self, run: &Run, rate: u64, from: Nanos) {
         self.in_turn(rate, run.sessions..run.sessions * run.members, from);
     }
 
-    /// All these places together join `rate` times a second, one after the other.
+    /// Makes these places join `rate` times per second in all, one after the other.
     fn in_turn(&mut self, rate: u64, places: std::ops::Range<usize>, from: Nanos) {
         let period = SECOND * places.len() as u64 / rate;
         for (n, place) in places.enumerate() {

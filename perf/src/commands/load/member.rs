@@ -1,4 +1,4 @@
-//! One member's connection: how far it is, and what arrives on it.
+//! One member's connection: its stage, and the messages that arrive.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -10,43 +10,43 @@ use bandsync_testkit::frames;
 use mio::net::TcpStream;
 use socket2::SockRef;
 
-/// A member's connection and what is to be known of it.
+/// The connection of a member and its state.
 #[derive(Debug)]
 pub struct Member {
     socket: TcpStream,
     pub stage: Stage,
-    /// Which session it belongs to.
+    /// The index of its session.
     pub session: usize,
-    /// When it should have begun to connect.
+    /// The time at which it should have begun to connect.
     pub intended: Nanos,
-    /// Which tick of the schedule came last, and when.
+    /// Number and arrival of its last tick.
     pub tick: Option<(u64, Nanos)>,
-    /// Every how many ticks it gets one; 0 = none.
+    /// Distance of the ticks that it receives; 0 is none.
     pub stride: u64,
-    /// When probes that are not answered yet should have been sent.
+    /// The times at which unanswered probes should have been sent.
     pub probes: VecDeque<Nanos>,
-    /// The beginning of a frame that is not whole.
+    /// An incomplete frame.
     partial: Vec<u8>,
-    /// What the kernel did not take yet.
+    /// Bytes that the kernel has not taken yet.
     unsent: Vec<u8>,
 }
 
-/// How far a connection is.
+/// The stage of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stage {
-    /// TCP is being connected.
+    /// TCP is connecting.
     Connecting,
-    /// The upgrade was asked for.
+    /// The upgrade is requested.
     Upgrading,
     /// Waits for Engine.IO's open packet, then Socket.IO's connect packet.
     Opening,
-    /// Has asked to join, and waits for the snapshot.
+    /// The join is requested; waits for the snapshot.
     Joining,
-    /// Is in its session.
+    /// Joined.
     Joined,
 }
 
-/// What a server's message is to the generator.
+/// The meaning of a server's message for the generator.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Heard<'a> {
     Upgraded,
@@ -65,7 +65,7 @@ pub enum Heard<'a> {
 }
 
 impl Member {
-    /// Begins to connect.
+    /// Starts to connect.
     pub fn connect(
         address: SocketAddr,
         session: usize,
@@ -93,11 +93,11 @@ impl Member {
 
     /// Makes the close a reset, so that the port can be used again at once.
     pub fn cut(&self) {
-        // If that is refused, the port rests a minute, and nothing else differs.
+        // If this is refused, the port is blocked for a minute, and nothing else changes.
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
-    /// The kernel has connected or failed to, or takes bytes again.
+    /// Handles a writable socket: the kernel has connected or failed, or accepts bytes again.
     pub fn writable(&mut self, handshake: &[u8]) -> io::Result<()> {
         if self.stage == Stage::Connecting {
             if let Some(error) = self.socket.take_error()? {
@@ -136,7 +136,7 @@ impl Member {
         Ok(())
     }
 
-    /// Reads all there is. `hear` is told of each message, with its length on the wire.
+    /// Reads all available bytes. Passes each message to `hear`, with its length on the wire.
     pub fn read(
         &mut self,
         buffer: &mut [u8],
@@ -169,7 +169,7 @@ impl Member {
         }
     }
 
-    /// Goes through the whole messages at the front of `bytes`: how long they are together.
+    /// Passes on the complete messages at the front of `bytes`, and returns their length.
     fn messages(
         &mut self,
         bytes: &[u8],
@@ -188,8 +188,8 @@ impl Member {
         while let Some(frame) = frames::read(&bytes[at..]) {
             at += frame.length;
             let heard = match frame.opcode {
-                // Nothing here reads compressed messages. The first one is the snapshot: all before
-                // it are short.
+                // The generator reads no compressed messages. The first one is the snapshot: all
+                // before it are short.
                 1 if frame.compressed && self.stage == Stage::Joining => Heard::Snapshot,
                 1 if frame.compressed => Heard::Other,
                 1 => understand(frame.payload),
@@ -207,7 +207,7 @@ impl Member {
     }
 }
 
-/// What a text message is. Ticks come first, for they are nearly all.
+/// Classifies a text message. Ticks come first, since nearly all messages are ticks.
 fn understand(text: &[u8]) -> Heard<'_> {
     if text.starts_with(b"42[\"scroll_tick\"") {
         return Heard::Tick;

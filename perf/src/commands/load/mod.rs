@@ -1,7 +1,7 @@
-//! The load generator: sessions full of members from one thread, and what a server makes of them.
+//! The load generator: sessions full of members from one thread, and measurements of the server.
 //!
-//! A run joins everybody, lets them play to warm up, then measures for a fixed time. Latency counts
-//! from the time at which something should have happened, so that a server cannot hide its own
+//! A run joins all members, lets them play to warm up, then measures for a fixed time. Latency
+//! counts from the time at which something should have happened, so a server cannot hide its own
 //! delay by slowing the generator down.
 
 mod crowd;
@@ -22,7 +22,7 @@ use options::{Run, Scenario, Task};
 
 pub use options::Options;
 
-/// How long joining may take, beyond a little for each member.
+/// Time that joining may take, besides a little for each member.
 const JOIN_MAX: Nanos = 30 * SECOND;
 
 /// Runs the command.
@@ -64,7 +64,7 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
     if run.scenario != Scenario::Joins {
         join_all(run, &mut crowd)?;
     }
-    // Buffers of the handshake are given back a little later.
+    // Buffers of the handshake are freed a little later.
     crowd.pass(now() + SECOND, |_| false)?;
     let idle = memory()?;
     if run.cue {
@@ -77,7 +77,7 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
     crowd.habits.play(run, start);
     crowd.pass(start + run.warm_up * SECOND, |_| false)?;
     crowd.fix_grids();
-    // What waited meanwhile is no fault of the server.
+    // Messages that waited meanwhile are no fault of the server.
     let warm = now() + SECOND / 10;
     crowd.pass(warm, |_| false)?;
 
@@ -97,7 +97,7 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
     let ended = now();
     let (cpu_after, own_after) = (server.map(Server::cpu_time).transpose()?, cpu::cpu_time(own)?);
     if run.scenario == Scenario::Chat {
-        // What was said last is still on its way.
+        // The last messages are still on their way.
         crowd.habits.clear();
         crowd.pass(now() + SECOND / 4, |_| false)?;
     }
@@ -113,7 +113,7 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
         cpu_before.zip(cpu_after).map(|(before, after)| (after.total - before.total) as f64);
     let (expected, delivered) = match run.scenario {
         Scenario::Ticks | Scenario::Churn => (ticks_due(run, &crowd, took), tally.ticks),
-        // Pauses of half a second in ten are part of an evening.
+        // Pauses of 0.5 s in 10 s are part of an evening.
         Scenario::Gig => (ticks_due(run, &crowd, took * 0.95), tally.ticks),
         Scenario::Chat => (tally.chats_due, tally.chats),
         Scenario::Joins => (run.rate.map_or(tally.joins, |rate| rate * run.seconds), tally.joins),
@@ -152,7 +152,7 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
     })
 }
 
-/// Leaders first, so that nobody leads by chance.
+/// Joins leaders first, so that leading is not left to chance.
 fn join_all(run: &Run, crowd: &mut Crowd) -> io::Result<()> {
     let all = run.sessions * run.members;
     let until = now() + JOIN_MAX + all as u64 * 10 * MILLISECOND;
@@ -175,7 +175,7 @@ fn join_all(run: &Run, crowd: &mut Crowd) -> io::Result<()> {
     Ok(())
 }
 
-/// Ticks that all members together should get in so many nanoseconds.
+/// Ticks that all members together should receive in `nanos`.
 fn ticks_due(run: &Run, crowd: &Crowd, nanos: f64) -> u64 {
     let strides = (0..run.sessions * run.members)
         .map(|place| crowd.stride(place))
@@ -184,11 +184,11 @@ fn ticks_due(run: &Run, crowd: &Crowd, nanos: f64) -> u64 {
     each.sum::<f64>().round() as u64
 }
 
-/// Shows on a terminal how far the run is; nothing clears the line.
+/// Shows progress on a terminal; nothing clears the line.
 fn progress(text: &str) {
     let mut screen = io::stderr();
     if screen.is_terminal() {
-        // What cannot be shown is not worth failing for.
+        // Progress that cannot be shown is no reason to fail.
         let _ = write!(screen, "\r\x1b[2K{text}");
         let _ = screen.flush();
     }

@@ -1,15 +1,15 @@
-//! What is measured: each message against the schedule it should have kept.
+//! Measurements: each message against its schedule.
 
 use bandsync_perf::alarm::Nanos;
 use bandsync_perf::latency::Times;
 
 use super::member::Member;
 
-/// A tick that comes this part of the interval before the grid still belongs to its own place on
-/// it.
+/// A tick that comes earlier than its grid point by at most this part of the interval still belongs
+/// to that point.
 const SLACK_PART: Nanos = 16;
 
-/// All that is counted while measuring.
+/// The counts of a measurement.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub ticks: u64,
@@ -22,36 +22,35 @@ pub struct Tally {
     pub bytes: u64,
     /// Chat messages that should have been delivered.
     pub chats_due: u64,
-    /// From the time on the grid to the tick's arrival. A tick that never came is counted as long
-    /// as its member had to wait for the next.
+    /// Time from the grid point to the tick's arrival. A tick that never came counts as the time
+    /// until the member's next tick.
     pub lateness: Times,
-    /// Between two ticks of a member that gets all of them.
+    /// Time between two ticks of a member that receives all of them.
     pub gaps: Times,
-    /// Between the first and the last member of a session to get the same tick.
+    /// Time between the first and the last member of a session to receive the same tick.
     pub spread: Times,
-    /// From when a probe should have been sent to its answer.
+    /// Time from when a probe should have been sent to its answer.
     pub probes: Times,
-    /// From when a message should have been sent to its arrival at each member.
+    /// Time from when a message should have been sent to its arrival at each member.
     pub chat: Times,
-    /// From when a connection should have been begun to its snapshot.
+    /// Time from when a connection should have begun to its snapshot.
     pub setup: Times,
-    /// From when a member should have done something until the generator came to it: in all other
-    /// times, too.
+    /// Delay of the generator itself, which all other times include.
     pub own: Times,
 }
 
-/// Ticks of a session that its grid is learned from, at most.
+/// Maximum ticks of a session that its grid is learned from.
 const LEARNED_MAX: usize = 128;
 
-/// The grid on which a session's ticks should come, learned from its first ones.
+/// The grid of a session's ticks, learned from its first ones.
 #[derive(Debug, Default)]
 pub struct Grid {
     interval: Nanos,
-    /// When ticks came before measuring, each at the first member that got it.
+    /// Arrivals of ticks before the measurement, each at the first member.
     learned: Vec<Nanos>,
-    /// A point of the grid, before all that is measured.
+    /// A point of the grid before the measurement.
     origin: Option<Nanos>,
-    /// The place of the tick that is arriving at the members now, and when it came first and last.
+    /// Number of the tick that is arriving, with its first and last arrival.
     current: (u64, Nanos, Nanos),
 }
 
@@ -60,7 +59,7 @@ impl Grid {
         Self { interval, ..Self::default() }
     }
 
-    /// Takes in a tick before measuring.
+    /// Learns from a tick before the measurement.
     pub fn learn(&mut self, at: Nanos) {
         let is_next = self.learned.last().is_none_or(|last| at > last + self.interval / 2);
         if is_next && self.learned.len() < LEARNED_MAX {
@@ -68,8 +67,8 @@ impl Grid {
         }
     }
 
-    /// Fixes the grid: through the tick against which all that were learned are the least late
-    /// together. One that was early for once, or later than half an interval, does not move it.
+    /// Fixes the grid through the tick that makes the sum of all latenesses smallest. A tick that
+    /// is early once, or late by more than half an interval, does not move it.
     pub fn fix(&mut self) {
         let late = |origin: Nanos, at: &Nanos| {
             let interval = self.interval as i64;
@@ -80,7 +79,7 @@ impl Grid {
         self.origin = self.learned.iter().min_by_key(all_late).copied();
     }
 
-    /// The tick's place on the grid and how late it is for that.
+    /// The tick's number on the grid and its lateness.
     fn place(&mut self, at: Nanos) -> (u64, Nanos) {
         let since = at.saturating_sub(*self.origin.get_or_insert(at));
         let place = (since + self.interval / SLACK_PART) / self.interval;
@@ -89,7 +88,7 @@ impl Grid {
 }
 
 impl Tally {
-    /// A tick arrives.
+    /// Records the arrival of a tick.
     #[inline]
     pub fn tick(&mut self, member: &mut Member, grid: &mut Grid, at: Nanos) {
         self.ticks += 1;
