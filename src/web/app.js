@@ -1,6 +1,5 @@
-// The stage page: in at the door, then the song, the transport and who is here.
-//
-// Nothing is drawn from messages: each frame asks the client where the music is now.
+// The stage page: the door, the song, the transport and the members. Messages draw nothing: each frame asks the
+// client for the position of the music.
 
 import { BandSync } from "./bandsync.js";
 
@@ -12,7 +11,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const LOST_AFTER_MS = 10_000;
 const READ_AHEAD_MS = 6000;
 const TAP_FORGET_MS = 2000;
-/** A line counts as begun this much early, in beats, so that a seek that rounds down still lands on it. */
+/** A line begins this many beats early, so that a seek that rounds down still lands on it. */
 const LINE_SLACK = 0.01;
 
 const REASONS = {
@@ -31,7 +30,7 @@ const REASONS = {
 
 const reason = (error) => REASONS[error.code] ?? error.message ?? "That did not work.";
 
-/** Turns the song's marked-up text into lines that know where they begin, in beats from the top. */
+/** Turns the song's marked-up text into lines with their beginnings, in beats from the top. */
 class Song {
   lines = [];
   sections = [];
@@ -63,7 +62,7 @@ class Song {
   }
 }
 
-/** `[G]words go on` puts the chord above the first word, so that lines still wrap at any word; returns the chords. */
+/** `[G]words go on` puts the chord above the first word, so that lines still wrap at any word. Returns the chords. */
 function chordLine(el) {
   const parts = el.textContent.split(/\[([^\]]+)\]/);
   el.textContent = parts[0];
@@ -86,7 +85,7 @@ function chordLine(el) {
 
 const song = new Song($("song"));
 
-/** Where in the song, in beats: the position at the tempo of the moment. */
+/** The position in the song in beats, at the present tempo. */
 const songBeats = (positionMs, tempoBpm) => (positionMs * tempoBpm) / 60_000;
 
 let attempt = 0;
@@ -95,7 +94,7 @@ async function enter(event) {
   event.preventDefault();
   const mine = (attempt += 1);
   const [name, sessionId] = [$("name").value.trim(), $("session").value.trim()];
-  // Whoever does not ask to lead follows, unless there is nobody to follow: the first one in leads.
+  // A member that does not ask to lead follows, unless no member leads: the first member of a session leads.
   const role = event.submitter?.value === "leader" ? "leader" : undefined;
   if (!name || !sessionId) return problem(name ? "Give the session a name." : "Tell the band your name.");
   problem("");
@@ -143,7 +142,7 @@ function remember(key, value) {
   try {
     localStorage.setItem(`bandsync.${key}`, value);
   } catch {
-    // A private window may refuse; the name is typed again then.
+    // A private window may refuse. Then the name must be typed again.
   }
 }
 
@@ -219,7 +218,7 @@ function drawSong(beats, countingIn) {
   follow(line, calm.matches ? 0 : done);
 }
 
-/** Keeps the current line in the upper third, gliding towards the next one while it is sung. */
+/** Keeps the current line in the upper third, and glides towards the next one while it is sung. */
 function follow(line, done) {
   const scroller = $("scroller");
   if (performance.now() < handsOffUntil) return;
@@ -232,7 +231,7 @@ function follow(line, done) {
   scroller.scrollTop = drawnTop;
 }
 
-/** The reader's hand on the song wins for a while. */
+/** Pauses the gliding while the reader scrolls. */
 function handsOn() {
   handsOffUntil = performance.now() + READ_AHEAD_MS;
   $("now").hidden = false;
@@ -346,7 +345,7 @@ function toast(text, plain = false) {
   }, 4000);
 }
 
-/** Sends a command and says so when it is refused. */
+/** Sends a command, and shows a rejection. */
 async function command(promise) {
   try {
     return await promise;
@@ -360,7 +359,10 @@ function togglePlay() {
   command(band.isPlaying ? band.pause() : band.play());
 }
 
-/** Jumps to a place in the song; while it plays at the next bar line, so that nobody loses the beat. */
+/**
+ * Jumps to a place in the song. While the music plays, it jumps at the next bar line, so that no player loses the
+ * beat.
+ */
 function jumpTo(beats) {
   const beat = band.beat();
   if (!beat || !band.isLeader) return;
@@ -374,7 +376,7 @@ function jumpBy(step, places) {
   if (!beat) return;
   const here = songBeats(band.position(), beat.tempoBpm);
   const current = places.findLastIndex((place) => place.from <= here + LINE_SLACK);
-  // Back goes to the top of this place first, as on any player.
+  // The first press goes to the top of this part, as on any player.
   const begun = here - (places[current]?.from ?? 0) > 2;
   const target = places[Math.max(0, current + (step < 0 && begun ? 0 : step))];
   if (target) jumpTo(target.from);
@@ -383,7 +385,7 @@ function jumpBy(step, places) {
 let wantedTempo = null;
 let tempoTimer = null;
 
-/** Gathers quick presses into one change. */
+/** Combines quick presses into one change. */
 function wantTempo(bpm) {
   wantedTempo = Math.min(400, Math.max(1, Math.round(bpm * 10) / 10));
   clearTimeout(tempoTimer);
@@ -394,7 +396,8 @@ async function sendTempo() {
   const beat = band.beat();
   const tempo = wantedTempo;
   if (!beat) return;
-  // The song is placed by position at the current tempo, so the position moves with the tempo to stay on the same word.
+  // Places in the song are positions at the present tempo, so the position must change with the tempo to stay on the
+  // same word.
   const arrives = band.position() + (band.isPlaying ? (band.clock.roundTrip ?? 0) / 2 : 0);
   const sent = [band.setTempo(tempo)];
   if (arrives > 0) sent.push(band.seek((arrives * beat.tempoBpm) / tempo));
@@ -442,7 +445,7 @@ function onKey(event) {
   act();
 }
 
-/** Beats on the audio clock, scheduled a little ahead: timers are late, sample positions are not. */
+/** Beats on the audio clock, scheduled slightly ahead: timers are late, sample positions are not. */
 class Metronome {
   #audio = null;
   #timer = null;
@@ -453,7 +456,7 @@ class Metronome {
     return this.#timer !== null;
   }
 
-  /** Must be called from a tap: browsers keep audio locked until then. */
+  /** Must be called from a tap: until then, browsers keep audio locked. */
   async start() {
     this.#audio ??= new AudioContext({ latencyHint: "interactive" });
     await this.#audio.resume();
@@ -467,7 +470,7 @@ class Metronome {
     this.hush();
   }
 
-  /** Takes back what was scheduled: the timeline has changed. */
+  /** Cancels the scheduled beats, because the timeline has changed. */
   hush() {
     for (const { node } of this.#ahead) node.stop();
     this.#ahead = [];
@@ -528,7 +531,7 @@ async function stayAwake() {
   }
 }
 
-/** Without the wake lock (it needs HTTPS), a playing video of nothing keeps most phones awake. */
+/** Plays an empty video, which keeps most phones awake without the wake lock (that needs HTTPS). */
 function playSilently() {
   if (wakeVideo || !HTMLCanvasElement.prototype.captureStream) return;
   const canvas = document.createElement("canvas");
@@ -546,7 +549,7 @@ function playSilently() {
 
 function onClick(id, act) {
   $(id).addEventListener("click", (event) => {
-    // After a finger or a mouse the keyboard belongs to the stage again.
+    // After a touch or a click the keyboard controls the stage again.
     if (event.detail > 0) $(id).blur();
     act();
   });
@@ -566,7 +569,7 @@ onClick("click", toggleClick);
 onClick("now", () => {
   handsOffUntil = 0;
 });
-// Tempo is felt at the touch, not at the release.
+// A tap counts when the finger touches, not when it lifts.
 $("tap").addEventListener("pointerdown", tap);
 $("tap").addEventListener("keydown", (event) => {
   if (event.key === " " || event.key === "Enter") tap();
@@ -608,19 +611,20 @@ for (const event of ["play", "pause", "stop", "seek", "tempo_changed", "snapshot
   band.addEventListener(event, () => metronome.hush());
 }
 
-// A session that this page makes asks its leader before somebody else takes over; one that was there keeps its rule.
+// A session that this page creates gets the rule that its leader is asked before another member takes the lead. An
+// existing session keeps its rule.
 band.addEventListener("snapshot", ({ detail }) => {
   const me = detail.members.find((member) => member.socketId === band.id);
   const madeIt = band.isLeader && detail.members.length === 1 && me?.joinedAt === detail.createdAt;
   if (madeIt && detail.settings.leaderRule === "open") command(band.request("update_settings", { leaderRule: "ask" }));
 });
 
-/** Who asks for the lead, in order of asking. One after the other gets an answer. */
+/** Members that ask for the lead, in order. They are answered one after the other. */
 let wishers = [];
 
 function showWish() {
   const here = new Set(band.members.filter((member) => member.connected !== false).map((member) => member.socketId));
-  // Of a large session not everybody is named who is here.
+  // In a large session `members` lists only a part of the members.
   const gone = (wisher) => band.memberCount <= band.members.length && !here.has(wisher.id);
   wishers = band.isLeader ? wishers.filter((wisher) => !gone(wisher)) : [];
   $("wish").hidden = wishers.length === 0;

@@ -17,7 +17,10 @@ const REQUEST_TIMEOUT_MS = 5000;
 const CONNECT_TIMEOUT_MS = 10_000;
 const RESUME_PROBE_MS = 5000;
 const CATCH_UP_MS = 1000;
-/** The server keeps a leader's seat this long; who comes back later finds another in it, and does not push them out. */
+/**
+ * Time for which the server holds a leader's seat. A leader that returns later finds another leader, and does not
+ * replace it.
+ */
 const SEAT_KEPT_MS = 10_000;
 const CHANGING = new Set(["snapshot", "session_update", "user_joined", "user_left", "role_changed", "leader_changed"]);
 /** Events that the server applies once, by their `commandId`. */
@@ -30,7 +33,7 @@ const APPLIED_ONCE = new Set([
 // end
 const BACKOFF_MS = { least: 500, most: 5000 };
 
-/** A refusal: the server's `code`, `message` and `field`, or ours: `offline`, `timeout`. */
+/** A rejection: the server's `code`, `message` and `field`, or a code of the client: `offline`, `timeout`. */
 export class BandSyncError extends Error {
   constructor({ code = "internal", message = code, field } = {}) {
     super(message);
@@ -40,7 +43,7 @@ export class BandSyncError extends Error {
   }
 }
 
-/** Carries the server's payload, or ours, in `detail`. */
+/** Carries the server's payload, or the client's own, in `detail`. */
 class BandSyncEvent extends Event {
   constructor(type, detail) {
     super(type);
@@ -50,10 +53,9 @@ class BandSyncEvent extends Event {
 
 /**
  * One member of one session.
- *
- * Every event of the server is dispatched under its own name with the payload in `detail`. Besides: `status` (the connection
- * changed; detail is the word), `change` (timeline, members or session changed), `refused` (a rejoin was refused; detail is
- * the BandSyncError).
+ * Every event of the server is dispatched under its own name with the payload in `detail`. Further events: `status`
+ * (the connection changed; `detail` is the new status), `change` (timeline, members or session changed), `refused` (a
+ * rejoin was rejected; `detail` is the BandSyncError).
  */
 export class BandSync extends EventTarget {
   #options;
@@ -65,26 +67,29 @@ export class BandSync extends EventTarget {
   #now;
   #status = "idle";
   #joined = null;
-  /** The next snapshot's timeline counts whatever its version: the server may be another one now. */
+  /** Whether the next snapshot's timeline counts, whatever its version: it may come from another server. */
   #fresh = true;
   #resumedAt = -Infinity;
   #askedAt = -Infinity;
   #barSeen = null;
   #awaySince = null;
   #unlisten = [];
-  /** What our commands are called, through all connections: this and a number that rises. */
+  /** The prefix of this client's command ids, for all connections; a rising number follows. */
   #client = randomText();
   #commands = 0;
-  /** Commands whose answers were lost with the connection. */
+  /** Commands whose acknowledgements were lost with the connection. */
   #unanswered = new Set();
 
   /** The newest timeline, or null. */
   timeline = null;
   /** The newest snapshot with later updates merged in, or null. */
   snapshot = null;
-  /** `{ socketId, displayName, role, connected, … }` in the server's order; of a large session the leader and a few. */
+  /**
+   * `{ socketId, displayName, role, connected, … }` in the server's order; in a large session, the leader and a few
+   * others.
+   */
   members = [];
-  /** How many members there are, whether or not `members` has all of them. */
+  /** The number of members, whether or not `members` lists all of them. */
   memberCount = 0;
   /** Socket id of the leader, or null. */
   leaderId = null;
@@ -148,7 +153,8 @@ export class BandSync extends EventTarget {
 
   /**
    * Connects and joins, and stays joined through lost connections until `leave`.
-   * Resolves with the server's acknowledgement; rejects if the server refuses. Keeps trying while it cannot be reached.
+   * Resolves with the server's acknowledgement; rejects if the server rejects the join. Keeps trying while the server
+   * cannot be reached.
    */
   join(options = {}) {
     if (this.#joined) return this.#joined.promise;
@@ -169,10 +175,10 @@ export class BandSync extends EventTarget {
   }
 
   /**
-   * Sends any event of the protocol, `sessionId` added.
+   * Sends any event of the protocol, with `sessionId` added.
    * Resolves with the acknowledgement; rejects with a BandSyncError.
-   *
-   * A command whose answer is lost with the connection is sent again if that is back in time; the server applies it once.
+   * A command whose acknowledgement is lost with the connection is sent again if the connection is back in time; the
+   * server applies it once.
    */
   request(event, fields = {}) {
     const payload = { sessionId: this.sessionId, ...fields };
@@ -201,15 +207,16 @@ export class BandSync extends EventTarget {
     return this.request("seek", { position, ...options });
   }
 
-  /** @param {number} tempo BPM, 1 to 400 @param {number} [fadeTime] milliseconds of a ramp there */
+  /** @param {number} tempo BPM, 1 to 400 @param {number} [fadeTime] duration of the ramp in milliseconds */
   setTempo(tempo, fadeTime = 0) {
     return fadeTime > 0 ? this.request("tempo_change", { tempo, fadeTime }) : this.request("set_tempo", { tempo });
   }
 
-  /** Takes the lead, or asks for it where the session says so; with the PIN where it takes that. */
+  /** Takes the lead, or asks for it if the session requires that; with the PIN if it requires one. */
   async takeLead(leaderPin) {
     const { tickHz } = this.#options;
-    // The server learns from a join who knows the PIN; of who is in already it changes nothing else.
+    // The server learns the PIN from a join. For a member that is already in the session, the join changes nothing
+    // else.
     if (leaderPin !== undefined) await this.request("join_session", { leaderPin, tickHz });
     return this.request("set_role", { role: "leader" });
   }
@@ -223,21 +230,23 @@ export class BandSync extends EventTarget {
     return this.request("chat_message", { message });
   }
 
-  /** The server's clock in whole microseconds, as the timeline counts; null before the first answer. */
+  /** The server's clock in whole microseconds, as in the timeline; null before the first answer. */
   serverMicros() {
     const ms = this.clock.now();
     return ms === null ? null : Math.floor(ms * 1000);
   }
 
-  /** Milliseconds into the song, below zero during a count-in; null as long as timeline or clock is missing. */
+  /** The position in the song in milliseconds, below zero during a count-in; null without timeline or clock. */
   position() {
     const t = this.#ready();
     return t === null ? null : music.positionAt(this.timeline, t) / 1000;
   }
 
   /**
-   * Where in the music: `{ microbeats, bar, beat, phase, num, den, tempoBpm }`; null as long as timeline or clock is missing.
-   * `bar` and `beat` count from 1 as musicians do (a count-in is bar 0 and below); `phase` is 0 to 1 into the beat.
+   * The position in the music: `{ microbeats, bar, beat, phase, num, den, tempoBpm }`; null without timeline or
+   * clock.
+   * `bar` and `beat` count from 1, as musicians do (a count-in is bar 0 and below); `phase` is the part of the beat,
+   * 0 to 1.
    */
   beat() {
     const t = this.#ready();
@@ -255,7 +264,7 @@ export class BandSync extends EventTarget {
     return t !== null && music.isPlayingAt(this.timeline, t);
   }
 
-  /** When the next bar begins, in milliseconds on the server's clock; null while nothing plays. */
+  /** The start of the next bar, in milliseconds on the server's clock; null while nothing plays. */
   nextBarAt() {
     const t = this.#ready();
     if (t === null || !music.isPlayingAt(this.timeline, t)) return null;
@@ -265,7 +274,9 @@ export class BandSync extends EventTarget {
     return at === null ? null : at / 1000;
   }
 
-  /** Whole beats that sound from `sinceMs` until before `untilMs` on the server's clock, as `{ beat, atServerMs, isDownbeat }`. */
+  /**
+   * Whole beats from `sinceMs` until before `untilMs` on the server's clock, as `{ beat, atServerMs, isDownbeat }`.
+   */
   beatsBetween(sinceMs, untilMs) {
     if (!this.timeline) return [];
     const found = music.beatsBetween(this.timeline, Math.ceil(sinceMs * 1000), Math.ceil(untilMs * 1000));
@@ -286,7 +297,7 @@ export class BandSync extends EventTarget {
     this.#probeWhenDue();
     if (recovered) {
       this.#sendAgain();
-      // The server kept our seat; what was missed has been replayed. Ask for the state all the same.
+      // The server held our seat and has replayed what we missed. Request the state anyway.
       this.request("sync_request").then(
         () => this.#online(),
         () => this.#enter(),
@@ -304,13 +315,13 @@ export class BandSync extends EventTarget {
     this.#fresh = true;
     try {
       const answered = this.#ask("join_session", fields);
-      // Before anything newer can be sent, or the server would take that for the last of our commands.
+      // Send these before any newer command, or the server would take the newer one for our last.
       this.#sendAgain();
       const answer = await answered;
       this.#online();
       this.#joined?.resolve(answer);
     } catch (error) {
-      // Not a refusal, or one that passes: the next connection tries again.
+      // Temporary: the next connection tries again.
       const passing = ["offline", "timeout", "draining", "rate_limited", "internal"].includes(error.code);
       if (passing) this.#socket.close();
       else {
@@ -351,7 +362,7 @@ export class BandSync extends EventTarget {
     for (const stop of this.#unlisten.splice(0)) stop();
     this.#socket.leave();
     this.#setStatus("closed");
-    // A promise that nobody awaits any more must not count as an unhandled rejection.
+    // A promise that is no longer awaited must not count as an unhandled rejection.
     joined?.promise.catch(() => {});
     joined?.reject(error);
   }
@@ -425,12 +436,12 @@ export class BandSync extends EventTarget {
     } else if (name === "leader_changed") {
       this.#lead(payload.newLeaderId);
     }
-    // In a large session they alone tell of those who come and go.
+    // In a large session only room_stats reports members that join and leave.
     const counted = name === "room_stats" && Number.isInteger(payload.memberCount) && payload.memberCount !== this.memberCount;
     if (counted) this.memberCount = payload.memberCount;
     this.#take(payload);
     this.#catchUp(payload);
-    // The role to ask for when we come back is the one we have now.
+    // After a lost connection, ask for the role that this member has now.
     if (!this.#fresh && this.id !== null) this.#options.role = this.isLeader ? "leader" : "follower";
     if (CHANGING.has(name) || counted) this.#dispatch("change");
   }
@@ -440,7 +451,7 @@ export class BandSync extends EventTarget {
     this.members = this.members.map((m) => ({ ...m, role: m.socketId === id ? "leader" : "follower" }));
   }
 
-  /** Keeps the newest timeline, whatever message it came with. */
+  /** Keeps the newest timeline, from any message. */
   #take(payload) {
     const { timeline } = payload ?? {};
     if (!music.isTimeline(timeline) || !music.isNewer(timeline, this.timeline)) return;
@@ -448,7 +459,7 @@ export class BandSync extends EventTarget {
     this.#dispatch("change");
   }
 
-  /** A message with a newer (epoch, version) than ours means that we missed a change. */
+  /** A message with a newer (epoch, version) than ours means that a change was missed. */
   #catchUp({ epoch, version }) {
     if (this.#fresh || !Number.isSafeInteger(epoch) || !Number.isSafeInteger(version)) return;
     if (!music.isNewer({ epoch, version }, this.timeline) || this.#now() - this.#askedAt < CATCH_UP_MS) return;
@@ -476,7 +487,10 @@ export class BandSync extends EventTarget {
     });
   }
 
-  /** A jump of the clock is heard as one: between bars, or where nothing sounds, or when all is wrong anyway. */
+  /**
+   * A step of the clock is audible: step only between bars, or while nothing sounds, or if everything is wrong
+   * anyway.
+   */
   #mayStep(miss) {
     if (!this.timeline || Math.abs(miss) > 1000 || globalThis.document?.hidden) return true;
     const t = Math.floor((this.#now() + this.clock.offset) * 1000);
@@ -487,7 +501,10 @@ export class BandSync extends EventTarget {
     return before !== null && before !== bar;
   }
 
-  /** Back from the background or on another network: the clock may have slept, the connection may be dead. */
+  /**
+   * The page is back from the background or on another network: the clock may have slept, and the connection may be
+   * dead.
+   */
   #resume() {
     if (!this.#joined || this.#now() - this.#resumedAt < RESUME_PROBE_MS) return;
     this.#resumedAt = this.#now();
@@ -526,7 +543,8 @@ export class BandSync extends EventTarget {
 }
 
 /**
- * One Socket.IO v5 connection over a WebSocket, namespace `/`. Events carry one JSON value; binary is not spoken.
+ * One Socket.IO v5 connection over a WebSocket, namespace `/`. Events carry one JSON value; binary events are not
+ * supported.
  * It does not reconnect by itself: the owner calls `open` again.
  */
 class Socket {
@@ -543,7 +561,7 @@ class Socket {
   #watchdog = null;
   #heardAt = 0;
 
-  /** The id the server gave this connection; null unless connected. */
+  /** The id that the server gave to this connection; null unless connected. */
   id = null;
 
   constructor({ url, WebSocket, now, ...hooks }) {
@@ -564,7 +582,7 @@ class Socket {
     this.#patience = CONNECT_TIMEOUT_MS;
     this.#alive();
     ws.onmessage = ({ data }) => {
-      // The clock's fourth stamp: taken before anything else is done.
+      // The fourth stamp of the clock: taken before anything else.
       const at = this.#now();
       if (ws === this.#ws && typeof data === "string") this.#engine(data, at);
     };
@@ -579,7 +597,7 @@ class Socket {
     ws.close();
   }
 
-  /** Closes for good: the server is told, and the next connection is a new one, not the continuation of this. */
+  /** Closes and tells the server, so that the next connection is a new one instead of a recovery. */
   leave() {
     if (this.id !== null) this.#send("41");
     this.close();
@@ -587,7 +605,7 @@ class Socket {
     this.#offset = null;
   }
 
-  /** Sends an event; `onAck(answer, receivedAt)` is called once, with undefined if the connection ends first. */
+  /** Sends an event. `onAck(answer, receivedAt)` is called once, with undefined if the connection ends first. */
   emit(event, payload, onAck) {
     let id = "";
     if (onAck) {
@@ -598,7 +616,7 @@ class Socket {
     this.#send(`42${id}${JSON.stringify([event, payload])}`);
   }
 
-  /** Whether the server has been silent for longer than it may be; timers sleep in a background tab, this does not. */
+  /** Whether the server has been silent for too long. Timers sleep in a background tab; this check does not. */
   isSilent() {
     return this.#now() - this.#heardAt > this.#patience;
   }
@@ -660,9 +678,9 @@ class Socket {
       this.#acks.delete(Number(id));
       return onAck?.(value[0] ?? null, at);
     }
-    // Binary events hold nothing for us; their attachments are dropped with them.
+    // Binary events carry nothing for this client. Their attachments are dropped with them.
     if (type === "5" || type === "6") return undefined;
-    // A goodbye, a refusal or nonsense: the owner tries again.
+    // A goodbye, a rejection or an invalid packet: the owner tries again.
     return this.close();
   }
 
@@ -690,7 +708,7 @@ function isObject(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The old server names a leader by id, by member, or not at all. */
+/** The Node.js server names a leader by id, by member, or not at all. */
 function idOf(leader) {
   return isObject(leader) ? (leader.socketId ?? null) : leader;
 }

@@ -28,7 +28,7 @@ export class BandClock {
   /** The samples since the last step of a clock, and the line through them. */
   #ring = [];
   #line = null;
-  /** What now() adds to the local clock at local time `at`: follows the estimate without jumps. */
+  /** The difference that now() adds to the local clock at local time `at`. It follows the estimate without jumps. */
   #applied = null;
   #slewing = false;
   #last = -Infinity;
@@ -52,20 +52,20 @@ export class BandClock {
     if (![c0, s1, s2, c3].every(Number.isFinite) || c3 < c0 || s2 < s1) return false;
     this.#ring.push({ c0, c3, upper: s1 - c0, lower: s2 - c3, mid: (s1 - c0 + s2 - c3) / 2, rtt: c3 - c0 - (s2 - s1) });
     if (this.#ring.length > RING) this.#ring.shift();
-    // What a step made void is void for ever: with age its bounds get so wide that it would seem to agree again.
+    // Samples that a step made void stay void: with age their bounds get so wide that they would seem to agree again.
     const before = this.#ring.length;
     this.#ring = sinceStep(this.#ring, c3);
     this.#line = fit(this.#ring);
     return this.#ring.length < before;
   }
 
-  /** Forgets everything: another server answers now, or the device slept. */
+  /** Drops all samples: another server answers now, or the device slept. */
   reset() {
     this.#ring = [];
     this.#line = null;
   }
 
-  /** Whether there is an estimate at all. */
+  /** Whether there is an estimate. */
   get ready() {
     return this.#line !== null;
   }
@@ -99,7 +99,7 @@ export class BandClock {
     return this.estimate()?.offset ?? null;
   }
 
-  /** How far off now() can be, in milliseconds, what it has yet to slew included; Infinity without an answer. */
+  /** Maximum error of now(), in milliseconds, including what it has yet to slew; Infinity without an answer. */
   get bound() {
     const at = this.#local();
     const best = this.estimate(at);
@@ -117,8 +117,9 @@ export class BandClock {
   }
 
   /**
-   * The server's clock in milliseconds, for playing and drawing: it moves to a better estimate by at most 5 ms a second and
-   * does not run backwards, save where it may step. Null before the first answer, and after a reset until the next.
+   * The server's clock in milliseconds, for playing and drawing. It moves to a better estimate by at most 5 ms a
+   * second and does not run backwards, except where it may step. Null before the first answer, and after a reset
+   * until the next.
    */
   now() {
     const at = this.#local();
@@ -150,7 +151,8 @@ export class BandClock {
 }
 
 /**
- * When to probe, in local milliseconds: 20 at 50 ms at the start, 8 more after 1, 2, 5, 10 and 20 s, and one each 2.5 s.
+ * Times of probes, in local milliseconds: 20 at 50 ms at the start, 8 more after 1, 2, 5, 10 and 20 s, and one every
+ * 2.5 s.
  * The client starts every probe, because a phone that has just sent is awake.
  */
 export class ProbePlan {
@@ -180,7 +182,7 @@ export class ProbePlan {
     return Math.min(this.#bursts[0] ?? Infinity, this.#steady);
   }
 
-  /** Whether a probe is due at `at`; all that were missed count as one. */
+  /** Whether a probe is due at `at`. All missed ones count as one. */
   take(at) {
     if (this.next > at) return false;
     this.#bursts = this.#bursts.filter((t) => t > at);

@@ -1,9 +1,9 @@
-// A plot of lines over time on a canvas: a grid, round numbers at the side, and what is under the pointer.
+// A plot of lines over time on a canvas: a grid, round numbers at the side, and the values under the pointer.
 
 const SIDE = 46; // px for the numbers at the left
 const FOOT = 18; // px for the times below
 
-/** The next round number above, of which half is round too. */
+/** The next greater number that is round and has a round half. */
 export function roundUp(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -13,7 +13,7 @@ export function roundUp(value) {
   return 10 * power;
 }
 
-/** A number in as few characters as tell it. */
+/** A number in as few characters as possible. */
 export function short(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
@@ -152,7 +152,7 @@ export class Plot {
   }
 }
 
-/** The places of values that belong together: a line goes over short gaps, not over long ones. */
+/** The ranges of values that are drawn as one line: it bridges short gaps, but not long ones. */
 function* runs(values) {
   let run = [];
   for (let i = 0; i < values.length; i += 1) {

@@ -1,4 +1,4 @@
-// The dashboard: asks the server once a second how it is, and shows it.
+// The dashboard: requests the server's data once a second and shows it.
 import { Plot, short } from "./dashboard-plot.js";
 
 const EVERY_MS = 1000;
@@ -7,7 +7,7 @@ const HISTORY_EVERY_MS = 10_000;
 
 const $ = (id) => document.getElementById(id);
 
-/** An element with a class and contents: texts and elements. Texts are never read as HTML. */
+/** An element with a class and contents: texts and elements. Texts are never parsed as HTML. */
 function make(tag, className, ...contents) {
   const element = document.createElement(tag);
   if (className) element.className = className;
@@ -15,7 +15,7 @@ function make(tag, className, ...contents) {
   return element;
 }
 
-// What is asked for, with the token if one was given.
+// Requests, with the token if one was given.
 
 let token = sessionStorage.getItem("admin-token");
 
@@ -50,7 +50,7 @@ $("gate").addEventListener("submit", (event) => {
   step();
 });
 
-// The plots: what each shows of a second of live data, and which columns of the history.
+// The plots: their values in a second of live data, and their columns of the history.
 
 const ms = (spread, name) => (spread.count > 0 ? spread[name] : null);
 const PLOTS = [
@@ -252,7 +252,7 @@ function showSessions({ sessions, metrics }) {
   $("sessions").replaceChildren(...(sorted.length > 0 ? sorted.map(session) : [make("p", "none", "Nobody is playing.")]));
 }
 
-/** Old numbers look like new ones, so it is said that they are old. */
+/** Marks numbers as old, since they would look like current ones. */
 function showLost() {
   setStatus("lost", "no answer");
   document.title = "(no answer) BandSync dashboard";
@@ -270,7 +270,7 @@ function showFound() {
   $("gate").hidden = true;
 }
 
-// Once a second. While nobody looks at the page nothing is asked, and what was missed is a gap.
+// Once a second. While the page is hidden it requests nothing, and the missed time is a gap.
 
 let waiting = null;
 let answeredAt = null;

@@ -1,4 +1,4 @@
-// The protocol for people, made of the document for machines.
+// The protocol for people, made from /asyncapi.json.
 
 /** An element with text or children; text stays text. */
 function element(tag, inside = [], attributes = {}) {
@@ -8,7 +8,7 @@ function element(tag, inside = [], attributes = {}) {
   return made;
 }
 
-/** What a value may be, in few words; types are linked. */
+/** The possible values in a few words; types are links. */
 function words(schema) {
   if (schema.$ref) {
     const name = schema.$ref.split("/").at(-1);

@@ -30,7 +30,7 @@ export function isNewer(a, b) {
   return a.epoch > b.epoch || (a.epoch === b.epoch && a.version > b.version);
 }
 
-/** Index of the segment that rules at `t`: the last that has begun, or the first if none has. */
+/** Index of the segment at `t`: the last that has begun, or the first if none has. */
 export function segmentAt(timeline, t) {
   const { segments } = timeline;
   let i = segments.length - 1;
@@ -49,7 +49,7 @@ export function beatAt(timeline, t) {
   return beatInSegment(timeline.segments[segmentAt(timeline, t)], t);
 }
 
-/** Tempo at `t`, in milli-BPM; what it would be if the music is stopped. */
+/** Tempo at `t`, in milli-BPM. If the music is stopped, the tempo that it would have. */
 export function tempoAt(timeline, t) {
   const s = timeline.segments[segmentAt(timeline, t)];
   const tau = t - s.t0;
