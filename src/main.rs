@@ -1,10 +1,12 @@
-//! BandSync, the server: reads its configuration, starts a shard on every core, says where it can
-//! be reached, and waits to be told to stop.
+//! BandSync, the server: reads its configuration, starts a shard on every core, prints where it can
+//! be reached, and waits for a signal to stop.
 //!
-//! The shards do the work (`shards/driver`, `shards/engine`); what is here stands around them.
+//! The shards do the work (`shards/driver`, `shards/engine`); the modules here run around them.
 
 mod cli;
 mod config;
+#[cfg(test)]
+mod docs;
 mod http;
 mod monitor;
 mod ops;
@@ -18,10 +20,10 @@ use config::Config;
 use config::raw::RawConfig;
 use ops::process;
 
-/// Thousands of small buffers come and go on every shard thread at once, and one shard frees what
-/// another allotted when a connection is handed over. mimalloc keeps a heap per thread and takes
-/// such frees without a lock, and it returns memory after a burst, so that a server runs for weeks
-/// without growing. Leak checkers only know the system's.
+/// Shard threads allocate and free thousands of small buffers, and one shard frees buffers of
+/// another after a hand-over. mimalloc keeps a heap per thread and takes such frees without a lock.
+/// It also returns memory after a burst, so the server runs for weeks without growing. Leak
+/// checkers only know the system's allocator.
 #[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,13 +45,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints text for another program, which may have enough of it before its end.
+/// Prints text for another program, which may close the pipe before the end.
 fn print(text: &[u8]) -> ExitCode {
     process::tell(String::from_utf8_lossy(text).trim_end());
     ExitCode::SUCCESS
 }
 
-/// Goes on with the configuration that was typed or stands elsewhere, if it can be used.
+/// Continues with the configuration, if it can be used.
 fn configured(typed: BTreeMap<String, String>, go_on: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     match RawConfig::gather(typed).and_then(|given| Config::check(&given)) {
         Ok(config) => go_on(config),

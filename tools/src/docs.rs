@@ -1,7 +1,8 @@
-//! Parts of documents that have their source in code: written by `tools docs`, compared by a test.
+//! Parts of documents that are generated from code: `tools docs` writes them, and a test compares
+//! them.
 //!
-//! A part stands between a line that names it and the next line that ends one, so the text around
-//! it belongs to people. [`PARTS`] lists every part with its file.
+//! A part stands between a line that names it and the next end line; people write the text around
+//! it. [`PARTS`] lists all parts.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
@@ -14,7 +15,7 @@ const WIDTH: usize = 100;
 
 /// A part of a file that is generated.
 pub struct Part {
-    /// The file, seen from the top of the repository.
+    /// The file, relative to the top of the repository.
     pub file: &'static str,
     /// The line before it.
     begin: &'static str,
@@ -39,12 +40,12 @@ pub const PARTS: [Part; 2] = [
     },
 ];
 
-/// The reason why a part could not be written.
+/// The reason why a part cannot be written.
 #[derive(Debug)]
 pub enum DocsError {
-    /// The file could not be read or written.
+    /// The file cannot be read or written.
     File(PathBuf, io::Error),
-    /// The file lacks one of the two lines between which the part stands.
+    /// The file lacks one of the two lines around the part.
     NoPlace(PathBuf, &'static str),
 }
 
@@ -61,11 +62,11 @@ impl fmt::Display for DocsError {
 
 impl std::error::Error for DocsError {}
 
-/// Writes every part whose text differs from its source, and returns the files that changed. Only
-/// looks, and changes nothing, if `check`.
+/// Writes every part that differs from its source, and returns the changed files. With `check`,
+/// changes nothing.
 ///
 /// # Errors
-/// A file cannot be read or written, or has no place for its part.
+/// If a file cannot be read or written, or has no place for its part.
 pub fn write(top: &Path, check: bool) -> Result<Vec<&'static str>, DocsError> {
     let mut changed = Vec::new();
     for part in &PARTS {
@@ -86,10 +87,10 @@ pub fn write(top: &Path, check: bool) -> Result<Vec<&'static str>, DocsError> {
 }
 
 impl Part {
-    /// The file's text with this part as its source has it.
+    /// Returns the file's text with the generated part.
     ///
     /// # Errors
-    /// The line that is missing.
+    /// The missing line.
     fn put_into(&self, text: &str) -> Result<String, &'static str> {
         let begin = format!("{}\n", self.begin);
         let at = text.find(&begin).ok_or(self.begin)? + begin.len();
@@ -98,7 +99,7 @@ impl Part {
     }
 }
 
-/// The events that clients send, a row each.
+/// The table of the events that clients send.
 fn event_table() -> String {
     let mut table = String::from("\n| event | fields | meaning |\n|---|---|---|\n");
     for info in EVENTS {
@@ -109,7 +110,7 @@ fn event_table() -> String {
     table + "\n"
 }
 
-/// Its fields but `sessionId`, which every event of a session has.
+/// The fields of an event, without `sessionId`, which every event of a session has.
 fn fields_of(info: &EventInfo) -> impl Iterator<Item = &'static FieldInfo> {
     let is_in_session = info.scope == Scope::Session;
     info.fields.iter().filter(move |field| !(is_in_session && field.name == "sessionId"))
@@ -120,7 +121,7 @@ fn field(field: &FieldInfo) -> String {
     format!("`{}`{mark} {}", field.name, values(&field.schema.form))
 }
 
-/// The values of a form, for a table's cell.
+/// Describes the values of a form for a cell of a table.
 fn values(form: &Form) -> String {
     let list = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>();
     let at_least = |min: &Option<u32>| min.filter(|&min| min > 0);
@@ -147,7 +148,7 @@ fn values(form: &Form) -> String {
         Form::Sent(_) | Form::Received(_) => "object".to_owned(),
         Form::List(_) => "array".to_owned(),
     }
-    // A bar would end the cell.
+    // A vertical bar would end the cell.
     .replace('|', "\\|")
 }
 
