@@ -1,8 +1,7 @@
-//! The house rules, checked over the whole tree by an ordinary test: `cargo test -p
-//! bandsync-tools`.
+//! The house rules, checked over the whole tree by an ordinary test:
+//! `cargo test -p bandsync-tools`.
 //!
-//! Files are read as text. Each rule is a function from a file, or from the tree, to what breaks
-//! it.
+//! Files are read as text. Each rule is a function from a file, or from the tree, to its breaches.
 
 mod circles;
 mod docs;
@@ -12,6 +11,7 @@ mod leftovers;
 mod locks;
 mod manifests;
 mod purity;
+mod readmes;
 mod shape;
 mod source;
 mod text;
@@ -23,12 +23,12 @@ use source::Source;
 
 use crate::sim::planted;
 
-/// What breaks a rule: `path:line: why`, or `path: why`.
+/// A breach of a rule: `path:line: why`, or `path: why`.
 type Breach = String;
 
 /// A file of the tree.
 struct File {
-    /// From the top of the repository, with `/` between the parts.
+    /// Path from the top of the repository, with `/` between the parts.
     path: String,
     text: String,
 }
@@ -85,6 +85,7 @@ fn the_house_rules_hold() {
     breaches.extend(imports::check(&files));
     breaches.extend(imports::stale_excuses(&files));
     breaches.extend(text::check(&files));
+    breaches.extend(readmes::check(&files, &top));
     breaches.extend(leftovers::check_top(&names(&top)));
     breaches.extend(planted::misplaced(&planted::marked_files(&top).expect("readable files")));
     assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
@@ -105,7 +106,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Every file with text in it that people write: no builds, no packages of others, no lock files.
+/// All text files that people write: no builds, no packages, no lock files.
 fn files(top: &Path) -> Vec<File> {
     const EXTENSIONS: [&str; 10] =
         ["rs", "js", "css", "html", "toml", "md", "sh", "yml", "yaml", "json"];
