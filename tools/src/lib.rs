@@ -1,5 +1,5 @@
-//! What the project needs around the server: conformance servers, generated documents, fuzz targets,
-//! the simulated world, and the house rules as a test.
+//! Tools around the server: conformance servers, generated documents, fuzz targets, the simulated
+//! world, and the house rules as a test.
 
 pub mod conformance;
 pub mod docs;

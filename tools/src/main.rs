@@ -1,4 +1,4 @@
-//! What the project needs around the server: one program, `tools --help` lists its commands.
+//! Tools around the server in one program: `tools --help` lists its commands.
 #![allow(clippy::print_stdout)] // a command's answer goes there
 
 mod commands;

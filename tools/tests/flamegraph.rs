@@ -1,6 +1,5 @@
-//! `./tools/flamegraph` on a machine that has nothing but what it is given here: stand-ins for
-//! cargo, perf, apt-get and the server write down how they are called. The picture is drawn by the
-//! real program.
+//! `./tools/flamegraph` on a machine that has only stand-ins: cargo, perf, apt-get and the server
+//! record their calls. The real program draws the picture.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -8,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// All programs that the script finds besides the stand-ins.
+/// Real programs that the script finds besides the stand-ins.
 const COMMON: [&str; 13] = [
     "bash", "cat", "dirname", "env", "grep", "head", "id", "mkdir", "mktemp", "rm", "sed", "seq",
     "touch",
@@ -41,13 +40,13 @@ echo 'open http://127.0.0.1:4711/ there'
 trap 'exit 0' TERM
 while :; do /bin/sleep 0.05; done"#;
 
-/// Plays on only if it is told to play an evening.
+/// Goes on only if it is told to play an evening.
 const LOAD: &str = r#"
 [[ $* = *gig* ]] || exit 0
 trap 'exit 0' TERM
 while :; do /bin/sleep 0.05; done"#;
 
-/// Has perf only once its lists are there.
+/// Has perf only after an update of its lists.
 const APT: &str = r#"
 [[ $* = *update* ]] && touch "$SCRATCH/lists"
 [[ $* = *linux-perf* && -e "$SCRATCH/lists" ]] || exit 100
@@ -105,7 +104,7 @@ impl Machine {
             .unwrap()
     }
 
-    /// Draws, which must succeed, and returns what was said, the calls and the picture.
+    /// Draws, which must succeed, and returns the output, the calls and the picture.
     #[track_caller]
     fn drawn(&self, arguments: &[&str]) -> (String, String, String) {
         let output = self.draw(arguments);

@@ -1,5 +1,5 @@
-//! `tools/linker`, through which cargo links: it passes on what the compiler says, and helps if
-//! there is none.
+//! `tools/linker`, through which cargo links: it passes on the compiler's output, and helps if
+//! there is no compiler.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-/// Links with this `cc`, or none, and returns the exit code and all that was said.
+/// Links with this `cc`, or none, and returns the exit code and the output.
 fn link(name: &str, compiler: Option<&str>) -> (i32, String) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("linker-{name}-{}", std::process::id()));

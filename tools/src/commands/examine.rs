@@ -1,5 +1,5 @@
-//! Serves small applications that any conformance suite can examine, over the driver and wire code
-//! of the server: `cargo run --release -p bandsync-tools -- examine --help`.
+//! Serves small applications for conformance suites, with the driver and wire code of the server:
+//! `cargo run --release -p bandsync-tools -- examine --help`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
@@ -17,8 +17,8 @@ use bandsync_engine::words::time::Micros;
 use bandsync_tools::conformance::{Application, Server};
 use clap::{Args, Subcommand};
 
-/// Serves one of several small applications over the driver and wire code of the server, for
-/// outside conformance suites. Says where it listens; ends with SIGINT or SIGTERM.
+/// Serves a small application for outside conformance suites, with the driver and wire code of the
+/// server. Prints its address; stops at SIGINT or SIGTERM.
 #[derive(Args)]
 pub struct Options {
     #[command(subcommand)]
@@ -27,68 +27,67 @@ pub struct Options {
 
 #[derive(Subcommand)]
 pub enum Served {
-    /// WebSocket at any path: every message comes back as it came
+    /// WebSocket at any path: every message is returned unchanged
     WsEcho(Common),
-    /// Engine.IO at /engine.io/: every message comes back, text and binary
+    /// Engine.IO at /engine.io/: every message is returned, text and binary
     EngineEcho(Common),
     /// Socket.IO at /socket.io/ in the namespaces / and /custom: emits `auth` with the connect
-    /// payload, `message` comes back as `message-back`, `message-with-ack` as its acknowledgement
+    /// payload, returns `message` as `message-back` and `message-with-ack` as its acknowledgement
     SocketEcho(Common),
-    /// Socket.IO at /socket.io/ as socket.io-client's own tests expect their server
+    /// Socket.IO at /socket.io/ as the tests of socket.io-client expect it
     ClientTests(Common),
 }
 
 #[derive(Args)]
 pub struct Common {
-    /// Where to listen; 0 takes any free port
+    /// Port to listen on; 0 takes any free port
     #[arg(long, default_value_t = 3000)]
     port: u16,
-    /// The address to listen at
+    /// Address to listen on
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
-    /// Threads that serve
+    /// Number of threads
     #[arg(long, default_value_t = 1)]
     shards: u16,
-    /// Engine.IO: ms between two pings
+    /// Engine.IO: time between two pings, in milliseconds
     #[arg(long, default_value_t = 25_000)]
     ping_interval: u64,
-    /// Engine.IO: ms that an answer to a ping may take
+    /// Engine.IO: time for the answer to a ping, in milliseconds
     #[arg(long, default_value_t = 20_000)]
     ping_timeout: u64,
-    /// Socket.IO: ms that a client may take to connect to a namespace
+    /// Socket.IO: time for a client to connect to a namespace, in milliseconds
     #[arg(long, default_value_t = 45_000)]
     connect_timeout: u64,
-    /// Speak Engine.IO 3 as well, as socket.io-client 2 does
+    /// Also accept Engine.IO 3, which socket.io-client 2 speaks
     #[arg(long)]
     eio3: bool,
-    /// Refuse HTTP long-polling
+    /// Reject HTTP long-polling
     #[arg(long)]
     no_polling: bool,
-    /// Socket.IO: ms that a client may take to come back with what it missed; 0 = never
+    /// Socket.IO: time for a lost client to recover its events, in milliseconds; 0 = never
     #[arg(long, default_value_t = 0)]
     recovery: u64,
-    /// The largest message that is read, in bytes
+    /// Maximum size of a message, in bytes
     #[arg(long, default_value_t = 1_000_000)]
     max_message_bytes: u32,
-    /// Frames that a message may come in
+    /// Maximum frames of a message
     #[arg(long, default_value_t = 16_384)]
     max_fragments: u32,
-    /// Whether permessage-deflate is granted; by default by ws-echo alone, as servers of the others
-    /// have it
+    /// Whether to agree to permessage-deflate; by default only ws-echo does, like other servers
     #[arg(long)]
     compression: Option<bool>,
-    /// Compress each message by itself
+    /// Compress each message independently
     #[arg(long)]
     no_context_takeover: bool,
-    /// Shorter messages are not compressed, in bytes
+    /// Minimum size of a compressed message, in bytes
     #[arg(long, default_value_t = 1_024)]
     threshold: u32,
-    /// From 1, fast, to 9, small
+    /// Compression level, from 1 (fast) to 9 (small)
     #[arg(long, default_value_t = 3)]
     level: u8,
 }
 
-/// There is nothing here but what is examined.
+/// A host without pages.
 struct Nothing;
 
 impl Host for Nothing {

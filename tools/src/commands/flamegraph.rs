@@ -1,4 +1,4 @@
-//! Draws what `perf script` prints: stacks folded to one line each, then an SVG.
+//! Draws the output of `perf script`: folds stacks to one line each, then draws an SVG.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
@@ -11,12 +11,12 @@ use inferno::collapse::perf::Folder;
 use inferno::flamegraph::color::MultiPalette;
 use inferno::flamegraph::{self, Palette};
 
-/// Draws what `perf script` prints. `./tools/flamegraph` calls it.
+/// Draws the output of `perf script`. `./tools/flamegraph` calls it.
 #[derive(Args)]
 pub struct Options {
-    /// The stacks.
+    /// The output of `perf script`
     stacks: PathBuf,
-    /// Where the picture goes.
+    /// Path of the picture
     picture: PathBuf,
 }
 
@@ -36,8 +36,8 @@ fn draw(stacks: &Path, picture: &Path) -> io::Result<()> {
     Folder::default().collapse(BufReader::new(File::open(stacks)?), &mut folded)?;
     let mut options = flamegraph::Options::default();
     options.title = "bandsync".into();
-    // Our crates and others of Rust, its standard library, and the rest, which is the kernel
-    // mostly.
+    // Our crates and others of Rust, its standard library, and the rest, which is mostly the
+    // kernel.
     options.colors = Palette::Multi(MultiPalette::Rust);
     options.hash = true;
     let picture = BufWriter::new(File::create(picture)?);

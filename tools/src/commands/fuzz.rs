@@ -1,4 +1,4 @@
-//! `tools fuzz`: feeds the fuzz targets mutated seeds on any toolchain.
+//! `tools fuzz`: runs the fuzz targets with mutated seeds, on any toolchain.
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -8,16 +8,16 @@ use bandsync_engine::words::rng::Rng;
 use bandsync_tools::fuzz::{TARGETS, Target, mutate};
 use clap::Args;
 
-/// Feeds readers of bytes from outside mutated seeds, on any toolchain.
+/// Runs the fuzz targets with mutated seeds, on any toolchain.
 #[derive(Args)]
 pub struct Options {
-    /// How long each target is fed.
+    /// Duration of each target, in seconds
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Only this one of the targets.
+    /// Only this target
     #[arg(long, value_parser = TARGETS.map(|target| target.name))]
     target: Option<String>,
-    /// Where mutations begin.
+    /// Seed of the mutations
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -32,7 +32,7 @@ pub fn run(options: Options) -> ExitCode {
     if found { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// False if the target panicked; then the bytes are printed as Rust reads them.
+/// Runs a target. Returns false if it panicked, after printing the bytes as Rust reads them.
 fn fuzz(target: &Target, options: &Options) -> bool {
     let (began, mut rng, mut runs) = (Instant::now(), Rng::from_seed(options.seed), 0_u64);
     while began.elapsed() < Duration::from_secs(options.seconds) {

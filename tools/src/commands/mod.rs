@@ -1,4 +1,4 @@
-//! The commands of `tools`, a module each.
+//! The commands of `tools`, one module each.
 
 pub mod docs;
 pub mod examine;

@@ -1,7 +1,7 @@
-//! What is fuzzed: one function for each reader of bytes from outside. Any bytes will do; a panic
-//! is a find.
+//! Fuzz targets: one function for each reader of bytes from outside. Any bytes will do; a panic is
+//! a finding.
 //!
-//! `tools/fuzz` gives them to cargo-fuzz; the program `fuzz` feeds them mutated seeds on any
+//! `tools/fuzz` passes them to cargo-fuzz; `tools fuzz` runs them with mutated seeds on any
 //! toolchain.
 
 mod mutate;
@@ -34,15 +34,15 @@ pub use mutate::mutate;
 /// A reader under test.
 #[derive(Clone, Copy)]
 pub struct Target {
-    /// What it is called, as is its directory of seeds in `tools/fuzz/corpus`.
+    /// Its name, which is also the name of its directory of seeds in `tools/fuzz/corpus`.
     pub name: &'static str,
     /// Reads any bytes.
     pub run: fn(&[u8]),
-    /// Where mutations begin.
+    /// The inputs that mutations start from.
     pub seeds: &'static [&'static [u8]],
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 10] = [
     Target { name: "http_head", run: http_head, seeds: &[HEAD, UPGRADE] },
     Target { name: "frames", run: frames, seeds: &[FRAME, FRAGMENTS, SPOKEN] },
@@ -78,7 +78,7 @@ const POSTED: &[u8] = include_bytes!("../../fuzz/corpus/connection/posted");
 const PROXIED: &[u8] = include_bytes!("../../fuzz/corpus/server/proxied");
 const RETURNED: &[u8] = include_bytes!("../../fuzz/corpus/server/returned");
 
-/// The head of a request. However it is cut, it is the same head.
+/// The head of a request. However it is cut, the same head is read.
 pub fn http_head(data: &[u8]) {
     let mut reader = HeadReader::default();
     let whole = reader.parse(data).map(|head| {
@@ -104,7 +104,7 @@ pub fn http_head(data: &[u8]) {
     }
 }
 
-/// WebSocket frames. However they are cut, they are the same messages.
+/// WebSocket frames. However they are cut, the same messages are read.
 pub fn frames(data: &[u8]) {
     let whole = messages(&[data]);
     let (first, second) = data.split_at(data.len() / 2);
@@ -132,11 +132,11 @@ fn messages(reads: &[&[u8]]) -> Vec<String> {
     said
 }
 
-/// What a message may be unpacked to.
+/// Maximum size of an unpacked message.
 const UNPACKED_MAX: u32 = 100_000;
 
-/// Compression: an offer in the first line, and two messages of one connection behind it. What we
-/// compress ourselves comes back as it was.
+/// Compression: an offer in the first line, then two messages of one connection. A message that the
+/// server compressed itself is unpacked unchanged.
 pub fn deflate(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     if let Ok(offer) = std::str::from_utf8(&data[..end])
@@ -181,8 +181,8 @@ pub fn packets(data: &[u8]) {
     }
 }
 
-/// Client events: a name, and behind the first line its argument; or both in a packet. Both readers
-/// of JSON make the same of them, whichever event they are taken for.
+/// Client events: a name, and after the first line its argument; or both in a packet. Both readers
+/// of JSON must agree on them, for every event.
 pub fn events(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut reader = json::Reader::default();
@@ -193,11 +193,11 @@ pub fn events(data: &[u8]) {
     if let Some(known) = ClientEvent::from_name(name) {
         let _ = known.read(payload);
     }
-    // The reader has buffers of another event by now.
+    // The reader's buffers hold another event by now.
     read_by_both(&mut reader, &format!("[\"{name}\",{payload}]"));
 }
 
-/// An event as simd-json reads it, if it accepts it, is what serde_json reads.
+/// If simd-json accepts an event, serde_json must read the same.
 fn read_by_both(reader: &mut json::Reader, array: &str) {
     let written = json::event(array);
     let mut reading = reader.begin();
@@ -216,7 +216,7 @@ fn read_by_both(reader: &mut json::Reader, array: &str) {
     }
 }
 
-/// Trace files, and blocks of one whose checksums hold.
+/// Trace files, and blocks with valid checksums.
 pub fn trace_reader(data: &[u8]) {
     let whole = read_trace(data);
     assert!(read_trace(&data[..data.len() / 2]) <= whole, "what is missing adds nothing");
@@ -229,7 +229,7 @@ pub fn trace_reader(data: &[u8]) {
     read_trace(&bytes);
 }
 
-/// How many entries can be read.
+/// The number of readable entries.
 fn read_trace(data: &[u8]) -> usize {
     let Ok(mut reader) = SegmentReader::new(data) else { return 0 };
     let mut count = 0;
@@ -239,7 +239,7 @@ fn read_trace(data: &[u8]) -> usize {
     count
 }
 
-/// What a connection sends, on its way into a trace: covered bytes are as many and mean the same
+/// A connection's bytes on their way into a trace: the covered bytes are as many and mean the same
 /// inputs, however they are cut.
 pub fn redact(data: &[u8]) {
     let key = RandomState::new();
@@ -250,7 +250,7 @@ pub fn redact(data: &[u8]) {
     assert_eq!(whole.concat().len(), data.len());
 }
 
-/// What is written of these reads.
+/// The recorded form of these reads.
 fn redacted(key: &RandomState, reads: &[&[u8]]) -> Vec<Vec<u8>> {
     let conn = ConnId { index: 0, generation: 0 };
     let mut entries = Vec::new();
@@ -268,14 +268,14 @@ fn redacted(key: &RandomState, reads: &[&[u8]]) -> Vec<Vec<u8>> {
     block.entries().filter_map(|entry| entry.ok().and_then(bytes)).collect()
 }
 
-/// What is written down in our own format: inputs, outputs, parcels, sessions as they are stored.
+/// Data in our own formats: inputs, outputs, packed clients, stored sessions.
 pub fn stored(data: &[u8]) {
     let _ = trace::read_input(&mut &data[..]);
     let _ = trace::read_outcome(&mut &data[..]);
     let _ = trace::read_outputs(&mut &data[..]);
     let _ = transport::unread(data);
     let _ = Record::parse(data);
-    // The same with a checksum that holds.
+    // The record with a valid checksum.
     let mut record = data.to_vec();
     if let Some((sum, body)) = record.get_mut(2..).and_then(<[u8]>::split_first_chunk_mut) {
         *sum = crc32fast::hash(body).to_le_bytes();
@@ -284,11 +284,11 @@ pub fn stored(data: &[u8]) {
     restore(&record);
     Record::cover_secrets(&mut record, |secret| *secret = "*".repeat(secret.len()));
     let after = Record::parse(&record).err();
-    // What somebody else printed at another length is wiped.
+    // A record that another program printed at another length is dropped.
     assert!(after == before || (before, after) == (None, Some(Damage::Malformed)));
 }
 
-/// A session comes back from the storage as this record, and is played.
+/// Loads a session from this record, and plays it.
 fn restore(record: &[u8]) {
     let storage_wait = Some(Micros::from_secs(1));
     let mut engine = Engine::new(Settings {
@@ -337,22 +337,22 @@ pub fn connection(data: &[u8]) {
         engine.handle(at, Input::TurnEnded, &mut outputs);
         outputs.clear();
     }
-    // Only now: it looks at every slot for timers, which takes longer than all the rest.
+    // Only at the end: the check reads every slot for timers, which takes longer than all the rest.
     engine.check_invariants();
 }
 
-/// What ends a piece of [`server`]'s input.
+/// The end of a piece of [`server`]'s input.
 const PIECE_END: u8 = 0x1d;
 
-/// Four connections to a whole engine that stands behind a proxy on the internet, with time that
-/// passes, and what a driver tells of them. The first byte of a piece says whose it is and what
-/// happens. What nobody could guess is filled in: `$` stands for the Engine.IO session given out
-/// last, `~` for the key to come back with.
+/// Four connections to a whole engine that stands behind a proxy on the internet, while time passes
+/// and the driver reports their state. The first byte of a piece chooses a connection and an
+/// action. Secrets are filled in: `$` stands for the newest Engine.IO session, `~` for the token to
+/// recover with.
 pub fn server(data: &[u8]) {
     talk(data, &mut Vec::new());
 }
 
-/// The same; what the server says is appended to `said`.
+/// Runs the input, and appends the server's bytes to `said`.
 fn talk(data: &[u8], said: &mut Vec<u8>) {
     let mut engine = Engine::new(on_the_internet());
     let mut conns = [0, 1, 2, 3].map(|index| ConnId { index, generation: 0 });
@@ -405,7 +405,7 @@ fn talk(data: &[u8], said: &mut Vec<u8>) {
     engine.check_invariants();
 }
 
-/// What was said last between these two.
+/// The last text between these two.
 fn told<'a>(said: &'a [u8], before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
     let places = said.windows(before.len()).enumerate().filter(|(_, bytes)| *bytes == before);
     let mut found = places.filter_map(|(place, _)| {
@@ -416,7 +416,7 @@ fn told<'a>(said: &'a [u8], before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
     found.next_back()
 }
 
-/// Small bounds, one proxy that is believed, a list of pages and names.
+/// Settings with small bounds, one trusted proxy, a list of pages and names.
 fn on_the_internet() -> Settings {
     let proxies =
         ["127.0.0.0/8", "2001:db8::/32"].iter().filter_map(|text| Network::parse(text)).collect();
@@ -444,7 +444,7 @@ mod tests {
 
     use super::*;
 
-    /// Mutations of what is refused at once would find nothing.
+    /// Mutations of input that is rejected at once would find nothing.
     #[test]
     fn the_seeds_of_a_server_lead_into_a_session() {
         for seed in [PROXIED, RETURNED] {
@@ -455,7 +455,7 @@ mod tests {
         }
     }
 
-    /// A short run in every test run; the long ones are `./tools/fuzz-all`.
+    /// A short run of all targets; `./tools/fuzz-all` makes long ones.
     #[test]
     fn nothing_from_outside_panics() {
         for target in TARGETS {

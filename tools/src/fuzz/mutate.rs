@@ -1,14 +1,14 @@
-//! Makes new inputs of known ones: changed, cut, repeated, put together.
+//! Makes new inputs from known ones: changed, cut, repeated, joined.
 
 use bandsync_engine::words::rng::Rng;
 
-/// The longest that is made.
+/// Maximum length of an input.
 const BYTES_MAX: u64 = 4_096;
 
-/// Bytes that mean something to one reader or another.
+/// Bytes that have a meaning for one of the readers.
 const TELLING: &[u8] = b"\0\x01\x7d\x7e\x7f\x80\x81\x88\xfe\xff\r\n\"\\{}[],:;/?&=%0149-.eE ";
 
-/// One of the seeds, changed in a few places.
+/// Returns one of the seeds, changed in a few places.
 pub fn mutate(rng: &mut Rng, seeds: &[&[u8]]) -> Vec<u8> {
     let mut bytes = pick(rng, seeds).to_vec();
     for _ in 0..=rng.below(6) {

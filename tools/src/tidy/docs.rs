@@ -1,11 +1,11 @@
-//! Every public item is documented, also in the server's binary, where rustdoc does not ask for it.
+//! Every public item is documented, also in the server's binary, which rustdoc does not check.
 
 use quote::ToTokens;
 use syn::{Attribute, Fields, ImplItem, Item, TraitItem, Visibility};
 
 use super::{Breach, File};
 
-/// Where the rule holds.
+/// The places where the rule holds.
 const PLACES: [&str; 4] =
     ["src/", "shards/storage/src/", "shards/trace/src/", "shards/testkit/src/"];
 
@@ -79,7 +79,7 @@ fn undocumented(items: &[Item], names: &mut Vec<String>) {
     }
 }
 
-/// Whether there is a doc comment; what is derived for the command line needs none twice.
+/// Whether there is a doc comment.
 fn is_documented(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| attribute.path().is_ident("doc"))
 }

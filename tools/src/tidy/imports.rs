@@ -18,8 +18,8 @@ enum Rule {
     Copy,
 }
 
-/// What is allowed nevertheless: the rule, what the path of the file begins with, and why. An
-/// excuse that is not needed is a breach.
+/// Allowed exceptions: the rule, the beginning of the file's path, and the reason. An excuse that
+/// is not needed is a breach.
 const EXCUSES: &[(Rule, &str, &str)] = &[
     (Rule::Path, "shards/driver/src/lib.rs", "one of two rings, by the system"),
     (Rule::Path, "shards/driver/tests/", "loopback tests that run over two rings"),
@@ -37,7 +37,7 @@ pub fn check(files: &[File]) -> Vec<Breach> {
     open.map(|(.., breach)| breach.clone()).collect()
 }
 
-/// Excuses that nothing needs any more.
+/// Excuses that are no longer needed.
 pub fn stale_excuses(files: &[File]) -> Vec<Breach> {
     let found = found(files);
     let needed = |rule: Rule, prefix: &str| {
@@ -85,7 +85,7 @@ fn is_test(file: &File) -> bool {
 /// A file as a module: the folder of its crate, and the names that lead to it.
 type Module = (String, Vec<String>);
 
-/// The module that a file is, if it is one of a library or of the server.
+/// The module of a file, if it belongs to a library or to the server.
 fn module(path: &str) -> Option<Module> {
     let folder = path.split_once("src/").map(|(before, _)| format!("{before}src/"))?;
     let inside = path.strip_prefix(&folder)?.strip_suffix(".rs")?;
@@ -97,7 +97,7 @@ fn module(path: &str) -> Option<Module> {
     (names.first().is_none_or(|first| first != "bin")).then_some((folder, names))
 }
 
-/// Which files a file imports from, outside its tests.
+/// The files that each file imports from, outside its tests.
 fn edges(files: &[File]) -> BTreeMap<String, BTreeSet<String>> {
     let product = || files.iter().filter(|file| file.is_rust() && !is_test(file));
     let modules: BTreeMap<Module, &str> =
@@ -126,7 +126,7 @@ fn edges(files: &[File]) -> BTreeMap<String, BTreeSet<String>> {
     edges
 }
 
-/// The names from the crate's root on that a path in the module `own` stands for.
+/// Resolves a path in the module `own` to names from the crate's root.
 fn absolute(
     path: &str,
     own: &[String],

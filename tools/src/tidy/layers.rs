@@ -1,4 +1,4 @@
-//! The doors inside the engine point one way, and an absent door is shut.
+//! The doors inside the engine: they point one way, and an absent door is shut.
 
 use super::source::Source;
 use super::{Breach, File};
@@ -87,7 +87,7 @@ pub fn check(file: &File, source: &Source) -> Vec<Breach> {
         .collect()
 }
 
-/// The layer that a path leads to, if it leads to one.
+/// The layer that a path leads to, if any.
 fn named_layer(path: &str) -> Option<&'static str> {
     let mut steps = path.split("::").peekable();
     let first = steps.next()?;

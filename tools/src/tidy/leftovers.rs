@@ -1,11 +1,12 @@
-//! Nothing half done, nothing too long, nothing where it does not belong.
+//! Nothing unfinished, too long, or in the wrong place.
 
 use super::{Breach, File};
 
-/// Wide enough for files that grew as their lines became narrower (100 columns).
+/// Maximum lines of a file. Guessed: enough for files that grew when lines became narrower (100
+/// columns).
 const LINES_MAX: usize = 1400;
 
-/// Words that mark what is not finished. Written in two parts, as this file is checked too.
+/// Words that mark unfinished work. Written in two parts, since this file is checked too.
 const LEFTOVERS: [&str; 6] = [
     concat!("TO", "DO"),
     concat!("FIX", "ME"),
@@ -15,16 +16,16 @@ const LEFTOVERS: [&str; 6] = [
     concat!("unimple", "mented!"),
 ];
 
-/// What takes a JavaScript test, or all but one, out of the run.
+/// Words that exclude a JavaScript test, or all but one, from the run.
 const UNTESTED: [&str; 3] = [concat!(".on", "ly("), concat!(".sk", "ip("), concat!(".to", "do(")];
 
-/// The only place that skips: a test that can't run gives a reason, and CI counts it.
+/// The only place that may skip: a test that cannot run gives a reason, and CI counts it.
 const SKIPS: &str = "tests/js/support/skips.js";
 
 const TOP: [&str; 9] =
     ["Cargo.toml", "Cargo.lock", "src", "shards", "tests", "perf", "tools", "README.md", "target"];
 
-/// What holds for every file.
+/// Checks a file of any kind.
 pub fn check(file: &File) -> Vec<Breach> {
     let mut breaches = Vec::new();
     let lines = file.text.lines().count();
@@ -43,7 +44,7 @@ pub fn check(file: &File) -> Vec<Breach> {
     breaches
 }
 
-/// What holds for every Rust file.
+/// Checks a Rust file.
 pub fn check_rust(file: &File) -> Vec<Breach> {
     let ignored = concat!("#[ign", "ore");
     let mut breaches: Vec<Breach> = (file.text.lines().enumerate())
@@ -56,7 +57,7 @@ pub fn check_rust(file: &File) -> Vec<Breach> {
     breaches
 }
 
-/// What holds for the names at the top of the repository.
+/// Checks the names at the top of the repository.
 pub fn check_top(names: &[String]) -> Vec<Breach> {
     let belongs =
         |name: &str| TOP.contains(&name) || name.starts_with("LICENSE") || name.starts_with('.');
@@ -64,7 +65,7 @@ pub fn check_top(names: &[String]) -> Vec<Breach> {
     strange.map(|name| format!("{name}: does not belong at the top")).collect()
 }
 
-/// Whether the line has the word by itself.
+/// Whether the line contains the word by itself.
 fn has_word(line: &str, word: &str) -> bool {
     let is_letter = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {

@@ -1,4 +1,4 @@
-//! Locks: those outside the engine are `parking_lot`'s, which a panic does not poison.
+//! Locks outside the engine are those of `parking_lot`, which a panic does not poison.
 
 use super::source::Source;
 use super::{Breach, File};

@@ -1,8 +1,8 @@
-//! Dependencies: which the engine may have, and that the README gives a reason for each.
+//! Dependencies: those that each crate may have, and a reason for each in the README.
 
 use super::{Breach, File};
 
-/// What computes without touching the world. A new one is a decision: add it here and to the
+/// Crates that compute without touching the world. A new one is a decision: add it here and to the
 /// README.
 const ENGINE_MAY_USE: [&str; 15] = [
     "chacha20",
@@ -39,8 +39,8 @@ pub fn check(file: &File) -> Vec<Breach> {
     unwanted.map(|(line, name)| file.breach(line, format!("{why} {name}"))).collect()
 }
 
-/// Crates of ours that a crate in `shards` may name. Storage, trace and driver never name each
-/// other.
+/// Crates of this workspace that a crate in `shards` may name. Storage, trace and driver never name
+/// each other.
 const OURS: [(&str, &[&str]); 5] = [
     ("shards/engine/Cargo.toml", &[]),
     ("shards/driver/Cargo.toml", &["bandsync-engine"]),
@@ -49,10 +49,10 @@ const OURS: [(&str, &[&str]); 5] = [
     ("shards/testkit/Cargo.toml", &["bandsync-engine", "bandsync-driver"]),
 ];
 
-/// A crate for tests, which only tests, `tools` and `perf` may have.
+/// A crate for tests. Only tests, `tools` and `perf` may have it.
 const TESTKIT: &str = "bandsync-testkit";
 
-/// Checks which crates of ours a manifest names.
+/// Checks the crates of this workspace that a manifest names.
 pub fn check_ours(file: &File) -> Vec<Breach> {
     if !file.path.ends_with("Cargo.toml") {
         return Vec::new();
@@ -72,13 +72,13 @@ pub fn check_ours(file: &File) -> Vec<Breach> {
 }
 
 /// Whether a line of a manifest is in a table of dependencies of tests, or of the workspace, which
-/// gives nobody anything.
+/// adds none to any crate.
 fn is_for_tests(manifest: &str, line: usize) -> bool {
     let tables = manifest.lines().take(line).filter(|line| line.starts_with('['));
     tables.last().is_some_and(|table| table.contains("dev-dep") || table.contains("workspace"))
 }
 
-/// `cargo test` at the top runs every package, and `cargo run` starts the server.
+/// Checks that `cargo test` at the top runs every package, and that `cargo run` starts the server.
 pub fn check_workspace(files: &[File]) -> Vec<Breach> {
     let Some(manifest) = files.iter().find(|file| file.path == "Cargo.toml") else {
         return Vec::new();
@@ -99,7 +99,7 @@ pub fn check_workspace(files: &[File]) -> Vec<Breach> {
     breaches
 }
 
-/// The clients of tests come with nothing that is released.
+/// Checks that testkit is in no release.
 pub fn check_testkit(file: &File) -> Vec<Breach> {
     let may = ["tools/Cargo.toml", "perf/Cargo.toml", "Cargo.toml"].contains(&file.path.as_str());
     let is_manifest = file.path.ends_with("Cargo.toml");
@@ -121,16 +121,16 @@ pub fn check_testkit(file: &File) -> Vec<Breach> {
     found
 }
 
-/// What keeps sessions, which is nothing to the driver.
+/// Crates that store sessions, which the driver must not use.
 const STORAGE: [&str; 2] = ["redis", "redb"];
 
-/// Whether a crate above the engine may depend on this. Those crates never know each other.
+/// Whether a crate above the engine may depend on this one. Those crates never know each other.
 fn may_use(name: &str) -> bool {
     ["bandsync-engine", "bandsync-testkit"].contains(&name) || !name.starts_with("bandsync")
 }
 
-/// Every dependency of the workspace has a row in the table of `tools/README.md`, in code style.
-/// Without that file there is nothing to check.
+/// Checks that every dependency of the workspace has a row in the table of `tools/README.md`, in
+/// code style. Does nothing without that file.
 pub fn check_readme(files: &[File]) -> Vec<Breach> {
     let find = |path: &str| files.iter().find(|file| file.path == path);
     let (Some(readme), Some(manifest)) = (find("tools/README.md"), find("Cargo.toml")) else {
@@ -148,9 +148,9 @@ pub fn check_readme(files: &[File]) -> Vec<Breach> {
         .collect()
 }
 
-/// Crates that came with others and are kept out: the tables of Unicode that `idna_adapter` has
-/// from 1.1 on (21 crates, for host names that Redis never has), and `colored`, whose licence is
-/// another than all others'.
+/// Checks for crates that came with others and are kept out: the tables of Unicode that
+/// `idna_adapter` has from 1.1 on (21 crates, for host names that Redis never has), and `colored`,
+/// which has another licence than all others.
 pub fn check_lock(lock: &str) -> Vec<Breach> {
     let names = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
     let unwanted = names.filter(|name| name.starts_with("icu_") || *name == "colored");
@@ -158,7 +158,7 @@ pub fn check_lock(lock: &str) -> Vec<Breach> {
     unwanted.map(|name| format!("Cargo.lock: {name} is back: {remedy}")).collect()
 }
 
-/// The names in all of a manifest's dependency tables, with the lines where they first stand.
+/// The names in all dependency tables of a manifest, with the lines of their first mention.
 fn dependencies(manifest: &str) -> Vec<(usize, String)> {
     let mut found: Vec<(usize, String)> = Vec::new();
     let mut add = |line: usize, name: &str| {

@@ -1,9 +1,9 @@
-//! The engine computes only: what it must not name, and who alone may read a clock.
+//! The engine only computes: the names that it must not use, and the only places that read a clock.
 
 use super::source::Source;
 use super::{Breach, File};
 
-/// Names that the engine does not use, wherever they come from.
+/// Names that the engine must not use, from any crate.
 const BANNED_NAMES: [&str; 25] = [
     "Instant",
     "SystemTime",
@@ -32,7 +32,7 @@ const BANNED_NAMES: [&str; 25] = [
     "stderr",
 ];
 
-/// Paths that the engine does not enter.
+/// Paths that the engine must not use.
 const BANNED_PATHS: [&str; 7] = [
     "std::thread",
     "std::process",
@@ -43,12 +43,11 @@ const BANNED_PATHS: [&str; 7] = [
     "libc",
 ];
 
-/// Paths that its tests may enter all the same, to read the vectors that other languages share.
+/// Paths that its tests may use, to read the vectors that all languages share.
 const TESTS_MAY_ENTER: [&str; 2] = ["std::fs", "std::env"];
 
-/// What the engine does not use because it differs between machines or builds: floating point that
-/// is not rounded in one way everywhere, and code for some machines only. A trace must verify on
-/// any of them.
+/// Names that differ between machines or builds: floating-point functions without a fixed rounding,
+/// and code for some machines only. A trace must verify on every machine.
 const MACHINES: [&str; 26] = [
     "powf",
     "powi",
@@ -78,14 +77,14 @@ const MACHINES: [&str; 26] = [
     "debug_assertions",
 ];
 
-/// What reads a clock.
+/// Names that read a clock.
 const CLOCKS: [&str; 5] = ["Instant", "SystemTime", "UNIX_EPOCH", "clock_gettime", "gettimeofday"];
 
 const THE_CLOCK: &str = "shards/driver/src/clock.rs";
 
 pub fn check(file: &File, source: &Source) -> Vec<Breach> {
     let in_engine = file.path.starts_with("shards/engine/src/");
-    // Tests outside the crates may be impatient.
+    // Tests outside the crates may have time limits.
     let in_shards = ["shards/engine/src/", "shards/driver/src/", "shards/trace/src/"]
         .iter()
         .any(|place| file.path.starts_with(place))

@@ -1,10 +1,9 @@
-//! Rust read just well enough to say which names a file uses: comments and literals blanked,
-//! imports spelled out.
+//! Reads just enough Rust to find the names that a file uses: blanks comments and literals, and
+//! spells out imports.
 
-/// What of a file's text is code.
+/// The code of a file.
 pub struct Source {
-    /// As long as the text, with spaces instead of comments and literals; the lines stay where they
-    /// are.
+    /// The text with spaces instead of comments and literals; lines keep their numbers.
     code: String,
 }
 
@@ -13,14 +12,14 @@ impl Source {
         Self { code: blank(text) }
     }
 
-    /// The line from which on there are only tests, which stand at the end.
+    /// The first line of the tests, which end the file.
     pub fn first_test_line(&self) -> usize {
         let tests = self.code.find("#[cfg(test)]");
         tests.map_or(usize::MAX, |at| 1 + self.code[..at].matches('\n').count())
     }
 
-    /// Every path in the code as `(line, "a::b::c")`, a macro's with its `!`; a `use` with braces
-    /// yields each of its leaves whole.
+    /// Every path in the code as `(line, "a::b::c")`, a macro's with its `!`. A `use` with braces
+    /// yields each of its leaves.
     pub fn paths(&self) -> Vec<(usize, String)> {
         let mut paths = Vec::new();
         let mut rest = 0;
@@ -44,7 +43,7 @@ impl Source {
     }
 }
 
-/// Where the next `a::b::c` is.
+/// The position of the next `a::b::c`.
 fn next_path(code: &str, from: usize) -> Option<std::ops::Range<usize>> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let start = from + code[from..].find(is_name)?;
@@ -108,8 +107,8 @@ fn blank(text: &str) -> String {
     code
 }
 
-/// The length of the comment or literal that `rest` begins with; `before` is the character in front
-/// of it.
+/// The length of the comment or literal at the front of `rest`; `before` is the character before
+/// it.
 fn literal_or_comment(rest: &str, before: Option<char>) -> Option<usize> {
     if rest.starts_with("//") {
         return Some(rest.find('\n').unwrap_or(rest.len()));
@@ -120,7 +119,7 @@ fn literal_or_comment(rest: &str, before: Option<char>) -> Option<usize> {
     if rest.starts_with('"') {
         return Some(quoted(rest, '"'));
     }
-    // A raw string begins a word of its own: the `r` of `for` is none.
+    // A raw string begins a word: the `r` of `for` begins none.
     if !before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
         let raw = rest.strip_prefix('b').unwrap_or(rest);
         if let Some(raw) = raw.strip_prefix('r') {
