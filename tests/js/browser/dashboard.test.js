@@ -86,7 +86,7 @@ async function until(what, holds) {
 }
 
 describe("the dashboard", () => {
-  test("shows who plays where, how fast, and how well they are reached", async () => {
+  test("shows sessions, their members, the tempo, and the round trip to each member", async () => {
     const page = await open();
     try {
       await until("all members", async () => (await tile(page, "members")) === 16);

@@ -58,7 +58,7 @@ async function sync(socket, sessionId) {
 }
 
 describe("join_session", () => {
-  test("eight members meet, the first leads and everybody is told of everybody", async () => {
+  test("eight members meet, the first leads, and each is told of all others", async () => {
     const sessionId = freshSession("octet");
     const leader = await join(server, sessionId, { displayName: "Ada" });
     assertSnapshot(leader.snapshot);
@@ -314,7 +314,7 @@ describe("leave_session", () => {
     assertDone(await emit(followers[0], "play", { sessionId }));
   });
 
-  test("one cannot leave where one is not", async () => {
+  test("a member cannot leave a session that it is not in", async () => {
     const { sessionId } = await quartet();
     const stranger = await connect(server);
     await refusedBothWays(stranger, "leave_session", { sessionId }, "not_member");
@@ -474,7 +474,7 @@ describe("heartbeats", () => {
   });
 });
 
-describe("whatever else is sent", () => {
+describe("any other event", () => {
   test("an unknown event is answered, and the member stays", async () => {
     const { sessionId, leader } = await quartet();
     await refusedBothWays(leader, "make_coffee", { sessionId }, "unknown_event");

@@ -35,7 +35,7 @@ describe("bandsync check", () => {
     await server.stop();
   });
 
-  test("more shards than cores, a strange Redis and a password are spoken of, the password not told", async () => {
+  test("more shards than cores and an unknown Redis are reported, without the password", async () => {
     const { code, stdout } = await check({ SHARDS: "200", REDIS_URL: "redis://me:hush@127.0.0.1:9/0" });
     assert.equal(code, 0);
     assert.match(stdout, /advice +cores: 200 shards/);
@@ -46,7 +46,7 @@ describe("bandsync check", () => {
     assert.ok(!stdout.includes("hush"));
   });
 
-  test("few files are spoken of; the server raises its own limit as far as it may", async () => {
+  test("a low limit of files is reported; the server raises its own limit as far as it may", async () => {
     const limited = (soft, hard, args) => spawnSync("sh", ["-c", `ulimit -Sn ${soft} && ulimit -Hn ${hard} && exec "$0" ${args}`, binary], { encoding: "utf8", env: { PORT: "0", HOST: "127.0.0.1", HOME: "/tmp", PATH: process.env.PATH } });
     assert.match(limited(64, 128, "check").stdout, /advice +open files: only 128 are allowed/);
     const server = await startServer();

@@ -40,7 +40,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       }
     });
 
-    test("what is emitted before the connection stands arrives in order", async () => {
+    test("events emitted before the connection is open arrive in order", async () => {
       const socket = open();
       const answers = await Promise.all([1, "two", null, { three: [3] }].map((value) => ask(socket, "echo", value)));
       assert.deepEqual(answers, [1, "two", null, { three: [3] }]);
@@ -116,7 +116,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       assert.deepEqual([handshake.auth, handshake.query.e], [{ e: "f" }, undefined]);
     });
 
-    test("who is not let in hears why and does not try again", async () => {
+    test("a rejected client receives the reason and does not try again", async () => {
       for (const [namespace, options, why] of [
         ["/no", {}, "Auth failed (custom namespace)"],
         ["/", { query: { fail: true } }, "Auth failed (main namespace)"],
@@ -146,7 +146,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       assert.equal(await ask(socket, "echo", "still there"), "still there");
     });
 
-    test("a socket that was left is opened anew, and what was emitted meanwhile is not lost", async () => {
+    test("a socket that was closed is opened again, and events emitted meanwhile are not lost", async () => {
       const socket = open();
       await hears(socket, "connect");
       socket.disconnect();
@@ -170,7 +170,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       assert.equal(await ask(foo, "getId"), foo.id);
     });
 
-    test("an event that nobody acknowledges is given up, or sent again as often as was asked for", async () => {
+    test("an event without an acknowledgement times out, or is sent again as often as configured", async () => {
       const socket = open();
       await assert.rejects(socket.timeout(50).emitWithAck("nobody knows this"));
       const stubborn = open("/", { retries: 3, ackTimeout: 50 });

@@ -70,7 +70,7 @@ describe("a command that changes nothing is answered to its sender alone", () =>
 });
 
 describe("the newest value wins", () => {
-  test("a slider that is dragged ends where it was let go, and nobody is sent away", async () => {
+  test("a dragged slider ends on its last value, and its client stays connected", async () => {
     const { sessionId, leader, followers } = await band(server, 2);
     const values = Array.from({ length: 60 }, (_, i) => 60 + i);
     const last = next(followers[0], "tempo_changed", (one) => one.newTempo === 119);
@@ -109,7 +109,7 @@ describe("the newest value wins", () => {
     assert.ok(leader.connected);
   });
 
-  test("a place for later is not one of them", async () => {
+  test("a seek to a later time is applied as sent", async () => {
     const { sessionId, leader } = await band(server, 1);
     const seeks = Array.from({ length: 13 }, (_, i) => emit(leader, "seek", { sessionId, position: i, atServerMs: 1 }));
     const acks = await Promise.all(seeks);
@@ -148,7 +148,7 @@ describe("texts are cut where they are too long", () => {
   });
 });
 
-test("the automatic message says who leads until somebody sets another", async () => {
+test("the automatic message names the leader until a message is set", async () => {
   const sessionId = freshSession();
   const ann = await join(server, sessionId, { displayName: "Ann" });
   assert.equal(ann.snapshot.message, "Ann is leading");
@@ -174,7 +174,7 @@ test("a tempo of one beat a minute is one", async () => {
   assertRefused(await emit(leader, "set_tempo", { sessionId, tempo: 0.99 }), "invalid_payload", "tempo");
 });
 
-test("a name of the original's other dialect is answered with ours", async () => {
+test("a name of the Node.js server's other dialect is answered with ours", async () => {
   const { leader } = await band(server, 1);
   for (const [theirs, ours] of [["session:join", "join_session"], ["metronome:start", "play"]]) {
     const ack = await emit(leader, theirs, {});

@@ -58,13 +58,13 @@ for (const offer of [
   });
 }
 
-test("who offers nothing is sent nothing compressed", async () => {
+test("a client that offers no compression receives none", async () => {
   const { socket } = await member(freshSession("deflate"), false);
   assert.equal(socket.extensions, "");
   socket.close();
 });
 
-test("members with and without compression hear the same", async () => {
+test("members with and without compression receive the same", async () => {
   const { sessionId, leader, followers } = await band(server, 3);
   const plain = await member(sessionId, false);
   const all = [leader, ...followers];

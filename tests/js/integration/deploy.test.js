@@ -123,7 +123,7 @@ describe("Datadog", () => {
 });
 
 describe("restarts and balancing", () => {
-  test("balancers ask /readyz, nobody is restarted by /health", () => {
+  test("balancers ask /readyz, and no supervisor restarts by /health", () => {
     const balancers = { "haproxy.cfg": /option httpchk GET (\S+)/, Caddyfile: /health_uri (\S+)/ };
     for (const [name, asks] of Object.entries(balancers)) assert.equal(asks.exec(shipped(name))[1], "/readyz", name);
     const readme = shipped("README.md");

@@ -29,7 +29,7 @@ describe("engine-echo", () => {
     assert.equal((await get(`EIO=4&sid=${sid}`)).body, "4é🎸\x1ebAQIDBA==\x1e4");
   });
 
-  test("packets of version 3 come back, bytes as bytes for who takes them", async () => {
+  test("packets of version 3 come back, bytes as bytes for clients that accept them", async () => {
     for (const [option, kind, body] of [
       ["", "application/octet-stream", "\x00\x06\xff4hello\x01\x05\xff\x04\x01\x02\x03\x04"],
       ["&b64=1", "text/plain; charset=UTF-8", "6:4hello10:b4AQIDBA=="],
@@ -46,7 +46,7 @@ describe("engine-echo", () => {
     }
   });
 
-  test("long answers are compressed for who takes that", async () => {
+  test("long answers are compressed for clients that accept that", async () => {
     const long = `4${"la la li ".repeat(1_000)}`;
     for (const [accept, unpack] of [["gzip, deflate", zlib.gunzipSync], ["deflate", zlib.inflateSync], ["br", (as) => as]]) {
       const { sid } = JSON.parse((await get("EIO=4")).body.slice(1));
@@ -175,7 +175,7 @@ describe("socket-echo", () => {
     assert.equal((await hears(socket, "connect_error"))[0].message, "Invalid namespace");
   });
 
-  test("who comes back is who it was, and gets what it missed, bytes included, once", async () => {
+  test("a client that recovers keeps its id, and receives what it missed once, bytes included", async () => {
     const socket = connect(io, "/", { transports: ["websocket"] });
     await hears(socket, "auth");
     const id = socket.id;
@@ -203,7 +203,7 @@ describe("socket-echo", () => {
     await hears(socket, "auth");
   });
 
-  test("who left on purpose is somebody new", async () => {
+  test("a client that disconnected on purpose gets a new id", async () => {
     const socket = connect(io, "/", { transports: ["websocket"] });
     await hears(socket, "auth");
     const id = socket.id;
@@ -226,7 +226,7 @@ describe("socket-echo", () => {
     assert.match(auth, /^42\["auth",\{"again":true\},"/);
   });
 
-  test("two namespaces share a connection, and what breaks a rule in one ends both", async () => {
+  test("two namespaces share a connection, and a broken rule in one ends both", async () => {
     const main = connect(io, "/", { transports: ["websocket"] });
     await hears(main, "connect");
     const custom = main.io.socket("/custom");
@@ -253,7 +253,7 @@ test("the path has to be right to the slash, and version 3 must be asked for", a
   await server.stop();
 });
 
-describe("who never connects to a namespace", () => {
+describe("a client that never connects to a namespace", () => {
   let server;
   before(async () => (server = await startExamine("socket-echo", "--connect-timeout", "400")));
   after(() => server.stop());

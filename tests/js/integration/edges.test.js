@@ -34,7 +34,7 @@ async function tcpFrom(server, localAddress) {
 
 const get = (server, target, lines = "") => `GET ${target} HTTP/1.1\r\nHost: 127.0.0.1:${server.port}\r\n${lines}\r\n`;
 
-describe("who counts as this machine", () => {
+describe("requests that count as local", () => {
   const secret = "a-token-of-some-length";
   const forwarded = [
     "X-Forwarded-For: 192.0.2.1\r\n",
@@ -72,7 +72,7 @@ describe("who counts as this machine", () => {
     });
   }
 
-  test("a header that cannot be read lifts no limit: all such strangers share one", async () => {
+  test("a header that cannot be read lifts no limit: all such clients share one", async () => {
     const env = { SECURITY_PROFILE: "internet", TRUSTED_PROXIES: "127.0.0.1", CORS_ORIGIN: "https://band.example", SHARDS: "1" };
     const server = await startServer({ env: { ...env, CONNECTIONS_PER_IP: "5", HANDSHAKES_PER_IP: "0", HTTP_REQUESTS_PER_IP: "5" } });
     const lines = (n) => [`X-Forwarded-For: 203.0.113.${n}\r\nX-Forwarded-For: \xff\r\n`, "X-Forwarded-For: \xff\r\n", `X-Real-IP: 203.0.113.${n}\r\n`][n % 3];
@@ -181,7 +181,7 @@ describe("an old client that polls", () => {
   const emit = (socket, event, payload) =>
     within(PATIENCE_MS, new Promise((done) => socket.emit(event, payload, done)), `${event} is acknowledged`);
 
-  test("is not acted for by whoever reads its public id", async () => {
+  test("cannot be impersonated by a member that reads its public id", async () => {
     const server = await startServer({ env: { SHARDS: "4" } });
     const sessionId = freshSession();
     const leader = await old(server);

@@ -44,7 +44,7 @@ async function openUntilRefused(server, most) {
   return open;
 }
 
-test("without descriptors newcomers are refused, and the band plays on", async () => {
+test("without descriptors new connections are refused, and the band plays on", async () => {
   await served({ under: ["prlimit", "--nofile=96:96"], env: { STORAGE: "memory" } }, async (server) => {
     const playing = await band(server, 3);
     await play(playing);
@@ -64,7 +64,7 @@ test("without descriptors newcomers are refused, and the band plays on", async (
   });
 });
 
-test("a link that died without a word is noticed, and its member is away", async () => {
+test("a connection that died silently is noticed, and its member counts as lost", async () => {
   const env = { SOCKET_PING_INTERVAL: "200", SOCKET_PING_TIMEOUT: "400" };
   await served({ env }, async (server) => {
     const weather = await badNetwork(server);
@@ -271,7 +271,7 @@ async function stored(server, count) {
   await within(PATIENCE_MS, done(), "everything is stored");
 }
 
-test("a thousand members are told goodbye, each of them", async () => {
+test("each of a thousand members receives a goodbye", async () => {
   const server = await startServer({ env: { EVENT_RATES: "default" } });
   const sessions = Array.from({ length: 50 }, () => freshSession("goodbye"));
   const members = [];

@@ -33,7 +33,7 @@ test(`${SESSIONS} pairs over four shards: every pair meets`, async () => {
   );
 });
 
-test("what a client sends in the same breath as its join is done, in order", async () => {
+test("commands sent in one write with the join are done in order", async () => {
   await Promise.all(
     Array.from({ length: 16 }, async () => {
       const sessionId = freshSession("burst");

@@ -285,7 +285,7 @@ test("ten thousand frames in one piece", async () => {
   assertDone((await raw.readAck(1))[0]);
 });
 
-test("a client that goes on after it was told to wait is sent away", async () => {
+test("a client that keeps sending above its rate is closed", async () => {
   const member = await engineMember(server);
   for (let i = 0; i < 60; i += 1) member.send(event("heartbeat", { timestamp: i }, i));
   await member.closeCode();
@@ -328,7 +328,7 @@ test(`${SESSIONS} sessions at once`, async () => {
   joined.forEach((connection) => connection.destroy());
 });
 
-test("a client that sends a byte a second is sent away", async () => {
+test("a client that sends a byte a second is closed", async () => {
   await dawdler.connection.closed(30_000);
   dawdler.stop();
 });

@@ -17,7 +17,7 @@ const json = (answer) => {
   return JSON.parse(answer.body);
 };
 
-describe("what there is to see", () => {
+describe("pages and answers", () => {
   test("/health counts the band that is there", async () => {
     const { sessionId, leader } = await band(server, 3);
     assertDone(await emit(leader, "play", { sessionId }));
@@ -156,7 +156,7 @@ function fetched(url, encoding, headers = {}) {
   });
 }
 
-describe("what there is not", () => {
+describe("unknown paths and methods", () => {
   test("an unknown path is a 404", async () => {
     for (const path of ["/nowhere", "/socket.io", "/health/", "/../etc/passwd", "/%2e%2e/Cargo.toml", "//", "/index.html%00"]) {
       assert.equal((await request(server, "GET", path)).status, 404, path);
@@ -227,7 +227,7 @@ describe("connections", () => {
   });
 });
 
-describe("requests that are none", () => {
+describe("malformed requests", () => {
   const broken = [
     ["noise", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"],
     ["no version", "GET /\r\n\r\n"],

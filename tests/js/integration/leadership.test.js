@@ -98,7 +98,7 @@ describe("the leader's network fails mid-song", () => {
 });
 
 describe("leaderRule", () => {
-  test("open: who claims the lead has it", async () => {
+  test("open: a member that claims the lead gets it", async () => {
     const { sessionId, followers, all } = await band(server, 3);
     const told = everyoneHears(all, "snapshot", leads(followers[1]), async () =>
       assertDone(await emit(followers[1], "set_role", { sessionId, role: "leader" }), CHANGED),
@@ -128,7 +128,7 @@ describe("leaderRule", () => {
     assert.equal(all.length, 2);
   });
 
-  test("pin: only who knows it leads, also when the leader leaves", async () => {
+  test("pin: only a member that knows it leads, also when the leader leaves", async () => {
     const sessionId = freshSession("pin");
     const leader = await join(server, sessionId, { role: "leader", leaderPin: "1234" });
     const guest = await join(server, sessionId, { role: "leader" });

@@ -20,7 +20,7 @@ describe("HTTP requests", () => {
   before(async () => (server = await startServer({ env: { SHARDS: "2", HTTP_REQUESTS_PER_IP: "100" } })));
   after(() => server.stop());
 
-  test("one address has a hundred a second over all shards, and is then told to wait", async () => {
+  test("one address has a hundred a second over all shards, then receives 429 with Retry-After", async () => {
     const member = await join(server, freshSession());
     // Two hundred within one second of the server's: it may answer more only if it takes longer.
     const connections = await Promise.all(Array.from({ length: 4 }, () => tcp(server)));
@@ -210,7 +210,7 @@ describe("what takes too long or too much", () => {
     assert.ok(answers.some((answer) => answer.error?.code === "rate_limited"));
   });
 
-  test("the server that is full says so and when to come again", async () => {
+  test("a full server receives new clients with 503 and Retry-After", async () => {
     const small = await startServer({ env: { SHARDS: "1", MAX_CONNECTIONS: "2" } });
     try {
       const held = [new RawSocket(await tcp(small)), new RawSocket(await tcp(small))];

@@ -179,8 +179,8 @@ for (const [name, one] of Object.entries(EVENTS)) {
   });
 }
 
-describe("what else the server says", () => {
-  test("ticks of the metronome, ahead of the beat, to who asked for them", async () => {
+describe("other events of the server", () => {
+  test("ticks of the metronome come ahead of the beat, to members that asked for them", async () => {
     const { sessionId, leader, all } = await people();
     const listener = await join(server, sessionId, { metronome: true });
     sockets.push(listener);
@@ -215,7 +215,7 @@ describe("what else the server says", () => {
     await approved;
   });
 
-  test("answers to what asks for no acknowledgement, and to what comes too often", async () => {
+  test("events without an acknowledgement, and events above their rate, are answered", async () => {
     const { stranger } = await people();
     for (const [event, payload, answer] of [
       ["clock_sync", { t0: 1 }, "clock_sync"],
@@ -233,7 +233,7 @@ describe("what else the server says", () => {
     assert.equal((await limited).eventType, "heartbeat");
   });
 
-  test("all of it is described, and everything described was said", () => {
+  test("every event sent was described, and every event described was sent", () => {
     const said = new Set();
     for (const socket of sockets) {
       for (const { event, payload } of socket.heard) {

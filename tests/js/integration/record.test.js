@@ -43,7 +43,7 @@ async function replay(traces) {
 
 const passcode = 'öpen "sésame" \\ number 4711';
 
-test("clients of every kind are recorded, and nobody compresses", async (t) => {
+test("clients of every kind are recorded, without compression", async (t) => {
   const traces = directory();
   const server = await start(t, { RECORD_DIR: traces, SHARDS: "3", STORAGE: "memory" });
   const sessionId = freshSession("recorded");
@@ -91,7 +91,7 @@ test("clients of every kind are recorded, and nobody compresses", async (t) => {
   for (const secret of ["sésame", "number 4711", "a pin 99"]) assert.ok(!shown.includes(secret), `${secret} is shown`);
 });
 
-test("who knew the passcode of a stored session knows it in the replay", async (t) => {
+test("a passcode that was right for a stored session is right in the replay", async (t) => {
   const [data, traces] = [directory(), directory()];
   const env = { DATA_DIR: data, SHARDS: "1", STORAGE: "file" };
   const sessionId = freshSession("stored");

@@ -22,7 +22,7 @@ async function comeBack(socket) {
   await connected(socket);
 }
 
-test("a follower comes back as who it was, with what it missed, in order and once", async () => {
+test("a follower returns to its seat and receives what it missed, in order and once", async () => {
   for (let round = 0; round < 8; round += 1) {
     const { sessionId, leader, followers: [follower] } = await band(server, 2);
     const id = follower.id;
@@ -59,7 +59,7 @@ test("a leader comes back as leader while the music plays on", async () => {
   assertDone(await emit(leader, "pause", { sessionId }));
 });
 
-test("who disconnects on purpose is somebody new", async () => {
+test("a member that disconnects on purpose gets no seat back", async () => {
   const { leader, followers: [follower] } = await band(server, 2);
   const id = follower.id;
   const left = next(leader, "user_left");

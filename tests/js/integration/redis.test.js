@@ -117,7 +117,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("refreshes a session that nobody changes, and forgets one that nobody is in", async () => {
+  test("refreshes an unchanged session, and deletes one without members", async () => {
     const redis = await redisServer();
     const server = await serve(redis.url, { STORAGE_TTL: "3000", SESSION_TTL: "1000" });
     const sessionId = freshSession("quiet");
@@ -313,7 +313,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("somebody else's key of that name is set aside too", async () => {
+  test("another program's key of that name is set aside too", async () => {
     const redis = await redisServer();
     await redis.ask("SET", "session:taken", "not a hash");
     const server = await serve(redis.url);
@@ -364,7 +364,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("what nobody could see in time is set aside, not overwritten", async () => {
+  test("a record that could not be loaded in time is set aside, not overwritten", async () => {
     const redis = await redisServer(["--appendonly", "yes", "--appendfsync", "always"]);
     let server = await serve(redis.url);
     const band = await playing(server);
@@ -384,7 +384,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("TLS, with a user, a password and a database; a certificate that nobody trusts is refused", async () => {
+  test("TLS, with a user, a password and a database; an untrusted certificate is refused", async () => {
     const files = owned(certificates());
     const redis = await redisServer([], { tls: files });
     await redis.ask("ACL", "SETUSER", "ann", "on", ">p@ss/word", "~*", "&*", "+@all");

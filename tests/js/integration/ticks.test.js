@@ -159,7 +159,7 @@ test("no tick follows a pause or a stop", async () => {
   }
 });
 
-test("a member that joins while the band plays hears the ticks of the others at once", async () => {
+test("a member that joins while the band plays receives the ticks of the others at once", async () => {
   const { sessionId, leader } = await band(server, 1);
   assertDone(await emit(leader, "play", { sessionId }));
   await reaches(leader, 100);

@@ -62,7 +62,7 @@ describe("Engine.IO", () => {
     assert.equal(await socket.closeCode(), 1005);
   });
 
-  test("packets that mean nothing here are passed over", async () => {
+  test("packets without a meaning here are ignored", async () => {
     const socket = await engineMember(server);
     socket.send("3", "0", "5", "6");
     await assertAlive(socket);
@@ -155,7 +155,7 @@ describe("Socket.IO connect", () => {
     }
   });
 
-  test("after a disconnect the same connection may connect again, as somebody else", async () => {
+  test("after a disconnect the same connection may connect again, with a new id", async () => {
     const socket = await engineMember(server);
     socket.send("41", "40");
     const answer = await socket.read((packet) => packet.startsWith("40{"), "the second connect answer");
@@ -174,7 +174,7 @@ describe("Socket.IO events", () => {
     }
   });
 
-  test("acknowledgements nobody asked for are passed over", async () => {
+  test("acknowledgements without a request are ignored", async () => {
     const socket = await engineMember(server);
     socket.send("430[]", '4317["x"]');
     await assertAlive(socket);
@@ -220,7 +220,7 @@ describe("Socket.IO events", () => {
     assertRefused((await socket.readAck(2))[0], "invalid_payload");
   });
 
-  test("a payload that is no object is refused", async () => {
+  test("a payload that is not an object is rejected", async () => {
     const socket = await engineMember(server);
     for (const [number, payload] of ["7", '"text"', "true", "[]", "[{}]"].entries()) {
       socket.send(`42${number}["heartbeat",${payload}]`);
@@ -402,7 +402,7 @@ describe("WebSocket frames", () => {
     });
   }
 
-  test("compression is granted to who offers it, and to nobody else", async () => {
+  test("compression is granted only to clients that offer it", async () => {
     const raw = await rawSocket(server, { "Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits" });
     assert.match(raw.answer.headers["sec-websocket-extensions"], /^permessage-deflate/);
     assert.equal((await rawSocket(server)).answer.headers["sec-websocket-extensions"], undefined);

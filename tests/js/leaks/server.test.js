@@ -9,7 +9,7 @@ import { request, tcp } from "../support/wire.js";
 
 const ROUNDS = 6;
 
-test("nothing is lost that was allotted", { timeout: 110_000 }, async () => {
+test("frees everything that it allocated", { timeout: 110_000 }, async () => {
   const server = await startServer({ env: { SHARDS: "2", SESSION_TTL: "1000", LEADER_GRACE: "0", IO_URING: "off" } });
   for (let round = 0; round < ROUNDS; round += 1) {
     const { sessionId, leader, followers, all } = await band(server, 4);

@@ -166,7 +166,7 @@ test("a command in flight when the connection ends for good is rejected, and so 
     t.mock.timers.reset();
   }));
 
-test("a command in flight when one leaves is rejected at once", async () => {
+test("a command in flight when the member leaves is rejected at once", async () => {
   const server = stage();
   const band = member(server);
   await band.join();
@@ -196,7 +196,7 @@ test("commands whose answers are lost are sent again in their order, under their
     assert.ok(second.indexOf("join_session") < second.indexOf("play"), "in the session again");
   }));
 
-test("keeps the newest timeline of whatever message, and no malformed one", () =>
+test("keeps the newest timeline of any message, and no malformed one", () =>
   onStage(async (server, band) => {
     server.event("play", { sessionId: "stage", timeline: playing(5) });
     server.event("pause", { sessionId: "stage", timeline: timeline({ version: 4 }) });
@@ -217,7 +217,7 @@ test("a tick that is ahead of the timeline makes it ask, once", () =>
     assert.equal(server.events("sync_request").length, 1);
   }));
 
-test("follows who is here and who leads", () =>
+test("follows members and leader", () =>
   onStage(async (server, band) => {
     const names = () => band.members.map((m) => `${m.displayName}:${m.role}`);
     server.event("user_joined", { member: { socketId: "b", displayName: "Bob", role: "follower" }, memberCount: 2 });
@@ -262,7 +262,7 @@ test("plays on while the connection is lost, and comes back under the same name 
     assert.equal(band.timeline.version, 0, "a restarted server counts anew");
   }));
 
-test("a leader who was away longer than the seat is kept asks for no role, so as to lead only if nobody does", async () => {
+test("a leader that was away longer than its seat is held asks for no role, so it leads only if no member does", async () => {
   let asleep = 0;
   await onStage(
     async (server, band) => {
@@ -310,7 +310,7 @@ test("a refused rejoin ends the connection and says why", () =>
     assert.equal(band.status, "closed");
   }));
 
-test("nonsense from the server closes the connection and is tried again", () =>
+test("an invalid packet from the server closes the connection, which is opened again", () =>
   onStage(async (server, band) => {
     for (const nonsense of ["9", "", "42{", "4", "40[]", '42[1]']) {
       const count = server.sockets.length;
