@@ -75,7 +75,7 @@ fn allowed(setting: &Setting) -> String {
         Allowed::OneOf(words) => {
             words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
         }
-        Allowed::Told(text) => text.to_owned(),
+        Allowed::Described(text) => text.to_owned(),
     }
 }
 

@@ -517,7 +517,7 @@ mod tests {
                 Allowed::OneOf(words) if words.contains(&"internet") => continue,
                 Allowed::OneOf(words) => words[words.len() - 1].to_owned(),
                 Allowed::Whole { max, .. } | Allowed::WholeOr { max, .. } => max.to_string(),
-                Allowed::Told(_) => continue,
+                Allowed::Described(_) => continue,
             };
             let with_prefix = match setting.variable.strip_prefix("BANDSYNC_") {
                 Some(_) => setting.variable.to_owned(),

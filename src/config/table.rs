@@ -38,7 +38,7 @@ pub enum Allowed {
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// Values that this sentence describes.
-    Told(&'static str),
+    Described(&'static str),
 }
 
 impl fmt::Display for Allowed {
@@ -49,7 +49,7 @@ impl fmt::Display for Allowed {
                 write!(f, "`{word}` or a whole number from {min} to {max}")
             }
             Self::OneOf(words) => write!(f, "one of {}", words.join(", ")),
-            Self::Told(what) => f.write_str(what),
+            Self::Described(what) => f.write_str(what),
         }
     }
 }
@@ -58,7 +58,7 @@ impl fmt::Display for Allowed {
 const PLAIN: Setting = Setting {
     option: "",
     variable: "",
-    allowed: Allowed::Told(""),
+    allowed: Allowed::Described(""),
     unit: "",
     development: "",
     production: "",
@@ -95,7 +95,7 @@ pub const PORT: Setting = Setting {
 pub const HOST: Setting = Setting {
     option: "host",
     variable: "HOST",
-    allowed: Allowed::Told("`all`, `localhost` or an IP address of this machine"),
+    allowed: Allowed::Described("`all`, `localhost` or an IP address of this machine"),
     development: "all",
     production: "all",
     help: "Address to listen on. With `all`, tablets on the same Wi-Fi can connect; `localhost` \
@@ -145,7 +145,7 @@ pub const IO_URING: Setting = Setting {
 pub const LOG_LEVEL: Setting = Setting {
     option: "log-level",
     variable: "LOG_LEVEL",
-    allowed: Allowed::Told(
+    allowed: Allowed::Described(
         "`off`, `error`, `warn`, `info`, `debug` or `trace`, also for parts: `warn,bandsync_storage=debug`",
     ),
     development: "info",
@@ -172,7 +172,7 @@ pub const LOG_FORMAT: Setting = Setting {
 pub const CORS_ORIGIN: Setting = Setting {
     option: "cors-origin",
     variable: "CORS_ORIGIN",
-    allowed: Allowed::Told("`own`, `*`, or a comma-separated list of scheme://host[:port]"),
+    allowed: Allowed::Described("`own`, `*`, or a comma-separated list of scheme://host[:port]"),
     development: "own",
     production: "own",
     help: "Web pages that may connect besides the server's own. The default allows no others: \
@@ -547,7 +547,7 @@ pub const ALERT_CPU_TIME: Setting = Setting {
 pub const ALERT_WEBHOOK: Setting = Setting {
     option: "alert-webhook",
     variable: "ALERT_WEBHOOK",
-    allowed: Allowed::Told("`none` or an address that begins with https:// or http://"),
+    allowed: Allowed::Described("`none` or an address that begins with https:// or http://"),
     development: "none",
     production: "none",
     secret: true,
@@ -561,7 +561,7 @@ pub const ALERT_WEBHOOK: Setting = Setting {
 pub const ADMIN_TOKEN: Setting = Setting {
     option: "admin-token",
     variable: "ADMIN_TOKEN",
-    allowed: Allowed::Told("`none` or 16 to 256 visible characters without spaces"),
+    allowed: Allowed::Described("`none` or 16 to 256 visible characters without spaces"),
     development: "none",
     production: "none",
     secret: true,
@@ -577,7 +577,7 @@ pub const ADMIN_TOKEN: Setting = Setting {
 pub const LOG_FILE: Setting = Setting {
     option: "log-file",
     variable: "LOG_FILE",
-    allowed: Allowed::Told("`none` or the path of a file"),
+    allowed: Allowed::Described("`none` or the path of a file"),
     development: "none",
     production: "none",
     help: "File that the log goes to instead of standard error. SIGHUP reopens it, for programs \
@@ -605,7 +605,7 @@ pub const SECURITY_PROFILE: Setting = Setting {
 pub const TRUSTED_PROXIES: Setting = Setting {
     option: "trusted-proxies",
     variable: "TRUSTED_PROXIES",
-    allowed: Allowed::Told(
+    allowed: Allowed::Described(
         "`none`, or a comma-separated list of addresses and networks like 10.0.0.0/8",
     ),
     development: "none",
@@ -619,7 +619,7 @@ pub const TRUSTED_PROXIES: Setting = Setting {
 pub const ALLOWED_HOSTS: Setting = Setting {
     option: "allowed-hosts",
     variable: "ALLOWED_HOSTS",
-    allowed: Allowed::Told("`auto`, `*`, or a comma-separated list of names"),
+    allowed: Allowed::Described("`auto`, `*`, or a comma-separated list of names"),
     development: "auto",
     production: "auto",
     help: "Names under which web pages may reach the server. A stranger's name cannot be \
@@ -675,7 +675,7 @@ pub const HTTP_REQUESTS_PER_IP: Setting = Setting {
 pub const EVENT_RATES: Setting = Setting {
     option: "event-rates",
     variable: "EVENT_RATES",
-    allowed: Allowed::Told("`default`, or a comma-separated list of event=rate; 0 lifts a limit"),
+    allowed: Allowed::Described("`default`, or a comma-separated list of event=rate; 0 lifts a limit"),
     development: "default",
     production: "default",
     help: "Maximum events per second of one client, with bursts of twice that: \
@@ -690,7 +690,7 @@ pub const EVENT_RATES: Setting = Setting {
 pub const RECORD_DIR: Setting = Setting {
     option: "record",
     variable: "RECORD_DIR",
-    allowed: Allowed::Told("`off` or a directory"),
+    allowed: Allowed::Described("`off` or a directory"),
     development: "off",
     production: "off",
     help: "Directory to record every input in, for `bandsync replay` and `bandsync trace`. \
@@ -752,7 +752,7 @@ pub const STORAGE: Setting = Setting {
 pub const DATA_DIR: Setting = Setting {
     option: "data",
     variable: "DATA_DIR",
-    allowed: Allowed::Told("`auto` or a directory, which is created if it is missing"),
+    allowed: Allowed::Described("`auto` or a directory, which is created if it is missing"),
     development: "auto",
     production: "auto",
     help: "Directory of the file with the sessions. `auto` is the directory that the system \
@@ -790,7 +790,7 @@ pub const STORAGE_WAIT: Setting = Setting {
 pub const REDIS_URL: Setting = Setting {
     option: "redis-url",
     variable: "REDIS_URL",
-    allowed: Allowed::Told(
+    allowed: Allowed::Described(
         "`none`, redis://[user:password@]host[:port][/db], redis+cluster://host:port,…, or \
          redis+sentinel://host:port,…/service[/db]; rediss for TLS",
     ),
@@ -806,7 +806,7 @@ pub const REDIS_URL: Setting = Setting {
 pub const REDIS_HOST: Setting = Setting {
     option: "redis-host",
     variable: "REDIS_HOST",
-    allowed: Allowed::Told("`none` or a host name or address"),
+    allowed: Allowed::Described("`none` or a host name or address"),
     development: "none",
     production: "none",
     help: "Machine that Redis runs on.",
@@ -828,7 +828,7 @@ pub const REDIS_PORT: Setting = Setting {
 pub const REDIS_PASSWORD: Setting = Setting {
     option: "redis-password",
     variable: "REDIS_PASSWORD",
-    allowed: Allowed::Told("`none` or the password"),
+    allowed: Allowed::Described("`none` or the password"),
     development: "none",
     production: "none",
     secret: true,
@@ -1054,7 +1054,7 @@ impl Setting {
             Allowed::Whole { .. } => Vec::new(),
             Allowed::WholeOr { word, .. } => vec![word],
             Allowed::OneOf(words) => words.to_vec(),
-            Allowed::Told(text) => {
+            Allowed::Described(text) => {
                 let quoted = text.split('`').skip(1).step_by(2);
                 quoted.filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase())).collect()
             }
