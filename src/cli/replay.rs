@@ -51,7 +51,7 @@ fn replay_all(options: &Options) -> Result<bool, Fault> {
     let runs = gather(&options.traces)?;
     if let Some(run) = runs.iter().find(|run| !run.is_whole()) {
         let (name, segment) = (run.name(), run.header.segment);
-        return Err(Fault::Told(format!(
+        return Err(Fault::Described(format!(
             "the trace of {name} begins with segment {segment}. Only with segment 0 is it known what the engine \
              held; `bandsync trace show --inputs` reads what there is."
         )));

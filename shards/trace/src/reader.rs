@@ -26,7 +26,7 @@ pub enum Fault {
     /// The file cannot be read as a trace.
     File(PathBuf, FormatError),
     /// Another problem, in a sentence.
-    Told(String),
+    Described(String),
 }
 
 impl std::error::Error for Fault {}
@@ -35,7 +35,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path, error) => write!(f, "{} {error}", path.display()),
-            Self::Told(what) => f.write_str(what),
+            Self::Described(what) => f.write_str(what),
         }
     }
 }
@@ -81,7 +81,7 @@ pub fn gather(paths: &[PathBuf], mut left_out: impl FnMut(&Fault)) -> Result<Vec
                 let expected = run.header.segment + run.segments.len() as u32;
                 if header.segment != expected {
                     let file = file.display();
-                    return Err(Fault::Told(format!(
+                    return Err(Fault::Described(format!(
                         "segment {expected} is missing in front of {file}"
                     )));
                 }
@@ -93,13 +93,13 @@ pub fn gather(paths: &[PathBuf], mut left_out: impl FnMut(&Fault)) -> Result<Vec
     }
     if runs.is_empty() {
         let places: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-        return Err(Fault::Told(format!("there is no trace in {}", places.join(", "))));
+        return Err(Fault::Described(format!("there is no trace in {}", places.join(", "))));
     }
     Ok(runs)
 }
 
 fn traces_in(directory: &Path) -> Result<Vec<PathBuf>, Fault> {
-    let told = |error: std::io::Error| Fault::Told(format!("{}: {error}", directory.display()));
+    let told = |error: std::io::Error| Fault::Described(format!("{}: {error}", directory.display()));
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).map_err(told)? {
         let path = entry.map_err(told)?.path();

@@ -39,7 +39,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let run = only_run(&options.traces)?;
     if !run.is_whole() {
-        return Err(Fault::Told(
+        return Err(Fault::Described(
             "the first segment is missing, so no part could be replayed".into(),
         ));
     }

@@ -103,7 +103,7 @@ fn only_run(paths: &[PathBuf]) -> Result<Run, Fault> {
     match (runs.pop(), runs.len()) {
         (Some(run), 0) => Ok(run),
         (_, more) => {
-            Err(Fault::Told(format!("name the files of one shard; these belong to {}", more + 1)))
+            Err(Fault::Described(format!("name the files of one shard; these belong to {}", more + 1)))
         }
     }
 }

@@ -158,7 +158,7 @@ impl Script {
             );
         }
         packer.end(&mut bytes, &end);
-        let told = |error: io::Error| Fault::Told(format!("{}: {error}", path.display()));
+        let told = |error: io::Error| Fault::Described(format!("{}: {error}", path.display()));
         fs::write(path, bytes).map_err(told)
     }
 }

@@ -54,7 +54,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     for run in &runs {
         if !options.inputs && !run.is_whole() {
             let name = run.name();
-            return Err(Fault::Told(format!(
+            return Err(Fault::Described(format!(
                 "the first segment of {name} is missing: only --inputs can be shown"
             )));
         }
