@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::alarm::Nanos;
+use crate::timer_fd::Nanos;
 
 /// CPU time of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

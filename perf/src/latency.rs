@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::alarm::Nanos;
+use crate::timer_fd::Nanos;
 
 /// Measured times, with three digits, from 0.1 µs to a minute.
 #[derive(Clone, Debug)]

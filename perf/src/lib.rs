@@ -3,7 +3,6 @@
 use std::env;
 use std::path::PathBuf;
 
-pub mod alarm;
 pub mod contest;
 pub mod cpu;
 pub mod gig;
@@ -12,6 +11,7 @@ pub mod plot;
 pub mod report;
 pub mod run;
 pub mod server;
+pub mod timer_fd;
 
 /// The path of `name` in cargo's folder: `CARGO_TARGET_DIR`, or `target` if it is unset or empty.
 pub fn target(name: &str) -> PathBuf {

@@ -6,8 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::alarm::{SECOND, now};
 use crate::cpu::{self, CpuTime};
+use crate::timer_fd::{SECOND, now};
 
 /// Time that a server may take until it accepts connections.
 const START_MAX: u64 = 20 * SECOND;

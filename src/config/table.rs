@@ -675,7 +675,9 @@ pub const HTTP_REQUESTS_PER_IP: Setting = Setting {
 pub const EVENT_RATES: Setting = Setting {
     option: "event-rates",
     variable: "EVENT_RATES",
-    allowed: Allowed::Described("`default`, or a comma-separated list of event=rate; 0 lifts a limit"),
+    allowed: Allowed::Described(
+        "`default`, or a comma-separated list of event=rate; 0 lifts a limit",
+    ),
     development: "default",
     production: "default",
     help: "Maximum events per second of one client, with bursts of twice that: \

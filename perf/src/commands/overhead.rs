@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use bandsync_perf::{alarm, cpu, server::Server, target};
+use bandsync_perf::{cpu, server::Server, target, timer_fd};
 use clap::Args;
 use hdrhistogram::Histogram;
 
@@ -143,7 +143,7 @@ fn price() -> io::Result<(f64, f64)> {
         let mut histogram = made.map_err(io::Error::other)?;
         let begun = Instant::now();
         for _ in 0..USES {
-            std::hint::black_box(alarm::now());
+            std::hint::black_box(timer_fd::now());
         }
         clock = clock.max(begun.elapsed().as_nanos() as f64 / USES as f64);
         let begun = Instant::now();

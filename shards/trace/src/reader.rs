@@ -99,7 +99,8 @@ pub fn gather(paths: &[PathBuf], mut left_out: impl FnMut(&Fault)) -> Result<Vec
 }
 
 fn traces_in(directory: &Path) -> Result<Vec<PathBuf>, Fault> {
-    let told = |error: std::io::Error| Fault::Described(format!("{}: {error}", directory.display()));
+    let told =
+        |error: std::io::Error| Fault::Described(format!("{}: {error}", directory.display()));
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).map_err(told)? {
         let path = entry.map_err(told)?.path();

@@ -102,8 +102,9 @@ fn only_run(paths: &[PathBuf]) -> Result<Run, Fault> {
     let mut runs = gather(paths)?;
     match (runs.pop(), runs.len()) {
         (Some(run), 0) => Ok(run),
-        (_, more) => {
-            Err(Fault::Described(format!("name the files of one shard; these belong to {}", more + 1)))
-        }
+        (_, more) => Err(Fault::Described(format!(
+            "name the files of one shard; these belong to {}",
+            more + 1
+        ))),
     }
 }

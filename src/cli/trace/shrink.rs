@@ -49,7 +49,8 @@ impl Check {
         Ok(match options.check.as_str() {
             "panic" => Self::Panic,
             "digest" => {
-                let this = || env::current_exe().map_err(|error| Fault::Described(error.to_string()));
+                let this =
+                    || env::current_exe().map_err(|error| Fault::Described(error.to_string()));
                 let program = options.against.clone().map_or_else(this, Ok)?;
                 let mut scratch = options.out.clone().into_os_string();
                 scratch.push(".try");
@@ -94,8 +95,9 @@ fn parts(program: &Path, trace: &Path) -> Result<bool, Fault> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let status =
-        command.status().map_err(|error| Fault::Described(format!("{}: {error}", program.display())))?;
+    let status = command
+        .status()
+        .map_err(|error| Fault::Described(format!("{}: {error}", program.display())))?;
     Ok(status.code() == Some(1))
 }
 
@@ -103,7 +105,9 @@ fn parts(program: &Path, trace: &Path) -> Result<bool, Fault> {
 pub fn run(options: &Options) -> Result<bool, Fault> {
     let run = only_run(&options.traces)?;
     if !run.is_whole() {
-        return Err(Fault::Described("the first segment is missing, so nothing can be replayed".into()));
+        return Err(Fault::Described(
+            "the first segment is missing, so nothing can be replayed".into(),
+        ));
     }
     if options.check.is_empty() {
         return Err(Fault::Described("the text to look for is empty".into()));

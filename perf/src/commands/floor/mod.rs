@@ -11,8 +11,8 @@ use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
-use bandsync_perf::alarm::{Alarm, MILLISECOND, Nanos, now};
 use bandsync_perf::cpu;
+use bandsync_perf::timer_fd::{MILLISECOND, Nanos, TimerFd, now};
 use bandsync_testkit::frames;
 use clap::{Args, ValueEnum};
 use mio::net::{TcpListener, TcpStream};
@@ -43,7 +43,7 @@ enum Way {
 }
 
 const LISTENER: Token = Token(usize::MAX);
-const ALARM: Token = Token(usize::MAX - 1);
+const TIMER: Token = Token(usize::MAX - 1);
 
 /// Runs the command.
 pub fn run(options: Options) -> io::Result<()> {
@@ -54,7 +54,7 @@ pub fn run(options: Options) -> io::Result<()> {
 struct Floor {
     poll: Poll,
     listener: TcpListener,
-    alarm: Alarm,
+    timer: TimerFd,
     interval: Nanos,
     sender: Sender,
     conns: Vec<Option<Conn>>,
@@ -84,11 +84,11 @@ impl Floor {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(options.listen)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let alarm = Alarm::new(poll.registry(), ALARM)?;
+        let timer = TimerFd::new(poll.registry(), TIMER)?;
         Ok(Self {
             poll,
             listener,
-            alarm,
+            timer,
             interval: options.tick * MILLISECOND,
             sender: match options.by {
                 Way::Send => Sender::Plain,
@@ -106,7 +106,7 @@ impl Floor {
         let mut buffer = vec![0; 65_536];
         loop {
             let next = self.sessions.iter().filter_map(|session| session.next).min();
-            self.alarm.set(next.unwrap_or(Nanos::MAX))?;
+            self.timer.set(next.unwrap_or(Nanos::MAX))?;
             match self.poll.poll(&mut events, None) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
@@ -114,7 +114,7 @@ impl Floor {
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept()?,
-                    ALARM => {}
+                    TIMER => {}
                     Token(index) => self.read(index, &mut buffer),
                 }
             }

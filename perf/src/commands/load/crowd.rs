@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use bandsync_perf::alarm::{Alarm, MICROSECOND, MILLISECOND, Nanos, now, sleep_until};
+use bandsync_perf::timer_fd::{MICROSECOND, MILLISECOND, Nanos, TimerFd, now, sleep_until};
 use bandsync_testkit::frames;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -14,7 +14,7 @@ use super::member::{Heard, Member, Stage};
 use super::options::{Run, Scenario};
 use super::tally::{Grid, Tally};
 
-const ALARM: Token = Token(usize::MAX);
+const TIMER: Token = Token(usize::MAX);
 const CUE: Token = Token(usize::MAX - 1);
 
 /// Length of a nap after several members had messages at once.
@@ -29,7 +29,7 @@ pub struct Crowd {
     /// Part of every session's name, so that runs against one server do not meet.
     mark: u32,
     poll: Poll,
-    alarm: Alarm,
+    timer: TimerFd,
     events: Events,
     /// Time until which more messages are likely: a while after several members had messages at
     /// once.
@@ -51,14 +51,14 @@ pub struct Crowd {
 impl Crowd {
     pub fn new(run: &Run) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let alarm = Alarm::new(poll.registry(), ALARM)?;
+        let timer = TimerFd::new(poll.registry(), TIMER)?;
         let grid = || Grid::new(run.tick * MILLISECOND);
         Ok(Self {
             run: run.clone(),
             handshake: frames::handshake(&run.address.to_string(), run.compression),
             mark: std::process::id() % 100_000,
             poll,
-            alarm,
+            timer,
             events: Events::with_capacity(1_024),
             busy_until: 0,
             buffer: vec![0; 65_536],
@@ -98,7 +98,7 @@ impl Crowd {
             let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
             for event in &events {
                 match event.token() {
-                    ALARM => {}
+                    TIMER => {}
                     CUE => self.cued = true,
                     Token(place) => self.happens(place, event.is_writable())?,
                 }
@@ -124,7 +124,7 @@ impl Crowd {
             sleep_until(next.min(begun + self.run.nap * MICROSECOND));
             self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
         } else {
-            self.alarm.set(next)?;
+            self.timer.set(next)?;
             self.poll.poll(&mut self.events, None)?;
         }
         if self.run.nap > 0

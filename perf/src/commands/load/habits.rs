@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use bandsync_perf::alarm::{MILLISECOND, Nanos, SECOND};
+use bandsync_perf::timer_fd::{MILLISECOND, Nanos, SECOND};
 
 use super::options::{Run, Scenario};
 

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bandsync_perf::alarm::Nanos;
+use bandsync_perf::timer_fd::Nanos;
 use bandsync_testkit::frames;
 use mio::net::TcpStream;
 use socket2::SockRef;

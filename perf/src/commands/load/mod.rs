@@ -12,10 +12,10 @@ mod tally;
 
 use std::io::{self, IsTerminal, Write};
 
-use bandsync_perf::alarm::{MILLISECOND, Nanos, SECOND, now};
 use bandsync_perf::cpu;
 use bandsync_perf::report::{Report, compared};
 use bandsync_perf::server::Server;
+use bandsync_perf::timer_fd::{MILLISECOND, Nanos, SECOND, now};
 
 use crowd::Crowd;
 use options::{Run, Scenario, Task};

@@ -1,7 +1,7 @@
 //! Measurements: each message against its schedule.
 
-use bandsync_perf::alarm::Nanos;
 use bandsync_perf::latency::Times;
+use bandsync_perf::timer_fd::Nanos;
 
 use super::member::Member;
 
@@ -116,7 +116,7 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use bandsync_perf::alarm::MILLISECOND;
+    use bandsync_perf::timer_fd::MILLISECOND;
 
     use super::*;
 

@@ -50,12 +50,12 @@ fn timespec(nanos: Nanos) -> libc::timespec {
 
 /// A timerfd with absolute deadlines. It is never read: each expiry is a new edge.
 #[derive(Debug)]
-pub struct Alarm {
+pub struct TimerFd {
     descriptor: OwnedFd,
     armed: Nanos,
 }
 
-impl Alarm {
+impl TimerFd {
     /// Creates a timer that `registry` reports as `token`.
     ///
     /// # Errors
@@ -122,15 +122,15 @@ mod tests {
     #[test]
     fn it_wakes_at_the_deadline_and_not_before() {
         let mut poll = Poll::new().unwrap();
-        let mut alarm = Alarm::new(poll.registry(), Token(1)).unwrap();
+        let mut timer = TimerFd::new(poll.registry(), Token(1)).unwrap();
         let mut events = Events::with_capacity(4);
         for _ in 0..5 {
             let deadline = now() + 300_000;
-            alarm.set(deadline).unwrap();
+            timer.set(deadline).unwrap();
             poll.poll(&mut events, Some(std::time::Duration::from_secs(10))).unwrap();
             assert!(!events.is_empty());
             assert!(now() >= deadline);
-            alarm.set(deadline).unwrap();
+            timer.set(deadline).unwrap();
             poll.poll(&mut events, Some(std::time::Duration::from_secs(10))).unwrap();
             assert!(!events.is_empty(), "one that has passed rings at once");
         }
