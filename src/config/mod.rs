@@ -14,7 +14,6 @@ use std::time::Duration;
 use bandsync_engine::io::{Settings, Transports};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::Limits;
-use bandsync_engine::words::reserved::Reserved;
 use bandsync_engine::words::time::Micros;
 use bandsync_storage::{self as storage, Target};
 
@@ -132,7 +131,6 @@ impl Config {
             },
             goodbye: connections.goodbye,
             transports: Transports { compression, ..connections.transports },
-            reserved: Reserved,
             manners: access.manners,
         };
         Ok(Self {

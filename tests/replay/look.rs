@@ -172,7 +172,7 @@ fn what_is_no_trace_is_told_from_one_of_another_version() {
     );
 
     let other = scratch.0.join("other");
-    fs::write(&other, [b"BANDSYNC TRACE 1\n", &bytes[17..]].concat()).unwrap();
+    fs::write(&other, [b"BANDSYNC TRACE 3\n", &bytes[17..]].concat()).unwrap();
     for (path, why) in
         [(other.as_path(), "another version"), (Path::new(file!()), "is not a trace")]
     {

@@ -10,7 +10,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use serde::{Deserialize, Serialize};
 
 /// The first line of a trace. The number is the version of everything after it.
-pub const MAGIC: &[u8] = b"BANDSYNC TRACE 3\n";
+pub const MAGIC: &[u8] = b"BANDSYNC TRACE 4\n";
 
 /// The beginning of a trace of any version.
 const ANY_MAGIC: &[u8] = b"BANDSYNC TRACE ";

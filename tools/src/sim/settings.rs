@@ -8,7 +8,6 @@ use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::manners::Manners;
 use bandsync_engine::words::origins::Origins;
-use bandsync_engine::words::reserved::Reserved;
 use bandsync_engine::words::time::Micros;
 
 use super::net::SimNet;
@@ -79,7 +78,6 @@ fn settings(plan: &Plan, id: u16, life: u64, wall: i64) -> Settings {
             }),
             ..Transports::default()
         },
-        reserved: Reserved,
         manners: Manners::default(),
         goodbye: goodbye(plan),
         storage_wait: shape.storage.as_ref().map(|storage| micros(storage.wait)),

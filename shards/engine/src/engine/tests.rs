@@ -22,7 +22,6 @@ use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::limits::Limits;
 use crate::words::manners::Manners;
 use crate::words::origins::Origins;
-use crate::words::reserved::Reserved;
 use crate::words::time::Micros;
 
 mod storage;
@@ -68,7 +67,6 @@ pub(super) fn settings() -> Settings {
         manners: Manners::default(),
         storage_wait: None,
         goodbye: Goodbye::Disconnect,
-        reserved: Reserved,
     }
 }
 

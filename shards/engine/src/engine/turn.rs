@@ -4,7 +4,7 @@ use super::Shard;
 use super::joins::Joins;
 use crate::band::Band;
 use crate::context::Cx;
-use crate::io::{Close, Input, Memory, Settings};
+use crate::io::{Input, Memory, Settings};
 use crate::timers::Timer;
 use crate::transport::{Arrival, Closing, Profile, Transport};
 use crate::words::ids::ConnId;
@@ -81,11 +81,8 @@ impl Shard {
             let connections = &mut self.transport.connections;
             if connections.http_mut(conn).is_some_and(|http| http.expects_request()) {
                 connections.arm(conn, cx);
-            } else if connections.get(conn).is_some() {
-                self.close(conn, Closing::drained(), cx);
             } else {
-                // It ended with the answer to its last poll. Recorded traces name it again.
-                cx.out.close(conn, Close::Gently);
+                self.close(conn, Closing::drained(), cx);
             }
         }
         self.band.offer_all(cx);

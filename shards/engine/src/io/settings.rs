@@ -7,7 +7,6 @@ use crate::words::ids::ShardId;
 use crate::words::limits::Limits;
 use crate::words::manners::Manners;
 use crate::words::origins::Origins;
-use crate::words::reserved::Reserved;
 use crate::words::rng::Seed;
 use crate::words::time::Micros;
 
@@ -42,8 +41,6 @@ pub struct Settings {
     pub origins: Origins,
     /// What clients may speak.
     pub transports: Transports,
-    /// Nothing.
-    pub reserved: Reserved,
     /// What is expected of those who come.
     pub manners: Manners,
     /// How long who joins a session that is not in memory waits for what is stored of it; `None` =
@@ -124,7 +121,6 @@ impl Default for Settings {
             session_members_max: 256,
             origins: Origins::Own,
             transports: Transports::default(),
-            reserved: Reserved,
             manners: Manners::default(),
             storage_wait: None,
             goodbye: Goodbye::default(),

@@ -24,7 +24,6 @@ use crate::wire::socket_packet::{self, Assembler, Binary, Body, Packet};
 use crate::wire::{engine_packet, notices};
 use crate::words::ids::{ConnId, MemberId, Offset, RecoveryToken, SeatHandle};
 use crate::words::limits::Limits;
-use crate::words::reserved::Reserved;
 use crate::words::time::Micros;
 
 /// Maximum bytes of a packet that is no set list. A longer one is refused before it is read:
@@ -69,7 +68,6 @@ pub struct Client {
     pub member: Option<MemberId>,
     /// The token that gives its seat back after a lost connection.
     pub pid: Option<RecoveryToken>,
-    reserved: Reserved,
     /// Whether it ever was connected to a namespace. Then the connect time-out is over for good.
     was_connected: bool,
     ping: EnginePing,
@@ -157,7 +155,6 @@ impl Client {
             attachments_by: None,
             member: None,
             pid: None,
-            reserved: Reserved,
             was_connected: false,
             ping: match version {
                 Version::V4 => EnginePing::new(now, settings),

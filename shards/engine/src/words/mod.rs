@@ -7,7 +7,6 @@ pub mod limits;
 pub mod manners;
 pub mod music;
 pub mod origins;
-pub mod reserved;
 pub mod rng;
 pub mod text;
 pub mod time;
