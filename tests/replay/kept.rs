@@ -311,7 +311,7 @@ fn admission(stand: &Stand<'_>) {
 }
 
 fn admission_refused(stand: &Stand<'_>) {
-    let server = stand.serve("2", &[]);
+    let server = stand.serve("2", &["--event-rates", "join_session=0"]);
     let leaders: Vec<TestClient> = (0..4)
         .map(|n| {
             let mut leader = joined(server.port, &format!("s{n}"));
@@ -381,6 +381,8 @@ fn upgrade(stand: &Stand<'_>) {
     candidate.hear("3probe");
     drop(candidate);
     poller.ask("chat_message", r#"{"sessionId":"s","message":"still polling"}"#);
+    // The batch, so that the next request waits.
+    poller.hear("still polling");
     let mut candidate = TestClient::open(server.port, &query);
     let (port, target) = (server.port, poller.target());
     let waiting = thread::spawn(move || http(port, "GET", &target, ""));
@@ -390,6 +392,7 @@ fn upgrade(stand: &Stand<'_>) {
     candidate.say("5");
     tell(&mut candidate, "chat_message", r#","message":"by WebSocket""#);
     candidate.say("1");
+    thread::sleep(Duration::from_millis(300));
     server.stop();
 }
 
@@ -547,7 +550,8 @@ fn drained(stand: &Stand<'_>, goodbye: &str) {
     let members: Vec<TestClient> = (0..2).map(|_| joined(server.port, "s")).collect();
     let poller = Poller::connect(server.port, 4);
     poller.ask("join_session", r#"{"sessionId":"s"}"#);
-    poller.hear("snapshot");
+    // The first batch, so that the next request waits for the goodbye.
+    poller.hear("user_joined");
     let waiting = thread::spawn(move || poller.poll());
     thread::sleep(Duration::from_millis(300));
     server.stop();
