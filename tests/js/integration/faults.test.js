@@ -113,7 +113,7 @@ async function reading(server) {
   assertDone(await emit(leader, "set_setlist", { sessionId, setlist: { title: "", songs: SONGS } }));
   assertDone(await emit(leader, "select_song", { sessionId, songId: "a" }));
   assertDone(await emit(leader, "update_settings", { sessionId, anyoneMayCue: true }));
-  await next(follower, "song_changed");
+  await told(follower, "song_changed");
   const said = () => heard(follower, "cue").map(({ text }) => text);
   const chosen = () => heard(follower, "song_changed").map(({ songId }) => songId);
   return { leader, follower, sessionId, said, chosen };
