@@ -104,8 +104,9 @@ describe("the log", () => {
     });
     assert.deepEqual(health.reasons.map((reason) => reason.name), ["queue"]);
     await until("lost lines", async () => (await json(server, "/metrics")).performance.logLinesLost > 0);
+    const paused = next(followers[0], "pause");
     assertDone(await emit(leader, "pause", { sessionId }));
-    await next(followers[0], "pause");
+    await paused;
     // Somebody reads again.
     let read = "";
     const reader = setInterval(() => (read += take(end)), 20);
