@@ -1,5 +1,5 @@
 //! Small applications in place of a band, over the server's own transport and driver: they echo
-//! messages of WebSocket or Engine.IO, or answer Socket.IO events by a [script]. Outside suites
+//! messages of WebSocket or Engine.IO, or answer Socket.IO events by a script. Outside suites
 //! examine the layers of the wire through them.
 
 mod guests;
