@@ -392,7 +392,8 @@ fn upgrade(stand: &Stand<'_>) {
     candidate.say("5");
     tell(&mut candidate, "chat_message", r#","message":"by WebSocket""#);
     candidate.say("1");
-    thread::sleep(Duration::from_millis(300));
+    // Until the server has read that and ended the connection.
+    candidate.break_off(b"");
     server.stop();
 }
 
