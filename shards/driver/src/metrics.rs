@@ -21,7 +21,7 @@ pub struct SharedMetrics<C> {
     rosters_until: AtomicU64,
 }
 
-/// What [`SharedMetrics::set_memory`] may say.
+/// Values of [`SharedMetrics::set_memory`].
 const MEMORY: [Memory; 3] = [Memory::Enough, Memory::Low, Memory::Out];
 
 /// What one shard writes. Its numbers fill cache lines of their own: shards that count do not slow

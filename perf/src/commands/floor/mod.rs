@@ -1,8 +1,8 @@
 //! The floor: the least that a server must do to send every member the same ready frame at every
 //! tick.
 //!
-//! It answers just enough of the protocol for the load generator. On the way of a tick it does only
-//! the kernel's work: one `send()` per member, or one io_uring submit per turn.
+//! The floor answers just enough of the protocol for the load generator. On the way of a tick it
+//! does only the kernel's work: one `send()` per member, or one io_uring submit per turn.
 
 mod send;
 

@@ -24,11 +24,11 @@ use route::{Encoding, Route};
 pub struct Sender {
     compression: Option<Compression>,
     deflater: Deflater,
-    /// What was sent on streamed encodings.
+    /// Compression windows of streamed encodings: the bytes that were sent on each.
     windows: BTreeMap<ConnId, Window>,
     /// What waits to be fetched by long-polling.
     queues: BTreeMap<ConnId, PollQueue>,
-    /// The queues among them that were touched something in this turn.
+    /// Queues that received packets in this turn.
     touched: Vec<ConnId>,
 }
 
@@ -201,7 +201,7 @@ impl Sender {
         }
     }
 
-    /// What was sent on a connection's encoding; it goes with the connection.
+    /// Takes out the compression window of a connection, which goes with the connection.
     pub fn take_window(&mut self, id: ConnId) -> Option<Window> {
         self.windows.remove(&id)
     }

@@ -1,11 +1,11 @@
 //! Events that clients send: within their rates they are calls of the band, whose replies become
 //! acknowledgements.
 //!
-//! Of values that come too fast, the newest of each event waits until there is room for it, so that
-//! a slider that is dragged ends where it was let go. It is applied before any later command of its
-//! client, whether there is room by then or not, so commands take effect in the order in which they
-//! were sent. For that one the total of the client runs into debt: in the long run it sends no
-//! more. None of this counts as a refusal.
+//! If values come too fast, the newest of each event waits until the rate allows it, so that a
+//! dragged slider ends where it was released. It is applied before any later command of its client,
+//! even if the rate does not allow it yet, so commands take effect in the order in which they were
+//! sent. The client's total then runs into debt, so in the long run it sends no more than allowed.
+//! A value that waits does not count as a refusal.
 
 use std::borrow::Cow;
 
