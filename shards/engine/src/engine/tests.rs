@@ -706,6 +706,24 @@ fn a_request_that_was_not_read_when_the_drain_began_is_answered() {
 }
 
 #[test]
+fn a_request_that_the_host_had_not_answered_when_the_drain_began_is_answered() {
+    let mut world = World::new(settings());
+    let id = world.open(0);
+    let conn = world.places[&id].1;
+    let bytes = &mut b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
+    world.shards[0].handle(world.now, Input::Received { conn, bytes }, &mut world.out);
+    let asked = std::mem::take(&mut world.out).list;
+    assert!(matches!(asked[..], [Output::Ask { .. }]), "{asked:?}");
+    world.input(0, Input::Drain);
+    assert!(world.closed.is_empty());
+    let answer = HttpResponse { status: 200, headers: Vec::new(), body: b"here".into() };
+    world.input(0, Input::Answered { conn, answer });
+    let sent = String::from_utf8_lossy(&world.sent[&id]).into_owned();
+    assert!(sent.contains("\r\nConnection: close\r\n") && sent.ends_with("here"), "{sent}");
+    assert_eq!(world.closed.get(&id), Some(&Close::Gently));
+}
+
+#[test]
 fn a_draining_server_answers_probes_and_refuses_clients() {
     let mut world = World::new(settings());
     let (ann, _) = duo(&mut world);

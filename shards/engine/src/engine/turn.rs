@@ -72,14 +72,15 @@ impl Shard {
     }
 
     /// Tells all clients that the server goes away, and closes their connections. A connection that
-    /// has not sent a request yet, or not all of it, still gets its answer: pages and probes are
-    /// served, and clients are refused. So do those that open later.
+    /// has not sent a request yet, or not all of it, or whose request the host has not answered,
+    /// still gets its answer: pages and probes are served, and clients are refused. So do those
+    /// that open later.
     fn drain(&mut self, cx: &mut Cx<'_>) {
         self.transport.connections.draining = true;
         self.band.drain();
         for conn in self.transport.connections.ids() {
             let connections = &mut self.transport.connections;
-            if connections.http_mut(conn).is_some_and(|http| http.expects_request()) {
+            if connections.http_mut(conn).is_some_and(|http| http.end_with_answer()) {
                 connections.arm(conn, cx);
             } else {
                 self.close(conn, Closing::drained(), cx);

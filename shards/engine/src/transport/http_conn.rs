@@ -147,10 +147,17 @@ impl HttpConn {
         Some((keep_alive, cors, std::mem::take(&mut self.bytes)))
     }
 
-    /// Whether its peer has a right to an answer that it has not asked for completely: true for a
-    /// new connection and in the middle of a request, false between requests.
-    pub fn expects_request(&self) -> bool {
-        self.pending.is_none() && !(self.reused && self.bytes.is_empty())
+    /// Makes the answer to its current request the last one. False if there is no such request:
+    /// between two requests, and while a client of long-polling waits for packets.
+    pub fn end_with_answer(&mut self) -> bool {
+        match &mut self.pending {
+            Some(PendingRequest { keep_alive, client: None, .. }) => {
+                *keep_alive = false;
+                true
+            }
+            Some(_) => false,
+            None => !self.reused || !self.bytes.is_empty(),
+        }
     }
 
     /// When it has waited long enough. The host answers within the turn, so nothing is set while a
