@@ -359,8 +359,10 @@ fn what_takes_longer_shows_on_a_terminal_how_far_it_is() {
     let (_scratch, trace) = recorded("bar");
     let (mut master, slave) = terminal();
     let mut child = Command::new(env!("CARGO_BIN_EXE_bandsync"))
-        .args(["replay", "--realtime", "--repeat", "1000"])
+        .args(["replay", "--realtime", "--repeat", "100"])
         .arg(&trace)
+        // Without a kind of terminal no bar is drawn.
+        .env("TERM", "xterm")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(slave)
@@ -368,7 +370,7 @@ fn what_takes_longer_shows_on_a_terminal_how_far_it_is() {
         .unwrap();
     let (mut drawn, mut buffer) = (String::new(), [0; 256]);
     while !drawn.contains('%') {
-        let count = master.read(&mut buffer).unwrap();
+        let count = master.read(&mut buffer).expect("the bar is drawn before the replay ends");
         drawn.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
     child.kill().unwrap();
