@@ -4,4 +4,5 @@ pub mod docs;
 pub mod examine;
 pub mod flamegraph;
 pub mod fuzz;
+pub mod planted;
 pub mod simulate;

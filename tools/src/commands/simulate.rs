@@ -1,8 +1,8 @@
 //! Runs simulated worlds: `cargo run --release -p bandsync-tools -- simulate --help`.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -84,7 +84,10 @@ pub fn run(options: Options) -> ExitCode {
     // A panic is a finding like any other, and is told as one.
     panic::set_hook(Box::new(|_| {}));
     let done = match () {
-        () if options.planted => try_planted(&options),
+        () if options.planted => {
+            let seconds = options.seconds.unwrap_or(60.0);
+            super::planted::run(options.first_seed(), seconds, options.threads())
+        }
         () if options.digests.is_some() => compare_digests(&options),
         () if options.plan.is_some()
             || options.shrink.is_some()
@@ -344,125 +347,4 @@ fn elsewhere(options: &Options, seed: u64) -> Option<String> {
     let program = std::env::current_exe().ok()?;
     let output = Command::new(program).args(arguments.split(' ')).arg("--digest").output().ok()?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
-}
-
-/// Plants every bug and says what became of it.
-fn try_planted(options: &Options) -> io::Result<bool> {
-    let top = planted::top();
-    let folder = planted::target(&top).join("planted");
-    let copy = folder.join("tree");
-    println!("planting {} bugs in a copy of the engine and building it …", planted::BUGS.len());
-    if copy.exists() {
-        fs::remove_dir_all(&copy)?;
-    }
-    planted::plant(&top, &copy)?;
-    let simulate = planted::build(&copy, &folder.join("build"))?;
-    let began = Instant::now();
-    let until = began + Duration::from_secs_f64(options.seconds.unwrap_or(60.0));
-    let queue: Mutex<VecDeque<Suspect>> =
-        Mutex::new((0..planted::BUGS.len()).map(Suspect::new).collect());
-    let done = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..options.threads() {
-            scope.spawn(|| {
-                // Everybody gets a little, whoever is not caught by then a little more.
-                while let Some(mut suspect) =
-                    queue.lock().ok().and_then(|mut queue| queue.pop_front())
-                {
-                    if Instant::now() < until {
-                        suspect.try_it(&simulate, options.first_seed(), until);
-                        if !suspect.caught
-                            && let Ok(mut queue) = queue.lock()
-                        {
-                            queue.push_back(suspect);
-                            continue;
-                        }
-                    }
-                    if let Ok(mut done) = done.lock() {
-                        done.push(suspect);
-                    }
-                }
-            });
-        }
-    });
-    let took = began.elapsed().as_secs_f64();
-    let mut rows = done.into_inner().unwrap_or_default();
-    rows.sort_by_key(|suspect| suspect.index);
-    println!(
-        "      bug                                                   seeds      time  promise"
-    );
-    for row in &rows {
-        let (number, name, seconds) = (row.index + 1, row.name(), row.spent.as_secs_f64());
-        let what = if row.caught || !row.what.is_empty() { &row.what } else { "not caught" };
-        println!("  {number:>2}  {name:<52} {:>6} {seconds:>7.2} s  {what}", row.seeds);
-    }
-    let caught = rows.iter().filter(|row| row.caught).count();
-    println!("{caught} of {} caught in {took:.1} s on {} threads", rows.len(), options.threads());
-    Ok(caught * 10 >= rows.len() * 9)
-}
-
-/// A planted bug, and what became of it so far.
-struct Suspect {
-    index: usize,
-    /// Seeds that were run with it, and how long that took.
-    seeds: u64,
-    spent: Duration,
-    /// How long it is to be tried next.
-    slice: Duration,
-    caught: bool,
-    what: String,
-}
-
-impl Suspect {
-    fn new(index: usize) -> Self {
-        let slice = Duration::from_millis(500);
-        Self { index, seeds: 0, spent: Duration::ZERO, slice, caught: false, what: String::new() }
-    }
-
-    fn name(&self) -> &'static str {
-        planted::BUGS[self.index].name
-    }
-
-    /// Runs worlds with the bug for a while.
-    fn try_it(&mut self, simulate: &Path, first: u64, until: Instant) {
-        let began = Instant::now();
-        let slice = self.slice.min(until - began);
-        let child = Command::new(simulate)
-            .args(["simulate", "--threads", "1", "--seed", &(first + self.seeds).to_string()])
-            .args([
-                "--seconds",
-                &slice.as_secs_f64().to_string(),
-                "--bug",
-                &(self.index + 1).to_string(),
-            ])
-            .stdout(Stdio::piped())
-            .spawn();
-        let Ok(mut child) = child else { return };
-        // A world never takes that much longer than it was given, unless the engine does not come
-        // back.
-        let patience = slice + Duration::from_secs(3);
-        while began.elapsed() < patience && matches!(child.try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(2));
-        }
-        if matches!(child.try_wait(), Ok(None)) {
-            self.caught = child.kill().and_then(|()| child.wait()).is_ok();
-            self.what = "I16 no endless loop: the engine did not come back".into();
-        } else {
-            let text = child.wait_with_output().map(|output| output.stdout).unwrap_or_default();
-            self.read(&String::from_utf8_lossy(&text));
-        }
-        self.spent += began.elapsed();
-        self.slice *= 2;
-    }
-
-    /// Reads what the worlds said.
-    fn read(&mut self, text: &str) {
-        if let Some(line) = text.lines().find(|line| line.starts_with("FAILED")) {
-            let (_, what) = line.split_once(": ").unwrap_or(("", line));
-            (self.caught, self.what) = (true, what.to_owned());
-        }
-        let count =
-            text.lines().find_map(|line| line.split_once(" seeds from ")?.0.parse::<u64>().ok());
-        self.seeds += count.unwrap_or(0);
-    }
 }

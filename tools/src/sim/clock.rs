@@ -81,7 +81,7 @@ impl BandClock {
         // What a step made void is void for ever: with age its bounds get so wide that it would
         // seem to agree again.
         let void = self.void_at(c3);
-        self.ring.drain(..void);
+        self.ring.drain(..void); // mark: samples_before_a_step_kept
         self.line = Some(self.fit());
         void > 0
     }
@@ -104,6 +104,7 @@ impl BandClock {
         let offset = if lower <= upper { (lower + upper) / 2.0 } else { along };
         // The line is a good guess and no more: where round trips scatter widely it may be far from
         // the truth. What the samples allow whatever the skew is sure.
+        // mark: bound_trusts_the_line
         let (lower, upper) = self.intersect(at, 0.0, MAX_SKEW);
         Some(Estimate { offset, bound: (upper - offset).max(offset - lower).max(0.0) + STAMP })
     }

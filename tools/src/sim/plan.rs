@@ -14,6 +14,9 @@ pub struct Plan {
     pub shape: Shape,
     /// In order of time.
     pub steps: Vec<Step>,
+    /// The mark of the planted bug that a kept plan shows; empty in others.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mark: String,
 }
 
 /// The world that the steps happen in. All times are in microseconds.
@@ -347,7 +350,7 @@ impl Plan {
         let mut episodes = SimRng::new(seed, 8_002);
         if shape.members > 32 || wanted.members.is_some() || !episodes.one_in(EPISODIC) {
             let steps = draw_steps(&mut luck, &on, &shape);
-            return Self { seed, shape, steps };
+            return Self { seed, shape, steps, mark: String::new() };
         }
         (shape.members, shape.sessions) = (episodes.between(2, 4) as u16, 1);
         (shape.members_max, shape.sessions_max, shape.connections_max) = (256, 1_000, 1_000);
@@ -357,7 +360,7 @@ impl Plan {
         // Some of what happens elsewhere happens here as well.
         steps.retain(|step| matches!(step.act, Act::Join(_)) || episodes.one_in(4));
         draw_episodes(&mut episodes, &shape, &mut steps);
-        Self { seed, shape, steps }
+        Self { seed, shape, steps, mark: String::new() }
     }
 
     /// What the steps belong to, for leaving out whole classes.

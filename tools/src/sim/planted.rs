@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
+use super::plan::Plan;
+
 /// A wrong version of a marked line.
 pub struct Bug {
     /// Name in the mark.
@@ -201,6 +203,18 @@ pub const BUGS: &[Bug] = bugs! {
         "if " => "if !BUG && ";
     backlog_understated "a backlog is understated":
         "as u32" => "as u32 / if BUG { 8 } else { 1 }";
+    stored_epoch_unnoted "a new session gets an epoch below that of a loaded one":
+        "" => "if !BUG { LINE }";
+    second_loss_uncovered "a member lost twice misses events of its first absence":
+        "" => "if !BUG { LINE }";
+    private_events_missed "a member must have received what was sent to others alone":
+        "self.sequence" => "self.sequence && !(BUG && behind > 0)";
+    clock_set_back_rewinds "music is loaded as of a time before its last change":
+        "then.max(first.t0)" => "if BUG { then } else { then.max(first.t0) }";
+    samples_before_a_step_kept "a member's clock keeps answers from before a step":
+        "" => "if !BUG { LINE }";
+    bound_trusts_the_line "the bound of a member's clock trusts the fitted line":
+        "MAX_SKEW" => "if BUG { line.slope_sd } else { MAX_SKEW }";
     cut_tick_unfinished "a partly sent tick is not finished":
         "self.skip == 0" => "(BUG || self.skip == 0)";
 };
@@ -227,6 +241,29 @@ pub fn choose(number: usize) {
     assert_eq!(number, 0, "there are no planted bugs in this build: use --planted");
 }
 
+/// The number of the bug with this mark.
+pub fn number(mark: &str) -> Option<usize> {
+    BUGS.iter().position(|bug| bug.mark == mark).map(|index| index + 1)
+}
+
+/// The kept plans and their paths, in order of their names.
+///
+/// # Errors
+/// If a plan cannot be read.
+pub fn kept_plans(top: &Path) -> io::Result<Vec<(PathBuf, Plan)>> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(top.join("tests/traces"))? {
+        paths.push(entry?.path());
+    }
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    let read = |path: PathBuf| {
+        let plan = serde_json::from_str(&fs::read_to_string(&path)?)?;
+        Ok((path, plan))
+    };
+    paths.into_iter().map(read).collect()
+}
+
 /// The top of the tree that this was built from.
 pub fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -236,6 +273,9 @@ pub fn top() -> PathBuf {
 type Mark<'t> = (&'t str, usize);
 
 const MARK: &str = "// mark: ";
+
+/// This file, whose marks are examples.
+const OWN: &str = "tools/src/sim/planted.rs";
 
 fn marks(text: &str) -> impl Iterator<Item = Mark<'_>> {
     text.lines().enumerate().filter_map(|(at, line)| {
@@ -269,7 +309,7 @@ fn words(text: &str) -> BTreeSet<&str> {
 /// What is wrong with marks and bugs: a mark without a bug, a bug without its mark, a line that has
 /// changed too much, or a name in the wrong line that its crate does not have.
 ///
-/// `files` are paths and texts of all Rust files below `shards`.
+/// `files` are paths and texts of all Rust files that may have marks.
 pub fn misplaced(files: &[(String, String)]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut seen = BTreeSet::new();
@@ -304,20 +344,20 @@ pub fn misplaced(files: &[(String, String)]) -> Vec<String> {
     wrong
 }
 
-/// Paths, seen from `top`, and texts of all Rust files below `shards`.
+/// Paths, seen from `top`, and texts of all Rust files that may have marks.
 ///
 /// # Errors
 /// If a file cannot be read.
 pub fn marked_files(top: &Path) -> io::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
-    let mut folders = vec!["shards".to_owned()];
+    let mut folders = vec!["shards".to_owned(), "tools/src/sim".to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(top.join(&folder))? {
             let entry = entry?;
             let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
             if entry.file_type()?.is_dir() {
                 folders.push(path);
-            } else if path.ends_with(".rs") {
+            } else if path.ends_with(".rs") && path != OWN {
                 let text = fs::read_to_string(entry.path())?;
                 files.push((path, text));
             }
@@ -358,7 +398,7 @@ pub fn plant(top: &Path, copy: &Path) -> io::Result<()> {
         fs::write(copy.join(path), lines.join("\n"))?;
     }
     append(&copy.join("shards/engine/src/lib.rs"), SWITCH)?;
-    let this = copy.join("tools/src/sim/planted.rs");
+    let this = copy.join(OWN);
     let text = fs::read_to_string(&this)?;
     let own = "assert_eq!(number, 0, \"there are no planted bugs in this build: use --planted\");";
     fs::write(&this, text.replacen(own, "bandsync_engine::planted::choose(number);", 1))

@@ -532,7 +532,7 @@ impl Band {
         if is_new {
             self.last_epoch = made.epoch();
         } else {
-            self.note_epoch(made.epoch());
+            self.note_epoch(made.epoch()); // mark: stored_epoch_unnoted
         }
         let room = Room::new(made, cx.settings, spread, cx.now.at);
         let key = self.rooms.insert(room);

@@ -318,6 +318,7 @@ impl State {
         let timeline = &record.timeline;
         // A wall clock that was set back may say less than what has happened since anybody spoke: a
         // pause at the end of a leader's grace.
+        // mark: clock_set_back_rewinds
         let then = timeline.segments.first().map_or(then, |first| then.max(first.t0));
         let mut draft = Draft::new(timeline, then);
         draft.carry_over(now.at);
