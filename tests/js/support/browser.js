@@ -1,4 +1,4 @@
-// Headless Chromium, the one that is installed: no browser is downloaded.
+// Starts the installed Chromium without a window. Nothing is downloaded.
 import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { chromium } from "playwright-core";
@@ -14,7 +14,7 @@ function executable() {
     try {
       return execFileSync("which", [name], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
     } catch {
-      // Not this one.
+      // Not installed: try the next name.
     }
   }
   throw new Error(`no browser found: install one of ${NAMES.join(", ")}, or name it in CHROMIUM`);
@@ -36,7 +36,7 @@ export function launchBrowser() {
   });
 }
 
-/** Leaves a picture of each page in `browser`, in cargo's folder. */
+/** Saves a screenshot of each page to `browser` in cargo's folder. */
 export async function picture(name, pages) {
   mkdirSync(PICTURES, { recursive: true });
   const file = (i) => `${PICTURES}/${name.replace(/\W+/g, "-")}-${i}.png`;

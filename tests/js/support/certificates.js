@@ -1,12 +1,13 @@
-// A certificate authority of our own and a certificate of it, for servers that tests start. It takes `openssl`.
+// Makes a certificate authority and a server certificate that it signed, with `openssl`.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /**
- * Makes both in a folder, for these names; an IP address is written as one.
+ * Makes both in `folder`. The certificate is valid for `names`: host names or IP addresses.
  *
- * Returns the paths of `authority`, `key`, `cert`, and `both`: certificate and key in one file, as HAProxy wants them.
+ * Returns the paths of `authority`, `key`, `cert`, and `both`, which has certificate and key in one
+ * file as HAProxy expects them.
  */
 export function certificates(folder, names) {
   const file = (name) => join(folder, name);

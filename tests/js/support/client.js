@@ -1,4 +1,4 @@
-// Members of a band: the unmodified socket.io-client, plus waiting for what they hear.
+// Members of a band: the unmodified socket.io-client, and functions that await its events.
 import { io } from "socket.io-client";
 import { PATIENCE_MS, within } from "./wait.js";
 
@@ -11,9 +11,9 @@ export function freshSession(name = "session") {
 }
 
 /**
- * A client that has begun to connect: what is emitted now is sent right behind the connect packet.
+ * A client that has begun to connect. Events emitted now are sent right after its connect packet.
  *
- * `heard` keeps everything it is ever told, in order, as `{event, payload}`.
+ * Its `heard` keeps every event that it receives, in order, as `{event, payload, at}`.
  */
 export function open(server, options = {}) {
   const socket = io(server.url, {
@@ -44,7 +44,7 @@ export function connected(socket) {
   return within(PATIENCE_MS, answer, "the client connects");
 }
 
-/** The payload of the next `event` that satisfies `accepts`; call it before causing the event. */
+/** The payload of the next `event` that `accepts` takes. Call it before causing the event. */
 export function next(socket, event, accepts = () => true, ms = PATIENCE_MS) {
   let listener;
   const heard = new Promise((done) => {
@@ -53,27 +53,27 @@ export function next(socket, event, accepts = () => true, ms = PATIENCE_MS) {
   });
   const what = () => {
     const others = socket.heard.filter((one) => one.event !== "scroll_tick").slice(-8);
-    return `"${event}" is heard; last heard: ${JSON.stringify(others)}`;
+    return `"${event}" is received; last received: ${JSON.stringify(others)}`;
   };
   return within(ms, heard, what).finally(() => socket.off(event, listener));
 }
 
-/** Emits with an acknowledgement and returns it. */
+/** Emits an event and returns its acknowledgement. */
 export function emit(socket, event, payload, ms = PATIENCE_MS) {
   return socket.timeout(ms).emitWithAck(event, payload);
 }
 
-/** Every payload of `event` heard so far. */
+/** The payloads of every `event` received so far. */
 export function heard(socket, event) {
   return socket.heard.filter((one) => one.event === event).map((one) => one.payload);
 }
 
-/** A client in the session, after its own snapshot. */
+/** A client that has joined the session and received its snapshot. */
 export async function join(server, sessionId, fields = {}, options = {}) {
   const socket = open(server, options);
   const snapshot = next(socket, "snapshot");
   const answer = emit(socket, "join_session", { sessionId, ...fields });
-  // Where the connection fails nobody waits for these two any more; they fail later, perhaps after the test.
+  // If the connection fails, these two are never awaited, and would fail after the test.
   for (const one of [snapshot, answer]) one.catch(() => {});
   await connected(socket);
   const ack = await answer;
@@ -82,7 +82,7 @@ export async function join(server, sessionId, fields = {}, options = {}) {
   return socket;
 }
 
-/** A leader and followers in a session of their own; `all` has the leader first. */
+/** A leader and followers in a session of their own. The leader is first in `all`. */
 export async function band(server, size, sessionId = freshSession("band")) {
   const leader = await join(server, sessionId, { displayName: "Lead", role: "leader" });
   const followers = [];
@@ -92,7 +92,7 @@ export async function band(server, size, sessionId = freshSession("band")) {
   return { sessionId, leader, followers, all: [leader, ...followers] };
 }
 
-/** What each of the sockets hears next as `event`, caused by `cause`. */
+/** The payload of the next `event` at each of the sockets, after `cause` has run. */
 export async function everyoneHears(sockets, event, accepts, cause) {
   const all = Promise.all(sockets.map((socket) => next(socket, event, accepts)));
   all.catch(() => {});

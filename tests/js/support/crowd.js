@@ -1,9 +1,9 @@
-// Clients by the thousand, with as little of everything as there can be: the tests are about the server.
+// Clients that are small enough to run by the thousand beside the server under test.
 import net from "node:net";
 import { PATIENCE_MS, deferred, within } from "./wait.js";
 import { OPCODE, event, frame, text, upgradeHead } from "./wire.js";
 
-/** Runs `act` for each number below `count`, `atOnce` of them at a time, and returns what they return. */
+/** Runs `act` for each number below `count`, `atOnce` at a time, and returns all results. */
 export async function many(count, atOnce, act) {
   const results = Array(count);
   let begun = 0;
@@ -18,10 +18,10 @@ export async function many(count, atOnce, act) {
 }
 
 /**
- * A member that says what it must and keeps nothing but how it ended: `goodbye` resolves to the close code, to `null`
- * if there was none.
+ * A member that keeps nothing of what it receives. Its `goodbye` resolves to the close code, or to
+ * `null` if the connection ended without a close frame.
  *
- * `sipping` reads so many bytes and then no more, until `sip()`.
+ * With `sipping`, it reads that many bytes at a time once it has joined, one portion per `sip()`.
  */
 export class Extra {
   constructor(server, { sipping = 0 } = {}) {
@@ -33,14 +33,14 @@ export class Extra {
     this.acked = deferred();
     const hear = (bytes) => this.hear(bytes);
     const buffer = sipping > 0 ? Buffer.alloc(sipping) : null;
-    // What the callback returns says whether to go on reading.
+    // The callback returns whether Node.js is to go on reading.
     const onread = buffer && { buffer, callback: (length) => hear(buffer.subarray(0, length)) ?? !this.isIn };
     this.socket = net.connect({ port: server.port, host: "127.0.0.1", noDelay: true, ...(onread && { onread }) });
     if (!onread) this.socket.on("data", hear);
     this.socket.on("error", () => {});
     this.socket.once("close", () => {
       this.over.resolve(this.code);
-      const last = `code ${this.code}, ${this.bytes} bytes, at last ${this.tail.toString("latin1", 0, 200)}`;
+      const last = `code ${this.code}, ${this.bytes} bytes, the last ones ${this.tail.toString("latin1", 0, 200)}`;
       this.acked.reject(new Error(`the connection ended before the join was acknowledged: ${last}`));
     });
     this.acked.promise.catch(() => {});
@@ -48,7 +48,7 @@ export class Extra {
     this.socket.write(upgradeHead(server));
   }
 
-  /** Takes frames in as far as they matter here: acknowledgements, pings of Engine.IO, and a close. */
+  /** Handles the frames that matter here: acknowledgements, Engine.IO pings and the close. */
   hear(bytes) {
     this.bytes += bytes.length;
     this.tail = this.tail.length === 0 ? Buffer.from(bytes) : Buffer.concat([this.tail, bytes]);
@@ -84,23 +84,23 @@ export class Extra {
     }
   }
 
-  /** Connects and joins; resolves with the acknowledgement. */
+  /** Connects to the main namespace and joins. Returns the acknowledgement. */
   join(sessionId, fields = {}) {
     this.socket.write(Buffer.concat([text("40"), text(event("join_session", { sessionId, ...fields }, 1))]));
-    return within(3 * PATIENCE_MS, this.acked.promise, "an extra's join is acknowledged");
+    return within(3 * PATIENCE_MS, this.acked.promise, "the join of an extra is acknowledged");
   }
 
   say(name, payload) {
     this.socket.write(text(event(name, payload)));
   }
 
-  /** Reads once more, if it is one that sips. */
+  /** Reads the next portion of a client that was made with `sipping`. */
   sip() {
     this.socket.resume();
   }
 }
 
-/** A member of `sessionId`, once it is one. */
+/** An extra that has joined `sessionId`. */
 export async function extra(server, sessionId, fields, options) {
   const one = new Extra(server, options);
   await one.join(sessionId, fields);

@@ -1,5 +1,5 @@
-// Starts the proxies of tools/deploy before real servers, with the files as they are shipped: only ports, paths, certificates
-// and the host name are replaced, in a copy.
+// Starts the proxies of tools/deploy in front of real servers, with copies of the shipped files in
+// which only ports, paths, certificates and the host name are replaced.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import https from "node:https";
@@ -13,17 +13,17 @@ import { PATIENCE_MS } from "./wait.js";
 
 const DEPLOY = fileURLToPath(new URL("../../../tools/deploy/", import.meta.url));
 
-/** The name in the shipped files, and the one that tests use: no name server knows it. */
+/** The host name in the shipped files, and the one that tests use, which no name server knows. */
 const SHIPPED = "band.example.org";
 export const NAME = "band.example.test";
 
-/** Whether a program is here. */
+/** Whether a program is installed. */
 export const has = (program, argument) => spawnSync(program, [argument]).error === undefined;
 
-/** A file of tools/deploy. */
+/** The text of a file in tools/deploy. */
 export const shipped = (name) => readFileSync(join(DEPLOY, name), "utf8");
 
-/** A text with all of these replaced; each must be there, or the shipped file has changed. */
+/** Replaces all pairs in a text. Throws if one is missing: then the shipped file has changed. */
 function replaced(text, pairs) {
   for (const [from, to] of pairs) {
     if (!text.includes(from)) throw new Error(`${JSON.stringify(from)} is not in the shipped file`);
@@ -41,7 +41,7 @@ const freePort = () =>
     });
   });
 
-/** The settings that a node behind a proxy has: those of the unit, then those of the file that the unit reads. */
+/** The settings of a node behind a proxy: those of the unit, then those of its file. */
 export function nodeSettings(port) {
   const unit = [...shipped("bandsync.service").matchAll(/^Environment=(\w+)=(.*)$/gm)];
   const file = [...shipped("bandsync.env").matchAll(/^(\w+)=(.*)$/gm)];
@@ -50,7 +50,7 @@ export function nodeSettings(port) {
   return settings;
 }
 
-/** How each proxy is started with its shipped file: `folder` is its own, `nodes` are two ports of 127.0.0.1. */
+/** The proxies. `folder` is where the copies go; `nodes` are two ports of 127.0.0.1. */
 export const PROXIES = {
   nginx: {
     version: "-v",
@@ -66,7 +66,7 @@ export const PROXIES = {
         ["10.0.0.12:3001", `127.0.0.1:${nodes[1]}`],
       ]);
       writeFileSync(join(folder, "site.conf"), site);
-      // What a distribution's nginx.conf has around a site.
+      // A distribution's nginx.conf has these settings around a site.
       const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
       const user = process.getuid() === 0 ? "user root;" : "";
       writeFileSync(
@@ -95,7 +95,7 @@ export const PROXIES = {
     version: "version",
     start({ folder, nodes, http, https, tls }) {
       const text = replaced(shipped("Caddyfile"), [
-        // It would fetch a certificate, listen on port 80 and on one for its own administration.
+        // By default Caddy fetches a certificate and listens on port 80 and an administration port.
         [`${SHIPPED} {`, `{\n\tadmin off\n\tauto_https disable_redirects\n\thttp_port ${http}\n\thttps_port ${https}\n}\n${NAME} {\n\tbind 127.0.0.1\n\ttls ${tls.cert} ${tls.key}`],
         ["10.0.0.11:3001", `127.0.0.1:${nodes[0]}`],
         ["10.0.0.12:3001", `127.0.0.1:${nodes[1]}`],
@@ -109,12 +109,12 @@ export const PROXIES = {
   },
 };
 
-/** Two ports that are free now, for TLS and for what is redirected to it; nodes must know the first. */
+/** Two free ports: for TLS, which the nodes must know, and for plain HTTP, which is redirected. */
 export async function publicPorts() {
   return { https: await freePort(), http: await freePort() };
 }
 
-/** Starts a proxy before two nodes. */
+/** Starts a proxy in front of two nodes. */
 export async function startProxy(name, nodes, { https: secure, http }) {
   const folder = mkdtempSync(join(tmpdir(), `bandsync-${name}-`));
   const tls = certificates(folder, [NAME]);
@@ -132,12 +132,12 @@ export async function startProxy(name, nodes, { https: secure, http }) {
     rmSync(folder, { recursive: true, force: true });
   };
   const ca = readFileSync(tls.authority);
-  // The public name leads to this machine, as a name server would say.
+  // Stands for a name server: the public name is this machine.
   const lookup = (_, options, found) => (options.all ? found(null, [{ address: "127.0.0.1", family: 4 }]) : found(null, "127.0.0.1", 4));
   const agent = new https.Agent({ ca, lookup, keepAlive: true, rejectUnauthorized: true });
   const origin = `https://${NAME}:${secure}`;
 
-  /** An answer that came through the proxy. */
+  /** Sends a request through the proxy and returns the answer. */
   const get = (path, headers = {}, options = {}) =>
     new Promise((done, fail) => {
       const asked = https.request(origin + path, { agent, headers, ...options }, (answer) => {
@@ -158,7 +158,7 @@ export async function startProxy(name, nodes, { https: secure, http }) {
     if (answer.status === 200) break;
     if (over || performance.now() > deadline) {
       await stop();
-      throw new Error(`${name} does not lead to a server: ${answer.status} ${answer.body}\n${said}`);
+      throw new Error(`${name} reaches no server: ${answer.status} ${answer.body}\n${said}`);
     }
     await new Promise((done) => setTimeout(done, 50));
   }

@@ -1,13 +1,13 @@
-// Starts `examine`, the small echo servers over the server's own wire code.
+// Starts `tools examine`: small echo servers over the server's own transport.
 import { spawn } from "node:child_process";
 import { dirname, join, resolve } from "node:path";
 import { binary } from "./server.js";
 import { within } from "./wait.js";
 
-/** `TOOLS_BIN`, or what stands beside the server under test. */
+/** The program `tools`: `TOOLS_BIN`, or the one beside the server under test. */
 const tools = resolve(process.env.TOOLS_BIN ?? join(dirname(binary), "tools"));
 
-/** One of `ws-echo`, `engine-echo` and `socket-echo` on a free port. */
+/** Starts an application of `tools examine`, such as `ws-echo`, on a free port. */
 export async function startExamine(application, ...options) {
   const child = spawn(tools, ["examine", application, "--port", "0", ...options], { stdio: ["ignore", "pipe", "pipe"] });
   const said = { text: "" };
@@ -17,7 +17,7 @@ export async function startExamine(application, ...options) {
   const killNow = () => child.kill("SIGKILL");
   process.once("exit", killNow);
   const exited = new Promise((done, fail) => {
-    child.once("error", () => fail(new Error(`no ${tools}: cargo build -p bandsync-tools`)));
+    child.once("error", () => fail(new Error(`${tools} is missing: build it with cargo build -p bandsync-tools`)));
     child.once("close", () => done());
   });
   exited.catch(() => {});
@@ -40,7 +40,7 @@ class Examined {
     Object.assign(this, { child, exited, said, closers: [] });
   }
 
-  /** Registers something to close when the server stops. */
+  /** Registers a function that runs when the server stops. */
   owns(close) {
     this.closers.push(close);
   }

@@ -1,8 +1,8 @@
-// A Redis that lies about one session: it stands before a real one, passes commands on one by one, and answers those
-// that name the session by itself.
+// A proxy in front of a real Redis that lies about one session: it forwards commands one by one,
+// but answers those that name the session itself.
 import net from "node:net";
 
-/** The bytes of the value that begins at `at`, or null if it is not whole yet. */
+/** The end of the value that begins at `at`, or null if the value is incomplete. */
 function valueEnd(buffer, at) {
   const line = buffer.indexOf("\r\n", at);
   if (line < 0) return null;
@@ -22,7 +22,7 @@ function valueEnd(buffer, at) {
   return place;
 }
 
-/** Takes whole values out of a stream of bytes. */
+/** Calls `heard` with each complete value that a socket receives. */
 function values(socket, heard) {
   let buffer = Buffer.alloc(0);
   socket.on("data", (bytes) => {
@@ -38,7 +38,7 @@ function values(socket, heard) {
   });
 }
 
-/** `lie(command)` returns what to answer instead of what the real one would, or null. */
+/** Starts the proxy. `lie(command)` returns its own answer, or null to ask the real Redis. */
 export async function liar(redis, lie) {
   const sockets = new Set();
   const listener = net.createServer((near) => {
@@ -52,7 +52,8 @@ export async function liar(redis, lie) {
         sockets.delete(socket);
       });
     }
-    // Lies that wait for the answers before them: how many true ones come first.
+    // Answers in the order of the commands. Null stands for an answer that the real Redis still
+    // owes.
     const order = [];
     const flush = () => {
       while (order.length > 0 && order[0] !== null) near.write(order.shift());
@@ -65,7 +66,7 @@ export async function liar(redis, lie) {
     });
     values(far, (answer) => {
       const place = order.indexOf(null);
-      // What is published answers no command.
+      // A published message answers no command.
       if (place < 0) near.write(answer);
       else order[place] = Buffer.from(answer);
       flush();

@@ -1,7 +1,7 @@
-// A TCP proxy with a bad network in it: seeded, so that a run that failed can be had again.
+// A TCP proxy that behaves like a bad network. It is seeded, so a failed run can be repeated.
 import net from "node:net";
 
-/** Numbers from 0 to 1 that a seed determines: good enough to cut bytes at. */
+/** A seeded generator of numbers from 0 to 1. Its quality suffices for cutting bytes. */
 export function chance(seed) {
   let state = seed >>> 0;
   return () => {
@@ -11,10 +11,11 @@ export function chance(seed) {
 }
 
 /**
- * Stands before a server; `port` and `url` are those of the proxy, and a client's `owns` goes to the server.
+ * Starts a proxy in front of a server. `port` and `url` are those of the proxy; `owns` is the
+ * server's.
  *
- * `chop`: most bytes that go on in one piece. `delay` and `jitter` in ms: order is kept, as TCP keeps it. All of them
- * may be changed later, in `weather`.
+ * `chop` is the maximum number of bytes in one piece, `delay` and `jitter` are in ms. Order is
+ * kept, as TCP keeps it. All three may be changed later in `weather`.
  */
 export async function badNetwork(server, { seed = 1, chop = Infinity, delay = 0, jitter = 0 } = {}) {
   const weather = { chop, delay, jitter };
@@ -80,18 +81,18 @@ export async function badNetwork(server, { seed = 1, chop = Infinity, delay = 0,
     weather,
     url: `http://127.0.0.1:${port}`,
     owns: (close) => server.owns(close),
-    /** Resets every connection, as a network that changed its address does. */
+    /** Resets every connection, as happens when a client's address changes. */
     cut() {
       for (const { near, far } of pairs) {
         near.resetAndDestroy();
         far.resetAndDestroy();
       }
     },
-    /** Lets nothing through any more, in one direction or both; the connections stay. */
+    /** Holds back all bytes in one direction or both. The connections stay open. */
     freeze(...ways) {
       for (const way of ways.length ? ways : ["up", "down"]) frozen[way] = true;
     },
-    /** Lets through again, first what was held back. */
+    /** Forwards the bytes held back, then all others again. */
     thaw() {
       frozen.up = frozen.down = false;
       for (const { flushes } of pairs) flushes.forEach((flush) => flush());

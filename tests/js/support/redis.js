@@ -1,5 +1,5 @@
-// Real Redis servers on free ports: alone, with TLS, as a Cluster of three, or with a replica and three Sentinels. They
-// end with the test, pass or fail.
+// Starts real Redis servers on free ports: alone, with TLS, as a Cluster of three, or with a
+// replica and three Sentinels. They end with the test, pass or fail.
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
@@ -10,7 +10,7 @@ import { leashed } from "./leash.js";
 import { target } from "./paths.js";
 import { PATIENCE_MS, deferred, within } from "./wait.js";
 
-/** A port that nobody listens on now. Somebody may before we do. */
+/** A port that is free now. Another program may take it before the caller does. */
 async function freePort() {
   const server = net.createServer().listen(0, "127.0.0.1");
   await new Promise((done) => server.once("listening", done));
@@ -19,7 +19,7 @@ async function freePort() {
   return port;
 }
 
-/** Tries again until `attempt` does not throw and gives something true. */
+/** Repeats `attempt` every 50 ms until it returns something true without throwing. */
 export async function until(what, attempt, ms = PATIENCE_MS * 2) {
   const end = Date.now() + ms;
   let last;
@@ -46,10 +46,10 @@ export class Redis {
     this.password = null;
   }
 
-  /** One that runs. */
+  /** Starts a server on a free port and returns it once it answers. */
   static async start(args = [], options = {}) {
     const redis = new Redis({ args, ...options });
-    // Its port may be taken in the moment between.
+    // Another program may take the port before the server does.
     for (let tries = 1; ; tries += 1) {
       redis.port = await freePort();
       redis.busPort = await freePort();
@@ -77,7 +77,7 @@ export class Redis {
     return [...listen, "--bind", "127.0.0.1", "--dir", this.directory, "--save", "", ...this.args];
   }
 
-  /** Starts it, again if it had ended. */
+  /** Starts the process. May be called again after it has ended. */
   async launch() {
     this.output = "";
     const stdio = ["ignore", "pipe", "pipe"];
@@ -92,7 +92,7 @@ export class Redis {
     process.once("exit", this.killNow);
     const over = this.ended.then(() => Promise.reject(new Error(`redis-server ended:\n${this.output}`)));
     over.catch(() => {});
-    // Another program may listen there.
+    // An answer may come from another program on that port.
     const isOurs = async () => (await this.ask("INFO", "server")).includes(`process_id:${child.pid}\r`);
     const answers = until(`Redis on port ${this.port} answers`, isOurs);
     answers.catch(() => {});
@@ -118,7 +118,7 @@ export class Redis {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  /** One command on a connection of its own. An error of Redis is thrown. */
+  /** Sends one command on a connection of its own and returns the answer. Throws Redis's errors. */
   async ask(...command) {
     const where = { port: this.port, host: "127.0.0.1" };
     const socket = this.tls ? tls.connect({ ...where, ca: readFileSync(this.tls.ca) }) : net.connect(where);
@@ -136,7 +136,7 @@ export class Redis {
     }
   }
 
-  /** What is published on a channel from now on. */
+  /** Collects the messages that are published on a channel from now on. */
   subscribe(channel) {
     const socket = net.connect(this.port, "127.0.0.1");
     const listener = { messages: [], id: null, stop: async () => socket.destroy() };
@@ -152,7 +152,7 @@ export class Redis {
     return listener;
   }
 
-  /** The fields of a session, as text, without the record. */
+  /** The fields of a session as text, without the binary `record`. */
   async session(id) {
     const fields = await this.ask("HGETALL", `session:${id}`);
     const pairs = [];
@@ -164,7 +164,7 @@ export class Redis {
 const encode = (words) =>
   `*${words.length}\r\n${words.map((word) => `$${Buffer.byteLength(String(word))}\r\n${word}\r\n`).join("")}`;
 
-/** So many answers, as strings, numbers, arrays, null and errors. */
+/** Reads `count` answers. Each is a string, a number, an array, null or an Error. */
 function read(socket, count) {
   const { promise, resolve, reject } = deferred();
   let buffer = Buffer.alloc(0);
@@ -215,7 +215,7 @@ function read(socket, count) {
   return promise;
 }
 
-/** Three nodes that share the slots, without replicas. */
+/** Starts a Cluster of three nodes without replicas. */
 export async function startCluster() {
   const nodes = [];
   for (let n = 0; n < 3; n += 1) nodes.push(await Redis.start([], { isNode: true }));
@@ -229,7 +229,7 @@ export async function startCluster() {
   return { nodes, url, stop: () => Promise.all(nodes.map((node) => node.stop())) };
 }
 
-/** Notices within a second that its primary is gone. */
+/** A Sentinel that counts its primary as lost after one second. */
 class Sentinel extends Redis {
   constructor(primaryPort) {
     super();
@@ -251,7 +251,7 @@ class Sentinel extends Redis {
   }
 }
 
-/** A primary, a replica, and three Sentinels that notice within a second. */
+/** Starts a primary, a replica and three Sentinels. */
 export async function startSentinels() {
   const primary = await Redis.start();
   const replica = await Redis.start(["--replicaof", "127.0.0.1", primary.port]);
@@ -273,7 +273,7 @@ export async function startSentinels() {
   return { primary, replica, sentinels, url, stop: () => Promise.all(all.map((one) => one.stop())) };
 }
 
-/** An authority and a certificate for 127.0.0.1 that it signed, as files in a directory. */
+/** Makes an authority and a certificate for 127.0.0.1 that it signed. Returns their files. */
 export function certificates() {
   const directory = mkdtempSync(join(tmpdir(), "bandsync-tls-"));
   const path = (name) => join(directory, name);
@@ -288,7 +288,7 @@ export function certificates() {
   return { ca: path("ca.crt"), cert: path("server.crt"), key: path("server.key"), stop };
 }
 
-/** How to start a Redis with the RedisTimeSeries module, as `tools/test` unpacks it; null where it did not. */
+/** Options for a Redis with RedisTimeSeries, or null if `tools/test` has not unpacked it. */
 export function withTimeSeries() {
   const folder = target("redis-stack");
   const module = join(folder, "redistimeseries.so");

@@ -1,6 +1,6 @@
-// What the server says of its protocol, and whether a value is as it says: as much of JSON Schema as it uses.
+// Checks payloads against `/asyncapi.json`. Knows as much of JSON Schema as that uses.
 
-/** The document of a server, with ways to look a message up. */
+/** Fetches the document of a server. Returns it with functions that look up messages. */
 export async function protocolOf(server) {
   const answer = await fetch(`${server.url}/asyncapi.json`);
   if (answer.status !== 200) throw new Error(`/asyncapi.json: ${answer.status}`);
@@ -12,7 +12,7 @@ export async function protocolOf(server) {
     sent: of("sent").map((one) => one.name),
     heard: of("heard").map((one) => one.name),
     message: (name, kind) => messages[`${name}.${kind}`],
-    /** What is wrong with a payload, as sentences; an empty list if nothing is. */
+    /** The faults of a payload, one sentence each. Empty if it matches. */
     faults(name, kind, payload) {
       const message = messages[`${name}.${kind}`];
       return message ? faults(document, message.payload, payload, name) : [`${name}.${kind} is not described`];

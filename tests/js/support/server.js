@@ -1,4 +1,4 @@
-// Starts the real binary on a free port, gathers what it says, and stops it the way an operator would.
+// Starts the real binary on a free port, collects its output, and stops it as an operator would.
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -7,18 +7,18 @@ import { leashed } from "./leash.js";
 import { target } from "./paths.js";
 import { SLOWER, within } from "./wait.js";
 
-/** The binary under test: `BANDSYNC_BIN`, or what `cargo build` leaves. */
+/** The binary under test: `BANDSYNC_BIN`, or the one that `cargo build` makes. */
 export const binary = resolve(process.env.BANDSYNC_BIN ?? target("debug", "bandsync"));
 
 const START_MS = 15_000 * SLOWER;
 const STOP_MS = 15_000 * SLOWER;
 
 /**
- * Starts the binary without waiting for it to listen: for runs that are expected to end by themselves.
+ * Starts the binary without waiting for it to listen, for runs that end by themselves.
  *
- * It gets an empty working directory, so that no `.env` is read by chance, and only the environment given here.
- * `stderr` is a file descriptor for it to write to; otherwise what it writes is gathered. `under` is a command that
- * runs it, with its arguments, if it is to run under one: that must `exec` it.
+ * The process has an empty working directory, so that it reads no `.env` by chance, and only the
+ * environment given here. `stderr` is a file descriptor for its log; by default the log is
+ * collected. `under` is a command with arguments that must `exec` the binary.
  */
 export function launch({ env = {}, args = [], cwd, stderr = "pipe", under = [] } = {}) {
   const directory = cwd ?? mkdtempSync(join(tmpdir(), "bandsync-test-"));
@@ -42,7 +42,7 @@ export function launch({ env = {}, args = [], cwd, stderr = "pipe", under = [] }
     });
   });
   run.exited.catch(() => {});
-  // Whatever becomes of the test process, the server does not outlive it.
+  // The server must not outlive the test process.
   const killNow = () => child.kill("SIGKILL");
   process.once("exit", killNow);
   return run;
@@ -100,7 +100,7 @@ class Server {
     return logs(this.run);
   }
 
-  /** Registers something to close when the server stops: clients belong to their server. */
+  /** Registers a function that runs when the server stops, such as one that closes a client. */
   owns(close) {
     this.closers.push(close);
   }
@@ -109,14 +109,14 @@ class Server {
     this.run.child.kill(name);
   }
 
-  /** Kills the server, then closes its clients: before that, it would still take their leaving into account. */
+  /** Kills the server, then closes its clients, so that the server does not store their leaving. */
   async crash() {
     this.signal("SIGKILL");
     await this.exited;
     for (const close of this.closers.splice(0)) close();
   }
 
-  /** Closes the clients, stops the server and returns how it ended; throws if that was not clean. */
+  /** Closes the clients, stops the server and returns its exit. Throws if that is not clean. */
   async stop() {
     for (const close of this.closers.splice(0)) close();
     this.signal("SIGTERM");

@@ -1,4 +1,4 @@
-// Says which fields of a payload are missing or of the wrong kind, all at once.
+// Compares payloads with their expected fields, and reports all differences at once.
 import assert from "node:assert/strict";
 
 const kinds = {
@@ -7,12 +7,12 @@ const kinds = {
   boolean: (value) => typeof value === "boolean",
   array: Array.isArray,
   object: (value) => typeof value === "object" && value !== null && !Array.isArray(value),
-  // Present, but there may be nobody or nothing to name.
+  // Null means that there is no such member or thing.
   "string or null": (value) => value === null || typeof value === "string",
   "number or null": (value) => value === null || Number.isFinite(value),
 };
 
-/** `fields` maps a name to a kind, or to the exact value expected. */
+/** Checks that a payload has `fields`: each name maps to a kind, or to the exact value. */
 export function assertShape(payload, fields, what = "payload") {
   assert.ok(kinds.object(payload), `${what} is an object, not ${JSON.stringify(payload)}`);
   const wrong = [];
@@ -95,19 +95,19 @@ export function assertTimeline(timeline) {
   }
 }
 
-/** `{ok: true, …}`. */
+/** Checks an acknowledgement of success: `{ok: true, …}`. */
 export function assertDone(ack, fields = {}) {
   assertShape(ack, { ok: true, ...fields }, "acknowledgement");
 }
 
-/** `{ok: false, error: {code, message, field?}}`. */
+/** Checks an acknowledgement of a rejection: `{ok: false, error: {code, message, field?}}`. */
 export function assertRefused(ack, code, field, more) {
   assertShape(ack, { ok: false, error: "object" }, "acknowledgement");
   const { error } = ack;
   assertShape(error, { code, message: "string", ...(field && { field }), ...more }, "error of the acknowledgement");
 }
 
-/** The event `error`, as it answers an event without acknowledgement. */
+/** Checks an event `error`, which answers an event that asked for no acknowledgement. */
 export function assertErrorEvent(payload, event, code, field) {
   assertShape(payload, { event, code, message: "string", ...(field && { field }) }, "event error");
 }

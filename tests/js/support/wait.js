@@ -1,12 +1,12 @@
-// Every wait of these tests has a limit and says what it waited for.
+// Waits with a limit. If time runs out, the error names the missing event.
 
-/** How much slower than usual everything is, such as under a leak checker. */
+/** Factor for all time limits, `PATIENCE`. A leak checker, for example, needs a larger one. */
 export const SLOWER = Number(process.env.PATIENCE ?? 1);
 
-/** How long an answer may take before the test gives up: generous, as a loaded machine is no failure. */
+/** Time limit for one answer. Guessed: generous, because a loaded machine is not a failure. */
 export const PATIENCE_MS = 10_000 * SLOWER;
 
-/** The outcome of `promise`, or an error that says `what` did not happen in time. */
+/** Returns the outcome of `promise`, or throws an error naming `what` after `ms` milliseconds. */
 export function within(ms, promise, what) {
   let timer;
   const limit = new Promise((_, fail) => {

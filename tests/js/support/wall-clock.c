@@ -1,5 +1,6 @@
-// Preloaded into a server, shows it another wall clock than the machine's: as many seconds ahead as the file named by
-// CLOCK_AHEAD says, a long, whenever it looks. Nothing else is changed, above all no timer.
+// Preloaded into a server, moves its wall clock ahead of the machine's. The file that CLOCK_AHEAD
+// names holds the seconds as a `long` and is read at every call. All other clocks and all timers
+// are unchanged.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>

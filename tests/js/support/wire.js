@@ -1,4 +1,4 @@
-// Below socket.io-client: TCP bytes, HTTP answers, WebSocket frames and Engine.IO text, one layer on the other.
+// The layers below socket.io-client: TCP bytes, HTTP answers, WebSocket frames, Engine.IO packets.
 import { randomBytes } from "node:crypto";
 import net from "node:net";
 import WebSocket from "ws";
@@ -8,7 +8,7 @@ export const ENGINE_PATH = "/socket.io/?EIO=4&transport=websocket";
 
 export const OPCODE = { continuation: 0x0, text: 0x1, binary: 0x2, close: 0x8, ping: 0x9, pong: 0xa };
 
-/** A TCP connection that keeps what arrives until somebody takes it. */
+/** A TCP connection that buffers its input until a test reads it. */
 export class Tcp {
   constructor(socket) {
     this.socket = socket;
@@ -20,7 +20,7 @@ export class Tcp {
       this.buffer = Buffer.concat([this.buffer, bytes]);
       this.wakeReader?.();
     });
-    // A reset is a way for the peer to close; the tests that care look at what came before it.
+    // A reset counts as a close. Tests that care look at the input before it.
     socket.on("error", () => {});
     socket.once("close", () => {
       this.isEnded = true;
@@ -33,7 +33,7 @@ export class Tcp {
     this.socket.write(bytes);
   }
 
-  /** What `take` makes of the buffered bytes, as soon as it makes something other than undefined. */
+  /** Calls `take` after each input until it returns a value other than undefined. Returns that. */
   async read(take, what, ms = PATIENCE_MS) {
     const attempt = async () => {
       for (;;) {
@@ -54,12 +54,12 @@ export class Tcp {
     return taken;
   }
 
-  /** Resolves when the peer has closed. */
+  /** Waits until the peer has closed the connection. */
   closed(ms = PATIENCE_MS) {
     return within(ms, this.ended.promise, () => `the server closes; so far: ${this.buffer.subarray(0, 300)}`);
   }
 
-  /** One HTTP answer: `{status, headers, body}`; header names in lower case. */
+  /** Reads one HTTP answer: `{status, headers, body}`, with header names in lower case. */
   async readAnswer({ head = false } = {}) {
     const text = await this.read(() => {
       const end = this.buffer.indexOf("\r\n\r\n");
@@ -102,7 +102,7 @@ export async function tcp(server) {
   return connection;
 }
 
-/** One request on a connection of its own. `headers` may repeat or omit anything but the Host. */
+/** Sends a request on a connection of its own. `headers` may replace the Host. */
 export async function request(server, method, path, headers = {}, body = "") {
   const connection = await tcp(server);
   connection.write(head(server, method, path, { Connection: "close", ...headers }) + body);
@@ -151,10 +151,10 @@ export function frame(opcode, payload = "", { fin = true, rsv = 0, masked = true
 
 export const text = (packet) => frame(OPCODE.text, packet);
 
-/** An event packet, `ack` being its acknowledgement number if it asks for one. */
+/** An event packet. `ack` is its acknowledgement id, if it asks for an acknowledgement. */
 export const event = (name, payload, ack = "") => `42${ack}${JSON.stringify([name, payload])}`;
 
-/** A WebSocket whose every byte is ours. */
+/** A WebSocket whose frames the test writes byte by byte. */
 export class RawSocket {
   constructor(connection) {
     this.tcp = connection;
@@ -164,7 +164,7 @@ export class RawSocket {
     this.tcp.write(Buffer.concat(frames));
   }
 
-  /** The next frame: `{opcode, fin, rsv, payload}`. */
+  /** Reads the next frame: `{opcode, fin, rsv, masked, payload}`. */
   readFrame(what = "a frame") {
     return this.tcp.read(() => {
       const { buffer } = this.tcp;
@@ -187,7 +187,7 @@ export class RawSocket {
     }, what);
   }
 
-  /** The next text that `accepts` takes, passing over everything else. */
+  /** Reads up to the next text that `accepts` takes, and returns it. */
   async readText(accepts = () => true, what = "a text") {
     for (;;) {
       const got = await this.readFrame(what);
@@ -197,14 +197,14 @@ export class RawSocket {
     }
   }
 
-  /** The arguments of the acknowledgement with this number. */
+  /** Reads up to the acknowledgement with this id. Returns its arguments. */
   async readAck(number) {
     const prefix = `43${number}[`;
     const packet = await this.readText((one) => one.startsWith(prefix), `acknowledgement ${number}`);
     return JSON.parse(packet.slice(prefix.length - 1));
   }
 
-  /** The code of the close frame; 1005 stands for an empty one, null for an end without any. */
+  /** Reads up to the close frame. Returns its code, 1005 if it is empty, null if there is none. */
   async readClose() {
     for (;;) {
       let got;
@@ -218,7 +218,7 @@ export class RawSocket {
     }
   }
 
-  /** Answers the namespace connect and returns the socket id. */
+  /** Connects to the main namespace and returns the socket id. */
   async connect(auth) {
     this.send(text(auth === undefined ? "40" : `40${JSON.stringify(auth)}`));
     const packet = await this.readText((one) => one.startsWith("40"), "the connect answer");
@@ -230,7 +230,7 @@ function closeCode(payload) {
   return payload.length === 0 ? 1005 : payload.readUInt16BE(0);
 }
 
-/** A raw WebSocket after its 101; `opened` is the Engine.IO handshake. */
+/** Opens a raw WebSocket. Its `opened` is the content of the Engine.IO open packet. */
 export async function rawSocket(server, headers = {}) {
   const connection = await tcp(server);
   connection.write(upgradeHead(server, headers));
@@ -243,14 +243,14 @@ export async function rawSocket(server, headers = {}) {
   return raw;
 }
 
-/** As `rawSocket`, connected to the main namespace. */
+/** Opens a raw WebSocket and connects it to the main namespace. */
 export async function rawMember(server) {
   const raw = await rawSocket(server);
   raw.sid = await raw.connect();
   return raw;
 }
 
-/** A WebSocket of the package `ws`, for texts rather than frames. */
+/** A WebSocket of the package `ws`, for tests that send packets rather than frames. */
 export class EngineSocket {
   constructor(server, options = {}) {
     this.ws = new WebSocket(`ws://127.0.0.1:${server.port}${options.path ?? ENGINE_PATH}`, {
@@ -276,7 +276,7 @@ export class EngineSocket {
     for (const packet of packets) this.ws.send(packet);
   }
 
-  /** The next packet that `accepts` takes, passing over the others. */
+  /** Reads up to the next packet that `accepts` takes, and returns it. */
   async read(accepts = () => true, what = "a packet") {
     const attempt = async () => {
       for (;;) {
@@ -293,20 +293,20 @@ export class EngineSocket {
     return within(PATIENCE_MS, attempt(), what);
   }
 
-  /** The arguments of the acknowledgement with this number. */
+  /** Reads up to the acknowledgement with this id. Returns its arguments. */
   async readAck(number) {
     const prefix = `43${number}[`;
     const packet = await this.read((one) => one.startsWith?.(prefix), `acknowledgement ${number}`);
     return JSON.parse(packet.slice(prefix.length - 1));
   }
 
-  /** The close code as `ws` reports it: 1005 for an empty close frame, 1006 for none. */
+  /** Waits for the close. Returns the code of `ws`: 1005 for an empty frame, 1006 for none. */
   closeCode() {
     return within(PATIENCE_MS, this.ended.promise, "the server closes the WebSocket");
   }
 }
 
-/** An Engine.IO connection after its open packet, which is kept in `opened`. */
+/** Opens an Engine.IO connection. Its `opened` is the content of the open packet. */
 export async function engineSocket(server, options) {
   const socket = new EngineSocket(server, options);
   const open = await socket.read(undefined, "the open packet");
@@ -315,7 +315,7 @@ export async function engineSocket(server, options) {
   return socket;
 }
 
-/** As `engineSocket`, connected to the main namespace. */
+/** Opens an Engine.IO connection and connects it to the main namespace. */
 export async function engineMember(server, auth) {
   const socket = await engineSocket(server);
   socket.send(auth === undefined ? "40" : `40${JSON.stringify(auth)}`);
