@@ -1,5 +1,5 @@
-// The dashboard in a real browser, over bands that play. It also takes the picture that the README shows:
-// `BANDSYNC_PICTURES=1` puts it into the repository, otherwise it goes to browser, in cargo's folder.
+// The dashboard in a real browser, with bands that play. Also takes the picture of the README: with
+// `BANDSYNC_PICTURES=1` it is saved in the repository, otherwise in `browser` of cargo's folder.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
@@ -10,7 +10,7 @@ import { startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
 
 const PICTURE = process.env.BANDSYNC_PICTURES ? `${TOP}tests/pictures` : target("browser");
-// Long enough for lines in the picture.
+// Guessed: enough for visible lines in the picture.
 const PICTURE_MS = 20_000;
 
 let server;
@@ -32,7 +32,7 @@ after(async () => {
 
 const NAMES = ["Ada", "Bo", "Cy", "Dana", "Eli", "Fay", "Gus", "Hana"];
 
-/** A band that plays, whose members answer pings as fast as their Wi-Fi would. */
+/** Starts a band that plays. Its members answer pings as late as over Wi-Fi. */
 async function playing(name, members) {
   const sessionId = name.toLowerCase().replace(/\W/g, "-");
   const all = [];
@@ -62,7 +62,7 @@ const tile = async (page, label) => {
   return Number.parseFloat(await found.locator("strong").innerText());
 };
 
-/** Whether a plot has drawn a line: more than the grid, in its first colour. */
+/** Counts the pixels of a plot that have the colour of its first line. */
 const lines = (page, place) =>
   page.locator(".plot canvas").nth(place).evaluate((canvas) => {
     const probe = document.createElement("canvas").getContext("2d");
@@ -82,7 +82,7 @@ async function until(what, holds) {
     if (await holds()) return;
     await new Promise((done) => setTimeout(done, 100));
   }
-  assert.fail(`it never came: ${what}`);
+  assert.fail(`did not happen within 20 s: ${what}`);
 }
 
 describe("the dashboard", () => {
@@ -99,7 +99,7 @@ describe("the dashboard", () => {
       await until("qualities", async () => (await measured.count()) > 0);
       assert.equal(await first.locator(".role", { hasText: "leads" }).count(), 1);
       assert.equal(await page.locator("#plots canvas").count(), 6);
-      // The first line of the others may lie on the axis: a tick is late by microseconds.
+      // In the other plots the first line may be on the axis, such as a lateness of microseconds.
       for (const place of [0, 1, 4, 5]) {
         await until(`a line in plot ${place}`, async () => (await lines(page, place)) > 20);
       }
@@ -116,7 +116,7 @@ describe("the dashboard", () => {
     }
   });
 
-  test("fits on a phone, in the light", async () => {
+  test("fits on a phone with a light colour scheme", async () => {
     const page = await open({ viewport: { width: 390, height: 844 }, colorScheme: "light", deviceScaleFactor: 2 });
     await until("a band", async () => (await page.locator(".session").count()) === 3);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
@@ -129,7 +129,7 @@ describe("the dashboard", () => {
     await page.context().close();
   });
 
-  test("shows the past when asked to", async () => {
+  test("shows the history on request", async () => {
     const page = await open();
     await page.getByRole("button", { name: "1 h" }).click();
     await until("a line of the past", async () => (await lines(page, 0)) > 20);
@@ -137,7 +137,7 @@ describe("the dashboard", () => {
     await page.context().close();
   });
 
-  test("shows names as text, whatever they hold", async () => {
+  test("shows names as text, even if they contain markup", async () => {
     const page = await open();
     const sessionId = freshSession("markup");
     await join(server, sessionId, { displayName: "<img src=x onerror=alert(1)>" });
@@ -148,7 +148,7 @@ describe("the dashboard", () => {
     await page.context().close();
   });
 
-  test("says that its numbers are old when the server is gone, and goes on when there is one again", async () => {
+  test("marks its numbers as old while the server does not answer", async () => {
     const first = await startServer();
     const context = await browser.newContext();
     const page = await context.newPage();
@@ -159,10 +159,10 @@ describe("the dashboard", () => {
     await page.locator("#queues tr td:first-child").first().waitFor();
     assert.deepEqual(await page.locator("#queues tr td:first-child").allInnerTexts(), ["mailbox", "log", "storage"]);
     await first.stop();
-    await until("the news", async () => /does not answer since .*from then/.test(await page.locator("#lost").innerText()));
+    await until("the page says that the server does not answer", async () => /does not answer since .*from then/.test(await page.locator("#lost").innerText()));
     assert.match(await page.title(), /^\(no answer\)/);
     const second = await startServer({ env: { PORT: String(first.port) } });
-    await until("the numbers", async () => !(await page.locator("#lost").isVisible()));
+    await until("the page has new numbers", async () => !(await page.locator("#lost").isVisible()));
     assert.equal(await page.locator(".stale").count(), 0);
     await context.close();
     await second.stop();
@@ -176,7 +176,7 @@ describe("the dashboard", () => {
     await page.goto(`${closed.url}/dashboard`);
     await page.locator("#token").fill("not-the-right-token");
     await page.getByRole("button", { name: "Open" }).click();
-    await until("the refusal", async () => /not the right one/.test(await page.locator("#gate-why").innerText()));
+    await until("the wrong token is rejected", async () => /not the right one/.test(await page.locator("#gate-why").innerText()));
     await page.locator("#token").fill(secret);
     await page.getByRole("button", { name: "Open" }).click();
     await page.locator("#tiles .tile").first().waitFor();

@@ -1,4 +1,4 @@
-// Two people open the page in two browsers: what one leads, the other shows in step.
+// The stage page in two browsers: one leads, and the other follows in step.
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { launchBrowser, picture } from "../support/browser.js";
@@ -6,7 +6,7 @@ import { freshSession } from "../support/client.js";
 import { startServer } from "../support/server.js";
 import { PATIENCE_MS } from "../support/wait.js";
 
-// What two tablets may differ by and still look in step.
+// Guessed: two tablets that differ by less look in step.
 const IN_STEP_MS = 50;
 
 let server;
@@ -31,7 +31,9 @@ beforeEach(() => {
 });
 afterEach(() => Promise.all(pages.map((page) => page.context().close())));
 
-/** A test that leaves a picture of each page when it fails, and fails when a page complains. */
+/**
+ * Defines a test that also fails if a page logs an error. A failure saves a picture of each page.
+ */
 function scene(name, play) {
   test(name, async () => {
     try {
@@ -44,7 +46,7 @@ function scene(name, play) {
   });
 }
 
-/** A person with a browser of their own, who comes in at the door under a name. */
+/** Opens the page in a browser context of its own and joins under `name`. */
 async function enter(name, role) {
   const context = await browser.newContext({ viewport: { width: 800, height: 600 } });
   const page = await context.newPage();
@@ -70,7 +72,7 @@ async function pair() {
   return [leader, follower];
 }
 
-/** What a page computes and shows at one moment of the clock that all pages of this machine share. */
+/** Reads what a page computes, with the time of the clock that all pages of this machine share. */
 function reading(page) {
   return page.evaluate(() => {
     const clock = performance.timeOrigin + performance.now();
@@ -91,7 +93,9 @@ function reading(page) {
 
 const playing = (page, isPlaying) => page.waitForFunction((wanted) => window.bandsync.isPlaying === wanted, isPlaying);
 
-/** While the music plays, position less clock is the same on both pages: then they are in step at every moment. */
+/**
+ * Checks that position minus clock is the same on both pages, so that they are in step at any time.
+ */
 async function assertInStep(one, two) {
   const [a, b] = await Promise.all([reading(one), reading(two)]);
   assert.equal(a.isPlaying, true);
@@ -99,14 +103,14 @@ async function assertInStep(one, two) {
   const apart = a.position - a.clock - (b.position - b.clock);
   assert.ok(Math.abs(apart) <= IN_STEP_MS, `${apart} ms apart: ${JSON.stringify([a, b])}`);
   assert.equal(a.tempoBpm, b.tempoBpm);
-  // The same beat, once the time between the two readings is taken out.
+  // The beats must be equal too, after correction for the time between the two readings.
   const beats = ((a.clock - b.clock) * a.tempoBpm) / 60_000;
   const beatsApart = (a.microbeats - b.microbeats) / 1e6 - beats;
   assert.ok(Math.abs(beatsApart) <= (IN_STEP_MS * a.tempoBpm) / 60_000, `${beatsApart} beats apart`);
   return [a, b];
 }
 
-/** Waits until the page shows the bar and beat that it computes, both looked at in one moment. */
+/** Waits until the page shows the bar and beat that it computes at that moment. */
 function showsItsBeat(page) {
   return page.waitForFunction(() => {
     const { bar, beat, num } = window.bandsync.beat();

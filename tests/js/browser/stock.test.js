@@ -1,4 +1,5 @@
-// The stock bundle of socket.io-client in a page, with default options and with each transport alone.
+// The unmodified bundle of socket.io-client in a page, with default options and with each
+// transport.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";

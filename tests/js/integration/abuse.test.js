@@ -1,9 +1,10 @@
-// Attacks, each beside a band that plays in the same shard. Its ticks must all come, in order. How punctual they were is told
-// by themselves: each says where the song was when it was made, and they are due on a grid.
+// Attacks, each beside a band that plays on the same shard. The band must receive all ticks in
+// order. Their positions show how late they are: each tick has the position at which it was made,
+// and ticks are due on a fixed grid.
 //
-// A machine that others use as well makes them late by itself, so that is only told. With `QUIET_MACHINE=1` nothing else
-// runs here: then each attack goes on for some seconds, and must leave the p99 of the ticks' lateness within twice that of
-// the same band left alone, in the same run.
+// On a machine with other work, ticks are late for other reasons, so the lateness is only printed.
+// With `QUIET_MACHINE=1` each attack lasts for some seconds, and its p99 lateness may be at most
+// twice that of the same band without an attack, measured in the same run.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { band, emit, freshSession, heard, join, next } from "../support/client.js";
@@ -14,9 +15,9 @@ import { ENGINE_PATH, OPCODE, RawSocket, engineMember, event, frame, head, rawMe
 
 const TICK_MS = 16;
 const QUIET = process.env.QUIET_MACHINE === "1";
-// Less than this is the timer's own, and nobody could notice.
+// Guessed: a smaller lateness comes from the timer, and no member can notice it.
 const UNNOTICED_MS = 0.5;
-// Ticks that a quiet machine looks at for each attack.
+// Minimum number of ticks for each attack on a quiet machine.
 const TICKS = 300;
 
 let server;
@@ -24,10 +25,10 @@ let honest;
 let quiet;
 
 before(async () => {
-  // One shard, so that there is no other to be undisturbed on.
+  // With one shard, every attack hits the shard of the band.
   server = await startServer({
     env: { SHARDS: "1", SCROLL_TICK_INTERVAL: String(TICK_MS), HTTP_REQUESTS_PER_IP: "0", EVENT_RATES: "join_session=5" },
-    // Before the clients that attack, whose work on the same cores is not the server's.
+    // A priority above that of the attacking clients, whose work must not delay the server.
     under: QUIET ? ["chrt", "-f", "5"] : [],
   });
   honest = await band(server, 3);
@@ -38,7 +39,7 @@ before(async () => {
 });
 after(() => server.stop());
 
-/** Where the song was at each of the server's ticks while something happens, in ms; all members heard the same. */
+/** The positions of all ticks during `act`, in ms. Fails unless all members received the same. */
 async function during(act) {
   await Promise.all(honest.all.map((one) => next(one, "scroll_tick")));
   const from = heard(honest.leader, "scroll_tick").at(-1).positionMs;
@@ -49,26 +50,29 @@ async function during(act) {
   const [ticks, ...others] = honest.all.map((one) =>
     heard(one, "scroll_tick").filter((tick) => tick.positionMs >= from && tick.positionMs <= to),
   );
-  for (const other of others) assert.deepEqual(other, ticks, "everybody heard every tick");
+  for (const other of others) assert.deepEqual(other, ticks, "each member received every tick");
   const positions = ticks.map((tick) => tick.positionMs);
-  assert.ok(positions.slice(1).every((position, i) => position > positions[i]), "ticks move on");
+  assert.ok(positions.slice(1).every((position, i) => position > positions[i]), "each tick has a later position");
   return positions;
 }
 
 const percentile = (values, part) => [...values].sort((a, b) => a - b)[Math.ceil(values.length * part) - 1];
 const p99 = (values) => percentile(values, 0.99);
 
-/** Where the grid of ticks begins: where most of them are least late. A few that are very late are early for the next. */
+/**
+ * The offset of the tick grid: the one for which 90 % of the ticks are least late. The others may
+ * be so late that they look early for the next slot.
+ */
 function phase(positions) {
   const places = positions.map((position) => position % TICK_MS);
   const most = (start) => percentile(places.map((place) => (place - start + TICK_MS) % TICK_MS), 0.9);
   return places.map((start) => [most(start), start]).reduce((best, one) => (one[0] < best[0] ? one : best))[1];
 }
 
-/** How late each tick was that was due between the first and the last; one that did not come is as late as the next. */
+/** Lateness of each tick due, in ms. A tick that was left out is as late as the one after it. */
 function lateness(positions) {
   const start = phase(quiet ?? positions);
-  // One may be a little more punctual than any that the grid was found by.
+  // A tick may be up to 1 ms earlier than all from which the grid was computed.
   const slot = (position) => Math.floor((position - start + 1) / TICK_MS);
   const late = [];
   for (let i = 1; i < positions.length; i += 1) {
@@ -79,10 +83,10 @@ function lateness(positions) {
   return late;
 }
 
-/** What is too late under attack. */
+/** Maximum p99 lateness during an attack, in ms. */
 const most = () => 2 * Math.max(p99(lateness(quiet)), UNNOTICED_MS);
 
-/** An attack, while the band plays on. */
+/** Defines a test that attacks the server while the band plays. */
 function attack(name, act) {
   test(name, async (t) => {
     const found = [];
@@ -131,14 +135,14 @@ for (const [what, piece] of [["one byte", "x"], ["nothing", ""]]) {
   });
 }
 
-attack("a compressed frame that nobody negotiated", async () => {
+attack("a compressed frame without a negotiated extension", async () => {
   const raw = await rawMember(server);
   raw.send(frame(OPCODE.text, Buffer.alloc(1_000), { rsv: 4 }));
   assert.equal(await raw.readClose(), 1002);
 });
 
 attack("session ids that are alike", async () => {
-  // No hash of ours is keyed by what they choose; this is what would find out if one were.
+  // Clients choose session ids. If a hash table were keyed by them, similar ids could collide.
   await times(20, async (member) => {
     const one = await engineMember(server);
     for (let i = 0; i < 10; i += 1) {
@@ -161,10 +165,10 @@ attack("storm of joins and leaves on one session", async () => {
     raw.tcp.destroy();
   });
   const last = await join(server, sessionId);
-  assert.equal(last.snapshot.members.length, 1, "nobody was left behind");
+  assert.equal(last.snapshot.members.length, 1, "no former member is left");
 });
 
-attack("a thousand members that come back at once", async () => {
+attack("a thousand members that reconnect at once", async () => {
   const sessions = Array.from({ length: 100 }, () => freshSession("back"));
   const back = await times(1_000, async (i) => {
     const connection = await tcp(server);
@@ -178,7 +182,7 @@ attack("a thousand members that come back at once", async () => {
   back.forEach((raw) => raw.tcp.socket.resetAndDestroy());
 });
 
-attack("set lists that are too large, and as large as can be", async () => {
+attack("set lists above the limit, and exactly at it", async () => {
   const sessionId = freshSession("songs");
   const leader = await join(server, sessionId);
   const song = (i, size) => ({ id: `s${i}`, title: "x", format: "text", body: "x".repeat(size) });
@@ -191,7 +195,7 @@ attack("set lists that are too large, and as large as can be", async () => {
   await giant.closeCode();
 });
 
-attack("deep JSON, and names that mean something to JavaScript", async () => {
+attack("deep JSON, and field names with a meaning in JavaScript", async () => {
   const sessionId = freshSession("deep");
   const one = await engineMember(server);
   one.send(event("join_session", { sessionId }, 1));
@@ -225,7 +229,7 @@ attack("ten thousand sessions of one address", async () => {
     workers.map(async (first) => {
       let raw = first;
       for (let i = 0; i < 200; i += 1) {
-        // Ten joins are a burst; then another connection is needed.
+        // The rate allows a burst of ten joins on one connection.
         if (i % 10 === 0 && i > 0) {
           raw.tcp.destroy();
           raw = await rawMember(server);
@@ -238,7 +242,7 @@ attack("ten thousand sessions of one address", async () => {
   );
 });
 
-// Holes that others of this family had.
+// Vulnerabilities that other servers and parsers of this protocol had.
 
 attack("uws, websockets, undici: bytes are counted over fragments, not in each", async () => {
   const raw = await rawMember(server);
@@ -266,10 +270,10 @@ attack("socket.io-parser: attachments that are announced without end", async () 
   await raw.tcp.closed();
 });
 
-test("after all this nobody of the band was told anything but the music", async () => {
+test("after all attacks the band has received nothing but its music", async () => {
   const { leader, all, sessionId } = honest;
   const paused = Promise.all(all.map((one) => next(one, "pause")));
   assertDone(await emit(leader, "pause", { sessionId }), { epoch: "number", version: "number" });
-  await within(PATIENCE_MS, paused, "everybody hears the pause");
+  await within(PATIENCE_MS, paused, "all members receive the pause");
   for (const one of all) assert.equal(one.connected, true);
 });

@@ -1,4 +1,4 @@
-// Eight members in one session on a server of three shards: every event, done, refused and malformed.
+// Every event of a band on a server with three shards: applied, rejected and malformed.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { band, connect, emit, everyoneHears, freshSession, join, next } from "../support/client.js";
@@ -17,10 +17,10 @@ let server;
 before(async () => (server = await startServer({ env: { SHARDS: "3" } })));
 after(() => server.stop());
 
-// Each test has a band of its own, so that the order of the tests does not matter and no rate limit is met.
+// Each test has its own band, so tests may run in any order and stay below the rate limits.
 const quartet = () => band(server, 4);
 
-/** The event is refused both ways an error can travel. */
+/** Checks that an event is rejected in its acknowledgement, and by an `error` event without one. */
 async function refusedBothWays(socket, event, payload, code, field) {
   assertRefused(await emit(socket, event, payload), code, field);
   const error = next(socket, "error", (one) => one.event === event);
@@ -28,7 +28,9 @@ async function refusedBothWays(socket, event, payload, code, field) {
   assertErrorEvent(await error, event, code, field);
 }
 
-/** A command that only the leader may give: refused to a follower and to a stranger, and to the leader if malformed. */
+/**
+ * Checks a command for the leader alone: rejected from others, and from the leader if malformed.
+ */
 async function guarded(event, payload, malformed) {
   const { sessionId, leader, followers } = await band(server, 2);
   const stranger = await connect(server);
@@ -42,10 +44,10 @@ async function guarded(event, payload, malformed) {
       assertRefused(ack, "invalid_payload", field);
     }
   }
-  assert.deepEqual(await state(leader, sessionId), before, "a refused command changes nothing");
+  assert.deepEqual(await state(leader, sessionId), before, "a rejected command changes nothing");
 }
 
-/** What a refused command must not change. */
+/** The state that a rejected command must not change. */
 async function state(socket, sessionId) {
   const { positionMs, tempoBpm, isPlaying, epoch, version, timeline } = await sync(socket, sessionId);
   return { positionMs, tempoBpm, isPlaying, epoch, version, timeline };
@@ -58,12 +60,12 @@ async function sync(socket, sessionId) {
 }
 
 describe("join_session", () => {
-  test("eight members meet, the first leads, and each is told of all others", async () => {
+  test("eight members join, the first one leads, and all receive each join", async () => {
     const sessionId = freshSession("octet");
     const leader = await join(server, sessionId, { displayName: "Ada" });
     assertSnapshot(leader.snapshot);
     assert.equal(leader.snapshot.sessionId, sessionId);
-    assert.equal(leader.snapshot.leaderSocketId, leader.id, "the first member leads unasked");
+    assert.equal(leader.snapshot.leaderSocketId, leader.id, "the first member leads without asking");
 
     const all = [leader];
     for (let i = 2; i <= 8; i += 1) {
@@ -94,7 +96,7 @@ describe("join_session", () => {
     assert.equal(last.leaderSocketId, leader.id);
   });
 
-  test("a later member that asks to lead takes the lead of a session that plain clients made", async () => {
+  test("a member that asks to lead replaces a leader that did not ask", async () => {
     const sessionId = freshSession();
     const first = await join(server, sessionId);
     const change = next(first, "role_changed", (one) => one.role === "leader");
@@ -121,14 +123,14 @@ describe("join_session", () => {
     }
   });
 
-  test("a payload that is no object is refused", async () => {
+  test("a payload that is not an object is rejected", async () => {
     for (const payload of [null, 7, "text", [], true]) {
       const socket = await connect(server);
       await refusedBothWays(socket, "join_session", payload, "invalid_payload");
     }
   });
 
-  test("a full session refuses one more and stays as it is", async () => {
+  test("a full session rejects another member and does not change", async () => {
     const small = await startServer({ env: { MAX_SESSION_MEMBERS: "2" } });
     try {
       const { sessionId, leader } = await band(small, 2);
@@ -143,7 +145,7 @@ describe("join_session", () => {
 });
 
 describe("play, pause, stop", () => {
-  test("play starts everybody", async () => {
+  test("play starts all members", async () => {
     const { sessionId, leader, all } = await quartet();
     const snapshots = all.map((one) => next(one, "snapshot", (snapshot) => snapshot.isPlaying));
     const plays = await everyoneHears(all, "play", undefined, async () =>
@@ -152,7 +154,7 @@ describe("play, pause, stop", () => {
     for (const payload of plays) {
       assertShape(payload, { sessionId, tempoBpm: "number", position: 0, serverTimestamp: "number" });
       assertTimeline(payload.timeline);
-      assert.deepEqual(payload, plays[0], "everybody hears the same");
+      assert.deepEqual(payload, plays[0], "all members receive the same payload");
     }
     for (const snapshot of await Promise.all(snapshots)) {
       assertSnapshot(snapshot);
@@ -185,12 +187,12 @@ describe("play, pause, stop", () => {
   });
 
   for (const event of ["play", "pause", "stop"]) {
-    test(`${event} is the leader's, in a session of one's own`, () => guarded(event, {}, { sessionId: [7, null, {}] }));
+    test(`${event} is for the leader alone, in its own session`, () => guarded(event, {}, { sessionId: [7, null, {}] }));
   }
 });
 
 describe("seek", () => {
-  test("everybody moves to the position, and stays there while not playing", async () => {
+  test("all members move to the position, and stay there while paused", async () => {
     const { sessionId, leader, all } = await quartet();
     const seeks = await everyoneHears(all, "seek", undefined, () => leader.emit("seek", { sessionId, position: 42_000.5 }));
     for (const payload of seeks) {
@@ -200,12 +202,12 @@ describe("seek", () => {
     assertShape(await sync(all[1], sessionId), { isPlaying: false, positionMs: 42_000.5 });
   });
 
-  test("is the leader's, and the position must be a time within a day", () =>
+  test("is for the leader alone, with a position from 0 to 24 hours", () =>
     guarded("seek", { position: 1000 }, { position: [undefined, null, "1000", -1, 86_400_001, [], {}] }));
 });
 
 describe("tempo", () => {
-  test("set_tempo changes the tempo of everybody", async () => {
+  test("set_tempo changes the tempo of all members", async () => {
     const { sessionId, leader, all } = await quartet();
     const snapshots = await everyoneHears(all, "snapshot", (one) => one.tempo === 97.5, async () =>
       assertDone(await emit(leader, "set_tempo", { sessionId, tempo: 97.5 })),
@@ -217,7 +219,7 @@ describe("tempo", () => {
   });
 
   for (const event of ["tempo_change", "tempo_changed"]) {
-    test(`${event} tells old and new tempo`, async () => {
+    test(`${event} sends the old and the new tempo to all members`, async () => {
       const { sessionId, leader, all } = await quartet();
       const old = leader.snapshot.tempoBpm;
       const changes = await everyoneHears(all, event, undefined, () => leader.emit(event, { sessionId, tempo: 150 }));
@@ -238,12 +240,12 @@ describe("tempo", () => {
 
   const tempi = { tempo: [undefined, null, "120", 0.9, 400.1, -5, [], {}] };
   for (const event of ["set_tempo", "tempo_change", "tempo_changed"]) {
-    test(`${event} is the leader's, from 1 to 400`, () => guarded(event, { tempo: 1 }, tempi));
+    test(`${event} is for the leader alone, from 1 to 400 BPM`, () => guarded(event, { tempo: 1 }, tempi));
   }
 });
 
 describe("set_role", () => {
-  test("leader takes the lead at once, and everybody is told", async () => {
+  test("role leader takes the lead at once, and all members are notified", async () => {
     const { sessionId, leader, followers, all } = await quartet();
     const changes = all.map((one) => next(one, "role_changed", (change) => change.role === "leader"));
     const snapshots = await everyoneHears(all, "snapshot", (one) => one.leaderSocketId === followers[1].id, async () =>
@@ -274,7 +276,7 @@ describe("set_role", () => {
     assertRefused(ack, "not_leader");
   });
 
-  test("a role must be one, in a session of one's own", async () => {
+  test("set_role accepts known roles only, in the sender's own session", async () => {
     const { sessionId, leader } = await quartet();
     for (const role of [undefined, null, "drummer", 1]) {
       assertRefused(await emit(leader, "set_role", { sessionId, role }), "invalid_payload", "role");
@@ -292,7 +294,7 @@ describe("set_role", () => {
 });
 
 describe("leave_session", () => {
-  test("the others are told, and the place is free", async () => {
+  test("the others are notified, and the seat is free", async () => {
     const { sessionId, leader, followers } = await quartet();
     const stats = next(leader, "room_stats", (one) => one.memberCount === 3);
     const lefts = await everyoneHears([leader, followers[0]], "user_left", undefined, async () =>
@@ -321,7 +323,7 @@ describe("leave_session", () => {
     await refusedBothWays(stranger, "leave_session", {}, "invalid_payload", "sessionId");
   });
 
-  test("the session hears of a member whose connection closes", async () => {
+  test("the others are notified when a member's connection closes", async () => {
     const { followers, leader } = await quartet();
     const stats = next(leader, "room_stats", (one) => one.connectedCount === 3);
     followers[0].disconnect();
@@ -350,7 +352,7 @@ describe("sync_request", () => {
     assert.deepEqual(ack.timeline, answer.timeline);
   });
 
-  test("refuses strangers and malformed requests", async () => {
+  test("rejects strangers and malformed requests", async () => {
     const { sessionId, leader } = await quartet();
     const stranger = await connect(server);
     await refusedBothWays(stranger, "sync_request", { sessionId }, "not_member");
@@ -367,12 +369,12 @@ describe("clocks", () => {
     const payload = await answer;
     assertShape(payload, { clientTimestamp: 1234.5, serverTimestamp: "number", t1: "number", t2: "number" });
     assert.ok(payload.t1 <= payload.t2);
-    // The same machine's wall clock, which the server follows but may smooth.
+    // The server smooths its wall clock, so it may differ from this one by a little.
     assert.ok(payload.serverTimestamp > before - 1000 && payload.serverTimestamp < Date.now() + 1000);
     assertDone(await emit(socket, "latency_probe", { timestamp: 1 }), { clientTimestamp: 1, serverTimestamp: "number" });
   });
 
-  test("clock_sync returns its stamp and the server's two", async () => {
+  test("clock_sync returns the client's timestamp and two of the server", async () => {
     const socket = await connect(server);
     const ack = await emit(socket, "clock_sync", { t0: 17.25 });
     assertDone(ack, { t0: 17.25, t1: "number", t2: "number" });
@@ -383,7 +385,7 @@ describe("clocks", () => {
     assert.ok(ack.t1 <= ack.t2 && ack.t2 <= later.t1 && later.t1 <= later.t2, "the server's clock does not go back");
   });
 
-  test("a stamp that is no number is refused", async () => {
+  test("a timestamp that is not a number is rejected", async () => {
     const socket = await connect(server);
     for (const value of [undefined, null, "now", {}]) {
       await refusedBothWays(socket, "latency_probe", { timestamp: value }, "invalid_payload", "timestamp");
@@ -393,7 +395,7 @@ describe("clocks", () => {
 });
 
 describe("messages", () => {
-  test("update_message reaches everybody and later joiners", async () => {
+  test("update_message reaches all members and those that join later", async () => {
     const { sessionId, followers, all } = await quartet();
     const message = "Zugabe: “Ännchen” 🎺";
     const snapshots = await everyoneHears(all, "snapshot", (one) => one.message === message, async () =>
@@ -404,7 +406,7 @@ describe("messages", () => {
     assert.equal(late.snapshot.message, message);
   });
 
-  test("chat_message reaches everybody with its sender", async () => {
+  test("chat_message reaches all members with its sender", async () => {
     const { sessionId, followers, all } = await quartet();
     const chats = await everyoneHears(all, "chat_message", undefined, async () =>
       assertDone(await emit(followers[0], "chat_message", { sessionId, message: "ready?", username: "Bo" })),
@@ -431,7 +433,7 @@ describe("messages", () => {
 });
 
 describe("heartbeats", () => {
-  test("the server pings the application of the old clients; pongs are counted", async () => {
+  test("the server sends event ping, which old clients answer, and counts the pongs", async () => {
     const { leader } = await band(server, 1);
     const ping = await next(leader, "ping");
     assertShape(ping, { timestamp: "number" });
@@ -455,7 +457,7 @@ describe("heartbeats", () => {
     await refusedBothWays(socket, "heartbeat", { timestamp: "x" }, "invalid_payload", "timestamp");
   });
 
-  test("connection_quality describes the connection of the asker", async () => {
+  test("connection_quality describes the connection of its sender", async () => {
     const { leader } = await band(server, 1);
     const quality = next(leader, "connection_quality");
     leader.emit("connection_quality", {});
@@ -475,22 +477,23 @@ describe("heartbeats", () => {
 });
 
 describe("any other event", () => {
-  test("an unknown event is answered, and the member stays", async () => {
+  test("an unknown event is rejected, and the member stays", async () => {
     const { sessionId, leader } = await quartet();
     await refusedBothWays(leader, "make_coffee", { sessionId }, "unknown_event");
     assertDone(await emit(leader, "play", { sessionId }));
   });
 
-  test("a command for another session than one's own is refused", async () => {
+  test("a command for a session of others is rejected", async () => {
     const { leader } = await band(server, 1);
     const other = await band(server, 1);
     await refusedBothWays(leader, "play", { sessionId: other.sessionId }, "not_member");
   });
 
-  test("an event above its rate is refused and not done", async () => {
+  test("an event above its rate is rejected and changes nothing", async () => {
     const { sessionId, leader } = await band(server, 1);
     const told = next(leader, "rate_limit_exceeded");
-    // Five a second and a burst of ten: some of these are too many, but fewer than ten, which would end the connection.
+    // The rate is 5 per second with a burst of 10. Of 18 events at most 8 are rejected: after 10
+    // rejections the server would close the connection.
     const burst = Array.from({ length: 18 }, (_, i) => emit(leader, "update_message", { sessionId, message: `${i}` }));
     const acks = await Promise.all(burst);
     const refused = acks.filter((ack) => !ack.ok);
@@ -501,6 +504,6 @@ describe("any other event", () => {
     }
     assertShape(await told, { eventType: "update_message", retryAfter: "number" });
     const late = await join(server, sessionId, { role: "follower" });
-    assert.equal(late.snapshot.message, `${acks.findLastIndex((ack) => ack.ok)}`, "the last that was done stands");
+    assert.equal(late.snapshot.message, `${acks.findLastIndex((ack) => ack.ok)}`, "the last accepted message holds");
   });
 });

@@ -1,4 +1,4 @@
-// `bandsync check` on this machine: what it finds, and what its exit code means.
+// `bandsync check` on this machine: its findings and its exit codes.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { binary, launch, startServer } from "../support/server.js";
 const check = (env, args = []) => launch({ env: { HOST: "127.0.0.1", PORT: "0", ...env }, args: ["check", ...args] }).exited;
 
 describe("bandsync check", () => {
-  test("looks at everything, explains each finding, and starts nothing", async () => {
+  test("checks everything, explains each finding, and starts no server", async () => {
     const { code, stdout, stderr } = await check({});
     assert.equal(code, 0, stdout + stderr);
     const lines = stdout.trim().split("\n");
@@ -27,7 +27,7 @@ describe("bandsync check", () => {
     }
   });
 
-  test("a port in use is trouble", async () => {
+  test("a port in use is reported as trouble", async () => {
     const server = await startServer();
     const { code, stdout } = await check({ PORT: String(server.port) });
     assert.equal(code, 1);
@@ -56,7 +56,7 @@ describe("bandsync check", () => {
     await server.stop();
   });
 
-  test("a value that is not allowed is named, with exit code 2", async () => {
+  test("an invalid value is named, with exit code 2", async () => {
     const { code, stderr } = await check({ SHARDS: "none" });
     assert.equal(code, 2);
     assert.match(stderr, /SHARDS cannot be "none"/);

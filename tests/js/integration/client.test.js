@@ -1,5 +1,5 @@
-// What the unmodified socket.io-client promises its users, against `examine client-tests`: the server that its own
-// tests ask for.
+// Promises of socket.io-client to its users, against `tools examine client-tests`, which serves the
+// events that the client's own test suite expects.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { io, Manager } from "socket.io-client";
@@ -21,7 +21,7 @@ function connect(namespace = "/", options = {}) {
 
 const ask = (socket, ...words) => within(10_000, socket.emitWithAck(...words), `${words[0]} is acknowledged`);
 
-/** The events of this name that a socket hears from now on. */
+/** Collects the events of this name that a socket receives from now on. */
 function collect(socket, event) {
   const all = [];
   socket.on(event, (...values) => all.push(values));
@@ -46,7 +46,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       assert.deepEqual(answers, [1, "two", null, { three: [3] }]);
     });
 
-    test("the server asks, and hears what is answered", async () => {
+    test("the server asks, and receives the acknowledgement", async () => {
       const socket = open();
       const right = hears(socket, "got it");
       const others = collect(socket, "got it");
@@ -68,7 +68,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       assert.equal(others.length, 1, "each question is answered once, and no other was asked");
     });
 
-    test("dates are texts, false is false, and other alphabets come through", async () => {
+    test("dates arrive as texts, false as false, and texts of any alphabet unchanged", async () => {
       const socket = open();
       assert.ok(Date.parse(await ask(socket, "getAckDate", {})) > 0);
       const said = Promise.all(["takeDate", "takeDateObj", "false"].map((event) => hears(socket, event)));
@@ -81,7 +81,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       assert.deepEqual([texts[0][0], texts[3][0]], ["てすと", "utf8 — string"]);
     });
 
-    test("bytes go both ways, alone and inside of objects, and keep their place among others", async () => {
+    test("bytes travel both ways, alone and within objects, in order with other events", async () => {
       const socket = open();
       const bytes = Buffer.from([1, 2, 3, 0xff]);
       const given = hears(socket, "doge");
@@ -99,7 +99,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       const early = collect(socket, "abuff2-ack");
       socket.emit("abuff2", "too early");
       await ask(socket, "echo");
-      assert.equal(early.length, 0, "the bytes have not been there");
+      assert.equal(early.length, 0, "the bytes have not arrived yet");
       const heard = hears(socket, "abuff2-ack");
       socket.emit("abuff1", bytes);
       socket.emit("abuff2", "behind the bytes");
@@ -129,7 +129,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       }
     });
 
-    test("a lost connection comes back as a new socket if it has heard nothing, else as the same", async () => {
+    test("a lost connection gets a new socket if it has received no event, and else recovers the same", async () => {
       const socket = open();
       await hears(socket, "connect");
       const first = socket.id;
@@ -146,7 +146,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       assert.equal(await ask(socket, "echo", "still there"), "still there");
     });
 
-    test("a socket that was closed is opened again, and events emitted meanwhile are not lost", async () => {
+    test("a closed socket can be opened again, and then sends the events emitted meanwhile", async () => {
       const socket = open();
       await hears(socket, "connect");
       socket.disconnect();
@@ -156,7 +156,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       assert.equal(await answer, "meanwhile");
     });
 
-    test("namespaces share a connection, and leaving one leaves the others", async () => {
+    test("namespaces share a connection, and leaving one does not affect the others", async () => {
       const manager = new Manager(server.url, { transports });
       server.owns(() => manager._close());
       const [foo, asd] = [manager.socket("/foo"), manager.socket("/asd")];
@@ -170,17 +170,17 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       assert.equal(await ask(foo, "getId"), foo.id);
     });
 
-    test("an event without an acknowledgement times out, or is sent again as often as configured", async () => {
+    test("an event that is not acknowledged times out, or is retried as often as configured", async () => {
       const socket = open();
       await assert.rejects(socket.timeout(50).emitWithAck("nobody knows this"));
       const stubborn = open("/", { retries: 3, ackTimeout: 50 });
       let heard = 0;
       const often = new Promise((done) => stubborn.on("ack", () => (heard += 1) === 4 && done()));
       await assert.rejects(stubborn.emitWithAck("ack"));
-      await within(10_000, often, "four tries");
+      await within(10_000, often, "the event is sent four times");
     });
 
-    test("a client that gives up at once never hears that it is open", async () => {
+    test("a client with a timeout of 0 ms never connects", async () => {
       const socket = open("/", { timeout: 0, reconnection: false });
       const connected = collect(socket, "connect");
       assert.equal((await hears(socket, "connect_error"))[0].message, "timeout");

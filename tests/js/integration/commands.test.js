@@ -1,4 +1,5 @@
-// What old clients expect of commands: an answer to each, the newest value of a slider, and texts that are cut.
+// Expectations of old clients: each command is answered, a slider ends on its newest value, and
+// long texts are cut.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { band, emit, freshSession, heard, join, next } from "../support/client.js";
@@ -9,11 +10,11 @@ let server;
 before(async () => (server = await startServer({ env: { SHARDS: "2" } })));
 after(() => server.stop());
 
-/** Everything that a member heard but ticks and pings, by name. */
+/** The names of all events that a member received, without ticks, pings and answers. */
 const names = (socket) =>
   socket.heard.map((one) => one.event).filter((event) => !["scroll_tick", "ping", "connection_quality", "sync_response"].includes(event));
 
-/** Waits until all that was decided before was told to everybody, and forgets it. */
+/** Waits until all members have received every earlier event, then clears the lists of events. */
 async function settle({ sessionId, all }) {
   const message = `settled ${Math.random()}`;
   const told = all.map((member) => next(member, "snapshot", (one) => one.message === message));
@@ -23,7 +24,7 @@ async function settle({ sessionId, all }) {
   return message;
 }
 
-/** The version that holds now. */
+/** The current version of the session's timeline. */
 const version = async ({ sessionId, leader }) => (await emit(leader, "sync_request", { sessionId })).version;
 
 const MOVES = ["role_changed", "leader_changed", "snapshot"];
@@ -58,7 +59,7 @@ describe("a command that changes nothing is answered to its sender alone", () =>
         if (acknowledged) assertShape(answer, { ok: true, epoch: "number", version: before });
         assert.equal((await last).version, before);
         assert.deepEqual(names(sender), told);
-        // What the others hear next is the next change.
+        // The next event at the others is the next change.
         const others = b.all.filter((member) => member !== sender);
         const changed = others.map((member) => next(member, "snapshot", (one) => one.version > before));
         assertDone(await emit(b.leader, "update_message", { sessionId: b.sessionId, message: "next" }));
@@ -84,7 +85,7 @@ describe("the newest value wins", () => {
     assert.ok(leader.connected);
   });
 
-  test("play comes behind the tempo that was sent before it", async () => {
+  test("play is applied after a tempo that was sent before it", async () => {
     const { sessionId, leader, followers } = await band(server, 2);
     const told = next(followers[0], "play");
     const drag = Array.from({ length: 30 }, (_, i) => emit(leader, "set_tempo", { sessionId, tempo: 80 + i }));
@@ -95,7 +96,7 @@ describe("the newest value wins", () => {
     assert.ok(newest.version < play.version, JSON.stringify([newest, play]));
   });
 
-  test("it holds without acknowledgements too, and ends with what was sent last", async () => {
+  test("events without an acknowledgement end on the last value too", async () => {
     const { sessionId, leader } = await band(server, 1);
     for (let i = 0; i < 20; i += 1) {
       leader.emit("tempo_change", { sessionId, tempo: 100 + i });
@@ -119,7 +120,7 @@ describe("the newest value wins", () => {
 
 describe("texts are cut where they are too long", () => {
   const long = "🎸".repeat(700);
-  test("messages to 500 characters, which the acknowledgement says", async () => {
+  test("messages to 500 characters, and the acknowledgement has the cut text", async () => {
     const { sessionId, leader, followers } = await band(server, 2);
     const shown = next(followers[0], "snapshot", (one) => one.message.startsWith("🎸"));
     assertDone(await emit(leader, "update_message", { sessionId, message: long }), {
@@ -137,7 +138,7 @@ describe("texts are cut where they are too long", () => {
     assertRefused(await emit(leader, "chat_message", { sessionId, message: "\u202e \u0000" }), "invalid_payload", "message");
   });
 
-  test("names, instruments and the target of a cue to 64", async () => {
+  test("names, instruments and the target of a cue to 64 characters", async () => {
     const sessionId = freshSession();
     const member = await join(server, sessionId, { displayName: `\u0007${long}`, instrument: long });
     const [own] = member.snapshot.members;
@@ -167,14 +168,14 @@ test("the automatic message names the leader until a message is set", async () =
   await shows("Leader connected", () => emit(ben, "set_role", { sessionId, role: "leader" }));
 });
 
-test("a tempo of one beat a minute is one", async () => {
+test("a tempo of 1 BPM is valid", async () => {
   const { sessionId, leader } = await band(server, 1);
   assertDone(await emit(leader, "set_tempo", { sessionId, tempo: 1 }));
   assert.equal((await emit(leader, "sync_request", { sessionId })).tempoBpm, 1);
   assertRefused(await emit(leader, "set_tempo", { sessionId, tempo: 0.99 }), "invalid_payload", "tempo");
 });
 
-test("a name of the Node.js server's other dialect is answered with ours", async () => {
+test("an event name of the Node.js server's other dialect is rejected with the name to use", async () => {
   const { leader } = await band(server, 1);
   for (const [theirs, ours] of [["session:join", "join_session"], ["metronome:start", "play"]]) {
     const ack = await emit(leader, theirs, {});

@@ -1,4 +1,5 @@
-// RFC 6455 and RFC 7692, case by case, byte by byte, against the echo of WebSocket messages that `examine` serves.
+// RFC 6455 and RFC 7692 case by case, against `tools examine ws-echo`, which echoes WebSocket
+// messages.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import zlib from "node:zlib";
@@ -17,7 +18,7 @@ before(async () => {
 });
 after(() => server.stop());
 
-/** A WebSocket whose frames are ours, with this offer of an extension. */
+/** Opens a raw WebSocket that offers this extension. */
 async function open(offer) {
   const connection = await tcp(server);
   connection.write(upgradeHead(server, offer ? { "Sec-WebSocket-Extensions": offer } : {}, "/anywhere"));
@@ -29,17 +30,17 @@ async function open(offer) {
 async function expectEcho(raw, opcode, payload) {
   const got = await raw.readFrame("the echo");
   assert.deepEqual([got.opcode, got.fin, got.rsv, got.masked], [opcode, true, 0, false]);
-  assert.ok(got.payload.equals(Buffer.from(payload)), "what comes back is what was sent");
+  assert.ok(got.payload.equals(Buffer.from(payload)), "the echo equals the message");
 }
 
-/** Closes in order, and sees that the server answers with the same code and ends the connection itself. */
+/** Closes with 1000. Checks that the server answers with that code and ends the connection. */
 async function closeWell(raw) {
   raw.send(frame(CLOSE, Buffer.from([0x03, 0xe8])));
   assert.equal(await raw.readClose(), 1000);
   await raw.tcp.closed();
 }
 
-/** Writes the bytes in pieces of this size, each by itself. */
+/** Writes the bytes in pieces of `size`, each in a write of its own. */
 async function chopped(raw, bytes, size) {
   for (let at = 0; at < bytes.length; at += size) {
     raw.tcp.write(bytes.subarray(at, at + size));
@@ -47,7 +48,7 @@ async function chopped(raw, bytes, size) {
   }
 }
 
-/** The frames of a message in this many pieces. */
+/** The frames of a message that is cut into pieces of `size` bytes. */
 function fragments(opcode, payload, size) {
   const frames = [];
   for (let at = 0; at < payload.length; at += size) {
@@ -60,7 +61,7 @@ function fragments(opcode, payload, size) {
 describe("framing", () => {
   for (const length of [0, 1, 125, 126, 127, 128, 65_535, 65_536]) {
     for (const [name, opcode] of [["text", TEXT], ["binary", BINARY]]) {
-      test(`a ${name} of ${length} bytes`, async () => {
+      test(`a ${name} message of ${length} bytes is echoed`, async () => {
         const raw = await open();
         const payload = Buffer.alloc(length, opcode === TEXT ? "*" : 0xfe);
         raw.send(frame(opcode, payload));
@@ -69,7 +70,7 @@ describe("framing", () => {
       });
     }
   }
-  test("a message chopped into writes of 997 bytes", async () => {
+  test("a message in writes of 997 bytes is echoed", async () => {
     const raw = await open();
     const payload = Buffer.alloc(65_536, "é");
     await chopped(raw, frame(TEXT, payload), 997);
@@ -80,7 +81,7 @@ describe("framing", () => {
 
 describe("pings", () => {
   for (const length of [0, 1, 4, 125]) {
-    test(`one of ${length} bytes comes back as a pong`, async () => {
+    test(`one of ${length} bytes is answered with a pong`, async () => {
       const raw = await open();
       raw.send(frame(PING, Buffer.alloc(length, 0xfe)));
       const pong = await raw.readFrame();
@@ -94,20 +95,20 @@ describe("pings", () => {
     raw.send(frame(PING, Buffer.alloc(126)));
     assert.equal(await raw.readClose(), 1002);
   });
-  test("one byte by byte", async () => {
+  test("one that arrives byte by byte is answered", async () => {
     const raw = await open();
     await chopped(raw, frame(PING, Buffer.alloc(125, 7)), 1);
     assert.equal((await raw.readFrame()).payload.length, 125);
     await closeWell(raw);
   });
-  test("pongs that nobody asked for are passed over", async () => {
+  test("unsolicited pongs are ignored", async () => {
     const raw = await open();
     raw.send(frame(PONG), frame(PONG, "unasked"), frame(PING, "asked"));
     assert.equal((await raw.readFrame()).payload.toString(), "asked");
     await closeWell(raw);
   });
   for (const size of [Infinity, 1]) {
-    test(`ten at once are answered each, in order, ${size === 1 ? "byte by byte" : "in one piece"}`, async () => {
+    test(`ten at once are answered one by one, in order, ${size === 1 ? "byte by byte" : "in one piece"}`, async () => {
       const raw = await open();
       const pings = Buffer.concat(Array.from({ length: 10 }, (_, i) => frame(PING, `ping ${i}`)));
       await chopped(raw, pings, Math.min(size, pings.length));
@@ -120,7 +121,7 @@ describe("pings", () => {
 describe("reserved bits and opcodes", () => {
   for (let rsv = 1; rsv < 8; rsv += 1) {
     for (const opcode of [TEXT, BINARY, PING, CLOSE]) {
-      test(`reserved bits ${rsv} on opcode ${opcode} close with 1002, after what came before was answered`, async () => {
+      test(`reserved bits ${rsv} on opcode ${opcode} close with 1002, after the message before is answered`, async () => {
         const raw = await open();
         raw.send(frame(TEXT, "before"), frame(opcode, "", { rsv }), frame(PING));
         await expectEcho(raw, TEXT, "before");
@@ -189,7 +190,7 @@ describe("UTF-8", () => {
     "a byte order mark": hex("efbbbf 61"),
   };
   for (const [name, payload] of Object.entries(good)) {
-    test(`${name}: whole, byte by byte, in frames of a byte`, async () => {
+    test(`${name} is echoed: whole, byte by byte, and in frames of one byte`, async () => {
       const raw = await open();
       raw.send(frame(TEXT, payload));
       await expectEcho(raw, TEXT, payload);
@@ -231,7 +232,7 @@ describe("UTF-8", () => {
       }
     });
     test(`${name} closes before the message ends`, async () => {
-      // What follows never comes: the server must not wait for it.
+      // The rest of the message is never sent, so the server must not wait for it.
       const raw = await open();
       raw.send(frame(TEXT, Buffer.concat([Buffer.from("κόσμε"), payload, Buffer.from("x")]), { fin: false }));
       assert.equal(await raw.readClose(), 1007);
@@ -248,7 +249,7 @@ describe("UTF-8", () => {
       assert.equal(await raw.readClose(), 1007);
     });
   }
-  test("a character may be cut by frames and reads anywhere", async () => {
+  test("frames and reads may cut a character anywhere", async () => {
     const raw = await open();
     const payload = Buffer.from("κόσμε 🎸 ".repeat(40));
     for (let size = 1; size < 6; size += 1) {
@@ -262,7 +263,7 @@ describe("UTF-8", () => {
 describe("closing", () => {
   const body = (code, reason = "") => Buffer.concat([Buffer.from([code >> 8, code & 0xff]), Buffer.from(reason)]);
   for (const code of [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999]) {
-    test(`code ${code} comes back`, async () => {
+    test(`code ${code} is echoed`, async () => {
       const raw = await open();
       raw.send(frame(CLOSE, body(code, "because")));
       assert.equal(await raw.readClose(), code);
@@ -270,7 +271,7 @@ describe("closing", () => {
     });
   }
   for (const code of [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535]) {
-    test(`code ${code} must not be sent: 1002`, async () => {
+    test(`code ${code} is answered with 1002`, async () => {
       const raw = await open();
       raw.send(frame(CLOSE, body(code)));
       assert.equal(await raw.readClose(), 1002);
@@ -282,23 +283,23 @@ describe("closing", () => {
     ["a body of one byte", "x", 1002],
     ["the longest reason", body(1000, "r".repeat(123)), 1000],
     ["a reason that is too long", body(1000, "r".repeat(124)), 1002],
-    ["a reason that is no UTF-8", Buffer.concat([body(1000), Buffer.from([0xce, 0xba, 0xed, 0xa0, 0x80])]), 1007],
+    ["a reason that is not UTF-8", Buffer.concat([body(1000), Buffer.from([0xce, 0xba, 0xed, 0xa0, 0x80])]), 1007],
   ]) {
-    test(`${name}: ${code}`, async () => {
+    test(`${name} is answered with ${code}`, async () => {
       const raw = await open();
       raw.send(frame(CLOSE, payload));
       assert.equal(await raw.readClose(), code);
       await raw.tcp.closed();
     });
   }
-  test("what comes after a close is not answered", async () => {
+  test("input after a close is not answered", async () => {
     const raw = await open();
     raw.send(frame(CLOSE, body(1000)), frame(PING, "late"), frame(TEXT, "late"), frame(CLOSE, body(1000)));
     assert.equal(await raw.readClose(), 1000);
     await raw.tcp.closed();
     assert.equal(raw.tcp.buffer.length, 0);
   });
-  test("a message that is not whole is not answered", async () => {
+  test("an incomplete message is not answered", async () => {
     const raw = await open();
     raw.send(frame(TEXT, "begun", { fin: false }), frame(CLOSE, body(1000)), frame(CONT, "never"));
     assert.equal((await raw.readFrame()).opcode, CLOSE);
@@ -307,7 +308,7 @@ describe("closing", () => {
 });
 
 describe("limits", () => {
-  test("16 MiB come back: in one frame, and in fragments of 256 bytes, as many as there may be", async () => {
+  test("16 MiB are echoed, in one frame and in the maximum number of fragments", async () => {
     const payload = Buffer.alloc(MESSAGE_MAX, "BAsd7&jh23");
     const raw = await open();
     raw.send(frame(BINARY, payload));
@@ -327,7 +328,7 @@ describe("limits", () => {
     many.send(piece);
     assert.equal(await many.readClose(), 1008);
   });
-  test("a thousand messages of each size go there and back", async () => {
+  test("a thousand messages of each size are echoed", async () => {
     const raw = await open();
     for (const size of [0, 16, 64, 256, 1_024, 4_096]) {
       const payload = Buffer.alloc(size, "x");
@@ -340,7 +341,7 @@ describe("limits", () => {
   });
 });
 
-/** Both directions of permessage-deflate at the client's end. */
+/** The client's side of permessage-deflate, in both directions. */
 class Deflater {
   constructor({ extension }) {
     const bits = (name) => Number(new RegExp(`${name}=(\\d+)`).exec(extension)?.[1] ?? 15);
@@ -361,7 +362,7 @@ class Deflater {
     return payload.length === 0 ? Buffer.from([0]) : deflated.subarray(0, -4);
   }
 
-  /** What the server sent; it may look back as far as was agreed on and no further. */
+  /** Inflates a payload. Fails if it refers further back than the negotiated window. */
   inflate(payload) {
     const dictionary = this.received.length > 0 && !this.theyForget ? this.received : undefined;
     const options = { finishFlush: zlib.constants.Z_SYNC_FLUSH, dictionary };
@@ -372,7 +373,7 @@ class Deflater {
   }
 }
 
-/** Sends a compressed message and reads the echo, compressed or not. */
+/** Sends a compressed message and checks the echo. Returns whether that is compressed. */
 async function roundTrip(raw, deflater, opcode, payload, { size = Infinity } = {}) {
   const deflated = deflater.deflate(payload);
   const frames = [];
@@ -384,7 +385,7 @@ async function roundTrip(raw, deflater, opcode, payload, { size = Infinity } = {
   const got = await raw.readFrame("the echo");
   assert.deepEqual([got.opcode, got.fin, got.rsv & 3], [opcode, true, 0]);
   const back = got.rsv === 4 ? deflater.inflate(got.payload) : got.payload;
-  assert.ok(back.equals(payload), `${payload.length} bytes come back`);
+  assert.ok(back.equals(payload), `the echo has the ${payload.length} bytes sent`);
   return got.rsv === 4;
 }
 
@@ -423,23 +424,23 @@ describe("compression", () => {
     ["x-unknown; a=1, permessage-deflate", /^permessage-deflate/],
     ["permessage-deflate; client_max_window_bits=\"10\"", /client_max_window_bits=10/],
   ]) {
-    test(`of several offers the first that is known: ${offer}`, async () => assert.match((await open(offer)).extension, granted));
+    test(`the first known one of several offers is accepted: ${offer}`, async () => assert.match((await open(offer)).extension, granted));
   }
   for (const parameters of [
     "server_max_window_bits", "server_max_window_bits=7", "server_max_window_bits=16", "client_max_window_bits=7",
     "server_no_context_takeover=1", "unknown", "client_max_window_bits; client_max_window_bits",
   ]) {
-    test(`a malformed offer is refused: ${parameters}`, async () => {
+    test(`a malformed offer is rejected: ${parameters}`, async () => {
       const connection = await tcp(server);
       const offer = `permessage-deflate; ${parameters}`;
       connection.write(upgradeHead(server, { "Sec-WebSocket-Extensions": offer }, "/"));
       assert.equal((await connection.readAnswer()).status, 400);
     });
   }
-  test("an extension that nobody knows is not granted", async () => {
+  test("an unknown extension is not accepted", async () => {
     assert.equal((await open("x-webkit-deflate-frame")).extension, undefined);
   });
-  test("large ones are compressed, and with takeover the second more than the first", async () => {
+  test("large messages are compressed, and with context takeover the second more than the first", async () => {
     const raw = await open("permessage-deflate");
     const deflater = new Deflater(raw);
     assert.ok(await roundTrip(raw, deflater, BINARY, Buffer.concat([noise(8_000), lines(100)])));
@@ -449,7 +450,7 @@ describe("compression", () => {
     assert.ok(again.payload.length < 500, `${again.payload.length} bytes refer to the first`);
     assert.ok(deflater.inflate(again.payload).equals(noise(8_000)));
   });
-  test("a thousand messages of 128 KiB go there and back", async () => {
+  test("a thousand messages of 128 KiB are echoed", async () => {
     const raw = await open("permessage-deflate; server_no_context_takeover; client_no_context_takeover");
     const deflater = new Deflater(raw);
     const payload = lines(131_072);
@@ -462,11 +463,11 @@ describe("compression", () => {
     }
     await closeWell(raw);
   });
-  test("16 MiB of one byte are a small message", async () => {
+  test("16 MiB of equal bytes are echoed", async () => {
     const raw = await open("permessage-deflate");
     assert.ok(await roundTrip(raw, new Deflater(raw), BINARY, Buffer.alloc(MESSAGE_MAX, 1)));
   });
-  test("one byte more than 16 MiB is 1009, however small it was packed", async () => {
+  test("one byte more than 16 MiB closes with 1009, however small its compressed form is", async () => {
     const raw = await open("permessage-deflate");
     raw.send(frame(BINARY, new Deflater(raw).deflate(Buffer.alloc(MESSAGE_MAX + 1, 1)), { rsv: 4 }));
     assert.equal(await raw.readClose(), 1009);
@@ -485,7 +486,7 @@ describe("compression", () => {
       await closeWell(raw);
     });
   }
-  test("messages that are not compressed may come between, and leave the window as it was", async () => {
+  test("uncompressed messages between compressed ones leave the window unchanged", async () => {
     const raw = await open("permessage-deflate");
     const deflater = new Deflater(raw);
     await roundTrip(raw, deflater, TEXT, lines(400));
@@ -497,13 +498,13 @@ describe("compression", () => {
   });
   const packed = (payload) => zlib.deflateRawSync(payload, { finishFlush: zlib.constants.Z_SYNC_FLUSH }).subarray(0, -4);
   for (const [name, code, frames] of [
-    ["no deflate", 1007, [frame(TEXT, Buffer.alloc(20, 0xff), { rsv: 4 })]],
-    ["text that is no UTF-8 inside", 1007, [frame(TEXT, packed(Buffer.from([0x61, 0xc3, 0x28])), { rsv: 4 })]],
+    ["a payload that is not deflate", 1007, [frame(TEXT, Buffer.alloc(20, 0xff), { rsv: 4 })]],
+    ["compressed text that is not UTF-8", 1007, [frame(TEXT, packed(Buffer.from([0x61, 0xc3, 0x28])), { rsv: 4 })]],
     ["the bit on a continuation", 1002, [frame(TEXT, "", { rsv: 4, fin: false }), frame(CONT, "x", { rsv: 4 })]],
     ["the bit on a ping", 1002, [frame(PING, "x", { rsv: 4 })]],
     ["the bit on a close", 1002, [frame(CLOSE, "", { rsv: 4 })]],
     ["another bit with it", 1002, [frame(TEXT, packed(Buffer.from("a")), { rsv: 6 })]],
-    ["a reference to what was never sent", 1007, [frame(TEXT, Buffer.from([0xf2, 0x00, 0x11, 0x00, 0x00]), { rsv: 4 })]],
+    ["a reference to bytes that were never sent", 1007, [frame(TEXT, Buffer.from([0xf2, 0x00, 0x11, 0x00, 0x00]), { rsv: 4 })]],
   ]) {
     test(`${name} closes with ${code}`, async () => {
       const raw = await open("permessage-deflate");

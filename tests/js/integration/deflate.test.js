@@ -1,4 +1,4 @@
-// permessage-deflate as the usual clients speak it: what is said is the same, and less of it goes over the wire.
+// permessage-deflate with common clients: members receive the same events in fewer bytes.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
@@ -11,7 +11,7 @@ let server;
 before(async () => (server = await startServer()));
 after(() => server.stop());
 
-/** A WebSocket of `ws` with this offer; `messages` keeps what came, `connect` and `join` are done. */
+/** Joins a session by a WebSocket of the package `ws` with this offer of compression. */
 async function member(sessionId, perMessageDeflate) {
   const url = `${server.url.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`;
   const socket = new WebSocket(url, { perMessageDeflate });
@@ -45,7 +45,7 @@ for (const offer of [
   { clientMaxWindowBits: 9 },
   { serverNoContextTakeover: true, clientNoContextTakeover: true },
 ]) {
-  test(`a set list goes there and back with ${JSON.stringify(offer)}`, async () => {
+  test(`a set list arrives compressed and unchanged with ${JSON.stringify(offer)}`, async () => {
     const sessionId = freshSession("deflate");
     const { socket, until } = await member(sessionId, offer);
     assert.match(socket.extensions, /^permessage-deflate/);
@@ -53,7 +53,7 @@ for (const offer of [
     socket.send(`422["set_setlist",${JSON.stringify({ sessionId, setlist: SETLIST })}]`);
     const setlist = await until((text) => text.startsWith('42["setlist"'));
     assert.ok(setlist.includes(JSON.stringify(SETLIST.songs[0].body)));
-    assert.ok(socket._socket.bytesRead - before < setlist.length / 20, "it was compressed");
+    assert.ok(socket._socket.bytesRead - before < setlist.length / 20, "the set list is compressed");
     socket.close();
   });
 }

@@ -1,4 +1,5 @@
-// The files of tools/deploy that watch the server: Prometheus, the OpenTelemetry Collector for New Relic, Datadog, systemd.
+// The files of tools/deploy for monitoring: Prometheus, the OpenTelemetry Collector for New Relic,
+// Datadog and systemd.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -19,7 +20,7 @@ const TOKEN = "a-token-of-some-length";
 
 const promtool = [target("promtool", "usr/bin/promtool"), "promtool"].find((one) => !spawnSync(one, ["--version"]).error);
 
-/** The Agent's check, as tools/test brings it. */
+/** The Python that has the Agent's check, installed by tools/test. */
 const DATADOG = target("datadog", "bin/python");
 
 let server, folder, token, families;
@@ -36,7 +37,7 @@ before(async () => {
     families = new Map([...body.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, kind]) => [name, kind]));
     return body;
   };
-  // Histograms are merged once a second, and are not sent on while they are empty.
+  // Histograms are merged once per second, and an empty one is not served.
   await until("the turns are counted", async () => /^bandsync_turn_duration_seconds_count\S* [1-9]/m.test(await metrics()));
 });
 after(async () => {
@@ -44,17 +45,17 @@ after(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Has promtool read a configuration of Prometheus, with the files that it names. */
+/** Checks a configuration of Prometheus, and the files that it names, with promtool. */
 function checkPrometheus(config) {
   const file = join(folder, "prometheus.yml");
-  // JSON is YAML.
+  // Every JSON text is also YAML.
   writeFileSync(file, JSON.stringify(config).replaceAll("/etc/bandsync/admin-token", token));
   writeFileSync(join(folder, "prometheus-rules.yml"), shipped("prometheus-rules.yml"));
   const { status, stdout, stderr } = spawnSync(promtool, ["check", "config", file], { encoding: "utf8" });
   assert.equal(status, 0, stdout + stderr);
 }
 
-/** Where a scrape configuration finds metrics: the path must be one, with the token that it sends. */
+/** Checks that the path and the token of a scrape configuration lead to the metrics. */
 async function checkScrape({ metrics_path: path, authorization }) {
   assert.deepEqual([authorization.type, authorization.credentials_file], ["Bearer", "/etc/bandsync/admin-token"]);
   const answer = await request(server, "GET", path, { Authorization: `Bearer ${readFileSync(token, "utf8")}` });
@@ -64,7 +65,7 @@ async function checkScrape({ metrics_path: path, authorization }) {
 
 describe("Prometheus", () => {
   test("finds the metrics", () => checkScrape(parse(shipped("prometheus.yml")).scrape_configs[0]));
-  test("promtool finds no fault", { skip: !promtool && "promtool is not here: ./tools/test brings it" }, () => {
+  test("promtool finds no fault", { skip: !promtool && "promtool is not here: ./tools/test installs it" }, () => {
     checkPrometheus(parse(shipped("prometheus.yml")));
   });
 });
@@ -72,14 +73,14 @@ describe("Prometheus", () => {
 describe("the OpenTelemetry Collector", () => {
   const config = parse(shipped("otel-collector.yml"));
 
-  test("sends what it reads to New Relic, through parts that are all there", async () => {
+  test("sends the metrics to New Relic, and defines and uses every part", async () => {
     assert.deepEqual(Object.keys(config).sort(), ["exporters", "processors", "receivers", "service"]);
     const { metrics, ...others } = config.service.pipelines;
     assert.deepEqual(others, {});
     for (const kind of ["receivers", "processors", "exporters"]) {
       assert.deepEqual([...metrics[kind]].sort(), Object.keys(config[kind]).sort(), `every one of ${kind} is used`);
     }
-    assert.deepEqual(metrics.processors.at(0), "memory_limiter", "first, as the collector wants it");
+    assert.deepEqual(metrics.processors.at(0), "memory_limiter", "first, as the Collector requires");
     assert.deepEqual(metrics.processors.at(-1), "batch", "last");
     const { endpoint, headers } = config.exporters.otlphttp;
     assert.equal(new URL(endpoint).host, "otlp.nr-data.net");
@@ -87,7 +88,7 @@ describe("the OpenTelemetry Collector", () => {
     await checkScrape(config.receivers.prometheus.config.scrape_configs[0]);
   });
 
-  test("promtool finds no fault with its receiver", { skip: !promtool && "promtool is not here: ./tools/test brings it" }, () => {
+  test("promtool finds no fault with its receiver", { skip: !promtool && "promtool is not here: ./tools/test installs it" }, () => {
     checkPrometheus(config.receivers.prometheus.config);
   });
 });
@@ -96,17 +97,17 @@ describe("Datadog", () => {
   const [instance] = parse(shipped("datadog-openmetrics.yml")).instances;
   const mapped = new Map(instance.metrics.flatMap((one) => Object.entries(one)));
 
-  test("every metric has a name there, and every name a metric", () => {
-    // What has no value here: there is no limit.
+  test("every metric has a Datadog name, and every Datadog name a metric", () => {
+    // A process without a limit has no value for this one.
     const unlimited = ["process_virtual_memory_max_bytes"];
-    // Labels of the build, which is no measurement.
+    // The labels of the build are not a measurement.
     const served = [...families].filter(([name, kind]) => kind !== "info" && !unlimited.includes(name)).map(([name]) => name);
     assert.ok(served.length > 40, `${served}`);
     assert.deepEqual([...mapped.keys()].sort(), served.sort());
-    assert.equal(new Set(mapped.values()).size, mapped.size, "each has a name of its own");
+    assert.equal(new Set(mapped.values()).size, mapped.size, "no two metrics have the same name");
   });
 
-  test("the Agent's own check reads all of it", { skip: !existsSync(DATADOG) && `datadog-checks-base is not here: ./tools/test --only integration brings it` }, () => {
+  test("the Agent's own check reads all metrics", { skip: !existsSync(DATADOG) && `datadog-checks-base is not here: ./tools/test --only integration installs it` }, () => {
     const config = structuredClone(instance);
     config.openmetrics_endpoint = instance.openmetrics_endpoint.replace("http://127.0.0.1:3001", server.url);
     assert.equal(config.auth_token.reader.path, "/etc/bandsync/admin-token");
@@ -123,7 +124,7 @@ describe("Datadog", () => {
 });
 
 describe("restarts and balancing", () => {
-  test("balancers ask /readyz, and no supervisor restarts by /health", () => {
+  test("balancers ask /readyz, and no supervisor restarts because of /health", () => {
     const balancers = { "haproxy.cfg": /option httpchk GET (\S+)/, Caddyfile: /health_uri (\S+)/ };
     for (const [name, asks] of Object.entries(balancers)) assert.equal(asks.exec(shipped(name))[1], "/readyz", name);
     const readme = shipped("README.md");

@@ -1,4 +1,4 @@
-// What `examine` serves above WebSocket: Engine.IO and Socket.IO echoes, through the unmodified clients and below them.
+// `tools examine engine-echo` and `socket-echo`, through the unmodified clients and by raw packets.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import zlib from "node:zlib";
@@ -23,13 +23,13 @@ describe("engine-echo", () => {
   const post = (query, body, type = "text/plain") =>
     request(server, "POST", path(query), { "Content-Type": type, "Content-Length": Buffer.byteLength(body) }, body);
 
-  test("packets of version 4 come back, bytes as text, in order", async () => {
+  test("packets of version 4 are echoed in order, bytes as text", async () => {
     const { sid } = JSON.parse((await get("EIO=4")).body.slice(1));
     assert.equal((await post(`EIO=4&sid=${sid}`, "4é🎸\x1ebAQIDBA==\x1e4")).body, "ok");
     assert.equal((await get(`EIO=4&sid=${sid}`)).body, "4é🎸\x1ebAQIDBA==\x1e4");
   });
 
-  test("packets of version 3 come back, bytes as bytes for clients that accept them", async () => {
+  test("packets of version 3 are echoed, bytes as bytes for clients that accept them", async () => {
     for (const [option, kind, body] of [
       ["", "application/octet-stream", "\x00\x06\xff4hello\x01\x05\xff\x04\x01\x02\x03\x04"],
       ["&b64=1", "text/plain; charset=UTF-8", "6:4hello10:b4AQIDBA=="],
@@ -62,7 +62,7 @@ describe("engine-echo", () => {
     }
   });
 
-  test("a client that remembers what it sent may compress even its probe", async () => {
+  test("a client with context takeover may compress even its probe", async () => {
     const { sid } = JSON.parse((await get("EIO=4")).body.slice(1));
     const url = `${server.url.replace("http", "ws")}/engine.io/?EIO=4&transport=websocket&sid=${sid}`;
     const socket = new WebSocket(url, { perMessageDeflate: { threshold: 0 } });
@@ -76,7 +76,7 @@ describe("engine-echo", () => {
     assert.equal(String((await hears(socket, "message"))[0]), "4over there");
   });
 
-  test("bytes of version 3 on a WebSocket have their type in front", async () => {
+  test("bytes of version 3 on a WebSocket begin with their type", async () => {
     for (const [option, sent, back] of [["", Buffer.from([4, 1, 2]), Buffer.from([4, 1, 2])], ["&b64=1", "b4AQI=", Buffer.from("b4AQI=")]]) {
       const url = `${server.url.replace("http", "ws")}/engine.io/?EIO=3&transport=websocket${option}`;
       const socket = new WebSocket(url, { perMessageDeflate: false });
@@ -88,7 +88,7 @@ describe("engine-echo", () => {
     }
   });
 
-  test("a client of version 3 pings: a bare pong comes back, also for a probe, and its own pong is an error", async () => {
+  test("a client of version 3 pings: it receives a bare pong, also for a probe, and may not send pongs itself", async () => {
     const url = `${server.url.replace("http", "ws")}/engine.io/?EIO=3&transport=websocket`;
     const socket = new WebSocket(url, { perMessageDeflate: false });
     server.owns(() => socket.terminate());
@@ -101,7 +101,7 @@ describe("engine-echo", () => {
     assert.equal((await hears(socket, "close"))[0], 1005);
   });
 
-  test("a body that is too large is refused, and one of bytes that version 4 has not ends the session", async () => {
+  test("a body that is too large is rejected, and a binary body of version 4 ends the session", async () => {
     const { sid } = JSON.parse((await get("EIO=4")).body.slice(1));
     const headers = { "Content-Type": "text/plain", "Content-Length": "1000001", Connection: "close" };
     assert.equal((await request(server, "POST", path(`EIO=4&sid=${sid}`), headers)).status, 413);
@@ -111,17 +111,17 @@ describe("engine-echo", () => {
     assert.deepEqual(JSON.parse((await get(`EIO=4&sid=${sid}`)).body), { code: 1, message: "Session ID unknown" });
   });
 
-  test("of a repeated parameter the last one counts", async () => {
+  test("the last value of a repeated parameter counts", async () => {
     const answer = await request(server, "GET", "/engine.io/?EIO=3&transport=pigeon&EIO=4&transport=polling");
     assert.equal(answer.body[0], "0");
   });
 
-  test("a session of one version takes no requests of the other", async () => {
+  test("a session of one version rejects requests of the other", async () => {
     const { sid } = JSON.parse((await get("EIO=4")).body.slice(1));
     assert.equal(JSON.parse((await get(`EIO=3&sid=${sid}`)).body).code, 3);
   });
 
-  test("JSONP is refused", async () => {
+  test("JSONP is rejected", async () => {
     const answer = await get("EIO=4&j=0");
     assert.deepEqual([answer.status, JSON.parse(answer.body).message], [400, "Transport unknown"]);
   });
@@ -170,7 +170,7 @@ describe("socket-echo", () => {
     });
   }
 
-  test("an unknown namespace is refused, with its name as it was sent", async () => {
+  test("an unknown namespace is rejected, with its name as it was sent", async () => {
     const socket = connect(io, "/nope", { transports: ["websocket"] });
     assert.equal((await hears(socket, "connect_error"))[0].message, "Invalid namespace");
   });
@@ -182,7 +182,7 @@ describe("socket-echo", () => {
     const heard = [];
     socket.on("message-back", (...all) => heard.push(all[0]));
     const gone = hears(socket, "disconnect");
-    // Sent, and the connection breaks before the answer can be read.
+    // The connection breaks after the events are sent, and before their echoes are read.
     const { ws } = socket.io.engine.transport;
     ws.removeAllListeners("message");
     for (const listener of ["onmessage"]) ws[listener] = () => {};
@@ -192,7 +192,7 @@ describe("socket-echo", () => {
       let seen = 0;
       ws.on("message", () => (seen += 1) === 3 && done());
     });
-    await soon(answered, "the answers, which nobody reads");
+    await soon(answered, "the unread echoes");
     ws.terminate();
     socket.io.engine.transport.onClose("test");
     await gone;
@@ -238,7 +238,7 @@ describe("socket-echo", () => {
   });
 });
 
-test("the path has to be right to the slash, and version 3 must be asked for", async () => {
+test("the path must match up to its last slash, and version 3 must be enabled", async () => {
   const server = await startExamine("engine-echo");
   assert.equal((await request(server, "GET", "/engine.io?EIO=4&transport=polling")).status, 404);
   assert.equal((await request(server, "GET", "/socket.io/?EIO=4&transport=polling")).status, 404);
@@ -265,7 +265,7 @@ describe("a client that never connects to a namespace", () => {
     return socket;
   };
 
-  test("is closed in time, also if it was refused; who has once been connected is not", async () => {
+  test("is closed in time, even after a refusal; a client that was connected once is not", async () => {
     const [silent, refused, left] = await Promise.all([open(), open(), open()]);
     refused.send("40/nope");
     left.send("40");

@@ -1,4 +1,5 @@
-// Who counts as this machine, which secret proves who somebody is, and what HTTP says: by raw bytes on the real binary.
+// Requests that count as local, secrets that prove an identity, and HTTP answers: by raw bytes on
+// the real binary.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -14,7 +15,7 @@ import { Tcp, head, request, tcp, upgradeHead } from "../support/wire.js";
 
 const OPERATORS = ["/dashboard", "/dashboard/data", "/metrics", "/metrics/prometheus", "/metrics/history"];
 
-/** The answer to bytes that are sent as they are, on a connection of their own. */
+/** Sends bytes unchanged on a connection of their own and returns the answer. */
 async function raw(server, bytes, from) {
   const connection = from ? await tcpFrom(server, from) : await tcp(server);
   connection.write(Buffer.from(bytes, "latin1"));
@@ -23,7 +24,7 @@ async function raw(server, bytes, from) {
   return answer;
 }
 
-/** A connection from another address of this machine. All of 127.0.0.0/8 is one machine, but many addresses. */
+/** Connects from another address of this machine, which owns all addresses of 127.0.0.0/8. */
 async function tcpFrom(server, localAddress) {
   const socket = net.connect({ port: server.port, host: "127.0.0.1", localAddress });
   const connection = new Tcp(socket);
@@ -53,7 +54,7 @@ describe("requests that count as local", () => {
   ];
 
   for (const trusted of ["none", "127.0.0.1"]) {
-    test(`nothing that was passed on (TRUSTED_PROXIES=${trusted})`, async () => {
+    test(`exclude all that a proxy passed on (TRUSTED_PROXIES=${trusted})`, async () => {
       const open = await startServer({ env: { TRUSTED_PROXIES: trusted, HTTP_REQUESTS_PER_IP: "0" } });
       const guarded = await startServer({ env: { TRUSTED_PROXIES: trusted, ADMIN_TOKEN: secret, HTTP_REQUESTS_PER_IP: "0" } });
       for (const target of OPERATORS) {
@@ -64,15 +65,15 @@ describe("requests that count as local", () => {
           const token = `${lines}Authorization: Bearer ${secret}\r\n`;
           assert.equal((await raw(guarded, get(guarded, target, token))).status, 200, `${target} ${JSON.stringify(lines)}`);
         }
-        assert.equal((await raw(guarded, get(guarded, target))).status, 401, "once a token is set, this machine needs it too");
+        assert.equal((await raw(guarded, get(guarded, target))).status, 401, "if a token is set, local requests need it too");
         const twice = `Authorization: Bearer ${secret}\r\nAuthorization: Bearer ${secret}\r\n`;
-        assert.equal((await raw(guarded, get(guarded, target, twice))).status, 401, "two tokens are none");
+        assert.equal((await raw(guarded, get(guarded, target, twice))).status, 401, "two tokens count as none");
       }
       await Promise.all([open.stop(), guarded.stop()]);
     });
   }
 
-  test("a header that cannot be read lifts no limit: all such clients share one", async () => {
+  test("all clients with a malformed forwarding header share one limit", async () => {
     const env = { SECURITY_PROFILE: "internet", TRUSTED_PROXIES: "127.0.0.1", CORS_ORIGIN: "https://band.example", SHARDS: "1" };
     const server = await startServer({ env: { ...env, CONNECTIONS_PER_IP: "5", HANDSHAKES_PER_IP: "0", HTTP_REQUESTS_PER_IP: "5" } });
     const lines = (n) => [`X-Forwarded-For: 203.0.113.${n}\r\nX-Forwarded-For: \xff\r\n`, "X-Forwarded-For: \xff\r\n", `X-Real-IP: 203.0.113.${n}\r\n`][n % 3];
@@ -107,7 +108,7 @@ describe("requests that count as local", () => {
 describe("DNS rebinding", () => {
   const ask = (server, target, host) => raw(server, `GET ${target} HTTP/1.1\r\n${host}\r\n`);
 
-  test("reads nothing of the operators'; probes and public pages have any name", async () => {
+  test("reaches no page for operators; probes and public pages allow any name", async () => {
     const server = await startServer({ env: { ALLOWED_HOSTS: "stage.example", LOG_LEVEL: "warn", HTTP_REQUESTS_PER_IP: "0" } });
     for (const target of [...OPERATORS, "/dashboard.js"]) {
       for (const host of ["evil.example", "127.0.0.1.evil.example:3001", "EVIL.example.", "evil%2eexample"]) {
@@ -132,7 +133,7 @@ describe("DNS rebinding", () => {
     assert.match(stderr, /refused \/metrics under the name evil\.example: add the name to ALLOWED_HOSTS/);
   });
 
-  test("on the internet a name that only may be ours needs the token", async () => {
+  test("on the internet an unlisted name needs the token", async () => {
     const env = { SECURITY_PROFILE: "internet", TRUSTED_PROXIES: "10.0.0.1", CORS_ORIGIN: "https://band.example" };
     const open = await startServer({ env });
     assert.equal((await ask(open, "/metrics", "Host: evil.example\r\n")).status, 421);
@@ -149,7 +150,7 @@ test("a stranger's /health names no path, no host and no shard", async () => {
   const folder = mkdtempSync(path(tmpdir(), "bandsync-taken-"));
   const env = { STORAGE: "file", DATA_DIR: folder, HTTP_REQUESTS_PER_IP: "0" };
   const first = await startServer({ env });
-  // The file is the first one's, which the second says with its path.
+  // The first server has the file, so the second reports its path as the reason.
   const second = await startServer({ env });
   const own = () => raw(second, get(second, "/health")).then((answer) => answer.body);
   const told = async () => {
@@ -208,7 +209,7 @@ describe("an old client that polls", () => {
     await server.stop();
   });
 
-  test("needs its cookie once it has returned it", async () => {
+  test("must send its cookie after it has returned it once", async () => {
     const server = await startServer();
     const opened = await raw(server, head(server, "GET", "/socket.io/?EIO=3&transport=polling"));
     const sid = /"sid":"([^"]+)"/.exec(opened.body)[1];
@@ -224,7 +225,7 @@ describe("an old client that polls", () => {
     await server.stop();
   });
 
-  test("a recording in which the cookie comes back replays", async () => {
+  test("a recording with a returned cookie replays", async () => {
     const directory = mkdtempSync(path(tmpdir(), "bandsync-bond-"));
     const server = await startServer({ env: { SHARDS: "1", RECORD_DIR: directory } });
     const opened = await raw(server, head(server, "GET", "/socket.io/?EIO=3&transport=polling"));
@@ -241,7 +242,7 @@ describe("an old client that polls", () => {
     rmSync(directory, { recursive: true });
   });
 
-  test("on the internet connects by WebSocket, or polls where ENGINE_IO_3 is on", async () => {
+  test("on the internet connects by WebSocket, and polls only if ENGINE_IO_3 is on", async () => {
     const env = { SECURITY_PROFILE: "internet", TRUSTED_PROXIES: "10.0.0.1", CORS_ORIGIN: "https://band.example" };
     const server = await startServer({ env });
     await old(server, { transports: ["websocket"] });
@@ -263,7 +264,7 @@ describe("HTTP", () => {
   before(async () => (server = await startServer({ env: { LOG_LEVEL: "warn", HTTP_REQUESTS_PER_IP: "0" } })));
   after(() => server.stop());
 
-  test("bodies of requests that take none are refused, and nothing of them is read as a request", async () => {
+  test("bodies of requests that take none are rejected, and never read as a request", async () => {
     const opened = await request(server, "GET", "/socket.io/?EIO=4&transport=polling");
     const sid = /"sid":"([^"]+)"/.exec(opened.body)[1];
     const inside = head(server, "GET", "/from-the-body");
@@ -275,7 +276,7 @@ describe("HTTP", () => {
           assert.equal((await connection.readAnswer()).status, 400, `${method} ${target} ${JSON.stringify(length)}`);
           connection.write(inside);
           await connection.closed();
-          assert.equal(connection.buffer.length, 0, "one answer");
+          assert.equal(connection.buffer.length, 0, "there is one answer");
         }
       }
     }
@@ -291,7 +292,7 @@ describe("HTTP", () => {
     assert.equal(connection.buffer.length, 0);
   });
 
-  test("headers of helmet and the date are in every answer", async () => {
+  test("headers of helmet and the date are part of every answer", async () => {
     const opened = await request(server, "GET", "/socket.io/?EIO=3&transport=polling");
     const answers = [
       opened,
@@ -338,16 +339,16 @@ describe("HTTP", () => {
     assert.equal(bare.headers["content-length"], "11");
   });
 
-  test("a refused page is one line at warn that names the name and the setting", async () => {
+  test("a refused page causes one line at warn with its name and the setting", async () => {
     const before = server.logs.length;
     await raw(server, upgradeHead(server, { Origin: "https://fan.example" }));
     await raw(server, upgradeHead(server, { Host: "tour.example", Origin: "https://tour.example" }));
     await raw(server, head(server, "GET", "/socket.io/?EIO=4&transport=polling", { Host: "tour2.example" }));
-    // Each shard writes its own lines, in any order beside the others', and the last one may not be whole yet.
+    // The lines of several shards come in any order, and the last line may still be incomplete.
     const lines = () => server.logs.slice(before).split("\n").slice(0, -1).filter((line) => /example/.test(line));
     await within(PATIENCE_MS, (async () => {
       while (lines().length < 3) await new Promise(setImmediate);
-    })(), "the lines");
+    })(), "three lines are logged");
     const [origin, host, polled] = [/fan\.example/, /tour\.example/, /tour2\.example/].map((name) => lines().find((line) => name.test(line)));
     assert.equal(lines().length, 3);
     assert.match(origin, /warn.*https:\/\/fan\.example.*CORS_ORIGIN/i);

@@ -1,4 +1,5 @@
-// Old clients: the unmodified socket.io-client 2.5.0, over a WebSocket, over polling, and as it is by default.
+// Old clients: the unmodified socket.io-client 2.5.0 by WebSocket, by polling, and with default
+// options.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import io from "socket.io-client-2";
@@ -21,7 +22,7 @@ function connect(options) {
 }
 
 const hears = (socket, event) =>
-  within(10_000, new Promise((done) => socket.once(event, done)), `the old client hears ${event}`);
+  within(10_000, new Promise((done) => socket.once(event, done)), `the old client receives ${event}`);
 const emit = (socket, event, payload) =>
   within(10_000, new Promise((done) => socket.emit(event, payload, done)), `${event} is acknowledged`);
 
@@ -50,13 +51,13 @@ for (const transports of [["websocket"], ["polling"], ["polling", "websocket"]])
   });
 }
 
-test("it pings, is answered, and stays", async () => {
+test("it pings, receives pongs, and stays connected", async () => {
   const old = await connect({ transports: ["websocket"] });
   for (let pongs = 0; pongs < 3; pongs += 1) await hears(old, "pong");
   assert.ok(old.connected);
 });
 
-test("an unknown namespace is refused", async () => {
+test("an unknown namespace is rejected", async () => {
   const old = io(`${server.url}/nope`, { transports: ["websocket"], reconnection: false, forceNew: true });
   server.owns(() => old.disconnect());
   const error = await hears(old, "error");

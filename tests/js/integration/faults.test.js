@@ -1,5 +1,5 @@
-// Faults of networks and machines on the real process: descriptors that run out, links that die without a word, a process
-// that is stopped, and a whole hall of members that comes back or is sent home.
+// Faults of networks and machines, on the real process: no descriptors left, links that die
+// silently, a stopped process, and hundreds of members that reconnect or receive a goodbye at once.
 import assert from "node:assert/strict";
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { execFileSync } from "node:child_process";
@@ -29,7 +29,7 @@ async function served(options, act) {
 const play = async ({ leader, sessionId }) => assertDone(await emit(leader, "play", { sessionId }), CHANGED);
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-/** Opens TCP connections until the server closes one without having been asked anything. */
+/** Opens TCP connections until the server closes one that has sent nothing. */
 async function openUntilRefused(server, most) {
   const open = [];
   let refused;
@@ -53,11 +53,11 @@ test("without descriptors new connections are refused, and the band plays on", a
     await next(playing.leader, "scroll_tick", () => heard(playing.leader, "scroll_tick").length > ticks + 20);
     assertDone(await emit(playing.leader, "seek", { sessionId: playing.sessionId, position: 60_000 }), CHANGED);
     crowd.forEach((socket) => socket.destroy());
-    // Whoever tries again gets in once there are descriptors.
+    // A retry succeeds as soon as there are descriptors.
     for (let tries = 0; ; tries += 1) {
       const late = await join(server, playing.sessionId).catch((error) => error);
       if (!(late instanceof Error)) break;
-      assert.ok(tries < 50, `nobody gets in any more: ${late.message}`);
+      assert.ok(tries < 50, `no client can connect any more: ${late.message}`);
       await pause(100);
     }
     assert.match(server.logs, /connections are refused until others close/);
@@ -77,7 +77,7 @@ test("a connection that died silently is noticed, and its member counts as lost"
   });
 });
 
-test("what was held up for seconds arrives, and the newest state wins", async () => {
+test("output that was held up for seconds arrives, and the newest state wins", async () => {
   await served({ env: { SOCKET_PING_TIMEOUT: "60000", SOCKET_PING_INTERVAL: "60000" } }, async (server) => {
     const weather = await badNetwork(server, { seed: 5, chop: 700 });
     const playing = await band(server, 2);
@@ -93,7 +93,7 @@ test("what was held up for seconds arrives, and the newest state wins", async ()
     weather.thaw();
     const snapshot = await caughtUp;
     assert.equal(snapshot.tempoBpm, 93);
-    // From here on it is in step again: its next tick is of this version and goes the same way as the leader's.
+    // From here on its ticks must equal the leader's.
     const tick = await next(behind, "scroll_tick", (one) => one.version >= version);
     await next(leader, "scroll_tick", (one) => one.positionMs >= tick.positionMs);
     const same = heard(leader, "scroll_tick").find((one) => one.version === tick.version && one.positionMs === tick.positionMs);
@@ -107,7 +107,7 @@ async function told(socket, event) {
   if (heard(socket, event).length === 0) await next(socket, event);
 }
 
-/** A band whose follower writes down what is said and which song is chosen; the set list stands at its first song. */
+/** A band with a set list at its first song. The follower records cues and selected songs. */
 async function reading(server) {
   const { leader, followers: [follower], sessionId } = await band(server, 2);
   assertDone(await emit(leader, "set_setlist", { sessionId, setlist: { title: "", songs: SONGS } }));
@@ -119,7 +119,7 @@ async function reading(server) {
   return { leader, follower, sessionId, said, chosen };
 }
 
-test("commands that socket.io-client sends again, as their answers are lost with the connection, are applied once", async () => {
+test("commands that socket.io-client sends again after it has lost the answer are applied once", async () => {
   await served({}, async (server) => {
     const weather = await badNetwork(server);
     const { leader, follower, sessionId, said, chosen } = await reading(server);
@@ -132,20 +132,20 @@ test("commands that socket.io-client sends again, as their answers are lost with
       weather.freeze("down");
       const answer = pedal.emitWithAck(event, { sessionId, commandId: `pedal-${i}`, ...fields });
       await applied;
-      // What was held back goes with the connection, the acknowledgement among it.
+      // Cutting the connection drops the bytes held back, and so the acknowledgement.
       weather.cut();
       weather.thaw();
       assertDone(await within(PATIENCE_MS, answer, `${event} is acknowledged`), { ...CHANGED, repeated: true });
       assert.equal(pedal.recovered, true);
     }
-    // What is told is told in order, so nothing of it is still on its way.
+    // Events arrive in order, so after this one all earlier ones have arrived.
     assertDone(await emit(leader, "chat_message", { sessionId, message: "end" }));
-    await within(PATIENCE_MS, told(follower, "chat_message"), "the end is heard");
+    await within(PATIENCE_MS, told(follower, "chat_message"), "the last message is received");
     assert.deepEqual([chosen(), said()], [["a", "b", "c"], ["one", "two"]]);
   });
 });
 
-test("a server that was stopped for two seconds is at the right place at once, without a burst of old ticks", async () => {
+test("a server that was stopped for two seconds sends the right position at once, without a burst of old ticks", async () => {
   await served({ env: { SCROLL_TICK_INTERVAL: "16" } }, async (server) => {
     const playing = await band(server, 2);
     await play(playing);
@@ -158,13 +158,14 @@ test("a server that was stopped for two seconds is at the right place at once, w
     await after;
     const positions = heard(playing.leader, "scroll_tick").map(({ positionMs }) => positionMs);
     const resumed = positions.findIndex((position) => position > last);
-    // One tick may have been under way when it was stopped; the next is of now, not of two seconds ago.
+    // One tick may have been on its way before the stop. The one after it must have the new
+    // position.
     const gap = Math.max(...positions.slice(resumed - 1, resumed + 2).map((position, i, all) => position - (all[i - 1] ?? position)));
-    assert.ok(gap > 1_500, `the tick after the pause is only ${gap} ms on`);
+    assert.ok(gap > 1_500, `the tick after the pause is only ${gap} ms later`);
   });
 });
 
-test("the wall clock is set by an hour, forth and back, and the music does not notice", async () => {
+test("the wall clock is set by an hour, forth and back, and the music is not affected", async () => {
   const directory = mkdtempSync(path(tmpdir(), "bandsync-clock-"));
   const library = path(directory, "wall-clock.so");
   execFileSync("cc", ["-shared", "-fPIC", "-O1", "-o", library, fileURLToPath(new URL("../support/wall-clock.c", import.meta.url))]);
@@ -172,7 +173,7 @@ test("the wall clock is set by an hour, forth and back, and the music does not n
   const set = (seconds) => {
     const bytes = Buffer.alloc(8);
     bytes.writeBigInt64LE(BigInt(seconds));
-    // In place, as the server has it in its memory.
+    // Written in place, because the server has mapped the file.
     const ahead = openSync(file, "r+");
     writeSync(ahead, bytes, 0, 8, 0);
     closeSync(ahead);
@@ -189,7 +190,7 @@ test("the wall clock is set by an hour, forth and back, and the music does not n
     const [segment] = timeline.segments.slice(-1);
     for (const by of [3_600, -3_600]) {
       set(by);
-      // It is looked at every ten seconds.
+      // The server reads the wall clock every 10 s.
       let found;
       for (let tries = 0; tries < 300; tries += 1) {
         await pause(100);
@@ -200,17 +201,17 @@ test("the wall clock is set by an hour, forth and back, and the music does not n
         assert.ok(at(before) <= found.positionMs && found.positionMs <= at(after), `${found.positionMs} is not between ${at(before)} and ${at(after)}`);
         if (Math.abs(found.serverTimestamp - Date.now() - by * 1_000) < 60_000) break;
       }
-      assert.ok(Math.abs(found.serverTimestamp - Date.now() - by * 1_000) < 60_000, "times of day follow the clock");
-      assert.deepEqual(found.timeline, timeline, "the timeline knows no time of day");
+      assert.ok(Math.abs(found.serverTimestamp - Date.now() - by * 1_000) < 60_000, "serverTimestamp follows the wall clock");
+      assert.deepEqual(found.timeline, timeline, "the timeline does not depend on the wall clock");
     }
     const positions = heard(leader, "scroll_tick").map(({ positionMs }) => positionMs);
-    assert.ok(positions.slice(1).every((position, i) => position > positions[i]), "ticks move on");
-    for (const one of all) assert.equal(one.connected, true, "and no timer fired before its time");
+    assert.ok(positions.slice(1).every((position, i) => position > positions[i]), "each tick has a later position");
+    for (const one of all) assert.equal(one.connected, true, "no timer fired too early");
   });
   rmSync(directory, { recursive: true });
 });
 
-test("a hall full of members comes back by itself after the server was killed", async () => {
+test("a hall full of members reconnects by itself after the server was killed", async () => {
   const directory = mkdtempSync(path(tmpdir(), "bandsync-hall-"));
   const env = { DATA_DIR: directory, STORAGE: "file" };
   const sessions = Array.from({ length: 10 }, () => freshSession("hall"));
@@ -245,10 +246,10 @@ test("a hall full of members comes back by itself after the server was killed", 
     server.signal("SIGKILL");
     await server.exited;
     server = await startServer({ env: { ...env, PORT: String(port) } });
-    const came = await within(6 * PATIENCE_MS, Promise.all(back), "everybody is back");
+    const came = await within(6 * PATIENCE_MS, Promise.all(back), "all members have joined again");
     for (const [i, { ack, snapshot }] of came.entries()) {
       assert.equal(ack.ok, true, JSON.stringify(ack));
-      assert.equal(snapshot.tempoBpm, 60 + (i % 10), "what was stored is there again");
+      assert.equal(snapshot.tempoBpm, 60 + (i % 10), "the stored tempo is restored");
     }
     const metrics = await (await fetch(`${server.url}/health`)).json();
     assert.equal(metrics.sessions.members, 300);
@@ -259,7 +260,7 @@ test("a hall full of members comes back by itself after the server was killed", 
   }
 });
 
-/** Waits until the storage has everything of so many sessions. */
+/** Waits until the storage has the latest state of `count` sessions. */
 async function stored(server, count) {
   const done = async () => {
     for (;;) {
@@ -268,7 +269,7 @@ async function stored(server, count) {
       await pause(20);
     }
   };
-  await within(PATIENCE_MS, done(), "everything is stored");
+  await within(PATIENCE_MS, done(), "all sessions are stored");
 }
 
 test("each of a thousand members receives a goodbye", async () => {

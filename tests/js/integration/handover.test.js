@@ -1,4 +1,5 @@
-// Members whom the kernel gave to different shards meet in the session's shard, and notice nothing of the way there.
+// Hand-overs: the kernel gives connections to any shard, and members meet on the session's shard
+// without losing an event on the way.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { connected, emit, freshSession, heard, join, next, open } from "../support/client.js";
@@ -13,7 +14,8 @@ before(async () => (server = await startServer({ env: { SHARDS: "4" } })));
 after(() => server.stop());
 
 test(`${SESSIONS} pairs over four shards: every pair meets`, async () => {
-  // With four shards two connections and their session share one in a sixteenth of the cases; here are all the others.
+  // With four shards, both connections and the session are on one shard in only 1 of 16 cases, so
+  // most of these pairs need a hand-over.
   await Promise.all(
     Array.from({ length: SESSIONS }, async () => {
       const sessionId = freshSession("pair");
@@ -33,11 +35,12 @@ test(`${SESSIONS} pairs over four shards: every pair meets`, async () => {
   );
 });
 
-test("commands sent in one write with the join are done in order", async () => {
+test("commands sent in one write with the join are applied in order", async () => {
   await Promise.all(
     Array.from({ length: 16 }, async () => {
       const sessionId = freshSession("burst");
-      // Emitted before the connection is there: the client sends it all at once, right behind its connect packet.
+      // Emitted before the client is connected, so it sends all events right after its connect
+      // packet.
       const socket = open(server);
       const acks = [emit(socket, "join_session", { sessionId, role: "leader" })];
       for (let i = 0; i < 8; i += 1) acks.push(emit(socket, "chat_message", { sessionId, message: `line ${i}` }));
@@ -54,7 +57,7 @@ test("commands sent in one write with the join are done in order", async () => {
 });
 
 test("a burst that is cut within a frame loses nothing", async () => {
-  // The cut leaves part of a frame with the first shard; the rest arrives when the connection has moved.
+  // The first shard receives part of a frame. The rest arrives after the connection has moved.
   const sessionIds = Array.from({ length: 16 }, () => freshSession("cut"));
   await Promise.all(
     sessionIds.map(async (sessionId, i) => {
@@ -75,7 +78,7 @@ test("a burst that is cut within a frame loses nothing", async () => {
   );
 });
 
-test("joining another session leaves the first, wherever the two live", async () => {
+test("joining another session leaves the first, on whichever shards the two are", async () => {
   for (let i = 0; i < 8; i += 1) {
     const [first, second] = [freshSession("first"), freshSession("second")];
     const stays = await join(server, first);
@@ -93,14 +96,14 @@ test("joining another session leaves the first, wherever the two live", async ()
 });
 
 for (const transport of ["websocket", "polling"]) {
-  test(`who is refused by another session stays in the first, wherever the two live, by ${transport}`, async () => {
+  test(`a member that another session rejects stays in the first, on whichever shards the two are, by ${transport}`, async () => {
     for (let i = 0; i < 8; i += 1) {
       const [first, locked] = [freshSession("first"), freshSession("locked")];
       await join(server, locked, { passcode: "right" });
       const stays = await join(server, first);
       const tries = await join(server, first, {}, { transports: [transport] });
       const refused = emit(tries, "join_session", { sessionId: locked, passcode: "wrong" });
-      // Said before the answer is there.
+      // Sent before the answer of the other session.
       const words = next(stays, "chat_message");
       assertDone(await emit(tries, "chat_message", { sessionId: first, message: "still here" }));
       assertRefused(await refused, "bad_passcode", "passcode");
@@ -115,7 +118,7 @@ for (const transport of ["websocket", "polling"]) {
   });
 }
 
-test("leaving and coming back works any number of times", async () => {
+test("a member can leave and return any number of times", async () => {
   const sessionId = freshSession("again");
   const stays = await join(server, sessionId);
   for (let i = 0; i < 6; i += 1) {
@@ -129,7 +132,7 @@ test("leaving and coming back works any number of times", async () => {
   }
 });
 
-test("a connection that closes while it is handed over leaves no ghost behind", async () => {
+test("a connection that closes during its hand-over leaves no member behind", async () => {
   const sessionId = freshSession("ghost");
   const stays = await join(server, sessionId);
   await Promise.all(
@@ -140,7 +143,8 @@ test("a connection that closes while it is handed over leaves no ghost behind", 
     }),
   );
   for (let attempt = 1; ; attempt += 1) {
-    // Each newcomer asks again who is there, which also gives the server the time to notice the closed ones.
+    // Each new member receives the list again. Joins also give the server time to notice the
+    // closes.
     const newcomer = await join(server, sessionId);
     const present = newcomer.snapshot.members.filter((member) => member.connected);
     const gone = next(stays, "room_stats", (stats) => stats.connectedCount < present.length);

@@ -1,4 +1,4 @@
-// Everything that a client should not do, while an honest band plays on the same server and must not notice.
+// Hostile clients, beside an honest band on the same server that must not be affected.
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import { band, emit, freshSession, heard, next } from "../support/client.js";
@@ -21,7 +21,7 @@ import {
 
 const SESSIONS = Number(process.env.HOSTILE_SESSIONS ?? 10_000);
 const SEED = Number(process.env.HOSTILE_SEED ?? 20_251);
-// What the server this one replaces promised to stay under.
+// Specified: the limit of the Node.js server that this one replaces.
 const MEMORY_MAX = 500 * 1024 * 1024;
 
 let server;
@@ -31,7 +31,7 @@ let dawdler;
 before(async () => {
   server = await startServer({ env: { SHARDS: "2", LOG_LEVEL: "warn" } });
   honest = await band(server, 4);
-  // One of the band never reads what it is sent.
+  // One member of the band never reads.
   const mute = await engineMember(server);
   mute.send(event("join_session", { sessionId: honest.sessionId, role: "follower" }, 1));
   await mute.readAck(1);
@@ -50,7 +50,7 @@ after(async () => {
   await server.stop();
 });
 
-/** A request at a byte a second; `over` resolves when the server has had enough. */
+/** Sends a request at one byte per second, until `stop` is called. */
 async function dawdle() {
   const connection = await tcp(server);
   const bytes = head(server, "GET", "/", { "X-Slow": "x".repeat(200) });
@@ -59,7 +59,7 @@ async function dawdle() {
   return { connection, stop: () => clearInterval(timer) };
 }
 
-/** Small, seeded, good enough to be nasty with. */
+/** A seeded generator of random bytes. Its quality suffices for attacks. */
 function generator(seed) {
   let state = seed >>> 0;
   const below = (limit) => {
@@ -69,7 +69,7 @@ function generator(seed) {
   return { below, bytes: (length) => Buffer.from(Array.from({ length }, () => below(256))) };
 }
 
-/** Runs `attack` so often, some at a time. */
+/** Runs `attack` `times` times, `atOnce` at a time. */
 async function repeat(times, atOnce, attack) {
   let begun = 0;
   const worker = async () => {
@@ -78,14 +78,14 @@ async function repeat(times, atOnce, attack) {
   await Promise.all(Array.from({ length: atOnce }, worker));
 }
 
-/** Ends our side and waits for the server's. */
+/** Ends the client's side of a connection and waits for the server's. */
 async function finish(connection) {
   connection.socket.end();
   connection.socket.resume();
   await connection.closed(30_000);
 }
 
-test(`random bytes instead of a request (seed ${SEED})`, async () => {
+test(`random bytes instead of a request end only their connection (seed ${SEED})`, async () => {
   await repeat(200, 20, async (i) => {
     const random = generator(SEED + i);
     const connection = await tcp(server);
@@ -94,7 +94,7 @@ test(`random bytes instead of a request (seed ${SEED})`, async () => {
   });
 });
 
-test("random bytes instead of frames", async () => {
+test("random bytes instead of frames end only their connection", async () => {
   await repeat(200, 20, async (i) => {
     const random = generator(SEED + i);
     const raw = await rawMember(server);
@@ -103,7 +103,7 @@ test("random bytes instead of frames", async () => {
   });
 });
 
-test("random texts, and packets with a few bytes changed", async () => {
+test("packets with random changes end at most their connection", async () => {
   const packets = [
     "40",
     event("join_session", { sessionId: "s", displayName: "Ä", role: "leader" }, 3),
@@ -124,7 +124,7 @@ test("random texts, and packets with a few bytes changed", async () => {
   });
 });
 
-test("frames and requests that break off anywhere", async () => {
+test("frames and requests that break off anywhere end only their connection", async () => {
   const whole = text(event("join_session", { sessionId: freshSession() }));
   await repeat(whole.length, 20, async (length) => {
     const raw = await rawMember(server);
@@ -139,7 +139,7 @@ test("frames and requests that break off anywhere", async () => {
   });
 });
 
-test("connections that are reset", async () => {
+test("connections that are reset affect no other", async () => {
   await repeat(100, 20, async () => {
     const raw = await rawMember(server);
     raw.send(text(event("join_session", { sessionId: freshSession() })));
@@ -147,7 +147,7 @@ test("connections that are reset", async () => {
   });
 });
 
-test("messages above the limit, whole and in parts", async () => {
+test("messages above the limit close with 1009, whole and in parts", async () => {
   const part = frame(OPCODE.continuation, Buffer.alloc(500_000, 120), { fin: false });
   await repeat(20, 5, async (i) => {
     const raw = await rawMember(server);
@@ -158,7 +158,7 @@ test("messages above the limit, whole and in parts", async () => {
   });
 });
 
-test("attachments that are announced and hoarded", async () => {
+test("attachments that are announced and hoarded end only their connection", async () => {
   const blobs = Array.from({ length: 10 }, (_, num) => ({ _placeholder: true, num }));
   const blob = frame(OPCODE.binary, Buffer.alloc(900_000));
   await repeat(20, 20, async () => {
@@ -169,13 +169,13 @@ test("attachments that are announced and hoarded", async () => {
   });
 });
 
-test("JSON of depth 10 000", async () => {
+test("JSON of depth 10 000 does not crash the server", async () => {
   const deep = { arrays: "[".repeat(10_000) + "]".repeat(10_000), objects: '{"a":'.repeat(10_000) + "1" + "}".repeat(10_000) };
   for (const value of [...Object.values(deep), "[".repeat(10_000)]) {
     for (const packet of [`40{"a":${value}}`, `421["join_session",${value}]`, `421["join_session",{"sessionId":"s","x":${value}}]`]) {
       const raw = await rawMember(server);
       raw.send(text(packet));
-      // The answer is a refusal or the end of the connection, and the server lives to give it.
+      // The server rejects the packet or closes the connection, and does not crash.
       const answer = await raw.readText((one) => one.startsWith("431"), "an answer").catch((error) => error);
       if (answer instanceof Error) assert.match(answer.message, /closed with 1005|ended/);
       else assertShape(JSON.parse(answer.slice(3))[0], { ok: "boolean" });
@@ -227,7 +227,7 @@ const FIELDS = {
 
 const WRONG = [null, true, [], {}, "", "\u0000", "x".repeat(5000), "\ud800", -1, 0.1, 1e300, -1e300, 2 ** 53];
 
-/** As many as a connection may send of the rarest event without being told to wait. */
+/** Groups of three: a connection may send three of any event without exceeding its rate. */
 const inThrees = (list) => list.flatMap((_, i) => (i % 3 === 0 ? [list.slice(i, i + 3)] : []));
 
 for (const [name, fields] of Object.entries(FIELDS)) {
@@ -238,7 +238,7 @@ for (const [name, fields] of Object.entries(FIELDS)) {
       member.send(event("join_session", { sessionId }, 1));
       await member.readAck(1);
       for (const [i, value] of values.entries()) {
-        // The other fields are right enough that this one is looked at.
+        // All other fields are valid, so that the server reads this one.
         const rest = { sessionId, position: 1, tempo: 120, message: "x", timestamp: 1, t0: 1, positionMs: 1, role: "leader" };
         member.send(event(name, { ...rest, [field]: value }, 100 + i));
         const [answer] = await member.readAck(100 + i);
@@ -253,7 +253,7 @@ for (const [name, fields] of Object.entries(FIELDS)) {
   });
 }
 
-test("numbers that JSON does not have, or that overflow", async () => {
+test("numbers that JSON does not have, or that overflow, are rejected or close", async () => {
   const member = await engineMember(server);
   const sessionId = freshSession();
   member.send(event("join_session", { sessionId }, 1));
@@ -269,7 +269,7 @@ test("numbers that JSON does not have, or that overflow", async () => {
   assert.equal(await strict.closeCode(), 1005);
 });
 
-test("events of unheard-of names", async () => {
+test("events of unknown names are rejected", async () => {
   const member = await engineMember(server);
   const names = ["", " ", "x".repeat(5000), "__proto__", "constructor", "toString", "scroll_tick", "snapshot", "日本", "\u0000"];
   for (const [i, name] of names.entries()) {
@@ -278,7 +278,7 @@ test("events of unheard-of names", async () => {
   }
 });
 
-test("ten thousand frames in one piece", async () => {
+test("ten thousand frames in one piece are handled", async () => {
   const raw = await rawMember(server);
   raw.send(Buffer.concat(Array(10_000).fill(frame(OPCODE.ping, "x"))));
   raw.send(text(event("latency_probe", { timestamp: 1 }, 1)));
@@ -291,7 +291,7 @@ test("a client that keeps sending above its rate is closed", async () => {
   await member.closeCode();
 });
 
-test("a client that asks and never reads is closed", async () => {
+test("a client that sends requests and never reads is closed", async () => {
   const raw = await rawMember(server);
   raw.tcp.socket.pause();
   const questions = Buffer.concat(Array(1000).fill(text(event("heartbeat", { timestamp: 1 }))));
@@ -304,13 +304,13 @@ test("a client that asks and never reads is closed", async () => {
     }
   };
   await asking();
-  // Only who reads learns of the end.
+  // A client learns of the end only by reading.
   raw.tcp.socket.resume();
   await raw.tcp.closed(30_000);
   assert.ok(residentBytes(server.pid) < MEMORY_MAX);
 });
 
-test(`${SESSIONS} sessions at once`, async () => {
+test(`${SESSIONS} sessions at once fit into ${MEMORY_MAX / 1024 / 1024} MiB`, async () => {
   const joined = [];
   await repeat(SESSIONS, 100, async () => {
     const connection = await tcp(server);
@@ -333,14 +333,14 @@ test("a client that sends a byte a second is closed", async () => {
   dawdler.stop();
 });
 
-test("after all this the honest band has heard the same ticks in the same order", async () => {
+test("after all attacks the members of the honest band have received the same ticks in order", async () => {
   const { sessionId, leader, all } = honest;
   const paused = Promise.all(all.map((one) => next(one, "pause")));
   assertDone(await emit(leader, "pause", { sessionId }));
-  await within(PATIENCE_MS, paused, "everybody hears the pause");
+  await within(PATIENCE_MS, paused, "all members receive the pause");
   const ticks = heard(leader, "scroll_tick");
   for (let i = 1; i < ticks.length; i += 1) {
-    assert.ok(ticks[i].positionMs > ticks[i - 1].positionMs, "ticks move on");
+    assert.ok(ticks[i].positionMs > ticks[i - 1].positionMs, "each tick has a later position");
   }
   for (const member of all) {
     assert.equal(member.connected, true);

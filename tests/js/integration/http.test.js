@@ -1,4 +1,4 @@
-// Plain HTTP on the same port: the answers, and what happens to requests that are none.
+// Plain HTTP on the same port: pages, answers, and malformed requests.
 import assert from "node:assert/strict";
 import http from "node:http";
 import { gunzipSync } from "node:zlib";
@@ -18,13 +18,13 @@ const json = (answer) => {
 };
 
 describe("pages and answers", () => {
-  test("/health counts the band that is there", async () => {
+  test("/health counts the connected band", async () => {
     const { sessionId, leader } = await band(server, 3);
     assertDone(await emit(leader, "play", { sessionId }));
     const answer = await request(server, "GET", "/health");
     assert.equal(answer.status, 200);
     const health = json(answer);
-    // The old server's names with its types and units, and ours beside them.
+    // First the fields of the Node.js server with its types and units, then ours.
     assertShape(health, {
       status: "string",
       timestamp: "string",
@@ -59,7 +59,7 @@ describe("pages and answers", () => {
   });
 
   test("a degraded server says why from its first second on", async () => {
-    // The directory is a file, so nothing can be stored.
+    // /dev/null is not a directory, so nothing can be stored.
     const degraded = await startServer({ env: { STORAGE: "file", DATA_DIR: "/dev/null" } });
     const health = json(await request(degraded, "GET", "/health"));
     assert.deepEqual([health.status, health.reasons.map((reason) => reason.name)], ["degraded", ["storage"]]);
@@ -77,7 +77,7 @@ describe("pages and answers", () => {
     }
   });
 
-  test("pages and metrics are compressed for clients that take it, and are the same", async () => {
+  test("pages and metrics are compressed for clients that accept that, with the same content", async () => {
     for (const path of ["/", "/app.js", "/bandsync.js", "/style.css", "/asyncapi.json", "/metrics", "/metrics/prometheus"]) {
       const answers = await Promise.all(["identity", "gzip, deflate, br", "gzip;q=0, br"].map((encoding) => fetched(`${server.url}${path}`, encoding)));
       assert.deepEqual(answers.map((answer) => answer.headers["content-encoding"]), [undefined, "gzip", undefined], path);
@@ -95,10 +95,10 @@ describe("pages and answers", () => {
     const page = await fetched(`${server.url}/app.js`, "gzip");
     const again = await fetched(`${server.url}/app.js`, "gzip", { "If-None-Match": page.headers.etag });
     assert.deepEqual([again.status, again.body.length, again.headers["content-encoding"]], [304, 0, undefined]);
-    assert.notEqual((await fetched(`${server.url}/app.js`, "identity")).headers.etag, page.headers.etag, "another form has another tag");
+    assert.notEqual((await fetched(`${server.url}/app.js`, "identity")).headers.etag, page.headers.etag, "a compressed page has another ETag");
   });
 
-  test("/metrics has the fields that the old server's dashboards read", async () => {
+  test("/metrics has the fields that dashboards of the Node.js server read", async () => {
     const answer = await request(server, "GET", "/metrics");
     assert.equal(answer.status, 200);
     const metrics = json(answer);
@@ -121,7 +121,7 @@ describe("pages and answers", () => {
     assert.ok("sessions" in metrics, answer.body);
   });
 
-  test("/ is the page, and everything that it names is there", async () => {
+  test("/ is the page, and all files that it names exist", async () => {
     const page = await request(server, "GET", "/");
     assert.equal(page.status, 200);
     assert.match(page.headers["content-type"], /^text\/html/);
@@ -144,7 +144,7 @@ describe("pages and answers", () => {
   });
 });
 
-/** An answer with its body as it came: `fetch` would unpack it. */
+/** Sends a request and returns the answer with its body still compressed, unlike `fetch`. */
 function fetched(url, encoding, headers = {}) {
   return new Promise((done, fail) => {
     const asked = http.get(url, { headers: { "Accept-Encoding": encoding, ...headers } }, (answer) => {
@@ -163,7 +163,7 @@ describe("unknown paths and methods", () => {
     }
   });
 
-  test("another method is a 405 that says which are allowed", async () => {
+  test("another method is a 405 that names the allowed ones", async () => {
     for (const method of ["POST", "PUT", "DELETE", "PATCH"]) {
       const answer = await request(server, method, "/health", { "Content-Length": "2" }, "{}");
       assert.equal(answer.status, 405, method);
@@ -181,11 +181,11 @@ describe("connections", () => {
       assert.equal(bare.status, whole.status);
       assert.equal(bare.headers["content-type"], whole.headers["content-type"]);
       assert.equal(bare.body, "");
-      assert.ok(Number(bare.headers["content-length"]) > 0, "it names the length of what it leaves out");
+      assert.ok(Number(bare.headers["content-length"]) > 0, "the length is that of the omitted body");
     }
   });
 
-  test("a connection serves one request after the other", async () => {
+  test("a connection serves several requests in turn", async () => {
     const connection = await tcp(server);
     for (let i = 0; i < 3; i += 1) {
       connection.write(head(server, "GET", "/health"));
@@ -197,7 +197,7 @@ describe("connections", () => {
     assert.equal((await connection.readAnswer()).status, 404);
   });
 
-  test("requests in one piece are answered in order", async () => {
+  test("requests that arrive in one piece are answered in order", async () => {
     const connection = await tcp(server);
     const paths = ["/health", "/nowhere", "/metrics", "/"];
     connection.write(paths.map((path) => head(server, "GET", path)).join(""));
@@ -206,7 +206,7 @@ describe("connections", () => {
     assert.deepEqual(statuses, [200, 404, 200, 200]);
   });
 
-  test("a request that comes byte by byte is a request", async () => {
+  test("a request that arrives byte by byte is answered", async () => {
     const connection = await tcp(server);
     for (const byte of head(server, "GET", "/health")) {
       connection.write(byte);
@@ -215,7 +215,7 @@ describe("connections", () => {
     assert.equal((await connection.readAnswer()).status, 200);
   });
 
-  test("Connection: close closes, and so does HTTP/1.0", async () => {
+  test("Connection: close closes the connection, and so does HTTP/1.0", async () => {
     const closing = await tcp(server);
     closing.write(head(server, "GET", "/health", { Connection: "close" }));
     assert.equal((await closing.readAnswer()).status, 200);
@@ -235,11 +235,11 @@ describe("malformed requests", () => {
     ["a space in a header name", "GET / HTTP/1.1\r\nHost: a\r\nBad Header: x\r\n\r\n"],
     ["no host", "GET / HTTP/1.1\r\n\r\n"],
     ["two lengths", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"],
-    ["a length that is none", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n"],
+    ["an invalid length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n"],
     ["length and chunks", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
   ];
   for (const [name, bytes] of broken) {
-    test(`${name}: 400 and close`, async () => {
+    test(`${name} is answered with 400, and closed`, async () => {
       const connection = await tcp(server);
       connection.write(Buffer.from(bytes, "latin1"));
       assert.equal((await connection.readAnswer()).status, 400);
@@ -247,7 +247,7 @@ describe("malformed requests", () => {
     });
   }
 
-  test("a head above its limit is refused and closed", async () => {
+  test("a head above the limit is rejected and closed", async () => {
     const many = Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`X-${i}`, "y"]));
     for (const headers of [{ "X-Long": "x".repeat(100_000) }, many]) {
       const connection = await tcp(server);

@@ -1,4 +1,5 @@
-// Who leads, when networks fail, members leave and wishes meet. The music goes on.
+// The leader, while networks fail, members leave and several members want to lead. The music goes
+// on.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { band, connected, emit, everyoneHears, freshSession, heard, join, next } from "../support/client.js";
@@ -15,13 +16,13 @@ after(() => server.stop());
 
 const leads = (socket) => (snapshot) => snapshot.leaderSocketId === socket.id;
 
-/** Ticks after some point: they only ever move on, and all of these heard the same. */
+/** Checks that all sockets received the same ticks from position `from` on, without a gap. */
 function assertMusicWentOn(sockets, from) {
   const [first, ...others] = sockets.map((socket) => heard(socket, "scroll_tick").filter((tick) => tick.positionMs >= from));
   for (const ticks of others) assert.deepEqual(ticks, first);
   for (let i = 1; i < first.length; i += 1) {
-    assert.ok(first[i].positionMs > first[i - 1].positionMs, "ticks move on");
-    // Where the song is and what time it is go together: nothing was left out or played twice.
+    assert.ok(first[i].positionMs > first[i - 1].positionMs, "each tick has a later position");
+    // The position moves exactly with the time, so nothing was left out or played twice.
     const moved = first[i].positionMs - first[i - 1].positionMs;
     const passed = first[i].serverTimestamp - first[i - 1].serverTimestamp;
     assert.ok(Math.abs(moved - passed) <= 1, `moved ${moved} ms in ${passed} ms`);
@@ -29,7 +30,7 @@ function assertMusicWentOn(sockets, from) {
 }
 
 describe("the leader's network fails mid-song", () => {
-  test("the music goes on, and the leader is back as the same leader", async () => {
+  test("the music goes on, and the leader returns as leader", async () => {
     const network = await badNetwork(server);
     const sessionId = freshSession("cut");
     const leader = await join(network, sessionId, { displayName: "Ann", role: "leader" }, { reconnection: true, reconnectionDelay: 50 });
@@ -57,7 +58,7 @@ describe("the leader's network fails mid-song", () => {
     assertMusicWentOn(followers.map(before), positionMs);
   });
 
-  test("after the grace period the member that was here longest leads, and the music goes on", async () => {
+  test("after the grace period the longest-present member leads, and the music goes on", async () => {
     const network = await badNetwork(server);
     const sessionId = freshSession("election");
     const leader = await join(network, sessionId, { role: "leader" });
@@ -82,7 +83,7 @@ describe("the leader's network fails mid-song", () => {
     assertDone(await emit(followers[0], "pause", { sessionId }), CHANGED);
   });
 
-  test("with onLeaderLoss \"pause\" the song stands still when the lead passes", async () => {
+  test("with onLeaderLoss \"pause\" the song is paused when the lead passes on", async () => {
     const network = await badNetwork(server);
     const sessionId = freshSession("pause");
     const leader = await join(network, sessionId, { role: "leader" });
@@ -98,7 +99,7 @@ describe("the leader's network fails mid-song", () => {
 });
 
 describe("leaderRule", () => {
-  test("open: a member that claims the lead gets it", async () => {
+  test("open: a member that claims the lead receives it", async () => {
     const { sessionId, followers, all } = await band(server, 3);
     const told = everyoneHears(all, "snapshot", leads(followers[1]), async () =>
       assertDone(await emit(followers[1], "set_role", { sessionId, role: "leader" }), CHANGED),
@@ -128,7 +129,7 @@ describe("leaderRule", () => {
     assert.equal(all.length, 2);
   });
 
-  test("pin: only a member that knows it leads, also when the leader leaves", async () => {
+  test("pin: only a member that knows the PIN leads, even after the leader has left", async () => {
     const sessionId = freshSession("pin");
     const leader = await join(server, sessionId, { role: "leader", leaderPin: "1234" });
     const guest = await join(server, sessionId, { role: "leader" });
@@ -138,14 +139,14 @@ describe("leaderRule", () => {
     assertRefused(await emit(guest, "set_role", { sessionId, role: "leader" }), "not_allowed");
     const heir = next(guest, "role_changed", ({ role }) => role === "leader");
     assertDone(await emit(leader, "leave_session", { sessionId }));
-    assert.equal((await heir).socketId, second.id, "the guest was here longer and may not");
+    assert.equal((await heir).socketId, second.id, "the guest was present longer, but does not know the PIN");
     assertDone(await emit(guest, "join_session", { sessionId, leaderPin: "1234" }), { socketId: guest.id, role: "follower", sessionId, ...CHANGED });
     assertDone(await emit(guest, "set_role", { sessionId, role: "leader" }), CHANGED);
   });
 });
 
 describe("hand-over", () => {
-  test("a leader who leaves on purpose hands over at once", async () => {
+  test("a leader that leaves on purpose hands over at once", async () => {
     const { sessionId, leader, followers } = await band(server, 3);
     const told = everyoneHears(followers, "role_changed", ({ role }) => role === "leader", async () =>
       assertDone(await emit(leader, "leave_session", { sessionId })),
@@ -167,7 +168,7 @@ describe("hand-over", () => {
   });
 });
 
-test("two claims in one batch window: exactly one wins, and both are told", async () => {
+test("of two claims in one batch window exactly one wins, and both are answered", async () => {
   const wide = await startServer({ env: { BATCH_INTERVAL: "100", SHARDS: "1" } });
   try {
     for (let round = 0; round < 5; round += 1) {

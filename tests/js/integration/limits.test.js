@@ -1,4 +1,4 @@
-// What one address may have and do, and who is believed about addresses and names.
+// Limits of one address, forwarded addresses, and host names.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { emit, freshSession, join } from "../support/client.js";
@@ -7,7 +7,7 @@ import { assertDone } from "../support/shape.js";
 import { PATIENCE_MS, within } from "../support/wait.js";
 import { OPCODE, RawSocket, engineMember, event, frame, head, rawMember, request, tcp, text, upgradeHead } from "../support/wire.js";
 
-/** The status of an upgrade, whose connection stays open if it was granted. */
+/** Requests an upgrade. If the server accepts it, the connection stays open. */
 async function upgrade(server, headers = {}) {
   const connection = await tcp(server);
   connection.write(upgradeHead(server, headers));
@@ -20,9 +20,9 @@ describe("HTTP requests", () => {
   before(async () => (server = await startServer({ env: { SHARDS: "2", HTTP_REQUESTS_PER_IP: "100" } })));
   after(() => server.stop());
 
-  test("one address has a hundred a second over all shards, then receives 429 with Retry-After", async () => {
+  test("one address may send 100 per second over all shards, then receives 429 with Retry-After", async () => {
     const member = await join(server, freshSession());
-    // Two hundred within one second of the server's: it may answer more only if it takes longer.
+    // 200 requests at once. The server may accept more than 100 only if they take longer than 1 s.
     const connections = await Promise.all(Array.from({ length: 4 }, () => tcp(server)));
     const began = performance.now();
     const answers = await Promise.all(
@@ -44,11 +44,11 @@ describe("HTTP requests", () => {
       assert.match(answer.headers["content-type"], /^application\/json/);
       assert.match(answer.headers["retry-after"], /^[1-9]\d*$/);
     }
-    // Members are not concerned.
+    // Members are not affected.
     assertDone(await emit(member, "latency_probe", { timestamp: 1 }));
   });
 
-  test("the wait that is named is long enough", async () => {
+  test("waiting for Retry-After is long enough", async () => {
     let answer;
     do answer = await request(server, "GET", "/health");
     while (answer.status === 200);
@@ -59,7 +59,7 @@ describe("HTTP requests", () => {
 });
 
 describe("connections", () => {
-  test("one address has so many on a shard, and one more is refused politely", async () => {
+  test("one address may have CONNECTIONS_PER_IP on a shard, and the next one receives 429", async () => {
     const server = await startServer({ env: { SHARDS: "1", CONNECTIONS_PER_IP: "3" } });
     try {
       const granted = [];
@@ -77,13 +77,13 @@ describe("connections", () => {
           connection?.destroy();
         }
       };
-      await within(PATIENCE_MS, again(), "a place is free again");
+      await within(PATIENCE_MS, again(), "a new connection is accepted again");
     } finally {
       await server.stop();
     }
   });
 
-  test("one address opens so many a second", async () => {
+  test("one address may open HANDSHAKES_PER_IP per second", async () => {
     const server = await startServer({ env: { SHARDS: "1", HANDSHAKES_PER_IP: "5" } });
     try {
       const connections = await Promise.all(Array.from({ length: 30 }, () => tcp(server)));
@@ -100,7 +100,7 @@ describe("connections", () => {
     }
   });
 
-  test("on a LAN this machine has as many as it wants", async () => {
+  test("on a LAN this machine has no limit", async () => {
     const server = await startServer({ env: { SHARDS: "1" } });
     try {
       const granted = await Promise.all(Array.from({ length: 300 }, () => upgrade(server)));
@@ -120,18 +120,18 @@ describe("behind a proxy, on the internet", () => {
   });
   after(() => server.stop());
 
-  test("each client has limits of its own", async () => {
+  test("each client has its own limits", async () => {
     const ask = (client) => request(server, "GET", "/health", { "X-Forwarded-For": client });
     const statuses = (answers) => new Set(answers.map((answer) => answer.status));
     const one = await Promise.all(Array.from({ length: 40 }, () => ask("203.0.113.1")));
     assert.ok(statuses(one).has(429));
     assert.equal((await ask("203.0.113.2")).status, 200);
-    // Whatever a client wrote into the header itself stands before what the proxy appended.
+    // A forged address in the header precedes the one that the proxy appends.
     const forged = await Promise.all(Array.from({ length: 40 }, (_, i) => ask(`198.51.100.${i}, 203.0.113.3`)));
     assert.ok(statuses(forged).has(429));
   });
 
-  test("ten handshakes a second, thirty-two connections", async () => {
+  test("a client may make 10 handshakes per second", async () => {
     const answers = await Promise.all(Array.from({ length: 33 }, () => upgrade(server, { "X-Forwarded-For": "203.0.113.9" })));
     assert.ok(answers.some((one) => one.status === 429));
     const other = await upgrade(server, { "X-Forwarded-For": "203.0.113.10" });
@@ -145,7 +145,7 @@ describe("behind a proxy, on the internet", () => {
     assert.equal((await from("null", "203.0.113.23")).status, 403);
   });
 
-  test("the profile does not start without what makes it safe", async () => {
+  test("the profile does not start without the settings that make it safe", async () => {
     for (const [env, missing] of [
       [{}, "TRUSTED_PROXIES"],
       [{ TRUSTED_PROXIES: "127.0.0.1" }, "CORS_ORIGIN"],
@@ -165,25 +165,25 @@ describe("names on a LAN", () => {
 
   const page = (host) => ({ Host: host, Origin: `http://${host}` });
 
-  test("a stranger's name that was moved to this address is refused (DNS rebinding)", async () => {
+  test("a foreign name that resolves to this address is rejected (DNS rebinding)", async () => {
     assert.equal((await upgrade(server, page("evil.example:3001"))).status, 403);
     const polling = await request(server, "GET", "/socket.io/?EIO=4&transport=polling", { Host: "evil.example" });
     assert.ok([400, 403].includes(polling.status), `${polling.status}`);
   });
 
-  test("addresses, local names and those of the list are the server's own", async () => {
+  test("addresses, local names and ALLOWED_HOSTS are names of the server", async () => {
     for (const host of ["192.168.1.5:3001", "localhost:3001", "stage.local", "laptop:3001", "[fd00::1]:3001", "stage.example"]) {
       assert.equal((await upgrade(server, page(host))).status, 101, host);
     }
   });
 });
 
-describe("what takes too long or too much", () => {
+describe("event rates and a full server", () => {
   let server;
   before(async () => (server = await startServer({ env: { EVENT_RATES: "chat_message=2,refusals=0" } })));
   after(() => server.stop());
 
-  test("pings in one piece are answered by a few pongs, the last of them last", async () => {
+  test("500 pings in one piece are answered by fewer pongs, the last one included", async () => {
     const raw = await rawMember(server);
     const pings = Array.from({ length: 500 }, (_, i) => frame(OPCODE.ping, String(i)));
     raw.send(...pings, text(event("latency_probe", { timestamp: 1 }, 1)));
@@ -193,10 +193,10 @@ describe("what takes too long or too much", () => {
       if (opcode === OPCODE.pong) pongs.push(payload.toString());
     }
     assert.deepEqual(pongs.slice(0, 10), Array.from({ length: 10 }, (_, i) => String(i)));
-    assert.ok(pongs.length < 500, "a flood is not echoed");
+    assert.ok(pongs.length < 500, "a flood is not amplified");
   });
 
-  test("an event's rate is the one that was set", async () => {
+  test("an event has the rate that EVENT_RATES sets", async () => {
     const member = await engineMember(server);
     const sessionId = freshSession();
     member.send(event("join_session", { sessionId }, 1));
@@ -206,7 +206,7 @@ describe("what takes too long or too much", () => {
       member.send(event("chat_message", { sessionId, message: "la" }, i));
       answers.push((await member.readAck(i))[0]);
     }
-    assert.ok(answers.slice(0, 4).every((answer) => answer.ok), "a burst of twice the rate");
+    assert.ok(answers.slice(0, 4).every((answer) => answer.ok), "a burst of twice the rate is accepted");
     assert.ok(answers.some((answer) => answer.error?.code === "rate_limited"));
   });
 

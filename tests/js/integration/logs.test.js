@@ -1,4 +1,4 @@
-// What the real server writes down, where, and what it never does.
+// The log of the real server: its lines, its files, and secrets that it must never contain.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { closeSync, constants, existsSync, mkdtempSync, openSync, readFileSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
@@ -10,19 +10,19 @@ import { launch, startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
 import { request, tcp } from "../support/wire.js";
 
-/** The lines of a log in JSON. */
+/** Parses the lines of a JSON log. */
 const parsed = (text) => text.trim().split("\n").map((line) => JSON.parse(line));
 
 const json = async (server, path) => JSON.parse((await request(server, "GET", path)).body);
 
-/** Speaks no HTTP, which takes a line in the log. */
+/** Sends a malformed request, which causes a line in the log. */
 async function refused(server) {
   const connection = await tcp(server);
   connection.write("rubbish\r\n\r\n");
   await connection.closed();
 }
 
-/** Writes to a pipe until nothing more fits. */
+/** Fills a pipe. */
 function fill(pipe) {
   try {
     for (;;) writeSync(pipe, "x".repeat(1024));
@@ -31,7 +31,7 @@ function fill(pipe) {
   }
 }
 
-/** What is in a pipe now. */
+/** Reads all bytes that are in a pipe. */
 function take(pipe) {
   const buffer = Buffer.alloc(1 << 16);
   let text = "";
@@ -49,11 +49,11 @@ async function until(what, holds) {
     if (found) return found;
     await new Promise((done) => setTimeout(done, 50));
   }
-  assert.fail(`it never came: ${what}`);
+  assert.fail(`did not happen within 20 s: ${what}`);
 }
 
 describe("the log", () => {
-  test("is one JSON object a line, each with time, level, target and msg", async () => {
+  test("has one JSON object per line, with time, level, target and msg", async () => {
     const server = await startServer({ env: { LOG_FORMAT: "json", LOG_LEVEL: "debug" } });
     await band(server, 2);
     const { stderr } = await server.stop();
@@ -66,7 +66,7 @@ describe("the log", () => {
     }
   });
 
-  test("says which client of which session went, on which shard, and why", async () => {
+  test("names the client, session, shard and reason of a close", async () => {
     const server = await startServer({ env: { LOG_FORMAT: "json", LOG_LEVEL: "warn,bandsync_driver=debug" } });
     const { sessionId, followers } = await band(server, 3);
     followers[0].disconnect();
@@ -84,7 +84,7 @@ describe("the log", () => {
     await server.stop();
   });
 
-  test("does not stop the band when nobody reads it; that its queue fills is told, and what was lost", async () => {
+  test("does not stop the band when nobody reads it; its full queue raises an alert, and lost lines are counted", async () => {
     const folder = mkdtempSync(path(tmpdir(), "bandsync-pipe-"));
     const fifo = path(folder, "pipe");
     execFileSync("mkfifo", [fifo]);
@@ -107,7 +107,7 @@ describe("the log", () => {
     const paused = next(followers[0], "pause");
     assertDone(await emit(leader, "pause", { sessionId }));
     await paused;
-    // Somebody reads again.
+    // The pipe is read again.
     let read = "";
     const reader = setInterval(() => (read += take(end)), 20);
     await until("the end of the alert", async () => (await json(server, "/health")).reasons.length === 0);
@@ -118,7 +118,7 @@ describe("the log", () => {
     rmSync(folder, { recursive: true });
   });
 
-  test("does not stop the band when the disk is full; what was lost is counted", async () => {
+  test("does not stop the band when the disk is full; lost lines are counted", async () => {
     const server = await startServer({ env: { LOG_FILE: "/dev/full", LOG_LEVEL: "debug" } });
     const { sessionId, leader } = await band(server, 2);
     assertDone(await emit(leader, "play", { sessionId }));
@@ -128,14 +128,14 @@ describe("the log", () => {
     await server.stop();
   });
 
-  test("has a level for each part of the program", async () => {
+  test("has a level for each module", async () => {
     const server = await startServer({ env: { LOG_FORMAT: "json", LOG_LEVEL: "off,bandsync::server::stop=info" } });
     const { stderr } = await server.stop();
     const targets = stderr.trim().split("\n").map((line) => JSON.parse(line).target);
     assert.deepEqual([...new Set(targets)], ["bandsync::server::stop"]);
   });
 
-  test("goes to a file, and to a new one after SIGHUP", async () => {
+  test("is written to a file, and to a new one after SIGHUP", async () => {
     const folder = mkdtempSync(path(tmpdir(), "bandsync-log-"));
     const [file, old] = [path(folder, "log"), path(folder, "log.1")];
     const server = await startServer({ env: { LOG_FILE: file, LOG_LEVEL: "debug" } });
@@ -150,7 +150,7 @@ describe("the log", () => {
     rmSync(folder, { recursive: true });
   });
 
-  test("a file that cannot be written ends the start, and says so", async () => {
+  test("ends the start with an error if its file cannot be written", async () => {
     const end = await launch({ env: { PORT: "0", HOST: "127.0.0.1", LOG_FILE: "/no/such/folder/log" } }).exited;
     assert.equal(end.code, 2);
     assert.match(end.stderr, /cannot log to \/no\/such\/folder\/log/);
@@ -170,7 +170,7 @@ describe("the log", () => {
     }
   });
 
-  test("a secret that is refused is not repeated", async () => {
+  test("does not repeat a secret that is rejected", async () => {
     const end = await launch({ env: { ADMIN_TOKEN: "too-short-secret" .slice(0, 9) } }).exited;
     assert.equal(end.code, 2);
     assert.match(end.stderr, /ADMIN_TOKEN/);

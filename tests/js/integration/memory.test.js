@@ -1,5 +1,5 @@
-// Memory that really fills: what a server gives back at its threshold, that nothing of it is lost, and that it turns
-// newcomers away at its limit while a band plays on.
+// Memory that really fills. At its threshold the server frees memory and loses no session. At its
+// limit it refuses new members while a band plays on.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import { assertDone } from "../support/shape.js";
 import { cannot } from "../support/skips.js";
 import { request } from "../support/wire.js";
 
-// A server without sessions has some 40 MB in a build for debugging.
+// Measured: a debug build without sessions takes about 40 MB.
 const THRESHOLD_MB = 100;
 const LIMIT_MB = 120;
 
@@ -26,13 +26,13 @@ async function until(what, holds) {
   assert.fail(`it never came: ${what}`);
 }
 
-/** A set list of some 900 kB. */
+/** A set list of about 900 kB. */
 const setlist = (name) => ({
   title: name,
   songs: Array.from({ length: 9 }, (_, i) => ({ id: `song-${i}`, title: `Song ${i}`, format: "text", body: `${name} ${i} `.padEnd(99_000, "la ") })),
 });
 
-/** A session with a large set list and one member. */
+/** Creates a session with a large set list and one member. */
 async function heavy(server) {
   const sessionId = freshSession("heavy");
   const member = await connect(server);
@@ -41,14 +41,14 @@ async function heavy(server) {
   return { sessionId, member };
 }
 
-/** Ticks that a member hears in half a second. */
+/** Counts the ticks that a member receives within 500 ms. */
 async function ticks(member) {
   const before = heard(member, "scroll_tick").length;
   await new Promise((done) => setTimeout(done, 500));
   return heard(member, "scroll_tick").length - before;
 }
 
-test("at the threshold empty sessions go to the storage, memory goes back to the system, and nothing is lost", { timeout: 120_000 }, async (t) => {
+test("at the threshold empty sessions are left to the storage, memory is freed, and no session is lost", { timeout: 120_000 }, async (t) => {
   const env = { SHARDS: "1", MEMORY_THRESHOLD: String(THRESHOLD_MB), MEMORY_LIMIT: "100000", METRICS_INTERVAL: "1000" };
   const server = await startServer({ env });
   const { sessionId, leader } = await band(server, 2);
@@ -76,13 +76,16 @@ test("at the threshold empty sessions go to the storage, memory goes back to the
     const ack = await emit(back, "join_session", { sessionId: name });
     assert.equal(ack.restored, true, JSON.stringify(ack));
     const song = await emit(back, "get_song", { sessionId: name, songId: "song-8" });
-    assert.ok(JSON.stringify(song).includes(`${name} 8 la`), "its set list came back");
+    assert.ok(JSON.stringify(song).includes(`${name} 8 la`), "its set list is restored");
     back.disconnect();
   }
   await server.stop();
 });
 
-/** A memory cgroup with room for so many bytes, or null where none may be made or entered. It goes with the test. */
+/**
+ * Makes a memory cgroup of `bytes` that ends with the test. Null if this machine does not allow
+ * one.
+ */
 function confine(t, bytes) {
   const name = `bandsync-test-${process.pid}`;
   for (const [root, limit, events] of [
@@ -99,7 +102,7 @@ function confine(t, bytes) {
       writeFileSync(`${group}/${limit}`, String(bytes));
       const under = ["sh", "-c", `echo $$ >${group}/cgroup.procs && exec "$@"`, "sh"];
       if (spawnSync(under[0], [...under.slice(1), "true"]).status === 0) {
-        // A process that was just reaped may still count.
+        // A process that has just ended may still be in the group.
         t.after(() => until("an empty group", () => removed(group)));
         return { under, kills: () => Number(/^oom_kill (\d+)$/m.exec(readFileSync(`${group}/${events}`, "utf8"))?.[1] ?? 0) };
       }
@@ -109,7 +112,7 @@ function confine(t, bytes) {
   return null;
 }
 
-/** Whether the group is gone; whoever is still in it ends. */
+/** Kills the processes in a group and removes it. Returns whether it is gone. */
 function removed(group) {
   try {
     for (const pid of readFileSync(`${group}/cgroup.procs`, "utf8").split("\n").filter(Boolean)) process.kill(Number(pid), "SIGKILL");
@@ -123,10 +126,12 @@ function removed(group) {
 
 for (const where of ["", ", where the system would kill it"])
 test(`at the limit new members receive 503, present members stay, and later new ones are accepted again${where}`, { timeout: 120_000 }, async (t) => {
-  // What the kernel kills for is more than what the server takes for its limit, and less than it would come to.
+  // The kernel's limit is above MEMORY_LIMIT, but below the size that a server without one would
+  // reach.
   const group = where && confine(t, (LIMIT_MB + 80) * 1_000_000);
-  if (group === null) return cannot(t, "no memory cgroup may be made");
-  // A file counts as memory of the group where the folder for it is in memory, so this one stores elsewhere.
+  if (group === null) return cannot(t, "memory cgroups are not allowed");
+  // If the temporary folder is in memory, a file in it counts for the group, so this test uses
+  // Redis.
   const redis = group && (await Redis.start());
   if (redis) t.after(() => redis.stop());
   const env = { SHARDS: "1", MEMORY_THRESHOLD: String(THRESHOLD_MB), MEMORY_LIMIT: String(LIMIT_MB), ...(redis && { REDIS_URL: redis.url }) };
@@ -134,8 +139,8 @@ test(`at the limit new members receive 503, present members stay, and later new 
   const { sessionId, leader } = await band(server, 2);
   assertDone(await emit(leader, "play", { sessionId }));
   const here = [];
-  // Sessions that somebody is in are not given up for newcomers.
-  const refused = await until("the refusal", async () => {
+  // Sessions with members are not evicted for new ones.
+  const refused = await until("a client is refused", async () => {
     try {
       here.push(await heavy(server));
     } catch {
@@ -149,12 +154,12 @@ test(`at the limit new members receive 503, present members stay, and later new 
   assert.equal(health.status, 503);
   assert.deepEqual(JSON.parse(health.body).reasons.map((reason) => reason.name), ["memory_limit", "memory"]);
   assert.ok((await ticks(leader)) > 5, "the band plays on");
-  // Each of them is stored anew; of all their set lists only so much waits for that, and one more record.
+  // All sessions are stored again. The queue may hold 8 MiB of records and one more.
   for (const { sessionId: name, member } of here) assertDone(await emit(member, "play", { sessionId: name }));
   const { waitingBytes } = (await json(server, "/health")).storage;
   assert.ok(waitingBytes < (8 + 1) * 1024 * 1024, `${waitingBytes} bytes of records wait`);
   here.forEach(({ member }) => member.disconnect());
-  await until("an open door", async () => (await json(server, "/health")).status === "healthy");
+  await until("the server accepts clients again", async () => (await json(server, "/health")).status === "healthy");
   const late = await join(server, sessionId);
   await next(late, "scroll_tick");
   await server.stop();

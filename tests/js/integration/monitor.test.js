@@ -1,4 +1,4 @@
-// What an operator sees of a real server: metrics in both forms, history, alerts that come and go, who may look.
+// Monitoring of a real server: metrics, history, alerts, access to the pages, supervisor and `top`.
 import assert from "node:assert/strict";
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -18,7 +18,7 @@ import { request } from "../support/wire.js";
 const hasPython = () => !spawnSync("python3", ["--version"]).error;
 const EVERY_MS = 100;
 
-/** What Prometheus says that it reads. */
+/** The `Accept` header that Prometheus sends. */
 const OPEN_METRICS = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
 async function until(what, holds, tries = 400) {
@@ -33,14 +33,14 @@ async function until(what, holds, tries = 400) {
 const get = async (server, path, headers = {}) => request(server, "GET", path, headers);
 const json = async (server, path) => JSON.parse((await get(server, path)).body);
 
-/** Answers the application's pings `away` ms late, until told otherwise. */
+/** Answers each event `ping` after `away` ms, which the result can change. */
 function pongs(socket, away) {
   const state = { away };
   socket.on("ping", (ping) => setTimeout(() => socket.emit("pong", { timestamp: ping?.timestamp }), state.away));
   return state;
 }
 
-/** The values of a Prometheus text by their series. */
+/** Parses a Prometheus text into a map of series to values. */
 function series(text) {
   const lines = text.split("\n").filter((line) => line && !line.startsWith("#"));
   return new Map(lines.map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ") + 1))]));
@@ -48,7 +48,9 @@ function series(text) {
 
 const sum = (found, name) => [...found].reduce((all, [key, value]) => (key === name || key.startsWith(`${name}{`) ? all + value : all), 0);
 
-/** A supervisor's socket: Node.js has none of this kind; a few lines of Python have. */
+/**
+ * Opens a supervisor's socket. Node.js has no datagram sockets of this kind, so Python opens it.
+ */
 async function listen() {
   const code = "import socket,sys\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\ns.bind(sys.argv[1])\nprint('bound',flush=True)\nwhile True: print(s.recv(99).decode(),flush=True)";
   const folder = mkdtempSync(path(tmpdir(), "bandsync-notify-"));
@@ -67,7 +69,7 @@ async function listen() {
   };
 }
 
-// A debugger stops one thread and lets the others run, which no signal does.
+// A debugger can stop one thread while the others run. A signal stops all of them.
 const FREEZE = `
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -81,9 +83,10 @@ libc.ptrace(DETACH, thread, None, None)
 print("thawed", flush=True)
 `;
 
-/** Stops a thread of a process; what is returned lets it go on. */
+/** Stops a thread of a process. Returns a function that resumes it. */
 async function freeze(pid, name) {
-  // A thread takes its name when it first runs, which may be after the server's first line.
+  // A thread gets its name when it first runs, which may be after the server has printed its
+  // address.
   const named = (one) => readFileSync(`/proc/${pid}/task/${one}/comm`, "utf8").trim() === name;
   let thread;
   await until(`there is a thread named ${name}`, () => (thread = readdirSync(`/proc/${pid}/task`).find(named)));
@@ -123,15 +126,15 @@ describe("metrics", () => {
     for (const spread of Object.values(metrics.percentiles)) {
       assert.ok(spread.p50 <= spread.p99 && spread.p99 <= spread.p999 && spread.p999 <= spread.max, JSON.stringify(spread));
     }
-    assert.ok(metrics.percentiles.roundTrip.p50 >= 19, "members are 20 ms away");
+    assert.ok(metrics.percentiles.roundTrip.p50 >= 19, "members answer after 20 ms");
     assert.ok(metrics.percentiles.handler.p50 < metrics.percentiles.roundTrip.p50);
     assert.equal(metrics.shards.length, 2);
     const ticks = metrics.shards.map((shard) => shard.percentiles.tickLateness.count);
-    assert.equal(ticks.filter((count) => count > 0).length, 1, "one shard has the session");
+    assert.equal(ticks.filter((count) => count > 0).length, 1, "only the session's shard sends ticks");
     assert.ok(metrics.threads.some((thread) => thread.name === "shard-0"));
   });
 
-  test("Prometheus gets text, and counts agree with what was done", async () => {
+  test("Prometheus receives text, with counts that match the calls", async () => {
     const before = series((await get(server, "/metrics/prometheus")).body);
     const { sessionId, followers } = await band(server, 2);
     for (let i = 0; i < 3; i += 1) {
@@ -152,7 +155,7 @@ describe("metrics", () => {
     }
   });
 
-  test("the process, the build and every alert have a series from the first moment on", async () => {
+  test("the process, the build and every alert have a series from the start", async () => {
     const text = (await get(server, "/metrics/prometheus")).body;
     const now = series(text);
     const status = readFileSync(`/proc/${server.pid}/status`, "utf8");
@@ -180,24 +183,24 @@ describe("metrics", () => {
   });
 
   const frozen = { skip: !canFreeze() && (hasPython() ? "not possible here: no process may be traced" : "python3 is not here: apt-get install python3") };
-  test("no shard prints long answers: the reporter does", frozen, async () => {
+  test("long answers are printed by the reporter and not by a shard", frozen, async () => {
     const one = await startServer({ env: { SHARDS: "1" } });
     const thaw = await freeze(one.pid, "reporter");
     const answers = ["/metrics", "/metrics/prometheus", "/metrics/history", "/dashboard/data"].map((path) => get(one, path));
     let early = false;
     for (const answer of answers) answer.then(() => (early = true));
-    // The shard answers the others meanwhile, on its only thread.
+    // The only shard answers short requests meanwhile.
     for (const path of ["/health", "/livez", "/readyz", "/"]) assert.equal((await get(one, path)).status, 200, path);
-    assert.equal(early, false, "the reporter was asked");
+    assert.equal(early, false, "the long answers wait for the reporter");
     await thaw();
     assert.deepEqual((await Promise.all(answers)).map((answer) => answer.status), [200, 200, 200, 200]);
     await one.stop();
   });
 
-  test("promtool finds no fault with either text, nor with the rules", async (t) => {
+  test("promtool accepts both texts and the rules", async (t) => {
     const unpacked = target("promtool", "usr/bin/promtool");
     const promtool = existsSync(unpacked) ? unpacked : "promtool";
-    if (spawnSync(promtool, ["--version"]).error) return lacks(t, "promtool", "./tools/test --only integration unpacks it where the distribution has it");
+    if (spawnSync(promtool, ["--version"]).error) return lacks(t, "promtool", "./tools/test --only integration unpacks it if the distribution has it");
     const text = (await get(server, "/metrics/prometheus")).body;
     const { status, stdout, stderr } = spawnSync(promtool, ["check", "metrics"], { input: text, encoding: "utf8" });
     assert.equal(status, 0, stdout + stderr);
@@ -207,7 +210,7 @@ describe("metrics", () => {
     const answer = await get(server, "/metrics", { Accept: OPEN_METRICS });
     assert.match(answer.headers["content-type"], /^application\/openmetrics-text; version=1\.0\.0/);
     assert.ok(answer.body.endsWith("\n# EOF\n"));
-    // It reads OpenMetrics only to fill a database, which wants a time at each value.
+    // promtool reads OpenMetrics only into a database, which needs a time at each value.
     const folder = mkdtempSync(path(tmpdir(), "bandsync-open-metrics-"));
     const now = Math.floor(Date.now() / 1000);
     const stamped = answer.body.replace(/^(?!#)(.+)$/gm, `$1 ${now}`);
@@ -217,11 +220,11 @@ describe("metrics", () => {
     const torn = stamped.replace("# TYPE bandsync_members gauge", "# TYPE bandsync_members gouge");
     writeFileSync(path(folder, "metrics"), torn);
     const refused = spawnSync(promtool, ["tsdb", "create-blocks-from", "openmetrics", path(folder, "metrics"), path(folder, "blocks")], { encoding: "utf8" });
-    assert.notEqual(refused.status, 0, "it would have found a fault");
+    assert.notEqual(refused.status, 0, "promtool notices a fault");
     rmSync(folder, { recursive: true });
   });
 
-  test("everything that the Grafana dashboard and the alert rules ask for is there", async () => {
+  test("every series that the Grafana dashboard and the alert rules name exists", async () => {
     const text = (await get(server, "/metrics/prometheus")).body;
     const kinds = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, kind]) => [name, kind]));
     const labels = new Map();
@@ -248,7 +251,7 @@ describe("metrics", () => {
     assert.ok(named >= queries.length - 2);
   });
 
-  test("each queue says how full it is, each thread what it used, each refusal how often", async () => {
+  test("queues have a fill level, threads a CPU time, and refusals a count", async () => {
     const { sessionId, followers } = await band(server, 2);
     const names = (found) => found.queues.map((queue) => queue.name);
     const first = await until("the queues", async () => {
@@ -266,10 +269,10 @@ describe("metrics", () => {
     const now = series((await get(server, "/metrics/prometheus")).body);
     for (const mode of ["user", "system"]) assert.ok(now.has(`bandsync_thread_cpu_seconds_total{thread="shard-0",mode="${mode}"}`));
     assert.ok(now.get('bandsync_queue_capacity{queue="storage"}') > 0);
-    assert.ok(sum(now, "bandsync_recovery_bytes") > 0, "what the band was told is kept for a while");
+    assert.ok(sum(now, "bandsync_recovery_bytes") > 0, "events of the band are kept for recovery");
   });
 
-  test("history has a row for each interval, and only what was asked for", async () => {
+  test("history has a row for each interval, and only the requested metrics", async () => {
     const history = await until("rows", async () => {
       const found = await json(server, "/metrics/history");
       return found.rows.length >= 3 && found;
@@ -301,7 +304,7 @@ describe("metrics", () => {
 });
 
 describe("alerts", () => {
-  test("a long round trip raises one, a short one clears it; webhook, health and log have it", async () => {
+  test("a long round trip raises one, and a short one clears it, in webhook, health and log", async () => {
     const posted = [];
     const hook = createServer((request, response) => {
       let body = "";
@@ -321,9 +324,9 @@ describe("alerts", () => {
       return health.reasons.some((reason) => reason.name === "sync_latency_p99") && health;
     });
     assert.equal(raised.status, "degraded");
-    assert.equal((await get(server, "/health")).status, 200, "degraded serves");
+    assert.equal((await get(server, "/health")).status, 200, "a degraded server answers with 200");
     far.forEach((state) => (state.away = 0));
-    await until("the end of it", async () => (await json(server, "/health")).status === "healthy");
+    await until("the server is healthy again", async () => (await json(server, "/health")).status === "healthy");
     await until("both posts", () => posted.length >= 2);
     assert.deepEqual(posted.map((one) => `${one.event} ${one.name}`), ["raised sync_latency_p99", "cleared sync_latency_p99"]);
     const { stderr } = await server.stop();
@@ -334,7 +337,7 @@ describe("alerts", () => {
   });
 
   const secure = { skip: spawnSync("openssl", ["version"]).error && "openssl is not here: apt-get install openssl" };
-  test("an HTTPS webhook gets what Slack shows, if its authority is trusted", secure, async () => {
+  test("an HTTPS webhook receives a text for Slack, if its authority is trusted", secure, async () => {
     const folder = mkdtempSync(path(tmpdir(), "bandsync-webhook-"));
     const tls = certificates(folder, ["localhost"]);
     const posted = [];
@@ -349,7 +352,7 @@ describe("alerts", () => {
     await new Promise((done) => hook.listen(0, "127.0.0.1", done));
     const env = { STORAGE: "file", DATA_DIR: "/dev/null", ALERT_WEBHOOK: `https://localhost:${hook.address().port}/services/between-us` };
     const stranger = await startServer({ env });
-    await until("the refusal", () => /webhook did not accept an alert: .*not trusted here.*SSL_CERT_FILE/.test(stranger.logs));
+    await until("the webhook is not trusted", () => /webhook did not accept an alert: .*not trusted here.*SSL_CERT_FILE/.test(stranger.logs));
     assert.equal(posted.length, 0);
     assert.ok(!(await stranger.stop()).stderr.includes("between-us"), "the address of a webhook is a secret");
     const server = await startServer({ env: { ...env, SSL_CERT_FILE: tls.authority } });
@@ -373,18 +376,18 @@ describe("alerts", () => {
     });
     assert.ok(health.reasons.find((reason) => reason.name === "sync_latency_p99").value >= 900, JSON.stringify(health.reasons));
     far.forEach((state) => (state.away = 0));
-    await until("the end of it", async () => (await json(server, "/health")).status === "healthy");
+    await until("the server is healthy again", async () => (await json(server, "/health")).status === "healthy");
     await server.stop();
   });
 
-  test("a shard that hangs raises one, and the supervisor gets no sign of life until it goes on", async (t) => {
+  test("a shard that hangs raises one, and the supervisor receives no watchdog message until it resumes", async (t) => {
     if (!hasPython()) return lacks(t, "python3", "apt-get install python3");
-    if (!canFreeze()) return cannot(t, "no process may be traced, so no thread can be stopped");
+    if (!canFreeze()) return cannot(t, "processes may not be traced, so no thread can be stopped");
     const ear = await listen();
     const server = await startServer({ env: { NOTIFY_SOCKET: ear.path, WATCHDOG_USEC: "10000000", LOG_LEVEL: "warn" } });
-    await until("it lives", () => ear.alive() >= 2);
+    await until("two watchdog messages arrive", () => ear.alive() >= 2);
     const thaw = await freeze(server.pid, "shard-1");
-    // The kernel gives some connections to the shard that hangs; nobody answers on those.
+    // The kernel gives some connections to the shard that hangs, and those receive no answer.
     const answered = (path) => Promise.race([get(server, path).catch(() => null), new Promise((done) => setTimeout(done, 300, null))]);
     const health = await until("the alert", async () => {
       const found = await answered("/health");
@@ -396,11 +399,11 @@ describe("alerts", () => {
     assert.deepEqual([probe.status, probe.body], [503, '{"live":false}']);
     const before = ear.alive();
     await new Promise((done) => setTimeout(done, 2500));
-    assert.equal(ear.alive(), before, "nothing is said to systemd, which would start the server anew");
+    assert.equal(ear.alive(), before, "systemd receives no message, so it would restart the server");
     await thaw();
-    await until("the end of it", async () => (await get(server, "/livez")).status === 200);
+    await until("/livez is well again", async () => (await get(server, "/livez")).status === 200);
     await until("the end of the alert", async () => (await json(server, "/health")).status === "healthy");
-    await until("it lives again", () => ear.alive() > before);
+    await until("a watchdog message arrives again", () => ear.alive() > before);
     const { stderr } = await server.stop();
     assert.match(stderr, /alert shard_stalled raised/);
     assert.match(stderr, /alert shard_stalled cleared/);
@@ -409,34 +412,34 @@ describe("alerts", () => {
 
   test("a shard that hangs for too long ends the process", async (t) => {
     if (!hasPython()) return lacks(t, "python3", "apt-get install python3");
-    if (!canFreeze()) return cannot(t, "no process may be traced, so no thread can be stopped");
+    if (!canFreeze()) return cannot(t, "processes may not be traced, so no thread can be stopped");
     const server = await startServer({ env: { STALL_LIMIT: "6000", LOG_LEVEL: "warn" } });
     const thaw = await freeze(server.pid, "shard-1");
-    await until("the server has had enough", () => /shard 1 hangs: aborting/.test(server.logs));
-    // The kernel reports the end of a process to its parent when nobody traces its threads any more.
+    await until("the server aborts", () => /shard 1 hangs: aborting/.test(server.logs));
+    // The kernel reports the end of a process only after all its threads are untraced.
     await thaw();
     const { signal } = await server.exited;
     assert.equal(signal, "SIGABRT");
   });
 
-  test("a storage that cannot be reached raises one, and clears it when it can", async () => {
+  test("a storage that cannot be used raises one, which is cleared once it can", async () => {
     const folder = mkdtempSync(path(tmpdir(), "bandsync-shared-"));
     const env = { STORAGE: "file", DATA_DIR: folder };
     const first = await startServer({ env });
-    // The file is the first one's as long as that runs.
+    // The first server has the file as long as it runs.
     const second = await startServer({ env });
     await until("the alert", async () => (await json(second, "/health")).reasons.some((reason) => reason.name === "storage"));
     await until("the alert in the log", () => /alert storage raised/.test(second.logs));
     assert.equal((await json(first, "/health")).status, "healthy");
     await first.stop();
-    await until("the end of it", async () => (await json(second, "/health")).status === "healthy");
+    await until("the server is healthy again", async () => (await json(second, "/health")).status === "healthy");
     const { stderr } = await second.stop();
     assert.match(stderr, /alert storage raised/);
     assert.match(stderr, /alert storage cleared/);
     rmSync(folder, { recursive: true });
   });
 
-  test("a busy thread raises one after its time", async () => {
+  test("a thread that is busy for ALERT_CPU_TIME raises one", async () => {
     const server = await startServer({ env: { SHARDS: "1", ALERT_CPU: "2", ALERT_CPU_TIME: "1000", SCROLL_TICK_INTERVAL: "4" } });
     // Enough members that the shard is busy for 2 % of its core even when other programs use the core too.
     const { sessionId, leader } = await band(server, 60);
@@ -444,7 +447,7 @@ describe("alerts", () => {
     assertDone(await emit(leader, "play", { sessionId }));
     await until("the alert", isRaised);
     assertDone(await emit(leader, "pause", { sessionId }));
-    await until("the end of it", async () => !(await isRaised()));
+    await until("the alert is cleared", async () => !(await isRaised()));
     await server.stop();
   });
 
@@ -453,13 +456,13 @@ describe("alerts", () => {
     await until("the alert", async () => (await json(low, "/health")).status === "degraded");
     const guest = await join(low, freshSession("left"));
     guest.disconnect();
-    await until("the empty session's end", async () => (await json(low, "/health")).sessions.total === 0);
-    await until("what was given back", () => /memory pressure: freed .* MB/.test(low.logs));
+    await until("the empty session is evicted", async () => (await json(low, "/health")).sessions.total === 0);
+    await until("the log has the memory freed", () => /memory pressure: freed .* MB/.test(low.logs));
     await low.stop();
 
     const full = await startServer({ env: { MEMORY_THRESHOLD: "10", MEMORY_LIMIT: "10" } });
     const { sessionId, leader } = await band(full, 2);
-    const refused = await until("the refusal", async () => {
+    const refused = await until("a client is refused", async () => {
       const answer = await get(full, "/socket.io/?EIO=4&transport=websocket", { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==" }).catch(() => null);
       return answer?.status === 503 && answer;
     });
@@ -469,7 +472,7 @@ describe("alerts", () => {
     assert.equal(JSON.parse(health.body).status, "unhealthy");
     const ready = await get(full, "/readyz");
     assert.deepEqual([ready.status, ready.body], [503, '{"ready":false,"reasons":["memory"]}']);
-    assert.equal((await get(full, "/livez")).status, 200, "a restart would end the band");
+    assert.equal((await get(full, "/livez")).status, 200, "a restart would only interrupt the band");
     assertDone(await emit(leader, "play", { sessionId }));
     await full.stop();
   });
@@ -495,7 +498,7 @@ describe("access", () => {
     assert.ok(!(end.stderr + end.stdout).includes(secret));
   });
 
-  test("from another address it is refused unless a token is set", async (t) => {
+  test("from another address the pages are refused unless a token is set", async (t) => {
     if (!outside) return cannot(t, "this machine has no address but loopback");
     const server = await startServer({ env: { HOST: "all" } });
     const from = `http://${outside.address}:${server.port}`;
@@ -506,13 +509,13 @@ describe("access", () => {
 });
 
 describe("a supervisor", () => {
-  test("hears that the server is ready, lives, and stops", async (t) => {
+  test("receives messages that the server is ready, alive, and stopping", async (t) => {
     if (!hasPython()) return lacks(t, "python3", "apt-get install python3");
     const ear = await listen();
     const server = await startServer({ env: { NOTIFY_SOCKET: ear.path, WATCHDOG_USEC: "10000000" } });
-    await until("it lives", () => ear.alive() >= 2);
+    await until("two watchdog messages arrive", () => ear.alive() >= 2);
     await server.stop();
-    await until("it stops", () => ear.heard().includes("STOPPING=1"));
+    await until("the stop is reported", () => ear.heard().includes("STOPPING=1"));
     const heard = ear.heard();
     assert.ok(heard.indexOf("READY=1") >= 0 && heard.indexOf("READY=1") < heard.indexOf("STOPPING=1"), heard);
     ear.close();
@@ -537,11 +540,11 @@ describe("top", () => {
     assert.match(gone.stderr, /does not answer/);
   });
 
-  test("refreshes every second on a terminal, and shows when the server is gone and when it is back", async (t) => {
+  test("refreshes every second on a terminal, and shows whether the server answers", async (t) => {
     if (!hasPython()) return lacks(t, "python3", "apt-get install python3");
     let server = await startServer();
     await band(server, 2);
-    // Node.js has no terminals to give.
+    // Node.js cannot open a pseudo-terminal, so Python does.
     const shown = spawn("python3", ["-c", "import pty,sys; pty.spawn(sys.argv[1:])", binary, "top", server.url], { stdio: ["pipe", "pipe", "inherit"] });
     let text = "";
     shown.stdout.setEncoding("utf8").on("data", (more) => (text += more));

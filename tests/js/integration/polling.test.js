@@ -1,4 +1,4 @@
-// HTTP long-polling, for networks that block WebSockets and for clients with default options: `io(url)` just works.
+// HTTP long-polling, for networks that block WebSockets, and for `io(url)` with default options.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { connect, connected, emit, freshSession, join, next } from "../support/client.js";
@@ -14,7 +14,7 @@ after(() => server.stop());
 const WAYS = { "default options": {}, "polling alone": POLLING };
 
 for (const [name, transports] of Object.entries(WAYS)) {
-  test(`members with ${name} meet one on a WebSocket`, async () => {
+  test(`members with ${name} meet a member on a WebSocket`, async () => {
     await Promise.all(
       Array.from({ length: 8 }, async () => {
         const sessionId = freshSession("polling");
@@ -35,7 +35,7 @@ for (const [name, transports] of Object.entries(WAYS)) {
   });
 }
 
-test("a client with default options goes over to a WebSocket, and nothing is lost meanwhile", async () => {
+test("a client with default options upgrades to a WebSocket, and nothing is lost meanwhile", async () => {
   for (let round = 0; round < 8; round += 1) {
     const sessionId = freshSession("upgrade");
     const socket = await connect(server, { transports: undefined });
@@ -53,7 +53,7 @@ test("a client with default options goes over to a WebSocket, and nothing is los
   }
 });
 
-test("a set list fits through", async () => {
+test("a set list can be sent and received by polling", async () => {
   const sessionId = freshSession("polling");
   const socket = await join(server, sessionId, { role: "leader" }, POLLING);
   const songs = [{ id: "1", title: "One", format: "text", body: "la la li é\n".repeat(10_000) }];
@@ -62,7 +62,7 @@ test("a set list fits through", async () => {
   assert.equal((await heard).setlist.songs[0].body, songs[0].body);
 });
 
-test("a poller that was lost comes back as who it was", async () => {
+test("a polling client that was lost returns to its seat", async () => {
   const sessionId = freshSession("polling");
   const leader = await join(server, sessionId, { role: "leader" });
   const follower = await join(server, sessionId, { role: "follower" }, POLLING);

@@ -1,5 +1,5 @@
-// Every event of the protocol through the unmodified socket.io-client: done, refused, malformed. And everything that is
-// said meanwhile, by either side, is as /asyncapi.json describes it.
+// Every event of the protocol through the unmodified socket.io-client: applied, rejected,
+// malformed. Each payload, in both directions, must match /asyncapi.json.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { band, connect, emit, freshSession, heard, join, next } from "../support/client.js";
@@ -16,8 +16,10 @@ const STRANGERS = { code: "not_member", who: "stranger" };
 const RATE = { code: "rate_limited" };
 
 /**
- * For each event: what `fields` do it (of the leader unless `who` says otherwise, after `before`), what everybody then
- * `hears`, who is `refused` with which code, and which `wrong` fields are named. RATE: all may send it, but not too often.
+ * All events. `who` sends the event with `fields` after `before` has run; it is the leader by
+ * default. `hears` lists the notices that all members receive then. `refused` is a sender and a
+ * code with which the event is rejected, `wrong` has one invalid value per field. RATE marks events
+ * that any client may send, up to their rate.
  */
 const EVENTS = {
   join_session: { own: true, fields: { displayName: "Ann", tickHz: 30, instrument: "keys" }, hears: ["user_joined", "room_stats"], refused: { code: "bad_passcode", own: true }, wrong: { sessionId: "", role: "boss", tickHz: 126, metronome: 1, displayName: 7 } },
@@ -49,7 +51,7 @@ const EVENTS = {
   pong: { who: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: "x" } },
   heartbeat: { who: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: [] } },
   connection_quality: { who: "stranger", refused: RATE, wrong: {} },
-  // Taken from old clients and ignored, whatever they say.
+  // Accepted from old clients and ignored, with any payload.
   heartbeat_response: { who: "stranger", refused: RATE, takesAnything: true },
   role_changed: { who: "stranger", fields: { role: "leader" }, refused: RATE, takesAnything: true },
   error: { who: "stranger", refused: RATE, takesAnything: true },
@@ -85,7 +87,7 @@ before(async () => {
 });
 after(() => server.stop());
 
-/** A leader, a follower and a stranger. */
+/** A leader, a follower, and a client without a session. */
 async function people() {
   const { sessionId, leader, followers, all } = await band(server, 2);
   const stranger = await connect(server);
@@ -97,13 +99,13 @@ async function people() {
 const isAppliedOnce = (name) => "commandId" in protocol.message(name, "sent").payload.properties;
 const fieldsOf = (fields, b) => (typeof fields === "function" ? fields(b) : (fields ?? {}));
 
-test("the table has every event of the document, and the document every event of the server", () => {
+test("the table has every event of the document, and the document every event that the server sends", () => {
   assert.deepEqual(Object.keys(EVENTS).sort(), [...protocol.sent].sort());
 });
 
 for (const [name, one] of Object.entries(EVENTS)) {
   describe(name, () => {
-    test("is done", async () => {
+    test("is applied", async () => {
       const b = await people();
       await one.before?.(b);
       const who = one.own ? b.stranger : b[one.who ?? "leader"];
@@ -116,14 +118,14 @@ for (const [name, one] of Object.entries(EVENTS)) {
       assert.equal(ack.ok, true, JSON.stringify(ack));
       assert.deepEqual(protocol.faults(name, "ack", ack), []);
       await Promise.all(told);
-      // What is decided by somebody else may be asked again.
+      // A request that waits for the leader may be repeated.
       if (!isAppliedOnce(name) || ack.pending) return;
       const again = await emit(who, name, payload);
       assert.equal(again.repeated, true);
       assert.deepEqual(protocol.faults(name, "ack", again), []);
     });
 
-    test("is refused", async () => {
+    test("is rejected", async () => {
       const b = await people();
       const { code, who, own, fields } = one.refused;
       if (code === "rate_limited") {
@@ -131,7 +133,7 @@ for (const [name, one] of Object.entries(EVENTS)) {
         const payload = { ...fieldsOf(one.fields, b) };
         const acks = await Promise.all(Array.from({ length: rate.burst + 9 }, () => emit(b.stranger, name, payload)));
         const refused = acks.filter((ack) => !ack.ok);
-        assert.ok(acks.length - refused.length >= rate.burst, "a burst is let through");
+        assert.ok(acks.length - refused.length >= rate.burst, "a burst is accepted");
         assert.ok(refused.length > 0);
         for (const ack of refused) assertRefused(ack, "rate_limited");
         return;
@@ -149,7 +151,7 @@ for (const [name, one] of Object.entries(EVENTS)) {
       assert.equal(ack.error.code, code);
       assert.deepEqual(protocol.faults(name, "ack", ack), []);
       assert.ok(protocol.message(name, "sent")["x-refusals"].includes(code), `${code} is described`);
-      // Without an acknowledgement the same arrives as an event.
+      // Without an acknowledgement the same error arrives as an event.
       const told = next(sender, "error", (error) => error.event === name);
       sender.emit(name, payload);
       assert.equal((await told).code, code);
@@ -167,7 +169,7 @@ for (const [name, one] of Object.entries(EVENTS)) {
       for (const [field, value] of Object.entries(wrong)) {
         const payload = { ...right, [field]: value };
         assert.notDeepEqual(protocol.faults(name, "sent", payload), [], `${field} is described as wrong`);
-        // Joining is the rarest of all, so each try has a client of its own.
+        // Joins have the lowest rate, so each attempt has its own client.
         const ack = await emit(one.own ? await connect(server) : who, name, payload);
         const code = field === "sessionId" && value === "" ? "invalid_session_id" : "invalid_payload";
         assertRefused(ack, code, field);
@@ -180,7 +182,7 @@ for (const [name, one] of Object.entries(EVENTS)) {
 }
 
 describe("other events of the server", () => {
-  test("ticks of the metronome come ahead of the beat, to members that asked for them", async () => {
+  test("metronome ticks arrive ahead of the beat, at members that asked for them", async () => {
     const { sessionId, leader, all } = await people();
     const listener = await join(server, sessionId, { metronome: true });
     sockets.push(listener);
@@ -190,14 +192,14 @@ describe("other events of the server", () => {
     for (const one of all) assert.deepEqual(heard(one, "metronome_tick"), []);
   });
 
-  test("a follower that is off is corrected", async () => {
+  test("a follower with a wrong position is corrected", async () => {
     const { sessionId, follower } = await people();
     const corrected = next(follower, "drift_correction");
     assertDone(await emit(follower, "position_sync", { sessionId, positionMs: 60_000, timestamp: 1 }));
     assert.equal((await corrected).drift, 60_000);
   });
 
-  test("the dialogue about the lead, approved and denied", async () => {
+  test("a request for the lead can be denied and approved", async () => {
     const { sessionId, leader, follower } = await people();
     const ask = async () => {
       const asked = next(leader, "leader_handoff_request");
@@ -233,7 +235,7 @@ describe("other events of the server", () => {
     assert.equal((await limited).eventType, "heartbeat");
   });
 
-  test("every event sent was described, and every event described was sent", () => {
+  test("every event sent is described, and every described event was sent", () => {
     const said = new Set();
     for (const socket of sockets) {
       for (const { event, payload } of socket.heard) {
@@ -252,7 +254,7 @@ test("a chart keeps its tabs and spaces", async () => {
   assert.equal(song.body, SONG.body);
 });
 
-test("the document is AsyncAPI 3, and the page for people is there", async () => {
+test("the document is AsyncAPI 3, and a page shows it to people", async () => {
   const { document } = protocol;
   assert.match(document.asyncapi, /^3\.0\./);
   for (const operation of Object.values(document.operations)) {
@@ -266,5 +268,5 @@ test("the document is AsyncAPI 3, and the page for people is there", async () =>
   for (const [, path] of page.body.matchAll(/(?:src|href)="(\/[^"]+\.(?:js|css))"/g)) {
     assert.equal((await request(server, "GET", path)).status, 200, path);
   }
-  assert.doesNotMatch(page.body, /<script>|style=|onclick/, "nothing that the page's own policy forbids");
+  assert.doesNotMatch(page.body, /<script>|style=|onclick/, "the page uses nothing that its policy forbids");
 });

@@ -1,5 +1,5 @@
-// The files of tools/deploy for nginx, HAProxy and Caddy, as they are shipped: stock clients connect through TLS under a
-// public name, and all members of a session reach the same node.
+// The shipped files for nginx, HAProxy and Caddy: stock clients connect through TLS under a public
+// name, and all members of a session reach the same node.
 import assert from "node:assert/strict";
 import http from "node:http";
 import { after, before, describe, test } from "node:test";
@@ -46,14 +46,14 @@ for (const [name, { version }] of Object.entries(PROXIES)) {
     const named = (sessionId) => ({ query: { sessionId } });
     const counts = () => Promise.all(nodes.map(async (node) => JSON.parse((await request(node, "GET", "/health")).body).sessions.members));
 
-    test("members of a session meet by WebSocket, by polling, and as pages do", async () => {
+    test("members of a session meet by WebSocket, by polling, and by an upgrade as in pages", async () => {
       const sessionId = freshSession(`through-${name}`);
       const ways = [
         { transports: ["websocket"] },
         { transports: ["polling"] },
         { transports: ["websocket"], ...browser() },
         { transports: ["polling"], ...browser() },
-        // As browsers begin: by polling, then over.
+        // Browsers begin by polling, then upgrade.
         browser(),
       ];
       const band = [];
@@ -69,13 +69,13 @@ for (const [name, { version }] of Object.entries(PROXIES)) {
       await Promise.all(ticks);
       assert.equal(band[1].io.engine.transport.name, "polling");
       await within(PATIENCE_MS, new Promise((done) => (band[4].io.engine.transport.name === "websocket" ? done() : band[4].io.engine.once("upgrade", done))), "the upgrade");
-      assert.deepEqual((await counts()).sort(), [0, 5], "all of them are on one node");
+      assert.deepEqual((await counts()).sort(), [0, 5], "all members are on one node");
       assertDone(await emit(band[0], "pause", { sessionId }));
       for (const member of band) member.disconnect();
     });
 
     test("sessions are spread over both nodes, and each stays together", async () => {
-      // The members of the test before are on their way out.
+      // The members of the last test are still leaving.
       await until("both nodes are empty", async () => (await counts()).every((count) => count === 0));
       const bands = await Promise.all(
         Array.from({ length: 12 }, async (_, i) => {
@@ -104,7 +104,7 @@ for (const [name, { version }] of Object.entries(PROXIES)) {
       for (const member of members) member.disconnect();
     });
 
-    test("the page is served, and nobody else's page may connect", async () => {
+    test("the page is served, and no other page may connect", async () => {
       const page = await proxy.get("/", { Accept: "text/html" });
       assert.equal(page.status, 200);
       assert.match(page.headers["content-type"], /^text\/html/);
@@ -122,7 +122,7 @@ for (const [name, { version }] of Object.entries(PROXIES)) {
       }
     });
 
-    test("pages for operators take their token, and probes are for everybody", async () => {
+    test("pages for operators need the token, and probes do not", async () => {
       for (const path of ["/metrics", "/metrics/prometheus", "/metrics/history", "/dashboard/data"]) {
         for (const claim of [{}, { "X-Forwarded-For": "127.0.0.1" }, { Forwarded: "for=127.0.0.1" }]) {
           assert.equal((await proxy.get(path, claim)).status, 401, `${path} ${JSON.stringify(claim)}`);
@@ -132,8 +132,8 @@ for (const [name, { version }] of Object.entries(PROXIES)) {
       for (const path of ["/health", "/livez", "/readyz"]) assert.equal((await proxy.get(path)).status, 200, path);
     });
 
-    // Caddy's own redirect is switched off with its port.
-    if (name !== "caddy") test("without TLS there is only the way to it", async () => {
+    // The test switches Caddy's own redirect off, because that needs port 80.
+    if (name !== "caddy") test("plain HTTP is redirected to HTTPS", async () => {
       const { status, location } = await new Promise((done, fail) => {
         http.get({ host: "127.0.0.1", port: proxy.http, path: "/", headers: { Host: NAME } }, (answer) => {
           answer.resume();
@@ -144,7 +144,7 @@ for (const [name, { version }] of Object.entries(PROXIES)) {
       assert.equal(location, `https://${NAME}/`);
     });
 
-    test("a node that ends is left out", async () => {
+    test("a node that has ended receives no more clients", async () => {
       const [gone] = nodes.splice(0, 1);
       await gone.stop();
       const sessions = Array.from({ length: 8 }, (_, i) => `left-out-${i}`);

@@ -1,4 +1,4 @@
-// Recordings of real clients: they replay, and their secrets are not in them.
+// Recordings of real clients: they replay, and contain no secrets.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -24,7 +24,7 @@ after(() => directories.forEach((one) => rmSync(one, { recursive: true, force: t
 
 const bandsync = async (...args) => (await promisify(execFile)(binary, args, { maxBuffer: 1 << 28 })).stdout;
 
-/** A server that does not outlive its test, however that ends. */
+/** Starts a server that ends with its test, even if that fails. */
 async function start(t, env) {
   const server = await startServer({ env });
   t.after(() => {
@@ -34,7 +34,7 @@ async function start(t, env) {
   return server;
 }
 
-/** Replays every shard, and returns everything that `trace show` finds. */
+/** Replays every shard, and returns the output of `trace show`. */
 async function replay(traces) {
   const report = await bandsync("replay", traces);
   assert.ok(report.includes("the outputs are the same") && !report.includes("DIFFER"), report);
@@ -67,7 +67,7 @@ test("clients of every kind are recorded, without compression", async (t) => {
   const stranger = open(server, { transports: ["polling"] });
   const refused = await emit(stranger, "join_session", { sessionId, passcode: "wrong sésame" });
   assert.equal(refused.error.code, "bad_passcode");
-  // Who is in another session asks its shard first, in a letter that has the passcode as well.
+  // A member of another session asks by a message between shards, which contains the passcode too.
   for (let i = 0; i < 6; i += 1) {
     const neighbour = await join(server, freshSession("elsewhere"));
     const wrong = await emit(neighbour, "join_session", { sessionId, passcode: "wrong sésame" });
@@ -83,15 +83,15 @@ test("clients of every kind are recorded, without compression", async (t) => {
   const socket = new WebSocket(`${server.url.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`);
   server.owns(() => socket.terminate());
   await within(10_000, new Promise((done) => socket.once("open", done)), "the WebSocket opens");
-  assert.equal(socket.extensions, "", "compression is offered and not agreed to");
+  assert.equal(socket.extensions, "", "compression is offered but not accepted");
   await server.stop();
 
   const shown = await replay(traces);
   assert.ok(shown.includes("bad_passcode") && shown.includes("scroll_tick"));
-  for (const secret of ["sésame", "number 4711", "a pin 99"]) assert.ok(!shown.includes(secret), `${secret} is shown`);
+  for (const secret of ["sésame", "number 4711", "a pin 99"]) assert.ok(!shown.includes(secret), `the recording contains ${secret}`);
 });
 
-test("a passcode that was right for a stored session is right in the replay", async (t) => {
+test("the passcode of a stored session is accepted in the replay too", async (t) => {
   const [data, traces] = [directory(), directory()];
   const env = { DATA_DIR: data, SHARDS: "1", STORAGE: "file" };
   const sessionId = freshSession("stored");
@@ -114,5 +114,5 @@ test("a passcode that was right for a stored session is right in the replay", as
 
   const shown = await replay(traces);
   assert.ok(shown.includes('"restored\\":true') && shown.includes("bad_passcode"), shown);
-  assert.ok(!shown.includes("sésame") && !shown.includes("number 4711"), "the passcode is shown");
+  assert.ok(!shown.includes("sésame") && !shown.includes("number 4711"), "the recording contains the passcode");
 });

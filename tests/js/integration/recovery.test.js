@@ -1,4 +1,5 @@
-// Members of socket.io-client whose network breaks and comes back: the same id, session and role, and nothing missed.
+// Recovery with socket.io-client: a member whose network fails returns with its id, session and
+// role, and receives the events that it missed.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { band, connected, emit, heard, next } from "../support/client.js";
@@ -9,7 +10,7 @@ let server;
 before(async () => (server = await startServer({ env: { SHARDS: "4" } })));
 after(() => server.stop());
 
-/** Breaks the TCP connection of a client without a word; it stays away until `connect`. */
+/** Breaks the TCP connection of a client silently. The client stays away until `connect`. */
 async function lose(socket) {
   const gone = next(socket, "disconnect");
   socket.io.engine.transport.ws.terminate();
@@ -46,7 +47,7 @@ test("a follower returns to its seat and receives what it missed, in order and o
   }
 });
 
-test("a leader comes back as leader while the music plays on", async () => {
+test("a leader returns as leader while the music plays on", async () => {
   const { sessionId, leader, followers: [follower] } = await band(server, 2);
   assertDone(await emit(leader, "play", { sessionId }));
   const id = leader.id;
@@ -59,7 +60,7 @@ test("a leader comes back as leader while the music plays on", async () => {
   assertDone(await emit(leader, "pause", { sessionId }));
 });
 
-test("a member that disconnects on purpose gets no seat back", async () => {
+test("a member that disconnects on purpose does not get its seat back", async () => {
   const { leader, followers: [follower] } = await band(server, 2);
   const id = follower.id;
   const left = next(leader, "user_left");

@@ -1,4 +1,5 @@
-// What somebody else wrote to Redis, Redis that answers nonsense, a Cluster that nobody announced, and a second server.
+// Odd cases of Redis: malformed hashes of other programs, senseless answers, a Cluster behind
+// REDIS_HOST, and a second server with the same sessions.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { emit, freshSession, join, next } from "../support/client.js";
@@ -15,7 +16,7 @@ const isDegraded = (server) =>
   });
 const isWell = (server) => until("the server is well", async () => (await health(server)).status === "healthy");
 
-/** A member alone in a session, whose last message was stored. */
+/** A session with one member and a stored message. */
 async function band(server, redis, sessionId = freshSession("band")) {
   const leader = await join(server, sessionId, { role: "leader" });
   const made = { sessionId, leader, redis };
@@ -79,7 +80,7 @@ describe("a hash in Redis that makes no sense", () => {
       const { storage, status } = await health(server);
       assert.deepEqual([status, storage.failures, storage.setAside], ["healthy", 0, n + 1], what);
     }
-    // Each change was written once, and no more: nothing goes on by itself.
+    // Each change is written once. A set-aside record causes no further writes.
     const { epoch } = await redis.session(victim.sessionId);
     assert.ok(Number(epoch) < 2e12, epoch);
     const { written } = (await health(server)).storage;
@@ -112,7 +113,7 @@ describe("a hash in Redis that makes no sense", () => {
     await server.stop();
   });
 
-  test("whose epoch is just below the highest is risen above, and raises no other", async () => {
+  test("with an epoch just below the highest raises the epoch of its session, and of no other", async () => {
     const redis = owned(await Redis.start());
     const server = await serve({ REDIS_URL: redis.url, SHARDS: "1" });
     const victim = await band(server, redis);
@@ -137,8 +138,8 @@ describe("Redis that answers nonsense about one session", () => {
     ["lists within lists", nested(3)],
     ["lists too deep to be read", nested(300)],
     ["bytes that are no answer", "HTTP/1.1 400 nonsense\r\n"],
-    ["a number of a script that is none", "$3\r\ninf\r\n"],
-    ["an error that nobody knows", "-ODD things happen\r\n"],
+    ["a script's result that is no number", "$3\r\ninf\r\n"],
+    ["an unknown error", "-ODD things happen\r\n"],
     ["an error of its script", "-ERR user_script:5: attempt to compare nil with number\r\n"],
     ["a redirection to nowhere", "-MOVED somewhere\r\n"],
   ]) {
@@ -158,7 +159,7 @@ describe("Redis that answers nonsense about one session", () => {
       }
       const { reason } = await isDegraded(server);
       assert.match(reason, /a session cannot be stored, while all others can/);
-      assert.ok(!/storage unavailable|storage is back/.test(server.logs), "the storage itself never went away");
+      assert.ok(!/storage unavailable|storage is back/.test(server.logs), "the storage itself was never unavailable");
       lies = false;
       await stored(victim, "victim 4");
       await isWell(server);
@@ -196,7 +197,7 @@ describe("a Redis Cluster that only REDIS_HOST names", () => {
         bands.push({ sessionId, leader: await join(server, sessionId) });
       }
       for (const one of bands) await say(one, "kept");
-      await until("everything is stored", async () => {
+      await until("all sessions are stored", async () => {
         const { storage } = await health(server);
         return storage.pending === 0 && storage.queue === 0 && storage.written >= 8;
       });
@@ -204,13 +205,13 @@ describe("a Redis Cluster that only REDIS_HOST names", () => {
       assert.ok(sizes.every((size) => size > 0), `keys on the nodes: ${sizes}`);
       const { status, storage } = await health(server);
       assert.deepEqual([status, storage.failures], ["healthy", 0]);
-      // A record that makes no sense is set aside in its slot.
+      // A malformed record is set aside in the slot of its session.
       const [victim] = bands;
       const key = `session:${victim.sessionId}`;
       for (const node of cluster.nodes) await set(node, key, "epoch", "inf").catch(() => {});
       await say(victim, "again");
-      await until("it is set aside", async () => (await health(server)).storage.setAside === 1);
-      await until("everything is stored", async () => (await health(server)).storage.pending === 0);
+      await until("the record is set aside", async () => (await health(server)).storage.setAside === 1);
+      await until("all sessions are stored", async () => (await health(server)).storage.pending === 0);
       await server.stop();
       server = await serve(where);
       for (const one of bands) {
@@ -224,17 +225,17 @@ describe("a Redis Cluster that only REDIS_HOST names", () => {
     });
   }
 
-  test("is found by its first redirection if it may not be asked", async () => {
+  test("is found by the first redirection if CLUSTER commands are not allowed", async () => {
     const cluster = owned(await startCluster());
     const [node] = cluster.nodes;
     let asked = 0;
-    // Refused at the start, as by a proxy or a user without the right.
+    // Rejected at the start, as by a proxy or for a user without permission.
     const network = owned(
       await liar(node, (command) => (/CLUSTER/.test(command) && (asked += 1) === 1 ? "-NOPERM no\r\n" : null)),
     );
     const server = await serve({ REDIS_HOST: "127.0.0.1", REDIS_PORT: String(network.port) });
     for (let n = 0; n < 8; n += 1) await say({ sessionId: `s${n}`, leader: await join(server, `s${n}`) }, "kept");
-    await until("everything is stored", async () => {
+    await until("all sessions are stored", async () => {
       const { storage } = await health(server);
       return storage.pending === 0 && storage.queue === 0 && storage.written >= 8;
     });
@@ -247,7 +248,7 @@ describe("a Redis Cluster that only REDIS_HOST names", () => {
 
 describe("two servers that keep one session", () => {
   for (const quiet of [0, 1]) {
-    test(`both say so, until one is gone; ${quiet === 0 ? "the first" : "the second"} says nothing meanwhile`, async () => {
+    test(`both are degraded until one is gone, while ${quiet === 0 ? "the first" : "the second"} changes nothing`, async () => {
       const redis = owned(await Redis.start());
       const listener = owned(redis.subscribe("bandsync:sessions"));
       const servers = [await serve({ REDIS_URL: redis.url }), await serve({ REDIS_URL: redis.url })];
@@ -261,8 +262,8 @@ describe("two servers that keep one session", () => {
         assert.ok(conflicts > 0);
         await until("it is logged", () => /in use at another server too/.test(server.run.stderr));
       }
-      // It lasts as long as both are there, without another word of the members.
-      await until("both have said so several times", async () => {
+      // The conflict lasts as long as both servers run, even without further events of members.
+      await until("both have published it several times", async () => {
         for (const server of servers) assert.equal((await health(server)).storage.status, "degraded");
         const kept = listener.messages.map(JSON.parse).filter((message) => message.event === "kept");
         const names = [...new Set(kept.map((message) => message.server))];
@@ -274,12 +275,12 @@ describe("two servers that keep one session", () => {
     });
   }
 
-  test("are none if the members of the one have all left", async () => {
+  test("are no conflict if all members of one server have left", async () => {
     const redis = owned(await Redis.start());
     const servers = [await serve({ REDIS_URL: redis.url }), await serve({ REDIS_URL: redis.url })];
     const one = await band(servers[0], redis);
     await emit(one.leader, "leave_session", { sessionId: one.sessionId });
-    await until("nobody is in it", async () => (await redis.session(one.sessionId)).memberCount === "0");
+    await until("the session has no members", async () => (await redis.session(one.sessionId)).memberCount === "0");
     const moved = { ...one, leader: await join(servers[1], one.sessionId, { role: "leader" }) };
     await say(moved, "moved");
     await stored(moved, "moved");

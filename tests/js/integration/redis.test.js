@@ -1,4 +1,4 @@
-// Sessions in real Redis servers, which come and go while a band plays.
+// Sessions in real Redis servers that fail and return while a band plays.
 import assert from "node:assert/strict";
 import net from "node:net";
 import { describe, test } from "node:test";
@@ -12,12 +12,14 @@ import { request } from "../support/wire.js";
 
 const redisServer = async (args, options) => owned(await Redis.start(args, options));
 
-/** How long Redis may take in these tests: so long that a shard that waited for it could not be overlooked. */
+/**
+ * The time limit for Redis. It is so long that the tests would notice a shard that waits for Redis.
+ */
 const TIMEOUT_MS = 4_000;
 
 const serve = (url, env) => serveAny({ REDIS_URL: url, METRICS_INTERVAL: "1000", ...env });
 
-/** A server whose Redis is behind a network that a test can spoil: its `weather`, `cut()` and so on. */
+/** Starts a server that reaches Redis through a bad network, which the test controls. */
 async function serveBehind(redis, env, conditions) {
   const network = await badNetwork({ port: redis.port, owns: () => {} }, conditions);
   stops.push(async () => network.stop());
@@ -27,20 +29,20 @@ async function serveBehind(redis, env, conditions) {
 const degraded = (server, reason) =>
   until(`the server is degraded: ${reason}`, async () => {
     const { status, redis, redisStatus, reasons, storage } = await health(server);
-    if (status === "degraded") assert.ok(reasons.length > 0, "a degraded server says why");
+    if (status === "degraded") assert.ok(reasons.length > 0, "a degraded server names a reason");
     return status === "degraded" && redis === false && redisStatus === "degraded" && reason.test(storage.reason) && storage;
   });
 const pick = (object, ...names) => Object.fromEntries(names.map((name) => [name, object[name]]));
-const well = (server) => until("the server is well", async () => (await health(server)).status === "healthy");
+const well = (server) => until("the server is healthy", async () => (await health(server)).status === "healthy");
 
-/** The session's fields in Redis, when they say what is expected. */
+/** Waits until a session's fields in Redis are as expected, and returns them. */
 const stored = (redis, id, expected) =>
   until(`${id} is stored with ${JSON.stringify(expected)}`, async () => {
     const fields = await redis.session(id);
     return Object.entries(expected).every(([name, value]) => fields[name] === value) && fields;
   });
 
-/** A band that plays, and what it hears of ticks. */
+/** A leader in a session that plays. */
 async function playing(server) {
   const sessionId = freshSession("playing");
   const leader = await join(server, sessionId, { role: "leader" });
@@ -51,8 +53,8 @@ async function playing(server) {
 }
 
 /**
- * Shows how late ticks were, as the server's own histograms have it, in the intervals before a fault, during and after;
- * and sees that no tick went back, and that the band was not left without ticks for half as long as Redis may take.
+ * Prints the lateness of ticks before, during and after a fault, from the server's own histograms.
+ * Checks that the order of ticks is right and that no gap is as long as half of `TIMEOUT_MS`.
  */
 async function lateness(server, { leader }, t) {
   const lines = [];
@@ -64,7 +66,7 @@ async function lateness(server, { leader }, t) {
   };
   const phase = async (name) => {
     const since = Date.now();
-    // The first has something of the phase before in it.
+    // The first interval contains a part of the previous phase.
     const whole = await until(`an interval ${name}`, async () => {
       const found = await rows(since);
       const some = found.slice(1).filter(([, , most]) => most > 0);
@@ -81,7 +83,7 @@ async function lateness(server, { leader }, t) {
       t.diagnostic(`tick lateness p50 / p99 / most, ms: ${lines.join("; ")}`);
       const positions = heard(leader, "scroll_tick").map((tick) => tick.positionMs);
       const gaps = positions.slice(1).map((position, i) => position - positions[i]);
-      assert.ok(gaps.every((gap) => gap > 0), "no tick goes back");
+      assert.ok(gaps.every((gap) => gap > 0), "no tick has an earlier position");
       assert.ok(Math.max(...gaps) < TIMEOUT_MS / 2, `${Math.max(...gaps)} ms without a tick`);
     },
   };
@@ -95,7 +97,7 @@ const restored = async (server, sessionId) => {
 };
 
 describe("Redis", { concurrency: 3 }, () => {
-  test("keeps a session as a hash that others can read, until it comes back", async () => {
+  test("keeps a session as a hash that other programs can read, until a member returns", async () => {
     const redis = await redisServer();
     let server = await serve(redis.url, { STORAGE_TTL: "60000" });
     const band = await playing(server);
@@ -134,7 +136,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("is not needed to start, and gets everything when it comes", async () => {
+  test("is not needed to start, and receives all sessions once it runs", async () => {
     const redis = await redisServer();
     await redis.kill();
     const server = await serve(redis.url);
@@ -191,10 +193,10 @@ describe("Redis", { concurrency: 3 }, () => {
       for (let n = 0; n < 6; n += 1) await say(band, `during ${n}`);
       const { since } = await degraded(server, reason);
       await ticks.during();
-      assert.equal((await degraded(server, reason)).since, since, "since when it is degraded");
-      // If it can be asked at all.
+      assert.equal((await degraded(server, reason)).since, since, "`since` stays that of the first failure");
+      // Redis may be unable to answer this test too.
       const { message } = await redis.session(band.sessionId).catch(() => ({}));
-      assert.ok(!message?.startsWith("during"), "what Redis refuses is refused at once");
+      assert.ok(!message?.startsWith("during"), "Redis has rejected all changes since the fault");
       const { ack } = await restored(server, freshSession("newcomer"));
       assert.deepEqual([ack.ok, ack.restored], [true, false]);
       const before = (await health(server)).storage.written;
@@ -204,11 +206,12 @@ describe("Redis", { concurrency: 3 }, () => {
       await well(server);
       await stored(redis, band.sessionId, { message: "during 5" });
       await stored(redis, quietId, { sessionId: quietId });
-      await until("nothing waits", async () => (await health(server)).storage.pending === 0);
+      await until("no record waits", async () => (await health(server)).storage.pending === 0);
       const { storage, sessions } = await health(server);
       const again = storage.written - before;
-      // What waited may be written before the shards have offered everything again. On a loaded machine Redis may be
-      // slow once more, and come back again.
+      // Queued records may be written before the shards offer all sessions again, so a record is
+      // written twice at most for each return of Redis. On a loaded machine it may time out and
+      // return again.
       const times = returns() - returnedBefore;
       assert.ok(again <= times * 2 * sessions.total, `${again} records for ${sessions.total} sessions, ${times} times`);
       await ticks.after();
@@ -233,7 +236,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("answers in single bytes are answers", async () => {
+  test("answers in single bytes are read", async () => {
     const redis = await redisServer();
     const { server } = await serveBehind(redis, {}, { chop: 1 });
     const band = await playing(server);
@@ -257,7 +260,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("garbage is a fault like others", async () => {
+  test("garbage is handled like other faults", async () => {
     const babbler = net.createServer((socket) => {
       socket.on("error", () => {});
       socket.on("data", () => socket.write("HTTP/1.1 400 nonsense\r\n\r\n"));
@@ -284,7 +287,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("what looks newer is not replaced; the session rises above it and keeps its state", async () => {
+  test("a record that looks newer is not overwritten; the session gets a higher epoch and keeps its state", async () => {
     const redis = await redisServer();
     const server = await serve(redis.url);
     const band = await playing(server);
@@ -293,7 +296,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await say(band, "mine");
     const fields = await stored(redis, band.sessionId, { message: "mine" });
     assert.equal(Number(fields.epoch), Number(epoch) + 5_001);
-    await until("the log says why", () => /another server keeps it/.test(server.logs));
+    await until("the log has the reason", () => /another server keeps it/.test(server.logs));
     await server.stop();
   });
 
@@ -308,12 +311,12 @@ describe("Redis", { concurrency: 3 }, () => {
     const { ack } = await restored(server, band.sessionId);
     assert.equal(ack.restored, false);
     assert.equal(await redis.ask("EXISTS", `quarantine:session:${band.sessionId}`), 1);
-    await until("the log says why", () => /checksum is wrong/.test(server.logs));
+    await until("the log has the reason", () => /checksum is wrong/.test(server.logs));
     assert.equal((await health(server)).storage.setAside, 1);
     await server.stop();
   });
 
-  test("another program's key of that name is set aside too", async () => {
+  test("another program's key with the same name is set aside too", async () => {
     const redis = await redisServer();
     await redis.ask("SET", "session:taken", "not a hash");
     const server = await serve(redis.url);
@@ -323,7 +326,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("a script that is forgotten is taught again", async () => {
+  test("a script that Redis has forgotten is loaded again", async () => {
     const redis = await redisServer();
     const server = await serve(redis.url);
     const band = await playing(server);
@@ -336,7 +339,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("a password that is wrong, then right; none of it is shown", async () => {
+  test("a wrong password is reported but not shown, until it is right", async () => {
     const redis = await redisServer();
     redis.password = "right";
     await redis.kill();
@@ -353,7 +356,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("FLUSHALL is noticed without a word, and everything is stored again", async () => {
+  test("FLUSHALL is noticed by itself, and all sessions are stored again", async () => {
     const redis = await redisServer();
     const server = await serve(redis.url);
     const band = await playing(server);
@@ -384,7 +387,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("TLS, with a user, a password and a database; an untrusted certificate is refused", async () => {
+  test("TLS works with a user, a password and a database; an untrusted certificate is rejected", async () => {
     const files = owned(certificates());
     const redis = await redisServer([], { tls: files });
     await redis.ask("ACL", "SETUSER", "ann", "on", ">p@ss/word", "~*", "&*", "+@all");
@@ -395,7 +398,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await say(band, "secret");
     assert.deepEqual(pick(await health(server), "redis", "redisStatus"), { redis: true, redisStatus: "connected" });
     const clients = await redis.ask("CLIENT", "LIST");
-    assert.ok(clients.match(/user=ann/g).length >= 3, "operations, publishing and subscribing");
+    assert.ok(clients.match(/user=ann/g).length >= 3, "one connection each for operations, publishing and subscribing");
     await server.stop();
     const stranger = await serve(url);
     await degraded(stranger, /certificate/);
@@ -403,7 +406,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await stranger.stop();
   });
 
-  test("a write counts when a replica has it, if that is wanted", async () => {
+  test("a write counts only once a replica has it, if that is configured", async () => {
     const primary = await redisServer();
     const server = await serve(primary.url, { REDIS_REPLICAS: "1" });
     const band = await playing(server);
@@ -415,7 +418,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("the variables of the Node.js server name it", async () => {
+  test("the variables of the Node.js server configure it", async () => {
     const redis = await redisServer();
     const env = { REDIS_HOST: "127.0.0.1", REDIS_PORT: String(redis.port), REDIS_DB: "3" };
     const server = await startServer({ env });
@@ -430,7 +433,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("the history is kept there, capped, with percentiles, and read back", async () => {
+  test("the history is kept there with percentiles, has a maximum length, and is read back", async () => {
     const redis = await redisServer();
     let server = await serve(redis.url);
     for (const metric of ["cpuPercent", "memoryBytes", "messagesOutPerSecond", "roundTripP99", "tickLatenessP99"]) {
@@ -473,7 +476,7 @@ const pointsOf = async (server, metric) => {
 };
 
 describe("what is published", { concurrency: 3 }, () => {
-  test("says which sessions were stored and deleted, also after its connection was lost", async () => {
+  test("names the sessions that were stored and deleted, even after its connection was lost", async () => {
     const redis = await redisServer();
     const listener = owned(redis.subscribe("bandsync:sessions"));
     const server = await serve(redis.url, { SESSION_TTL: "1000" });
@@ -498,7 +501,7 @@ describe("what is published", { concurrency: 3 }, () => {
     await server.stop();
   });
 
-  test("lets two servers that keep the same session notice, also after a pause of the connection", async () => {
+  test("lets two servers notice that they keep the same session, even after a pause of the connection", async () => {
     const redis = await redisServer();
     const [first, second] = [await serve(redis.url), await serve(redis.url)];
     const band = await playing(first);
@@ -534,9 +537,9 @@ describe("a Redis Cluster", () => {
       });
     const holders = new Set();
     for (const band of bands) holders.add(await holder(band.sessionId));
-    assert.ok(holders.size > 1, "the sessions are spread");
+    assert.ok(holders.size > 1, "the sessions are on several nodes");
 
-    // One session's slot moves to another node, with the session.
+    // The slot of one session, and with it the session, moves to another node.
     const [band] = bands;
     const from = await holder(band.sessionId);
     const to = cluster.nodes.find((node) => node !== from);
@@ -546,7 +549,7 @@ describe("a Redis Cluster", () => {
     await to.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", fromId);
     await from.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", toId);
     await from.ask("MIGRATE", "127.0.0.1", to.port, key, 0, 1_000);
-    // Now the old node answers ASK.
+    // The old node now answers with ASK.
     await say(band, "asked");
     await until("the new node has it", async () => {
       const fields = await to.ask("EVAL", "return redis.call('HGET', KEYS[1], 'message')", 1, key).catch(() => null);
@@ -562,7 +565,7 @@ describe("a Redis Cluster", () => {
     await server.stop();
   });
 
-  test("without replicas confirms nothing, if replicas are wanted", async () => {
+  test("without replicas confirms no write, if a replica is configured", async () => {
     const cluster = owned(await startCluster());
     const server = await serve(cluster.url, { REDIS_REPLICAS: "1" });
     await playing(server);
@@ -597,7 +600,7 @@ describe("a Redis Cluster", () => {
 });
 
 describe("Redis behind Sentinel", () => {
-  test("is followed to the replica that takes over, which gets the newest state", async (t) => {
+  test("is followed to the replica that takes over, and that receives the newest state", async (t) => {
     const group = owned(await startSentinels());
     const server = await serve(group.url, { REDIS_TIMEOUT: String(TIMEOUT_MS) });
     const band = await playing(server);

@@ -1,14 +1,14 @@
-// Passcodes and PINs: they cannot be guessed, from wherever, and those who know them come in.
+// Passcodes and PINs: they cannot be guessed from any address, and members that know them can join.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { emit, freshSession, join } from "../support/client.js";
 import { startServer } from "../support/server.js";
 import { assertDone, assertRefused } from "../support/shape.js";
 
-/** Without the rate of joins, which is another limit. */
+/** Settings without the rate of joins, which would limit guesses too. */
 const UNHURRIED = { EVENT_RATES: "join_session=1000,refusals=0", TRUSTED_PROXIES: "127.0.0.1" };
 
-/** Options of a client that a proxy speaks for. */
+/** Options of a client that connects from `address` through a proxy. */
 const from = (address) => ({ extraHeaders: { "X-Forwarded-For": address } });
 
 describe("a PIN cannot be guessed from a seat", () => {
@@ -16,10 +16,10 @@ describe("a PIN cannot be guessed from a seat", () => {
   before(async () => (server = await startServer({ env: { ...UNHURRIED, SHARDS: "2" } })));
   after(() => server.stop());
 
-  test("ten guesses are answered, in the session and from the seat of another one", async () => {
+  test("ten guesses are answered, in the session and from a seat in another one", async () => {
     const sessionId = freshSession("locked");
     const leader = await join(server, sessionId, { leaderPin: "4711" }, from("203.0.113.1"));
-    // Of these sessions some are on the other shard.
+    // Some of these sessions are on the other shard.
     const seats = [sessionId, ...Array.from({ length: 4 }, () => freshSession("seat"))];
     let all = 0;
     for (const [place, seat] of seats.entries()) {
@@ -34,10 +34,11 @@ describe("a PIN cannot be guessed from a seat", () => {
       assert.ok(compared <= 10, `${compared} from seat ${place}`);
       all += compared;
       assertRefused(await guess("4711"), "rate_limited");
-      // It has its seat all the same, and does not lead.
+      // The guesser keeps its seat.
       assert.equal((await emit(guesser, "chat_message", { sessionId: seat, message: "still here" })).ok, true);
     }
-    // Thirty of the first three, and the first one of each address; a slow machine gives time for one more every ten seconds.
+    // Ten guesses each of the first three addresses, then one of each other. On a slow machine one
+    // more is allowed every 10 s.
     assert.ok(all >= 5 && all < 42, `${all} guesses were compared`);
     assertDone(await emit(leader, "play", { sessionId }), { epoch: "number", version: "number" });
     const mate = await join(server, sessionId, { role: "leader", leaderPin: "4711" }, from("203.0.113.2"));
@@ -53,7 +54,7 @@ describe("on the internet", () => {
   });
   after(() => server.stop());
 
-  test("new secrets have eight characters, and a sentence says so", async () => {
+  test("new secrets need eight characters, and the error says so", async () => {
     const short = (ack, field) => {
       assertRefused(ack, "invalid_payload", field);
       assert.match(ack.error.message, /at least 8 characters/);
@@ -70,7 +71,7 @@ describe("on the internet", () => {
     assertDone(await emit(leader, "update_settings", { sessionId, passcode: null }), { epoch: "number", version: "number" });
   });
 
-  test("the band comes in while a whole network guesses", async () => {
+  test("the band can join while a whole network guesses", async () => {
     const sessionId = freshSession("public");
     const right = { passcode: "open sesame" };
     await join(server, sessionId, right, from("2001:db8:1:1::a"));

@@ -1,5 +1,5 @@
-// Bands come, play and go, over and over. Once a server has seen it all its memory and its files stay what they are.
-// SOAK_SECONDS says for how long, 30 unless told otherwise; hours are fine.
+// Bands join, play and leave, over and over. After a warm-up, memory and open files must not grow.
+// SOAK_SECONDS is the length, 30 s by default. It may be hours.
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { test } from "node:test";
@@ -12,20 +12,20 @@ const SECONDS = Number(process.env.SOAK_SECONDS ?? 30);
 const BANDS = 4;
 const MEMBERS = 5;
 
-// Allocator and storage take what they will ever need: some 10 000 connections fill their caches.
+// Connections until the caches of allocator and storage are full. Measured: about 10 000.
 const WARM_UP_CONNECTIONS = 10_000;
 const CONNECTIONS_MIN = 16_000;
 
-// A connection that was forgotten but kept would be a kilobyte; so would be a session's record.
+// Far below a leaked connection or a leaked session record, which take about 1 kB each.
 const BYTES_PER_CONNECTION_MAX = 200;
-// What measuring resident memory is worth: threads, buffers and caches breathe.
+// Variation of resident memory without a leak: buffers and caches grow and shrink.
 const NOISE_BYTES = 1_500_000;
 
 const descriptors = (pid) => readdirSync(`/proc/${pid}/fd`).length;
 
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 
-test(`memory and files stay what they are over ${SECONDS} s of bands that come and go`, { timeout: (SECONDS + 240) * 1000 }, async (t) => {
+test(`memory and open files do not grow over ${SECONDS} s of bands that join and leave`, { timeout: (SECONDS + 240) * 1000 }, async (t) => {
   const server = await startServer({ env: { SESSION_TTL: "1000", LEADER_GRACE: "0", LOG_LEVEL: "warn", HANDSHAKES_PER_IP: "0" } });
   const files = descriptors(server.pid);
   const ends = performance.now() + SECONDS * 1000;
@@ -37,7 +37,8 @@ test(`memory and files stay what they are over ${SECONDS} s of bands that come a
       assertDone(await emit(leader, "play", { sessionId }));
       assertDone(await emit(leader, "set_tempo", { sessionId, tempo: 90 }));
     }
-    // Half of them say goodbye; the others are lost, and their seats are kept as long as their session.
+    // Half of the members disconnect. The others are lost, and their seats are kept with the
+    // session.
     for (const { all } of bands) all.forEach((socket, i) => (i % 2 ? socket.disconnect() : socket.io.engine.close()));
     server.closers.length = 0;
     connections += BANDS * MEMBERS;
@@ -52,7 +53,7 @@ test(`memory and files stay what they are over ${SECONDS} s of bands that come a
   assert.ok(more <= NOISE_BYTES + BYTES_PER_CONNECTION_MAX * between, line);
   for (let tries = 0; ; tries += 1) {
     const { connectionsDetail: open, sessions } = JSON.parse((await request(server, "GET", "/health")).body);
-    // One is this request's own.
+    // One HTTP connection is that of this request.
     if (open.current === 0 && open.http <= 1 && sessions.total === 0 && descriptors(server.pid) <= files + 2) break;
     assert.ok(tries < 100, `left: ${JSON.stringify({ open, sessions })}, ${descriptors(server.pid)} files instead of ${files}`);
     await new Promise((done) => setTimeout(done, 100));

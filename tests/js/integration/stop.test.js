@@ -1,4 +1,4 @@
-// Starting and stopping as an operator sees it: signals, exit codes, help, and where a setting comes from.
+// Starting and stopping as operators see it: signals, exit codes, help, and sources of settings.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -27,7 +27,7 @@ describe("stopping", () => {
       server.signal(signal);
       for (const error of await Promise.all(errors)) assertShape(error, { code: "draining", message: "string" });
       const reasons = await within(PATIENCE_MS, Promise.all(goodbyes), "every client is disconnected");
-      // After the first reason the stock client stays away, after the second it comes back.
+      // The stock client stays away after the first reason, and reconnects after the second.
       const reason = goodbye === "disconnect" ? "io server disconnect" : "transport close";
       assert.deepEqual(new Set(reasons), new Set([reason]));
       if (goodbye === "disconnect") await plain.read((packet) => packet === "41", "the disconnect packet");
@@ -35,11 +35,11 @@ describe("stopping", () => {
       await idle.closed();
       const { code } = await within(PATIENCE_MS, server.exited, "the server exits");
       assert.equal(code, 0);
-      await assert.rejects(tcp(server), "nobody listens any more");
+      await assert.rejects(tcp(server), "the port is closed");
     });
   }
 
-  test("once it says that it stops, /readyz sends nobody any more", async () => {
+  test("/readyz is never ready after the server has logged that it stops", async () => {
     const server = await startServer();
     const ready = () => request(server, "GET", "/readyz").then((answer) => answer, () => null);
     assert.equal((await ready()).status, 200);
@@ -50,7 +50,7 @@ describe("stopping", () => {
       const told = stopped();
       const answer = await ready();
       seen.push(answer?.status ?? "closed");
-      if (told) assert.notEqual(answer?.status, 200, "a balancer would send members into the end");
+      if (told) assert.notEqual(answer?.status, 200, "a balancer would send members to a stopping server");
       if (answer?.status === 503) assert.equal(answer.body, '{"ready":false,"reasons":["draining"]}');
       over = told && answer === null;
     }
@@ -62,7 +62,7 @@ describe("stopping", () => {
   test("while a client holds the drain open, probes are answered and clients are refused", async () => {
     const server = await startServer({ env: { SHARDS: "1" } });
     const stubborn = await engineMember(server);
-    // Reads nothing, so it answers no close, and the server waits for it.
+    // A client that reads nothing answers no close, so the server waits for it.
     stubborn.ws._socket.pause();
     const get = (path) => request(server, "GET", path);
     const upgrade = async () => {
@@ -70,7 +70,7 @@ describe("stopping", () => {
       socket.write(upgradeHead(server));
       return socket.readAnswer();
     };
-    // Connections from before the drain, whose requests the server may read before it or in it.
+    // Connections from before the drain. The server may read their requests before or during it.
     const early = await Promise.all(Array.from({ length: 20 }, () => tcp(server)));
     server.signal("SIGTERM");
     for (const socket of early) socket.write(head(server, "GET", "/livez"));
@@ -78,10 +78,10 @@ describe("stopping", () => {
     let ready = await get("/readyz");
     while (ready.status === 200) ready = await get("/readyz");
     assert.deepEqual([ready.status, ready.body], [503, '{"ready":false,"reasons":["draining"]}']);
-    assert.equal((await get("/livez")).status, 200, "nothing is wrong that a restart would mend");
+    assert.equal((await get("/livez")).status, 200, "a restart would not help");
     assert.equal(typeof JSON.parse((await get("/health")).body).status, "string");
     for (const ask of [() => get("/socket.io/?EIO=4&transport=polling"), upgrade]) {
-      // The shard may begin to drain a moment after the server says so.
+      // A shard may begin to drain a moment after /readyz says so.
       let refused = await ask();
       while (refused.status !== 503) refused = await ask();
       assert.equal(refused.headers["retry-after"], "5");
@@ -89,18 +89,18 @@ describe("stopping", () => {
     }
     stubborn.ws.terminate();
     assert.equal((await within(PATIENCE_MS, server.exited, "the server exits")).code, 0);
-    await assert.rejects(tcp(server), "nobody listens any more");
+    await assert.rejects(tcp(server), "the port is closed");
   });
 
   for (const transport of ["websocket", "polling"]) {
-    test(`the stock client comes back by itself after a restart, by ${transport}`, async () => {
+    test(`the stock client reconnects by itself after a restart, by ${transport}`, async () => {
       let server = await startServer({ env: { STORAGE: "memory" } });
       const { port } = server;
       const sessionId = freshSession("restart");
       const reconnection = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 200, transports: [transport] };
       const one = await join(server, sessionId, { displayName: "Ada" }, reconnection);
       try {
-        // Who polls is told by the request that waits, and there is none while it sends its next one.
+        // A polling client receives the error only if a request of it is waiting at that moment.
         const isTold = transport === "websocket" ? next(one, "error", (error) => error.code === "draining") : null;
         const gone = new Promise((done) => one.once("disconnect", done));
         const back = new Promise((done) => one.once("connect", done));
@@ -113,7 +113,7 @@ describe("stopping", () => {
         const { code } = await within(PATIENCE_MS, server.exited, "the server exits");
         assert.equal(code, 0);
         server = await startServer({ env: { PORT: String(port), STORAGE: "memory" } });
-        await within(PATIENCE_MS, back, "it is back without having been told to connect");
+        await within(PATIENCE_MS, back, "it reconnects by itself");
         assertDone(await emit(one, "join_session", { sessionId, displayName: "Ada" }), {
           role: "string",
           sessionId: "string",
@@ -134,7 +134,7 @@ describe("stopping", () => {
     [2, io2, ["websocket"]],
     [2, io2, ["polling"]],
   ]) {
-    test(`socket.io-client ${version} comes back by itself after a restart, by ${transports.join(" and ")}`, async () => {
+    test(`socket.io-client ${version} reconnects by itself after a restart, by ${transports.join(" and ")}`, async () => {
       let server = await startServer({ env: { STORAGE: "memory" } });
       const options = { transports, forceNew: true, reconnectionDelay: 20, reconnectionDelayMax: 200 };
       const socket = client(server.url, options);
@@ -145,7 +145,7 @@ describe("stopping", () => {
         server.signal("SIGTERM");
         assert.equal((await within(PATIENCE_MS, server.exited, "the server exits")).code, 0);
         server = await startServer({ env: { PORT: String(server.port), STORAGE: "memory" } });
-        await within(PATIENCE_MS, back, "it is back without having been told to connect");
+        await within(PATIENCE_MS, back, "it reconnects by itself");
         await server.stop();
       } finally {
         socket.disconnect();
@@ -160,15 +160,15 @@ describe("stopping", () => {
     assert.deepEqual([code, signal], [0, null]);
   });
 
-  test("a second signal exits although a client does not let go", async () => {
+  test("a second signal ends the server although a client is still connected", async () => {
     const server = await startServer();
     const stubborn = await engineMember(server);
-    // Reads nothing, so it answers no close and the server would wait for it.
+    // A client that reads nothing answers no close, so the server would wait for it.
     stubborn.ws._socket.pause();
     server.signal("SIGINT");
     server.signal("SIGTERM");
     const { code } = await within(PATIENCE_MS, server.exited, "the server exits");
-    assert.notEqual(code, 0, "it did not wait for the client, and says so");
+    assert.notEqual(code, 0, "the exit code says that a client was cut off");
     stubborn.ws.terminate();
   });
 });
@@ -214,7 +214,7 @@ describe("the command line", () => {
     ["BANDSYNC_ENV", "holiday", /production/],
   ];
   for (const [name, value, range] of bad) {
-    test(`${name}=${value} is refused with its name, the value, the range and exit code 2`, async () => {
+    test(`${name}=${value} is rejected with its name, the value, the range and exit code 2`, async () => {
       const { code, stderr } = await ended(launch({ env: { [name]: value } }));
       assert.equal(code, 2, stderr);
       for (const part of [name, value]) assert.ok(stderr.includes(part), `${part} is not in: ${stderr}`);
@@ -245,20 +245,20 @@ describe("the command line", () => {
     assert.ok(complete("che").includes("check"));
   });
 
-  test("the manual page is one that man can read", async () => {
+  test("the manual page has the headings and macros of man", async () => {
     const { code, stdout } = await ended(launch({ args: ["man"] }));
     assert.equal(code, 0);
     assert.match(stdout, /^\.TH bandsync 1/m);
     for (const part of [".SH NAME", ".SH SYNOPSIS", "PORT", "SIGTERM"]) assert.ok(stdout.includes(part), part);
   });
 
-  test("an unknown option is refused with exit code 2", async () => {
+  test("an unknown option is rejected with exit code 2", async () => {
     const { code, stderr } = await ended(launch({ args: ["--louder"] }));
     assert.equal(code, 2);
     assert.match(stderr, /--louder/);
   });
 
-  test("a port that is taken is refused with a sentence", async () => {
+  test("a port in use ends the start with a sentence that names it", async () => {
     const server = await startServer();
     try {
       const { code, stderr, stdout } = await ended(launch({ env: { PORT: String(server.port), HOST: "127.0.0.1" } }));
@@ -272,14 +272,14 @@ describe("the command line", () => {
 });
 
 describe("the start", () => {
-  /** What it printed on both streams. */
+  /** The lines that a server with `env` prints at its start, on both streams. */
   async function started(env) {
     const server = await startServer({ env: { LOG_LEVEL: "", SHARDS: "", ...env } });
     const { stdout, stderr } = await server.stop();
     return (stdout + stderr).trim().split("\n").filter((line) => !/SIGTERM|Stopp/.test(line));
   }
 
-  test("takes at most twelve lines, and the addresses come first", async () => {
+  test("takes at most twelve lines, the addresses first", async () => {
     const lines = await started({});
     assert.ok(lines.length <= 12, lines.join("\n"));
     assert.match(lines[1], /^ {2}open +http:\/\/127\.0\.0\.1:\d+\/$/);
@@ -288,7 +288,7 @@ describe("the start", () => {
     assert.match(lines[places[2]], /PORT=0 HOST=127\.0\.0\.1$/);
   });
 
-  test("names each setting that differs from its default, and is still as short", async () => {
+  test("names each setting that differs from its default, in at most twelve lines", async () => {
     const given = { LEADER_GRACE: "1", SESSION_TTL: "2000", RECOVERY_WINDOW: "3", BATCH_INTERVAL: "4", REDIS_TTL: "50", SERVER_ID: "a", BANDSYNC_ALERT_CPU: "60" };
     const lines = await started({ ...given, BANDSYNC_ENV: "production", ADMIN_TOKEN: "0123456789abcdef" });
     assert.ok(lines.length <= 12, lines.join("\n"));
@@ -299,7 +299,7 @@ describe("the start", () => {
     assert.ok(!text.includes("0123456789abcdef"));
   });
 
-  test("the log at debug has every setting, as check --settings lists them", async () => {
+  test("the log at debug lists every setting as check --settings does", async () => {
     const env = { LOG_LEVEL: "debug", BANDSYNC_LEADER_GRACE: "7", REDIS_TTL: "50", SHARDS: "" };
     const text = (await started(env)).join("\n");
     const listed = await launch({ args: ["check", "--settings"], env: { PORT: "0", HOST: "127.0.0.1", ...env } }).exited;
@@ -310,7 +310,7 @@ describe("the start", () => {
 });
 
 describe("cores", () => {
-  /** The cores on which the threads of shards may run, as the kernel lists them. */
+  /** The cores that the kernel allows each thread of a shard, as lists. */
   function masks(pid) {
     const threads = readdirSync(`/proc/${pid}/task`).map((id) => readFileSync(`/proc/${pid}/task/${id}/status`, "utf8"));
     const shards = threads.filter((status) => /^Name:\tshard-\d+$/m.test(status));
@@ -322,13 +322,13 @@ describe("cores", () => {
   test("two servers with one shard each are not pinned to the same core", async () => {
     const servers = [await startServer({ env: { SHARDS: "1" } }), await startServer({ env: { SHARDS: "1" } })];
     for (const server of servers) {
-      // A shard that answers is pinned, if it ever is.
+      // A shard pins itself before it answers a client.
       await engineMember(server);
       assert.deepEqual(masks(server.pid), [own]);
     }
     for (const server of servers) {
       const { stdout } = await server.stop();
-      // With a single core there is no choice.
+      // With a single core the server does not say "not pinned".
       if (!isOne.test(own)) assert.match(stdout, /shards +1 \(\d+ cores.*; not pinned\)/);
     }
   });
@@ -339,11 +339,11 @@ describe("cores", () => {
       const shards = () => Number(/shards +(\d+)/.exec(server.run.stdout)?.[1]);
       const settled = () => masks(server.pid).length === shards() && (/not pinned/.test(server.run.stdout) || masks(server.pid).every((mask) => isOne.test(mask)));
       while (!settled()) await new Promise((done) => setTimeout(done, 20));
-    })(), "each shard is where it stays");
+    })(), "each shard has its final mask");
     const found = masks(server.pid);
     const { stdout } = await server.stop();
     if (/CPU quota/.test(stdout)) {
-      t.diagnostic("a CPU quota holds here");
+      t.diagnostic("this machine has a CPU quota");
       assert.deepEqual(new Set(found), new Set([own]));
     } else {
       assert.ok(found.every((mask) => isOne.test(mask)), found.join(" "));
@@ -352,7 +352,7 @@ describe("cores", () => {
     }
   });
 
-  test("PIN_CORES overrules that", async () => {
+  test("PIN_CORES overrides the choice of the server", async () => {
     const on = await startServer({ env: { SHARDS: "1", PIN_CORES: "on" } });
     await engineMember(on);
     assert.match(masks(on.pid)[0], isOne);
@@ -365,7 +365,7 @@ describe("cores", () => {
 });
 
 describe("where a setting comes from", () => {
-  // The heartbeat is seen from outside, in the open packet of every connection.
+  // The open packet of a connection contains this setting, so a test can read it.
   async function pingInterval({ args, env, dotenv }) {
     const cwd = mkdtempSync(joinPath(tmpdir(), "bandsync-test-"));
     if (dotenv) writeFileSync(joinPath(cwd, ".env"), dotenv);
@@ -378,7 +378,7 @@ describe("where a setting comes from", () => {
     }
   }
 
-  test("the command line goes before the environment, that before .env, that before the default", async () => {
+  test("the command line overrides the environment, that overrides .env, and that the default", async () => {
     const dotenv = "# a comment\nSOCKET_PING_INTERVAL=4000\n";
     const env = { SOCKET_PING_INTERVAL: "3000" };
     assert.equal(await pingInterval({}), 2500);
@@ -387,12 +387,12 @@ describe("where a setting comes from", () => {
     assert.equal(await pingInterval({ dotenv, env, args: ["--socket-ping-interval", "2000"] }), 2000);
   });
 
-  test("a name with BANDSYNC_ goes before the bare one", async () => {
+  test("a name with BANDSYNC_ overrides the bare one", async () => {
     assert.equal(await pingInterval({ env: { SOCKET_PING_INTERVAL: "3000", BANDSYNC_SOCKET_PING_INTERVAL: "3500" } }), 3500);
     assert.equal(await pingInterval({ dotenv: "SOCKET_PING_INTERVAL=4000\nBANDSYNC_SOCKET_PING_INTERVAL=4500\n" }), 4500);
   });
 
-  test("what Kubernetes sets beside Services named redis and bandsync is ignored, and a line says so", async () => {
+  test("variables that Kubernetes sets for Services named redis and bandsync are ignored, with a line for each", async () => {
     const env = { REDIS_PORT: "tcp://10.96.0.5:6379", REDIS_PORT_6379_TCP: "tcp://10.96.0.5:6379", REDIS_SERVICE_HOST: "10.96.0.5", BANDSYNC_PORT: "tcp://10.96.0.6:80", STORAGE: "memory" };
     const server = await startServer({ env });
     const { stdout, stderr } = await server.stop();
@@ -402,7 +402,7 @@ describe("where a setting comes from", () => {
     assert.doesNotMatch(stderr, /no effect/);
   });
 
-  test("variables of the Node.js server set ours, and a line says so", async () => {
+  test("variables of the Node.js server set ours, with a line for each", async () => {
     const env = { REDIS_TTL: "7200", RATE_LIMIT_MAX_REQUESTS: "50", SOCKET_MAX_BUFFER_SIZE: "5000", SERVER_ID: "a", BANDSYNC_ENV: "production", LOG_LEVEL: "" };
     const server = await startServer({ env });
     assert.equal((await engineMember(server)).opened.maxPayload, 5000);

@@ -1,4 +1,4 @@
-// Sessions in a file: what survives kill -9, and what happens when the file cannot be had.
+// Sessions in a file: what survives `kill -9`, and what happens if the file cannot be used.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import {
@@ -44,7 +44,7 @@ const joinAck = async (server, sessionId, fields = {}) => {
   return { socket, ack, snapshot: await snapshot };
 };
 
-/** A leader whose session plays, with room for words that fill a file. */
+/** A leader in a session that plays. */
 async function playing(server) {
   const sessionId = freshSession("playing");
   const leader = await join(server, sessionId, { role: "leader" });
@@ -60,7 +60,7 @@ const degraded = (server, reason) =>
     return status === "degraded" && reason.test(storage.reason) && storage;
   });
 
-/** Changes that make the file grow until it cannot, and some more: set lists of half a mebibyte. */
+/** Stores set lists of 450 kB each until the file cannot grow, and a few more. */
 async function fill(server, reason) {
   const body = "la ".repeat(150_000);
   let refused = 0;
@@ -76,8 +76,8 @@ async function fill(server, reason) {
 }
 
 /**
- * The storage is full while a band plays: ticks go on, by their count and order; then there is room again, and what
- * was said meanwhile is stored.
+ * Fills the storage while a band plays, and checks the number and order of its ticks. Then makes
+ * room, and checks that changes made meanwhile are stored.
  */
 async function survivesAFullDisk(server, t, makeRoom) {
   const band = await playing(server);
@@ -88,14 +88,14 @@ async function survivesAFullDisk(server, t, makeRoom) {
   const more = next(band.leader, "scroll_tick", () => heard(band.leader, "scroll_tick").length > ticksBefore + 100);
   await more;
   const positions = heard(band.leader, "scroll_tick").map((tick) => tick.positionMs);
-  assert.ok(positions.every((position, n) => n === 0 || position > positions[n - 1]), "no tick goes back");
+  assert.ok(positions.every((position, n) => n === 0 || position > positions[n - 1]), "no tick has an earlier position");
   t.diagnostic(`${positions.length - ticksBefore} ticks since “${reason}”`);
-  // Tried again and again meanwhile, and still the same trouble.
+  // The storage is retried meanwhile, and `since` stays that of the first failure.
   const { failures } = (await health(server)).storage;
-  await until("it is tried again", async () => (await health(server)).storage.failures > failures + 1);
+  await until("the storage is retried", async () => (await health(server)).storage.failures > failures + 1);
   assert.equal((await degraded(server, /disk is full/)).since, since);
   await makeRoom();
-  await until("the server is well", async () => (await health(server)).status === "healthy");
+  await until("the server is healthy", async () => (await health(server)).status === "healthy");
   await stored(server, 1);
   return band;
 }
@@ -103,7 +103,7 @@ async function survivesAFullDisk(server, t, makeRoom) {
 const RATES = { EVENT_RATES: "other=0,join_session=0" };
 
 describe("a file", () => {
-  test("keeps everything that was decided through kill -9, and the music goes on", async () => {
+  test("keeps every stored change through kill -9, and the music goes on", async () => {
     const env = { DATA_DIR: directory(), SHARDS: "1" };
     const sessionId = freshSession("kept");
     let server = await serve({ env });
@@ -120,8 +120,9 @@ describe("a file", () => {
       assert.equal(ack.ok, true, JSON.stringify(ack));
     }
     const sync = await emit(leader, "sync_request", { sessionId });
-    // Records of one shard are written in order of changing, so with others' the session's own is written too; the
-    // first may only have let it go, and the second been offered with it.
+    // A shard's records are written in the order of their changes, so a record that changed later
+    // proves that this one is written. One is not enough: the first may be written with an older
+    // version of this record, and the second in one batch with the newest.
     for (let round = 0; round < 3; round += 1) {
       const { written } = (await health(server)).storage;
       await join(server, freshSession("barrier"));
@@ -140,7 +141,7 @@ describe("a file", () => {
       [snapshot.message, snapshot.isPlaying, snapshot.tempoBpm, snapshot.settings.maxMembers, snapshot.song.id],
       ["capo 2", true, 96, 5, "a"],
     );
-    // Both readings name the wall clock's time, so this holds however long the restart took.
+    // Both readings contain the wall clock's time, so the length of the restart does not matter.
     const moved = snapshot.position - sync.positionMs;
     const passed = snapshot.serverTimestamp - sync.serverTimestamp;
     assert.ok(Math.abs(moved - passed) <= 5, `the music moved ${moved} ms in ${passed} ms`);
@@ -152,13 +153,13 @@ describe("a file", () => {
     await server.stop();
   });
 
-  test("keeps what was acknowledged before a stop in order", async () => {
+  test("keeps every acknowledged change when the server is stopped by a signal", async () => {
     const env = { DATA_DIR: directory() };
     const sessionId = freshSession("stopped");
     let server = await serve({ env });
     const leader = await join(server, sessionId, { role: "leader" });
     await emit(leader, "update_message", { sessionId, message: "the last word" });
-    // Not the helper: that closes the clients first, who would leave.
+    // `server.stop` would close the clients first, and they would leave the session.
     server.signal("SIGTERM");
     assert.equal((await server.exited).code, 0);
     server = await serve({ env });
@@ -167,7 +168,7 @@ describe("a file", () => {
     await server.stop();
   });
 
-  test("is read by nobody else", async () => {
+  test("has permissions for its owner alone", async () => {
     const env = { DATA_DIR: directory() };
     const server = await serve({ env });
     await join(server, freshSession());
@@ -175,14 +176,14 @@ describe("a file", () => {
     assert.equal(statSync(joinPath(env.DATA_DIR, "bandsync.redb")).mode & 0o777, 0o600);
     assert.equal(statSync(env.DATA_DIR).mode & 0o777, 0o700);
     await server.stop();
-    // Also if it was there before, with another mode.
+    // The mode of an existing file is corrected too.
     chmodSync(joinPath(env.DATA_DIR, "bandsync.redb"), 0o664);
     const next = await serve({ env });
     assert.equal(statSync(joinPath(env.DATA_DIR, "bandsync.redb")).mode & 0o777, 0o600);
     await next.stop();
   });
 
-  test("belongs to one server; the other says so, plays on, and takes over", async () => {
+  test("is used by one server; another reports that, plays from memory, and takes the file over", async () => {
     const env = { DATA_DIR: directory() };
     const first = await serve({ env });
     const second = await serve({ env });
@@ -226,7 +227,7 @@ describe("a file", () => {
       await server.stop();
       damage(joinPath(env.DATA_DIR, "bandsync.redb"));
       server = await serve({ env });
-      await until("it is reported", () => /is damaged/.test(server.run.stderr));
+      await until("the damage is reported", () => /is damaged/.test(server.run.stderr));
       assert.ok(readdirSync(env.DATA_DIR).some((name) => name.startsWith("bandsync.redb.damaged-")));
       const { ack } = await joinAck(server, "damaged");
       assert.deepEqual([ack.ok, ack.restored], [true, undefined]);
@@ -235,14 +236,14 @@ describe("a file", () => {
     });
   }
 
-  test("that is removed while the server runs is made anew, with everything that is known", async () => {
+  test("that is removed while the server runs is created again with all sessions", async () => {
     const env = { DATA_DIR: directory() };
     let server = await serve({ env });
     const { sessionId } = await playing(server);
     await stored(server, 1);
     const { written } = (await health(server)).storage;
     rmSync(joinPath(env.DATA_DIR, "bandsync.redb"));
-    await until("it is stored again", async () => (await health(server)).storage.written > written);
+    await until("the session is stored again", async () => (await health(server)).storage.written > written);
     await stored(server, written + 1);
     await server.crash();
     server = await serve({ env });
@@ -251,7 +252,8 @@ describe("a file", () => {
   });
 
   test("that may not grow: a full disk stops no music", async (t) => {
-    // A limit that a process may lift again, so that this needs no privileges; signals that are ignored stay so.
+    // A soft limit can be raised again without privileges. An ignored signal stays ignored after
+    // exec.
     const under = ["bash", "-c", 'trap "" XFSZ; ulimit -S -f 4096; exec "$@"', "bash"];
     const env = { DATA_DIR: directory(), ...RATES };
     let server = await serve({ env, under });
@@ -286,7 +288,7 @@ describe("a file", () => {
     const place = directory();
     mkdirSync(place);
     chmodSync(place, 0o500);
-    // Root may write anywhere, unless it gives that up.
+    // Root may write anywhere unless it drops these capabilities.
     const less = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"];
     const under = process.getuid() === 0 ? less : [];
     const server = await serve({ env: { DATA_DIR: place }, under });
@@ -294,7 +296,7 @@ describe("a file", () => {
     assert.ok(reason.includes(place) && reason.includes("--data"), reason);
     const { sessionId } = await playing(server);
     chmodSync(place, 0o700);
-    await until("the server is well", async () => (await health(server)).status === "healthy");
+    await until("the server is healthy", async () => (await health(server)).status === "healthy");
     await stored(server, 1);
     await server.crash();
     const again = await serve({ env: { DATA_DIR: place } });
@@ -302,7 +304,7 @@ describe("a file", () => {
     await again.stop();
   });
 
-  test("that cannot be made leaves the band in memory", async () => {
+  test("that cannot be created leaves sessions in memory", async () => {
     const blocked = directory();
     writeFileSync(blocked, "a file where the directory should be");
     const server = await serve({ env: { DATA_DIR: blocked } });
@@ -314,13 +316,13 @@ describe("a file", () => {
     await server.stop();
   });
 
-  test("is deleted from when nobody comes back", async () => {
+  test("loses a session to which no member returns within SESSION_TTL", async () => {
     const env = { DATA_DIR: directory(), SESSION_TTL: "1000" };
     let server = await serve({ env });
     const sessionId = freshSession("gone");
     const leader = await join(server, sessionId);
     await emit(leader, "leave_session", { sessionId });
-    await until("the session is forgotten", async () => (await health(server)).sessions.total === 0);
+    await until("the session is evicted", async () => (await health(server)).sessions.total === 0);
     await stored(server, 1);
     await server.crash();
     server = await serve({ env });
@@ -331,7 +333,7 @@ describe("a file", () => {
 });
 
 describe("memory", () => {
-  test("asks nobody and keeps nothing", async () => {
+  test("is healthy and writes no file", async () => {
     const env = { DATA_DIR: directory(), STORAGE: "memory" };
     const server = await serve({ env });
     const { ack } = await joinAck(server, freshSession());
@@ -343,11 +345,11 @@ describe("memory", () => {
 });
 
 describe("the history", () => {
-  test("goes on after a restart", async () => {
+  test("continues after a restart", async () => {
     const env = { DATA_DIR: directory(), METRICS_INTERVAL: "1000" };
     let server = await serve({ env });
     const history = async (query) => JSON.parse((await request(server, "GET", `/metrics/history${query}`)).body);
-    const begun = await until("there is a point", async () => {
+    const begun = await until("a point is recorded", async () => {
       const { points } = await history("?metric=cpuPercent&since=1h");
       return points?.length > 0 && points;
     });

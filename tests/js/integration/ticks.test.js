@@ -1,4 +1,4 @@
-// Sixty ticks a second: the same for every member, and never further from the clock than one tick.
+// 60 ticks per second: the same for every member, and never further from the clock than one tick.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { band, connect, emit, freshSession, heard, join, next } from "../support/client.js";
@@ -6,7 +6,7 @@ import { startServer } from "../support/server.js";
 import { assertDone, assertShape } from "../support/shape.js";
 import { engineMember, event } from "../support/wire.js";
 
-// TICKS_SECONDS=60 is the long run; a few seconds show the same drift if there is any.
+// The length of the test. Drift shows within seconds; TICKS_SECONDS=60 makes a longer run.
 const SECONDS = Number(process.env.TICKS_SECONDS ?? 6);
 const TICK_MS = 16;
 const TICK = {
@@ -23,9 +23,9 @@ before(async () => (server = await startServer({ env: { SHARDS: "3", SCROLL_TICK
 after(() => server.stop());
 
 /**
- * Where the song is, with what this process can vouch for: the position was read between `asked` and `answered`.
+ * The position of the song, which the server read between `asked` and `answered` on this clock.
  *
- * Comparing such intervals needs no assumption on how fast anything is, so it holds on a loaded machine too.
+ * Comparisons of such intervals do not depend on speed, so they hold on a loaded machine too.
  */
 async function sample(socket, sessionId) {
   const answer = next(socket, "sync_response");
@@ -42,11 +42,11 @@ function assertAgrees(start, end, what) {
   assert.ok(moved >= least && moved <= most, `${what}: moved ${moved} ms, the clock between ${least} and ${most} ms`);
 }
 
-/** Resolves when the song is `ms` past `from`, by the ticks themselves. */
+/** Waits for a tick at or after `position`. */
 const reaches = (socket, position) =>
   next(socket, "scroll_tick", (tick) => tick.positionMs >= position, SECONDS * 1000 + 20_000);
 
-/** Probes as fast as it is answered, in a session of its own, and comes back when it is sent away for it. */
+/** Sends probes as fast as they are answered. Reconnects when the server closes it for its rate. */
 function noisyNeighbour() {
   const filler = "x".repeat(10_000);
   let stopped = false;
@@ -71,7 +71,7 @@ const answered = (member, number) => member.readAck(number).then(
   () => false,
 );
 
-test(`over ${SECONDS} s beside noisy neighbours, every member hears the same ticks and they keep to the clock`, async () => {
+test(`over ${SECONDS} s beside noisy neighbours, every member receives the same ticks, and they follow the clock`, async () => {
   const { sessionId, leader, all } = await band(server, 8);
   const hush = [noisyNeighbour(), noisyNeighbour(), noisyNeighbour()];
 
@@ -94,8 +94,8 @@ test(`over ${SECONDS} s beside noisy neighbours, every member hears the same tic
   ticks.forEach((tick) => assertShape(tick, { ...TICK, sessionId }));
 
   for (let i = 1; i < ticks.length; i += 1) {
-    assert.ok(ticks[i].positionMs > ticks[i - 1].positionMs, `tick ${i} moves on`);
-    // The tick's own stamp against its own position; the stamp is in whole milliseconds.
+    assert.ok(ticks[i].positionMs > ticks[i - 1].positionMs, `tick ${i} has a later position`);
+    // Compares a tick's timestamp, in whole milliseconds, with its position.
     const moved = ticks[i].positionMs - ticks[0].positionMs;
     const clock = ticks[i].serverTimestamp - ticks[0].serverTimestamp;
     assert.ok(Math.abs(moved - clock) <= TICK_MS, `tick ${i}: moved ${moved} ms in ${clock} ms`);
@@ -104,8 +104,8 @@ test(`over ${SECONDS} s beside noisy neighbours, every member hears the same tic
     if (name !== "scroll_tick") continue;
     assert.ok(payload.positionMs <= at - playAsked + TICK_MS, "no tick is ahead of the clock");
   }
-  assert.ok(ticks.length <= ticks.at(-1).positionMs / TICK_MS + 2, "a late tick is late, not doubled");
-  // A starved machine may leave some out, so the usual gap is what is looked at.
+  assert.ok(ticks.length <= ticks.at(-1).positionMs / TICK_MS + 2, "a late tick is sent once");
+  // A loaded machine may leave ticks out, so only the median gap is checked.
   const gaps = ticks.slice(1).map((tick, i) => tick.positionMs - ticks[i].positionMs);
   const median = gaps.sort((a, b) => a - b)[gaps.length >> 1];
   assert.ok(median >= TICK_MS / 2 && median <= TICK_MS * 2, `half of the gaps are about a tick: ${median} ms`);
@@ -131,14 +131,14 @@ test("after a seek while playing the next tick continues from the new position",
   }
 });
 
-test("the song keeps its place through a tempo change", async () => {
+test("the song keeps its position through a tempo change", async () => {
   const { sessionId, leader } = await band(server, 2);
   assertDone(await emit(leader, "play", { sessionId }));
   await reaches(leader, 100);
   const start = await sample(leader, sessionId);
   assertDone(await emit(leader, "set_tempo", { sessionId, tempo: 200 }));
   await next(leader, "scroll_tick", (tick) => tick.tempoBpm === 200);
-  assertAgrees(start, await sample(leader, sessionId), "over the change");
+  assertAgrees(start, await sample(leader, sessionId), "across the change");
 });
 
 test("no tick follows a pause or a stop", async () => {
@@ -149,7 +149,7 @@ test("no tick follows a pause or a stop", async () => {
     const quiet = next(followers[0], event);
     assertDone(await emit(leader, event, { sessionId }));
     await quiet;
-    // Another session plays for several ticks meanwhile: the server had the time to send one too many.
+    // Another session plays for several ticks, so the server had time for a tick too many.
     const other = await band(server, 1);
     assertDone(await emit(other.leader, "play", { sessionId: other.sessionId }));
     await reaches(other.leader, 5 * TICK_MS);
@@ -170,7 +170,7 @@ test("a member that joins while the band plays receives the ticks of the others 
   assert.ok(heard(leader, "scroll_tick").some((one) => one.positionMs === tick.positionMs));
 });
 
-test("a tick reaches nobody outside the session", async () => {
+test("ticks reach only the members of their session", async () => {
   const { sessionId, leader } = await band(server, 1);
   const stranger = await connect(server);
   const other = await band(server, 1);

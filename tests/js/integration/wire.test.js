@@ -1,4 +1,4 @@
-// Engine.IO v4 and Socket.IO v5 on WebSocket, packet by packet and, below them, byte by byte.
+// Engine.IO 4 and Socket.IO 5 on a WebSocket, packet by packet, and WebSocket frames byte by byte.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { freshSession } from "../support/client.js";
@@ -25,7 +25,7 @@ let server;
 before(async () => (server = await startServer({ env: { CORS_ORIGIN: ALLOWED } })));
 after(() => server.stop());
 
-/** Shows that the connection still works: a probe is acknowledged. */
+/** Checks that the connection still works: the server acknowledges an event. */
 async function assertAlive(socket) {
   socket.send(event("latency_probe", { timestamp: 1 }, 991));
   assertDone((await socket.readAck(991))[0]);
@@ -41,7 +41,7 @@ describe("Engine.IO", () => {
     assert.deepEqual([opened.pingInterval, opened.pingTimeout, opened.maxPayload], [2500, 5000, 1_000_000]);
   });
 
-  test("the order of the parameters, unknown ones and a time stamp do not matter", async () => {
+  test("the order of the parameters does not matter, and unknown ones are ignored", async () => {
     for (const query of ["transport=websocket&EIO=4", "EIO=4&t=abc&transport=websocket&sessionId=x%20y"]) {
       const { opened } = await engineSocket(server, { path: `/socket.io/?${query}` });
       assert.equal(opened.sid.length, 20);
@@ -56,13 +56,13 @@ describe("Engine.IO", () => {
     }
   });
 
-  test("a ping from the client closes: it is the server that pings", async () => {
+  test("a ping from the client closes, because only the server pings", async () => {
     const socket = await engineMember(server);
     socket.send("2");
     assert.equal(await socket.closeCode(), 1005);
   });
 
-  test("packets without a meaning here are ignored", async () => {
+  test("packets without a meaning are ignored", async () => {
     const socket = await engineMember(server);
     socket.send("3", "0", "5", "6");
     await assertAlive(socket);
@@ -114,11 +114,11 @@ describe("Socket.IO connect", () => {
     assert.deepEqual(Object.keys(answer), ["sid", "pid"]);
   });
 
-  test("takes an auth object", async () => {
+  test("accepts an auth object", async () => {
     await assertAlive(await engineMember(server, { token: "x", nested: { deep: [1, 2, 3] } }));
   });
 
-  test("takes no other payload", async () => {
+  test("closes with any other payload", async () => {
     for (const packet of ["40null", "40[1]", '40"x"', "407", "40{", "40{}x"]) {
       const socket = await engineSocket(server);
       socket.send(packet);
@@ -126,7 +126,7 @@ describe("Socket.IO connect", () => {
     }
   });
 
-  test("to another namespace is refused, and the connection lives on", async () => {
+  test("to another namespace is rejected, and the connection stays open", async () => {
     const socket = await engineSocket(server);
     for (const [packet, answer] of [
       ["40/admin,", '44/admin,{"message":"Invalid namespace"}'],
@@ -213,7 +213,7 @@ describe("Socket.IO events", () => {
     }
   });
 
-  test("an event that has nothing to say needs no payload, another does", async () => {
+  test("an event without fields needs no payload, any other does", async () => {
     const socket = await engineMember(server);
     socket.send('421["connection_quality"]', '422["latency_probe"]');
     assertDone((await socket.readAck(1))[0]);
@@ -228,13 +228,13 @@ describe("Socket.IO events", () => {
     }
   });
 
-  test("a name may be a number, which no event has", async () => {
+  test("a number as the name is an unknown event", async () => {
     const socket = await engineMember(server);
     socket.send("421[7,{}]");
     assertRefused((await socket.readAck(1))[0], "unknown_event");
   });
 
-  test("further arguments are ignored, like further fields", async () => {
+  test("unknown fields and further arguments are ignored", async () => {
     const socket = await engineMember(server);
     socket.send('425["latency_probe",{"timestamp":1,"more":[null,{"a":1}]},"x",2]');
     assertDone((await socket.readAck(5))[0]);
@@ -244,7 +244,7 @@ describe("Socket.IO events", () => {
 describe("binary events", () => {
   const withBinary = '1-{ack}["latency_probe",{"timestamp":1,"blob":{"_placeholder":true,"num":0}}]';
 
-  test("are taken with their attachment, which is ignored like any unknown field", async () => {
+  test("are accepted with an attachment in an unknown field, which is ignored", async () => {
     const socket = await engineMember(server);
     socket.send(`45${withBinary.replace("{ack}", "7")}`, Buffer.from([1, 2, 3]));
     assertDone((await socket.readAck(7))[0]);
@@ -259,7 +259,7 @@ describe("binary events", () => {
     assertDone((await socket.readAck(8))[0]);
   });
 
-  test("bytes where a text is due are a malformed field", async () => {
+  test("are rejected if they have bytes instead of a text", async () => {
     const socket = await engineMember(server);
     const sessionId = freshSession();
     socket.send(event("join_session", { sessionId }, 1));
@@ -269,7 +269,7 @@ describe("binary events", () => {
     assertRefused((await socket.readAck(2))[0], "invalid_payload", "message");
   });
 
-  test("that are malformed close", async () => {
+  test("close if they are malformed", async () => {
     const blob = Buffer.from([1]);
     const tooMany = Array.from({ length: 11 }, (_, num) => ({ _placeholder: true, num }));
     const sequences = [
@@ -292,7 +292,7 @@ describe("binary events", () => {
     }
   });
 
-  test("a base64 message is binary, which nobody announced", async () => {
+  test("a base64 message closes, as an attachment that was not announced", async () => {
     const socket = await engineMember(server);
     socket.send("bAQID");
     assert.equal(await socket.closeCode(), 1005);
@@ -318,7 +318,7 @@ describe("WebSocket frames", () => {
     assertDone((await raw.readAck(5))[0]);
   });
 
-  test("fragments are put together, with control frames between them", async () => {
+  test("fragments are joined, even with control frames between them", async () => {
     const raw = await rawMember(server);
     const bytes = Buffer.from(event("latency_probe", { timestamp: 1, text: "ä🎸" }, 5));
     raw.send(frame(OPCODE.text, bytes.subarray(0, 1), { fin: false }));
@@ -331,7 +331,7 @@ describe("WebSocket frames", () => {
     assertDone((await raw.readAck(5))[0]);
   });
 
-  test("a set list of almost one megabyte is read, and no other event is of that length", async () => {
+  test("a set list of almost 1 MB is accepted, and any other event of that length is rejected", async () => {
     const raw = await rawMember(server);
     const filler = "x".repeat(999_000);
     raw.send(text(event("set_setlist", { sessionId: "nobody's", filler }, 6)));
@@ -341,12 +341,12 @@ describe("WebSocket frames", () => {
     assertRefused((await raw.readAck(7))[0], "too_large", undefined, { bytes: long.length - 1, max: 65_536 });
     raw.send(text(event("latency_probe", { timestamp: 1, filler: filler.slice(0, 60_000) }, 8)));
     assertDone((await raw.readAck(8))[0]);
-    // Nobody looks whether this is JSON.
+    // The server checks the length before it parses the JSON, which is malformed here.
     raw.send(text(`429["latency_probe",${filler}`));
     assertRefused((await raw.readAck(9))[0], "too_large", undefined, { bytes: "number", max: 65_536 });
   });
 
-  test("no other packet is of that length", async () => {
+  test("any other packet of that length closes", async () => {
     const filler = "1,".repeat(50_000);
     for (const packet of [`40{"a":[${filler}1]}`, `431[${filler}1]`, `451-["latency_probe",[${filler}{"_placeholder":true,"num":0}]]`]) {
       const raw = packet.startsWith("40") ? await rawSocket(server) : await rawMember(server);
@@ -417,7 +417,7 @@ describe("WebSocket frames", () => {
 });
 
 describe("refused handshakes", () => {
-  // One that speaks WebSocket alone, as a venue may want it.
+  // A server with WebSocket as its only transport.
   let server;
   before(async () => (server = await startServer({ env: { TRANSPORTS: "websocket" } })));
   after(() => server.stop());
@@ -431,7 +431,7 @@ describe("refused handshakes", () => {
     ["no upgrade", "GET", ENGINE_PATH, 3, "Bad request"],
   ];
   for (const [name, method, path, code, message] of refusals) {
-    test(`${name}: 400, code ${code}`, async () => {
+    test(`${name} is answered with 400, code ${code}`, async () => {
       const answer = await request(server, method, path, method === "POST" ? { "Content-Length": "0" } : {});
       assert.equal(answer.status, 400);
       assert.match(answer.headers["content-type"], /^application\/json/);
@@ -444,7 +444,7 @@ describe("refused handshakes", () => {
     ["an upgrade of an unknown session", `${ENGINE_PATH}&sid=AAAAAAAAAAAAAAAAAAAA`, /Session ID unknown/],
   ];
   for (const [name, path, body] of upgrades) {
-    test(`${name}: 400 instead of an upgrade`, async () => {
+    test(`${name} is answered with 400`, async () => {
       const connection = await tcp(server);
       connection.write(upgradeHead(server, {}, path));
       const answer = await connection.readAnswer();
@@ -455,11 +455,11 @@ describe("refused handshakes", () => {
   }
 
   const broken = [
-    ["a key that is none", { "Sec-WebSocket-Key": "short" }, 400],
+    ["an invalid key", { "Sec-WebSocket-Key": "short" }, 400],
     ["an old version of WebSocket", { "Sec-WebSocket-Version": "7" }, 426],
   ];
   for (const [name, headers, status] of broken) {
-    test(`${name}: ${status}`, async () => {
+    test(`${name} is answered with ${status}`, async () => {
       const connection = await tcp(server);
       connection.write(upgradeHead(server, headers));
       const answer = await connection.readAnswer();
@@ -468,7 +468,7 @@ describe("refused handshakes", () => {
     });
   }
 
-  test("a WebSocket elsewhere than at /socket.io/ is none", async () => {
+  test("a WebSocket on another path than /socket.io/ is refused", async () => {
     const connection = await tcp(server);
     connection.write(upgradeHead(server, {}, "/elsewhere"));
     const answer = await connection.readAnswer();
@@ -477,7 +477,7 @@ describe("refused handshakes", () => {
 });
 
 describe("origins", () => {
-  test("the allowed one is named in every answer", async () => {
+  test("an allowed origin is named in every answer", async () => {
     const answer = await request(server, "GET", "/socket.io/?EIO=4&transport=pigeon", { Origin: ALLOWED });
     assert.equal(answer.status, 400);
     assert.equal(answer.headers["access-control-allow-origin"], ALLOWED);
@@ -503,7 +503,7 @@ describe("origins", () => {
     await rawSocket(server, { Origin: `http://127.0.0.1:${server.port}` });
   });
 
-  test("another is refused", async () => {
+  test("any other origin is refused", async () => {
     const Origin = "http://evil.example";
     const answer = await request(server, "GET", ENGINE_PATH, { Origin });
     assert.equal(answer.status, 403);

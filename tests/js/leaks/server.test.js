@@ -1,5 +1,5 @@
-// A whole evening in small, on a server that runs under a leak checker (tools/deploy/leak-check starts this): whatever
-// clients do, nothing may be left that nobody holds any more. The checker's exit code says so.
+// A short evening on a server under a leak checker, which tools/deploy/leak-check starts. Whatever
+// clients do, no memory may leak. If some does, the checker's exit code fails the test.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { band, emit, freshSession, join, open } from "../support/client.js";
@@ -20,7 +20,7 @@ test("frees everything that it allocated", { timeout: 110_000 }, async () => {
     await emit(followers[0], "join_session", { sessionId: freshSession("other") });
     const polled = await join(server, sessionId, {}, { transports: ["polling"] });
     polled.disconnect();
-    // One breaks the rules, one the connection, the others say goodbye.
+    // One client breaks the protocol, one its connection, and the others disconnect.
     followers[1].io.engine.transport.ws.send("no packet");
     followers[2].io.engine.transport.ws._socket.destroy();
     const rubbish = await tcp(server);

@@ -15,16 +15,16 @@ const timeline = (fields = {}) => ({
 });
 const playing = (version) => timeline({ version, segments: [{ ...timeline().segments[0], rate: 1 }] });
 
-/** A payload without what the command is called. */
+/** A payload without its `commandId`. */
 const unnamed = ({ commandId, ...payload }) => payload;
 
-/** A server in the same process: the test reads what was sent and says what comes back. */
+/** A server in the same process. The test reads what the client sends and decides the answers. */
 function stage() {
   const sockets = [];
   const server = {
     sockets,
     serverClock: () => performance.now() + 5_000_000,
-    /** Event name to answer: a value, or a function of the payload. */
+    /** Maps an event name to its answer: a value, or a function of the payload. */
     answers: {
       join_session: () => {
         server.event("snapshot", server.snapshot);
@@ -116,7 +116,7 @@ test("joins over Socket.IO with name, role and no ticks", () =>
     assert.equal(band.leader.displayName, "Ada");
   }));
 
-test("a refused join rejects with code, message and field, and stays out", async () => {
+test("a rejected join throws code, message and field, and does not retry", async () => {
   const server = stage();
   server.answers.join_session = { ok: false, error: { code: "session_full", message: "256 members", field: "sessionId" } };
   const band = member(server);
@@ -129,7 +129,7 @@ test("a refused join rejects with code, message and field, and stays out", async
   assert.equal(server.sockets[0].readyState, 3);
 });
 
-test("answers Engine.IO pings, the application's ping, and the server's wish for an acknowledgement", () =>
+test("answers Engine.IO pings, the event ping, and requests of the server for an acknowledgement", () =>
   onStage(async (server) => {
     const [socket] = server.sockets;
     socket.deliver("2");
@@ -177,7 +177,7 @@ test("a command in flight when the member leaves is rejected at once", async () 
   await assert.rejects(pending, { code: "offline" });
 });
 
-test("commands whose answers are lost are sent again in their order, under their names, before anything newer", () =>
+test("commands whose answers are lost are sent again in order, with the same ids, before newer ones", () =>
   onStage(async (server, band) => {
     const asked = [band.play(), band.seek(7_000)];
     const back = heard(band, "status");
@@ -196,7 +196,7 @@ test("commands whose answers are lost are sent again in their order, under their
     assert.ok(second.indexOf("join_session") < second.indexOf("play"), "in the session again");
   }));
 
-test("keeps the newest timeline of any message, and no malformed one", () =>
+test("keeps the newest timeline of any event, and ignores a malformed one", () =>
   onStage(async (server, band) => {
     server.event("play", { sessionId: "stage", timeline: playing(5) });
     server.event("pause", { sessionId: "stage", timeline: timeline({ version: 4 }) });
@@ -208,7 +208,7 @@ test("keeps the newest timeline of any message, and no malformed one", () =>
     assert.equal(band.timeline.epoch, 2);
   }));
 
-test("a tick that is ahead of the timeline makes it ask, once", () =>
+test("a tick that is newer than the timeline causes one sync_request", () =>
   onStage(async (server, band) => {
     server.answers.sync_request = { ok: true, timeline: playing(8) };
     server.event("scroll_tick", { sessionId: "stage", epoch: 1, version: 8 });
@@ -217,7 +217,7 @@ test("a tick that is ahead of the timeline makes it ask, once", () =>
     assert.equal(server.events("sync_request").length, 1);
   }));
 
-test("follows members and leader", () =>
+test("keeps the list of members and the leader current", () =>
   onStage(async (server, band) => {
     const names = () => band.members.map((m) => `${m.displayName}:${m.role}`);
     server.event("user_joined", { member: { socketId: "b", displayName: "Bob", role: "follower" }, memberCount: 2 });
@@ -229,7 +229,7 @@ test("follows members and leader", () =>
     assert.equal(band.isLeader, true);
   }));
 
-test("counts the members that a large session does not name", () =>
+test("counts the members that a large session does not list", () =>
   onStage(async (server, band) => {
     assert.equal(band.memberCount, band.members.length, "as long as all are named");
     server.event("snapshot", { ...server.snapshot, memberCount: 300 });
@@ -244,7 +244,7 @@ test("counts the members that a large session does not name", () =>
     assert.equal(band.memberCount, band.members.length, "all are named again");
   }));
 
-test("plays on while the connection is lost, and comes back under the same name and role", () =>
+test("plays on while the connection is lost, and joins again with the same name and role", () =>
   onStage(async (server, band) => {
     server.event("play", { sessionId: "stage", timeline: playing(2) });
     await until(() => band.position() !== null);
@@ -262,7 +262,7 @@ test("plays on while the connection is lost, and comes back under the same name 
     assert.equal(band.timeline.version, 0, "a restarted server counts anew");
   }));
 
-test("a leader that was away longer than its seat is held asks for no role, so it leads only if no member does", async () => {
+test("a leader that was away for longer than the grace period asks for no role", async () => {
   let asleep = 0;
   await onStage(
     async (server, band) => {
@@ -292,7 +292,7 @@ test("asks for connection state recovery and, recovered, does not join again", (
     assert.equal(server.events("sync_request").length, 1);
   }));
 
-test("a server that says goodbye is joined again", () =>
+test("reconnects and joins again after a goodbye of the server", () =>
   onStage(async (server, band) => {
     server.event("error", { code: "draining", message: "restarting" });
     server.sockets[0].deliver("41");
@@ -301,7 +301,7 @@ test("a server that says goodbye is joined again", () =>
     assert.equal(server.events("join_session").length, 2);
   }));
 
-test("a refused rejoin ends the connection and says why", () =>
+test("a rejected rejoin ends the connection with a reason", () =>
   onStage(async (server, band) => {
     server.answers.join_session = { ok: false, error: { code: "bad_passcode", message: "changed" } };
     const refused = heard(band, "refused");
@@ -310,7 +310,7 @@ test("a refused rejoin ends the connection and says why", () =>
     assert.equal(band.status, "closed");
   }));
 
-test("an invalid packet from the server closes the connection, which is opened again", () =>
+test("an invalid packet from the server closes the connection, and the client reconnects", () =>
   onStage(async (server, band) => {
     for (const nonsense of ["9", "", "42{", "4", "40[]", '42[1]']) {
       const count = server.sockets.length;
@@ -319,7 +319,7 @@ test("an invalid packet from the server closes the connection, which is opened a
     }
   }));
 
-test("a silent server is given up", async () => {
+test("closes the connection of a silent server", async () => {
   const server = stage();
   server.connect = () => '0{"sid":"e","pingInterval":5,"pingTimeout":5}';
   const band = member(server);
@@ -328,7 +328,7 @@ test("a silent server is given up", async () => {
   band.leave();
 });
 
-test("position and beat come from the timeline at the server's time", () =>
+test("computes position and beat from the timeline at the server's time", () =>
   onStage(async (server, band) => {
     assert.equal(band.isPlaying, false);
     assert.equal(band.nextBarAt(), null);
@@ -351,7 +351,7 @@ test("position and beat come from the timeline at the server's time", () =>
     assert.deepEqual(first, { beat: 0, atServerMs: t0 / 1000, isDownbeat: true });
   }));
 
-test("leaving says goodbye and stays away", async () => {
+test("leaving disconnects and does not reconnect", async () => {
   const server = stage();
   const band = member(server);
   await band.join();

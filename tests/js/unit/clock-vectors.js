@@ -1,4 +1,4 @@
-// BandClock's arithmetic once more, straight through and without state, to make vectors from.
+// The arithmetic of BandClock a second time, without state. Makes the clock vectors.
 
 import { ProbePlan } from "../../../src/web/clock.js";
 import { Network, NETWORKS } from "./network.js";

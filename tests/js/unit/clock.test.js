@@ -21,7 +21,7 @@ for (const { name, samples, checks } of vectors.clocks) {
   });
 }
 
-/** Runs one client's plan and calls `look(t, error, bound)` at each of the true times `checks`. */
+/** Runs the probe plan of a client and calls `look(t, error, bound)` at the true times `checks`. */
 function live(network, times, checks, look) {
   const clock = new BandClock();
   const answers = times.map((t) => network.probe(t)).sort((a, b) => a.back - b.back);
@@ -36,7 +36,7 @@ function live(network, times, checks, look) {
 
 const p95 = (list) => list.sort((a, b) => a - b)[Math.floor(list.length * 0.95)];
 
-// What clock synchronisation must reach, in ms at p95: after 1 s, 5 s, 30 s and 5 min. 4G has 3 ms of asymmetry.
+// Specified: maximum p95 error in ms after 1 s, 5 s, 30 s and 5 min. 4G has 3 ms of asymmetry.
 const GOALS = {
   wired: [0.2, 0.2, 0.2, 0.1],
   goodWifi: [0.3, 0.4, 0.4, 0.3],
@@ -63,7 +63,7 @@ for (const kind of NETWORKS) {
   });
 }
 
-test("a step of the client's clock is noticed and outlived", () => {
+test("a step of the client's clock is noticed and corrected", () => {
   for (const [kind, after, within] of [["wired", 1000, 1], ["goodWifi", 1000, 5], ["badWifi", 3000, 10]]) {
     for (const by of [-500, -60, 60, 500]) {
       for (let seed = 1; seed <= 10; seed += 1) {
@@ -85,7 +85,8 @@ test("a step of the client's clock is noticed and outlived", () => {
   }
 });
 
-// The bound is made for clocks that are wrong by 110 ppm at most, which is every quartz; five times that costs it this much.
+// Error beyond the bound of a clock that is wrong by 500 ppm. The bound allows for 110 ppm, which
+// covers every quartz.
 const UNFORESEEN_MS = 0.05;
 
 for (const [what, { ppm = 100, by = 0, silent = 0 }] of Object.entries({
@@ -95,7 +96,7 @@ for (const [what, { ppm = 100, by = 0, silent = 0 }] of Object.entries({
   "ten minutes asleep, its clock too": { silent: 600_000, by: -600_000 },
   "ten minutes asleep while its clock ran on": { ppm: 500, silent: 600_000 },
 })) {
-  test(`a client that is ${what}: the bound holds, and it is in time again after a second`, () => {
+  test(`a client that is ${what}: the bound holds, and its error is small again within seconds`, () => {
     for (const [kind, after, within] of [["wired", 1_000, 1], ["goodWifi", 1_000, 5], ["badWifi", 3_000, 10]]) {
       for (let seed = 1; seed <= 20; seed += 1) {
         const network = new Network(kind, seed, { ppm });
@@ -103,7 +104,7 @@ for (const [what, { ppm = 100, by = 0, silent = 0 }] of Object.entries({
         network.step(woke - 1, by);
         const clock = new BandClock();
         for (const t of planned(60_000)) clock.add(...network.probe(t).stamps);
-        // What the page does on its return: a burst of probes.
+        // The page sends a burst of probes when it becomes visible again.
         for (const t of planned(after)) clock.add(...network.probe(woke + t).stamps);
         const at = network.local(woke + after);
         const { offset, bound } = clock.estimate(at);
@@ -115,11 +116,11 @@ for (const [what, { ppm = 100, by = 0, silent = 0 }] of Object.entries({
   });
 }
 
-/** A clock whose local time the test sets. */
+/** A BandClock whose local time is set by the test. */
 function driven(options = {}) {
   const world = { t: 1000 };
   const clock = new BandClock({ now: () => world.t, ...options });
-  /** `count` symmetric probes, one a millisecond, that say server = local + offset. */
+  /** Adds `count` symmetric probes with server = local + offset, one every `rtt` ms. */
   const feed = (offset, count = 64, rtt = 2) => {
     for (let i = 0; i < count; i += 1) {
       world.t += rtt;
@@ -129,7 +130,7 @@ function driven(options = {}) {
   return { world, clock, feed };
 }
 
-test("quality is a word for the bound, and lost after ten silent seconds", () => {
+test("quality follows the bound, and is lost after ten seconds without a probe", () => {
   const { world, clock, feed } = driven();
   assert.equal(clock.quality, "lost");
   assert.equal(clock.now(), null);
@@ -142,10 +143,10 @@ test("quality is a word for the bound, and lost after ten silent seconds", () =>
   assert.equal(clock.quality, "tight");
   world.t += 10_001;
   assert.equal(clock.quality, "lost");
-  assert.ok(clock.now() > 0, "a lost clock runs on");
+  assert.ok(clock.now() > 0, "a lost clock continues");
 });
 
-test("a small correction is slewed: five milliseconds a second, never backwards", () => {
+test("a small correction is slewed by 5 ms per second, and never backwards", () => {
   const { world, clock, feed } = driven();
   feed(100);
   near(clock.now(), world.t + 100, "first reading", 1e-3);
@@ -165,20 +166,20 @@ test("a small correction is slewed: five milliseconds a second, never backwards"
   for (let i = 1; i < offsets.length; i += 1) {
     assert.ok(Math.abs(offsets[i] - offsets[i - 1]) <= 0.005 * 16 + 1e-6, "too fast");
   }
-  assert.ok(Math.abs(offsets.at(-1) - 92) < 0.1, `${offsets.at(-1)} is not there yet`);
+  assert.ok(Math.abs(offsets.at(-1) - 92) < 0.1, `the offset is still ${offsets.at(-1)}`);
 });
 
-test("while the first probes settle, the clock takes each estimate at once but waits rather than run back", () => {
+test("while the first probes arrive, the clock uses each estimate at once, but never runs backwards", () => {
   const { world, clock, feed } = driven();
   feed(100, 1, 20);
   const first = clock.now();
   feed(96, 1, 2);
-  assert.equal(clock.now(), first, "the estimate fell by four, two milliseconds went by");
+  assert.equal(clock.now(), first, "the estimate fell by 4 ms within 2 ms, so the clock stands");
   world.t += 10;
   near(clock.now() - world.t, clock.offset, "caught up", 1e-3);
 });
 
-test("the bound tells what is still to be slewed", () => {
+test("the bound includes the correction that is still to be slewed", () => {
   const { clock, feed } = driven();
   feed(100);
   clock.now();
@@ -200,20 +201,20 @@ test("a large correction waits until the player may step", () => {
   near(clock.now() - world.t, 20, "stepped", 1e-3);
 });
 
-test("nonsense stamps are dropped", () => {
+test("malformed timestamps are ignored", () => {
   const { clock } = driven();
   for (const bad of [[1, NaN, 2, 3], [3, 5, 5, 1], [1, 9, 5, 3], [undefined, 1, 1, 1], ["1", 1, 1, 2]]) clock.add(...bad);
   assert.equal(clock.ready, false);
 });
 
-test("the plan sends 20, five times 8, and one each 2.5 s, of which three fall on a burst", () => {
+test("the plan sends 20 probes, five bursts of 8, and one per 2.5 s except where three coincide with a burst", () => {
   const times = planned(299_999);
   assert.equal(times.length, 20 + 5 * 8 + 119 - 3);
   assert.deepEqual(times.slice(0, 21), [...Array.from({ length: 20 }, (_, i) => 50 * i), 1000]);
   assert.equal(times.at(-1), 297_500);
 });
 
-test("probes missed in the background are not made up for", () => {
+test("probes missed in the background are not sent later", () => {
   const plan = new ProbePlan();
   plan.start(0);
   assert.equal(plan.take(-1), false);

@@ -1,4 +1,5 @@
-// Writes tests/vectors/*.json, the same bytes every time. The answers come from the oracle, not from the code under test.
+// Writes tests/vectors/*.json, always with the same bytes. The expected values come from the oracle
+// and not from the code under test.
 
 import { writeFileSync } from "node:fs";
 import { makeClockVectors } from "./clock-vectors.js";
@@ -17,7 +18,7 @@ function timeline(segments, fields = {}) {
   return { epoch: 1, version: 1, leader: null, segments, meter, quantum: 0, countIn: 0, madeAt: 0, ...fields };
 }
 
-/** Segments that join without a jump, each with the tempo the last one ended at. */
+/** Segments without jumps between them. Each begins with the tempo at which the last one ends. */
 function chain(first, steps) {
   const segments = [first];
   for (const { after, ...fields } of steps) {
@@ -115,7 +116,7 @@ function drawn(random, i) {
   return [`drawn ${i}`, timeline(chain(first, steps), { meter, quantum, countIn: random.int(0, 8) })];
 }
 
-/** Asks a timeline at its edges and at a few places of chance. */
+/** Expected values of a timeline at its edges and at random times. */
 function examined([name, value], random) {
   const { segments, meter } = value;
   const times = new Set();
@@ -162,7 +163,7 @@ function makeTimelineVectors() {
   return { timelines: timelines.map((one) => examined(one, random)), newer };
 }
 
-/** JSON with one case a line, so that a difference shows which. */
+/** Prints JSON with one case per line, so that a diff shows the case. */
 function print(value, depth = 0) {
   const pad = " ".repeat(depth);
   if (Array.isArray(value) && depth < 5 && value.some((x) => x && typeof x === "object")) {
@@ -182,7 +183,7 @@ export function makeVectors() {
   };
 }
 
-// A test runner given the folder runs this file too; only `--write` may touch the vectors.
+// A test runner that is given the folder runs this file too, so only `--write` writes the vectors.
 if (process.argv.includes("--write")) {
   for (const [name, text] of Object.entries(makeVectors())) {
     writeFileSync(new URL(`../../vectors/${name}`, import.meta.url), text);

@@ -1,8 +1,11 @@
-// A simulated path between a drifting client clock and the server. All times are milliseconds; true time is the server's.
+// Simulates a network between a client with a drifting clock and the server. All times are in ms,
+// and true time is that of the server.
 
 import { Random } from "./random.js";
 
-/** One-way delays [up, down] of a probe. Floors and tails as measured of each kind of path. */
+/**
+ * One-way delays [up, down] of a probe in ms. Measured: minimum and tail of each kind of network.
+ */
 const DELAYS = {
   wired: (r) => [0.1 + Math.abs(0.035 * r.normal()), 0.1 + Math.abs(0.035 * r.normal())],
   goodWifi: (r, burst) => [1.5 + r.exponential(1) + burst * r.unit(), 1.5 + r.exponential(1) + burst * r.unit()],
@@ -26,7 +29,7 @@ export class Network {
   #skew;
   #burstEnds = -1;
   #nextBurst;
-  /** Added to the client's clock from `stepAt` on. */
+  /** Start of a step of the client's clock by `#step`. */
   #stepAt = Infinity;
   #step = 0;
 
@@ -43,12 +46,12 @@ export class Network {
     this.#step = by;
   }
 
-  /** What the client's clock reads at true time `t`. */
+  /** The client's clock at true time `t`. */
   local(t) {
     return this.#offset + t * (1 + this.#skew) + (t >= this.#stepAt ? this.#step : 0);
   }
 
-  /** The four stamps of a probe sent at true time `t`, and the true time its answer is back. */
+  /** The four timestamps of a probe sent at true time `t`, and the true time of its answer. */
   probe(t) {
     while (t > this.#nextBurst) {
       this.#burstEnds = this.#nextBurst + this.#random.exponential(500);
@@ -67,7 +70,7 @@ export class Network {
   }
 }
 
-/** Rounded down as a browser does, and free of binary dust so that it prints short. */
+/** Rounds down as browsers do, without binary noise, so that the number is short in JSON. */
 function floorTo(x, unit) {
   return Number((Math.floor(x / unit) * unit).toFixed(3));
 }

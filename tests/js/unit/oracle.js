@@ -1,5 +1,5 @@
-// The timeline's formulas a second time, in the plainest way: exact fractions, and a search instead of a root.
-// It shares no code with src/web/timeline.js, so that an error must be made twice to pass.
+// The formulas of the timeline a second time, with exact fractions, and a search instead of a root.
+// Shares no code with src/web/timeline.js, so an error passes only if it is made in both.
 
 const BEAT = 1_000_000n;
 
@@ -8,7 +8,9 @@ const ceil = (n, d) => -floor(-n, d);
 const halfUp = ([n, d]) => floor(2n * n + d, 2n * d);
 const big = (s) => Object.fromEntries(Object.entries(s).map(([k, v]) => [k, BigInt(v)]));
 
-/** Beats since b0 after `2 tau = twice`, as a fraction; in half microseconds, so that a rounding edge is exact. */
+/**
+ * Beats since b0 after `twice` half microseconds, as a fraction. Half units make rounding exact.
+ */
 function beats(s, twice) {
   const { bpm0, bpm1, ramp } = s;
   if (twice <= 0n) return [bpm0 * twice, 120000n];
@@ -31,7 +33,7 @@ function segmentBeat(s, t) {
   return s.rate === 0n ? s.b0 : s.b0 + halfUp(beats(s, 2n * (t - s.t0)));
 }
 
-/** The t with t - 1/2 <= exact time < t + 1/2, found by halving: beats grow with time. */
+/** The t with t - 1/2 <= exact time < t + 1/2, found by bisection, as beats grow with time. */
 function segmentTime(s, b) {
   const n = b - s.b0;
   const reached = (tau) => {

@@ -1,4 +1,4 @@
-// A seeded generator, so that every run of a test sees the same world.
+// A seeded generator of random numbers, so that every run of a test is the same.
 
 export class Random {
   #state;
@@ -7,7 +7,7 @@ export class Random {
     this.#state = BigInt.asUintN(64, BigInt(seed));
   }
 
-  /** splitmix64: small, and the same in every language. */
+  /** The next 64 bits of splitmix64, which is short and gives the same numbers in any language. */
   next() {
     this.#state = BigInt.asUintN(64, this.#state + 0x9e3779b97f4a7c15n);
     let z = this.#state;

@@ -8,18 +8,18 @@ import { Random } from "./random.js";
 const read = (name) => readFileSync(new URL(`../../vectors/${name}`, import.meta.url), "utf8");
 const vectors = JSON.parse(read("timeline.json"));
 
-test("the vector files are what the generator writes", () => {
+test("the vector files equal the output of the generator", () => {
   for (const [name, text] of Object.entries(makeVectors())) assert.ok(read(name) === text, `${name} is out of date`);
 });
 
-test("no number in the vectors is beyond 53 bits", () => {
+test("every number in the vectors fits in 53 bits", () => {
   JSON.parse(read("timeline.json"), (_, value) => {
     if (typeof value === "number") assert.ok(Number.isSafeInteger(value), `${value}`);
     return value;
   });
 });
 
-test("there are enough cases to trust", () => {
+test("there are more than 400 cases", () => {
   const cases = vectors.timelines.flatMap((v) => [...v.at, ...v.beats, ...v.bars, ...v.boundaries]);
   assert.ok(cases.length > 400, `${cases.length}`);
   assert.ok(vectors.timelines.some((v) => v.beats.some((c) => c.t === null)));
@@ -62,14 +62,14 @@ test("beats never go back, and a beat's time leads back to the beat", () => {
       const beat = music.beatAt(timeline, t);
       assert.ok(beat >= before);
       before = beat;
-      // Half a microsecond of rounding is at most four microbeats, at 400 BPM.
+      // At 400 BPM, rounding by 0.5 µs changes the beat by at most four microbeats.
       const again = music.beatAt(timeline, music.timeOfBeat(timeline, beat, last.t0));
       assert.ok(Math.abs(again - beat) <= 4, `${beat} came back as ${again}`);
     }
   }
 });
 
-test("beatsBetween finds each whole beat once, whatever the windows", () => {
+test("beatsBetween finds each whole beat once, for any windows", () => {
   const random = new Random(8);
   for (const { name, timeline } of vectors.timelines) {
     const start = timeline.segments[0].t0 - 3e6;
@@ -90,7 +90,7 @@ test("beatsBetween finds each whole beat once, whatever the windows", () => {
   }
 });
 
-test("a malformed timeline is refused", () => {
+test("a malformed timeline is rejected", () => {
   const good = vectors.timelines[0].timeline;
   const [segment] = good.segments;
   const bad = [
