@@ -1,4 +1,4 @@
-// The BandSync client: joins a session, keeps its newest state and the server's clock, and says where the music is.
+// The BandSync client: joins a session, keeps its newest state and the server's clock, and computes the position.
 //
 //   import { BandSync } from "./bandsync.js";
 //   const band = new BandSync({ sessionId: "stage", name: "Ada" });
@@ -7,8 +7,8 @@
 //   requestAnimationFrame(() => console.log(band.position(), band.beat()));
 //   await band.play();          // rejects with a BandSyncError { code, message, field } if you do not lead
 //
-// Position and beat are computed here from the timeline and the clock; no message is needed while the music plays, and it
-// plays on through a lost connection. Runs in browsers, and in Node when given a WebSocket implementation.
+// Position and beat are computed here from the timeline and the clock. So the music needs no messages while it plays, and
+// plays on through a lost connection. Runs in browsers, and in Node.js with a WebSocket implementation.
 
 import { BandClock, ProbePlan } from "./clock.js";
 import * as music from "./timeline.js";
@@ -102,7 +102,7 @@ export class BandSync extends EventTarget {
    * @param {string} [options.sessionId]
    * @param {string} [options.name] display name
    * @param {"leader" | "follower"} [options.role]
-   * @param {number} [options.tickHz] position ticks a second; 0, the default, since the timeline says it all
+   * @param {number} [options.tickHz] position ticks per second; 0 by default, because the timeline makes them unnecessary
    * @param {string} [options.instrument]
    * @param {string} [options.passcode]
    * @param {string} [options.leaderPin]
@@ -315,7 +315,7 @@ export class BandSync extends EventTarget {
     this.#fresh = true;
     try {
       const answered = this.#ask("join_session", fields);
-      // Send these before any newer command, or the server would take the newer one for our last.
+      // These go before any newer command, or the server would treat the newer one as the last.
       this.#sendAgain();
       const answer = await answered;
       this.#online();
@@ -487,10 +487,7 @@ export class BandSync extends EventTarget {
     });
   }
 
-  /**
-   * A step of the clock is audible: step only between bars, or while nothing sounds, or if everything is wrong
-   * anyway.
-   */
+  /** Whether the clock may step. A step is audible: in music only at a bar line, or if the error is over 1 s. */
   #mayStep(miss) {
     if (!this.timeline || Math.abs(miss) > 1000 || globalThis.document?.hidden) return true;
     const t = Math.floor((this.#now() + this.clock.offset) * 1000);
@@ -502,7 +499,7 @@ export class BandSync extends EventTarget {
   }
 
   /**
-   * The page is back from the background or on another network: the clock may have slept, and the connection may be
+   * Handles a return from the background or a change of network: the clock may have slept, and the connection may be
    * dead.
    */
   #resume() {
@@ -582,7 +579,7 @@ class Socket {
     this.#patience = CONNECT_TIMEOUT_MS;
     this.#alive();
     ws.onmessage = ({ data }) => {
-      // The fourth stamp of the clock: taken before anything else.
+      // The fourth timestamp of a clock probe, so it is read first.
       const at = this.#now();
       if (ws === this.#ws && typeof data === "string") this.#engine(data, at);
     };
@@ -678,7 +675,7 @@ class Socket {
       this.#acks.delete(Number(id));
       return onAck?.(value[0] ?? null, at);
     }
-    // Binary events carry nothing for this client. Their attachments are dropped with them.
+    // This client uses no binary events. Their attachments are dropped too.
     if (type === "5" || type === "6") return undefined;
     // A goodbye, a rejection or an invalid packet: the owner tries again.
     return this.close();
@@ -708,7 +705,7 @@ function isObject(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The Node.js server names a leader by id, by member, or not at all. */
+/** The leader's id in a payload. The Node.js server sends an id, a member, or nothing. */
 function idOf(leader) {
   return isObject(leader) ? (leader.socketId ?? null) : leader;
 }

@@ -1,15 +1,15 @@
-// BandClock: what the server's clock reads now, and how far off that can be.
+// BandClock: an estimate of the server's clock, with a bound on its error.
 //
-// A probe gives four stamps in milliseconds: the client sends at c0, the server receives at s1 and answers at s2, the
-// client receives at c3. No leg takes less than no time, so offset = server - client lies between s2 - c3 and s1 - c0.
-// The estimate is the middle of what all recent probes together allow, each carried to now along the measured skew
-// of the two clocks; the bound is how far off that can be, whatever the skew is. What no probe can show is a constant
-// difference between the legs: it is within the bound, and only there.
+// A probe gives four timestamps in milliseconds: the client sends at c0, the server receives at s1 and answers at s2, and
+// the client receives at c3. Neither direction takes negative time, so offset = server - client is between s2 - c3 and
+// s1 - c0. The estimate is the middle of the interval that all recent probes allow, each extrapolated to now by the
+// measured skew of the two clocks. The bound is the maximum error for any skew. No probe can show a constant difference
+// between the two directions; such an error is within the bound.
 
 const RING = 64;
 const PRIOR_SKEW = 50e-6;
 const MAX_SKEW = 110e-6;
-/** Stamps are rounded to 0.1 ms by browsers without isolation. */
+/** Rounding of timestamps in ms, by browsers without cross-origin isolation. */
 const STAMP = 0.1;
 
 const LOST_AFTER_MS = 10_000;
@@ -36,8 +36,8 @@ export class BandClock {
   /**
    * @param {object} [options]
    * @param {() => number} [options.now] local monotonic clock in milliseconds
-   * @param {(missMs: number) => boolean} [options.mayStep] asked when now() is over 30 ms off: may it jump now?
-   *   The default says yes; a player says yes between bars and when nothing sounds.
+   * @param {(missMs: number) => boolean} [options.mayStep] whether now() may jump, called if it is over 30 ms off.
+   *   By default it may; a player allows it between bars and in silence.
    */
   constructor({ now = () => performance.now(), mayStep = () => true } = {}) {
     this.#local = now;
@@ -45,21 +45,21 @@ export class BandClock {
   }
 
   /**
-   * Takes one answered probe; all four stamps in milliseconds.
-   * @returns {boolean} true if it shows that a clock stepped or the route changed: worth another burst of probes
+   * Adds an answered probe. All four timestamps are in milliseconds.
+   * @returns {boolean} true if a clock has stepped or the route has changed, so that another burst of probes is useful
    */
   add(c0, s1, s2, c3) {
     if (![c0, s1, s2, c3].every(Number.isFinite) || c3 < c0 || s2 < s1) return false;
     this.#ring.push({ c0, c3, upper: s1 - c0, lower: s2 - c3, mid: (s1 - c0 + s2 - c3) / 2, rtt: c3 - c0 - (s2 - s1) });
     if (this.#ring.length > RING) this.#ring.shift();
-    // Samples that a step made void stay void: with age their bounds get so wide that they would seem to agree again.
+    // Samples from before a step are removed for good: with age their intervals get so wide that they would fit again.
     const before = this.#ring.length;
     this.#ring = sinceStep(this.#ring, c3);
     this.#line = fit(this.#ring);
     return this.#ring.length < before;
   }
 
-  /** Drops all samples: another server answers now, or the device slept. */
+  /** Drops all samples. Call it if another server answers, or if the device has slept. */
   reset() {
     this.#ring = [];
     this.#line = null;
@@ -75,7 +75,7 @@ export class BandClock {
     return this.#ring.length;
   }
 
-  /** Least round trip of the samples in use, in milliseconds; null without any. */
+  /** Minimum round trip of the samples in use, in milliseconds; null without samples. */
   get roundTrip() {
     return this.ready ? leastRtt(this.#ring) : null;
   }
@@ -89,8 +89,8 @@ export class BandClock {
     const { slope, slopeSd } = this.#line;
     const likely = intersect(this.#ring, at, slope, slopeSd);
     const offset = likely.lower <= likely.upper ? (likely.lower + likely.upper) / 2 : along(this.#line, at);
-    // The line is a good guess and no more: where round trips scatter widely it may be far from the truth. What the
-    // samples allow whatever the skew is sure.
+    // The line is only likely: if round trips vary widely, it may be far from the truth. The interval that the samples
+    // allow for any skew is certain.
     const { lower, upper } = intersect(this.#ring, at, 0, MAX_SKEW);
     return { offset, bound: Math.max(upper - offset, offset - lower, 0) + STAMP };
   }
@@ -192,9 +192,9 @@ export class ProbePlan {
 }
 
 /**
- * The newest samples that agree with each other. What the samples allow can never be narrower than the path's own round
- * trip; where it is, walking back from the newest, a clock stepped or slept or the route changed, and what is older is void.
- * With 20 samples the round trip is known well enough to ask for three quarters of it; before, for more than nothing.
+ * The newest samples that are consistent. The interval that they allow can never be narrower than the minimum round
+ * trip. If an older sample makes it narrower, a clock has stepped or slept, or the route has changed, so this sample and
+ * all older ones are dropped. From 20 samples on, the round trip is known well enough to require three quarters of it.
  */
 function sinceStep(ring, at) {
   const least = ring.length >= SETTLED_SAMPLES ? Math.max(0.75 * leastRtt(ring) - 0.5, -0.3) : -0.3;
@@ -204,21 +204,21 @@ function sinceStep(ring, at) {
     const slack = MAX_SKEW * (at - ring[i].c0);
     upper = Math.min(upper, ring[i].upper + slack);
     lower = Math.max(lower, ring[i].lower - slack);
-    // The newest sample alone is never void, however odd its stamps.
+    // The newest sample alone is always kept, whatever its timestamps are.
     if (upper - lower < least && i < ring.length - 1) return ring.slice(i + 1);
   }
   return ring.slice();
 }
 
 /**
- * Weighted least squares of the midpoints over time. A sample's deviation grows with its round trip's excess over the
- * least; the slope has a prior of 0 +- 50 ppm, so that a short span cannot throw it.
+ * Fits a line through the midpoints over time, by weighted least squares. The deviation of a sample grows with the excess
+ * of its round trip over the minimum. The slope has a prior of 0 ± 50 ppm, so that a short span cannot distort it.
  */
 function fit(window) {
   const least = leastRtt(window);
   const weight = (s) => (STAMP / 2 + 0.02 * least + (s.rtt - least) / 2) ** -2;
   const when = (s) => (s.c0 + s.c3) / 2;
-  // Centred on the first sample: raw stamps are large, and their squares would eat the precision.
+  // Relative to the first sample: timestamps are large, and their squares would lose precision.
   const t0 = when(window[0]);
   const m0 = window[0].mid;
   let sum = 0;
@@ -248,7 +248,7 @@ function along(line, at) {
   return line.mid + line.slope * (at - line.when);
 }
 
-/** What all samples allow at `at`, each carried there along `slope` and widened by `slack` per millisecond of age. */
+/** Intersects the intervals of all samples at `at`, extrapolated by `slope` and widened by `slack` per ms of age. */
 function intersect(window, at, slope, slack) {
   let upper = Infinity;
   let lower = -Infinity;

@@ -1,9 +1,9 @@
-// A plot of lines over time on a canvas: a grid, round numbers at the side, and the values under the pointer.
+// A plot of lines over time on a canvas, with a grid, round numbers at the side, and the values under the pointer.
 
 const SIDE = 46; // px for the numbers at the left
 const FOOT = 18; // px for the times below
 
-/** The next greater number that is round and has a round half. */
+/** The next greater round number whose half is round too. */
 export function roundUp(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));

@@ -256,8 +256,8 @@ function showSessions({ sessions, metrics }) {
 function showLost() {
   setStatus("lost", "no answer");
   document.title = "(no answer) BandSync dashboard";
-  const since = answeredAt === null ? "" : ` since ${new Date(answeredAt).toLocaleTimeString([], { hour12: false })}; what is below is from then`;
-  $("lost").textContent = `The server does not answer${since}. This page asks on.`;
+  const since = answeredAt === null ? "" : ` since ${new Date(answeredAt).toLocaleTimeString([], { hour12: false })}; the numbers below are from then`;
+  $("lost").textContent = `The server does not answer${since}. This page keeps trying.`;
   $("lost").hidden = false;
   $("main").classList.add("stale");
 }

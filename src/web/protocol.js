@@ -1,4 +1,4 @@
-// The protocol for people, made from /asyncapi.json.
+// The page `/protocol`, made from /asyncapi.json.
 
 /** An element with text or children; text stays text. */
 function element(tag, inside = [], attributes = {}) {

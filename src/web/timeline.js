@@ -1,8 +1,8 @@
-// The shared timeline: where the music is at a given server time, and when it reaches a given beat.
+// The shared timeline: position of the music at a server time, and server time of a beat.
 //
 // Times and positions are integer microseconds on the server's clock, beats are integer microbeats
-// (1 beat = 1 000 000), tempos are integer milli-BPM. Every result is the exact value rounded once, a half
-// going up, so that the server and every device name the same microsecond for the same beat:
+// (1 beat = 1 000 000), tempos are integer milli-BPM. Every result is the exact value, rounded once with halves
+// up, so that the server and every device compute the same microsecond for the same beat:
 //
 //   round(n, d) = floor((2n + d) / 2d)              tau = t - t0, R = ramp, D = bpm1 - bpm0
 //
@@ -116,7 +116,7 @@ export function barAt(timeline, b) {
   return { bar: before + bars, inBar: b - beat - bars * num * BEAT, num, den };
 }
 
-/** The first boundary of a grid of `quantum` microbeats at or after beat `b`; a meter entry is one too. */
+/** The first boundary at or after beat `b`: of a grid of `quantum` microbeats, or a meter entry. */
 export function nextBoundary(timeline, b, quantum) {
   if (quantum === 0) return b;
   const meter = meterOf(timeline);
