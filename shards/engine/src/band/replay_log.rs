@@ -187,7 +187,6 @@ impl<S> ReplayLog<S> {
         let place = self.lost.iter().position(|lost| lost.pid == pid)?;
         let lost = self.lost.remove(place)?;
         let since = self.recovering.map_or(lost.since, |(since, _)| since.min(lost.since));
-        // mark: second_loss_uncovered
         self.recovering = Some((since, now + bounds.silence + bounds.window));
         Some(lost.seat)
     }
@@ -197,7 +196,7 @@ impl<S> ReplayLog<S> {
         let dropped = self.sequence - self.entries.len() as u64;
         let behind = usize::try_from(dropped.saturating_sub(number)).unwrap_or(usize::MAX);
         let missed = |audience: &Audience| audience.concerns(member, metronome);
-        number <= self.sequence // mark: private_events_missed
+        number <= self.sequence
             && behind <= self.dropped.len() // mark: dropped_events_unmissed
             && !self.dropped.iter().rev().take(behind).any(missed)
     }
