@@ -441,7 +441,8 @@ describe("alerts", () => {
 
   test("a thread that is busy for ALERT_CPU_TIME raises one", async () => {
     const server = await startServer({ env: { SHARDS: "1", ALERT_CPU: "2", ALERT_CPU_TIME: "1000", SCROLL_TICK_INTERVAL: "4" } });
-    // Enough members that the shard is busy for 2 % of its core even when other programs use the core too.
+    // Enough members that the shard is busy for 2 % of its core even when other programs use the
+    // core too.
     const { sessionId, leader } = await band(server, 60);
     const isRaised = async () => (await json(server, "/health")).reasons.some((reason) => reason.name === "cpu");
     assertDone(await emit(leader, "play", { sessionId }));

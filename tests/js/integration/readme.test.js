@@ -1,8 +1,9 @@
-// The commands in the code blocks of the README files. Each one is run here, by another test, or its
-// README shows the output of a run. This file fails if a README has a command that its table lacks.
+// The commands in the code blocks of the README files. Each one is run here, by another test, or
+// its README shows the output of a run. This file fails if a README has a command that its table
+// lacks.
 //
-// A command is run as a reader would paste it, in bash. Only times and placeholders are replaced, and
-// `cargo run` starts the program that is already built.
+// A command is run as a reader would paste it, in bash. Only times and placeholders are replaced,
+// and `cargo run` starts the program that is already built.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -24,7 +25,9 @@ const read = (name) => readFileSync(path(TOP, name), "utf8");
 /** A text whose line ends and spaces are single spaces: prose may break anywhere. */
 const oneLine = (text) => text.replace(/\s+/g, " ");
 
-/** The blocks of code in a Markdown text, as `{language, lines}`. Indented ones have no language. */
+/**
+ * The blocks of code in a Markdown text, as `{language, lines}`. Indented ones have no language.
+ */
 function blocks(text) {
   const found = [];
   let fence = null;
@@ -56,7 +59,10 @@ function commands(text) {
   return lines.map((line) => line.replace(/\s+#\s.*$/, "").trim()).filter((line) => COMMAND.test(line));
 }
 
-/** Marks a command that this file runs, with `replace` applied. `fails` is a text of the error with exit code 1. */
+/**
+ * Marks a command that this file runs, with `replace` applied. `fails` is a text of the error with
+ * exit code 1.
+ */
 const here = (options = {}) => ({ ...options, isHere: true });
 /** Marks a command that another test or a step of `tools/test` runs. */
 const by = (file) => ({ file });
