@@ -89,14 +89,14 @@ describe("the dashboard", () => {
   test("shows sessions, their members, the tempo, and the round trip to each member", async () => {
     const page = await open();
     try {
-      await until("all members", async () => (await tile(page, "members")) === 16);
+      await until("all members are counted", async () => (await tile(page, "members")) === 16);
       assert.equal(await tile(page, "sessions"), 3);
-      await until("messages", async () => (await tile(page, "messages out")) > 300);
-      await until("sessions", async () => (await page.locator(".session").count()) === 3);
+      await until("messages are counted", async () => (await tile(page, "messages out")) > 300);
+      await until("all sessions are listed", async () => (await page.locator(".session").count()) === 3);
       const first = page.locator(".session").first();
       assert.match(await first.innerText(), /friday-rehearsal/);
       const measured = first.locator('.quality[data-quality]:not([data-quality="unknown"])');
-      await until("qualities", async () => (await measured.count()) > 0);
+      await until("a round trip is shown", async () => (await measured.count()) > 0);
       assert.equal(await first.locator(".role", { hasText: "leads" }).count(), 1);
       assert.equal(await page.locator("#plots canvas").count(), 6);
       // In the other plots the first line may be on the axis, such as a lateness of microseconds.
@@ -118,7 +118,7 @@ describe("the dashboard", () => {
 
   test("fits on a phone with a light colour scheme", async () => {
     const page = await open({ viewport: { width: 390, height: 844 }, colorScheme: "light", deviceScaleFactor: 2 });
-    await until("a band", async () => (await page.locator(".session").count()) === 3);
+    await until("all sessions are listed", async () => (await page.locator(".session").count()) === 3);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
     assert.ok(wide <= 0, `the page is ${wide} px too wide`);
     const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
@@ -132,7 +132,7 @@ describe("the dashboard", () => {
   test("shows the history on request", async () => {
     const page = await open();
     await page.getByRole("button", { name: "1 h" }).click();
-    await until("a line of the past", async () => (await lines(page, 0)) > 20);
+    await until("a line of the history is drawn", async () => (await lines(page, 0)) > 20);
     assert.deepEqual(page.complaints, []);
     await page.context().close();
   });
@@ -142,7 +142,7 @@ describe("the dashboard", () => {
     const sessionId = freshSession("markup");
     await join(server, sessionId, { displayName: "<img src=x onerror=alert(1)>" });
     const name = page.locator(".member .name", { hasText: "<img" });
-    await until("the name", async () => (await name.count()) === 1);
+    await until("the name is shown", async () => (await name.count()) === 1);
     assert.equal(await page.locator("#sessions img").count(), 0);
     assert.deepEqual(page.complaints, []);
     await page.context().close();

@@ -122,7 +122,7 @@ function showsItsBeat(page) {
 const shows = (page, name, text) => page.getByTestId(name).filter({ hasText: new RegExp(`^${text}$`) }).waitFor();
 
 describe("two pages", () => {
-  scene("know of each other and who leads", async () => {
+  scene("show each other and the leader", async () => {
     const [leader, follower] = await pair();
     for (const page of [leader, follower]) {
       await shows(page, "member-count", "2");
@@ -187,7 +187,7 @@ describe("two pages", () => {
     await assertInStep(leader, follower);
   });
 
-  scene("a follower that reloads comes back under its name and to the right place", async () => {
+  scene("a follower that reloads returns with its name, at the right position", async () => {
     const [leader, follower] = await pair();
     await leader.getByTestId("play").click();
     await Promise.all([playing(leader, true), playing(follower, true)]);
@@ -200,7 +200,7 @@ describe("two pages", () => {
     await showsItsBeat(follower);
   });
 
-  scene("a follower has no say over the transport, and gets the lead when the leader hands it over", async () => {
+  scene("a follower cannot play until the leader hands the lead over", async () => {
     const [leader, follower] = await pair();
     const code = await follower.evaluate(() => window.bandsync.play().catch((error) => error.code));
     assert.equal(code, "not_leader");
@@ -212,7 +212,7 @@ describe("two pages", () => {
     assert.equal(await follower.getByTestId("lead-request").isVisible(), false);
   });
 
-  scene("everybody who asks for the lead gets an answer, in order of asking", async () => {
+  scene("members that request the lead are answered one after the other, in order", async () => {
     const [leader, follower] = await pair();
     const third = await enter("\u202eCleo", "follow");
     const asks = (text) => leader.getByTestId("lead-request").filter({ hasText: text }).waitFor();
@@ -229,7 +229,7 @@ describe("two pages", () => {
     assert.equal((await leader.evaluate(() => window.bandsync.isLeader)), true);
   });
 
-  scene("a session that others made keeps its rule", async () => {
+  scene("a session that exists keeps its rule when a member joins to lead", async () => {
     const rule = (page) => page.evaluate(() => window.bandsync.snapshot.settings.leaderRule);
     const follower = await enter("Bo", "follow");
     await follower.waitForFunction(() => window.bandsync.snapshot.settings.leaderRule === "ask");

@@ -58,7 +58,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
         });
       });
       for (let i = 0; i < 4; i += 1) socket.emit("ack");
-      await Promise.all([within(10_000, asked, "all is asked"), right]);
+      await Promise.all([within(10_000, asked, "the server has sent all calls"), right]);
       await ask(socket, "echo");
       assert.equal(others.length, 1, "the other answers were wrong");
       for (const [id, answer] of [[3, [5, { test: true }]], [99, [5, { test: true }]]]) {

@@ -225,7 +225,7 @@ test("ten thousand members receive a goodbye, and all of them reconnect to the n
     // No client reads the goodbye, so only a second signal ends the server at once.
     back.forEach((one) => one.socket.pause());
     server.signal("SIGTERM");
-    await until("it drains", async () => (await request(server, "GET", "/readyz")).status === 503);
+    await until("the server drains", async () => (await request(server, "GET", "/readyz")).status === 503);
     server.signal("SIGTERM");
     const hurried = await within(PATIENCE_MS, server.exited, "the server ends at once");
     assert.equal(hurried.code, 143);

@@ -70,9 +70,9 @@ describe("the log", () => {
     const server = await startServer({ env: { LOG_FORMAT: "json", LOG_LEVEL: "warn,bandsync_driver=debug" } });
     const { sessionId, followers } = await band(server, 3);
     followers[0].disconnect();
-    await until("the first line", () => server.run.stderr.includes("connection closed"));
+    await until("the first close is logged", () => server.run.stderr.includes("connection closed"));
     followers[1].io.engine.transport.ws.send("no packet");
-    await until("the second line", () => server.run.stderr.includes("connection expelled"));
+    await until("the second close is logged", () => server.run.stderr.includes("connection expelled"));
     const [left, expelled] = parsed(server.run.stderr);
     for (const [line, level, msg] of [[left, "DEBUG", /^connection closed: client namespace disconnect$/], [expelled, "INFO", /^connection expelled: a packet is no Engine\.IO$/]]) {
       assert.equal(line.level, level);
@@ -98,20 +98,20 @@ describe("the log", () => {
     for (let i = 0; i < 60; i += 1) {
       await Promise.all(Array.from({ length: 100 }, () => refused(server)));
     }
-    const health = await until("the queue's alert", async () => {
+    const health = await until("the queue raises an alert", async () => {
       const found = await json(server, "/health");
       return found.reasons.length > 0 && found;
     });
     assert.deepEqual(health.reasons.map((reason) => reason.name), ["queue"]);
-    await until("lost lines", async () => (await json(server, "/metrics")).performance.logLinesLost > 0);
+    await until("lines are lost", async () => (await json(server, "/metrics")).performance.logLinesLost > 0);
     const paused = next(followers[0], "pause");
     assertDone(await emit(leader, "pause", { sessionId }));
     await paused;
     // The pipe is read again.
     let read = "";
     const reader = setInterval(() => (read += take(end)), 20);
-    await until("the end of the alert", async () => (await json(server, "/health")).reasons.length === 0);
-    await until("what was lost", () => /\d+ lines of the log were lost/.test(read));
+    await until("the alert is cleared", async () => (await json(server, "/health")).reasons.length === 0);
+    await until("the number of lost lines is logged", () => /\d+ lines of the log were lost/.test(read));
     await server.stop();
     clearInterval(reader);
     closeSync(end);
@@ -123,7 +123,7 @@ describe("the log", () => {
     const { sessionId, leader } = await band(server, 2);
     assertDone(await emit(leader, "play", { sessionId }));
     await next(leader, "scroll_tick");
-    await until("lost lines", async () => (await json(server, "/metrics")).performance.logLinesLost > 10);
+    await until("lines are lost", async () => (await json(server, "/metrics")).performance.logLinesLost > 10);
     assert.equal((await json(server, "/health")).status, "healthy");
     await server.stop();
   });

@@ -62,8 +62,8 @@ test("at the threshold empty sessions are left to the storage, memory is freed, 
     most = Math.max(most, residentBytes(server.pid));
     return (await json(server, "/health")).reasons.some((reason) => reason.name === "memory");
   });
-  await until("the end of the alert", async () => (await json(server, "/health")).status === "healthy");
-  const [, freed, kept, sessions] = await until("what was given back", () =>
+  await until("the alert is cleared", async () => (await json(server, "/health")).status === "healthy");
+  const [, freed, kept, sessions] = await until("the log has the memory freed", () =>
     /memory pressure: freed ([\d.]+) MB \(([\d.]+) MB kept for lost members, (\d+) empty sessions\)/.exec(server.logs));
   const now = residentBytes(server.pid);
   t.diagnostic(`${left.length} sessions: ${(most / 1e6).toFixed(0)} MB, then ${(now / 1e6).toFixed(0)} MB; the log says ${freed} MB, ${kept} MB of it for lost members, ${sessions} sessions`);

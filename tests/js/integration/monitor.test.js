@@ -57,7 +57,7 @@ async function listen() {
   const python = spawn("python3", ["-c", code, path(folder, "socket")]);
   let heard = "";
   python.stdout.setEncoding("utf8").on("data", (text) => (heard += text));
-  await until("the ear", () => heard.includes("bound"));
+  await until("the socket is bound", () => heard.includes("bound"));
   return {
     path: path(folder, "socket"),
     heard: () => heard,
@@ -96,7 +96,7 @@ async function freeze(pid, name) {
   await until("the thread stops", () => said.includes("frozen"));
   return async () => {
     python.stdin.end("\n");
-    await until("the thread goes on", () => said.includes("thawed"));
+    await until("the thread resumes", () => said.includes("thawed"));
   };
 }
 
@@ -118,7 +118,7 @@ describe("metrics", () => {
     const { sessionId, leader, all } = await band(server, 3);
     all.forEach((socket) => pongs(socket, 20));
     assertDone(await emit(leader, "play", { sessionId }));
-    const metrics = await until("an interval with all of them", async () => {
+    const metrics = await until("an interval has all percentiles", async () => {
       const found = await json(server, "/metrics");
       const counts = ["roundTrip", "tickLateness", "turn", "handler"].map((name) => found.percentiles[name].count);
       return counts.every((count) => count > 0) && found;
@@ -254,13 +254,13 @@ describe("metrics", () => {
   test("queues have a fill level, threads a CPU time, and refusals a count", async () => {
     const { sessionId, followers } = await band(server, 2);
     const names = (found) => found.queues.map((queue) => queue.name);
-    const first = await until("the queues", async () => {
+    const first = await until("the queues are measured", async () => {
       const found = await json(server, "/metrics");
       return found.queues.length > 0 && found;
     });
     assert.deepEqual(names(first), ["mailbox", "log", "storage"]);
     for (const queue of first.queues) assert.ok(queue.room > 0 && queue.waiting <= queue.room, JSON.stringify(queue));
-    const rates = await until("a rate of refusals", async () => {
+    const rates = await until("refusals have a rate", async () => {
       await emit(followers[0], "play", { sessionId });
       const found = (await json(server, "/metrics")).refusalsPerSecond;
       return found.not_leader > 0 && found;
@@ -273,7 +273,7 @@ describe("metrics", () => {
   });
 
   test("history has a row for each interval, and only the requested metrics", async () => {
-    const history = await until("rows", async () => {
+    const history = await until("the history has rows", async () => {
       const found = await json(server, "/metrics/history");
       return found.rows.length >= 3 && found;
     });
@@ -292,7 +292,7 @@ describe("metrics", () => {
   test("the dashboard's data lists sessions with their members and no secret", async () => {
     const sessionId = freshSession("private");
     await join(server, sessionId, { displayName: "Ada", passcode: "hush-hush" });
-    const data = await until("the session", async () => {
+    const data = await until("the session is shown", async () => {
       const found = await json(server, "/dashboard/data");
       return found.sessions.some((session) => session.sessionId === sessionId) && found;
     });
@@ -319,7 +319,7 @@ describe("alerts", () => {
     const server = await startServer({ env: { HEARTBEAT_INTERVAL: "500", SYNC_TARGET_LATENCY: "500", ALERT_LATENCY: "100", ALERT_WEBHOOK: url } });
     const { all } = await band(server, 2);
     const far = all.map((socket) => pongs(socket, 300));
-    const raised = await until("the alert", async () => {
+    const raised = await until("the alert is raised", async () => {
       const health = await json(server, "/health");
       return health.reasons.some((reason) => reason.name === "sync_latency_p99") && health;
     });
@@ -327,7 +327,7 @@ describe("alerts", () => {
     assert.equal((await get(server, "/health")).status, 200, "a degraded server answers with 200");
     far.forEach((state) => (state.away = 0));
     await until("the server is healthy again", async () => (await json(server, "/health")).status === "healthy");
-    await until("both posts", () => posted.length >= 2);
+    await until("both posts arrive", () => posted.length >= 2);
     assert.deepEqual(posted.map((one) => `${one.event} ${one.name}`), ["raised sync_latency_p99", "cleared sync_latency_p99"]);
     const { stderr } = await server.stop();
     assert.match(stderr, /alert sync_latency_p99 raised/);
@@ -356,7 +356,7 @@ describe("alerts", () => {
     assert.equal(posted.length, 0);
     assert.ok(!(await stranger.stop()).stderr.includes("between-us"), "the address of a webhook is a secret");
     const server = await startServer({ env: { ...env, SSL_CERT_FILE: tls.authority } });
-    await until("the post", () => posted.length >= 1);
+    await until("a post arrives", () => posted.length >= 1);
     const [{ body, type, url }] = posted;
     assert.deepEqual([type, url], ["application/json", "/services/between-us"]);
     assert.deepEqual([body.event, body.name, body.severity], ["raised", "storage", "warning"]);
@@ -370,7 +370,7 @@ describe("alerts", () => {
     const server = await startServer({ env: { HEARTBEAT_INTERVAL: "300", SYNC_TARGET_LATENCY: "10", ALERT_LATENCY: "100" } });
     const { all } = await band(server, 2);
     const far = all.map((socket) => pongs(socket, 1000));
-    const health = await until("the alert", async () => {
+    const health = await until("the alert is raised", async () => {
       const found = await json(server, "/health");
       return found.reasons.some((reason) => reason.name === "sync_latency_p99") && found;
     });
@@ -389,20 +389,20 @@ describe("alerts", () => {
     const thaw = await freeze(server.pid, "shard-1");
     // The kernel gives some connections to the shard that hangs, and those receive no answer.
     const answered = (path) => Promise.race([get(server, path).catch(() => null), new Promise((done) => setTimeout(done, 300, null))]);
-    const health = await until("the alert", async () => {
+    const health = await until("the alert is raised", async () => {
       const found = await answered("/health");
       return found && JSON.parse(found.body).status === "unhealthy" && found;
     });
     assert.equal(health.status, 503);
     assert.deepEqual(JSON.parse(health.body).reasons.map((reason) => [reason.name, reason.value]), [["shard_stalled", 1]]);
-    const probe = await until("the probe", () => answered("/livez"));
+    const probe = await until("the probe is answered", () => answered("/livez"));
     assert.deepEqual([probe.status, probe.body], [503, '{"live":false}']);
     const before = ear.alive();
     await new Promise((done) => setTimeout(done, 2500));
     assert.equal(ear.alive(), before, "systemd receives no message, so it would restart the server");
     await thaw();
     await until("/livez is well again", async () => (await get(server, "/livez")).status === 200);
-    await until("the end of the alert", async () => (await json(server, "/health")).status === "healthy");
+    await until("the alert is cleared", async () => (await json(server, "/health")).status === "healthy");
     await until("a watchdog message arrives again", () => ear.alive() > before);
     const { stderr } = await server.stop();
     assert.match(stderr, /alert shard_stalled raised/);
@@ -428,8 +428,8 @@ describe("alerts", () => {
     const first = await startServer({ env });
     // The first server has the file as long as it runs.
     const second = await startServer({ env });
-    await until("the alert", async () => (await json(second, "/health")).reasons.some((reason) => reason.name === "storage"));
-    await until("the alert in the log", () => /alert storage raised/.test(second.logs));
+    await until("the alert is raised", async () => (await json(second, "/health")).reasons.some((reason) => reason.name === "storage"));
+    await until("the alert is logged", () => /alert storage raised/.test(second.logs));
     assert.equal((await json(first, "/health")).status, "healthy");
     await first.stop();
     await until("the server is healthy again", async () => (await json(second, "/health")).status === "healthy");
@@ -446,7 +446,7 @@ describe("alerts", () => {
     const { sessionId, leader } = await band(server, 60);
     const isRaised = async () => (await json(server, "/health")).reasons.some((reason) => reason.name === "cpu");
     assertDone(await emit(leader, "play", { sessionId }));
-    await until("the alert", isRaised);
+    await until("the alert is raised", isRaised);
     assertDone(await emit(leader, "pause", { sessionId }));
     await until("the alert is cleared", async () => !(await isRaised()));
     await server.stop();
@@ -454,7 +454,7 @@ describe("alerts", () => {
 
   test("low memory sheds empty sessions; at the limit new members receive 503, and the band plays on", async () => {
     const low = await startServer({ env: { MEMORY_THRESHOLD: "10", MEMORY_LIMIT: "100000" } });
-    await until("the alert", async () => (await json(low, "/health")).status === "degraded");
+    await until("the alert is raised", async () => (await json(low, "/health")).status === "degraded");
     const guest = await join(low, freshSession("left"));
     guest.disconnect();
     await until("the empty session is evicted", async () => (await json(low, "/health")).sessions.total === 0);
@@ -528,7 +528,7 @@ describe("top", () => {
     const server = await startServer();
     const { sessionId, leader } = await band(server, 2);
     assertDone(await emit(leader, "play", { sessionId }));
-    const shown = await until("the session", () => {
+    const shown = await until("the session is shown", () => {
       const { stdout, status } = spawnSync(binary, ["top", server.url], { encoding: "utf8" });
       assert.equal(status, 0);
       return stdout.includes(sessionId) && stdout;
@@ -550,14 +550,14 @@ describe("top", () => {
     let text = "";
     shown.stdout.setEncoding("utf8").on("data", (more) => (text += more));
     const views = () => text.split("\x1b[H\x1b[2J").length - 1;
-    await until("three views", () => views() >= 3 && /2 members/.test(text));
+    await until("top has refreshed twice", () => views() >= 3 && /2 members/.test(text));
     assert.match(text, /Ctrl-C ends this view, not the server/);
     const { port } = server;
     await server.stop();
-    await until("the news", () => /does not answer.*Trying again/s.test(text));
+    await until("top shows that the server does not answer", () => /does not answer.*Trying again/s.test(text));
     server = await startServer({ env: { PORT: String(port) } });
     text = "";
-    await until("a view of the next one", () => /0 members/.test(text));
+    await until("top shows the next server", () => /0 members/.test(text));
     const ended = new Promise((done) => shown.once("exit", done));
     shown.stdin.write("\x03");
     await ended;

@@ -260,7 +260,7 @@ describe("two servers that keep one session", () => {
         const { reason, conflicts } = await isDegraded(server);
         assert.match(reason, /kept by another server too.*reach the same server/);
         assert.ok(conflicts > 0);
-        await until("it is logged", () => /in use at another server too/.test(server.run.stderr));
+        await until("the conflict is logged", () => /in use at another server too/.test(server.run.stderr));
       }
       // The conflict lasts as long as both servers run, even without further events of members.
       await until("both have published it several times", async () => {

@@ -130,9 +130,9 @@ describe("Redis", { concurrency: 3 }, () => {
       const left = await redis.ask("PTTL", key);
       return left < 2_500 && left;
     });
-    await until("it is refreshed", async () => (await redis.ask("PTTL", key)) > low + 200);
+    await until("the hash is refreshed", async () => (await redis.ask("PTTL", key)) > low + 200);
     await emit(leader, "leave_session", { sessionId });
-    await until("it is forgotten", async () => (await redis.ask("EXISTS", key)) === 0);
+    await until("the hash is deleted", async () => (await redis.ask("EXISTS", key)) === 0);
     await server.stop();
   });
 
@@ -394,7 +394,7 @@ describe("Redis", { concurrency: 3 }, () => {
     const url = `rediss://ann:p%40ss%2Fword@127.0.0.1:${redis.port}/3`;
     const server = await serve(url, { SSL_CERT_FILE: files.ca });
     const band = await playing(server);
-    await until("it is in that database", async () => /db3:keys/.test(await redis.ask("INFO", "keyspace")));
+    await until("the session is in that database", async () => /db3:keys/.test(await redis.ask("INFO", "keyspace")));
     await say(band, "secret");
     assert.deepEqual(pick(await health(server), "redis", "redisStatus"), { redis: true, redisStatus: "connected" });
     const clients = await redis.ask("CLIENT", "LIST");
@@ -424,7 +424,7 @@ describe("Redis", { concurrency: 3 }, () => {
     const server = await startServer({ env });
     stops.push(async () => server.run.child.kill("SIGKILL"));
     const band = await playing(server);
-    await until("it is in that database", async () => {
+    await until("the session is in that database", async () => {
       const keys = await redis.ask("INFO", "keyspace");
       return /db3:/.test(keys) && !/db0:/.test(keys);
     });
@@ -444,7 +444,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await server.crash();
     const [member, at] = await redis.ask("ZRANGE", "history:metric:cpuPercent", 0, 0, "WITHSCORES");
     server = await serve(redis.url);
-    const points = await until("it is read back", async () => pointsOf(server, "cpuPercent"));
+    const points = await until("the history is read back", async () => pointsOf(server, "cpuPercent"));
     assert.deepEqual(points[0], [Number(at), Number(member.split(":")[1])]);
     await server.stop();
   });
@@ -464,7 +464,7 @@ describe("Redis", { concurrency: 3 }, () => {
     assert.equal(await redis.ask("EXISTS", "history:metric:tickLatenessP99"), 0);
     await server.crash();
     server = await serve(redis.url);
-    const points = await until("it is read back", async () => pointsOf(server, "tickLatenessP99"));
+    const points = await until("the history is read back", async () => pointsOf(server, "tickLatenessP99"));
     assert.deepEqual(points[0], [at, Number(value)]);
     await server.stop();
   });
@@ -491,7 +491,7 @@ describe("what is published", { concurrency: 3 }, () => {
     const ids = [...(await redis.ask("CLIENT", "LIST")).matchAll(/^id=(\d+)/gm)].map(([, id]) => id);
     for (const id of ids.filter((id) => id !== listener.id)) await redis.ask("CLIENT", "KILL", "ID", id).catch(() => {});
     let words = 0;
-    const again = await until("it is published again", async () => {
+    const again = await until("the session is published again", async () => {
       await say(band, `again ${(words += 1)}`);
       return listener.messages.map(JSON.parse).find((one) => one.version > stored.version);
     });
@@ -508,13 +508,13 @@ describe("what is published", { concurrency: 3 }, () => {
     await stored(redis, band.sessionId, { isPlaying: "1" });
     await redis.ask("CLIENT", "KILL", "TYPE", "pubsub");
     const subscribers = async () => (await redis.ask("PUBSUB", "NUMSUB", "bandsync:sessions"))[1];
-    await until("both listen again", async () => (await subscribers()) === 2);
+    await until("both servers subscribe again", async () => (await subscribers()) === 2);
     const other = await join(second, band.sessionId, { role: "leader" });
-    await until("it is noticed", async () => {
+    await until("the conflict is noticed", async () => {
       await say({ ...band, leader: other }, `from the other ${Math.random()}`);
       return (await health(first)).storage.conflicts > 0;
     });
-    await until("it is logged", () => /in use at another server too/.test(first.run.stderr));
+    await until("the conflict is logged", () => /in use at another server too/.test(first.run.stderr));
     await first.stop();
     await second.stop();
   });
@@ -578,7 +578,7 @@ describe("a Redis Cluster", () => {
     const server = await serve(cluster.url);
     const bands = [];
     for (let n = 0; n < 6; n += 1) bands.push(await playing(server));
-    await until("all are stored", async () => (await health(server)).storage.pending === 0);
+    await until("all sessions are stored", async () => (await health(server)).storage.pending === 0);
     const [, node] = cluster.nodes;
     await node.kill();
     for (const band of bands) await say(band, "without a node");

@@ -107,13 +107,13 @@ describe("stopping", () => {
         const plain = transport === "websocket" ? await engineMember(server) : null;
         server.signal("SIGTERM");
         if (isTold) assertShape(await isTold, { code: "draining", message: "string" });
-        const reason = await within(PATIENCE_MS, gone, "it is disconnected");
+        const reason = await within(PATIENCE_MS, gone, "the client is disconnected");
         assert.ok(reason === "transport close" || (!isTold && reason === "transport error"), reason);
         if (plain) assert.equal(await plain.closeCode(), 1001);
         const { code } = await within(PATIENCE_MS, server.exited, "the server exits");
         assert.equal(code, 0);
         server = await startServer({ env: { PORT: String(port), STORAGE: "memory" } });
-        await within(PATIENCE_MS, back, "it reconnects by itself");
+        await within(PATIENCE_MS, back, "the client reconnects by itself");
         assertDone(await emit(one, "join_session", { sessionId, displayName: "Ada" }), {
           role: "string",
           sessionId: "string",
@@ -145,7 +145,7 @@ describe("stopping", () => {
         server.signal("SIGTERM");
         assert.equal((await within(PATIENCE_MS, server.exited, "the server exits")).code, 0);
         server = await startServer({ env: { PORT: String(server.port), STORAGE: "memory" } });
-        await within(PATIENCE_MS, back, "it reconnects by itself");
+        await within(PATIENCE_MS, back, "the client reconnects by itself");
         await server.stop();
       } finally {
         socket.disconnect();
