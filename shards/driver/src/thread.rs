@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bandsync_engine::io::report::{Manner, Sample};
 use bandsync_engine::io::tap::Tap;
-use bandsync_engine::io::{HttpRequest, HttpResponse, Input, Memory, Outputs, StorageEvent};
+use bandsync_engine::io::{FreeMemory, HttpRequest, HttpResponse, Input, Outputs, StorageEvent};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 use log::Level;
@@ -116,7 +116,7 @@ impl<M: Machine> Thread<M> {
             gauges,
             hand_over: now + HAND_OVER_INTERVAL,
             trim: now + TRIM_INTERVAL,
-            memory: Memory::Enough,
+            memory: FreeMemory::Enough,
         };
         let turn = Turn::new(id, machine, sizes);
         Ok(Self { id, turn, net, shell, timer, unpublished: false, told_end: false, now })
@@ -268,7 +268,7 @@ struct ThreadShell<C> {
     gauges: Box<Histograms>,
     hand_over: Micros,
     trim: Micros,
-    memory: Memory,
+    memory: FreeMemory,
 }
 
 /// What the machine knows of the wall clock.
@@ -295,9 +295,9 @@ impl<C: Copy + Default> ThreadShell<C> {
     }
 
     /// How much memory is left, if that has changed, and again while there is too little.
-    fn look_at_memory(&mut self, now: Micros) -> Option<Memory> {
+    fn look_at_memory(&mut self, now: Micros) -> Option<FreeMemory> {
         let memory = self.board.memory();
-        let again = memory != Memory::Enough && now >= self.hand_over;
+        let again = memory != FreeMemory::Enough && now >= self.hand_over;
         (memory != self.memory || again).then(|| {
             self.memory = memory;
             memory

@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use bandsync_engine::io::{
-    Cause, Close, Found, Input, Memory, Outcome, Output, Outputs, Span, StorageEvent,
+    Cause, Close, Found, FreeMemory, Input, Outcome, Output, Outputs, Span, StorageEvent,
 };
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
@@ -570,7 +570,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
         if let Some(memory) = memory {
             self.feed(net, shell, Input::Memory(memory));
-            if memory != Memory::Enough {
+            if memory != FreeMemory::Enough {
                 // Each time: what can be let go is mostly let go later, when members have left.
                 shell.trim();
             }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::io::{
-    Cause, Close, HttpRequest, HttpResponse, Input, Memory, Output, Outputs, StorageEvent,
+    Cause, Close, FreeMemory, HttpRequest, HttpResponse, Input, Output, Outputs, StorageEvent,
 };
 use crate::words::ids::ConnId;
 use crate::words::time::Micros;
@@ -29,7 +29,7 @@ pub enum Recorded<'a> {
     WallClock { started_unix_ms: i64 },
     Drain,
     TurnEnded,
-    Memory(Memory),
+    Memory(FreeMemory),
     Storage { news: Cow<'a, StorageEvent> },
     Letter { letter: &'a [u8] },
 }
@@ -337,7 +337,7 @@ mod tests {
         check(Input::Storage { news: &StorageEvent::Returned });
         check(Input::Drain);
         check(Input::TurnEnded);
-        check(Input::Memory(Memory::Out));
+        check(Input::Memory(FreeMemory::Out));
     }
 
     fn outputs() -> Outputs {

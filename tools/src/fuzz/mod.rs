@@ -9,7 +9,9 @@ mod mutate;
 use std::hash::RandomState;
 
 use bandsync_engine::engine::Engine;
-use bandsync_engine::io::{Cause, Found, Input, Memory, Output, Outputs, Settings, StorageEvent};
+use bandsync_engine::io::{
+    Cause, Found, FreeMemory, Input, Output, Outputs, Settings, StorageEvent,
+};
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::transport;
@@ -387,7 +389,7 @@ fn talk(data: &[u8], said: &mut Vec<u8>) {
             }
             6 => at = engine.next_deadline().map_or(at, |next| next.max(at)),
             _ => {
-                let memory = if rest.is_empty() { Memory::Enough } else { Memory::Low };
+                let memory = if rest.is_empty() { FreeMemory::Enough } else { FreeMemory::Low };
                 engine.handle(at, Input::Memory(memory), &mut outputs);
             }
         }

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::Engine;
 use crate::io::report::Sample;
 use crate::io::{
-    Cause, Close, Goodbye, HttpResponse, Input, Memory, Output, Outputs, Settings, Transports,
+    Cause, Close, FreeMemory, Goodbye, HttpResponse, Input, Output, Outputs, Settings, Transports,
     Version3,
 };
 use crate::speech::Code;
@@ -943,7 +943,7 @@ fn without_memory_empty_sessions_go_and_members_stay() {
     world.say(passing, &join("empty", "Eve"));
     world.say(passing, r#"42["leave_session",{"sessionId":"empty"}]"#);
     assert_eq!(world.shards[0].counters().sessions, 2);
-    world.input(0, Input::Memory(Memory::Out));
+    world.input(0, Input::Memory(FreeMemory::Out));
     world.turn();
     let counters = world.shards[0].counters();
     assert_eq!((counters.sessions, counters.sessions_shed, counters.members), (1, 1, 2));
@@ -958,7 +958,7 @@ fn without_memory_empty_sessions_go_and_members_stay() {
     world.say(ann, r#"427["play",{"sessionId":"s"}]"#);
     assert!(world.heard(ann).iter().any(|message| message.starts_with(r#"437[{"ok":true"#)));
 
-    world.input(0, Input::Memory(Memory::Enough));
+    world.input(0, Input::Memory(FreeMemory::Enough));
     world.client(0);
 }
 

@@ -4,7 +4,7 @@ use super::Shard;
 use super::joins::Joins;
 use crate::band::Band;
 use crate::context::Cx;
-use crate::io::{Input, Memory, Settings};
+use crate::io::{FreeMemory, Input, Settings};
 use crate::timers::Timer;
 use crate::transport::{Arrival, Closing, Profile, Transport};
 use crate::words::ids::ConnId;
@@ -89,9 +89,9 @@ impl Shard {
         self.band.offer_all(cx);
     }
 
-    fn memory(&mut self, memory: Memory, cx: &mut Cx<'_>) {
+    fn memory(&mut self, memory: FreeMemory, cx: &mut Cx<'_>) {
         self.transport.memory = memory;
-        if memory != Memory::Enough {
+        if memory != FreeMemory::Enough {
             for conn in self.transport.connections.slow_readers(cx.now.at) {
                 self.close(conn, Closing::slow_reader(), cx);
             }

@@ -86,12 +86,12 @@ pub enum Input<'a> {
     /// The turn is over: fire due timers, flush what was gathered.
     TurnEnded,
     /// How much memory the process has left has changed, or is still not enough.
-    Memory(Memory),
+    Memory(FreeMemory),
 }
 
 /// How much memory the process has left.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Memory {
+pub enum FreeMemory {
     /// Enough.
     #[default]
     Enough,

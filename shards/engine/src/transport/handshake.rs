@@ -20,7 +20,7 @@ use super::upgrade::dropped;
 use super::{Profile, Transport};
 use crate::context::Cx;
 use crate::delivery::route::Encoding;
-use crate::io::{HttpRequest, Memory, Output, Settings, Version3};
+use crate::io::{FreeMemory, HttpRequest, Output, Settings, Version3};
 use crate::throttle::peers::PeerRefusal;
 use crate::wire::deflate::{self, Agreed};
 use crate::wire::frame::Reader;
@@ -160,7 +160,7 @@ impl Transport {
     fn handshake(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
         let &Exchange { conn, peer, request, cors, refusal, .. } = asked;
         // mark: admitted_without_memory
-        if self.memory == Memory::Out && request.parameter("sid").is_none() {
+        if self.memory == FreeMemory::Out && request.parameter("sid").is_none() {
             return Step::Close(unavailable_now(conn, cx));
         }
         let done = match (refusal, request.parameter("transport").as_deref()) {

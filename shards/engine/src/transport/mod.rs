@@ -28,7 +28,7 @@ use std::net::IpAddr;
 
 use crate::context::{Cx, Resources, is_counted};
 use crate::io::report::{Disconnect, Manner};
-use crate::io::{Close, HttpResponse, Memory, Settings};
+use crate::io::{Close, FreeMemory, HttpResponse, Settings};
 use crate::speech::LeaveReason;
 use crate::wire::deflate::{InflateError, Inflater};
 use crate::wire::engine_packet;
@@ -91,7 +91,7 @@ pub struct Transport {
     /// Reads events.
     pub reader: SpareReader,
     /// The memory that the process has left.
-    pub memory: Memory,
+    pub memory: FreeMemory,
 }
 
 /// The reader of events, while nothing is read. There is none after an event that made its buffers
@@ -121,7 +121,7 @@ impl Transport {
             resumed: Vec::new(),
             inflater: Inflater::default(),
             reader: SpareReader::default(),
-            memory: Memory::Enough,
+            memory: FreeMemory::Enough,
         }
     }
 

@@ -675,11 +675,11 @@ fn when_memory_is_scarce_slow_readers_go_sooner() {
     world.pass(Micros::from_secs(4));
     world.input(0, Input::Backlog { conn: mute, bytes: 900_000 });
     world.input(0, Input::Backlog { conn: quick, bytes: 0 });
-    world.input(0, Input::Memory(Memory::Low));
+    world.input(0, Input::Memory(FreeMemory::Low));
     assert!(world.closed.is_empty(), "there is time to read a large message");
     world.pass(Micros::from_secs(1));
-    world.input(0, Input::Memory(Memory::Enough));
+    world.input(0, Input::Memory(FreeMemory::Enough));
     assert!(world.closed.is_empty(), "nor is there need");
-    world.input(0, Input::Memory(Memory::Low));
+    world.input(0, Input::Memory(FreeMemory::Low));
     assert_eq!(world.closed, BTreeMap::from([(mute, Close::Abort)]));
 }

@@ -368,13 +368,13 @@ fn with_little_memory_nothing_is_kept_for_the_lost_and_a_band_may_still_come_bac
         world.input(shard, Input::Closed { conn, cause: Cause::Failed });
     }
     world.pass(Micros::from_millis(10));
-    world.input(0, Input::Memory(Memory::Low));
+    world.input(0, Input::Memory(FreeMemory::Low));
     world.turn();
     let counters = world.shards[0].counters();
     assert_eq!((counters.recovery_bytes, counters.sessions), (0, 1));
     assert!(counters.recovery_bytes_shed > 0);
     world.pass(Micros::from_secs(121));
-    world.input(0, Input::Memory(Memory::Low));
+    world.input(0, Input::Memory(FreeMemory::Low));
     assert_eq!(world.shards[0].counters().sessions, 0);
 }
 

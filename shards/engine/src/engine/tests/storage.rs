@@ -307,11 +307,11 @@ fn with_little_memory_an_empty_session_waits_in_the_storage_for_the_rest_of_its_
     let mut world = world();
     let ann = alone(&mut world);
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
-    world.input(0, Input::Memory(Memory::Out));
+    world.input(0, Input::Memory(FreeMemory::Out));
     assert_eq!(world.shards[0].counters().sessions, 1, "its newest state is not stored yet");
     world.pass(MS(20));
     assert_eq!(world.keep(Outcome::Kept).len(), 1);
-    world.input(0, Input::Memory(Memory::Low));
+    world.input(0, Input::Memory(FreeMemory::Low));
     world.turn();
     let counters = world.shards[0].counters();
     assert_eq!((counters.sessions, counters.sessions_shed), (0, 1));
@@ -332,7 +332,7 @@ fn who_comes_back_to_a_session_that_was_left_to_the_storage_keeps_it() {
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
     world.pass(MS(20));
     let record = world.keep(Outcome::Kept).pop().unwrap();
-    world.input(0, Input::Memory(Memory::Low));
+    world.input(0, Input::Memory(FreeMemory::Low));
     world.say(ann, JOIN);
     let mut bytes = Vec::new();
     record.print(&mut bytes);
