@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use bandsync_engine::io::{
-    Cause, Close, Found, FreeMemory, Input, Outcome, Output, Outputs, Span, StorageEvent,
+    Close, CloseCause, Found, FreeMemory, Input, Outcome, Output, Outputs, Span, StorageEvent,
 };
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
@@ -330,7 +330,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
             if conn.ended {
                 conn.phase = Phase::Flushing;
                 self.todo.flushing.push(id);
-                self.feed(net, shell, Input::Closed { conn: id, cause: Cause::Ended });
+                self.feed(net, shell, Input::Closed { conn: id, cause: CloseCause::Ended });
                 continue;
             }
             if let Some(mark) = conn.backlog_change(self.mark_bytes) {
@@ -446,7 +446,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         let open = self.conns.open_mut(id).is_some();
         self.forget(net, shell, id);
         if open {
-            self.feed(net, shell, Input::Closed { conn: id, cause: Cause::Failed });
+            self.feed(net, shell, Input::Closed { conn: id, cause: CloseCause::Failed });
         }
     }
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::io::{
-    Cause, Close, FreeMemory, HttpRequest, HttpResponse, Input, Output, Outputs, StorageEvent,
+    Close, CloseCause, FreeMemory, HttpRequest, HttpResponse, Input, Output, Outputs, StorageEvent,
 };
 use crate::words::ids::ConnId;
 use crate::words::time::Micros;
@@ -23,7 +23,7 @@ pub enum Recorded<'a> {
     Opened { conn: ConnId, peer: IpAddr },
     Arrived { conn: ConnId, peer: IpAddr, parcel: &'a [u8] },
     Received { conn: ConnId, bytes: &'a [u8] },
-    Closed { conn: ConnId, cause: Cause },
+    Closed { conn: ConnId, cause: CloseCause },
     Backlog { conn: ConnId, bytes: u32 },
     Answered { conn: ConnId, answer: Cow<'a, HttpResponse> },
     WallClock { started_unix_ms: i64 },
@@ -323,7 +323,7 @@ mod tests {
         check(Input::Arrived { conn: CONN, peer: PEER, parcel: b"parcel" });
         check(Input::Received { conn: CONN, bytes: &mut [0, 255, 3] });
         check(Input::Letter { letter: b"letter" });
-        check(Input::Closed { conn: CONN, cause: Cause::Failed });
+        check(Input::Closed { conn: CONN, cause: CloseCause::Failed });
         check(Input::Backlog { conn: CONN, bytes: u32::MAX });
         check(Input::Answered { conn: CONN, answer });
         check(Input::WallClock { started_unix_ms: -5 });

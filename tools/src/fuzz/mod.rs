@@ -10,7 +10,7 @@ use std::hash::RandomState;
 
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{
-    Cause, Found, FreeMemory, Input, Output, Outputs, Settings, StorageEvent,
+    CloseCause, Found, FreeMemory, Input, Output, Outputs, Settings, StorageEvent,
 };
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::trace::{self, Outcome, Recorded};
@@ -378,7 +378,7 @@ fn talk(data: &[u8], said: &mut Vec<u8>) {
                 engine.handle(at, Input::Received { conn, bytes: &mut bytes }, &mut outputs);
             }
             4 => {
-                engine.handle(at, Input::Closed { conn, cause: Cause::Failed }, &mut outputs);
+                engine.handle(at, Input::Closed { conn, cause: CloseCause::Failed }, &mut outputs);
                 let conn = ConnId { generation: conn.generation + 1, ..conn };
                 engine.handle(at, Input::Opened { conn, peer }, &mut outputs);
                 conns[usize::from(what & 3)] = conn;

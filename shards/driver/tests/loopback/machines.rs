@@ -127,7 +127,7 @@ struct Record {
 enum Kept {
     Opened(ConnId),
     Received(ConnId, Vec<u8>),
-    Closed(ConnId, bandsync_engine::io::Cause),
+    Closed(ConnId, bandsync_engine::io::CloseCause),
     Drain,
     TurnEnded,
 }

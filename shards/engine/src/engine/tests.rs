@@ -13,8 +13,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::Engine;
 use crate::io::report::Sample;
 use crate::io::{
-    Cause, Close, FreeMemory, Goodbye, HttpResponse, Input, Output, Outputs, Settings, Transports,
-    Version3,
+    Close, CloseCause, FreeMemory, Goodbye, HttpResponse, Input, Output, Outputs, Settings,
+    Transports, Version3,
 };
 use crate::speech::Code;
 use crate::trace::{self, Recorded};
@@ -759,7 +759,7 @@ fn everything_is_given_back_when_all_are_gone() {
     world.pass(MS(100));
     for id in [ann, bob] {
         let (shard, conn) = world.places[&id];
-        world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+        world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
     }
     world.pass(MS(20));
     let counters = world.shards[0].counters();

@@ -48,7 +48,7 @@ pub enum Input<'a> {
         /// Which.
         conn: ConnId,
         /// Why.
-        cause: Cause,
+        cause: CloseCause,
     },
     /// What the kernel did not take of a connection's bytes crossed a mark.
     Backlog {
@@ -105,7 +105,7 @@ pub enum FreeMemory {
 
 /// Why a connection is gone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Cause {
+pub enum CloseCause {
     /// The peer ended it in order.
     Ended,
     /// It broke.

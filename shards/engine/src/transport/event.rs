@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::io::Cause;
+use crate::io::CloseCause;
 use crate::speech::LeaveReason;
 use crate::wire::json::{self, Value};
 use crate::wire::socket_packet::Packet;
@@ -259,10 +259,10 @@ impl Closing {
     }
 
     /// The connection is gone.
-    pub fn lost(cause: Cause) -> Self {
+    pub fn lost(cause: CloseCause) -> Self {
         let reason = match cause {
-            Cause::Ended => LeaveReason::TransportClosed,
-            Cause::Failed => LeaveReason::TransportError,
+            CloseCause::Ended => LeaveReason::TransportClosed,
+            CloseCause::Failed => LeaveReason::TransportError,
         };
         Self { farewell: Farewell::None, ..Self::left(reason) }
     }

@@ -100,7 +100,7 @@ fn who_is_gone_before_the_answer_comes_is_gone() {
     world.say(bob, &chat(&open, "said too late"));
     assert_eq!(world.letters.len(), 1);
     let (shard, conn) = world.places[&bob];
-    world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    world.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
     world.pass(MS(20));
     assert!(world.events(witness).contains(&"user_left".to_owned()));
     world.deliver();
@@ -143,7 +143,7 @@ fn who_comes_back_meanwhile_is_not_answered_with_what_it_asked_before() {
     world.slow_mail = true;
     world.say(bob, &join_with(7, &locked, "wrong"));
     let (shard, conn) = world.places[&bob];
-    world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    world.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
     world.places.remove(&bob);
     let back = world.open(0);
     world.bytes(back, UPGRADE);
@@ -197,7 +197,7 @@ fn of_two_who_come_for_the_last_seat_the_second_stays_where_it_was() {
     world.say(bob, &join_with(7, &full, ""));
     world.deliver();
     let (shard, conn) = world.places[&bob];
-    world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    world.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
     world.deliver();
     world.slow_mail = false;
     world.pass(MS(500));

@@ -415,14 +415,14 @@ fn the_end_of_every_client_is_told_with_its_reason() {
     world.say(ann, &join("s", "Ann"));
     assert_eq!(departures(&mut world), []);
     let (shard, conn) = world.places[&ann];
-    world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+    world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
     assert_eq!(departures(&mut world), [(in_session("s"), false, "transport close".to_owned())]);
 
     let cy = world.client(0);
     world.say(cy, &join("s", "Cy"));
     world.say(cy, "41");
     let (shard, conn) = world.places[&cy];
-    world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+    world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
     let goodbye = (in_session("s"), false, "client namespace disconnect".to_owned());
     assert_eq!(departures(&mut world), [goodbye], "told once");
 
@@ -614,7 +614,7 @@ fn guesses_of_a_whole_network_have_a_bound_and_keep_the_band_in() {
         compared +=
             u32::from(try_join(&mut world, bot, "s", &fields("wrong")).contains("bad_passcode"));
         let (shard, conn) = world.places[&bot];
-        world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+        world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
     }
     assert!((1_024..1_100).contains(&compared), "{compared} guesses of one /48 were compared");
     // Others are not kept out, and neither is an address of that network that has been here before.

@@ -318,7 +318,7 @@ fn what_ends_a_session_of_polling() {
             |world, bob| {
                 let waiting = bob.get(world, 0);
                 let (shard, conn) = world.places[&waiting];
-                world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+                world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
                 vec![]
             },
             &[],
@@ -513,7 +513,7 @@ fn a_body_that_breaks_off_ends_the_session() {
     let mut world = World::new(polling());
     let (bob, _) = Poller::new(&mut world, 0, 4);
     let begun = bob.begin_post(&mut world, 0, "40", 1);
-    world.input(0, Input::Closed { conn: begun, cause: Cause::Failed });
+    world.input(0, Input::Closed { conn: begun, cause: CloseCause::Failed });
     let next = bob.begin_post(&mut world, 0, "40", 1);
     assert_eq!(answer(&mut world, next).unwrap().0, 400, "of a session that is gone");
 }

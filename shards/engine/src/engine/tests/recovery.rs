@@ -64,7 +64,7 @@ fn noting_duo(world: &mut World) -> [(ConnId, Client); 2] {
 
 fn lose(world: &mut World, id: ConnId) {
     let (shard, conn) = world.places[&id];
-    world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    world.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
     world.places.remove(&id);
     world.pass(MS(10));
 }
@@ -365,7 +365,7 @@ fn with_little_memory_nothing_is_kept_for_the_lost_and_a_band_may_still_come_bac
     assert!(world.shards[0].counters().recovery_bytes > 0);
     for id in [ann, bob] {
         let (shard, conn) = world.places[&id];
-        world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+        world.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
     }
     world.pass(Micros::from_millis(10));
     world.input(0, Input::Memory(FreeMemory::Low));

@@ -84,7 +84,7 @@ fn everybody_who_came_meanwhile_is_let_in_in_order() {
         world.say(conn, JOIN);
     }
     assert_eq!(world.orders.len(), 1, "asked once");
-    world.input(0, Input::Closed { conn: all[0], cause: Cause::Failed });
+    world.input(0, Input::Closed { conn: all[0], cause: CloseCause::Failed });
     world.found("s", Found::Nothing);
     let roles = all.map(|conn| world.acknowledged(conn).map(|ack| ack["role"].clone()));
     assert_eq!(roles, [None, Some("leader".into()), Some("follower".into())]);
