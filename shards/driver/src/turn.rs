@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use bandsync_engine::io::{
-    Close, CloseCause, Found, FreeMemory, Input, Outcome, Output, Outputs, Span, StorageEvent,
+    Close, CloseCause, FreeMemory, Input, LoadResult, Outcome, Output, Outputs, Span, StorageEvent,
 };
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
@@ -622,7 +622,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
     fn pass_order<S: Shell<N, M>>(&self, shell: &mut S, output: &Output) -> Option<StorageEvent> {
         match output {
             Output::Load { session } if !shell.store(Order::Load(session)) => {
-                Some(StorageEvent::Loaded { session: session.clone(), found: Found::Unknown })
+                Some(StorageEvent::Loaded { session: session.clone(), found: LoadResult::Unknown })
             }
             Output::Store { session, epoch, version, record } => {
                 let (epoch, version) = (*epoch, *version);

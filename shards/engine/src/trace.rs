@@ -293,7 +293,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::io::{Found, Outcome as Stored, Span};
+    use crate::io::{LoadResult, Outcome as Stored, Span};
     use crate::words::ids::{SessionId, ShardId};
     use crate::words::manners::Named;
 
@@ -328,7 +328,7 @@ mod tests {
         check(Input::Answered { conn: CONN, answer });
         check(Input::WallClock { started_unix_ms: -5 });
         let session = SessionId::parse("s").unwrap();
-        let found = Found::Unknown;
+        let found = LoadResult::Unknown;
         check(Input::Storage { news: &StorageEvent::Loaded { session: session.clone(), found } });
         let outcome = Stored::Outdated { epoch: 9 };
         check(Input::Storage {

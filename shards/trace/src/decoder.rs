@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bandsync_engine::io::{Found, Output, Outputs, StorageEvent};
+use bandsync_engine::io::{LoadResult, Output, Outputs, StorageEvent};
 use bandsync_engine::trace::Recorded;
 use bandsync_engine::transport::{self, Unread};
 use bandsync_engine::wire::frame::{Message, Reader};
@@ -359,13 +359,13 @@ fn ordered(entry: &Entry<'_>, event: &str, session: &SessionId, bytes: usize) ->
 /// Describes an event of the storage; of a record only its length.
 fn news_of(news: &StorageEvent) -> String {
     match news {
-        StorageEvent::Loaded { session, found: Found::Record(bytes) } => {
+        StorageEvent::Loaded { session, found: LoadResult::Record(bytes) } => {
             format!("storage: {session:?} is there, {} bytes", bytes.len())
         }
-        StorageEvent::Loaded { session, found: Found::Nothing } => {
+        StorageEvent::Loaded { session, found: LoadResult::Nothing } => {
             format!("storage: {session:?} is not there")
         }
-        StorageEvent::Loaded { session, found: Found::Unknown } => {
+        StorageEvent::Loaded { session, found: LoadResult::Unknown } => {
             format!("storage: {session:?} cannot be had")
         }
         StorageEvent::Stored { session, epoch, version, outcome } => {

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
-use bandsync_engine::io::{Found as Stored, StorageEvent};
+use bandsync_engine::io::{LoadResult, StorageEvent};
 use bandsync_engine::record::Record;
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::transport::{self, Unread};
@@ -116,7 +116,7 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
         // Answers of the server hold no secret of a member.
         Recorded::Answered { .. } => Found::Else,
         Recorded::Storage { news } => match news.as_ref() {
-            StorageEvent::Loaded { found: Stored::Record(record), .. } => {
+            StorageEvent::Loaded { found: LoadResult::Record(record), .. } => {
                 // The record was copied while reading, and is the last field of its input.
                 let place = input_end - record.len()..input_end;
                 assert!(entries[place.clone()] == **record, "a record ends its input");

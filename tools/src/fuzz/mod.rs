@@ -10,7 +10,7 @@ use std::hash::RandomState;
 
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{
-    CloseCause, Found, FreeMemory, Input, Output, Outputs, Settings, StorageEvent,
+    CloseCause, FreeMemory, Input, LoadResult, Output, Outputs, Settings, StorageEvent,
 };
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::trace::{self, Outcome, Recorded};
@@ -313,7 +313,7 @@ fn restore(record: &[u8]) {
         _ => None,
     });
     let Some(session) = asked else { return };
-    let news = StorageEvent::Loaded { session, found: Found::Record(record.into()) };
+    let news = StorageEvent::Loaded { session, found: LoadResult::Record(record.into()) };
     let mut at = Micros::from_millis(1);
     engine.handle(at, Input::Storage { news: &news }, &mut outputs);
     for _ in 0..8 {

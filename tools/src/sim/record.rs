@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::hash::RandomState;
 
-use bandsync_engine::io::{Found, Input, StorageEvent};
+use bandsync_engine::io::{Input, LoadResult, StorageEvent};
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
@@ -76,7 +76,9 @@ impl RecorderCheck {
                 return self.follow(*conn, parcel);
             }
             Recorded::Storage { news } => {
-                if let StorageEvent::Loaded { found: Found::Record(record), .. } = news.as_ref() {
+                if let StorageEvent::Loaded { found: LoadResult::Record(record), .. } =
+                    news.as_ref()
+                {
                     return check(record);
                 }
             }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bandsync_engine::io::{Found, Outcome, StorageEvent};
+use bandsync_engine::io::{LoadResult, Outcome, StorageEvent};
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 
@@ -127,9 +127,9 @@ impl Storage {
 
     pub fn load(&mut self, now: u64, session: &SessionId) -> Answer {
         self.settle(now);
-        let (mut found, mut model) = (Found::Nothing, None);
+        let (mut found, mut model) = (LoadResult::Nothing, None);
         if self.away_until.is_some() {
-            found = Found::Unknown;
+            found = LoadResult::Unknown;
         } else if let Some(kept) = self.records.get(session).cloned() {
             let mut bytes = kept.bytes;
             if self.one_in(self.habits.damage) {
@@ -138,7 +138,7 @@ impl Storage {
             } else {
                 model = kept.model;
             }
-            found = Found::Record(bytes.into());
+            found = LoadResult::Record(bytes.into());
         }
         let news = StorageEvent::Loaded { session: session.clone(), found };
         self.answer(now, news, model)
@@ -221,9 +221,9 @@ impl Storage {
 }
 
 /// The record in what was found, if it is one.
-pub fn record_in(found: &Found) -> Option<Record> {
+pub fn record_in(found: &LoadResult) -> Option<Record> {
     match found {
-        Found::Record(bytes) => Record::parse(bytes).ok(),
-        Found::Nothing | Found::Unknown => None,
+        LoadResult::Record(bytes) => Record::parse(bytes).ok(),
+        LoadResult::Nothing | LoadResult::Unknown => None,
     }
 }

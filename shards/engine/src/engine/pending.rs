@@ -5,7 +5,7 @@ use super::Shard;
 use super::admission::{JoinRequest, ShardMessage};
 use super::joins::PendingJoin;
 use crate::context::Cx;
-use crate::io::{Found, StorageEvent};
+use crate::io::{LoadResult, StorageEvent};
 use crate::record::Record;
 use crate::speech::{Command, LeaveReason, Reject};
 use crate::transport::{Awaits, Connections, Deferred, Reason, ReplyTo};
@@ -28,24 +28,24 @@ impl Shard {
     pub(super) fn load_timeout(&mut self, cx: &mut Cx<'_>) {
         self.joins.fired();
         while let Some(session) = self.joins.next_given_up(cx.now.at) {
-            self.loaded(&session, &Found::Unknown, cx);
+            self.loaded(&session, &LoadResult::Unknown, cx);
         }
         self.joins.arm(cx);
     }
 
     /// Opens a session with its record, and goes on with the joins that wait for it. If the record
     /// comes too late, no join waits, and the session that was begun without it stays.
-    fn loaded(&mut self, session: &SessionId, found: &Found, cx: &mut Cx<'_>) {
+    fn loaded(&mut self, session: &SessionId, found: &LoadResult, cx: &mut Cx<'_>) {
         let Some(mut waiting) = self.joins.take(session) else { return };
         let record = match found {
-            Found::Record(bytes) => {
+            LoadResult::Record(bytes) => {
                 Record::parse(bytes).ok().filter(|record| record.session == *session)
             }
-            Found::Nothing | Found::Unknown => None,
+            LoadResult::Nothing | LoadResult::Unknown => None,
         };
         let restored = match found {
-            Found::Nothing => None,
-            Found::Record(_) | Found::Unknown => Some(record.is_some()),
+            LoadResult::Nothing => None,
+            LoadResult::Record(_) | LoadResult::Unknown => Some(record.is_some()),
         };
         let is_there = |join: &PendingJoin| match join {
             PendingJoin::Local { client, .. } => self.transport.connections.get(*client).is_some(),

@@ -121,7 +121,7 @@ pub enum StorageEvent {
         /// Which session was asked for.
         session: SessionId,
         /// What there is of it.
-        found: Found,
+        found: LoadResult,
     },
     /// The answer to [`Output::Store`].
     Stored {
@@ -141,7 +141,7 @@ pub enum StorageEvent {
 
 /// What the storage has of a session.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Found {
+pub enum LoadResult {
     /// Its record, in the bytes of [`crate::record`].
     Record(Box<[u8]>),
     /// Nothing.

@@ -703,7 +703,7 @@ fn who_joins_while_the_backend_is_away_gets_what_waits_here() {
     let shared = band.shared.clone();
     band.worker.turn(&shared);
     let (_, news) = band.shared.lock().mail.pop_front().unwrap();
-    assert!(matches!(news, StorageEvent::Loaded { found: Found::Record(_), .. }), "{news:?}");
+    assert!(matches!(news, StorageEvent::Loaded { found: LoadResult::Record(_), .. }), "{news:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::band::CLOCK_EPOCH_MAX;
-use crate::io::{Found, Outcome, StorageEvent};
+use crate::io::{LoadResult, Outcome, StorageEvent};
 use crate::record::Record;
 
 const WAIT: Micros = Micros::from_millis(500);
@@ -21,7 +21,7 @@ impl World {
         self.input(0, Input::Storage { news });
     }
 
-    fn found(&mut self, name: &str, found: Found) {
+    fn found(&mut self, name: &str, found: LoadResult) {
         self.tell(&StorageEvent::Loaded { session: id(name), found });
     }
 
@@ -52,7 +52,7 @@ const PLAY: &str = r#"42["play",{"sessionId":"s"}]"#;
 fn alone(world: &mut World) -> ConnId {
     let ann = world.client(0);
     world.say(ann, JOIN);
-    world.found("s", Found::Nothing);
+    world.found("s", LoadResult::Nothing);
     world.pass(MS(20));
     assert_eq!(world.keep(Outcome::Kept).len(), 1);
     world.heard(ann);
@@ -69,7 +69,7 @@ fn who_joins_waits_for_the_answer_and_for_nothing_else() {
     world.pass(MS(100));
     assert_eq!(world.heard(ann), [""; 0]);
     assert_eq!(world.orders, [(Output::Load { session: id("s") }, Vec::new())]);
-    world.found("s", Found::Nothing);
+    world.found("s", LoadResult::Nothing);
     let heard = world.heard(ann).join("\n");
     assert!(heard.contains("431[{\"ok\":true") && !heard.contains("restored"), "{heard}");
     world.pass(MS(10));
@@ -85,7 +85,7 @@ fn everybody_who_came_meanwhile_is_let_in_in_order() {
     }
     assert_eq!(world.orders.len(), 1, "asked once");
     world.input(0, Input::Closed { conn: all[0], cause: CloseCause::Failed });
-    world.found("s", Found::Nothing);
+    world.found("s", LoadResult::Nothing);
     let roles = all.map(|conn| world.acknowledged(conn).map(|ack| ack["role"].clone()));
     assert_eq!(roles, [None, Some("leader".into()), Some("follower".into())]);
     world.turn();
@@ -102,7 +102,7 @@ fn a_storage_that_does_not_answer_is_not_waited_for_long() {
     let ack = world.acknowledged(ann).unwrap();
     assert_eq!((&ack["ok"], &ack["restored"]), (&true.into(), &false.into()), "{ack}");
     // Too late: what was begun stays.
-    world.found("s", Found::Nothing);
+    world.found("s", LoadResult::Nothing);
     world.turn();
 }
 
@@ -128,7 +128,7 @@ fn a_stored_session_goes_on_where_the_clock_says() {
     });
     let bob = second.client(0);
     second.say(bob, JOIN);
-    second.found("s", Found::Record(bytes.into()));
+    second.found("s", LoadResult::Record(bytes.into()));
     let heard = second.heard(bob);
     let snapshot = heard.iter().find(|message| message.starts_with("42[\"snapshot\"")).unwrap();
     let snapshot: serde_json::Value = serde_json::from_str(&snapshot[2..]).unwrap();
@@ -262,7 +262,7 @@ fn a_damaged_record_is_told_as_lost() {
     let mut world = world();
     let ann = world.client(0);
     world.say(ann, JOIN);
-    world.found("s", Found::Record(Box::new([1, 2, 3])));
+    world.found("s", LoadResult::Record(Box::new([1, 2, 3])));
     assert_eq!(world.acknowledged(ann).unwrap()["restored"], false);
 }
 
@@ -277,7 +277,7 @@ fn who_floods_while_it_waits_is_closed() {
         }
     }
     assert_eq!(world.closed.len(), 1);
-    world.found("s", Found::Nothing);
+    world.found("s", LoadResult::Nothing);
     world.turn();
 }
 
@@ -288,7 +288,7 @@ fn many_changed_sessions_are_offered_a_few_at_a_time() {
     for n in 0..300 {
         world.pass(MS(600));
         world.say(conn, &join(&format!("s{n}"), "Ann"));
-        world.found(&format!("s{n}"), Found::Nothing);
+        world.found(&format!("s{n}"), LoadResult::Nothing);
     }
     world.pass(MS(20));
     world.keep(Outcome::Kept);
@@ -336,7 +336,7 @@ fn who_comes_back_to_a_session_that_was_left_to_the_storage_keeps_it() {
     world.say(ann, JOIN);
     let mut bytes = Vec::new();
     record.print(&mut bytes);
-    world.found("s", Found::Record(bytes.into()));
+    world.found("s", LoadResult::Record(bytes.into()));
     assert_eq!(world.acknowledged(ann).unwrap()["restored"], true);
     world.pass(MS(20));
     world.keep(Outcome::Kept);
@@ -362,7 +362,7 @@ fn a_session_made_anew_is_newer_than_one_from_under_a_clock_that_was_ahead() {
     world.pass(MS(1_000));
     world.heard(ann);
     world.say(ann, JOIN);
-    world.found("s", Found::Nothing);
+    world.found("s", LoadResult::Nothing);
     let ack = world.acknowledged(ann).unwrap();
     assert!(ack["epoch"].as_u64().unwrap() > epoch + 1, "{ack}");
 }
@@ -374,7 +374,7 @@ fn who_goes_to_another_session_makes_room_for_it() {
     let ann = alone(&mut world);
     world.pass(MS(1_000));
     world.say(ann, &join("other", "Ann"));
-    world.found("other", Found::Nothing);
+    world.found("other", LoadResult::Nothing);
     world.pass(MS(20));
     assert!(world.heard(ann).iter().any(|message| message.starts_with("42[\"snapshot\"")));
     let sessions = |name| world.shards[0].session(&id(name)).is_some();
@@ -389,7 +389,7 @@ fn a_session_that_makes_room_waits_in_the_storage_if_it_is_there() {
     for name in ["first", "second"] {
         world.pass(MS(1_000));
         world.say(ann, &join(name, "Ann"));
-        world.found(name, Found::Nothing);
+        world.found(name, LoadResult::Nothing);
         world.say(ann, &format!(r#"42["leave_session",{{"sessionId":"{name}"}}]"#));
         // The record of joining, and that of leaving; only the second session's are taken.
         for _ in 0..2 {
@@ -405,7 +405,7 @@ fn a_session_that_makes_room_waits_in_the_storage_if_it_is_there() {
     }
     world.pass(MS(1_000));
     world.say(ann, &join("third", "Ann"));
-    world.found("third", Found::Nothing);
+    world.found("third", LoadResult::Nothing);
     let has = |name| world.shards[0].session(&id(name)).is_some();
     assert_eq!([has("first"), has("second"), has("third")], [true, false, true]);
     let forgets = world.orders.iter().filter(|(order, _)| matches!(order, Output::Forget { .. }));
@@ -429,7 +429,7 @@ fn an_epoch_that_no_clock_shows_is_the_problem_of_its_session_alone() {
         // Sessions that begin later stay on the clock.
         let ben = world.client(0);
         world.say(ben, &join("other", "Ben").replacen("42", "421", 1));
-        world.found("other", Found::Nothing);
+        world.found("other", LoadResult::Nothing);
         let ack = world.acknowledged(ben).unwrap();
         assert!(ack["epoch"].as_u64().unwrap() <= CLOCK_EPOCH_MAX, "{ack}");
     }
@@ -440,7 +440,7 @@ fn a_record_with_an_epoch_that_no_clock_shows_raises_no_other() {
     let mut first = world();
     let ann = first.client(0);
     first.say(ann, JOIN);
-    first.found("s", Found::Nothing);
+    first.found("s", LoadResult::Nothing);
     first.pass(MS(20));
     let mut record = first.keep(Outcome::Kept).pop().unwrap();
     record.timeline.epoch = Record::EPOCH_MAX;
@@ -449,10 +449,10 @@ fn a_record_with_an_epoch_that_no_clock_shows_raises_no_other() {
     let mut world = world();
     let ann = world.client(0);
     world.say(ann, JOIN);
-    world.found("s", Found::Record(bytes.into()));
+    world.found("s", LoadResult::Record(bytes.into()));
     assert_eq!(world.acknowledged(ann).unwrap()["epoch"], Record::EPOCH_MAX + 1);
     let ben = world.client(0);
     world.say(ben, &join("other", "Ben").replacen("42", "421", 1));
-    world.found("other", Found::Nothing);
+    world.found("other", LoadResult::Nothing);
     assert!(world.acknowledged(ben).unwrap()["epoch"].as_u64().unwrap() <= CLOCK_EPOCH_MAX);
 }
