@@ -12,7 +12,8 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use bandsync_engine::io::{
-    Close, CloseCause, FreeMemory, Input, LoadResult, Outcome, Output, Outputs, Span, StorageEvent,
+    Close, CloseCause, FreeMemory, Input, LoadResult, Output, Outputs, Span, StorageEvent,
+    StoreResult,
 };
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
@@ -628,7 +629,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 let (epoch, version) = (*epoch, *version);
                 let record = &self.out.bytes[record.range()];
                 let refused = !shell.store(Order::Store { session, epoch, version, record });
-                let outcome = Outcome::Refused;
+                let outcome = StoreResult::Refused;
                 let session = session.clone();
                 refused.then_some(StorageEvent::Stored { session, epoch, version, outcome })
             }

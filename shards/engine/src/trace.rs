@@ -293,7 +293,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::io::{LoadResult, Outcome as Stored, Span};
+    use crate::io::{LoadResult, Span, StoreResult};
     use crate::words::ids::{SessionId, ShardId};
     use crate::words::manners::Named;
 
@@ -330,7 +330,7 @@ mod tests {
         let session = SessionId::parse("s").unwrap();
         let found = LoadResult::Unknown;
         check(Input::Storage { news: &StorageEvent::Loaded { session: session.clone(), found } });
-        let outcome = Stored::Outdated { epoch: 9 };
+        let outcome = StoreResult::Outdated { epoch: 9 };
         check(Input::Storage {
             news: &StorageEvent::Stored { session, epoch: 3, version: 4, outcome },
         });

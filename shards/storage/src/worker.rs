@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bandsync_engine::io::{LoadResult, Outcome, StorageEvent};
+use bandsync_engine::io::{LoadResult, StorageEvent, StoreResult};
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::words::ids::{SessionId, ShardId};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -319,7 +319,7 @@ impl Worker {
             self.pending.put(session.clone(), shard, change)
         {
             count(&self.status.coalesced, 1);
-            let outcome = Outcome::Refused;
+            let outcome = StoreResult::Refused;
             self.unsent
                 .push_back((shard, StorageEvent::Stored { session, epoch, version, outcome }));
         }
@@ -586,14 +586,14 @@ impl Worker {
         let Change::Put { epoch, version, record } = change else { return };
         let (epoch, version) = (*epoch, *version);
         let outcome = match applied {
-            Applied::Done | Applied::Senseless => Outcome::Kept,
+            Applied::Done | Applied::Senseless => StoreResult::Stored,
             Applied::Outdated { epoch: other } => {
                 warn!(
                     session = session.as_str();
                     "session {session:?} is stored with epoch {other}, which is newer than {epoch} here: another \
                      server keeps it, or the wall clock was set back"
                 );
-                Outcome::Outdated { epoch: other }
+                StoreResult::Outdated { epoch: other }
             }
         };
         count(&self.status.written, usize::from(applied == Applied::Done));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bandsync_driver::{Asker, LiveGuard, Mail, Order, Process, Shell, Shutdown, Stats, Turn};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{
-    FreeMemory, HttpRequest, HttpResponse, Input, Outcome, Output, Outputs, Span, StorageEvent,
+    FreeMemory, HttpRequest, HttpResponse, Input, Output, Outputs, Span, StorageEvent, StoreResult,
 };
 use bandsync_engine::record::Record;
 use bandsync_engine::speech::Code;
@@ -427,7 +427,7 @@ impl SimShell<'_> {
                 let model = model.zip(record_in(found)).map(Box::new);
                 Watched::Loaded { session: session.clone(), model, made }
             }
-            StorageEvent::Stored { session, outcome: Outcome::Outdated { epoch }, .. } => {
+            StorageEvent::Stored { session, outcome: StoreResult::Outdated { epoch }, .. } => {
                 self.oracle.journal.saw("storage: has a newer record");
                 Watched::Outdated { session: session.clone(), epoch: *epoch }
             }

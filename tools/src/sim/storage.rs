@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bandsync_engine::io::{LoadResult, Outcome, StorageEvent};
+use bandsync_engine::io::{LoadResult, StorageEvent, StoreResult};
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 
@@ -187,7 +187,7 @@ impl Storage {
         let Order { session, epoch, version, .. } = order;
         self.answer(
             now,
-            StorageEvent::Stored { session, epoch, version, outcome: Outcome::Refused },
+            StorageEvent::Stored { session, epoch, version, outcome: StoreResult::Refused },
             None,
         )
     }
@@ -200,11 +200,11 @@ impl Storage {
         let newer =
             self.records.get(&session).filter(|kept| (kept.epoch, kept.version) > (epoch, version));
         let outcome = match newer {
-            Some(kept) => Outcome::Outdated { epoch: kept.epoch },
+            Some(kept) => StoreResult::Outdated { epoch: kept.epoch },
             None => {
                 self.records
                     .insert(session.clone(), Kept { epoch, version, bytes, model, is_late });
-                Outcome::Kept
+                StoreResult::Stored
             }
         };
         self.answer(now, StorageEvent::Stored { session, epoch, version, outcome }, None)

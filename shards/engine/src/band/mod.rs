@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use crate::context::{Cx, Resources};
 use crate::delivery::route::Route;
 use crate::io::report::Sample;
-use crate::io::{FreeMemory, Outcome, Settings};
+use crate::io::{FreeMemory, Settings, StoreResult};
 use crate::record::Record;
 use crate::session::{Effect, Rules, Session};
 use crate::slots::Arena;
@@ -430,7 +430,7 @@ impl Band {
         &mut self,
         session: &SessionId,
         which: (u64, u64),
-        outcome: Outcome,
+        outcome: StoreResult,
         cx: &mut Cx<'_>,
     ) {
         let Some(key) = self.names.get(session).copied() else { return };

@@ -132,7 +132,7 @@ pub enum StorageEvent {
         /// The version that was to be stored.
         version: u64,
         /// What came of it.
-        outcome: Outcome,
+        outcome: StoreResult,
     },
     /// The storage was away and is back, and may have lost what it had: everything is to be offered
     /// again.
@@ -152,9 +152,9 @@ pub enum LoadResult {
 
 /// What came of a record that was to be stored.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Outcome {
+pub enum StoreResult {
     /// It survives the end of this process.
-    Kept,
+    Stored,
     /// There was no room in the queue; it may be offered again.
     Refused,
     /// A record that looks newer stands there, and stays.

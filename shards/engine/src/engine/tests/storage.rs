@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::band::CLOCK_EPOCH_MAX;
-use crate::io::{LoadResult, Outcome, StorageEvent};
+use crate::io::{LoadResult, StorageEvent, StoreResult};
 use crate::record::Record;
 
 const WAIT: Micros = Micros::from_millis(500);
@@ -26,7 +26,7 @@ impl World {
     }
 
     /// Answers everything that was to be stored since the last time, and returns the records.
-    fn keep(&mut self, outcome: Outcome) -> Vec<Record> {
+    fn keep(&mut self, outcome: StoreResult) -> Vec<Record> {
         let mut records = Vec::new();
         for (order, bytes) in std::mem::take(&mut self.orders) {
             if let Output::Store { session, epoch, version, .. } = order {
@@ -54,7 +54,7 @@ fn alone(world: &mut World) -> ConnId {
     world.say(ann, JOIN);
     world.found("s", LoadResult::Nothing);
     world.pass(MS(20));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1);
     world.heard(ann);
     ann
 }
@@ -114,7 +114,7 @@ fn a_stored_session_goes_on_where_the_clock_says() {
     first.say(ann, PLAY);
     let began = first.now;
     first.pass(MS(20));
-    let stored = first.keep(Outcome::Kept).pop().unwrap();
+    let stored = first.keep(StoreResult::Stored).pop().unwrap();
     let mut bytes = Vec::new();
     stored.print(&mut bytes);
 
@@ -137,7 +137,7 @@ fn a_stored_session_goes_on_where_the_clock_says() {
     assert_eq!((&snapshot[1]["message"], &snapshot[1]["isPlaying"]), (&"hi".into(), &true.into()));
     assert!(snapshot[1]["epoch"].as_u64().unwrap() > stored.timeline.epoch);
     second.pass(MS(20));
-    assert_eq!(second.keep(Outcome::Kept).len(), 1, "the new epoch is stored");
+    assert_eq!(second.keep(StoreResult::Stored).len(), 1, "the new epoch is stored");
 }
 
 #[test]
@@ -149,16 +149,16 @@ fn a_session_has_one_record_on_its_way_and_then_the_newest() {
         world.say(ann, &format!(r#"42["set_tempo",{{"sessionId":"s","tempo":{tempo}}}]"#));
         world.pass(MS(300));
         if tempo == 92 {
-            tempos.extend(world.keep(Outcome::Kept));
+            tempos.extend(world.keep(StoreResult::Stored));
         }
     }
-    tempos.extend(world.keep(Outcome::Kept));
+    tempos.extend(world.keep(StoreResult::Stored));
     world.pass(MS(300));
-    tempos.extend(world.keep(Outcome::Kept));
+    tempos.extend(world.keep(StoreResult::Stored));
     let tempos = tempos.iter().map(|record| record.timeline.segments[0].bpm1.milli_bpm() / 1_000);
     assert_eq!(tempos.collect::<Vec<_>>(), [90, 93]);
     world.pass(MS(60_000));
-    assert_eq!(world.keep(Outcome::Kept).len(), 0, "nothing changed");
+    assert_eq!(world.keep(StoreResult::Stored).len(), 0, "nothing changed");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn ticks_chat_and_heartbeats_are_not_stored() {
     let ann = alone(&mut world);
     world.say(ann, PLAY);
     world.pass(MS(20));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1);
     world.say(ann, r#"42["chat_message",{"sessionId":"s","message":"hi"}]"#);
     world.pass(MS(5_000));
     assert!(world.events(ann).iter().filter(|event| *event == "scroll_tick").count() > 300);
@@ -180,16 +180,16 @@ fn what_was_refused_is_offered_again() {
     let ann = alone(&mut world);
     world.say(ann, PLAY);
     world.pass(MS(10));
-    assert_eq!(world.keep(Outcome::Refused).len(), 1);
+    assert_eq!(world.keep(StoreResult::Refused).len(), 1);
     assert_eq!(world.shards[0].counters().sessions_unstored, 1);
     world.pass(MS(95));
     assert_eq!(world.orders, [], "not at once, as it would be refused again");
     world.pass(MS(10));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1);
     assert_eq!(world.shards[0].counters().sessions_unstored, 0);
     world.say(ann, r#"42["seek",{"sessionId":"s","position":5}]"#);
     world.pass(MS(10));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1, "there is room again");
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1, "there is room again");
 }
 
 #[test]
@@ -202,12 +202,12 @@ fn a_storage_that_returns_is_offered_everything_once() {
     // What is on its way already is not offered twice.
     world.tell(&StorageEvent::Returned);
     world.pass(MS(20));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1);
     world.pass(MS(20));
     assert_eq!(world.orders, []);
     world.say(ann, PLAY);
     world.pass(MS(20));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1);
 }
 
 #[test]
@@ -217,9 +217,9 @@ fn a_session_rises_above_an_epoch_that_looks_newer() {
     let epoch = 2_000_000_000_000;
     world.say(ann, PLAY);
     world.pass(MS(10));
-    assert_eq!(world.keep(Outcome::Outdated { epoch }).len(), 1);
+    assert_eq!(world.keep(StoreResult::Outdated { epoch }).len(), 1);
     world.pass(MS(20));
-    let stored = world.keep(Outcome::Kept).pop().unwrap();
+    let stored = world.keep(StoreResult::Stored).pop().unwrap();
     assert_eq!(stored.timeline.epoch, epoch + 1);
     assert!(stored.timeline.is_playing_at(world.now), "the state is kept");
     let heard = world.heard(ann);
@@ -233,7 +233,7 @@ fn a_session_that_nobody_comes_back_to_is_forgotten_in_the_storage_too() {
     let ann = alone(&mut world);
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
     world.pass(MS(20));
-    world.keep(Outcome::Kept);
+    world.keep(StoreResult::Stored);
     world.pass(settings().limits.empty_session_ttl);
     assert!(
         matches!(&world.orders[..], [(Output::Forget { session, .. }, _)] if *session == id("s"))
@@ -291,7 +291,7 @@ fn many_changed_sessions_are_offered_a_few_at_a_time() {
         world.found(&format!("s{n}"), LoadResult::Nothing);
     }
     world.pass(MS(20));
-    world.keep(Outcome::Kept);
+    world.keep(StoreResult::Stored);
     world.tell(&StorageEvent::Returned);
     let mut most = 0;
     for _ in 0..10 {
@@ -310,7 +310,7 @@ fn with_little_memory_an_empty_session_waits_in_the_storage_for_the_rest_of_its_
     world.input(0, Input::Memory(FreeMemory::Out));
     assert_eq!(world.shards[0].counters().sessions, 1, "its newest state is not stored yet");
     world.pass(MS(20));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1);
     world.input(0, Input::Memory(FreeMemory::Low));
     world.turn();
     let counters = world.shards[0].counters();
@@ -331,7 +331,7 @@ fn who_comes_back_to_a_session_that_was_left_to_the_storage_keeps_it() {
     let ann = alone(&mut world);
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
     world.pass(MS(20));
-    let record = world.keep(Outcome::Kept).pop().unwrap();
+    let record = world.keep(StoreResult::Stored).pop().unwrap();
     world.input(0, Input::Memory(FreeMemory::Low));
     world.say(ann, JOIN);
     let mut bytes = Vec::new();
@@ -339,7 +339,7 @@ fn who_comes_back_to_a_session_that_was_left_to_the_storage_keeps_it() {
     world.found("s", LoadResult::Record(bytes.into()));
     assert_eq!(world.acknowledged(ann).unwrap()["restored"], true);
     world.pass(MS(20));
-    world.keep(Outcome::Kept);
+    world.keep(StoreResult::Stored);
     // Longer than its time would have been.
     for _ in 0..20 {
         world.say(ann, r#"42["sync_request",{"sessionId":"s"}]"#);
@@ -357,7 +357,7 @@ fn a_session_made_anew_is_newer_than_one_from_under_a_clock_that_was_ahead() {
     let epoch = 2_000_000_000_000;
     world.say(ann, PLAY);
     world.pass(MS(10));
-    world.keep(Outcome::Outdated { epoch });
+    world.keep(StoreResult::Outdated { epoch });
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
     world.pass(MS(1_000));
     world.heard(ann);
@@ -396,8 +396,11 @@ fn a_session_that_makes_room_waits_in_the_storage_if_it_is_there() {
             world.pass(MS(110));
             for (order, _) in std::mem::take(&mut world.orders) {
                 if let Output::Store { session, epoch, version, .. } = order {
-                    let outcome =
-                        if session == id("second") { Outcome::Kept } else { Outcome::Refused };
+                    let outcome = if session == id("second") {
+                        StoreResult::Stored
+                    } else {
+                        StoreResult::Refused
+                    };
                     world.tell(&StorageEvent::Stored { session, epoch, version, outcome });
                 }
             }
@@ -419,13 +422,13 @@ fn an_epoch_that_no_clock_shows_is_the_problem_of_its_session_alone() {
         let ann = alone(&mut world);
         world.say(ann, PLAY);
         world.pass(MS(10));
-        assert_eq!(world.keep(Outcome::Outdated { epoch }).len(), 1);
+        assert_eq!(world.keep(StoreResult::Outdated { epoch }).len(), 1);
         // It rises as far as a record may, and is stored once at most, not for ever.
         world.pass(MS(20));
-        let again = world.keep(Outcome::Outdated { epoch: u64::MAX });
+        let again = world.keep(StoreResult::Outdated { epoch: u64::MAX });
         assert_eq!(again.len(), usize::from(epoch < Record::EPOCH_MAX), "{epoch}");
         world.pass(MS(1_000));
-        assert_eq!(world.keep(Outcome::Kept).len(), 0, "{epoch}");
+        assert_eq!(world.keep(StoreResult::Stored).len(), 0, "{epoch}");
         // Sessions that begin later stay on the clock.
         let ben = world.client(0);
         world.say(ben, &join("other", "Ben").replacen("42", "421", 1));
@@ -442,7 +445,7 @@ fn a_record_with_an_epoch_that_no_clock_shows_raises_no_other() {
     first.say(ann, JOIN);
     first.found("s", LoadResult::Nothing);
     first.pass(MS(20));
-    let mut record = first.keep(Outcome::Kept).pop().unwrap();
+    let mut record = first.keep(StoreResult::Stored).pop().unwrap();
     record.timeline.epoch = Record::EPOCH_MAX;
     let mut bytes = Vec::new();
     record.print(&mut bytes);
