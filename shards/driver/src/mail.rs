@@ -16,7 +16,7 @@ use crate::notifier::Notifier;
 use crate::shutdown::LiveGuard;
 use crate::unsent::Unsent;
 
-/// A connection that changes shards. What was read of it is in the parcel; what arrives meanwhile
+/// A connection that changes shards. What was read of it is in `state`; what arrives meanwhile
 /// stays in the kernel, which reports it again to the poll that the socket is registered with next.
 #[derive(Debug)]
 pub struct HandOver<S> {
@@ -27,7 +27,7 @@ pub struct HandOver<S> {
     /// Bytes that were sent and not taken.
     pub unsent: Unsent,
     /// The machine's state of it.
-    pub parcel: Box<[u8]>,
+    pub state: Box<[u8]>,
     /// Its place in the count of live connections, unless it was accepted during the drain.
     pub live: Option<LiveGuard>,
 }
@@ -217,7 +217,7 @@ mod tests {
             socket: OwnedFd::from(File::open("/dev/null").unwrap()).into(),
             peer: Ipv4Addr::LOCALHOST.into(),
             unsent: Unsent::default(),
-            parcel: Box::new([name]),
+            state: Box::new([name]),
             live: Some(Shutdown::new(1).enter()),
         }))
     }
@@ -242,7 +242,7 @@ mod tests {
             assert_eq!(outbox.post(), left);
             while let Some(mail) = mailbox.take() {
                 order.push(match mail {
-                    Mail::HandOver(hand_over) => hand_over.parcel[0],
+                    Mail::HandOver(hand_over) => hand_over.state[0],
                     Mail::Letter(letter) => letter[0],
                 });
             }

@@ -94,7 +94,7 @@ struct Todo {
 struct Leaving {
     conn: ConnId,
     to: ShardId,
-    parcel: Span,
+    state: Span,
 }
 
 impl<N: Net, M: Machine> Turn<N, M> {
@@ -239,10 +239,10 @@ impl<N: Net, M: Machine> Turn<N, M> {
                     }
                 }
                 Output::Close { conn, how } => self.close(net, shell, conn, how),
-                Output::HandOver { conn, to, parcel } => {
+                Output::HandOver { conn, to, state } => {
                     if let Some(found) = self.conns.open_mut(conn) {
                         found.phase = Phase::Leaving;
-                        self.todo.leaving.push(Leaving { conn, to, parcel });
+                        self.todo.leaving.push(Leaving { conn, to, state });
                     }
                 }
                 Output::Letter { to, letter } => self.todo.letters.push((to, letter)),
@@ -543,7 +543,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         shell: &mut S,
         hand_over: HandOver<N::Socket>,
     ) {
-        let HandOver { socket, peer, unsent, parcel, live } = hand_over;
+        let HandOver { socket, peer, unsent, state, live } = hand_over;
         let mut conn = Connection::new(socket, peer, live);
         conn.unsent = unsent;
         shell.stats().unsent.add(conn.unsent.len() as u64);
@@ -552,7 +552,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         shell.stats().arrived.add(1);
         let watched = self.watch(net, id);
         self.look_at_clock(shell);
-        self.feed_measured(net, shell, Input::Arrived { conn: id, peer, parcel: &parcel });
+        self.feed_measured(net, shell, Input::Arrived { conn: id, peer, state: &state });
         if watched {
             self.update_interest(net, id);
         } else {
@@ -670,14 +670,14 @@ impl<N: Net, M: Machine> Turn<N, M> {
         for (to, letter) in self.todo.letters.drain(..) {
             shell.post(to, Mail::Letter(self.out.bytes[letter.range()].into()));
         }
-        for Leaving { conn: id, to, parcel } in std::mem::take(&mut self.todo.leaving) {
+        for Leaving { conn: id, to, state } in std::mem::take(&mut self.todo.leaving) {
             let Some(conn) = self.take_out(shell, id) else { continue };
             shell.stats().departed.add(1);
             let hand_over = HandOver {
                 socket: net.unwatch(id, conn.socket),
                 peer: conn.peer,
                 unsent: conn.unsent, // mark: unsent_left_behind
-                parcel: self.out.bytes[parcel.range()].into(),
+                state: self.out.bytes[state.range()].into(),
                 live: conn.live,
             };
             shell.post(to, Mail::HandOver(Box::new(hand_over)));

@@ -21,7 +21,7 @@ use crate::words::time::Micros;
 #[allow(missing_docs)] // variants and fields are those of `Input`
 pub enum Recorded<'a> {
     Opened { conn: ConnId, peer: IpAddr },
-    Arrived { conn: ConnId, peer: IpAddr, parcel: &'a [u8] },
+    Arrived { conn: ConnId, peer: IpAddr, state: &'a [u8] },
     Received { conn: ConnId, bytes: &'a [u8] },
     Closed { conn: ConnId, cause: CloseCause },
     Backlog { conn: ConnId, bytes: u32 },
@@ -44,8 +44,8 @@ impl<'a> Recorded<'a> {
     pub fn of(input: &'a Input<'_>) -> Self {
         match input {
             Input::Opened { conn, peer } => Self::Opened { conn: *conn, peer: *peer },
-            Input::Arrived { conn, peer, parcel } => {
-                Self::Arrived { conn: *conn, peer: *peer, parcel }
+            Input::Arrived { conn, peer, state } => {
+                Self::Arrived { conn: *conn, peer: *peer, state }
             }
             Input::Received { conn, bytes } => Self::Received { conn: *conn, bytes },
             Input::Closed { conn, cause } => Self::Closed { conn: *conn, cause: *cause },
@@ -69,8 +69,8 @@ impl<'a> Recorded<'a> {
     pub fn to_input<'b>(&'b self, copy: &'b mut Vec<u8>) -> Input<'b> {
         match self {
             Self::Opened { conn, peer } => Input::Opened { conn: *conn, peer: *peer },
-            Self::Arrived { conn, peer, parcel } => {
-                Input::Arrived { conn: *conn, peer: *peer, parcel }
+            Self::Arrived { conn, peer, state } => {
+                Input::Arrived { conn: *conn, peer: *peer, state }
             }
             Self::Received { conn, bytes } => {
                 copy.clear();
@@ -116,7 +116,7 @@ pub enum Outcome {
 /// different sums to different sums; so a run that has gone its own way is noticed at that input,
 /// or (one time in 2³²) at the next one with outputs, and 32 bits do.
 ///
-/// What may hold secrets that a trace must not (parcels, letters, credentials in questions) counts
+/// What may hold secrets that a trace must not (packed clients, letters, credentials in questions) counts
 /// by its length alone.
 #[derive(Clone, Debug, Default)]
 pub struct Digest {
@@ -167,13 +167,13 @@ impl Digest {
                 let gently = u32::from(*how == Close::Gently);
                 self.put(&[2, conn.index, conn.generation, gently]);
             }
-            Output::HandOver { conn, to, parcel } => {
+            Output::HandOver { conn, to, state } => {
                 self.put(&[
                     3,
                     conn.index,
                     conn.generation,
                     u32::from(to.0),
-                    parcel.end - parcel.start,
+                    state.end - state.start,
                 ]);
             }
             Output::Ask { conn, question } => {
@@ -320,7 +320,7 @@ mod tests {
             body: Cow::Borrowed(b"body"),
         };
         check(Input::Opened { conn: CONN, peer: PEER });
-        check(Input::Arrived { conn: CONN, peer: PEER, parcel: b"parcel" });
+        check(Input::Arrived { conn: CONN, peer: PEER, state: b"state" });
         check(Input::Received { conn: CONN, bytes: &mut [0, 255, 3] });
         check(Input::Letter { letter: b"letter" });
         check(Input::Closed { conn: CONN, cause: CloseCause::Failed });
@@ -360,7 +360,7 @@ mod tests {
                 Output::Send { to: CONN, bytes: span },
                 Output::Fanout { to: span, bytes: span, volatile: true },
                 Output::Close { conn: CONN, how: Close::Gently },
-                Output::HandOver { conn: CONN, to: ShardId(2), parcel: span },
+                Output::HandOver { conn: CONN, to: ShardId(2), state: span },
                 Output::Ask { conn: CONN, question },
                 Output::Load { session: SessionId::parse("s").unwrap() },
                 Output::Store {
@@ -434,7 +434,7 @@ mod tests {
         hidden.list.retain(|output| !matches!(output, Output::Send { .. } | Output::Fanout { .. }));
         let before = digest(&hidden);
         hidden.bytes = b"TEXT".to_vec();
-        assert_eq!(digest(&hidden), before, "a parcel counts by its length");
+        assert_eq!(digest(&hidden), before, "a client's state counts by its length");
     }
 
     #[test]
@@ -446,7 +446,7 @@ mod tests {
         let mut pieces = Digest::from_sum(digest(&outputs));
         let moved = Outputs {
             list: vec![
-                Output::HandOver { conn: CONN, to: ShardId(2), parcel: Span { start: 1, end: 5 } },
+                Output::HandOver { conn: CONN, to: ShardId(2), state: Span { start: 1, end: 5 } },
                 outputs.list[4].clone(),
             ],
             bytes: b"another".to_vec(),

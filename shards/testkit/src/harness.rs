@@ -141,13 +141,13 @@ impl<T: Tap> Harness<T> {
         let out = std::mem::take(&mut self.out);
         for output in &out.list {
             match output {
-                Output::HandOver { conn, to, parcel } => {
+                Output::HandOver { conn, to, state } => {
                     let to = usize::from(to.0);
                     let client = self.client_at(from, *conn);
                     let conn = self.new_conn();
                     self.elsewhere.insert(client, (to, conn));
-                    let parcel = &out.bytes[parcel.range()];
-                    self.input(to, Input::Arrived { conn, peer: PEER, parcel });
+                    let state = &out.bytes[state.range()];
+                    self.input(to, Input::Arrived { conn, peer: PEER, state });
                 }
                 Output::Letter { to, letter } => {
                     let letter = &out.bytes[letter.range()];

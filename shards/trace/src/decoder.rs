@@ -113,20 +113,20 @@ impl Decoder {
         let mut lines = Vec::new();
         match &entry.input {
             Recorded::Received { conn, bytes } => self.received(entry, *conn, bytes, &mut lines),
-            Recorded::Arrived { conn, parcel, .. } => {
-                let (reader, unread) = match transport::unread(parcel) {
+            Recorded::Arrived { conn, state, .. } => {
+                let (reader, unread) = match transport::unread(state) {
                     Some(Unread::Frames(place)) => (Some(Reader::default()), place),
                     Some(Unread::Requests(place)) => (None, place),
                     None => (None, 0..0),
                 };
-                let joins = joining(&parcel[..unread.start]).unwrap_or_default();
+                let joins = joining(&state[..unread.start]).unwrap_or_default();
                 let (name, session) = (field(&joins, "displayName"), field(&joins, "sessionId"));
                 let person = Person { reader, name, session, ..Person::default() };
                 let (member, session) = (person.member(), person.session.clone());
                 self.people.insert(*conn, person);
-                lines.push(Line { member, session, ..plain(entry, Some(*conn), parcel.len()) });
+                lines.push(Line { member, session, ..plain(entry, Some(*conn), state.len()) });
                 if !unread.is_empty() {
-                    self.received(entry, *conn, &parcel[unread], &mut lines);
+                    self.received(entry, *conn, &state[unread], &mut lines);
                 }
             }
             Recorded::Closed { conn, .. } => {
@@ -239,9 +239,9 @@ impl Decoder {
                 Output::Close { conn, how } => {
                     lines.push(self.done(entry, *conn, "close", format!("{how:?}")))
                 }
-                Output::HandOver { conn, to, parcel } => {
+                Output::HandOver { conn, to, state } => {
                     let line = self.done(entry, *conn, "hand over", format!("to shard {}", to.0));
-                    lines.push(Line { bytes: parcel.range().len(), ..line });
+                    lines.push(Line { bytes: state.range().len(), ..line });
                 }
                 Output::Ask { conn, question } => {
                     lines.push(self.done(entry, *conn, "ask the host", question.path.clone()));
@@ -379,8 +379,8 @@ fn news_of(news: &StorageEvent) -> String {
 pub fn describe(input: &Recorded<'_>) -> String {
     match input {
         Recorded::Opened { conn, peer } => format!("{conn} opened from {peer}"),
-        Recorded::Arrived { conn, parcel, .. } => {
-            format!("{conn} arrived from another shard with {} bytes", parcel.len())
+        Recorded::Arrived { conn, state, .. } => {
+            format!("{conn} arrived from another shard with {} bytes", state.len())
         }
         Recorded::Received { conn, bytes } => {
             format!("{conn} received {} bytes: {}", bytes.len(), content(bytes))
@@ -493,8 +493,8 @@ fn packet(text: &str) -> (String, String) {
 }
 
 /// The session that a handed-over connection wants to join, which is JSON in its packed state.
-fn joining(parcel: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(parcel);
+fn joining(state: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(state);
     text.match_indices('{').find_map(|(at, _)| {
         let object: &RawValue =
             serde_json::Deserializer::from_str(&text[at..]).into_iter().next()?.ok()?;
@@ -541,8 +541,8 @@ mod tests {
 
     #[test]
     fn who_arrives_is_known_by_what_it_joins() {
-        let parcel = b"\0{x\x07\xff{\"sessionId\":\"a\",\"displayName\":\"Ada\"}{}";
-        let joins = joining(parcel).unwrap_or_default();
+        let state = b"\0{x\x07\xff{\"sessionId\":\"a\",\"displayName\":\"Ada\"}{}";
+        let joins = joining(state).unwrap_or_default();
         assert_eq!(joins, r#"{"sessionId":"a","displayName":"Ada"}"#);
         assert_eq!(joining(b"{}{"), None);
     }

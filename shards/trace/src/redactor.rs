@@ -56,7 +56,7 @@ impl Redactor {
                     let stream = self.conns.entry(conn.index).or_default();
                     stream.redact(&self.key, &mut entries[place]);
                 }
-                Found::Parcel(conn, place) => self.parcel(conn, &mut entries[place]),
+                Found::Arrival(conn, place) => self.arrival(conn, &mut entries[place]),
                 Found::Letter(place) => {
                     let mut json = Json::default();
                     entries[place].iter_mut().for_each(|byte| json.take(&self.key, byte));
@@ -71,17 +71,17 @@ impl Redactor {
         }
     }
 
-    fn parcel(&mut self, conn: ConnId, parcel: &mut [u8]) {
-        let (unread, mut stream) = match transport::unread(parcel) {
+    fn arrival(&mut self, conn: ConnId, state: &mut [u8]) {
+        let (unread, mut stream) = match transport::unread(state) {
             Some(Unread::Frames(place)) => (place, Stream::Frames(Frames::default())),
             Some(Unread::Requests(place)) => (place, Stream::default()),
-            None => (parcel.len()..parcel.len(), Stream::default()),
+            None => (state.len()..state.len(), Stream::default()),
         };
         let mut json = Json::default();
-        for byte in &mut parcel[..unread.start] {
+        for byte in &mut state[..unread.start] {
             json.take(&self.key, byte);
         }
-        stream.redact(&self.key, &mut parcel[unread]);
+        stream.redact(&self.key, &mut state[unread]);
         self.conns.insert(conn.index, stream);
     }
 }
@@ -91,7 +91,7 @@ enum Found {
     Begin(ConnId),
     End(ConnId),
     Bytes(ConnId, Range<usize>),
-    Parcel(ConnId, Range<usize>),
+    Arrival(ConnId, Range<usize>),
     Letter(Range<usize>),
     Record(Range<usize>),
     Else,
@@ -111,7 +111,7 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
         Recorded::Opened { conn, .. } => Found::Begin(conn),
         Recorded::Closed { conn, .. } => Found::End(conn),
         Recorded::Received { conn, bytes } => Found::Bytes(conn, place(bytes)),
-        Recorded::Arrived { conn, parcel, .. } => Found::Parcel(conn, place(parcel)),
+        Recorded::Arrived { conn, state, .. } => Found::Arrival(conn, place(state)),
         Recorded::Letter { letter } => Found::Letter(place(letter)),
         // Answers of the server hold no secret of a member.
         Recorded::Answered { .. } => Found::Else,

@@ -68,9 +68,9 @@ impl Shard {
     fn handle(&mut self, input: Input<'_>, cx: &mut Cx<'_>) {
         match input {
             Input::Opened { conn, peer } => self.transport.opened(conn, peer, cx),
-            Input::Arrived { conn, parcel, .. } => {
+            Input::Arrived { conn, state, .. } => {
                 // Only requests and probes move: no client here asks for a session elsewhere.
-                let arrival = self.transport.adopt(conn, parcel, cx);
+                let arrival = self.transport.adopt(conn, state, cx);
                 if let Some(Arrival { client: None, incoming }) = arrival {
                     self.read(incoming, cx);
                 }

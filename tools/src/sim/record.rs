@@ -71,9 +71,9 @@ impl RecorderCheck {
             Recorded::Opened { conn, .. } => drop(self.tails.insert(*conn, Vec::new())),
             Recorded::Closed { conn, .. } => drop(self.tails.remove(conn)),
             Recorded::Received { conn, bytes } => return self.follow(*conn, bytes),
-            Recorded::Arrived { conn, parcel, .. } => {
+            Recorded::Arrived { conn, state, .. } => {
                 self.tails.insert(*conn, Vec::new());
-                return self.follow(*conn, parcel);
+                return self.follow(*conn, state);
             }
             Recorded::Storage { news } => {
                 if let StorageEvent::Loaded { found: LoadResult::Record(record), .. } =

@@ -124,9 +124,9 @@ pub fn close(out: &mut Outputs, conn: ConnId, how: Close) {
     out.list.push(Output::Close { conn, how });
 }
 
-pub fn hand_over(out: &mut Outputs, conn: ConnId, to: ShardId, parcel: &[u8]) {
-    let parcel = span(out, parcel);
-    out.list.push(Output::HandOver { conn, to, parcel });
+pub fn hand_over(out: &mut Outputs, conn: ConnId, to: ShardId, state: &[u8]) {
+    let state = span(out, state);
+    out.list.push(Output::HandOver { conn, to, state });
 }
 
 /// Sends back what it gets.

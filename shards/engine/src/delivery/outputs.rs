@@ -52,9 +52,9 @@ impl Outputs {
     }
 
     /// Gives a connection away.
-    pub(crate) fn hand_over(&mut self, conn: ConnId, to: ShardId, parcel: &[u8]) {
-        let parcel = self.span(|bytes| bytes.extend_from_slice(parcel));
-        self.list.push(Output::HandOver { conn, to, parcel });
+    pub(crate) fn hand_over(&mut self, conn: ConnId, to: ShardId, state: &[u8]) {
+        let state = self.span(|bytes| bytes.extend_from_slice(state));
+        self.list.push(Output::HandOver { conn, to, state });
     }
 
     /// Writes to another shard.

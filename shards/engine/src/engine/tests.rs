@@ -192,13 +192,13 @@ impl World {
                     self.places.remove(&id);
                     self.closed.insert(id, *how);
                 }
-                Output::HandOver { conn, to, parcel } => {
+                Output::HandOver { conn, to, state } => {
                     let id = first(&self.places, *conn);
                     let conn = self.new_id();
                     self.places.insert(id, (usize::from(to.0), conn));
                     self.handed_over += 1;
-                    let parcel = &out.bytes[parcel.range()];
-                    self.input(usize::from(to.0), Input::Arrived { conn, peer: PEER, parcel });
+                    let state = &out.bytes[state.range()];
+                    self.input(usize::from(to.0), Input::Arrived { conn, peer: PEER, state });
                 }
                 Output::Letter { to, letter } => {
                     self.letters.push_back((usize::from(to.0), out.bytes[letter.range()].to_vec()));

@@ -25,7 +25,7 @@ impl Shard {
     pub(super) fn handle(&mut self, input: Input<'_>, cx: &mut Cx<'_>) {
         match input {
             Input::Opened { conn, peer } => self.transport.opened(conn, peer, cx),
-            Input::Arrived { conn, parcel, .. } => self.arrived(conn, parcel, cx),
+            Input::Arrived { conn, state, .. } => self.arrived(conn, state, cx),
             Input::Received { conn, bytes } => {
                 if let Some(incoming) = self.transport.received(conn, bytes, cx) {
                     self.read(incoming, cx);

@@ -34,7 +34,7 @@ pub enum Input<'a> {
         /// Where it comes from.
         peer: IpAddr,
         /// The bytes of [`Output::HandOver`].
-        parcel: &'a [u8],
+        state: &'a [u8],
     },
     /// Bytes arrived. The engine unmasks them in place.
     Received {
@@ -264,7 +264,7 @@ pub enum Output {
         /// To whom.
         to: ShardId,
         /// What its engine needs to know: a place in [`Outputs::bytes`].
-        parcel: Span,
+        state: Span,
     },
     /// Bring another shard what this one writes to it.
     Letter {
