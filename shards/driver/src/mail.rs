@@ -1,5 +1,5 @@
-//! Connections and letters on their way from one shard to another, news of the storage, and answers
-//! that took longer than a turn, through bounded queues.
+//! Connections and messages on their way from one shard to another, news of the storage, and
+//! answers that took longer than a turn, through bounded queues.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -38,7 +38,7 @@ pub enum Mail<S> {
     /// A connection that changes shards.
     HandOver(Box<HandOver<S>>),
     /// What the other shard's machine writes.
-    Letter(Box<[u8]>),
+    ShardMessage(Box<[u8]>),
 }
 
 /// The receiving end of a shard's mail.
@@ -64,7 +64,7 @@ pub(crate) struct Address {
 /// Late answers that may wait for a shard. Guessed: operators ask a few times a second.
 const ANSWERS_ROOM: usize = 64;
 
-/// Queues for at most `room` connections and letters and as many news, whose shard `waker` wakes.
+/// Queues for at most `room` connections and messages and as many news, whose shard `waker` wakes.
 pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
     let (sender, receiver) = bounded(room);
     let (news_sender, news_receiver) = bounded(room);
@@ -85,12 +85,12 @@ impl Mailbox {
         Arc::clone(&self.notifier)
     }
 
-    /// How many connections and letters wait.
+    /// How many connections and messages wait.
     pub(crate) fn len(&self) -> usize {
         self.mail.len()
     }
 
-    /// The next connection or letter.
+    /// The next connection or message.
     pub(crate) fn take(&self) -> Option<Mail<TcpStream>> {
         self.mail.try_recv().ok()
     }
@@ -208,10 +208,10 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::time::Duration;
 
-    /// A connection, or every other time a letter.
+    /// A connection, or every other time a message.
     fn mail(name: u8) -> Mail<TcpStream> {
         if name % 2 == 1 {
-            return Mail::Letter(Box::new([name]));
+            return Mail::ShardMessage(Box::new([name]));
         }
         Mail::HandOver(Box::new(HandOver {
             socket: OwnedFd::from(File::open("/dev/null").unwrap()).into(),
@@ -243,7 +243,7 @@ mod tests {
             while let Some(mail) = mailbox.take() {
                 order.push(match mail {
                     Mail::HandOver(hand_over) => hand_over.state[0],
-                    Mail::Letter(letter) => letter[0],
+                    Mail::ShardMessage(message) => message[0],
                 });
             }
         }

@@ -30,8 +30,8 @@ use crate::writer::Writer;
 /// Connections accepted as the drain begins, which get a goodbye too: as many as the kernel keeps.
 const ACCEPT_LAST_MAX: usize = 4_096;
 
-/// While so many connections and letters wait to leave, nothing is read. Mail is still taken in, or
-/// two shards could wait for each other for ever.
+/// While so many connections and messages wait to leave, nothing is read. Mail is still taken in,
+/// or two shards could wait for each other for ever.
 const UNPOSTED_MAX: usize = 256;
 
 /// The sizes of a turn, in bytes.
@@ -82,7 +82,7 @@ struct Todo {
     flushing: Vec<ConnId>,
     leaving: Vec<Leaving>,
     /// What the machine writes to other shards.
-    letters: Vec<(ShardId, Span)>,
+    messages: Vec<(ShardId, Span)>,
     /// Places of questions in the outputs.
     asks: Vec<usize>,
     /// Places of orders for the storage in the outputs.
@@ -245,7 +245,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                         self.todo.leaving.push(Leaving { conn, to, state });
                     }
                 }
-                Output::Letter { to, letter } => self.todo.letters.push((to, letter)),
+                Output::ShardMessage { to, message } => self.todo.messages.push((to, message)),
                 Output::Ask { .. } => self.todo.asks.push(self.sorted),
                 Output::Load { .. } | Output::Store { .. } | Output::Forget { .. } => {
                     self.todo.orders.push(self.sorted);
@@ -371,7 +371,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
 
     /// Whether so much mail waits to leave that no byte should be read that might add to it.
     fn is_backed_up(&self, unposted: usize) -> bool {
-        self.todo.leaving.len() + self.todo.letters.len() + unposted >= UNPOSTED_MAX
+        self.todo.leaving.len() + self.todo.messages.len() + unposted >= UNPOSTED_MAX
     }
 
     /// Reads from one connection. True if there may be more.
@@ -517,9 +517,9 @@ impl<N: Net, M: Machine> Turn<N, M> {
         let some = mail.is_some() || news.is_some() || answer.is_some();
         match mail {
             Some(Mail::HandOver(hand_over)) => self.take_in(net, shell, *hand_over),
-            Some(Mail::Letter(letter)) => {
+            Some(Mail::ShardMessage(message)) => {
                 self.look_at_clock(shell);
-                self.feed_measured(net, shell, Input::Letter { letter: &letter });
+                self.feed_measured(net, shell, Input::ShardMessage { message: &message });
             }
             None => {}
         }
@@ -667,8 +667,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
     /// Sends off the connections that go to other shards, with what is unsent, and what the machine
     /// writes there.
     fn hand_over<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
-        for (to, letter) in self.todo.letters.drain(..) {
-            shell.post(to, Mail::Letter(self.out.bytes[letter.range()].into()));
+        for (to, message) in self.todo.messages.drain(..) {
+            shell.post(to, Mail::ShardMessage(self.out.bytes[message.range()].into()));
         }
         for Leaving { conn: id, to, state } in std::mem::take(&mut self.todo.leaving) {
             let Some(conn) = self.take_out(shell, id) else { continue };

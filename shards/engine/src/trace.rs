@@ -31,7 +31,7 @@ pub enum Recorded<'a> {
     TurnEnded,
     Memory(FreeMemory),
     Storage { news: Cow<'a, StorageEvent> },
-    Letter { letter: &'a [u8] },
+    ShardMessage { message: &'a [u8] },
 }
 
 /// These bytes are no input or no outputs.
@@ -57,7 +57,7 @@ impl<'a> Recorded<'a> {
                 Self::WallClock { started_unix_ms: *started_unix_ms }
             }
             Input::Storage { news } => Self::Storage { news: Cow::Borrowed(news) },
-            Input::Letter { letter } => Self::Letter { letter },
+            Input::ShardMessage { message } => Self::ShardMessage { message },
             Input::Drain => Self::Drain,
             Input::TurnEnded => Self::TurnEnded,
             Input::Memory(memory) => Self::Memory(*memory),
@@ -86,7 +86,7 @@ impl<'a> Recorded<'a> {
                 Input::WallClock { started_unix_ms: *started_unix_ms }
             }
             Self::Storage { news } => Input::Storage { news: news.as_ref() },
-            Self::Letter { letter } => Input::Letter { letter },
+            Self::ShardMessage { message } => Input::ShardMessage { message },
             Self::Drain => Input::Drain,
             Self::TurnEnded => Input::TurnEnded,
             Self::Memory(memory) => Input::Memory(*memory),
@@ -116,8 +116,8 @@ pub enum Outcome {
 /// different sums to different sums; so a run that has gone its own way is noticed at that input,
 /// or (one time in 2³²) at the next one with outputs, and 32 bits do.
 ///
-/// What may hold secrets that a trace must not (packed clients, letters, credentials in questions) counts
-/// by its length alone.
+/// What may hold secrets that a trace must not (packed clients, messages between shards,
+/// credentials in requests) counts by its length alone.
 #[derive(Clone, Debug, Default)]
 pub struct Digest {
     sum: u32,
@@ -219,8 +219,8 @@ impl Digest {
                 self.put(&[7, *epoch as u32, (*epoch >> 32) as u32]);
                 self.bytes.extend_from_slice(session.as_str().as_bytes());
             }
-            Output::Letter { to, letter } => {
-                self.put(&[8, u32::from(to.0), letter.end - letter.start])
+            Output::ShardMessage { to, message } => {
+                self.put(&[8, u32::from(to.0), message.end - message.start])
             }
         }
         &[]
@@ -322,7 +322,7 @@ mod tests {
         check(Input::Opened { conn: CONN, peer: PEER });
         check(Input::Arrived { conn: CONN, peer: PEER, state: b"state" });
         check(Input::Received { conn: CONN, bytes: &mut [0, 255, 3] });
-        check(Input::Letter { letter: b"letter" });
+        check(Input::ShardMessage { message: b"message" });
         check(Input::Closed { conn: CONN, cause: CloseCause::Failed });
         check(Input::Backlog { conn: CONN, bytes: u32::MAX });
         check(Input::Answered { conn: CONN, answer });
@@ -370,7 +370,7 @@ mod tests {
                     record: span,
                 },
                 Output::Forget { session: SessionId::parse("s").unwrap(), epoch: 1 },
-                Output::Letter { to: ShardId(1), letter: span },
+                Output::ShardMessage { to: ShardId(1), message: span },
             ],
             bytes: b"text".to_vec(),
             receivers: vec![CONN; 4],

@@ -18,8 +18,8 @@ pub type Client = u32;
 
 /// Engines, a clock, and clients. A tap watches each engine.
 ///
-/// Letters, hand-overs and answers to HTTP requests are delivered at once. The harness allocates
-/// only for clients that move.
+/// Messages between shards, hand-overs and answers to HTTP requests are delivered at once. The
+/// harness allocates only for clients that move.
 pub struct Harness<T> {
     shards: Vec<(Engine, T)>,
     now: Micros,
@@ -128,7 +128,10 @@ impl<T: Tap> Harness<T> {
         engine.handle(self.now, input, &mut self.out);
         tap.outputs(&self.out, 0);
         let travels = |output: &Output| {
-            matches!(output, Output::HandOver { .. } | Output::Letter { .. } | Output::Ask { .. })
+            matches!(
+                output,
+                Output::HandOver { .. } | Output::ShardMessage { .. } | Output::Ask { .. }
+            )
         };
         if self.out.list.iter().any(travels) {
             self.carry(shard);
@@ -136,7 +139,7 @@ impl<T: Tap> Harness<T> {
         self.out.clear();
     }
 
-    /// Delivers letters, connections and answers.
+    /// Delivers messages, connections and answers.
     fn carry(&mut self, from: usize) {
         let out = std::mem::take(&mut self.out);
         for output in &out.list {
@@ -149,9 +152,9 @@ impl<T: Tap> Harness<T> {
                     let state = &out.bytes[state.range()];
                     self.input(to, Input::Arrived { conn, peer: PEER, state });
                 }
-                Output::Letter { to, letter } => {
-                    let letter = &out.bytes[letter.range()];
-                    self.input(usize::from(to.0), Input::Letter { letter });
+                Output::ShardMessage { to, message } => {
+                    let message = &out.bytes[message.range()];
+                    self.input(usize::from(to.0), Input::ShardMessage { message });
                 }
                 Output::Ask { conn, question } => {
                     let body = format!("asked for {}", question.path).into_bytes().into();

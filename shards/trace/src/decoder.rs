@@ -144,7 +144,7 @@ impl Decoder {
             Recorded::Answered { conn, answer } => {
                 lines.push(Line { bytes: answer.body.len(), ..plain(entry, Some(*conn), 0) });
             }
-            Recorded::Letter { letter } => lines.push(plain(entry, None, letter.len())),
+            Recorded::ShardMessage { message } => lines.push(plain(entry, None, message.len())),
             Recorded::Storage { .. }
             | Recorded::WallClock { .. }
             | Recorded::Memory(_)
@@ -246,8 +246,8 @@ impl Decoder {
                 Output::Ask { conn, question } => {
                     lines.push(self.done(entry, *conn, "ask the host", question.path.clone()));
                 }
-                Output::Letter { to, letter } => {
-                    let (text, bytes) = (format!("to shard {}", to.0), letter.range().len());
+                Output::ShardMessage { to, message } => {
+                    let (text, bytes) = (format!("to shard {}", to.0), message.range().len());
                     let line = plain(entry, None, bytes);
                     lines.push(Line {
                         direction: Direction::Out,
@@ -393,7 +393,9 @@ pub fn describe(input: &Recorded<'_>) -> String {
         Recorded::WallClock { started_unix_ms } => {
             format!("wall clock: the server started at {started_unix_ms} ms")
         }
-        Recorded::Letter { letter } => format!("another shard writes {} bytes", letter.len()),
+        Recorded::ShardMessage { message } => {
+            format!("another shard writes {} bytes", message.len())
+        }
         Recorded::Memory(memory) => format!("memory: {memory:?}"),
         Recorded::Storage { news } => news_of(news),
         Recorded::Drain => "drain".into(),
@@ -422,7 +424,7 @@ fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
         Recorded::Backlog { .. } => "backlog",
         Recorded::Answered { .. } => "answered",
         Recorded::WallClock { .. } => "wall clock",
-        Recorded::Letter { .. } => "letter",
+        Recorded::ShardMessage { .. } => "letter",
         Recorded::Memory(_) => "memory",
         Recorded::Storage { .. } => "storage",
         Recorded::Drain => "drain",

@@ -57,7 +57,7 @@ impl Redactor {
                     stream.redact(&self.key, &mut entries[place]);
                 }
                 Found::Arrival(conn, place) => self.arrival(conn, &mut entries[place]),
-                Found::Letter(place) => {
+                Found::ShardMessage(place) => {
                     let mut json = Json::default();
                     entries[place].iter_mut().for_each(|byte| json.take(&self.key, byte));
                 }
@@ -92,7 +92,7 @@ enum Found {
     End(ConnId),
     Bytes(ConnId, Range<usize>),
     Arrival(ConnId, Range<usize>),
-    Letter(Range<usize>),
+    ShardMessage(Range<usize>),
     Record(Range<usize>),
     Else,
 }
@@ -112,7 +112,7 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
         Recorded::Closed { conn, .. } => Found::End(conn),
         Recorded::Received { conn, bytes } => Found::Bytes(conn, place(bytes)),
         Recorded::Arrived { conn, state, .. } => Found::Arrival(conn, place(state)),
-        Recorded::Letter { letter } => Found::Letter(place(letter)),
+        Recorded::ShardMessage { message } => Found::ShardMessage(place(message)),
         // Answers of the server hold no secret of a member.
         Recorded::Answered { .. } => Found::Else,
         Recorded::Storage { news } => match news.as_ref() {

@@ -60,7 +60,7 @@ impl Take {
             | Recorded::Answered { conn, .. } => Some(conn),
             Recorded::Storage { .. }
             | Recorded::WallClock { .. }
-            | Recorded::Letter { .. }
+            | Recorded::ShardMessage { .. }
             | Recorded::Memory(_)
             | Recorded::Drain
             | Recorded::TurnEnded => None,

@@ -82,7 +82,7 @@ impl RecorderCheck {
                     return check(record);
                 }
             }
-            Recorded::Letter { letter } => return check(letter),
+            Recorded::ShardMessage { message } => return check(message),
             Recorded::Backlog { .. }
             | Recorded::Answered { .. }
             | Recorded::WallClock { .. }

@@ -271,7 +271,7 @@ impl SimShell<'_> {
                         self.oracle.leave(self.now, &mut self.wires[wire], seat);
                     }
                 }
-                Output::Letter { to, .. } => self.desk.digest.add(9 + u64::from(to.0)),
+                Output::ShardMessage { to, .. } => self.desk.digest.add(9 + u64::from(to.0)),
                 Output::Ask { .. } => self.desk.digest.add(5),
                 Output::Load { session } => {
                     self.desk.digest.add(6);
@@ -414,7 +414,7 @@ impl SimShell<'_> {
                 return Watched::Drain { connected };
             }
             Input::TurnEnded => self.oracle.before_timers(now, self.desk.id),
-            Input::Letter { .. } | Input::Answered { .. } => {}
+            Input::ShardMessage { .. } | Input::Answered { .. } => {}
         }
         Watched::Nothing
     }

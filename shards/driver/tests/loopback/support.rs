@@ -57,7 +57,7 @@ impl<M> Strict<M> {
             | Input::Answered { conn, .. } => {
                 assert!(self.open.contains(&conn), "{conn} is not there");
             }
-            Input::Letter { .. }
+            Input::ShardMessage { .. }
             | Input::Storage { .. }
             | Input::WallClock { .. }
             | Input::Memory(_)

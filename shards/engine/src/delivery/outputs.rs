@@ -58,9 +58,9 @@ impl Outputs {
     }
 
     /// Writes to another shard.
-    pub(crate) fn letter(&mut self, to: ShardId, letter: &[u8]) {
-        let letter = self.span(|bytes| bytes.extend_from_slice(letter));
-        self.list.push(Output::Letter { to, letter });
+    pub(crate) fn shard_message(&mut self, to: ShardId, message: &[u8]) {
+        let message = self.span(|bytes| bytes.extend_from_slice(message));
+        self.list.push(Output::ShardMessage { to, message });
     }
 
     pub(crate) fn span(&mut self, print: impl FnOnce(&mut Vec<u8>)) -> Span {

@@ -14,7 +14,8 @@ use crate::words::time::Micros;
 /// The fields for which a join may be rejected.
 const FIELDS: [&str; 2] = ["passcode", "leaderPin"];
 
-/// A message between shards, as the bytes of [`Output::Letter`](crate::io::Output::Letter).
+/// A message between shards, as the bytes of
+/// [`Output::ShardMessage`](crate::io::Output::ShardMessage).
 #[derive(Serialize, Deserialize)]
 pub(super) enum ShardMessage {
     /// Asks whether a member may join.
@@ -94,6 +95,6 @@ impl ShardMessage {
         // does.
         let message = postcard::to_allocvec(self).unwrap_or_default();
         assert!(!message.is_empty());
-        out.letter(to, &message);
+        out.shard_message(to, &message);
     }
 }

@@ -85,7 +85,7 @@ struct World {
     outputs: Vec<u8>,
     /// What shards wrote to each other and have not read, and whether that waits for
     /// [`deliver`](Self::deliver).
-    letters: VecDeque<(usize, Vec<u8>)>,
+    messages: VecDeque<(usize, Vec<u8>)>,
     slow_mail: bool,
     /// What the storage was told to do, with the record if it is to store one.
     orders: Vec<(Output, Vec<u8>)>,
@@ -105,7 +105,7 @@ impl World {
             handed_over: 0,
             trace: Vec::new(),
             outputs: Vec::new(),
-            letters: VecDeque::new(),
+            messages: VecDeque::new(),
             slow_mail: false,
             orders: Vec::new(),
         }
@@ -200,8 +200,9 @@ impl World {
                     let state = &out.bytes[state.range()];
                     self.input(usize::from(to.0), Input::Arrived { conn, peer: PEER, state });
                 }
-                Output::Letter { to, letter } => {
-                    self.letters.push_back((usize::from(to.0), out.bytes[letter.range()].to_vec()));
+                Output::ShardMessage { to, message } => {
+                    self.messages
+                        .push_back((usize::from(to.0), out.bytes[message.range()].to_vec()));
                     if !self.slow_mail {
                         self.deliver();
                     }
@@ -221,10 +222,10 @@ impl World {
         }
     }
 
-    /// Brings the letters that are on their way.
+    /// Brings the messages that are on their way.
     fn deliver(&mut self) {
-        for (to, letter) in std::mem::take(&mut self.letters) {
-            self.input(to, Input::Letter { letter: &letter });
+        for (to, message) in std::mem::take(&mut self.messages) {
+            self.input(to, Input::ShardMessage { message: &message });
         }
     }
 

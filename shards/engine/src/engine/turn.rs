@@ -31,7 +31,7 @@ impl Shard {
                     self.read(incoming, cx);
                 }
             }
-            Input::Letter { letter } => self.message(letter, cx),
+            Input::ShardMessage { message } => self.message(message, cx),
             Input::Closed { conn, cause } => self.close(conn, Closing::lost(cause), cx),
             Input::Backlog { conn, bytes } => {
                 if self.transport.connections.backlog(conn, bytes, cx) {

@@ -58,9 +58,9 @@ pub enum Input<'a> {
         bytes: u32,
     },
     /// Another shard wrote.
-    Letter {
-        /// The bytes of [`Output::Letter`].
-        letter: &'a [u8],
+    ShardMessage {
+        /// The bytes of [`Output::ShardMessage`].
+        message: &'a [u8],
     },
     /// The host's answer to an [`Output::Ask`].
     Answered {
@@ -267,11 +267,11 @@ pub enum Output {
         state: Span,
     },
     /// Bring another shard what this one writes to it.
-    Letter {
+    ShardMessage {
         /// To whom.
         to: ShardId,
         /// What its engine is to know: a place in [`Outputs::bytes`].
-        letter: Span,
+        message: Span,
     },
     /// Answer this HTTP request by [`Input::Answered`].
     Ask {
