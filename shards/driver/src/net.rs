@@ -186,7 +186,7 @@ pub trait Shell<N: Net, M: Machine> {
     fn stopped(&mut self);
 
     /// Answers a request that the machine does not answer itself. `None`: the answer comes later.
-    fn answer(&mut self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse>;
+    fn answer(&mut self, asker: Asker, request: &HttpRequest) -> Option<HttpResponse>;
 
     /// Takes an order for the storage. False: it has no room, and there will be no answer.
     fn store(&mut self, order: Order<'_>) -> bool;

@@ -387,8 +387,8 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
         self.shutdown.stopped(self.id);
     }
 
-    fn answer(&mut self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse> {
-        self.host.answer(asker, question)
+    fn answer(&mut self, asker: Asker, request: &HttpRequest) -> Option<HttpResponse> {
+        self.host.answer(asker, request)
     }
 
     fn store(&mut self, order: Order<'_>) -> bool {

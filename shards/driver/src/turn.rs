@@ -246,7 +246,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                     }
                 }
                 Output::ShardMessage { to, message } => self.todo.messages.push((to, message)),
-                Output::Ask { .. } => self.todo.asks.push(self.sorted),
+                Output::Request { .. } => self.todo.asks.push(self.sorted),
                 Output::Load { .. } | Output::Store { .. } | Output::Forget { .. } => {
                     self.todo.orders.push(self.sorted);
                 }
@@ -527,11 +527,11 @@ impl<N: Net, M: Machine> Turn<N, M> {
             self.look_at_clock(shell);
             self.feed(net, shell, Input::Storage { news: &news });
         }
-        if let Some((conn, answer)) = answer
+        if let Some((conn, response)) = answer
             && self.conns.open_mut(conn).is_some()
         {
             self.look_at_clock(shell);
-            self.feed_measured(net, shell, Input::Answered { conn, answer });
+            self.feed_measured(net, shell, Input::Responded { conn, response });
         }
         some
     }
@@ -642,15 +642,16 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Has the question at this place of the outputs answered, if its asker is still there.
+    /// Has the host answer the request at this place of the outputs, if its connection is still
+    /// open.
     fn answer<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, place: usize) {
-        let Some(Output::Ask { conn, question }) = self.out.list.get(place) else { return };
+        let Some(Output::Request { conn, request }) = self.out.list.get(place) else { return };
         let conn = *conn;
         if self.conns.open_mut(conn).is_some()
-            && let Some(answer) = shell.answer(Asker { shard: self.id, conn }, question)
+            && let Some(response) = shell.answer(Asker { shard: self.id, conn }, request)
         {
             self.look_at_clock(shell);
-            self.feed_measured(net, shell, Input::Answered { conn, answer });
+            self.feed_measured(net, shell, Input::Responded { conn, response });
         }
     }
 

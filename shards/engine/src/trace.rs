@@ -25,7 +25,7 @@ pub enum Recorded<'a> {
     Received { conn: ConnId, bytes: &'a [u8] },
     Closed { conn: ConnId, cause: CloseCause },
     Backlog { conn: ConnId, bytes: u32 },
-    Answered { conn: ConnId, answer: Cow<'a, HttpResponse> },
+    Responded { conn: ConnId, response: Cow<'a, HttpResponse> },
     WallClock { started_unix_ms: i64 },
     Drain,
     TurnEnded,
@@ -50,8 +50,8 @@ impl<'a> Recorded<'a> {
             Input::Received { conn, bytes } => Self::Received { conn: *conn, bytes },
             Input::Closed { conn, cause } => Self::Closed { conn: *conn, cause: *cause },
             Input::Backlog { conn, bytes } => Self::Backlog { conn: *conn, bytes: *bytes },
-            Input::Answered { conn, answer } => {
-                Self::Answered { conn: *conn, answer: Cow::Borrowed(answer) }
+            Input::Responded { conn, response } => {
+                Self::Responded { conn: *conn, response: Cow::Borrowed(response) }
             }
             Input::WallClock { started_unix_ms } => {
                 Self::WallClock { started_unix_ms: *started_unix_ms }
@@ -79,8 +79,8 @@ impl<'a> Recorded<'a> {
             }
             Self::Closed { conn, cause } => Input::Closed { conn: *conn, cause: *cause },
             Self::Backlog { conn, bytes } => Input::Backlog { conn: *conn, bytes: *bytes },
-            Self::Answered { conn, answer } => {
-                Input::Answered { conn: *conn, answer: answer.clone().into_owned() }
+            Self::Responded { conn, response } => {
+                Input::Responded { conn: *conn, response: response.clone().into_owned() }
             }
             Self::WallClock { started_unix_ms } => {
                 Input::WallClock { started_unix_ms: *started_unix_ms }
@@ -176,7 +176,7 @@ impl Digest {
                     state.end - state.start,
                 ]);
             }
-            Output::Ask { conn, question } => {
+            Output::Request { conn, request } => {
                 let HttpRequest {
                     head,
                     path,
@@ -189,7 +189,7 @@ impl Digest {
                     forwarded,
                     host,
                     named,
-                } = question;
+                } = request;
                 let flags = u32::from(*forwarded) | u32::from(*takes_gzip) << 1;
                 self.put(&[4, conn.index, conn.generation, u32::from(*head), flags, *named as u32]);
                 for hidden in [query, authorization] {
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn every_input_comes_back_as_it_was() {
-        let answer = HttpResponse {
+        let response = HttpResponse {
             status: 200,
             headers: vec![("ETag".into(), "\"x\"".into())],
             body: Cow::Borrowed(b"body"),
@@ -325,7 +325,7 @@ mod tests {
         check(Input::ShardMessage { message: b"message" });
         check(Input::Closed { conn: CONN, cause: CloseCause::Failed });
         check(Input::Backlog { conn: CONN, bytes: u32::MAX });
-        check(Input::Answered { conn: CONN, answer });
+        check(Input::Responded { conn: CONN, response });
         check(Input::WallClock { started_unix_ms: -5 });
         let session = SessionId::parse("s").unwrap();
         let found = LoadResult::Unknown;
@@ -342,7 +342,7 @@ mod tests {
 
     fn outputs() -> Outputs {
         let span = Span { start: 0, end: 4 };
-        let question = HttpRequest {
+        let request = HttpRequest {
             forwarded: true,
             host: "band".into(),
             named: Named::Known,
@@ -361,7 +361,7 @@ mod tests {
                 Output::Fanout { to: span, bytes: span, volatile: true },
                 Output::Close { conn: CONN, how: Close::Gently },
                 Output::HandOver { conn: CONN, to: ShardId(2), state: span },
-                Output::Ask { conn: CONN, question },
+                Output::Request { conn: CONN, request },
                 Output::Load { session: SessionId::parse("s").unwrap() },
                 Output::Store {
                     session: SessionId::parse("s").unwrap(),
@@ -419,7 +419,7 @@ mod tests {
                 Output::Fanout { volatile, .. } => *volatile = false,
                 Output::Close { how, .. } => *how = Close::Abort,
                 Output::HandOver { to, .. } => to.0 = 3,
-                Output::Ask { question, .. } => question.path = "/x".into(),
+                Output::Request { request, .. } => request.path = "/x".into(),
                 other => unreachable!("{other:?}"),
             }
             assert_ne!(digest(&other), digest(&same), "output {place}");

@@ -130,7 +130,7 @@ impl<T: Tap> Harness<T> {
         let travels = |output: &Output| {
             matches!(
                 output,
-                Output::HandOver { .. } | Output::ShardMessage { .. } | Output::Ask { .. }
+                Output::HandOver { .. } | Output::ShardMessage { .. } | Output::Request { .. }
             )
         };
         if self.out.list.iter().any(travels) {
@@ -156,10 +156,10 @@ impl<T: Tap> Harness<T> {
                     let message = &out.bytes[message.range()];
                     self.input(usize::from(to.0), Input::ShardMessage { message });
                 }
-                Output::Ask { conn, question } => {
-                    let body = format!("asked for {}", question.path).into_bytes().into();
-                    let answer = HttpResponse { status: 200, headers: Vec::new(), body };
-                    self.input(from, Input::Answered { conn: *conn, answer });
+                Output::Request { conn, request } => {
+                    let body = format!("asked for {}", request.path).into_bytes().into();
+                    let response = HttpResponse { status: 200, headers: Vec::new(), body };
+                    self.input(from, Input::Responded { conn: *conn, response });
                 }
                 _ => {}
             }

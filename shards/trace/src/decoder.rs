@@ -141,8 +141,8 @@ impl Decoder {
                 lines.push(plain(entry, Some(*conn), 0));
             }
             Recorded::Backlog { conn, .. } => lines.push(plain(entry, Some(*conn), 0)),
-            Recorded::Answered { conn, answer } => {
-                lines.push(Line { bytes: answer.body.len(), ..plain(entry, Some(*conn), 0) });
+            Recorded::Responded { conn, response } => {
+                lines.push(Line { bytes: response.body.len(), ..plain(entry, Some(*conn), 0) });
             }
             Recorded::ShardMessage { message } => lines.push(plain(entry, None, message.len())),
             Recorded::Storage { .. }
@@ -243,8 +243,8 @@ impl Decoder {
                     let line = self.done(entry, *conn, "hand over", format!("to shard {}", to.0));
                     lines.push(Line { bytes: state.range().len(), ..line });
                 }
-                Output::Ask { conn, question } => {
-                    lines.push(self.done(entry, *conn, "ask the host", question.path.clone()));
+                Output::Request { conn, request } => {
+                    lines.push(self.done(entry, *conn, "ask the host", request.path.clone()));
                 }
                 Output::ShardMessage { to, message } => {
                     let (text, bytes) = (format!("to shard {}", to.0), message.range().len());
@@ -387,8 +387,8 @@ pub fn describe(input: &Recorded<'_>) -> String {
         }
         Recorded::Closed { conn, cause } => format!("{conn} closed: {cause:?}"),
         Recorded::Backlog { conn, bytes } => format!("{conn} has {bytes} unsent bytes"),
-        Recorded::Answered { conn, answer } => {
-            format!("{conn} is answered {} with {} bytes", answer.status, answer.body.len())
+        Recorded::Responded { conn, response } => {
+            format!("{conn} is answered {} with {} bytes", response.status, response.body.len())
         }
         Recorded::WallClock { started_unix_ms } => {
             format!("wall clock: the server started at {started_unix_ms} ms")
@@ -422,7 +422,7 @@ fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
         Recorded::Received { .. } => "received",
         Recorded::Closed { .. } => "closed",
         Recorded::Backlog { .. } => "backlog",
-        Recorded::Answered { .. } => "answered",
+        Recorded::Responded { .. } => "answered",
         Recorded::WallClock { .. } => "wall clock",
         Recorded::ShardMessage { .. } => "letter",
         Recorded::Memory(_) => "memory",

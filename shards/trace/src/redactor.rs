@@ -114,7 +114,7 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
         Recorded::Arrived { conn, state, .. } => Found::Arrival(conn, place(state)),
         Recorded::ShardMessage { message } => Found::ShardMessage(place(message)),
         // Answers of the server hold no secret of a member.
-        Recorded::Answered { .. } => Found::Else,
+        Recorded::Responded { .. } => Found::Else,
         Recorded::Storage { news } => match news.as_ref() {
             StorageEvent::Loaded { found: LoadResult::Record(record), .. } => {
                 // The record was copied while reading, and is the last field of its input.

@@ -57,7 +57,7 @@ impl Take {
             | Recorded::Received { conn, .. }
             | Recorded::Closed { conn, .. }
             | Recorded::Backlog { conn, .. }
-            | Recorded::Answered { conn, .. } => Some(conn),
+            | Recorded::Responded { conn, .. } => Some(conn),
             Recorded::Storage { .. }
             | Recorded::WallClock { .. }
             | Recorded::ShardMessage { .. }

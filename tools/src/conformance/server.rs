@@ -86,8 +86,8 @@ impl Shard {
                     self.close(conn, Closing::slow_reader(), cx);
                 }
             }
-            Input::Answered { conn, answer } => {
-                if let Some(incoming) = self.transport.answered(conn, &answer, cx) {
+            Input::Responded { conn, response } => {
+                if let Some(incoming) = self.transport.answered(conn, &response, cx) {
                     self.read(incoming, cx);
                 }
             }

@@ -84,7 +84,7 @@ impl RecorderCheck {
             }
             Recorded::ShardMessage { message } => return check(message),
             Recorded::Backlog { .. }
-            | Recorded::Answered { .. }
+            | Recorded::Responded { .. }
             | Recorded::WallClock { .. }
             | Recorded::Memory(_)
             | Recorded::Drain

@@ -272,7 +272,7 @@ impl SimShell<'_> {
                     }
                 }
                 Output::ShardMessage { to, .. } => self.desk.digest.add(9 + u64::from(to.0)),
-                Output::Ask { .. } => self.desk.digest.add(5),
+                Output::Request { .. } => self.desk.digest.add(5),
                 Output::Load { session } => {
                     self.desk.digest.add(6);
                     if session.shard(self.plan.shape.shards).0 != self.desk.id {
@@ -414,7 +414,7 @@ impl SimShell<'_> {
                 return Watched::Drain { connected };
             }
             Input::TurnEnded => self.oracle.before_timers(now, self.desk.id),
-            Input::ShardMessage { .. } | Input::Answered { .. } => {}
+            Input::ShardMessage { .. } | Input::Responded { .. } => {}
         }
         Watched::Nothing
     }

@@ -54,7 +54,7 @@ impl<M> Strict<M> {
             Input::Closed { conn, .. } => assert!(self.open.remove(&conn), "{conn} was not there"),
             Input::Received { conn, .. }
             | Input::Backlog { conn, .. }
-            | Input::Answered { conn, .. } => {
+            | Input::Responded { conn, .. } => {
                 assert!(self.open.contains(&conn), "{conn} is not there");
             }
             Input::ShardMessage { .. }
@@ -140,8 +140,8 @@ pub fn echo(_: Micros, input: Input<'_>, out: &mut Outputs) {
 pub struct Silent;
 
 impl Host for Silent {
-    fn answer(&self, _: Asker, question: &HttpRequest) -> Option<HttpResponse> {
-        panic!("asked for {}", question.path);
+    fn answer(&self, _: Asker, request: &HttpRequest) -> Option<HttpResponse> {
+        panic!("asked for {}", request.path);
     }
 }
 

@@ -213,10 +213,10 @@ impl World {
                 Output::Store { record, .. } => {
                     self.orders.push((output.clone(), out.bytes[record.range()].to_vec()));
                 }
-                Output::Ask { conn, question } => {
-                    let body = format!("asked for {}", question.path).into_bytes().into();
-                    let answer = HttpResponse { status: 200, headers: Vec::new(), body };
-                    self.input(shard, Input::Answered { conn: *conn, answer });
+                Output::Request { conn, request } => {
+                    let body = format!("asked for {}", request.path).into_bytes().into();
+                    let response = HttpResponse { status: 200, headers: Vec::new(), body };
+                    self.input(shard, Input::Responded { conn: *conn, response });
                 }
             }
         }
@@ -714,11 +714,11 @@ fn a_request_that_the_host_had_not_answered_when_the_drain_began_is_answered() {
     let bytes = &mut b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
     world.shards[0].handle(world.now, Input::Received { conn, bytes }, &mut world.out);
     let asked = std::mem::take(&mut world.out).list;
-    assert!(matches!(asked[..], [Output::Ask { .. }]), "{asked:?}");
+    assert!(matches!(asked[..], [Output::Request { .. }]), "{asked:?}");
     world.input(0, Input::Drain);
     assert!(world.closed.is_empty());
-    let answer = HttpResponse { status: 200, headers: Vec::new(), body: b"here".into() };
-    world.input(0, Input::Answered { conn, answer });
+    let response = HttpResponse { status: 200, headers: Vec::new(), body: b"here".into() };
+    world.input(0, Input::Responded { conn, response });
     let sent = String::from_utf8_lossy(&world.sent[&id]).into_owned();
     assert!(sent.contains("\r\nConnection: close\r\n") && sent.ends_with("here"), "{sent}");
     assert_eq!(world.closed.get(&id), Some(&Close::Gently));

@@ -38,8 +38,8 @@ impl Shard {
                     self.close(conn, Closing::slow_reader(), cx); // mark: slow_reader_stays
                 }
             }
-            Input::Answered { conn, answer } => {
-                if let Some(incoming) = self.transport.answered(conn, &answer, cx) {
+            Input::Responded { conn, response } => {
+                if let Some(incoming) = self.transport.answered(conn, &response, cx) {
                     self.read(incoming, cx);
                 }
             }

@@ -62,12 +62,12 @@ pub enum Input<'a> {
         /// The bytes of [`Output::ShardMessage`].
         message: &'a [u8],
     },
-    /// The host's answer to an [`Output::Ask`].
-    Answered {
+    /// The host's answer to an [`Output::Request`].
+    Responded {
         /// Which connection asked.
         conn: ConnId,
         /// The answer.
-        answer: HttpResponse,
+        response: HttpResponse,
     },
     /// The storage has something to say.
     Storage {
@@ -273,12 +273,12 @@ pub enum Output {
         /// What its engine is to know: a place in [`Outputs::bytes`].
         message: Span,
     },
-    /// Answer this HTTP request by [`Input::Answered`].
-    Ask {
+    /// Answer this HTTP request by [`Input::Responded`].
+    Request {
         /// Who asks.
         conn: ConnId,
         /// What.
-        question: HttpRequest,
+        request: HttpRequest,
     },
     /// Answer by [`StorageEvent::Loaded`] what is stored of a session.
     Load {

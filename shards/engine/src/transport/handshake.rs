@@ -133,11 +133,11 @@ impl Transport {
                 Step::answered(false)
             }
             Method::Get | Method::Head => {
-                let question = question(peer, request, cx.settings);
+                let request = host_request(peer, request, cx.settings);
                 if let Some(http) = self.connections.http_mut(conn) {
                     http.ask(delivery.head, keep_alive, cors);
                 }
-                cx.out.list.push(Output::Ask { conn, question });
+                cx.out.list.push(Output::Request { conn, request });
                 Step::Next
             }
             Method::Post | Method::Other => {
@@ -474,7 +474,7 @@ fn for_log(text: &str) -> String {
 }
 
 /// A request as the host gets it.
-fn question(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> HttpRequest {
+fn host_request(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> HttpRequest {
     let speaker = client_address(peer, request, settings);
     let header = |name| request.header(name).unwrap_or_default().to_owned();
     HttpRequest {

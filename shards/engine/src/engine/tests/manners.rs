@@ -186,7 +186,7 @@ fn asked(world: &mut World, target: &str, lines: &[&[u8]]) -> HttpRequest {
     let mut bytes = [&head[..], b"\r\n\r\n"].concat();
     world.shards[shard].handle(world.now, Input::Received { conn, bytes: &mut bytes }, &mut out);
     match &out.list[..] {
-        [Output::Ask { question, .. }] => question.clone(),
+        [Output::Request { request, .. }] => request.clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -196,9 +196,9 @@ fn the_host_learns_whether_a_request_was_passed_on_and_by_which_name() {
     let mut world =
         world(|settings| settings.manners.hosts = Hosts::Local(vec!["band.example".into()]));
     let host: &[u8] = b"Host: band.example";
-    let question = asked(&mut world, "/metrics", &[host]);
+    let request = asked(&mut world, "/metrics", &[host]);
     assert_eq!(
-        (question.forwarded, question.named, &*question.host),
+        (request.forwarded, request.named, &*request.host),
         (false, Named::Known, "band.example")
     );
     for lines in [
