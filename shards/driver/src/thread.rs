@@ -188,7 +188,7 @@ impl<M: Machine> Thread<M> {
     fn measure(&mut self, took_nanos: u64) {
         let gauges = &mut *self.shell.gauges;
         gauges.turn.saturating_record(took_nanos);
-        self.turn.machine_mut().measures(|what, value| {
+        self.turn.machine_mut().samples(|what, value| {
             let gauge = match what {
                 Sample::TickLateness => &mut gauges.tick_lateness,
                 Sample::RoundTrip => &mut gauges.round_trip,
@@ -211,15 +211,15 @@ impl<M: Machine> Thread<M> {
     /// Tells in the log which connections ended and why: people look for that when somebody says
     /// that the tablet lost the band.
     fn log_departures(&mut self) {
-        self.turn.machine_mut().departures(|departure| {
-            let (conn, peer, why) = (departure.conn, departure.peer, departure.why);
-            let (level, verb) = match departure.manner {
+        self.turn.machine_mut().disconnects(|disconnect| {
+            let (conn, peer, why) = (disconnect.conn, disconnect.peer, disconnect.why);
+            let (level, verb) = match disconnect.manner {
                 Manner::Left => (Level::Debug, "closed"),
                 Manner::Expelled => (Level::Info, "expelled"),
                 // A line of its own, of which the log keeps count by itself.
                 Manner::Misconfigured => return log::warn!(peer:%; "{why}"),
             };
-            match departure.session {
+            match disconnect.session {
                 Some(session) => {
                     log::log!(
                         level, conn:%, session = session.as_str(), peer:%;

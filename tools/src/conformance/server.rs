@@ -59,7 +59,7 @@ impl Machine for Server {
         Counters { connections, ..self.resources.report.counters }
     }
 
-    fn departures(&mut self, each: impl FnMut(Disconnect)) {
+    fn disconnects(&mut self, each: impl FnMut(Disconnect)) {
         self.resources.report.disconnects.take(each);
     }
 }

@@ -95,12 +95,12 @@ impl Engine {
     }
 
     /// Measurements since they were last taken.
-    pub fn measures(&mut self) -> &mut Samples {
+    pub fn samples(&mut self) -> &mut Samples {
         &mut self.resources.report.samples
     }
 
     /// Connections that ended since somebody last took them.
-    pub fn departures(&mut self) -> &mut Disconnects {
+    pub fn disconnects(&mut self) -> &mut Disconnects {
         &mut self.resources.report.disconnects
     }
 

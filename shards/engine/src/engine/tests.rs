@@ -478,7 +478,7 @@ fn a_session_sleeps_through_ticks_that_nobody_wants() {
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
     world.pass(Micros::from_secs(10));
     let mut wakes = 0;
-    world.shards[0].measures().take(|what, _| wakes += u32::from(what == Sample::TickLateness));
+    world.shards[0].samples().take(|what, _| wakes += u32::from(what == Sample::TickLateness));
     let ticks = positions(&mut world, ann);
     assert_eq!((wakes, ticks.len()), (10, 10));
     let apart = |pair: &[f64]| (pair[1] - pair[0]).round() == 1_008.0;
@@ -883,7 +883,7 @@ fn a_late_tick_is_measured_and_so_is_a_round_trip() {
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
     world.pass(MS(100));
     let mut measured = Vec::new();
-    world.shards[0].measures().take(|what, value| measured.push((what, value)));
+    world.shards[0].samples().take(|what, value| measured.push((what, value)));
     assert!(
         measured.len() >= 5 && measured.iter().all(|one| *one == (Sample::TickLateness, MS(0)))
     );
@@ -892,14 +892,14 @@ fn a_late_tick_is_measured_and_so_is_a_round_trip() {
     world.now = due + MS(3);
     world.turn();
     let mut late = Vec::new();
-    world.shards[0].measures().take(|what, value| late.push((what, value)));
+    world.shards[0].samples().take(|what, value| late.push((what, value)));
     assert_eq!(late, [(Sample::TickLateness, MS(3))]);
 
     world.say(ann, r#"42["pause",{"sessionId":"s"}]"#);
     world.pass(MS(5_000));
     world.say(ann, r#"42["pong"]"#);
     let mut trips = 0;
-    world.shards[0].measures().take(|what, _| trips += u32::from(what == Sample::RoundTrip));
+    world.shards[0].samples().take(|what, _| trips += u32::from(what == Sample::RoundTrip));
     assert_eq!(trips, 1);
 }
 

@@ -1,4 +1,4 @@
-//! What the engine reports of itself, for whoever drives it: counters, measures, and why connections ended.
+//! What the engine reports of itself, for whoever drives it: counters, samples, and why connections ended.
 //!
 //! Plain values in a list that is emptied after every turn: the engine neither knows what becomes
 //! of them nor decides anything by them.
@@ -11,9 +11,9 @@ use crate::speech::Code;
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::time::Micros;
 
-/// So many measures are kept until they are taken; what comes later is left out. A shard's turn has
+/// So many samples are kept until they are taken; what comes later is left out. A shard's turn has
 /// fewer unless it is hopelessly behind, and then the first ones tell enough.
-pub const MEASURES_MAX: usize = 4_096;
+pub const SAMPLES_MAX: usize = 4_096;
 
 /// What was measured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,13 +24,13 @@ pub enum Sample {
     RoundTrip,
 }
 
-/// Measures that nobody has taken yet.
+/// Samples that nobody has taken yet.
 #[derive(Debug, Default)]
 pub struct Samples(Vec<(Sample, Micros)>);
 
 impl Samples {
     pub(crate) fn add(&mut self, what: Sample, value: Micros) {
-        if self.0.len() < MEASURES_MAX {
+        if self.0.len() < SAMPLES_MAX {
             self.0.push((what, value));
         }
     }
@@ -44,7 +44,7 @@ impl Samples {
 }
 
 /// So many are kept until they are taken; of more that end in one turn only the counters tell.
-pub const DEPARTURES_MAX: usize = 1_024;
+pub const DISCONNECTS_MAX: usize = 1_024;
 
 /// A connection that ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -73,14 +73,14 @@ pub enum Manner {
     Misconfigured,
 }
 
-/// Departures that nobody has taken yet.
+/// Disconnects that nobody has taken yet.
 #[derive(Debug, Default)]
 pub struct Disconnects(Vec<Disconnect>);
 
 impl Disconnects {
-    pub(crate) fn add(&mut self, departure: Disconnect) {
-        if self.0.len() < DEPARTURES_MAX {
-            self.0.push(departure);
+    pub(crate) fn add(&mut self, disconnect: Disconnect) {
+        if self.0.len() < DISCONNECTS_MAX {
+            self.0.push(disconnect);
         }
     }
 
@@ -165,23 +165,23 @@ mod tests {
 
     #[test]
     fn what_nobody_takes_does_not_pile_up() {
-        let mut measures = Samples::default();
-        for micros in 0..MEASURES_MAX as u64 + 5 {
-            measures.add(Sample::RoundTrip, Micros::from_micros(micros));
+        let mut samples = Samples::default();
+        for micros in 0..SAMPLES_MAX as u64 + 5 {
+            samples.add(Sample::RoundTrip, Micros::from_micros(micros));
         }
         let mut taken = Vec::new();
-        measures.take(|_, value| taken.push(value.as_micros()));
-        assert!(taken.iter().copied().eq(0..MEASURES_MAX as u64));
-        measures.take(|_, _| panic!("they were taken"));
+        samples.take(|_, value| taken.push(value.as_micros()));
+        assert!(taken.iter().copied().eq(0..SAMPLES_MAX as u64));
+        samples.take(|_, _| panic!("they were taken"));
     }
 
     #[test]
-    fn departures_that_nobody_takes_do_not_pile_up() {
-        let mut departures = Disconnects::default();
-        for index in 0..DEPARTURES_MAX as u32 + 5 {
+    fn disconnects_that_nobody_takes_do_not_pile_up() {
+        let mut disconnects = Disconnects::default();
+        for index in 0..DISCONNECTS_MAX as u32 + 5 {
             let conn = ConnId { index, generation: 0 };
             let peer = [127, 0, 0, 1].into();
-            departures.add(Disconnect {
+            disconnects.add(Disconnect {
                 conn,
                 peer,
                 session: None,
@@ -190,11 +190,11 @@ mod tests {
             });
         }
         let mut taken = 0;
-        departures.take(|departure| {
-            assert_eq!(departure.conn.index, taken);
+        disconnects.take(|disconnect| {
+            assert_eq!(disconnect.conn.index, taken);
             taken += 1;
         });
-        assert_eq!(taken as usize, DEPARTURES_MAX);
-        departures.take(|_| panic!("they were taken"));
+        assert_eq!(taken as usize, DISCONNECTS_MAX);
+        disconnects.take(|_| panic!("they were taken"));
     }
 }

@@ -111,7 +111,7 @@ fn run(raw: &[u8], cuts: &[usize]) -> impl PartialEq + std::fmt::Debug + use<> {
     world.pass(MS(20));
     let mut told = Vec::new();
     for shard in &mut world.shards {
-        shard.departures().take(|one| told.push((one.manner, one.why.into_owned())));
+        shard.disconnects().take(|one| told.push((one.manner, one.why.into_owned())));
     }
     let counted: Vec<_> = world.shards.iter().map(Engine::counters).collect();
     (

@@ -372,7 +372,7 @@ fn a_refused_page_is_told_once_with_the_name_and_the_setting() {
     });
     let told = |world: &mut World| {
         let mut all = Vec::new();
-        world.shards[0].departures().take(|one| all.push((one.manner, one.why.into_owned())));
+        world.shards[0].disconnects().take(|one| all.push((one.manner, one.why.into_owned())));
         all
     };
     let page: [&str; 2] = ["Host: band.example", "Origin: https://band.example"];
@@ -398,11 +398,11 @@ fn a_refused_page_is_told_once_with_the_name_and_the_setting() {
 }
 
 /// What the engine tells of a connection's end: in which session, whether it was expelled, and why.
-fn departures(world: &mut World) -> Vec<(Option<String>, bool, String)> {
+fn disconnects(world: &mut World) -> Vec<(Option<String>, bool, String)> {
     let mut all = Vec::new();
-    world.shards[0].departures().take(|departure| {
-        let session = departure.session.map(|session| session.as_str().to_owned());
-        all.push((session, departure.manner != Manner::Left, departure.why.into_owned()));
+    world.shards[0].disconnects().take(|disconnect| {
+        let session = disconnect.session.map(|session| session.as_str().to_owned());
+        all.push((session, disconnect.manner != Manner::Left, disconnect.why.into_owned()));
     });
     all
 }
@@ -413,10 +413,10 @@ fn the_end_of_every_client_is_told_with_its_reason() {
     let in_session = |name: &str| Some(name.to_owned());
     let ann = world.client(0);
     world.say(ann, &join("s", "Ann"));
-    assert_eq!(departures(&mut world), []);
+    assert_eq!(disconnects(&mut world), []);
     let (shard, conn) = world.places[&ann];
     world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
-    assert_eq!(departures(&mut world), [(in_session("s"), false, "transport close".to_owned())]);
+    assert_eq!(disconnects(&mut world), [(in_session("s"), false, "transport close".to_owned())]);
 
     let cy = world.client(0);
     world.say(cy, &join("s", "Cy"));
@@ -424,16 +424,16 @@ fn the_end_of_every_client_is_told_with_its_reason() {
     let (shard, conn) = world.places[&cy];
     world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
     let goodbye = (in_session("s"), false, "client namespace disconnect".to_owned());
-    assert_eq!(departures(&mut world), [goodbye], "told once");
+    assert_eq!(disconnects(&mut world), [goodbye], "told once");
 
     let bob = world.client(0);
     world.say(bob, "44");
-    assert_eq!(departures(&mut world), [(None, true, "a packet is no Socket.IO".to_owned())]);
+    assert_eq!(disconnects(&mut world), [(None, true, "a packet is no Socket.IO".to_owned())]);
 
     let eve = world.client(0);
     world.say(eve, &join("s", "Eve"));
     world.bytes(eve, &[0x83, 0x80, 0, 0, 0, 0]);
-    let told = departures(&mut world);
+    let told = disconnects(&mut world);
     assert_eq!((told.len(), &told[0].0, told[0].1), (1, &in_session("s"), true), "{told:?}");
 
     let mob = world.client(0);
@@ -448,16 +448,16 @@ fn the_end_of_every_client_is_told_with_its_reason() {
         }
     }
     assert_eq!(
-        departures(&mut world),
+        disconnects(&mut world),
         [(None, true, "it exceeds its rates again and again".to_owned())]
     );
 
     let plain = world.open(0);
     world.bytes(plain, b"GET / HTTP/1.1\r\nHost: band\r\nConnection: close\r\n\r\n");
-    assert_eq!(departures(&mut world), [], "a page that was fetched is nothing to tell");
+    assert_eq!(disconnects(&mut world), [], "a page that was fetched is nothing to tell");
     let scanner = world.open(0);
     world.bytes(scanner, b"\x16\x03\x01\x02\x00\x01\r\n\r\n");
-    assert_eq!(departures(&mut world), [(None, true, "Bad Request".to_owned())]);
+    assert_eq!(disconnects(&mut world), [(None, true, "Bad Request".to_owned())]);
 }
 
 /// What comes of trying a passcode.
