@@ -159,8 +159,8 @@ impl FleetTotals {
     fn totals(&self, shard: ShardId) -> ShardTotals {
         let (stats, counters) = (self.board.stats(shard), self.board.counters(shard));
         ShardTotals {
-            connections: u64::from(counters.links),
-            http: u64::from(counters.connections.saturating_sub(counters.links)),
+            connections: u64::from(counters.clients),
+            http: u64::from(counters.connections.saturating_sub(counters.clients)),
             members: u64::from(counters.members),
             sessions: u64::from(counters.sessions),
             sessions_active: u64::from(counters.sessions.saturating_sub(counters.sessions_empty)),

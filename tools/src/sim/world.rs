@@ -452,7 +452,7 @@ impl<'p> World<'p> {
                 () if connections > 0 => format!("{connections} connections are left"),
                 () if !engine.is_drained() => "the engine is not drained".to_owned(),
                 () if !self.shutdown.is_quiet() => "the server cannot end".to_owned(),
-                () if counters.links + counters.members > 0 => format!("left over: {counters:?}"),
+                () if counters.clients + counters.members > 0 => format!("left over: {counters:?}"),
                 () if counters.sessions > 0 => {
                     format!("{} empty sessions are kept for ever", counters.sessions)
                 }

@@ -765,7 +765,7 @@ fn everything_is_given_back_when_all_are_gone() {
     world.pass(MS(20));
     let counters = world.shards[0].counters();
     assert_eq!(
-        (counters.connections, counters.links, counters.members, counters.sessions),
+        (counters.connections, counters.clients, counters.members, counters.sessions),
         (0, 0, 0, 1)
     );
     world.pass(Limits::PRODUCTION.empty_session_ttl);

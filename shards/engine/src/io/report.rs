@@ -106,8 +106,8 @@ pub struct Report {
 pub struct Counters {
     /// Connections now, of any kind.
     pub connections: u32,
-    /// Connections now that are WebSockets.
-    pub links: u32,
+    /// Clients now, over WebSocket or long-polling.
+    pub clients: u32,
     /// Members now that have a connection.
     pub members: u32,
     /// Sessions now.

@@ -64,7 +64,7 @@ impl Transport {
                 }
             }
             Protocol::Client(client) => {
-                cx.report.counters.links -= 1;
+                cx.report.counters.clients -= 1;
                 if let Some(sid) = client.sid() {
                     self.polling_clients.remove(sid);
                 }

@@ -115,7 +115,7 @@ impl Transport {
         let Protocol::Client(client) = connection.protocol else { return };
         assert!(client.seat.is_none(), "a client leaves its session before it moves");
         assert!(client.late().is_none(), "values that wait are applied before the join");
-        cx.report.counters.links -= 1;
+        cx.report.counters.clients -= 1;
         if let Some(sid) = client.sid() {
             self.polling_clients.remove(sid);
         }
@@ -132,7 +132,7 @@ impl Transport {
         let id = client;
         let Protocol::Client(client) = connection.protocol else { return None };
         assert!(client.seat.is_none(), "a client leaves its session before it moves");
-        cx.report.counters.links -= 1;
+        cx.report.counters.clients -= 1;
         cx.release_peer(speaker);
         if let Some(sid) = client.sid() {
             self.polling_clients.moved(sid, to, cx.now.at);
@@ -164,7 +164,7 @@ impl Transport {
                     self.polling_clients.put(sid, conn);
                 }
                 self.connections.adopt(conn, speaker, Protocol::Client(Box::new(client)), cx);
-                cx.report.counters.links += 1;
+                cx.report.counters.clients += 1;
                 if let Some(window) = window {
                     cx.sender.put_window(conn, window);
                 }
@@ -202,7 +202,7 @@ impl Transport {
                     return Some(refuse_arrival(conn, cors.as_cors(), cx));
                 };
                 cx.adopt_peer(of_client);
-                cx.report.counters.links += 1;
+                cx.report.counters.clients += 1;
                 if let Some(sid) = sid {
                     self.polling_clients.put(sid, client);
                 }

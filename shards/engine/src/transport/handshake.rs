@@ -266,7 +266,7 @@ impl Transport {
         if let Some(connection) = self.connections.get_mut(asked.conn) {
             connection.protocol = Protocol::Client(Box::new(client));
         }
-        cx.report.counters.links += 1;
+        cx.report.counters.clients += 1;
         let (layer, query) = (self.profile.layer, asked.request.query);
         let opened = self.connections.greet(asked.conn, (sid, &[]), layer, query, cx);
         opened.map_or(Step::Upgraded, |opened| Step::Opened(Box::new(opened)))

@@ -317,7 +317,7 @@ impl Transport {
         let Resources { settings, sender, peers, report, .. } = resources;
         let is_client = |conn: &Connection| matches!(conn.protocol, Protocol::Client(_));
         let clients = self.connections.iter().filter(|(_, conn)| is_client(conn)).count();
-        assert_eq!(clients as u32, report.counters.links, "clients are counted");
+        assert_eq!(clients as u32, report.counters.clients, "clients are counted");
         assert!(self.polling_clients.len() <= clients, "no client is known that is gone");
         assert!(sender.len() <= clients, "nothing is kept of connections that are gone");
         let is_counted = |conn: &Connection| is_counted(conn.speaker(), settings);

@@ -88,7 +88,7 @@ impl Transport {
             cx.release_peer(speaker);
             return Ok(Step::Close(unavailable_now(conn, cx)));
         };
-        cx.report.counters.links += 1;
+        cx.report.counters.clients += 1;
         self.polling_clients.put(sid, client);
         let mut queue = PollQueue::new(version, base64);
         if version == Version::V3 {
