@@ -11,7 +11,7 @@ use super::exchange::{
     Exchange, Step, client_address, print_draining, refused_by_setting, refused_request, too_many,
     unavailable_now,
 };
-use super::http_conn::Asked;
+use super::http_conn::NextRequest;
 use super::incoming::{Incoming, Post, PostEnd};
 use super::packed::Packed;
 use super::polling::{answer_closed, fits, is_of_client, wants_base64};
@@ -47,17 +47,20 @@ impl Transport {
         let refusal = incoming.refusal.take();
         let is_counted = refusal.is_none();
         let (step, used) = match http.next_request(&incoming.bytes.get()[incoming.at..]) {
-            Asked::Incomplete | Asked::Pending => return None,
-            Asked::TooMuch => return Some(Event::Close { conn, closing: Closing::answered() }),
-            Asked::Refused(refused) => {
+            NextRequest::Incomplete | NextRequest::Pending => return None,
+            NextRequest::TooMuch => {
+                return Some(Event::Close { conn, closing: Closing::answered() });
+            }
+            NextRequest::Refused(refused) => {
                 (Step::Close(refused_request(conn, refused, Cors::Silent, cx)), 0)
             }
-            Asked::Request { request, body, used } => {
+            NextRequest::Request { request, body, used } => {
                 let cors = self.profile.cors_for(&request, cx.settings);
                 let is_looked_after = incoming.is_looked_after;
                 let request = &request;
-                let asked = Exchange { conn, peer, request, body, cors, refusal, is_looked_after };
-                (self.request(&asked, cx), used)
+                let exchange =
+                    Exchange { conn, peer, request, body, cors, refusal, is_looked_after };
+                (self.request(&exchange, cx), used)
             }
         };
         // A request is counted once, however many pieces its body comes in.
@@ -98,8 +101,8 @@ impl Transport {
         Some(event)
     }
 
-    fn request(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
-        let &Exchange { conn, peer, request, cors, .. } = asked;
+    fn request(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
+        let &Exchange { conn, peer, request, cors, .. } = exchange;
         // Of the bodies of these requests nothing is read, so nothing can come after them. While
         // the server drains, no connection is kept for another request.
         let keep_alive =
@@ -118,10 +121,10 @@ impl Transport {
                 cx.out.send(conn, |bytes| print_draining(bytes, now, delivery));
                 Step::answered(false)
             }
-            _ if self.profile.is_protocol(request) => self.handshake(asked, cx),
+            _ if self.profile.is_protocol(request) => self.handshake(exchange, cx),
             Method::Get | Method::Head if request.wants_upgrade() => {
                 if self.profile.layer == Layer::Frames {
-                    return self.accept(asked, Version::V4, None, cx);
+                    return self.accept(exchange, Version::V4, None, cx);
                 }
                 let headers =
                     [(Cow::Borrowed("Content-Type"), Cow::Borrowed("text/plain; charset=utf-8"))];
@@ -157,8 +160,8 @@ impl Transport {
     }
 
     /// Checks a request to Engine.IO in the order of other servers, whose answers clients show.
-    fn handshake(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
-        let &Exchange { conn, peer, request, cors, refusal, .. } = asked;
+    fn handshake(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
+        let &Exchange { conn, peer, request, cors, refusal, .. } = exchange;
         // mark: admitted_without_memory
         if self.memory == FreeMemory::Out && request.parameter("sid").is_none() {
             return Step::Close(unavailable_now(conn, cx));
@@ -166,8 +169,8 @@ impl Transport {
         let done = match (refusal, request.parameter("transport").as_deref()) {
             (Some(refusal), _) => Err(refusal),
             (_, Some("websocket" | "polling")) if cors == Cors::Denied => Err(Refusal::Forbidden),
-            (_, Some("websocket")) => self.websocket(asked, cx),
-            (_, Some("polling")) if cx.settings.transports.polling => self.polling(asked, cx),
+            (_, Some("websocket")) => self.websocket(exchange, cx),
+            (_, Some("polling")) if cx.settings.transports.polling => self.polling(exchange, cx),
             _ => Err(Refusal::TransportUnknown),
         };
         done.unwrap_or_else(|refusal| {
@@ -187,15 +190,16 @@ impl Transport {
     }
 
     /// Handles a request for a WebSocket: of a new client, or of one that began with long-polling.
-    fn websocket(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
-        let request = asked.request;
-        let client = match request.parameter("sid").map(|sid| self.locate(asked.conn, &sid, cx)) {
+    fn websocket(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
+        let request = exchange.request;
+        let client = match request.parameter("sid").map(|sid| self.locate(exchange.conn, &sid, cx))
+        {
             None => None,
             Some(Location::Local(client)) => Some(client),
             Some(Location::Remote(shard)) => return Ok(Step::Elsewhere(shard)),
             Some(Location::Unknown) => return Err(Refusal::SessionUnknown),
         };
-        if client.is_some_and(|client| !is_of_client(asked, client, cx)) {
+        if client.is_some_and(|client| !is_of_client(exchange, client, cx)) {
             return Err(Refusal::SessionUnknown);
         }
         if request.method != Method::Get {
@@ -211,30 +215,30 @@ impl Transport {
         {
             return Err(Refusal::BadRequest);
         }
-        Ok(self.accept(asked, version, client, cx))
+        Ok(self.accept(exchange, version, client, cx))
     }
 
     /// Makes a WebSocket of a connection, unless its offer is malformed.
     fn accept(
         &mut self,
-        asked: &Exchange<'_>,
+        exchange: &Exchange<'_>,
         version: Version,
         client: Option<ConnId>,
         cx: &mut Cx<'_>,
     ) -> Step {
-        let &Exchange { conn, request, cors, .. } = asked;
+        let &Exchange { conn, request, cors, .. } = exchange;
         let (upgrade, agreed) = match negotiate(request, cx.settings) {
             Ok(granted) => granted,
             Err(refused) => return Step::Close(refused_request(conn, refused, cors, cx)),
         };
-        if let Err(refusal) = self.connections.count_client(asked, cx) {
+        if let Err(refusal) = self.connections.count_client(exchange, cx) {
             return Step::Close(too_many(conn, refusal, cx));
         }
         let extension = agreed.map(|agreed| agreed.answer());
         let now = cx.now.unix;
         cx.out.send(conn, |bytes| upgrade.print(bytes, now, cors, extension.as_deref()));
         let Some(client) = client else {
-            return self.open_websocket(asked, version, agreed, cx);
+            return self.open_websocket(exchange, version, agreed, cx);
         };
         let Some(sid) = self.connections.client(client).and_then(Client::sid) else {
             return Step::Upgraded;
@@ -253,27 +257,27 @@ impl Transport {
     /// Makes a client of a connection whose upgrade was accepted, and greets it.
     fn open_websocket(
         &mut self,
-        asked: &Exchange<'_>,
+        exchange: &Exchange<'_>,
         version: Version,
         agreed: Option<Agreed>,
         cx: &mut Cx<'_>,
     ) -> Step {
         let sid = cx.draw_id();
-        let base64 = wants_base64(asked.request);
+        let base64 = wants_base64(exchange.request);
         let dialect = Dialect { version, base64, layer: self.profile.layer };
         let mut client = Client::new(dialect, Encoding::Plain, None, cx.now.at, cx.settings);
         client.upgrade(Reader::new(agreed.is_some()), agreed, agreed.and_then(Agreed::window));
-        if let Some(connection) = self.connections.get_mut(asked.conn) {
+        if let Some(connection) = self.connections.get_mut(exchange.conn) {
             connection.protocol = Protocol::Client(Box::new(client));
         }
         cx.report.counters.clients += 1;
-        let (layer, query) = (self.profile.layer, asked.request.query);
-        let opened = self.connections.greet(asked.conn, (sid, &[]), layer, query, cx);
+        let (layer, query) = (self.profile.layer, exchange.request.query);
+        let opened = self.connections.greet(exchange.conn, (sid, &[]), layer, query, cx);
         opened.map_or(Step::Upgraded, |opened| Step::Opened(Box::new(opened)))
     }
 
-    fn polling(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
-        let &Exchange { conn, request, body, cors, .. } = asked;
+    fn polling(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
+        let &Exchange { conn, request, body, cors, .. } = exchange;
         // JSONP, for browsers without CORS, is not spoken: its answers are scripts that any page
         // may run.
         if request.parameter("j").is_some() {
@@ -292,12 +296,12 @@ impl Transport {
                 return Err(Refusal::BadRequest);
             }
             let version = version(request, true, cx.settings)?;
-            return self.open_polled(asked, version, cx);
+            return self.open_polled(exchange, version, cx);
         };
         let client = match self.locate(conn, &sid, cx) {
             // A client whose time is over is so for a request of the same turn already.
             Location::Local(client)
-                if !asked.is_looked_after && self.connections.is_due(client, cx) =>
+                if !exchange.is_looked_after && self.connections.is_due(client, cx) =>
             {
                 return Ok(Step::Due(client));
             }
@@ -306,11 +310,11 @@ impl Transport {
             Location::Unknown if request.method == Method::Get => {
                 let body = self.polling_clients.final_body(&sid, cx.now.at);
                 let body = body.ok_or(Refusal::SessionUnknown)?;
-                return Ok(answer_closed(asked, body, cx));
+                return Ok(answer_closed(exchange, body, cx));
             }
             Location::Unknown => return Err(Refusal::SessionUnknown),
         };
-        if !is_of_client(asked, client, cx) {
+        if !is_of_client(exchange, client, cx) {
             return Err(Refusal::SessionUnknown);
         }
         let version = version(request, true, cx.settings)?;
@@ -319,13 +323,13 @@ impl Transport {
             return Err(Refusal::BadRequest);
         }
         if request.method == Method::Get {
-            return self.connections.poll(asked, client, cx);
+            return self.connections.poll(exchange, client, cx);
         }
         if request.content_length > u64::from(cx.settings.limits.message_bytes_max) {
             return Ok(Step::Close(refused_request(conn, Refused::BODY_TOO_LARGE, cors, cx)));
         }
         match body {
-            Some(body) => self.connections.post(asked, client, body, cx),
+            Some(body) => self.connections.post(exchange, client, body, cx),
             None => self.connections.await_body(conn, client, cx),
         }
     }
@@ -400,9 +404,13 @@ impl Connections {
     }
 
     /// Counts a connection that is to last under the client that it is for.
-    fn count_client(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<(), PeerRefusal> {
-        let speaker = client_address(asked.peer, asked.request, cx.settings);
-        let Some(connection) = self.get_mut(asked.conn) else { return Ok(()) };
+    fn count_client(
+        &mut self,
+        exchange: &Exchange<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), PeerRefusal> {
+        let speaker = client_address(exchange.peer, exchange.request, cx.settings);
+        let Some(connection) = self.get_mut(exchange.conn) else { return Ok(()) };
         let (before, manners) = (connection.speaker(), &cx.settings.manners);
         let is_exempt = manners.is_proxy(speaker.address)
             || speaker.address.is_loopback() && manners.peers.spares_loopback;

@@ -1,4 +1,4 @@
-//! A connection that speaks HTTP, as a machine: bytes in, one [`Asked`] for each request out. It
+//! A connection that speaks HTTP, as a machine: bytes in, one [`NextRequest`] for each request out. It
 //! knows neither its id nor the table of connections.
 
 use crate::wire::http::{Cors, Delivery, HeadReader, Refused, Request, Shared};
@@ -45,7 +45,7 @@ pub struct PendingRequest {
 
 /// The next step of a connection.
 #[allow(clippy::large_enum_variant)] // there is one at a time
-pub enum Asked<'a> {
+pub enum NextRequest<'a> {
     /// More bytes have to come.
     Incomplete,
     /// The request before it has to be answered first.
@@ -93,19 +93,19 @@ impl HttpConn {
     }
 
     /// Reads the request at the start of `bytes`.
-    pub fn next_request<'a>(&mut self, bytes: &'a [u8]) -> Asked<'a> {
+    pub fn next_request<'a>(&mut self, bytes: &'a [u8]) -> NextRequest<'a> {
         if self.pending.is_some() {
             let is_too_much = bytes.len() > WAITING_BYTES_MAX;
-            return if is_too_much { Asked::TooMuch } else { Asked::Pending };
+            return if is_too_much { NextRequest::TooMuch } else { NextRequest::Pending };
         }
         match self.head.parse(bytes) {
-            Ok(None) => Asked::Incomplete,
+            Ok(None) => NextRequest::Incomplete,
             Ok(Some((request, length))) => {
                 let body = bytes[length..].get(..request.content_length as usize);
                 let used = length + body.map_or(0, <[u8]>::len);
-                Asked::Request { request, body, used }
+                NextRequest::Request { request, body, used }
             }
-            Err(refused) => Asked::Refused(refused),
+            Err(refused) => NextRequest::Refused(refused),
         }
     }
 

@@ -68,11 +68,11 @@ impl Transport {
     /// Takes in a client by its first request, which is answered with the first packets.
     pub(super) fn open_polled(
         &mut self,
-        asked: &Exchange<'_>,
+        exchange: &Exchange<'_>,
         version: Version,
         cx: &mut Cx<'_>,
     ) -> Result<Step, Refusal> {
-        let Exchange { conn, peer, request, .. } = *asked;
+        let Exchange { conn, peer, request, .. } = *exchange;
         let sid = new_sid(cx);
         let base64 = wants_base64(request);
         let speaker = client_address(peer, request, cx.settings);
@@ -92,14 +92,14 @@ impl Transport {
         self.polling_clients.put(sid, client);
         let mut queue = PollQueue::new(version, base64);
         if version == Version::V3 {
-            queue.bond = Some(Box::new(new_bond(asked, cx)));
+            queue.bond = Some(Box::new(new_bond(exchange, cx)));
         }
         cx.sender.open(client, queue);
         let layer = self.profile.layer;
         let opened =
             self.connections.greet(client, (sid, &["websocket"]), layer, request.query, cx);
         self.connections.arm(client, cx);
-        let step = self.connections.poll(asked, client, cx)?;
+        let step = self.connections.poll(exchange, client, cx)?;
         Ok(opened.map_or(step, |opened| Step::Opened(Box::new(opened))))
     }
 
@@ -126,12 +126,12 @@ impl Connections {
     /// Handles a request for packets: it is answered now if there are any, else when there are.
     pub(super) fn poll(
         &mut self,
-        asked: &Exchange<'_>,
+        exchange: &Exchange<'_>,
         client: ConnId,
         cx: &mut Cx<'_>,
     ) -> Result<Step, Refusal> {
         let now = cx.now.at;
-        let (conn, delivery) = (asked.conn, asked.delivery());
+        let (conn, delivery) = (exchange.conn, exchange.delivery());
         if let Some(client) = self.client_mut(client) {
             client.touch(now);
         }
@@ -185,7 +185,7 @@ impl Connections {
     /// Handles a request with packets. They are read next, one at a time.
     pub(super) fn post(
         &mut self,
-        asked: &Exchange<'_>,
+        exchange: &Exchange<'_>,
         client: ConnId,
         body: &[u8],
         cx: &mut Cx<'_>,
@@ -193,22 +193,22 @@ impl Connections {
         let Some(version) = self.client(client).map(|client| client.version) else {
             return Err(Refusal::SessionUnknown);
         };
-        let conflict = self.await_body(asked.conn, client, cx)?;
+        let conflict = self.await_body(exchange.conn, client, cx)?;
         if !matches!(conflict, Step::More) {
             return Ok(conflict);
         }
         if let Some(queue) = cx.sender.queue(client) {
             queue.posting = None;
         }
-        if let Some(http) = self.http_mut(asked.conn) {
+        if let Some(http) = self.http_mut(exchange.conn) {
             http.posting_for = None;
         }
-        let Ok(parts) = payload::parts(body, version, is_binary(asked.request)) else {
+        let Ok(parts) = payload::parts(body, version, is_binary(exchange.request)) else {
             let closing = broken_client("a request of its long-polling is no Engine.IO");
             return Ok(Step::CloseClient(client, closing, Refusal::BadRequest));
         };
         let packets = parts.into_iter().map(PendingPacket::of).collect();
-        let Delivery { keep_alive, cors, .. } = asked.delivery();
+        let Delivery { keep_alive, cors, .. } = exchange.delivery();
         Ok(Step::Post { client, packets, keep_alive, cors: Shared::of(cors) })
     }
 
@@ -269,23 +269,23 @@ impl Connections {
 }
 
 /// Whether a request comes from the client that it names, as far as the id does not prove that.
-pub fn is_of_client(asked: &Exchange<'_>, client: ConnId, cx: &mut Cx<'_>) -> bool {
-    let origin = origin(asked, cx);
+pub fn is_of_client(exchange: &Exchange<'_>, client: ConnId, cx: &mut Cx<'_>) -> bool {
+    let origin = origin(exchange, cx);
     let queue = cx.sender.queue(client);
     let Some(bond) = queue.and_then(|queue| queue.bond.as_deref_mut()) else { return true };
     if origin != bond.origin {
         return false;
     }
     let has_cookie =
-        asked.request.cookies(COOKIE).any(|value| value == bond.cookie.as_str().as_bytes());
+        exchange.request.cookies(COOKIE).any(|value| value == bond.cookie.as_str().as_bytes());
     bond.returned |= has_cookie;
     has_cookie || !bond.returned
 }
 
 /// Answers a request that crossed its client's goodbye.
-pub fn answer_closed(asked: &Exchange<'_>, body: Body, cx: &mut Cx<'_>) -> Step {
-    let (now, delivery) = (cx.now.unix, asked.delivery());
-    cx.out.send(asked.conn, |bytes| {
+pub fn answer_closed(exchange: &Exchange<'_>, body: Body, cx: &mut Cx<'_>) -> Step {
+    let (now, delivery) = (cx.now.unix, exchange.delivery());
+    cx.out.send(exchange.conn, |bytes| {
         print_packets(bytes, now, body, None, Packing::None, delivery);
     });
     Step::answered(delivery.keep_alive)
@@ -299,17 +299,17 @@ fn broken_client(why: &'static str) -> Closing {
 ///
 /// A browser has one cookie for all its pages, so a value that it returns already is kept: its
 /// other clients need it. A client whose address is unknown has nothing but the cookie.
-fn new_bond(asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Bond {
-    let origin = origin(asked, cx);
+fn new_bond(exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Bond {
+    let origin = origin(exchange, cx);
     let value = |bytes| std::str::from_utf8(bytes).ok().and_then(MemberId::parse);
-    let returned = asked.request.cookies(COOKIE).find_map(value);
+    let returned = exchange.request.cookies(COOKIE).find_map(value);
     let needs_cookie = returned.is_some() || origin.speaker.address == UNKNOWN;
     let cookie = returned.unwrap_or_else(|| cx.draw_id());
     Bond { origin, cookie, told: false, returned: needs_cookie }
 }
 
-fn origin(asked: &Exchange<'_>, cx: &Cx<'_>) -> Origin {
-    let Exchange { peer, request, .. } = *asked;
+fn origin(exchange: &Exchange<'_>, cx: &Cx<'_>) -> Origin {
+    let Exchange { peer, request, .. } = *exchange;
     let speaker = client_address(peer, request, cx.settings);
     let is_trusted = cx.settings.manners.is_proxy(peer);
     let last = request.all("x-forwarded-for").next_back().filter(|_| !is_trusted);
