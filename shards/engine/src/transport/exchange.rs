@@ -9,7 +9,7 @@ use crate::context::Cx;
 use crate::io::Settings;
 use crate::io::report::{Disconnect, Manner};
 use crate::throttle::peers::PeerRefusal;
-use crate::wire::http::{Cors, Delivery, Refusal, Refused, Request, Response, Shared};
+use crate::wire::http::{Cors, Delivery, OwnedCors, Refusal, Refused, Request, Response};
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::manners::Speaker;
 use crate::words::time::{Micros, UnixMillis};
@@ -39,7 +39,7 @@ pub enum Step {
     /// With more of the body.
     More,
     /// With the packets of the request.
-    Post { client: ConnId, packets: Vec<PendingPacket>, keep_alive: bool, cors: Shared },
+    Post { client: ConnId, packets: Vec<PendingPacket>, keep_alive: bool, cors: OwnedCors },
     /// With the same request, after its client was looked after.
     Due(ConnId),
     /// With a refusal of this request, after its client was closed.

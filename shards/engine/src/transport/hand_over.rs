@@ -14,7 +14,7 @@ use crate::context::Cx;
 use crate::delivery::poll_queue::PollQueue;
 use crate::io::Close;
 use crate::speech::LeaveReason;
-use crate::wire::http::{Cors, Refusal, Shared};
+use crate::wire::http::{Cors, OwnedCors, Refusal};
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::manners::Speaker;
 
@@ -221,7 +221,7 @@ fn pack_polled(
     unbound: Unbound,
     reason: Reason,
     packets: Vec<PendingPacket>,
-    (keep_alive, cors): (bool, Shared),
+    (keep_alive, cors): (bool, OwnedCors),
     rest: Vec<u8>,
 ) -> Packed {
     let Unbound { client, queue, speaker } = unbound;

@@ -1,7 +1,7 @@
 //! A connection that speaks HTTP, as a machine: bytes in, one [`NextRequest`] for each request out. It
 //! knows neither its id nor the table of connections.
 
-use crate::wire::http::{Cors, Delivery, HeadReader, Refused, Request, Shared};
+use crate::wire::http::{Cors, Delivery, HeadReader, OwnedCors, Refused, Request};
 use crate::wire::packing::Packing;
 use crate::words::ids::ConnId;
 use crate::words::limits::Limits;
@@ -38,7 +38,7 @@ pub struct HttpConn {
 pub struct PendingRequest {
     pub head: bool,
     pub keep_alive: bool,
-    pub cors: Shared,
+    pub cors: OwnedCors,
     /// The client of long-polling that the request is of.
     pub client: Option<ConnId>,
 }
@@ -124,13 +124,13 @@ impl HttpConn {
     /// Keeps a request of a client of long-polling unanswered.
     pub fn park(&mut self, client: ConnId, delivery: Delivery<'_>) {
         let Delivery { keep_alive, cors, .. } = delivery;
-        let cors = Shared::of(cors);
+        let cors = OwnedCors::of(cors);
         self.pending = Some(PendingRequest { head: false, keep_alive, cors, client: Some(client) });
     }
 
     /// Keeps a request for the host unanswered.
     pub fn ask(&mut self, head: bool, keep_alive: bool, cors: Cors<'_>) {
-        let cors = Shared::of(cors);
+        let cors = OwnedCors::of(cors);
         self.pending = Some(PendingRequest { head, keep_alive, cors, client: None });
     }
 
@@ -141,7 +141,7 @@ impl HttpConn {
 
     /// Takes out how the request is to be answered that goes to another shard, and the bytes behind
     /// it.
-    pub fn take_pending(&mut self) -> Option<(bool, Shared, Vec<u8>)> {
+    pub fn take_pending(&mut self) -> Option<(bool, OwnedCors, Vec<u8>)> {
         let PendingRequest { keep_alive, cors, .. } = self.pending.take()?;
         self.posting_for = None;
         Some((keep_alive, cors, std::mem::take(&mut self.bytes)))

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::deflate::Inflater;
 use crate::wire::frame::Reader;
-use crate::wire::http::{Delivery, Refusal, Shared};
+use crate::wire::http::{Delivery, OwnedCors, Refusal};
 use crate::wire::payload::Part;
 use crate::wire::socket_packet::Binary;
 use crate::words::ids::ConnId;
@@ -62,7 +62,7 @@ pub(super) struct Pongs {
 pub(super) struct Post {
     pub client: ConnId,
     pub keep_alive: bool,
-    pub cors: Shared,
+    pub cors: OwnedCors,
     /// Bytes of the request; `None` if it was read on another shard.
     pub used: Option<usize>,
     pub end: PostEnd,

@@ -10,7 +10,7 @@ use super::incoming::PendingPacket;
 use super::polling_clients::Probe;
 use crate::delivery::poll_queue::PollQueue;
 use crate::wire::deflate::Window;
-use crate::wire::http::Shared;
+use crate::wire::http::OwnedCors;
 use crate::words::manners::Speaker;
 
 /// A connection as the bytes of [`Output::HandOver`](crate::io::Output::HandOver).
@@ -50,7 +50,7 @@ pub(super) enum Packed {
         /// The packets of the request after that.
         packets: Vec<PendingPacket>,
         keep_alive: bool,
-        cors: Shared,
+        cors: OwnedCors,
         /// The address that the client is counted under, beside the connection.
         speaker: Speaker,
         /// The input behind the request.

@@ -15,7 +15,7 @@ use crate::delivery::poll_queue::{Bond, COOKIE, Origin, PollQueue};
 use crate::delivery::route::Encoding;
 use crate::io::HttpResponse;
 use crate::speech::LeaveReason;
-use crate::wire::http::{Delivery, Method, Refusal, Request, Response, Shared};
+use crate::wire::http::{Delivery, Method, OwnedCors, Refusal, Request, Response};
 use crate::wire::packing::Packing;
 use crate::wire::payload::{self, Body, Version};
 use crate::words::ids::{ConnId, MemberId};
@@ -209,7 +209,7 @@ impl Connections {
         };
         let packets = parts.into_iter().map(PendingPacket::of).collect();
         let Delivery { keep_alive, cors, .. } = exchange.delivery();
-        Ok(Step::Post { client, packets, keep_alive, cors: Shared::of(cors) })
+        Ok(Step::Post { client, packets, keep_alive, cors: OwnedCors::of(cors) })
     }
 
     /// Answers a request whose packets were all read. It is kept unanswered if its client may be

@@ -723,7 +723,7 @@ impl Upgrade<'_> {
 
 /// [`Cors`] that lives on its own.
 #[derive(Serialize, Deserialize)]
-pub enum Shared {
+pub enum OwnedCors {
     /// [`Cors::Silent`].
     Silent,
     /// [`Cors::Any`].
@@ -734,7 +734,7 @@ pub enum Shared {
     Denied,
 }
 
-impl Shared {
+impl OwnedCors {
     /// The same, kept.
     pub fn of(cors: Cors<'_>) -> Self {
         match cors {
