@@ -59,7 +59,7 @@ pub struct Client {
     /// Holds a binary event while its attachments arrive.
     assembler: Assembler,
     /// When the last bytes came.
-    heard_at: Micros,
+    received_at: Micros,
     /// When the client last did more than show that it lives.
     pub active_at: Micros,
     /// When the missing attachments are due.
@@ -150,7 +150,7 @@ impl Client {
             sid: sid.map(Box::new),
             window: None,
             assembler: Assembler::default(),
-            heard_at: now,
+            received_at: now,
             active_at: now,
             attachments_by: None,
             member: None,
@@ -181,7 +181,7 @@ impl Client {
         if self.layer == Layer::Frames {
             return Received::Message(Data::Text(text));
         }
-        self.heard_at = now;
+        self.received_at = now;
         let packet = match self.version {
             Version::V4 => engine_packet::parse(text),
             Version::V3 => {
@@ -217,7 +217,7 @@ impl Client {
         if self.layer == Layer::Frames {
             return Received::Message(Data::Binary(data.into()));
         }
-        self.heard_at = now;
+        self.received_at = now;
         match (self.version, data) {
             (Version::V4, data) | (Version::V3, [4, data @ ..]) => {
                 self.attachment(data.into(), assembled, reading, settings)
@@ -341,8 +341,8 @@ impl Client {
         let heartbeat = self.member.map(|_| self.heartbeat.deadline());
         let idle = self.seat.is_none().then(|| self.active_at + limits.inactivity_max);
         let silence = match self.ping {
-            EnginePing::DueAt(_) => self.heard_at + limits.stale_after,
-            EnginePing::AnswerBy(_) => self.heard_at + limits.silence_max,
+            EnginePing::DueAt(_) => self.received_at + limits.stale_after,
+            EnginePing::AnswerBy(_) => self.received_at + limits.silence_max,
         };
         let attachments = self.attachments_by.as_deref().copied();
         let late = self.late().and_then(Late::deadline);
@@ -369,10 +369,10 @@ impl Client {
         let limits = &settings.limits;
         match self.ping {
             // mark: silent_peer_stays
-            EnginePing::AnswerBy(at) if at.min(self.heard_at + limits.silence_max) <= now.at => {
+            EnginePing::AnswerBy(at) if at.min(self.received_at + limits.silence_max) <= now.at => {
                 return Some(Closing::left(LeaveReason::PingTimeout));
             }
-            EnginePing::DueAt(at) if at.min(self.heard_at + limits.stale_after) <= now.at => {
+            EnginePing::DueAt(at) if at.min(self.received_at + limits.stale_after) <= now.at => {
                 self.ping = EnginePing::sent(at.min(now.at), now.at, settings);
                 self.send(conn, cx, |bytes| bytes.extend_from_slice(engine_packet::PING));
             }
@@ -511,7 +511,7 @@ impl Client {
 
     /// Notes that bytes came from the client.
     pub fn touch(&mut self, now: Micros) {
-        self.heard_at = now;
+        self.received_at = now;
     }
 
     /// Ends the connect time-out.
