@@ -70,7 +70,7 @@ impl Shard {
         cx: &mut Cx<'_>,
     ) -> Next {
         let call = match event.read(payload.value()) {
-            Ok(Command::Link(command)) => {
+            Ok(Command::Client(command)) => {
                 self.client_command(to, command, cx);
                 return Next::Continue;
             }

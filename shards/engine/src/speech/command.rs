@@ -19,7 +19,7 @@ pub enum Command {
     /// Anything a member says in the session it names, and what it calls that.
     Session(SessionId, Option<CommandId>, SessionCommand),
     /// What concerns the connection alone.
-    Link(ClientCommand),
+    Client(ClientCommand),
 }
 
 /// The fields of `join_session`.

@@ -381,7 +381,7 @@ impl Client {
         if self.member.is_some() && self.heartbeat.deadline() <= now.at {
             self.heartbeat.ping_sent(now.at, now.unix, settings);
             self.send(conn, cx, |bytes| {
-                notices::link(bytes, &ClientNotice::Ping { timestamp: now.unix })
+                notices::client(bytes, &ClientNotice::Ping { timestamp: now.unix })
             });
         }
         None
@@ -452,7 +452,7 @@ impl Client {
 
     /// Sends a notice that concerns the connection alone.
     pub fn notify(&self, conn: ConnId, notice: &ClientNotice<'_>, cx: &mut Cx<'_>) {
-        self.send(conn, cx, |bytes| notices::link(bytes, notice));
+        self.send(conn, cx, |bytes| notices::client(bytes, notice));
     }
 
     /// Sends an attachment of the packet before it, or a message of Engine.IO.

@@ -232,7 +232,7 @@ fn print_going_away(
         let message = "the server is going away: connect again in a moment";
         let reject = Reject::new(Code::Draining, message);
         let notice = ClientNotice::Error { event: "disconnect", reject: &reject };
-        send(cx, &|bytes| notices::link(bytes, &notice));
+        send(cx, &|bytes| notices::client(bytes, &notice));
         if cx.settings.goodbye == Goodbye::Disconnect {
             send(cx, &|bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
         }

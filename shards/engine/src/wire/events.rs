@@ -146,7 +146,7 @@ macro_rules! reading {
     (connection, $payload:ident, { $($field:ident = $wire:literal: $kind:expr,)* }, $command:expr) => {{
         let [$($field,)*] = fields($payload, [$($wire,)*])?;
         $(let $field = $kind.read($field)?;)*
-        Ok(Command::Link($command))
+        Ok(Command::Client($command))
     }};
     (connection_or_absent, $payload:ident, $fields:tt, $command:expr) => {{
         let payload = or_empty($payload);
@@ -154,7 +154,7 @@ macro_rules! reading {
     }};
     (unread, $payload:ident, {}, $command:expr) => {{
         let _ = $payload;
-        Ok(Command::Link($command))
+        Ok(Command::Client($command))
     }};
 }
 

@@ -40,7 +40,7 @@ pub struct NoticeInfo {
 
 /// All events of the server.
 pub fn notices() -> impl Iterator<Item = &'static NoticeInfo> {
-    [SNAPSHOT, ROOM_STATS, NOTICES, LINK_NOTICES].into_iter().flatten()
+    [SNAPSHOT, ROOM_STATS, NOTICES, CLIENT_NOTICES].into_iter().flatten()
 }
 
 /// Makes a printer and a description from entries: name, summary, value, and fields in order. The
@@ -112,8 +112,8 @@ pub fn notice(out: &mut Vec<u8>, session: &SessionId, notice: &Notice) {
 }
 
 /// Appends a notice about a connection.
-pub fn link(out: &mut Vec<u8>, notice: &ClientNotice<'_>) {
-    print_link(out, (), notice);
+pub fn client(out: &mut Vec<u8>, notice: &ClientNotice<'_>) {
+    print_client(out, (), notice);
 }
 
 notices! {
@@ -403,7 +403,7 @@ notices! {
 }
 
 notices! {
-    fn print_link(alone, ClientNotice<'_>) -> LINK_NOTICES;
+    fn print_client(alone, ClientNotice<'_>) -> CLIENT_NOTICES;
 
     "latency_response",
     "Answers latency_probe.",

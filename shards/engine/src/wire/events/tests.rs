@@ -231,8 +231,8 @@ fn check(event: ClientEvent, payload: &str, expected: SessionCommand) {
 }
 
 #[track_caller]
-fn check_link(event: ClientEvent, payload: &str, expected: ClientCommand) {
-    assert_eq!(command(event, payload), Ok(Command::Link(expected)));
+fn check_client(event: ClientEvent, payload: &str, expected: ClientCommand) {
+    assert_eq!(command(event, payload), Ok(Command::Client(expected)));
 }
 
 fn tempo_of(milli_bpm: u32) -> Tempo {
@@ -850,12 +850,12 @@ fn clocks_are_compared() {
         SessionCommand::PositionSync { position: position_of(16_667), timestamp: Number(99.0) },
     );
     let timestamp = Number(99.5);
-    check_link(
+    check_client(
         ClientEvent::LatencyProbe,
         r#"{"timestamp":99.5}"#,
         ClientCommand::LatencyProbe { timestamp },
     );
-    check_link(
+    check_client(
         ClientEvent::ClockSync,
         r#"{"t0":99.5}"#,
         ClientCommand::ClockSync { t0: timestamp },
@@ -873,16 +873,16 @@ fn clocks_are_compared() {
 #[test]
 fn a_connection_speaks_of_itself() {
     let timestamp = Some(Number(99.0));
-    check_link(ClientEvent::Pong, r#"{"timestamp":99}"#, ClientCommand::Pong { timestamp });
-    check_link(ClientEvent::Pong, "", ClientCommand::Pong { timestamp: None });
-    check_link(
+    check_client(ClientEvent::Pong, r#"{"timestamp":99}"#, ClientCommand::Pong { timestamp });
+    check_client(ClientEvent::Pong, "", ClientCommand::Pong { timestamp: None });
+    check_client(
         ClientEvent::Heartbeat,
         r#"{"timestamp":99}"#,
         ClientCommand::Heartbeat { timestamp },
     );
-    check_link(ClientEvent::Heartbeat, "null", ClientCommand::Heartbeat { timestamp: None });
-    check_link(ClientEvent::ConnectionQuality, "", ClientCommand::ConnectionQuality);
-    check_link(ClientEvent::RoleChanged, "[7", ClientCommand::Ignored);
+    check_client(ClientEvent::Heartbeat, "null", ClientCommand::Heartbeat { timestamp: None });
+    check_client(ClientEvent::ConnectionQuality, "", ClientCommand::ConnectionQuality);
+    check_client(ClientEvent::RoleChanged, "[7", ClientCommand::Ignored);
 }
 
 #[test]
