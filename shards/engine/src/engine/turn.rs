@@ -10,7 +10,7 @@ use crate::transport::{Arrival, Closing, Profile, Transport};
 use crate::words::ids::ConnId;
 
 /// Maximum members that the batches of one turn are sent to, before the next turn begins. Guessed.
-pub(super) const TOLD_MAX: usize = 64;
+pub(super) const FLUSH_MEMBERS_MAX: usize = 64;
 
 impl Shard {
     pub(super) fn new(settings: &Settings) -> Self {
@@ -102,9 +102,9 @@ impl Shard {
     /// Fires due timers and answers polls, until neither leads to more of the other: a client that
     /// polls too slowly is closed, and a parked request has others behind it.
     fn end_turn(&mut self, cx: &mut Cx<'_>) {
-        let mut told = 0;
+        let mut reached = 0;
         loop {
-            self.fire_timers(&mut told, cx);
+            self.fire_timers(&mut reached, cx);
             self.answer_polls(cx);
             let is_due = cx.wheel.next_deadline().is_some_and(|at| at <= cx.now.at);
             if !is_due && !cx.sender.has_touched() {
@@ -128,12 +128,12 @@ impl Shard {
     /// Fires due timers: ticks and the rest first, then the batches, whatever their deadlines,
     /// because a tick matters more. Closing a window may make more due when windows have no length.
     ///
-    /// While something ticks, once `told` members were sent something the other windows wait for
+    /// While something ticks, once `reached` members were sent something the other windows wait for
     /// the next turn, with a tick before them if one is due by then: after a power cut a hall full
     /// of people joins, and every session has something to send at once.
-    fn fire_timers(&mut self, told: &mut usize, cx: &mut Cx<'_>) {
+    fn fire_timers(&mut self, reached: &mut usize, cx: &mut Cx<'_>) {
         self.band.prefetch(cx);
-        let most = if *cx.ticking > 0 { TOLD_MAX } else { usize::MAX };
+        let most = if *cx.ticking > 0 { FLUSH_MEMBERS_MAX } else { usize::MAX };
         loop {
             while let Some((due, timer)) = cx.wheel.fire(cx.now.at) {
                 match timer {
@@ -153,8 +153,8 @@ impl Shard {
             if !self.band.has_open_windows() {
                 return;
             }
-            self.band.flush_windows(told, most, cx);
-            if *told >= most {
+            self.band.flush_windows(reached, most, cx);
+            if *reached >= most {
                 return;
             }
         }
