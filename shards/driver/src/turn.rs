@@ -525,7 +525,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
         if let Some(news) = news {
             self.look_at_clock(shell);
-            self.feed(net, shell, Input::Storage { news: &news });
+            self.feed(net, shell, Input::Storage { event: &news });
         }
         if let Some((conn, response)) = answer
             && self.conns.open_mut(conn).is_some()
@@ -613,7 +613,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
             let refusal = order.and_then(|output| self.pass_order(shell, output));
             next += 1;
             if let Some(news) = refusal {
-                self.feed(net, shell, Input::Storage { news: &news });
+                self.feed(net, shell, Input::Storage { event: &news });
             }
         }
         self.todo.orders.clear();

@@ -30,7 +30,7 @@ pub enum Recorded<'a> {
     Drain,
     TurnEnded,
     Memory(FreeMemory),
-    Storage { news: Cow<'a, StorageEvent> },
+    Storage { event: Cow<'a, StorageEvent> },
     ShardMessage { message: &'a [u8] },
 }
 
@@ -56,7 +56,7 @@ impl<'a> Recorded<'a> {
             Input::WallClock { started_unix_ms } => {
                 Self::WallClock { started_unix_ms: *started_unix_ms }
             }
-            Input::Storage { news } => Self::Storage { news: Cow::Borrowed(news) },
+            Input::Storage { event } => Self::Storage { event: Cow::Borrowed(event) },
             Input::ShardMessage { message } => Self::ShardMessage { message },
             Input::Drain => Self::Drain,
             Input::TurnEnded => Self::TurnEnded,
@@ -85,7 +85,7 @@ impl<'a> Recorded<'a> {
             Self::WallClock { started_unix_ms } => {
                 Input::WallClock { started_unix_ms: *started_unix_ms }
             }
-            Self::Storage { news } => Input::Storage { news: news.as_ref() },
+            Self::Storage { event } => Input::Storage { event: event.as_ref() },
             Self::ShardMessage { message } => Input::ShardMessage { message },
             Self::Drain => Input::Drain,
             Self::TurnEnded => Input::TurnEnded,
@@ -329,12 +329,12 @@ mod tests {
         check(Input::WallClock { started_unix_ms: -5 });
         let session = SessionId::parse("s").unwrap();
         let found = LoadResult::Unknown;
-        check(Input::Storage { news: &StorageEvent::Loaded { session: session.clone(), found } });
+        check(Input::Storage { event: &StorageEvent::Loaded { session: session.clone(), found } });
         let outcome = StoreResult::Outdated { epoch: 9 };
         check(Input::Storage {
-            news: &StorageEvent::Stored { session, epoch: 3, version: 4, outcome },
+            event: &StorageEvent::Stored { session, epoch: 3, version: 4, outcome },
         });
-        check(Input::Storage { news: &StorageEvent::Returned });
+        check(Input::Storage { event: &StorageEvent::Returned });
         check(Input::Drain);
         check(Input::TurnEnded);
         check(Input::Memory(FreeMemory::Out));

@@ -397,7 +397,7 @@ pub fn describe(input: &Recorded<'_>) -> String {
             format!("another shard writes {} bytes", message.len())
         }
         Recorded::Memory(memory) => format!("memory: {memory:?}"),
-        Recorded::Storage { news } => news_of(news),
+        Recorded::Storage { event } => news_of(event),
         Recorded::Drain => "drain".into(),
         Recorded::TurnEnded => "end of the turn".into(),
     }

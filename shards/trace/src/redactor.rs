@@ -115,7 +115,7 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
         Recorded::ShardMessage { message } => Found::ShardMessage(place(message)),
         // Answers of the server hold no secret of a member.
         Recorded::Responded { .. } => Found::Else,
-        Recorded::Storage { news } => match news.as_ref() {
+        Recorded::Storage { event } => match event.as_ref() {
             StorageEvent::Loaded { found: LoadResult::Record(record), .. } => {
                 // The record was copied while reading, and is the last field of its input.
                 let place = input_end - record.len()..input_end;

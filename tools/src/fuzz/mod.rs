@@ -315,7 +315,7 @@ fn restore(record: &[u8]) {
     let Some(session) = asked else { return };
     let news = StorageEvent::Loaded { session, found: LoadResult::Record(record.into()) };
     let mut at = Micros::from_millis(1);
-    engine.handle(at, Input::Storage { news: &news }, &mut outputs);
+    engine.handle(at, Input::Storage { event: &news }, &mut outputs);
     for _ in 0..8 {
         engine.handle(at, Input::TurnEnded, &mut outputs);
         outputs.clear();

@@ -75,9 +75,9 @@ impl RecorderCheck {
                 self.tails.insert(*conn, Vec::new());
                 return self.follow(*conn, state);
             }
-            Recorded::Storage { news } => {
+            Recorded::Storage { event } => {
                 if let StorageEvent::Loaded { found: LoadResult::Record(record), .. } =
-                    news.as_ref()
+                    event.as_ref()
                 {
                     return check(record);
                 }

@@ -391,7 +391,7 @@ impl SimShell<'_> {
                 self.desk.backlogs.extend(wire.map(|wire| (wire, *bytes)));
                 return Watched::Backlog { conn: *conn, bytes: *bytes };
             }
-            Input::Storage { news } => return self.before_news(news, engine),
+            Input::Storage { event } => return self.before_news(event, engine),
             Input::WallClock { started_unix_ms } => {
                 self.oracle.server.walls[usize::from(self.desk.id)] = started_unix_ms - UNIX_START;
             }

@@ -45,7 +45,7 @@ impl Shard {
             }
             // The time is lent.
             Input::WallClock { .. } => {}
-            Input::Storage { news } => self.storage_event(news, cx),
+            Input::Storage { event } => self.storage_event(event, cx),
             Input::Drain => self.drain(cx),
             Input::Memory(memory) => self.memory(memory, cx),
             Input::TurnEnded => {

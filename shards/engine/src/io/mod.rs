@@ -72,7 +72,7 @@ pub enum Input<'a> {
     /// The storage has something to say.
     Storage {
         /// What.
-        news: &'a StorageEvent,
+        event: &'a StorageEvent,
     },
     /// The wall clock was looked at again.
     WallClock {

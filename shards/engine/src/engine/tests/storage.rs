@@ -17,8 +17,8 @@ fn id(name: &str) -> SessionId {
 }
 
 impl World {
-    fn tell(&mut self, news: &StorageEvent) {
-        self.input(0, Input::Storage { news });
+    fn tell(&mut self, event: &StorageEvent) {
+        self.input(0, Input::Storage { event });
     }
 
     fn found(&mut self, name: &str, found: LoadResult) {
