@@ -29,7 +29,7 @@ fn command(event: ClientEvent, payload: &str) -> Result<Command, Reject> {
 
 const BEN: &str = "BBBBBBBBBBBBBBBBBBBB";
 
-/// What a field takes.
+/// The values that a field accepts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Text,
@@ -1101,7 +1101,7 @@ fn any_name() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// What is refused is the payload as a whole or a field that the event has.
+    /// A refusal concerns the payload as a whole, or a field that the event has.
     #[test]
     fn any_payload_is_taken_or_refused(
         fields in prop::collection::btree_map(any_name(), any_json(), 0..8),

@@ -680,7 +680,7 @@ fn numbers_are_as_short_as_they_can_be() {
     }
 }
 
-/// What serde_json reads back of a printed event: its name and its payload.
+/// Reads a printed event back with serde_json: its name and its payload.
 fn read_back(packet: &str) -> (String, Value) {
     serde_json::from_str(packet.strip_prefix("42").unwrap()).unwrap()
 }
