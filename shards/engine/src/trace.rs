@@ -1,9 +1,9 @@
-//! Inputs and outputs as bytes and back, so that a run can be written down and run again.
+//! Inputs and outputs as bytes, so that a run can be recorded and replayed.
 //!
-//! An input is its time and its value, in [postcard](https://postcard.jamesmunns.com/wire-format)'s
-//! format: integers as variable-length little-endian groups of seven bits, enums by the place of
-//! their variant, bytes and texts with their length in front. Outputs likewise. Of the outputs of a
-//! run a trace keeps a [`Digest`] only.
+//! An input is its time and its value, in the format of
+//! [postcard](https://postcard.jamesmunns.com/wire-format): integers as variable-length
+//! little-endian groups of seven bits, enums by the index of their variant, bytes and texts behind
+//! their length. Outputs have the same format. A trace keeps only a [`Digest`] of a run's outputs.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -34,13 +34,13 @@ pub enum Recorded<'a> {
     ShardMessage { message: &'a [u8] },
 }
 
-/// These bytes are no input or no outputs.
+/// The error for bytes that are no input or no outputs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Malformed;
 
 impl<'a> Recorded<'a> {
-    /// What has to be written down of an input, before the engine unmasks its bytes. The secrets in
-    /// it are still there.
+    /// Copies an input for the trace, before the engine unmasks its bytes. Its secrets are not
+    /// covered yet.
     pub fn of(input: &'a Input<'_>) -> Self {
         match input {
             Input::Opened { conn, peer } => Self::Opened { conn: *conn, peer: *peer },
@@ -64,8 +64,8 @@ impl<'a> Recorded<'a> {
         }
     }
 
-    /// The input again. Received bytes are copied to `copy`, for an engine unmasks them where they
-    /// lie.
+    /// Returns the input. Received bytes are copied to `copy`, because an engine unmasks them in
+    /// place.
     pub fn to_input<'b>(&'b self, copy: &'b mut Vec<u8>) -> Input<'b> {
         match self {
             Self::Opened { conn, peer } => Input::Opened { conn: *conn, peer: *peer },
@@ -94,50 +94,50 @@ impl<'a> Recorded<'a> {
     }
 }
 
-/// What came of an input, as far as a trace knows.
+/// The outcome of an input, as a trace records it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Nothing had to be done.
+    /// No outputs.
     Nothing,
-    /// The engine wanted this much done.
+    /// Outputs, in this number and with this digest.
     Outputs {
-        /// How many outputs.
+        /// Number of outputs.
         count: u32,
-        /// The [`Digest`] of all outputs of the run, up to and with these.
+        /// The [`Digest`] of all outputs of the run, including these.
         digest: u32,
     },
-    /// The engine panicked, and the run was over.
+    /// The engine panicked, which ended the run.
     Panic,
 }
 
-/// A running checksum over everything that an engine wanted done.
+/// A running checksum over all outputs of an engine.
 ///
-/// It is a CRC-32. Equal outputs never bring two different sums together again, for every step maps
-/// different sums to different sums; so a run that has gone its own way is noticed at that input,
-/// or (one time in 2³²) at the next one with outputs, and 32 bits do.
+/// A CRC-32. Each step maps different sums to different sums, so equal outputs never make two sums
+/// equal again. A run that differs is therefore noticed at that input, or (one time in 2³²) at the
+/// next one with outputs, and 32 bits suffice.
 ///
-/// What may hold secrets that a trace must not (packed clients, messages between shards,
-/// credentials in requests) counts by its length alone.
+/// Contents that may hold secrets (packed clients, messages between shards, records, credentials in
+/// requests) count by their length alone.
 #[derive(Clone, Debug, Default)]
 pub struct Digest {
     sum: u32,
-    /// Emptied after each use and kept for its memory.
+    /// A buffer, empty between uses and kept for its memory.
     bytes: Vec<u8>,
 }
 
 impl Digest {
-    /// A digest that goes on from this sum.
+    /// Creates a digest that continues from this sum.
     pub fn from_sum(sum: u32) -> Self {
         Self { sum, bytes: Vec::new() }
     }
 
-    /// The sum of everything so far.
+    /// Returns the sum of all outputs so far.
     pub fn sum(&self) -> u32 {
         self.sum
     }
 
-    /// Adds the outputs from the place `from` of the list on. Where in the lists their bytes lie
-    /// does not count, so the lists may be emptied at any time.
+    /// Adds the outputs from index `from` of the list on. The places of their bytes in the lists do
+    /// not count, so the lists may be emptied at any time.
     pub fn add(&mut self, outputs: &Outputs, from: usize) {
         let mut hasher = crc32fast::Hasher::new_with_initial(self.sum);
         for output in &outputs.list[from..] {
@@ -148,7 +148,7 @@ impl Digest {
         self.sum = hasher.finalize();
     }
 
-    /// Writes down what an output consists of, but for its bytes, which are returned.
+    /// Describes an output in `self.bytes`, except for its own bytes, which are returned.
     fn describe<'a>(&mut self, output: &Output, outputs: &'a Outputs) -> &'a [u8] {
         self.bytes.clear();
         match output {
@@ -238,36 +238,36 @@ pub fn write_input(bytes: &mut Vec<u8>, at: Micros, input: &Recorded<'_>) {
     write(bytes, &(at, input));
 }
 
-/// Reads an input and its time from the front of `bytes`, which moves behind it.
+/// Reads an input and its time from the front of `bytes`, which then begins behind it.
 ///
 /// # Errors
-/// If there is none.
+/// If `bytes` does not begin with one.
 pub fn read_input<'a>(bytes: &mut &'a [u8]) -> Result<(Micros, Recorded<'a>), Malformed> {
     read(bytes)
 }
 
-/// Appends what came of an input.
+/// Appends the outcome of an input.
 pub fn write_outcome(bytes: &mut Vec<u8>, outcome: Outcome) {
     write(bytes, &outcome);
 }
 
-/// Reads what came of an input from the front of `bytes`, which moves behind it.
+/// Reads the outcome of an input from the front of `bytes`, which then begins behind it.
 ///
 /// # Errors
-/// If it is not there.
+/// If `bytes` does not begin with one.
 pub fn read_outcome(bytes: &mut &[u8]) -> Result<Outcome, Malformed> {
     read(bytes)
 }
 
-/// Appends what an engine wanted done.
+/// Appends outputs.
 pub fn write_outputs(bytes: &mut Vec<u8>, outputs: &Outputs) {
     write(bytes, outputs);
 }
 
-/// Reads what an engine wanted done from the front of `bytes`, which moves behind it.
+/// Reads outputs from the front of `bytes`, which then begins behind them.
 ///
 /// # Errors
-/// If it is not there.
+/// If `bytes` does not begin with outputs.
 pub fn read_outputs(bytes: &mut &[u8]) -> Result<Outputs, Malformed> {
     read(bytes)
 }
@@ -396,7 +396,7 @@ mod tests {
         }
     }
 
-    /// Without what goes to the storage.
+    /// Returns outputs without those for the storage.
     fn spoken() -> Outputs {
         let mut outputs = outputs();
         outputs.list.truncate(5);

@@ -83,11 +83,11 @@ struct World {
     handed_over: u32,
     trace: Vec<u8>,
     outputs: Vec<u8>,
-    /// What shards wrote to each other and have not read, and whether that waits for
+    /// Messages that shards sent to each other and have not read, and whether they wait for
     /// [`deliver`](Self::deliver).
     messages: VecDeque<(usize, Vec<u8>)>,
     slow_mail: bool,
-    /// What the storage was told to do, with the record if it is to store one.
+    /// Outputs for the storage, with the record if one is to be stored.
     orders: Vec<(Output, Vec<u8>)>,
 }
 

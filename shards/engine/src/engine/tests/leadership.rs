@@ -1,4 +1,4 @@
-//! Who leads when networks fail and wishes meet, under the engine's clock.
+//! The lead when networks fail and requests meet, under the engine's clock.
 use super::*;
 
 /// The member's id, as its connect told.

@@ -1,4 +1,4 @@
-//! What is expected of those who come, under the engine's clock.
+//! Rules for clients (rates, addresses, names, secrets), under the engine's clock.
 use super::*;
 use crate::io::HttpRequest;
 use crate::io::report::Manner;
@@ -176,7 +176,7 @@ fn a_connection_of_a_proxy_carries_requests_of_many() {
     world.turn();
 }
 
-/// What the host is asked about a request with these header lines.
+/// Returns the request that the host receives for a request with these header lines.
 fn asked(world: &mut World, target: &str, lines: &[&[u8]]) -> HttpRequest {
     let id = world.open(0);
     let head =
@@ -397,7 +397,7 @@ fn a_refused_page_is_told_once_with_the_name_and_the_setting() {
     assert!(told(&mut world)[0].1.len() < 250, "it is cut");
 }
 
-/// What the engine tells of a connection's end: in which session, whether it was expelled, and why.
+/// Returns the reported disconnects: session, whether the client was expelled, and the reason.
 fn disconnects(world: &mut World) -> Vec<(Option<String>, bool, String)> {
     let mut all = Vec::new();
     world.shards[0].disconnects().take(|disconnect| {
@@ -460,7 +460,7 @@ fn the_end_of_every_client_is_told_with_its_reason() {
     assert_eq!(disconnects(&mut world), [(None, true, "Bad Request".to_owned())]);
 }
 
-/// What comes of trying a passcode.
+/// Tries a passcode and returns the outcome.
 fn try_passcode(world: &mut World, id: ConnId, passcode: &str) -> String {
     world.say(id, &format!(r#"427["join_session",{{"sessionId":"s","passcode":"{passcode}"}}]"#));
     let heard = world.heard(id);
@@ -528,7 +528,7 @@ fn client_from(world: &mut World, address: &str) -> ConnId {
     id
 }
 
-/// What comes of joining with these fields besides.
+/// Joins with these additional fields and returns the outcome.
 fn try_join(world: &mut World, id: ConnId, session: &str, fields: &str) -> String {
     world.say(id, &format!(r#"427["join_session",{{"sessionId":"{session}"{fields}}}]"#));
     world.pass(MS(1));

@@ -14,7 +14,7 @@ fn recovering() -> Settings {
     }
 }
 
-/// What a client keeps in mind for its return.
+/// The values that a client keeps for its return.
 #[derive(Clone, Debug, Default)]
 struct Client {
     sid: String,
@@ -475,7 +475,7 @@ fn one_member_cannot_have_the_commands_of_others_forgotten() {
     );
 }
 
-/// Who is refused may try again: nothing was applied.
+/// A refused member may try again, because nothing was applied.
 #[test]
 fn a_command_that_was_refused_is_applied_when_it_is_sent_again() {
     let mut world = World::new(recovering());
