@@ -131,7 +131,7 @@ impl Shard {
     /// because ticks matter most. If windows have no length, closing one may open another that is
     /// due.
     ///
-    /// While a session ticks, the batches of one turn reach about [`FLUSH_MEMBERS_MAX`] members.
+    /// While a session ticks, the batches of one turn reach about `FLUSH_MEMBERS_MAX` members.
     /// Further windows wait for the next turn, which first sends a tick that is due by then. After
     /// a power cut a whole hall joins at once, and every session has something to send.
     fn fire_timers(&mut self, reached: &mut usize, cx: &mut Cx<'_>) {

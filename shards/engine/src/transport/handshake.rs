@@ -1,5 +1,5 @@
-//! Requests of connections that speak HTTP: the host answers some, others are refused, and those to
-//! Engine.IO become clients.
+//! Requests of connections that speak HTTP: the host answers some, others are refused, and requests
+//! to Engine.IO become clients.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -63,12 +63,12 @@ impl Transport {
                 (self.request(&exchange, cx), used)
             }
         };
-        // A request is counted once, however many pieces its body comes in.
+        // A request is counted once, in however many pieces its body arrives.
         if is_counted && !matches!(step, Step::More | Step::Due(_)) {
             cx.report.counters.requests += 1;
         }
         let event = match step {
-            // The head is read again with the rest: it is short.
+            // The head is parsed again with the rest, which costs little because it is short.
             Step::More => return None,
             Step::Due(client) => {
                 incoming.is_looked_after = true;
@@ -103,8 +103,8 @@ impl Transport {
 
     fn request(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
         let &Exchange { conn, peer, request, cors, .. } = exchange;
-        // Of the bodies of these requests nothing is read, so nothing can come after them. While
-        // the server drains, no connection is kept for another request.
+        // The bodies of these requests are not read, so no request can follow one with a body.
+        // While the server drains, no connection is kept for another request.
         let keep_alive =
             request.keep_alive && request.content_length == 0 && !self.connections.draining;
         let now = cx.now.unix;
@@ -117,7 +117,7 @@ impl Transport {
             _ if self.connections.draining
                 && (self.profile.is_protocol(request) || request.wants_upgrade()) =>
             {
-                // No line in the log: a whole hall may come back at once.
+                // Not logged, because a whole hall may return at once.
                 cx.out.send(conn, |bytes| print_draining(bytes, now, delivery));
                 Step::answered(false)
             }
@@ -159,7 +159,8 @@ impl Transport {
         }
     }
 
-    /// Checks a request to Engine.IO in the order of other servers, whose answers clients show.
+    /// Checks a request to Engine.IO. The order of the checks is that of other servers, because
+    /// clients show the answers.
     fn handshake(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
         let &Exchange { conn, peer, request, cors, refusal, .. } = exchange;
         // mark: admitted_without_memory
@@ -189,7 +190,7 @@ impl Transport {
         })
     }
 
-    /// Handles a request for a WebSocket: of a new client, or of one that began with long-polling.
+    /// Handles a request for a WebSocket, from a new client or one that began with long-polling.
     fn websocket(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
         let request = exchange.request;
         let client = match request.parameter("sid").map(|sid| self.locate(exchange.conn, &sid, cx))
@@ -218,7 +219,7 @@ impl Transport {
         Ok(self.accept(exchange, version, client, cx))
     }
 
-    /// Makes a WebSocket of a connection, unless its offer is malformed.
+    /// Upgrades a connection to a WebSocket, unless its offer is malformed.
     fn accept(
         &mut self,
         exchange: &Exchange<'_>,
@@ -250,11 +251,11 @@ impl Transport {
         if client.is_polled() {
             return Step::Upgraded;
         }
-        // It has a WebSocket already. Clients take this better than a refusal.
+        // The client has a WebSocket already. Clients cope with this better than with a refusal.
         Step::Close(dropped())
     }
 
-    /// Makes a client of a connection whose upgrade was accepted, and greets it.
+    /// Creates a client for a connection whose upgrade was accepted, and greets it.
     fn open_websocket(
         &mut self,
         exchange: &Exchange<'_>,
@@ -278,8 +279,8 @@ impl Transport {
 
     fn polling(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
         let &Exchange { conn, request, body, cors, .. } = exchange;
-        // JSONP, for browsers without CORS, is not spoken: its answers are scripts that any page
-        // may run.
+        // JSONP, for browsers without CORS, is not supported: any page may run its answers as
+        // scripts.
         if request.parameter("j").is_some() {
             return Err(Refusal::TransportUnknown);
         }
@@ -299,7 +300,7 @@ impl Transport {
             return self.open_polled(exchange, version, cx);
         };
         let client = match self.locate(conn, &sid, cx) {
-            // A client whose time is over is so for a request of the same turn already.
+            // A deadline that was missed counts before a request of the same turn.
             Location::Local(client)
                 if !exchange.is_looked_after && self.connections.is_due(client, cx) =>
             {
@@ -334,7 +335,7 @@ impl Transport {
         }
     }
 
-    /// Looks for the client that a request names.
+    /// Finds the client that a request names.
     fn locate(&mut self, conn: ConnId, sid: &str, cx: &Cx<'_>) -> Location {
         let hops = self.connections.http_mut(conn).map_or(0, |http| http.hops);
         let sid = MemberId::parse(sid);
@@ -345,15 +346,15 @@ impl Transport {
 }
 
 impl Profile {
-    /// Whether a request is one to Engine.IO.
+    /// Whether a request is for Engine.IO.
     fn is_protocol(&self, request: &Request<'_>) -> bool {
         self.path.is_some_and(|path| request.path.starts_with(path))
     }
 
-    /// The CORS answer to a page, which must know the server by a name that it may have.
+    /// Decides the CORS answer to a page, which must name the server by an allowed name.
     fn cors_for<'a>(&self, request: &Request<'a>, settings: &Settings) -> Cors<'a> {
         let cors = settings.origins.judge(request);
-        // Browsers say where a WebSocket comes from, but not always where a plain request does.
+        // Browsers state the origin of every WebSocket, but not of every plain request.
         let could_be_page = request.header("origin").is_some()
             || self.is_protocol(request) && !request.wants_upgrade();
         let hosts = &settings.manners.hosts;
@@ -363,8 +364,8 @@ impl Profile {
 }
 
 impl Connections {
-    /// Greets a client whose first request came with a `query`. A client of version 3 is connected
-    /// to `/` by that. Above [`Layer::Calls`] the greeting is announced instead.
+    /// Greets a client whose first request came with a `query`. That also connects a client of
+    /// version 3 to `/`. Above [`Layer::Calls`], the greeting is returned to be announced instead.
     pub(super) fn greet(
         &mut self,
         id: ConnId,
@@ -396,14 +397,14 @@ impl Connections {
         }
         client.send(id, cx, |bytes| open.print(bytes));
         if is_version_3 {
-            // Its socket id on `/` is the session's, and it cannot come back.
+            // The socket id on `/` equals the session id, and the client cannot recover its seat.
             client.connected_as(sid, None);
             client.send(id, cx, |bytes| bytes.extend_from_slice(socket_packet::CONNECTED_V3));
         }
         None
     }
 
-    /// Counts a connection that is to last under the client that it is for.
+    /// Counts a lasting connection under the address of its client.
     fn count_client(
         &mut self,
         exchange: &Exchange<'_>,
@@ -414,7 +415,7 @@ impl Connections {
         let (before, manners) = (connection.speaker(), &cx.settings.manners);
         let is_exempt = manners.is_proxy(speaker.address)
             || speaker.address.is_loopback() && manners.peers.spares_loopback;
-        // The address was counted when the connection was accepted, unless it was exempt.
+        // The address was counted when the connection was accepted, unless it was exempt then.
         if plain(before.address) == speaker.address && !(speaker.forwarded && is_exempt) {
             return Ok(());
         }
@@ -424,7 +425,7 @@ impl Connections {
     }
 }
 
-/// The version of a request that polls or asks for a WebSocket.
+/// Returns the version of a request that polls or asks for a WebSocket.
 fn version(request: &Request<'_>, polls: bool, settings: &Settings) -> Result<Version, Refusal> {
     match (request.parameter("EIO").as_deref(), settings.transports.version_3) {
         (Some("4"), _) => Ok(Version::V4),
@@ -434,7 +435,7 @@ fn version(request: &Request<'_>, polls: bool, settings: &Settings) -> Result<Ve
     }
 }
 
-/// Whether a request is one of a client of version 3 that might connect by a WebSocket, and begins
+/// Whether the request is from a client of version 3 that could connect by WebSocket, but begins
 /// with polling.
 fn would_poll(request: &Request<'_>, settings: &Settings) -> bool {
     settings.transports.version_3 == Version3::WebSocketOnly
@@ -458,7 +459,7 @@ fn negotiate<'a>(
     }
 }
 
-/// Why a page may not connect, and which setting lets it.
+/// Returns the reason why a page may not connect, with the setting that would allow it.
 fn why_forbidden(request: &Request<'_>, settings: &Settings) -> String {
     let hosts = &settings.manners.hosts;
     if let Some(host) = request.hosts().find(|host| !hosts.allow(host)) {
@@ -472,16 +473,17 @@ fn why_forbidden(request: &Request<'_>, settings: &Settings) -> String {
     format!("refused a page of {origin} at {host}: add its origin to CORS_ORIGIN if it is yours")
 }
 
-/// Why a client of version 3 is refused that the profile admits by WebSocket only.
+/// The reason for refusing a client of version 3 that polls, if the profile admits it by WebSocket
+/// only.
 const NO_POLLING_V3: &str = "refused an EIO=3 client that polls, whose socket id would be its secret: let it connect by \
     WebSocket alone, or set ENGINE_IO_3=on";
 
-/// A text from outside for the log: short, and on one line.
+/// Prepares a text from outside for the log: short, and on one line.
 fn for_log(text: &str) -> String {
     text.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
-/// A request as the host gets it.
+/// Copies a request for the host.
 fn host_request(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> HttpRequest {
     let speaker = client_address(peer, request, settings);
     let header = |name| request.header(name).unwrap_or_default().to_owned();

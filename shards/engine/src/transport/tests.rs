@@ -26,7 +26,7 @@ fn connected() -> Client {
     client
 }
 
-/// Has a client receive a text, and says in a word what that means.
+/// Passes a text to a client, and returns its meaning in a word.
 fn meaning(client: &mut Client, text: &str) -> String {
     let (mut reader, mut assembled) = (json::Reader::default(), None);
     let mut reading = reader.begin();
