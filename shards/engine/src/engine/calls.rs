@@ -122,13 +122,16 @@ impl Shard {
                 self.joins.wait(session, PendingJoin::Local { client, ack, payload }, cx);
                 Next::Defer(Awaits::Storage)
             }
-            Reply::Elsewhere(shard) => match caller.seat {
-                Some(seat) => self.ask_admission(to, payload, (seat, caller.member), shard, cx),
-                None => {
-                    let reason = Reason::Join { ack: to.ack, payload: payload.written() };
-                    Next::HandOver(shard, reason)
+            Reply::Elsewhere(shard) => {
+                debug_assert!(shard != cx.settings.shard, "a session lives on another shard");
+                match caller.seat {
+                    Some(seat) => self.ask_admission(to, payload, (seat, caller.member), shard, cx),
+                    None => {
+                        let reason = Reason::Join { ack: to.ack, payload: payload.written() };
+                        Next::HandOver(shard, reason)
+                    }
                 }
-            },
+            }
         }
     }
 

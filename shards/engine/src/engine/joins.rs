@@ -46,6 +46,8 @@ impl Joins {
         let until = cx.now.at + wait;
         let loading = self.loading.entry(session.clone()).or_insert_with(|| {
             cx.out.list.push(Output::Load { session: session.clone() });
+            let last = self.deadlines.back().map_or(Micros::ZERO, |(last, _)| *last);
+            debug_assert!(last <= until, "joins wait equally long, so deadlines are in order");
             self.deadlines.push_back((until, session));
             Loading { until, waiting: Vec::new() }
         });

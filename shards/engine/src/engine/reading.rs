@@ -62,6 +62,10 @@ impl Shard {
 
     /// Handles the call that brought a client here from another shard.
     pub(super) fn take_up(&mut self, client: ConnId, reason: Reason, cx: &mut Cx<'_>) {
+        debug_assert!(
+            self.transport.connections.client(client).is_none_or(|client| client.seat.is_none()),
+            "a client moves without a seat"
+        );
         match reason {
             Reason::Join { ack, payload } => self.join(client, ack, &payload, cx),
             Reason::Recover { pid, offset } => self.connect(client, Some((pid, offset)), cx),

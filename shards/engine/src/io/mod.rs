@@ -227,6 +227,7 @@ pub struct Span {
 impl Span {
     /// Returns the span as a range to index with.
     pub const fn range(self) -> Range<usize> {
+        debug_assert!(self.start <= self.end, "a span ends behind its start");
         self.start as usize..self.end as usize
     }
 }

@@ -93,6 +93,7 @@ impl Transport {
     /// Sends the last bytes of a connection, and frees everything kept for it.
     pub fn release(&mut self, gone: Gone, closing: &Closing, cx: &mut Cx<'_>) {
         let Gone { conn, client, .. } = gone;
+        debug_assert!(self.connections.get(conn).is_none(), "removed before it is released");
         if let Some(client) = &client
             && conn.is_polled()
         {

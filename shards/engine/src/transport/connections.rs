@@ -89,11 +89,14 @@ impl Connections {
 
     /// Adds a connection under the id that the driver allocated.
     pub fn insert(&mut self, id: ConnId, conn: Connection) {
+        debug_assert!(!id.is_polled(), "the driver allocates no ids of long-polling");
         self.real.insert(id, conn);
     }
 
     /// Adds a client of long-polling and allocates its id. `None` if there are too many.
     pub fn insert_polled(&mut self, conn: Connection) -> Option<ConnId> {
+        let is_client = matches!(conn.protocol, Protocol::Client(_));
+        debug_assert!(is_client, "only clients outlive the connections of their requests");
         if self.polled.is_full() {
             return None;
         }
@@ -196,6 +199,7 @@ impl Connections {
     /// Lets a client wait: its input is deferred from now on.
     pub fn wait(&mut self, client: ConnId, awaits: Awaits) {
         if let Some(client) = self.client_mut(client) {
+            debug_assert!(client.deferred.is_none(), "a client waits for one thing at a time");
             client.deferred = Some(Box::new(Deferred::new(awaits)));
         }
     }

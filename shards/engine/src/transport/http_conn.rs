@@ -123,6 +123,7 @@ impl HttpConn {
 
     /// Parks a request of a client of long-polling.
     pub fn park(&mut self, client: ConnId, delivery: Delivery<'_>) {
+        debug_assert!(self.pending.is_none(), "a connection has one request pending");
         let Delivery { keep_alive, cors, .. } = delivery;
         let cors = OwnedCors::of(cors);
         self.pending = Some(PendingRequest { head: false, keep_alive, cors, client: Some(client) });
@@ -130,6 +131,7 @@ impl HttpConn {
 
     /// Parks a request that the host answers.
     pub fn ask(&mut self, head: bool, keep_alive: bool, cors: Cors<'_>) {
+        debug_assert!(self.pending.is_none(), "a connection has one request pending");
         let cors = OwnedCors::of(cors);
         self.pending = Some(PendingRequest { head, keep_alive, cors, client: None });
     }

@@ -181,6 +181,7 @@ impl<'b> Incoming<'b> {
     /// Skips the request at the start of the unused bytes.
     pub(super) fn request_used(&mut self, used: usize) {
         self.at += used;
+        debug_assert!(self.at <= self.bytes.get().len(), "a request is within its input");
         self.is_looked_after = false;
     }
 

@@ -52,6 +52,7 @@ impl Late {
             Some(old) if !self.0[old].gives_way_to(new.id) => Some(new), // mark: older_value_wins
             old => {
                 let old = old.map(|old| self.0.remove(old));
+                debug_assert!(self.place_of(new.event).is_none(), "one value waits for each event");
                 self.0.push(new);
                 old
             }

@@ -199,6 +199,8 @@ impl Transport {
 
     /// Returns what the input has borrowed, and sets the timer of its connection.
     pub fn finish(&mut self, mut incoming: Incoming<'_>, cx: &mut Cx<'_>) {
+        debug_assert!(incoming.packets.len() == 0, "all packets of a request are read");
+        debug_assert!(incoming.post.is_none(), "a request with packets is answered");
         incoming.return_inflater(&mut self.inflater);
         let conn = incoming.conn;
         let Some(connection) = self.connections.get_mut(conn) else { return };
